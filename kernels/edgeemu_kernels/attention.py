@@ -1,0 +1,180 @@
+"""Attention of any KV groups of one layer as one matrix product. Knows their weights; not who has the rest.
+
+A head block is the norm, the Q/K/V rows of one KV group and the group's cache. All groups of a layer that
+live on one device share one weight matrix, its rows ordered
+
+    [ queries of group a | queries of b | … | key of a | key of b | … | value of a | value of b | … ]
+
+so one product gives all of Q, K and V, and RoPE turns queries and keys, which lie side by side, in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeemu_kernels.kvcache import KVCache
+from edgeemu_kernels.linear import Array, linear
+from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.rope import Rope
+from edgeemu_kernels.shape import ModelShape
+
+QUERY_ROWS = 128  # queries that prefill scores at a time: bounds the memory of the score matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupWeights:
+    """Q/K/V of one KV group; `S` query heads share its key and value head."""
+
+    wq: Array  # [S*hd, D]
+    wk: Array  # [hd, D]
+    wv: Array  # [hd, D]
+    bq: Array | None = None  # [S*hd]
+    bk: Array | None = None  # [hd]
+    bv: Array | None = None  # [hd]
+
+    def arrays(self) -> tuple[Array, ...]:
+        """What there is, in the order of the fields: what a migration sends."""
+        every = (self.wq, self.wk, self.wv, self.bq, self.bk, self.bv)
+        return tuple(array for array in every if array is not None)
+
+
+class Heads:
+    """The groups `groups` of one layer.
+
+    The result of `forward` has their outputs side by side, in that order.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        groups: Sequence[int],
+        norm: Norm,
+        weight: Array,  # [n*(S+2)*hd, D]
+        bias: Array | None,  # [n*(S+2)*hd]
+        rope: Rope | None,
+    ) -> None:
+        self.shape = shape
+        self.groups = tuple(groups)
+        self.norm = norm
+        self.weight = weight
+        self.bias = bias
+        self._rope = rope
+        self._scale = np.float32(shape.head_dim**-0.5)
+        n, hd = len(self.groups), shape.head_dim
+        self._n_queries = n * shape.group_size
+        self._q_rows = self._n_queries * hd
+        self._k_rows = n * hd
+        if weight.shape != (self._q_rows + 2 * self._k_rows, shape.d_model):
+            raise ValueError(f"weight of {n} groups has shape {weight.shape}")
+
+    @classmethod
+    def empty(cls, shape: ModelShape, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
+        """Uninitialised weights, for a source to write into through `group_weights`."""
+        rows = len(groups) * (shape.group_size + 2) * shape.head_dim
+        weight: Array = np.empty((rows, shape.d_model), np.float32)
+        bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
+        return cls(shape, groups, norm, weight, bias, rope)
+
+    @classmethod
+    def from_groups(cls, shape: ModelShape, norm: Norm, parts: Mapping[int, GroupWeights], rope: Rope | None) -> Heads:
+        """Copies of the given groups, in the mapping's order."""
+        heads = cls.empty(shape, tuple(parts), norm, rope)
+        for group, weights in parts.items():
+            for to, origin in zip(heads.group_weights(group).arrays(), weights.arrays(), strict=True):
+                to[...] = origin
+        return heads
+
+    def with_group(self, index: int, group: int, weights: GroupWeights) -> Heads:
+        """These groups and one more, at `index`."""
+        if group in self.groups:
+            raise ValueError(f"group {group} is already here: {self.groups}")
+        parts = [(held, self.group_weights(held)) for held in self.groups]
+        parts.insert(index, (group, weights))
+        return self.from_groups(self.shape, self.norm, dict(parts), self._rope)
+
+    def without_group(self, group: int) -> Heads:
+        """These groups but one."""
+        index = self.groups.index(group)
+        return self.selected(self.groups[:index] + self.groups[index + 1 :])
+
+    def selected(self, groups: Sequence[int]) -> Heads:
+        """A copy of some of these groups, in the given order."""
+        parts = {group: self.group_weights(group) for group in groups}
+        return self.from_groups(self.shape, self.norm, parts, self._rope)
+
+    def group_weights(self, group: int) -> GroupWeights:
+        """Views of one group's rows."""
+        i, hd = self.groups.index(group), self.shape.head_dim
+        wide = self.shape.group_dim
+        starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
+        q, k, v = (slice(start, start + size) for start, size in zip(starts, (wide, hd, hd), strict=True))
+        if self.bias is None:
+            return GroupWeights(self.weight[q], self.weight[k], self.weight[v])
+        return GroupWeights(self.weight[q], self.weight[k], self.weight[v], self.bias[q], self.bias[k], self.bias[v])
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.norm.weight_bytes + self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """An empty cache for one sequence through these groups."""
+        return KVCache(len(self.groups), self.shape.head_dim, capacity)
+
+    def forward(self, x: Array, position: int, cache: KVCache) -> Array:
+        """[t, D] -> [t, n*group_dim]; the rows stand at `position …`, and `cache` holds all rows before them.
+
+        Appends t rows to `cache`. ValueError if `position` is not the cache's length: an answer computed from
+        the wrong past would look like any other.
+        """
+        if position != cache.length:
+            raise ValueError(f"position {position}, but the cache holds {cache.length} rows")
+        t, hd, n = len(x), self.shape.head_dim, len(self.groups)
+        qkv = linear(self.norm.forward(x), self.weight, self.bias)  # [t, n*(S+2)*hd]
+        rows = qkv.reshape(t, -1, hd)  # [t, n*S + n + n, hd]
+        if self._rope is not None:
+            self._rope.rotate(rows[:, : self._n_queries + n], position)
+        queries = rows[:, : self._n_queries]  # [t, n*S, hd]
+        queries *= self._scale
+        keys = rows[:, self._n_queries : self._n_queries + n]  # [t, n, hd]
+        values = rows[:, self._n_queries + n :]  # [t, n, hd]
+        cache.append(keys.swapaxes(0, 1), values.swapaxes(0, 1))
+        if t == 1:
+            q = queries.reshape(n, -1, hd)  # [n, S, hd]
+            return _attend(q, cache.keys(), cache.values()).reshape(1, -1)  # [1, n*S*hd]
+        return self._prefill(queries, position, cache)
+
+    def _prefill(self, queries: Array, position: int, cache: KVCache) -> Array:
+        t, _, hd = queries.shape
+        n, s = len(self.groups), self.shape.group_size
+        out: Array = np.empty((t, n * s * hd), np.float32)
+        for start in range(0, t, QUERY_ROWS):
+            stop = min(start + QUERY_ROWS, t)
+            rows, seen = stop - start, position + stop
+            q = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+            later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
+            mixed = _attend(
+                q.reshape(n, s * rows, hd), cache.keys()[:, :seen], cache.values()[:, :seen], later
+            )  # [n, S*rows, hd]
+            out[start:stop] = mixed.reshape(n, s, rows, hd).transpose(2, 0, 1, 3).reshape(rows, -1)
+        return out
+
+
+def _attend(queries: Array, keys: Array, values: Array, later: Array | None = None) -> Array:
+    """softmax(queries @ keysᵀ + mask) @ values: [n, m, hd], [n, len, hd], [n, len, hd] -> [n, m, hd].
+
+    `later` [rows, rows] is added where the last `rows` keys meet the queries, of which there are m / rows
+    sets.
+    """
+    scores: Array = np.matmul(queries, keys.swapaxes(1, 2))  # [n, m, len]
+    if later is not None:
+        n, m, length = scores.shape
+        rows = len(later)
+        scores.reshape(n, m // rows, rows, length)[..., length - rows :] += later
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    mixed: Array = np.matmul(scores, values)  # [n, m, hd]
+    mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return mixed

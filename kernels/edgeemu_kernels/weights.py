@@ -1,0 +1,93 @@
+"""Where a device gets its blocks from. Knows three kinds of source; imports nothing too big for a device.
+
+A source reads or makes only what it is asked for. `open_source` takes plain data (it crosses a process
+boundary as JSON or msgpack) that `edgeemu_kernels.model` prepares once for all devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgeemu_kernels.attention import Heads
+from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.gguf_source import GgufSource
+from edgeemu_kernels.huggingface_source import HuggingFaceSource
+from edgeemu_kernels.seeded import SeededSource
+from edgeemu_kernels.shape import ModelShape
+
+__all__ = ["Loaded", "ModelFileError", "WeightSource", "open_source"]
+
+
+class WeightSource(Protocol):
+    """Blocks of one model.
+
+    Every method raises ModelFileError if a tensor is missing, cut off or of another size.
+    """
+
+    @property
+    def shape(self) -> ModelShape: ...
+
+    def embed(self) -> Embed: ...
+
+    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
+        """These groups of a layer, fused in this order."""
+        ...
+
+    def proj(self, layer: int) -> Proj: ...
+
+    def ffn(self, layer: int) -> Ffn: ...
+
+    def lm_head(self, embed: Embed | None = None) -> LmHead:
+        """Shares `embed`'s table if the model ties the two."""
+        ...
+
+
+def open_source(spec: dict[str, Any]) -> WeightSource:
+    """The source that `spec` describes: `{"kind": "gguf" | "huggingface" | "seeded", "shape": …, …}`.
+
+    gguf: `path`, `tensors` {name: [offset, ggml type, dims]}. huggingface: `path`, `tensors`
+    {name: [file, offset, dtype, dims]}, `architecture`. seeded: `seed`. ValueError for another kind.
+    """
+    shape = ModelShape.from_dict(spec["shape"])
+    match spec["kind"]:
+        case "gguf":
+            return GgufSource(Path(spec["path"]), shape, spec["tensors"])
+        case "huggingface":
+            return HuggingFaceSource(Path(spec["path"]), shape, spec["architecture"], spec["tensors"])
+        case "seeded":
+            return SeededSource(shape, spec["seed"])
+        case kind:
+            raise ValueError(f"unknown kind of weights: {kind!r}")
+
+
+class Loaded:
+    """All blocks of a source in memory, itself a `WeightSource`: loaded once, shared by many readers."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self.shape = source.shape
+        every = range(self.shape.n_groups)
+        self._embed = source.embed()
+        self._heads = [source.heads(layer, every) for layer in range(self.shape.n_layers)]
+        self._proj = [source.proj(layer) for layer in range(self.shape.n_layers)]
+        self._ffn = [source.ffn(layer) for layer in range(self.shape.n_layers)]
+        self._lm_head = source.lm_head(self._embed)
+
+    def embed(self) -> Embed:
+        return self._embed
+
+    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
+        """The layer's own object for all groups in order, a copy of the rows for any other choice."""
+        heads = self._heads[layer]
+        return heads if tuple(groups) == heads.groups else heads.selected(groups)
+
+    def proj(self, layer: int) -> Proj:
+        return self._proj[layer]
+
+    def ffn(self, layer: int) -> Ffn:
+        return self._ffn[layer]
+
+    def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here
+        return self._lm_head
