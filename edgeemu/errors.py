@@ -1,0 +1,77 @@
+"""What can go wrong, and with which exit status. Knows messages; nothing of scenarios or processes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import ClassVar
+
+
+class EdgeemuError(Exception):
+    """Every error that a user is meant to read. `exit_status` is what the command line ends with."""
+
+    exit_status: ClassVar[int] = 4
+
+
+class RequestError(EdgeemuError):
+    """The request is wrong: a scenario, an option, a file that was named. Exit status 2.
+
+    `str()` says where: `quickstart.yaml:14: devices[2].memory: "512MB/s" is not a size`. Each of
+    `file`, `line` and `field` may be missing.
+    """
+
+    exit_status: ClassVar[int] = 2
+
+    def __init__(
+        self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.line = line
+        self.field = field
+
+    def __str__(self) -> str:
+        where = self.file or ""
+        if self.line is not None:
+            where += f":{self.line}" if where else f"line {self.line}"
+        return ": ".join(part for part in (where, self.field, self.message) if part)
+
+
+class InfeasibleError(EdgeemuError):
+    """The cluster cannot do it: out of memory everywhere, no feasible placement. Exit status 3."""
+
+    exit_status: ClassVar[int] = 3
+
+
+class RunError(EdgeemuError):
+    """The run failed: a device died, a link broke, a protocol was violated. Exit status 4."""
+
+    exit_status: ClassVar[int] = 4
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that `word` was probably meant to be, if one is near enough."""
+    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    folded = word.casefold()
+    found = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
+    if found:
+        return by_folded[found[0]]
+    if len(folded) < 2:
+        return None
+    starting = [candidate for key, candidate in by_folded.items() if key.startswith(folded)]
+    return min(starting, key=len, default=None)
+
+
+def did_you_mean_path(path: PurePath, beside: Iterable[PurePath]) -> str:
+    """The same for a file: the nearest of those `beside` it, by name, whatever the directory and the suffix."""
+    by_stem = {other.stem: other for other in beside if other != path}
+    stem = nearest(path.stem, by_stem)
+    return f' (did you mean "{by_stem[stem]}"?)' if stem is not None else ""
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """` (did you mean "x"?)`, or the empty string where no candidate is near."""
+    candidate = nearest(word, candidates)
+    return f' (did you mean "{candidate}"?)' if candidate is not None else ""

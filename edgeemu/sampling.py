@@ -1,0 +1,326 @@
+"""From what the user wrote to a cluster: counts, profiles, link types and random draws. Knows no run.
+
+Draws are keyed by the scenario's seed, the names and the field: `devices.pi-1.gflops`, the link between two names. A
+link's draw is one for both directions, unless the scenario gives them apart (`from`, `to`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from edgeemu.catalog import DeviceProfile, device_profile, link_type
+from edgeemu.cluster import Change, Cluster, Compute, Device, End, Link, TokenEvent, line, mesh, star
+from edgeemu.courses import course, factor_course, is_drawn, load_left, rate_course, seeded, throttled
+from edgeemu.draws import draw_lognormal, draw_uniform, uniform
+from edgeemu.scenario import Scenario
+from edgeemu.scenario_dynamics import EventSpec
+from edgeemu.scenario_models import DeviceSpec, Distribution, LinkOverride, LinkSpec
+from edgeemu.scenario_varying import LinkVariationSpec
+from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, SIZE
+from edgeemu.variation import LinkVariation, product
+
+_DRAWN_FIELDS = ("bandwidth", "delay", "jitter", "loss")
+_LINK_FIELDS = (*_DRAWN_FIELDS, "bandwidth_trace", "variation")
+
+
+def draw(scenario: Scenario) -> Cluster:
+    """The cluster that a scenario describes. The same scenario always gives the same cluster."""
+    devices = tuple(
+        _device(scenario.seed, index, name, spec)
+        for index, (name, spec) in enumerate((name, spec) for spec in scenario.devices for name in spec.device_names)
+    )
+    n_devices = len(devices)
+    links = _Links(scenario)
+    match scenario.network.topology:
+        case "mesh":
+            wiring = mesh(n_devices, links.link)
+        case "line":
+            wiring = line(n_devices, links.link)
+        case "star":
+            wiring = star(
+                n_devices,
+                up=lambda device: links.link(device, n_devices),
+                down=lambda device: links.link(n_devices, device),
+                on_the_air=_on_the_air(scenario),
+            )
+    events = _token_events(scenario)
+    cluster = Cluster(scenario.name, scenario.seed, devices, *wiring, events, links_vary=links.vary)
+    for event in scenario.events:
+        if event.at is not None:
+            cluster = cluster.changed(_change(scenario, event), event.at)
+    return cluster
+
+
+def resolve(scenario: Scenario) -> Scenario:
+    """The scenario with every default, count, profile, link type and draw written out.
+
+    It draws to the same cluster, and resolving it again changes nothing. Where the default link is drawn for each
+    pair, every pair is written out, but not in clusters of over a hundred devices (1,000 in a mesh have half a
+    million pairs): there the distribution stays, and is drawn again for the same names from the same seed.
+    """
+    links = _Links(scenario)
+    data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
+    specs = ((name, spec) for spec in scenario.devices for name in spec.device_names)
+    data["devices"] = [
+        _written_device(device) | _written_courses(scenario.seed, name, spec)
+        for device, (name, spec) in zip(draw(scenario).devices, specs, strict=True)
+    ]
+    if scenario.model.is_seeded:
+        data["model"].setdefault("weights_seed", 0)
+    for prompt in data["workload"]["prompts"]:
+        prompt.setdefault("max_tokens", scenario.workload.max_tokens)
+    data["events"] = [written for event in scenario.events for written in _written_events(scenario, event)]
+    network = data["network"]
+    if scenario.network.default is not None:
+        network["default"] |= _written_fields({field: links.default[field] for field in _DRAWN_FIELDS})
+    network["links"] = [entry for pair in links.pairs() for entry in links.written(*pair)]
+    star_spec = scenario.network.star
+    if scenario.network.access_point is not None:
+        network["star"] = {
+            "access_point": scenario.network.access_point,
+            "shared_airtime": star_spec.shared_airtime if star_spec else True,
+            "wired": [
+                scenario.device_names[i]
+                for name in (star_spec.wired if star_spec else ())
+                for i in scenario.members(name)
+            ],
+        }
+    return Scenario.model_validate(data)
+
+
+def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:
+    profile = device_profile(spec.profile) if spec.profile is not None else None
+
+    def value(field: str) -> float | None:
+        given = getattr(spec, field)
+        if given is None:
+            return _profile_value(profile, field)
+        return None if given == "unlimited" else _drawn(given, seed, "device", name, field)
+
+    overhead_s = value("overhead") or 0.0
+    host_fraction = value("host_fraction")
+    flops_per_s, mem_bytes_per_s = value("gflops"), value("mem_bandwidth")
+    compute = None
+    if host_fraction is None:
+        assert flops_per_s is not None  # DeviceSpec has made sure of both
+        assert mem_bytes_per_s is not None
+        compute = Compute(flops_per_s, mem_bytes_per_s, overhead_s)
+    return Device(
+        index=index,
+        name=name,
+        profile=spec.profile,
+        compute=compute,
+        host_fraction=host_fraction,
+        overhead_s=overhead_s,
+        memory_bytes=round(value("memory") or 0),
+        nic_bps=value("nic"),
+        availability=product(load_left(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
+        memory_availability=load_left(spec.memory_load, seed, "device", name, "memory_load"),
+    )
+
+
+def _token_events(scenario: Scenario) -> tuple[TokenEvent, ...]:
+    return tuple(
+        TokenEvent(event.at_token, _change(scenario, event)) for event in scenario.events if event.at_token is not None
+    )
+
+
+def _change(scenario: Scenario, event: EventSpec) -> Change:
+    """What an event does, in indexes. Names that stand for several devices change all of them."""
+    if event.device is not None:
+        return Change(tuple(scenario.members(event.device)), event.speed, event.memory)
+    assert event.link is not None  # EventSpec has made sure
+
+    def ends(name: str) -> list[End]:
+        return [None] if name == scenario.network.access_point else list(scenario.members(name))
+
+    a, b = (ends(name) for name in event.link)
+    pairs = dict.fromkeys(way for i in a for j in b if i != j for way in ((i, j), (j, i)))
+    return Change(links=tuple(pairs), bandwidth_bps=event.bandwidth, delay_s=event.delay)
+
+
+def _profile_value(profile: DeviceProfile | None, field: str) -> float | None:
+    sourced = getattr(profile, field, None)
+    return None if sourced is None else sourced.value
+
+
+def _drawn(given: float | Distribution[float], seed: int, *names: str) -> float:
+    """A value as given, or drawn for these names."""
+    if not isinstance(given, Distribution):
+        return given
+    u = uniform(seed, *names)
+    if given.lognormal is not None:
+        return draw_lognormal(u, given.lognormal.low, given.lognormal.high)
+    assert given.uniform is not None  # Distribution has made sure
+    return draw_uniform(u, given.uniform.low, given.uniform.high)
+
+
+def _on_the_air(scenario: Scenario) -> frozenset[int]:
+    """The devices of a star that share the access point's air."""
+    spec = scenario.network.star
+    if spec is not None and not spec.shared_airtime:
+        return frozenset()
+    wired = {i for name in (spec.wired if spec else ()) for i in scenario.members(name)}
+    return frozenset(range(len(scenario.device_names))) - wired
+
+
+WRITTEN_PAIRWISE = 100  # devices; with more, links that are drawn are left to be drawn again
+
+
+class _Links:
+    """The direct link from one device to another, looked up when asked for. In a star, index n is the access point."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._point = scenario.network.access_point
+        self._names = [*scenario.device_names, *([self._point] if self._point else [])]
+        spec = scenario.network.default
+        self.default: dict[str, Any] = {"jitter": 0.0, "loss": 0.0} | (_given(spec) if spec else {})
+        self._overrides = scenario.network.links
+        self._for_pair: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self._for_groups: list[tuple[range, range, int]] = []
+        for n, override in enumerate(self._overrides):
+            for a, b in self._directions(override):
+                if len(a) == len(b) == 1:
+                    self._for_pair[a[0], b[0]].append(n)
+                else:
+                    self._for_groups.append((a, b, n))
+
+    def link(self, a: int, b: int) -> Link:
+        """What the default and, field by field, the overrides in their order say of the link from a to b."""
+        values, seed = self._values(a, b), self._scenario.seed
+        drawn = {field: _drawn(values[field][0], seed, *values[field][1], field) for field in _DRAWN_FIELDS}
+        link = Link(drawn["bandwidth"], drawn["delay"], drawn["jitter"], drawn["loss"])
+        if len(values) == len(_DRAWN_FIELDS):
+            return link
+        rates, _ = values.get("bandwidth_trace", (None, ()))
+        varied, key = values.get("variation", (LinkVariationSpec(), ()))
+        rate = product(rate_course(rates, link.bandwidth_bps), factor_course(varied.bandwidth, seed, *key, "bandwidth"))
+        added_delay_s = course(varied.delay, seed, *key, "delay")
+        varies = None if rate is None and added_delay_s is None else LinkVariation(rate, None, added_delay_s)
+        return replace(link, varies=varies)
+
+    def _values(self, a: int, b: int) -> dict[str, tuple[Any, tuple[str, ...]]]:
+        """Each field as it was given, and the names for which it is drawn."""
+        first, second = sorted((self._names[a], self._names[b]))
+        values: dict[str, tuple[Any, tuple[str, ...]]]
+        values = {field: (given, ("link", first, second)) for field, given in self.default.items()}
+        for n in self._applying(a, b):
+            both_ways = self._overrides[n].between is not None
+            key = ("link", first, second) if both_ways else ("link", self._names[a], "to", self._names[b])
+            values |= {field: (given, key) for field, given in _given(self._overrides[n]).items()}
+        return values
+
+    @property
+    def vary(self) -> bool:
+        """Whether any link changes over time by itself."""
+        given = [self.default, *(_given(override) for override in self._overrides)]
+        return any(field in fields for fields in given for field in ("bandwidth_trace", "variation"))
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs to be written out: those with overrides; all, where the default is drawn for each of a few."""
+        everyone = range(len(self._names))
+        drawn = any(isinstance(given, Distribution) or is_drawn(given) for given in self.default.values())
+        if drawn and len(everyone) <= WRITTEN_PAIRWISE:
+            return [(a, b) for a in everyone for b in everyone if a < b and self._joined(a, b)]
+        found: set[tuple[int, int]] = set()
+        for override in self._overrides:
+            a, b = (self._members(end) for end in override.ends)
+            found |= {(min(i, j), max(i, j)) for i in a for j in b if self._joined(i, j)}
+        return sorted(found)
+
+    def written(self, a: int, b: int) -> Iterator[dict[str, Any]]:
+        """The entries of `network.links` that say all of a pair."""
+        there, back = self._written(a, b), self._written(b, a)
+        if there == back:
+            yield {"between": [self._names[a], self._names[b]], **there}
+        else:
+            yield {"from": self._names[a], "to": self._names[b], **there}
+            yield {"from": self._names[b], "to": self._names[a], **back}
+
+    def _written(self, a: int, b: int) -> dict[str, Any]:
+        """All fields of the link from a to b, every draw made."""
+        link, values = self.link(a, b), self._values(a, b)
+        fields: dict[str, Any]
+        fields = {"bandwidth": link.bandwidth_bps, "delay": link.delay_s, "jitter": link.jitter_s, "loss": link.loss}
+        for field in ("bandwidth_trace", "variation"):
+            if field in values:
+                given, key = values[field]
+                fields[field] = seeded(given, self._scenario.seed, *key)
+        return _written_fields(fields)
+
+    def _applying(self, a: int, b: int) -> list[int]:
+        single = self._for_pair.get((a, b), [])
+        in_groups = {n for left, right, n in self._for_groups if a in left and b in right}
+        return sorted({*single, *in_groups}) if in_groups else single
+
+    def _directions(self, override: LinkOverride) -> list[tuple[range, range]]:
+        a, b = (self._members(end) for end in override.ends)
+        return [(a, b), (b, a)] if override.between is not None else [(a, b)]
+
+    def _members(self, name: str) -> range:
+        point = len(self._names) - 1
+        return range(point, point + 1) if name == self._point else self._scenario.members(name)
+
+    def _joined(self, a: int, b: int) -> bool:
+        if self._point is not None:
+            return max(a, b) == len(self._names) - 1 and a != b
+        return self._scenario.joined(a, b)
+
+
+def _given(spec: LinkSpec) -> dict[str, Any]:
+    """The fields that a link spells out, after those of its type."""
+    fields: dict[str, Any] = {}
+    if spec.type is not None:
+        kind = link_type(spec.type)
+        fields = {"bandwidth": kind.bandwidth.value, "delay": kind.delay.value}
+        fields["jitter"] = kind.jitter.value if kind.jitter else 0.0
+        fields["loss"] = kind.loss.value if kind.loss else 0.0
+    return fields | {field: given for field in _LINK_FIELDS if (given := getattr(spec, field)) is not None}
+
+
+def _written_device(device: Device) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": device.name}
+    if device.profile is not None:
+        fields["profile"] = device.profile
+    if device.compute is not None:
+        fields["gflops"] = FLOP_RATE.format_exact(device.compute.flops_per_s)
+        fields["mem_bandwidth"] = BYTE_RATE.format_exact(device.compute.mem_bytes_per_s)
+    else:
+        fields["host_fraction"] = device.host_fraction
+    fields["overhead"] = DURATION.format_exact(device.overhead_s)
+    fields["memory"] = SIZE.format_exact(device.memory_bytes)
+    fields["nic"] = "unlimited" if device.nic_bps is None else BIT_RATE.format_exact(device.nic_bps)
+    return fields
+
+
+def _written_courses(seed: int, name: str, spec: DeviceSpec) -> dict[str, Any]:
+    """What changes over time, as it was given; random courses with the seeds that they were given or drew."""
+    fields = {field: getattr(spec, field) for field in ("load", "memory_load") if getattr(spec, field) is not None}
+    written = {field: seeded(given, seed, "device", name, field) for field, given in fields.items()}
+    if spec.throttle is not None:
+        written["throttle"] = spec.throttle.model_dump(mode="json")
+    return written
+
+
+def _written_events(scenario: Scenario, event: EventSpec) -> Iterator[dict[str, Any]]:
+    """An event for each device, or for each link, that it is of."""
+    written = event.model_dump(mode="json", exclude_none=True)
+    change, names = _change(scenario, event), scenario.device_names
+    for device in change.devices:
+        yield written | {"device": names[device]}
+    for source, target in change.links:
+        if (target, source) not in change.links or (source is not None and (target is None or source < target)):
+            ends = [scenario.network.access_point if end is None else names[end] for end in (source, target)]
+            yield written | {"link": ends}
+
+
+def _written_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Exact texts, but for distributions, which stay as they were written."""
+    formats = {"bandwidth": BIT_RATE, "delay": DURATION, "jitter": DURATION}
+    return {
+        field: formats[field].format_exact(value) if field in formats else value
+        for field, value in fields.items()
+        if not isinstance(value, Distribution)
+    }

@@ -1,0 +1,259 @@
+"""What changes while a run goes on, as functions of emulated time. Pure: no clock, no state, no scenario.
+
+Everything here is constant in pieces, so that an integral over time is a sum, and exact. Random courses are functions
+of their seed and of time alone: whoever asks, in whatever order, gets the same. Device processes import this file, and
+get their courses by wire (msgspec).
+"""
+
+from bisect import bisect_right
+from functools import lru_cache
+from hashlib import blake2b
+from math import ceil, exp, inf, log, sqrt
+from statistics import NormalDist
+from struct import pack, unpack
+
+import msgspec
+
+MIN_SHARE = 0.01  # [D] what a load leaves at the worst: schedulers give every process something
+STANDSTILL = 1e-6  # a share below this counts as this: all work ends
+_NORMAL = NormalDist()
+_BLOCK = 128  # steps of a walk that are worked out together
+_FORGOTTEN = 1e-6  # a walk's start is put so far back that this share of it is left
+
+
+class Constant(msgspec.Struct, frozen=True, tag=True):
+    """Always the same."""
+
+    level: float
+
+    def piece(self, t_s: float) -> tuple[float, float]:  # noqa: ARG002
+        """The value at an instant, and until when it holds (later than the instant)."""
+        return self.level, inf
+
+
+class Trace(msgspec.Struct, frozen=True, tag=True):
+    """`levels[i]` from `times_s[i]` on. The first holds before its time too, and the last for ever."""
+
+    times_s: tuple[float, ...]
+    levels: tuple[float, ...]
+
+    def piece(self, t_s: float) -> tuple[float, float]:
+        """As `Constant.piece`."""
+        index = max(1, bisect_right(self.times_s, t_s))
+        return self.levels[index - 1], self.times_s[index] if index < len(self.times_s) else inf
+
+
+class Uniform(msgspec.Struct, frozen=True, tag=True):
+    """Drawn anew every `every_s`, uniformly from `low` to `high`."""
+
+    low: float
+    high: float
+    every_s: float
+    seed: int
+
+    def piece(self, t_s: float) -> tuple[float, float]:
+        """As `Constant.piece`."""
+        step = _step(t_s, self.every_s)
+        u = _uniforms(self.seed, step // 8)[step % 8]
+        return self.low + u * (self.high - self.low), (step + 1) * self.every_s
+
+
+class Walk(msgspec.Struct, frozen=True, tag=True):
+    """A random walk that is drawn back to its mean: an Ornstein-Uhlenbeck process, sampled every `every_s`.
+
+    Without bounds it is normal with deviation `spread`, and what is left of a deviation after `relaxation_s` is 1/e.
+    At the bounds it is cut off (before the next step is taken). Source: Uhlenbeck and Ornstein, Phys. Rev. 36 (1930).
+    """
+
+    mean: float
+    spread: float
+    low: float
+    high: float
+    every_s: float
+    relaxation_s: float
+    seed: int
+
+    def piece(self, t_s: float) -> tuple[float, float]:
+        """As `Constant.piece`."""
+        step = _step(t_s, self.every_s)
+        decay = exp(-self.every_s / self.relaxation_s)
+        levels = _walk_block(self.seed, self.mean, self.spread, self.low, self.high, decay, step // _BLOCK)
+        return levels[step % _BLOCK], (step + 1) * self.every_s
+
+
+class Rest(msgspec.Struct, frozen=True, tag=True):
+    """What a load leaves of the whole: 1 - load, and at least `MIN_SHARE`."""
+
+    load: "Variation"
+
+    def piece(self, t_s: float) -> tuple[float, float]:
+        """As `Constant.piece`."""
+        level, until_s = self.load.piece(t_s)
+        return max(1.0 - level, MIN_SHARE), until_s
+
+
+class Product(msgspec.Struct, frozen=True, tag=True):
+    """The product of several."""
+
+    parts: tuple["Variation", ...]
+
+    def piece(self, t_s: float) -> tuple[float, float]:
+        """As `Constant.piece`."""
+        level, until_s = 1.0, inf
+        for part in self.parts:
+            factor, end_s = part.piece(t_s)
+            level *= factor
+            until_s = min(until_s, end_s)
+        return level, until_s
+
+
+class Steered(msgspec.Struct, frozen=True, tag=True):
+    """`base`, times a factor that events set: `factors[i]` from `times_s[i]` on, and 1 before the first."""
+
+    base: "Variation"
+    times_s: tuple[float, ...]
+    factors: tuple[float, ...]
+
+    def piece(self, t_s: float) -> tuple[float, float]:
+        """As `Constant.piece`."""
+        level, until_s = self.base.piece(t_s)
+        index = bisect_right(self.times_s, t_s)
+        if index:
+            level *= self.factors[index - 1]
+        return level, min(until_s, self.times_s[index]) if index < len(self.times_s) else until_s
+
+
+Variation = Constant | Trace | Uniform | Walk | Rest | Product | Steered
+
+
+class LinkVariation(msgspec.Struct, frozen=True):
+    """How a link varies: a factor on its bandwidth, its delay where events set it, and delay that is added."""
+
+    rate: Variation | None = None
+    delay_s: Trace | None = None
+    added_delay_s: Variation | None = None
+
+    def delay_at(self, t_s: float, nominal_s: float) -> float:
+        """The whole delay at an instant, for a link whose own is `nominal_s`."""
+        delay_s = nominal_s if self.delay_s is None else value(self.delay_s, t_s)
+        return delay_s if self.added_delay_s is None else delay_s + value(self.added_delay_s, t_s)
+
+
+def value(variation: Variation | None, t_s: float) -> float:
+    """The value at an instant. None, here and below, is a constant 1."""
+    return 1.0 if variation is None else variation.piece(t_s)[0]
+
+
+def share_at(share: Variation | None, t_s: float) -> float:
+    """The value at an instant, at least `STANDSTILL`."""
+    return 1.0 if share is None else max(share.piece(t_s)[0], STANDSTILL)
+
+
+def finish(share: Variation | None, start_s: float, nominal_s: float) -> float:
+    """When work ends that begins at `start_s` and would take `nominal_s`, if only `share` is there for it.
+
+    The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that.
+    """
+    if share is None:
+        return start_s + nominal_s
+    now_s, left_s = start_s, nominal_s
+    while True:
+        level, until_s = share.piece(now_s)
+        level = max(level, STANDSTILL)
+        end_s = now_s + left_s / level
+        if end_s <= until_s:
+            return end_s
+        left_s = max(0.0, left_s - (until_s - now_s) * level)
+        now_s = until_s
+
+
+def done_s(share: Variation | None, start_s: float, end_s: float) -> float:
+    """How much work is done between two instants, in seconds at full share: the inverse of `finish`."""
+    if share is None:
+        return end_s - start_s
+    now_s, sum_s = start_s, 0.0
+    while now_s < end_s:
+        level, until_s = share.piece(now_s)
+        until_s = min(until_s, end_s)
+        sum_s += (until_s - now_s) * max(level, STANDSTILL)
+        now_s = until_s
+    return sum_s
+
+
+def product(*parts: Variation | None) -> Variation | None:
+    """The product of those that are not constantly 1; constants are multiplied at once."""
+    given = [part for part in parts if part is not None]
+    constant = 1.0
+    for part in given:
+        constant *= part.level if isinstance(part, Constant) else 1.0
+    varying: list[Variation] = [part for part in given if not isinstance(part, Constant)]
+    if constant != 1.0:
+        varying.append(Constant(constant))
+    if len(varying) < 2:
+        return varying[0] if varying else None
+    return Product(tuple(varying))
+
+
+def steered(variation: Variation | None, at_s: float, factor: float) -> Steered:
+    """`variation`, times `factor` from `at_s` until an event that comes later; what events said before is replaced."""
+    if not isinstance(variation, Steered):
+        return Steered(variation or Constant(1.0), (at_s,), (factor,))
+    times_s, factors = _with_point(variation.times_s, variation.factors, at_s, factor)
+    return Steered(variation.base, times_s, factors)
+
+
+def reset(trace: Trace | None, at_s: float, level: float, before: float) -> Trace:
+    """The trace with another level from `at_s` until its next point; without a trace, `before` until then."""
+    if trace is None:
+        return Trace((0.0,), (level,)) if at_s <= 0.0 else Trace((0.0, at_s), (before, level))
+    return Trace(*_with_point(trace.times_s, trace.levels, at_s, level))
+
+
+def falling(after_s: float, over_s: float, to: float, steps: int = 20) -> Trace:
+    """1 until `after_s`, then down to `to` over `over_s`: linearly, as a staircase through the middle of the line."""
+    if not over_s:
+        return reset(None, after_s, to, 1.0)
+    times_s = [0.0, *(after_s + over_s * (n / steps) for n in range(steps + 1))]
+    levels = [1.0, *(1.0 - (1.0 - to) * (n + 0.5) / steps for n in range(steps)), to]
+    return Trace(tuple(times_s), tuple(levels)) if after_s else Trace(tuple(times_s[1:]), tuple(levels[1:]))
+
+
+def _with_point(
+    times_s: tuple[float, ...], levels: tuple[float, ...], at_s: float, level: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    index = bisect_right(times_s, at_s)
+    kept = index - 1 if index and times_s[index - 1] == at_s else index
+    return (*times_s[:kept], at_s, *times_s[index:]), (*levels[:kept], level, *levels[index:])
+
+
+def _step(t_s: float, every_s: float) -> int:
+    """The step in which an instant lies: step * every_s <= t_s < (step + 1) * every_s, as these are rounded."""
+    step = int(t_s // every_s)
+    if (step + 1) * every_s <= t_s:
+        return step + 1
+    return step - 1 if step * every_s > t_s else step
+
+
+def _uniforms(seed: int, index: int) -> tuple[float, ...]:
+    """Eight numbers in (0, 1), a function of both alone (BLAKE2b as a counter-based generator)."""
+    words = unpack("<8Q", blake2b(pack("<q", index), digest_size=64, key=pack("<Q", seed)).digest())
+    return tuple(((word >> 11) + 0.5) / 2**53 for word in words)
+
+
+@lru_cache(maxsize=4096)
+def _walk_block(
+    seed: int, mean: float, spread: float, low: float, high: float, decay: float, block: int
+) -> tuple[float, ...]:
+    """The steps of one block of a walk, begun so long before it that the start does not matter.
+
+    Two walks with the same draws come together at least as fast as without bounds, so blocks fit each other.
+    """
+    first, end = block * _BLOCK, (block + 1) * _BLOCK
+    begin = (first - ceil(log(_FORGOTTEN) / log(decay))) // 8 * 8
+    draws = (_NORMAL.inv_cdf(u) for index in range(begin // 8, end // 8) for u in _uniforms(seed, index))
+    push = spread * sqrt(1.0 - decay * decay)
+    level, levels = mean, []
+    for draw in draws:
+        level = min(max(mean + decay * (level - mean) + push * draw, low), high)
+        levels.append(level)
+    return tuple(levels[first - begin :])

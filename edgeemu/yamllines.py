@@ -1,0 +1,219 @@
+"""YAML text to plain data, with the line of every value. Knows YAML; nothing of scenarios.
+
+Scalars follow YAML 1.2's core schema, not 1.1's: `no` and `on` are text, `1e9` is a number, `1:30` is text.
+Keys are text and must not repeat. Anchors work; tags are refused.
+"""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from edgeemu.errors import RequestError
+
+Key = str | int
+Position = tuple[Key, ...]  # of a value in the data: ("devices", 2, "memory")
+
+_MAX_DEPTH = 50
+_FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
+_INT = re.compile(r"[-+]?\d{1,4000}|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000}", re.ASCII)
+_PATH = re.compile(r"[\w-]+(\[\d{1,9}\])*(\.[\w-]+(\[\d{1,9}\])*)*", re.ASCII)
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_SAFE_LOADER = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
+_SAFE_DUMPER = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
+
+
+@dataclass
+class Document:
+    """Data as it stood in a file, and where each value came from."""
+
+    data: Any
+    file: str
+    lines: dict[Position, int] = field(default_factory=dict)
+    overrides: set[Position] = field(default_factory=set)  # values that `--set` has set
+
+    def error(self, position: Position, message: str) -> RequestError:
+        """An error about the value at `position`: its file, line and field, or the option that set it."""
+        for length in range(len(position), 0, -1):
+            if position[:length] in self.overrides:
+                return RequestError(message, field=f"--set {field_name(position)}")
+        known = next((position[:n] for n in range(len(position), -1, -1) if position[:n] in self.lines), None)
+        line = self.lines[known] if known is not None else None
+        return RequestError(message, file=self.file, line=line, field=field_name(position) or None)
+
+
+def field_name(position: Position) -> str:
+    """`devices[2].memory`"""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in position)
+    return text.removeprefix(".")
+
+
+def position_of(field: str) -> Position:
+    """The inverse of `field_name`."""
+    return tuple(name or int(index) for name, index in re.findall(r"([\w-]+)|\[(\d+)\]", field))
+
+
+def read(text: str, file: str) -> Document:
+    """The one document in `text`. Raises `RequestError` with file and line where it is not plain YAML."""
+    document = Document(None, file, {(): 1})
+    try:
+        _Reader(document, yaml.parse(text, Loader=_SAFE_LOADER)).read()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        why = ", ".join(part for part in (error.context, error.problem) if part)
+        raise RequestError(f"not YAML: {why}", file=file, line=mark.line + 1 if mark else None) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise RequestError(f"not YAML: {error.reason}", file=file, line=line) from error
+    return document
+
+
+class Inline(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+def write(data: Any) -> str:
+    """Plain data to YAML that `read`, and any reader of YAML 1.1, reads back to the same."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=200, default_flow_style=None)
+
+
+def override(document: Document, setting: str, shorthands: Mapping[Position, str]) -> None:
+    """Applies one `--set PATH=VALUE`; VALUE is YAML.
+
+    `shorthands` says under which key a mapping holds what may also be written as bare text (`model: x` means
+    `model: {name: x}`), so that a setting inside it finds a mapping.
+    """
+    path, equals, text = setting.partition("=")
+    option = f"--set {path.strip()}"
+    if not equals or not path.strip():
+        raise RequestError("write PATH=VALUE, e.g. devices[2].memory=1GiB", field=f"--set {setting}")
+    if not _PATH.fullmatch(path.strip()):
+        raise RequestError("not a path (write e.g. devices[2].memory)", field=option)
+    position = position_of(path.strip())
+    try:
+        value = read(text, option).data
+    except RequestError as error:
+        raise RequestError(error.message, field=option) from error
+    if document.data is None:
+        document.data = {}
+    holder: Any = document.data
+    for depth, key in enumerate(position):
+        at = position[:depth]
+        last = depth == len(position) - 1
+        _check_step(holder, key, at, option)
+        if last:
+            holder[key] = value
+        else:
+            inner = holder[key] if isinstance(key, int) else holder.get(key)
+            if inner is None:
+                inner = {}
+            elif position[: depth + 1] in shorthands and isinstance(inner, str):
+                inner = {shorthands[position[: depth + 1]]: inner}
+            holder[key] = copy.copy(inner)  # an alias may share it with another place
+            holder = holder[key]
+    document.overrides.add(position)
+
+
+def _check_step(holder: Any, key: Key, at: Position, option: str) -> None:
+    where = field_name(at) or "the scenario"
+    if isinstance(key, int):
+        if not isinstance(holder, list):
+            raise RequestError(f"{where} is not a list", field=option)
+        if key >= len(holder):
+            raise RequestError(f"{where} has {len(holder)} entries, the last is [{len(holder) - 1}]", field=option)
+    elif not isinstance(holder, dict):
+        hint = " (write e.g. [0])" if isinstance(holder, list) else ""
+        raise RequestError(f"{where} is not a mapping{hint}", field=option)
+
+
+class _Reader:
+    """Turns the parser's events into data, noting lines. (PyYAML's own composer can overflow the stack.)"""
+
+    def __init__(self, document: Document, events: Iterator[Any]) -> None:
+        self._document = document
+        self._events = events
+        self._anchored: dict[str, Any] = {}
+
+    def read(self) -> None:
+        n_documents = 0
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                n_documents += 1
+                if n_documents > 1:
+                    raise self._error(event, (), "a second document begins here; there can be one")
+                self._document.data = self._value(next(self._events), ())
+
+    def _value(self, event: Any, position: Position) -> Any:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchored:
+                raise self._error(event, position, f"there is no complete value named &{event.anchor} before")
+            return self._anchored[event.anchor]
+        if event.tag not in (None, "!"):
+            raise self._error(event, position, f"the tag {event.tag} is not supported here")
+        if len(position) > _MAX_DEPTH:
+            raise self._error(event, position[:3], "nested too deeply")
+        self._document.lines.setdefault(position, _line(event))
+        if isinstance(event, yaml.ScalarEvent):
+            plain = not event.style and event.tag is None
+            found = self._plain(event) if plain else event.value
+        elif isinstance(event, yaml.SequenceStartEvent):
+            found = self._items(position)
+        else:
+            found = self._entries(position)
+        if event.anchor is not None:
+            self._anchored[event.anchor] = found
+        return found
+
+    def _items(self, position: Position) -> list[Any]:
+        found: list[Any] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            found.append(self._value(event, (*position, len(found))))
+        return found
+
+    def _entries(self, position: Position) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                raise self._error(event, position, "a key must be text")
+            key, inner = event.value, (*position, event.value)
+            if key in found:
+                message = f'the key "{key}" is here twice (first on line {self._document.lines[inner]})'
+                raise self._error(event, position, message)
+            self._document.lines[inner] = _line(event)
+            found[key] = self._value(next(self._events), inner)
+        return found
+
+    def _plain(self, event: Any) -> Any:
+        text: str = event.value
+        if text in _WORDS or (text.lower() in _WORDS and (text.istitle() or text.isupper())):
+            return _WORDS[text.lower()]
+        if _INT.fullmatch(text):
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if not _FLOAT.fullmatch(text):
+            return text
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+    def _error(self, event: Any, position: Position, message: str) -> RequestError:
+        return RequestError(message, file=self._document.file, line=_line(event), field=field_name(position) or None)
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+class _Dumper(_SAFE_DUMPER):  # type: ignore[misc,valid-type]
+    """Quotes text that YAML 1.2 would read as a number (PyYAML does so for YAML 1.1); writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+_Dumper.add_representer(
+    Inline, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
+)
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(rf"^(?:{_FLOAT.pattern}|{_INT.pattern})$"), list("-+.0123456789")
+)
