@@ -1,0 +1,193 @@
+"""The blocks of a decoder and what each physically costs at a step. Knows a model's shape; no devices, no placement.
+
+Counted are the matrix products (2 operations per multiply-add) and the bytes that must come from memory: weights once
+per step, the K/V cache once per step. Norms, activations and RoPE are vectors beside matrices and are left out, as is
+usual in roofline models (Williams et al., CACM 2009). All values are float32, because that is what the kernels compute.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from edgeemu_kernels.attention import QUERY_ROWS
+from edgeemu_kernels.shape import ModelShape
+
+MESSAGE_HEADER_BYTES = 64
+TOKEN_BYTES = 8  # a sampled id on its way back to the embedding
+
+
+class Kind(StrEnum):
+    EMBED = "embed"
+    HEAD = "head"
+    PROJ = "proj"
+    FFN = "ffn"
+    LM_HEAD = "lm_head"
+
+
+class Block(NamedTuple):
+    """The unit that a placement puts on a device. `layer` and `group` are -1 where they have no meaning."""
+
+    kind: Kind
+    layer: int = -1
+    group: int = -1
+
+    def __str__(self) -> str:
+        match self.kind:
+            case Kind.HEAD:
+                return f"head({self.layer},{self.group})"
+            case Kind.PROJ | Kind.FFN:
+                return f"{self.kind}({self.layer})"
+            case _:
+                return self.kind.value
+
+
+EMBED = Block(Kind.EMBED)
+LM_HEAD = Block(Kind.LM_HEAD)
+
+
+def head(layer: int, group: int) -> Block:
+    return Block(Kind.HEAD, layer, group)
+
+
+def proj(layer: int) -> Block:
+    return Block(Kind.PROJ, layer)
+
+
+def ffn(layer: int) -> Block:
+    return Block(Kind.FFN, layer)
+
+
+def layer_blocks(shape: ModelShape, layer: int) -> Iterator[Block]:
+    """The blocks of one layer, in the order in which they run."""
+    for group in range(shape.n_groups):
+        yield head(layer, group)
+    yield proj(layer)
+    yield ffn(layer)
+
+
+def all_blocks(shape: ModelShape) -> Iterator[Block]:
+    """Every block of the model, in the order in which they run."""
+    yield EMBED
+    for layer in range(shape.n_layers):
+        yield from layer_blocks(shape, layer)
+    yield LM_HEAD
+
+
+class Work(NamedTuple):
+    """What one execution asks of a device."""
+
+    flops: float
+    bytes_read: float
+
+    def __add__(self, other: object) -> "Work":
+        if not isinstance(other, Work):
+            return NotImplemented
+        return Work(self.flops + other.flops, self.bytes_read + other.bytes_read)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Physical costs of a model's blocks. `rows` are the new positions of a step, `past` those already cached."""
+
+    shape: ModelShape
+    value_bytes: int = 4
+
+    # -- what a device holds ------------------------------------------------------------------------------------
+
+    def norm_bytes(self) -> int:
+        """One norm's weights: RMSNorm has a gain, LayerNorm a gain and a bias."""
+        return self.shape.d_model * (1 if self.shape.norm == "rms" else 2) * self.value_bytes
+
+    def weight_bytes(self, block: Block) -> int:
+        """Weights of one block. A head's norm is counted by `heads_weight_bytes`: the groups of a layer share it."""
+        s = self.shape
+        bias = int(s.bias)
+        match block.kind:
+            case Kind.EMBED:
+                values = s.vocab_size * s.d_model
+                if s.positions == "learned":
+                    values += s.max_context * s.d_model
+            case Kind.HEAD:
+                values = (s.group_dim + 2 * s.head_dim) * (s.d_model + bias)
+            case Kind.PROJ:
+                values = s.n_heads * s.head_dim * s.d_model + bias * s.d_model
+            case Kind.FFN:
+                up = 2 if s.activation == "swiglu" else 1
+                values = s.d_ff * s.d_model * (up + 1) + bias * (up * s.d_ff + s.d_model)
+                return values * self.value_bytes + self.norm_bytes()
+            case Kind.LM_HEAD:
+                return s.vocab_size * s.d_model * self.value_bytes + self.norm_bytes()
+        return values * self.value_bytes
+
+    def heads_weight_bytes(self, n_groups: int) -> int:
+        """Weights of `n_groups` fused groups of one layer, their norm included; 0 for none."""
+        return n_groups * self.weight_bytes(head(0, 0)) + self.norm_bytes() if n_groups else 0
+
+    def kv_bytes(self, tokens: int) -> int:
+        """K/V cache of one group of one layer after `tokens` positions."""
+        return 2 * tokens * self.shape.head_dim * self.value_bytes
+
+    def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:
+        """Arrays that one execution holds at once, at most: its input, its result and the largest intermediates.
+
+        Counted along the kernels of `edgeemu_kernels`, for any sampling. A test holds it against what NumPy allocates.
+        """
+        s = self.shape
+        x = rows * s.d_model
+        match kind:
+            case Kind.EMBED:
+                values = x
+            case Kind.HEAD:
+                qkv = n_groups * rows * (s.group_dim + 2 * s.head_dim)
+                together = min(rows, QUERY_ROWS)  # rows whose scores exist at the same time
+                width = n_groups * s.group_dim
+                scores = n_groups * s.group_size * (past + rows)  # of one row
+                attention = rows * width + together * (4 * width + scores + 3 * together)  # 3: the causal mask
+                values = 2 * x + qkv + max(x, 2 * qkv, attention)  # a norm, RoPE, attention: one after the other
+            case Kind.PROJ:
+                values = rows * s.n_heads * s.head_dim + 3 * x
+            case Kind.FFN:
+                values = 3 * x + 3 * rows * s.d_ff
+            case Kind.LM_HEAD:
+                values = 2 * s.d_model + 10 * s.vocab_size  # the logits, and their order with its 8-byte ids
+        return values * self.value_bytes
+
+    # -- what an execution asks for -----------------------------------------------------------------------------
+
+    def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
+        """One execution of a block, or of `n_groups` fused groups of one layer, on `rows` new positions.
+
+        Attention is causal: row i sees past + i + 1 positions. The output matrix runs on the last row only.
+        """
+        s = self.shape
+        match kind:
+            case Kind.EMBED:
+                return Work(0.0, rows * s.d_model * self.value_bytes)
+            case Kind.HEAD:
+                width = n_groups * (s.group_dim + 2 * s.head_dim)
+                seen = rows * past + rows * (rows + 1) // 2
+                attention = 4 * n_groups * s.group_dim * seen
+                cache = n_groups * self.kv_bytes(past + rows)
+                return Work(2 * rows * s.d_model * width + attention, self.heads_weight_bytes(n_groups) + cache)
+            case Kind.PROJ:
+                return Work(2 * rows * s.n_heads * s.head_dim * s.d_model, self.weight_bytes(proj(0)))
+            case Kind.FFN:
+                up = 2 if s.activation == "swiglu" else 1
+                return Work(2 * rows * s.d_model * s.d_ff * (up + 1), self.weight_bytes(ffn(0)))
+            case Kind.LM_HEAD:
+                return Work(2 * s.d_model * s.vocab_size, self.weight_bytes(LM_HEAD))
+
+    # -- what crosses a link ------------------------------------------------------------------------------------
+
+    def activation_bytes(self, rows: int) -> int:
+        """x between blocks: [rows, d_model]."""
+        return MESSAGE_HEADER_BYTES + rows * self.shape.d_model * self.value_bytes
+
+    def attention_bytes(self, n_groups: int, rows: int) -> int:
+        """What a device's groups of one layer send to the projection: [rows, n_groups * group_dim]."""
+        return MESSAGE_HEADER_BYTES + rows * n_groups * self.shape.group_dim * self.value_bytes
+
+    @staticmethod
+    def token_bytes() -> int:
+        return MESSAGE_HEADER_BYTES + TOKEN_BYTES

@@ -1,0 +1,89 @@
+"""The head-level paper's own costs, as published, beside the physical ones of `blocks.py`. For the simulator only.
+
+Source: arXiv 2505.02533 and its authors' public code. With L the current length, D the model's width, d a head's, b
+bytes per value and n tokens generated so far:
+
+    block   memory, bytes              operations
+    head    3Ldb + 3Ddb + cache nDb    3LDd + L^2 d
+    proj    LDb                        LD^2
+    ffn     4LDb                       8LD^2
+
+Transfers: heads to proj, L d b for each head; proj to ffn, and x to the heads, L D b. Odd, and kept: the cache is nDb
+per head and without the prompt; proj and ffn have no weights; a multiply-add is one operation; every step recomputes
+all L positions. The embedding and the output matrix, which the paper has not, cost nothing.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from edgeemu.blocks import Block, Costs, Kind, Work
+from edgeemu.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralCosts(Costs):
+    """Drop-in for `Costs` at one length: `at` gives those of another, and a simulation changes them at every step.
+
+    What a block holds is all in its weights, the paper's activations included; there is no workspace beside. Devices
+    count one message of x on top, as they do for physical costs.
+    """
+
+    prompt_tokens: int = 64
+    length: int = 64
+
+    def __post_init__(self) -> None:
+        if self.shape.tied_embeddings:
+            raise RequestError("the paper's costs have no embedding to tie to the output matrix")
+
+    def at(self, length: int) -> Self:
+        """The same with another number of positions."""
+        return replace(self, length=length)
+
+    def norm_bytes(self) -> int:
+        return 0
+
+    def weight_bytes(self, block: Block) -> int:
+        """All of a block's memory but the cache."""
+        d_model = self.shape.d_model
+        match block.kind:
+            case Kind.HEAD:
+                values = 3 * (self.length + d_model) * self.shape.group_dim
+            case Kind.PROJ:
+                values = self.length * d_model
+            case Kind.FFN:
+                values = 4 * self.length * d_model
+            case _:
+                values = 0
+        return values * self.value_bytes
+
+    def kv_bytes(self, tokens: int) -> int:
+        """Of one group after `tokens` positions: the paper counts the whole width for each head, prompt excepted."""
+        generated = max(0, tokens - self.prompt_tokens)
+        return generated * self.shape.d_model * self.shape.group_size * self.value_bytes
+
+    def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:  # noqa: ARG002
+        return 0
+
+    def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
+        length, d_model = past + rows, self.shape.d_model
+        match kind:
+            case Kind.HEAD:
+                width = n_groups * self.shape.group_dim
+                return Work(3 * length * d_model * width + length**2 * width, 0.0)
+            case Kind.PROJ:
+                return Work(length * d_model**2, 0.0)
+            case Kind.FFN:
+                return Work(8 * length * d_model**2, 0.0)
+            case _:
+                return Work(0.0, 0.0)
+
+    def activation_bytes(self, rows: int) -> int:  # noqa: ARG002
+        """All positions, whatever is new."""
+        return self.length * self.shape.d_model * self.value_bytes
+
+    def attention_bytes(self, n_groups: int, rows: int) -> int:  # noqa: ARG002
+        return self.length * n_groups * self.shape.group_dim * self.value_bytes
+
+    @staticmethod
+    def token_bytes() -> int:
+        return 0

@@ -1,0 +1,136 @@
+"""What a device must hold: planned before a run, and charged as it goes. Knows blocks and bytes; allocates nothing."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edgeemu.blocks import Block, Costs, Kind
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement import Placement
+
+
+class MemoryPage(NamedTuple):
+    """One device's memory at its fullest, in bytes."""
+
+    weights_bytes: int
+    cache_bytes: int
+    workspace_bytes: int
+    messages_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self)
+
+
+@dataclass(slots=True)
+class Usage:
+    """What one device would hold, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`."""
+
+    costs: Costs
+    prompt_tokens: int
+    total_tokens: int
+    blocks: set[Block] = field(default_factory=set)
+    groups: Counter[int] = field(default_factory=Counter)
+    _weights_bytes: int = 0
+
+    def add(self, block: Block) -> None:
+        self.blocks.add(block)
+        self._weights_bytes += self.costs.weight_bytes(block)
+        if block.kind is Kind.HEAD:
+            if not self.groups[block.layer]:
+                self._weights_bytes += self.costs.norm_bytes()
+            self.groups[block.layer] += 1
+
+    def remove(self, block: Block) -> None:
+        self.blocks.remove(block)
+        self._weights_bytes -= self.costs.weight_bytes(block)
+        if block.kind is Kind.HEAD:
+            self.groups[block.layer] -= 1
+            if not self.groups[block.layer]:
+                self._weights_bytes -= self.costs.norm_bytes()
+
+    def page_with(self, block: Block) -> MemoryPage:
+        """The page after adding `block`, which is not added."""
+        self.add(block)
+        page = self.page()
+        self.remove(block)
+        return page
+
+    def page(self) -> MemoryPage:
+        weights_bytes = self._weights_bytes
+        kinds = {block.kind for block in self.blocks}
+        if self.costs.shape.tied_embeddings and {Kind.EMBED, Kind.LM_HEAD} <= kinds:
+            weights_bytes -= self.costs.shape.vocab_size * self.costs.shape.d_model * self.costs.value_bytes
+        rows = self.prompt_tokens
+        widest = max(self.groups.values(), default=0)
+        workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
+        workspaces += [self.costs.workspace_bytes(kind, widest, 1, self.total_tokens) for kind in kinds]
+        messages_bytes = self.costs.activation_bytes(rows) if kinds else 0
+        if Kind.PROJ in kinds:
+            messages_bytes += self.costs.attention_bytes(self.costs.shape.n_groups, rows)
+        return MemoryPage(
+            weights_bytes,
+            self.groups.total() * self.costs.kv_bytes(self.total_tokens),
+            max(workspaces, default=0),
+            messages_bytes,
+        )
+
+
+def usages(placement: Placement, costs: Costs, n_devices: int, prompt_tokens: int, total_tokens: int) -> list[Usage]:
+    """What each device holds under a placement."""
+    held = [Usage(costs, prompt_tokens, total_tokens) for _ in range(n_devices)]
+    for block, device in placement.owner.items():
+        held[device].add(block)
+    return held
+
+
+class OutOfMemoryError(EdgeemuError):
+    """A reservation that the budget cannot hold."""
+
+    exit_status = 3
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A device's memory budget: every reservation has a name, and what does not fit is refused."""
+
+    device: str
+    cap_bytes: int
+    peak_bytes: int = 0
+    _held: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def used_bytes(self) -> int:
+        return self._held.total()
+
+    def charge(self, name: str, size_bytes: int) -> None:
+        """Adds to the reservation `name`.
+
+        Raises:
+            OutOfMemoryError: nothing is charged; the message has the ledger's page.
+        """
+        used_bytes = self.used_bytes
+        if used_bytes + size_bytes > self.cap_bytes:
+            page = ", ".join(f"{key} {value:,} B" for key, value in sorted(self._held.items()) if value)
+            raise OutOfMemoryError(
+                f"{self.device} is out of memory: {name} needs {size_bytes:,} B more, "
+                f"and {self.cap_bytes - used_bytes:,} B of {self.cap_bytes:,} B are free (held: {page or 'nothing'})"
+            )
+        self._held[name] += size_bytes
+        self.peak_bytes = max(self.peak_bytes, used_bytes + size_bytes)
+
+    def release(self, name: str, size_bytes: int | None = None) -> None:
+        """Gives back part of a reservation, or all of it."""
+        held_bytes = self._held[name]
+        size_bytes = held_bytes if size_bytes is None else size_bytes
+        if size_bytes > held_bytes:
+            raise ValueError(f"{self.device}: {name} holds {held_bytes} B, cannot release {size_bytes} B")
+        self._held[name] = held_bytes - size_bytes
+
+    def page(self) -> dict[str, int]:
+        """What is held now, by name."""
+        return {name: size for name, size in sorted(self._held.items()) if size}
+
+    def forget_peak(self) -> None:
+        """Starts the peak anew, from what is held now."""
+        self.peak_bytes = self.used_bytes

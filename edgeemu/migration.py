@@ -1,0 +1,166 @@
+"""How blocks change their device: what is shipped, in which rounds, and which step may follow which. Pure; no I/O.
+
+A change of placement goes through *prepare* (every receiver reserves memory, or refuses), one or more *rounds* of
+copying, and *commit* (routes switch, senders free). `pause` copies all in one round while the token waits. `precopy`
+copies what is written already in the background, while tokens go on under the old routes, and has the token wait only
+for the rows since. A refusal, or an abort before commit, leaves the old placement whole.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from edgeemu.blocks import MESSAGE_HEADER_BYTES, Block, Costs, Kind
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement import Move, Placement, moves
+
+
+class IllegalTransitionError(EdgeemuError):
+    """A migration was asked for a step that its state does not allow."""
+
+
+class State(Enum):
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    COPYING = "copying"
+    COPIED = "copied"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+class Shipment(NamedTuple):
+    """One block's way in one round: cache rows `first_row` to `end_row`, its weights too if they must be sent."""
+
+    block: Block
+    source: int
+    target: int
+    first_row: int
+    end_row: int
+    with_weights: bool
+
+
+def weight_bytes(block: Block, costs: Costs) -> int:
+    """Weights that a block takes along; a group of heads takes a copy of its layer's norm."""
+    return costs.weight_bytes(block) + (costs.norm_bytes() if block.kind is Kind.HEAD else 0)
+
+
+def payload_bytes(shipment: Shipment, costs: Costs) -> int:
+    """What a shipment carries, without headers."""
+    rows = shipment.end_row - shipment.first_row if shipment.block.kind is Kind.HEAD else 0
+    return costs.kv_bytes(rows) + (weight_bytes(shipment.block, costs) if shipment.with_weights else 0)
+
+
+def chunk_sizes(payload: int, chunk: int) -> list[int]:
+    """A payload in messages of at most `chunk` bytes; also an empty payload is one message, so that it can arrive."""
+    whole, rest = divmod(payload, chunk)
+    return [chunk] * whole + ([rest] if rest or not whole else [])
+
+
+def message_sizes(shipment: Shipment, costs: Costs, chunk: int) -> list[int]:
+    """Sizes of a shipment's messages on the wire."""
+    return [MESSAGE_HEADER_BYTES + size for size in chunk_sizes(payload_bytes(shipment, costs), chunk)]
+
+
+def chains(shipments: Iterable[Shipment]) -> dict[tuple[int, int], list[Shipment]]:
+    """Shipments by connection, each in block order: one after the other on a connection, connections in parallel."""
+    ways: dict[tuple[int, int], list[Shipment]] = {}
+    for shipment in sorted(shipments):
+        ways.setdefault((shipment.source, shipment.target), []).append(shipment)
+    return dict(sorted(ways.items()))
+
+
+@dataclass(slots=True)
+class Migration:
+    """One change of placement. Events come in as method calls; an illegal one raises with the history before it."""
+
+    epoch: int
+    old: Placement
+    new: Placement
+    weights_on_flash: bool = False
+    state: State = State.PREPARING
+    round: int = -1
+    rows: int = 0  # cache rows that have been shipped
+    _awaited: set[int] = field(default_factory=set)
+    _history: list[str] = field(default_factory=list)
+
+    @property
+    def moves(self) -> list[Move]:
+        return moves(self.old, self.new)
+
+    def prepared(self) -> None:
+        """Every receiver has reserved what it needs."""
+        self._step("prepared", State.PREPARED, State.PREPARING)
+
+    def aborted(self, why: str) -> None:
+        """Refused by a receiver, or given up. Not possible once the routes may have switched."""
+        self._step(f"aborted: {why}", State.ABORTED, State.PREPARING, State.PREPARED, State.COPYING, State.COPIED)
+
+    def next_round(self, rows: int) -> list[Shipment]:
+        """What to ship now, when caches hold `rows` rows: weights and all rows first, then the rows since."""
+        if rows < self.rows:
+            raise self._illegal(f"a round for {rows} rows, after one for {self.rows}")
+        self._step(f"round {self.round + 1} for {rows} rows", State.COPYING, State.PREPARED, State.COPIED)
+        self.round += 1
+        first = self.round == 0
+        shipments = [
+            Shipment(m.block, m.source, m.target, self.rows, rows, first and not self.weights_on_flash)
+            for m in self.moves
+            if first or m.block.kind is Kind.HEAD
+        ]
+        self.rows = rows
+        self._awaited = {shipment.target for shipment in shipments}
+        if not self._awaited:
+            self.state = State.COPIED
+        return shipments
+
+    def arrived(self, device: int, number: int) -> bool:
+        """A receiver has all of a round. True when every receiver has."""
+        if self.state is not State.COPYING or number != self.round or device not in self._awaited:
+            raise self._illegal(f"round {number} arrived at device {device}")
+        self._history.append(f"round {number} arrived at device {device}")
+        self._awaited.remove(device)
+        if not self._awaited:
+            self.state = State.COPIED
+        return not self._awaited
+
+    def committed(self) -> None:
+        """Routes have switched on every device, and senders have freed what they sent."""
+        self._step("committed", State.COMMITTED, State.COPIED)
+
+    def _step(self, what: str, to: State, *allowed: State) -> None:
+        if self.state not in allowed:
+            raise self._illegal(what)
+        self._history.append(what)
+        self.state = to
+
+    def _illegal(self, what: str) -> IllegalTransitionError:
+        before = "; ".join(self._history) or "nothing"
+        return IllegalTransitionError(
+            f"migration to epoch {self.epoch}: {what}, but it is {self.state.value}. Before that: {before}"
+        )
+
+
+def incoming(migration: Migration) -> Iterator[tuple[int, list[Move]]]:
+    """Receivers and what comes to each, ascending."""
+    targets = sorted({move.target for move in migration.moves})
+    for target in targets:
+        yield target, [move for move in migration.moves if move.target == target]
+
+
+def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
+    """What a receiver must hold beside what it has, until commit: weights, and caches of `rows` rows."""
+    return sum(
+        weight_bytes(move.block, costs) + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
+        for move in moved
+    )
+
+
+def flash_ends(migration: Migration, at_s: float, flash_bytes_per_s: float, costs: Costs) -> dict[int, float]:
+    """Until when each receiver reads weights from its own storage: in the first round, where they are there."""
+    if migration.round > 0 or not migration.weights_on_flash:
+        return {}
+    return {
+        target: at_s + sum(weight_bytes(move.block, costs) for move in moved) / flash_bytes_per_s
+        for target, moved in incoming(migration)
+    }

@@ -1,0 +1,65 @@
+"""Which device owns which block, what must hold of that, and the moves between two placements. No costs, no time."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edgeemu.blocks import Block, Kind, all_blocks
+from edgeemu.errors import EdgeemuError
+from edgeemu_kernels.shape import ModelShape
+
+
+class PlacementError(EdgeemuError):
+    """A placement that leaves a block without a device, or names one that is not there."""
+
+
+class Move(NamedTuple):
+    block: Block
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Owner of every block, as a device's index in the cluster."""
+
+    owner: Mapping[Block, int]
+
+    def check(self, shape: ModelShape, n_devices: int) -> None:
+        """Every block of the model on exactly one device that exists.
+
+        Raises:
+            PlacementError: naming the first block that breaks this.
+        """
+        blocks = set(all_blocks(shape))
+        for block in sorted(blocks ^ self.owner.keys()):
+            where = "is placed but not part of the model" if block in self.owner else "is on no device"
+            raise PlacementError(f"{block} {where}")
+        for block, device in self.owner.items():
+            if not 0 <= device < n_devices:
+                raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
+
+    def groups(self, layer: int, n_groups: int) -> dict[int, tuple[int, ...]]:
+        """Device -> the groups of `layer` that it holds, both ascending."""
+        held: dict[int, list[int]] = defaultdict(list)
+        for group in range(n_groups):
+            held[self.owner[Block(Kind.HEAD, layer, group)]].append(group)
+        return {device: tuple(held[device]) for device in sorted(held)}
+
+    def on(self, device: int) -> list[Block]:
+        """The blocks that `device` owns, in the order of `owner`."""
+        return [block for block, owner in self.owner.items() if owner == device]
+
+    def devices(self) -> list[int]:
+        """The devices that own something, ascending."""
+        return sorted(set(self.owner.values()))
+
+    def moved(self, blocks: Iterable[Block], target: int) -> "Placement":
+        """The same placement with `blocks` on `target`."""
+        return Placement({**self.owner, **dict.fromkeys(blocks, target)})
+
+
+def moves(old: Placement, new: Placement) -> list[Move]:
+    """What must migrate to get from `old` to `new`, in block order."""
+    return [Move(b, old.owner[b], new.owner[b]) for b in sorted(old.owner) if old.owner[b] != new.owner[b]]
