@@ -1,0 +1,155 @@
+"""Which operation may run: inputs in, ready operations out. Pure state; no kernels, no sockets, no clock."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.blocks import Kind
+from edgeemu.errors import EdgeemuError
+from edgeemu.routes import Op, Slot
+
+_HISTORY = 16
+
+
+class StaleRouteError(EdgeemuError):
+    """A message that no operation here waits for: another epoch's route, a duplicate, or a wrong address."""
+
+
+class StepKey(NamedTuple):
+    sequence: int
+    step: int
+
+
+@dataclass(slots=True, eq=False)
+class Input:
+    """One arrived payload, shared by the operations that wait for it. `waiting` counts those that have not run."""
+
+    arrival_s: float
+    position: int
+    payload: NDArray[np.generic]
+    waiting: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class ReadyOp:
+    """An operation with all its inputs, in the order of its slots."""
+
+    op: Op
+    key: StepKey
+    inputs: list[Input]
+
+    @property
+    def ready_s(self) -> float:
+        return max(i.arrival_s for i in self.inputs)
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one step has received and run so far. `inputs` are those that are still needed."""
+
+    came: set[Slot] = field(default_factory=set)
+    inputs: dict[Slot, Input] = field(default_factory=dict)
+    done: int = 0
+
+
+class Dataflow:
+    """A device's part of a program, and the steps that are under way in it."""
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self._ops: list[Op] = []
+        self._consumers: dict[Slot, list[Op]] = {}
+        self._steps: dict[StepKey, _Step] = {}
+        self._finished: dict[int, int] = {}  # sequence -> its last step that is done here
+        self._history: deque[str] = deque(maxlen=_HISTORY)
+
+    def install(self, epoch: int, ops: Sequence[Op]) -> None:
+        """Takes the routes of a new epoch.
+
+        Raises:
+            StaleRouteError: the epoch is not newer, or steps of the old one are still under way.
+        """
+        if epoch <= self.epoch or self._steps:
+            raise self._error(f"epoch {epoch} cannot follow epoch {self.epoch} with {len(self._steps)} steps under way")
+        self.epoch = epoch
+        self._finished.clear()
+        self._ops = list(ops)
+        self._consumers = {}
+        for op in ops:
+            for slot in op.needs:
+                self._consumers.setdefault(slot, []).append(op)
+        self._history.append(f"installed epoch {epoch} with {len(ops)} operations")
+
+    def deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> list[ReadyOp]:
+        """Takes one input; returns the operations that it completes.
+
+        Raises:
+            StaleRouteError: with the history that led there.
+        """
+        if epoch != self.epoch:
+            raise self._error(f"{slot} of {key} is of epoch {epoch}, but the routes are of epoch {self.epoch}")
+        if key.step <= self._finished.get(key.sequence, -1):
+            raise self._error(f"{slot} of {key} has come, but that step is done")
+        consumers = self._consumers.get(slot)
+        if consumers is None:
+            raise self._error(f"nothing here waits for {slot} of {key}")
+        step = self._steps.setdefault(key, _Step())
+        if slot in step.came:
+            raise self._error(f"{slot} of {key} has come twice")
+        step.came.add(slot)
+        step.inputs[slot] = arrived
+        self._history.append(f"{key} received {slot}")
+        ready = []
+        for op in consumers:
+            needs = op.inputs(key.step)
+            if slot not in needs:
+                raise self._error(f"{op.kind} does not take {slot} in step {key.step}")
+            arrived.waiting += 1
+            if all(need in step.inputs for need in needs):
+                ready.append(ReadyOp(op, key, [step.inputs[need] for need in needs]))
+        return ready
+
+    def finish(self, ready: ReadyOp) -> tuple[list[Input], bool]:
+        """An operation has run: returns the inputs that nothing needs any more, and whether the step is done here."""
+        step = self._steps.get(ready.key)
+        if step is None:
+            raise self._error(f"{ready.op.kind} of {ready.key} has run, but no such step is under way")
+        freed = []
+        for slot, arrived in zip(ready.op.inputs(ready.key.step), ready.inputs, strict=True):
+            arrived.waiting -= 1
+            if not arrived.waiting:
+                freed.append(arrived)
+                del step.inputs[slot]
+        step.done += 1
+        if step.done < len(self._ops):
+            return freed, False
+        del self._steps[ready.key]
+        self._finished[ready.key.sequence] = ready.key.step
+        return freed, True
+
+    def forget(self, sequence: int) -> None:
+        """A sequence has ended; its number may be used again."""
+        self._finished.pop(sequence, None)
+
+    def check_epoch(self, epoch: int) -> None:
+        """Raises: StaleRouteError, for any epoch but the one whose routes are installed."""
+        if epoch != self.epoch:
+            raise self._error(f"a message of epoch {epoch} has come, but the routes are of epoch {self.epoch}")
+
+    def only(self, kind: Kind) -> Op:
+        """The one operation of a kind that the model has once (embed, lm_head).
+
+        Raises:
+            StaleRouteError: it is not here.
+        """
+        for op in self._ops:
+            if op.kind is kind:
+                return op
+        raise self._error(f"{kind} is not here")
+
+    def _error(self, what: str) -> StaleRouteError:
+        return StaleRouteError(f"{what}. Before that: {'; '.join(self._history) or 'nothing'}")

@@ -1,0 +1,82 @@
+"""Blocks as bytes: what a migration takes out of one device and puts into another. No sockets, no time.
+
+A parcel is a block's weights, array after array, then the keys and the values of some rows of its cache. It is cut into
+chunks for the way, and its CRC-32 is checked when it is whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from zlib import crc32
+
+import numpy as np
+
+from edgeemu.blocks import Block, Kind
+from edgeemu.errors import EdgeemuError
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.shape import ModelShape
+
+
+class ParcelError(EdgeemuError):
+    """A parcel that did not arrive as it was sent."""
+
+
+def weight_shapes(shape: ModelShape, block: Block) -> list[tuple[int, ...]]:
+    """Shapes of a block's weight arrays, in the order in which they travel; norms first."""
+    d, hd = shape.d_model, shape.head_dim
+    norm: list[tuple[int, ...]] = [(d,)] if shape.norm == "rms" else [(d,), (d,)]
+    match block.kind:
+        case Kind.EMBED:
+            return [(shape.vocab_size, d), *([(shape.max_context, d)] if shape.positions == "learned" else [])]
+        case Kind.HEAD:
+            rows = (shape.group_dim, hd, hd)
+            return [*norm, *((n, d) for n in rows), *(((n,) for n in rows) if shape.bias else ())]
+        case Kind.PROJ:
+            return [(d, shape.n_heads * hd), *([(d,)] if shape.bias else [])]
+        case Kind.FFN:
+            width = shape.d_ff * (2 if shape.activation == "swiglu" else 1)
+            return [*norm, (width, d), (d, shape.d_ff), *([(width,), (d,)] if shape.bias else [])]
+        case Kind.LM_HEAD:
+            return [*norm, (shape.vocab_size, d)]
+
+
+def pack(arrays: Sequence[Array]) -> bytes:
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+
+def unpack(data: bytes | bytearray, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """The inverse of `pack`; the arrays share `data`'s memory.
+
+    Raises:
+        ParcelError: the shapes do not use up the bytes.
+    """
+    values = np.frombuffer(data, dtype=np.float32)
+    ends = np.cumsum([prod(shape) for shape in shapes], dtype=np.int64)
+    if len(values) != (ends[-1] if shapes else 0):
+        raise ParcelError(f"a parcel of {len(values)} values for shapes that hold {ends[-1] if shapes else 0}")
+    parts = np.split(values, ends[:-1]) if shapes else []
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@dataclass(slots=True)
+class Parcel:
+    """One block's bytes as they come in."""
+
+    total: int
+    crc: int
+    data: bytearray = field(default_factory=bytearray)
+
+    def add(self, offset: int, chunk: bytes | memoryview) -> bool:
+        """Takes the next chunk; True when the parcel is whole.
+
+        Raises:
+            ParcelError: a chunk is missing, or the whole is not what was sent.
+        """
+        if offset != len(self.data):
+            raise ParcelError(f"a chunk at {offset} after {len(self.data)} bytes")
+        self.data += chunk
+        if len(self.data) < self.total:
+            return False
+        if len(self.data) > self.total or crc32(self.data) != self.crc:
+            raise ParcelError(f"a parcel of {self.total} bytes arrived as {len(self.data)} others")
+        return True

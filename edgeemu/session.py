@@ -1,0 +1,175 @@
+"""The controller's talk with its devices: requests out, answers in, failures raised. Knows no model and no policy."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import zmq
+import zmq.asyncio
+
+from edgeemu import control, wire
+from edgeemu.cluster import Cluster
+from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
+from edgeemu.fleet import DeviceExit, Fleet
+from edgeemu.links.stamped import SharedPipes
+
+Answer = TypeVar("Answer", bound=control.FromDevice)
+
+ANSWER_TIMEOUT_S = 600.0  # a device that says nothing for so long, alive or not, has lost its way
+_LAST_WORD_S = 0.2
+_FAILURES: dict[str, type[EdgeemuError]] = {"out of memory": InfeasibleError, "model file": RequestError}
+
+
+def _failure(failure: control.Failure) -> EdgeemuError:
+    return _FAILURES.get(failure.kind, RunError)(f"{failure.name}: {failure.message}")
+
+
+class Session:
+    """The devices of one run, started and connected; an asynchronous context manager.
+
+    Whatever is awaited here raises as soon as a device fails or dies. `on_aside` is given
+    what comes unasked: reports of steps, arrivals of migrations.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        fleet: Fleet,
+        pipes_fd: int,
+        on_aside: Callable[[control.Report | control.Arrived], None],
+    ) -> None:
+        self.cluster = cluster
+        self.resident_bytes: dict[str, int] = {}
+        self.pipes = SharedPipes(pipes_fd, cluster.n_pipes)
+        self._pipes_fd = pipes_fd
+        self._fleet = fleet
+        self._on_aside = on_aside
+        self._context = zmq.asyncio.Context()
+        self._control = self._context.socket(zmq.ROUTER)
+        self._inbox: asyncio.Queue[control.FromDevice | DeviceExit | wire.WireError] = asyncio.Queue()
+        self._pumps: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def __aenter__(self) -> Self:
+        self._control.bind(self._address("control"))
+        self._pumps = [asyncio.create_task(self._pump_messages()), asyncio.create_task(self._pump_exits())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+        self._control.close(linger=0)
+        self._context.term()
+
+    def address(self, device: int) -> str:
+        """Where a device listens for data."""
+        return self._address(f"d{device}")
+
+    async def start_devices(self, on_progress: Callable[[int, int], None]) -> None:
+        """Forks a process for every device and waits until each has said hello."""
+        devices = self.cluster.devices
+        for device in devices:
+            compute = device.compute
+            spec = control.DeviceSpec(
+                index=device.index,
+                name=device.name,
+                control=self._address("control"),
+                address=self.address(device.index),
+                memory_bytes=device.memory_bytes,
+                flops_per_s=compute.flops_per_s if compute else None,
+                mem_bytes_per_s=compute.mem_bytes_per_s if compute else None,
+                overhead_s=device.overhead_s,
+                host_fraction=device.host_fraction,
+                seed=self.cluster.seed,
+                pipes_fd=self._pipes_fd,
+                n_pipes=self.cluster.n_pipes,
+                availability=device.availability,
+                memory_availability=device.memory_availability,
+            )
+            await self._fleet.fork(device.name, control.encode(spec))
+        for done in range(1, len(devices) + 1):
+            hello = await self.receive(control.Hello)
+            self.resident_bytes[hello.name] = hello.resident_bytes
+            on_progress(done, len(devices))
+
+    async def tell(self, device: int, request: control.ToDevice) -> None:
+        await self._control.send_multipart([str(device).encode(), control.encode(request)])
+
+    async def ask_all(
+        self, requests: Sequence[control.ToDevice], on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Sends each device its request, in the order of the cluster, and waits until all are done."""
+        for device, request in enumerate(requests):
+            await self.tell(device, request)
+        for done in range(1, len(requests) + 1):
+            await self.receive(control.Ready)
+            if on_progress is not None:
+                on_progress(done, len(requests))
+
+    async def receive(self, kind: type[Answer]) -> Answer:
+        """The next message of that kind. What devices say unasked before it is passed on.
+
+        Raises:
+            InfeasibleError: a device ran out of memory.
+            RequestError: a model file cannot be read.
+            RunError: a device died, broke the protocol, or said nothing for ten minutes.
+        """
+        while True:
+            message = await self._next(ANSWER_TIMEOUT_S)
+            if message is None:
+                raise RunError(f"no device has said anything for {ANSWER_TIMEOUT_S:.0f} s")
+            if isinstance(message, kind):
+                return message
+            match message:
+                case control.Report() | control.Arrived():
+                    self._on_aside(message)
+                case control.Failure():
+                    raise _failure(message)
+                case wire.WireError():
+                    raise message
+                case DeviceExit() if self._stopping and message.status == 0:
+                    continue  # its last word is on the way by another socket
+                case DeviceExit():
+                    raise await self._why(message)
+                case _:
+                    raise RunError(f"expected {kind.__name__}, but {message.name} sent {message}")
+
+    async def stop_devices(self) -> list[control.Bye]:
+        """Ends all devices; returns their last words."""
+        self._stopping = True
+        for device in range(len(self.cluster.devices)):
+            await self.tell(device, control.Stop())
+        return [await self.receive(control.Bye) for _ in self.cluster.devices]
+
+    async def _next(self, timeout_s: float) -> control.FromDevice | DeviceExit | wire.WireError | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._inbox.get()
+        except TimeoutError:
+            return None
+
+    async def _why(self, ended: DeviceExit) -> EdgeemuError:
+        """What a dead device said last, which may come after the news of its death, or else how it died."""
+        while (message := await self._next(_LAST_WORD_S)) is not None:
+            if isinstance(message, control.Failure) and message.name == ended.name:
+                return _failure(message)
+        return RunError(self._fleet.explain(ended))
+
+    def _address(self, name: str) -> str:
+        return f"ipc://{self._fleet.directory}/{name}"
+
+    async def _pump_messages(self) -> None:
+        while True:
+            _, frame = await self._control.recv_multipart()
+            try:
+                self._inbox.put_nowait(control.decode_for_controller(frame))
+            except wire.WireError as error:
+                self._inbox.put_nowait(error)  # whoever waits for a message gets it
+
+    async def _pump_exits(self) -> None:
+        while True:
+            self._inbox.put_nowait(await self._fleet.exits.get())
