@@ -1,0 +1,38 @@
+"""The policies by name. One file each, a pure function from what may be known, and what is, to what shall be.
+
+A policy is called at the beginning with no current placement, and then at every decision. It keeps nothing between
+calls and looks at no clock. It may raise `InfeasibleError` at the first call, and `NoBetterPlacement` at later ones.
+"""
+
+from collections.abc import Callable
+
+from edgeemu.placement import Placement
+from edgeemu.view import ClusterView
+
+Policy = Callable[[ClusterView, Placement | None], Placement]
+
+POLICIES = {
+    "lookahead": "our own: least time for the tokens to come, moves included; whole layers or single heads",
+    "resource-aware": "the head-level paper's: blocks by least score, moved where an interval pays for it",
+    "exact": "the optimum of each decision by mixed-integer programming; for small clusters",
+    "greedy": "every block on the first device, as listed, that has room",
+    "round-robin": "blocks in turn, one device after the other, where they fit",
+    "static": "what resource-aware places first, and nothing moves after",
+    "dynamic-layers": "a chain of whole layers, which move where an interval pays for it",
+    "layers": "whole layers in a chain, each device a run of them by its speed",
+    "single": "the whole model on the one device that runs it fastest",
+}
+
+# Not asked again while every device keeps its memory: they would answer what is there already.
+STEADY = frozenset({"static", "layers", "single"})
+
+
+def policy(name: str) -> Policy:
+    """The policy of that name: built in, `path.py:Name`, or of an installed package (`loading.py`).
+
+    Raises:
+        RequestError: there is none, with the nearest name, or it cannot be loaded.
+    """
+    from edgeemu.policies.loading import load
+
+    return load(name, POLICIES)

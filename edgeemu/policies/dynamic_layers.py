@@ -1,0 +1,75 @@
+"""Whole layers move, never heads: the dynamic layer-based baseline of the head-level paper (arXiv 2505.02533). Pure."""
+
+import numpy as np
+
+from edgeemu.blocks import Block, Kind, layer_blocks
+from edgeemu.layout import Layout
+from edgeemu.makespan import MoveCosts, StepTimes
+from edgeemu.placement import Placement
+from edgeemu.policies import layers
+from edgeemu.policies.chain import whole_layer_s, whole_layers_room
+from edgeemu.policies.draft import Draft
+from edgeemu.view import ClusterView, NoBetterPlacement
+
+
+def place(view: ClusterView, current: Placement | None = None) -> Placement:
+    """First the chain of `layers`; then each layer, in order, goes to where it shortens the step most, if that pays.
+
+    [D] As the paper's algorithm does with its blocks, a layer moves only where what the interval gains exceeds its
+    migration delay; one on a device that has lost the memory for it moves in any case, to where it takes least.
+
+    Raises:
+        InfeasibleError: first call: the chain cannot hold the model.
+        NoBetterPlacement: a device has lost memory, and what it holds fits nowhere.
+    """
+    shape = view.costs.shape
+    if current is None:
+        return layers.place(view)
+    times, costs = StepTimes(view), MoveCosts(view)
+    old = Layout.of(current, shape)
+    draft = Draft.of(view, times, old)
+    alone_s = whole_layer_s(times)  # [n_devices]
+    owner: dict[Block, int] = {}
+    for layer in range(shape.n_layers):
+        target = _better(draft, costs, layer, alone_s)
+        if target is not None:
+            owner.update(dict.fromkeys(layer_blocks(shape, layer), target))
+    over = draft.room.over()
+    if len(over):
+        names = ", ".join(view.devices[device].name for device in over.tolist())
+        raise NoBetterPlacement(f"{names}: more is held than there is memory, and no whole layer fits elsewhere")
+    return Placement({**current.owner, **owner}) if owner else current
+
+
+def _better(
+    draft: Draft, costs: MoveCosts, layer: int, alone_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> int | None:
+    """Where a whole layer moves to, which is done in the draft; None: it stays."""
+    times, here, last = draft.times, int(draft.ffn[layer]), len(draft.ffn) - 1
+    bits, n_groups = times.hidden_bits, times.n_groups
+    must = bool(draft.room.total[here] > draft.room.capacity[here])
+    source = draft.source(layer)
+    after = int(draft.proj[layer + 1]) if layer < last else draft.lm_head
+    step_s = times.links.out_of(source, bits) + alone_s + times.links.into(after, bits)  # [n_devices]
+    moved_bits = costs.link_bits[Kind.PROJ] + costs.link_bits[Kind.FFN] + n_groups * costs.link_bits[Kind.HEAD]
+    flash_s = costs.flash_s[Kind.PROJ] + costs.flash_s[Kind.FFN] + n_groups * costs.flash_s[Kind.HEAD]
+    move_s = np.maximum(times.links.out_of(here, moved_bits), flash_s)
+    net_s = draft.view.interval_tokens * (step_s[here] - step_s) - move_s
+    net_s[whole_layers_room(draft) < 1] = -np.inf
+    net_s[here] = -np.inf
+    target = int(net_s.argmax())
+    if net_s[target] == -np.inf or not (must or net_s[target] > 0):
+        return None
+    for kind, at in ((Kind.PROJ, int(draft.proj[layer])), (Kind.FFN, here)):
+        draft.put(kind, layer, target)
+        if must:
+            draft.room.remove_single(kind, at)
+    counts = np.zeros(times.n_devices, np.int64)
+    counts[target] = n_groups
+    before = draft.groups[layer]
+    draft.resplit(layer, counts)
+    if must:
+        for device in np.flatnonzero(before).tolist():
+            if device != target:
+                draft.room.remove_groups(layer, device, int(before[device]))
+    return target

@@ -1,0 +1,77 @@
+"""Whole layers in a chain: the layout of pipeline-parallel systems, with shares by speed. Pure."""
+
+from edgeemu.blocks import EMBED, LM_HEAD, Block, layer_blocks
+from edgeemu.errors import InfeasibleError
+from edgeemu.memory import Usage
+from edgeemu.placement import Placement
+from edgeemu.policies.keeping import kept
+from edgeemu.view import ClusterView
+
+
+def place(view: ClusterView, current: Placement | None = None) -> Placement:
+    """Contiguous layers over the devices in the order of the scenario, in proportion to how fast each runs a layer.
+
+    The embedding is on the first device that has room for it and begins the chain; the output matrix is on the last
+    one that has room and ends it. Where a device's memory is full, its share goes to the others by their speed.
+
+    It is kept for as long as it fits, as those systems do; then the chain is made anew.
+
+    Raises:
+        InfeasibleError: first call: the chain cannot hold the model.
+        NoBetterPlacement: the same at a later call.
+    """
+    return kept(_chain, view, current)
+
+
+def _chain(view: ClusterView) -> Placement:
+    shape = view.costs.shape
+    usages = view.empty_usages()
+    first = _first_that_fits(view, usages, EMBED, range(len(usages)))
+    last = _first_that_fits(view, usages, LM_HEAD, range(len(usages) - 1, first - 1, -1))
+    chain = range(first, last + 1)
+    rooms = [_room_in_layers(view, usages[device], device) for device in chain]
+    if sum(rooms) < shape.n_layers:
+        held = ", ".join(f"{view.devices[d].name} {room}" for d, room in zip(chain, rooms, strict=True))
+        raise InfeasibleError(
+            f"the chain has room for {sum(rooms)} of the {shape.n_layers} layers of {shape.name} ({held}). "
+            "Give the devices more memory, add devices, or take a smaller model."
+        )
+    speeds = [1.0 / view.layer_time_s(device) for device in chain]
+    owner: dict[Block, int] = {EMBED: first}
+    layer = 0
+    for device, share in zip(chain, shares(speeds, rooms, shape.n_layers), strict=True):
+        for mine in range(layer, layer + share):
+            owner.update(dict.fromkeys(layer_blocks(shape, mine), device))
+        layer += share
+    owner[LM_HEAD] = last
+    return Placement(owner)
+
+
+def shares(weights: list[float], rooms: list[int], total: int) -> list[int]:
+    """Whole numbers with sum `total`, none above its room, as near to the proportions of `weights` as that allows.
+
+    One unit at a time to whoever is furthest behind (the D'Hondt method), which respects the rooms as it goes.
+    """
+    given = [0] * len(weights)
+    for _ in range(total):
+        open_to = [i for i, room in enumerate(rooms) if given[i] < room]
+        given[max(open_to, key=lambda i: weights[i] / (given[i] + 1))] += 1
+    return given
+
+
+def _first_that_fits(view: ClusterView, usages: list[Usage], block: Block, candidates: range) -> int:
+    for device in candidates:
+        if view.fits(usages[device], block, device):
+            usages[device].add(block)
+            return device
+    raise view.infeasible(block, usages)
+
+
+def _room_in_layers(view: ClusterView, usage: Usage, device: int) -> int:
+    """How many whole layers fit beside what the device holds already; `usage` is left with them."""
+    for layer in range(view.costs.shape.n_layers):
+        for block in layer_blocks(view.costs.shape, layer):
+            usage.add(block)
+        if usage.page().total_bytes > view.devices[device].memory_bytes:
+            return layer
+    return view.costs.shape.n_layers

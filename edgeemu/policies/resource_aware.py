@@ -1,0 +1,170 @@
+"""The head-level paper's algorithm (arXiv 2505.02533), resource-aware placement with migration. Pure.
+
+The published parts, and what is ours, marked [D], where the paper and its public code are silent or odd:
+
+* Score of a block on a device: S = max( operations / compute, memory with cache / memory, transfer time ), feasible
+  up to 1. [D] Denominators are what is left: with total capacities every block ends on one device.
+* [D] What compute is left of: an *interval*, and operations over compute is then a share of it. Blocks of one layer
+  run in stages, and only heads run side by side; so only heads use up compute for each other. The interval of the
+  heads' stage is the shortest in which all of a layer's heads are feasible. Single blocks and their transfers are
+  measured by the time that the fastest device takes for a whole layer, and a slower device is dear but not forbidden.
+* Transfers: to the blocks that are placed already and that a block exchanges data with [D: both ways; for the
+  feed-forward block also where x comes from, because a layer's other blocks are not placed yet]; latency counts.
+* Order: by demand, memory/max memory + operations/max operations, largest first. [D] For L layers: embedding and
+  output matrix, then layer by layer, because a layer's blocks exchange data and those of distant layers do not.
+* Overload: where a block fits nowhere, or a device has lost memory, its largest users of memory are unplaced until
+  1.1 x the excess is free, and are placed again by least S; else the next device is tried (a backtrack). Compute
+  that was lost is not an overload [D]: a late token is no error, and what is moved for it must pay.
+* Caps: 50 backtracks, and [D] 10 ms counted in scored placements, so that a decision is the same on every machine.
+* [D] If that finds nothing on the first call, once more by memory alone. If nothing is feasible later, the current
+  placement stays: `NoBetterPlacement` says why.
+* A block moves only where what the interval (`view.interval_tokens` steps) gains exceeds its migration delay. [D] Tried
+  are a layer's feed-forward block, its projection, both, or the layer with the heads beside them, towards where the
+  algorithm would place them anew; and heads one by one, from the device that is last to the one that is first.
+"""
+
+from contextlib import suppress
+
+from edgeemu.blocks import Kind, head
+from edgeemu.errors import InfeasibleError
+from edgeemu.layout import Layout
+from edgeemu.makespan import MoveCosts, StepTimes
+from edgeemu.placement import Placement
+from edgeemu.policies.draft import Draft
+from edgeemu.policies.search import ENDS, NothingFoundError, Search
+from edgeemu.policies.split import resplit
+from edgeemu.view import ClusterView, NoBetterPlacement
+
+
+def place(view: ClusterView, current: Placement | None = None) -> Placement:
+    """Places; with a current placement, moves what has to move or what pays within the interval.
+
+    Raises:
+        InfeasibleError: first call, and no placement was found.
+        NoBetterPlacement: the current placement no longer fits, and no other was found.
+    """
+    shape, times = view.costs.shape, StepTimes(view)
+    if current is None:
+        return first(view, times).layout(None).placement(shape)
+    old = Layout.of(current, shape)
+    new = improved(view, times, relieved(view, times, old)).layout(old)
+    return current if new.same(old) else new.placement(shape)
+
+
+def first(view: ClusterView, times: StepTimes) -> Draft:
+    """A placement from nothing."""
+    try:
+        return Search(view, times, Draft.empty(view, times)).everything()
+    except NothingFoundError:
+        search = Search(view, times, Draft.empty(view, times), memory_only=True)
+        try:
+            return search.everything()
+        except NothingFoundError as error:
+            raise view.infeasible(head(error.layer, 0), search.draft.room.total.tolist()) from error
+
+
+def relieved(view: ClusterView, times: StepTimes, old: Layout) -> Draft:
+    """The current placement, with blocks moved from the devices that hold more than they now have.
+
+    Raises:
+        NoBetterPlacement: what must move fits nowhere.
+    """
+    draft = Draft.of(view, times, old)
+    over = draft.room.over()
+    if len(over):
+        search = Search(view, times, draft)
+        try:
+            for device in over.tolist():
+                search.relieve(device)
+        except NothingFoundError as error:
+            name = view.devices[error.device].name
+            raise NoBetterPlacement(f"{name} holds more than it now has, and the others have no room for it") from error
+    return draft
+
+
+def improved(view: ClusterView, times: StepTimes, draft: Draft) -> Draft:
+    """The draft, with every move that pays within the interval."""
+    tokens, costs = float(view.interval_tokens), MoveCosts(view)
+    if _some_single_could_pay(draft, tokens, costs):
+        with suppress(InfeasibleError):  # from nothing it may find none; then there is nothing to move towards
+            _move_singles(draft, first(view, times), tokens, costs)
+    for layer in range(len(draft.ffn)):
+        source, gather = draft.source(layer), int(draft.proj[layer])
+        better = resplit(times, costs, source, gather, draft.groups[layer], draft.room, layer, tokens)
+        if better.gain_s > 0:
+            draft.resplit(layer, better.counts)
+    return draft
+
+
+def _some_single_could_pay(draft: Draft, tokens: float, costs: MoveCosts) -> bool:
+    """Whether a layer, or an end, takes longer within the interval than the quickest move of one of its blocks."""
+    if tokens * draft.ends_s() > min(costs.quickest_s(kind, draft.at(kind, 0)) for kind in ENDS):
+        return True
+    return any(
+        tokens * draft.around_s(layer) > costs.quickest_s(kind, draft.at(kind, layer))
+        for layer in range(len(draft.ffn))
+        for kind in (Kind.PROJ, Kind.FFN)
+    )
+
+
+def _move_singles(draft: Draft, target: Draft, tokens: float, costs: MoveCosts) -> None:
+    """Moves single blocks, and layers, to where `target` has them, where each pays."""
+    last = len(draft.ffn) - 1
+    layers_s = [draft.layer_s(layer) for layer in range(last + 1)]
+    ends_s = draft.ends_s()
+    for kind in ENDS:
+        layer = 0 if kind is Kind.EMBED else last
+        _move(draft, target, layer, (kind,), tokens, costs, ends_s + layers_s[layer])
+    for layer in range(last + 1):
+        at_most_s = layers_s[layer] + (layers_s[layer + 1] if layer < last else ends_s)
+        for kinds in ((Kind.FFN,), (Kind.PROJ,), (Kind.FFN, Kind.PROJ), (Kind.FFN, Kind.PROJ, Kind.HEAD)):
+            _move(draft, target, layer, kinds, tokens, costs, at_most_s)
+
+
+def _move(
+    draft: Draft,
+    target: Draft,
+    layer: int,
+    kinds: tuple[Kind, ...],
+    tokens: float,
+    costs: MoveCosts,
+    at_most_s: float,
+) -> None:
+    """Moves blocks of one layer to where `target` has the first of them, if that pays and fits.
+
+    Heads go along from the projection's device. `at_most_s` is more than a step can gain: if that does not pay, nothing
+    is tried.
+    """
+    device = target.at(kinds[0], layer)
+    before = {k: draft.at(k, layer) for k in kinds if k is not Kind.HEAD and draft.at(k, layer) != device}
+    if not before or (len(kinds) > 1 and len(before) < 2):
+        return
+    counts, beside = draft.groups[layer].copy(), draft.at(Kind.PROJ, layer)
+    n_heads = int(counts[beside]) if Kind.HEAD in kinds else 0
+    moved = [(kind, at, device) for kind, at in before.items()] + [(Kind.HEAD, beside, device)] * n_heads
+    delay_s = costs.total_s(moved)
+    if tokens * at_most_s <= delay_s:
+        return
+    before_s = _touched_s(draft, layer, kinds)
+    for kind in before:
+        draft.put(kind, layer, device)
+    if n_heads:
+        after = counts.copy()
+        after[device] += n_heads
+        after[beside] -= n_heads
+        draft.resplit(layer, after)
+    gain_s = before_s - _touched_s(draft, layer, kinds)
+    if draft.room.total[device] > draft.room.capacity[device] or tokens * gain_s <= delay_s:
+        for kind, at in before.items():
+            draft.room.remove_single(kind, device)
+            draft.set(kind, layer, at)
+        if n_heads:
+            draft.room.remove_groups(layer, device, n_heads)
+            draft.groups[layer] = counts
+
+
+def _touched_s(draft: Draft, layer: int, kinds: tuple[Kind, ...]) -> float:
+    """The stages that depend on where these blocks are."""
+    if kinds[0] in ENDS:
+        return draft.ends_s() + draft.layer_s(0)
+    return draft.around_s(layer)

@@ -1,0 +1,35 @@
+"""The best single device: what every split has to beat. Pure."""
+
+from edgeemu.blocks import all_blocks
+from edgeemu.errors import InfeasibleError
+from edgeemu.memory import usages
+from edgeemu.placement import Placement
+from edgeemu.policies.keeping import kept
+from edgeemu.units import SIZE
+from edgeemu.view import ClusterView
+
+
+def place(view: ClusterView, current: Placement | None = None) -> Placement:
+    """Everything on the device with the least decode time, among those that can hold it, for as long as it can.
+
+    Raises:
+        InfeasibleError: first call: no device can.
+        NoBetterPlacement: the same at a later call.
+    """
+    return kept(_best_alone, view, current)
+
+
+def _best_alone(view: ClusterView) -> Placement:
+    blocks = list(all_blocks(view.costs.shape))
+    whole = Placement(dict.fromkeys(blocks, 0))
+    need_bytes = usages(whole, view.costs, 1, view.prompt_tokens, view.total_tokens)[0].page().total_bytes
+    able = [i for i, device in enumerate(view.devices) if device.memory_bytes >= need_bytes]
+    if not able:
+        most = max(view.devices, key=lambda device: device.memory_bytes)
+        raise InfeasibleError(
+            f"no single device can hold {view.costs.shape.name}: it needs {SIZE.format_human(need_bytes)}, "
+            f"and the largest, {most.name}, has {SIZE.format_human(most.memory_bytes)}. "
+            "Take a policy that splits the model (edgeemu policies)."
+        )
+    best = min(able, key=view.model_time_s)
+    return Placement(dict.fromkeys(blocks, best))

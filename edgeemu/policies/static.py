@@ -1,0 +1,14 @@
+"""The first placement, frozen: what moving blocks has to beat. A baseline of the head-level paper. Pure."""
+
+from edgeemu.placement import Placement
+from edgeemu.policies import resource_aware
+from edgeemu.view import ClusterView
+
+
+def place(view: ClusterView, current: Placement | None = None) -> Placement:
+    """What `resource-aware` places first, and the same ever after, also where devices slow down or lose memory [D].
+
+    Raises:
+        InfeasibleError: no placement was found.
+    """
+    return resource_aware.place(view) if current is None else current

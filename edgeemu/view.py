@@ -1,0 +1,246 @@
+"""What a policy may know of the cluster. Plain numbers; it does not say where they come from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.blocks import EMBED, LM_HEAD, Block, Costs, Kind, Work, ffn, proj
+from edgeemu.cluster import Cluster, Compute
+from edgeemu.errors import EdgeemuError, InfeasibleError
+from edgeemu.memory import Usage, usages
+from edgeemu.placement import Placement
+from edgeemu.timeline import roofline_s
+from edgeemu.units import SIZE
+
+MANY = 25  # devices that an error lists
+FloatArray = NDArray[np.float64]
+Pairwise = Callable[[int, int], float]
+
+
+class NoBetterPlacement(EdgeemuError):  # noqa: N818  # an answer, not a fault: the placement that is there stays
+    """A policy found nothing to put in the current placement's stead. `str()` says why; whoever asked records it."""
+
+
+class Rows:
+    """A time per pair of devices as vectors, each worked out when first asked for. A device reaches itself at once."""
+
+    def __init__(self, n_devices: int, pair: Pairwise) -> None:
+        self._n_devices = n_devices
+        self._pair = pair
+        self._out_of: dict[int, FloatArray] = {}
+        self._into: dict[int, FloatArray] = {}
+        self._least_out_of: dict[int, float] = {}
+
+    def out_of(self, source: int) -> FloatArray:
+        """From `source` to every device: [n_devices]."""
+        row = self._out_of.get(source)
+        if row is None:
+            values = (0.0 if d == source else self._pair(source, d) for d in range(self._n_devices))
+            row = self._out_of[source] = np.fromiter(values, np.float64, self._n_devices)
+        return row
+
+    def into(self, target: int) -> FloatArray:
+        """From every device to `target`: [n_devices]."""
+        column = self._into.get(target)
+        if column is None:
+            values = (0.0 if d == target else self._pair(d, target) for d in range(self._n_devices))
+            column = self._into[target] = np.fromiter(values, np.float64, self._n_devices)
+        return column
+
+    def least_out_of(self, source: int) -> float:
+        """The least from `source` to another device; infinite where there is none."""
+        least = self._least_out_of.get(source)
+        if least is None:
+            others = np.delete(self.out_of(source), source)
+            least = self._least_out_of[source] = float(others.min(initial=np.inf))
+        return least
+
+    def between(self, source: int, target: int) -> float:
+        if source == target:
+            return 0.0
+        row = self._out_of.get(source)
+        return self._pair(source, target) if row is None else float(row[target])
+
+
+class Links:
+    """Every pair's seconds per bit, and delay. Keep one for as long as the links do, and decisions share its rows."""
+
+    def __init__(self, n_devices: int, bandwidth_bps: Pairwise, delay_s: Pairwise) -> None:
+        self.n_devices = n_devices
+        self.s_per_bit = Rows(n_devices, lambda a, b: 1.0 / bandwidth_bps(a, b))
+        self.delay_s = Rows(n_devices, delay_s)
+
+    def out_of(self, source: int, bits: float) -> FloatArray:
+        """When a message of `bits` from `source` is wholly at each device, alone on its way: [n_devices], seconds."""
+        return self.s_per_bit.out_of(source) * bits + self.delay_s.out_of(source)
+
+    def into(self, target: int, bits: float) -> FloatArray:
+        """When a message of `bits` from each device is wholly at `target`: [n_devices], seconds."""
+        return self.s_per_bit.into(target) * bits + self.delay_s.into(target)
+
+    def between(self, source: int, target: int, bits: float) -> float:
+        return self.s_per_bit.between(source, target) * bits + self.delay_s.between(source, target)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """`compute` is what the device has left for us now, and `memory_bytes` what our blocks may hold there in all."""
+
+    name: str
+    compute: Compute
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """Devices, links, and the sequence to place for: its prompt, how far it is, and its length when it ends."""
+
+    costs: Costs
+    devices: tuple[DeviceView, ...]
+    bandwidth_bps: Pairwise
+    delay_s: Pairwise
+    prompt_tokens: int
+    total_tokens: int
+    length: int = 0  # positions that are cached now; 0 before the prompt has run
+    interval_tokens: int = 1  # tokens until the next decision
+    weights_on_flash: bool = False  # every device can read every block's weights from its own storage
+    flash_bytes_per_s: float = 100e6
+    links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
+
+    @property
+    def past(self) -> int:
+        """Positions that the next decode step finds cached."""
+        return max(self.length, self.prompt_tokens)
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Decode steps that are still to come, at most."""
+        return max(1, self.total_tokens - self.past)
+
+    @cached_property
+    def rows(self) -> Links:
+        """`links`, or the same from the callables."""
+        return self.links or Links(len(self.devices), self.bandwidth_bps, self.delay_s)
+
+    @cached_property
+    def flops_per_s(self) -> FloatArray:
+        return np.array([device.compute.flops_per_s for device in self.devices])  # [n_devices]
+
+    @cached_property
+    def mem_bytes_per_s(self) -> FloatArray:
+        return np.array([device.compute.mem_bytes_per_s for device in self.devices])  # [n_devices]
+
+    @cached_property
+    def overhead_s(self) -> FloatArray:
+        return np.array([device.compute.overhead_s for device in self.devices])  # [n_devices]
+
+    @cached_property
+    def memory_bytes(self) -> NDArray[np.int64]:
+        return np.array([device.memory_bytes for device in self.devices], np.int64)  # [n_devices]
+
+    def bandwidth_from(self, source: int) -> FloatArray:
+        """Bit/s from `source` to every device, infinite to itself: [n_devices]."""
+        with np.errstate(divide="ignore"):
+            return 1.0 / self.rows.s_per_bit.out_of(source)
+
+    def delay_from(self, source: int) -> FloatArray:
+        """Seconds from `source` to every device, 0 to itself: [n_devices]."""
+        return self.rows.delay_s.out_of(source)
+
+    def work(self, block: Block) -> Work:
+        """What one decode step asks of the block at the sequence's full length."""
+        return self.costs.work(block.kind, 1, 1, self.total_tokens - 1)
+
+    def time_s(self, block: Block, device: int) -> float:
+        """One decode step of the block on the device, alone."""
+        return roofline_s(self.devices[device].compute, self.work(block))
+
+    def layer_time_s(self, device: int) -> float:
+        """One decode step of a whole layer on the device, alone: its heads are fused, and run as one."""
+        past = self.total_tokens - 1
+        heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, past)
+        heads_s = roofline_s(self.devices[device].compute, heads)
+        return heads_s + self.time_s(proj(0), device) + self.time_s(ffn(0), device)
+
+    def model_time_s(self, device: int) -> float:
+        """One decode step of the whole model on the device, alone."""
+        layers_s = self.costs.shape.n_layers * self.layer_time_s(device)
+        return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
+
+    def empty_usages(self) -> list[Usage]:
+        return [Usage(self.costs, self.prompt_tokens, self.total_tokens) for _ in self.devices]
+
+    def fits(self, usage: Usage, block: Block, device: int) -> bool:
+        """Whether the device still fits its memory with the block added."""
+        return usage.page_with(block).total_bytes <= self.devices[device].memory_bytes
+
+    def holds(self, placement: Placement) -> bool:
+        """Whether every device has the memory that a placement asks of it, to the sequence's end."""
+        held = usages(placement, self.costs, len(self.devices), self.prompt_tokens, self.total_tokens)
+        return all(u.page().total_bytes <= d.memory_bytes for u, d in zip(held, self.devices, strict=True))
+
+    def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
+        """No device has room for `block`: says what each holds, as usages or in bytes, and has."""
+        show = SIZE.format_human
+        need_bytes = self.costs.weight_bytes(block)
+        taken = [usage if isinstance(usage, int) else usage.page().total_bytes for usage in held]
+        rows = [
+            f"  {device.name}: {show(size)} of {show(device.memory_bytes)} taken"
+            for device, size in zip(self.devices, taken, strict=True)
+        ]
+        if len(rows) > MANY:
+            rows[MANY:] = [f"  and {len(rows) - MANY} more devices"]
+        return InfeasibleError(
+            f"no device has room for {block} ({show(need_bytes)} of weights) of {self.costs.shape.name}:\n"
+            + "\n".join(rows)
+            + "\nGive the devices more memory, add devices, lower max_tokens, or take a smaller model."
+        )
+
+
+def whole_devices(cluster: Cluster, host: Compute | None) -> tuple[Compute, ...]:
+    """Every device's data sheet, when nothing slows it. Relative devices are their fraction of `host`."""
+    computes = []
+    for device in cluster.devices:
+        compute = device.compute
+        if compute is None:
+            if host is None or device.host_fraction is None:
+                raise ValueError(f"{device.name} is relative to a host whose speed was not given")
+            fraction = device.host_fraction
+            compute = Compute(host.flops_per_s * fraction, host.mem_bytes_per_s * fraction, device.overhead_s)
+        computes.append(compute)
+    return tuple(computes)
+
+
+def oracle_view(
+    cluster: Cluster,
+    costs: Costs,
+    host: Compute | None,
+    prompt_tokens: int,
+    total_tokens: int,
+    at_s: float = 0.0,
+) -> ClusterView:
+    """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`."""
+    devices = tuple(
+        DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
+        for device, compute in zip(cluster.devices, whole_devices(cluster, host), strict=True)
+    )
+    if not cluster.links_vary:
+        return ClusterView(costs, devices, cluster.bandwidth_bps, cluster.delay_s, prompt_tokens, total_tokens)
+    return ClusterView(
+        costs,
+        devices,
+        lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
+        lambda a, b: cluster.path(a, b).delay_at(at_s),
+        prompt_tokens,
+        total_tokens,
+    )
+
+
+def slowed(compute: Compute, slowdown: float) -> Compute:
+    """A device on which everything takes `slowdown` times as long."""
+    if slowdown == 1.0:
+        return compute
+    return Compute(compute.flops_per_s / slowdown, compute.mem_bytes_per_s / slowdown, compute.overhead_s * slowdown)

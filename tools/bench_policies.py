@@ -1,0 +1,229 @@
+"""How good the policies are, and how fast they decide. Prints two tables, or one JSON document with --json.
+
+Gaps: instances are drawn as in the head-level paper (arXiv 2505.02533): 3-5 devices, compute log-normal within
+5-50 GFLOPS, memory log-normal within 2-8 GB, bandwidth uniform within 1-10 Gbit/s; one layer of 32 heads, width 2048;
+64 tokens of prompt; at each step background load takes uniformly 0-20 % of every device's compute and memory. Costs are
+physical. Every policy places, then decides at each step, with its own migrations; its cost is the sum of all steps and
+migrations, and the gap is how much more that is than the exact policy's, which takes the optimum of each decision.
+Latency is 0, as in the paper, unless --delay-ms says otherwise. The model has 256 tokens, so that the embedding and the
+output matrix, which the paper has not, weigh nothing.
+
+Times are of the thread's own CPU clock, one core, with the links' rows kept from decision to decision.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgeemu.blocks import Costs
+from edgeemu.cluster import Compute
+from edgeemu.draws import draw_lognormal, draw_uniform, uniform
+from edgeemu.errors import InfeasibleError
+from edgeemu.layout import Layout
+from edgeemu.makespan import migration_s, step_s
+from edgeemu.placement import Placement
+from edgeemu.policies import policy
+from edgeemu.view import ClusterView, DeviceView, Links, NoBetterPlacement
+from edgeemu_kernels.shape import ModelShape
+
+OTHERS = ("greedy", "round-robin", "static", "dynamic-layers", "layers", "single")
+TIMED = ("resource-aware", "lookahead")
+PROMPT_TOKENS = 64
+UNLIMITED = 1e15  # bytes/s: the paper's devices have arithmetic only
+
+
+def paper_shape(n_layers: int = 1, d_model: int = 2048, n_heads: int = 32) -> ModelShape:
+    """The paper's blocks: multi-head attention, a feed-forward block of 4 D, and next to no vocabulary."""
+    head_dim, d_ff = d_model // n_heads, 4 * d_model
+    return ModelShape("paper", n_layers, d_model, n_heads, n_heads, head_dim, d_ff, 256, 4096, activation="gelu")
+
+
+def paper_view(seed: int, n_devices: int, shape: ModelShape, total_tokens: int, delay_s: float = 0.0) -> ClusterView:
+    """A cluster as the paper draws it, without load."""
+    devices = tuple(
+        DeviceView(
+            f"d{i}",
+            Compute(draw_lognormal(uniform(seed, "compute", str(i)), 5e9, 50e9), UNLIMITED, 0.0),
+            int(draw_lognormal(uniform(seed, "memory", str(i)), 2e9, 8e9)),
+        )
+        for i in range(n_devices)
+    )
+
+    def bandwidth_bps(a: int, b: int) -> float:
+        return draw_uniform(uniform(seed, "bandwidth", str(min(a, b)), str(max(a, b))), 1e9, 10e9)
+
+    links = Links(n_devices, bandwidth_bps, lambda *_: delay_s)
+    costs = Costs(shape)
+    return ClusterView(
+        costs, devices, bandwidth_bps, lambda *_: delay_s, PROMPT_TOKENS, total_tokens, PROMPT_TOKENS, links=links
+    )
+
+
+def loaded(view: ClusterView, seed: int, step: int, most: float = 0.2) -> ClusterView:
+    """The same cluster some steps on, with background load on every device."""
+
+    def left(device: DeviceView, what: str) -> float:
+        return 1.0 - draw_uniform(uniform(seed, what, device.name, str(step)), 0.0, most)
+
+    devices = tuple(
+        DeviceView(
+            device.name,
+            replace(device.compute, flops_per_s=device.compute.flops_per_s * left(device, "load")),
+            int(device.memory_bytes * left(device, "memory load")),
+        )
+        for device in view.devices
+    )
+    return replace(view, devices=devices, length=view.prompt_tokens + step)
+
+
+def trajectory_s(name: str, views: Sequence[ClusterView]) -> float | None:
+    """What all steps and migrations take under a policy; None: it finds no first placement."""
+    decide, current, total_s = policy(name), None, 0.0
+    for view in views:
+        try:
+            found: Placement = decide(view, current)
+        except InfeasibleError:
+            return None
+        except NoBetterPlacement:
+            assert current is not None
+            found = current
+        if current is not None:
+            total_s += migration_s(view, current, found)
+        total_s += step_s(view, found)
+        current = found
+    return total_s
+
+
+def instance(seed: int, steps: int, delay_s: float) -> list[ClusterView]:
+    n_devices = 3 + seed % 3
+    view = paper_view(seed, n_devices, paper_shape(), PROMPT_TOKENS + steps, delay_s)
+    return [loaded(view, seed, step) for step in range(steps)]
+
+
+def gaps(names: Sequence[str], instances: int, steps: int, delay_s: float) -> dict[str, dict[str, float | int]]:
+    """Policy -> mean, median, p95 and largest gap to the exact policy; and how often it found no placement."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    missed = dict.fromkeys(names, 0)
+    worse = []
+    for seed in range(instances):
+        views = instance(seed, steps, delay_s)
+        optimum_s = trajectory_s("exact", views)
+        assert optimum_s is not None, "the paper's instances have room"
+        costs_s: dict[str, float] = {}
+        for name in names:
+            cost_s = trajectory_s(name, views)
+            if cost_s is None:
+                missed[name] += 1
+            else:
+                costs_s[name] = cost_s
+                found[name].append(cost_s / optimum_s - 1.0)
+        others = [cost_s for name, cost_s in costs_s.items() if name != "lookahead"]
+        if "lookahead" in costs_s and others:
+            worse.append(costs_s["lookahead"] / min(others) - 1.0)
+    table: dict[str, dict[str, float | int]] = {
+        name: {
+            "mean": float(np.mean(values)),
+            "p50": float(np.median(values)),
+            "p95": float(np.quantile(values, 0.95)),
+            "max": float(np.max(values)),
+            "without_placement": missed[name],
+        }
+        for name, values in found.items()
+        if values
+    }
+    if worse:
+        table["lookahead"]["worst_against_best_other"] = float(np.max(worse))
+    return table
+
+
+def decision_times(
+    name: str, n_devices: int, shape: ModelShape, decisions: int, *, interval_tokens: int = 1
+) -> dict[str, float]:
+    """Milliseconds of CPU of first placements and of later decisions under changing load."""
+    decide = policy(name)
+    view = replace(paper_view(1, n_devices, shape, PROMPT_TOKENS + 1000), length=0, interval_tokens=interval_tokens)
+    current = decide(view, None)
+    first, again = [], []
+    for step in range(decisions + 1):
+        now = replace(view)  # nothing cached but the links' rows
+        before_s = time.thread_time()
+        decide(now, None)
+        first.append(time.thread_time() - before_s)
+        now = loaded(view, 1, step + 1)
+        before_s = time.thread_time()
+        try:
+            current = decide(now, current)
+        except NoBetterPlacement:
+            pass
+        finally:
+            again.append(time.thread_time() - before_s)
+    row = {"devices": n_devices, "blocks": shape.n_layers * (shape.n_groups + 2)}
+    for key, values in (("first", first[1:]), ("again", again[1:])):  # the first one fetches the links' rows
+        row[f"{key}_p50_ms"] = 1e3 * float(np.median(values))
+        row[f"{key}_p99_ms"] = 1e3 * float(np.quantile(values, 0.99))
+    return row
+
+
+def exact_times(n_devices: int, decisions: int) -> dict[str, float]:
+    """Seconds that the exact policy takes for a first placement of one layer of 32 heads."""
+    took = []
+    for seed in range(decisions):
+        view = paper_view(seed, n_devices, paper_shape(), PROMPT_TOKENS + 100)
+        before_s = time.perf_counter()
+        placement = policy("exact")(view, None)
+        took.append(time.perf_counter() - before_s)
+        assert view.holds(placement)
+        Layout.of(placement, view.costs.shape)
+    return {"devices": n_devices, "median_s": float(np.median(took)), "max_s": max(took)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--instances", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=5, help="decisions of each instance")
+    parser.add_argument("--delay-ms", type=float, default=0.0)
+    parser.add_argument("--decisions", type=int, default=200)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    names = (*TIMED, *OTHERS)
+    document = {
+        "gaps": gaps(names, asked.instances, asked.steps, asked.delay_ms / 1e3),
+        "decisions": {
+            name: [
+                decision_times(name, 25, paper_shape(), asked.decisions),
+                decision_times(name, 1000, paper_shape(80, 8192, 64), max(3, asked.decisions // 5)),
+            ]
+            for name in TIMED
+        },
+        "exact": [exact_times(n, 10) for n in (3, 5, 8, 10)],
+    }
+    if asked.json:
+        print(json.dumps(document, indent=2))
+        return
+    print(
+        f"Gap to the exact policy, {asked.instances} instances x {asked.steps} decisions, {asked.delay_ms} ms latency"
+    )
+    print(f"{'policy':<16}{'mean':>9}{'p50':>9}{'p95':>9}{'max':>9}{'no placement':>14}")
+    for name, row in document["gaps"].items():
+        cells = "".join(f"{100 * row[key]:8.2f}%" for key in ("mean", "p50", "p95", "max"))
+        print(f"{name:<16}{cells}{row['without_placement']:>14}")
+    worst = document["gaps"]["lookahead"]["worst_against_best_other"]
+    print(f"lookahead, at worst against the best other: {100 * worst:.2f} %")
+    print("\nDecision, ms of one core")
+    print(f"{'policy':<16}{'devices':>8}{'blocks':>8}{'first p50':>10}{'p99':>10}{'again p50':>10}{'p99':>10}")
+    for name, rows in document["decisions"].items():
+        for row in rows:
+            keys = ("first_p50_ms", "first_p99_ms", "again_p50_ms", "again_p99_ms")
+            times = "".join(f"{row[key]:10.2f}" for key in keys)
+            print(f"{name:<16}{row['devices']:>8}{row['blocks']:>8}{times}")
+    print("\nexact, one layer of 32 heads: s")
+    for row in document["exact"]:
+        print(f"{row['devices']:>3} devices: median {row['median_s']:.3f}, max {row['max_s']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
