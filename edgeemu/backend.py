@@ -1,0 +1,116 @@
+"""What a run executes on, as the controller sees it. Only the interface: processes and timeline are behind it."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.cluster import Change, Cluster
+from edgeemu.migration import Migration, Shipment
+from edgeemu.network import Transit
+from edgeemu.planning import Plan, Request
+from edgeemu.records import OpRow
+from edgeemu.routes import Program
+from edgeemu.simulate import Execution, Step
+
+NO_TOKEN = -1  # of a backend that runs no model
+
+
+class Instant(NamedTuple):
+    """The same moment on the timeline and on the host's monotonic clock."""
+
+    emulated_s: float
+    wall_s: float
+
+
+class Sampled(NamedTuple):
+    """What a step came to: its token, when, and its logits where they were asked for."""
+
+    token: int
+    at: Instant
+    logits: NDArray[np.float32] | None = None  # [vocab]
+
+
+class Observed(NamedTuple):
+    """What devices report of a step: each of their operations, and how long messages took to reach them."""
+
+    executions: list[Execution]
+    transits: list[Transit]
+
+
+class DeviceState(NamedTuple):
+    """What a device's own meters say: the share of its compute that other work leaves, and of its memory the bytes."""
+
+    availability: float
+    memory_bytes: int
+
+
+class Backend(Protocol):
+    """Devices that run steps and change their blocks.
+
+    `dilation` is how much slower their wall clock runs than the timeline, `epoch` that of the routes they follow.
+    """
+
+    @property
+    def dilation(self) -> float: ...
+    @property
+    def epoch(self) -> int: ...
+
+    def launched(self) -> AbstractAsyncContextManager[None]:
+        """The devices are there; nothing of them is left when the block ends, however it ends."""
+        ...
+
+    async def assign(self, plan: Plan) -> None:
+        """Every device has its blocks and routes under a plan."""
+        ...
+
+    async def begin(self) -> Instant:
+        """The timeline starts; returns its zero."""
+        ...
+
+    def instant(self, emulated_s: float) -> Instant:
+        """A moment of the timeline, and when it is on the wall clock: now, where that does not follow."""
+        ...
+
+    async def open(self, sequence: int, request: Request) -> None: ...
+    async def step(self, step: Step, ids: list[int], at: Instant) -> Sampled: ...
+    async def close(self, sequence: int, last: Step) -> None: ...
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster as events have made it, for an oracle."""
+        ...
+
+    async def change(self, change: Change, at_s: float) -> None:
+        """Something happens: every device that it concerns knows of it when this returns."""
+        ...
+
+    async def observe(self, last: Step) -> Observed:
+        """What devices report of the step that was run last."""
+        ...
+
+    async def states(self, at_s: float) -> list[DeviceState]:
+        """How every device is at an instant."""
+        ...
+
+    async def end(self) -> None: ...
+
+    async def prepare(self, migration: Migration, rows: int) -> str:
+        """Receivers reserve memory. Returns why one refused, or nothing."""
+        ...
+
+    async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:
+        """A round begins."""
+        ...
+
+    async def arrived(self, migration: Migration, by_s: float | None) -> float | None:
+        """When the round had come, if it had by an instant; without one, waits for it."""
+        ...
+
+    async def commit(self, migration: Migration, program: Program) -> None: ...
+    async def abort(self, migration: Migration) -> None: ...
+
+    def take_ops(self) -> list[OpRow]:
+        """What has been executed since the last call."""
+        ...

@@ -1,0 +1,324 @@
+"""The commands. Thin: each reads its options, calls one function of the package and shows what comes back.
+
+Libraries that take long to load are imported inside the commands. How a command ends is in `shell.py`.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from edgeemu.errors import RequestError
+from edgeemu.shell import call, until_signal
+
+if TYPE_CHECKING:
+    from edgeemu.display import Page
+    from edgeemu.report.tables import Table
+    from edgeemu.scenario import Scenario
+
+INVALID = 5
+
+app = typer.Typer(
+    name="edgeemu",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog="""\b
+Exit status:
+  0    done
+  2    the request is wrong: the scenario, an option
+  3    the cluster cannot do it: no room for the model, no feasible placement
+  4    the run failed
+  5    done, but the certificate is INVALID: the host could not keep up
+  130  ended by Ctrl-C; 143 by SIGTERM; 129 by SIGHUP
+
+\b
+Environment:
+  EDGEEMU_DEBUG=1  show the traceback of an error
+  NO_COLOR=1       no colours on a terminal
+""",
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario in YAML.", show_default=False)]
+PolicyName = Annotated[
+    str | None,
+    typer.Option("--policy", metavar="NAME", help="Not the scenario's; see: edgeemu policies.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change a field of the scenario; may be repeated.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and all else on standard error.")]
+OutDirectory = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the run's directory is made.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"edgeemu {version('edgeemu')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run a language model split over a cluster of emulated edge devices, on one Linux box.
+
+    \b
+    Examples:
+      edgeemu run scenarios/quickstart.yaml
+      edgeemu plan scenarios/quickstart.yaml --policy layers
+      edgeemu COMMAND --help
+    """
+    del version
+
+
+@app.command()
+def run(
+    scenario: ScenarioFile,
+    policy: PolicyName = None,
+    settings: Settings = None,
+    out: OutDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario on emulated devices.
+
+    Every device is a process that executes real kernels, and every link has its bandwidth and delay.
+
+    Shows the text as it is generated and how long it took. What the run leaves (summary.json, tokens.parquet,
+    ops.parquet, scenario.yaml, meta.json) is in a directory of its own below --out.
+
+    \b
+    Examples:
+      edgeemu run scenarios/quickstart.yaml
+      edgeemu run scenarios/quickstart.yaml --policy layers --set workload.max_tokens=16
+      edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
+    """
+    _run(scenario, policy, settings, out, as_json, simulate=False)
+
+
+@app.command()
+def simulate(
+    scenario: ScenarioFile,
+    policy: PolicyName = None,
+    settings: Settings = None,
+    out: OutDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario on the timeline alone: no process, no kernel, no text.
+
+    The same policies, decisions, migrations and records as in run, and the same emulated time, for clusters and
+    models that no host can emulate: 1,000 devices, 80 layers. Sequences go to their full length.
+
+    \b
+    Examples:
+      edgeemu simulate scenarios/lan-25.yaml
+      edgeemu simulate scenarios/lan-25.yaml --policy lookahead --set workload.max_tokens=1000
+      edgeemu simulate scenarios/quickstart.yaml --set model=llama-2-7b --set devices[0].memory="32 GiB"
+    """
+    _run(scenario, policy, settings, out, as_json, simulate=True)
+
+
+def _run(
+    scenario: Path, policy: str | None, settings: list[str] | None, out: Path, as_json: bool, *, simulate: bool
+) -> None:
+    from edgeemu.display import Page, watch
+    from edgeemu.report.tables import summary_lines, summary_tables
+    from edgeemu.run import run_scenario
+
+    wanted = _load(scenario, settings)
+    _check_writable(out)
+    with watch(sys.stderr if as_json else sys.stdout, sys.stderr, words=not simulate) as observer:
+        result = until_signal(run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate))
+
+    def show(page: Page) -> None:
+        for table in summary_tables(result.summary):
+            page.table(*table)
+            page.line()
+        for line in summary_lines(result.summary):
+            page.line(line)
+        page.line(f"records: {result.directory}")
+
+    _answer({**result.summary, "directory": str(result.directory)}, as_json, show)
+    if result.summary["certificate"]["verdict"] == "INVALID":
+        raise typer.Exit(INVALID)
+
+
+@app.command()
+def validate(
+    scenario: ScenarioFile, policy: PolicyName = None, settings: Settings = None, as_json: AsJson = False
+) -> None:
+    """Check a scenario without running it.
+
+    It can be read, its model is there, and the policy finds room for it.
+
+    \b
+    Examples:
+      edgeemu validate scenarios/quickstart.yaml
+      edgeemu validate scenarios/quickstart.yaml --set devices[0].memory="256 MiB" --json
+    """
+    from edgeemu.planning import make_plan
+    from edgeemu.report.tables import counted
+
+    plan = make_plan(_load(scenario, settings), policy)
+    document = {
+        "valid": True,
+        "scenario": plan.scenario.name,
+        "model": plan.model.name,
+        "devices": len(plan.cluster.devices),
+        "prompts": len(plan.requests),
+        "policy": plan.policy,
+    }
+
+    def show(page: "Page") -> None:
+        devices, prompts = counted(len(plan.cluster.devices), "device"), counted(len(plan.requests), "prompt")
+        page.line(f"{scenario} is valid: {plan.model.name} on {devices}, {prompts}; {plan.policy} finds room for it")
+
+    _answer(document, as_json, show)
+
+
+@app.command()
+def plan(scenario: ScenarioFile, policy: PolicyName = None, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Show where a policy places what.
+
+    Who would hold what, the memory that takes, and the latency that the timeline predicts. Runs nothing.
+
+    \b
+    Examples:
+      edgeemu plan scenarios/quickstart.yaml
+      edgeemu plan scenarios/quickstart.yaml --policy round-robin --json
+    """
+    from edgeemu.planning import make_plan
+    from edgeemu.report.tables import counted, plan_document, plan_tables
+
+    made = make_plan(_load(scenario, settings), policy)
+
+    def show(page: "Page") -> None:
+        page.line(f"{made.model.name} on {counted(len(made.cluster.devices), 'device')}, placed by {made.policy}:")
+        for table in plan_tables(made):
+            page.table(*table)
+            page.line()
+
+    _answer(plan_document(made), as_json, show)
+
+
+@app.command()
+def devices(as_json: AsJson = False) -> None:
+    """List the devices that scenarios may name.
+
+    \b
+    Examples:
+      edgeemu devices
+      edgeemu devices --json
+    """
+    from edgeemu.catalog import device_profiles
+    from edgeemu.report.tables import device_table
+
+    profiles = device_profiles()
+    document = [profile.model_dump(mode="json", exclude_none=True) for profile in profiles.values()]
+    _answer(document, as_json, _shower(device_table(profiles.values())))
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models that scenarios may name.
+
+    \b
+    Examples:
+      edgeemu models
+      edgeemu models --json
+    """
+    from edgeemu.catalog import model_entries
+    from edgeemu.report.tables import model_table
+
+    entries = model_entries()
+    document = [entry.model_dump(mode="json", exclude_none=True) for entry in entries.values()]
+    _answer(document, as_json, _shower(model_table(entries.values())))
+
+
+@app.command()
+def policies(as_json: AsJson = False) -> None:
+    """List the policies that place models.
+
+    \b
+    Examples:
+      edgeemu policies
+      edgeemu policies --json
+    """
+    from edgeemu.policies import POLICIES
+    from edgeemu.report.tables import Table
+
+    document = [{"name": name, "description": text} for name, text in POLICIES.items()]
+    _answer(document, as_json, _shower(Table(("policy", "places"), list(POLICIES.items()))))
+
+
+@app.command()
+def schema(as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: it is JSON.")] = False) -> None:
+    """Print the JSON schema of scenarios.
+
+    For editors that complete and check YAML.
+
+    \b
+    Examples:
+      edgeemu schema > scenario.schema.json
+    """
+    del as_json
+    from edgeemu.scenario import scenario_json_schema
+
+    _print_json(scenario_json_schema())
+
+
+# What the commands share
+
+
+def _load(path: Path, settings: list[str] | None) -> "Scenario":
+    from edgeemu.scenario import load_scenario
+
+    return load_scenario(path, settings or ())
+
+
+def _check_writable(out: Path) -> None:
+    """Before anything is started, rather than when the first record is written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f'"{out}" cannot be made: {error.strerror}', field="--out") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise RequestError(f'"{out}" cannot be written to', field="--out")
+
+
+def _answer(document: Any, as_json: bool, show: "Callable[[Page], None]") -> None:
+    if as_json:
+        _print_json(document)
+        return
+    from edgeemu.display import Page
+
+    show(Page(sys.stdout))
+
+
+def _shower(table: "Table") -> "Callable[[Page], None]":
+    return lambda page: page.table(*table)
+
+
+def _print_json(document: Any) -> None:
+    from edgeemu.records import to_json
+
+    print(to_json(document), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The `edgeemu` command."""
+    call(app, list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Between two tokens: decide, and carry a decision out. Knows the backend's interface; no sockets and no processes."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from edgeemu.backend import Backend, Instant
+from edgeemu.deciding import Decision, next_decision
+from edgeemu.migration import Migration, State, payload_bytes
+from edgeemu.planning import Plan
+from edgeemu.policies import Policy
+from edgeemu.records import MigrationRow
+from edgeemu.routes import compile_routes
+from edgeemu.simulate import Step
+from edgeemu.view import ClusterView
+from edgeemu.watching import Watcher
+
+View = Callable[[Step, float], Awaitable[ClusterView]]
+"""What a policy is shown for the decision before a step, at an instant."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A migration that has begun, and what it has come to."""
+
+    migration: Migration
+    step: Step
+    began_s: float
+    bytes: dict[str, int]
+
+
+class Migrator:
+    """The placement of a run and how it changes. `rows` grow with every block that was to move, moved or not."""
+
+    def __init__(self, plan: Plan, devices: Backend, view: View | None = None) -> None:
+        self.placement = plan.placement
+        self.decision_s: list[float] = []
+        self.problems: list[str] = []
+        self.rows: list[MigrationRow] = []
+        self._plan = plan
+        self._rules = plan.rules
+        self._devices = devices
+        self._view = view or Watcher(plan, devices).view
+        self._epoch = 0
+        self._under_way: _UnderWay | None = None
+        self._new_rows: list[MigrationRow] = []
+
+    async def between(self, step: Step, since: Instant) -> Instant:
+        """Called before every step but a sequence's first. Returns when the step may be released."""
+        if self._under_way is not None:
+            at_s = await self._switch_if_copied(self._under_way, step, since.emulated_s)
+        elif self._plan.decide is not None and step.step % self._rules.interval_tokens == 0:
+            at_s = await self._decide(self._plan.decide, step, since.emulated_s)
+        else:
+            return since
+        return Instant(at_s, since.wall_s)
+
+    async def sequence_ends(self) -> None:
+        """What is still on its way would bring rows of a sequence that is over: it is given up."""
+        if self._under_way is not None:
+            await self._abort(self._under_way, "the sequence ended")
+
+    def take_rows(self) -> list[MigrationRow]:
+        """Rows since the last call."""
+        rows, self._new_rows = self._new_rows, []
+        return rows
+
+    async def _decide(self, policy: Policy, step: Step, at_s: float) -> float:
+        view = await self._view(step, at_s)
+        decision = next_decision(policy, view, self.placement, self._rules.decision_limit_s)
+        self.decision_s.append(decision.took_s)
+        if decision.problem:
+            self.problems.append(f"sequence {step.sequence}, step {step.step}: {decision.problem}")
+        at_s += decision.took_s if self._rules.decision_s is None else self._rules.decision_s
+        if decision.placement is self.placement:
+            return at_s
+        return await self._begin(decision, step, at_s)
+
+    async def _begin(self, decision: Decision, step: Step, at_s: float) -> float:
+        """Prepare, and the first round: the whole of it with `pause`, in the background with `precopy`."""
+        self._epoch = max(self._epoch, self._devices.epoch) + 1  # one that was aborted is not used again
+        migration = Migration(self._epoch, self.placement, decision.placement, self._rules.weights_on_flash)
+        under_way = _UnderWay(migration, step, at_s, {})
+        refusal = await self._devices.prepare(migration, step.past)
+        if refusal:
+            self.problems.append(f"sequence {step.sequence}, step {step.step}: {refusal}")
+            await self._abort(under_way, refusal)
+            return at_s
+        migration.prepared()
+        await self._ship(under_way, step.past, at_s)
+        if self._rules.precopy:
+            self._under_way = under_way
+            return at_s
+        return await self._switch(under_way, at_s)
+
+    async def _switch_if_copied(self, under_way: _UnderWay, step: Step, at_s: float) -> float:
+        """The background copy is through: ship the rows since, while the token waits, and switch."""
+        if await self._devices.arrived(under_way.migration, by_s=at_s) is None:
+            return at_s
+        await self._ship(under_way, step.past, at_s)
+        self._under_way = None
+        return await self._switch(under_way, at_s)
+
+    async def _ship(self, under_way: _UnderWay, rows: int, at_s: float) -> None:
+        shipments = under_way.migration.next_round(rows)
+        for shipment in shipments:
+            name = str(shipment.block)
+            under_way.bytes[name] = under_way.bytes.get(name, 0) + payload_bytes(shipment, self._plan.costs)
+        if shipments:
+            await self._devices.ship(under_way.migration, shipments, at_s)
+
+    async def _switch(self, under_way: _UnderWay, at_s: float) -> float:
+        """Waits for the round, and commits. Returns when the next step may be released."""
+        migration = under_way.migration
+        arrived_s = at_s
+        if migration.state is State.COPYING:
+            waited_s = await self._devices.arrived(migration, by_s=None)
+            assert waited_s is not None
+            arrived_s = max(at_s, waited_s)
+        await self._devices.commit(migration, compile_routes(migration.new, self._plan.costs.shape))
+        migration.committed()
+        self.placement = migration.new
+        self._note(under_way, "committed", arrived_s, arrived_s - at_s)
+        return arrived_s
+
+    async def _abort(self, under_way: _UnderWay, why: str) -> None:
+        self._under_way = None
+        await self._devices.abort(under_way.migration)
+        under_way.migration.aborted(why)
+        self._note(under_way, f"aborted: {why}", under_way.began_s, 0.0)
+
+    def _note(self, under_way: _UnderWay, outcome: str, ended_s: float, pause_s: float) -> None:
+        names = [device.name for device in self._plan.cluster.devices]
+        self._new_rows += [
+            MigrationRow(
+                sequence=under_way.step.sequence,
+                step=under_way.step.step,
+                epoch=under_way.migration.epoch,
+                block=str(move.block),
+                source=names[move.source],
+                target=names[move.target],
+                bytes=under_way.bytes.get(str(move.block), 0),
+                began_s=under_way.began_s,
+                ended_s=ended_s,
+                pause_s=pause_s,
+                outcome=outcome,
+            )
+            for move in under_way.migration.moves
+        ]
+        self.rows += self._new_rows[-len(under_way.migration.moves) :]

@@ -1,0 +1,251 @@
+"""From a scenario to what a run needs: model, cluster, prompts as tokens, placement, memory. Starts no process."""
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from edgeemu.blocks import Costs
+from edgeemu.cluster import Cluster, Compute
+from edgeemu.deciding import first_decision
+from edgeemu.errors import RequestError
+from edgeemu.memory import MemoryPage, Usage, usages
+from edgeemu.placement import Placement
+from edgeemu.policies import STEADY, Policy, policy
+from edgeemu.routes import Program, compile_routes
+from edgeemu.sampling import draw
+from edgeemu.scenario import Scenario
+from edgeemu.scenario_models import Prompt
+from edgeemu.simulate import Duration, Prediction, predict, roofline_durations
+from edgeemu.view import ClusterView, oracle_view, whole_devices
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.host import measure
+from edgeemu_kernels.model import Model, open_gguf, open_huggingface, seeded_model
+
+if TYPE_CHECKING:
+    from edgeemu_kernels.tokenizer import Tokenizer
+
+DECISION_LIMIT_S = 10.0  # a policy that has not answered by then is not waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sequence to generate: its prompt as the user wrote it and as the model reads it."""
+
+    prompt: str
+    ids: tuple[int, ...]
+    max_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return len(self.ids) + self.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How often the policy is asked, what of its time counts, and how blocks move."""
+
+    interval_tokens: int
+    decision_s: float | None  # what a decision takes on the timeline; None: what it really took
+    decision_limit_s: float
+    precopy: bool
+    weights_on_flash: bool
+    flash_bytes_per_s: float
+    chunk_bytes: int
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Self:
+        decisions, migration = scenario.decisions, scenario.migration
+        return cls(
+            interval_tokens=decisions.interval,
+            decision_s=None if decisions.time == "measured" else decisions.time,
+            decision_limit_s=DECISION_LIMIT_S,
+            precopy=migration.mode == "precopy",
+            weights_on_flash=migration.weights_on_flash,
+            flash_bytes_per_s=migration.flash_bandwidth,
+            chunk_bytes=migration.chunk,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before a device is started. `decide`, where it is there, is asked again on the way."""
+
+    scenario: Scenario
+    policy: str
+    model: Model
+    cluster: Cluster
+    whole: tuple[Compute, ...]  # what each device can do with nothing else on it
+    view: ClusterView
+    requests: tuple[Request, ...]
+    placement: Placement
+    placed_in_s: float
+    rules: Rules
+    decide: Policy | None = None
+
+    @property
+    def costs(self) -> Costs:
+        return self.view.costs
+
+    @cached_property
+    def program(self) -> Program:
+        return compile_routes(self.placement, self.model.shape)
+
+    def usages(self, placement: Placement) -> list[Usage]:
+        """What each device holds under a placement, at the sequence's full length."""
+        view = self.view
+        return usages(placement, self.costs, len(self.cluster.devices), view.prompt_tokens, view.total_tokens)
+
+    @cached_property
+    def pages(self) -> list[MemoryPage]:
+        """What each device will hold at most."""
+        return [usage.page() for usage in self.usages(self.placement)]
+
+    @property
+    def durations(self) -> Duration:
+        """How long each operation takes by the roofline; relative devices by this host's measured speed."""
+        return roofline_durations(self.whole, self.costs)
+
+    def prediction(self, request: int = 0, start_s: float = 0.0) -> Prediction:
+        """What the timeline alone says of one sequence that starts at an instant, if it runs to its full length."""
+        asked, program, durations = self.requests[request], self.program, self.durations
+        return predict(self.cluster, self.costs, program, durations, len(asked.ids), asked.max_tokens, start_s)
+
+
+def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
+    """Opens the model, draws the cluster, tokenizes the prompts and lets the policy place.
+
+    Raises:
+        RequestError: the model's file or package is missing or broken, a prompt does not fit it, no such policy.
+        InfeasibleError: the cluster cannot hold the model.
+    """
+    name = policy_name or scenario.policy
+    try:
+        place = policy(name)
+    except RequestError as error:
+        if policy_name is not None:
+            raise RequestError(error.message, field="--policy") from None
+        raise scenario.error("policy", error.message) from None
+    model = _open_model(scenario)
+    try:
+        requests = _requests(scenario, model)
+    except ModelFileError as error:
+        raise scenario.error("model", str(error)) from error
+    cluster = draw(scenario)
+    host = _host_speed(cluster)
+    view = oracle_view(
+        cluster,
+        Costs(model.shape),
+        host,
+        max(len(request.ids) for request in requests),
+        max(request.total_tokens for request in requests),
+    )
+    rules = Rules.of(scenario)
+    view = replace(
+        view,
+        interval_tokens=rules.interval_tokens,
+        weights_on_flash=rules.weights_on_flash,
+        flash_bytes_per_s=rules.flash_bytes_per_s,
+    )
+    first = first_decision(place, view, rules.decision_limit_s)
+    return Plan(
+        scenario,
+        name,
+        model,
+        cluster,
+        whole_devices(cluster, host),
+        view,
+        requests,
+        first.placement,
+        first.took_s,
+        rules,
+        None if name in STEADY and not _memory_varies(scenario) else place,
+    )
+
+
+def _memory_varies(scenario: Scenario) -> bool:
+    """Whether what fits now may not fit later."""
+    loaded = any(device.memory_load is not None for device in scenario.devices)
+    return loaded or any(event.memory is not None for event in scenario.events)
+
+
+def _open_model(scenario: Scenario) -> Model:
+    """Reads headers only. The model has the name that the scenario gives it, whatever its file calls itself."""
+    try:
+        weights = scenario.model.weights()
+        if weights.gguf is not None:
+            model = open_gguf(weights.gguf)
+        elif weights.directory is not None:
+            model = open_huggingface(weights.directory)
+        else:
+            assert weights.shape is not None
+            assert weights.seed is not None
+            model = seeded_model(weights.shape, weights.seed)
+    except (ModelFileError, RequestError) as error:
+        raise scenario.error("model", str(error)) from error
+    return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
+
+
+def _requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
+    """The prompts as tokens. ModelFileError for a broken tokenizer, also if no prompt needs it: the text will."""
+    workload, tokenizer = scenario.workload, model.tokenizer
+    requests = []
+    for index, prompt in enumerate(workload.prompts):
+        field = f"workload.prompts[{index}]"
+        text, ids = _tokens(scenario, model, tokenizer, index, prompt, field)
+        request = Request(text, ids, prompt.max_tokens or workload.max_tokens)
+        if not ids:
+            raise scenario.error(field, "the prompt has no tokens")
+        if max(ids) >= model.shape.vocab_size:
+            raise scenario.error(
+                field,
+                f"the tokenizer makes token {max(ids)} of it, and {model.name} has {model.shape.vocab_size}: "
+                "it is another model's",
+            )
+        if request.total_tokens > model.shape.max_context:
+            raise scenario.error(
+                field,
+                f"{len(ids)} prompt tokens and {request.max_tokens} new ones are more than the "
+                f"{model.shape.max_context} that {model.name} can see; lower max_tokens or shorten the prompt",
+            )
+        requests.append(request)
+    return tuple(requests)
+
+
+def _tokens(
+    scenario: Scenario, model: Model, tokenizer: "Tokenizer | None", index: int, prompt: Prompt, field: str
+) -> tuple[str, tuple[int, ...]]:
+    """A prompt to show, and its ids: random ones where the scenario gives only their number."""
+    if prompt.tokens is not None:
+        generator = np.random.default_rng([scenario.seed, index])
+        ids = generator.integers(0, model.shape.vocab_size, prompt.tokens)  # [tokens]
+        return f"({prompt.tokens} random tokens)", tuple(int(token) for token in ids)
+    assert prompt.text is not None
+    if tokenizer is None:
+        why = "with weights from a seed" if scenario.model.is_seeded else "without a tokenizer.json"
+        raise scenario.error(
+            field, f"{model.name} {why} has no tokenizer; give a number of random tokens: {{tokens: 64}}"
+        )
+    workload = scenario.workload
+    if workload.chat is True and not tokenizer.has_chat_template:
+        raise scenario.error("workload.chat", f"{model.name} has no chat template; set chat: false")
+    chat = tokenizer.has_chat_template if workload.chat == "auto" else workload.chat
+    if chat:
+        written = tokenizer.chat(prompt.text, workload.system)
+    elif workload.system is not None:
+        raise scenario.error(
+            "workload.system", "a system prompt needs a chat template; leave it out, or set chat: true"
+        )
+    else:
+        written = prompt.text
+    return prompt.text, tuple(tokenizer.encode(written))
+
+
+def _host_speed(cluster: Cluster) -> Compute | None:
+    """This machine's speed, measured only where a device is given as a fraction of it."""
+    if all(device.host_fraction is None for device in cluster.devices):
+        return None
+    host = measure(time.perf_counter)
+    return Compute(host.gflops * 1e9, host.mem_bytes_per_s, 0.0)

@@ -1,0 +1,380 @@
+"""Devices as processes: launched, paced or not, stepped, migrated, measured. The real backend of a run."""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edgeemu import control
+from edgeemu.backend import DeviceState, Instant, Observed, Sampled
+from edgeemu.cluster import Change
+from edgeemu.fleet import Fleet
+from edgeemu.links.stamped import create_shared_pipes
+from edgeemu.migration import Migration, Shipment, chains, flash_ends, incoming, reservation_bytes
+from edgeemu.network import Transit
+from edgeemu.pace import Tempo, smallest_dilation
+from edgeemu.placement import Move
+from edgeemu.planning import Plan, Request
+from edgeemu.records import OpRow
+from edgeemu.routes import Op, Program
+from edgeemu.session import Session
+from edgeemu.simulate import Execution, Step
+from edgeemu.timeline import Occupation, WallClock, roofline_s
+from edgeemu.virtual import VirtualTimeline
+
+LEAD_S = 0.05  # from the word to begin to the timeline's zero: time for every device to hear it
+WARM_UP_TOKENS = 5
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a run has measured so far, beside the rows that it records."""
+
+    ready_in_s: float = 0.0  # from the first fork to the last device's hello
+    loaded_in_s: float = 0.0  # weights, on all devices
+    reordered: dict[str, int] = field(default_factory=dict)  # messages out of the order of departure
+    baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
+    peak_bytes: dict[str, int] = field(default_factory=dict)  # of the ledger
+    last_words: list[control.Bye] = field(default_factory=list)
+
+
+class ProcessDevices:
+    """A process for every device of a plan. With pacing the devices stamp what they do; without, the simulator does."""
+
+    def __init__(self, plan: Plan, on_phase: Callable[[str, int, int], None], *, keep_logits: bool = False) -> None:
+        self.plan = plan
+        self.measured = Measured()
+        self.dilation = 1.0
+        self._on_phase = on_phase
+        self._keep_logits = keep_logits
+        self.cluster = plan.cluster
+        self._told: dict[int, set[int]] = defaultdict(set)  # by device: to whom it knows the way
+        self._session: Session
+        self._programs: dict[int, Program] = {}
+        self.epoch = 0
+        self._aborted_epoch = 0  # parcels up to this epoch are dropped by devices, so it is not used again
+        self._clock: WallClock | None = None  # None: not paced
+        self._virtual: VirtualTimeline
+        self._cpu_s: dict[int, float] = {}  # by operation, of the step in hand; for devices relative to the host
+        self._reports: dict[tuple[int, int], list[control.Report]] = defaultdict(list)
+        self._unrecorded: list[control.Report] = []
+        self._times: dict[int, Occupation] = {}  # by operation, of the last step in virtual mode
+        self._sequence = -1  # the open one
+        self._receivers: set[int] = set()  # of the migration's round under way, and whose arrivals have come
+        self._came: list[control.Arrived] = []
+        self._observed = Observed([], [])  # of the last step in virtual mode
+
+    # -- beginning and end --------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def launched(self) -> AsyncIterator[None]:
+        cluster = self.plan.cluster
+        started_s = time.monotonic()
+        pipes_fd = create_shared_pipes(cluster.n_pipes)
+        try:
+            self._on_phase("start devices", 0, len(cluster.devices))
+            async with (
+                Fleet(pass_fds=(pipes_fd,)) as fleet,
+                Session(cluster, fleet, pipes_fd, self._on_aside) as self._session,
+            ):
+                await self._session.start_devices(lambda n, of: self._on_phase("start devices", n, of))
+                self.measured.baseline_bytes = self._session.resident_bytes
+                self.measured.ready_in_s = time.monotonic() - started_s
+                yield
+        finally:
+            os.close(pipes_fd)
+
+    async def assign(self, plan: Plan) -> None:
+        self.plan, self.cluster = plan, plan.cluster
+        self.epoch = max(self.epoch, self._aborted_epoch) + 1
+        self._programs = {self.epoch: plan.program}
+        began_s = time.monotonic()
+        self._on_phase("load weights", 0, len(plan.cluster.devices))
+        requests = [
+            control.Assign(self.epoch, plan.model.spec, self._ops(plan.program, at), self._paths(plan.program, at))
+            for at in range(len(plan.cluster.devices))
+        ]
+        await self._session.ask_all(requests, lambda n, of: self._on_phase("load weights", n, of))
+        self.measured.loaded_in_s = time.monotonic() - began_s
+
+    async def begin(self) -> Instant:
+        """Warms up, chooses the dilation, and starts the timeline."""
+        asked = self.plan.scenario.time
+        relative = any(device.host_fraction is not None for device in self.plan.cluster.devices)
+        tempo = await self._warm_up() if asked.mode == "realtime" or relative else []
+        self._session.pipes.reset()
+        self._unrecorded.clear()
+        await self._everyone(control.ForgetPeak())
+        self._virtual = self._new_timeline()
+        if asked.mode == "virtual":
+            return Instant(0.0, time.monotonic())
+        self.dilation = asked.dilation if isinstance(asked.dilation, float) else smallest_dilation(tempo[0], tempo[1:])
+        self._clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
+        await self._everyone(control.Begin(self._clock.start_s, self.dilation, paced=True))
+        return Instant(0.0, self._clock.start_s)
+
+    async def end(self) -> None:
+        self.measured.last_words = await self._session.stop_devices()
+
+    async def _warm_up(self) -> list[Tempo]:
+        """A few tokens without pacing: they touch all memory, and show how fast this host can go."""
+        self._clock = None
+        await self._everyone(control.Begin(0.0, 1.0, paced=False))
+        longest = max(self.plan.requests, key=lambda request: len(request.ids))
+        request = replace(longest, max_tokens=min(WARM_UP_TOKENS, longest.max_tokens))
+        self._virtual = self._new_timeline()
+        scratch = len(self.plan.requests)
+        await self.open(scratch, request)
+        ids, past, since = list(request.ids), 0, self.instant(0.0)
+        tempo: list[Tempo] = []
+        for number in range(request.max_tokens):
+            self._on_phase("warm up", number, request.max_tokens)
+            step = Step(scratch, number, len(ids), past)
+            token, at, _ = await self.step(step, ids, since)
+            tempo.append(Tempo(at.emulated_s - since.emulated_s, at.wall_s - since.wall_s))
+            past, ids, since = past + len(ids), [token], at
+        self._on_phase("warm up", request.max_tokens, request.max_tokens)
+        await self.close(scratch, step)
+        return tempo
+
+    # -- steps --------------------------------------------------------------------------------------------------
+
+    def instant(self, emulated_s: float) -> Instant:
+        wall_s = time.monotonic() if self._clock is None else self._clock.wall_s(emulated_s)
+        return Instant(emulated_s, wall_s)
+
+    async def open(self, sequence: int, request: Request) -> None:
+        self._sequence = sequence
+        sampling = self.plan.scenario.workload.sampling
+        await self._everyone(
+            control.Open(
+                sequence=sequence,
+                prompt_tokens=len(request.ids),
+                total_tokens=request.total_tokens,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                seed=sampling.seed,
+                keep_logits=self._keep_logits,
+            )
+        )
+
+    async def step(self, step: Step, ids: list[int], at: Instant) -> Sampled:
+        """A prompt starts at the embedding, a token where it was sampled: it crosses the link back by itself."""
+        program = self._programs[self.epoch]
+        device = program.embed_device if step.step == 0 else program.lm_head_device
+        start = control.Start(step.sequence, step.step, self.epoch, at.emulated_s, step.past, ids)
+        await self._session.tell(device, start)
+        token = await self._session.receive(control.Token)
+        sampled_s = token.sampled_s
+        if self._clock is None:
+            self._cpu_s = {op.index: op.cpu_s for report in await self._all_reports(step) for op in report.ops}
+            sampled_s = self._virtual.step(step, program, at.emulated_s)
+            self._observed = Observed(self._virtual.executions(), self._virtual.transits())
+            self._times = {done.op.index: done.time for done in self._observed.executions}
+        logits = np.frombuffer(token.logits, dtype=np.float32) if token.logits else None
+        return Sampled(token.token, Instant(sampled_s, token.wall_s), logits)
+
+    async def close(self, sequence: int, last: Step) -> None:
+        await self._all_reports(last)
+        self._reports.clear()
+        await self._everyone(control.Close(sequence))
+
+    async def change(self, change: Change, at_s: float) -> None:
+        before, asked = self.cluster, 0
+        self.cluster = before.changed(change, at_s)
+        concerned = range(len(before.devices)) if change.links else sorted(set(change.devices))
+        for device in concerned:
+            ways = [way for way in sorted(self._told[device]) if before.crosses(device, way, change)]
+            mine = device in change.devices
+            if mine or ways:
+                speed, memory_bytes = (change.speed, change.memory_bytes) if mine else (None, None)
+                paths = [self._path(device, target) for target in ways]
+                await self._session.tell(device, control.Change(at_s, speed, memory_bytes, paths))
+                asked += 1
+        for _ in range(asked):
+            await self._session.receive(control.Ready)
+        if self._clock is None:
+            self._virtual.change(change, at_s)
+
+    async def observe(self, last: Step) -> Observed:
+        if self._clock is None:
+            return self._observed
+        numbers = {device.name: device.index for device in self.cluster.devices}
+        executions, transits = [], []
+        for report in await self._all_reports(last):
+            ops = self._programs[report.epoch].ops
+            executions += [
+                Execution(ops[done.index], last, Occupation(done.ready_s, done.start_s, done.end_s))
+                for done in report.ops
+            ]
+            target = numbers[report.name]
+            transits += [Transit(t.source, target, t.size_bytes, t.messages, t.sum_s) for t in report.transits]
+        return Observed(executions, transits)
+
+    async def states(self, at_s: float) -> list[DeviceState]:
+        for device in range(len(self.cluster.devices)):
+            await self._session.tell(device, control.Status(at_s))
+        answers = [await self._session.receive(control.State) for _ in self.cluster.devices]
+        by_name = {answer.name: DeviceState(answer.availability, answer.memory_bytes) for answer in answers}
+        return [by_name[device.name] for device in self.cluster.devices]
+
+    def take_ops(self) -> list[OpRow]:
+        rows = []
+        for report in self._unrecorded:
+            for record in report.ops:
+                row = _op_row(self._programs[report.epoch].ops[record.index], report, record)
+                rows.append(row if self._clock else row._replace(**self._times[record.index]._asdict()))
+        self._unrecorded.clear()
+        return rows
+
+    # -- migration ----------------------------------------------------------------------------------------------
+
+    async def prepare(self, migration: Migration, rows: int) -> str:
+        receivers = list(incoming(migration))
+        for target, moved in receivers:
+            blocks = [_incoming(move) for move in moved]
+            reserve_bytes = reservation_bytes(moved, rows, self.plan.costs)
+            await self._session.tell(target, control.Prepare(migration.epoch, blocks, reserve_bytes))
+        answers = [await self._session.receive(control.Prepared) for _ in receivers]
+        return "; ".join(answer.refusal for answer in answers if answer.refusal)
+
+    async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:
+        epoch, number, rules = migration.epoch, migration.round, self.plan.rules
+        chunk_bytes = rules.chunk_bytes
+        flash_s = flash_ends(migration, at_s, rules.flash_bytes_per_s, self.plan.costs)
+        self._receivers = {shipment.target for shipment in shipments}
+        self._came.clear()
+        for target in sorted(self._receivers):
+            parcels = sum(shipment.target == target for shipment in shipments)
+            expect = control.Expect(epoch, number, parcels, target in flash_s, flash_s.get(target, 0.0))
+            await self._session.tell(target, expect)
+        by_source: dict[int, list[Shipment]] = defaultdict(list)
+        for (source, _), shipped in chains(shipments).items():
+            by_source[source] += shipped
+        for source, shipped in by_source.items():
+            paths = [self._path(source, target) for target in sorted({s.target for s in shipped})]
+            specs = [_shipment(shipment) for shipment in shipped]
+            ship = control.Ship(epoch, number, self._sequence, at_s, chunk_bytes, specs, paths)
+            await self._session.tell(source, ship)
+        if self._clock is None:
+            self._virtual.ship(shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s)
+
+    async def arrived(self, migration: Migration, by_s: float | None) -> float | None:
+        """Without pacing the bytes are waited for whatever the timeline says: they must be there to be committed."""
+        paced = self._clock is not None
+        while len(self._came) < len(self._receivers) and (by_s is None or not paced):
+            self._on_aside(await self._session.receive(control.Arrived))
+        if len(self._came) < len(self._receivers):
+            return None
+        if paced:
+            arrived_s: float | None = max(arrived.at_s for arrived in self._came)
+        else:
+            arrived_s = self._virtual.wait_for_round() if by_s is None else self._virtual.arrived_s()
+        if arrived_s is None or (by_s is not None and arrived_s > by_s):
+            return None
+        for arrived in self._came:
+            migration.arrived(arrived.device, arrived.number)
+        return arrived_s
+
+    async def commit(self, migration: Migration, program: Program) -> None:
+        leaving: dict[int, list[control.Incoming]] = defaultdict(list)
+        for move in migration.moves:
+            leaving[move.source].append(_incoming(move))
+        await self._session.ask_all(
+            [
+                control.Commit(
+                    migration.epoch,
+                    self._sequence,
+                    self._ops(program, at),
+                    leaving[at],
+                    self._paths(program, at),
+                )
+                for at in range(len(self.plan.cluster.devices))
+            ]
+        )
+        self.epoch = migration.epoch
+        self._programs[self.epoch] = program
+
+    async def abort(self, migration: Migration) -> None:
+        if self._clock is None:
+            self._virtual.cancel()
+        self._aborted_epoch = migration.epoch
+        await self._everyone(control.Abort(migration.epoch))
+
+    # -- talk ---------------------------------------------------------------------------------------------------
+
+    def _on_aside(self, message: control.Report | control.Arrived) -> None:
+        """What comes while something else is waited for."""
+        if isinstance(message, control.Arrived):
+            self._came.append(message)
+            return
+        self._reports[message.sequence, message.step].append(message)
+        self._unrecorded.append(message)
+        self.measured.reordered[message.name] = message.reordered
+        self.measured.peak_bytes[message.name] = message.peak_bytes
+
+    async def _all_reports(self, step: Step) -> list[control.Report]:
+        """Every device's report of a step. Each device's come in order, so those of earlier steps are there too."""
+        key = (step.sequence, step.step)
+        at_work = len({op.device for op in self._programs[self.epoch].ops})
+        while len(self._reports[key]) < at_work:
+            self._on_aside(await self._session.receive(control.Report))
+        return self._reports[key]
+
+    async def _everyone(self, request: control.ToDevice) -> None:
+        await self._session.ask_all([request] * len(self.plan.cluster.devices))
+
+    def _ops(self, program: Program, device: int) -> list[control.OpSpec]:
+        return [control.op_spec(op) for op in program.on(device)]
+
+    def _paths(self, program: Program, device: int) -> list[control.PathSpec]:
+        """The ways to all that this device sends to."""
+        targets = {target for op in program.on(device) for target in op.to}
+        return [self._path(device, target) for target in sorted(targets - {device})]
+
+    def _path(self, source: int, target: int) -> control.PathSpec:
+        self._told[source].add(target)
+        path = self.cluster.path(source, target)
+        return control.PathSpec(target, self._session.address(target), list(path.hops), path.jitter_s, path.loss)
+
+    def _new_timeline(self) -> VirtualTimeline:
+        return VirtualTimeline(self.plan.cluster, self.plan.costs, self._duration_s)
+
+    def _duration_s(self, op: Op, step: Step) -> float:
+        device = self.plan.cluster.devices[op.device]
+        if device.compute is not None:
+            return roofline_s(device.compute, self.plan.costs.work(op.kind, len(op.groups), step.rows, step.past))
+        assert device.host_fraction is not None
+        return self._cpu_s[op.index] / device.host_fraction + device.overhead_s
+
+
+def _incoming(move: Move) -> control.Incoming:
+    return control.Incoming(move.block.kind, move.block.layer, move.block.group, move.source)
+
+
+def _shipment(shipment: Shipment) -> control.ShipmentSpec:
+    block, _, target, first_row, end_row, with_weights = shipment
+    return control.ShipmentSpec(block.kind, block.layer, block.group, target, first_row, end_row, with_weights)
+
+
+def _op_row(op: Op, report: control.Report, record: control.OpRecord) -> OpRow:
+    return OpRow(
+        device=report.name,
+        sequence=report.sequence,
+        step=report.step,
+        layer=op.layer,
+        block=op.kind.value,
+        groups=len(op.groups),
+        rows=record.rows,
+        ready_s=record.ready_s,
+        start_s=record.start_s,
+        end_s=record.end_s,
+        cpu_s=record.cpu_s,
+        late_s=record.late_s,
+        overrun=record.overrun,
+    )

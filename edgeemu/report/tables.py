@@ -1,0 +1,221 @@
+"""A plan or a summary as documents and tables for people. Pure; knows no terminal and no files."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from edgeemu.blocks import Block, Costs, Kind, all_blocks
+from edgeemu.catalog import DeviceProfile, ModelEntry
+from edgeemu.memory import Usage
+from edgeemu.planning import Plan, Request
+from edgeemu.simulate import Prediction
+from edgeemu.units import BIT_RATE, BYTE_RATE, FLOP_RATE, SIZE
+from edgeemu_kernels.shape import ModelShape
+
+MAX_RUNS = 4  # of layers that are listed; a placement more scattered than that is counted
+
+
+class Table(NamedTuple):
+    """Headings that start with ">" are of columns that are aligned to the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """The figures of summary.json that one looks at first."""
+    keys = ("mean", "p50", "p95", "p99")
+    latencies = {"time to first token": summary["ttft_ms"], "time per output token": summary["tpot_ms"]}
+    by_the_clock = {"realtime": "the same, by the clock", "virtual": "by the clock, unpaced"}
+    if summary["mode"] in by_the_clock:
+        latencies[by_the_clock[summary["mode"]]] = summary["wall"]["tpot_ms"]
+    times = [[name, *(_ms(values[key]) for key in keys)] for name, values in latencies.items()]
+    memory = [
+        [name, size(used["peak_bytes"]), size(used["cap_bytes"]), f"{used['peak_bytes'] / used['cap_bytes']:.0%}"]
+        for name, used in summary["memory"]["by_device"].items()
+    ]
+    return [
+        Table(("emulated", *(f">{key}" for key in keys)), times),
+        Table(("device", ">peak memory", ">of", ">used"), memory),
+    ]
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What fits no table: throughput, and how far the figures can be trusted."""
+    certificate = summary["certificate"]
+    throughput = summary["throughput_tok_s"]
+    tokens = sum(len(sequence) for sequence in summary["tokens"])
+    rate = "" if throughput is None else f", {_number(throughput, 2)} a second"
+    reasons = f": {'; '.join(certificate['reasons'])}" if certificate["reasons"] else ""
+    return [
+        f"{counted(tokens, 'token')}{rate}, by {summary['policy']} on {counted(summary['devices'], 'device')}",
+        *_change_lines(summary),
+        f"certificate: {certificate['verdict']}{reasons}",
+    ]
+
+
+def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the policy's decisions on the way have come to; nothing of a policy that was not asked again."""
+    decisions, migrations = summary["decisions"], summary["migrations"]
+    if decisions["count"]:
+        moved = ""
+        if migrations["changes"]:
+            moved = f", {counted(migrations['count'], 'block')} moved, tokens waited {_ms(migrations['ms'])} for it"
+        given_up = f", {migrations['aborted']} given up" if migrations["aborted"] else ""
+        sent = f", {size(migrations['bytes'])} sent" if migrations["changes"] or migrations["aborted"] else ""
+        changes = counted(migrations["changes"], "change")
+        yield f"{counted(decisions['count'], 'decision')}: {changes} of placement{moved}{sent}{given_up}"
+    if problems := decisions["problems"]:
+        more = f" (and {counted(len(problems) - 1, 'more problem')}; see summary.json)" if len(problems) > 1 else ""
+        yield f"placement kept: {problems[0]}{more}"
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON: who holds what, the memory that takes, and what the timeline predicts."""
+    return {
+        "scenario": plan.scenario.name,
+        "policy": plan.policy,
+        "model": plan.model.name,
+        "placement": [
+            {
+                "device": device.name,
+                "blocks": [str(block) for block in plan.placement.on(device.index)],
+                "memory": {**page._asdict(), "total_bytes": page.total_bytes, "cap_bytes": device.memory_bytes},
+            }
+            for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
+        ],
+        "predicted": [
+            {
+                "prompt_tokens": len(request.ids),
+                "max_tokens": request.max_tokens,
+                "ttft_ms": 1000 * predicted.ttft_s,
+                "tpot_ms": None if predicted.tpot_s is None else 1000 * predicted.tpot_s,
+            }
+            for request, predicted in _predictions(plan)
+        ],
+        "placed_in_ms": 1000 * plan.placed_in_s,
+    }
+
+
+def plan_tables(plan: Plan) -> list[Table]:
+    placement = [
+        [
+            device.name,
+            describe(plan.placement.on(device.index), plan.model.shape),
+            size(page.weights_bytes),
+            size(page.cache_bytes),
+            size(page.total_bytes),
+            size(device.memory_bytes),
+        ]
+        for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
+    ]
+    predicted = [
+        [
+            str(number),
+            str(len(request.ids)),
+            str(request.max_tokens),
+            _ms(1000 * predicted.ttft_s),
+            _ms(None if predicted.tpot_s is None else 1000 * predicted.tpot_s),
+        ]
+        for number, (request, predicted) in enumerate(_predictions(plan), 1)
+    ]
+    return [
+        Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
+        Table((">prompt", ">its tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
+    ]
+
+
+def _predictions(plan: Plan) -> list[tuple[Request, Prediction]]:
+    return [(request, plan.prediction(number)) for number, request in enumerate(plan.requests)]
+
+
+def describe(blocks: Sequence[Block], shape: ModelShape) -> str:
+    """What a device holds, in a few words: `embed, layers 0-9, layer 10: groups 0, 2 + ffn`."""
+    layers: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        if block.layer >= 0:
+            layers[block.layer].append(block)
+    runs: list[tuple[list[int], str]] = []  # consecutive layers of which the same is held
+    for layer in sorted(layers):
+        contents = _layer_contents(layers[layer], shape)
+        if runs and runs[-1][0][-1] == layer - 1 and runs[-1][1] == contents:
+            runs[-1][0].append(layer)
+        else:
+            runs.append(([layer], contents))
+    kinds = {block.kind for block in blocks}
+    parts = [_run(*run) for run in runs] if len(runs) <= MAX_RUNS else [_counts(blocks)]
+    parts = [*(["embed"] if Kind.EMBED in kinds else []), *parts, *(["lm_head"] if Kind.LM_HEAD in kinds else [])]
+    return ", ".join(parts) or "nothing"
+
+
+def _layer_contents(blocks: Sequence[Block], shape: ModelShape) -> str:
+    """Empty for a whole layer."""
+    groups = sorted(block.group for block in blocks if block.kind is Kind.HEAD)
+    others = [kind.value for kind in (Kind.PROJ, Kind.FFN) if any(block.kind is kind for block in blocks)]
+    if len(groups) == shape.n_groups and len(others) == 2:
+        return ""
+    if len(groups) == shape.n_groups:
+        heads = ["all heads"]
+    else:
+        heads = [f"group{'s' if len(groups) > 1 else ''} {', '.join(map(str, groups))}"] if groups else []
+    return " + ".join([*heads, *others])
+
+
+def _run(layers: Sequence[int], contents: str) -> str:
+    where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
+    return f"{where}: {contents}" if contents else where
+
+
+def _counts(blocks: Sequence[Block]) -> str:
+    names = {Kind.HEAD: "head groups", Kind.PROJ: "proj", Kind.FFN: "ffn"}
+    counted = {name: sum(block.kind is kind for block in blocks) for kind, name in names.items()}
+    return ", ".join(f"{count} {name}" for name, count in counted.items() if count)
+
+
+def size(size_bytes: float) -> str:
+    return SIZE.format_human(size_bytes)
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{_number(value, 1)} ms"
+
+
+def _number(value: float, decimals: int) -> str:
+    """So many decimals, or of a number below one as many as show three digits."""
+    return f"{value:.3g}" if 0 < value < 1 else f"{value:.{decimals}f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 device`, `2 devices`"""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def device_table(profiles: Iterable[DeviceProfile]) -> Table:
+    rows = [
+        [
+            profile.name,
+            profile.title,
+            FLOP_RATE.format_human(profile.gflops.value),
+            BYTE_RATE.format_human(profile.mem_bandwidth.value),
+            size(profile.memory.value),
+            BIT_RATE.format_human(profile.nic.value) if profile.nic else "–",
+        ]
+        for profile in profiles
+    ]
+    return Table(("profile", "device", ">arithmetic", ">memory bandwidth", ">memory", ">network"), rows)
+
+
+def model_table(entries: Iterable[ModelEntry]) -> Table:
+    rows = []
+    for entry in entries:
+        shape = entry.model_shape()
+        whole = Usage(Costs(shape), prompt_tokens=1, total_tokens=1)
+        for block in all_blocks(shape):
+            whole.add(block)
+        heads = f"{shape.n_heads}/{shape.n_kv_heads}"
+        source = entry.package.name if entry.package else "seeded"
+        dimensions = [str(number) for number in (shape.n_layers, shape.d_model)]
+        rows.append(
+            [entry.name, entry.title, *dimensions, heads, str(shape.d_ff), size(whole.page().weights_bytes), source]
+        )
+    return Table(("model", "is", ">layers", ">width", ">heads/KV", ">FFN", ">float32", "weights"), rows)

@@ -1,0 +1,144 @@
+"""A scenario from beginning to end: plan, directory, devices, records, summary. The shell around the controller."""
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeemu.controller import Controller, Observer
+from edgeemu.migrating import Migrator
+from edgeemu.planning import Plan, make_plan
+from edgeemu.processes import Measured, ProcessDevices
+from edgeemu.records import RecordWriter, RunDirectory
+from edgeemu.report.certificate import certify
+from edgeemu.sampling import resolve
+from edgeemu.scenario import Scenario, to_yaml
+from edgeemu.simulated import SimulatedDevices
+from edgeemu.summary import DeviceMemory, summarise
+
+LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    summary: dict[str, Any]
+    directory: Path
+
+
+async def run_scenario(
+    scenario: Scenario, *, policy: str | None, out: Path, observer: Observer, simulate: bool = False
+) -> RunResult:
+    """Runs a scenario and writes what it leaves below `out`, as it goes: also a run that fails or is ended is recorded.
+
+    With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
+
+    Raises:
+        RequestError, InfeasibleError: before anything is started, or when a device finds its model file changed
+            or its memory full.
+        RunError: a device died or broke the protocol.
+    """
+    observer.phase("plan", 0, 1)
+    plan = make_plan(scenario, policy)
+    observer.phase("plan", 1, 1)
+    started_utc = datetime.now(UTC)
+    directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
+    observer.directory(directory.path)
+    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
+    directory.write_meta(_meta(plan, started_utc))
+    with RecordWriter(directory.path) as records:
+        devices = SimulatedDevices(plan) if simulate else ProcessDevices(plan, observer.phase)
+        controller = Controller(plan, devices, observer, records)
+        ended = "failed"
+        try:
+            await controller.run()
+            ended = "done"
+        finally:
+            measured = devices.measured if isinstance(devices, ProcessDevices) else Measured()
+            summary = {**_summary(controller, measured), "ended": ended}
+            directory.write_summary(summary)
+    return RunResult(summary, directory.path)
+
+
+def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
+    """What there is so far."""
+    plan, migrator = controller.plan, controller.migrator
+    simulated = controller.devices if isinstance(controller.devices, SimulatedDevices) else None
+    mode = "simulated" if simulated else plan.scenario.time.mode
+    last_words = {bye.name: bye for bye in measured.last_words}
+    memory = {
+        device.name: DeviceMemory(
+            simulated.peak_bytes[device.index] if simulated else measured.peak_bytes.get(device.name, 0),
+            device.memory_bytes,
+        )
+        for device in plan.cluster.devices
+    }
+    summary = summarise(
+        scenario=plan.scenario.name,
+        policy=plan.policy,
+        model=plan.model.name,
+        devices=len(plan.cluster.devices),
+        tokens=controller.tokens,
+        memory=memory,
+        controller_s=migrator.decision_s or [plan.placed_in_s],
+        migrations=_migrations(migrator),
+        certificate=certify(controller.tokens, controller.ops, mode=mode, reordered=sum(measured.reordered.values())),
+        texts=controller.texts,
+    )
+    for name, entry in summary["memory"]["by_device"].items():
+        bye = last_words.get(name)
+        entry["weights_bytes"] = bye.ledger.get("weights", 0) if bye else None
+        entry["resident_bytes"] = bye.resident_bytes if bye else None
+        entry["baseline_bytes"] = measured.baseline_bytes.get(name)
+    return {
+        **summary,
+        "mode": mode,
+        "dilation": controller.devices.dilation,
+        "decisions": {"count": len(migrator.decision_s), "problems": migrator.problems},
+        "ready_s": measured.ready_in_s,
+        "loaded_s": measured.loaded_in_s,
+        "predicted": None if simulated else _predicted(plan),
+    }
+
+
+def _migrations(migrator: Migrator) -> dict[str, Any]:
+    """Blocks that moved, what was sent for them, and how long tokens waited for it."""
+    moved = [row for row in migrator.rows if row.outcome == "committed"]
+    pauses_s = {row.epoch: row.pause_s for row in moved}
+    return {
+        "count": len(moved),
+        "bytes": sum(row.bytes for row in migrator.rows),
+        "ms": 1000 * sum(pauses_s.values()),
+        "changes": len(pauses_s),
+        "aborted": len({row.epoch for row in migrator.rows} - pauses_s.keys()),
+    }
+
+
+def _predicted(plan: Plan) -> dict[str, float | None]:
+    """What the timeline alone says of the first sequence at its full length."""
+    predicted = plan.prediction()
+    tpot_s = predicted.tpot_s
+    return {"ttft_ms": 1000 * predicted.ttft_s, "tpot_ms": None if tpot_s is None else 1000 * tpot_s}
+
+
+def _meta(plan: Plan, started_utc: datetime) -> dict[str, Any]:
+    """The host and the versions: what a reader needs to judge the figures, or to repeat them."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "started_utc": started_utc.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "blas": f"{blas['name']} {blas['version']}, one thread a device",
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "arguments": sys.argv[1:],
+        "seed": plan.scenario.seed,
+        "links": "stamped",
+        "memory_cap": "ledger",
+    }

@@ -1,0 +1,140 @@
+"""Devices on the timeline alone: the same run with no process and no kernel. The other backend of a run.
+
+It answers for clusters that no host can emulate. A token is always -1: there is no model here that could say which.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from edgeemu.backend import NO_TOKEN, DeviceState, Instant, Observed, Sampled
+from edgeemu.cluster import Change
+from edgeemu.migration import Migration, Shipment, flash_ends, incoming, reservation_bytes
+from edgeemu.placement import Placement
+from edgeemu.planning import Plan, Request
+from edgeemu.records import OpRow
+from edgeemu.routes import Program
+from edgeemu.simulate import Execution, Step
+from edgeemu.variation import share_at
+from edgeemu.virtual import VirtualTimeline
+
+
+class SimulatedDevices:
+    """Executes a plan's dataflow as events. Memory is as planned; a migration is refused where it does not fit."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.dilation = 1.0
+        self.epoch = 0
+        self._program = plan.program
+        self._timeline: VirtualTimeline
+        self._executions: list[Execution] = []
+        self._observed = Observed([], [])
+        self.cluster = plan.cluster
+        self.peak_bytes = [0] * len(plan.cluster.devices)  # as planned, with what migrations reserve
+
+    @asynccontextmanager
+    async def launched(self) -> AsyncIterator[None]:
+        yield
+
+    async def assign(self, plan: Plan) -> None:
+        self.plan, self._program, self.cluster = plan, plan.program, plan.cluster
+        self.epoch += 1
+        self._holds(plan.placement)
+
+    async def begin(self) -> Instant:
+        self._timeline = VirtualTimeline(self.plan.cluster, self.plan.costs, self.plan.durations)
+        return self.instant(0.0)
+
+    async def open(self, sequence: int, request: Request) -> None: ...
+
+    async def step(self, step: Step, ids: list[int], at: Instant) -> Sampled:  # noqa: ARG002
+        sampled_s = self._timeline.step(step, self._program, at.emulated_s)
+        self._observed = Observed(self._timeline.executions(), self._timeline.transits())
+        self._executions += self._observed.executions
+        return Sampled(NO_TOKEN, self.instant(sampled_s))
+
+    async def close(self, sequence: int, last: Step) -> None: ...
+
+    async def change(self, change: Change, at_s: float) -> None:
+        self.cluster = self.cluster.changed(change, at_s)
+        self._timeline.change(change, at_s)
+
+    async def observe(self, last: Step) -> Observed:  # noqa: ARG002
+        return self._observed
+
+    async def states(self, at_s: float) -> list[DeviceState]:
+        return [DeviceState(share_at(d.availability, at_s), d.memory_at(at_s)) for d in self.cluster.devices]
+
+    async def end(self) -> None: ...
+
+    async def prepare(self, migration: Migration, rows: int) -> str:
+        """Beside what it holds until commit, a receiver must have room for what comes."""
+        refusals = []
+        held = self.plan.usages(migration.old)
+        for target, moved in incoming(migration):
+            device = self.plan.cluster.devices[target]
+            need_bytes = held[target].page().total_bytes + reservation_bytes(moved, rows, self.plan.costs)
+            if need_bytes > device.memory_bytes:
+                refusals.append(f"{device.name} would hold {need_bytes:,} B of {device.memory_bytes:,} B")
+            else:
+                self.peak_bytes[target] = max(self.peak_bytes[target], need_bytes)
+        return "; ".join(refusals)
+
+    async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:
+        rules = self.plan.rules
+        self._timeline.ship(
+            shipments,
+            at_s,
+            epoch=migration.epoch,
+            number=migration.round,
+            chunk_bytes=rules.chunk_bytes,
+            flash_s=flash_ends(migration, at_s, rules.flash_bytes_per_s, self.plan.costs),
+        )
+        self._receivers = {shipment.target for shipment in shipments}
+
+    async def arrived(self, migration: Migration, by_s: float | None) -> float | None:
+        arrived_s = self._timeline.wait_for_round() if by_s is None else self._timeline.arrived_s()
+        if arrived_s is None or (by_s is not None and arrived_s > by_s):
+            return None
+        for target in sorted(self._receivers):
+            migration.arrived(target, migration.round)
+        return arrived_s
+
+    async def commit(self, migration: Migration, program: Program) -> None:
+        self._program, self.epoch = program, migration.epoch
+        self._holds(migration.new)
+
+    async def abort(self, migration: Migration) -> None:  # noqa: ARG002
+        self._timeline.cancel()
+
+    def take_ops(self) -> list[OpRow]:
+        names = [device.name for device in self.plan.cluster.devices]
+        rows = [
+            OpRow(
+                device=names[op.device],
+                sequence=step.sequence,
+                step=step.step,
+                layer=op.layer,
+                block=op.kind.value,
+                groups=len(op.groups),
+                rows=step.rows,
+                ready_s=time.ready_s,
+                start_s=time.start_s,
+                end_s=time.end_s,
+                cpu_s=0.0,
+                late_s=0.0,
+                overrun=False,
+            )
+            for op, step, time in self._executions
+        ]
+        self._executions.clear()
+        return rows
+
+    def _holds(self, placement: Placement) -> None:
+        pages = (usage.page().total_bytes for usage in self.plan.usages(placement))
+        self.peak_bytes = [max(peak) for peak in zip(self.peak_bytes, pages, strict=True)]
+
+    @staticmethod
+    def instant(emulated_s: float) -> Instant:
+        """There is no wall clock but the timeline."""
+        return Instant(emulated_s, emulated_s)

@@ -1,0 +1,94 @@
+"""From a run's tokens and memory to summary.json. Pure arithmetic on rows; knows no files, devices or clocks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeemu.records import TokenRow
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """What a device used at most, and what it might."""
+
+    peak_bytes: int
+    cap_bytes: int
+
+
+def summarise(
+    *,
+    scenario: str,
+    policy: str,
+    model: str,
+    devices: int,
+    tokens: Sequence[TokenRow],
+    memory: Mapping[str, DeviceMemory],
+    controller_s: Sequence[float],
+    certificate: Mapping[str, Any],
+    migrations: Mapping[str, Any] | None = None,
+    texts: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The contents of summary.json.
+
+    TTFT and TPOT are emulated; TPOT is over all tokens but the first of each sequence. `wall.inflation` is the time
+    that the clock took for the tokens over the time that the timeline says. Where there is no sample there is null.
+    `controller_s` are the controller's decision times. `texts`, by sequence, replaces those joined from the tokens.
+    """
+    by_sequence: dict[int, list[TokenRow]] = {}
+    for row in sorted(tokens, key=lambda row: (row.sequence, row.step)):
+        by_sequence.setdefault(row.sequence, []).append(row)
+    first = [row for row in tokens if row.step == 0]
+    later = [row for row in tokens if row.step > 0]
+    span_s = max((row.emulated_s for row in tokens), default=0.0) - min(
+        (row.emulated_s - row.latency_s for row in first), default=0.0
+    )
+    return {
+        "scenario": scenario,
+        "policy": policy,
+        "model": model,
+        "devices": devices,
+        "text": (
+            list(texts) if texts is not None else ["".join(row.text for row in rows) for rows in by_sequence.values()]
+        ),
+        "tokens": [[row.token for row in rows] for rows in by_sequence.values()],
+        "ttft_ms": _statistics_ms([row.latency_s for row in first]),
+        "tpot_ms": _statistics_ms([row.latency_s for row in later]),
+        "throughput_tok_s": len(tokens) / span_s if span_s > 0 else None,
+        "wall": {
+            "ttft_ms": _statistics_ms([row.wall_latency_s for row in first]),
+            "tpot_ms": _statistics_ms([row.wall_latency_s for row in later]),
+            "inflation": _ratio(sum(row.wall_latency_s for row in later), sum(row.latency_s for row in later)),
+        },
+        "migrations": dict(migrations or {"count": 0, "bytes": 0, "ms": 0.0}),
+        "memory": {
+            "peak_bytes_max": max((device.peak_bytes for device in memory.values()), default=0),
+            "by_device": {
+                name: {"peak_bytes": device.peak_bytes, "cap_bytes": device.cap_bytes}
+                for name, device in memory.items()
+            },
+        },
+        "controller_ms": {key: value for key, value in _statistics_ms(controller_s).items() if key in ("mean", "p99")},
+        "certificate": dict(certificate),
+    }
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator > 0 else None
+
+
+def _statistics_ms(values_s: Sequence[float]) -> dict[str, float | None]:
+    """Mean and percentiles in milliseconds, null without a value."""
+    if not values_s:
+        return dict.fromkeys(("mean", "p50", "p95", "p99"))
+    ordered = sorted(1000 * value for value in values_s)
+    percentiles = {f"p{percent}": percentile(ordered, percent) for percent in (50, 95, 99)}
+    return {"mean": math.fsum(ordered) / len(ordered), **percentiles}
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Of sorted values, interpolated linearly between neighbours (Hyndman and Fan's type 7, as NumPy's default)."""
+    position = (len(ordered) - 1) * percent / 100
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)

@@ -1,0 +1,53 @@
+"""What a policy is shown: the cluster as it was measured, or, with `knowledge: oracle`, as it is. Asks the backend."""
+
+from dataclasses import replace
+
+from edgeemu.backend import Backend
+from edgeemu.estimate import Estimate
+from edgeemu.planning import Plan
+from edgeemu.simulate import Step
+from edgeemu.view import ClusterView, DeviceView, slowed
+
+
+class Watcher:
+    """Makes the view for each decision of a run. It remembers: it must be asked in the order of the decisions."""
+
+    def __init__(self, plan: Plan, devices: Backend) -> None:
+        self._plan = plan
+        self._devices = devices
+        self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing)
+
+    async def view(self, step: Step, at_s: float) -> ClusterView:
+        """For the decision at an instant, before a step that is not a sequence's first."""
+        base = replace(self._plan.view, length=step.past)
+        if self._plan.scenario.knowledge == "oracle":
+            return self._true(base, at_s)
+        observed = await self._devices.observe(step_before(step))
+        self._estimate.observe_executions(observed.executions)
+        self._estimate.observe_transits(observed.transits)
+        for index, state in enumerate(await self._devices.states(at_s)):
+            self._estimate.observe_state(index, state.availability, state.memory_bytes)
+        return self._estimate.view(base)
+
+    def _true(self, base: ClusterView, at_s: float) -> ClusterView:
+        cluster = self._devices.cluster
+        devices = tuple(
+            DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
+            for device, compute in zip(cluster.devices, self._plan.whole, strict=True)
+        )
+        if not cluster.links_vary:
+            return replace(base, devices=devices, links=self._plan.view.rows)
+        return replace(
+            base,
+            devices=devices,
+            bandwidth_bps=lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
+            delay_s=lambda a, b: cluster.path(a, b).delay_at(at_s),
+            links=None,
+        )
+
+
+def step_before(step: Step) -> Step:
+    """The step of the same sequence that was run before this one."""
+    if step.step == 1:
+        return Step(step.sequence, 0, step.past, 0)
+    return Step(step.sequence, step.step - 1, 1, step.past - 1)

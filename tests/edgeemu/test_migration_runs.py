@@ -1,0 +1,174 @@
+"""Blocks move between real processes while tokens are generated, and the text stays the reference's."""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import uvloop
+from watching import Silent
+
+from edgeemu.blocks import head
+from edgeemu.controller import Controller
+from edgeemu.placement import Placement
+from edgeemu.planning import Plan, make_plan
+from edgeemu.processes import ProcessDevices
+from edgeemu.scenario import parse_scenario
+from edgeemu.simulated import SimulatedDevices
+from edgeemu.view import ClusterView
+from edgeemu_kernels.reference import Reference
+
+SCENARIO = """
+name: moving
+seed: 5
+model:
+  shape:
+    {n_layers: 2, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4, d_ff: 64, vocab_size: 200, max_context: 64,
+     tied_embeddings: true}
+devices:
+  - {name: a, gflops: 1 GFLOPS, mem_bandwidth: 0.1 GB/s, memory: 8 MiB}
+  - {name: b, count: 2, gflops: 1 GFLOPS, mem_bandwidth: 0.05 GB/s, memory: 8 MiB}
+network:
+  default: {bandwidth: 10 Mbit/s, delay: 1 ms}
+policy: round-robin
+workload:
+  prompts: [{tokens: 7}, {tokens: 3}]
+  max_tokens: 8
+time: {mode: virtual}
+decisions: {time: 0 ms}
+"""
+
+
+def make(*changes: str, decide: Callable[[ClusterView, Placement | None], Placement]) -> Plan:
+    plan = make_plan(parse_scenario(SCENARIO, "moving", changes))
+    return replace(plan, decide=decide)
+
+
+class Shuffle:
+    """Every time some blocks, of any kind, go to any device."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._draw = random.Random(seed)
+        self._share = share
+
+    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+        assert current is not None
+        moving = [block for block in sorted(current.owner) if self._draw.random() < self._share]
+        return Placement({**current.owner, **{block: self._draw.randrange(3) for block in moving}})
+
+
+def reference_tokens(plan: Plan) -> list[list[int]]:
+    reference = Reference(plan.model.open_source())
+    return [reference.generate(list(request.ids), request.max_tokens) for request in plan.requests]
+
+
+@asynccontextmanager
+async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+    """Device processes on which one plan after the other can be run."""
+    watcher = Silent()
+    devices = ProcessDevices(plan, watcher.phase, keep_logits=True)
+
+    async def run(changed: Plan) -> Controller:
+        await devices.assign(changed)
+        controller = Controller(changed, devices, watcher, watcher)
+        await controller.run_requests()
+        return controller
+
+    async with devices.launched():
+        yield run
+
+
+def assert_reference(controller: Controller, plan: Plan, expected: list[list[int]]) -> None:
+    reference = Reference(plan.model.open_source())
+    for sequence, tokens in enumerate(expected):
+        assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens
+        ids = list(plan.requests[sequence].ids)
+        logits = reference.logits(ids + tokens[:-1])[len(ids) - 1 :]
+        np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("flash", ["true", "false"])
+@pytest.mark.parametrize("mode", ["pause", "precopy"])
+def test_any_sequence_of_migrations_leaves_the_text_as_it_is(mode: str, flash: str) -> None:
+    """Blocks of every kind move before every token, in virtual mode: real bytes between real processes."""
+    changes = (f"migration.mode={mode}", f"migration.weights_on_flash={flash}", "migration.chunk=1 kB")
+    base = make(*changes, decide=Shuffle(0, 0.0))
+    expected = reference_tokens(base)
+
+    async def main() -> None:
+        async with cluster(base) as run:
+
+            async def one(seed: int, share: float) -> None:
+                controller = await run(replace(base, decide=Shuffle(seed, share)))
+                assert_reference(controller, base, expected)
+                assert any(row.outcome == "committed" for row in controller.migrator.rows)
+
+            draw = random.Random(mode)
+            for seed in range(12):
+                await one(seed, draw.choice([0.1, 0.3, 0.9]))
+
+    uvloop.run(main())
+
+
+async def paced_and_simulated(plan: Plan, again: Plan) -> tuple[Controller, Controller]:
+    async with cluster(plan) as run:
+        paced = await run(plan)
+    assert_reference(paced, plan, reference_tokens(plan))
+    watcher = Silent()
+    simulated = Controller(again, SimulatedDevices(again), watcher, watcher)
+    await simulated.run()
+    return paced, simulated
+
+
+def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says() -> None:
+    changes = ("migration.mode=pause", "time.mode=realtime", "migration.chunk=1 kB")
+    plan, again = (make(*changes, decide=Shuffle(3, 0.2)) for _ in range(2))
+    paced, simulated = uvloop.run(paced_and_simulated(plan, again))
+    assert paced.migrator.rows
+    assert [(row.epoch, row.block, row.bytes) for row in simulated.migrator.rows] == [
+        (row.epoch, row.block, row.bytes) for row in paced.migrator.rows
+    ]
+    for a, b in zip(simulated.tokens, paced.tokens, strict=True):
+        assert b.latency_s == pytest.approx(a.latency_s, rel=1e-6)
+
+
+def test_migrations_in_the_background_take_the_time_that_the_simulator_says() -> None:
+    """That a copy is through may be noticed one token later where the host is late: times are not equal to the bit."""
+
+    def gather(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        assert current is not None
+        return current.moved([head(0, group) for group in range(4)], 2)
+
+    changes = ("migration.mode=precopy", "time.mode=realtime", "migration.chunk=1 kB")
+    plan = make(*changes, decide=gather)
+    paced, simulated = uvloop.run(paced_and_simulated(plan, plan))
+    assert [row.block for row in simulated.migrator.rows] == [row.block for row in paced.migrator.rows]
+    assert {row.outcome for row in paced.migrator.rows} == {"committed"}
+    total_s = [sum(row.latency_s for row in run.tokens) for run in (simulated, paced)]
+    assert total_s[1] == pytest.approx(total_s[0], rel=0.05)
+
+
+def test_a_receiver_without_room_refuses_and_the_old_placement_stays() -> None:
+    """Two devices are to exchange all they hold: either has room for the one or the other, but not for both at once."""
+
+    def exchange(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        assert current is not None
+        return Placement({block: {0: 0, 1: 2, 2: 1}[device] for block, device in current.owner.items()})
+
+    roomy = make(decide=exchange)
+    need_bytes = max(page.total_bytes for page in roomy.pages[1:])
+    plan = make(f"devices[1].memory={need_bytes + 1000} B", decide=exchange)
+    assert plan.placement == roomy.placement
+    expected = reference_tokens(plan)
+
+    async def main() -> None:
+        async with cluster(plan) as run:
+            controller = await run(plan)
+        assert_reference(controller, plan, expected)
+        assert controller.migrator.placement == plan.placement
+        assert controller.migrator.rows, controller.migrator.problems
+        assert all("is out of memory: incoming needs" in row.outcome for row in controller.migrator.rows)
+
+    uvloop.run(main())

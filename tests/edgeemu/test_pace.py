@@ -1,0 +1,36 @@
+"""The dilation is the least, in tenths, at which the host has headroom."""
+
+from builders import QUICK
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeemu.pace import HEADROOM, Tempo, smallest_dilation
+
+tempos = st.builds(Tempo, st.floats(1e-3, 10), st.floats(1e-4, 100))
+
+
+@QUICK
+@given(tempos, st.lists(tempos, max_size=7))
+def test_it_is_enough_and_not_a_tenth_more(prefill: Tempo, decode: list[Tempo]) -> None:
+    dilation = smallest_dilation(prefill, decode)
+    assert dilation == round(dilation, 1) >= 1.0
+    behind = sorted(step.wall_s / step.emulated_s for step in decode)
+    middle = (behind[(len(behind) - 1) // 2] + behind[len(behind) // 2]) / 2 if behind else 0.0
+    needed = HEADROOM * max(prefill.wall_s / prefill.emulated_s, middle)
+    assert dilation >= needed - 1e-9
+    assert dilation == 1.0 or dilation - 0.1 < needed + 1e-9
+
+
+def test_a_host_that_is_fast_enough_is_not_slowed() -> None:
+    assert smallest_dilation(Tempo(1.0, 0.1), [Tempo(0.1, 0.99 * 0.1 / HEADROOM)] * 4) == 1.0
+    assert smallest_dilation(Tempo(1.0, 0.1), []) == 1.0
+
+
+def test_prefill_and_decode_each_have_to_keep_up() -> None:
+    quick, slow = Tempo(1.0, 0.1), Tempo(1.0, 2.99 / HEADROOM)
+    assert smallest_dilation(slow, [quick]) == smallest_dilation(quick, [slow]) == 3.0
+
+
+def test_one_slow_token_does_not_slow_the_run() -> None:
+    usual, hiccup = Tempo(0.1, 0.01), Tempo(0.1, 5.0)
+    assert smallest_dilation(Tempo(1.0, 0.5), [usual, hiccup, usual]) == 1.0

@@ -1,0 +1,102 @@
+"""Measures whole runs against what edgeemu promises, through its command line. Prints a table; status 1 on a miss.
+
+    python tools/bench.py [--json]
+
+Figures of time depend on the host and on what else it does: run it on a quiet machine.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"
+LAN_25 = ROOT / "scenarios" / "lan-25.yaml"
+
+
+class Figure(NamedTuple):
+    what: str
+    measured: float
+    limit: float
+    unit: str
+
+    @property
+    def reached(self) -> bool:
+        return self.measured <= self.limit
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    """The summary of one `edgeemu run`."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "edgeemu", "run", *arguments, "--out", out, "--json"]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if done.returncode not in (0, 5):
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+def first_token_s() -> float:
+    """From the start of the command to the first text it prints for the first prompt."""
+    started_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "edgeemu", "run", str(QUICKSTART), "--out", out]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            while Path(out).is_dir() and not any(
+                path.stat().st_size > 600 for path in Path(out).glob("*/tokens.arrows")
+            ):
+                time.sleep(0.01)
+            measured_s = time.monotonic() - started_s
+            process.terminate()
+            process.communicate()
+    return measured_s
+
+
+def figures() -> list[Figure]:
+    quickstart = run(str(QUICKSTART))
+    many = run(str(LAN_25), "--policy", "round-robin", "--set", "time.mode=virtual")
+    tpot_ms, predicted_ms = quickstart["tpot_ms"]["mean"], quickstart["predicted"]["tpot_ms"]
+    beyond = [
+        (device["resident_bytes"] - device["weights_bytes"]) / 1e6
+        for summary in (quickstart, many)
+        for device in summary["memory"]["by_device"].values()
+    ]
+    dilation = quickstart["dilation"]
+    return [
+        Figure(
+            f"quickstart: wall-clock TPOT off the emulated one, at dilation {dilation:g}",
+            100 * abs(quickstart["wall"]["inflation"] - 1),
+            1.0,
+            "%",
+        ),
+        Figure(
+            f"quickstart: emulated TPOT ({tpot_ms:.2f} ms) off the timeline's prediction ({predicted_ms:.2f} ms)",
+            100 * abs(tpot_ms / predicted_ms - 1),
+            0.5,
+            "%",
+        ),
+        Figure("quickstart: first token after the start of the command", first_token_s(), 20.0, "s"),
+        Figure("lan-25: 25 device processes ready", many["ready_s"], 5.0, "s"),
+        Figure("lan-25: ready, with their weights", many["ready_s"] + many["loaded_s"], 5.0, "s"),
+        Figure("largest resident memory of a device beyond its weights", max(beyond), 60.0, "MB"),
+    ]
+
+
+def main() -> None:
+    found = figures()
+    if "--json" in sys.argv[1:]:
+        print(json.dumps([{**figure._asdict(), "reached": figure.reached} for figure in found], indent=2))
+    else:
+        for figure in found:
+            mark = "ok  " if figure.reached else "MISS"
+            print(f"{mark}  {figure.measured:8.3f} {figure.unit:<2} (at most {figure.limit:g})  {figure.what}")
+    sys.exit(not all(figure.reached for figure in found))
+
+
+if __name__ == "__main__":
+    main()
