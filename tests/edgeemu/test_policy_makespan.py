@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import LLAMA, QUICK, devices, placements, shapes, view
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from edgeemu.blocks import Costs, all_blocks, ffn, head
 from edgeemu.cluster import Cluster, Compute, Link, mesh
-from edgeemu.makespan import migration_s, step_s
+from edgeemu.layout import Layout
+from edgeemu.makespan import StepTimes, migration_s, step_s
 from edgeemu.placement import Placement
 from edgeemu.routes import compile_routes
 from edgeemu.simulate import predict, roofline_durations
@@ -79,3 +81,15 @@ def test_weights_on_flash_do_not_cross_the_link() -> None:
     fast = replace(seen, flash_bytes_per_s=1e12)
     cache_s = 8 * costs.kv_bytes(10) / 1e8 + 1e-3
     assert migration_s(fast, old, old.moved([head(0, 1)], 1)) == pytest.approx(cache_s)
+
+
+@QUICK
+@given(st.data())
+def test_all_layers_at_once_take_what_they_take_one_by_one(data: st.DataObject) -> None:
+    shape = data.draw(shapes())
+    seen = oracle_view(meshed(data.draw(st.integers(0, 2**32))), Costs(shape), None, 7, 30)
+    layout = Layout.of(data.draw(placements(shape, N)), shape)
+    times = StepTimes(seen, 20)
+    sources = np.array([layout.embed, *layout.ffn[:-1]])
+    at_once = times.layers_s(sources, layout.proj, layout.ffn, layout.counts(N))
+    assert at_once.tolist() == pytest.approx(times.layer_times_s(layout), rel=1e-12)
