@@ -1,11 +1,8 @@
 """Round-robin, a baseline of the head-level paper (arXiv 2505.02533, section V). Pure."""
 
-import numpy as np
-
-from edgeemu.blocks import Block, Kind, all_blocks
 from edgeemu.placement import Placement
+from edgeemu.policies.dealing import dealt
 from edgeemu.policies.keeping import placed_anew
-from edgeemu.room import Room
 from edgeemu.view import ClusterView
 
 
@@ -18,26 +15,4 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         InfeasibleError: first call: a block fits nowhere.
         NoBetterPlacement: the same at a later call.
     """
-    return placed_anew(_in_turn, view, current)
-
-
-def _in_turn(view: ClusterView) -> Placement:
-    room, n_devices = Room(view), len(view.devices)
-    owner: dict[Block, int] = {}
-    turn = 0
-    for block in all_blocks(view.costs.shape):
-        if block.kind is Kind.HEAD:
-            fits = room.groups_room(block.layer) > 0
-        else:
-            fits = room.with_single(block.kind) <= room.capacity
-        after = int(np.roll(fits, -turn).argmax())  # devices from this turn's on
-        device = (turn + after) % n_devices
-        if not fits[device]:
-            raise view.infeasible(block, room.total.tolist())
-        if block.kind is Kind.HEAD:
-            room.add_groups(block.layer, np.bincount([device], minlength=n_devices))
-        else:
-            room.add_single(block.kind, device)
-        owner[block] = device
-        turn = (device + 1) % n_devices
-    return Placement(owner)
+    return placed_anew(lambda seen: dealt(seen, lambda device: device + 1), view, current)
