@@ -148,6 +148,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         interval_tokens=rules.interval_tokens,
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
+        source=scenario.source_index,
     )
     first = first_decision(place, view, rules.decision_limit_s)
     return Plan(

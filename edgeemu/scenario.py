@@ -40,6 +40,7 @@ class Scenario(Strict):
     seed: Seed = 0
     model: ModelSpec
     devices: tuple[DeviceSpec, ...] = Field(min_length=1)
+    source: Name | None = None  # the device where prompts come from; the first where none is named
     network: NetworkSpec = NetworkSpec()
     events: tuple[EventSpec, ...] = ()
     policy: str = Field("greedy", min_length=1)
@@ -66,6 +67,11 @@ class Scenario(Strict):
     def device_names(self) -> tuple[str, ...]:
         """Every device, counts expanded, in order."""
         return tuple(name for device in self.devices for name in device.device_names)
+
+    @property
+    def source_index(self) -> int:
+        """The device where prompts come from."""
+        return 0 if self.source is None else self.device_names.index(self.source)
 
     def members(self, name: str) -> range:
         """The indexes of the devices that a name stands for: one, or with a count several; maybe none."""
@@ -102,6 +108,8 @@ class Scenario(Strict):
         if self.network.access_point in named:
             position = ("network", "star", "access_point")
             yield position, f'"{self.network.access_point}" is a device too; give the access point a name'
+        if self.source is not None and self.source not in self.device_names:
+            yield ("source",), self._no_device(self.source)
         for n, link in enumerate(self.network.links):
             yield from self._link_contradictions(("network", "links", n), link)
         yield from self._wired_contradictions()

@@ -108,6 +108,7 @@ class ClusterView:
     interval_tokens: int = 1  # tokens until the next decision
     weights_on_flash: bool = False  # every device can read every block's weights from its own storage
     flash_bytes_per_s: float = 100e6
+    source: int = 0  # the device where prompts come from
     links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
 
     @property
