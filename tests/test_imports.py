@@ -64,6 +64,7 @@ ORDER = [
     "report",
     "controller",
     "run",
+    "compare",
     "display",
     "shell",
     "cli",
