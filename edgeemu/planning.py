@@ -1,6 +1,7 @@
 """From a scenario to what a run needs: model, cluster, prompts as tokens, placement, memory. Starts no process."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -11,6 +12,7 @@ from edgeemu.blocks import Costs
 from edgeemu.cluster import Cluster, Compute
 from edgeemu.deciding import first_decision
 from edgeemu.errors import RequestError
+from edgeemu.literal import LiteralCosts
 from edgeemu.memory import MemoryPage, Usage, usages
 from edgeemu.placement import Placement
 from edgeemu.policies import STEADY, Policy, policy
@@ -137,7 +139,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     host = _host_speed(cluster)
     view = oracle_view(
         cluster,
-        Costs(model.shape),
+        _costs(scenario, model, requests),
         host,
         max(len(request.ids) for request in requests),
         max(request.total_tokens for request in requests),
@@ -163,6 +165,20 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         rules,
         None if name in STEADY and not _memory_varies(scenario) else place,
     )
+
+
+def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Costs:
+    """What the scenario has blocks cost."""
+    if scenario.cost.formulas == "physical":
+        return Costs(model.shape)
+    lengths = {len(request.ids) for request in requests}
+    if len(lengths) > 1:
+        raise scenario.error("cost", "literal costs know prompts of one length; give all the same number of tokens")
+    prompt = lengths.pop()
+    try:
+        return LiteralCosts(model.shape, scenario.cost.value_bytes, prompt_tokens=prompt, length=prompt)
+    except RequestError as error:
+        raise scenario.error("cost", error.message) from None
 
 
 def _memory_varies(scenario: Scenario) -> bool:

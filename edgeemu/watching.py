@@ -19,7 +19,8 @@ class Watcher:
 
     async def view(self, step: Step, at_s: float) -> ClusterView:
         """For the decision at an instant, before a step that is not a sequence's first."""
-        base = replace(self._plan.view, length=step.past)
+        view = self._plan.view
+        base = replace(view, length=step.past, costs=view.costs.at_step(step.rows, step.past))
         if self._plan.scenario.knowledge == "oracle":
             return self._true(base, at_s)
         observed = await self._devices.observe(step_before(step))
