@@ -65,15 +65,17 @@ class _LinkEstimate:
 class Estimate:
     """What has been observed of a cluster so far."""
 
-    def __init__(self, cluster: Cluster, whole: Sequence[Compute], costs: Costs, smoothing: float) -> None:
-        """`whole` are the devices' data sheets (`view.whole_devices`); the links' are in the cluster."""
+    def __init__(
+        self, cluster: Cluster, whole: Sequence[Compute], costs: Costs, smoothing: float, sheet: Links | None = None
+    ) -> None:
+        """`whole` are the devices' data sheets (`view.whole_devices`); the links', `sheet` or the cluster's."""
         self._cluster = cluster
         self._whole = whole
         self._costs = costs
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._links: dict[tuple[int, int], _LinkEstimate] = {}
-        self._sheet = Links(len(cluster.devices), cluster.bandwidth_bps, cluster.delay_s)
+        self._sheet = sheet or Links.of(cluster)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 

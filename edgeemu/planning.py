@@ -21,7 +21,7 @@ from edgeemu.sampling import draw
 from edgeemu.scenario import Scenario
 from edgeemu.scenario_models import Prompt
 from edgeemu.simulate import Duration, Prediction, predict, roofline_durations
-from edgeemu.view import ClusterView, oracle_view, whole_devices
+from edgeemu.view import ClusterView, Links, oracle_view, whole_devices
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.host import measure
 from edgeemu_kernels.model import Model, open_gguf, open_huggingface, seeded_model
@@ -80,6 +80,7 @@ class Plan:
     model: Model
     cluster: Cluster
     whole: tuple[Compute, ...]  # what each device can do with nothing else on it
+    links: Links  # as they are by themselves
     view: ClusterView
     requests: tuple[Request, ...]
     placement: Placement
@@ -136,13 +137,14 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
-    host = _host_speed(cluster)
+    host, links = _host_speed(cluster), Links.of(cluster)
     view = oracle_view(
         cluster,
         _costs(scenario, model, requests),
         host,
         max(len(request.ids) for request in requests),
         max(request.total_tokens for request in requests),
+        links=links,
     )
     rules = Rules.of(scenario)
     view = replace(
@@ -158,6 +160,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         model,
         cluster,
         whole_devices(cluster, host),
+        links,
         view,
         requests,
         first.placement,
