@@ -29,8 +29,8 @@ class StepTimes:
         """`past`: positions cached; by default those of the view's next step."""
         self.view = view
         self.links = view.rows
-        costs, shape = view.costs, view.costs.shape
         self.past = view.past if past is None else past
+        costs, shape = view.costs.at_step(1, self.past), view.costs.shape
         self.n_devices = len(view.devices)
         self.n_groups = shape.n_groups
         self._flops, self._mem, self._overhead = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
@@ -154,7 +154,7 @@ class MoveCosts:
     """What a block brings along when it moves, and what the move takes."""
 
     def __init__(self, view: ClusterView) -> None:
-        costs = view.costs
+        costs = view.costs.at_step(1, view.past)
         self.view = view
         self.weight_bytes = {
             Kind.EMBED: float(costs.weight_bytes(EMBED)),

@@ -33,6 +33,9 @@ class Usage:
     groups: Counter[int] = field(default_factory=Counter)
     _weights_bytes: int = 0
 
+    def __post_init__(self) -> None:
+        self.costs = self.costs.at_step(1, self.total_tokens - 1)
+
     def add(self, block: Block) -> None:
         self.blocks.add(block)
         self._weights_bytes += self.costs.weight_bytes(block)
@@ -65,9 +68,9 @@ class Usage:
         widest = max(self.groups.values(), default=0)
         workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
         workspaces += [self.costs.workspace_bytes(kind, widest, 1, self.total_tokens) for kind in kinds]
-        messages_bytes = self.costs.activation_bytes(rows) if kinds else 0
+        messages_bytes = self.costs.inbox_bytes(rows) if kinds else 0
         if Kind.PROJ in kinds:
-            messages_bytes += self.costs.attention_bytes(self.costs.shape.n_groups, rows)
+            messages_bytes += self.costs.gather_bytes(rows)
         return MemoryPage(
             weights_bytes,
             self.groups.total() * self.costs.kv_bytes(self.total_tokens),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from edgeemu.blocks import MESSAGE_HEADER_BYTES, Block, Costs, Kind
+from edgeemu.blocks import Block, Costs, Kind
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement import Move, Placement, moves
 
@@ -47,8 +47,11 @@ def weight_bytes(block: Block, costs: Costs) -> int:
 
 def payload_bytes(shipment: Shipment, costs: Costs) -> int:
     """What a shipment carries, without headers."""
-    rows = shipment.end_row - shipment.first_row if shipment.block.kind is Kind.HEAD else 0
-    return costs.kv_bytes(rows) + (weight_bytes(shipment.block, costs) if shipment.with_weights else 0)
+    costs = costs.at_step(1, shipment.end_row)
+    size = weight_bytes(shipment.block, costs) if shipment.with_weights else 0
+    if shipment.block.kind is Kind.HEAD:
+        size += costs.kv_bytes(shipment.end_row) - costs.kv_bytes(shipment.first_row)
+    return size
 
 
 def chunk_sizes(payload: int, chunk: int) -> list[int]:
@@ -59,7 +62,7 @@ def chunk_sizes(payload: int, chunk: int) -> list[int]:
 
 def message_sizes(shipment: Shipment, costs: Costs, chunk: int) -> list[int]:
     """Sizes of a shipment's messages on the wire."""
-    return [MESSAGE_HEADER_BYTES + size for size in chunk_sizes(payload_bytes(shipment, costs), chunk)]
+    return [costs.header_bytes + size for size in chunk_sizes(payload_bytes(shipment, costs), chunk)]
 
 
 def chains(shipments: Iterable[Shipment]) -> dict[tuple[int, int], list[Shipment]]:
@@ -150,6 +153,7 @@ def incoming(migration: Migration) -> Iterator[tuple[int, list[Move]]]:
 
 def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
     """What a receiver must hold beside what it has, until commit: weights, and caches of `rows` rows."""
+    costs = costs.at_step(1, rows)
     return sum(
         weight_bytes(move.block, costs) + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
         for move in moved
@@ -160,6 +164,7 @@ def flash_ends(migration: Migration, at_s: float, flash_bytes_per_s: float, cost
     """Until when each receiver reads weights from its own storage: in the first round, where they are there."""
     if migration.round > 0 or not migration.weights_on_flash:
         return {}
+    costs = costs.at_step(1, migration.rows)
     return {
         target: at_s + sum(weight_bytes(move.block, costs) for move in moved) / flash_bytes_per_s
         for target, moved in incoming(migration)

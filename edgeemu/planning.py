@@ -1,6 +1,7 @@
 """From a scenario to what a run needs: model, cluster, prompts as tokens, placement, memory. Starts no process."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -11,6 +12,7 @@ from edgeemu.blocks import Costs
 from edgeemu.cluster import Cluster, Compute
 from edgeemu.deciding import first_decision
 from edgeemu.errors import RequestError
+from edgeemu.literal import LiteralCosts
 from edgeemu.memory import MemoryPage, Usage, usages
 from edgeemu.placement import Placement
 from edgeemu.policies import STEADY, Policy, policy
@@ -19,7 +21,7 @@ from edgeemu.sampling import draw
 from edgeemu.scenario import Scenario
 from edgeemu.scenario_models import Prompt
 from edgeemu.simulate import Duration, Prediction, predict, roofline_durations
-from edgeemu.view import ClusterView, oracle_view, whole_devices
+from edgeemu.view import ClusterView, Links, oracle_view, whole_devices
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.host import measure
 from edgeemu_kernels.model import Model, open_gguf, open_huggingface, seeded_model
@@ -78,6 +80,7 @@ class Plan:
     model: Model
     cluster: Cluster
     whole: tuple[Compute, ...]  # what each device can do with nothing else on it
+    links: Links  # as they are by themselves
     view: ClusterView
     requests: tuple[Request, ...]
     placement: Placement
@@ -134,13 +137,14 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
-    host = _host_speed(cluster)
+    host, links = _host_speed(cluster), Links.of(cluster)
     view = oracle_view(
         cluster,
-        Costs(model.shape),
+        _costs(scenario, model, requests),
         host,
         max(len(request.ids) for request in requests),
         max(request.total_tokens for request in requests),
+        links=links,
     )
     rules = Rules.of(scenario)
     view = replace(
@@ -157,6 +161,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         model,
         cluster,
         whole_devices(cluster, host),
+        links,
         view,
         requests,
         first.placement,
@@ -164,6 +169,20 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         rules,
         None if name in STEADY and not _memory_varies(scenario) else place,
     )
+
+
+def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Costs:
+    """What the scenario has blocks cost."""
+    if scenario.cost.formulas == "physical":
+        return Costs(model.shape)
+    lengths = {len(request.ids) for request in requests}
+    if len(lengths) > 1:
+        raise scenario.error("cost", "literal costs know prompts of one length; give all the same number of tokens")
+    prompt = lengths.pop()
+    try:
+        return LiteralCosts(model.shape, scenario.cost.value_bytes, prompt_tokens=prompt, length=prompt)
+    except RequestError as error:
+        raise scenario.error("cost", error.message) from None
 
 
 def _memory_varies(scenario: Scenario) -> bool:

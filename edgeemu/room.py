@@ -42,8 +42,8 @@ class Sizes:
         self.head_workspace = np.array(  # [n_groups + 1], by the most groups of one layer; ascending
             [0, *(workspace(Kind.HEAD, k) for k in range(1, shape.n_groups + 1))], np.int64
         )
-        self.any_messages = costs.activation_bytes(prompt)
-        self.proj_messages = costs.attention_bytes(shape.n_groups, prompt)
+        self.any_messages = costs.inbox_bytes(prompt)
+        self.proj_messages = costs.gather_bytes(prompt)
         k = np.arange(shape.n_groups + 1)  # [n_groups + 1]
         # What k groups of a layer take where none of it is yet: without and with their workspace.
         self.groups_total = np.where(k > 0, self.norm + k * self.group, 0)
@@ -57,7 +57,7 @@ def _sizes(costs: Costs, prompt: int, total: int) -> Sizes:
 
 def sizes_of(view: ClusterView) -> Sizes:
     """Those of the view's sequence, made once."""
-    return _sizes(view.costs, view.prompt_tokens, view.total_tokens)
+    return _sizes(view.costs.at_step(1, view.total_tokens - 1), view.prompt_tokens, view.total_tokens)
 
 
 class Room:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from edgeemu.errors import RequestError, did_you_mean, did_you_mean_path
-from edgeemu.scenario_dynamics import DecisionSpec, EventSpec, Knowledge, MigrationSpec
+from edgeemu.scenario_dynamics import CostSpec, DecisionSpec, EventSpec, Knowledge, MigrationSpec
 from edgeemu.scenario_models import (
     MAX_DEVICES,
     DeviceSpec,
@@ -29,7 +29,7 @@ from edgeemu.scenario_varying import Seed
 from edgeemu.strict import Strict, at, validate
 from edgeemu.yamllines import Document, Inline, Position, override, position_of, read, write
 
-_SHORTHANDS: dict[Position, str] = {("model",): "name", ("network", "default"): "type"}
+_SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
 
 
 class Scenario(Strict):
@@ -47,6 +47,7 @@ class Scenario(Strict):
     knowledge: Knowledge = "measured"  # what policies know: measurements, or (oracle) the truth of the instant
     decisions: DecisionSpec = DecisionSpec()
     migration: MigrationSpec = MigrationSpec()
+    cost: CostSpec = CostSpec()
     workload: Workload
     time: TimeSpec = TimeSpec()
 
@@ -123,6 +124,12 @@ class Scenario(Strict):
     def _event_contradictions(self, position: Position, event: EventSpec) -> Iterator[tuple[Position, str]]:
         if event.device is not None and not self.members(event.device):
             yield (*position, "device"), self._no_device(event.device)
+        tokens = self.workload.prompts[0].max_tokens or self.workload.max_tokens
+        if event.at_token is not None and event.at_token >= tokens:
+            yield (
+                (*position, "at_token"),
+                f"{event.at_token} never comes: the first sequence has {tokens} tokens, 0 to {tokens - 1}",
+            )
         if event.link is not None:
             yield from self._ends_contradictions(position, (("link", 0), ("link", 1)), (event.link[0], event.link[1]))
 

@@ -76,6 +76,7 @@ class _Flow:
 
     step: Step
     program: Program
+    costs: Costs  # of this step
     missing: dict[int, int] = field(default_factory=dict)
 
 
@@ -127,7 +128,7 @@ class Simulator:
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Releases a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
-        flow = _Flow(step, program)
+        flow = _Flow(step, program, self.costs.at_step(step.rows, step.past))
         if step.step == 0:
             self._at(
                 at_s,
@@ -231,7 +232,7 @@ class Simulator:
 
     def _send(self, flow: _Flow, op: Op, now_s: float) -> None:
         slot = op.emits
-        size = message_bytes(op, flow.step.rows, self.costs)
+        size = message_bytes(op, flow.step.rows, flow.costs)
         for target in op.to:
             if target == op.device:
                 self._deliver(flow, target, slot, now_s)

@@ -1,7 +1,8 @@
 """What a policy may know of the cluster. Plain numbers; it does not say where they come from."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,8 +17,10 @@ from edgeemu.timeline import roofline_s
 from edgeemu.units import SIZE
 
 MANY = 25  # devices that an error lists
+ALL_AT_ONCE = 2000  # devices up to which all links are drawn before the first decision: 64 MB
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
+Row = Callable[[int], FloatArray]  # of one device and all: [n_devices]
 
 
 class NoBetterPlacement(EdgeemuError):  # noqa: N818  # an answer, not a fault: the placement that is there stays
@@ -27,9 +30,12 @@ class NoBetterPlacement(EdgeemuError):  # noqa: N818  # an answer, not a fault: 
 class Rows:
     """A time per pair of devices as vectors, each worked out when first asked for. A device reaches itself at once."""
 
-    def __init__(self, n_devices: int, pair: Pairwise) -> None:
-        self._n_devices = n_devices
+    def __init__(self, n_devices: int, pair: Pairwise, row: Row | None = None, column: Row | None = None) -> None:
+        """`row` and `column`, where they are given, make whole vectors; else they are made of `pair`."""
+        self.n_devices = n_devices
         self._pair = pair
+        self._row = row or self._row_of_pairs
+        self._column = column or self._column_of_pairs
         self._out_of: dict[int, FloatArray] = {}
         self._into: dict[int, FloatArray] = {}
         self._least_out_of: dict[int, float] = {}
@@ -38,16 +44,14 @@ class Rows:
         """From `source` to every device: [n_devices]."""
         row = self._out_of.get(source)
         if row is None:
-            values = (0.0 if d == source else self._pair(source, d) for d in range(self._n_devices))
-            row = self._out_of[source] = np.fromiter(values, np.float64, self._n_devices)
+            row = self._out_of[source] = self._row(source)
         return row
 
     def into(self, target: int) -> FloatArray:
         """From every device to `target`: [n_devices]."""
         column = self._into.get(target)
         if column is None:
-            values = (0.0 if d == target else self._pair(d, target) for d in range(self._n_devices))
-            column = self._into[target] = np.fromiter(values, np.float64, self._n_devices)
+            column = self._into[target] = self._column(target)
         return column
 
     def least_out_of(self, source: int) -> float:
@@ -64,6 +68,14 @@ class Rows:
         row = self._out_of.get(source)
         return self._pair(source, target) if row is None else float(row[target])
 
+    def _row_of_pairs(self, source: int) -> FloatArray:
+        values = (0.0 if d == source else self._pair(source, d) for d in range(self.n_devices))
+        return np.fromiter(values, np.float64, self.n_devices)
+
+    def _column_of_pairs(self, target: int) -> FloatArray:
+        values = (0.0 if d == target else self._pair(d, target) for d in range(self.n_devices))
+        return np.fromiter(values, np.float64, self.n_devices)
+
 
 class Links:
     """Every pair's seconds per bit, and delay. Keep one for as long as the links do, and decisions share its rows."""
@@ -72,6 +84,42 @@ class Links:
         self.n_devices = n_devices
         self.s_per_bit = Rows(n_devices, lambda a, b: 1.0 / bandwidth_bps(a, b))
         self.delay_s = Rows(n_devices, delay_s)
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> "Links":
+        """Those of a cluster by themselves: all now, or, of very many devices, each row when it is asked for."""
+        made, ways = cls(len(cluster.devices), cluster.bandwidth_bps, cluster.delay_s), cluster.ways
+        if ways is None:
+            return made
+        everyone = np.arange(made.n_devices)
+        if made.n_devices <= ALL_AT_ONCE:
+            bps, delay_s = ways.between(everyone, everyone)  # [n_devices, n_devices] each
+            made.s_per_bit, made.delay_s = _rows_of(1.0 / bps), _rows_of(delay_s)
+            return made
+
+        def row(source: int) -> tuple[FloatArray, FloatArray]:
+            bps, delay_s = ways.between(everyone[source, None], everyone)
+            return 1.0 / bps[0], delay_s[0]
+
+        def column(target: int) -> tuple[FloatArray, FloatArray]:
+            bps, delay_s = ways.between(everyone, everyone[target, None])
+            return 1.0 / bps[:, 0], delay_s[:, 0]
+
+        n, s_per_bit, delay = made.n_devices, made.s_per_bit.between, cluster.delay_s
+        made.s_per_bit = Rows(n, s_per_bit, lambda source: row(source)[0], lambda target: column(target)[0])
+        made.delay_s = Rows(n, delay, lambda source: row(source)[1], lambda target: column(target)[1])
+        return made
+
+    def at(self, cluster: Cluster, at_s: float) -> "Links":
+        """These, of a cluster by itself, as they are at an instant: what does not vary is taken as it is."""
+        ways = cluster.varying_ways()
+        bandwidth_bps, delay_s = _at(cluster, at_s)
+        if ways is None:
+            return Links(self.n_devices, bandwidth_bps, delay_s)
+        made = Links(self.n_devices, bandwidth_bps, delay_s)
+        made.s_per_bit = _patched(self.s_per_bit, made.s_per_bit.between, ways)
+        made.delay_s = _patched(self.delay_s, made.delay_s.between, ways)
+        return made
 
     def out_of(self, source: int, bits: float) -> FloatArray:
         """When a message of `bits` from `source` is wholly at each device, alone on its way: [n_devices], seconds."""
@@ -83,6 +131,50 @@ class Links:
 
     def between(self, source: int, target: int, bits: float) -> float:
         return self.s_per_bit.between(source, target) * bits + self.delay_s.between(source, target)
+
+
+def _at(cluster: Cluster, at_s: float) -> tuple[Pairwise, Pairwise]:
+    """Bandwidth and delay at an instant."""
+    return (
+        lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
+        lambda a, b: cluster.path(a, b).delay_at(at_s),
+    )
+
+
+def _rows_of(matrix: FloatArray) -> Rows:
+    """Of all pairs, [n_devices, n_devices]. Nobody may write into the rows."""
+    matrix.flags.writeable = False
+    columns = np.ascontiguousarray(matrix.T)  # [n_devices, n_devices]
+    columns.flags.writeable = False
+    return Rows(len(matrix), lambda a, b: float(matrix[a, b]), matrix.__getitem__, columns.__getitem__)
+
+
+def _patched(rows: Rows, pair: Pairwise, ways: set[tuple[int, int]]) -> Rows:
+    """The same rows but for some ways, whose values are `pair`'s."""
+    targets: dict[int, list[int]] = defaultdict(list)
+    sources: dict[int, list[int]] = defaultdict(list)
+    for source, target in ways:
+        targets[source].append(target)
+        sources[target].append(source)
+
+    def row(source: int) -> FloatArray:
+        found = rows.out_of(source)
+        if source in targets:
+            found = found.copy()
+            found[targets[source]] = [pair(source, target) for target in targets[source]]
+        return found
+
+    def column(target: int) -> FloatArray:
+        found = rows.into(target)
+        if target in sources:
+            found = found.copy()
+            found[sources[target]] = [pair(source, target) for source in sources[target]]
+        return found
+
+    def value(source: int, target: int) -> float:
+        return pair(source, target) if (source, target) in ways else rows.between(source, target)
+
+    return Rows(rows.n_devices, value, row, column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,22 +314,26 @@ def oracle_view(
     prompt_tokens: int,
     total_tokens: int,
     at_s: float = 0.0,
+    links: Links | None = None,
 ) -> ClusterView:
-    """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`."""
+    """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`.
+
+    `links` are the cluster's by themselves, if somebody has them already.
+    """
     devices = tuple(
         DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
         for device, compute in zip(cluster.devices, whole_devices(cluster, host), strict=True)
     )
+    view = ClusterView(costs, devices, cluster.bandwidth_bps, cluster.delay_s, prompt_tokens, total_tokens)
+    return view_at(view, cluster, links or Links.of(cluster), at_s)
+
+
+def view_at(view: ClusterView, cluster: Cluster, links: Links, at_s: float) -> ClusterView:
+    """The view with the cluster's links as they are at an instant; `links` are those by themselves."""
     if not cluster.links_vary:
-        return ClusterView(costs, devices, cluster.bandwidth_bps, cluster.delay_s, prompt_tokens, total_tokens)
-    return ClusterView(
-        costs,
-        devices,
-        lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
-        lambda a, b: cluster.path(a, b).delay_at(at_s),
-        prompt_tokens,
-        total_tokens,
-    )
+        return replace(view, links=links)
+    bandwidth_bps, delay_s = _at(cluster, at_s)
+    return replace(view, bandwidth_bps=bandwidth_bps, delay_s=delay_s, links=links.at(cluster, at_s))
 
 
 def slowed(compute: Compute, slowdown: float) -> Compute:

@@ -6,7 +6,7 @@ from edgeemu.backend import Backend
 from edgeemu.estimate import Estimate
 from edgeemu.planning import Plan
 from edgeemu.simulate import Step
-from edgeemu.view import ClusterView, DeviceView, slowed
+from edgeemu.view import ClusterView, DeviceView, slowed, view_at
 
 
 class Watcher:
@@ -15,11 +15,12 @@ class Watcher:
     def __init__(self, plan: Plan, devices: Backend) -> None:
         self._plan = plan
         self._devices = devices
-        self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing)
+        self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing, plan.links)
 
     async def view(self, step: Step, at_s: float) -> ClusterView:
         """For the decision at an instant, before a step that is not a sequence's first."""
-        base = replace(self._plan.view, length=step.past)
+        view = self._plan.view
+        base = replace(view, length=step.past, costs=view.costs.at_step(step.rows, step.past))
         if self._plan.scenario.knowledge == "oracle":
             return self._true(base, at_s)
         observed = await self._devices.observe(step_before(step))
@@ -35,15 +36,7 @@ class Watcher:
             DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
             for device, compute in zip(cluster.devices, self._plan.whole, strict=True)
         )
-        if not cluster.links_vary:
-            return replace(base, devices=devices, links=self._plan.view.rows)
-        return replace(
-            base,
-            devices=devices,
-            bandwidth_bps=lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
-            delay_s=lambda a, b: cluster.path(a, b).delay_at(at_s),
-            links=None,
-        )
+        return view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
 
 
 def step_before(step: Step) -> Step:

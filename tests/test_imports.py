@@ -25,6 +25,7 @@ ORDER = [
     "scenario",
     "variation",
     "cluster",
+    "ways",
     "courses",
     "sampling",
     "blocks",
