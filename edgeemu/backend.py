@@ -96,8 +96,8 @@ class Backend(Protocol):
 
     async def end(self) -> None: ...
 
-    async def prepare(self, migration: Migration, rows: int) -> str:
-        """Receivers reserve memory. Returns why one refused, or nothing."""
+    async def prepare(self, migration: Migration, rows: int, at_s: float) -> str:
+        """Receivers reserve memory, of what they have at an instant. Returns why one refused, or nothing."""
         ...
 
     async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:

@@ -116,11 +116,15 @@ class Incoming(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are."""
+    """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are.
+
+    What must be free is what there is of the device's memory at an instant of the timeline.
+    """
 
     epoch: int
     incoming: list[Incoming]
     reserve_bytes: int
+    at_s: float
 
 
 class ShipmentSpec(msgspec.Struct, frozen=True, array_like=True):

@@ -234,14 +234,15 @@ class ProcessDevices:
 
     # -- migration ----------------------------------------------------------------------------------------------
 
-    async def prepare(self, migration: Migration, rows: int) -> str:
+    async def prepare(self, migration: Migration, rows: int, at_s: float) -> str:
         receivers = list(incoming(migration))
         for target, moved in receivers:
             blocks = [_incoming(move) for move in moved]
             reserve_bytes = reservation_bytes(moved, rows, self.plan.costs)
-            await self._session.tell(target, control.Prepare(migration.epoch, blocks, reserve_bytes))
+            await self._session.tell(target, control.Prepare(migration.epoch, blocks, reserve_bytes, at_s))
         answers = [await self._session.receive(control.Prepared) for _ in receivers]
-        return "; ".join(answer.refusal for answer in answers if answer.refusal)
+        refusals = {answer.name: answer.refusal for answer in answers if answer.refusal}
+        return "; ".join(refusals[device.name] for device in self.cluster.devices if device.name in refusals)
 
     async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:
         epoch, number, rules = migration.epoch, migration.round, self.plan.rules

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from edgeemu.backend import NO_TOKEN, DeviceState, Instant, Observed, Sampled
 from edgeemu.cluster import Change
+from edgeemu.memory import INCOMING, OutOfMemoryError, between_steps, usages
 from edgeemu.migration import Migration, Shipment, flash_ends, incoming, reservation_bytes
 from edgeemu.placement import Placement
 from edgeemu.planning import Plan, Request
@@ -19,13 +20,14 @@ from edgeemu.virtual import VirtualTimeline
 
 
 class SimulatedDevices:
-    """Executes a plan's dataflow as events. Memory is as planned; a migration is refused where it does not fit."""
+    """Executes a plan's dataflow as events. Memory is as planned; a migration is refused where a device would."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.dilation = 1.0
         self.epoch = 0
         self._program = plan.program
+        self._request = plan.requests[0]  # of the open sequence
         self._timeline: VirtualTimeline
         self._executions: list[Execution] = []
         self._observed = Observed([], [])
@@ -45,7 +47,8 @@ class SimulatedDevices:
         self._timeline = VirtualTimeline(self.plan.cluster, self.plan.costs, self.plan.durations)
         return self.instant(0.0)
 
-    async def open(self, sequence: int, request: Request) -> None: ...
+    async def open(self, sequence: int, request: Request) -> None:  # noqa: ARG002
+        self._request = request
 
     async def step(self, step: Step, ids: list[int], at: Instant) -> Sampled:  # noqa: ARG002
         sampled_s = self._timeline.step(step, self._program, at.emulated_s)
@@ -67,17 +70,18 @@ class SimulatedDevices:
 
     async def end(self) -> None: ...
 
-    async def prepare(self, migration: Migration, rows: int) -> str:
-        """Beside what it holds until commit, a receiver must have room for what comes."""
-        refusals = []
-        held = self.plan.usages(migration.old)
+    async def prepare(self, migration: Migration, rows: int, at_s: float) -> str:
+        """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
+        refusals, asked, costs = [], self._request, self.plan.costs
+        held = usages(migration.old, costs, len(self.cluster.devices), len(asked.ids), asked.total_tokens)
         for target, moved in incoming(migration):
-            device = self.plan.cluster.devices[target]
-            need_bytes = held[target].page().total_bytes + reservation_bytes(moved, rows, self.plan.costs)
-            if need_bytes > device.memory_bytes:
-                refusals.append(f"{device.name} would hold {need_bytes:,} B of {device.memory_bytes:,} B")
-            else:
-                self.peak_bytes[target] = max(self.peak_bytes[target], need_bytes)
+            device = self.cluster.devices[target]
+            ledger = between_steps(device.name, device.memory_bytes, held[target], rows)
+            try:
+                ledger.charge(INCOMING, reservation_bytes(moved, rows, costs), device.memory_at(at_s))
+            except OutOfMemoryError as error:
+                refusals.append(str(error))
+            self.peak_bytes[target] = max(self.peak_bytes[target], ledger.peak_bytes)
         return "; ".join(refusals)
 
     async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:

@@ -22,9 +22,9 @@ from edgeemu import cli
 from edgeemu.blocks import EMBED, Kind, all_blocks, ffn, head
 from edgeemu.controller import Controller
 from edgeemu.deciding import first_decision, next_decision
-from edgeemu.device.compute import WORKSPACE, Arrived, Compute, OpenSequence
+from edgeemu.device.compute import Arrived, Compute, OpenSequence
 from edgeemu.errors import RunError
-from edgeemu.memory import Ledger, usages
+from edgeemu.memory import WORKSPACE, Ledger, usages
 from edgeemu.migration import Migration, Shipment
 from edgeemu.placement import Placement
 from edgeemu.planning import Plan
@@ -224,7 +224,7 @@ def test_a_refusal_is_a_problem_that_is_told() -> None:
     roomy = make(decide=exchange)
     need_bytes = max(page.total_bytes for page in roomy.pages[1:])
     made = simulated(make(f"devices[1].memory={need_bytes + 1000} B", decide=exchange))
-    assert "sequence 0, step 1: b-1 would hold" in made.migrator.problems[0]
+    assert "sequence 0, step 1: b-1 is out of memory: incoming needs" in made.migrator.problems[0]
 
 
 def test_a_simulated_peak_is_that_of_all_placements() -> None:
