@@ -18,7 +18,7 @@ from test_migration_runs import assert_reference, cluster, make, reference_token
 from test_run import device_pids
 from watching import Silent
 
-from edgeemu import cli
+from edgeemu import cli, planning
 from edgeemu.blocks import EMBED, Kind, all_blocks, ffn, head
 from edgeemu.controller import Controller
 from edgeemu.deciding import first_decision, next_decision
@@ -216,6 +216,46 @@ def test_a_policy_that_catches_everything_is_not_waited_for_either() -> None:
     assert "did not answer within 0.05 s" in next_decision(stubborn, plan.view, plan.placement, 0.05).problem
 
 
+class Late:
+    """Does not answer at these times that it is asked, and changes nothing at the others."""
+
+    def __init__(self, at: set[int]) -> None:
+        self.asked = 0
+        self._at = at
+
+    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+        self.asked += 1
+        while self.asked in self._at:
+            signal.pause()
+        assert current is not None
+        return current
+
+
+@pytest.mark.parametrize(
+    ("late", "asked", "step"),
+    [({1, 2, 4, 5, 7, 8, 9, 10}, 9, "sequence 1, step 2"), ({2, 3, 4, 5}, 4, "sequence 0, step 4")],
+)
+def test_a_policy_that_is_late_three_times_in_a_row_is_not_asked_again(late: set[int], asked: int, step: str) -> None:
+    policy = Late(late)
+    plan = make(decide=policy)
+    made = simulated(replace(plan, rules=replace(plan.rules, decision_limit_s=0.02)))
+    assert policy.asked == asked
+    assert len(made.tokens) == 16
+    *problems, last = made.migrator.problems
+    assert all(problem.endswith("the policy did not answer within 0.02 s") for problem in problems)
+    assert len(problems) == len({n for n in late if n <= asked})
+    assert last == made.migrator.given_up == f"round-robin was not asked again after {step}: late 3 times in a row"
+
+
+def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
+    def fails(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        raise ZeroDivisionError
+
+    made = simulated(make(decide=fails))
+    assert len(made.migrator.problems) == len(made.migrator.decision_s) == 14
+    assert made.migrator.given_up == ""
+
+
 def test_a_refusal_is_a_problem_that_is_told() -> None:
     def exchange(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
         assert current is not None
@@ -252,6 +292,7 @@ time: {mode: virtual}
 decisions: {time: 0 ms}
 """
 POLICIES = """
+import time
 import numpy as np
 from edgeemu.placement import Placement
 from edgeemu.policies import round_robin
@@ -269,6 +310,9 @@ def rotates(view, current):
     if current is None:
         return first(view, current)
     return Placement({block: np.int64((at + 1) % 3) for block, at in current.owner.items()})
+
+def sleeps(view, current):
+    return first(view, current) if current is None else time.sleep(60)
 
 def at_once(view, current):
     raise RuntimeError("not today")
@@ -302,6 +346,16 @@ def test_why_a_placement_was_kept_is_printed(call: Call, command: str, name: str
     assert status == 0
     assert "8 decisions: 0 changes of placement\n" in out
     assert f"placement kept: sequence 0, step 1: {reason} (and 7 more problems; see summary.json)\n" in out
+
+
+@pytest.mark.parametrize("command", ["run", "simulate"])
+def test_that_a_policy_was_given_up_is_printed(call: Call, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "DECISION_LIMIT_S", 0.05)
+    status, out, _ = call(command, "--policy", "mine.py:sleeps")
+    assert status == 0
+    assert "3 decisions: 0 changes of placement\n" in out
+    told = "mine.py:sleeps was not asked again after sequence 0, step 3: late 3 times in a row"
+    assert f"policy given up: {told}\n" in out
 
 
 @pytest.mark.parametrize(
