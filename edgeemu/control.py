@@ -118,12 +118,13 @@ class Incoming(msgspec.Struct, frozen=True, array_like=True):
 class Prepare(msgspec.Struct, frozen=True, tag=True):
     """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are.
 
-    What must be free is what there is of the device's memory at an instant of the timeline.
+    Beside it `growth_bytes` must be free, for what the device has to grow, of its memory as it is at an instant.
     """
 
     epoch: int
     incoming: list[Incoming]
     reserve_bytes: int
+    growth_bytes: int
     at_s: float
 
 

@@ -106,20 +106,23 @@ class Ledger:
     def used_bytes(self) -> int:
         return self._held.total()
 
-    def charge(self, name: str, size_bytes: int, left_bytes: int | None = None) -> None:
+    def charge(self, name: str, size_bytes: int, left_bytes: int | None = None, growth_bytes: int = 0) -> None:
         """Adds to the reservation `name`. `left_bytes` is what other work leaves of the cap at the moment; None: all.
+
+        `growth_bytes` must be free beside it: what is held already will need it.
 
         Raises:
             OutOfMemoryError: nothing is charged; the message has the ledger's page.
         """
         used_bytes = self.used_bytes
         limit_bytes = self.cap_bytes if left_bytes is None else min(left_bytes, self.cap_bytes)
-        if used_bytes + size_bytes > limit_bytes:
+        if used_bytes + growth_bytes + size_bytes > limit_bytes:
             page = ", ".join(f"{key} {value:,} B" for key, value in sorted(self._held.items()) if value)
+            growth = f", and to grow by {growth_bytes:,} B" if growth_bytes else ""
             raise OutOfMemoryError(
                 f"{self.device} is out of memory: {name} needs {size_bytes:,} B more, "
-                f"and {max(0, limit_bytes - used_bytes):,} B of {limit_bytes:,} B are free "
-                f"(held: {page or 'nothing'})"
+                f"and {max(0, limit_bytes - used_bytes - growth_bytes):,} B of {limit_bytes:,} B are free "
+                f"(held: {page or 'nothing'}{growth})"
             )
         self._held[name] += size_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes + size_bytes)

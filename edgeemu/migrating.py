@@ -89,7 +89,8 @@ class Migrator:
         self._epoch = max(self._epoch, self._devices.epoch) + 1  # one that was aborted is not used again
         migration = Migration(self._epoch, self.placement, decision.placement, self._rules.weights_on_flash)
         under_way = _UnderWay(migration, step, at_s, {})
-        refusal = await self._devices.prepare(migration, step.past, at_s)
+        last_rows = self._plan.requests[step.sequence].total_tokens if self._rules.precopy else step.past
+        refusal = await self._devices.prepare(migration, step.past, last_rows, at_s)
         if refusal:
             self.problems.append(f"sequence {step.sequence}, step {step.step}: {refusal}")
             await self._abort(under_way, refusal)

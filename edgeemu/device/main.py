@@ -345,7 +345,8 @@ class DeviceProcess:
         """Reserves memory for what is to come, or says why not. The routes stay as they are."""
         refusal = ""
         try:
-            self._ledger.charge(INCOMING, request.reserve_bytes, self._memory_left_bytes(request.at_s))
+            left_bytes = self._memory_left_bytes(request.at_s)
+            self._ledger.charge(INCOMING, request.reserve_bytes, left_bytes, request.growth_bytes)
         except OutOfMemoryError as error:
             refusal = str(error)
         else:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import uvloop
 from builders import LLAMA
-from test_migration_runs import assert_reference, cluster, make, reference_tokens
+from test_migration_runs import Shuffle, assert_reference, cluster, make, reference_tokens
 from test_run import device_pids
 from watching import Silent
 
@@ -25,17 +25,20 @@ from edgeemu.deciding import first_decision, next_decision
 from edgeemu.device.compute import Arrived, Compute, OpenSequence
 from edgeemu.errors import RunError
 from edgeemu.memory import WORKSPACE, Ledger, usages
-from edgeemu.migration import Migration, Shipment
+from edgeemu.migration import Migration, Shipment, needs
 from edgeemu.placement import Placement
 from edgeemu.planning import Plan
 from edgeemu.processes import ProcessDevices
 from edgeemu.records import read_table
-from edgeemu.routes import compile_routes
+from edgeemu.routes import Program, compile_routes
 from edgeemu.simulated import SimulatedDevices
 from edgeemu.view import ClusterView
 from edgeemu_kernels.model import seeded_model
 from edgeemu_kernels.sampling import GREEDY
 
+B = "gflops: 1 GFLOPS, mem_bandwidth: 0.05 GB/s"
+DEVICE_A = "{name: a, gflops: 1 GFLOPS, mem_bandwidth: 0.1 GB/s, memory: 8 MiB}"
+DEVICE_B1 = f"{{name: b-1, memory: 8 MiB, {B}}}"
 PAUSE, PRECOPY = "migration.mode=pause", "migration.mode=precopy"
 
 
@@ -47,6 +50,11 @@ def to_device(number: int) -> Callable[[ClusterView, Placement | None], Placemen
         return current.moved([head(0, group) for group in range(4)], number)
 
     return place
+
+
+async def on_processes(plan: Plan) -> Controller:
+    async with cluster(plan) as run:
+        return await run(plan)
 
 
 def interrupted(plan: Plan, act: Callable[[], None]) -> None:
@@ -121,6 +129,50 @@ def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block()
             assert_reference(swapped, plan, reference_tokens(plan))
 
     uvloop.run(main())
+
+
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+@pytest.mark.parametrize("interval", [1, 3])
+def test_routes_that_no_report_can_name_are_forgotten(time: str, interval: int) -> None:
+    """Those of the steps of two decision intervals are kept, however often they change."""
+    watcher, kept = Silent(), []
+
+    class Devices(ProcessDevices):
+        async def commit(self, migration: Migration, program: Program) -> None:
+            await super().commit(migration, program)
+            kept.append(len(self._programs))
+
+    changes = (f"time.mode={time}", f"decisions.interval={interval}", "workload.prompts=[{tokens: 4}]")
+    plan = make(*changes, "workload.max_tokens=20", decide=Shuffle(1, 0.3))
+    uvloop.run(Controller(plan, Devices(plan, watcher.phase), watcher, watcher).run())
+    assert len(kept) > 4
+    assert max(kept) <= 3
+
+
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_what_goes_on_growing_during_a_copy_has_room_or_the_copy_does_not_begin(time: str) -> None:
+    """The link is so slow that rows are written all the while; to the byte: one less, and the receiver refuses."""
+    prompt, slow = "workload.prompts=[{tokens: 7}]", "network.default.bandwidth=400 kbit/s"
+    changes = (PRECOPY, prompt, slow, "decisions.interval=2", "workload.max_tokens=16", f"time.mode={time}")
+    old = make(*changes, decide=to_device(2)).placement
+    new = Placement({block: {0: 0, 1: 2, 2: 1}[device] for block, device in old.owner.items()})
+    roomy = make(*changes, decide=lambda *_: new)
+    _, need = needs(Migration(9, old, new), roomy.usages(old), 7 + 1, 7 + 16, roomy.costs)
+    assert need.growth_bytes > 0
+    for spare_bytes, outcome in ((0, "committed"), (-1, "aborted: b-2 is out of memory: incoming needs")):
+        room = roomy.pages[2].total_bytes + need.reserve_bytes + spare_bytes
+        devices = f"devices=[{DEVICE_A}, {DEVICE_B1}, {{name: b-2, memory: {room} B, {B}}}]"
+        plan = make(*changes, devices, decide=lambda *_: new)
+        assert plan.placement == roomy.placement
+        real = uvloop.run(on_processes(plan))
+        assert_reference(real, plan, reference_tokens(plan))
+        for made in (real, simulated(plan)):
+            assert made.migrator.rows[0].outcome.startswith(outcome)
+            assert made.migrator.placement == (old if spare_bytes < 0 else new)
+            first = made.migrator.rows[0]
+            during = [token for token in made.tokens if first.began_s < token.emulated_s < first.ended_s]
+            assert (len(during) > 2) == (spare_bytes == 0)
+        assert real.migrator.rows[0].outcome == made.migrator.rows[0].outcome
 
 
 def test_the_workspace_of_what_has_come_is_charged() -> None:
