@@ -86,8 +86,11 @@ class Backend(Protocol):
         """Something happens: every device that it concerns knows of it when this returns."""
         ...
 
-    async def observe(self, last: Step) -> Observed:
-        """What devices report of the step that was run last."""
+    async def observe(self, last: Step) -> list[Observed]:
+        """What devices report of each step since the last call, oldest first. `last` is the step that was run last.
+
+        Who asks seldom gets the steps of two decision intervals at most.
+        """
         ...
 
     async def states(self, at_s: float) -> list[DeviceState]:
@@ -96,8 +99,11 @@ class Backend(Protocol):
 
     async def end(self) -> None: ...
 
-    async def prepare(self, migration: Migration, rows: int) -> str:
-        """Receivers reserve memory. Returns why one refused, or nothing."""
+    async def prepare(self, migration: Migration, rows: int, last_rows: int, at_s: float) -> str:
+        """Receivers reserve memory, of what they have at an instant. Returns why one refused, or nothing.
+
+        Caches hold `rows` rows then, and `last_rows` at most at the commit.
+        """
         ...
 
     async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:

@@ -116,11 +116,16 @@ class Incoming(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are."""
+    """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are.
+
+    Beside it `growth_bytes` must be free, for what the device has to grow, of its memory as it is at an instant.
+    """
 
     epoch: int
     incoming: list[Incoming]
     reserve_bytes: int
+    growth_bytes: int
+    at_s: float
 
 
 class ShipmentSpec(msgspec.Struct, frozen=True, array_like=True):

@@ -26,6 +26,7 @@ class Decision(NamedTuple):
     placement: Placement
     took_s: float
     problem: str = ""
+    late: bool = False  # there was no answer within the limit
 
 
 class OvertimeError(BaseException):
@@ -68,7 +69,7 @@ def next_decision(policy: Policy, view: ClusterView, current: Placement, limit_s
         took_s = time.perf_counter() - began_s
         problem = fault(placement, view, current)
     except _FAILURES as error:  # a user's policy may raise anything, and the run must go on
-        return Decision(current, time.perf_counter() - began_s, describe(error))
+        return Decision(current, time.perf_counter() - began_s, describe(error), isinstance(error, OvertimeError))
     if problem or placement == current:
         return Decision(current, took_s, problem)
     return Decision(_own(placement), took_s)

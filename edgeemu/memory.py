@@ -8,6 +8,9 @@ from edgeemu.blocks import Block, Costs, Kind
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement import Placement
 
+WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING = "weights", "cache", "workspace", "messages", "incoming"
+"""What a device's ledger has accounts for."""
+
 
 class MemoryPage(NamedTuple):
     """One device's memory at its fullest, in bytes."""
@@ -106,18 +109,23 @@ class Ledger:
     def used_bytes(self) -> int:
         return self._held.total()
 
-    def charge(self, name: str, size_bytes: int) -> None:
-        """Adds to the reservation `name`.
+    def charge(self, name: str, size_bytes: int, left_bytes: int | None = None, growth_bytes: int = 0) -> None:
+        """Adds to the reservation `name`. `left_bytes` is what other work leaves of the cap at the moment; None: all.
+
+        `growth_bytes` must be free beside it: what is held already will need it.
 
         Raises:
             OutOfMemoryError: nothing is charged; the message has the ledger's page.
         """
         used_bytes = self.used_bytes
-        if used_bytes + size_bytes > self.cap_bytes:
+        limit_bytes = self.cap_bytes if left_bytes is None else min(left_bytes, self.cap_bytes)
+        if used_bytes + growth_bytes + size_bytes > limit_bytes:
             page = ", ".join(f"{key} {value:,} B" for key, value in sorted(self._held.items()) if value)
+            growth = f", and to grow by {growth_bytes:,} B" if growth_bytes else ""
             raise OutOfMemoryError(
                 f"{self.device} is out of memory: {name} needs {size_bytes:,} B more, "
-                f"and {self.cap_bytes - used_bytes:,} B of {self.cap_bytes:,} B are free (held: {page or 'nothing'})"
+                f"and {max(0, limit_bytes - used_bytes - growth_bytes):,} B of {limit_bytes:,} B are free "
+                f"(held: {page or 'nothing'}{growth})"
             )
         self._held[name] += size_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes + size_bytes)
@@ -137,3 +145,16 @@ class Ledger:
     def forget_peak(self) -> None:
         """Starts the peak anew, from what is held now."""
         self.peak_bytes = self.used_bytes
+
+
+def between_steps(device: str, cap_bytes: int, usage: Usage, rows: int) -> Ledger:
+    """The ledger that a device has between two steps of the sequence that `usage` is of, when caches hold `rows` rows.
+
+    Raises:
+        OutOfMemoryError: it would not have come so far.
+    """
+    page, ledger = usage.page(), Ledger(device, cap_bytes)
+    ledger.charge(WEIGHTS, page.weights_bytes)
+    ledger.charge(CACHE, usage.groups.total() * usage.costs.kv_bytes(rows))
+    ledger.charge(WORKSPACE, page.workspace_bytes)
+    return ledger

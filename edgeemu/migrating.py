@@ -14,6 +14,8 @@ from edgeemu.simulate import Step
 from edgeemu.view import ClusterView
 from edgeemu.watching import Watcher
 
+PATIENCE = 3  # decisions in a row for which a policy may be late; then it is not asked again
+
 View = Callable[[Step, float], Awaitable[ClusterView]]
 """What a policy is shown for the decision before a step, at an instant."""
 
@@ -35,11 +37,13 @@ class Migrator:
         self.placement = plan.placement
         self.decision_s: list[float] = []
         self.problems: list[str] = []
+        self.given_up = ""  # why the policy is not asked any more
         self.rows: list[MigrationRow] = []
         self._plan = plan
         self._rules = plan.rules
         self._devices = devices
         self._view = view or Watcher(plan, devices).view
+        self._late = 0  # decisions, up to the last
         self._epoch = 0
         self._under_way: _UnderWay | None = None
         self._new_rows: list[MigrationRow] = []
@@ -48,10 +52,10 @@ class Migrator:
         """Called before every step but a sequence's first. Returns when the step may be released."""
         if self._under_way is not None:
             at_s = await self._switch_if_copied(self._under_way, step, since.emulated_s)
-        elif self._plan.decide is not None and step.step % self._rules.interval_tokens == 0:
-            at_s = await self._decide(self._plan.decide, step, since.emulated_s)
-        else:
+        elif self._plan.decide is None or self._late == PATIENCE or step.step % self._rules.interval_tokens:
             return since
+        else:
+            at_s = await self._decide(self._plan.decide, step, since.emulated_s)
         return Instant(at_s, since.wall_s)
 
     async def sequence_ends(self) -> None:
@@ -70,6 +74,11 @@ class Migrator:
         self.decision_s.append(decision.took_s)
         if decision.problem:
             self.problems.append(f"sequence {step.sequence}, step {step.step}: {decision.problem}")
+        self._late = self._late + 1 if decision.late else 0
+        if self._late == PATIENCE:
+            where = f"sequence {step.sequence}, step {step.step}"
+            self.given_up = f"{self._plan.policy} was not asked again after {where}: late {PATIENCE} times in a row"
+            self.problems.append(self.given_up)
         at_s += decision.took_s if self._rules.decision_s is None else self._rules.decision_s
         if decision.placement is self.placement:
             return at_s
@@ -80,7 +89,8 @@ class Migrator:
         self._epoch = max(self._epoch, self._devices.epoch) + 1  # one that was aborted is not used again
         migration = Migration(self._epoch, self.placement, decision.placement, self._rules.weights_on_flash)
         under_way = _UnderWay(migration, step, at_s, {})
-        refusal = await self._devices.prepare(migration, step.past)
+        last_rows = self._plan.requests[step.sequence].total_tokens if self._rules.precopy else step.past
+        refusal = await self._devices.prepare(migration, step.past, last_rows, at_s)
         if refusal:
             self.problems.append(f"sequence {step.sequence}, step {step.step}: {refusal}")
             await self._abort(under_way, refusal)

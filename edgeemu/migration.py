@@ -6,13 +6,14 @@ copies what is written already in the background, while tokens go on under the o
 for the rows since. A refusal, or an abort before commit, leaves the old placement whole.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 from edgeemu.blocks import Block, Costs, Kind
 from edgeemu.errors import EdgeemuError
+from edgeemu.memory import Usage
 from edgeemu.placement import Move, Placement, moves
 
 
@@ -158,6 +159,29 @@ def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
         weight_bytes(move.block, costs) + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
         for move in moved
     )
+
+
+class Need(NamedTuple):
+    """What a receiver must have free: for what comes, and for what it has to grow until the switch."""
+
+    target: int
+    moved: list[Move]
+    reserve_bytes: int
+    growth_bytes: int
+
+
+def needs(migration: Migration, held: Sequence[Usage], rows: int, last_rows: int, costs: Costs) -> Iterator[Need]:
+    """By receiver, ascending. Caches hold `rows` rows now and `last_rows` at most when the routes switch.
+
+    `held` is what each device holds under the old placement. If steps go on until the switch, what it has grows too,
+    and messages pass.
+    """
+    for target, moved in incoming(migration):
+        growth_bytes = 0
+        if last_rows > rows:
+            growth_bytes = held[target].groups.total() * costs.kv_bytes(last_rows - rows)
+            growth_bytes += held[target].page().messages_bytes
+        yield Need(target, moved, reservation_bytes(moved, last_rows, costs), growth_bytes)
 
 
 def flash_ends(migration: Migration, at_s: float, flash_bytes_per_s: float, costs: Costs) -> dict[int, float]:

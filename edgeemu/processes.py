@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,8 @@ from edgeemu.backend import DeviceState, Instant, Observed, Sampled
 from edgeemu.cluster import Change
 from edgeemu.fleet import Fleet
 from edgeemu.links.stamped import create_shared_pipes
-from edgeemu.migration import Migration, Shipment, chains, flash_ends, incoming, reservation_bytes
+from edgeemu.memory import usages
+from edgeemu.migration import Migration, Shipment, chains, flash_ends, needs
 from edgeemu.network import Transit
 from edgeemu.pace import Tempo, smallest_dilation
 from edgeemu.placement import Move
@@ -66,7 +67,9 @@ class ProcessDevices:
         self._sequence = -1  # the open one
         self._receivers: set[int] = set()  # of the migration's round under way, and whose arrivals have come
         self._came: list[control.Arrived] = []
-        self._observed = Observed([], [])  # of the last step in virtual mode
+        at_most = 2 * plan.rules.interval_tokens
+        self._unobserved: deque[Step] = deque(maxlen=at_most)  # since `observe` was called; what they were is reported
+        self._observed: deque[Observed] = deque(maxlen=at_most)  # the same in virtual mode
 
     # -- beginning and end --------------------------------------------------------------------------------------
 
@@ -108,6 +111,9 @@ class ProcessDevices:
         tempo = await self._warm_up() if asked.mode == "realtime" or relative else []
         self._session.pipes.reset()
         self._unrecorded.clear()
+        self._unobserved.clear()
+        self._observed.clear()
+        self._reports.clear()
         await self._everyone(control.ForgetPeak())
         self._virtual = self._new_timeline()
         if asked.mode == "virtual":
@@ -174,14 +180,16 @@ class ProcessDevices:
         if self._clock is None:
             self._cpu_s = {op.index: op.cpu_s for report in await self._all_reports(step) for op in report.ops}
             sampled_s = self._virtual.step(step, program, at.emulated_s)
-            self._observed = Observed(self._virtual.executions(), self._virtual.transits())
-            self._times = {done.op.index: done.time for done in self._observed.executions}
+            observed = Observed(self._virtual.executions(), self._virtual.transits())
+            self._observed.append(observed)
+            self._times = {done.op.index: done.time for done in observed.executions}
+        self._unobserved.append(step)
         logits = np.frombuffer(token.logits, dtype=np.float32) if token.logits else None
         return Sampled(token.token, Instant(sampled_s, token.wall_s), logits)
 
     async def close(self, sequence: int, last: Step) -> None:
         await self._all_reports(last)
-        self._reports.clear()
+        self._forget_reports()
         await self._everyone(control.Close(sequence))
 
     async def change(self, change: Change, at_s: float) -> None:
@@ -201,15 +209,22 @@ class ProcessDevices:
         if self._clock is None:
             self._virtual.change(change, at_s)
 
-    async def observe(self, last: Step) -> Observed:
-        if self._clock is None:
-            return self._observed
+    async def observe(self, last: Step) -> list[Observed]:
+        if self._clock is not None:
+            await self._all_reports(last)
+            self._observed.extend(self._as_reported(step) for step in self._unobserved)
+        observed = list(self._observed)
+        self._unobserved.clear()
+        self._observed.clear()
+        return observed
+
+    def _as_reported(self, step: Step) -> Observed:
         numbers = {device.name: device.index for device in self.cluster.devices}
         executions, transits = [], []
-        for report in await self._all_reports(last):
+        for report in self._reports[step.sequence, step.step]:
             ops = self._programs[report.epoch].ops
             executions += [
-                Execution(ops[done.index], last, Occupation(done.ready_s, done.start_s, done.end_s))
+                Execution(ops[done.index], step, Occupation(done.ready_s, done.start_s, done.end_s))
                 for done in report.ops
             ]
             target = numbers[report.name]
@@ -234,14 +249,17 @@ class ProcessDevices:
 
     # -- migration ----------------------------------------------------------------------------------------------
 
-    async def prepare(self, migration: Migration, rows: int) -> str:
-        receivers = list(incoming(migration))
-        for target, moved in receivers:
+    async def prepare(self, migration: Migration, rows: int, last_rows: int, at_s: float) -> str:
+        open_, costs, n_devices = self.plan.requests[self._sequence], self.plan.costs, len(self.cluster.devices)
+        held = usages(migration.old, costs, n_devices, len(open_.ids), open_.total_tokens)
+        receivers = list(needs(migration, held, rows, last_rows, costs))
+        for target, moved, reserve_bytes, growth_bytes in receivers:
             blocks = [_incoming(move) for move in moved]
-            reserve_bytes = reservation_bytes(moved, rows, self.plan.costs)
-            await self._session.tell(target, control.Prepare(migration.epoch, blocks, reserve_bytes))
+            prepare = control.Prepare(migration.epoch, blocks, reserve_bytes, growth_bytes, at_s)
+            await self._session.tell(target, prepare)
         answers = [await self._session.receive(control.Prepared) for _ in receivers]
-        return "; ".join(answer.refusal for answer in answers if answer.refusal)
+        refusals = {answer.name: answer.refusal for answer in answers if answer.refusal}
+        return "; ".join(refusals[device.name] for device in self.cluster.devices if device.name in refusals)
 
     async def ship(self, migration: Migration, shipments: list[Shipment], at_s: float) -> None:
         epoch, number, rules = migration.epoch, migration.round, self.plan.rules
@@ -298,6 +316,10 @@ class ProcessDevices:
             ]
         )
         self.epoch = migration.epoch
+        self._forget_reports()  # whoever has switched has reported all before it
+        reports = [*self._unrecorded, *(report for of_step in self._reports.values() for report in of_step)]
+        wanted = {report.epoch for report in reports}
+        self._programs = {epoch: of for epoch, of in self._programs.items() if epoch in wanted}
         self._programs[self.epoch] = program
 
     async def abort(self, migration: Migration) -> None:
@@ -325,6 +347,12 @@ class ProcessDevices:
         while len(self._reports[key]) < at_work:
             self._on_aside(await self._session.receive(control.Report))
         return self._reports[key]
+
+    def _forget_reports(self) -> None:
+        """Of steps that nobody will observe any more. In virtual mode they are looked at as soon as they are there."""
+        kept = {(step.sequence, step.step) for step in self._unobserved} if self._clock is not None else set()
+        for key in self._reports.keys() - kept:
+            del self._reports[key]
 
     async def _everyone(self, request: control.ToDevice) -> None:
         await self._session.ask_all([request] * len(self.plan.cluster.devices))

@@ -105,7 +105,11 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         "mode": mode,
         "cost": plan.scenario.cost.formulas,
         "dilation": controller.devices.dilation,
-        "decisions": {"count": len(migrator.decision_s), "problems": migrator.problems},
+        "decisions": {
+            "count": len(migrator.decision_s),
+            "problems": migrator.problems,
+            "given_up": migrator.given_up or None,
+        },
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,
         "predicted": None if simulated else _predicted(plan),

@@ -23,9 +23,9 @@ class Watcher:
         base = replace(view, length=step.past, costs=view.costs.at_step(step.rows, step.past))
         if self._plan.scenario.knowledge == "oracle":
             return self._true(base, at_s)
-        observed = await self._devices.observe(step_before(step))
-        self._estimate.observe_executions(observed.executions)
-        self._estimate.observe_transits(observed.transits)
+        for observed in await self._devices.observe(step_before(step)):
+            self._estimate.observe_executions(observed.executions)
+            self._estimate.observe_transits(observed.transits)
         for index, state in enumerate(await self._devices.states(at_s)):
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         return self._estimate.view(base)

@@ -11,7 +11,7 @@ from edgeemu.blocks import Block, Costs, Kind
 from edgeemu.device.holding import Holding
 from edgeemu.device.parcels import pack
 from edgeemu.errors import EdgeemuError
-from edgeemu.memory import Ledger
+from edgeemu.memory import CACHE, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.routes import Op
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
@@ -19,8 +19,6 @@ from edgeemu_kernels.sampling import Sampling, sample
 from edgeemu_kernels.weights import WeightSource
 
 Held = TypeVar("Held")
-
-WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING = "weights", "cache", "workspace", "messages", "incoming"
 
 
 class ProtocolError(EdgeemuError):
@@ -93,10 +91,11 @@ class Compute:
         self._open[sequence] = opened
 
     def close(self, sequence: int) -> None:
-        """Frees a sequence's caches."""
+        """Frees a sequence's caches, and the workspace that no other open sequence needs."""
         for cache in self._sequence(sequence).caches.values():
             self.ledger.release(CACHE, cache.nbytes_used)
         del self._open[sequence]
+        self._charge_workspace()
 
     def run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Executes an operation on its inputs, in the order of its slots: rows at `position` and following.
@@ -167,11 +166,16 @@ class Compute:
             for layer in layers:
                 self._rebuild_cache(self._open[sequence], layer, groups.get(layer, ()), arriving)
         self._held.exchange(groups, leaving, {block: arrived.weights for block, arrived in arriving.items()})
-        for name in (WEIGHTS, CACHE, WORKSPACE):
+        for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
             self.ledger.release(name)
         self.ledger.charge(WEIGHTS, self._held.weight_bytes)
         caches = (cache for opened in self._open.values() for cache in opened.caches.values())
         self.ledger.charge(CACHE, sum(cache.nbytes_used for cache in caches))
+        self._charge_workspace()
+
+    def _charge_workspace(self) -> None:
+        """For the open sequence that needs most: operations run one after the other."""
+        self.ledger.release(WORKSPACE)
         self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._open.values()), default=0))
 
     def _workspace_bytes(self, opened: OpenSequence) -> int:

@@ -68,6 +68,8 @@ def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if problems := decisions["problems"]:
         more = f" (and {counted(len(problems) - 1, 'more problem')}; see summary.json)" if len(problems) > 1 else ""
         yield f"placement kept: {problems[0]}{more}"
+    if decisions["given_up"]:
+        yield f"policy given up: {decisions['given_up']}"
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
