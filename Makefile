@@ -23,7 +23,7 @@ demo: .venv/installed
 test: .venv/installed
 	@$(BIN)/python -m pytest --no-header
 
-# A kernel of its own with all of them: so a test that is skipped there is as wrong as one that fails, and so is no test.
+# Where they run nowhere else, a skipped test is a failed one, and so is finding none.
 NETEM_TESTS := tests
 test-netem: .venv/installed
 	@have() { PATH="$$PATH:/usr/sbin:/sbin" command -v "$$1" >/dev/null; }; \
