@@ -3,6 +3,7 @@
 Knows what a fresh kernel lacks: mounts, modules, control groups, the loopback interface. Knows nothing of tests.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -25,6 +26,7 @@ FINIT_MODULE = {"x86_64": 313, "i686": 350}  # system call numbers: asm/unistd_6
 POWER_OFF = 0x4321FEDC  # linux/reboot.h
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMAND_NOT_FOUND = 127
+PATIENCE_S = 5
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -102,25 +104,30 @@ def terminal(path: str) -> int:
 
 def run(job: dict[str, object], output: int) -> int:
     """The job's exit status, as a shell gives it. Reaps what it leaves, as a first process must."""
-    environment = {"PATH": f"{job['path']}:{PATH}", "HOME": "/root", "TERM": "dumb", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PATH": f"{job['path']}:{PATH}", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1"}
+    passing_on = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=output)  # the job must not see a terminal
     try:
         process = subprocess.Popen(
             job["command"],
             cwd=job["directory"],
             env=environment | job["settings"],
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=passing_on.stdin,
+            stderr=passing_on.stdin,
             start_new_session=True,
         )
     except OSError as error:
-        os.write(output, f"{error}\n".encode())
+        passing_on.communicate(f"{error}\n".encode())
         return COMMAND_NOT_FOUND
-    while True:
-        ended, status = os.wait()
+    status = None
+    while status is None:
+        ended, ended_status = os.wait()
         if ended == process.pid:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+            status = os.waitstatus_to_exitcode(ended_status)
+    passing_on.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # as long as something that the job left could still write
+        passing_on.wait(PATIENCE_S)
+    return status if status >= 0 else 128 - status
 
 
 if __name__ == "__main__":
