@@ -32,7 +32,7 @@ SETTINGS = ("LANG", "LC_ALL", "COLUMNS", "EDGEEMU_DEBUG")  # that the command ge
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="time limit (900)")
+    parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="time limit (1800)")
     parser.add_argument("--memory", type=int, default=2048, metavar="MIB", help="memory of the machine inside (2048)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run, and its arguments")
     asked = parser.parse_args()
