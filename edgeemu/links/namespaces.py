@@ -1,0 +1,79 @@
+"""Network and user namespaces of the calling thread: system calls that Python 3.11 does not have. Knows no netlink.
+
+A namespace without a name lives as long as a process in it (or an open file of it), so nothing is left behind.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def own_user_namespace() -> None:
+    """Makes the process root of a user namespace of its own, and of nothing else. It must have one thread.
+
+    Raises: OSError, where the kernel does not allow it.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    _unshare(CLONE_NEWUSER)
+    # New capabilities make a process unreadable to others of its user, and so its namespaces (prctl(2)).
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/setgroups").write_text("deny")  # else the kernel refuses the next line (user_namespaces(7))
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def own_network_namespace() -> None:
+    """Puts the calling thread into an empty network namespace.
+
+    Raises: OSError, where the kernel does not allow it.
+    """
+    _unshare(CLONE_NEWNET)
+
+
+@contextmanager
+def network_namespace_of(pid: int | None) -> Iterator[None]:
+    """The calling thread is in that process's network namespace meanwhile; None: it stays where it is."""
+    if pid is None:
+        yield
+        return
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _setns(here)
+    finally:
+        os.close(here)
+
+
+def settle_namespace(*, forwarding: bool) -> None:
+    """No IPv6, whose neighbour discovery would be traffic that nobody asked for; and a router, if it is to be one."""
+    with suppress(FileNotFoundError):  # a kernel without IPv6
+        Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+        Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+    if forwarding:
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def _unshare(flags: int) -> None:
+    if _libc.unshare(flags) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"unshare: {os.strerror(error)}")
+
+
+def _setns(fd: int) -> None:
+    if _libc.setns(fd, CLONE_NEWNET) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"setns: {os.strerror(error)}")

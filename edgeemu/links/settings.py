@@ -1,0 +1,275 @@
+"""Queues of the kernel (tc): what is asked of each, as values that equal what is read back. Knows no cluster.
+
+pyroute2 leaves out a part of what the kernel takes: delays in nanoseconds, classic BPF programs. Those are added here.
+Units are the kernel's own: bytes per second, nanoseconds, ticks of 64 ns, probabilities as 32-bit fractions.
+"""
+
+import socket
+from collections.abc import Iterable
+from functools import lru_cache
+from struct import iter_unpack, pack, pack_into
+from typing import Any, NamedTuple
+
+from pyroute2.netlink.rtnl import (
+    RTM_GETQDISC,
+    RTM_GETTCLASS,
+    RTM_GETTFILTER,
+    RTM_NEWQDISC,
+    RTM_NEWTCLASS,
+    RTM_NEWTFILTER,
+)
+from pyroute2.netlink.rtnl.tcmsg import sched_bpf, sched_netem, tcmsg
+
+from edgeemu.links.netlink import Request, encoded
+
+ROOT_PARENT = 0xFFFFFFFF  # TC_H_ROOT
+HTB_ROOT = 0x10000  # 1:0
+CLSACT_HANDLE, CLSACT_PARENT = 0xFFFF0000, 0xFFFFFFF1
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # where the filters of clsact hang
+TICK_NS = 64  # PSCHED_SHIFT 6
+_ALL_PROTOCOLS = socket.htons(0x0003)  # ETH_P_ALL
+_LINKLAYER_ETHERNET = 1
+_REDIRECT, _STOLEN = 1, 4  # TCA_EGRESS_REDIR, TC_ACT_STOLEN
+_RATE_LIMIT = 1 << 32
+
+# Classic BPF, linux/filter.h: (code, jump if true, jump if false, k)
+_LOAD_HALF, _OR, _RETURN_A, _RETURN = 0x28, 0x44, 0x16, 0x06
+# The class of a packet is 1: and the low half of its IPv4 destination, which is at byte 14 + 16 + 2 of the frame.
+BY_DESTINATION = ((_LOAD_HALF, 0, 0, 32), (_OR, 0, 0, HTB_ROOT), (_RETURN_A, 0, 0, 0))
+EVERYTHING = ((_RETURN, 0, 0, 0xFFFFFFFF),)
+
+
+class Tc(tcmsg):  # type: ignore[misc]  # pyroute2 has no types
+    """A message on queues whose options pyroute2 knows, and those that it does not."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def get_options(self: Any, *_: Any, **__: Any) -> Any:  # as pyroute2 calls it
+        kind = self.get_attr("TCA_KIND")
+        return {"netem": _NetemOptions, "bpf": _BpfOptions}.get(kind) or tcmsg.get_options(self)
+
+
+class _NetemOptions(sched_netem.options):  # type: ignore[misc]
+    nla_map = (
+        *sched_netem.options.nla_map,
+        ("TCA_NETEM_ECN", "uint32"),
+        ("TCA_NETEM_RATE64", "uint64"),
+        ("TCA_NETEM_PAD", "hex"),
+        ("TCA_NETEM_LATENCY64", "int64"),
+        ("TCA_NETEM_JITTER64", "int64"),
+    )
+
+
+class _BpfOptions(sched_bpf.options):  # type: ignore[misc]
+    nla_map = tuple(
+        (name, {"TCA_BPF_OPS": "cdata", "TCA_BPF_OPS_LEN": "uint16"}.get(name, kind))
+        for name, kind in sched_bpf.options.nla_map
+    )
+
+
+class HtbClass(NamedTuple):
+    """A class: what it may send for certain, what at most, and how much of that at once."""
+
+    rate_bytes_per_s: int
+    ceil_bytes_per_s: int
+    burst_ticks: int
+    cburst_ticks: int
+    quantum_bytes: int
+
+    def options(self) -> dict[str, Any]:
+        """As pyroute2 writes it. Rates that do not fit 32 bits are in attributes of their own."""
+        rate, ceil = self.rate_bytes_per_s, self.ceil_bytes_per_s
+        parms = {
+            "rate": min(rate, _RATE_LIMIT - 1),
+            "ceil": min(ceil, _RATE_LIMIT - 1),
+            "rate___reserved": _LINKLAYER_ETHERNET,
+            "ceil___reserved": _LINKLAYER_ETHERNET,
+            "buffer": self.burst_ticks,
+            "cbuffer": self.cburst_ticks,
+            "quantum": self.quantum_bytes,
+        }
+        attributes: list[tuple[str, Any]] = [("TCA_HTB_PARMS", parms)]
+        if rate >= _RATE_LIMIT:
+            attributes.append(("TCA_HTB_RATE64", rate))
+        if ceil >= _RATE_LIMIT:
+            attributes.append(("TCA_HTB_CEIL64", ceil))
+        return {"attrs": attributes}
+
+    @classmethod
+    def read(cls, options: Any) -> "HtbClass":
+        parms = options.get_attr("TCA_HTB_PARMS")
+        rate = options.get_attr("TCA_HTB_RATE64") or parms["rate"]
+        ceil = options.get_attr("TCA_HTB_CEIL64") or parms["ceil"]
+        return cls(rate, ceil, parms["buffer"], parms["cbuffer"], parms["quantum"])
+
+
+class Netem(NamedTuple):
+    """What netem does to packets. `reorder` is the share that is sent at once while the others are delayed."""
+
+    limit_packets: int
+    delay_ns: int = 0
+    jitter_ns: int = 0
+    loss: int = 0  # of 2^32 - 1, as the two below
+    duplicate: int = 0
+    reorder: int = 0
+
+    def options(self) -> dict[str, Any]:
+        attributes: list[tuple[str, Any]] = [
+            ("TCA_NETEM_LATENCY64", self.delay_ns),
+            ("TCA_NETEM_JITTER64", self.jitter_ns),
+        ]
+        if self.reorder:
+            attributes.append(("TCA_NETEM_REORDER", {"prob_reorder": self.reorder, "corr_reorder": 0}))
+        return {
+            "delay": min(self.delay_ns // TICK_NS, 0xFFFFFFFF),
+            "jitter": min(self.jitter_ns // TICK_NS, 0xFFFFFFFF),
+            "limit": self.limit_packets,
+            "loss": self.loss,
+            "gap": int(bool(self.reorder)),
+            "duplicate": self.duplicate,
+            "attrs": attributes,
+        }
+
+    @classmethod
+    def read(cls, options: Any) -> "Netem":
+        reorder = options.get_attr("TCA_NETEM_REORDER")
+        return cls(
+            options["limit"],
+            options.get_attr("TCA_NETEM_LATENCY64"),
+            options.get_attr("TCA_NETEM_JITTER64"),
+            options["loss"],
+            options["duplicate"],
+            reorder["prob_reorder"] if options["gap"] and reorder else 0,
+        )
+
+
+class HtbRoot(NamedTuple):
+    """The root of the classes of an interface. Packets that no filter wants go to `default`; 0: unshaped."""
+
+    default: int = 0
+
+    def options(self) -> dict[str, Any]:
+        init = {"version": 3, "rate2quantum": 10, "defcls": self.default}
+        return {"attrs": [("TCA_HTB_INIT", init)]}
+
+    @classmethod
+    def read(cls, options: Any) -> "HtbRoot":
+        return cls(options.get_attr("TCA_HTB_INIT")["defcls"])
+
+
+class Clsact(NamedTuple):
+    """Where filters hang that see what comes in and what goes out."""
+
+    def options(self) -> None:
+        return None
+
+    @classmethod
+    def read(cls, options: Any) -> "Clsact":  # noqa: ARG003
+        return cls()
+
+
+class Filter(NamedTuple):
+    """A classic BPF program that gives packets their class; `redirect_to` another interface, if given."""
+
+    program: tuple[tuple[int, int, int, int], ...]
+    redirect_to: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        attributes: list[tuple[str, Any]] = [
+            ("TCA_BPF_OPS_LEN", len(self.program)),
+            ("TCA_BPF_OPS", b"".join(pack("=HBBI", *instruction) for instruction in self.program)),
+        ]
+        if self.redirect_to is not None:
+            mirred = {"action": _STOLEN, "eaction": _REDIRECT, "ifindex": self.redirect_to}
+            action = [("TCA_ACT_KIND", "mirred"), ("TCA_ACT_OPTIONS", {"attrs": [("TCA_MIRRED_PARMS", mirred)]})]
+            attributes.append(("TCA_BPF_ACT", {"attrs": [("TCA_ACT_PRIO_1", {"attrs": action})]}))
+        return {"attrs": attributes}
+
+    @classmethod
+    def read(cls, options: Any) -> "Filter":
+        text = bytes(options.get_attr("TCA_BPF_OPS") or b"")
+        n_instructions = options.get_attr("TCA_BPF_OPS_LEN") or 0
+        program = tuple(iter_unpack("=HBBI", text[: 8 * n_instructions]))
+        return cls(program, None)
+
+
+KINDS: dict[str, type[HtbRoot] | type[Netem] | type[Clsact]] = {"htb": HtbRoot, "netem": Netem, "clsact": Clsact}
+Settings = HtbClass | Netem | HtbRoot | Clsact | Filter
+
+
+class Place(NamedTuple):
+    """Where in the tree of an interface something stands."""
+
+    ifindex: int
+    handle: int
+    parent: int
+
+
+def qdisc(place: Place, settings: HtbRoot | Netem | Clsact, flags: int, what: str) -> Request:
+    kind = next(name for name, of in KINDS.items() if isinstance(settings, of))
+    return _request(RTM_NEWQDISC, flags, place, kind, settings, what)
+
+
+def tc_class(place: Place, settings: HtbClass, flags: int, what: str) -> Request:
+    return _request(RTM_NEWTCLASS, flags, place, "htb", settings, what)
+
+
+def tc_filter(index: int, parent: int, settings: Filter, flags: int, what: str) -> Request:
+    return _request(RTM_NEWTFILTER, flags, Place(index, 1, parent), "bpf", settings, what)
+
+
+def _request(message_type: int, flags: int, place: Place, kind: str, settings: Settings, what: str) -> Request:
+    data = bytearray(_encoded(message_type, flags, kind, settings))
+    pack_into("=iII", data, 20, *place)  # struct tcmsg: tcm_ifindex, tcm_handle, tcm_parent
+    return Request(bytes(data), what)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(message_type: int, flags: int, kind: str, settings: Settings) -> bytes:
+    """All but the place, which is all that differs between most queues of a cluster."""
+    message = Tc()
+    options = settings.options()
+    message["attrs"] = [("TCA_KIND", kind), *([("TCA_OPTIONS", options)] if options is not None else [])]
+    if isinstance(settings, Filter):
+        message["info"] = (1 << 16) | _ALL_PROTOCOLS  # priority 1
+    return encoded(message, message_type, flags)
+
+
+# -- reading back ---------------------------------------------------------------------------------------------------
+
+
+def list_qdiscs() -> bytes:
+    """Request for all of a namespace."""
+    return encoded(Tc(), RTM_GETQDISC, 0)
+
+
+def list_classes(index: int) -> bytes:
+    message = Tc()
+    message["index"] = index
+    return encoded(message, RTM_GETTCLASS, 0)
+
+
+def list_filters(index: int, parent: int) -> bytes:
+    message = Tc()
+    message["index"], message["parent"] = index, parent
+    return encoded(message, RTM_GETTFILTER, 0)
+
+
+def found_qdiscs(messages: Iterable[Any]) -> dict[Place, Settings]:
+    """What stands where, of the kinds that we make."""
+    found: dict[Place, Settings] = {}
+    for message in messages:
+        kind = KINDS.get(message.get_attr("TCA_KIND"))
+        if kind is not None:
+            place = Place(message["index"], message["handle"], message["parent"])
+            found[place] = kind.read(message.get_attr("TCA_OPTIONS"))
+    return found
+
+
+def found_classes(messages: Iterable[Any]) -> dict[Place, Settings]:
+    return {
+        Place(message["index"], message["handle"], message["parent"]): HtbClass.read(message.get_attr("TCA_OPTIONS"))
+        for message in messages
+        if message.get_attr("TCA_KIND") == "htb"
+    }
