@@ -290,17 +290,25 @@ class Cluster:
     def __repr__(self) -> str:
         return f"Cluster({self.name!r}, seed={self.seed}, {len(self.devices)} devices, {self.n_pipes} pipes)"
 
+    def legs(self, src: int, dst: int) -> tuple[Leg, ...]:
+        """The links on the way from one device to another, with what events make of them."""
+        return tuple(self._as_changed(leg) for leg in self._legs(src, dst))
+
+    def _as_changed(self, leg: Leg) -> Leg:
+        changes = self._changes.get((leg.source, leg.target), ())
+        varies = leg.link.varies
+        for at_s, change in changes:
+            varies = _changed_link(leg.link, varies, change, at_s)
+        return leg._replace(link=replace(leg.link, varies=varies)) if changes else leg
+
     def _work_out(self, src: int, dst: int) -> Path:
         if src == dst or not (0 <= src < len(self.devices) and 0 <= dst < len(self.devices)):
             raise ValueError(f"no path from device {src} to device {dst}")
-        legs = self._legs(src, dst)
+        legs = self.legs(src, dst)
         hops: list[Hop] = []
         for leg in legs:
             hops += self._interface(leg.source, 0)
-            varies = leg.link.varies
-            for at_s, change in self._changes.get((leg.source, leg.target), ()):
-                varies = _changed_link(leg.link, varies, change, at_s)
-            hops.append(Hop(leg.pipe, leg.link.bandwidth_bps, leg.link.delay_s, varies))
+            hops.append(Hop(leg.pipe, leg.link.bandwidth_bps, leg.link.delay_s, leg.link.varies))
             hops += self._interface(leg.target, 1)
         kept = 1 - prod(1 - leg.link.loss for leg in legs) if len(legs) > 1 else legs[0].link.loss
         return Path(tuple(hops), sum(leg.link.jitter_s for leg in legs), kept)

@@ -87,6 +87,7 @@ EDGES = {
     "edgeemu.processes": "it holds the run against the wall clock",
     "edgeemu.deciding": "it measures how long a policy takes, and does not wait for ever",
     "edgeemu.planning": "it measures how long a policy takes, and gives the clock to who measures the host",
+    "edgeemu.links.switchboard": "it follows what varies, and says how long an order took",
     "edgeemu.device.main": "it sleeps until the timeline's instants",
     "edgeemu_kernels.bench": "a benchmark",
 }

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
 from pyroute2.netlink.rtnl import (
     RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
@@ -30,6 +32,7 @@ from edgeemu.errors import RunError
 CREATE = NLM_F_CREATE | NLM_F_EXCL
 CREATE_OR_REPLACE = NLM_F_CREATE | NLM_F_REPLACE
 CHANGE = 0
+OUR_GROUP = 77  # of interfaces; in a namespace where nobody else has any, which number does not matter
 
 _BATCH_BYTES = 1 << 15  # of requests in one system call; the socket's default buffer takes 200 KiB
 _DUMP_BYTES = 1 << 17
@@ -182,6 +185,7 @@ def add_veth(near: End, far: End, *, bridge: int | None, mtu: int, queue_packets
             ("IFLA_MTU", mtu),
             ("IFLA_TXQLEN", queue_packets),
             ("IFLA_GSO_MAX_SEGS", gso_max_segs),
+            ("IFLA_GROUP", OUR_GROUP),
             *more,
         ]
         if of.pid is not None:
@@ -213,20 +217,6 @@ def set_up(index: int, what: str) -> Request:
     message = ifinfmsg()
     _fill(message, {"index": index, "flags": _IFF_UP, "change": _IFF_UP, "attrs": []})
     return Request(encoded(message, RTM_NEWLINK, 0), f"to switch {what} on")
-
-
-def delete_link(index: int, what: str) -> Request:
-    """Removes an interface; a veth's other end goes with it."""
-    message = ifinfmsg()
-    _fill(message, {"index": index, "attrs": []})
-    return Request(encoded(message, RTM_DELLINK, 0), f"to remove {what}")
-
-
-def in_group(index: int, group: int) -> Request:
-    """Puts an interface into a group, as which it can be removed with others at once."""
-    message = ifinfmsg()
-    _fill(message, {"index": index, "attrs": [("IFLA_GROUP", group)]})
-    return Request(encoded(message, RTM_NEWLINK, 0), f"a group for interface {index}")
 
 
 def delete_group(group: int) -> Request:
@@ -273,6 +263,25 @@ def add_route(index: int, network: str, prefix: int, gateway: str) -> Request:
     return Request(encoded(message, RTM_NEWROUTE, CREATE), f"a route to {network}/{prefix}")
 
 
+def list_links() -> bytes:
+    """Request for all interfaces of a namespace."""
+    return encoded(ifinfmsg(), RTM_GETLINK, 0)
+
+
+def list_addresses() -> bytes:
+    message = ifaddrmsg()
+    message["family"] = socket.AF_INET
+    return encoded(message, RTM_GETADDR, 0)
+
+
+def facts_of(link: Any | None) -> tuple[Any, ...] | None:
+    """Of an interface that was read back: name, address, MTU, queue, GSO packets, bridge, and whether it is up."""
+    if link is None:
+        return None
+    names = ("IFNAME", "ADDRESS", "MTU", "TXQLEN", "GSO_MAX_SEGS", "MASTER")
+    return (*(link.get_attr(f"IFLA_{name}") for name in names), bool(link["flags"] & _IFF_UP))
+
+
 def is_missing(error: KernelRefusalError) -> bool:
     """Whether the kernel does not have what was asked for at all."""
     return error.number in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV)
@@ -287,6 +296,7 @@ def _add_device(
         ("IFLA_IFNAME", name),
         ("IFLA_MTU", mtu),
         ("IFLA_TXQLEN", queue_packets),
+        ("IFLA_GROUP", OUR_GROUP),
         ("IFLA_LINKINFO", info),
     ]
     _fill(message, {"index": index, "flags": _IFF_UP, "change": _IFF_UP, "attrs": attributes})

@@ -189,9 +189,12 @@ class Filter(NamedTuple):
     @classmethod
     def read(cls, options: Any) -> "Filter":
         text = bytes(options.get_attr("TCA_BPF_OPS") or b"")
-        n_instructions = options.get_attr("TCA_BPF_OPS_LEN") or 0
-        program = tuple(iter_unpack("=HBBI", text[: 8 * n_instructions]))
-        return cls(program, None)
+        action = options.get_attr("TCA_BPF_ACT")
+        redirect_to = None
+        if action is not None:
+            mirred = action.get_nested("TCA_ACT_PRIO_1", "TCA_ACT_OPTIONS", "TCA_MIRRED_PARMS")
+            redirect_to = mirred["ifindex"]
+        return cls(tuple(iter_unpack("=HBBI", text[: len(text) // 8 * 8])), redirect_to)
 
 
 KINDS: dict[str, type[HtbRoot] | type[Netem] | type[Clsact]] = {"htb": HtbRoot, "netem": Netem, "clsact": Clsact}
@@ -272,4 +275,13 @@ def found_classes(messages: Iterable[Any]) -> dict[Place, Settings]:
         Place(message["index"], message["handle"], message["parent"]): HtbClass.read(message.get_attr("TCA_OPTIONS"))
         for message in messages
         if message.get_attr("TCA_KIND") == "htb"
+    }
+
+
+def found_filters(messages: Iterable[Any]) -> dict[Place, Settings]:
+    """Of BPF. The kernel lists each chain of filters beside the filters; a chain has no options."""
+    return {
+        Place(message["index"], message["handle"], message["parent"]): Filter.read(options)
+        for message in messages
+        if message.get_attr("TCA_KIND") == "bpf" and (options := message.get_attr("TCA_OPTIONS")) is not None
     }
