@@ -220,7 +220,9 @@ def send(address: str, size_bytes: int, messages: int, gap_s: float) -> list[flo
     """When each message began to be sent: each after the receipt of the one before, and a gap."""
     sent = []
     message = _LENGTH.pack(size_bytes) + bytes(size_bytes)
-    with socket.create_connection((address, PORT), timeout=PATIENCE_S) as connection:
+    with socket.socket() as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.connect((address, PORT))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(messages):
             time.sleep(gap_s)
