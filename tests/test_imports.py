@@ -19,6 +19,7 @@ ORDER = [
     "units",
     "draws",
     "catalog",
+    "mahimahi",
     "scenario_varying",
     "scenario_dynamics",
     "scenario_models",
