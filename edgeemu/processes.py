@@ -67,9 +67,8 @@ class ProcessDevices:
         self._sequence = -1  # the open one
         self._receivers: set[int] = set()  # of the migration's round under way, and whose arrivals have come
         self._came: list[control.Arrived] = []
-        at_most = 2 * plan.rules.interval_tokens
-        self._unobserved: deque[Step] = deque(maxlen=at_most)  # since `observe` was called; what they were is reported
-        self._observed: deque[Observed] = deque(maxlen=at_most)  # the same in virtual mode
+        self._unobserved: deque[Step] = deque()  # steps since `observe` was called; what they were is reported
+        self._observed: deque[Observed] = deque()  # the same in virtual mode
 
     # -- beginning and end --------------------------------------------------------------------------------------
 
@@ -93,6 +92,8 @@ class ProcessDevices:
 
     async def assign(self, plan: Plan) -> None:
         self.plan, self.cluster = plan, plan.cluster
+        self._unobserved = deque(maxlen=2 * plan.rules.interval_tokens)
+        self._observed = deque(maxlen=2 * plan.rules.interval_tokens)
         self.epoch = max(self.epoch, self._aborted_epoch) + 1
         self._programs = {self.epoch: plan.program}
         began_s = time.monotonic()

@@ -31,7 +31,7 @@ class SimulatedDevices:
         self._request = plan.requests[0]  # of the open sequence
         self._timeline: VirtualTimeline
         self._executions: list[Execution] = []
-        self._observed: deque[Observed] = deque(maxlen=2 * plan.rules.interval_tokens)  # of steps since the last call
+        self._observed: deque[Observed] = deque()  # of steps since the last call
         self.cluster = plan.cluster
         self.peak_bytes = [0] * len(plan.cluster.devices)  # as planned, with what migrations reserve
 
@@ -41,6 +41,7 @@ class SimulatedDevices:
 
     async def assign(self, plan: Plan) -> None:
         self.plan, self._program, self.cluster = plan, plan.program, plan.cluster
+        self._observed = deque(maxlen=2 * plan.rules.interval_tokens)
         self.epoch += 1
         self._holds(plan.placement)
 
