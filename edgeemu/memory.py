@@ -1,6 +1,7 @@
 """What a device must hold: planned before a run, and charged as it goes. Knows blocks and bytes; allocates nothing."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -147,14 +148,16 @@ class Ledger:
         self.peak_bytes = self.used_bytes
 
 
-def between_steps(device: str, cap_bytes: int, usage: Usage, rows: int) -> Ledger:
-    """The ledger that a device has between two steps of the sequence that `usage` is of, when caches hold `rows` rows.
+def between_steps(device: str, cap_bytes: int, held: Sequence[Usage], rows: int) -> Ledger:
+    """The ledger that a device has between two steps, when caches hold `rows` rows in all.
+
+    `held` is what it holds for each open sequence: the same blocks, each with its own workspace, of which there is one.
 
     Raises:
         OutOfMemoryError: it would not have come so far.
     """
-    page, ledger = usage.page(), Ledger(device, cap_bytes)
-    ledger.charge(WEIGHTS, page.weights_bytes)
+    usage, ledger = held[0], Ledger(device, cap_bytes)
+    ledger.charge(WEIGHTS, usage.page().weights_bytes)
     ledger.charge(CACHE, usage.groups.total() * usage.costs.kv_bytes(rows))
-    ledger.charge(WORKSPACE, page.workspace_bytes)
+    ledger.charge(WORKSPACE, max(each.page().workspace_bytes for each in held))
     return ledger

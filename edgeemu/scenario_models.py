@@ -329,6 +329,8 @@ class Workload(Strict):
     ] = "auto"  # auto: when the model has a chat template
     max_tokens: Count = 64
     sampling: Sampling = Sampling()
+    concurrency: Count = 1  # sequences at once, at most
+    pipeline: Literal["no-bubbles", "bubbles"] = "no-bubbles"  # bubbles: no step before every sequence has its token
 
 
 class TimeSpec(Strict):
