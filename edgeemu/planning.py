@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import nlargest
 from typing import Self
 
 from edgeemu.blocks import Costs
@@ -11,7 +12,7 @@ from edgeemu.cluster import Cluster, Compute
 from edgeemu.deciding import first_decision
 from edgeemu.errors import RequestError
 from edgeemu.literal import LiteralCosts
-from edgeemu.memory import MemoryPage, Usage, usages
+from edgeemu.memory import MemoryPage, Usage
 from edgeemu.placement import Placement
 from edgeemu.policies import STEADY, Policy, policy
 from edgeemu.prediction import SequenceTimes, predict_workload
@@ -86,9 +87,8 @@ class Plan:
         return compile_routes(self.placement, self.model.shape)
 
     def usages(self, placement: Placement) -> list[Usage]:
-        """What each device holds under a placement, at the sequence's full length."""
-        view = self.view
-        return usages(placement, self.costs, len(self.cluster.devices), view.prompt_tokens, view.total_tokens)
+        """What each device holds under a placement, with as many sequences as run at once, at their full lengths."""
+        return self.view.usages(placement)
 
     @cached_property
     def pages(self) -> list[MemoryPage]:
@@ -137,12 +137,13 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
     host, links = _host_speed(cluster), Links.of(cluster)
+    longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     view = oracle_view(
         cluster,
         _costs(scenario, model, requests),
         host,
         max(len(request.ids) for request in requests),
-        max(request.total_tokens for request in requests),
+        longest,
         links=links,
     )
     rules = Rules.of(scenario)
@@ -152,6 +153,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,
+        beside=tuple(beside),
     )
     first = first_decision(place, view, rules.decision_limit_s)
     return Plan(

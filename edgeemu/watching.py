@@ -21,7 +21,8 @@ class Watcher:
     async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
         """For the decision at an instant, before steps that are not their sequences' first."""
         view, longest = self._plan.view, max(steps, key=lambda step: step.past)
-        base = replace(view, length=longest.past, costs=view.costs.at_step(longest.rows, longest.past))
+        costs = view.costs.at_step(longest.rows, longest.past)
+        base = replace(view, length=longest.past, cached=sum(step.past for step in steps), costs=costs)
         if self._plan.scenario.knowledge == "oracle":
             return self._true(base, at_s)
         for observed in await self._devices.observe():

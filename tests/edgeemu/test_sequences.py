@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import uvloop
 from watching import Silent
 
 from edgeemu.controller import Controller
+from edgeemu.errors import InfeasibleError
 from edgeemu.planning import Plan, make_plan
 from edgeemu.processes import ProcessDevices
 from edgeemu.scenario import parse_scenario
@@ -153,3 +155,32 @@ def test_a_pipeline_of_three_is_faster_with_three_sequences_at_once() -> None:
     plans = [make(f"workload.concurrency={n}", "policy=layers") for n in (1, 3)]
     spans = [max(row.emulated_s for row in simulated(plan).tokens) for plan in plans]
     assert spans[1] < 0.6 * spans[0]
+
+
+@pytest.mark.parametrize("mode", ["virtual", "realtime"])
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+def test_devices_never_need_more_memory_than_was_planned(mode: str, concurrency: int) -> None:
+    """Each has to the byte what the plan says that it will hold, for as many sequences as run at once."""
+    plan = make(f"time.mode={mode}", f"workload.concurrency={concurrency}", "policy=layers")
+    tight = copy(plan.cluster)
+    tight.devices = tuple(
+        replace(device, memory_bytes=page.total_bytes)
+        for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
+    )
+    plan = replace(plan, cluster=tight)
+    watcher = Silent()
+    processes = ProcessDevices(plan, watcher.phase)
+    made = Controller(plan, processes, watcher, watcher)
+    uvloop.run(made.run())
+    assert tokens_of(made) == reference_tokens(plan)
+    for page, device in zip(plan.pages, tight.devices, strict=True):
+        assert 0 < processes.measured.peak_bytes[device.name] <= page.total_bytes
+
+
+def test_a_plan_for_several_sequences_needs_room_for_their_caches() -> None:
+    alone = make("policy=single")
+    room = f"devices[0].memory={max(page.total_bytes for page in alone.pages)} B"
+    others = "devices[1].memory=1 kB"
+    assert make(room, others, "policy=single").placement == alone.placement
+    with pytest.raises(InfeasibleError, match="no single device can hold"):
+        make(room, others, "policy=single", "workload.concurrency=2")
