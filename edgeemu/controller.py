@@ -52,8 +52,9 @@ class Open:
     def takes(self, sampled: Sampled) -> str:
         """A token: what it adds to the text. Its number where the model has no words, nothing where there is none."""
         token, self.next_ids, self.since = sampled.token, [sampled.token], sampled.at
+        if token == NO_TOKEN:
+            return ""
         added = self._stream.add(token) if self._stream else f"{token} "
-        added = "" if token == NO_TOKEN else added
         self.text += added
         return added
 

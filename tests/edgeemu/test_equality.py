@@ -20,6 +20,7 @@ from edgeemu.planning import Plan, make_plan
 from edgeemu.policies import POLICIES
 from edgeemu.processes import ProcessDevices
 from edgeemu.scenario import parse_scenario
+from edgeemu.simulated import SimulatedDevices
 from edgeemu_kernels.reference import Reference
 
 SCENARIO = """
@@ -115,3 +116,15 @@ def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, ex
                 assert_equal(await run(placement), expected)
 
     asyncio.run(main())
+
+
+def test_a_simulation_of_a_model_that_has_words_has_none(plan: Plan) -> None:
+    async def main() -> Controller:
+        watcher = Silent()
+        controller = Controller(plan, SimulatedDevices(plan), watcher, watcher)
+        await controller.run()
+        return controller
+
+    controller = uvloop.run(main())
+    assert controller.texts == [""] * len(plan.requests)
+    assert len(controller.tokens) == sum(request.max_tokens for request in plan.requests)
