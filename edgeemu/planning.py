@@ -16,6 +16,7 @@ from edgeemu.memory import MemoryPage, Usage
 from edgeemu.placement import Placement
 from edgeemu.policies import STEADY, Policy, policy
 from edgeemu.prediction import SequenceTimes, predict_workload
+from edgeemu.rehearsal import Length, Rehearsal
 from edgeemu.routes import Program, compile_routes
 from edgeemu.sampling import draw
 from edgeemu.scenario import Scenario
@@ -155,7 +156,9 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         source=scenario.source_index,
         beside=tuple(beside),
     )
-    first = first_decision(place, view, rules.decision_limit_s)
+    first = first_decision(
+        place, replace(view, rehearse=_rehearsal(scenario, cluster, view, requests)), rules.decision_limit_s
+    )
     return Plan(
         scenario,
         name,
@@ -169,6 +172,20 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         first.took_s,
         rules,
         None if name in STEADY and not _memory_varies(scenario) else place,
+    )
+
+
+def _rehearsal(scenario: Scenario, cluster: Cluster, view: ClusterView, requests: Sequence[Request]) -> Rehearsal:
+    """What placements would come to with everything as it is at the start."""
+    shape = view.costs.shape
+    return Rehearsal(
+        cluster.still(),
+        view.costs,
+        roofline_durations([device.compute for device in view.devices], view.costs),
+        lambda placement: compile_routes(placement, shape),
+        [Length(request.prompt_tokens, request.max_tokens) for request in requests],
+        min(scenario.workload.concurrency, len(requests)),
+        bubbles=scenario.workload.pipeline == "bubbles",
     )
 
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,6 +182,13 @@ def _patched(rows: Rows, pair: Pairwise, ways: set[tuple[int, int]]) -> Rows:
     return Rows(rows.n_devices, value, row, column)
 
 
+class Rehearsed(NamedTuple):
+    """What the beginning of the run would come to. `latency_s` is the time per token of a sequence, prompt included."""
+
+    latency_s: float
+    throughput_tok_s: float  # of all sequences together
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceView:
     """`compute` is what the device has left for us now, and `memory_bytes` what our blocks may hold there in all."""
@@ -207,6 +215,7 @@ class ClusterView:
     source: int = 0  # the device where prompts come from
     beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
     cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
+    rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision; None: too large to play
     links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
 
     @property

@@ -44,6 +44,7 @@ ORDER = [
     "simulate",
     "schedule",
     "prediction",
+    "rehearsal",
     "estimate",
     "policies",
     "policy_kit",
