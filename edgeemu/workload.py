@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeemu.sampling import arrivals_s
 from edgeemu.scenario import Scenario
-from edgeemu.scenario_models import Prompt
+from edgeemu.scenario_workload import Prompt, Stops
 from edgeemu_kernels.model import Model
 
 if TYPE_CHECKING:
@@ -40,16 +41,24 @@ class Request:
 def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
     """The prompts as tokens. ModelFileError for a broken tokenizer, also if no prompt needs it: the text will."""
     workload, tokenizer = scenario.workload, model.tokenizer
+    asked = [(n, prompt) for n, prompt in enumerate(workload.prompts) for _ in range(prompt.repeat)]
+    come_s = arrivals_s(scenario)
     requests = []
-    for index, prompt in enumerate(workload.prompts):
-        field = f"workload.prompts[{index}]"
+    for index, (number, prompt) in enumerate(asked):
+        field = f"workload.prompts[{number}]"
         text, ids = _tokens(scenario, model, tokenizer, index, prompt, field)
+        if prompt.stop is None:
+            stop_ids, stop_texts = _stops(scenario, model, workload.stop, "workload.stop")
+        else:
+            stop_ids, stop_texts = _stops(scenario, model, prompt.stop, f"{field}.stop")
         request = Request(
             text,
             ids,
             prompt.max_tokens or workload.max_tokens,
-            seed=(workload.sampling.seed + index) % 2**63,
-            stop_ids=tokenizer.stop_ids if tokenizer else frozenset(),
+            arrival_s=come_s[index] if come_s else None,
+            seed=(workload.sampling.seed + index) % 2**63 if prompt.seed is None else prompt.seed,
+            stop_ids=stop_ids,
+            stop_texts=stop_texts,
         )
         if not ids:
             raise scenario.error(field, "the prompt has no tokens")
@@ -67,6 +76,27 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
             )
         requests.append(request)
     return tuple(requests)
+
+
+def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[frozenset[int], tuple[str, ...]]:
+    """Tokens and texts that end a sequence. A text that is one token (a special one has no text) is both."""
+    tokenizer = model.tokenizer
+    if scenario.workload.ignore_stop:
+        return frozenset(), ()
+    ids = set(tokenizer.stop_ids if tokenizer else ())
+    texts = [stop for stop in stops if isinstance(stop, str)]
+    for stop in stops:
+        if isinstance(stop, int):
+            if stop >= model.shape.vocab_size:
+                raise scenario.error(field, f"{model.name} has {model.shape.vocab_size} tokens, and no token {stop}")
+            ids.add(stop)
+            continue
+        if tokenizer is None:
+            raise scenario.error(field, f"{model.name} has no tokenizer; give the numbers of tokens")
+        encoded = tokenizer.encode(stop)
+        if len(encoded) == 1 or not tokenizer.decode(encoded):
+            ids.add(encoded[-1])
+    return frozenset(ids), tuple(texts)
 
 
 def _tokens(

@@ -22,6 +22,7 @@ ORDER = [
     "scenario_varying",
     "scenario_dynamics",
     "scenario_models",
+    "scenario_workload",
     "scenario",
     "variation",
     "cluster",
