@@ -151,11 +151,11 @@ class Controller:
         if not ended:
             following = self._schedule.held[sequence]
             await self._happen(following)
-            await self.migrator.goes_on(following)
+            self._schedule.delay(sequence, await self.migrator.goes_on(following, self._schedule.steps))
             return
         del self._open[sequence]
         self.texts[sequence] += opened.finish()
-        await self.migrator.ended(sequence, still_open=len(self._open))
+        await self.migrator.ended(still_open=len(self._open))
         await self.devices.close(sequence)
         self._observer.sequence_ended(sequence)
 

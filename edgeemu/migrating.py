@@ -3,10 +3,12 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
+from typing import NamedTuple
 
 from edgeemu.backend import Backend
-from edgeemu.deciding import Decision, next_decision
+from edgeemu.deciding import next_decision
 from edgeemu.migration import Migration, State, payload_bytes
+from edgeemu.placement import Placement
 from edgeemu.planning import Plan
 from edgeemu.policies import Policy
 from edgeemu.records import MigrationRow
@@ -32,11 +34,18 @@ class _UnderWay:
     bytes: dict[str, int]
 
 
+class _Wanted(NamedTuple):
+    """A placement that was decided on, and when that was known."""
+
+    placement: Placement
+    at_s: float
+
+
 class Migrator:
     """The placement of a run and how it changes. `rows` grow with every block that was to move, moved or not.
 
-    It acts where nothing is in flight: while it `waits`, no step may be released, and when the last one has its token
-    it is asked what to do `between`.
+    The policy is asked when a sequence `goes_on`. What it wants is done where nothing is in flight: while the migrator
+    `waits`, no step may be released, and when the last one has its token it is asked what to do `between`.
     """
 
     def __init__(self, plan: Plan, devices: Backend, view: View | None = None) -> None:
@@ -53,42 +62,49 @@ class Migrator:
         self._epoch = 0
         self._under_way: _UnderWay | None = None
         self._new_rows: list[MigrationRow] = []
-        self._before: Step | None = None  # the step that waits for a decision or a switch
-        self._decided: dict[int, int] = {}  # by open sequence, the step before which there was a decision, or none due
+        self._before: Step | None = None  # the step that waits for a change or a switch
+        self._wanted: _Wanted | None = None
+        self._tokens = 0  # of all open sequences, since the policy was asked
 
     @property
     def waits(self) -> bool:
         """Whether there is something to do as soon as nothing is in flight."""
         return self._before is not None
 
-    async def goes_on(self, due: Due) -> None:
-        """A sequence has a token, and a next step."""
-        step, interval = due.step, self._rules.interval_tokens
-        turn = step.step - self._decided.get(step.sequence, 0) >= interval
+    async def goes_on(self, due: Due, steps: Sequence[Step]) -> float:
+        """A sequence has a token, and a next step; `steps` are those of all that are open. Returns when it may go.
+
+        The policy is asked while other sequences are in flight; only a change of placement waits for them.
+        """
+        self._tokens += 1
+        turn = self._tokens >= self._rules.interval_tokens * len(steps)
+        if turn:
+            self._tokens = 0
+        if self.waits:
+            return due.at_s
         if self._under_way is not None:
-            if turn:
-                self._decided[step.sequence] = step.step
-            if self.waits or await self._devices.arrived(self._under_way.migration, by_s=due.at_s) is None:
-                return
-        elif self._plan.decide is None or self._late == PATIENCE or self.waits or not turn:
-            return
-        self._before = step
+            if await self._devices.arrived(self._under_way.migration, by_s=due.at_s) is not None:
+                self._before = due.step
+            return due.at_s
+        if self._plan.decide is None or self._late == PATIENCE or not turn:
+            return due.at_s
+        return await self._decide(self._plan.decide, due, steps)
 
     async def between(self, held: Sequence[Due], at_s: float) -> float:
         """Nothing is in flight, and `held` is what waits. Returns when it may go."""
         assert self._before is not None
         step, self._before = self._before, None
-        steps = [due.step for due in held if due.step.step > 0]
-        rows = {other.sequence: other.past for other in steps}
+        rows = {due.step.sequence: due.step.past for due in held if due.step.step > 0}
         if self._under_way is not None:
             return await self._switch_copied(self._under_way, rows, at_s)
-        self._decided |= {other.sequence: other.step for other in steps}
-        assert self._plan.decide is not None
-        return await self._decide(self._plan.decide, step, steps, at_s)
+        assert self._wanted is not None
+        wanted, self._wanted = self._wanted, None
+        if not rows:  # whom it was for have ended
+            return at_s
+        return await self._begin(wanted.placement, step, rows, max(at_s, wanted.at_s))
 
-    async def ended(self, sequence: int, still_open: int) -> None:
+    async def ended(self, still_open: int) -> None:
         """A sequence has its last token. A copy that is under way goes on for the others; for none it is given up."""
-        self._decided.pop(sequence, None)
         if self._under_way is not None and not still_open:
             await self._abort(self._under_way, "the sequence ended")
 
@@ -97,8 +113,10 @@ class Migrator:
         rows, self._new_rows = self._new_rows, []
         return rows
 
-    async def _decide(self, policy: Policy, step: Step, steps: Sequence[Step], at_s: float) -> float:
-        view = await self._view(steps, at_s)
+    async def _decide(self, policy: Policy, due: Due, steps: Sequence[Step]) -> float:
+        """Returns when the step may go: the decision takes its time. What it wants is done as soon as nothing flies."""
+        step = due.step
+        view = await self._view([other for other in steps if other.step > 0], due.at_s)
         decision = next_decision(policy, view, self.placement, self._rules.decision_limit_s)
         self.decision_s.append(decision.took_s)
         if decision.problem:
@@ -108,15 +126,15 @@ class Migrator:
             where = f"sequence {step.sequence}, step {step.step}"
             self.given_up = f"{self._plan.policy} was not asked again after {where}: late {PATIENCE} times in a row"
             self.problems.append(self.given_up)
-        at_s += decision.took_s if self._rules.decision_s is None else self._rules.decision_s
-        if decision.placement is self.placement:
-            return at_s
-        return await self._begin(decision, step, {other.sequence: other.past for other in steps}, at_s)
+        at_s = due.at_s + (decision.took_s if self._rules.decision_s is None else self._rules.decision_s)
+        if decision.placement is not self.placement:
+            self._before, self._wanted = step, _Wanted(decision.placement, at_s)
+        return at_s
 
-    async def _begin(self, decision: Decision, step: Step, rows: Mapping[int, int], at_s: float) -> float:
+    async def _begin(self, wanted: Placement, step: Step, rows: Mapping[int, int], at_s: float) -> float:
         """Prepare, and the first round: the whole of it with `pause`, in the background with `precopy`."""
         self._epoch = max(self._epoch, self._devices.epoch) + 1  # one that was aborted is not used again
-        migration = Migration(self._epoch, self.placement, decision.placement, self._rules.weights_on_flash)
+        migration = Migration(self._epoch, self.placement, wanted, self._rules.weights_on_flash)
         under_way = _UnderWay(migration, step, at_s, {})
         refusal = await self._devices.prepare(migration, rows, self._last_rows(rows), at_s)
         if refusal:
@@ -167,7 +185,7 @@ class Migrator:
         return arrived_s
 
     async def _abort(self, under_way: _UnderWay, why: str) -> None:
-        self._under_way = self._before = None
+        self._under_way = self._before = self._wanted = None
         await self._devices.abort(under_way.migration)
         under_way.migration.aborted(why)
         self._note(under_way, f"aborted: {why}", under_way.began_s, 0.0)

@@ -58,6 +58,11 @@ class Schedule:
         return not self._flying
 
     @property
+    def steps(self) -> list[Step]:
+        """Of every sequence that has a slot: its step that waits or is in flight."""
+        return [due.step for due in (*self.held.values(), *self._flying.values())]
+
+    @property
     def next_up(self) -> int | None:
         """Who gets the next slot."""
         return self._waiting[0] if self._waiting else None
@@ -104,6 +109,11 @@ class Schedule:
     def passed(self, at_s: float) -> None:
         """It is that late now, and nothing was sampled."""
         self.now_s = max(self.now_s, at_s)
+
+    def delay(self, sequence: int, at_s: float) -> None:
+        """One sequence's step goes no sooner."""
+        due = self.held[sequence]
+        self.held[sequence] = due._replace(at_s=max(due.at_s, at_s))
 
     def postpone(self, at_s: float) -> None:
         """Nothing goes before an instant: what is held waits until then, and so does whoever comes."""
