@@ -225,10 +225,11 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Done with the request of that name (Assign, Open, Close, Begin)."""
+    """Done with the request of that name (Assign, Open, Close, Begin). `held` is the ledger's page."""
 
     name: str
     request: str
+    held: dict[str, int] = {}
 
 
 class OpRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -265,6 +266,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     peak_bytes: int
     reordered: int
     transits: list[TransitRecord] = []
+    held: dict[str, int] = {}  # the ledger's page
 
 
 class State(msgspec.Struct, frozen=True, tag=True):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A module of edgeemu may import from those above it, and a package within itself. `edgeemu_kernels` is above all.
 ORDER = [
     "errors",
+    "owner",
     "yamllines",
     "strict",
     "units",
@@ -51,8 +52,10 @@ ORDER = [
     "wire",
     "control",
     "links",
+    "caps",
     "device",
     "fleet",
+    "cleaning",
     "session",
     "records",
     "backend",
@@ -85,6 +88,7 @@ EDGES = {
     "edgeemu.processes": "it holds the run against the wall clock",
     "edgeemu.deciding": "it measures how long a policy takes, and does not wait for ever",
     "edgeemu.planning": "it measures how long a policy takes, and gives the clock to who measures the host",
+    "edgeemu.caps.groups": "it waits for the kernel to let go of a group",
     "edgeemu.device.main": "it sleeps until the timeline's instants",
     "edgeemu_kernels.bench": "a benchmark",
 }

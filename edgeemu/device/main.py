@@ -108,6 +108,10 @@ class DeviceProcess:
                     self._wait()
         except OutOfMemoryError as error:
             self._tell(control.Failure(self.spec.name, "out of memory", str(error)))
+        except MemoryError as error:  # of a limit on the process, where there are no groups
+            held = ", ".join(f"{name} {size:,} B" for name, size in self._ledger.page().items()) or "nothing"
+            why = f"the system gives it no more memory ({error}); its ledger holds {held}"
+            self._tell(control.Failure(self.spec.name, "out of memory", why))
         except ModelFileError as error:
             self._tell(control.Failure(self.spec.name, "model file", str(error)))
         except EdgeemuError as error:
@@ -422,7 +426,7 @@ class DeviceProcess:
         self._control.send(control.encode(message))
 
     def _done(self, request: str) -> None:
-        self._tell(control.Ready(self.spec.name, request))
+        self._tell(control.Ready(self.spec.name, request, self._ledger.page()))
 
     def _tell_token(self, key: StepKey, token: int, sampled_s: float) -> None:
         kept = self._loaded().last_logits
@@ -447,6 +451,7 @@ class DeviceProcess:
                 ledger.peak_bytes,
                 self._links.reordered,
                 transits,
+                ledger.page(),
             )
         )
 
