@@ -218,10 +218,11 @@ ToDevice = (
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The process is there. `resident_bytes` is its baseline, before any weights."""
+    """The process is there. `resident_bytes` is its baseline, before any weights; `scheduling` how it waits."""
 
     name: str
     resident_bytes: int
+    scheduling: str = ""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

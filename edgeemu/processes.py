@@ -66,7 +66,8 @@ class ProcessDevices:
     ) -> None:
         self.plan = plan
         self._launch = launch
-        self._on_facts = on_facts  # is told what the host let us do, for meta.json
+        self.facts: dict[str, str] = {}  # what the host let us do, for meta.json
+        self._on_facts = on_facts
         self.measured = Measured()
         self.dilation = 1.0
         self._on_phase = on_phase
@@ -101,7 +102,8 @@ class ProcessDevices:
                 caps = MemoryCaps(fleet.directory, os.getpid(), self._launch.cap_means)
                 async with Session(cluster, fleet, pipes_fd, self._on_aside, caps) as self._session:
                     await self._session.start_devices(lambda n, of: self._on_phase("start devices", n, of))
-                    self._on_facts({"memory_cap": caps.described})
+                    self.facts |= {"memory_cap": caps.described, "scheduling": self._session.scheduling}
+                    self._on_facts(self.facts)
                     self.measured.baseline_bytes = self._session.resident_bytes
                     self.measured.ready_in_s = time.monotonic() - started_s
                     yield

@@ -146,5 +146,6 @@ def _meta(plan: Plan, started_utc: datetime) -> dict[str, Any]:
         "arguments": sys.argv[1:],
         "seed": plan.scenario.seed,
         "links": "stamped",
-        "memory_cap": "ledger",  # until devices are there
+        "memory_cap": "ledger",  # this and the next until devices are there
+        "scheduling": "none",
     }

@@ -44,6 +44,7 @@ class Session:
         self.cluster = cluster
         self.caps = caps
         self.resident_bytes: dict[str, int] = {}
+        self.scheduling = ""  # how devices wait for their instants, in their words
         self.pipes = SharedPipes(pipes_fd, cluster.n_pipes)
         self._pipes_fd = pipes_fd
         self._fleet = fleet
@@ -98,6 +99,7 @@ class Session:
         for done in range(1, len(devices) + 1):
             hello = await self.receive(control.Hello)
             self.resident_bytes[hello.name] = hello.resident_bytes
+            self.scheduling = hello.scheduling
             self._cap(hello)
             on_progress(done, len(devices))
 

@@ -26,6 +26,7 @@ from edgeemu.cluster import memory_left_bytes
 from edgeemu.device.compute import INCOMING, MESSAGES, Compute, OpenSequence, ProtocolError
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
 from edgeemu.device.moving import Receiving, block_of, by_target, outgoing
+from edgeemu.device.urgency import PRIORITY, Urgency
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.stamped import SharedPipes, StampedLinks
 from edgeemu.memory import Ledger, OutOfMemoryError
@@ -65,7 +66,11 @@ class DeviceProcess:
 
     def __init__(self, spec: control.DeviceSpec) -> None:
         self.spec = spec
+        self._urgency = Urgency()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        if self._urgency.may:  # the thread that carries the messages; a refusal would end the process
+            self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_FIFO)
+            self._context.set(zmq.THREAD_PRIORITY, PRIORITY)
         self._control = self._context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, str(spec.index).encode())
         self._control.setsockopt(zmq.LINGER, 2000)  # the last word must get out
@@ -96,7 +101,7 @@ class DeviceProcess:
 
     def serve(self) -> None:
         """Until `Stop`, or a failure that is reported before it ends."""
-        self._tell(control.Hello(self.spec.name, resident_bytes()))
+        self._tell(control.Hello(self.spec.name, resident_bytes(), self._urgency.described))
         try:
             while self._running:
                 self._receive()
@@ -135,6 +140,8 @@ class DeviceProcess:
         if (self._held or self._shipping) and self._clock is not None:
             due_s = min(queue[0][0] for queue in (self._held, self._shipping) if queue)
             timeout_s = max(0.0, self._clock.wall_s(due_s) - time.monotonic())
+        if self._clock is not None:
+            self._urgency.urge()
         select.select([self._control.FD, self._data.FD], [], [], timeout_s)
 
     def _receive(self) -> None:
@@ -162,6 +169,8 @@ class DeviceProcess:
             self._hold(message.arrival_s, message)
 
     def _handle(self, request: control.ToDevice) -> None:
+        if not isinstance(request, control.Start):
+            self._urgency.relax()
         match request:
             case control.Assign():
                 self._assign(request)
@@ -272,6 +281,7 @@ class DeviceProcess:
         when = self._book(op, ready.ready_s, rows, position)
         if when is not None:
             self._ship_until(when.end_s)  # what leaves while the kernel runs; the interface does not wait for it
+        self._urgency.relax()
         cpu_before_s = time.thread_time()
         result = self._loaded().run(op, key.sequence, key.step, position, payloads)
         cpu_s = time.thread_time() - cpu_before_s
@@ -313,6 +323,7 @@ class DeviceProcess:
         """Until an instant of the timeline. Returns how late it has become, and whether it was so before the sleep."""
         if self._clock is None:
             return 0.0, False
+        self._urgency.urge()
         remaining_s = self._clock.wall_s(end_s) - time.monotonic()
         if remaining_s > 0:
             time.sleep(remaining_s)

@@ -47,6 +47,34 @@ def hog_at_once(spec: bytes) -> None:
     _serve(spec, Hog)
 
 
+def scheduling_watched(spec: bytes) -> None:
+    """Fails if it computes in real time, or sleeps otherwise where it may; the error says which."""
+    from edgeemu.device import main
+
+    class Watched(main.DeviceProcess):
+        def _loaded(self) -> Any:
+            loaded = super()._loaded()
+            run = type(loaded).run
+
+            def watched(*arguments: Any) -> Any:
+                assert os.sched_getscheduler(0) == os.SCHED_OTHER, "computes in real time"
+                return run(loaded, *arguments)
+
+            loaded.run = watched
+            return loaded
+
+        def _send(self, *arguments: Any) -> None:
+            wanted = os.SCHED_FIFO if self._urgency.may and self._clock is not None else os.SCHED_OTHER
+            assert os.sched_getscheduler(0) == wanted, "sends without priority"
+            super()._send(*arguments)
+
+    device = Watched(main.msgspec.msgpack.decode(spec, type=control.DeviceSpec))
+    try:
+        device.serve()
+    finally:
+        device.close()
+
+
 def _serve(spec: bytes, bad: Callable[[control.DeviceSpec], Any]) -> None:
     import msgspec
 

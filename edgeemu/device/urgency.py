@@ -1,0 +1,39 @@
+"""When a device's thread goes before all others: while it waits for an instant, and sends. Never while it computes.
+
+Knows scheduling policies (sched(7)); no time and no messages. A sleeper under SCHED_FIFO is woken as soon as its
+instant comes, however busy the host is. A kernel under it would take a core away from the controller, from the other
+devices and from the user; so the priority is given back before anything is computed.
+"""
+
+import os
+
+PRIORITY = 1  # the least of the real-time priorities: above all that is not real-time, below all else that is
+
+
+class Urgency:
+    """Of the calling thread. `may`: whether it is allowed. `described`: what is used, and why nothing better."""
+
+    def __init__(self) -> None:
+        self.may = True
+        self.described = "SCHED_FIFO while pacing, timer slack 1 ns"
+        self._normal = os.sched_param(0)
+        self._urgent = os.sched_param(PRIORITY)
+        self._is_urgent = False
+        try:
+            self.urge()
+            self.relax()
+        except OSError as error:
+            self.may = False
+            self.described = f"timer slack 1 ns; no real-time priority ({error.strerror})"
+
+    def urge(self) -> None:
+        """Before a sleep, and until what it was for is sent."""
+        if self.may and not self._is_urgent:
+            os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
+            self._is_urgent = True
+
+    def relax(self) -> None:
+        """Before anything that takes long."""
+        if self._is_urgent:
+            os.sched_setscheduler(0, os.SCHED_OTHER, self._normal)
+            self._is_urgent = False
