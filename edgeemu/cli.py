@@ -262,6 +262,37 @@ def policies(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what this host can do for a run.
+
+    Tries links, memory caps, real-time priority and the processor, says what that means for a scenario, and which one
+    command would improve it most. Needs no privileges and changes nothing.
+
+    \b
+    Examples:
+      edgeemu doctor
+      edgeemu doctor --json
+    """
+    from edgeemu.display import Page
+    from edgeemu.doctor import examine
+    from edgeemu.report.tables import host_table
+
+    status = Page(sys.stderr)
+    found = examine(lambda step: status.line(f"trying: {step} …", "dim"))
+
+    def show(page: Page) -> None:
+        page.table(*host_table(found.document()))
+        page.line()
+        for topic, meaning in found.meaning().items():
+            page.line(f"{topic}: {meaning}")
+        command, why = found.advice()
+        page.line()
+        page.line(f"to improve: {command}  ({why})" if command else f"to improve: no command; {why}")
+
+    _answer(found.document(), as_json, show)
+
+
+@app.command()
 def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: AsJson = False,

@@ -48,6 +48,7 @@ class Measured:
     reordered: dict[str, int] = field(default_factory=dict)  # messages out of the order of departure
     baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
     peak_bytes: dict[str, int] = field(default_factory=dict)  # of the ledger
+    weaker: list[str] = field(default_factory=list)  # what this host did not let us do as well as we can
     group_peak_bytes: dict[str, int | None] = field(default_factory=dict)  # of the control groups
     last_words: list[control.Bye] = field(default_factory=list)
 
@@ -104,11 +105,18 @@ class ProcessDevices:
                     await self._session.start_devices(lambda n, of: self._on_phase("start devices", n, of))
                     self.facts |= {"memory_cap": caps.described, "scheduling": self._session.scheduling}
                     self._on_facts(self.facts)
+                    self.measured.weaker = self._weaker(caps)
                     self.measured.baseline_bytes = self._session.resident_bytes
                     self.measured.ready_in_s = time.monotonic() - started_s
                     yield
         finally:
             os.close(pipes_fd)
+
+    def _weaker(self, caps: MemoryCaps) -> list[str]:
+        """What this host does not let us do as well as we can."""
+        slow = self.plan.scenario.time.mode == "realtime" and "no real-time priority" in self._session.scheduling
+        found = [caps.weaker, "devices wait without real-time priority" if slow else ""]
+        return [text for text in found if text]
 
     async def assign(self, plan: Plan) -> None:
         self.plan, self.cluster = plan, plan.cluster

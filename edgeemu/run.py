@@ -106,6 +106,7 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         "mode": mode,
         "dilation": controller.devices.dilation,
         "decisions": {"count": len(migrator.decision_s), "problems": migrator.problems},
+        "weaker": measured.weaker,
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,
         "predicted": None if simulated else _predicted(plan),

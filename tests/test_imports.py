@@ -56,6 +56,7 @@ ORDER = [
     "device",
     "fleet",
     "cleaning",
+    "doctor",
     "session",
     "records",
     "backend",
@@ -89,6 +90,7 @@ EDGES = {
     "edgeemu.deciding": "it measures how long a policy takes, and does not wait for ever",
     "edgeemu.planning": "it measures how long a policy takes, and gives the clock to who measures the host",
     "edgeemu.caps.groups": "it waits for the kernel to let go of a group",
+    "edgeemu.doctor": "it measures the host",
     "edgeemu.device.main": "it sleeps until the timeline's instants",
     "edgeemu_kernels.bench": "a benchmark",
 }

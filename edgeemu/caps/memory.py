@@ -40,6 +40,13 @@ class MemoryCaps:
         """For meta.json: what enforces the caps, and why nothing better does."""
         return f"{self.enforced_by} ({self._why})" if self._why else self.enforced_by
 
+    @property
+    def weaker(self) -> str:
+        """What is weaker here than with groups, in a few words; empty: nothing."""
+        if self.enforced_by == "rlimit":
+            return "memory is capped by process limits, which count what is asked for, not what is used"
+        return "memory is capped by the devices' own accounts only" if self.enforced_by == "ledger" else ""
+
     def cap(self, name: str, number: int, pid: int, baseline_bytes: int, memory_bytes: int) -> None:
         """Caps a device that has said hello, at what its process holds now and its memory."""
         if self._group is not None:
