@@ -109,6 +109,8 @@ class Session:
         pid = self._fleet.alive.get(hello.name)
         if pid is not None:
             self.caps.cap(hello.name, device.index, pid, hello.resident_bytes, device.memory_bytes)
+        if self.caps.cost_realtime:
+            self.scheduling = "timer slack 1 ns; no real-time priority (this kernel has none in control groups)"
 
     async def tell(self, device: int, request: control.ToDevice) -> None:
         await self._control.send_multipart([str(device).encode(), control.encode(request)])

@@ -4,6 +4,7 @@ A run has one group, named after its owner, with a group for each device in it. 
 of the run, and nothing of anybody else's.
 """
 
+import errno
 import os
 import re
 import time
@@ -33,9 +34,22 @@ class DeviceGroup:
     path: Path
     limit_bytes: int
 
-    def add(self, pid: int) -> None:
-        """Moves a process with all its threads in. What it holds by now stays charged to where it was."""
-        _write(self.path / "cgroup.procs", str(pid))
+    def add(self, pid: int) -> bool:
+        """Moves a process with all its threads in. What it holds by now stays charged to where it was.
+
+        Returns whether it kept its real-time priority. Kernels with CONFIG_RT_GROUP_SCHED let no thread that has one
+        into a v2 group below an enabled cpu controller, and none in such a group get one (EINVAL; sched(7)).
+        """
+        try:
+            _write(self.path / "cgroup.procs", str(pid))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
+            _write(self.path / "cgroup.procs", str(pid))
+            return False
+        return True
 
     @property
     def kills(self) -> int:
@@ -106,7 +120,7 @@ def make_run_group(directory: Path, owner: Owner) -> RunGroup:
 
 def _make(hierarchy: Hierarchy, parent: Path, path: Path) -> RunGroup:
     if not os.access(parent / "cgroup.procs", os.W_OK):  # who may not write it may not move processes below it, either
-        raise PermissionError(13, "not ours to use")
+        raise PermissionError(errno.EACCES, "not ours to use")
     if hierarchy.version == 2:
         _hand_on_memory(parent)
     path.mkdir()
@@ -171,7 +185,7 @@ def remove(path: Path) -> str:
             if not path.exists():
                 return ""  # someone else was faster: the controller and the fork server may both be at it
         except OSError as error:
-            if error.errno != 16 or time.monotonic() > last:  # EBUSY: a process is in it
+            if error.errno != errno.EBUSY or time.monotonic() > last:  # a process is in it
                 return error.strerror or str(error)
             time.sleep(0.01)
         else:

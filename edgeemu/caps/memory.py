@@ -21,6 +21,7 @@ class MemoryCaps:
 
     def __init__(self, directory: Path, owner_pid: int, means: tuple[str, ...] = ALL_MEANS) -> None:
         self.enforced_by = "ledger"
+        self.cost_realtime = False  # devices had to give up their real-time priority for it
         self._group: RunGroup | None = None
         self._capped: dict[str, DeviceGroup] = {}
         self._why = ""
@@ -52,7 +53,7 @@ class MemoryCaps:
         if self._group is not None:
             try:
                 group = self._group.make(str(number), baseline_bytes + memory_bytes)
-                group.add(pid)
+                self.cost_realtime |= not group.add(pid)
                 self._capped[name] = group
                 return
             except ProcessLookupError:

@@ -20,8 +20,8 @@ class Urgency:
         self._urgent = os.sched_param(PRIORITY)
         self._is_urgent = False
         try:
-            self.urge()
-            self.relax()
+            os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
+            os.sched_setscheduler(0, os.SCHED_OTHER, self._normal)
         except OSError as error:
             self.may = False
             self.described = f"timer slack 1 ns; no real-time priority ({error.strerror})"
@@ -29,8 +29,12 @@ class Urgency:
     def urge(self) -> None:
         """Before a sleep, and until what it was for is sent."""
         if self.may and not self._is_urgent:
-            os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
-            self._is_urgent = True
+            try:
+                os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
+            except PermissionError:  # moved to a control group that has no real-time share: caps/groups.py tells of it
+                self.may = False
+            else:
+                self._is_urgent = True
 
     def relax(self) -> None:
         """Before anything that takes long."""
