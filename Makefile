@@ -2,11 +2,13 @@
 # make test    the tests
 # make check   ruff, mypy and the tests
 # make bench   benchmarks
+# make test-netem    the tests that need a kernel with netem and cgroup v2, in one: user-mode-linux, a Debian package
+#                    that it installs if it may. NETEM_TESTS=tests/netem/test_platform.py chooses among them.
 #
 # Each makes .venv first, once; PYTHON=… chooses the Python (3.11 or later) that it is made with.
 
 .DEFAULT_GOAL := test
-.PHONY: demo test check lint bench
+.PHONY: demo test test-netem check lint bench
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -20,6 +22,21 @@ demo: .venv/installed
 
 test: .venv/installed
 	@$(BIN)/python -m pytest --no-header
+
+# Where they run nowhere else, a skipped test is a failed one, and so is finding none.
+NETEM_TESTS := tests
+test-netem: .venv/installed
+	@have() { PATH="$$PATH:/usr/sbin:/sbin" command -v "$$1" >/dev/null; }; \
+	if ! { have linux.uml && have tc; }; then \
+		if [ "$$(id -u)" = 0 ] && have apt-get; then \
+			export DEBIAN_FRONTEND=noninteractive; \
+			apt-get -qq update && apt-get -qq install -y --no-install-recommends user-mode-linux iproute2 >/dev/null; \
+		else \
+			echo 'The netem tests need user-mode-linux; on Debian, as root: apt-get install user-mode-linux iproute2' >&2; \
+			exit 1; \
+		fi; \
+	fi
+	@$(BIN)/python tools/netem/boot.py $(BIN)/python -m pytest --no-header -p no:cacheprovider --no-skips -m netem $(NETEM_TESTS)
 
 check: lint test
 

@@ -8,7 +8,7 @@ usual in roofline models (Williams et al., CACM 2009). All values are float32, b
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 from edgeemu_kernels.attention import QUERY_ROWS
 from edgeemu_kernels.shape import ModelShape
@@ -92,6 +92,11 @@ class Costs:
 
     shape: ModelShape
     value_bytes: int = 4
+    header_bytes: ClassVar[int] = MESSAGE_HEADER_BYTES  # of every message
+
+    def at_step(self, rows: int, past: int) -> Self:  # noqa: ARG002
+        """The costs of a step of `rows` new positions after `past` cached ones. Physical ones are those of any step."""
+        return self
 
     # -- what a device holds ------------------------------------------------------------------------------------
 
@@ -152,6 +157,14 @@ class Costs:
             case Kind.LM_HEAD:
                 values = 2 * s.d_model + 10 * s.vocab_size  # the logits, and their order with its 8-byte ids
         return values * self.value_bytes
+
+    def inbox_bytes(self, rows: int) -> int:
+        """What every device that holds a block keeps for x as it comes."""
+        return self.activation_bytes(rows)
+
+    def gather_bytes(self, rows: int) -> int:
+        """What the device of a projection keeps beside for the outputs of all groups."""
+        return self.attention_bytes(self.shape.n_groups, rows)
 
     # -- what an execution asks for -----------------------------------------------------------------------------
 

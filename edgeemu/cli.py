@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from edgeemu.errors import RequestError
-from edgeemu.shell import call, until_signal
+from edgeemu.shell import FAILED, call, until_signal
 
 if TYPE_CHECKING:
     from edgeemu.display import Page
@@ -123,6 +123,7 @@ def simulate(
     Examples:
       edgeemu simulate scenarios/lan-25.yaml
       edgeemu simulate scenarios/lan-25.yaml --policy lookahead --set workload.max_tokens=1000
+      edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/quickstart.yaml --set model=llama-2-7b --set devices[0].memory="32 GiB"
     """
     _run(scenario, policy, settings, out, as_json, simulate=True)
@@ -151,6 +152,62 @@ def _run(
     _answer({**result.summary, "directory": str(result.directory)}, as_json, show)
     if result.summary["certificate"]["verdict"] == "INVALID":
         raise typer.Exit(INVALID)
+
+
+@app.command()
+def compare(
+    scenario: ScenarioFile,
+    policies: Annotated[
+        str, typer.Option("--policies", metavar="A,B,C", help="Names with commas between them, or all.")
+    ] = "all",
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")] = 1,
+    simulated: Annotated[bool, typer.Option("--simulate", help="On the timeline alone, as simulate does.")] = False,
+    settings: Settings = None,
+    out: OutDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario under several policies, and show their figures side by side.
+
+    Every policy sees the same cluster, the same draws and the same load. The best single device (single) is always in
+    the table. A policy that finds no placement is in it too, with its reason. Each run leaves its records below --out.
+
+    \b
+    Examples:
+      edgeemu compare scenarios/lan-5.yaml
+      edgeemu compare scenarios/lan-5.yaml --policies lookahead,mdi,galaxy --repeats 3
+      edgeemu compare scenarios/lan-25.yaml --simulate --json > comparison.json
+    """
+    from edgeemu.compare import compare_scenario, named_policies
+    from edgeemu.display import watch_one_of
+    from edgeemu.report.comparison import JUDGED, comparison, comparison_lines, comparison_table
+
+    names = named_policies([name.strip() for name in policies.split(",") if name.strip()])
+    wanted = _load(scenario, settings)
+    _check_writable(out)
+    watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
+    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch)
+    document = comparison(wanted.name, until_signal(comparing), JUDGED["latency"], words=not simulated)
+
+    def show(page: "Page") -> None:
+        page.line()
+        page.table(*comparison_table(document))
+        for line in comparison_lines(document):
+            page.line(line)
+
+    _answer(document, as_json, show)
+    status = _comparison_status(document)
+    if status:
+        raise typer.Exit(status)
+
+
+def _comparison_status(document: dict[str, Any]) -> int:
+    """As of a run: that some policy has no placement is a finding, unless none has one."""
+    rows = document["policies"]
+    if document["tokens_equal"] is False or any(row["status"] == FAILED for row in rows):
+        return FAILED
+    if all(row["problem"] for row in rows):
+        return max(int(row["status"]) for row in rows)
+    return INVALID if any(row["certificate"] == "INVALID" for row in rows) else 0
 
 
 @app.command()

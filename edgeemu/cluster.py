@@ -7,12 +7,16 @@ A *pipe* is a first-come-first-served resource (one direction of a cable or of a
 around an access point), known by an integer. A path is the pipes that a message passes, in order.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edgeemu.variation import LinkVariation, Variation, finish, reset, share_at, steered, value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,18 @@ class TokenEvent(NamedTuple):
     change: Change
 
 
+class Ways(Protocol):
+    """Many ways at once, as arrays; see `edgeemu.ways`."""
+
+    def between(
+        self, sources: "NDArray[np.int64]", targets: "NDArray[np.int64]", /
+    ) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+        """Bandwidths in bit/s and delays in seconds, by themselves: [n_sources, n_targets] each."""
+
+    def over(self, ends: Iterable[tuple[End, End]], /) -> set[tuple[int, int]]:
+        """The ways that go over any of these links."""
+
+
 Legs = Callable[[int, int], tuple[Leg, ...]]
 LinkBetween = Callable[[int, int], Link]
 
@@ -170,12 +186,13 @@ class Cluster:
         "_n_link_pipes",
         "_nic_pipes",
         "_paths",
+        "_varying",
         "devices",
         "events",
-        "links_vary",
         "n_pipes",
         "name",
         "seed",
+        "ways",
     )
 
     def __init__(
@@ -187,12 +204,14 @@ class Cluster:
         n_link_pipes: int,
         events: tuple[TokenEvent, ...] = (),
         changes: Mapping[tuple[End, End], tuple[tuple[float, Change], ...]] | None = None,
-        links_vary: bool = False,
+        varying: frozenset[tuple[End, End]] | None = frozenset(),
+        ways: Ways | None = None,
     ) -> None:
         """`legs` gives the links of a way, whose pipes are 0 … n_link_pipes - 1. The interfaces' follow.
 
         `changes` are what events make of links, by their ends; devices have theirs in their availability.
-        `links_vary` says whether any link changes over time by itself.
+        `varying` are the links that change over time by themselves; None: all. `ways` says of many ways at once
+        what `path` says of each, where there is something that can.
         """
         self.name = name
         self.seed = seed
@@ -201,7 +220,8 @@ class Cluster:
         self._legs = legs
         self._n_link_pipes = n_link_pipes
         self._changes = changes or {}
-        self.links_vary = links_vary or bool(changes)
+        self._varying = varying
+        self.ways = ways
         self._paths: dict[tuple[int, int], Path] = {}
         with_nic = [device.index for device in devices if device.nic_bps is not None]
         self._nic_pipes = {index: n_link_pipes + 2 * n for n, index in enumerate(with_nic)}  # egress; ingress + 1
@@ -220,6 +240,19 @@ class Cluster:
     def delay_s(self, src: int, dst: int) -> float:
         return self.path(src, dst).delay_s
 
+    @property
+    def links_vary(self) -> bool:
+        """Whether any link changes over time, by itself or by events at instants that are known."""
+        return self._varying is None or bool(self._varying or self._changes)
+
+    def varying_ways(self) -> set[tuple[int, int]] | None:
+        """The ways that go over links which change over time; None: maybe all."""
+        if not self.links_vary:
+            return set()
+        if self._varying is None or self.ways is None:
+            return None
+        return self.ways.over(self._varying | self._changes.keys())
+
     def changed(self, change: Change, at_s: float) -> "Cluster":
         """The cluster whose devices and links change from an instant on. What was before that instant stays."""
         devices = list(self.devices)
@@ -229,7 +262,7 @@ class Cluster:
         for ends in change.links:
             changes[ends] = (*changes.get(ends, ()), (at_s, change))
         same = self._legs, self._n_link_pipes, self.events
-        other = Cluster(self.name, self.seed, tuple(devices), *same, changes, self.links_vary)
+        other = Cluster(self.name, self.seed, tuple(devices), *same, changes, self._varying, self.ways)
         other._paths = {ends: path for ends, path in self._paths.items() if not self.crosses(*ends, change)}
         return other
 

@@ -90,7 +90,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Close(msgspec.Struct, frozen=True, tag=True):
-    """A sequence has ended: free what it holds."""
+    """A sequence has ended: free what it holds. There is no answer."""
 
     sequence: int
 
@@ -116,11 +116,16 @@ class Incoming(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are."""
+    """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are.
+
+    Beside it `growth_bytes` must be free, for what the device has to grow, of its memory as it is at an instant.
+    """
 
     epoch: int
     incoming: list[Incoming]
     reserve_bytes: int
+    growth_bytes: int
+    at_s: float
 
 
 class ShipmentSpec(msgspec.Struct, frozen=True, array_like=True):
@@ -130,6 +135,7 @@ class ShipmentSpec(msgspec.Struct, frozen=True, array_like=True):
     layer: int
     group: int
     target: int
+    sequence: int
     first_row: int
     end_row: int
     with_weights: bool
@@ -140,7 +146,6 @@ class Ship(msgspec.Struct, frozen=True, tag=True):
 
     epoch: int
     number: int
-    sequence: int
     at_s: float
     chunk_bytes: int
     shipments: list[ShipmentSpec]
@@ -161,7 +166,6 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
     """Switch: take in what has come, let go of `leaving`, and follow these routes."""
 
     epoch: int
-    sequence: int
     ops: list[OpSpec]
     leaving: list[Incoming]
     paths: list[PathSpec]
@@ -226,10 +230,18 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Done with the request of that name (Assign, Open, Close, Begin). `held` is the ledger's page."""
+    """Done with the request of that name (Assign, Begin, Commit …). `held` is the ledger's page."""
 
     name: str
     request: str
+    held: dict[str, int] = {}
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Open`: steps of the sequence may come. `held` is the ledger's page."""
+
+    name: str
+    sequence: int
     held: dict[str, int] = {}
 
 
@@ -326,7 +338,7 @@ class Bye(msgspec.Struct, frozen=True, tag=True):
     peak_bytes: int
 
 
-FromDevice = Hello | Ready | Report | State | Token | Prepared | Arrived | Failure | Bye
+FromDevice = Hello | Ready | Opened | Report | State | Token | Prepared | Arrived | Failure | Bye
 
 
 def op_spec(op: Op) -> OpSpec:

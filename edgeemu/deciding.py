@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from edgeemu.blocks import Block
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
-from edgeemu.memory import usages
 from edgeemu.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.view import ClusterView
@@ -26,6 +25,7 @@ class Decision(NamedTuple):
     placement: Placement
     took_s: float
     problem: str = ""
+    late: bool = False  # there was no answer within the limit
 
 
 class OvertimeError(BaseException):
@@ -68,7 +68,7 @@ def next_decision(policy: Policy, view: ClusterView, current: Placement, limit_s
         took_s = time.perf_counter() - began_s
         problem = fault(placement, view, current)
     except _FAILURES as error:  # a user's policy may raise anything, and the run must go on
-        return Decision(current, time.perf_counter() - began_s, describe(error))
+        return Decision(current, time.perf_counter() - began_s, describe(error), isinstance(error, OvertimeError))
     if problem or placement == current:
         return Decision(current, took_s, problem)
     return Decision(_own(placement), took_s)
@@ -97,8 +97,7 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:
         return str(error)
-    held = usages(placement, view.costs, len(view.devices), view.prompt_tokens, view.total_tokens)
-    for device, usage in zip(view.devices, held, strict=True):
+    for device, usage in zip(view.devices, view.usages(placement), strict=True):
         need_bytes = usage.page().total_bytes
         if need_bytes > device.memory_bytes:
             return f"{device.name} would need {need_bytes:,} B and has {device.memory_bytes:,} B"

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from edgeemu.compare import Watch
     from edgeemu.controller import Observer
 
 REDRAW_AFTER_S = 0.05  # while the devices compute, and not between a token and the next step's release
@@ -88,6 +89,18 @@ def watch(text: TextIO, status: TextIO, *, words: bool = True) -> Iterator["Obse
             yield observer
     finally:
         observer.keep_line()
+
+
+def watch_one_of(text: TextIO, status: TextIO) -> "Watch":
+    """Observers for one run after the other, each under a line that names it; no words are shown."""
+
+    @contextmanager
+    def watch_this(policy: str, done: int, total: int) -> Iterator["Observer"]:
+        Page(text).line(f"{policy} (run {done + 1} of {total})", style="bold")
+        with watch(text, status, words=False) as observer:
+            yield observer
+
+    return watch_this
 
 
 class _Pace:

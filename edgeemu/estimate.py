@@ -65,15 +65,17 @@ class _LinkEstimate:
 class Estimate:
     """What has been observed of a cluster so far."""
 
-    def __init__(self, cluster: Cluster, whole: Sequence[Compute], costs: Costs, smoothing: float) -> None:
-        """`whole` are the devices' data sheets (`view.whole_devices`); the links' are in the cluster."""
+    def __init__(
+        self, cluster: Cluster, whole: Sequence[Compute], costs: Costs, smoothing: float, sheet: Links | None = None
+    ) -> None:
+        """`whole` are the devices' data sheets (`view.whole_devices`); the links', `sheet` or the cluster's."""
         self._cluster = cluster
         self._whole = whole
         self._costs = costs
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._links: dict[tuple[int, int], _LinkEstimate] = {}
-        self._sheet = Links(len(cluster.devices), cluster.bandwidth_bps, cluster.delay_s)
+        self._sheet = sheet or Links.of(cluster)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
@@ -83,7 +85,8 @@ class Estimate:
         for op, step, time in executions:
             work = self._costs.work(op.kind, len(op.groups), step.rows, step.past)
             sheet_s = roofline_s(self._whole[op.device], work)
-            took_s[op.device].append((sheet_s, time.end_s - time.start_s, time.start_s - time.ready_s))
+            if sheet_s:  # with literal costs some take nothing, and say nothing
+                took_s[op.device].append((sheet_s, time.end_s - time.start_s, time.start_s - time.ready_s))
         for index, done in took_s.items():
             device = self._devices[index]
             sheet_s, busy_s, waited_s = (sum(column) for column in zip(*done, strict=True))
@@ -96,6 +99,8 @@ class Estimate:
         """What messages took from departure to arrival, waiting on the way included."""
         by_way: dict[tuple[int, int], list[Transit]] = defaultdict(list)
         for transit in transits:
+            if not transit.size_bytes and not self._sheet.delay_s.between(transit.source, transit.target):
+                continue  # nothing, at once: likewise
             by_way[transit.source, transit.target].append(transit)
         for way, seen in by_way.items():
             link = self._links.setdefault(way, _LinkEstimate())

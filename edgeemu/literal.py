@@ -14,7 +14,7 @@ all L positions. The embedding and the output matrix, which the paper has not, c
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from edgeemu.blocks import Block, Costs, Kind, Work
 from edgeemu.errors import RequestError
@@ -22,22 +22,25 @@ from edgeemu.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class LiteralCosts(Costs):
-    """Drop-in for `Costs` at one length: `at` gives those of another, and a simulation changes them at every step.
+    """Drop-in for `Costs` at one length; `at_step` gives those of another.
 
-    What a block holds is all in its weights, the paper's activations included; there is no workspace beside. Devices
-    count one message of x on top, as they do for physical costs.
+    What a block holds is all in its weights, the paper's activations included: no workspace and no messages beside.
     """
 
     prompt_tokens: int = 64
     length: int = 64
+    header_bytes: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if self.shape.tied_embeddings:
-            raise RequestError("the paper's costs have no embedding to tie to the output matrix")
+            raise RequestError(
+                "the paper's costs have no embedding that could be tied to the output matrix, as this model's is; "
+                "give a model: {shape: ...} without tied_embeddings"
+            )
 
-    def at(self, length: int) -> Self:
-        """The same with another number of positions."""
-        return replace(self, length=length)
+    def at_step(self, rows: int, past: int) -> Self:
+        """Those of `past + rows` positions: L of the step."""
+        return self if self.length == past + rows else replace(self, length=past + rows)
 
     def norm_bytes(self) -> int:
         return 0
@@ -62,6 +65,12 @@ class LiteralCosts(Costs):
         return generated * self.shape.d_model * self.shape.group_size * self.value_bytes
 
     def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:  # noqa: ARG002
+        return 0
+
+    def inbox_bytes(self, rows: int) -> int:  # noqa: ARG002
+        return 0
+
+    def gather_bytes(self, rows: int) -> int:  # noqa: ARG002
         return 0
 
     def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:

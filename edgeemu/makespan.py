@@ -29,8 +29,8 @@ class StepTimes:
         """`past`: positions cached; by default those of the view's next step."""
         self.view = view
         self.links = view.rows
-        costs, shape = view.costs, view.costs.shape
         self.past = view.past if past is None else past
+        costs, shape = view.costs.at_step(1, self.past), view.costs.shape
         self.n_devices = len(view.devices)
         self.n_groups = shape.n_groups
         self._flops, self._mem, self._overhead = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
@@ -154,7 +154,7 @@ class MoveCosts:
     """What a block brings along when it moves, and what the move takes."""
 
     def __init__(self, view: ClusterView) -> None:
-        costs = view.costs
+        costs = view.costs.at_step(1, view.past)
         self.view = view
         self.weight_bytes = {
             Kind.EMBED: float(costs.weight_bytes(EMBED)),
@@ -163,7 +163,9 @@ class MoveCosts:
             Kind.FFN: float(costs.weight_bytes(ffn(0))),
             Kind.LM_HEAD: float(costs.weight_bytes(LM_HEAD)),
         }
-        self.cache_bytes = {kind: float(costs.kv_bytes(view.length)) if kind is Kind.HEAD else 0.0 for kind in Kind}
+        self.cache_bytes = {
+            kind: float(costs.kv_bytes(view.cached or view.length)) if kind is Kind.HEAD else 0.0 for kind in Kind
+        }
         sent = {kind: self.cache_bytes[kind] + self.weight_bytes[kind] for kind in Kind}
         self.link_bits = {kind: 8.0 * (self.cache_bytes if view.weights_on_flash else sent)[kind] for kind in Kind}
         self.flash_s = {

@@ -1,12 +1,16 @@
 """What a device must hold: planned before a run, and charged as it goes. Knows blocks and bytes; allocates nothing."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edgeemu.blocks import Block, Costs, Kind
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement import Placement
+
+WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING = "weights", "cache", "workspace", "messages", "incoming"
+"""What a device's ledger has accounts for."""
 
 
 class MemoryPage(NamedTuple):
@@ -24,14 +28,22 @@ class MemoryPage(NamedTuple):
 
 @dataclass(slots=True)
 class Usage:
-    """What one device would hold, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`."""
+    """What one device would hold, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`.
+
+    `beside` are the lengths of others that run at the same time, none of them longer: they have caches and messages of
+    their own, and the workspace in turn.
+    """
 
     costs: Costs
     prompt_tokens: int
     total_tokens: int
+    beside: tuple[int, ...] = ()
     blocks: set[Block] = field(default_factory=set)
     groups: Counter[int] = field(default_factory=Counter)
     _weights_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.costs = self.costs.at_step(1, self.total_tokens - 1)
 
     def add(self, block: Block) -> None:
         self.blocks.add(block)
@@ -65,20 +77,32 @@ class Usage:
         widest = max(self.groups.values(), default=0)
         workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
         workspaces += [self.costs.workspace_bytes(kind, widest, 1, self.total_tokens) for kind in kinds]
-        messages_bytes = self.costs.activation_bytes(rows) if kinds else 0
+        messages_bytes = self.costs.inbox_bytes(rows) if kinds else 0
         if Kind.PROJ in kinds:
-            messages_bytes += self.costs.attention_bytes(self.costs.shape.n_groups, rows)
+            messages_bytes += self.costs.gather_bytes(rows)
         return MemoryPage(
             weights_bytes,
-            self.groups.total() * self.costs.kv_bytes(self.total_tokens),
+            self.groups.total() * caches_bytes(self.costs, self.total_tokens, self.beside),
             max(workspaces, default=0),
-            messages_bytes,
+            messages_bytes * (1 + len(self.beside)),
         )
 
 
-def usages(placement: Placement, costs: Costs, n_devices: int, prompt_tokens: int, total_tokens: int) -> list[Usage]:
+def caches_bytes(costs: Costs, total_tokens: int, beside: Sequence[int]) -> int:
+    """K/V caches of one group of one layer, of all sequences at their ends."""
+    return sum(costs.kv_bytes(tokens) for tokens in (total_tokens, *beside))
+
+
+def usages(
+    placement: Placement,
+    costs: Costs,
+    n_devices: int,
+    prompt_tokens: int,
+    total_tokens: int,
+    beside: tuple[int, ...] = (),
+) -> list[Usage]:
     """What each device holds under a placement."""
-    held = [Usage(costs, prompt_tokens, total_tokens) for _ in range(n_devices)]
+    held = [Usage(costs, prompt_tokens, total_tokens, beside) for _ in range(n_devices)]
     for block, device in placement.owner.items():
         held[device].add(block)
     return held
@@ -103,18 +127,23 @@ class Ledger:
     def used_bytes(self) -> int:
         return self._held.total()
 
-    def charge(self, name: str, size_bytes: int) -> None:
-        """Adds to the reservation `name`.
+    def charge(self, name: str, size_bytes: int, left_bytes: int | None = None, growth_bytes: int = 0) -> None:
+        """Adds to the reservation `name`. `left_bytes` is what other work leaves of the cap at the moment; None: all.
+
+        `growth_bytes` must be free beside it: what is held already will need it.
 
         Raises:
             OutOfMemoryError: nothing is charged; the message has the ledger's page.
         """
         used_bytes = self.used_bytes
-        if used_bytes + size_bytes > self.cap_bytes:
+        limit_bytes = self.cap_bytes if left_bytes is None else min(left_bytes, self.cap_bytes)
+        if used_bytes + growth_bytes + size_bytes > limit_bytes:
             page = ", ".join(f"{key} {value:,} B" for key, value in sorted(self._held.items()) if value)
+            growth = f", and to grow by {growth_bytes:,} B" if growth_bytes else ""
             raise OutOfMemoryError(
                 f"{self.device} is out of memory: {name} needs {size_bytes:,} B more, "
-                f"and {self.cap_bytes - used_bytes:,} B of {self.cap_bytes:,} B are free (held: {page or 'nothing'})"
+                f"and {max(0, limit_bytes - used_bytes - growth_bytes):,} B of {limit_bytes:,} B are free "
+                f"(held: {page or 'nothing'}{growth})"
             )
         self._held[name] += size_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes + size_bytes)
@@ -134,3 +163,18 @@ class Ledger:
     def forget_peak(self) -> None:
         """Starts the peak anew, from what is held now."""
         self.peak_bytes = self.used_bytes
+
+
+def between_steps(device: str, cap_bytes: int, held: Sequence[Usage], rows: int) -> Ledger:
+    """The ledger that a device has between two steps, when caches hold `rows` rows in all.
+
+    `held` is what it holds for each open sequence: the same blocks, each with its own workspace, of which there is one.
+
+    Raises:
+        OutOfMemoryError: it would not have come so far.
+    """
+    usage, ledger = held[0], Ledger(device, cap_bytes)
+    ledger.charge(WEIGHTS, usage.page().weights_bytes)
+    ledger.charge(CACHE, usage.groups.total() * usage.costs.kv_bytes(rows))
+    ledger.charge(WORKSPACE, max(each.page().workspace_bytes for each in held))
+    return ledger

@@ -1,21 +1,25 @@
-"""Between two tokens: decide, and carry a decision out. Knows the backend's interface; no sockets and no processes."""
+"""Between tokens: decide, and carry a decision out. Knows the backend's interface; no sockets and no processes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
-from edgeemu.backend import Backend, Instant
+from edgeemu.backend import Backend
 from edgeemu.deciding import Decision, next_decision
 from edgeemu.migration import Migration, State, payload_bytes
 from edgeemu.planning import Plan
 from edgeemu.policies import Policy
 from edgeemu.records import MigrationRow
 from edgeemu.routes import compile_routes
+from edgeemu.schedule import Due
 from edgeemu.simulate import Step
 from edgeemu.view import ClusterView
 from edgeemu.watching import Watcher
 
-View = Callable[[Step, float], Awaitable[ClusterView]]
-"""What a policy is shown for the decision before a step, at an instant."""
+PATIENCE = 3  # decisions in a row for which a policy may be late; then it is not asked again
+
+View = Callable[[Sequence[Step], float], Awaitable[ClusterView]]
+"""What a policy is shown for the decision before some steps, one of each open sequence, at an instant."""
 
 
 @dataclass(slots=True)
@@ -29,34 +33,63 @@ class _UnderWay:
 
 
 class Migrator:
-    """The placement of a run and how it changes. `rows` grow with every block that was to move, moved or not."""
+    """The placement of a run and how it changes. `rows` grow with every block that was to move, moved or not.
+
+    It acts where nothing is in flight: while it `waits`, no step may be released, and when the last one has its token
+    it is asked what to do `between`.
+    """
 
     def __init__(self, plan: Plan, devices: Backend, view: View | None = None) -> None:
         self.placement = plan.placement
         self.decision_s: list[float] = []
         self.problems: list[str] = []
+        self.given_up = ""  # why the policy is not asked any more
         self.rows: list[MigrationRow] = []
         self._plan = plan
         self._rules = plan.rules
         self._devices = devices
         self._view = view or Watcher(plan, devices).view
+        self._late = 0  # decisions, up to the last
         self._epoch = 0
         self._under_way: _UnderWay | None = None
         self._new_rows: list[MigrationRow] = []
+        self._before: Step | None = None  # the step that waits for a decision or a switch
+        self._decided: dict[int, int] = {}  # by open sequence, the step before which there was a decision, or none due
 
-    async def between(self, step: Step, since: Instant) -> Instant:
-        """Called before every step but a sequence's first. Returns when the step may be released."""
-        if self._under_way is not None:
-            at_s = await self._switch_if_copied(self._under_way, step, since.emulated_s)
-        elif self._plan.decide is not None and step.step % self._rules.interval_tokens == 0:
-            at_s = await self._decide(self._plan.decide, step, since.emulated_s)
-        else:
-            return since
-        return Instant(at_s, since.wall_s)
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to do as soon as nothing is in flight."""
+        return self._before is not None
 
-    async def sequence_ends(self) -> None:
-        """What is still on its way would bring rows of a sequence that is over: it is given up."""
+    async def goes_on(self, due: Due) -> None:
+        """A sequence has a token, and a next step."""
+        step, interval = due.step, self._rules.interval_tokens
+        turn = step.step - self._decided.get(step.sequence, 0) >= interval
         if self._under_way is not None:
+            if turn:
+                self._decided[step.sequence] = step.step
+            if self.waits or await self._devices.arrived(self._under_way.migration, by_s=due.at_s) is None:
+                return
+        elif self._plan.decide is None or self._late == PATIENCE or self.waits or not turn:
+            return
+        self._before = step
+
+    async def between(self, held: Sequence[Due], at_s: float) -> float:
+        """Nothing is in flight, and `held` is what waits. Returns when it may go."""
+        assert self._before is not None
+        step, self._before = self._before, None
+        steps = [due.step for due in held if due.step.step > 0]
+        rows = {other.sequence: other.past for other in steps}
+        if self._under_way is not None:
+            return await self._switch_copied(self._under_way, rows, at_s)
+        self._decided |= {other.sequence: other.step for other in steps}
+        assert self._plan.decide is not None
+        return await self._decide(self._plan.decide, step, steps, at_s)
+
+    async def ended(self, sequence: int, still_open: int) -> None:
+        """A sequence has its last token. A copy that is under way goes on for the others; for none it is given up."""
+        self._decided.pop(sequence, None)
+        if self._under_way is not None and not still_open:
             await self._abort(self._under_way, "the sequence ended")
 
     def take_rows(self) -> list[MigrationRow]:
@@ -64,43 +97,54 @@ class Migrator:
         rows, self._new_rows = self._new_rows, []
         return rows
 
-    async def _decide(self, policy: Policy, step: Step, at_s: float) -> float:
-        view = await self._view(step, at_s)
+    async def _decide(self, policy: Policy, step: Step, steps: Sequence[Step], at_s: float) -> float:
+        view = await self._view(steps, at_s)
         decision = next_decision(policy, view, self.placement, self._rules.decision_limit_s)
         self.decision_s.append(decision.took_s)
         if decision.problem:
             self.problems.append(f"sequence {step.sequence}, step {step.step}: {decision.problem}")
+        self._late = self._late + 1 if decision.late else 0
+        if self._late == PATIENCE:
+            where = f"sequence {step.sequence}, step {step.step}"
+            self.given_up = f"{self._plan.policy} was not asked again after {where}: late {PATIENCE} times in a row"
+            self.problems.append(self.given_up)
         at_s += decision.took_s if self._rules.decision_s is None else self._rules.decision_s
         if decision.placement is self.placement:
             return at_s
-        return await self._begin(decision, step, at_s)
+        return await self._begin(decision, step, {other.sequence: other.past for other in steps}, at_s)
 
-    async def _begin(self, decision: Decision, step: Step, at_s: float) -> float:
+    async def _begin(self, decision: Decision, step: Step, rows: Mapping[int, int], at_s: float) -> float:
         """Prepare, and the first round: the whole of it with `pause`, in the background with `precopy`."""
         self._epoch = max(self._epoch, self._devices.epoch) + 1  # one that was aborted is not used again
         migration = Migration(self._epoch, self.placement, decision.placement, self._rules.weights_on_flash)
         under_way = _UnderWay(migration, step, at_s, {})
-        refusal = await self._devices.prepare(migration, step.past)
+        refusal = await self._devices.prepare(migration, rows, self._last_rows(rows), at_s)
         if refusal:
             self.problems.append(f"sequence {step.sequence}, step {step.step}: {refusal}")
             await self._abort(under_way, refusal)
             return at_s
         migration.prepared()
-        await self._ship(under_way, step.past, at_s)
+        await self._ship(under_way, rows, at_s)
         if self._rules.precopy:
             self._under_way = under_way
             return at_s
         return await self._switch(under_way, at_s)
 
-    async def _switch_if_copied(self, under_way: _UnderWay, step: Step, at_s: float) -> float:
-        """The background copy is through: ship the rows since, while the token waits, and switch."""
-        if await self._devices.arrived(under_way.migration, by_s=at_s) is None:
-            return at_s
-        await self._ship(under_way, step.past, at_s)
+    def _last_rows(self, rows: Mapping[int, int]) -> int:
+        """Rows of all caches at the commit, at most. While tokens go on, others may take the place of who ends."""
+        if not self._rules.precopy:
+            return sum(rows.values())
+        asked, at_once = self._plan.requests, self._plan.concurrency
+        later = range(max(rows) + 1, len(asked)) if at_once > 1 else range(0)
+        return sum(nlargest(at_once, (asked[sequence].total_tokens for sequence in (*rows, *later))))
+
+    async def _switch_copied(self, under_way: _UnderWay, rows: Mapping[int, int], at_s: float) -> float:
+        """The background copy is through: ship the rows since, while tokens wait, and switch."""
+        await self._ship(under_way, rows, at_s)
         self._under_way = None
         return await self._switch(under_way, at_s)
 
-    async def _ship(self, under_way: _UnderWay, rows: int, at_s: float) -> None:
+    async def _ship(self, under_way: _UnderWay, rows: Mapping[int, int], at_s: float) -> None:
         shipments = under_way.migration.next_round(rows)
         for shipment in shipments:
             name = str(shipment.block)
@@ -123,7 +167,7 @@ class Migrator:
         return arrived_s
 
     async def _abort(self, under_way: _UnderWay, why: str) -> None:
-        self._under_way = None
+        self._under_way = self._before = None
         await self._devices.abort(under_way.migration)
         under_way.migration.aborted(why)
         self._note(under_way, f"aborted: {why}", under_way.began_s, 0.0)

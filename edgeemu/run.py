@@ -39,10 +39,15 @@ async def run_scenario(
     With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
 
     Raises:
+        RequestError: also for literal costs without `simulate`.
         RequestError, InfeasibleError: before anything is started, or when a device finds its model file changed
             or its memory full.
         RunError: a device died or broke the protocol.
     """
+    if not simulate and scenario.cost.formulas == "literal":
+        raise scenario.error(
+            "cost", "literal costs are the simulator's: devices really compute; use simulate, or --set cost=physical"
+        )
     observer.phase("plan", 0, 1)
     plan = make_plan(scenario, policy)
     observer.phase("plan", 1, 1)
@@ -104,8 +109,13 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
     return {
         **summary,
         "mode": mode,
+        "cost": plan.scenario.cost.formulas,
         "dilation": controller.devices.dilation,
-        "decisions": {"count": len(migrator.decision_s), "problems": migrator.problems},
+        "decisions": {
+            "count": len(migrator.decision_s),
+            "problems": migrator.problems,
+            "given_up": migrator.given_up or None,
+        },
         "weaker": measured.weaker,
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,

@@ -9,19 +9,33 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from edgeemu.catalog import DeviceProfile, device_profile, link_type
-from edgeemu.cluster import Change, Cluster, Compute, Device, End, Link, TokenEvent, line, mesh, star
+from edgeemu.cluster import Change, Cluster, Compute, Device, End, Link, TokenEvent, Ways, line, mesh, star
 from edgeemu.courses import course, factor_course, is_drawn, load_left, rate_course, seeded, throttled
-from edgeemu.draws import draw_lognormal, draw_uniform, uniform
+from edgeemu.draws import (
+    FloatArray,
+    draw_lognormal,
+    draw_lognormals,
+    draw_uniform,
+    draw_uniforms,
+    pair_uniforms,
+    uniform,
+    way_uniforms,
+)
 from edgeemu.scenario import Scenario
 from edgeemu.scenario_dynamics import EventSpec
 from edgeemu.scenario_models import DeviceSpec, Distribution, LinkOverride, LinkSpec
 from edgeemu.scenario_varying import LinkVariationSpec
 from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, SIZE
 from edgeemu.variation import LinkVariation, product
+from edgeemu.ways import Arrays, IntArray, LineWays, MeshWays, StarWays
 
 _DRAWN_FIELDS = ("bandwidth", "delay", "jitter", "loss")
-_LINK_FIELDS = (*_DRAWN_FIELDS, "bandwidth_trace", "variation")
+_ARRAY_FIELDS = ("bandwidth", "delay")
+_VARYING_FIELDS = ("bandwidth_trace", "variation")
+_LINK_FIELDS = (*_DRAWN_FIELDS, *_VARYING_FIELDS)
 
 
 def draw(scenario: Scenario) -> Cluster:
@@ -32,20 +46,25 @@ def draw(scenario: Scenario) -> Cluster:
     )
     n_devices = len(devices)
     links = _Links(scenario)
+    nic_bps = [device.nic_bps for device in devices]
+    ways: Ways
     match scenario.network.topology:
         case "mesh":
             wiring = mesh(n_devices, links.link)
+            ways = MeshWays(links.arrays, nic_bps)
         case "line":
             wiring = line(n_devices, links.link)
+            right = [links.link(device, device + 1) for device in range(n_devices - 1)]
+            left = [links.link(device + 1, device) for device in range(n_devices - 1)]
+            ways = LineWays(right, left, nic_bps)
         case "star":
-            wiring = star(
-                n_devices,
-                up=lambda device: links.link(device, n_devices),
-                down=lambda device: links.link(n_devices, device),
-                on_the_air=_on_the_air(scenario),
-            )
+            up = [links.link(device, n_devices) for device in range(n_devices)]
+            down = [links.link(n_devices, device) for device in range(n_devices)]
+            on_the_air = _on_the_air(scenario)
+            wiring = star(n_devices, up.__getitem__, down.__getitem__, on_the_air)
+            ways = StarWays(up, down, on_the_air, nic_bps)
     events = _token_events(scenario)
-    cluster = Cluster(scenario.name, scenario.seed, devices, *wiring, events, links_vary=links.vary)
+    cluster = Cluster(scenario.name, scenario.seed, devices, *wiring, events, varying=links.varying(), ways=ways)
     for event in scenario.events:
         if event.at is not None:
             cluster = cluster.changed(_change(scenario, event), event.at)
@@ -212,11 +231,48 @@ class _Links:
             values |= {field: (given, key) for field, given in _given(self._overrides[n]).items()}
         return values
 
-    @property
-    def vary(self) -> bool:
-        """Whether any link changes over time by itself."""
-        given = [self.default, *(_given(override) for override in self._overrides)]
-        return any(field in fields for fields in given for field in ("bandwidth_trace", "variation"))
+    def arrays(self, sources: IntArray, targets: IntArray) -> Arrays:
+        """Bandwidths and delays of `link` for all sources and targets, [m, k] each; nothing of a device and itself."""
+        made = {field: self._drawn(self.default.get(field), sources, targets, field) for field in _ARRAY_FIELDS}
+        row_of, column_of = ({int(i): n for n, i in enumerate(indexes)} for indexes in (sources, targets))
+        for override in self._overrides:
+            given = _given(override)
+            for a, b in self._directions(override):
+                rows = [row_of[i] for i in a if i in row_of]
+                columns = [column_of[i] for i in b if i in column_of]
+                for field in _ARRAY_FIELDS if rows and columns else ():
+                    if field in given:
+                        both_ways = override.between is not None
+                        drawn = self._drawn(given[field], sources[rows], targets[columns], field, both_ways=both_ways)
+                        made[field][np.ix_(rows, columns)] = drawn
+        return made["bandwidth"], made["delay"]
+
+    def _drawn(
+        self, given: Any, sources: IntArray, targets: IntArray, field: str, *, both_ways: bool = True
+    ) -> FloatArray:
+        """One field of all links, with the keys of `_values`: [m, k]. None, where there is no default, is nowhere."""
+        if not isinstance(given, Distribution):
+            return np.full((len(sources), len(targets)), np.inf if given is None else given)
+        a, b = ([self._names[i] for i in indexes] for indexes in (sources, targets))
+        u = (pair_uniforms if both_ways else way_uniforms)(self._scenario.seed, "link", a, b, field)
+        if given.lognormal is not None:
+            return draw_lognormals(u, given.lognormal.low, given.lognormal.high)
+        assert given.uniform is not None  # Distribution has made sure
+        return draw_uniforms(u, given.uniform.low, given.uniform.high)
+
+    def varying(self) -> frozenset[tuple[End, End]] | None:
+        """The links that change over time by themselves; None: all of them."""
+        if any(field in self.default for field in _VARYING_FIELDS):
+            return None
+        ends: list[End] = [*range(len(self._scenario.device_names)), *([None] if self._point else [])]
+        return frozenset(
+            (ends[i], ends[j])
+            for override in self._overrides
+            if any(getattr(override, field) is not None for field in _VARYING_FIELDS)
+            for a, b in self._directions(override)
+            for i in a
+            for j in b
+        )
 
     def pairs(self) -> list[tuple[int, int]]:
         """The pairs to be written out: those with overrides; all, where the default is drawn for each of a few."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from edgeemu.errors import RequestError, did_you_mean, did_you_mean_path
-from edgeemu.scenario_dynamics import DecisionSpec, EventSpec, Knowledge, MigrationSpec
+from edgeemu.scenario_dynamics import CostSpec, DecisionSpec, EventSpec, Knowledge, MigrationSpec
 from edgeemu.scenario_models import (
     MAX_DEVICES,
     DeviceSpec,
@@ -29,7 +29,7 @@ from edgeemu.scenario_varying import Seed
 from edgeemu.strict import Strict, at, validate
 from edgeemu.yamllines import Document, Inline, Position, override, position_of, read, write
 
-_SHORTHANDS: dict[Position, str] = {("model",): "name", ("network", "default"): "type"}
+_SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
 
 
 class Scenario(Strict):
@@ -40,12 +40,14 @@ class Scenario(Strict):
     seed: Seed = 0
     model: ModelSpec
     devices: tuple[DeviceSpec, ...] = Field(min_length=1)
+    source: Name | None = None  # the device where prompts come from; the first where none is named
     network: NetworkSpec = NetworkSpec()
     events: tuple[EventSpec, ...] = ()
     policy: str = Field("greedy", min_length=1)
     knowledge: Knowledge = "measured"  # what policies know: measurements, or (oracle) the truth of the instant
     decisions: DecisionSpec = DecisionSpec()
     migration: MigrationSpec = MigrationSpec()
+    cost: CostSpec = CostSpec()
     workload: Workload
     time: TimeSpec = TimeSpec()
 
@@ -66,6 +68,11 @@ class Scenario(Strict):
     def device_names(self) -> tuple[str, ...]:
         """Every device, counts expanded, in order."""
         return tuple(name for device in self.devices for name in device.device_names)
+
+    @property
+    def source_index(self) -> int:
+        """The device where prompts come from."""
+        return 0 if self.source is None else self.device_names.index(self.source)
 
     def members(self, name: str) -> range:
         """The indexes of the devices that a name stands for: one, or with a count several; maybe none."""
@@ -102,6 +109,8 @@ class Scenario(Strict):
         if self.network.access_point in named:
             position = ("network", "star", "access_point")
             yield position, f'"{self.network.access_point}" is a device too; give the access point a name'
+        if self.source is not None and self.source not in self.device_names:
+            yield ("source",), self._no_device(self.source)
         for n, link in enumerate(self.network.links):
             yield from self._link_contradictions(("network", "links", n), link)
         yield from self._wired_contradictions()
@@ -115,6 +124,12 @@ class Scenario(Strict):
     def _event_contradictions(self, position: Position, event: EventSpec) -> Iterator[tuple[Position, str]]:
         if event.device is not None and not self.members(event.device):
             yield (*position, "device"), self._no_device(event.device)
+        tokens = self.workload.prompts[0].max_tokens or self.workload.max_tokens
+        if event.at_token is not None and event.at_token >= tokens:
+            yield (
+                (*position, "at_token"),
+                f"{event.at_token} never comes: the first sequence has {tokens} tokens, 0 to {tokens - 1}",
+            )
         if event.link is not None:
             yield from self._ends_contradictions(position, (("link", 0), ("link", 1)), (event.link[0], event.link[1]))
 

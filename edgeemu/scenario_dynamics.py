@@ -1,11 +1,11 @@
-"""What a scenario lets happen while a run goes on, and how the controller answers: events, decisions, migration."""
+"""What a scenario lets happen while a run goes on, how the controller answers, and what it is reckoned with."""
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgeemu.catalog.shapes import Count
-from edgeemu.strict import Strict, at
+from edgeemu.strict import Shorthand, Strict, at
 from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, PositiveFraction, Seconds
 
 Knowledge: TypeAlias = Literal["measured", "oracle"]
@@ -71,3 +71,21 @@ class MigrationSpec(Strict):
     weights_on_flash: Annotated[bool, Field(strict=True)] = False
     flash_bandwidth: BytesPerSecond = 80e6  # [D] what a good SD card reads (UHS-I: at most 104 MB/s)
     chunk: Bytes = 64 * 1024
+
+
+class CostSpec(Shorthand):
+    """What blocks and messages cost: what the kernels really do, or what the head-level paper publishes.
+
+    The second is for the simulator only; see `edgeemu.literal`. `value_bytes` is the paper's b.
+    """
+
+    text_is: ClassVar[str] = "formulas"
+
+    formulas: Literal["physical", "literal"] = "physical"
+    value_bytes: Literal[2, 4] = 4
+
+    @model_validator(mode="after")
+    def _kernels_compute_float32(self) -> Self:
+        if self.formulas == "physical" and self.value_bytes != 4:
+            raise at(["value_bytes"], "is for literal costs; the kernels compute with values of 4 bytes")
+        return self

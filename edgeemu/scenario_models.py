@@ -198,6 +198,10 @@ class DeviceSpec(Strict):
         absolute = [key for key in ("gflops", "mem_bandwidth") if getattr(self, key) is not None]
         if self.host_fraction is not None and absolute:
             raise at([absolute[0]], "and host_fraction exclude each other")
+        if self.load == 1.0:
+            raise at(["load"], "takes all of the device: it would never finish; give less, or leave the device out")
+        if self.memory_load == 1.0:
+            raise at(["memory_load"], "takes all of the memory: nothing fits; give less, or leave the device out")
         needed = ["memory"] if self.host_fraction is not None else ["gflops", "mem_bandwidth", "memory"]
         for key in needed:
             if self.profile is None and getattr(self, key) is None:
@@ -325,6 +329,8 @@ class Workload(Strict):
     ] = "auto"  # auto: when the model has a chat template
     max_tokens: Count = 64
     sampling: Sampling = Sampling()
+    concurrency: Count = 1  # sequences at once, at most
+    pipeline: Literal["no-bubbles", "bubbles"] = "no-bubbles"  # bubbles: no step before every sequence has its token
 
 
 class TimeSpec(Strict):

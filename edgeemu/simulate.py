@@ -3,6 +3,7 @@
 It predicts a run, and it keeps the time of `mode: virtual`, where durations are those that the devices measured.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class _Flow:
 
     step: Step
     program: Program
+    costs: Costs  # of this step
     missing: dict[int, int] = field(default_factory=dict)
 
 
@@ -127,7 +129,7 @@ class Simulator:
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Releases a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
-        flow = _Flow(step, program)
+        flow = _Flow(step, program, self.costs.at_step(step.rows, step.past))
         if step.step == 0:
             self._at(
                 at_s,
@@ -161,20 +163,29 @@ class Simulator:
 
         return round_
 
-    def advance(self) -> Outcome | None:
-        """Handles events until a token is sampled or a device has all of a round; None when no event is left."""
-        while self._events:
+    def advance(self, until_s: float = math.inf) -> Outcome | None:
+        """Handles events until a token is sampled or a device has all of a round.
+
+        None when there is no event left up to an instant.
+        """
+        while self._events and self._events[0][0] <= until_s:
             now_s, _, handle = heappop(self._events)
             outcome = handle(now_s)
             if outcome is not None:
                 return outcome
         return None
 
+    def next_token(self, by_s: float | None = None) -> TokenTime | None:
+        """Handles events until a token is sampled; None if none is by an instant."""
+        while (outcome := self.advance(math.inf if by_s is None else by_s)) is not None:
+            if isinstance(outcome, TokenTime):
+                return outcome
+        return None
+
     def tokens(self) -> Iterator[TokenTime]:
         """Handles events until none is left, yielding each sampled token. A consumer may start steps in between."""
-        while (outcome := self.advance()) is not None:
-            if isinstance(outcome, TokenTime):
-                yield outcome
+        while (token := self.next_token()) is not None:
+            yield token
 
     def _at(self, at_s: float, handle: Callable[[float], Outcome | None]) -> None:
         heappush(self._events, (at_s, next(self._order), handle))
@@ -231,7 +242,7 @@ class Simulator:
 
     def _send(self, flow: _Flow, op: Op, now_s: float) -> None:
         slot = op.emits
-        size = message_bytes(op, flow.step.rows, self.costs)
+        size = message_bytes(op, flow.step.rows, flow.costs)
         for target in op.to:
             if target == op.device:
                 self._deliver(flow, target, slot, now_s)

@@ -1,7 +1,8 @@
 """What a policy may know of the cluster. Plain numbers; it does not say where they come from."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,8 +17,10 @@ from edgeemu.timeline import roofline_s
 from edgeemu.units import SIZE
 
 MANY = 25  # devices that an error lists
+ALL_AT_ONCE = 2000  # devices up to which all links are drawn before the first decision: 64 MB
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
+Row = Callable[[int], FloatArray]  # of one device and all: [n_devices]
 
 
 class NoBetterPlacement(EdgeemuError):  # noqa: N818  # an answer, not a fault: the placement that is there stays
@@ -27,9 +30,12 @@ class NoBetterPlacement(EdgeemuError):  # noqa: N818  # an answer, not a fault: 
 class Rows:
     """A time per pair of devices as vectors, each worked out when first asked for. A device reaches itself at once."""
 
-    def __init__(self, n_devices: int, pair: Pairwise) -> None:
-        self._n_devices = n_devices
+    def __init__(self, n_devices: int, pair: Pairwise, row: Row | None = None, column: Row | None = None) -> None:
+        """`row` and `column`, where they are given, make whole vectors; else they are made of `pair`."""
+        self.n_devices = n_devices
         self._pair = pair
+        self._row = row or self._row_of_pairs
+        self._column = column or self._column_of_pairs
         self._out_of: dict[int, FloatArray] = {}
         self._into: dict[int, FloatArray] = {}
         self._least_out_of: dict[int, float] = {}
@@ -38,16 +44,14 @@ class Rows:
         """From `source` to every device: [n_devices]."""
         row = self._out_of.get(source)
         if row is None:
-            values = (0.0 if d == source else self._pair(source, d) for d in range(self._n_devices))
-            row = self._out_of[source] = np.fromiter(values, np.float64, self._n_devices)
+            row = self._out_of[source] = self._row(source)
         return row
 
     def into(self, target: int) -> FloatArray:
         """From every device to `target`: [n_devices]."""
         column = self._into.get(target)
         if column is None:
-            values = (0.0 if d == target else self._pair(d, target) for d in range(self._n_devices))
-            column = self._into[target] = np.fromiter(values, np.float64, self._n_devices)
+            column = self._into[target] = self._column(target)
         return column
 
     def least_out_of(self, source: int) -> float:
@@ -64,6 +68,14 @@ class Rows:
         row = self._out_of.get(source)
         return self._pair(source, target) if row is None else float(row[target])
 
+    def _row_of_pairs(self, source: int) -> FloatArray:
+        values = (0.0 if d == source else self._pair(source, d) for d in range(self.n_devices))
+        return np.fromiter(values, np.float64, self.n_devices)
+
+    def _column_of_pairs(self, target: int) -> FloatArray:
+        values = (0.0 if d == target else self._pair(d, target) for d in range(self.n_devices))
+        return np.fromiter(values, np.float64, self.n_devices)
+
 
 class Links:
     """Every pair's seconds per bit, and delay. Keep one for as long as the links do, and decisions share its rows."""
@@ -72,6 +84,42 @@ class Links:
         self.n_devices = n_devices
         self.s_per_bit = Rows(n_devices, lambda a, b: 1.0 / bandwidth_bps(a, b))
         self.delay_s = Rows(n_devices, delay_s)
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> "Links":
+        """Those of a cluster by themselves: all now, or, of very many devices, each row when it is asked for."""
+        made, ways = cls(len(cluster.devices), cluster.bandwidth_bps, cluster.delay_s), cluster.ways
+        if ways is None:
+            return made
+        everyone = np.arange(made.n_devices)
+        if made.n_devices <= ALL_AT_ONCE:
+            bps, delay_s = ways.between(everyone, everyone)  # [n_devices, n_devices] each
+            made.s_per_bit, made.delay_s = _rows_of(1.0 / bps), _rows_of(delay_s)
+            return made
+
+        def row(source: int) -> tuple[FloatArray, FloatArray]:
+            bps, delay_s = ways.between(everyone[source, None], everyone)
+            return 1.0 / bps[0], delay_s[0]
+
+        def column(target: int) -> tuple[FloatArray, FloatArray]:
+            bps, delay_s = ways.between(everyone, everyone[target, None])
+            return 1.0 / bps[:, 0], delay_s[:, 0]
+
+        n, s_per_bit, delay = made.n_devices, made.s_per_bit.between, cluster.delay_s
+        made.s_per_bit = Rows(n, s_per_bit, lambda source: row(source)[0], lambda target: column(target)[0])
+        made.delay_s = Rows(n, delay, lambda source: row(source)[1], lambda target: column(target)[1])
+        return made
+
+    def at(self, cluster: Cluster, at_s: float) -> "Links":
+        """These, of a cluster by itself, as they are at an instant: what does not vary is taken as it is."""
+        ways = cluster.varying_ways()
+        bandwidth_bps, delay_s = _at(cluster, at_s)
+        if ways is None:
+            return Links(self.n_devices, bandwidth_bps, delay_s)
+        made = Links(self.n_devices, bandwidth_bps, delay_s)
+        made.s_per_bit = _patched(self.s_per_bit, made.s_per_bit.between, ways)
+        made.delay_s = _patched(self.delay_s, made.delay_s.between, ways)
+        return made
 
     def out_of(self, source: int, bits: float) -> FloatArray:
         """When a message of `bits` from `source` is wholly at each device, alone on its way: [n_devices], seconds."""
@@ -83,6 +131,54 @@ class Links:
 
     def between(self, source: int, target: int, bits: float) -> float:
         return self.s_per_bit.between(source, target) * bits + self.delay_s.between(source, target)
+
+
+def _at(cluster: Cluster, at_s: float) -> tuple[Pairwise, Pairwise]:
+    """Bandwidth and delay at an instant."""
+    return (
+        lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
+        lambda a, b: cluster.path(a, b).delay_at(at_s),
+    )
+
+
+def _rows_of(matrix: FloatArray) -> Rows:
+    """Of all pairs, [n_devices, n_devices]. Nobody may write into the rows."""
+    matrix.flags.writeable = False
+
+    def column(target: int) -> FloatArray:
+        found = matrix[:, target].copy()  # in one piece, which is quicker to read again and again
+        found.flags.writeable = False
+        return found
+
+    return Rows(len(matrix), lambda a, b: float(matrix[a, b]), matrix.__getitem__, column)
+
+
+def _patched(rows: Rows, pair: Pairwise, ways: set[tuple[int, int]]) -> Rows:
+    """The same rows but for some ways, whose values are `pair`'s."""
+    targets: dict[int, list[int]] = defaultdict(list)
+    sources: dict[int, list[int]] = defaultdict(list)
+    for source, target in ways:
+        targets[source].append(target)
+        sources[target].append(source)
+
+    def row(source: int) -> FloatArray:
+        found = rows.out_of(source)
+        if source in targets:
+            found = found.copy()
+            found[targets[source]] = [pair(source, target) for target in targets[source]]
+        return found
+
+    def column(target: int) -> FloatArray:
+        found = rows.into(target)
+        if target in sources:
+            found = found.copy()
+            found[sources[target]] = [pair(source, target) for source in sources[target]]
+        return found
+
+    def value(source: int, target: int) -> float:
+        return pair(source, target) if (source, target) in ways else rows.between(source, target)
+
+    return Rows(rows.n_devices, value, row, column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +204,20 @@ class ClusterView:
     interval_tokens: int = 1  # tokens until the next decision
     weights_on_flash: bool = False  # every device can read every block's weights from its own storage
     flash_bytes_per_s: float = 100e6
+    source: int = 0  # the device where prompts come from
+    beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
+    cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
     links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
 
     @property
     def past(self) -> int:
         """Positions that the next decode step finds cached."""
         return max(self.length, self.prompt_tokens)
+
+    @property
+    def sequences(self) -> int:
+        """How many run at the same time, at most: a pipeline needs several."""
+        return 1 + len(self.beside)
 
     @property
     def remaining_tokens(self) -> int:
@@ -171,7 +275,12 @@ class ClusterView:
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
 
     def empty_usages(self) -> list[Usage]:
-        return [Usage(self.costs, self.prompt_tokens, self.total_tokens) for _ in self.devices]
+        return [Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside) for _ in self.devices]
+
+    def usages(self, placement: Placement) -> list[Usage]:
+        """What each device holds under a placement, with all sequences at their ends."""
+        n_devices, beside = len(self.devices), self.beside
+        return usages(placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, beside)
 
     def fits(self, usage: Usage, block: Block, device: int) -> bool:
         """Whether the device still fits its memory with the block added."""
@@ -179,7 +288,7 @@ class ClusterView:
 
     def holds(self, placement: Placement) -> bool:
         """Whether every device has the memory that a placement asks of it, to the sequence's end."""
-        held = usages(placement, self.costs, len(self.devices), self.prompt_tokens, self.total_tokens)
+        held = self.usages(placement)
         return all(u.page().total_bytes <= d.memory_bytes for u, d in zip(held, self.devices, strict=True))
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
@@ -221,22 +330,26 @@ def oracle_view(
     prompt_tokens: int,
     total_tokens: int,
     at_s: float = 0.0,
+    links: Links | None = None,
 ) -> ClusterView:
-    """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`."""
+    """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`.
+
+    `links` are the cluster's by themselves, if somebody has them already.
+    """
     devices = tuple(
         DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
         for device, compute in zip(cluster.devices, whole_devices(cluster, host), strict=True)
     )
+    view = ClusterView(costs, devices, cluster.bandwidth_bps, cluster.delay_s, prompt_tokens, total_tokens)
+    return view_at(view, cluster, links or Links.of(cluster), at_s)
+
+
+def view_at(view: ClusterView, cluster: Cluster, links: Links, at_s: float) -> ClusterView:
+    """The view with the cluster's links as they are at an instant; `links` are those by themselves."""
     if not cluster.links_vary:
-        return ClusterView(costs, devices, cluster.bandwidth_bps, cluster.delay_s, prompt_tokens, total_tokens)
-    return ClusterView(
-        costs,
-        devices,
-        lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
-        lambda a, b: cluster.path(a, b).delay_at(at_s),
-        prompt_tokens,
-        total_tokens,
-    )
+        return replace(view, links=links)
+    bandwidth_bps, delay_s = _at(cluster, at_s)
+    return replace(view, bandwidth_bps=bandwidth_bps, delay_s=delay_s, links=links.at(cluster, at_s))
 
 
 def slowed(compute: Compute, slowdown: float) -> Compute:

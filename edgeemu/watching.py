@@ -1,12 +1,13 @@
 """What a policy is shown: the cluster as it was measured, or, with `knowledge: oracle`, as it is. Asks the backend."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeemu.backend import Backend
 from edgeemu.estimate import Estimate
 from edgeemu.planning import Plan
 from edgeemu.simulate import Step
-from edgeemu.view import ClusterView, DeviceView, slowed
+from edgeemu.view import ClusterView, DeviceView, slowed, view_at
 
 
 class Watcher:
@@ -15,16 +16,18 @@ class Watcher:
     def __init__(self, plan: Plan, devices: Backend) -> None:
         self._plan = plan
         self._devices = devices
-        self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing)
+        self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing, plan.links)
 
-    async def view(self, step: Step, at_s: float) -> ClusterView:
-        """For the decision at an instant, before a step that is not a sequence's first."""
-        base = replace(self._plan.view, length=step.past)
+    async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
+        """For the decision at an instant, before steps that are not their sequences' first."""
+        view, longest = self._plan.view, max(steps, key=lambda step: step.past)
+        costs = view.costs.at_step(longest.rows, longest.past)
+        base = replace(view, length=longest.past, cached=sum(step.past for step in steps), costs=costs)
         if self._plan.scenario.knowledge == "oracle":
             return self._true(base, at_s)
-        observed = await self._devices.observe(step_before(step))
-        self._estimate.observe_executions(observed.executions)
-        self._estimate.observe_transits(observed.transits)
+        for observed in await self._devices.observe():
+            self._estimate.observe_executions(observed.executions)
+            self._estimate.observe_transits(observed.transits)
         for index, state in enumerate(await self._devices.states(at_s)):
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         return self._estimate.view(base)
@@ -35,19 +38,4 @@ class Watcher:
             DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
             for device, compute in zip(cluster.devices, self._plan.whole, strict=True)
         )
-        if not cluster.links_vary:
-            return replace(base, devices=devices, links=self._plan.view.rows)
-        return replace(
-            base,
-            devices=devices,
-            bandwidth_bps=lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
-            delay_s=lambda a, b: cluster.path(a, b).delay_at(at_s),
-            links=None,
-        )
-
-
-def step_before(step: Step) -> Step:
-    """The step of the same sequence that was run before this one."""
-    if step.step == 1:
-        return Step(step.sequence, 0, step.past, 0)
-    return Step(step.sequence, step.step - 1, 1, step.past - 1)
+        return view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)

@@ -26,6 +26,16 @@ os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
 PATIENCE_S = 2.0  # a killed process with much memory needs a moment to be gone
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail if a test is skipped: for where it must run")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
 

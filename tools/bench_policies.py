@@ -8,31 +8,43 @@ migrations, and the gap is how much more that is than the exact policy's, which 
 Latency is 0, as in the paper, unless --delay-ms says otherwise. The model has 256 tokens, so that the embedding and the
 output matrix, which the paper has not, weigh nothing.
 
-Times are of the thread's own CPU clock, one core, with the links' rows kept from decision to decision.
+Times are of the thread's own CPU clock, one core. First placements are each of another cluster, with nothing kept from
+the one before, and after what planning does, which is drawing the cluster and its links; that takes `links` ms beside.
+Later decisions are those of a simulation under changing load, on what it measured.
 """
 
 import argparse
+import asyncio
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from edgeemu import room
 from edgeemu.blocks import Costs
 from edgeemu.cluster import Compute
+from edgeemu.controller import Controller
 from edgeemu.draws import draw_lognormal, draw_uniform, uniform
 from edgeemu.errors import InfeasibleError
 from edgeemu.layout import Layout
 from edgeemu.makespan import migration_s, step_s
 from edgeemu.placement import Placement
+from edgeemu.planning import make_plan
 from edgeemu.policies import policy
-from edgeemu.view import ClusterView, DeviceView, Links, NoBetterPlacement
+from edgeemu.records import MigrationRow, OpRow, TokenRow
+from edgeemu.sampling import draw
+from edgeemu.scenario import load_scenario
+from edgeemu.simulated import SimulatedDevices
+from edgeemu.view import ClusterView, DeviceView, Links, NoBetterPlacement, oracle_view
 from edgeemu_kernels.shape import ModelShape
 
 OTHERS = ("greedy", "round-robin", "static", "dynamic-layers", "layers", "single")
 TIMED = ("resource-aware", "lookahead")
 PROMPT_TOKENS = 64
+SCENARIOS = Path(__file__).parent.parent / "scenarios"
 UNLIMITED = 1e15  # bytes/s: the paper's devices have arithmetic only
 
 
@@ -140,29 +152,52 @@ def gaps(names: Sequence[str], instances: int, steps: int, delay_s: float) -> di
     return table
 
 
-def decision_times(
-    name: str, n_devices: int, shape: ModelShape, decisions: int, *, interval_tokens: int = 1
-) -> dict[str, float]:
-    """Milliseconds of CPU of first placements and of later decisions under changing load."""
-    decide = policy(name)
-    view = replace(paper_view(1, n_devices, shape, PROMPT_TOKENS + 1000), length=0, interval_tokens=interval_tokens)
-    current = decide(view, None)
-    first, again = [], []
-    for step in range(decisions + 1):
-        now = replace(view)  # nothing cached but the links' rows
+class Silent:
+    """Watches and records nothing."""
+
+    def phase(self, name: str, done: int, total: int) -> None: ...
+    def directory(self, path: Path) -> None: ...
+    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None: ...
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
+    def sequence_ended(self, index: int) -> None: ...
+    def append_tokens(self, rows: list[TokenRow]) -> None: ...
+    def append_ops(self, rows: list[OpRow]) -> None: ...
+    def append_migrations(self, rows: list[MigrationRow]) -> None: ...
+
+
+def decision_times(name: str, file: str, decisions: int) -> dict[str, float]:
+    """Milliseconds of CPU of first placements, each on another cluster, and of the decisions of a simulation."""
+    decide, first, again, planned_s = policy(name), [], [], []
+    for seed in range(decisions):
+        scenario = load_scenario(SCENARIOS / file, [f"seed={seed}"])
+        shape = scenario.model.known_shape()
+        assert shape is not None
         before_s = time.thread_time()
-        decide(now, None)
+        view = oracle_view(draw(scenario), Costs(shape), None, PROMPT_TOKENS, PROMPT_TOKENS + 100)
+        planned_s.append(time.thread_time() - before_s)
+        room._sizes.cache_clear()  # nothing is kept from one cluster to the next
+        before_s = time.thread_time()
+        decide(view, None)
         first.append(time.thread_time() - before_s)
-        now = loaded(view, 1, step + 1)
+
+    def timed(view: ClusterView, current: Placement | None) -> Placement:
         before_s = time.thread_time()
         try:
-            current = decide(now, current)
-        except NoBetterPlacement:
-            pass
+            return decide(view, current)
         finally:
             again.append(time.thread_time() - before_s)
-    row = {"devices": n_devices, "blocks": shape.n_layers * (shape.n_groups + 2)}
-    for key, values in (("first", first[1:]), ("again", again[1:])):  # the first one fetches the links' rows
+
+    load = "devices[0].load={uniform: {low: 0 %, high: 20 %}, every: 20 ms}"
+    scenario = load_scenario(SCENARIOS / file, [f"workload.max_tokens={decisions + 1}", load])
+    plan = replace(make_plan(scenario, name), decide=timed)
+    asyncio.run(Controller(plan, SimulatedDevices(plan), Silent(), Silent()).run())
+    shape = plan.model.shape
+    row = {
+        "devices": len(plan.cluster.devices),
+        "blocks": shape.n_layers * (shape.n_groups + 2),
+        "links_ms": 1e3 * float(np.median(planned_s)),
+    }
+    for key, values in (("first", first), ("again", again)):
         row[f"{key}_p50_ms"] = 1e3 * float(np.median(values))
         row[f"{key}_p99_ms"] = 1e3 * float(np.quantile(values, 0.99))
     return row
@@ -194,8 +229,8 @@ def main() -> None:
         "gaps": gaps(names, asked.instances, asked.steps, asked.delay_ms / 1e3),
         "decisions": {
             name: [
-                decision_times(name, 25, paper_shape(), asked.decisions),
-                decision_times(name, 1000, paper_shape(80, 8192, 64), max(3, asked.decisions // 5)),
+                decision_times(name, "one-layer-25.yaml", asked.decisions),
+                decision_times(name, "thousand.yaml", max(3, asked.decisions // 5)),
             ]
             for name in TIMED
         },
@@ -214,10 +249,11 @@ def main() -> None:
     worst = document["gaps"]["lookahead"]["worst_against_best_other"]
     print(f"lookahead, at worst against the best other: {100 * worst:.2f} %")
     print("\nDecision, ms of one core")
-    print(f"{'policy':<16}{'devices':>8}{'blocks':>8}{'first p50':>10}{'p99':>10}{'again p50':>10}{'p99':>10}")
+    columns = "".join(f"{title:>10}" for title in ("links", "first p50", "p99", "again p50", "p99"))
+    print(f"{'policy':<16}{'devices':>8}{'blocks':>8}{columns}")
     for name, rows in document["decisions"].items():
         for row in rows:
-            keys = ("first_p50_ms", "first_p99_ms", "again_p50_ms", "again_p99_ms")
+            keys = ("links_ms", "first_p50_ms", "first_p99_ms", "again_p50_ms", "again_p99_ms")
             times = "".join(f"{row[key]:10.2f}" for key in keys)
             print(f"{name:<16}{row['devices']:>8}{row['blocks']:>8}{times}")
     print("\nexact, one layer of 32 heads: s")

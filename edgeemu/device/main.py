@@ -23,13 +23,13 @@ from edgeemu import control, wire
 from edgeemu.blocks import MESSAGE_HEADER_BYTES, Kind
 from edgeemu.cluster import Compute as Speed
 from edgeemu.cluster import memory_left_bytes
-from edgeemu.device.compute import INCOMING, MESSAGES, Compute, OpenSequence, ProtocolError
+from edgeemu.device.compute import Compute, OpenSequence, ProtocolError
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
 from edgeemu.device.moving import Receiving, block_of, by_target, outgoing
 from edgeemu.device.urgency import PRIORITY, Urgency
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.stamped import SharedPipes, StampedLinks
-from edgeemu.memory import Ledger, OutOfMemoryError
+from edgeemu.memory import INCOMING, MESSAGES, Ledger, OutOfMemoryError
 from edgeemu.network import Transits
 from edgeemu.routes import Op, Slot, Stage
 from edgeemu.timeline import DrawKey, Occupation, WallClock, occupy, roofline_s
@@ -180,11 +180,10 @@ class DeviceProcess:
                 sampling = Sampling(request.temperature, request.top_k, request.top_p, request.seed)
                 opened = OpenSequence(sampling, request.keep_logits)
                 self._loaded().open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
-                self._done("Open")
+                self._tell(control.Opened(self.spec.name, request.sequence, self._ledger.page()))
             case control.Close():
                 self._loaded().close(request.sequence)
                 self._dataflow.forget(request.sequence)
-                self._done("Close")
             case control.Start():
                 self._hold(request.at_s, request)
             case control.Prepare():
@@ -227,7 +226,7 @@ class DeviceProcess:
         self._done("Begin")
 
     def _change(self, request: control.Change) -> None:
-        """An event. What is held stays, however little memory is left; only what would be added is refused."""
+        """An event. What is held stays and grows, however little memory is left; what would come is refused."""
         if request.speed is not None:
             self._availability = steered(self._availability, request.at_s, request.speed)
         if request.memory_bytes is not None:
@@ -360,7 +359,8 @@ class DeviceProcess:
         """Reserves memory for what is to come, or says why not. The routes stay as they are."""
         refusal = ""
         try:
-            self._ledger.charge(INCOMING, request.reserve_bytes)
+            left_bytes = self._memory_left_bytes(request.at_s)
+            self._ledger.charge(INCOMING, request.reserve_bytes, left_bytes, request.growth_bytes)
         except OutOfMemoryError as error:
             refusal = str(error)
         else:
@@ -404,7 +404,7 @@ class DeviceProcess:
         ops = [control.op_from_spec(spec) for spec in request.ops]
         leaving = [block_of(incoming) for incoming in request.leaving]
         self._links.connect(request.paths)
-        self._loaded().exchange(ops, leaving, arriving, request.sequence)
+        self._loaded().exchange(ops, leaving, arriving)
         self._dataflow.install(request.epoch, ops)
         self._done("Commit")
 
@@ -446,8 +446,12 @@ class DeviceProcess:
 
     def _tell_state(self, at_s: float) -> None:
         availability = share_at(self._availability, at_s)
-        memory_bytes = memory_left_bytes(self.spec.memory_bytes, self._memory_availability, at_s)
+        memory_bytes = self._memory_left_bytes(at_s)
         self._tell(control.State(self.spec.name, availability, memory_bytes, self._ledger.used_bytes))
+
+    def _memory_left_bytes(self, at_s: float) -> int:
+        """What other work leaves of the memory at an instant."""
+        return memory_left_bytes(self.spec.memory_bytes, self._memory_availability, at_s)
 
     def _report(self, key: StepKey) -> None:
         ledger = self._ledger

@@ -20,11 +20,22 @@ POLICIES = {
     "static": "what resource-aware places first, and nothing moves after",
     "dynamic-layers": "a chain of whole layers, which move where an interval pays for it",
     "layers": "whole layers in a chain, each device a run of them by its speed",
+    "mdi": "MDI-LLM's ring: the ends of the model on the source device, a run of whole layers on every node",
+    "edgeshard-latency": "EdgeShard's partition for one sequence: devices and whole layers with the least latency",
+    "edgeshard-throughput": "EdgeShard's partition for many sequences: the pipeline whose slowest stage is fastest",
+    "edge-solo": "EdgeShard's baseline: the whole model on the source device",
+    "cloud-edge-even": "EdgeShard's baseline: half of the layers on the source device, half on the fastest other",
+    "cloud-edge-opt": "EdgeShard's baseline: the best cut between the source device and the fastest other",
     "single": "the whole model on the one device that runs it fastest",
 }
 
 # Not asked again while every device keeps its memory: they would answer what is there already.
-STEADY = frozenset({"static", "layers", "single"})
+STEADY = frozenset(
+    {
+        *("static", "layers", "single", "mdi", "edgeshard-latency", "edgeshard-throughput"),
+        *("edge-solo", "cloud-edge-even", "cloud-edge-opt"),
+    }
+)
 
 
 def policy(name: str) -> Policy:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from edgeemu import wire
 from edgeemu.blocks import Costs, Kind
-from edgeemu.device.compute import MESSAGES, Compute, OpenSequence
+from edgeemu.device.compute import Compute, OpenSequence
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
-from edgeemu.memory import Ledger, usages
+from edgeemu.memory import MESSAGES, Ledger, usages
 from edgeemu.placement import Placement
 from edgeemu.routes import Op, Slot, Stage, compile_routes
 from edgeemu_kernels.sampling import GREEDY, Sampling

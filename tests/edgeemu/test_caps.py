@@ -191,7 +191,7 @@ def groups_of(pid: int) -> list[Path]:
     return [path for path, owner in groups.everyones() if owner.pid == pid]
 
 
-@pytest.mark.parametrize(("entry", "page"), [("hog", "cache .*, weights .*"), ("hog_at_once", "nothing yet")])
+@pytest.mark.parametrize(("entry", "page"), [("hog", "cache"), ("hog_at_once", "nothing yet")])
 @needs_groups
 def test_the_kernel_ends_a_device_that_takes_more_than_its_cap(tmp_path: Path, entry: str, page: str) -> None:
     process = start(tmp_path, entry, "cgroup")
@@ -203,7 +203,8 @@ def test_the_kernel_ends_a_device_that_takes_more_than_its_cap(tmp_path: Path, e
     assert groups_of(process.pid) == []
     assert meta(tmp_path)["memory_cap"] == f"cgroup v{VERSION}"
     _, _, told = error.partition("The ledger's last page: ")
-    assert told == page or (page != "nothing yet" and "weights" in told and "cache" in told)
+    assert told.startswith(page)
+    assert ("weights" in told) == (entry == "hog")
 
 
 def test_without_groups_a_process_limit_ends_it(tmp_path: Path) -> None:

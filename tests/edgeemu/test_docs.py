@@ -16,7 +16,7 @@ from edgeemu.catalog.shapes import RopeScalingFields, ShapeFields
 from edgeemu.records import schema
 from edgeemu.run import run_scenario
 from edgeemu.scenario import Scenario, parse_scenario
-from edgeemu.scenario_dynamics import DecisionSpec, EventSpec, MigrationSpec
+from edgeemu.scenario_dynamics import CostSpec, DecisionSpec, EventSpec, MigrationSpec
 from edgeemu.scenario_models import (
     DefaultLink,
     DeviceSpec,
@@ -55,6 +55,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "events": (EventSpec,),
     "decisions": (DecisionSpec,),
     "migration": (MigrationSpec,),
+    "cost": (CostSpec,),
     "workload": (Workload,),
     "prompts": (Prompt,),
     "sampling": (Sampling,),

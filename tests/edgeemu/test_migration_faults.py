@@ -14,28 +14,31 @@ import numpy as np
 import pytest
 import uvloop
 from builders import LLAMA
-from test_migration_runs import assert_reference, cluster, make, reference_tokens
+from test_migration_runs import Shuffle, assert_reference, cluster, make, reference_tokens
 from test_run import device_pids
 from watching import Silent
 
-from edgeemu import cli
+from edgeemu import cli, planning
 from edgeemu.blocks import EMBED, Kind, all_blocks, ffn, head
 from edgeemu.controller import Controller
 from edgeemu.deciding import first_decision, next_decision
-from edgeemu.device.compute import WORKSPACE, Arrived, Compute, OpenSequence
+from edgeemu.device.compute import Arrived, Compute, OpenSequence
 from edgeemu.errors import RunError
-from edgeemu.memory import Ledger, usages
-from edgeemu.migration import Migration, Shipment
+from edgeemu.memory import WORKSPACE, Ledger, usages
+from edgeemu.migration import Migration, Shipment, needs
 from edgeemu.placement import Placement
 from edgeemu.planning import Plan
 from edgeemu.processes import ProcessDevices
 from edgeemu.records import read_table
-from edgeemu.routes import compile_routes
+from edgeemu.routes import Program, compile_routes
 from edgeemu.simulated import SimulatedDevices
 from edgeemu.view import ClusterView
 from edgeemu_kernels.model import seeded_model
 from edgeemu_kernels.sampling import GREEDY
 
+B = "gflops: 1 GFLOPS, mem_bandwidth: 0.05 GB/s"
+DEVICE_A = "{name: a, gflops: 1 GFLOPS, mem_bandwidth: 0.1 GB/s, memory: 8 MiB}"
+DEVICE_B1 = f"{{name: b-1, memory: 8 MiB, {B}}}"
 PAUSE, PRECOPY = "migration.mode=pause", "migration.mode=precopy"
 
 
@@ -47,6 +50,11 @@ def to_device(number: int) -> Callable[[ClusterView, Placement | None], Placemen
         return current.moved([head(0, group) for group in range(4)], number)
 
     return place
+
+
+async def on_processes(plan: Plan) -> Controller:
+    async with cluster(plan) as run:
+        return await run(plan)
 
 
 def interrupted(plan: Plan, act: Callable[[], None]) -> None:
@@ -123,6 +131,50 @@ def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block()
     uvloop.run(main())
 
 
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+@pytest.mark.parametrize("interval", [1, 3])
+def test_routes_that_no_report_can_name_are_forgotten(time: str, interval: int) -> None:
+    """Those of the steps of two decision intervals are kept, however often they change."""
+    watcher, kept = Silent(), []
+
+    class Devices(ProcessDevices):
+        async def commit(self, migration: Migration, program: Program) -> None:
+            await super().commit(migration, program)
+            kept.append(len({id(flight.program) for flight in (*self._unobserved, *self._last.values())}))
+
+    changes = (f"time.mode={time}", f"decisions.interval={interval}", "workload.prompts=[{tokens: 4}]")
+    plan = make(*changes, "workload.max_tokens=20", decide=Shuffle(1, 0.3))
+    uvloop.run(Controller(plan, Devices(plan, watcher.phase), watcher, watcher).run())
+    assert len(kept) > 4
+    assert max(kept) <= 3
+
+
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_what_goes_on_growing_during_a_copy_has_room_or_the_copy_does_not_begin(time: str) -> None:
+    """The link is so slow that rows are written all the while; to the byte: one less, and the receiver refuses."""
+    prompt, slow = "workload.prompts=[{tokens: 7}]", "network.default.bandwidth=400 kbit/s"
+    changes = (PRECOPY, prompt, slow, "decisions.interval=2", "workload.max_tokens=16", f"time.mode={time}")
+    old = make(*changes, decide=to_device(2)).placement
+    new = Placement({block: {0: 0, 1: 2, 2: 1}[device] for block, device in old.owner.items()})
+    roomy = make(*changes, decide=lambda *_: new)
+    _, need = needs(Migration(9, old, new), roomy.usages(old), 7 + 1, 7 + 16, roomy.costs)
+    assert need.growth_bytes > 0
+    for spare_bytes, outcome in ((0, "committed"), (-1, "aborted: b-2 is out of memory: incoming needs")):
+        room = roomy.pages[2].total_bytes + need.reserve_bytes + spare_bytes
+        devices = f"devices=[{DEVICE_A}, {DEVICE_B1}, {{name: b-2, memory: {room} B, {B}}}]"
+        plan = make(*changes, devices, decide=lambda *_: new)
+        assert plan.placement == roomy.placement
+        real = uvloop.run(on_processes(plan))
+        assert_reference(real, plan, reference_tokens(plan))
+        for made in (real, simulated(plan)):
+            assert made.migrator.rows[0].outcome.startswith(outcome)
+            assert made.migrator.placement == (old if spare_bytes < 0 else new)
+            first = made.migrator.rows[0]
+            during = [token for token in made.tokens if first.began_s < token.emulated_s < first.ended_s]
+            assert (len(during) > 2) == (spare_bytes == 0)
+        assert real.migrator.rows[0].outcome == made.migrator.rows[0].outcome
+
+
 def test_the_workspace_of_what_has_come_is_charged() -> None:
     """And of what has left is not: after an exchange the ledger's page is that of a device which began like this."""
     blocks = list(all_blocks(LLAMA))
@@ -137,10 +189,9 @@ def test_the_workspace_of_what_has_come_is_charged() -> None:
         compute.load(compile_routes(begins, LLAMA).on(0))
         compute.open(0, 5, 9, OpenSequence(GREEDY, keep_logits=False))
         if begins is old:
-            none = np.empty((0, LLAMA.head_dim), np.float32)
             coming = [block for block in blocks if block.kind is Kind.FFN]
-            arriving = {block: Arrived(donor._held.weights(block), none, none) for block in coming}
-            compute.exchange(compile_routes(new, LLAMA).on(0), old.on(0), arriving, 0)
+            arriving = {block: Arrived(donor._held.weights(block)) for block in coming}
+            compute.exchange(compile_routes(new, LLAMA).on(0), old.on(0), arriving)
         pages.append(compute.ledger.page())
     assert pages[0] == pages[1]
     planned = usages(new, compute.costs, 2, 5, 9)[0].page()
@@ -216,6 +267,46 @@ def test_a_policy_that_catches_everything_is_not_waited_for_either() -> None:
     assert "did not answer within 0.05 s" in next_decision(stubborn, plan.view, plan.placement, 0.05).problem
 
 
+class Late:
+    """Does not answer at these times that it is asked, and changes nothing at the others."""
+
+    def __init__(self, at: set[int]) -> None:
+        self.asked = 0
+        self._at = at
+
+    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+        self.asked += 1
+        while self.asked in self._at:
+            signal.pause()
+        assert current is not None
+        return current
+
+
+@pytest.mark.parametrize(
+    ("late", "asked", "step"),
+    [({1, 2, 4, 5, 7, 8, 9, 10}, 9, "sequence 1, step 2"), ({2, 3, 4, 5}, 4, "sequence 0, step 4")],
+)
+def test_a_policy_that_is_late_three_times_in_a_row_is_not_asked_again(late: set[int], asked: int, step: str) -> None:
+    policy = Late(late)
+    plan = make(decide=policy)
+    made = simulated(replace(plan, rules=replace(plan.rules, decision_limit_s=0.02)))
+    assert policy.asked == asked
+    assert len(made.tokens) == 16
+    *problems, last = made.migrator.problems
+    assert all(problem.endswith("the policy did not answer within 0.02 s") for problem in problems)
+    assert len(problems) == len({n for n in late if n <= asked})
+    assert last == made.migrator.given_up == f"round-robin was not asked again after {step}: late 3 times in a row"
+
+
+def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
+    def fails(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        raise ZeroDivisionError
+
+    made = simulated(make(decide=fails))
+    assert len(made.migrator.problems) == len(made.migrator.decision_s) == 14
+    assert made.migrator.given_up == ""
+
+
 def test_a_refusal_is_a_problem_that_is_told() -> None:
     def exchange(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
         assert current is not None
@@ -224,7 +315,7 @@ def test_a_refusal_is_a_problem_that_is_told() -> None:
     roomy = make(decide=exchange)
     need_bytes = max(page.total_bytes for page in roomy.pages[1:])
     made = simulated(make(f"devices[1].memory={need_bytes + 1000} B", decide=exchange))
-    assert "sequence 0, step 1: b-1 would hold" in made.migrator.problems[0]
+    assert "sequence 0, step 1: b-1 is out of memory: incoming needs" in made.migrator.problems[0]
 
 
 def test_a_simulated_peak_is_that_of_all_placements() -> None:
@@ -252,6 +343,7 @@ time: {mode: virtual}
 decisions: {time: 0 ms}
 """
 POLICIES = """
+import time
 import numpy as np
 from edgeemu.placement import Placement
 from edgeemu.policies import round_robin
@@ -269,6 +361,9 @@ def rotates(view, current):
     if current is None:
         return first(view, current)
     return Placement({block: np.int64((at + 1) % 3) for block, at in current.owner.items()})
+
+def sleeps(view, current):
+    return first(view, current) if current is None else time.sleep(60)
 
 def at_once(view, current):
     raise RuntimeError("not today")
@@ -302,6 +397,16 @@ def test_why_a_placement_was_kept_is_printed(call: Call, command: str, name: str
     assert status == 0
     assert "8 decisions: 0 changes of placement\n" in out
     assert f"placement kept: sequence 0, step 1: {reason} (and 7 more problems; see summary.json)\n" in out
+
+
+@pytest.mark.parametrize("command", ["run", "simulate"])
+def test_that_a_policy_was_given_up_is_printed(call: Call, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "DECISION_LIMIT_S", 0.05)
+    status, out, _ = call(command, "--policy", "mine.py:sleeps")
+    assert status == 0
+    assert "3 decisions: 0 changes of placement\n" in out
+    told = "mine.py:sleeps was not asked again after sequence 0, step 3: late 3 times in a row"
+    assert f"policy given up: {told}\n" in out
 
 
 @pytest.mark.parametrize(

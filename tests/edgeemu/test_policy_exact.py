@@ -1,6 +1,8 @@
 """The programme's optimum is the least that enumeration finds, with and without a placement to start from."""
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,6 +12,7 @@ from edgeemu.blocks import Costs
 from edgeemu.cluster import Compute
 from edgeemu.errors import InfeasibleError
 from edgeemu.layout import Layout
+from edgeemu.literal import LiteralCosts
 from edgeemu.makespan import MoveCosts, StepTimes
 from edgeemu.policies import exact
 from edgeemu.room import Room, sizes_of
@@ -17,7 +20,11 @@ from edgeemu.view import ClusterView, DeviceView, NoBetterPlacement
 from edgeemu_kernels.shape import ModelShape
 
 
-def tiny(seed: int) -> ClusterView:
+def literal(shape: ModelShape) -> Costs:
+    return LiteralCosts(replace(shape, tied_embeddings=False), prompt_tokens=5, length=9)
+
+
+def tiny(seed: int, priced: Callable[[ModelShape], Costs] = Costs) -> ClusterView:
     """Two devices and up to four groups, or three and up to two; one layer, or two of one group. Memory is tight."""
     chance = random.Random(seed)
     n, n_layers, n_groups = chance.choice([(2, 1, 4), (2, 1, 3), (3, 1, 1), (3, 1, 2), (2, 2, 1), (2, 2, 2)])
@@ -36,7 +43,7 @@ def tiny(seed: int) -> ClusterView:
     )
     rate = [[chance.choice([1e6, 1e7, 1e8]) for _ in range(n)] for _ in range(n)]
     delay = [[chance.choice([0.0, 1e-5, 1e-3]) for _ in range(n)] for _ in range(n)]
-    costs = Costs(shape)
+    costs = priced(shape)
     scale = chance.choice([0.4, 0.7, 1.0, 3.0])
     whole = sum(sizes_of(view_of(costs, n, rate, delay)).weights.values()) * n_layers
     devices = tuple(
@@ -89,8 +96,17 @@ def enumerated(view: ClusterView, old: Layout | None) -> float | None:
 @pytest.mark.parametrize("block", range(10))
 def test_it_equals_enumeration(block: int) -> None:
     """200 instances, in ten parts: half place anew, half start from a random placement."""
-    for seed in range(20 * block, 20 * block + 20):
-        view = tiny(seed)
+    compare(range(20 * block, 20 * block + 20), Costs)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_it_equals_enumeration_with_the_papers_costs(block: int) -> None:
+    compare(range(20 * block, 20 * block + 20), literal)
+
+
+def compare(seeds: range, priced: Callable[[ModelShape], Costs]) -> None:
+    for seed in seeds:
+        view = tiny(seed, priced)
         shape, n = view.costs.shape, len(view.devices)
         old = None
         if seed % 2:

@@ -36,7 +36,10 @@ def test_memory_and_operations_are_the_published_ones() -> None:
     assert COSTS.work(Kind.FFN, 1, 1, L - 1) == (8 * L * D**2, 0.0)
     assert COSTS.attention_bytes(5, 1) == 5 * L * d * b
     assert COSTS.activation_bytes(1) == L * D * b
-    assert COSTS.at(99).activation_bytes(1) == 99 * D * b
+    later = COSTS.at_step(1, 98)
+    assert later.activation_bytes(1) == 99 * D * b
+    assert later.weight_bytes(proj(0)) == 99 * D * b
+    assert COSTS.at_step(1, L - 1) is COSTS
 
 
 def test_a_step_is_the_papers_delay() -> None:

@@ -51,7 +51,7 @@ def summary(ms: float, devices: int, mode: str) -> dict[str, Any]:
         "tokens": [[5] * devices],
         "policy": "single",
         "devices": devices,
-        "decisions": {"count": 0, "problems": []},
+        "decisions": {"count": 0, "problems": [], "given_up": None},
         "weaker": ["no cgroups"],
         "migrations": {"count": 0, "bytes": 0, "ms": 0.0, "changes": 0, "aborted": 0},
     }

@@ -10,17 +10,17 @@ import pytest
 import uvloop
 from watching import Silent
 
-from edgeemu.backend import Observed
+from edgeemu.backend import Backend, Observed
 from edgeemu.controller import Controller
 from edgeemu.planning import Plan, make_plan
 from edgeemu.processes import ProcessDevices
 from edgeemu.records import read_table
 from edgeemu.run import run_scenario
 from edgeemu.scenario import parse_scenario
-from edgeemu.simulate import Step
+from edgeemu.schedule import Due
 from edgeemu.simulated import SimulatedDevices
 from edgeemu.variation import done_s
-from edgeemu.watching import Watcher, step_before
+from edgeemu.watching import Watcher
 
 BASE = """
 name: varying
@@ -112,20 +112,38 @@ def test_devices_relative_to_the_host_share_it_with_their_load(tmp_path: Path) -
 # -- what the controller learns -------------------------------------------------------------------------------
 
 
+class Heard:
+    """A backend, and what it has let a watcher observe: a list of steps each time."""
+
+    def __init__(self, devices: Backend) -> None:
+        self._devices = devices
+        self.times: list[list[Observed]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._devices, name)
+
+    async def observe(self) -> list[Observed]:
+        self.times.append(await self._devices.observe())
+        return self.times[-1]
+
+
 class Listening(Controller):
-    """Asks for the view before every token, as if to decide; remembers what it was."""
+    """Asks for the view when it would be time to decide; remembers what it was."""
 
-    views: list[Any]
-    observed: list[Observed]
+    def __init__(self, plan: Plan, devices: Backend, watcher: Silent) -> None:
+        super().__init__(replace(plan, decide=None), devices, watcher, watcher)
+        self.views: list[Any] = []
+        self.heard = Heard(devices)
+        self.watcher = Watcher(plan, self.heard)  # type: ignore[arg-type]  # it has what it does not define
 
-    async def _happen(self, step: Step, at: Any) -> None:
-        await super()._happen(step, at)
-        if step.step == 0:
-            self.views, self.observed = [], []
-            self.watcher = Watcher(self.plan, self.devices)
-        else:
-            self.observed.append(await self.devices.observe(step_before(step)))
-            self.views.append(await self.watcher.view(step, at.emulated_s))
+    async def _happen(self, due: Due) -> None:
+        await super()._happen(due)
+        if due.step.step and due.step.step % self.plan.rules.interval_tokens == 0:
+            self.views.append(await self.watcher.view([due.step], due.at_s))
+
+    @property
+    def observed(self) -> list[Observed]:
+        return [observed for time in self.heard.times for observed in time]
 
 
 def listened(how: str, *settings: str) -> Listening:
@@ -133,7 +151,7 @@ def listened(how: str, *settings: str) -> Listening:
     plan = plan_of(*settings, *mode)
     watcher = Silent()
     devices = SimulatedDevices(plan) if how == "simulated" else ProcessDevices(plan, watcher.phase)
-    controller = Listening(replace(plan, decide=None), devices, watcher, watcher)
+    controller = Listening(plan, devices, watcher)
     uvloop.run(controller.run())
     return controller
 
@@ -155,6 +173,19 @@ def test_a_slower_device_is_noticed_after_the_token_in_which_it_was(how: str) ->
     made = listened(how, SLOWER)
     slowdowns = [made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
     assert slowdowns == pytest.approx([1, 1, 1, 2.5, 3.25], rel=1e-6)
+
+
+@pytest.mark.parametrize("how", ["paced", "virtual", "simulated"])
+def test_who_is_asked_seldom_has_still_seen_every_step(how: str) -> None:
+    """At the decision before token 5 the estimate is what it is with one before every token."""
+    made = listened(how, SLOWER, "decisions.interval=5")
+    (view,) = made.views
+    assert made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s == pytest.approx(3.25, rel=1e-6)
+    made = listened(how, "workload.prompts=[{tokens: 9}, {tokens: 3}]", "decisions.interval=4")
+    steps = [[{done.step[:2] for done in observed.executions} for observed in time] for time in made.heard.times]
+    before_it = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0), (1, 1), (1, 2), (1, 3)]
+    assert steps == [[{step} for step in before_it[:4]], [{step} for step in before_it[4:]]]
+    assert all(done.step.past == (0, 9, 10, 11)[n] for n in range(4) for done in made.heard.times[0][n].executions)
 
 
 def test_an_oracle_knows_at_once() -> None:

@@ -1,0 +1,147 @@
+"""Several policies' summaries side by side: figures, who is first, whether the tokens agree. Pure; knows no runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from edgeemu.report.tables import Table, counted, size
+from edgeemu.summary import percentile
+
+Summary = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One policy: the summaries of its runs, one a repetition, or why there are none."""
+
+    policy: str
+    summaries: Sequence[Summary]
+    directories: Sequence[str] = ()
+    problem: str = ""
+    status: int = 0  # what the problem would end a single run with
+
+
+class Figure(NamedTuple):
+    """What is compared: where it is in a summary, and how it is shown. `best` is min or max; None: not judged."""
+
+    key: str
+    heading: str
+    path: tuple[str, ...]
+    unit: str
+    best: Any = None
+
+
+FIGURES = (
+    Figure("ttft_ms", ">first token", ("ttft_ms", "mean"), "ms", min),
+    Figure("tpot_ms", ">per token", ("tpot_ms", "mean"), "ms", min),
+    Figure("throughput_tok_s", ">tokens/s", ("throughput_tok_s",), "", max),
+    Figure("peak_bytes", ">peak memory", ("memory", "peak_bytes_max"), "B"),
+    Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
+)
+JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s"}
+
+
+def comparison(scenario: str, entries: Sequence[Entry], judged: str, *, words: bool) -> dict[str, Any]:
+    """The document of `edgeemu compare --json`. `judged` is the figure that makes the order; `words`: tokens are real.
+
+    Every figure is the median over the repetitions, with the least and the most beside it. `gap` is by how much a
+    policy is behind the best in the judged figure: 0 for the first.
+    """
+    figure = next(figure for figure in FIGURES if figure.key == judged)
+    rows = [_row(entry) for entry in entries]
+    values = {row["policy"]: row["figures"][judged]["median"] for row in rows if row["figures"]}
+    known = [value for value in values.values() if value is not None]
+    best = figure.best(known) if known else None
+    for row in rows:
+        row["gap"] = _gap(values.get(row["policy"]), best, figure)
+    rows.sort(key=lambda row: (row["gap"] is None, row["gap"] or 0.0))
+    return {
+        "scenario": scenario,
+        "judged_by": judged,
+        "first": rows[0]["policy"] if rows and rows[0]["gap"] is not None else None,
+        "tokens_equal": _tokens_equal(entries) if words else None,
+        "policies": rows,
+    }
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    certificates = [summary["certificate"] for summary in entry.summaries]
+    return {
+        "policy": entry.policy,
+        "figures": {f.key: _spread(entry.summaries, f) for f in FIGURES} if entry.summaries else {},
+        "certificate": worst([certificate["verdict"] for certificate in certificates]),
+        "reasons": sorted({reason for certificate in certificates for reason in certificate["reasons"]}),
+        "runs": list(entry.directories),
+        "problem": entry.problem or None,
+        "status": entry.status,
+    }
+
+
+def worst(verdicts: Sequence[str]) -> str | None:
+    return max(verdicts, key=("PASS", "WARN", "INVALID").index, default=None)
+
+
+def _spread(summaries: Sequence[Summary], figure: Figure) -> dict[str, float | None]:
+    values = [value for summary in summaries if (value := _at(summary, figure.path)) is not None]
+    if not values:
+        return dict.fromkeys(("median", "least", "most"))
+    ordered = sorted(values)
+    return {"median": percentile(ordered, 50), "least": ordered[0], "most": ordered[-1]}
+
+
+def _at(summary: Summary, path: Sequence[str]) -> float | None:
+    value: Any = summary
+    for key in path:
+        value = value[key]
+    return None if value is None else float(value)
+
+
+def _gap(value: float | None, best: float | None, figure: Figure) -> float | None:
+    if value is None or best is None:
+        return None
+    return value / best - 1.0 if figure.best is min else best / value - 1.0
+
+
+def _tokens_equal(entries: Sequence[Entry]) -> bool:
+    """Whether every run of every policy has generated the same."""
+    generated = [summary["tokens"] for entry in entries for summary in entry.summaries]
+    return all(tokens == generated[0] for tokens in generated)
+
+
+def comparison_table(document: Mapping[str, Any]) -> Table:
+    """The rows in the order of the judged figure; those that could not run at the end, with a dash."""
+    rows = []
+    for row in document["policies"]:
+        figures = row["figures"]
+        cells = [_shown(figures.get(figure.key), figure) for figure in FIGURES]
+        behind = "–" if row["gap"] is None else "first" if row["gap"] == 0 else f"+{row['gap']:.1%}"
+        rows.append([row["policy"], *cells, behind, row["certificate"] or "did not run"])
+    return Table(("policy", *(figure.heading for figure in FIGURES), ">behind", "certificate"), rows)
+
+
+def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:
+    if not spread or spread["median"] is None:
+        return "–"
+    median, least, most = (spread[key] or 0.0 for key in ("median", "least", "most"))
+    if figure.unit == "B":
+        return size(median)
+    if figure.unit == "count":
+        return f"{median:g}"
+    unit = f" {figure.unit}" if figure.unit else ""
+    digits = 1 if figure.unit == "ms" else 2
+    around = f" ±{(most - least) / 2:.{digits}f}" if most > least else ""
+    return f"{median:.{digits}f}{around}{unit}"
+
+
+def comparison_lines(document: Mapping[str, Any]) -> list[str]:
+    """What the table does not say: whether the tokens agree, and why some policies did not run."""
+    lines = []
+    if document["tokens_equal"] is not None:
+        runs = sum(len(row["runs"]) for row in document["policies"])
+        equal = "the same tokens" if document["tokens_equal"] else "DIFFERENT TOKENS: this is a bug of edgeemu"
+        lines.append(f"{counted(runs, 'run')}: {equal}")
+    lines += [f"{row['policy']}: {row['problem']}" for row in document["policies"] if row["problem"]]
+    for row in document["policies"]:
+        if row["certificate"] not in (None, "PASS"):
+            lines.append(f"{row['policy']}: {row['certificate']}: {'; '.join(row['reasons'])}")
+    return lines
