@@ -26,7 +26,7 @@ from edgeemu.cluster import memory_left_bytes
 from edgeemu.device.compute import Compute, OpenSequence, ProtocolError
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
 from edgeemu.device.moving import Receiving, block_of, by_target, outgoing
-from edgeemu.device.urgency import PRIORITY, Urgency
+from edgeemu.device.urgency import Urgency
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.stamped import SharedPipes, StampedLinks
 from edgeemu.memory import INCOMING, MESSAGES, Ledger, OutOfMemoryError
@@ -68,14 +68,12 @@ class DeviceProcess:
         self.spec = spec
         self._urgency = Urgency()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        if self._urgency.may:  # the thread that carries the messages; a refusal would end the process
-            self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_FIFO)
-            self._context.set(zmq.THREAD_PRIORITY, PRIORITY)
         self._control = self._context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, str(spec.index).encode())
         self._control.setsockopt(zmq.LINGER, 2000)  # the last word must get out
         self._control.connect(spec.control)
         self._data = self._context.socket(zmq.PULL)
+        self._urgency.lift_carriers()
         self._data.bind(spec.address)
         pipes = SharedPipes(spec.pipes_fd, spec.n_pipes)
         self._links = StampedLinks(self._context, spec.seed, pipes)

@@ -26,6 +26,17 @@ class Urgency:
             self.may = False
             self.described = f"timer slack 1 ns; no real-time priority ({error.strerror})"
 
+    def lift_carriers(self) -> None:
+        """Makes the other threads of this process urgent for good: ZeroMQ's, which carry messages and compute nothing.
+
+        Not by ZeroMQ's own option: it ends the process where that is refused, to a thread that starts when the process
+        is in a control group already.
+        """
+        if self.may:
+            for thread in map(int, os.listdir("/proc/self/task")):  # noqa: PTH208  # pathlib is not loaded for it
+                if thread != os.getpid():
+                    os.sched_setscheduler(thread, os.SCHED_FIFO, self._urgent)
+
     def urge(self) -> None:
         """Before a sleep, and until what it was for is sent."""
         if self.may and not self._is_urgent:
