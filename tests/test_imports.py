@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A module of edgeemu may import from those above it, and a package within itself. `edgeemu_kernels` is above all.
 ORDER = [
     "errors",
+    "owner",
     "yamllines",
     "strict",
     "units",
@@ -57,8 +58,11 @@ ORDER = [
     "wire",
     "control",
     "links",
+    "caps",
     "device",
     "fleet",
+    "cleaning",
+    "doctor",
     "session",
     "records",
     "backend",
@@ -95,6 +99,8 @@ EDGES = {
     "edgeemu.deciding": "it measures how long a policy takes, and does not wait for ever",
     "edgeemu.planning": "it measures how long a policy takes, and gives the clock to who measures the host",
     "edgeemu.links.switchboard": "it follows what varies, and says how long an order took",
+    "edgeemu.caps.groups": "it waits for the kernel to let go of a group",
+    "edgeemu.doctor": "it measures the host",
     "edgeemu.device.main": "it sleeps until the timeline's instants",
     "edgeemu_kernels.bench": "a benchmark",
 }

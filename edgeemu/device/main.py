@@ -26,6 +26,7 @@ from edgeemu.cluster import memory_left_bytes
 from edgeemu.device.compute import Compute, OpenSequence, ProtocolError
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
 from edgeemu.device.moving import Receiving, block_of, by_target, outgoing
+from edgeemu.device.urgency import Urgency
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.stamped import SharedPipes, StampedLinks
 from edgeemu.memory import INCOMING, MESSAGES, Ledger, OutOfMemoryError
@@ -65,12 +66,14 @@ class DeviceProcess:
 
     def __init__(self, spec: control.DeviceSpec) -> None:
         self.spec = spec
+        self._urgency = Urgency()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, str(spec.index).encode())
         self._control.setsockopt(zmq.LINGER, 2000)  # the last word must get out
         self._control.connect(spec.control)
         self._data = self._context.socket(zmq.PULL)
+        self._urgency.lift_carriers()
         self._data.bind(spec.address)
         pipes = SharedPipes(spec.pipes_fd, spec.n_pipes)
         self._links = StampedLinks(self._context, spec.seed, pipes)
@@ -96,7 +99,7 @@ class DeviceProcess:
 
     def serve(self) -> None:
         """Until `Stop`, or a failure that is reported before it ends."""
-        self._tell(control.Hello(self.spec.name, resident_bytes()))
+        self._tell(control.Hello(self.spec.name, resident_bytes(), self._urgency.described))
         try:
             while self._running:
                 self._receive()
@@ -108,6 +111,10 @@ class DeviceProcess:
                     self._wait()
         except OutOfMemoryError as error:
             self._tell(control.Failure(self.spec.name, "out of memory", str(error)))
+        except MemoryError as error:  # of a limit on the process, where there are no groups
+            held = ", ".join(f"{name} {size:,} B" for name, size in self._ledger.page().items()) or "nothing"
+            why = f"the system gives it no more memory ({error}); its ledger holds {held}"
+            self._tell(control.Failure(self.spec.name, "out of memory", why))
         except ModelFileError as error:
             self._tell(control.Failure(self.spec.name, "model file", str(error)))
         except EdgeemuError as error:
@@ -131,6 +138,8 @@ class DeviceProcess:
         if (self._held or self._shipping) and self._clock is not None:
             due_s = min(queue[0][0] for queue in (self._held, self._shipping) if queue)
             timeout_s = max(0.0, self._clock.wall_s(due_s) - time.monotonic())
+        if self._clock is not None:
+            self._urgency.urge()
         select.select([self._control.FD, self._data.FD], [], [], timeout_s)
 
     def _receive(self) -> None:
@@ -158,6 +167,8 @@ class DeviceProcess:
             self._hold(message.arrival_s, message)
 
     def _handle(self, request: control.ToDevice) -> None:
+        if not isinstance(request, control.Start):
+            self._urgency.relax()
         match request:
             case control.Assign():
                 self._assign(request)
@@ -167,7 +178,7 @@ class DeviceProcess:
                 sampling = Sampling(request.temperature, request.top_k, request.top_p, request.seed)
                 opened = OpenSequence(sampling, request.keep_logits)
                 self._loaded().open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
-                self._tell(control.Opened(self.spec.name, request.sequence))
+                self._tell(control.Opened(self.spec.name, request.sequence, self._ledger.page()))
             case control.Close():
                 self._loaded().close(request.sequence)
                 self._dataflow.forget(request.sequence)
@@ -267,6 +278,7 @@ class DeviceProcess:
         when = self._book(op, ready.ready_s, rows, position)
         if when is not None:
             self._ship_until(when.end_s)  # what leaves while the kernel runs; the interface does not wait for it
+        self._urgency.relax()
         cpu_before_s = time.thread_time()
         result = self._loaded().run(op, key.sequence, key.step, position, payloads)
         cpu_s = time.thread_time() - cpu_before_s
@@ -308,6 +320,7 @@ class DeviceProcess:
         """Until an instant of the timeline. Returns how late it has become, and whether it was so before the sleep."""
         if self._clock is None:
             return 0.0, False
+        self._urgency.urge()
         remaining_s = self._clock.wall_s(end_s) - time.monotonic()
         if remaining_s > 0:
             time.sleep(remaining_s)
@@ -422,7 +435,7 @@ class DeviceProcess:
         self._control.send(control.encode(message))
 
     def _done(self, request: str) -> None:
-        self._tell(control.Ready(self.spec.name, request))
+        self._tell(control.Ready(self.spec.name, request, self._ledger.page()))
 
     def _tell_token(self, key: StepKey, token: int, sampled_s: float) -> None:
         kept = self._loaded().last_logits
@@ -451,6 +464,7 @@ class DeviceProcess:
                 ledger.peak_bytes,
                 self._links.reordered,
                 transits,
+                ledger.page(),
             )
         )
 
