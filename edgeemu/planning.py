@@ -84,7 +84,12 @@ class Plan:
 
     @cached_property
     def program(self) -> Program:
-        return compile_routes(self.placement, self.model.shape)
+        return self.compiled(self.placement)
+
+    def compiled(self, placement: Placement) -> Program:
+        """A placement's operations, with shards joined as the scenario says."""
+        sharding = self.scenario.sharding
+        return compile_routes(placement, self.model.shape, sharding.collectives, tiles=sharding.tile_overlap)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """What each device holds under a placement, with as many sequences as run at once, at their full lengths."""
@@ -150,6 +155,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     view = replace(
         view,
         interval_tokens=rules.interval_tokens,
+        star=scenario.sharding.collectives == "star",
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,
