@@ -276,9 +276,11 @@ class ClusterView:
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
 
     def empty_usages(self) -> list[Usage]:
-        return [
-            Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside, star=self.star) for _ in self.devices
-        ]
+        return [self.empty_usage() for _ in self.devices]
+
+    def empty_usage(self) -> Usage:
+        """That of one device, to which blocks can be added."""
+        return Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside, star=self.star)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """What each device holds under a placement, with all sequences at their ends."""
