@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import nlargest
+from math import ceil
 from typing import Self
 
 from edgeemu.blocks import Costs
@@ -89,7 +90,8 @@ class Plan:
     def compiled(self, placement: Placement) -> Program:
         """A placement's operations, with shards joined as the scenario says."""
         sharding = self.scenario.sharding
-        return compile_routes(placement, self.model.shape, sharding.collectives, tiles=sharding.tile_overlap)
+        tile_rows = arithmetic_rows(self.whole, self.costs.value_bytes) if sharding.tile_overlap else None
+        return compile_routes(placement, self.model.shape, sharding.collectives, tile_rows=tile_rows)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """What each device holds under a placement, with as many sequences as run at once, at their full lengths."""
@@ -119,6 +121,14 @@ class Plan:
         """What the timeline alone says of the whole workload, if every sequence runs to its full length."""
         lengths = [request.max_tokens for request in self.requests]
         return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
+
+
+def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
+    """Of how many rows a product must be for its arithmetic to take as long as reading its weights, on any device.
+
+    [D] Smaller tiles would read weights once more each, and take longer than the messages that they hide.
+    """
+    return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
 
 def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:

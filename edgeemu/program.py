@@ -132,8 +132,8 @@ class Op:
 class Program:
     """A placement's operations in model order, and what each device has of them.
 
-    Where shards are joined in a ring there are two sets: one for steps of few rows, one for steps of at least as many
-    as a ring has devices. A step runs one of them.
+    Where shards are joined in a ring there are several sets: for steps of few rows, of at least as many as a ring has
+    devices, and of enough for tiles. A step runs one of them.
     """
 
     ops: tuple[Op, ...]

@@ -7,8 +7,9 @@ compute are parts of a sum, and a *seam* joins them and adds the residual. How:
 * *ring*, in steps of at least as many rows as the ring has devices: a ReduceScatter. The rows are cut into one chunk a
   device, and each chunk's sum goes round from device to device until it is with its own, which adds the residual and
   normalises (the sequence-parallel connective part of Galaxy, arXiv 2405.17245), and an AllGather brings the chunks to
-  all that multiply them. A device that has no part of a sum is left out of its chunk's way. With `tiles` products are
-  done chunk by chunk, in the order in which chunks come and are needed, so that messages travel meanwhile.
+  all that multiply them. A device that has no part of a sum is left out of its chunk's way.
+* The same in *tiles*, where chunks are large enough: products are done chunk by chunk, in the order in which chunks
+  come and are needed, so that messages travel meanwhile.
 * *ring*, in steps of fewer rows, decoding above all. [D] Every device sends its part to every other, and each adds up
   all of them: one hop, where a ring would take 2 (n - 1), and at a row or two it is the hop that takes the time.
 """
@@ -40,9 +41,9 @@ class _Way(Enum):
 
 
 def compile_routes(
-    placement: Placement, shape: ModelShape, collective: Collective = "ring", *, tiles: bool = True
+    placement: Placement, shape: ModelShape, collective: Collective = "ring", *, tile_rows: int | None = 1
 ) -> Program:
-    """The dataflow of one step under `placement`.
+    """The dataflow of one step under `placement`. `tile_rows`: how many a tile must have; None: there are no tiles.
 
     Destinations are in ascending device order: the order in which a sender's messages queue at its interface.
     """
@@ -52,7 +53,12 @@ def compile_routes(
         ops = _Compiler(placement, shape, _Way.STAR, tiles=False).compiled(0, RowRange())
     else:
         ops = _Compiler(placement, shape, _Way.EXCHANGE, tiles=False).compiled(0, RowRange(0, largest))
-        ops += _Compiler(placement, shape, _Way.RING, tiles=tiles).compiled(len(ops), RowRange(largest))
+        tiled_from = largest * tile_rows if tile_rows else 0
+        if tiled_from != largest:
+            ring = _Compiler(placement, shape, _Way.RING, tiles=False)
+            ops += ring.compiled(len(ops), RowRange(largest, tiled_from))
+        if tiled_from:
+            ops += _Compiler(placement, shape, _Way.RING, tiles=True).compiled(len(ops), RowRange(tiled_from))
     return Program(tuple(ops), owner[EMBED], owner[LM_HEAD])
 
 

@@ -275,6 +275,7 @@ class DeviceProcess:
         cpu_s = time.thread_time() - cpu_before_s
         when = when or self._book_measured(op, ready.ready_s, cpu_s)
         late_s, overrun = self._sleep_until(when.end_s)
+        overrun &= op.computes  # what takes no time on the timeline cannot keep to it
         record = control.OpRecord(op.index, rows, when.ready_s, when.start_s, when.end_s, cpu_s, late_s, overrun)
         self._records.setdefault(key, []).append(record)
         freed, step_done = self._dataflow.finish(ready)

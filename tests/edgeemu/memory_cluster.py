@@ -55,9 +55,9 @@ class MemoryCluster:
         total_tokens: int,
         *,
         collective: Collective = "ring",
-        tiles: bool = False,
+        tile_rows: int | None = None,
     ) -> None:
-        self.program = compile_routes(placement, source.shape, collective, tiles=tiles)
+        self.program = compile_routes(placement, source.shape, collective, tile_rows=tile_rows)
         star = collective == "star"
         held = usages(placement, Costs(source.shape), n_devices, prompt_tokens, total_tokens, star=star)
         self.pages = [usage.page() for usage in held]

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from edgeemu.controller import Controller
 from edgeemu.placement import Placement
 from edgeemu.planning import Plan, make_plan
 from edgeemu.processes import ProcessDevices
-from edgeemu.scenario import parse_scenario
+from edgeemu.scenario import load_scenario, parse_scenario
 from edgeemu.simulated import SimulatedDevices
 from edgeemu.view import ClusterView
 from edgeemu_kernels.reference import Reference
@@ -116,6 +117,22 @@ def test_paced_tokens_are_the_references(changes: tuple[str, ...]) -> None:
         assert decoded[0] == pytest.approx(decoded[1], rel=1e-6)
 
     uvloop.run(main())
+
+
+def test_on_a_fast_lan_it_beats_the_best_device_and_tiles_beat_the_ring_and_that_a_star() -> None:
+    """The scenario that shows it, on the timeline alone."""
+    path = Path(__file__).parents[2] / "scenarios" / "galaxy-lan.yaml"
+
+    def ttft_s(policy: str, *changes: str) -> float:
+        scenario = load_scenario(path, ["model.weights_seed=0", *changes])
+        return make_plan(scenario, policy).prediction().ttft_s
+
+    alone_s, tiles_s = ttft_s("single"), ttft_s("galaxy")
+    ring_s = ttft_s("galaxy", "sharding.tile_overlap=false")
+    star_s = ttft_s("galaxy", "sharding.collectives=star")
+    assert tiles_s < 0.75 * ring_s
+    assert ring_s < 0.75 * star_s
+    assert tiles_s < 0.5 * alone_s
 
 
 def divided(plan: Plan, chance: random.Random) -> Placement:

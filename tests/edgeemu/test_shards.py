@@ -19,7 +19,7 @@ from edgeemu_kernels.seeded import SeededSource
 from edgeemu_kernels.shape import ModelShape
 
 N_DEVICES = 5
-WAYS = st.sampled_from([("star", False), ("ring", False), ("ring", True)])
+WAYS = st.sampled_from([("star", None), ("ring", None), ("ring", 1), ("ring", 2)])
 
 
 def prompt(shape: ModelShape, tokens: int, seed: int) -> list[int]:
@@ -29,15 +29,20 @@ def prompt(shape: ModelShape, tokens: int, seed: int) -> list[int]:
 @SLOW
 @given(st.data(), shapes(), WAYS, st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
 def test_any_placement_of_shards_writes_what_the_undivided_model_writes(
-    data: st.DataObject, shape: ModelShape, way: tuple[Collective, bool], prompt_tokens: int, new_tokens: int, seed: int
+    data: st.DataObject,
+    shape: ModelShape,
+    way: tuple[Collective, int | None],
+    prompt_tokens: int,
+    new_tokens: int,
+    seed: int,
 ) -> None:
     """Prompts shorter than rings are, and longer; messages in any order; the caps are the pages that were planned."""
     placement = data.draw(divided_placements(shape, N_DEVICES))
     placement.check(shape, N_DEVICES)
-    source, ids, (collective, tiles) = SeededSource(shape, seed), prompt(shape, prompt_tokens, seed), way
+    source, ids, (collective, tile_rows) = SeededSource(shape, seed), prompt(shape, prompt_tokens, seed), way
     total_tokens = prompt_tokens + new_tokens
     cluster = MemoryCluster(
-        source, placement, N_DEVICES, prompt_tokens, total_tokens, collective=collective, tiles=tiles
+        source, placement, N_DEVICES, prompt_tokens, total_tokens, collective=collective, tile_rows=tile_rows
     )
     for page, device in zip(cluster.pages, cluster.devices, strict=True):
         assert device.ledger.page().get(WEIGHTS, 0) == page.weights_bytes
@@ -67,10 +72,10 @@ def sets_of(program: Program) -> list[list[Op]]:
 @QUICK
 @given(st.data(), shapes(), WAYS)
 def test_every_input_is_made_once_before_it_is_needed(
-    data: st.DataObject, shape: ModelShape, way: tuple[Collective, bool]
+    data: st.DataObject, shape: ModelShape, way: tuple[Collective, int | None]
 ) -> None:
     placement = data.draw(divided_placements(shape, N_DEVICES))
-    program = compile_routes(placement, shape, way[0], tiles=way[1])
+    program = compile_routes(placement, shape, way[0], tile_rows=way[1])
     assert [op.index for op in program.ops] == list(range(len(program.ops)))
     for ops in sets_of(program):
         made: dict[Slot, Op] = {}
@@ -112,7 +117,7 @@ def whole_and_divided(shape: ModelShape, owners: list[int]) -> Placement:
 
 def test_a_ring_of_three_by_hand() -> None:
     """Between two parts: the chunk of device 0 starts at 1, passes 2, ends at 0, and goes on normalised to 1 and 2."""
-    program = compile_routes(whole_and_divided(LLAMA, [0, 1, 2]), LLAMA, tiles=False)
+    program = compile_routes(whole_and_divided(LLAMA, [0, 1, 2]), LLAMA, tile_rows=None)
     few, many = sets_of(program)
     assert {op.steps for op in few} == {(0, 3)}
     assert {op.steps for op in many} == {(3, 0)}
@@ -178,13 +183,13 @@ def test_a_layer_is_whole_or_all_of_its_shards() -> None:
 @SLOW
 @given(st.data(), shapes(), WAYS, clusters(N_DEVICES), st.integers(1, 9))
 def test_a_step_takes_every_operation_of_its_kind_once(
-    data: st.DataObject, shape: ModelShape, way: tuple[Collective, bool], cluster: object, rows: int
+    data: st.DataObject, shape: ModelShape, way: tuple[Collective, int | None], cluster: object, rows: int
 ) -> None:
     from edgeemu.cluster import Cluster
 
     assert isinstance(cluster, Cluster)
     placement = data.draw(divided_placements(shape, N_DEVICES))
-    program = compile_routes(placement, shape, way[0], tiles=way[1])
+    program = compile_routes(placement, shape, way[0], tile_rows=way[1])
     costs = Costs(shape)
     computes = [device.compute for device in cluster.devices if device.compute]
     made = predict(cluster, costs, program, roofline_durations(computes, costs), rows, 3)
