@@ -11,8 +11,8 @@ from edgeemu.cluster import Change, Cluster
 from edgeemu.migration import Migration, Shipment
 from edgeemu.network import Transit
 from edgeemu.planning import Plan
+from edgeemu.program import Program
 from edgeemu.records import OpRow
-from edgeemu.routes import Program
 from edgeemu.simulate import Execution, Step
 from edgeemu.workload import Request
 

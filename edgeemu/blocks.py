@@ -5,7 +5,7 @@ per step, the K/V cache once per step. Norms, activations and RoPE are vectors b
 usual in roofline models (Williams et al., CACM 2009). All values are float32, because that is what the kernels compute.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, Self
@@ -26,7 +26,11 @@ class Kind(StrEnum):
 
 
 class Block(NamedTuple):
-    """The unit that a placement puts on a device. `layer` and `group` are -1 where they have no meaning."""
+    """The unit that a placement puts on a device. `layer` and `group` are -1 where they have no meaning.
+
+    A projection or a feed-forward is whole (`group` -1), or divided into shards whose results are parts of a sum:
+    `proj(l, g)` has the columns of KV group g, `ffn(l, c)` the c-th of `shape.ffn_units` units of the inner width.
+    """
 
     kind: Kind
     layer: int = -1
@@ -37,9 +41,13 @@ class Block(NamedTuple):
             case Kind.HEAD:
                 return f"head({self.layer},{self.group})"
             case Kind.PROJ | Kind.FFN:
-                return f"{self.kind}({self.layer})"
+                return f"{self.kind}({self.layer},{self.group})" if self.is_shard else f"{self.kind}({self.layer})"
             case _:
                 return self.kind.value
+
+    @property
+    def is_shard(self) -> bool:
+        return self.group >= 0 and self.kind in (Kind.PROJ, Kind.FFN)
 
 
 EMBED = Block(Kind.EMBED)
@@ -50,16 +58,26 @@ def head(layer: int, group: int) -> Block:
     return Block(Kind.HEAD, layer, group)
 
 
-def proj(layer: int) -> Block:
-    return Block(Kind.PROJ, layer)
+def proj(layer: int, group: int = -1) -> Block:
+    return Block(Kind.PROJ, layer, group)
 
 
-def ffn(layer: int) -> Block:
-    return Block(Kind.FFN, layer)
+def ffn(layer: int, unit: int = -1) -> Block:
+    return Block(Kind.FFN, layer, unit)
+
+
+def n_shards(shape: ModelShape, kind: Kind) -> int:
+    """Into how many shards a layer's projection or feed-forward is divided, where it is."""
+    return shape.n_groups if kind is Kind.PROJ else shape.ffn_units
+
+
+def shards(shape: ModelShape, kind: Kind, layer: int) -> list[Block]:
+    """The shards that stand for a layer's whole projection or feed-forward."""
+    return [Block(kind, layer, index) for index in range(n_shards(shape, kind))]
 
 
 def layer_blocks(shape: ModelShape, layer: int) -> Iterator[Block]:
-    """The blocks of one layer, in the order in which they run."""
+    """The blocks of one layer, in the order in which they run; nothing is divided."""
     for group in range(shape.n_groups):
         yield head(layer, group)
     yield proj(layer)
@@ -67,7 +85,7 @@ def layer_blocks(shape: ModelShape, layer: int) -> Iterator[Block]:
 
 
 def all_blocks(shape: ModelShape) -> Iterator[Block]:
-    """Every block of the model, in the order in which they run."""
+    """Every block of the model, in the order in which they run; nothing is divided."""
     yield EMBED
     for layer in range(shape.n_layers):
         yield from layer_blocks(shape, layer)
@@ -105,7 +123,10 @@ class Costs:
         return self.shape.d_model * (1 if self.shape.norm == "rms" else 2) * self.value_bytes
 
     def weight_bytes(self, block: Block) -> int:
-        """Weights of one block. A head's norm is counted by `heads_weight_bytes`: the groups of a layer share it."""
+        """Weights of one block.
+
+        The norm of heads, and of shards of a feed-forward, is not counted: those of a layer on one device share it.
+        """
         s = self.shape
         bias = int(s.bias)
         match block.kind:
@@ -115,8 +136,13 @@ class Costs:
                     values += s.max_context * s.d_model
             case Kind.HEAD:
                 values = (s.group_dim + 2 * s.head_dim) * (s.d_model + bias)
+            case Kind.PROJ if block.is_shard:
+                values = s.group_dim * s.d_model + self._last_bias(block)
             case Kind.PROJ:
                 values = s.n_heads * s.head_dim * s.d_model + bias * s.d_model
+            case Kind.FFN if block.is_shard:
+                up = 2 if s.activation == "swiglu" else 1
+                values = s.ffn_unit_dim * (s.d_model * (up + 1) + bias * up) + self._last_bias(block)
             case Kind.FFN:
                 up = 2 if s.activation == "swiglu" else 1
                 values = s.d_ff * s.d_model * (up + 1) + bias * (up * s.d_ff + s.d_model)
@@ -124,6 +150,17 @@ class Costs:
             case Kind.LM_HEAD:
                 return s.vocab_size * s.d_model * self.value_bytes + self.norm_bytes()
         return values * self.value_bytes
+
+    def _last_bias(self, block: Block) -> int:
+        """Values of the bias that is added to a sum: it belongs to the first shard, so that it is added once."""
+        return self.shape.d_model if self.shape.bias and not block.group else 0
+
+    def fused_weight_bytes(self, kind: Kind, layer: int, groups: Sequence[int]) -> int:
+        """Weights of one operation: of a block, or of a layer's groups or shards on one device with what they share."""
+        if not groups:
+            return self.weight_bytes(Block(kind, layer))
+        shared = self.norm_bytes() if kind in (Kind.HEAD, Kind.FFN) else 0
+        return shared + sum(self.weight_bytes(Block(kind, layer, group)) for group in groups)
 
     def heads_weight_bytes(self, n_groups: int) -> int:
         """Weights of `n_groups` fused groups of one layer, their norm included; 0 for none."""
@@ -166,7 +203,56 @@ class Costs:
         """What the device of a projection keeps beside for the outputs of all groups."""
         return self.attention_bytes(self.shape.n_groups, rows)
 
+    def joining_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:
+        """What a device may have to keep at once where so many devices join results of shards: an upper bound.
+
+        In a star the centre has a part of the sum from each member. In a ring every chunk of the rows is in one state
+        at a time: as factor, as part of a sum, on its way round, as residual; tiles wait for the one after them. In
+        steps of fewer rows than members each has parts from all, of two seams if it is late.
+        """
+        x, s = self.activation_bytes, self.shape
+        few = (2 * members + 4) * x(min(rows, members - 1))
+        many = (members + 4) * x(rows) if star else 6 * x(rows)
+        qkv = rows * n_groups * (s.group_dim + 2 * s.head_dim)
+        return max(few, many) + qkv * self.value_bytes
+
+    def shard_workspace_bytes(self, kind: Kind, n_shards: int, rows: int) -> int:
+        """The same for shards of a layer's projection or feed-forward, fused, and for the joints that go with them."""
+        s = self.shape
+        if kind is Kind.PROJ:
+            values = 2 * rows * n_shards * s.group_dim + 3 * rows * s.d_model
+        else:
+            values = 3 * rows * s.d_model + 3 * rows * n_shards * s.ffn_unit_dim
+        return values * self.value_bytes
+
+    def joint_workspace_bytes(self, rows: int) -> int:
+        """The same for a sum, a norm or a gathering of x."""
+        return 3 * rows * self.shape.d_model * self.value_bytes
+
     # -- what an execution asks for -----------------------------------------------------------------------------
+
+    def shard_work(self, kind: Kind, layer: int, groups: Sequence[int], rows: int, past: int) -> Work:  # noqa: ARG002
+        """One execution of a layer's shards on one device, fused."""
+        s = self.shape
+        up = 2 if s.activation == "swiglu" else 1
+        width = s.group_dim if kind is Kind.PROJ else s.ffn_unit_dim * (up + 1)
+        flops = 2 * rows * s.d_model * width * len(groups)
+        return Work(flops, self.fused_weight_bytes(kind, layer, groups))
+
+    def qkv_work(self, n_groups: int, rows: int) -> Work:
+        """Queries, keys and values of `n_groups` fused groups of one layer."""
+        width = n_groups * (self.shape.group_dim + 2 * self.shape.head_dim)
+        return Work(2 * rows * self.shape.d_model * width, self.heads_weight_bytes(n_groups))
+
+    def attention_work(self, n_groups: int, rows: int, past: int) -> Work:
+        """Attention of these groups once queries, keys and values are there."""
+        seen = rows * past + rows * (rows + 1) // 2
+        return Work(4 * n_groups * self.shape.group_dim * seen, n_groups * self.kv_bytes(past + rows))
+
+    def rows_work(self, arrays: int, rows: int, operations: int = 0) -> Work:
+        """One pass over arrays of x, read or written: [rows, d_model] each, with so many operations per value."""
+        values = rows * self.shape.d_model
+        return Work(operations * values, arrays * values * self.value_bytes)
 
     def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
         """One execution of a block, or of `n_groups` fused groups of one layer, on `rows` new positions.
@@ -178,11 +264,7 @@ class Costs:
             case Kind.EMBED:
                 return Work(0.0, rows * s.d_model * self.value_bytes)
             case Kind.HEAD:
-                width = n_groups * (s.group_dim + 2 * s.head_dim)
-                seen = rows * past + rows * (rows + 1) // 2
-                attention = 4 * n_groups * s.group_dim * seen
-                cache = n_groups * self.kv_bytes(past + rows)
-                return Work(2 * rows * s.d_model * width + attention, self.heads_weight_bytes(n_groups) + cache)
+                return self.qkv_work(n_groups, rows) + self.attention_work(n_groups, rows, past)
             case Kind.PROJ:
                 return Work(2 * rows * s.n_heads * s.head_dim * s.d_model, self.weight_bytes(proj(0)))
             case Kind.FFN:
@@ -196,6 +278,10 @@ class Costs:
     def activation_bytes(self, rows: int) -> int:
         """x between blocks: [rows, d_model]."""
         return MESSAGE_HEADER_BYTES + rows * self.shape.d_model * self.value_bytes
+
+    def chunk_bytes(self, rows: int, chunks: int) -> int:  # noqa: ARG002
+        """One of so many chunks of x, of that many rows."""
+        return self.activation_bytes(rows)
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:
         """What a device's groups of one layer send to the projection: [rows, n_groups * group_dim]."""

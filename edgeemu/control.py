@@ -9,7 +9,7 @@ import msgspec
 
 from edgeemu.blocks import Kind
 from edgeemu.cluster import Hop
-from edgeemu.routes import Op, Slot, Stage
+from edgeemu.program import Chunk, Joint, Op, RowRange, Slot, Stage
 from edgeemu.variation import Variation
 from edgeemu.wire import WireError
 
@@ -34,10 +34,12 @@ class OpSpec(msgspec.Struct, frozen=True):
     layer: int
     groups: tuple[int, ...]
     device: int
-    needs: tuple[tuple[int, int, int], ...]
-    emits: tuple[int, int, int]
+    needs: tuple[tuple[int, int, int, int], ...]
+    emits: tuple[int, int, int, int]
     to: tuple[int, ...]
     parts: tuple[tuple[int, ...], ...]
+    chunk: tuple[int, int]
+    steps: tuple[int, int]
 
 
 class DeviceSpec(msgspec.Struct, frozen=True):
@@ -342,15 +344,32 @@ FromDevice = Hello | Ready | Opened | Report | State | Token | Prepared | Arrive
 
 
 def op_spec(op: Op) -> OpSpec:
-    return OpSpec(op.index, op.kind, op.layer, op.groups, op.device, op.needs, op.emits, op.to, op.parts)
+    return OpSpec(
+        op.index, op.kind, op.layer, op.groups, op.device, op.needs, op.emits, op.to, op.parts, op.chunk, op.steps
+    )
 
 
 def op_from_spec(spec: OpSpec) -> Op:
-    needs = tuple(Slot(Stage(stage), layer, source) for stage, layer, source in spec.needs)
-    stage, layer, source = spec.emits
-    emits = Slot(Stage(stage), layer, source)
-    return Op(spec.index, Kind(spec.kind), spec.layer, spec.groups, spec.device, needs, emits, spec.to, spec.parts)
+    return Op(
+        spec.index,
+        Joint(spec.kind) if spec.kind in _JOINTS else Kind(spec.kind),
+        spec.layer,
+        spec.groups,
+        spec.device,
+        tuple(_slot(*need) for need in spec.needs),
+        _slot(*spec.emits),
+        spec.to,
+        spec.parts,
+        Chunk(*spec.chunk),
+        RowRange(*spec.steps),
+    )
 
+
+def _slot(stage: int, layer: int, source: int, part: int) -> Slot:
+    return Slot(Stage(stage), layer, source, part)
+
+
+_JOINTS = frozenset(Joint)
 
 Message = TypeVar("Message")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from edgeemu.blocks import Costs
 from edgeemu.cluster import Cluster, Compute
 from edgeemu.network import Transit
+from edgeemu.opcosts import op_s
 from edgeemu.simulate import Execution
-from edgeemu.timeline import roofline_s
 from edgeemu.view import ClusterView, DeviceView, FloatArray, Links, Rows, slowed
 
 _RIDGE = 1e-3  # weight of the data sheet in a link's estimate, of 1 for what was observed
@@ -83,9 +83,8 @@ class Estimate:
         """Operations of one step, or of several, each as long as it took on the timeline."""
         took_s: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
         for op, step, time in executions:
-            work = self._costs.work(op.kind, len(op.groups), step.rows, step.past)
-            sheet_s = roofline_s(self._whole[op.device], work)
-            if sheet_s:  # with literal costs some take nothing, and say nothing
+            sheet_s = op_s(self._whole[op.device], op, step.rows, step.past, self._costs)
+            if sheet_s:  # some take nothing, and say nothing
                 took_s[op.device].append((sheet_s, time.end_s - time.start_s, time.start_s - time.ready_s))
         for index, done in took_s.items():
             device = self._devices[index]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.blocks import Block, Kind, all_blocks
-from edgeemu.placement import Placement
+from edgeemu.placement import Placement, PlacementError
 from edgeemu_kernels.shape import ModelShape
 
 IntArray = NDArray[np.int64]
@@ -36,9 +36,12 @@ class Layout:
 
     @classmethod
     def of(cls, placement: Placement, shape: ModelShape) -> Self:
-        """Raises: KeyError: a block of the model is not placed."""
+        """Raises: PlacementError: a block of the model is not placed, or only in shards, which have no layout."""
         owner, blocks = placement.owner, blocks_of(shape)
-        owners = np.array([owner[block] for block in blocks], np.int64)  # [n_blocks]
+        try:
+            owners = np.array([owner[block] for block in blocks], np.int64)  # [n_blocks]
+        except KeyError as missing:
+            raise PlacementError(f"{missing.args[0]} is on no device as a whole, and shards have no layout") from None
         layers = owners[1:-1].reshape(shape.n_layers, shape.n_groups + 2)  # [n_layers, n_groups + 2]
         return cls(int(owners[0]), int(owners[-1]), layers[:, :-2], layers[:, -2], layers[:, -1])
 

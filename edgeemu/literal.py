@@ -13,10 +13,11 @@ per head and without the prompt; proj and ffn have no weights; a multiply-add is
 all L positions. The embedding and the output matrix, which the paper has not, cost nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from edgeemu.blocks import Block, Costs, Kind, Work
+from edgeemu.blocks import Block, Costs, Kind, Work, n_shards
 from edgeemu.errors import RequestError
 
 
@@ -57,6 +58,8 @@ class LiteralCosts(Costs):
                 values = 4 * self.length * d_model
             case _:
                 values = 0
+        if block.is_shard:  # [D] the paper has none: its share of the whole
+            values //= n_shards(self.shape, block.kind)
         return values * self.value_bytes
 
     def kv_bytes(self, tokens: int) -> int:
@@ -65,6 +68,15 @@ class LiteralCosts(Costs):
         return generated * self.shape.d_model * self.shape.group_size * self.value_bytes
 
     def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:  # noqa: ARG002
+        return 0
+
+    def shard_workspace_bytes(self, kind: Kind, n_shards: int, rows: int) -> int:  # noqa: ARG002
+        return 0
+
+    def joint_workspace_bytes(self, rows: int) -> int:  # noqa: ARG002
+        return 0
+
+    def joining_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:  # noqa: ARG002
         return 0
 
     def inbox_bytes(self, rows: int) -> int:  # noqa: ARG002
@@ -85,6 +97,22 @@ class LiteralCosts(Costs):
                 return Work(8 * length * d_model**2, 0.0)
             case _:
                 return Work(0.0, 0.0)
+
+    def qkv_work(self, n_groups: int, rows: int) -> Work:
+        return Work(3 * rows * self.shape.d_model * n_groups * self.shape.group_dim, 0.0)
+
+    def attention_work(self, n_groups: int, rows: int, past: int) -> Work:
+        return Work((past + rows) ** 2 * n_groups * self.shape.group_dim, 0.0)
+
+    def shard_work(self, kind: Kind, layer: int, groups: Sequence[int], rows: int, past: int) -> Work:  # noqa: ARG002
+        """[D] Their share of the whole."""
+        return Work(self.work(kind, 1, rows, past).flops * len(groups) / n_shards(self.shape, kind), 0.0)
+
+    def rows_work(self, arrays: int, rows: int, operations: int = 0) -> Work:  # noqa: ARG002
+        return Work(0.0, 0.0)
+
+    def chunk_bytes(self, rows: int, chunks: int) -> int:
+        return self.activation_bytes(rows) // chunks
 
     def activation_bytes(self, rows: int) -> int:  # noqa: ARG002
         """All positions, whatever is new."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from edgeemu.blocks import Block, Costs, Kind
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement import Placement
+from edgeemu.routes import ring_of
 
 WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING = "weights", "cache", "workspace", "messages", "incoming"
 """What a device's ledger has accounts for."""
@@ -40,6 +41,9 @@ class Usage:
     beside: tuple[int, ...] = ()
     blocks: set[Block] = field(default_factory=set)
     groups: Counter[int] = field(default_factory=Counter)
+    members: int = 0  # of the largest ring of devices that share a layer, this one or others; 0: no block is divided
+    star: bool = False  # how their results are joined
+    _shards: Counter[tuple[Kind, int]] = field(default_factory=Counter)  # by kind and layer
     _weights_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -52,6 +56,10 @@ class Usage:
             if not self.groups[block.layer]:
                 self._weights_bytes += self.costs.norm_bytes()
             self.groups[block.layer] += 1
+        elif block.is_shard:
+            if block.kind is Kind.FFN and not self._shards[block.kind, block.layer]:
+                self._weights_bytes += self.costs.norm_bytes()
+            self._shards[block.kind, block.layer] += 1
 
     def remove(self, block: Block) -> None:
         self.blocks.remove(block)
@@ -59,6 +67,10 @@ class Usage:
         if block.kind is Kind.HEAD:
             self.groups[block.layer] -= 1
             if not self.groups[block.layer]:
+                self._weights_bytes -= self.costs.norm_bytes()
+        elif block.is_shard:
+            self._shards[block.kind, block.layer] -= 1
+            if block.kind is Kind.FFN and not self._shards[block.kind, block.layer]:
                 self._weights_bytes -= self.costs.norm_bytes()
 
     def page_with(self, block: Block) -> MemoryPage:
@@ -70,15 +82,19 @@ class Usage:
 
     def page(self) -> MemoryPage:
         weights_bytes = self._weights_bytes
-        kinds = {block.kind for block in self.blocks}
+        kinds = {block.kind for block in self.blocks if not block.is_shard}
         if self.costs.shape.tied_embeddings and {Kind.EMBED, Kind.LM_HEAD} <= kinds:
             weights_bytes -= self.costs.shape.vocab_size * self.costs.shape.d_model * self.costs.value_bytes
         rows = self.prompt_tokens
         widest = max(self.groups.values(), default=0)
         workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
         workspaces += [self.costs.workspace_bytes(kind, widest, 1, self.total_tokens) for kind in kinds]
-        messages_bytes = self.costs.inbox_bytes(rows) if kinds else 0
-        if Kind.PROJ in kinds:
+        for kind, shards in self._widest_shards().items():
+            workspaces += [self.costs.shard_workspace_bytes(kind, shards, rows) for rows in (self.prompt_tokens, 1)]
+        messages_bytes = self.costs.inbox_bytes(rows) if self.blocks else 0
+        if self.members > 1 and self.blocks:
+            messages_bytes = self.costs.joining_bytes(rows, self.members, widest, star=self.star)
+        if any(block.kind is Kind.PROJ for block in self.blocks):
             messages_bytes += self.costs.gather_bytes(rows)
         return MemoryPage(
             weights_bytes,
@@ -86,6 +102,13 @@ class Usage:
             max(workspaces, default=0),
             messages_bytes * (1 + len(self.beside)),
         )
+
+    def _widest_shards(self) -> dict[Kind, int]:
+        """The most shards of one layer, by kind."""
+        widest: dict[Kind, int] = {}
+        for (kind, _), count in self._shards.items():
+            widest[kind] = max(widest.get(kind, 0), count)
+        return {kind: count for kind, count in widest.items() if count}
 
 
 def caches_bytes(costs: Costs, total_tokens: int, beside: Sequence[int]) -> int:
@@ -100,9 +123,12 @@ def usages(
     prompt_tokens: int,
     total_tokens: int,
     beside: tuple[int, ...] = (),
+    *,
+    star: bool = False,
 ) -> list[Usage]:
-    """What each device holds under a placement."""
-    held = [Usage(costs, prompt_tokens, total_tokens, beside) for _ in range(n_devices)]
+    """What each device holds under a placement. `star`: how results of shards are joined."""
+    members = max(len(ring_of(placement, costs.shape, layer)) for layer in range(costs.shape.n_layers))
+    held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
     for block, device in placement.owner.items():
         held[device].add(block)
     return held

@@ -12,7 +12,6 @@ from edgeemu.placement import Placement
 from edgeemu.planning import Plan
 from edgeemu.policies import Policy
 from edgeemu.records import MigrationRow
-from edgeemu.routes import compile_routes
 from edgeemu.schedule import Due
 from edgeemu.simulate import Step
 from edgeemu.view import ClusterView, largest_change
@@ -192,7 +191,7 @@ class Migrator:
             waited_s = await self._devices.arrived(migration, by_s=None)
             assert waited_s is not None
             arrived_s = max(at_s, waited_s)
-        await self._devices.commit(migration, compile_routes(migration.new, self._plan.costs.shape))
+        await self._devices.commit(migration, self._plan.compiled(migration.new))
         migration.committed()
         self.placement = migration.new
         self._note(under_way, "committed", arrived_s, arrived_s - at_s)

@@ -46,8 +46,9 @@ class Shipment(NamedTuple):
 
 
 def weight_bytes(block: Block, costs: Costs) -> int:
-    """Weights that a block takes along; a group of heads takes a copy of its layer's norm."""
-    return costs.weight_bytes(block) + (costs.norm_bytes() if block.kind is Kind.HEAD else 0)
+    """Weights that a block takes along; a group of heads, and a shard of a feed-forward, take a copy of their norm."""
+    with_norm = block.kind is Kind.HEAD or (block.kind is Kind.FFN and block.is_shard)
+    return costs.weight_bytes(block) + (costs.norm_bytes() if with_norm else 0)
 
 
 def payload_bytes(shipment: Shipment, costs: Costs) -> int:

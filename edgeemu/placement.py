@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgeemu.blocks import Block, Kind, all_blocks
+from edgeemu.blocks import Block, Kind, all_blocks, shards
 from edgeemu.errors import EdgeemuError
 from edgeemu_kernels.shape import ModelShape
 
@@ -22,7 +22,10 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Owner of every block, as a device's index in the cluster."""
+    """Owner of every block, as a device's index in the cluster.
+
+    A layer's projection is one block or all of its shards, and so is its feed-forward.
+    """
 
     owner: Mapping[Block, int]
 
@@ -33,6 +36,10 @@ class Placement:
             PlacementError: naming the first block that breaks this.
         """
         blocks = set(all_blocks(shape))
+        for kind, layer in {(block.kind, block.layer) for block in self.owner if block.is_shard}:
+            blocks.discard(Block(kind, layer))
+            if 0 <= layer < shape.n_layers:
+                blocks.update(shards(shape, kind, layer))
         for block in sorted(blocks ^ self.owner.keys()):
             where = "is placed but not part of the model" if block in self.owner else "is on no device"
             raise PlacementError(f"{block} {where}")
@@ -45,6 +52,18 @@ class Placement:
         held: dict[int, list[int]] = defaultdict(list)
         for group in range(n_groups):
             held[self.owner[Block(Kind.HEAD, layer, group)]].append(group)
+        return {device: tuple(held[device]) for device in sorted(held)}
+
+    def shares(self, kind: Kind, layer: int, count: int) -> dict[int, tuple[int, ...]]:
+        """Device -> the shards of a layer's projection or feed-forward that it holds, both ascending.
+
+        Empty where that is whole. `count` is how many shards there are (`blocks.n_shards`).
+        """
+        if Block(kind, layer, 0) not in self.owner:
+            return {}
+        held: dict[int, list[int]] = defaultdict(list)
+        for index in range(count):
+            held[self.owner[Block(kind, layer, index)]].append(index)
         return {device: tuple(held[device]) for device in sorted(held)}
 
     def on(self, device: int) -> list[Block]:
@@ -61,5 +80,11 @@ class Placement:
 
 
 def moves(old: Placement, new: Placement) -> list[Move]:
-    """What must migrate to get from `old` to `new`, in block order."""
+    """What must migrate to get from `old` to `new`, in block order.
+
+    Raises:
+        PlacementError: they do not consist of the same blocks.
+    """
+    if different := old.owner.keys() ^ new.owner.keys():
+        raise PlacementError(f"{min(different)} is in only one of the two placements: no block is divided on the way")
     return [Move(b, old.owner[b], new.owner[b]) for b in sorted(old.owner) if old.owner[b] != new.owner[b]]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import nlargest
+from math import ceil
 from typing import Self
 
 from edgeemu.blocks import Costs
@@ -87,7 +88,11 @@ class Plan:
 
     @cached_property
     def program(self) -> Program:
-        return compile_routes(self.placement, self.model.shape)
+        return self.compiled(self.placement)
+
+    def compiled(self, placement: Placement) -> Program:
+        """A placement's operations, with shards joined as the scenario says."""
+        return _compiled(self.scenario, self.whole, self.costs, placement)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """What each device holds under a placement, with as many sequences as run at once, at their full lengths."""
@@ -117,6 +122,14 @@ class Plan:
         """What the timeline alone says of the whole workload, if every sequence runs to its full length."""
         lengths = [request.max_tokens for request in self.requests]
         return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
+
+
+def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
+    """Of how many rows a product must be for its arithmetic to take as long as reading its weights, on any device.
+
+    [D] Smaller tiles would read weights once more each, and take longer than the messages that they hide.
+    """
+    return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
 
 def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
@@ -153,20 +166,21 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     view = replace(
         view,
         interval_tokens=rules.interval_tokens,
+        star=scenario.sharding.collectives == "star",
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,
         beside=tuple(beside),
     )
-    first = first_decision(
-        place, replace(view, rehearse=_rehearsal(scenario, cluster, view, requests)), rules.decision_limit_s
-    )
+    whole = whole_devices(cluster, host)
+    at_first = replace(view, rehearse=_rehearsal(scenario, cluster, whole, view, requests))
+    first = first_decision(place, at_first, rules.decision_limit_s)
     return Plan(
         scenario,
         name,
         model,
         cluster,
-        whole_devices(cluster, host),
+        whole,
         links,
         view,
         requests,
@@ -177,14 +191,21 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     )
 
 
-def _rehearsal(scenario: Scenario, cluster: Cluster, view: ClusterView, requests: Sequence[Request]) -> Rehearsal:
+def _compiled(scenario: Scenario, whole: Sequence[Compute], costs: Costs, placement: Placement) -> Program:
+    sharding = scenario.sharding
+    tile_rows = arithmetic_rows(whole, costs.value_bytes) if sharding.tile_overlap else None
+    return compile_routes(placement, costs.shape, sharding.collectives, tile_rows=tile_rows)
+
+
+def _rehearsal(
+    scenario: Scenario, cluster: Cluster, whole: Sequence[Compute], view: ClusterView, requests: Sequence[Request]
+) -> Rehearsal:
     """What placements would come to with everything as it is at the start."""
-    shape = view.costs.shape
     return Rehearsal(
         cluster.still(),
         view.costs,
         roofline_durations([device.compute for device in view.devices], view.costs),
-        lambda placement: compile_routes(placement, shape),
+        lambda placement: _compiled(scenario, whole, view.costs, placement),
         [Length(request.prompt_tokens, request.max_tokens) for request in requests],
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from edgeemu.blocks import Costs
 from edgeemu.cluster import Cluster
-from edgeemu.routes import Program
+from edgeemu.program import Program
 from edgeemu.schedule import Due, Schedule
 from edgeemu.simulate import Duration, Simulator
 

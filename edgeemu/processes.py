@@ -17,14 +17,15 @@ from edgeemu.fleet import DEVICE_ENTRY, Fleet
 from edgeemu.links.stamped import create_shared_pipes
 from edgeemu.migration import Migration, Shipment, chains, flash_ends, needs
 from edgeemu.network import Transit
+from edgeemu.opcosts import op_s
 from edgeemu.pace import Tempo, smallest_dilation
 from edgeemu.placement import Move
 from edgeemu.planning import Plan
+from edgeemu.program import Op, Program
 from edgeemu.records import OpRow
-from edgeemu.routes import Op, Program
 from edgeemu.session import Aside, Session
 from edgeemu.simulate import Execution, Step
-from edgeemu.timeline import Occupation, WallClock, roofline_s
+from edgeemu.timeline import Occupation, WallClock
 from edgeemu.virtual import VirtualTimeline
 from edgeemu.warming import warm_up
 from edgeemu.workload import Request
@@ -41,6 +42,7 @@ class _Flight:
     owed: int  # reports that are still to come
     token: control.Token | None = None
     reports: list[control.Report] = field(default_factory=list)
+    cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +396,7 @@ class ProcessDevices:
     def _on_report(self, report: control.Report) -> None:
         flight = self._flights[report.sequence, report.step]
         flight.reports.append(report)
+        flight.cpu_s |= {done.index: done.cpu_s for done in report.ops}
         flight.owed -= 1
         if not flight.owed:
             del self._flights[report.sequence, report.step]
@@ -424,11 +427,10 @@ class ProcessDevices:
     def _duration_s(self, op: Op, step: Step) -> float:
         device = self.plan.cluster.devices[op.device]
         if device.compute is not None:
-            return roofline_s(device.compute, self.plan.costs.work(op.kind, len(op.groups), step.rows, step.past))
+            return op_s(device.compute, op, step.rows, step.past, self.plan.costs)
         assert device.host_fraction is not None
-        reports = self._last[step.sequence].reports
-        cpu_s = next(done.cpu_s for report in reports for done in report.ops if done.index == op.index)
-        return cpu_s / device.host_fraction + device.overhead_s
+        cpu_s = self._last[step.sequence].cpu_s[op.index]
+        return cpu_s / device.host_fraction + (device.overhead_s if op.starts_kernel else 0.0)
 
 
 def _sampled(step: Step, token: control.Token, sampled_s: float) -> Sampled:

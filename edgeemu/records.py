@@ -41,8 +41,8 @@ class OpRow(NamedTuple):
     sequence: int
     step: int
     layer: int
-    block: str  # embed, head, proj, ffn or lm_head
-    groups: int  # how many head groups were computed as one product; 0 where the block is not `head`
+    block: str  # embed, head, proj, ffn or lm_head; sum, norm, gather or attend
+    groups: int  # how many head groups or shards were computed as one product; 0 where the block is whole
     rows: int  # positions computed: the prompt's length in prefill, 1 in decode
     ready_s: float  # when its last input arrived
     start_s: float

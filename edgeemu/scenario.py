@@ -22,6 +22,7 @@ from edgeemu.scenario_models import (
     ModelSpec,
     Name,
     NetworkSpec,
+    ShardingSpec,
     TimeSpec,
 )
 from edgeemu.scenario_varying import Seed
@@ -48,6 +49,7 @@ class Scenario(Strict):
     decisions: DecisionSpec = DecisionSpec()
     migration: MigrationSpec = MigrationSpec()
     cost: CostSpec = CostSpec()
+    sharding: ShardingSpec = ShardingSpec()
     workload: Workload
     time: TimeSpec = TimeSpec()
 

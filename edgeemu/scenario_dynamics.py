@@ -59,7 +59,7 @@ class DecisionSpec(Strict):
         Annotated[Literal["measured"], Tag("<measured>")] | Annotated[Seconds, Tag("<time>")],
         Discriminator(lambda value: "<measured>" if value == "measured" else "<time>"),
     ] = "measured"
-    threshold: Fraction = 0.0
+    threshold: Fraction = 0
     smoothing: PositiveFraction = 0.5
 
 

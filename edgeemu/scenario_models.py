@@ -293,6 +293,17 @@ class NetworkSpec(Strict):
         return (self.star or StarSpec()).access_point if self.topology == "star" else None
 
 
+class ShardingSpec(Strict):
+    """How devices that share a layer join what they have computed, where a policy divides projections or feed-forwards.
+
+    `ring`: ReduceScatter and AllGather, with rows cut into chunks; `star`: one device adds everything up. With
+    `tile_overlap` products are done chunk by chunk while other chunks are on their way; stars have none.
+    """
+
+    collectives: Literal["ring", "star"] = "ring"
+    tile_overlap: Flag = True
+
+
 class TimeSpec(Strict):
     """Whether the wall clock follows the emulated one, and how much slower it runs."""
 

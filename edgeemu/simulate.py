@@ -15,8 +15,10 @@ from edgeemu.blocks import Costs, Kind
 from edgeemu.cluster import Change, Cluster, Compute
 from edgeemu.migration import Shipment, chains, message_sizes
 from edgeemu.network import Network, Transits
-from edgeemu.routes import Op, Program, Slot, Stage
-from edgeemu.timeline import DrawKey, Occupation, occupy, roofline_s
+from edgeemu.opcosts import message_bytes as message_bytes
+from edgeemu.opcosts import op_s
+from edgeemu.program import Op, Program, Slot, Stage
+from edgeemu.timeline import DrawKey, Occupation, occupy
 from edgeemu.variation import Variation
 
 
@@ -52,23 +54,9 @@ def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
     """Durations by the roofline of each device, in the order of the cluster."""
 
     def duration_s(op: Op, step: Step) -> float:
-        work = costs.work(op.kind, len(op.groups), step.rows, step.past)
-        return roofline_s(computes[op.device], work)
+        return op_s(computes[op.device], op, step.rows, step.past, costs)
 
     return duration_s
-
-
-def message_bytes(op: Op, rows: int, costs: Costs) -> int:
-    """Size of what an operation sends, header included. Only the last row goes to the output matrix."""
-    match op.emits.stage:
-        case Stage.ATTENTION:
-            return costs.attention_bytes(len(op.groups), rows)
-        case Stage.TOKEN:
-            return costs.token_bytes()
-        case Stage.HIDDEN if op.emits.layer == costs.shape.n_layers:
-            return costs.activation_bytes(1)
-        case _:
-            return costs.activation_bytes(rows)
 
 
 @dataclass(slots=True)
@@ -214,6 +202,8 @@ class Simulator:
 
     def _deliver(self, flow: _Flow, device: int, slot: Slot, now_s: float) -> None:
         for op in flow.program.consumers[device, slot]:
+            if not op.steps.has(flow.step.rows):
+                continue
             missing = flow.missing.get(op.index, len(op.inputs(flow.step.step))) - 1
             flow.missing[op.index] = missing
             if not missing:
@@ -247,7 +237,7 @@ class Simulator:
             if target == op.device:
                 self._deliver(flow, target, slot, now_s)
                 continue
-            key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.stage, slot.layer)
+            key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.stage, slot.place)
             arrival_s = self._network.arrival_s(key, size, now_s)
             self.transits.add(op.device, target, size, now_s, arrival_s)
             self._at(arrival_s, lambda at_s, target=target: self._deliver(flow, target, slot, at_s))  # type: ignore[misc]

@@ -13,8 +13,8 @@ from edgeemu.memory import INCOMING, OutOfMemoryError, between_steps, usages
 from edgeemu.migration import Migration, Shipment, flash_ends, needs
 from edgeemu.placement import Placement
 from edgeemu.planning import Plan
+from edgeemu.program import Program
 from edgeemu.records import OpRow
-from edgeemu.routes import Program
 from edgeemu.simulate import Execution, Step
 from edgeemu.variation import share_at
 from edgeemu.virtual import VirtualTimeline
@@ -87,8 +87,10 @@ class SimulatedDevices:
     async def prepare(self, migration: Migration, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
         """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
         refusals, costs, n_devices = [], self.plan.costs, len(self.cluster.devices)
+        star = self.plan.view.star
         by_sequence = [
-            usages(migration.old, costs, n_devices, len(asked.ids), asked.total_tokens) for asked in self._open.values()
+            usages(migration.old, costs, n_devices, len(asked.ids), asked.total_tokens, star=star)
+            for asked in self._open.values()
         ]
         held, rows_now = self.plan.usages(migration.old), sum(rows.values())
         for target, _, reserve_bytes, growth_bytes in needs(migration, held, rows_now, last_rows, costs):

@@ -216,6 +216,7 @@ class ClusterView:
     source: int = 0  # the device where prompts come from
     beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
     cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
+    star: bool = False  # how results of shards are joined: by one device, or in a ring
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision; None: too large to play
     observed: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
     """By link that was observed, by what its delay, and its time per bit, are more than the data sheet's."""
@@ -287,12 +288,16 @@ class ClusterView:
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
 
     def empty_usages(self) -> list[Usage]:
-        return [Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside) for _ in self.devices]
+        return [self.empty_usage() for _ in self.devices]
+
+    def empty_usage(self) -> Usage:
+        """That of one device, to which blocks can be added."""
+        return Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside, star=self.star)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """What each device holds under a placement, with all sequences at their ends."""
         n_devices, beside = len(self.devices), self.beside
-        return usages(placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, beside)
+        return usages(placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, beside, star=self.star)
 
     def fits(self, usage: Usage, block: Block, device: int) -> bool:
         """Whether the device still fits its memory with the block added."""

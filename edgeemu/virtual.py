@@ -9,7 +9,7 @@ from edgeemu.cluster import Change, Cluster
 from edgeemu.errors import RunError
 from edgeemu.migration import Shipment
 from edgeemu.network import Transit
-from edgeemu.routes import Program
+from edgeemu.program import Program
 from edgeemu.simulate import Duration, Execution, Round, Shipped, Simulator, Step, TokenTime
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from edgeemu.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.errors import EdgeemuError
-from edgeemu.routes import Stage
+from edgeemu.program import Stage
 
 _HEADER = Struct(
-    "<4sBBhIIIIIddI16x"
-)  # magic, stage, dtype, layer, source, sequence, step, epoch, rows, times, position
+    "<4sBBhIIIIIddIIH10x"
+)  # magic, stage, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part
 _MAGIC = b"emu1"
 _DTYPES = (np.dtype("<f4"), np.dtype("<i8"))
 assert _HEADER.size == MESSAGE_HEADER_BYTES
@@ -42,6 +42,8 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     departure_s: float
     arrival_s: float
     payload: NDArray[np.generic]  # [rows, width] float32, or [rows] int64
+    step_rows: int = 0  # of the step, of which the payload may have some
+    part: int = 0
 
 
 def encode_data(message: Data) -> Frames:
@@ -60,6 +62,8 @@ def encode_data(message: Data) -> Frames:
         message.departure_s,
         message.arrival_s,
         message.position,
+        message.step_rows,
+        message.part,
     )
     return [header, array.data.cast("B")]
 
@@ -77,9 +81,8 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
     """
     if len(frames) != 2 or len(frames[0]) != MESSAGE_HEADER_BYTES:
         raise WireError(f"a data message has a header of {MESSAGE_HEADER_BYTES} bytes and a payload")
-    magic, stage, kind, layer, source, sequence, step, epoch, rows, departure_s, arrival_s, position = _HEADER.unpack(
-        frames[0]
-    )
+    header = _HEADER.unpack(frames[0])
+    magic, stage, kind, layer, source, sequence, step, epoch, rows, departure_s, arrival_s, position = header[:12]
     if magic != _MAGIC or kind >= len(_DTYPES) or stage not in Stage.__members__.values():
         raise WireError(f"not a data message of this version: header starts with {bytes(frames[0][:8])!r}")
     size_bytes, dtype = len(frames[1]), _DTYPES[kind]
@@ -88,7 +91,9 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
         raise WireError(f"a payload of {size_bytes} bytes does not fill {rows} rows")
     values = np.frombuffer(frames[1], dtype=dtype)
     payload = values if dtype.kind == "i" else values.reshape(rows, width)
-    return Data(Stage(stage), layer, source, sequence, step, epoch, position, departure_s, arrival_s, payload)
+    return Data(
+        Stage(stage), layer, source, sequence, step, epoch, position, departure_s, arrival_s, payload, *header[12:]
+    )
 
 
 class ParcelHeader(msgspec.Struct, frozen=True):

@@ -12,9 +12,11 @@ from edgeemu.device.holding import Holding
 from edgeemu.device.parcels import pack
 from edgeemu.errors import EdgeemuError
 from edgeemu.memory import CACHE, WEIGHTS, WORKSPACE, Ledger
-from edgeemu.routes import Op
+from edgeemu.opcosts import is_last, op_workspace_bytes
+from edgeemu.program import Joint, Op, Stage, held_parts
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm, standardised
 from edgeemu_kernels.sampling import Sampling, sample
 from edgeemu_kernels.weights import WeightSource
 
@@ -62,17 +64,14 @@ class Compute:
             ModelFileError: a file is not what it was when the run began.
         """
         self._ops = list(ops)
-        for op in ops:
+        for (kind, layer), groups in held_parts(ops).items():
             tied = self.costs.shape.tied_embeddings and self._held.embed is not None
-            match op.kind:
-                case Kind.HEAD:
-                    need_bytes = self.costs.heads_weight_bytes(len(op.groups))
-                case Kind.LM_HEAD if tied:
-                    need_bytes = self.costs.norm_bytes()
-                case _:
-                    need_bytes = self.costs.weight_bytes(Block(op.kind, op.layer))
+            if kind is Kind.LM_HEAD and tied:
+                need_bytes = self.costs.norm_bytes()
+            else:
+                need_bytes = self.costs.fused_weight_bytes(kind, layer, groups)
             self.ledger.charge(WEIGHTS, need_bytes)
-            self._held.load(op.kind, op.layer, op.groups)
+            self._held.load(kind, layer, groups)
 
     def open(self, sequence: int, prompt_tokens: int, total_tokens: int, opened: OpenSequence) -> None:
         """Makes room for a sequence: its workspace now, its cache's rows as they are written.
@@ -106,22 +105,74 @@ class Compute:
                 return _present(self._held.embed, op).forward(inputs[0], position)  # ids [t] -> [t, d_model]
             case Kind.HEAD:
                 heads = _present(self._held.heads.get(op.layer), op)
-                cache = self._sequence(sequence).caches[op.layer]
-                self.ledger.charge(CACHE, len(op.groups) * self.costs.kv_bytes(len(inputs[0])))
-                return heads.forward(inputs[0], position, cache)  # -> [t, groups * group_dim]
+                normed = self._normed(op, inputs, heads.norm)  # [t, d_model], or of a chunk
+                if op.emits.stage is Stage.QKV:
+                    return heads.project(normed)  # -> [chunk, groups * (group_size + 2) * head_dim]
+                return self._attend(op, heads.project(normed), sequence, position)
+            case Joint.ATTEND:
+                _present(self._held.heads.get(op.layer), op)
+                return self._attend(op, np.concatenate(inputs), sequence, position)
+            case Kind.PROJ if op.groups:
+                proj = _present(self._held.projs.get(op.layer), op)
+                return self._last(op, proj.partial(self._gather_some(op, inputs)))  # -> [t, d_model], or of a chunk
             case Kind.PROJ:
                 x, *parts = inputs
                 return _present(self._held.projs.get(op.layer), op).forward(
                     self._gather(op, parts), x
                 )  # -> [t, d_model]
             case Kind.FFN:
-                y = _present(self._held.ffns.get(op.layer), op).forward(inputs[0])  # -> [t, d_model]
-                return y[-1:] if op.emits.layer == self.costs.shape.n_layers else y
+                ffn = _present(self._held.ffns.get(op.layer), op)
+                if op.groups:
+                    return self._last(op, ffn.partial(self._normed(op, inputs, ffn.norm)))  # likewise
+                return self._last(op, ffn.forward(inputs[0]))  # -> [t, d_model]
+            case Joint.SUM:
+                return self._sum(op, inputs)  # -> [t, d_model], or of a chunk
+            case Joint.NORM:
+                return standardised(inputs[0], self.costs.shape.norm, self.costs.shape.norm_eps)  # [chunk, d_model]
+            case Joint.GATHER:
+                return np.concatenate(inputs)  # chunks -> [t, d_model]
             case Kind.LM_HEAD:
                 opened = self._sequence(sequence)
                 logits = _present(self._held.lm_head, op).forward(inputs[0][-1])  # [d_model] -> [vocab]
                 self.last_logits = logits if opened.keep_logits else None
                 return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
+
+    def _normed(self, op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
+        """What heads and shards of a feed-forward multiply: x, or chunks of it that are standardised already."""
+        if op.needs[0].stage is not Stage.NORMED:
+            return norm.forward(_rows(op, 0, inputs))
+        return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
+
+    def _attend(self, op: Op, qkv: Array, sequence: int, position: int) -> Array:
+        """[t, groups * (group_size + 2) * head_dim] -> [t, groups * group_dim]"""
+        cache = self._sequence(sequence).caches[op.layer]
+        self.ledger.charge(CACHE, len(op.groups) * self.costs.kv_bytes(len(qkv)))
+        return self._held.heads[op.layer].attend(qkv, position, cache)
+
+    def _sum(self, op: Op, inputs: Sequence[Array]) -> Array:
+        """The inputs' own rows, added up; a single one is passed on as it is."""
+        terms = [self._last(op, _rows(op, index, inputs)) for index in range(len(inputs))]
+        if len(terms) == 1:
+            return terms[0]
+        total = terms[0] + terms[1]
+        for term in terms[2:]:
+            total += term
+        return total
+
+    def _last(self, op: Op, y: Array) -> Array:
+        """Only the last row, where no other goes on."""
+        return y[-1:] if is_last(op.emits, self.costs.shape.n_layers) else y
+
+    def _gather_some(self, op: Op, inputs: Sequence[Array]) -> Array:
+        """Out of the devices' outputs [t, groups * group_dim] those of the operation's groups, in their order."""
+        columns: dict[int, Array] = {}
+        for index, theirs in enumerate(op.parts):
+            part = _rows(op, index, inputs)
+            if theirs == op.groups:
+                return part
+            split = part.reshape(len(part), len(theirs), -1)  # [t, groups, group_dim]
+            columns |= {group: split[:, at] for at, group in enumerate(theirs)}
+        return np.concatenate([columns[group] for group in op.groups], axis=1)  # [t, len(op.groups) * group_dim]
 
     def _gather(self, op: Op, parts: Sequence[Array]) -> Array:
         """The devices' outputs [t, groups * group_dim], put in the order of the groups: [t, n_heads * head_dim]."""
@@ -164,12 +215,13 @@ class Compute:
             OutOfMemoryError: what is then held does not fit. Receivers reserve before, so this is a broken promise.
         """
         self._ops = list(ops)
-        groups = {op.layer: op.groups for op in ops if op.kind is Kind.HEAD}
+        parts = held_parts(ops)
+        groups = {layer: held for (kind, layer), held in parts.items() if kind is Kind.HEAD}
         layers = sorted({block.layer for block in (*leaving, *arriving) if block.kind is Kind.HEAD})
         for sequence in self._open:
             for layer in layers:
                 self._rebuild_cache(sequence, layer, groups.get(layer, ()), arriving)
-        self._held.exchange(groups, leaving, {block: arrived.weights for block, arrived in arriving.items()})
+        self._held.exchange(parts, leaving, {block: arrived.weights for block, arrived in arriving.items()})
         for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
             self.ledger.release(name)
         self.ledger.charge(WEIGHTS, self._held.weight_bytes)
@@ -185,7 +237,7 @@ class Compute:
     def _workspace_bytes(self, opened: OpenSequence) -> int:
         """What the largest of the operations here takes, for the prompt or with the longest past."""
         needs = [
-            self.costs.workspace_bytes(op.kind, len(op.groups), rows, past)
+            op_workspace_bytes(op, rows, past, self.costs)
             for op in self._ops
             for rows, past in ((opened.prompt_tokens, 0), (1, opened.total_tokens))
         ]
@@ -219,6 +271,15 @@ class Compute:
         if sequence not in self._open:
             raise ProtocolError(f"sequence {sequence} is not open; open are {sorted(self._open)}")
         return self._open[sequence]
+
+
+def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:
+    """The operation's rows of an input, which may have all of the step's."""
+    whole = inputs[index]
+    if op.chunk.of == 1 or op.needs[index].is_chunk:
+        return whole
+    first, end = op.chunk.bounds(len(whole))
+    return whole[first:end]
 
 
 def _present(block: Held | None, op: Op) -> Held:

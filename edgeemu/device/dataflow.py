@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeemu.blocks import Kind
 from edgeemu.errors import EdgeemuError
-from edgeemu.routes import Op, Slot
+from edgeemu.program import Op, Slot
 
 _HISTORY = 16
 
@@ -32,6 +32,7 @@ class Input:
     position: int
     payload: NDArray[np.generic]
     waiting: int = 0
+    rows: int = 0  # of the step, of which the payload may have some
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +54,7 @@ class _Step:
 
     came: set[Slot] = field(default_factory=set)
     inputs: dict[Slot, Input] = field(default_factory=dict)
-    done: int = 0
+    left: int = 0  # operations that have not run
 
 
 class Dataflow:
@@ -94,10 +95,13 @@ class Dataflow:
             raise self._error(f"{slot} of {key} is of epoch {epoch}, but the routes are of epoch {self.epoch}")
         if key.step <= self._finished.get(key.sequence, -1):
             raise self._error(f"{slot} of {key} has come, but that step is done")
-        consumers = self._consumers.get(slot)
-        if consumers is None:
+        consumers = self._consumers.get(slot, [])
+        consumers = [op for op in consumers if op.steps.has(arrived.rows)]
+        if not consumers:
             raise self._error(f"nothing here waits for {slot} of {key}")
-        step = self._steps.setdefault(key, _Step())
+        step = self._steps.get(key)
+        if step is None:
+            step = self._steps[key] = _Step(left=sum(op.steps.has(arrived.rows) for op in self._ops))
         if slot in step.came:
             raise self._error(f"{slot} of {key} has come twice")
         step.came.add(slot)
@@ -124,8 +128,8 @@ class Dataflow:
             if not arrived.waiting:
                 freed.append(arrived)
                 del step.inputs[slot]
-        step.done += 1
-        if step.done < len(self._ops):
+        step.left -= 1
+        if step.left:
             return freed, False
         del self._steps[ready.key]
         self._finished[ready.key.sequence] = ready.key.step

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from edgeemu.blocks import Block, Kind
 from edgeemu.device.parcels import weight_shapes
@@ -13,6 +14,8 @@ from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights import WeightSource
+
+Held = TypeVar("Held", Proj, Ffn)
 
 
 @dataclass(eq=False)
@@ -36,16 +39,16 @@ class Holding:
         return sum(kernel.weight_bytes for kernel in kernels if kernel is not None)
 
     def load(self, kind: Kind, layer: int, groups: Sequence[int]) -> None:
-        """From the source."""
+        """From the source. `groups` are those of heads, or the shards of a divided block; none: it is whole."""
         match kind:
             case Kind.EMBED:
                 self.embed = self.source.embed()
             case Kind.HEAD:
                 self.heads[layer] = self.source.heads(layer, groups)
             case Kind.PROJ:
-                self.projs[layer] = self.source.proj(layer)
+                self.projs[layer] = self.source.proj(layer, groups or None)
             case Kind.FFN:
-                self.ffns[layer] = self.source.ffn(layer)
+                self.ffns[layer] = self.source.ffn(layer, groups or None)
             case Kind.LM_HEAD:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
 
@@ -64,9 +67,16 @@ class Holding:
                     return [*_norm_arrays(heads.norm), *heads.group_weights(block.group).arrays()]
             case Kind.PROJ:
                 proj = self.projs[block.layer]
-                return _there(proj.weight, proj.bias)
+                if not block.is_shard and proj.groups is None:
+                    return _there(proj.weight, proj.bias)
+                if block.group in (proj.groups or ()):
+                    return list(proj.group_weights(block.group))
             case Kind.FFN:
                 ffn = self.ffns[block.layer]
+                if block.group in (ffn.units or ()):
+                    return [*_norm_arrays(ffn.norm), *ffn.unit_weights(block.group)]
+                if block.is_shard or ffn.units is not None:
+                    raise KeyError(str(block))
                 return [*_norm_arrays(ffn.norm), *_there(ffn.up, ffn.down, ffn.up_bias, ffn.down_bias)]
             case Kind.LM_HEAD if self.lm_head is not None:
                 return [*_norm_arrays(self.lm_head.norm), self.lm_head.weight]
@@ -75,16 +85,28 @@ class Holding:
     def from_flash(self, block: Block) -> list[Array]:
         """The same arrays, fresh from the source."""
         fresh = Holding(self.source)
-        fresh.load(block.kind, block.layer, [block.group])
+        fresh.load(block.kind, block.layer, [block.group] if block.group >= 0 else [])
         return fresh.weights(block)
 
     def exchange(
-        self, groups: Mapping[int, Sequence[int]], leaving: Sequence[Block], arriving: Mapping[Block, Sequence[Array]]
+        self,
+        parts: Mapping[tuple[Kind, int], Sequence[int]],
+        leaving: Sequence[Block],
+        arriving: Mapping[Block, Sequence[Array]],
     ) -> None:
-        """Drops what has left and takes what has come; `groups` are those of every layer that are then here."""
-        for layer in sorted({block.layer for block in (*leaving, *arriving) if block.kind is Kind.HEAD}):
-            self._rebuild_heads(layer, groups.get(layer, ()), arriving)
+        """Drops what has left and takes what has come; `parts` are the groups and shards that are then here."""
+        for kind, layer in sorted({(block.kind, block.layer) for block in (*leaving, *arriving) if block.group >= 0}):
+            held = parts.get((kind, layer), ())
+            match kind:
+                case Kind.HEAD:
+                    self._rebuild_heads(layer, held, arriving)
+                case Kind.PROJ:
+                    self._rebuild_proj(layer, held, arriving)
+                case _:
+                    self._rebuild_ffn(layer, held, arriving)
         for block in leaving:
+            if block.group >= 0:
+                continue
             match block.kind:
                 case Kind.EMBED:
                     self.embed = None
@@ -95,7 +117,7 @@ class Holding:
                 case Kind.LM_HEAD:
                     self.lm_head = None
         for block, arrays in arriving.items():
-            if block.kind is not Kind.HEAD:
+            if block.group < 0:
                 self._put(block, [array.copy() for array in arrays])
         self._share_table()
 
@@ -116,16 +138,42 @@ class Holding:
         else:
             self.heads.pop(layer, None)
 
+    def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: Mapping[Block, Sequence[Array]]) -> None:
+        old = self.projs.pop(layer, None)
+        held = {}
+        for group in groups:
+            arrays = arriving.get(Block(Kind.PROJ, layer, group))
+            held[group] = _kept(old).group_weights(group) if arrays is None else arrays
+        if held:
+            self.projs[layer] = Proj.from_groups(held)
+
+    def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: Mapping[Block, Sequence[Array]]) -> None:
+        old = self.ffns.pop(layer, None)
+        n_norm, norm = len(self._norm_shapes), None if old is None else old.norm
+        held: dict[int, Sequence[Array]] = {}
+        for unit in units:
+            arrays = arriving.get(Block(Kind.FFN, layer, unit))
+            if arrays is None:
+                held[unit] = _kept(old).unit_weights(unit)
+            else:
+                norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
+                held[unit] = arrays[n_norm:]
+        if held:
+            assert norm is not None
+            self.ffns[layer] = Ffn.from_units(norm, self.shape.activation == "swiglu", held)
+
     def _put(self, block: Block, arrays: list[Array]) -> None:
         n_norm = len(self._norm_shapes)
         match block.kind:
             case Kind.EMBED:
                 self.embed = Embed(*arrays)
             case Kind.PROJ:
-                self.projs[block.layer] = Proj(*arrays)
+                self.projs[block.layer] = Proj(arrays[0], arrays[1] if len(arrays) > 1 else None)
             case Kind.FFN:
                 gated = self.shape.activation == "swiglu"
-                self.ffns[block.layer] = Ffn(self._norm(arrays[:n_norm]), gated, *arrays[n_norm:])
+                up, down, *biases = arrays[n_norm:]
+                up_bias, down_bias = biases or (None, None)
+                self.ffns[block.layer] = Ffn(self._norm(arrays[:n_norm]), gated, up, down, up_bias, down_bias)
             case Kind.LM_HEAD:
                 self.lm_head = LmHead(self._norm(arrays[:n_norm]), arrays[n_norm])
 
@@ -146,6 +194,11 @@ class Holding:
 
     def _norm(self, arrays: Sequence[Array]) -> Norm:
         return Norm(self.shape.norm, arrays[0], arrays[1] if len(arrays) > 1 else None, self.shape.norm_eps)
+
+
+def _kept(old: Held | None) -> Held:
+    assert old is not None, "what has not come has been here"
+    return old
 
 
 def _there(*arrays: Array | None) -> list[Array]:

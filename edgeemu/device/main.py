@@ -31,8 +31,9 @@ from edgeemu.errors import EdgeemuError
 from edgeemu.links.stamped import SharedPipes, StampedLinks
 from edgeemu.memory import INCOMING, MESSAGES, Ledger, OutOfMemoryError
 from edgeemu.network import Transits
-from edgeemu.routes import Op, Slot, Stage
-from edgeemu.timeline import DrawKey, Occupation, WallClock, occupy, roofline_s
+from edgeemu.opcosts import op_s
+from edgeemu.program import Op, Slot, Stage
+from edgeemu.timeline import DrawKey, Occupation, WallClock, occupy
 from edgeemu.variation import share_at, steered
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.sampling import Sampling
@@ -251,8 +252,9 @@ class DeviceProcess:
                 self._start(message)
             else:
                 key = StepKey(message.sequence, message.step)
-                slot = Slot(message.stage, message.layer, message.source)
-                self._deliver(message.epoch, key, slot, Input(message.arrival_s, message.position, message.payload))
+                slot = Slot(message.stage, message.layer, message.source, message.part)
+                arrived = Input(message.arrival_s, message.position, message.payload, rows=message.step_rows)
+                self._deliver(message.epoch, key, slot, arrived)
 
     def _start(self, request: control.Start) -> None:
         """A prompt enters at the embedding; a token leaves for the embedding from where it was sampled."""
@@ -260,10 +262,12 @@ class DeviceProcess:
         ids = np.asarray(request.ids, dtype=np.int64)  # [t]
         if request.step == 0:
             self._ledger.charge(MESSAGES, ids.nbytes)
-            self._deliver(request.epoch, key, Slot(Stage.PROMPT, 0, -1), Input(request.at_s, request.position, ids))
+            self._deliver(
+                request.epoch, key, Slot(Stage.PROMPT, 0, -1), Input(request.at_s, request.position, ids, rows=len(ids))
+            )
             return
         self._dataflow.check_epoch(request.epoch)
-        self._send(self._dataflow.only(Kind.LM_HEAD), key, request.position, ids, request.at_s)
+        self._send(self._dataflow.only(Kind.LM_HEAD), key, request.position, len(ids), ids, request.at_s)
 
     def _deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> None:
         for ready in self._dataflow.deliver(epoch, key, slot, arrived):
@@ -272,9 +276,8 @@ class DeviceProcess:
     # -- computing ----------------------------------------------------------------------------------------------
 
     def _execute(self, ready: ReadyOp) -> None:
-        op, key, position = ready.op, ready.key, ready.inputs[0].position
+        op, key, position, rows = ready.op, ready.key, ready.inputs[0].position, ready.inputs[0].rows
         payloads = [i.payload for i in ready.inputs]
-        rows = len(payloads[0])
         when = self._book(op, ready.ready_s, rows, position)
         if when is not None:
             self._ship_until(when.end_s)  # what leaves while the kernel runs; the interface does not wait for it
@@ -282,8 +285,9 @@ class DeviceProcess:
         cpu_before_s = time.thread_time()
         result = self._loaded().run(op, key.sequence, key.step, position, payloads)
         cpu_s = time.thread_time() - cpu_before_s
-        when = when or self._book_measured(ready.ready_s, cpu_s)
+        when = when or self._book_measured(op, ready.ready_s, cpu_s)
         late_s, overrun = self._sleep_until(when.end_s)
+        overrun &= op.computes  # what takes no time on the timeline cannot keep to it
         record = control.OpRecord(op.index, rows, when.ready_s, when.start_s, when.end_s, cpu_s, late_s, overrun)
         self._records.setdefault(key, []).append(record)
         freed, step_done = self._dataflow.finish(ready)
@@ -291,7 +295,7 @@ class DeviceProcess:
         if op.kind is Kind.LM_HEAD:
             self._tell_token(key, int(result[0]), when.end_s)
         else:
-            self._send(op, key, position, result, when.end_s)
+            self._send(op, key, position, rows, result, when.end_s)
         if step_done:
             self._report(key)
 
@@ -299,15 +303,16 @@ class DeviceProcess:
         """The operation's time, where it is known before it runs."""
         if self._clock is None or self._speed is None:
             return None
-        work = self._loaded().costs.work(op.kind, len(op.groups), rows, past)
-        return self._occupy(ready_s, roofline_s(self._speed, work))
+        return self._occupy(ready_s, op_s(self._speed, op, rows, past, self._loaded().costs))
 
-    def _book_measured(self, ready_s: float, cpu_s: float) -> Occupation:
+    def _book_measured(self, op: Op, ready_s: float, cpu_s: float) -> Occupation:
         """The time of an operation on a device relative to the host; unpaced, the controller keeps the timeline."""
         if self._clock is None:
             return Occupation(0.0, 0.0, 0.0)
         assert self.spec.host_fraction is not None
-        when = self._occupy(ready_s, cpu_s / self.spec.host_fraction + self.spec.overhead_s)
+        when = self._occupy(
+            ready_s, cpu_s / self.spec.host_fraction + (self.spec.overhead_s if op.starts_kernel else 0.0)
+        )
         self._ship_until(when.end_s)
         return when
 
@@ -326,17 +331,17 @@ class DeviceProcess:
             time.sleep(remaining_s)
         return (time.monotonic() - self._clock.wall_s(end_s)) / self._clock.dilation, remaining_s < 0
 
-    def _send(self, op: Op, key: StepKey, position: int, payload: NDArray[Any], departure_s: float) -> None:
+    def _send(self, op: Op, key: StepKey, position: int, rows: int, payload: NDArray[Any], departure_s: float) -> None:
         """One result to all that need it. Their messages leave in the order of `op.to`, through the same interface."""
         slot, epoch = op.emits, self._dataflow.epoch
         for target in op.to:
             if target == self.spec.index:
                 self._ledger.charge(MESSAGES, payload.nbytes)
-                self._deliver(epoch, key, slot, Input(departure_s, position, payload))
+                self._deliver(epoch, key, slot, Input(departure_s, position, payload, rows=rows))
                 continue
             arrival_s = departure_s
             if self._clock is not None:
-                draw = DrawKey(self.spec.index, target, *key, slot.stage, slot.layer)
+                draw = DrawKey(self.spec.index, target, *key, slot.stage, slot.place)
                 arrival_s = self._links.arrival_s(draw, wire.data_bytes(payload), departure_s)
             message = wire.Data(
                 slot.stage,
@@ -348,6 +353,8 @@ class DeviceProcess:
                 departure_s,
                 arrival_s,
                 payload,
+                rows,
+                slot.part,
             )
             self._links.send(wire.encode_data(message), target)
 

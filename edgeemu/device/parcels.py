@@ -31,6 +31,12 @@ def weight_shapes(shape: ModelShape, block: Block) -> list[tuple[int, ...]]:
         case Kind.HEAD:
             rows = (shape.group_dim, hd, hd)
             return [*norm, *((n, d) for n in rows), *(((n,) for n in rows) if shape.bias else ())]
+        case Kind.PROJ if block.is_shard:
+            return [(d, shape.group_dim), *([(d,)] if shape.bias and not block.group else [])]
+        case Kind.FFN if block.is_shard:
+            width = shape.ffn_unit_dim * (2 if shape.activation == "swiglu" else 1)
+            biases = [(width,), *([(d,)] if not block.group else [])] if shape.bias else []
+            return [*norm, (width, d), (d, shape.ffn_unit_dim), *biases]
         case Kind.PROJ:
             return [(d, shape.n_heads * hd), *([(d,)] if shape.bias else [])]
         case Kind.FFN:

@@ -19,6 +19,7 @@ POLICIES = {
     "round-robin": "blocks in turn, one device after the other, where they fit",
     "static": "what resource-aware places first, and nothing moves after",
     "dynamic-layers": "a chain of whole layers, which move where an interval pays for it",
+    "galaxy": "every layer on all devices at once: heads and columns in shares by speed, joined in rings",
     "layers": "whole layers in a chain, each device a run of them by its speed",
     "mdi": "MDI-LLM's ring: the ends of the model on the source device, a run of whole layers on every node",
     "edgeshard-latency": "EdgeShard's partition for one sequence: devices and whole layers with the least latency",
@@ -32,7 +33,7 @@ POLICIES = {
 # Not asked again while every device keeps its memory: they would answer what is there already.
 STEADY = frozenset(
     {
-        *("static", "layers", "single", "mdi", "edgeshard-latency", "edgeshard-throughput"),
+        *("static", "galaxy", "layers", "single", "mdi", "edgeshard-latency", "edgeshard-throughput"),
         *("edge-solo", "cloud-edge-even", "cloud-edge-opt"),
     }
 )

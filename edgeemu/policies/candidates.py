@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement import Placement
-from edgeemu.policies import edgeshard_latency, layers, mdi, single
+from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi, single
 from edgeemu.policies.edgeshard import pipelines
 from edgeemu.policies.stages import StageCosts
 from edgeemu.view import ClusterView, Rehearsed
@@ -18,6 +18,7 @@ KINDS: tuple[Callable[[ClusterView], Placement], ...] = (
     edgeshard_latency.place,
     mdi.place,
     layers.place,
+    galaxy.place,
 )
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from edgeemu.blocks import Block, Costs, Kind, all_blocks
+from edgeemu.blocks import Block, Costs, Kind, all_blocks, n_shards
 from edgeemu.catalog import DeviceProfile, ModelEntry
 from edgeemu.memory import Usage
 from edgeemu.planning import Plan
@@ -155,8 +155,12 @@ def describe(blocks: Sequence[Block], shape: ModelShape) -> str:
 def _layer_contents(blocks: Sequence[Block], shape: ModelShape) -> str:
     """Empty for a whole layer."""
     groups = sorted(block.group for block in blocks if block.kind is Kind.HEAD)
-    others = [kind.value for kind in (Kind.PROJ, Kind.FFN) if any(block.kind is kind for block in blocks)]
-    if len(groups) == shape.n_groups and len(others) == 2:
+    kinds = (Kind.PROJ, Kind.FFN)
+    others = [kind.value for kind in kinds if any(block.kind is kind and not block.is_shard for block in blocks)]
+    for kind in kinds:
+        if held := sum(block.kind is kind and block.is_shard for block in blocks):
+            others.append(f"{held}/{n_shards(shape, kind)} of {kind.value}")
+    if len(groups) == shape.n_groups and others == [kind.value for kind in kinds]:
         return ""
     if len(groups) == shape.n_groups:
         heads = ["all heads"]
@@ -172,7 +176,8 @@ def _run(layers: Sequence[int], contents: str) -> str:
 
 def _counts(blocks: Sequence[Block]) -> str:
     names = {Kind.HEAD: "head groups", Kind.PROJ: "proj", Kind.FFN: "ffn"}
-    counted = {name: sum(block.kind is kind for block in blocks) for kind, name in names.items()}
+    counted = {name: sum(b.kind is kind and not b.is_shard for b in blocks) for kind, name in names.items()}
+    counted["shards"] = sum(block.is_shard for block in blocks)
     return ", ".join(f"{count} {name}" for name, count in counted.items() if count)
 
 

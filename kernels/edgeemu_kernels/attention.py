@@ -129,10 +129,17 @@ class Heads:
         Appends t rows to `cache`. ValueError if `position` is not the cache's length: an answer computed from
         the wrong past would look like any other.
         """
+        return self.attend(self.project(self.norm.forward(x)), position, cache)
+
+    def project(self, normed: Array) -> Array:
+        """Queries, keys and values of normed rows, not yet rotated: [t, D] -> [t, n*(S+2)*hd]."""
+        return linear(normed, self.weight, self.bias)
+
+    def attend(self, qkv: Array, position: int, cache: KVCache) -> Array:
+        """The rest of `forward`; writes into `qkv`: [t, n*(S+2)*hd] -> [t, n*group_dim]."""
         if position != cache.length:
             raise ValueError(f"position {position}, but the cache holds {cache.length} rows")
-        t, hd, n = len(x), self.shape.head_dim, len(self.groups)
-        qkv = linear(self.norm.forward(x), self.weight, self.bias)  # [t, n*(S+2)*hd]
+        t, hd, n = len(qkv), self.shape.head_dim, len(self.groups)
         rows = qkv.reshape(t, -1, hd)  # [t, n*S + n + n, hd]
         if self._rope is not None:
             self._rope.rotate(rows[:, : self._n_queries + n], position)

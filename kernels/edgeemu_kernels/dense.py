@@ -1,10 +1,12 @@
 """The blocks without a cache: embedding, projection, feed-forward, output. Each knows its own weights only.
 
-`proj` and `ffn` add the residual themselves: what leaves them is the stream that the next block reads.
+`proj` and `ffn` add the residual themselves: what leaves them is the stream that the next block reads. Divided, they
+give parts of a sum, and whoever adds these up adds the residual.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,10 +71,14 @@ class Embed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proj:
-    """Output projection of the attention."""
+    """Output projection of the attention: the whole of it, or its columns of some KV groups.
 
-    weight: Array  # [D, n_heads*hd]
+    The parts of all groups sum up to the whole. The bias belongs to group 0, so that it is added once.
+    """
+
+    weight: Array  # [D, n*group_dim] of n groups, all of them or those of `groups`
     bias: Array | None = None  # [D]
+    groups: tuple[int, ...] | None = None  # None: the whole
 
     @property
     def weight_bytes(self) -> int:
@@ -80,14 +86,37 @@ class Proj:
 
     def forward(self, attn: Array, x: Array) -> Array:
         """All groups' outputs in order [t, n_heads*hd] and the residual x [t, D] -> [t, D]."""
-        y = linear(attn, self.weight, self.bias)  # [t, D]
+        y = self.partial(attn)  # [t, D]
         y += x
         return y
+
+    def partial(self, attn: Array) -> Array:
+        """The groups' outputs in their order [t, n*group_dim] -> their part of the sum, without the residual [t, D]."""
+        return linear(attn, self.weight, self.bias)
+
+    def group_weights(self, group: int) -> tuple[Array, ...]:
+        """Views of what one group of a part has: weight [D, group_dim], and group 0 the bias [D]."""
+        assert self.groups is not None
+        width = self.weight.shape[1] // len(self.groups)
+        i = self.groups.index(group)
+        weight = self.weight[:, i * width : (i + 1) * width]
+        return (weight,) if self.bias is None or group else (weight, self.bias)
+
+    @classmethod
+    def from_groups(cls, parts: Mapping[int, Sequence[Array]]) -> Proj:
+        """Copies of what the given groups have, in the mapping's order."""
+        weight = np.concatenate([arrays[0] for arrays in parts.values()], axis=1)  # [D, n*group_dim]
+        biases = [arrays[1].copy() for arrays in parts.values() if len(arrays) > 1]
+        return cls(weight, biases[0] if biases else None, tuple(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ffn:
-    """Norm and feed-forward: SwiGLU (Shazeer 2020), gate and up stacked in one matrix, or GELU."""
+    """Norm and feed-forward: SwiGLU (Shazeer 2020), gate and up stacked in one matrix, or GELU.
+
+    The whole of it, or some of its units: columns of the inner width. The parts of all units sum up to the whole; what
+    the second product adds as its bias belongs to unit 0. Written for F columns, all of them or those of `units`.
+    """
 
     norm: Norm
     gated: bool
@@ -95,6 +124,7 @@ class Ffn:
     down: Array  # [D, F]
     up_bias: Array | None = None  # [2*F] or [F]
     down_bias: Array | None = None  # [D]
+    units: tuple[int, ...] | None = None  # None: the whole
 
     @property
     def weight_bytes(self) -> int:
@@ -102,7 +132,13 @@ class Ffn:
 
     def forward(self, x: Array) -> Array:
         """[t, D] -> [t, D], the residual added."""
-        hidden = linear(self.norm.forward(x), self.up, self.up_bias)  # [t, 2*F] or [t, F]
+        y = self.partial(self.norm.forward(x))  # [t, D]
+        y += x
+        return y
+
+    def partial(self, normed: Array) -> Array:
+        """Normed rows [t, D] -> these columns' part of the sum, without the residual [t, D]."""
+        hidden = linear(normed, self.up, self.up_bias)  # [t, 2*F] or [t, F]
         if self.gated:
             width = self.down.shape[1]
             linear_part = hidden[:, width:]  # [t, F]
@@ -110,9 +146,43 @@ class Ffn:
             hidden *= linear_part
         else:
             gelu_inplace(hidden)
-        y = linear(hidden, self.down, self.down_bias)  # [t, D]
-        y += x
-        return y
+        return linear(hidden, self.down, self.down_bias)
+
+    def unit_weights(self, unit: int) -> tuple[Array, ...]:
+        """What one unit of a part has: up, down, then the biases, of which the second is unit 0's. Views or copies."""
+        assert self.units is not None
+        width = self.down.shape[1]  # F
+        columns = width // len(self.units)
+        i = self.units.index(unit)
+        mine = slice(i * columns, (i + 1) * columns)
+
+        def rows(array: Array) -> Array:
+            if not self.gated:
+                return array[mine]
+            return np.concatenate([array[mine], array[width:][mine]])  # gate above up, as in the whole
+
+        arrays = [rows(self.up), self.down[:, mine]]  # [2*columns or columns, D], [D, columns]
+        if self.up_bias is not None:
+            arrays.append(rows(self.up_bias))
+        if self.down_bias is not None and not unit:
+            arrays.append(self.down_bias)
+        return tuple(arrays)
+
+    @classmethod
+    def from_units(cls, norm: Norm, gated: bool, parts: Mapping[int, Sequence[Array]]) -> Ffn:
+        """Copies of what the given units have, in the mapping's order."""
+
+        def stacked(index: int) -> Array:
+            arrays = [part[index] for part in parts.values()]
+            if not gated:
+                return np.concatenate(arrays)
+            halves = [np.split(array, 2) for array in arrays]
+            return np.concatenate([gate for gate, _ in halves] + [up for _, up in halves])
+
+        down = np.concatenate([part[1] for part in parts.values()], axis=1)  # [D, F]
+        up_bias = stacked(2) if all(len(part) > 2 for part in parts.values()) else None
+        last = [part[3].copy() for part in parts.values() if len(part) > 3]
+        return cls(norm, gated, stacked(0), down, up_bias, last[0] if last else None, tuple(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.quants import ggml_format
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
-from edgeemu_kernels.tensorfile import Dims, Tensor, TensorFiles
+from edgeemu_kernels.tensorfile import Dims, Tensor, TensorFiles, runs
 
 
 def required_tensors(shape: ModelShape) -> dict[str, Dims]:
@@ -74,17 +74,34 @@ class GgufSource:
             self._files.rows(f"{prefix}.attn_v.weight", to.wv, kv_rows, group * s.head_dim)
         return heads
 
-    def proj(self, layer: int) -> Proj:
-        s = self.shape
-        return Proj(self._files.matrix(f"blk.{layer}.attn_output.weight", s.d_model, s.n_heads * s.head_dim))
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        s, name = self.shape, f"blk.{layer}.attn_output.weight"
+        if groups is None:
+            return Proj(self._files.matrix(name, s.d_model, s.n_heads * s.head_dim))
+        weight: Array = np.empty((s.d_model, len(groups) * s.group_dim), np.float32)
+        dims = (s.d_model, s.n_heads * s.head_dim)
+        self._files.part(name, weight, dims, [range(s.d_model)], runs(groups, s.group_dim))
+        return Proj(weight, groups=tuple(groups))
 
-    def ffn(self, layer: int) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         s, prefix = self.shape, f"blk.{layer}"
+        if units is not None:
+            return self._ffn_part(layer, units)
         up: Array = np.empty((2 * s.d_ff, s.d_model), np.float32)
         self._files.rows(f"{prefix}.ffn_gate.weight", up[: s.d_ff], s.d_ff)
         self._files.rows(f"{prefix}.ffn_up.weight", up[s.d_ff :], s.d_ff)
         down = self._files.matrix(f"{prefix}.ffn_down.weight", s.d_model, s.d_ff)
         return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down)
+
+    def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
+        s, prefix = self.shape, f"blk.{layer}"
+        mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
+        up: Array = np.empty((2 * width, s.d_model), np.float32)
+        down: Array = np.empty((s.d_model, width), np.float32)
+        self._files.part(f"{prefix}.ffn_gate.weight", up[:width], (s.d_ff, s.d_model), mine, [range(s.d_model)])
+        self._files.part(f"{prefix}.ffn_up.weight", up[width:], (s.d_ff, s.d_model), mine, [range(s.d_model)])
+        self._files.part(f"{prefix}.ffn_down.weight", down, (s.d_model, s.d_ff), [range(s.d_model)], mine)
+        return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down, units=tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         norm = self._norm("output_norm.weight")

@@ -20,7 +20,7 @@ from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.quants import named_format
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
-from edgeemu_kernels.tensorfile import Dims, Tensor, TensorFiles
+from edgeemu_kernels.tensorfile import Dims, Tensor, TensorFiles, runs
 
 
 def required_tensors(shape: ModelShape, architecture: str) -> dict[str, Dims]:
@@ -93,16 +93,20 @@ class HuggingFaceSource:
                 self._fill_llama(heads, layer, group)
         return heads
 
-    def proj(self, layer: int) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         s = self.shape
         width = s.n_heads * s.head_dim
+        if groups is not None:
+            return self._proj_part(layer, groups)
         if self._gpt2:
             name = f"h.{layer}.attn.c_proj"
             return Proj(self._conv1d(name, s.d_model, width), self._files.vector(f"{name}.bias", s.d_model))
         return Proj(self._files.matrix(f"layers.{layer}.self_attn.o_proj.weight", s.d_model, width))
 
-    def ffn(self, layer: int) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         s = self.shape
+        if units is not None:
+            return self._ffn_part(layer, units)
         if self._gpt2:
             fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
             return Ffn(
@@ -119,6 +123,41 @@ class HuggingFaceSource:
         self._files.rows(f"{prefix}.up_proj.weight", up[s.d_ff :], s.d_ff)
         down = self._files.matrix(f"{prefix}.down_proj.weight", s.d_model, s.d_ff)
         return Ffn(self._norm(f"layers.{layer}.post_attention_layernorm"), True, up, down)
+
+    def _proj_part(self, layer: int, groups: Sequence[int]) -> Proj:
+        s = self.shape
+        width, mine = s.n_heads * s.head_dim, runs(groups, s.group_dim)
+        weight: Array = np.empty((s.d_model, len(groups) * s.group_dim), np.float32)
+        if self._gpt2:
+            name = f"h.{layer}.attn.c_proj"
+            self._files.part(f"{name}.weight", weight.T, (width, s.d_model), mine, [range(s.d_model)])
+            bias = self._files.vector(f"{name}.bias", s.d_model) if 0 in groups else None
+            return Proj(weight, bias, tuple(groups))
+        name = f"layers.{layer}.self_attn.o_proj.weight"
+        self._files.part(name, weight, (s.d_model, width), [range(s.d_model)], mine)
+        return Proj(weight, groups=tuple(groups))
+
+    def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
+        s, everything = self.shape, [range(self.shape.d_model)]
+        mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
+        down: Array = np.empty((s.d_model, width), np.float32)
+        up: Array
+        if self._gpt2:
+            fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
+            up = np.empty((width, s.d_model), np.float32)
+            self._files.part(f"{fc}.weight", up.T, (s.d_model, s.d_ff), everything, mine)
+            self._files.part(f"{proj}.weight", down.T, (s.d_ff, s.d_model), mine, everything)
+            bias = self._files.vector(f"{fc}.bias", s.d_ff)
+            up_bias = np.concatenate([bias[run.start : run.stop] for run in mine])  # [width]
+            down_bias = self._files.vector(f"{proj}.bias", s.d_model) if 0 in units else None
+            return Ffn(self._norm(f"h.{layer}.ln_2"), False, up, down, up_bias, down_bias, tuple(units))
+        prefix = f"layers.{layer}.mlp"
+        up = np.empty((2 * width, s.d_model), np.float32)
+        self._files.part(f"{prefix}.gate_proj.weight", up[:width], (s.d_ff, s.d_model), mine, everything)
+        self._files.part(f"{prefix}.up_proj.weight", up[width:], (s.d_ff, s.d_model), mine, everything)
+        self._files.part(f"{prefix}.down_proj.weight", down, (s.d_model, s.d_ff), everything, mine)
+        norm = self._norm(f"layers.{layer}.post_attention_layernorm")
+        return Ffn(norm, True, up, down, units=tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         norm = self._norm("ln_f" if self._gpt2 else "norm")

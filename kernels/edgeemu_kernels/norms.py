@@ -25,17 +25,33 @@ class Norm:
 
     def forward(self, x: Array) -> Array:
         """[t, D] -> [t, D], a fresh array."""
-        if self.kind == "layer":
-            x = x - x.mean(axis=-1, keepdims=True)  # [t, D]
-        width = x.shape[-1]
-        out: Array
-        if len(x) == 1:
-            row = x[0]  # [D]
-            out = x * np.float32(1.0 / (float(np.dot(row, row)) / width + self.eps) ** 0.5)  # [1, D]
-        else:
-            mean_square = np.einsum("td,td->t", x, x) / np.float32(width)  # [t]
-            out = x / np.sqrt(mean_square + np.float32(self.eps))[:, None]  # [t, D]
+        out = standardised(x, self.kind, self.eps)  # [t, D]
         out *= self.weight
         if self.bias is not None:
             out += self.bias
         return out
+
+    def scaled(self, x: Array) -> Array:
+        """The rest of the norm for rows that are `standardised` already: [t, D] -> [t, D], a fresh array."""
+        out: Array = x * self.weight  # [t, D]
+        if self.bias is not None:
+            out += self.bias
+        return out
+
+
+def standardised(x: Array, kind: NormKind, eps: float) -> Array:
+    """The part of a norm that needs no weights: every row to a root mean square of 1, of LayerNorm also to a mean of 0.
+
+    [t, D] -> [t, D], a fresh array. Devices that share the rows of a sequence do this each for its own.
+    """
+    if kind == "layer":
+        x = x - x.mean(axis=-1, keepdims=True)  # [t, D]
+    width = x.shape[-1]
+    out: Array
+    if len(x) == 1:
+        row = x[0]  # [D]
+        out = x * np.float32(1.0 / (float(np.dot(row, row)) / width + eps) ** 0.5)  # [1, D]
+    else:
+        mean_square = np.einsum("td,td->t", x, x) / np.float32(width)  # [t]
+        out = x / np.sqrt(mean_square + np.float32(eps))[:, None]  # [t, D]
+    return out

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
@@ -18,6 +19,7 @@ from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
+from edgeemu_kernels.tensorfile import runs
 
 _KINDS = (
     "embed",
@@ -28,6 +30,7 @@ _KINDS = (
     "lm-head",
     "final-norm",
 )  # the order is part of the seed
+_DRAWN_ROWS = 64  # of which a device keeps its part
 _UNIT_UNIFORM = 12**0.5  # width of a uniform distribution of standard deviation 1
 
 
@@ -44,6 +47,18 @@ class _Draw:
         out *= np.float32(std * _UNIT_UNIFORM)
         if mean:
             out += np.float32(mean)
+        return out
+
+    def part(self, shape: tuple[int, int], std: float, rows: Sequence[range], columns: Sequence[range]) -> Array:
+        """Some rows and columns of what `array` draws for this shape; a few rows of the whole exist at a time."""
+        out: Array = np.empty((sum(map(len, rows)), sum(map(len, columns))), np.float32)
+        targets: NDArray[np.int64] = np.full(shape[0], -1, np.int64)  # [rows of the whole] where each goes
+        targets[[row for run in rows for row in run]] = np.arange(len(out))
+        picked = [column for run in columns for column in run]
+        for start in range(0, shape[0], _DRAWN_ROWS):
+            some = self.array((min(_DRAWN_ROWS, shape[0] - start), shape[1]), std)
+            to = targets[start : start + len(some)]
+            out[to[to >= 0]] = some[to >= 0][:, picked]
         return out
 
     def array(self, shape: tuple[int, ...], std: float, mean: float = 0.0) -> Array:
@@ -74,20 +89,35 @@ class SeededSource:
                 draw.fill(array, self.shape.d_model**-0.5 if array.ndim == 2 else 0.1)
         return heads
 
-    def proj(self, layer: int) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         s, draw = self.shape, _Draw(self._seed, "proj", layer)
         width = s.n_heads * s.head_dim
-        weight = draw.array((s.d_model, width), self._residual * width**-0.5)
-        return Proj(weight, self._bias(draw, s.d_model))
+        std = self._residual * width**-0.5
+        if groups is None:
+            weight = draw.array((s.d_model, width), std)
+            return Proj(weight, self._bias(draw, s.d_model))
+        weight = draw.part((s.d_model, width), std, [range(s.d_model)], runs(groups, s.group_dim))
+        return Proj(weight, self._bias(draw, s.d_model) if 0 in groups else None, tuple(groups))
 
-    def ffn(self, layer: int) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         s, draw = self.shape, _Draw(self._seed, "ffn", layer)
         norm = self._norm(draw)
         gated = s.activation == "swiglu"
         width = 2 * s.d_ff if gated else s.d_ff
-        up = draw.array((width, s.d_model), s.d_model**-0.5)
-        down = draw.array((s.d_model, s.d_ff), 2 * self._residual * s.d_ff**-0.5)
-        return Ffn(norm, gated, up, down, self._bias(draw, width), self._bias(draw, s.d_model))
+        up_std, down_std = s.d_model**-0.5, 2 * self._residual * s.d_ff**-0.5
+        if units is None:
+            up = draw.array((width, s.d_model), up_std)
+            down = draw.array((s.d_model, s.d_ff), down_std)
+            return Ffn(norm, gated, up, down, self._bias(draw, width), self._bias(draw, s.d_model))
+        mine, everything = runs(units, s.ffn_unit_dim), [range(s.d_model)]
+        rows = [*mine, *(range(run.start + s.d_ff, run.stop + s.d_ff) for run in mine)] if gated else mine
+        up = draw.part((width, s.d_model), up_std, rows, everything)
+        down = draw.part((s.d_model, s.d_ff), down_std, everything, mine)
+        up_bias = self._bias(draw, width)
+        if up_bias is not None:
+            up_bias = np.concatenate([up_bias[run.start : run.stop] for run in rows])
+        down_bias = self._bias(draw, s.d_model) if 0 in units else None
+        return Ffn(norm, gated, up, down, up_bias, down_bias, tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         s = self.shape

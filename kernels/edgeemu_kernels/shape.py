@@ -9,6 +9,8 @@ Norm = Literal["rms", "layer"]
 Activation = Literal["swiglu", "gelu"]
 Positions = Literal["rope-interleaved", "rope-half", "learned"]
 
+MAX_FFN_UNITS = 64  # fine enough that shares by speed are within 1 % of what they should be
+
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
@@ -79,6 +81,16 @@ class ModelShape:
     def group_dim(self) -> int:
         """Width of one group's attention output: group_size * head_dim."""
         return self.group_size * self.head_dim
+
+    @property
+    def ffn_units(self) -> int:
+        """Into how many equal units a layer's feed-forward can be divided: as many as divide d_ff, at most 64."""
+        return next(n for n in range(min(MAX_FFN_UNITS, self.d_ff), 0, -1) if self.d_ff % n == 0)
+
+    @property
+    def ffn_unit_dim(self) -> int:
+        """Columns of the feed-forward in one unit."""
+        return self.d_ff // self.ffn_units
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a message or a file; `from_dict` is its inverse."""

@@ -8,7 +8,7 @@ the destination itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,16 @@ CHUNK_BYTES = 128 * 1024  # what is read at a time: fits, with what becomes of i
 
 
 Dims = tuple[int, ...]
+
+
+def runs(parts: Sequence[int], width: int) -> list[range]:
+    """Where parts of that width lie, neighbours as one."""
+    found: list[range] = []
+    for part in parts:
+        start = part * width
+        begin = found.pop().start if found and found[-1].stop == start else start
+        found.append(range(begin, start + width))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,20 @@ class TensorFiles:
             part: Array = np.empty((len(chunk), total), np.float32)
             tensor.format.dequantise(chunk, part)
             out[:, to : to + len(chunk)] = part[:, start : start + width].T
+
+    def part(self, name: str, out: Array, dims: Dims, rows: Sequence[range], columns: Sequence[range]) -> None:
+        """Some rows and columns of a tensor [dims] side by side into out [rows, columns], which may be a view."""
+        tensor = self._checked(name, dims)
+        to = 0
+        for run in rows:
+            for _, chunk in self._chunks(name, tensor, run.start, len(run)):
+                whole: Array = np.empty((len(chunk), dims[1]), np.float32)
+                tensor.format.dequantise(chunk, whole)
+                at = 0
+                for these in columns:
+                    out[to : to + len(chunk), at : at + len(these)] = whole[:, these.start : these.stop]
+                    at += len(these)
+                to += len(chunk)
 
     def _checked(self, name: str, dims: Dims) -> Tensor:
         held = {name: self._tensors[name].dims} if name in self._tensors else {}

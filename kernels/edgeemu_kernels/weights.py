@@ -36,9 +36,13 @@ class WeightSource(Protocol):
         """These groups of a layer, fused in this order."""
         ...
 
-    def proj(self, layer: int) -> Proj: ...
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        """The whole, or the columns of these KV groups in this order."""
+        ...
 
-    def ffn(self, layer: int) -> Ffn: ...
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+        """The whole, or these of its `shape.ffn_units` units in this order."""
+        ...
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         """Shares `embed`'s table if the model ties the two."""
@@ -83,11 +87,21 @@ class Loaded:
         heads = self._heads[layer]
         return heads if tuple(groups) == heads.groups else heads.selected(groups)
 
-    def proj(self, layer: int) -> Proj:
-        return self._proj[layer]
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        proj = self._proj[layer]
+        if groups is None:
+            return proj
+        every = Proj(proj.weight, proj.bias, tuple(range(self.shape.n_groups)))
+        return Proj.from_groups({group: every.group_weights(group) for group in groups})
 
-    def ffn(self, layer: int) -> Ffn:
-        return self._ffn[layer]
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+        ffn = self._ffn[layer]
+        if units is None:
+            return ffn
+        every = Ffn(
+            ffn.norm, ffn.gated, ffn.up, ffn.down, ffn.up_bias, ffn.down_bias, tuple(range(self.shape.ffn_units))
+        )
+        return Ffn.from_units(ffn.norm, ffn.gated, {unit: every.unit_weights(unit) for unit in units})
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here
         return self._lm_head

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from edgeemu.blocks import Costs, all_blocks
+from edgeemu.blocks import Block, Costs, Kind, all_blocks, shards
 from edgeemu.cluster import Cluster, Compute, Device, Link, line, mesh, star
 from edgeemu.placement import Placement
 from edgeemu.view import ClusterView, DeviceView
@@ -84,6 +84,21 @@ def placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
     for block in all_blocks(shape):
         by_kind.setdefault(block.kind, draw(st.integers(0, n_devices - 1)))
     return Placement({block: by_kind[block.kind] for block in all_blocks(shape)})
+
+
+@st.composite
+def divided_placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
+    """The same, with some projections and feed-forwards in shards: of all layers alike, or of each as chance has it."""
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    even = draw(st.booleans())
+    owner: dict[Block, int] = {}
+    like: dict[tuple[Kind, int], int] = {}
+    for block in all_blocks(shape):
+        divided = block.kind in (Kind.PROJ, Kind.FFN) and (even or chance.random() < 0.6)
+        for each in shards(shape, block.kind, block.layer) if divided else [block]:
+            device = chance.randrange(n_devices)
+            owner[each] = like.setdefault((each.kind, each.group), device) if even else device
+    return Placement(owner)
 
 
 def devices(

@@ -16,7 +16,7 @@ from edgeemu.device.compute import Compute, OpenSequence
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
 from edgeemu.memory import MESSAGES, Ledger, usages
 from edgeemu.placement import Placement
-from edgeemu.routes import Op, Slot, Stage, compile_routes
+from edgeemu.routes import Collective, Op, Slot, Stage, compile_routes
 from edgeemu_kernels.sampling import GREEDY, Sampling
 from edgeemu_kernels.weights import WeightSource
 
@@ -47,10 +47,19 @@ class MemoryCluster:
     """Every device has as much memory as was planned for it, and not a byte more."""
 
     def __init__(
-        self, source: WeightSource, placement: Placement, n_devices: int, prompt_tokens: int, total_tokens: int
+        self,
+        source: WeightSource,
+        placement: Placement,
+        n_devices: int,
+        prompt_tokens: int,
+        total_tokens: int,
+        *,
+        collective: Collective = "ring",
+        tile_rows: int | None = None,
     ) -> None:
-        self.program = compile_routes(placement, source.shape)
-        held = usages(placement, Costs(source.shape), n_devices, prompt_tokens, total_tokens)
+        self.program = compile_routes(placement, source.shape, collective, tile_rows=tile_rows)
+        star = collective == "star"
+        held = usages(placement, Costs(source.shape), n_devices, prompt_tokens, total_tokens, star=star)
         self.pages = [usage.page() for usage in held]
         self.devices = []
         self.sent: list[Sent] = []
@@ -76,15 +85,17 @@ class MemoryCluster:
             if step == 0:
                 embed = self.program.embed_device
                 self.devices[embed].ledger.charge(MESSAGES, payload.nbytes)
-                self._deliver(embed, key, Slot(Stage.PROMPT, 0, -1), Input(0.0, position, payload), made)
+                prompt = Input(0.0, position, payload, rows=len(ids))
+                self._deliver(embed, key, Slot(Stage.PROMPT, 0, -1), prompt, made)
             else:
                 self._send(self.program.ops[-1], key, position, payload, 1, made)
             while self._messages:
                 target, frames = self._messages.pop(chance.randrange(len(self._messages)))
                 message = wire.decode_data(frames)
                 self.devices[target].ledger.charge(MESSAGES, message.payload.nbytes)
-                slot = Slot(message.stage, message.layer, message.source)
-                self._deliver(target, key, slot, Input(0.0, message.position, message.payload), made)
+                slot = Slot(message.stage, message.layer, message.source, message.part)
+                arrived = Input(0.0, message.position, message.payload, rows=message.step_rows)
+                self._deliver(target, key, slot, arrived, made)
             position += len(payload)
             payload = np.array(made.tokens[-1:], dtype=np.int64)  # [1]
         for device in self.devices:
@@ -106,7 +117,7 @@ class MemoryCluster:
             made.tokens.append(int(result[0]))
             made.logits.append(device.compute.last_logits)
         else:
-            self._send(op, ready.key, position, result, len(payloads[0]), made)
+            self._send(op, ready.key, position, result, ready.inputs[0].rows, made)
 
     def _send(
         self, op: Op, key: StepKey, position: int, payload: NDArray[np.generic], rows: int, made: Generated
@@ -114,10 +125,10 @@ class MemoryCluster:
         for target in op.to:
             if target == op.device:
                 self.devices[target].ledger.charge(MESSAGES, payload.nbytes)
-                self._deliver(target, key, op.emits, Input(0.0, position, payload), made)
+                self._deliver(target, key, op.emits, Input(0.0, position, payload, rows=rows), made)
                 continue
-            stage, layer, source = op.emits
-            message = wire.Data(stage, layer, source, *key, EPOCH, position, 0.0, 0.0, payload)
+            stage, layer, source, part = op.emits
+            message = wire.Data(stage, layer, source, *key, EPOCH, position, 0.0, 0.0, payload, rows, part)
             frames = [bytes(frame) for frame in wire.encode_data(message)]
             self.sent.append(Sent(op, rows, sum(map(len, frames))))
             self._messages.append((target, frames))

@@ -120,13 +120,13 @@ class Watched:
         self.asked.append(f"heads({layer})")
         return self._source.heads(layer, groups)
 
-    def proj(self, layer: int) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         self.asked.append(f"proj({layer})")
-        return self._source.proj(layer)
+        return self._source.proj(layer, groups)
 
-    def ffn(self, layer: int) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         self.asked.append(f"ffn({layer})")
-        return self._source.ffn(layer)
+        return self._source.ffn(layer, units)
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         self.asked.append("lm_head")

@@ -24,6 +24,7 @@ from edgeemu.scenario_models import (
     LinkOverride,
     ModelSpec,
     NetworkSpec,
+    ShardingSpec,
     StarSpec,
     TimeSpec,
 )
@@ -54,6 +55,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "decisions": (DecisionSpec,),
     "migration": (MigrationSpec,),
     "cost": (CostSpec,),
+    "sharding": (ShardingSpec,),
     "workload": (Workload,),
     "prompts": (Prompt,),
     "arrivals": (ArrivalsSpec,),

@@ -92,7 +92,7 @@ def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> Non
     plans = [
         make(f"time.mode={mode}", f"workload.concurrency={n}", f"policy={policy}", *how)
         for n in (1, 3, 8)
-        for policy in ("layers", "round-robin")
+        for policy in ("layers", "round-robin", "galaxy")
         for how in ((), (SAMPLED,))
     ]
 
@@ -116,7 +116,7 @@ def most_at_once(controller: Controller) -> int:
 
 @pytest.mark.parametrize("pipeline", ["bubbles", "no-bubbles"])
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
-@pytest.mark.parametrize("policy", ["layers", "round-robin"])
+@pytest.mark.parametrize("policy", ["layers", "round-robin", "galaxy"])
 def test_virtual_time_is_what_is_simulated_and_predicted(pipeline: str, concurrency: int, policy: str) -> None:
     plan = make(f"workload.concurrency={concurrency}", f"workload.pipeline={pipeline}", f"policy={policy}")
     plan = replace(plan, decide=None)
@@ -159,9 +159,10 @@ def test_a_pipeline_of_three_is_faster_with_three_sequences_at_once() -> None:
 
 @pytest.mark.parametrize("mode", ["virtual", "realtime"])
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
-def test_devices_never_need_more_memory_than_was_planned(mode: str, concurrency: int) -> None:
+@pytest.mark.parametrize("policy", ["layers", "galaxy"])
+def test_devices_never_need_more_memory_than_was_planned(mode: str, concurrency: int, policy: str) -> None:
     """Each has to the byte what the plan says that it will hold, for as many sequences as run at once."""
-    plan = make(f"time.mode={mode}", f"workload.concurrency={concurrency}", "policy=layers")
+    plan = make(f"time.mode={mode}", f"workload.concurrency={concurrency}", f"policy={policy}")
     tight = copy(plan.cluster)
     tight.devices = tuple(
         replace(device, memory_bytes=page.total_bytes)

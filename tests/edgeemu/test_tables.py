@@ -25,6 +25,11 @@ def layers(*numbers: int) -> list[Block]:
         ([head(0, 0), head(0, 1), head(1, 0), head(1, 1), ffn(2)], "layers 0-1: all heads, layer 2: ffn"),
         ([head(4, 0), proj(4), ffn(4)], "layer 4: group 0 + proj + ffn"),
         (
+            [block for layer in (1, 2) for block in (head(layer, 0), proj(layer, 0), ffn(layer, 1), ffn(layer, 4))],
+            "layers 1-2: group 0 + 1/2 of proj + 2/16 of ffn",
+        ),
+        ([head(0, 0), head(0, 1), proj(0, 0), proj(0, 1), ffn(0)], "layer 0: all heads + ffn + 2/2 of proj"),
+        (
             [EMBED, head(0, 0), proj(1), head(3, 1), proj(4), proj(5)],
             "embed, layer 0: group 0, layer 1: proj, layer 3: group 1, layers 4-5: proj",
         ),

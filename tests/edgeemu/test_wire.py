@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 import numpy as np
 import pytest
-from builders import QUICK, scattered, shapes
+from builders import QUICK, divided_placements, scattered, shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -89,9 +89,10 @@ def test_what_a_device_is_told_at_birth_comes_back(spec: control.DeviceSpec) -> 
 
 
 @QUICK
-@given(shapes(), st.integers(0, 99))
-def test_operations_come_back_as_they_were(shape: ModelShape, seed: int) -> None:
-    ops = list(compile_routes(scattered(shape, 3, seed), shape).ops)
+@given(st.data(), shapes(), st.integers(0, 99))
+def test_operations_come_back_as_they_were(data: st.DataObject, shape: ModelShape, seed: int) -> None:
+    divided = data.draw(divided_placements(shape, 3))
+    ops = list(compile_routes(divided, shape).ops) + list(compile_routes(scattered(shape, 3, seed), shape).ops)
     sent = control.encode(control.Assign(1, {"kind": "seeded"}, [control.op_spec(op) for op in ops], []))
     received = control.decode_for_device(sent)
     assert isinstance(received, control.Assign)
@@ -166,6 +167,8 @@ messages = st.builds(
     departure_s=st.floats(allow_nan=False),
     arrival_s=st.floats(allow_nan=False),
     payload=st.one_of(activations, tokens),
+    step_rows=unsigned,
+    part=st.integers(0, 2**16 - 1),
 )
 
 

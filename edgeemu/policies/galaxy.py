@@ -1,0 +1,201 @@
+"""Galaxy (arXiv 2405.17245, INFOCOM 2024): every layer on all devices at once, in shares by speed. Pure.
+
+Attention is divided by KV groups, each with its part of the projection, and the feed-forward by columns; between them
+the rows of a prompt are divided equally (`routes`). The planner:
+
+* V_d = 1 / (time of a layer's whole attention and whole feed-forward on device d). [D] For the prompt's rows, as the
+  paper profiles: it is about prompts. In decoding the same shares hold.
+* Groups and units of the feed-forward in proportion to V_d, whole numbers by largest remainders.
+* A device whose memory is exceeded gives its overflow to devices with slack, in proportion to V_d, until all fit. [D]
+  Units of the feed-forward go first, being finer, then groups.
+
+[D] The paper leaves both ends of a model open. The embedding is on the source device, the output matrix where it runs
+fastest, the token's way back counted; the layers' shares have the memory that is left. If they do not fit, the next
+device takes the output matrix, and in the end both ends. [D] All layers are divided alike. A device that is left with
+every share of them holds them undivided.
+"""
+
+from edgeemu.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, proj, shards
+from edgeemu.errors import InfeasibleError
+from edgeemu.placement import Placement
+from edgeemu.policies.keeping import kept
+from edgeemu.timeline import roofline_s
+from edgeemu.units import SIZE
+from edgeemu.view import ClusterView
+
+MAX_OUTPUTS = 16  # devices that are tried for the output matrix
+
+
+def place(view: ClusterView, current: Placement | None = None) -> Placement:
+    """Planned once, as in the paper, and kept for as long as it fits.
+
+    Raises:
+        InfeasibleError: first call: shares that fit the devices' memory were not found.
+        NoBetterPlacement: the same at a later call.
+    """
+    return kept(_planned, view, current)
+
+
+def _planned(view: ClusterView) -> Placement:
+    shape = view.costs.shape
+    speeds = [1.0 / layer_s(view, device) for device in range(len(view.devices))]
+    problem = InfeasibleError("there is no device")
+    for embed, lm_head in _ends(view):
+        room = _Shares(view, embed, lm_head, speeds)
+        try:
+            room.balance()
+        except InfeasibleError as error:
+            problem = error
+            continue
+        whole = [d for d in range(len(speeds)) if (room.groups[d], room.units[d]) == (shape.n_groups, shape.ffn_units)]
+        return room.undivided(whole[0]) if whole else room.placement()
+    raise problem
+
+
+def layer_s(view: ClusterView, device: int) -> float:
+    """A layer's whole attention and whole feed-forward on one device, for the prompt's rows."""
+    compute, rows = view.devices[device].compute, view.prompt_tokens
+    kinds = (Kind.HEAD, Kind.PROJ, Kind.FFN)
+    return sum(roofline_s(compute, view.costs.work(kind, view.costs.shape.n_groups, rows, 0)) for kind in kinds)
+
+
+def proportional(weights: list[float], total: int, rooms: list[int]) -> list[int]:
+    """Whole numbers as near to the proportions of `weights` as largest remainders make them, none above its room.
+
+    What a full one cannot take goes to the others by the same rule. The sum is `total`, or all there is room for.
+    """
+    given = [0] * len(weights)
+    left = min(total, sum(rooms))
+    while left:
+        able = [i for i, room in enumerate(rooms) if given[i] < room]
+        weight = sum(weights[i] for i in able)
+        exact = {i: left * weights[i] / weight for i in able}
+        parts = {i: min(int(exact[i]), rooms[i] - given[i]) for i in able}
+        if any(int(exact[i]) > parts[i] for i in able):  # someone is full: his rest is divided anew
+            parts = {i: part for i, part in parts.items() if int(exact[i]) > part}
+        else:
+            rest = left - sum(parts.values())
+            for i in sorted(able, key=lambda i: parts[i] - exact[i])[:rest]:
+                parts[i] += int(given[i] + parts[i] < rooms[i])
+        for i, part in parts.items():
+            given[i] += part
+            left -= part
+    return given
+
+
+def _ends(view: ClusterView) -> list[tuple[int, int]]:
+    """Where the embedding and the output matrix may be, the best first."""
+    source = view.source
+
+    def output_s(device: int) -> float:
+        return view.time_s(LM_HEAD, device) + (view.delay_s(device, source) if device != source else 0.0)
+
+    outputs = sorted(range(len(view.devices)), key=output_s)[:MAX_OUTPUTS]
+    return [*((source, device) for device in outputs), *((device, device) for device in outputs if device != source)]
+
+
+class _Shares:
+    """How many groups and units of every layer each device has. Memory is that of all layers together."""
+
+    def __init__(self, view: ClusterView, embed: int, lm_head: int, speeds: list[float]) -> None:
+        shape = view.costs.shape
+        n = len(speeds)
+        self._view = view
+        self._ends = {EMBED: embed, LM_HEAD: lm_head}
+        self._speeds = speeds
+        self._known: dict[tuple[int, int, int], bool] = {}
+        self.groups = proportional(speeds, shape.n_groups, [shape.n_groups] * n)
+        self.units = proportional(speeds, shape.ffn_units, [shape.ffn_units] * n)
+
+    def balance(self) -> None:
+        """Moves what overflows to where there is slack.
+
+        Raises:
+            InfeasibleError: there is none.
+        """
+        if not all(self._fits(device, groups=0, units=0) for device in self._ends.values()):
+            raise self._no_room()
+        shape = self._view.costs.shape
+        groups, units = 0, 0  # that are on no device
+        for device in range(len(self._speeds)):
+            while self.units[device] and not self._fits(device):
+                self.units[device] -= 1
+                units += 1
+            while self.groups[device] and not self._fits(device):
+                self.groups[device] -= 1
+                groups += 1
+        self._hand_out(self.groups, groups, shape.n_groups)
+        self._hand_out(self.units, units, shape.ffn_units)
+
+    def placement(self) -> Placement:
+        shape = self._view.costs.shape
+        group_owners = [device for device, count in enumerate(self.groups) for _ in range(count)]
+        unit_owners = [device for device, count in enumerate(self.units) for _ in range(count)]
+        owner: dict[Block, int] = {EMBED: self._ends[EMBED]}
+        for layer in range(shape.n_layers):
+            owner |= {head(layer, group): device for group, device in enumerate(group_owners)}
+            owner |= {proj(layer, group): device for group, device in enumerate(group_owners)}
+            owner |= dict(zip(shards(shape, Kind.FFN, layer), unit_owners, strict=True))
+        owner[LM_HEAD] = self._ends[LM_HEAD]
+        return Placement(owner)
+
+    def undivided(self, device: int) -> Placement:
+        """Every layer on one device, both ends where they are."""
+        return Placement(dict.fromkeys(all_blocks(self._view.costs.shape), device) | self._ends)
+
+    def _hand_out(self, counts: list[int], number: int, most: int) -> None:
+        """Gives so many to devices with slack, in proportion to their speeds; repeats until none is left."""
+        while number:
+            rooms = [self._room(device, counts, min(most, counts[device] + number)) for device in range(len(counts))]
+            given = proportional(self._speeds, number, rooms)
+            if not any(given):
+                raise self._no_room()
+            for device, more in enumerate(given):
+                counts[device] += more
+            number -= sum(given)
+
+    def _room(self, device: int, counts: list[int], most: int) -> int:
+        """How many more fit on a device, at most up to `most` of them in all."""
+        before = counts[device]
+        low, high = before, most
+        while low < high:  # what more of them take only grows
+            counts[device] = (low + high + 1) // 2
+            low, high = (counts[device], high) if self._fits(device) else (low, counts[device] - 1)
+        counts[device] = before
+        return low - before
+
+    def _fits(self, device: int, groups: int | None = None, units: int | None = None) -> bool:
+        """Whether a device has the memory for its shares, or for so many."""
+        key = device, self.groups[device] if groups is None else groups, self.units[device] if units is None else units
+        if key not in self._known:
+            self._known[key] = self._need_bytes(*key) <= self._view.devices[device].memory_bytes
+        return self._known[key]
+
+    def _need_bytes(self, device: int, groups: int, units: int) -> int:
+        """With the first shards, which are the heaviest: they have the biases. Layers are alike, so one is counted."""
+        view = self._view
+        usage = view.empty_usage()
+        usage.members = len(self._speeds)
+        for block, at in self._ends.items():
+            if at == device:
+                usage.add(block)
+        ends = usage.page()
+        for group in range(groups):
+            usage.add(head(0, group))
+            usage.add(proj(0, group))
+        for unit in range(units):
+            usage.add(ffn(0, unit))
+        page = usage.page()
+        layer_bytes = page.weights_bytes - ends.weights_bytes + page.cache_bytes
+        return page.total_bytes + (view.costs.shape.n_layers - 1) * layer_bytes
+
+    def _no_room(self) -> InfeasibleError:
+        shape, show = self._view.costs.shape, SIZE.format_human
+        rows = [
+            f"{device.name}: {self.groups[d]} groups and {self.units[d]} units in {show(device.memory_bytes)}"
+            for d, device in enumerate(self._view.devices)
+        ]
+        return InfeasibleError(
+            f"there is no room for all {shape.n_groups} groups and {shape.ffn_units} feed-forward units of each "
+            f"layer of {shape.name} ({'; '.join(rows[:25])}). Give the devices more memory, or add devices."
+        )
