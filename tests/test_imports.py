@@ -39,6 +39,7 @@ ORDER = [
     "network",
     "view",
     "makespan",
+    "energy",
     "room",
     "literal",
     "highs",
