@@ -43,6 +43,7 @@ ORDER = [
     "network",
     "view",
     "makespan",
+    "energy",
     "room",
     "literal",
     "highs",
