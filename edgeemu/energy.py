@@ -22,9 +22,9 @@ from edgeemu.cluster import Cluster, Device
 from edgeemu.errors import EdgeemuError
 from edgeemu.layout import Layout
 from edgeemu.makespan import StepTimes
-from edgeemu.placement import Placement
+from edgeemu.placement import Placement, PlacementError
 from edgeemu.units import ENERGY
-from edgeemu.view import ClusterView, FloatArray
+from edgeemu.view import ClusterView
 
 MANY = 5  # names that a reason lists
 Bytes = Mapping[tuple[int, int], int]  # that one device sent to another, by their indexes
@@ -144,22 +144,9 @@ class StepEnergy:
 
         At best: a pipeline is never quicker than one sequence's share of its steps, nor than its busiest device.
         """
-        busy_s = self.busy_s(layout)
+        busy_s = self.times.busy_s(layout)
         between_s = max(self.times.step_s(layout) / sequences, float(busy_s.max()))
         return float(self.idle_w.sum()) * between_s + float(self.dynamic_w @ busy_s) + self.radio_j(layout)
-
-    def busy_s(self, layout: Layout) -> FloatArray:
-        """How long each device computes in a step: [n_devices]."""
-        times = self.times
-        busy_s = np.zeros(times.n_devices)  # [n_devices]
-        busy_s[layout.embed] += times.embed_s[layout.embed]
-        busy_s[layout.lm_head] += times.lm_head_s[layout.lm_head]
-        np.add.at(busy_s, layout.proj, times.proj_s[layout.proj])
-        np.add.at(busy_s, layout.ffn, times.ffn_s[layout.ffn])
-        counts = layout.counts(times.n_devices)  # [n_layers, n_devices]
-        layers, devices = counts.nonzero()  # [m] each
-        np.add.at(busy_s, devices, times.heads_s(devices, counts[layers, devices]))
-        return busy_s
 
     def radio_j(self, layout: Layout) -> float:
         """What the messages of a step cost all that send, relay or receive them."""
@@ -217,5 +204,7 @@ def over_budget(view: ClusterView, placement: Placement, current: Placement | No
             return ""
     except UnknownEnergyError as error:
         return str(error)
+    except PlacementError:
+        return "the energy of divided blocks cannot be reckoned beforehand (energy_budget)"
     need, allowed = (ENERGY.format_human(joules) for joules in (need_j, allowed_j))
     return f"the placement needs {need} a token, {allowed} allowed (energy_budget)"

@@ -144,6 +144,18 @@ class StepTimes:
         """One decode step."""
         return self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + sum(self.layer_times_s(layout))
 
+    def busy_s(self, layout: Layout) -> FloatArray:
+        """How long each device computes in a step: [n_devices]."""
+        busy_s = np.zeros(self.n_devices)  # [n_devices]
+        busy_s[layout.embed] += self.embed_s[layout.embed]
+        busy_s[layout.lm_head] += self.lm_head_s[layout.lm_head]
+        np.add.at(busy_s, layout.proj, self.proj_s[layout.proj])
+        np.add.at(busy_s, layout.ffn, self.ffn_s[layout.ffn])
+        counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
+        layers, devices = counts.nonzero()  # [m] each
+        np.add.at(busy_s, devices, self.heads_s(devices, counts[layers, devices]))
+        return busy_s
+
 
 def step_s(view: ClusterView, placement: Placement) -> float:
     """One decode step of a placement, alone on the cluster: seconds from token to token."""

@@ -79,6 +79,11 @@ class Placement:
         return Placement({**self.owner, **dict.fromkeys(blocks, target)})
 
 
+def is_divided(placement: Placement) -> bool:
+    """Whether any projection or feed-forward is in shards."""
+    return any(block.kind in (Kind.PROJ, Kind.FFN) and block.group >= 0 for block in placement.owner)
+
+
 def moves(old: Placement, new: Placement) -> list[Move]:
     """What must migrate to get from `old` to `new`, in block order.
 

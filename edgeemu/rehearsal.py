@@ -18,9 +18,8 @@ from edgeemu.schedule import Schedule
 from edgeemu.simulate import Duration
 from edgeemu.view import Rehearsed
 
-TOKENS = 8  # of each sequence that are played, at most
-ROUNDS = 2  # sequences that are played, for each that runs at once
-OPERATIONS = 60_000  # of a rehearsal, about a second: with more, fewer tokens are played
+TOKENS = 8  # of each sequence that runs at once, at most
+OPERATIONS = 60_000  # of a rehearsal, about a second: with more in its decode steps, fewer tokens are played
 LEAST_TOKENS = 3
 
 
@@ -48,8 +47,8 @@ class Rehearsal:
     def __call__(self, placement: Placement) -> Rehearsed | None:
         """Latency and throughput; None: the program is too large to be played in a moment."""
         program = self.compiled(placement)
-        played = self.lengths[: ROUNDS * self.concurrency]
-        tokens = min(TOKENS, OPERATIONS // (len(program.ops) * len(played)))
+        played = self.lengths[: self.concurrency]
+        tokens = min(TOKENS, OPERATIONS // (len(played) * sum(op.steps.has(1) for op in program.ops)))
         if tokens < LEAST_TOKENS:
             return None
         schedule = Schedule(played, self.concurrency, bubbles=self.bubbles)

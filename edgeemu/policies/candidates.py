@@ -4,27 +4,25 @@ No closed form sees everything that decides between them (prompts, several seque
 the air, jitter), so they are played: `view.rehearse`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from math import inf
 
+from edgeemu.blocks import all_blocks
+from edgeemu.energy import UnknownEnergyError, token_energy_j
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement import Placement
-from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi, single
+from edgeemu.placement import Placement, PlacementError
+from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.edgeshard import pipelines
 from edgeemu.policies.stages import StageCosts
 from edgeemu.view import ClusterView, Rehearsed
 
-KINDS: tuple[Callable[[ClusterView], Placement], ...] = (
-    single.place,
-    edgeshard_latency.place,
-    mdi.place,
-    layers.place,
-    galaxy.place,
-)
+ALONE = 16  # devices that are tried as the only one
+TIE = 1e-6  # of what is compared: less is no difference
 
 
 def candidates(view: ClusterView) -> Iterator[Placement]:
     """Placements of every kind that fits, some of them maybe the same."""
-    for place in KINDS:
+    for place in (edgeshard_latency.place, mdi.place, layers.place, galaxy.place):
         try:
             yield place(view)
         except InfeasibleError:
@@ -32,28 +30,54 @@ def candidates(view: ClusterView) -> Iterator[Placement]:
     costs = StageCosts(view)
     for stages in pipelines(costs, view.source):
         yield costs.placement(stages)
+    blocks = list(all_blocks(view.costs.shape))
+    for device in sorted(range(len(view.devices)), key=view.model_time_s)[:ALONE]:
+        yield Placement(dict.fromkeys(blocks, device))
 
 
 def best_played(view: ClusterView, own: Placement) -> Placement:
-    """The best of `own` and the candidates when they are played; `own` where it cannot be, or is as good."""
+    """The best of `own` and the candidates by the scenario's objective; `own` where they cannot be played."""
     if view.rehearse is None or len(view.devices) == 1:
         return own
-    best, best_played = own, view.rehearse(own)
-    if best_played is None:
+    played = view.rehearse(own)
+    if played is None:
         return own
+    best, best_score = own, _score(view, own, played)
     seen = [own.owner]
     for candidate in candidates(view):
         if candidate.owner in seen or not view.holds(candidate):
             continue
         seen.append(candidate.owner)
         played = view.rehearse(candidate)
-        if played is not None and _better(played, best_played):
-            best, best_played = candidate, played
+        score = (inf, inf) if played is None else _score(view, candidate, played)
+        if _less(score, best_score):
+            best, best_score = candidate, score
     return best
 
 
-def _better(played: Rehearsed, best: Rehearsed) -> bool:
-    return played.latency_s < best.latency_s * (1 - TIE)
+Score = tuple[float, float]
+"""Joules a token beyond the budget, and the objective: both are to be small, the first first."""
 
 
-TIE = 1e-6  # of what is compared: less is no difference
+def _score(view: ClusterView, placement: Placement, played: Rehearsed) -> Score:
+    try:
+        energy_j = token_energy_j(view, placement)
+    except (UnknownEnergyError, PlacementError):  # no figures; or shards, whose energy is known only afterwards
+        energy_j = inf
+    over_j = 0.0 if view.energy_budget_j is None else max(0.0, energy_j - view.energy_budget_j)
+    match view.objective:
+        case "latency":
+            return over_j, played.latency_s
+        case "throughput":
+            return over_j, -played.throughput_tok_s
+        case "energy":
+            return over_j, energy_j
+
+
+def _less(score: Score, best: Score) -> bool:
+    """Beyond rounding."""
+    for mine, other in zip(score, best, strict=True):
+        if mine == other or abs(mine - other) <= TIE * abs(other):
+            continue
+        return mine < other
+    return False

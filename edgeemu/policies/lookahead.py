@@ -13,6 +13,7 @@ by side. So layers stay whole where latency dominates and heads are spread where
 * The first placement is the best of that and of placements of other kinds (pipelines, shards, one device), when the
   beginning of the run is played on the timeline (`candidates.py`): with several sequences at once, prompts, jitter, and
   whatever links share. With several sequences a later change is to another pipeline (`pipelined.py`).
+* [D] A placement with divided projections or feed-forwards, and any for the objective of energy, stays while it fits.
 * What is overfull because memory was lost is relieved first, as `resource-aware` does it.
 """
 
@@ -22,12 +23,13 @@ from edgeemu.blocks import Kind
 from edgeemu.errors import InfeasibleError
 from edgeemu.layout import Layout
 from edgeemu.makespan import MoveCosts, StepTimes
-from edgeemu.placement import Placement
+from edgeemu.placement import Placement, is_divided
 from edgeemu.policies.candidates import best_played
 from edgeemu.policies.chain import SMALL as SMALL_CHAINS
 from edgeemu.policies.chain import best_chain
 from edgeemu.policies.draft import Draft
 from edgeemu.policies.improve import Prices, improve
+from edgeemu.policies.keeping import kept
 from edgeemu.policies.pipelined import better_pipeline
 from edgeemu.policies.resource_aware import first, relieved
 from edgeemu.policies.ring import best_ring
@@ -53,7 +55,9 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     horizon = min(view.remaining_tokens, HORIZON)
     times = StepTimes(view, view.past + horizon // 2)
     if current is None:
-        return best_played(view, _anew(view, times).layout(None).placement(shape))
+        return _first(view)
+    if view.objective == "energy" or is_divided(current):
+        return kept(_first, view, current)
     if view.sequences > 1:
         return better_pipeline(view, times, current, horizon, MARGIN, WORTH)
     old, costs = Layout.of(current, shape), MoveCosts(view)
@@ -75,6 +79,12 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     if before_s - best_s < WORTH * before_s:
         best = base
     return current if best.same(old) else best.placement(shape)
+
+
+def _first(view: ClusterView) -> Placement:
+    """The best of our own search's result and placements of other kinds."""
+    times = StepTimes(view, view.past + min(view.remaining_tokens, HORIZON) // 2)
+    return best_played(view, _anew(view, times).layout(None).placement(view.costs.shape))
 
 
 def _anew(view: ClusterView, times: StepTimes) -> Draft:

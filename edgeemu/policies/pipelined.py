@@ -25,21 +25,13 @@ def busiest_s(times: StepTimes, layout: Layout) -> float:
 
     Of links what goes round is counted, x and the token; heads that are not where x is send little beside.
     """
-    counts = layout.counts(times.n_devices)  # [n_layers, n_devices]
-    layers, devices = counts.nonzero()  # [m] each
-    busy_s = np.zeros(times.n_devices)
-    np.add.at(busy_s, devices, times.heads_s(devices, counts[layers, devices]))
-    np.add.at(busy_s, layout.proj, times.proj_s[layout.proj])
-    np.add.at(busy_s, layout.ffn, times.ffn_s[layout.ffn])
-    busy_s[layout.embed] += times.embed_s[layout.embed]
-    busy_s[layout.lm_head] += times.lm_head_s[layout.lm_head]
     way = [layout.embed, *np.stack([layout.proj, layout.ffn], 1).ravel().tolist(), layout.lm_head]
     bits: dict[tuple[int, int], float] = defaultdict(float)
     for source, target in pairwise(way):
         bits[source, target] += times.hidden_bits
     bits[layout.lm_head, layout.embed] += times.token_bits
     links_s = (times.links.s_per_bit.between(a, b) * size for (a, b), size in bits.items())
-    return max(float(busy_s.max()), *links_s)
+    return max(float(times.busy_s(layout).max()), *links_s)
 
 
 def round_s(times: StepTimes, layout: Layout, sequences: int) -> float:

@@ -76,11 +76,11 @@ def test_no_other_kind_is_faster(concurrency: int, other: str) -> None:
 def test_a_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
     """Of a run that is no longer than a rehearsal: to the last bit."""
     asked = ("workload.max_tokens=6", f"workload.concurrency={concurrency}")
-    plan = plan_of(*asked, "workload.prompts=" + str([{"tokens": 8}] * 2 * concurrency).replace("'", ""), name="mdi")
+    plan = plan_of(*asked, "workload.prompts=" + str([{"tokens": 8}] * concurrency).replace("'", ""), name="mdi")
     played = planning._rehearsal(plan.scenario, plan.cluster, plan.whole, plan.view, plan.requests)(plan.placement)
     assert played is not None
     made = simulated(plan)
-    sequences = [[row for row in made.tokens if row.sequence == n] for n in range(2 * concurrency)]
+    sequences = [[row for row in made.tokens if row.sequence == n] for n in range(concurrency)]
     waited_s = [times.start_s - times.arrival_s for times in plan.predictions()]
     took_s = [rows[-1].emulated_s - (rows[0].emulated_s - rows[0].latency_s) for rows in sequences]
     each_s = [(took - waited) / 6 for took, waited in zip(took_s, waited_s, strict=True)]
