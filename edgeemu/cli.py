@@ -186,7 +186,7 @@ def compare(
     _check_writable(out)
     watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
     comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch)
-    document = comparison(wanted.name, until_signal(comparing), JUDGED["latency"], words=not simulated)
+    document = comparison(wanted.name, until_signal(comparing), JUDGED[wanted.objective], words=not simulated)
 
     def show(page: "Page") -> None:
         page.line()

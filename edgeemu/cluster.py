@@ -42,6 +42,8 @@ class Device:
     nic_bps: float | None  # full duplex, shared by all the device's links; None: no limit of its own
     availability: Variation | None = None  # the share of its compute that is left to us; None: all, always
     memory_availability: Variation | None = None  # the share of its memory
+    idle_w: float | None = None  # what it draws when it waits; None: not known
+    busy_w: float | None = None  # … and when it computes for us
 
     def slowdown_at(self, t_s: float) -> float:
         """How much longer everything takes at an instant than with nothing else on the device."""
@@ -66,6 +68,8 @@ class Link:
     jitter_s: float = 0.0
     loss: float = 0.0
     varies: LinkVariation | None = None  # None: never
+    send_j_per_bit: float | None = None  # what a bit costs the device that sends it; None: not known
+    receive_j_per_bit: float | None = None
 
 
 class Hop(NamedTuple):
@@ -89,6 +93,13 @@ class Hop(NamedTuple):
         return self.delay_s if self.varies is None else self.varies.delay_at(t_s, self.delay_s)
 
 
+class Toll(NamedTuple):
+    """What a bit that passes costs a device on its way: one that sends it, relays it or receives it."""
+
+    device: int
+    j_per_bit: float | None  # None: not known
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """All that a message meets between two devices. Jitters of several links add up; losses compound."""
@@ -96,6 +107,7 @@ class Path:
     hops: tuple[Hop, ...]
     jitter_s: float
     loss: float
+    tolls: tuple[Toll, ...] = ()  # an access point pays, but is no device: its part is not among them
 
     @property
     def delay_s(self) -> float:
@@ -240,6 +252,12 @@ class Cluster:
     def delay_s(self, src: int, dst: int) -> float:
         return self.path(src, dst).delay_s
 
+    def j_per_bit(self, src: int, dst: int) -> float | None:
+        """What a bit from one device to another costs all devices on its way together; None: not known."""
+        costs = [toll.j_per_bit for toll in self.path(src, dst).tolls]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if costs and len(known) == len(costs) else None
+
     @property
     def links_vary(self) -> bool:
         """Whether any link changes over time, by itself or by events at instants that are known."""
@@ -315,12 +333,15 @@ class Cluster:
             raise ValueError(f"no path from device {src} to device {dst}")
         legs = self.legs(src, dst)
         hops: list[Hop] = []
+        tolls: list[Toll] = []
         for leg in legs:
             hops += self._interface(leg.source, 0)
             hops.append(Hop(leg.pipe, leg.link.bandwidth_bps, leg.link.delay_s, leg.link.varies))
             hops += self._interface(leg.target, 1)
+            paid = (leg.source, leg.link.send_j_per_bit), (leg.target, leg.link.receive_j_per_bit)
+            tolls += [Toll(device, j_per_bit) for device, j_per_bit in paid if device is not None]
         kept = 1 - prod(1 - leg.link.loss for leg in legs) if len(legs) > 1 else legs[0].link.loss
-        return Path(tuple(hops), sum(leg.link.jitter_s for leg in legs), kept)
+        return Path(tuple(hops), sum(leg.link.jitter_s for leg in legs), kept, tuple(tolls))
 
     def _interface(self, device: int | None, direction: int) -> tuple[Hop, ...]:
         if device is None or device not in self._nic_pipes:

@@ -330,12 +330,13 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Bye(msgspec.Struct, frozen=True, tag=True):
-    """The last word: what the process held. `resident_bytes` is its peak."""
+    """The last word: what the process held, and sent to whom. `resident_bytes` is its peak."""
 
     name: str
     resident_bytes: int
     ledger: dict[str, int]
     peak_bytes: int
+    sent_bytes: dict[int, int] = {}  # by receiver, since the timeline started
 
 
 FromDevice = Hello | Ready | Opened | Report | State | Token | Prepared | Arrived | Failure | Bye

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from edgeemu.blocks import Block
+from edgeemu.energy import over_budget
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
 from edgeemu.placement import Placement
 from edgeemu.policies import Policy
@@ -40,7 +41,7 @@ def first_decision(policy: Policy, view: ClusterView, limit_s: float) -> Decisio
     """The placement that a run begins with.
 
     Raises:
-        InfeasibleError: the policy finds no room.
+        InfeasibleError: the policy finds no room, or its placement needs more energy than the budget allows.
         RunError: it failed, was late, or its answer is not a placement that fits.
     """
     began_s = time.perf_counter()
@@ -55,6 +56,9 @@ def first_decision(policy: Policy, view: ClusterView, limit_s: float) -> Decisio
         raise RunError(f"the policy gave no first placement: {describe(error)}") from error
     if problem:
         raise RunError(f"the policy's first placement is wrong: {problem}")
+    problem = over_budget(view, placement)
+    if problem:
+        raise InfeasibleError(f"{problem}\nAllow more, give better devices, or take another policy or a smaller model.")
     return Decision(_own(placement), took_s)
 
 
@@ -70,6 +74,9 @@ def next_decision(policy: Policy, view: ClusterView, current: Placement, limit_s
     except _FAILURES as error:  # a user's policy may raise anything, and the run must go on
         return Decision(current, time.perf_counter() - began_s, describe(error), isinstance(error, OvertimeError))
     if problem or placement == current:
+        return Decision(current, took_s, problem)
+    problem = over_budget(view, placement, current)
+    if problem:
         return Decision(current, took_s, problem)
     return Decision(_own(placement), took_s)
 

@@ -153,7 +153,7 @@ class Estimate:
     def view(self, base: ClusterView) -> ClusterView:
         """`base` (its costs, its sequence, its rules) with the devices and links as they are known now."""
         devices = tuple(
-            DeviceView(device.name, slowed(compute, self.slowdown(index)), self.memory_bytes(index))
+            DeviceView.of(device, slowed(compute, self.slowdown(index)), self.memory_bytes(index))
             for index, (device, compute) in enumerate(zip(self._cluster.devices, self._whole, strict=True))
         )
         factors = {way: link.factors() for way, link in self._links.items()}

@@ -10,6 +10,7 @@ from typing import Self
 from edgeemu.blocks import Costs
 from edgeemu.cluster import Cluster, Compute
 from edgeemu.deciding import first_decision
+from edgeemu.energy import missing_links, missing_power
 from edgeemu.errors import RequestError
 from edgeemu.literal import LiteralCosts
 from edgeemu.memory import MemoryPage, Usage
@@ -29,6 +30,7 @@ from edgeemu_kernels.host import measure
 from edgeemu_kernels.model import Model, open_gguf, open_huggingface, seeded_model
 
 DECISION_LIMIT_S = 10.0  # a policy that has not answered by then is not waited for
+LINKS_CHECKED = 32  # devices of which all links are asked for their energy, before a run that needs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,10 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,
         beside=tuple(beside),
+        objective=scenario.objective,
+        energy_budget_j=scenario.energy_budget,
     )
+    _check_energy_known(scenario, cluster)
     first = first_decision(
         place, replace(view, rehearse=_rehearsal(scenario, cluster, view, requests)), rules.decision_limit_s
     )
@@ -189,6 +194,18 @@ def _rehearsal(scenario: Scenario, cluster: Cluster, view: ClusterView, requests
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",
     )
+
+
+def _check_energy_known(scenario: Scenario, cluster: Cluster) -> None:
+    """Where energy is asked for, it can be reckoned; of very many links, some are looked at."""
+    field = "energy_budget" if scenario.energy_budget is not None else "objective"
+    if scenario.energy_budget is None and scenario.objective != "energy":
+        return
+    some = range(min(len(cluster.devices), LINKS_CHECKED))
+    unknown = [(a, b) for a in some for b in some if a != b and cluster.j_per_bit(a, b) is None]
+    missing = missing_power(cluster.devices) or missing_links(cluster, unknown)
+    if missing:
+        raise scenario.error(field, f"energy cannot be reckoned: {missing}")
 
 
 def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Costs:

@@ -63,6 +63,7 @@ class Measured:
     weaker: list[str] = field(default_factory=list)  # what this host did not let us do as well as we can
     group_peak_bytes: dict[str, int | None] = field(default_factory=dict)  # of the control groups
     last_words: list[control.Bye] = field(default_factory=list)
+    sent_bytes: dict[tuple[int, int], int] | None = None  # by sender and receiver, when the run has ended
 
 
 class ProcessDevices:
@@ -167,6 +168,15 @@ class ProcessDevices:
     async def end(self) -> None:
         self.measured.group_peak_bytes = self._session.caps.peaks_bytes()
         self.measured.last_words = await self._session.stop_devices()
+        if self._clock is None:
+            self.measured.sent_bytes = self._virtual.sent_bytes()
+            return
+        numbers = {device.name: device.index for device in self.cluster.devices}
+        self.measured.sent_bytes = {
+            (numbers[bye.name], target): size
+            for bye in self.measured.last_words
+            for target, size in bye.sent_bytes.items()
+        }
 
     async def _warm_up(self) -> list[Tempo]:
         """A few tokens without pacing: they touch all memory, and show how fast this host can go."""

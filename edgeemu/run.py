@@ -3,6 +3,8 @@
 import os
 import platform
 import sys
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeemu.controller import Controller, Observer
+from edgeemu.energy import account
 from edgeemu.migrating import Migrator
 from edgeemu.planning import Plan, make_plan
 from edgeemu.processes import Measured, ProcessDevices
@@ -20,7 +23,7 @@ from edgeemu.report.certificate import certify
 from edgeemu.sampling import resolve
 from edgeemu.scenario import Scenario, to_yaml
 from edgeemu.simulated import SimulatedDevices
-from edgeemu.summary import DeviceMemory, summarise
+from edgeemu.summary import DeviceMemory, span_s, summarise
 
 LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers", "safetensors")
 
@@ -106,8 +109,11 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         entry["resident_bytes"] = bye.resident_bytes if bye else None
         entry["baseline_bytes"] = measured.baseline_bytes.get(name)
         entry["group_peak_bytes"] = measured.group_peak_bytes.get(name)
+    sent = simulated.sent_bytes if simulated else measured.sent_bytes
     return {
         **summary,
+        **_energy(controller, sent),
+        "objective": plan.scenario.objective,
         "mode": mode,
         "cost": plan.scenario.cost.formulas,
         "dilation": controller.devices.dilation,
@@ -121,6 +127,17 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         "loaded_s": measured.loaded_in_s,
         "predicted": None if simulated else _predicted(plan),
     }
+
+
+def _energy(controller: Controller, sent: Mapping[tuple[int, int], int] | None) -> dict[str, Any]:
+    """What it drew, from the first start to the last token, and what it was allowed."""
+    plan, tokens = controller.plan, controller.tokens
+    numbers = {device.name: device.index for device in plan.cluster.devices}
+    busy_s: dict[int, list[float]] = defaultdict(list)
+    for op in controller.ops:
+        busy_s[numbers[op.device]].append(op.end_s - op.start_s)
+    drawn = account(plan.cluster, span_s(tokens), busy_s, sent)
+    return drawn.summary(list(numbers), len(tokens), plan.scenario.energy_budget)
 
 
 def _migrations(migrator: Migrator) -> dict[str, Any]:

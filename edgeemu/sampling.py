@@ -26,18 +26,20 @@ from edgeemu.draws import (
     uniform,
     way_uniforms,
 )
+from edgeemu.errors import RequestError
 from edgeemu.scenario import Scenario
 from edgeemu.scenario_dynamics import EventSpec
 from edgeemu.scenario_models import DeviceSpec, Distribution, LinkOverride, LinkSpec
 from edgeemu.scenario_varying import LinkVariationSpec
-from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, SIZE
+from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, ENERGY_PER_BIT, FLOP_RATE, POWER, SIZE
 from edgeemu.variation import LinkVariation, product
 from edgeemu.ways import Arrays, IntArray, LineWays, MeshWays, StarWays
 
 _DRAWN_FIELDS = ("bandwidth", "delay", "jitter", "loss")
+_ENERGY_FIELDS = ("energy.send", "energy.receive")  # drawn too, where they are there
 _ARRAY_FIELDS = ("bandwidth", "delay")
 _VARYING_FIELDS = ("bandwidth_trace", "variation")
-_LINK_FIELDS = (*_DRAWN_FIELDS, *_VARYING_FIELDS)
+_PLAIN_FIELDS = (*_DRAWN_FIELDS, *_VARYING_FIELDS)
 
 
 def draw(scenario: Scenario) -> Cluster:
@@ -97,6 +99,8 @@ def resolve(scenario: Scenario) -> Scenario:
     network = data["network"]
     if scenario.network.default is not None:
         network["default"] |= _written_fields({field: links.default[field] for field in _DRAWN_FIELDS})
+        energy = {field: links.default[field] for field in _ENERGY_FIELDS if field in links.default}
+        network["default"]["energy"] = network["default"].get("energy", {}) | _written_energy(energy)
     network["links"] = [entry for pair in links.pairs() for entry in links.written(*pair)]
     star_spec = scenario.network.star
     if scenario.network.access_point is not None:
@@ -141,6 +145,16 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:
     overhead_s = value("overhead") or 0.0
     host_fraction = value("host_fraction")
     flops_per_s, mem_bytes_per_s = value("gflops"), value("mem_bandwidth")
+    power_w: dict[str, float | None] = {}
+    for field in ("idle", "busy"):
+        given, sourced = getattr(spec.power, field), getattr(profile.power, field) if profile else None
+        power_w[field] = sourced.value if sourced else None
+        if given is not None:
+            power_w[field] = _drawn(given, seed, "device", name, "power", field)
+    idle_w, busy_w = power_w["idle"], power_w["busy"]
+    if idle_w is not None and busy_w is not None and idle_w > busy_w:
+        idle, busy = (POWER.format_human(watts) for watts in (idle_w, busy_w))
+        raise RequestError(f"{name} draws {idle} when it is idle, and {busy} when it is busy; give power both, rising")
     compute = None
     if host_fraction is None:
         assert flops_per_s is not None  # DeviceSpec has made sure of both
@@ -157,6 +171,8 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:
         nic_bps=value("nic"),
         availability=product(load_left(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
         memory_availability=load_left(spec.memory_load, seed, "device", name, "memory_load"),
+        idle_w=idle_w,
+        busy_w=busy_w,
     )
 
 
@@ -231,8 +247,12 @@ class _Links:
         """What the default and, field by field, the overrides in their order say of the link from a to b."""
         values, seed = self._values(a, b), self._scenario.seed
         drawn = {field: _drawn(values[field][0], seed, *values[field][1], field) for field in _DRAWN_FIELDS}
-        link = Link(drawn["bandwidth"], drawn["delay"], drawn["jitter"], drawn["loss"])
-        if len(values) == len(_DRAWN_FIELDS):
+        send, receive = (
+            _drawn(values[field][0], seed, *values[field][1], field) if field in values else None
+            for field in _ENERGY_FIELDS
+        )
+        link = Link(drawn["bandwidth"], drawn["delay"], drawn["jitter"], drawn["loss"], None, send, receive)
+        if values.keys().isdisjoint(_VARYING_FIELDS):
             return link
         rates, _ = values.get("bandwidth_trace", (None, ()))
         varied, key = values.get("variation", (LinkVariationSpec(), ()))
@@ -325,7 +345,8 @@ class _Links:
             if field in values:
                 given, key = values[field]
                 fields[field] = seeded(given, self._scenario.seed, *key)
-        return _written_fields(fields)
+        energy = _written_energy(dict(zip(_ENERGY_FIELDS, (link.send_j_per_bit, link.receive_j_per_bit), strict=True)))
+        return _written_fields(fields) | ({"energy": energy} if energy else {})
 
     def _applying(self, a: int, b: int) -> list[int]:
         single = self._for_pair.get((a, b), [])
@@ -354,7 +375,11 @@ def _given(spec: LinkSpec) -> dict[str, Any]:
         fields = {"bandwidth": kind.bandwidth.value, "delay": kind.delay.value}
         fields["jitter"] = kind.jitter.value if kind.jitter else 0.0
         fields["loss"] = kind.loss.value if kind.loss else 0.0
-    return fields | {field: given for field in _LINK_FIELDS if (given := getattr(spec, field)) is not None}
+        if kind.energy is not None:
+            fields |= {"energy.send": kind.energy.send.value, "energy.receive": kind.energy.receive.value}
+    fields |= {field: given for field in _PLAIN_FIELDS if (given := getattr(spec, field)) is not None}
+    energy = {"energy.send": spec.energy.send, "energy.receive": spec.energy.receive}
+    return fields | {field: given for field, given in energy.items() if given is not None}
 
 
 def _written_device(device: Device) -> dict[str, Any]:
@@ -369,6 +394,8 @@ def _written_device(device: Device) -> dict[str, Any]:
     fields["overhead"] = DURATION.format_exact(device.overhead_s)
     fields["memory"] = SIZE.format_exact(device.memory_bytes)
     fields["nic"] = "unlimited" if device.nic_bps is None else BIT_RATE.format_exact(device.nic_bps)
+    power = {"idle": device.idle_w, "busy": device.busy_w}
+    fields["power"] = {key: POWER.format_exact(watts) for key, watts in power.items() if watts is not None}
     return fields
 
 
@@ -400,4 +427,13 @@ def _written_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         field: formats[field].format_exact(value) if field in formats else value
         for field, value in fields.items()
         if not isinstance(value, Distribution)
+    }
+
+
+def _written_energy(energy: Mapping[str, Any]) -> dict[str, str]:
+    """`energy.send` and `energy.receive` as keys of `energy`, where they are known; not distributions."""
+    return {
+        field.removeprefix("energy."): ENERGY_PER_BIT.format_exact(value)
+        for field, value in energy.items()
+        if value is not None and not isinstance(value, Distribution)
     }

@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from edgeemu.errors import RequestError, did_you_mean, did_you_mean_path
-from edgeemu.scenario_dynamics import CostSpec, DecisionSpec, EventSpec, Knowledge, MigrationSpec
+from edgeemu.scenario_dynamics import CostSpec, DecisionSpec, EventSpec, Knowledge, MigrationSpec, Objective
 from edgeemu.scenario_models import (
     MAX_DEVICES,
     DeviceSpec,
@@ -27,6 +27,7 @@ from edgeemu.scenario_models import (
 from edgeemu.scenario_varying import Seed
 from edgeemu.scenario_workload import Workload
 from edgeemu.strict import Strict, at, validate
+from edgeemu.units import Joules
 from edgeemu.yamllines import Document, Inline, Position, override, position_of, read, write
 
 _SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
@@ -44,6 +45,8 @@ class Scenario(Strict):
     network: NetworkSpec = NetworkSpec()
     events: tuple[EventSpec, ...] = ()
     policy: str = Field("greedy", min_length=1)
+    objective: Objective = "latency"  # what policies that can are to make good, and comparisons are judged by
+    energy_budget: Joules | None = None  # for a token, of all devices: a placement that needs more is not taken
     knowledge: Knowledge = "measured"  # what policies know: measurements, or (oracle) the truth of the instant
     decisions: DecisionSpec = DecisionSpec()
     migration: MigrationSpec = MigrationSpec()

@@ -9,6 +9,7 @@ from edgeemu.strict import Shorthand, Strict, at
 from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
 
 Knowledge: TypeAlias = Literal["measured", "oracle"]
+Objective: TypeAlias = Literal["latency", "throughput", "energy"]
 
 
 class EventSpec(Strict):

@@ -21,9 +21,11 @@ from edgeemu.units import (
     BytesPerSecond,
     FlopsPerSecond,
     Fraction,
+    JoulesPerBit,
     LossRate,
     PositiveFraction,
     Seconds,
+    Watts,
 )
 from edgeemu_kernels.shape import ModelShape
 
@@ -172,6 +174,13 @@ class ModelSpec(Shorthand):
         return WeightsSource(self.title, self.known_shape(), gguf=gguf, directory=self.directory)
 
 
+class PowerSpec(Strict):
+    """What a device draws when it waits, and when it computes for us."""
+
+    idle: Drawn[Watts] | None = None
+    busy: Drawn[Watts] | None = None
+
+
 class DeviceSpec(Strict):
     """One device, or `count` alike. What is not given comes from the profile."""
 
@@ -184,6 +193,7 @@ class DeviceSpec(Strict):
     host_fraction: Drawn[PositiveFraction] | None = None  # of one core of this host; instead of the first two
     memory: Drawn[Bytes] | None = None
     nic: DrawnOrUnlimited[BitsPerSecond] | None = None
+    power: PowerSpec = PowerSpec()
     load: Varying[Fraction] | None = None  # the share of compute that other work on the device takes
     memory_load: Varying[Fraction] | None = None  # the share of memory that it takes
     throttle: ThrottleSpec | None = None
@@ -214,6 +224,13 @@ class DeviceSpec(Strict):
         return [self.name] if self.count == 1 else [f"{self.name}-{n}" for n in range(1, self.count + 1)]
 
 
+class LinkEnergySpec(Strict):
+    """What a bit costs the device that sends it, and the one that receives it. An access point's is not counted."""
+
+    send: Drawn[JoulesPerBit] | None = None
+    receive: Drawn[JoulesPerBit] | None = None
+
+
 class LinkSpec(Strict):
     """The properties of a link. What is not given comes from `type`, a link type of the catalog, where it is."""
 
@@ -222,6 +239,7 @@ class LinkSpec(Strict):
     delay: Drawn[Seconds] | None = None
     jitter: Drawn[Seconds] | None = None
     loss: Drawn[LossRate] | None = None
+    energy: LinkEnergySpec = LinkEnergySpec()
     bandwidth_trace: RateTrace | None = None  # instead of the bandwidth, which then only says what is expected
     variation: LinkVariationSpec | None = None
 

@@ -121,6 +121,7 @@ class Simulator:
         self.duration = duration
         self.executions: list[Execution] = []
         self.transits = Transits()
+        self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, parcels included
         self._cluster = cluster
         self._network = Network(lambda source, target: self._cluster.path(source, target), cluster.seed)
         self._devices = [_Device(device.availability) for device in cluster.devices]
@@ -201,6 +202,7 @@ class Simulator:
         key = DrawKey(source, target, round_.epoch, round_.number, Stage.PARCEL, number)
         arrival_s = self._network.arrival_s(key, size, now_s)
         self.transits.passed(source, target, now_s, arrival_s)
+        self.sent_bytes[way] += size
         if last_of_parcel:
             self._at(arrival_s, lambda at_s: self._parcel_came(round_, target, at_s))
         if number + 1 < len(messages):
@@ -250,6 +252,7 @@ class Simulator:
             key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.stage, slot.layer)
             arrival_s = self._network.arrival_s(key, size, now_s)
             self.transits.add(op.device, target, size, now_s, arrival_s)
+            self.sent_bytes[op.device, target] += size
             self._at(arrival_s, lambda at_s, target=target: self._deliver(flow, target, slot, at_s))  # type: ignore[misc]
 
 

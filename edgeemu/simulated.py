@@ -35,6 +35,7 @@ class SimulatedDevices:
         self._observed: deque[Observed] = deque()  # of steps since the last call
         self.cluster = plan.cluster
         self.peak_bytes = [0] * len(plan.cluster.devices)  # as planned, with what migrations reserve
+        self.sent_bytes: dict[tuple[int, int], int] | None = None  # by sender and receiver, when the run has ended
 
     @asynccontextmanager
     async def launched(self) -> AsyncIterator[None]:
@@ -82,7 +83,8 @@ class SimulatedDevices:
     async def states(self, at_s: float) -> list[DeviceState]:
         return [DeviceState(share_at(d.availability, at_s), d.memory_at(at_s)) for d in self.cluster.devices]
 
-    async def end(self) -> None: ...
+    async def end(self) -> None:
+        self.sent_bytes = self._timeline.sent_bytes()
 
     async def prepare(self, migration: Migration, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
         """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""

@@ -40,9 +40,7 @@ def summarise(
         by_sequence.setdefault(row.sequence, []).append(row)
     first = [row for row in tokens if row.step == 0]
     later = [row for row in tokens if row.step > 0]
-    span_s = max((row.emulated_s for row in tokens), default=0.0) - min(
-        (row.emulated_s - row.latency_s for row in first), default=0.0
-    )
+    span = span_s(tokens)
     return {
         "scenario": scenario,
         "policy": policy,
@@ -54,7 +52,7 @@ def summarise(
         "tokens": [[row.token for row in rows] for rows in by_sequence.values()],
         "ttft_ms": _statistics_ms([row.latency_s for row in first]),
         "tpot_ms": _statistics_ms([row.latency_s for row in later]),
-        "throughput_tok_s": len(tokens) / span_s if span_s > 0 else None,
+        "throughput_tok_s": len(tokens) / span if span > 0 else None,
         "wall": {
             "ttft_ms": _statistics_ms([row.wall_latency_s for row in first]),
             "tpot_ms": _statistics_ms([row.wall_latency_s for row in later]),
@@ -71,6 +69,12 @@ def summarise(
         "controller_ms": {key: value for key, value in _statistics_ms(controller_s).items() if key in ("mean", "p99")},
         "certificate": dict(certificate),
     }
+
+
+def span_s(tokens: Sequence[TokenRow]) -> float:
+    """From the first start of a sequence to the last token, on the timeline."""
+    starts_s = (row.emulated_s - row.latency_s for row in tokens if row.step == 0)
+    return max((row.emulated_s for row in tokens), default=0.0) - min(starts_s, default=0.0)
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:

@@ -230,7 +230,7 @@ def _decimal(exact: Rational, digits: int) -> str:
 
 def _si(base: str, prefixes: str) -> dict[str, Rational]:
     """`base` with each SI prefix of `prefixes`; a space stands for none."""
-    powers = {"n": -9, "u": -6, "m": -3, " ": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
+    powers = {"p": -12, "n": -9, "u": -6, "m": -3, " ": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
     return {f"{prefix.strip()}{base}": Rational(10) ** powers[prefix] for prefix in prefixes}
 
 
@@ -281,6 +281,24 @@ RATE = Quantity(
     aliases={"per second": "/s", "Hz": "/s"},
     example="0.5 /s",
 )
+POWER = Quantity(
+    noun="a power",
+    units=_si("W", "um k"),
+    aliases={"µW": "uW", "μW": "uW", "watt": "W", "watts": "W"},
+    example="4 W",
+)
+ENERGY = Quantity(
+    noun="an energy",
+    units=_si("J", "num kM"),
+    aliases={"µJ": "uJ", "μJ": "uJ", "joule": "J", "joules": "J"},
+    example="2 J",
+)
+ENERGY_PER_BIT = Quantity(
+    noun="an energy per bit",
+    units=_si("J/bit", "pnum "),
+    aliases={"µJ/bit": "uJ/bit", "μJ/bit": "uJ/bit", **{f"{p}J/b": f"{p}J/bit" for p in ("p", "n", "u", "m", "")}},
+    example="50 nJ/bit",
+)
 FRACTION = Quantity(
     noun="a fraction",
     units={"%": Rational(1, 100)},
@@ -297,6 +315,9 @@ Bytes = Annotated[int, SIZE.above_zero()]
 FlopsPerSecond = Annotated[float, FLOP_RATE.above_zero()]
 BytesPerSecond = Annotated[float, BYTE_RATE.above_zero()]
 PerSecond = Annotated[float, RATE.above_zero()]
+Watts = Annotated[float, POWER]
+Joules = Annotated[float, ENERGY.above_zero()]
+JoulesPerBit = Annotated[float, ENERGY_PER_BIT]
 Fraction = Annotated[float, FRACTION]
 PositiveFraction = Annotated[float, FRACTION.above_zero()]
 LossRate = Annotated[float, PROBABILITY]

@@ -5,23 +5,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import expm1, log
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.blocks import EMBED, LM_HEAD, Block, Costs, Kind, Work, ffn, proj
-from edgeemu.cluster import Cluster, Compute
+from edgeemu.cluster import Cluster, Compute, Device
 from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.memory import Usage, usages
 from edgeemu.placement import Placement
 from edgeemu.timeline import roofline_s
 from edgeemu.units import SIZE
 
+if TYPE_CHECKING:
+    from edgeemu.scenario_dynamics import Objective
+
 MANY = 25  # devices that an error lists
 ALL_AT_ONCE = 2000  # devices up to which all links are drawn before the first decision: 64 MB
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
+EnergyPerBit = Callable[[int, int], float | None]
 Row = Callable[[int], FloatArray]  # of one device and all: [n_devices]
 
 
@@ -192,11 +196,25 @@ class Rehearsed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """`compute` is what the device has left for us now, and `memory_bytes` what our blocks may hold there in all."""
+    """`compute` is what the device has left for us now, and `memory_bytes` what our blocks may hold there in all.
+
+    `idle_w` is what it draws when it waits, `busy_w` when it computes for us; None: not known.
+    """
 
     name: str
     compute: Compute
     memory_bytes: int
+    idle_w: float | None = None
+    busy_w: float | None = None
+
+    @classmethod
+    def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
+        """A device of the cluster, whose compute and memory are known to be these."""
+        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w)
+
+
+def _no_energy(_source: int, _target: int) -> float | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -220,6 +238,9 @@ class ClusterView:
     observed: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
     """By link that was observed, by what its delay, and its time per bit, are more than the data sheet's."""
     links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
+    objective: "Objective" = "latency"
+    energy_budget_j: float | None = None  # for a token, of all devices; `edgeemu.energy` reckons what one needs
+    j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all on the way; None: not known
 
     @property
     def past(self) -> int:
@@ -364,10 +385,18 @@ def oracle_view(
     `links` are the cluster's by themselves, if somebody has them already.
     """
     devices = tuple(
-        DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
+        DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
         for device, compute in zip(cluster.devices, whole_devices(cluster, host), strict=True)
     )
-    view = ClusterView(costs, devices, cluster.bandwidth_bps, cluster.delay_s, prompt_tokens, total_tokens)
+    view = ClusterView(
+        costs,
+        devices,
+        cluster.bandwidth_bps,
+        cluster.delay_s,
+        prompt_tokens,
+        total_tokens,
+        j_per_bit=cluster.j_per_bit,
+    )
     return view_at(view, cluster, links or Links.of(cluster), at_s)
 
 

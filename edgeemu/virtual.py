@@ -57,6 +57,10 @@ class VirtualTimeline:
         """How long messages took since the last call."""
         return self._simulator.transits.take()
 
+    def sent_bytes(self) -> dict[tuple[int, int], int]:
+        """What each device has sent to each other since the beginning."""
+        return dict(self._simulator.sent_bytes)
+
     def ship(
         self,
         shipments: Sequence[Shipment],

@@ -35,7 +35,7 @@ class Watcher:
     def _true(self, base: ClusterView, at_s: float) -> ClusterView:
         cluster = self._devices.cluster
         devices = tuple(
-            DeviceView(device.name, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
+            DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
             for device, compute in zip(cluster.devices, self._plan.whole, strict=True)
         )
         return view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)

@@ -41,6 +41,7 @@ ORDER = [
     "network",
     "view",
     "makespan",
+    "energy",
     "room",
     "literal",
     "highs",

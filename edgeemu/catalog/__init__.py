@@ -15,7 +15,16 @@ from pydantic import Field
 from edgeemu.catalog.shapes import ShapeFields
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.strict import ModelT, Strict, validate
-from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, FlopsPerSecond, LossRate, Seconds
+from edgeemu.units import (
+    BitsPerSecond,
+    Bytes,
+    BytesPerSecond,
+    FlopsPerSecond,
+    JoulesPerBit,
+    LossRate,
+    Seconds,
+    Watts,
+)
 from edgeemu.yamllines import Document, read
 from edgeemu_kernels.shape import ModelShape
 
@@ -29,6 +38,20 @@ class Sourced(Strict, Generic[ValueT]):
     source: str = Field(min_length=10)
 
 
+class Power(Strict):
+    """What a device draws when it waits, and when it computes. What has no source is left out."""
+
+    idle: Sourced[Watts] | None = None
+    busy: Sourced[Watts] | None = None
+
+
+class LinkEnergy(Strict):
+    """What a bit costs its sender and its receiver, beside what both draw anyway."""
+
+    send: Sourced[JoulesPerBit]
+    receive: Sourced[JoulesPerBit]
+
+
 class DeviceProfile(Strict):
     """A kind of device. `gflops` is what float32 arithmetic can reach at best; see each figure's source."""
 
@@ -39,6 +62,7 @@ class DeviceProfile(Strict):
     memory: Sourced[Bytes]
     nic: Sourced[BitsPerSecond] | None = None
     overhead: Sourced[Seconds] | None = None
+    power: Power = Power()
 
 
 class LinkType(Strict):
@@ -50,6 +74,7 @@ class LinkType(Strict):
     delay: Sourced[Seconds]
     jitter: Sourced[Seconds] | None = None
     loss: Sourced[LossRate] | None = None
+    energy: LinkEnergy | None = None
 
 
 class Package(Strict):

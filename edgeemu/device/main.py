@@ -9,6 +9,7 @@ import os
 import resource
 import select
 import time
+from collections import Counter
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import count
@@ -85,6 +86,7 @@ class DeviceProcess:
         self._availability = spec.availability
         self._memory_availability = spec.memory_availability
         self._transits = Transits()
+        self._sent_bytes: Counter[int] = Counter()  # by receiver
         self._held: list[tuple[float, int, wire.Data | control.Start]] = []
         self._shipping: list[tuple[float, int, int, int, Iterator[wire.ParcelChunk]]] = []  # due, …, target, chunks
         self._receiving: Receiving | None = None
@@ -203,7 +205,8 @@ class DeviceProcess:
                 self._done("ForgetPeak")
             case control.Stop():
                 page, peak_bytes = self._ledger.page(), self._ledger.peak_bytes
-                self._tell(control.Bye(self.spec.name, peak_resident_bytes(), page, peak_bytes))
+                sent = dict(self._sent_bytes)
+                self._tell(control.Bye(self.spec.name, peak_resident_bytes(), page, peak_bytes, sent))
                 self._running = False
 
     def _assign(self, request: control.Assign) -> None:
@@ -221,6 +224,7 @@ class DeviceProcess:
         self._availability, self._memory_availability = self.spec.availability, self.spec.memory_availability
         self._links.reset()
         self._transits = Transits()
+        self._sent_bytes.clear()
         self._done("Begin")
 
     def _change(self, request: control.Change) -> None:
@@ -337,7 +341,9 @@ class DeviceProcess:
             arrival_s = departure_s
             if self._clock is not None:
                 draw = DrawKey(self.spec.index, target, *key, slot.stage, slot.layer)
-                arrival_s = self._links.arrival_s(draw, wire.data_bytes(payload), departure_s)
+                size_bytes = wire.data_bytes(payload)
+                arrival_s = self._links.arrival_s(draw, size_bytes, departure_s)
+                self._sent_bytes[target] += size_bytes
             message = wire.Data(
                 slot.stage,
                 slot.layer,
@@ -389,6 +395,7 @@ class DeviceProcess:
                 draw = DrawKey(self.spec.index, target, header.epoch, header.number, Stage.PARCEL, number)
                 size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
                 arrival_s = self._links.arrival_s(draw, size_bytes, due_s)
+                self._sent_bytes[target] += size_bytes
                 next_due_s = max(due_s, arrival_s - self._links.delay_s(target, due_s))
                 chunk = wire.ParcelChunk(msgspec.structs.replace(header, arrival_s=arrival_s), chunk.payload)
             self._links.send(wire.encode_chunk(chunk), target)

@@ -35,10 +35,11 @@ FIGURES = (
     Figure("ttft_ms", ">first token", ("ttft_ms", "mean"), "ms", min),
     Figure("tpot_ms", ">per token", ("tpot_ms", "mean"), "ms", min),
     Figure("throughput_tok_s", ">tokens/s", ("throughput_tok_s",), "", max),
+    Figure("energy_per_token_j", ">energy a token", ("energy", "per_token_j"), "J", min),
     Figure("peak_bytes", ">peak memory", ("memory", "peak_bytes_max"), "B"),
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
 )
-JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s"}
+JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "energy_per_token_j"}  # by objective
 
 
 def comparison(scenario: str, entries: Sequence[Entry], judged: str, *, words: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from edgeemu.catalog import DeviceProfile, ModelEntry
 from edgeemu.memory import Usage
 from edgeemu.planning import Plan
 from edgeemu.prediction import SequenceTimes
-from edgeemu.units import BIT_RATE, BYTE_RATE, FLOP_RATE, SIZE
+from edgeemu.units import BIT_RATE, BYTE_RATE, ENERGY, FLOP_RATE, POWER, SIZE
 from edgeemu.workload import Request
 from edgeemu_kernels.shape import ModelShape
 
@@ -50,10 +50,22 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     reasons = f": {'; '.join(certificate['reasons'])}" if certificate["reasons"] else ""
     return [
         f"{counted(tokens, 'token')}{rate}, by {summary['policy']} on {counted(summary['devices'], 'device')}",
+        *_energy_lines(summary),
         *_change_lines(summary),
         f"certificate: {certificate['verdict']}{reasons}",
         *([f"weaker on this host: {'; '.join(weaker)} (see edgeemu doctor)"] if (weaker := summary["weaker"]) else []),
     ]
+
+
+def _energy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What was drawn; where that is not known, why, if the scenario asks for it."""
+    energy, show = summary["energy"], ENERGY.format_human
+    budget_j = energy["budget_j"]
+    if energy["per_token_j"] is not None:
+        allowed = "" if budget_j is None else f" ({show(budget_j)} allowed)"
+        yield f"energy: {show(summary['energy_j'])}, {show(energy['per_token_j'])} a token{allowed}"
+    elif energy["missing"] and (budget_j is not None or summary["objective"] == "energy"):
+        yield f"energy: {energy['missing']}"
 
 
 def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -224,10 +236,13 @@ def device_table(profiles: Iterable[DeviceProfile]) -> Table:
             BYTE_RATE.format_human(profile.mem_bandwidth.value),
             size(profile.memory.value),
             BIT_RATE.format_human(profile.nic.value) if profile.nic else "–",
+            *(POWER.format_human(p.value) if p else "–" for p in (profile.power.idle, profile.power.busy)),
         ]
         for profile in profiles
     ]
-    return Table(("profile", "device", ">arithmetic", ">memory bandwidth", ">memory", ">network"), rows)
+    return Table(
+        ("profile", "device", ">arithmetic", ">memory bandwidth", ">memory", ">network", ">idle", ">busy"), rows
+    )
 
 
 def model_table(entries: Iterable[ModelEntry]) -> Table:

@@ -6,6 +6,8 @@ from importlib import metadata
 import pytest
 
 from edgeemu.catalog import (
+    LinkEnergy,
+    Power,
     device_profile,
     device_profiles,
     link_type,
@@ -81,14 +83,25 @@ def test_shape_fields_are_those_of_the_kernels():
 
 
 def test_every_figure_has_its_source():
+    def figures_of(entry):
+        for key in type(entry).model_fields:
+            figure = getattr(entry, key)
+            if isinstance(figure, Power | LinkEnergy):
+                yield from figures_of(figure)
+            elif figure is not None and key not in ("name", "title"):
+                yield figure
+
     figures = [
-        figure
-        for entry in (*device_profiles().values(), *link_types().values())
-        for key in type(entry).model_fields
-        if (figure := getattr(entry, key)) is not None and key not in ("name", "title")
+        figure for entry in (*device_profiles().values(), *link_types().values()) for figure in figures_of(entry)
     ]
-    assert len(figures) > 50
+    assert len(figures) > 80
     assert all(len(figure.source) >= 10 and figure.value >= 0 for figure in figures)
+
+
+def test_whoever_computes_draws_more_than_who_waits():
+    known = [profile.power for profile in device_profiles().values() if profile.power.idle and profile.power.busy]
+    assert len(known) >= 4
+    assert all(power.busy.value > power.idle.value > 0 for power in known)
 
 
 def test_devices_that_the_papers_use_have_the_papers_figures():

@@ -11,7 +11,7 @@ from edgeemu import cli
 from edgeemu.compare import named_policies
 from edgeemu.errors import RequestError
 from edgeemu.policies import POLICIES
-from edgeemu.report.comparison import Entry, comparison, comparison_lines, comparison_table
+from edgeemu.report.comparison import JUDGED, Entry, comparison, comparison_lines, comparison_table
 
 SCENARIO = """
 model:
@@ -36,6 +36,7 @@ def summary(tpot_ms: float, tokens: list[list[int]], verdict: str = "PASS") -> d
         "ttft_ms": {"mean": 3 * tpot_ms},
         "tpot_ms": {"mean": tpot_ms},
         "throughput_tok_s": 1000 / tpot_ms,
+        "energy": {"per_token_j": 100 / tpot_ms},
         "memory": {"peak_bytes_max": 2**20},
         "migrations": {"count": 3},
         "tokens": tokens,
@@ -56,8 +57,8 @@ def test_the_best_is_first_and_the_others_say_by_how_much_they_are_behind() -> N
     assert [row["gap"] for row in document["policies"]] == [0.0, pytest.approx(0.2), None]
     assert document["first"] == "fast"
     rows = comparison_table(document).rows
-    assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "1 MiB", "3", "+20.0%", "PASS"]
-    assert rows[2] == ["none", *["–"] * 6, "did not run"]
+    assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "3", "+20.0%", "PASS"]
+    assert rows[2] == ["none", *["–"] * 7, "did not run"]
     assert comparison_lines(document) == ["2 runs: the same tokens", "none: no room"]
 
 
@@ -67,6 +68,15 @@ def test_by_throughput_more_is_better() -> None:
     )
     assert [row["policy"] for row in document["policies"]] == ["b", "a"]
     assert document["policies"][1]["gap"] == pytest.approx(0.2)
+
+
+def test_by_energy_the_least_is_first_and_who_has_no_figure_last() -> None:
+    unknown = Entry("unknown", [summary(1.0, [[1]]) | {"energy": {"per_token_j": None}}])
+    drawn = [Entry("a", [summary(10.0, [[1]])]), Entry("b", [summary(20.0, [[1]])])]
+    document = compared(unknown, *drawn, judged=JUDGED["energy"])
+    assert [row["policy"] for row in document["policies"]] == ["b", "a", "unknown"]
+    assert document["policies"][1]["gap"] == pytest.approx(1.0)
+    assert comparison_table(document).rows[2][4] == "–"
 
 
 def test_repetitions_give_the_median_and_its_spread_and_the_worst_certificate() -> None:

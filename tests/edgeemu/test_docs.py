@@ -21,9 +21,11 @@ from edgeemu.scenario_models import (
     DefaultLink,
     DeviceSpec,
     Distribution,
+    LinkEnergySpec,
     LinkOverride,
     ModelSpec,
     NetworkSpec,
+    PowerSpec,
     StarSpec,
     TimeSpec,
 )
@@ -43,10 +45,12 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "shape": (ShapeFields,),
     "rope_scaling": (RopeScalingFields,),
     "devices": (DeviceSpec,),
+    "power": (PowerSpec,),
     "throttle": (ThrottleSpec,),
     "network": (NetworkSpec,),
     "star": (StarSpec,),
     "links": (LinkOverride,),
+    "energy": (LinkEnergySpec,),
     "variation": (LinkVariationSpec,),
     "Varying values": (Course,),
     "walk": (WalkSpec,),
@@ -186,7 +190,7 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
     """Names of all keys, but for those that are names of devices or libraries."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if path not in ("memory.by_device", "libraries"):
+            if path not in ("memory.by_device", "energy.by_device", "libraries"):
                 yield key
             yield from keys(inner, f"{path}.{key}".strip("."))
 

@@ -51,6 +51,9 @@ def summary(ms: float, devices: int, mode: str) -> dict[str, Any]:
         "tokens": [[5] * devices],
         "policy": "single",
         "devices": devices,
+        "energy_j": None,
+        "energy": {"per_token_j": None, "budget_j": None, "missing": "pi without idle or busy power"},
+        "objective": "latency",
         "decisions": {"count": 0, "problems": [], "given_up": None},
         "weaker": ["no cgroups"],
         "migrations": {"count": 0, "bytes": 0, "ms": 0.0, "changes": 0, "aborted": 0},
@@ -81,3 +84,12 @@ def test_virtual_mode_does_not_claim_that_the_clock_followed() -> None:
     assert times.rows[-1][0] == "by the clock, unpaced"
     assert summary_lines(summary(2.0, 2, "virtual"))[0].startswith("2 tokens, ")
     assert summary_lines(summary(2.0, 2, "virtual"))[0].endswith(" on 2 devices")
+
+
+def test_energy_is_shown_where_it_is_known_or_asked_for() -> None:
+    quiet = summary(2.0, 2, "virtual")
+    assert not any("energy" in line for line in summary_lines(quiet))
+    asked = quiet | {"objective": "energy"}
+    assert "energy: pi without idle or busy power" in summary_lines(asked)
+    known = quiet | {"energy_j": 30.0, "energy": {"per_token_j": 15.0, "budget_j": 20.0, "missing": None}}
+    assert "energy: 30 J, 15 J a token (20 J allowed)" in summary_lines(known)

@@ -15,8 +15,11 @@ from edgeemu.units import (
     BIT_RATE,
     BYTE_RATE,
     DURATION,
+    ENERGY,
+    ENERGY_PER_BIT,
     FLOP_RATE,
     FRACTION,
+    POWER,
     PROBABILITY,
     SIZE,
     Bytes,
@@ -26,7 +29,7 @@ from edgeemu.units import (
     UnitError,
 )
 
-RATES = [DURATION, BIT_RATE, FLOP_RATE, BYTE_RATE]
+RATES = [DURATION, BIT_RATE, FLOP_RATE, BYTE_RATE, POWER, ENERGY, ENERGY_PER_BIT]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,13 @@ RATES = [DURATION, BIT_RATE, FLOP_RATE, BYTE_RATE]
         (FLOP_RATE, "3.33 TFLOP/s", 3.33e12),
         (BYTE_RATE, "4 GB/s", 4e9),
         (BYTE_RATE, "1 GiB/s", 2.0**30),
+        (POWER, "4 W", 4.0),
+        (POWER, "250 mW", 0.25),
+        (ENERGY, "2 J", 2.0),
+        (ENERGY, "1.5 kJ", 1500.0),
+        (ENERGY_PER_BIT, "50 nJ/bit", 50e-9),
+        (ENERGY_PER_BIT, "50 nJ/b", 50e-9),
+        (ENERGY_PER_BIT, 0, 0.0),
         (FRACTION, "1 %", 0.01),
         (FRACTION, "1%", 0.01),
         (FRACTION, 0.25, 0.25),
@@ -80,6 +90,9 @@ def test_reads(quantity: Quantity, text: str | float, value: float):
         (DURATION, "inf s", '"inf s" is not a duration (write e.g. "25 ms")'),
         (DURATION, math.inf, 'inf is not a duration (write e.g. "25 ms")'),
         (DURATION, "1e999 s", '"1e999 s" is too large'),
+        (POWER, "4 J", '"4 J" is not a power (write e.g. "4 W")'),
+        (ENERGY, "2 W", '"2 W" is not an energy (write e.g. "2 J")'),
+        (ENERGY_PER_BIT, "50 nJ", '"50 nJ" is not an energy per bit (write e.g. "50 nJ/bit")'),
         (FLOP_RATE.above_zero(), "0 GFLOPS", '"0 GFLOPS" must be more than zero'),
         (FRACTION, "101 %", '"101 %" must be at most 1'),
         (PROBABILITY, "100 %", '"100 %" must be less than 1'),
@@ -126,6 +139,10 @@ def test_what_a_person_writes_is_exact(digits: int, exponent: int, unit: str):
         (BIT_RATE, 1e8, "100 Mbit/s", "100 Mbit/s"),
         (FLOP_RATE, 16550432913.327215, "16.550432913327215 GFLOPS", "16.6 GFLOPS"),
         (BYTE_RATE, 5.56e9, "5.56 GB/s", "5.56 GB/s"),
+        (POWER, 0.25, "250 mW", "250 mW"),
+        (ENERGY, 7.1, "7.1 J", "7.10 J"),
+        (ENERGY_PER_BIT, 12.8e-9, "12.8 nJ/bit", "12.8 nJ/bit"),
+        (ENERGY_PER_BIT, 0.0, "0 J/bit", "0 J/bit"),
         (FRACTION, 0.01, "0.01", "1 %"),
     ],
 )
