@@ -170,12 +170,14 @@ def compare(
 
     Every policy sees the same cluster, the same draws and the same load. The best single device (single) is always in
     the table. A policy that finds no placement is in it too, with its reason. Each run leaves its records below --out.
+    The best comes first in what the scenario is after: its objective, by default latency.
 
     \b
     Examples:
       edgeemu compare scenarios/lan-5.yaml
       edgeemu compare scenarios/lan-5.yaml --policies lookahead,mdi,galaxy --repeats 3
       edgeemu compare scenarios/lan-25.yaml --simulate --json > comparison.json
+      edgeemu compare scenarios/lan-25.yaml --simulate --set objective=throughput
     """
     from edgeemu.compare import compare_scenario, named_policies
     from edgeemu.display import watch_one_of

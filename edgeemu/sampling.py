@@ -247,9 +247,10 @@ class _Links:
         """What the default and, field by field, the overrides in their order say of the link from a to b."""
         values, seed = self._values(a, b), self._scenario.seed
         drawn = {field: _drawn(values[field][0], seed, *values[field][1], field) for field in _DRAWN_FIELDS}
+        priced = (values.get(field, (None, ())) for field in _ENERGY_FIELDS)
         send, receive = (
-            _drawn(values[field][0], seed, *values[field][1], field) if field in values else None
-            for field in _ENERGY_FIELDS
+            None if given is None else _drawn(given, seed, *key, field)
+            for (given, key), field in zip(priced, _ENERGY_FIELDS, strict=True)
         )
         link = Link(drawn["bandwidth"], drawn["delay"], drawn["jitter"], drawn["loss"], None, send, receive)
         if values.keys().isdisjoint(_VARYING_FIELDS):
@@ -346,7 +347,8 @@ class _Links:
                 given, key = values[field]
                 fields[field] = seeded(given, self._scenario.seed, *key)
         energy = _written_energy(dict(zip(_ENERGY_FIELDS, (link.send_j_per_bit, link.receive_j_per_bit), strict=True)))
-        return _written_fields(fields) | ({"energy": energy} if energy else {})
+        unpriced = {"type": values["unpriced"][0]} if "unpriced" in values and len(energy) < len(_ENERGY_FIELDS) else {}
+        return unpriced | _written_fields(fields) | ({"energy": energy} if energy else {})
 
     def _applying(self, a: int, b: int) -> list[int]:
         single = self._for_pair.get((a, b), [])
@@ -377,6 +379,8 @@ def _given(spec: LinkSpec) -> dict[str, Any]:
         fields["loss"] = kind.loss.value if kind.loss else 0.0
         if kind.energy is not None:
             fields |= {"energy.send": kind.energy.send.value, "energy.receive": kind.energy.receive.value}
+        else:  # and not what another type or the default says: that is of another radio
+            fields |= {"unpriced": spec.type, **dict.fromkeys(_ENERGY_FIELDS)}
     fields |= {field: given for field in _PLAIN_FIELDS if (given := getattr(spec, field)) is not None}
     energy = {"energy.send": spec.energy.send, "energy.receive": spec.energy.receive}
     return fields | {field: given for field, given in energy.items() if given is not None}

@@ -197,6 +197,12 @@ def test_energy_per_bit_comes_field_by_field_from_the_link_its_type_and_the_defa
     assert 1e-9 <= (tolls[1, 2][1] or 0.0) <= 2e-9
 
 
+def test_a_type_without_figures_does_not_take_those_of_the_default() -> None:
+    cluster = draw(scenario("network.links=[{between: [a, b-1], type: wifi-5}]"))
+    assert cluster.j_per_bit(0, 1) is None
+    assert cluster.j_per_bit(0, 2) == pytest.approx(50e-9)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -205,6 +211,7 @@ def test_energy_per_bit_comes_field_by_field_from_the_link_its_type_and_the_defa
         ("network.default.energy={send: {uniform: {low: 1 nJ/bit, high: 9 nJ/bit}}, receive: 2 nJ/bit}",),
         ("network.default=wifi-5", "devices[0].power={}"),
         ("network.links=[{between: [a, b], type: lte}]", "objective=energy", "energy_budget=3 kJ"),
+        ("network.links=[{between: [a, b], type: wifi-5}, {from: a, to: b-1, energy: {send: 1 nJ/bit}}]",),
     ],
 )
 def test_a_resolved_scenario_draws_to_the_same_figures(changes: tuple[str, ...]) -> None:
