@@ -138,7 +138,8 @@ def _run(
 
     wanted = _load(scenario, settings)
     _check_writable(out)
-    with watch(sys.stderr if as_json else sys.stdout, sys.stderr, words=not simulate) as observer:
+    text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
+    with watch(text, sys.stderr, words=not simulate, several=several) as observer:
         result = until_signal(run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate))
 
     def show(page: Page) -> None:

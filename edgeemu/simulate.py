@@ -16,7 +16,7 @@ from edgeemu.cluster import Change, Cluster, Compute
 from edgeemu.migration import Shipment, chains, message_sizes
 from edgeemu.network import Network, Transits
 from edgeemu.routes import Op, Program, Slot, Stage
-from edgeemu.timeline import DrawKey, Occupation, occupy, roofline_s
+from edgeemu.timeline import DrawKey, Occupation, ReadyQueue, Waiting, occupy, roofline_s
 from edgeemu.variation import Variation
 
 
@@ -86,7 +86,7 @@ class _Device:
     availability: Variation | None
     free_s: float = 0.0
     busy: bool = False
-    ready: list[tuple[float, int, int, int, Op, _Flow]] = field(default_factory=list)
+    ready: ReadyQueue[tuple[Op, _Flow]] = field(default_factory=ReadyQueue)
 
 
 class Shipped(NamedTuple):
@@ -218,14 +218,14 @@ class Simulator:
             flow.missing[op.index] = missing
             if not missing:
                 queue = self._devices[device]
-                heappush(queue.ready, (now_s, flow.step.sequence, flow.step.step, op.index, op, flow))
+                queue.ready.push(Waiting(now_s, flow.step.sequence, flow.step.step, op.index), (op, flow))
                 self._run_next(queue)
 
     def _run_next(self, device: _Device) -> None:
         if device.busy or not device.ready:
             return
-        ready_s, _, _, _, op, flow = heappop(device.ready)
-        time = occupy(device.free_s, ready_s, self.duration(op, flow.step), device.availability)
+        waiting, (op, flow) = device.ready.pop()
+        time = occupy(device.free_s, waiting.ready_s, self.duration(op, flow.step), device.availability)
         device.free_s, device.busy = time.end_s, True
         self.executions.append(Execution(op, flow.step, time))
         self._at(time.end_s, lambda now_s: self._finish(device, op, flow, now_s))
