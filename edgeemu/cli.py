@@ -101,6 +101,7 @@ def run(
     Examples:
       edgeemu run scenarios/quickstart.yaml
       edgeemu run scenarios/quickstart.yaml --policy layers --set workload.max_tokens=16
+      edgeemu run scenarios/quickstart.yaml --policy mdi --set workload.concurrency=3
       edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
     """
     _run(scenario, policy, settings, out, as_json, simulate=False)
