@@ -106,7 +106,7 @@ class Backend(Protocol):
         ...
 
     async def observe(self) -> list[Observed]:
-        """What devices report of each step since the last call, oldest first, when nothing is in flight.
+        """What devices report of each step that has its token since the last call, oldest first.
 
         Who asks seldom gets the steps of two decision intervals at most.
         """

@@ -101,6 +101,7 @@ def run(
     Examples:
       edgeemu run scenarios/quickstart.yaml
       edgeemu run scenarios/quickstart.yaml --policy layers --set workload.max_tokens=16
+      edgeemu run scenarios/quickstart.yaml --policy mdi --set workload.concurrency=3
       edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
     """
     _run(scenario, policy, settings, out, as_json, simulate=False)
@@ -138,7 +139,8 @@ def _run(
 
     wanted = _load(scenario, settings)
     _check_writable(out)
-    with watch(sys.stderr if as_json else sys.stdout, sys.stderr, words=not simulate) as observer:
+    text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
+    with watch(text, sys.stderr, words=not simulate, several=several) as observer:
         result = until_signal(run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate))
 
     def show(page: Page) -> None:

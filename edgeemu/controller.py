@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from edgeemu.backend import NO_TOKEN, Backend, Instant, Sampled
 from edgeemu.migrating import Migrator
 from edgeemu.planning import Plan
-from edgeemu.records import MigrationRow, OpRow, TokenRow
+from edgeemu.records import MigrationRow, OpRow, SequenceRow, TokenRow
+from edgeemu.scenario_workload import LatencyTarget
 from edgeemu.schedule import Due
 from edgeemu.workload import Request
 
@@ -35,6 +36,7 @@ class Records(Protocol):
     """Where rows go as the run makes them."""
 
     def append_tokens(self, rows: list[TokenRow]) -> None: ...
+    def append_sequences(self, rows: list[SequenceRow]) -> None: ...
     def append_ops(self, rows: list[OpRow]) -> None: ...
     def append_migrations(self, rows: list[MigrationRow]) -> None: ...
 
@@ -42,26 +44,50 @@ class Records(Protocol):
 class Open:
     """A sequence between its first step and its last token: what it was asked, and what comes next."""
 
-    def __init__(self, request: Request, stream: "TextStream | None", since: Instant) -> None:
+    def __init__(self, request: Request, stream: "TextStream | None", came: Instant, start_s: float) -> None:
         self.request = request
         self.next_ids = list(request.ids)
-        self.since = since  # its arrival, or its last token
+        self.since = came  # its arrival, or its last token
         self.text = ""
         self._stream = stream
+        self._arrival_s = came.emulated_s
+        self._start_s = start_s
+        self._sampled_s: list[float] = []
 
     def takes(self, sampled: Sampled) -> str:
         """A token: what it adds to the text. Its number where the model has no words, nothing where there is none."""
         token, self.next_ids, self.since = sampled.token, [sampled.token], sampled.at
+        self._sampled_s.append(sampled.at.emulated_s)
         if token == NO_TOKEN:
             return ""
         added = self._stream.add(token) if self._stream else f"{token} "
         self.text += added
         return added
 
-    def ends_with(self, sampled: Sampled) -> bool:
-        asked = self.request
-        long_enough = sampled.step.step + 1 == asked.max_tokens
-        return long_enough or sampled.token in asked.stop_ids or any(stop in self.text for stop in asked.stop_texts)
+    def ended_by(self) -> str:
+        """What its last token ends it by, or nothing."""
+        asked, (last,) = self.request, self.next_ids
+        if last in asked.stop_ids or any(stop in self.text for stop in asked.stop_texts):
+            return "stop"
+        return "length" if len(self._sampled_s) == asked.max_tokens else ""
+
+    def row(self, sequence: int, target: LatencyTarget | None) -> SequenceRow:
+        first_s, *_, last_s = [self._sampled_s[0], *self._sampled_s]
+        later = len(self._sampled_s) - 1
+        ttft_s, tpot_s = first_s - self._arrival_s, (last_s - first_s) / later if later else None
+        return SequenceRow(
+            sequence=sequence,
+            prompt_tokens=self.request.prompt_tokens,
+            tokens=len(self._sampled_s),
+            arrival_s=self._arrival_s,
+            start_s=self._start_s,
+            queue_s=self._start_s - self._arrival_s,
+            ttft_s=ttft_s,
+            tpot_s=tpot_s,
+            end_s=last_s,
+            ended_by=self.ended_by(),
+            good=None if target is None else target.met(ttft_s, tpot_s),
+        )
 
     def finish(self) -> str:
         """Text that is still to come when no more tokens do."""
@@ -75,6 +101,7 @@ class Controller:
         self.plan = plan
         self.devices = devices
         self.tokens: list[TokenRow] = []
+        self.sequences: list[SequenceRow] = []  # that have ended
         self.ops: list[OpRow] = []
         self.texts: list[str] = []
         self.logits: list[list[NDArray[np.float32]]] = []  # by sequence and step, [vocab]
@@ -128,7 +155,7 @@ class Controller:
         sequence = first.step.sequence
         request, tokenizer = self.plan.requests[sequence], self.plan.model.tokenizer
         stream = tokenizer.stream() if tokenizer else None
-        self._open[sequence] = Open(request, stream, self.devices.instant(first.since_s))
+        self._open[sequence] = Open(request, stream, self.devices.instant(first.since_s), first.at_s)
         self.texts.append("")
         self.logits.append([])
         self._observer.sequence_started(sequence, request.prompt, request.max_tokens)
@@ -146,7 +173,7 @@ class Controller:
         sequence = sampled.step.sequence
         opened = self._open[sequence]
         self._note(sampled, opened.since, opened.takes(sampled))
-        ended = opened.ends_with(sampled)
+        ended = bool(opened.ended_by())
         self._schedule.sampled(sampled.step, sampled.at.emulated_s, ended=ended)
         if not ended:
             following = self._schedule.held[sequence]
@@ -155,6 +182,8 @@ class Controller:
             return
         del self._open[sequence]
         self.texts[sequence] += opened.finish()
+        self.sequences.append(opened.row(sequence, self.plan.scenario.workload.latency_target))
+        self._records.append_sequences(self.sequences[-1:])
         await self.migrator.ended(still_open=len(self._open))
         await self.devices.close(sequence)
         self._observer.sequence_ended(sequence)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -70,20 +70,21 @@ def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Itera
 
 
 @contextmanager
-def watch(text: TextIO, status: TextIO, *, words: bool = True) -> Iterator["Observer"]:
+def watch(text: TextIO, status: TextIO, *, words: bool = True, several: bool = False) -> Iterator["Observer"]:
     """An observer that shows a run: on `text` what is generated, on `status` how far the run is.
 
-    Without `words`, of a simulation, there is a line for each sequence instead: how long its tokens took.
+    Without `words`, of a simulation, there is a line for each sequence instead: how long its tokens took. Of `several`
+    sequences at once, each one's text is shown when it is whole.
     """
     page = Page(text)
     if not page.is_terminal:
-        plain = PlainObserver(text, status, words=words)
+        plain = (PlainSeveral if several else PlainObserver)(text, status, words=words)
         try:
             yield plain
         finally:
             plain.end_line()
         return
-    observer = TerminalObserver(page.console, words=words)
+    observer = (TerminalSeveral if several else TerminalObserver)(page.console, words=words)
     try:
         with observer.live:
             yield observer
@@ -97,7 +98,7 @@ def watch_one_of(text: TextIO, status: TextIO) -> "Watch":
     @contextmanager
     def watch_this(policy: str, done: int, total: int) -> Iterator["Observer"]:
         Page(text).line(f"{policy} (run {done + 1} of {total})", style="bold")
-        with watch(text, status, words=False) as observer:
+        with watch(text, status, words=False, several=True) as observer:
             yield observer
 
     return watch_this
@@ -261,3 +262,65 @@ class TerminalObserver:
             full.append(self._line[:end])
             self._line = self._line[end:].removeprefix(" ")
         return full
+
+
+class _Growing:
+    """A sequence that is under way beside others: its prompt, its text so far, its pace."""
+
+    def __init__(self, prompt: str) -> None:
+        self.prompt = printable(prompt)
+        self.text = ""
+        self.pace = _Pace()
+
+    def token(self, step: int, text: str, latency_s: float) -> None:
+        self.text += printable(text)
+        self.pace.token(step, latency_s)
+
+
+class PlainSeveral(PlainObserver):
+    """Lines only, of several sequences at once: each when it is whole."""
+
+    def __init__(self, text: TextIO, status: TextIO, *, words: bool = True) -> None:
+        super().__init__(text, status, words=words)
+        self._growing: dict[int, _Growing] = {}
+
+    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
+        del max_tokens
+        self._growing[index] = _Growing(prompt)
+
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None:
+        self._growing[index].token(step, text, latency_s)
+
+    def sequence_ended(self, index: int) -> None:
+        ended = self._growing.pop(index)
+        shown = f"> {ended.prompt}\n{ended.text}\n" if self._words else ended.pace.line(index)
+        print(shown, file=self._text, flush=True)
+
+
+class TerminalSeveral(TerminalObserver):
+    """A bar for each sequence under way; above them the texts of those that are whole."""
+
+    def __init__(self, console: Console, *, words: bool = True) -> None:
+        super().__init__(console, words=words)
+        self._growing: dict[int, _Growing] = {}
+        self._bars: dict[int, TaskID] = {}
+
+    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
+        self._progress.update(self._bar, visible=False)
+        self._growing[index] = _Growing(prompt)
+        self._bars[index] = self._progress.add_task(f"prompt {index + 1}", total=max_tokens, note="")
+        self._draw_soon()
+
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None:
+        self._growing[index].token(step, text, latency_s)
+        self._progress.update(self._bars[index], completed=step + 1, note=str(self._growing[index].pace))
+        self._draw_soon()
+
+    def sequence_ended(self, index: int) -> None:
+        ended = self._growing.pop(index)
+        self._progress.remove_task(self._bars.pop(index))
+        if self._words:
+            self._console.print(Group(Text(f"> {ended.prompt}", style="bold"), Text(f"{ended.text}\n")))
+        else:
+            self._console.print(ended.pace.line(index))
+        self._draw_soon()

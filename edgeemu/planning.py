@@ -120,9 +120,12 @@ class Plan:
         bubbles = self.scenario.workload.pipeline == "bubbles"
         return Schedule(self.requests, self.concurrency, bubbles=bubbles)
 
-    def predictions(self) -> list[SequenceTimes]:
-        """What the timeline alone says of the whole workload, if every sequence runs to its full length."""
-        lengths = [request.max_tokens for request in self.requests]
+    def predictions(self, lengths: Sequence[int] | None = None) -> list[SequenceTimes]:
+        """What the timeline alone says of the whole workload under the first placement.
+
+        `lengths` are the tokens of each sequence; without them, they run to their full lengths.
+        """
+        lengths = lengths or [request.max_tokens for request in self.requests]
         return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
 
 

@@ -283,7 +283,8 @@ class ProcessDevices:
             self._virtual.change(change, at_s)
 
     async def observe(self) -> list[Observed]:
-        await self.settle()
+        while any(flight.owed for flight in self._unobserved):  # and not for what is in flight still
+            self._on_aside(await self._session.receive(control.Report))
         observed = [*self._observed, *map(self._as_reported, self._unobserved)]
         self._unobserved.clear()
         self._observed.clear()

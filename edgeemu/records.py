@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TableName = Literal["tokens", "ops", "migrations"]
+TableName = Literal["tokens", "sequences", "ops", "migrations"]
 
 
 class TokenRow(NamedTuple):
@@ -29,9 +29,25 @@ class TokenRow(NamedTuple):
     token: int
     text: str
     emulated_s: float  # when it was sampled
-    latency_s: float  # step 0: since the sequence started (TTFT); later: since the previous token
+    latency_s: float  # step 0: since the sequence came (TTFT); later: since the previous token
     wall_s: float  # when it was sampled, by the clock
     wall_latency_s: float  # latency by the clock, divided by the dilation: comparable with `latency_s`
+
+
+class SequenceRow(NamedTuple):
+    """One sequence that has ended. Times are of the timeline."""
+
+    sequence: int
+    prompt_tokens: int
+    tokens: int
+    arrival_s: float
+    start_s: float  # when its first step was released
+    queue_s: float  # what it waited for a slot, from its arrival to its start
+    ttft_s: float  # from its arrival to its first token
+    tpot_s: float | None  # mean of the later ones; None: there is none
+    end_s: float
+    ended_by: str  # length or stop
+    good: bool | None  # whether it kept the latency target; None: there is none
 
 
 class OpRow(NamedTuple):
@@ -78,6 +94,19 @@ _COLUMNS: dict[TableName, dict[str, str]] = {
         "latency_s": "float64",
         "wall_s": "float64",
         "wall_latency_s": "float64",
+    },
+    "sequences": {
+        "sequence": "int32",
+        "prompt_tokens": "int32",
+        "tokens": "int32",
+        "arrival_s": "float64",
+        "start_s": "float64",
+        "queue_s": "float64",
+        "ttft_s": "float64",
+        "tpot_s": "float64",
+        "end_s": "float64",
+        "ended_by": "name",
+        "good": "bool",
     },
     "ops": {
         "device": "name",
@@ -198,6 +227,10 @@ class RecordWriter:
     def append_tokens(self, rows: Sequence[TokenRow]) -> None:
         """Append and flush: the rows survive the end of this process."""
         self._tables["tokens"].append(rows)
+
+    def append_sequences(self, rows: Sequence[SequenceRow]) -> None:
+        """Append and flush: the rows survive the end of this process."""
+        self._tables["sequences"].append(rows)
 
     def append_ops(self, rows: Sequence[OpRow]) -> None:
         """Append and flush: the rows survive the end of this process."""

@@ -3,12 +3,13 @@
 import os
 import platform
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,8 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         model=plan.model.name,
         devices=len(plan.cluster.devices),
         tokens=controller.tokens,
+        sequences=controller.sequences,
+        ops=controller.ops,
         memory=memory,
         controller_s=migrator.decision_s or [plan.placed_in_s],
         migrations=_migrations(migrator),
@@ -115,6 +118,7 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         **_energy(controller, sent),
         "objective": plan.scenario.objective,
         "mode": mode,
+        "concurrency": plan.concurrency,
         "cost": plan.scenario.cost.formulas,
         "dilation": controller.devices.dilation,
         "decisions": {
@@ -125,7 +129,7 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         "weaker": measured.weaker,
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,
-        "predicted": None if simulated else _predicted(plan),
+        "predicted": None if simulated else _predicted(controller),
     }
 
 
@@ -153,11 +157,20 @@ def _migrations(migrator: Migrator) -> dict[str, Any]:
     }
 
 
-def _predicted(plan: Plan) -> dict[str, float | None]:
-    """What the timeline alone says of the first sequence at its full length."""
-    predicted = plan.prediction()
-    tpot_s = predicted.tpot_s
-    return {"ttft_ms": 1000 * predicted.ttft_s, "tpot_ms": None if tpot_s is None else 1000 * tpot_s}
+def _predicted(controller: Controller) -> dict[str, float | None]:
+    """What the timeline alone says of the first placement, and of sequences as long as they became."""
+    made = Counter(row.sequence for row in controller.tokens)
+    requests = controller.plan.requests
+    times = controller.plan.predictions([made[n] or request.max_tokens for n, request in enumerate(requests)])
+    later = [(t.sampled_s[-1] - t.sampled_s[0], len(t.sampled_s) - 1) for t in times]
+    tokens, took_s = sum(n for _, n in later), sum(spent_s for spent_s, _ in later)
+    makespan_s = max(t.sampled_s[-1] for t in times) - min(t.arrival_s for t in times)
+    return {
+        "ttft_ms": 1000 * fmean(t.ttft_s for t in times),
+        "tpot_ms": 1000 * took_s / tokens if tokens else None,
+        "makespan_s": makespan_s,
+        "throughput_tok_s": sum(len(t.sampled_s) for t in times) / makespan_s,
+    }
 
 
 def _meta(plan: Plan, started_utc: datetime) -> dict[str, Any]:

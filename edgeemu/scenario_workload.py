@@ -156,6 +156,11 @@ class LatencyTarget(Strict):
     ttft: Seconds | None = None
     tpot: Seconds | None = None
 
+    def met(self, ttft_s: float, tpot_s: float | None) -> bool:
+        """Whether a sequence with these kept it."""
+        in_time = self.ttft is None or ttft_s <= self.ttft
+        return in_time and (self.tpot is None or tpot_s is None or tpot_s <= self.tpot)
+
 
 class Workload(Strict):
     """What is generated."""

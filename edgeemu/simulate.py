@@ -18,7 +18,7 @@ from edgeemu.network import Network, Transits
 from edgeemu.opcosts import message_bytes as message_bytes
 from edgeemu.opcosts import op_s
 from edgeemu.program import Op, Program, Slot, Stage
-from edgeemu.timeline import DrawKey, Occupation, occupy
+from edgeemu.timeline import DrawKey, Occupation, ReadyQueue, Waiting, occupy
 from edgeemu.variation import Variation
 
 
@@ -74,7 +74,7 @@ class _Device:
     availability: Variation | None
     free_s: float = 0.0
     busy: bool = False
-    ready: list[tuple[float, int, int, int, Op, _Flow]] = field(default_factory=list)
+    ready: ReadyQueue[tuple[Op, _Flow]] = field(default_factory=ReadyQueue)
 
 
 class Shipped(NamedTuple):
@@ -210,14 +210,14 @@ class Simulator:
             flow.missing[op.index] = missing
             if not missing:
                 queue = self._devices[device]
-                heappush(queue.ready, (now_s, flow.step.sequence, flow.step.step, op.index, op, flow))
+                queue.ready.push(Waiting(now_s, flow.step.sequence, flow.step.step, op.index), (op, flow))
                 self._run_next(queue)
 
     def _run_next(self, device: _Device) -> None:
         if device.busy or not device.ready:
             return
-        ready_s, _, _, _, op, flow = heappop(device.ready)
-        time = occupy(device.free_s, ready_s, self.duration(op, flow.step), device.availability)
+        waiting, (op, flow) = device.ready.pop()
+        time = occupy(device.free_s, waiting.ready_s, self.duration(op, flow.step), device.availability)
         device.free_s, device.busy = time.end_s, True
         self.executions.append(Execution(op, flow.step, time))
         self._at(time.end_s, lambda now_s: self._finish(device, op, flow, now_s))

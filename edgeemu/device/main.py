@@ -34,7 +34,7 @@ from edgeemu.memory import INCOMING, MESSAGES, Ledger, OutOfMemoryError
 from edgeemu.network import Transits
 from edgeemu.opcosts import op_s
 from edgeemu.program import Op, Slot, Stage
-from edgeemu.timeline import DrawKey, Occupation, WallClock, occupy
+from edgeemu.timeline import DrawKey, Occupation, ReadyQueue, Waiting, WallClock, occupy
 from edgeemu.variation import share_at, steered
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.sampling import Sampling
@@ -92,7 +92,7 @@ class DeviceProcess:
         self._shipping: list[tuple[float, int, int, int, Iterator[wire.ParcelChunk]]] = []  # due, …, target, chunks
         self._receiving: Receiving | None = None
         self._aborted_epoch = -1
-        self._ready: list[tuple[float, int, int, int, ReadyOp]] = []
+        self._ready: ReadyQueue[ReadyOp] = ReadyQueue()
         self._records: dict[StepKey, list[control.OpRecord]] = {}
         self._order = count()
         self._running = True
@@ -109,7 +109,7 @@ class DeviceProcess:
                 self._release_held()
                 self._ship_until(self._now_s())
                 if self._ready:
-                    self._execute(heappop(self._ready)[-1])
+                    self._execute(self._ready.pop()[1])
                 elif self._running:
                     self._wait()
         except OutOfMemoryError as error:
@@ -275,7 +275,7 @@ class DeviceProcess:
 
     def _deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> None:
         for ready in self._dataflow.deliver(epoch, key, slot, arrived):
-            heappush(self._ready, (ready.ready_s, key.sequence, key.step, ready.op.index, ready))
+            self._ready.push(Waiting(ready.ready_s, key.sequence, key.step, ready.op.index), ready)
 
     # -- computing ----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from edgeemu.units import BIT_RATE, BYTE_RATE, ENERGY, FLOP_RATE, POWER, SIZE
 from edgeemu.workload import Request
 from edgeemu_kernels.shape import ModelShape
 
+MAX_SEQUENCES = 20  # that are listed; the rest is in sequences.parquet
 MAX_RUNS = 4  # of layers that are listed; a placement more scattered than that is counted
 
 
@@ -36,9 +37,34 @@ def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
         for name, used in summary["memory"]["by_device"].items()
     ]
     return [
+        *_sequence_tables(summary),
         Table(("emulated", *(f">{key}" for key in keys)), times),
         Table(("device", ">peak memory", ">of", ">used"), memory),
     ]
+
+
+def _sequence_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """Each sequence by itself, where they do not simply follow one another."""
+    rows = summary["sequences"]
+    if not rows or not (summary["concurrency"] > 1 or any(row["queue_s"] or row["good"] is not None for row in rows)):
+        return
+    shown = [
+        [
+            str(row["sequence"] + 1),
+            _ms(1000 * row["arrival_s"]),
+            _ms(1000 * row["queue_s"]),
+            _ms(1000 * row["ttft_s"]),
+            _ms(None if row["tpot_s"] is None else 1000 * row["tpot_s"]),
+            str(row["tokens"]),
+            {None: "", True: "yes", False: "no"}[row["good"]],
+        ]
+        for row in rows[:MAX_SEQUENCES]
+    ]
+    if len(rows) > MAX_SEQUENCES:
+        shown.append([f"and {len(rows) - MAX_SEQUENCES} more", *[""] * 6])
+    columns = ("prompt", ">came at", ">waited", ">first token", ">per token", ">tokens", "in time")
+    judged = any(row["good"] is not None for row in rows)
+    yield Table(columns, shown) if judged else Table(columns[:-1], [row[:-1] for row in shown])
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -51,6 +77,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     return [
         f"{counted(tokens, 'token')}{rate}, by {summary['policy']} on {counted(summary['devices'], 'device')}",
         *_energy_lines(summary),
+        *_goodput_lines(summary),
+        *_idle_lines(summary),
         *_change_lines(summary),
         f"certificate: {certificate['verdict']}{reasons}",
         *([f"weaker on this host: {'; '.join(weaker)} (see edgeemu doctor)"] if (weaker := summary["weaker"]) else []),
@@ -66,6 +94,24 @@ def _energy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"energy: {show(summary['energy_j'])}, {show(energy['per_token_j'])} a token{allowed}"
     elif energy["missing"] and (budget_j is not None or summary["objective"] == "energy"):
         yield f"energy: {energy['missing']}"
+
+
+def _goodput_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    if goodput := summary["goodput"]:
+        rate = _number(goodput["sequences_per_s"], 2)
+        yield f"goodput: {goodput['met']} of {counted(goodput['of'], 'sequence')} in time, {rate} a second"
+
+
+def _idle_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """How busy devices were; and why, where no two were at work at the same time."""
+    idle = summary["idle"]
+    if not idle or len(idle["by_device"]) < 2:
+        return
+    low, high = f"{100 * idle['min']:.0f}", f"{100 * idle['max']:.0f}"
+    why = ""
+    if summary["concurrency"] == 1 and idle["at_work"] <= 1.0 + 1e-9:
+        why = ": with one sequence a pipeline has one device at work at a time"
+    yield f"devices idle {low if low == high else f'{low}–{high}'} % of the time{why}"
 
 
 def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:

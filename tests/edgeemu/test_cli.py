@@ -83,6 +83,7 @@ def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, 
         "migrations.parquet",
         "ops.parquet",
         "scenario.yaml",
+        "sequences.parquet",
         "summary.json",
         "tokens.parquet",
     ]

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
-from edgeemu.display import REDRAW_AFTER_S, Page, PlainObserver, TerminalObserver, printable, watch
+from edgeemu.display import REDRAW_AFTER_S, Page, PlainObserver, TerminalObserver, TerminalSeveral, printable, watch
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -100,3 +100,33 @@ def test_tables_without_a_terminal_are_columns(monkeypatch: pytest.MonkeyPatch) 
     page.table(("name", ">size"), [("日本", "5"), ("pi", "1000")])
     page.line("[bold]done[/bold]", style="green")
     assert file.getvalue() == "name  size\n日本     5\npi    1000\n[bold]done[/bold]\n"
+
+
+def test_of_several_at_once_each_text_is_shown_when_it_is_whole() -> None:
+    text, status = io.StringIO(), io.StringIO()
+    with watch(text, status, several=True) as watcher:
+        watcher.sequence_started(0, "first", 2)
+        watcher.sequence_started(1, "second", 2)
+        for step in range(2):
+            watcher.token(1, step, f"b{step} ", 0.1)
+            watcher.token(0, step, f"a{step} ", 0.1)
+        assert text.getvalue() == ""
+        watcher.sequence_ended(1)
+        watcher.sequence_ended(0)
+    assert text.getvalue() == "> second\nb0 b1 \n\n> first\na0 a1 \n\n"
+
+
+def test_of_several_at_once_a_terminal_has_a_bar_each() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=60, height=20, legacy_windows=False)
+    watcher = TerminalSeveral(console)
+    with watcher.live:
+        watcher.sequence_started(0, "first", 2)
+        watcher.sequence_started(1, "second", 4)
+        watcher.token(1, 0, "b", 0.1)
+        watcher._draw()
+        bars = CONTROL.sub("", file.getvalue()).splitlines()
+        assert any(line.startswith("prompt 1") and "0/2" in line for line in bars)
+        assert any(line.startswith("prompt 2") and "1/4" in line for line in bars)
+        watcher.sequence_ended(1)
+    assert "> second\nb\n" in CONTROL.sub("", file.getvalue()).replace("\r", "")

@@ -183,7 +183,7 @@ def named(text: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", text))
 
 
-@pytest.mark.parametrize("table", ["tokens", "ops", "migrations"])
+@pytest.mark.parametrize("table", ["tokens", "sequences", "ops", "migrations"])
 def test_every_column_is_explained(table: Any) -> None:
     assert set(schema(table).names) <= named(section(RUN, f"{table}.parquet"))
 
@@ -192,7 +192,7 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
     """Names of all keys, but for those that are names of devices or libraries."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if path not in ("memory.by_device", "energy.by_device", "libraries"):
+            if path not in ("memory.by_device", "energy.by_device", "idle.by_device", "libraries"):
                 yield key
             yield from keys(inner, f"{path}.{key}".strip("."))
 

@@ -46,7 +46,12 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert [row["text"] for row in read_table(tmp_path, "tokens").to_pylist()] == [row.text for row in tokens]
         assert read_table(tmp_path, "ops").to_pylist() == [row._asdict() for row in ops]
     writer.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["migrations.parquet", "ops.parquet", "tokens.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "migrations.parquet",
+        "ops.parquet",
+        "sequences.parquet",
+        "tokens.parquet",
+    ]
     for name, rows in (("tokens", tokens), ("ops", ops), ("migrations", moved)):
         table = read_table(tmp_path, name)  # type: ignore[arg-type]
         assert table.schema == schema(name)  # type: ignore[arg-type]

@@ -105,6 +105,7 @@ def test_a_run_leaves_its_records(tmp_path: Path) -> None:
         "meta.json",
         "summary.json",
         "tokens.parquet",
+        "sequences.parquet",
         "ops.parquet",
         "migrations.parquet",
     }

@@ -1,18 +1,24 @@
 """Several sequences at once: each one's text is the reference's, whoever runs beside it, and time is as simulated."""
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import uvloop
+from builders import scattered
 from watching import Silent
 
 from edgeemu.controller import Controller
 from edgeemu.errors import InfeasibleError
 from edgeemu.planning import Plan, make_plan
 from edgeemu.processes import ProcessDevices
+from edgeemu.records import read_table
+from edgeemu.report.tables import summary_lines, summary_tables
+from edgeemu.run import run_scenario
 from edgeemu.scenario import parse_scenario
 from edgeemu.simulated import SimulatedDevices
 from edgeemu_kernels.reference import Reference
@@ -185,3 +191,75 @@ def test_a_plan_for_several_sequences_needs_room_for_their_caches() -> None:
     assert make(room, others, "policy=single").placement == alone.placement
     with pytest.raises(InfeasibleError, match="no single device can hold"):
         make(room, others, "policy=single", "workload.concurrency=2")
+
+
+def test_a_run_says_how_each_sequence_and_all_together_did(tmp_path: Path) -> None:
+    """Two slots, one request too many: it waits. The figures of summary.json are those of the rows."""
+    settings = (
+        "workload.prompts=[{tokens: 3, repeat: 3}]",
+        "workload.concurrency=2",
+        "workload.arrivals={trace: [10 ms, 11 ms, 12 ms]}",
+        "workload.latency_target={ttft: 30 ms}",
+        "policy=layers",
+    )
+    scenario = parse_scenario(SCENARIO, "several", settings)
+    made = uvloop.run(run_scenario(scenario, policy=None, out=tmp_path, observer=Silent()))
+    summary, rows = made.summary, read_table(made.directory, "sequences").to_pylist()
+    tokens = read_table(made.directory, "tokens").to_pylist()
+    assert sorted(rows, key=lambda row: row["sequence"]) == summary["sequences"]
+    for n, row in enumerate(summary["sequences"]):
+        own = [token for token in tokens if token["sequence"] == n]
+        assert row["tokens"] == len(own) == 6
+        assert row["arrival_s"] == pytest.approx(0.010 + 0.001 * n)
+        assert row["ttft_s"] == own[0]["latency_s"] == pytest.approx(own[0]["emulated_s"] - row["arrival_s"])
+        assert row["tpot_s"] == pytest.approx(sum(token["latency_s"] for token in own[1:]) / 5)
+        assert row["end_s"] == own[-1]["emulated_s"]
+        assert (row["ended_by"], row["good"]) == ("length", row["ttft_s"] <= 0.030)
+    first, second, third = summary["sequences"]
+    assert first["queue_s"] == second["queue_s"] == 0.0
+    assert third["start_s"] == min(first["end_s"], second["end_s"]) == pytest.approx(0.012 + third["queue_s"])
+    makespan_s = max(row["end_s"] for row in rows) - 0.010
+    assert summary["makespan_s"] == pytest.approx(makespan_s)
+    assert summary["throughput_tok_s"] == pytest.approx(18 / makespan_s)
+    met = sum(row["good"] for row in rows)
+    assert 0 < met < 3
+    assert summary["goodput"] == {"sequences_per_s": pytest.approx(met / makespan_s), "met": met, "of": 3}
+    predicted = summary["predicted"]
+    assert predicted["makespan_s"] == pytest.approx(makespan_s)
+    assert predicted["ttft_ms"] == pytest.approx(summary["ttft_ms"]["mean"])
+    assert predicted["tpot_ms"] == pytest.approx(summary["tpot_ms"]["mean"])
+    assert "waited" in summary_tables(summary)[0].columns[2]
+
+
+def test_why_one_sequence_gains_nothing_from_a_pipeline_is_said(tmp_path: Path) -> None:
+    """One alone has one of three devices at work at a time; three have more."""
+    idle = []
+    for n in (1, 3):
+        settings = (f"workload.concurrency={n}", "policy=layers", "workload.prompts=[{tokens: 3, repeat: 6}]")
+        scenario = parse_scenario(SCENARIO, "several", settings)
+        running = run_scenario(scenario, policy=None, out=tmp_path, observer=Silent(), simulate=True)
+        summary = uvloop.run(running).summary
+        idle.append(summary["idle"])
+        (line,) = [line for line in summary_lines(summary) if "idle" in line]
+        assert line.startswith(f"devices idle {100 * summary['idle']['min']:.0f}–{100 * summary['idle']['max']:.0f} %")
+        assert line.endswith("with one sequence a pipeline has one device at work at a time") == (n == 1)
+    assert idle[0]["at_work"] < 1 < idle[1]["at_work"]
+
+
+def test_a_text_does_not_depend_on_who_runs_beside_it() -> None:
+    """The same requests with seeds of their own, in any order, in any company, with any placement."""
+    draw = random.Random(8)
+    base = make(SAMPLED, "workload.concurrency=8")
+    expected = dict(zip(base.requests, reference_tokens(base), strict=True))
+    assert len({tuple(tokens) for tokens in expected.values()}) > 8
+
+    async def main() -> None:
+        async with cluster(base) as run:
+            for _ in range(12):
+                chosen = draw.sample(base.requests, draw.randint(1, len(base.requests)))
+                scenario = make(SAMPLED, f"workload.concurrency={draw.randint(1, 8)}").scenario
+                placement = scattered(base.model.shape, 3, draw.randrange(99))
+                plan = replace(base, scenario=scenario, requests=tuple(chosen), placement=placement, decide=None)
+                assert tokens_of(await run(plan)) == [expected[request] for request in chosen]
+
+    uvloop.run(main())

@@ -161,17 +161,22 @@ def test_several_sequences_at_once_keep_every_device_honest(
     assert sorted(token.step[:2] for token in sampled) == [(s, step) for s in range(3) for step in range(3)]
     assert [token.sampled_s for token in sampled] == sorted(token.sampled_s for token in sampled)
 
-    # A device is never idle with work, never does two things at once, and takes what was ready first.
+    # A device is never idle with work, never does two things at once, goes on with the step that it is at if it can,
+    # and else takes what was ready first.
     by_device = defaultdict[int, list[Execution]](list)
     for execution in executions:
         by_device[execution.op.device].append(execution)
     for found in by_device.values():
-        free_s, ready_s = 0.0, 0.0
-        for op, step, time in sorted(found, key=lambda execution: execution.time.start_s):
+        free_s, last = 0.0, None
+        in_order = sorted(found, key=lambda execution: execution.time.start_s)
+        for number, (op, step, time) in enumerate(in_order):
             assert time.start_s == max(free_s, time.ready_s)
             assert time.end_s == time.start_s + duration(op, step)
-            assert time.ready_s >= ready_s
-            free_s, ready_s = time.end_s, time.ready_s
+            if step != last:
+                later = in_order[number + 1 :]
+                assert all(other.time.ready_s >= time.ready_s for other in later)
+                assert not any(other.step == last and other.time.ready_s < time.start_s for other in later)
+            free_s, last = time.end_s, step
 
     # What is needed has been made before.
     ends = {(e.step.sequence, e.step.step, e.op.emits): e.time.end_s for e in executions}

@@ -16,6 +16,8 @@ from edgeemu.timeline import (
     MIN_RTO_S,
     PACKET_BYTES,
     DrawKey,
+    ReadyQueue,
+    Waiting,
     WallClock,
     disturbance_s,
     lost_packets,
@@ -249,3 +251,35 @@ def test_a_single_lost_packet_costs_a_timeout_and_its_own_transmission() -> None
     assert extra_s == pytest.approx([n * round_s for n in rounds])
     assert sum(n > 0 for n in rounds) / 2000 == pytest.approx(0.1, abs=0.02)
     assert sum(n > 1 for n in rounds) / 2000 == pytest.approx(0.01, abs=0.007)
+
+
+def test_a_device_goes_on_with_the_step_that_it_is_at() -> None:
+    """Two steps come one after the other; the first goes through all of its operations before the second begins."""
+    queue: ReadyQueue[str] = ReadyQueue()
+    queue.push(Waiting(1.0, 7, 3, 0), "first")
+    queue.push(Waiting(1.5, 2, 9, 0), "other")
+    ran = []
+    for step in range(3):
+        ran.append(queue.pop()[1])
+        if step < 2:
+            queue.push(Waiting(2.0 + step, 7, 3, step + 1), f"then {step}")
+    assert ran == ["first", "then 0", "then 1"]
+    assert queue.pop()[1] == "other"
+    assert not queue
+
+
+@QUICK
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 2), st.integers(0, 1), st.integers(0, 5)), min_size=1))
+def test_what_is_ready_is_run_once_and_the_oldest_of_others_first(entries: list[tuple[float, int, int, int]]) -> None:
+    queue: ReadyQueue[int] = ReadyQueue()
+    for number, entry in enumerate(entries):
+        queue.push(Waiting(*entry), number)
+    seen, last = [], None
+    while queue:
+        waiting, number = queue.pop()
+        rest = [Waiting(*entries[n]) for n in range(len(entries)) if n not in seen]
+        same = [other for other in rest if (other.sequence, other.step) == last]
+        assert waiting == min(same or rest)
+        seen.append(number)
+        last = waiting.sequence, waiting.step
+    assert sorted(seen) == list(range(len(entries)))
