@@ -55,6 +55,7 @@ class DeviceSpec(msgspec.Struct, frozen=True):
     seed: int
     pipes_fd: int
     n_pipes: int
+    links: str = "stamped"  # or kernel, or hybrid: then in a network namespace of its own
     availability: Variation | None = None  # the share of compute that is left to us; None: all
     memory_availability: Variation | None = None
 

@@ -127,6 +127,8 @@ class Session:
             match message:
                 case control.Report() | control.Arrived():
                     self._on_aside(message)
+                case control.Failure(kind="link"):
+                    raise await self._cause(message)
                 case control.Failure():
                     raise _failure(message)
                 case wire.WireError():
@@ -151,6 +153,15 @@ class Session:
                 return await self._inbox.get()
         except TimeoutError:
             return None
+
+    async def _cause(self, lost: control.Failure) -> EdgeemuError:
+        """A lost connection is what the others see of a device that dies: what that one said last, or how it died."""
+        while (message := await self._next(_LAST_WORD_S)) is not None:
+            if isinstance(message, control.Failure) and message.kind != "link":
+                return _failure(message)
+            if isinstance(message, DeviceExit) and message.status != 0:
+                return await self._why(message)
+        return _failure(lost)
 
     async def _why(self, ended: DeviceExit) -> EdgeemuError:
         """What a dead device said last, which may come after the news of its death, or else how it died."""

@@ -14,9 +14,8 @@ from edgeemu.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.errors import EdgeemuError
 from edgeemu.routes import Stage
 
-_HEADER = Struct(
-    "<4sBBhIIIIIddI16x"
-)  # magic, stage, dtype, layer, source, sequence, step, epoch, rows, times, position
+# magic, stage, dtype, layer, source, sequence, step, epoch, rows, departure and arrival, position, sent
+_HEADER = Struct("<4sBBhIIIIIddId8x")
 _MAGIC = b"emu1"
 _DTYPES = (np.dtype("<f4"), np.dtype("<i8"))
 assert _HEADER.size == MESSAGE_HEADER_BYTES
@@ -30,7 +29,10 @@ class WireError(EdgeemuError):
 
 
 class Data(msgspec.Struct, frozen=True, eq=False):
-    """An activation or a token on its way between two devices. `position` is the first row's place in the sequence."""
+    """An activation or a token on its way between two devices. `position` is the first row's place in the sequence.
+
+    `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is of the wall clock.
+    """
 
     stage: Stage
     layer: int
@@ -42,6 +44,7 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     departure_s: float
     arrival_s: float
     payload: NDArray[np.generic]  # [rows, width] float32, or [rows] int64
+    sent_s: float = 0.0
 
 
 def encode_data(message: Data) -> Frames:
@@ -60,6 +63,7 @@ def encode_data(message: Data) -> Frames:
         message.departure_s,
         message.arrival_s,
         message.position,
+        message.sent_s,
     )
     return [header, array.data.cast("B")]
 
@@ -77,9 +81,8 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
     """
     if len(frames) != 2 or len(frames[0]) != MESSAGE_HEADER_BYTES:
         raise WireError(f"a data message has a header of {MESSAGE_HEADER_BYTES} bytes and a payload")
-    magic, stage, kind, layer, source, sequence, step, epoch, rows, departure_s, arrival_s, position = _HEADER.unpack(
-        frames[0]
-    )
+    unpacked = _HEADER.unpack(frames[0])
+    magic, stage, kind, layer, source, sequence, step, epoch, rows, departure_s, arrival_s, position, sent_s = unpacked
     if magic != _MAGIC or kind >= len(_DTYPES) or stage not in Stage.__members__.values():
         raise WireError(f"not a data message of this version: header starts with {bytes(frames[0][:8])!r}")
     size_bytes, dtype = len(frames[1]), _DTYPES[kind]
@@ -88,7 +91,7 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
         raise WireError(f"a payload of {size_bytes} bytes does not fill {rows} rows")
     values = np.frombuffer(frames[1], dtype=dtype)
     payload = values if dtype.kind == "i" else values.reshape(rows, width)
-    return Data(Stage(stage), layer, source, sequence, step, epoch, position, departure_s, arrival_s, payload)
+    return Data(Stage(stage), layer, source, sequence, step, epoch, position, departure_s, arrival_s, payload, sent_s)
 
 
 class ParcelHeader(msgspec.Struct, frozen=True):
@@ -106,7 +109,8 @@ class ParcelHeader(msgspec.Struct, frozen=True):
     offset: int
     total: int
     crc: int
-    arrival_s: float
+    arrival_s: float = 0.0  # as in `Data`
+    added_s: float = 0.0  # what the timeline adds to the way that the bytes really take
 
 
 class ParcelChunk(msgspec.Struct, frozen=True, eq=False):

@@ -89,6 +89,7 @@ EDGES = {
     "edgeemu.planning": "it measures how long a policy takes, and gives the clock to who measures the host",
     "edgeemu.links.switchboard": "it follows what varies, and says how long an order took",
     "edgeemu.device.main": "it measures kernels, and stamps tokens with the wall clock",
+    "edgeemu.device.linking": "it gives links the wall clock",
     "edgeemu.device.pacing": "it sleeps until the timeline's instants",
     "edgeemu_kernels.bench": "a benchmark",
 }

@@ -23,19 +23,22 @@ from edgeemu.blocks import Kind
 from edgeemu.cluster import memory_left_bytes
 from edgeemu.device.compute import Compute, OpenSequence
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
+from edgeemu.device.linking import make_links
 from edgeemu.device.migrating import Migrating
 from edgeemu.device.moving import block_of
 from edgeemu.device.pacing import Pacer
 from edgeemu.errors import EdgeemuError
-from edgeemu.links.stamped import SharedPipes, StampedLinks
+from edgeemu.links.interface import LinkLostError
 from edgeemu.memory import MESSAGES, Ledger, OutOfMemoryError
 from edgeemu.network import Transits
 from edgeemu.routes import Op, Slot, Stage
-from edgeemu.timeline import DrawKey, WallClock
+from edgeemu.timeline import WallClock
 from edgeemu.variation import steered
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.sampling import Sampling
 from edgeemu_kernels.weights import open_source
+
+RETRY_S = 1e-3  # until parcels are offered again to a receiver that had no room for them
 
 
 def run_device(spec_bytes: bytes) -> None:
@@ -68,10 +71,7 @@ class DeviceProcess:
         self._control.setsockopt(zmq.IDENTITY, str(spec.index).encode())
         self._control.setsockopt(zmq.LINGER, 2000)  # the last word must get out
         self._control.connect(spec.control)
-        self._data = self._context.socket(zmq.PULL)
-        self._data.bind(spec.address)
-        pipes = SharedPipes(spec.pipes_fd, spec.n_pipes)
-        self._links = StampedLinks(self._context, spec.seed, pipes)
+        self._links = make_links(spec, self._context)
         self._ledger = Ledger(spec.name, spec.memory_bytes)
         self._dataflow = Dataflow()
         self._compute: Compute | None = None
@@ -80,6 +80,7 @@ class DeviceProcess:
         self._transits = Transits()
         self._held: list[tuple[float, int, wire.Data | control.Start]] = []
         self._migration: Migrating | None = None
+        self._stuck = False  # parcels are due, and their receivers too far behind to take them
         self._ready: list[tuple[float, int, int, int, ReadyOp]] = []
         self._records: dict[StepKey, list[control.OpRecord]] = {}
         self._order = count()
@@ -101,12 +102,13 @@ class DeviceProcess:
             self._tell(control.Failure(self.spec.name, "out of memory", str(error)))
         except ModelFileError as error:
             self._tell(control.Failure(self.spec.name, "model file", str(error)))
+        except LinkLostError as error:
+            self._tell(control.Failure(self.spec.name, "link", str(error)))
         except EdgeemuError as error:
             self._tell(control.Failure(self.spec.name, "protocol", str(error)))
 
     def close(self) -> None:
         self._links.close()
-        self._data.close(linger=0)
         self._control.close()
         self._context.term()
 
@@ -114,16 +116,16 @@ class DeviceProcess:
 
     def _wait(self) -> None:
         """Until something comes or the next held message is due; select(2) counts microseconds, poll(2) does not."""
-        if any(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN for socket in (self._control, self._data)):
+        if self._links.waiting or int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             return  # what was sent since the last look may have used up the edge that announced it (zmq_getsockopt(3))
-        shipping_s = self._migration.due_s if self._migration is not None else None
-        if shipping_s is not None and self._pacer.clock is None:
-            return
-        timeout_s = None
-        if self._pacer.clock is not None:
-            due_s = [due_s for due_s in (self._held[0][0] if self._held else None, shipping_s) if due_s is not None]
-            timeout_s = self._pacer.until_s(min(due_s)) if due_s else None
-        select.select([self._control.FD, self._data.FD], [], [], timeout_s)
+        waits_s = []
+        if self._held and self._pacer.clock is not None:
+            waits_s.append(self._pacer.until_s(self._held[0][0]))
+        if self._stuck:
+            waits_s.append(RETRY_S)
+        elif self._migration is not None and self._migration.due_s is not None:
+            waits_s.append(self._pacer.until_s(self._migration.due_s))
+        select.select([int(self._control.FD), self._links.fileno()], [], [], min(waits_s, default=None))
 
     def _receive(self) -> None:
         """All that has come. Both sockets are read until they are empty: their descriptors signal edges only."""
@@ -132,12 +134,7 @@ class DeviceProcess:
                 self._handle(control.decode_for_device(self._control.recv(zmq.NOBLOCK)))
             except zmq.Again:
                 break
-        while True:
-            try:
-                frames = self._data.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            message = wire.decode_frames(frames)
+        for message in self._links.receive():
             if isinstance(message, wire.ParcelChunk):
                 self._transits.passed(message.header.source, self.spec.index, 0.0, message.header.arrival_s)
                 # Not held: nothing waits for it here, and its arrival is told with it.
@@ -204,7 +201,7 @@ class DeviceProcess:
     def _begin(self, request: control.Begin) -> None:
         self._pacer.begin(WallClock(request.start_s, request.dilation) if request.paced else None)
         self._memory_availability = self.spec.memory_availability
-        self._links.reset()
+        self._links.begin(self._pacer.clock)
         self._transits = Transits()
         self._done("Begin")
 
@@ -285,10 +282,6 @@ class DeviceProcess:
                 self._ledger.charge(MESSAGES, payload.nbytes)
                 self._deliver(epoch, key, slot, Input(departure_s, position, payload))
                 continue
-            arrival_s = departure_s
-            if self._pacer.clock is not None:
-                draw = DrawKey(self.spec.index, target, *key, slot.stage, slot.layer)
-                arrival_s = self._links.arrival_s(draw, wire.data_bytes(payload), departure_s)
             message = wire.Data(
                 slot.stage,
                 slot.layer,
@@ -297,10 +290,10 @@ class DeviceProcess:
                 epoch,
                 position,
                 departure_s,
-                arrival_s,
+                departure_s,
                 payload,
             )
-            self._links.send(wire.encode_data(message), target)
+            self._links.send(message, target)
 
     # -- migrating ----------------------------------------------------------------------------------------------
 
@@ -317,7 +310,7 @@ class DeviceProcess:
     def _ship_until(self, now_s: float) -> None:
         """Parcels that are due by an instant."""
         if self._migration is not None:
-            self._migration.ship_until(now_s, paced=self._pacer.clock is not None)
+            self._stuck = not self._migration.ship_until(now_s)
 
     def _migrating(self) -> Migrating:
         if self._migration is None:

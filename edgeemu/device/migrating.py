@@ -4,21 +4,28 @@ What a parcel is and how it is put together again is in `moving`. Reads no clock
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 
-import msgspec
-
 from edgeemu import control, wire
-from edgeemu.blocks import MESSAGE_HEADER_BYTES, Block
+from edgeemu.blocks import Block
 from edgeemu.device.compute import Arrived, Compute, ProtocolError
 from edgeemu.device.moving import Receiving, block_of, by_target, outgoing
-from edgeemu.links.stamped import StampedLinks
+from edgeemu.links.interface import Links
 from edgeemu.memory import INCOMING, Ledger, OutOfMemoryError
-from edgeemu.routes import Stage
-from edgeemu.timeline import DrawKey
 
-UNPACED_CHUNKS = 100  # that a device sends before it looks what has come
+
+@dataclass(frozen=True, order=True, slots=True)
+class _Stream:
+    """What goes to one target: when the next chunk is due, those to come, and one for which there was no room."""
+
+    due_s: float
+    order: int
+    number: int
+    target: int
+    chunks: Iterator[wire.ParcelChunk] = field(compare=False)
+    chunk: wire.ParcelChunk | None = field(default=None, compare=False)
 
 
 class Migrating:
@@ -29,14 +36,14 @@ class Migrating:
         spec: control.DeviceSpec,
         ledger: Ledger,
         compute: Compute,
-        links: StampedLinks,
+        links: Links,
         tell: Callable[[control.FromDevice], None],
         aborted_epoch: int,
     ) -> None:
         self._name, self._index = spec.name, spec.index
         self._ledger, self._compute, self._links = ledger, compute, links
         self._tell = tell
-        self._shipping: list[tuple[float, int, int, int, Iterator[wire.ParcelChunk]]] = []  # due, …, target, chunks
+        self._shipping: list[_Stream] = []
         self._order = count()
         self._receiving: Receiving | None = None
         self.aborted_epoch = aborted_epoch  # parcels up to this one may still come, and are dropped
@@ -46,36 +53,33 @@ class Migrating:
     @property
     def due_s(self) -> float | None:
         """When the next chunk is due; None: there is none."""
-        return self._shipping[0][0] if self._shipping else None
+        return self._shipping[0].due_s if self._shipping else None
 
     def ship(self, request: control.Ship) -> None:
         self._links.connect(request.paths)
         for target, specs in by_target(request):
             chunks = outgoing(request, specs, self._index, self._compute)
-            heappush(self._shipping, (request.at_s, next(self._order), 0, target, chunks))
+            heappush(self._shipping, _Stream(request.at_s, next(self._order), 0, target, chunks))
 
-    def ship_until(self, now_s: float, *, paced: bool) -> None:
+    def ship_until(self, now_s: float) -> bool:
         """Sends the chunks that are due. The next of a connection is due when the link has taken the one before.
 
-        Without pacing all are due, and two devices that only sent would wait for each other's queues for ever.
+        Returns False if a receiver was so far behind that there was no room for one: it stays due.
         """
-        sent = 0
-        while self._shipping and self._shipping[0][0] <= now_s and (paced or sent < UNPACED_CHUNKS):
-            sent += 1
-            due_s, _, number, target, chunks = heappop(self._shipping)
-            chunk = next(chunks, None)
+        stuck: list[_Stream] = []
+        while self._shipping and self._shipping[0].due_s <= now_s:
+            stream = heappop(self._shipping)
+            chunk = stream.chunk or next(stream.chunks, None)
             if chunk is None:
                 continue
-            next_due_s = due_s
-            if paced:
-                header = chunk.header
-                draw = DrawKey(self._index, target, header.epoch, header.number, Stage.PARCEL, number)
-                size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
-                arrival_s = self._links.arrival_s(draw, size_bytes, due_s)
-                next_due_s = max(due_s, arrival_s - self._links.delay_s(target, due_s))
-                chunk = wire.ParcelChunk(msgspec.structs.replace(header, arrival_s=arrival_s), chunk.payload)
-            self._links.send(wire.encode_chunk(chunk), target)
-            heappush(self._shipping, (next_due_s, next(self._order), number + 1, target, chunks))
+            next_due_s = self._links.send_chunk(chunk, stream.number, stream.target, stream.due_s)
+            if next_due_s is None:
+                stuck.append(replace(stream, chunk=chunk))
+            else:
+                heappush(self._shipping, replace(stream, due_s=next_due_s, number=stream.number + 1, chunk=None))
+        for stream in stuck:
+            heappush(self._shipping, stream)
+        return not stuck
 
     # -- in -----------------------------------------------------------------------------------------------------
 

@@ -42,9 +42,8 @@ class Pacer:
         return self.clock.emulated_s(time.monotonic()) if self.clock is not None else float("inf")
 
     def until_s(self, due_s: float) -> float:
-        """Seconds of the wall clock until an instant of a paced timeline; 0 if it has passed."""
-        assert self.clock is not None
-        return max(0.0, self.clock.wall_s(due_s) - time.monotonic())
+        """Seconds of the wall clock until an instant of the timeline; 0 if it has passed, or nothing is paced."""
+        return 0.0 if self.clock is None else max(0.0, self.clock.wall_s(due_s) - time.monotonic())
 
     def book(self, ready_s: float, work: Work) -> Occupation | None:
         """An operation's time, where it is known before it runs."""

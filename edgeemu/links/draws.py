@@ -1,0 +1,15 @@
+"""The name of a message in draws of jitter and loss: the same whatever carries it. Pure."""
+
+from edgeemu.routes import Stage
+from edgeemu.timeline import DrawKey
+from edgeemu.wire import Data, ParcelChunk
+
+
+def draw_key(message: Data, target: int) -> DrawKey:
+    return DrawKey(message.source, target, message.sequence, message.step, message.stage, message.layer)
+
+
+def chunk_draw_key(chunk: ParcelChunk, number: int, target: int) -> DrawKey:
+    """Of the chunk with that number in its round to a target."""
+    header = chunk.header
+    return DrawKey(header.source, target, header.epoch, header.number, Stage.PARCEL, number)
