@@ -1,5 +1,6 @@
 """Devices as processes: launched, paced or not, stepped, migrated, measured. The real backend of a run."""
 
+import asyncio
 import os
 import time
 from collections import defaultdict, deque
@@ -11,8 +12,11 @@ import numpy as np
 
 from edgeemu import control
 from edgeemu.backend import DeviceState, Instant, Observed, Sampled
+from edgeemu.cabling import Cabling
 from edgeemu.cluster import Change
 from edgeemu.fleet import Fleet
+from edgeemu.link_choice import LinkChoice
+from edgeemu.link_tests import LinkTest
 from edgeemu.links.stamped import create_shared_pipes
 from edgeemu.memory import usages
 from edgeemu.migration import Migration, Shipment, chains, flash_ends, needs
@@ -22,6 +26,7 @@ from edgeemu.placement import Move
 from edgeemu.planning import Plan, Request
 from edgeemu.records import OpRow
 from edgeemu.routes import Op, Program
+from edgeemu.self_test import test_links
 from edgeemu.session import Session
 from edgeemu.simulate import Execution, Step
 from edgeemu.timeline import Occupation, WallClock, roofline_s
@@ -29,6 +34,7 @@ from edgeemu.virtual import VirtualTimeline
 
 LEAD_S = 0.05  # from the word to begin to the timeline's zero: time for every device to hear it
 WARM_UP_TOKENS = 5
+_FLOAT_BYTES = 4
 
 
 @dataclass(slots=True)
@@ -41,13 +47,22 @@ class Measured:
     baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
     peak_bytes: dict[str, int] = field(default_factory=dict)  # of the ledger
     last_words: list[control.Bye] = field(default_factory=list)
+    link_tests: list[LinkTest] = field(default_factory=list)
 
 
 class ProcessDevices:
     """A process for every device of a plan. With pacing the devices stamp what they do; without, the simulator does."""
 
-    def __init__(self, plan: Plan, on_phase: Callable[[str, int, int], None], *, keep_logits: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        on_phase: Callable[[str, int, int], None],
+        links: LinkChoice = LinkChoice("stamped"),  # noqa: B008  # immutable
+        *,
+        keep_logits: bool = False,
+    ) -> None:
         self.plan = plan
+        self.links = links
         self.measured = Measured()
         self.dilation = 1.0
         self._on_phase = on_phase
@@ -55,6 +70,7 @@ class ProcessDevices:
         self.cluster = plan.cluster
         self._told: dict[int, set[int]] = defaultdict(set)  # by device: to whom it knows the way
         self._session: Session
+        self._cabling: Cabling
         self._programs: dict[int, Program] = {}
         self.epoch = 0
         self._aborted_epoch = 0  # parcels up to this epoch are dropped by devices, so it is not used again
@@ -81,10 +97,13 @@ class ProcessDevices:
         try:
             self._on_phase("start devices", 0, len(cluster.devices))
             async with (
-                Fleet(pass_fds=(pipes_fd,)) as fleet,
+                Fleet(pass_fds=(pipes_fd,), user_namespace=self.links.rootless) as fleet,
                 Session(cluster, fleet, pipes_fd, self._on_aside) as self._session,
             ):
-                await self._session.start_devices(lambda n, of: self._on_phase("start devices", n, of))
+                self._cabling = Cabling(self.links, cluster, fleet, self._session)
+                await self._session.start_devices(self.links.kind, lambda n, of: self._on_phase("start devices", n, of))
+                dilation = self.plan.scenario.time.dilation
+                await self._cabling.build(dilation if isinstance(dilation, float) else 1.0)
                 self.measured.baseline_bytes = self._session.resident_bytes
                 self.measured.ready_in_s = time.monotonic() - started_s
                 yield
@@ -109,7 +128,6 @@ class ProcessDevices:
         asked = self.plan.scenario.time
         relative = any(device.host_fraction is not None for device in self.plan.cluster.devices)
         tempo = await self._warm_up() if asked.mode == "realtime" or relative else []
-        self._session.pipes.reset()
         self._unrecorded.clear()
         self._unobserved.clear()
         self._observed.clear()
@@ -119,12 +137,40 @@ class ProcessDevices:
         if asked.mode == "virtual":
             return Instant(0.0, time.monotonic())
         self.dilation = asked.dilation if isinstance(asked.dilation, float) else smallest_dilation(tempo[0], tempo[1:])
-        self._clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
-        await self._everyone(control.Begin(self._clock.start_s, self.dilation, paced=True))
+        await self._cabling.shape(self.dilation)
+        if self._cabling.shaped:
+            await self.test_links()
+        self._clock = await self._start_timeline()
+        await self._cabling.follow(self._clock)
         return Instant(0.0, self._clock.start_s)
+
+    async def test_links(self) -> list[LinkTest]:
+        """Measures the ways that the routes take, on a timeline of its own, as the devices have them now."""
+        clock = await self._start_timeline()
+        await asyncio.sleep(clock.start_s - time.monotonic())  # nothing departs before the timeline's zero
+        ways = [(source, target) for source, told in self._told.items() for target in told]
+        self.measured.link_tests = await test_links(
+            self._session,
+            self.cluster,
+            ways,
+            self.plan.costs.shape.d_model * _FLOAT_BYTES,
+            self.dilation,
+            self._path,
+            lambda n, of: self._on_phase("test links", n, of),
+            real_packets=self._cabling.shaped,
+        )
+        return self.measured.link_tests
+
+    async def _start_timeline(self) -> WallClock:
+        """Everyone is at its zero, with nothing under way."""
+        self._session.pipes.reset()
+        clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
+        await self._everyone(control.Begin(clock.start_s, self.dilation, paced=True))
+        return clock
 
     async def end(self) -> None:
         self.measured.last_words = await self._session.stop_devices()
+        await self._cabling.end()
 
     async def _warm_up(self) -> list[Tempo]:
         """A few tokens without pacing: they touch all memory, and show how fast this host can go."""
@@ -195,6 +241,8 @@ class ProcessDevices:
     async def change(self, change: Change, at_s: float) -> None:
         before, asked = self.cluster, 0
         self.cluster = before.changed(change, at_s)
+        if change.links:
+            await self._cabling.change(self.cluster)
         concerned = range(len(before.devices)) if change.links else sorted(set(change.devices))
         for device in concerned:
             ways = [way for way in sorted(self._told[device]) if before.crosses(device, way, change)]
@@ -368,7 +416,7 @@ class ProcessDevices:
     def _path(self, source: int, target: int) -> control.PathSpec:
         self._told[source].add(target)
         path = self.cluster.path(source, target)
-        return control.PathSpec(target, self._session.address(target), list(path.hops), path.jitter_s, path.loss)
+        return control.PathSpec(target, self._cabling.address(target), list(path.hops), path.jitter_s, path.loss)
 
     def _new_timeline(self) -> VirtualTimeline:
         return VirtualTimeline(self.plan.cluster, self.plan.costs, self._duration_s)

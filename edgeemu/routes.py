@@ -23,6 +23,7 @@ class Stage(IntEnum):
     ATTENTION = 3  # the outputs of one device's groups of layer l, to the projection
     RESIDUAL = 4  # x after attention of layer l, to the feed-forward block
     PARCEL = 5  # a chunk of a block that migrates
+    PROBE = 6  # nothing: the links are being measured
 
 
 class Slot(NamedTuple):

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from edgeemu.controller import Controller, Observer
+from edgeemu.link_choice import LinkChoice, choose_links
+from edgeemu.links.probe import probe_host
 from edgeemu.migrating import Migrator
 from edgeemu.planning import Plan, make_plan
 from edgeemu.processes import Measured, ProcessDevices
 from edgeemu.records import RecordWriter, RunDirectory
-from edgeemu.report.certificate import certify
+from edgeemu.report.certificate import certify, with_verdict
+from edgeemu.report.links import judge_links, links_document
 from edgeemu.sampling import resolve
 from edgeemu.scenario import Scenario, to_yaml
 from edgeemu.simulated import SimulatedDevices
@@ -50,14 +53,15 @@ async def run_scenario(
         )
     observer.phase("plan", 0, 1)
     plan = make_plan(scenario, policy)
+    links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
     observer.directory(directory.path)
     directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
-    directory.write_meta(_meta(plan, started_utc))
+    directory.write_meta(_meta(plan, links, started_utc))
     with RecordWriter(directory.path) as records:
-        devices = SimulatedDevices(plan) if simulate else ProcessDevices(plan, observer.phase)
+        devices = SimulatedDevices(plan) if simulate else ProcessDevices(plan, observer.phase, links)
         controller = Controller(plan, devices, observer, records)
         ended = "failed"
         try:
@@ -65,7 +69,7 @@ async def run_scenario(
             ended = "done"
         finally:
             measured = devices.measured if isinstance(devices, ProcessDevices) else Measured()
-            summary = {**_summary(controller, measured), "ended": ended}
+            summary = {**_summary(controller, measured), "links": str(links), "ended": ended}
             directory.write_summary(summary)
     return RunResult(summary, directory.path)
 
@@ -100,8 +104,9 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         entry["weights_bytes"] = bye.ledger.get("weights", 0) if bye else None
         entry["resident_bytes"] = bye.resident_bytes if bye else None
         entry["baseline_bytes"] = measured.baseline_bytes.get(name)
+    predicted = None if simulated else _predicted(plan)
     return {
-        **summary,
+        **_with_links(summary, controller, measured, predicted),
         "mode": mode,
         "cost": plan.scenario.cost.formulas,
         "dilation": controller.devices.dilation,
@@ -112,8 +117,23 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         },
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,
-        "predicted": None if simulated else _predicted(plan),
+        "predicted": predicted,
     }
+
+
+def _with_links(
+    summary: dict[str, Any], controller: Controller, measured: Measured, predicted: dict[str, float | None] | None
+) -> dict[str, Any]:
+    """The summary, its certificate with what kernel links came to; the timeline's TPOT is of a run without changes."""
+    if not measured.link_tests:
+        return summary
+    changed = controller.migrator.rows or controller.plan.cluster.events
+    beside = None if changed or predicted is None else predicted["tpot_ms"]
+    tpot_ms = summary["tpot_ms"]["mean"]
+    tests, dilation = measured.link_tests, controller.devices.dilation
+    verdict = judge_links(tests, dilation, tpot_ms, beside)
+    certificate = with_verdict(summary["certificate"], *verdict)
+    return {**summary, "certificate": certificate | {"links": links_document(tests, dilation, tpot_ms, beside)}}
 
 
 def _migrations(migrator: Migrator) -> dict[str, Any]:
@@ -136,7 +156,7 @@ def _predicted(plan: Plan) -> dict[str, float | None]:
     return {"ttft_ms": 1000 * predicted.ttft_s, "tpot_ms": None if tpot_s is None else 1000 * tpot_s}
 
 
-def _meta(plan: Plan, started_utc: datetime) -> dict[str, Any]:
+def _meta(plan: Plan, links: LinkChoice, started_utc: datetime) -> dict[str, Any]:
     """The host and the versions: what a reader needs to judge the figures, or to repeat them."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
@@ -149,6 +169,6 @@ def _meta(plan: Plan, started_utc: datetime) -> dict[str, Any]:
         "libraries": {name: version(name) for name in LIBRARIES},
         "arguments": sys.argv[1:],
         "seed": plan.scenario.seed,
-        "links": "stamped",
+        "links": str(links),
         "memory_cap": "ledger",
     }

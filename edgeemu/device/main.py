@@ -27,8 +27,10 @@ from edgeemu.device.linking import make_links
 from edgeemu.device.migrating import Migrating
 from edgeemu.device.moving import block_of
 from edgeemu.device.pacing import Pacer
+from edgeemu.device.probing import Probing, probe_message
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.interface import LinkLostError
+from edgeemu.links.namespaces import own_network_namespace
 from edgeemu.memory import MESSAGES, Ledger, OutOfMemoryError
 from edgeemu.network import Transits
 from edgeemu.routes import Op, Slot, Stage
@@ -44,6 +46,8 @@ RETRY_S = 1e-3  # until parcels are offered again to a receiver that had no room
 def run_device(spec_bytes: bytes) -> None:
     """Entry of the forked process; returns when the controller says stop."""
     spec = msgspec.msgpack.decode(spec_bytes, type=control.DeviceSpec)
+    if spec.links != "stamped":
+        own_network_namespace()
     device = DeviceProcess(spec)
     try:
         device.serve()
@@ -80,6 +84,7 @@ class DeviceProcess:
         self._transits = Transits()
         self._held: list[tuple[float, int, wire.Data | control.Start]] = []
         self._migration: Migrating | None = None
+        self._probing = Probing(spec.name)
         self._stuck = False  # parcels are due, and their receivers too far behind to take them
         self._ready: list[tuple[float, int, int, int, ReadyOp]] = []
         self._records: dict[StepKey, list[control.OpRecord]] = {}
@@ -140,6 +145,9 @@ class DeviceProcess:
                 # Not held: nothing waits for it here, and its arrival is told with it.
                 self._migrating().take_chunk(message)
                 continue
+            if message.stage is Stage.PROBE:
+                self._hold(message.arrival_s, message)
+                continue
             self._ledger.charge(MESSAGES, message.payload.nbytes)
             if self._pacer.clock is not None:
                 size_bytes = wire.data_bytes(message.payload)
@@ -177,6 +185,11 @@ class DeviceProcess:
                 self._done("Abort")
             case control.Change():
                 self._change(request)
+            case control.Probe():
+                self._links.connect([request.path])
+                for step in range(request.messages):
+                    now_s = self._pacer.now_s()
+                    self._links.send(probe_message(request, self.spec.index, step, now_s), request.target)
             case control.Status():
                 self._tell_state(request.at_s)
             case control.ForgetPeak():
@@ -227,6 +240,9 @@ class DeviceProcess:
             message = heappop(self._held)[-1]
             if isinstance(message, control.Start):
                 self._start(message)
+            elif message.stage is Stage.PROBE:
+                if probed := self._probing.take(message, now_s):
+                    self._tell(probed)
             else:
                 key = StepKey(message.sequence, message.step)
                 slot = Slot(message.stage, message.layer, message.source)

@@ -50,6 +50,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     return [
         f"{counted(tokens, 'token')}{rate}, by {summary['policy']} on {counted(summary['devices'], 'device')}",
         *_change_lines(summary),
+        *([f"links: {summary['links']}"] if summary["links"] != "stamped" else []),
         f"certificate: {certificate['verdict']}{reasons}",
     ]
 
