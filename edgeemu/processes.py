@@ -136,7 +136,11 @@ class ProcessDevices:
         self._virtual = self._new_timeline()
         if asked.mode == "virtual":
             return Instant(0.0, time.monotonic())
-        self.dilation = asked.dilation if isinstance(asked.dilation, float) else smallest_dilation(tempo[0], tempo[1:])
+        self.dilation = (
+            asked.dilation
+            if isinstance(asked.dilation, float)
+            else smallest_dilation(tempo[0], tempo[1:], real_links=self._cabling.shaped)
+        )
         await self._cabling.shape(self.dilation)
         if self._cabling.shaped:
             await self.test_links()

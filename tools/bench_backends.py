@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-SCENARIOS = ("scenarios/quickstart.yaml", "scenarios/quickstart.yaml:round-robin", "scenarios/lan-25.yaml:layers")
+SCENARIOS = ("scenarios/quickstart.yaml", "scenarios/lan-25.yaml:layers")
 WITHIN = 0.10
 
 
