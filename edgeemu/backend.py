@@ -1,5 +1,6 @@
 """What a run executes on, as the controller sees it. Only the interface: processes and timeline are behind it."""
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from edgeemu.cluster import Change, Cluster
 from edgeemu.migration import Migration, Shipment
 from edgeemu.network import Transit
-from edgeemu.planning import Plan, Request
+from edgeemu.planning import Plan
 from edgeemu.records import OpRow
 from edgeemu.routes import Program
 from edgeemu.simulate import Execution, Step
+from edgeemu.workload import Request
 
 NO_TOKEN = -1  # of a backend that runs no model
 
@@ -27,6 +29,7 @@ class Instant(NamedTuple):
 class Sampled(NamedTuple):
     """What a step came to: its token, when, and its logits where they were asked for."""
 
+    step: Step
     token: int
     at: Instant
     logits: NDArray[np.float32] | None = None  # [vocab]
@@ -73,9 +76,25 @@ class Backend(Protocol):
         """A moment of the timeline, and when it is on the wall clock: now, where that does not follow."""
         ...
 
-    async def open(self, sequence: int, request: Request) -> None: ...
-    async def step(self, step: Step, ids: list[int], at: Instant) -> Sampled: ...
-    async def close(self, sequence: int, last: Step) -> None: ...
+    async def open(self, sequence: int, request: Request) -> None:
+        """Makes room for a sequence, some time before its first step."""
+        ...
+
+    async def start(self, step: Step, ids: list[int], at_s: float) -> None:
+        """Releases a step of an open sequence at an instant; others may be in flight."""
+        ...
+
+    async def sampled(self, by_s: float | None = None) -> Sampled | None:
+        """The next token of any sequence; None if there is none by an instant."""
+        ...
+
+    async def close(self, sequence: int) -> None:
+        """Frees what a sequence holds, before any step that is started later needs it."""
+        ...
+
+    async def settle(self) -> None:
+        """Nothing is in flight, and every device has reported all that it did."""
+        ...
 
     @property
     def cluster(self) -> Cluster:
@@ -86,8 +105,8 @@ class Backend(Protocol):
         """Something happens: every device that it concerns knows of it when this returns."""
         ...
 
-    async def observe(self, last: Step) -> list[Observed]:
-        """What devices report of each step since the last call, oldest first. `last` is the step that was run last.
+    async def observe(self) -> list[Observed]:
+        """What devices report of each step since the last call, oldest first, when nothing is in flight.
 
         Who asks seldom gets the steps of two decision intervals at most.
         """
@@ -99,10 +118,10 @@ class Backend(Protocol):
 
     async def end(self) -> None: ...
 
-    async def prepare(self, migration: Migration, rows: int, last_rows: int, at_s: float) -> str:
+    async def prepare(self, migration: Migration, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
         """Receivers reserve memory, of what they have at an instant. Returns why one refused, or nothing.
 
-        Caches hold `rows` rows then, and `last_rows` at most at the commit.
+        Caches hold `rows` rows then, by sequence, and `last_rows` in all at most at the commit.
         """
         ...
 

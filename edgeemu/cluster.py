@@ -266,6 +266,15 @@ class Cluster:
         other._paths = {ends: path for ends, path in self._paths.items() if not self.crosses(*ends, change)}
         return other
 
+    def still(self) -> "Cluster":
+        """The cluster without what happens to it: no loads, no variation, no events."""
+        devices = tuple(replace(device, availability=None, memory_availability=None) for device in self.devices)
+
+        def legs(src: int, dst: int) -> tuple[Leg, ...]:
+            return tuple(leg._replace(link=replace(leg.link, varies=None)) for leg in self._legs(src, dst))
+
+        return Cluster(self.name, self.seed, devices, legs, self._n_link_pipes)
+
     def crosses(self, src: int, dst: int, change: Change) -> bool:
         """Whether the way from one device to another goes over a link that a change is of."""
         links = set(change.links)

@@ -91,7 +91,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Close(msgspec.Struct, frozen=True, tag=True):
-    """A sequence has ended: free what it holds."""
+    """A sequence has ended: free what it holds. There is no answer."""
 
     sequence: int
 
@@ -136,6 +136,7 @@ class ShipmentSpec(msgspec.Struct, frozen=True, array_like=True):
     layer: int
     group: int
     target: int
+    sequence: int
     first_row: int
     end_row: int
     with_weights: bool
@@ -146,7 +147,6 @@ class Ship(msgspec.Struct, frozen=True, tag=True):
 
     epoch: int
     number: int
-    sequence: int
     at_s: float
     chunk_bytes: int
     shipments: list[ShipmentSpec]
@@ -167,7 +167,6 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
     """Switch: take in what has come, let go of `leaving`, and follow these routes."""
 
     epoch: int
-    sequence: int
     ops: list[OpSpec]
     leaving: list[Incoming]
     paths: list[PathSpec]
@@ -242,10 +241,17 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Done with the request of that name (Assign, Open, Close, Begin)."""
+    """Done with the request of that name (Assign, Begin, Commit …)."""
 
     name: str
     request: str
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Open`: steps of the sequence may come."""
+
+    name: str
+    sequence: int
 
 
 class OpRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -358,7 +364,7 @@ class Bye(msgspec.Struct, frozen=True, tag=True):
     peak_bytes: int
 
 
-FromDevice = Hello | Ready | Report | State | Token | Prepared | Arrived | Probed | Failure | Bye
+FromDevice = Hello | Ready | Opened | Report | State | Token | Prepared | Arrived | Probed | Failure | Bye
 
 
 def op_spec(op: Op) -> OpSpec:

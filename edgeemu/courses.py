@@ -5,9 +5,21 @@ from typing import Any
 import msgspec
 
 from edgeemu.draws import course_seed
-from edgeemu.scenario_varying import Course, LinkVariationSpec, Points, ThrottleSpec
+from edgeemu.scenario_varying import REPEAT, Course, LinkVariationSpec, Points, ThrottleSpec
 from edgeemu.units import BIT_RATE, DURATION
-from edgeemu.variation import MIN_SHARE, Constant, Rest, Trace, Uniform, Variation, Walk, falling, product, value
+from edgeemu.variation import (
+    MIN_SHARE,
+    Constant,
+    Repeated,
+    Rest,
+    Trace,
+    Uniform,
+    Variation,
+    Walk,
+    falling,
+    product,
+    value,
+)
 
 Given = float | Course[float] | None
 
@@ -55,6 +67,9 @@ def rate_course(points: Points | None, nominal_bps: float) -> Variation | None:
     if points is None:
         return None
     times_s, rates_bps = _columns(points)
+    if rates_bps[-1] == REPEAT:
+        trace = Trace(times_s[:-1], tuple(rate_bps / nominal_bps for rate_bps in rates_bps[:-1]))
+        return Repeated(trace, times_s[-1])
     return Trace(times_s, tuple(rate_bps / nominal_bps for rate_bps in rates_bps))
 
 
@@ -68,7 +83,10 @@ def is_drawn(given: Any) -> bool:
 def seeded(given: Any, seed: int, *names: str) -> Any:
     """A course as a scenario writes it, with the seed that `course` gives it and the points of its trace."""
     if isinstance(given, tuple):
-        return [[DURATION.format_exact(time_s), BIT_RATE.format_exact(rate_bps)] for time_s, rate_bps in given]
+        return [
+            [DURATION.format_exact(time_s), rate if rate == REPEAT else BIT_RATE.format_exact(rate)]
+            for time_s, rate in given
+        ]
     if isinstance(given, LinkVariationSpec):
         written = given.model_dump(mode="json", exclude_none=True)
         own = {field: getattr(given, field) for field in written}
@@ -84,5 +102,5 @@ def seeded(given: Any, seed: int, *names: str) -> Any:
     return written
 
 
-def _columns(points: Points) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _columns(points: Points) -> tuple[tuple[float, ...], tuple[Any, ...]]:
     return tuple(time_s for time_s, _ in points), tuple(level for _, level in points)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from edgeemu.blocks import Block
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
-from edgeemu.memory import usages
 from edgeemu.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.view import ClusterView
@@ -98,8 +97,7 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:
         return str(error)
-    held = usages(placement, view.costs, len(view.devices), view.prompt_tokens, view.total_tokens)
-    for device, usage in zip(view.devices, held, strict=True):
+    for device, usage in zip(view.devices, view.usages(placement), strict=True):
         need_bytes = usage.page().total_bytes
         if need_bytes > device.memory_bytes:
             return f"{device.name} would need {need_bytes:,} B and has {device.memory_bytes:,} B"

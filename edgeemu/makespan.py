@@ -163,7 +163,9 @@ class MoveCosts:
             Kind.FFN: float(costs.weight_bytes(ffn(0))),
             Kind.LM_HEAD: float(costs.weight_bytes(LM_HEAD)),
         }
-        self.cache_bytes = {kind: float(costs.kv_bytes(view.length)) if kind is Kind.HEAD else 0.0 for kind in Kind}
+        self.cache_bytes = {
+            kind: float(costs.kv_bytes(view.cached or view.length)) if kind is Kind.HEAD else 0.0 for kind in Kind
+        }
         sent = {kind: self.cache_bytes[kind] + self.weight_bytes[kind] for kind in Kind}
         self.link_bits = {kind: 8.0 * (self.cache_bytes if view.weights_on_flash else sent)[kind] for kind in Kind}
         self.flash_s = {

@@ -1,6 +1,7 @@
 """What a device must hold: planned before a run, and charged as it goes. Knows blocks and bytes; allocates nothing."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,11 +28,16 @@ class MemoryPage(NamedTuple):
 
 @dataclass(slots=True)
 class Usage:
-    """What one device would hold, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`."""
+    """What one device would hold, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`.
+
+    `beside` are the lengths of others that run at the same time, none of them longer: they have caches and messages of
+    their own, and the workspace in turn.
+    """
 
     costs: Costs
     prompt_tokens: int
     total_tokens: int
+    beside: tuple[int, ...] = ()
     blocks: set[Block] = field(default_factory=set)
     groups: Counter[int] = field(default_factory=Counter)
     _weights_bytes: int = 0
@@ -76,15 +82,27 @@ class Usage:
             messages_bytes += self.costs.gather_bytes(rows)
         return MemoryPage(
             weights_bytes,
-            self.groups.total() * self.costs.kv_bytes(self.total_tokens),
+            self.groups.total() * caches_bytes(self.costs, self.total_tokens, self.beside),
             max(workspaces, default=0),
-            messages_bytes,
+            messages_bytes * (1 + len(self.beside)),
         )
 
 
-def usages(placement: Placement, costs: Costs, n_devices: int, prompt_tokens: int, total_tokens: int) -> list[Usage]:
+def caches_bytes(costs: Costs, total_tokens: int, beside: Sequence[int]) -> int:
+    """K/V caches of one group of one layer, of all sequences at their ends."""
+    return sum(costs.kv_bytes(tokens) for tokens in (total_tokens, *beside))
+
+
+def usages(
+    placement: Placement,
+    costs: Costs,
+    n_devices: int,
+    prompt_tokens: int,
+    total_tokens: int,
+    beside: tuple[int, ...] = (),
+) -> list[Usage]:
     """What each device holds under a placement."""
-    held = [Usage(costs, prompt_tokens, total_tokens) for _ in range(n_devices)]
+    held = [Usage(costs, prompt_tokens, total_tokens, beside) for _ in range(n_devices)]
     for block, device in placement.owner.items():
         held[device].add(block)
     return held
@@ -147,14 +165,16 @@ class Ledger:
         self.peak_bytes = self.used_bytes
 
 
-def between_steps(device: str, cap_bytes: int, usage: Usage, rows: int) -> Ledger:
-    """The ledger that a device has between two steps of the sequence that `usage` is of, when caches hold `rows` rows.
+def between_steps(device: str, cap_bytes: int, held: Sequence[Usage], rows: int) -> Ledger:
+    """The ledger that a device has between two steps, when caches hold `rows` rows in all.
+
+    `held` is what it holds for each open sequence: the same blocks, each with its own workspace, of which there is one.
 
     Raises:
         OutOfMemoryError: it would not have come so far.
     """
-    page, ledger = usage.page(), Ledger(device, cap_bytes)
-    ledger.charge(WEIGHTS, page.weights_bytes)
+    usage, ledger = held[0], Ledger(device, cap_bytes)
+    ledger.charge(WEIGHTS, usage.page().weights_bytes)
     ledger.charge(CACHE, usage.groups.total() * usage.costs.kv_bytes(rows))
-    ledger.charge(WORKSPACE, page.workspace_bytes)
+    ledger.charge(WORKSPACE, max(each.page().workspace_bytes for each in held))
     return ledger

@@ -1,23 +1,27 @@
-"""Between two tokens: decide, and carry a decision out. Knows the backend's interface; no sockets and no processes."""
+"""Between tokens: decide, and carry a decision out. Knows the backend's interface; no sockets and no processes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from typing import NamedTuple
 
-from edgeemu.backend import Backend, Instant
-from edgeemu.deciding import Decision, next_decision
+from edgeemu.backend import Backend
+from edgeemu.deciding import next_decision
 from edgeemu.migration import Migration, State, payload_bytes
+from edgeemu.placement import Placement
 from edgeemu.planning import Plan
 from edgeemu.policies import Policy
 from edgeemu.records import MigrationRow
 from edgeemu.routes import compile_routes
+from edgeemu.schedule import Due
 from edgeemu.simulate import Step
 from edgeemu.view import ClusterView
 from edgeemu.watching import Watcher
 
 PATIENCE = 3  # decisions in a row for which a policy may be late; then it is not asked again
 
-View = Callable[[Step, float], Awaitable[ClusterView]]
-"""What a policy is shown for the decision before a step, at an instant."""
+View = Callable[[Sequence[Step], float], Awaitable[ClusterView]]
+"""What a policy is shown for the decision before some steps, one of each open sequence, at an instant."""
 
 
 @dataclass(slots=True)
@@ -30,8 +34,19 @@ class _UnderWay:
     bytes: dict[str, int]
 
 
+class _Wanted(NamedTuple):
+    """A placement that was decided on, and when that was known."""
+
+    placement: Placement
+    at_s: float
+
+
 class Migrator:
-    """The placement of a run and how it changes. `rows` grow with every block that was to move, moved or not."""
+    """The placement of a run and how it changes. `rows` grow with every block that was to move, moved or not.
+
+    The policy is asked when a sequence `goes_on`. What it wants is done where nothing is in flight: while the migrator
+    `waits`, no step may be released, and when the last one has its token it is asked what to do `between`.
+    """
 
     def __init__(self, plan: Plan, devices: Backend, view: View | None = None) -> None:
         self.placement = plan.placement
@@ -47,20 +62,50 @@ class Migrator:
         self._epoch = 0
         self._under_way: _UnderWay | None = None
         self._new_rows: list[MigrationRow] = []
+        self._before: Step | None = None  # the step that waits for a change or a switch
+        self._wanted: _Wanted | None = None
+        self._tokens = 0  # of all open sequences, since the policy was asked
 
-    async def between(self, step: Step, since: Instant) -> Instant:
-        """Called before every step but a sequence's first. Returns when the step may be released."""
-        if self._under_way is not None:
-            at_s = await self._switch_if_copied(self._under_way, step, since.emulated_s)
-        elif self._plan.decide is None or self._late == PATIENCE or step.step % self._rules.interval_tokens:
-            return since
-        else:
-            at_s = await self._decide(self._plan.decide, step, since.emulated_s)
-        return Instant(at_s, since.wall_s)
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to do as soon as nothing is in flight."""
+        return self._before is not None
 
-    async def sequence_ends(self) -> None:
-        """What is still on its way would bring rows of a sequence that is over: it is given up."""
+    async def goes_on(self, due: Due, steps: Sequence[Step]) -> float:
+        """A sequence has a token, and a next step; `steps` are those of all that are open. Returns when it may go.
+
+        The policy is asked while other sequences are in flight; only a change of placement waits for them.
+        """
+        self._tokens += 1
+        turn = self._tokens >= self._rules.interval_tokens * len(steps)
+        if turn:
+            self._tokens = 0
+        if self.waits:
+            return due.at_s
         if self._under_way is not None:
+            if await self._devices.arrived(self._under_way.migration, by_s=due.at_s) is not None:
+                self._before = due.step
+            return due.at_s
+        if self._plan.decide is None or self._late == PATIENCE or not turn:
+            return due.at_s
+        return await self._decide(self._plan.decide, due, steps)
+
+    async def between(self, held: Sequence[Due], at_s: float) -> float:
+        """Nothing is in flight, and `held` is what waits. Returns when it may go."""
+        assert self._before is not None
+        step, self._before = self._before, None
+        rows = {due.step.sequence: due.step.past for due in held if due.step.step > 0}
+        if self._under_way is not None:
+            return await self._switch_copied(self._under_way, rows, at_s)
+        assert self._wanted is not None
+        wanted, self._wanted = self._wanted, None
+        if not rows:  # whom it was for have ended
+            return at_s
+        return await self._begin(wanted.placement, step, rows, max(at_s, wanted.at_s))
+
+    async def ended(self, still_open: int) -> None:
+        """A sequence has its last token. A copy that is under way goes on for the others; for none it is given up."""
+        if self._under_way is not None and not still_open:
             await self._abort(self._under_way, "the sequence ended")
 
     def take_rows(self) -> list[MigrationRow]:
@@ -68,8 +113,10 @@ class Migrator:
         rows, self._new_rows = self._new_rows, []
         return rows
 
-    async def _decide(self, policy: Policy, step: Step, at_s: float) -> float:
-        view = await self._view(step, at_s)
+    async def _decide(self, policy: Policy, due: Due, steps: Sequence[Step]) -> float:
+        """Returns when the step may go: the decision takes its time. What it wants is done as soon as nothing flies."""
+        step = due.step
+        view = await self._view([other for other in steps if other.step > 0], due.at_s)
         decision = next_decision(policy, view, self.placement, self._rules.decision_limit_s)
         self.decision_s.append(decision.took_s)
         if decision.problem:
@@ -79,38 +126,43 @@ class Migrator:
             where = f"sequence {step.sequence}, step {step.step}"
             self.given_up = f"{self._plan.policy} was not asked again after {where}: late {PATIENCE} times in a row"
             self.problems.append(self.given_up)
-        at_s += decision.took_s if self._rules.decision_s is None else self._rules.decision_s
-        if decision.placement is self.placement:
-            return at_s
-        return await self._begin(decision, step, at_s)
+        at_s = due.at_s + (decision.took_s if self._rules.decision_s is None else self._rules.decision_s)
+        if decision.placement is not self.placement:
+            self._before, self._wanted = step, _Wanted(decision.placement, at_s)
+        return at_s
 
-    async def _begin(self, decision: Decision, step: Step, at_s: float) -> float:
+    async def _begin(self, wanted: Placement, step: Step, rows: Mapping[int, int], at_s: float) -> float:
         """Prepare, and the first round: the whole of it with `pause`, in the background with `precopy`."""
         self._epoch = max(self._epoch, self._devices.epoch) + 1  # one that was aborted is not used again
-        migration = Migration(self._epoch, self.placement, decision.placement, self._rules.weights_on_flash)
+        migration = Migration(self._epoch, self.placement, wanted, self._rules.weights_on_flash)
         under_way = _UnderWay(migration, step, at_s, {})
-        last_rows = self._plan.requests[step.sequence].total_tokens if self._rules.precopy else step.past
-        refusal = await self._devices.prepare(migration, step.past, last_rows, at_s)
+        refusal = await self._devices.prepare(migration, rows, self._last_rows(rows), at_s)
         if refusal:
             self.problems.append(f"sequence {step.sequence}, step {step.step}: {refusal}")
             await self._abort(under_way, refusal)
             return at_s
         migration.prepared()
-        await self._ship(under_way, step.past, at_s)
+        await self._ship(under_way, rows, at_s)
         if self._rules.precopy:
             self._under_way = under_way
             return at_s
         return await self._switch(under_way, at_s)
 
-    async def _switch_if_copied(self, under_way: _UnderWay, step: Step, at_s: float) -> float:
-        """The background copy is through: ship the rows since, while the token waits, and switch."""
-        if await self._devices.arrived(under_way.migration, by_s=at_s) is None:
-            return at_s
-        await self._ship(under_way, step.past, at_s)
+    def _last_rows(self, rows: Mapping[int, int]) -> int:
+        """Rows of all caches at the commit, at most. While tokens go on, others may take the place of who ends."""
+        if not self._rules.precopy:
+            return sum(rows.values())
+        asked, at_once = self._plan.requests, self._plan.concurrency
+        later = range(max(rows) + 1, len(asked)) if at_once > 1 else range(0)
+        return sum(nlargest(at_once, (asked[sequence].total_tokens for sequence in (*rows, *later))))
+
+    async def _switch_copied(self, under_way: _UnderWay, rows: Mapping[int, int], at_s: float) -> float:
+        """The background copy is through: ship the rows since, while tokens wait, and switch."""
+        await self._ship(under_way, rows, at_s)
         self._under_way = None
         return await self._switch(under_way, at_s)
 
-    async def _ship(self, under_way: _UnderWay, rows: int, at_s: float) -> None:
+    async def _ship(self, under_way: _UnderWay, rows: Mapping[int, int], at_s: float) -> None:
         shipments = under_way.migration.next_round(rows)
         for shipment in shipments:
             name = str(shipment.block)
@@ -133,7 +185,7 @@ class Migrator:
         return arrived_s
 
     async def _abort(self, under_way: _UnderWay, why: str) -> None:
-        self._under_way = None
+        self._under_way = self._before = self._wanted = None
         await self._devices.abort(under_way.migration)
         under_way.migration.aborted(why)
         self._note(under_way, f"aborted: {why}", under_way.began_s, 0.0)

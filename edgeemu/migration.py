@@ -6,7 +6,7 @@ copies what is written already in the background, while tokens go on under the o
 for the rows since. A refusal, or an abort before commit, leaves the old placement whole.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -31,11 +31,15 @@ class State(Enum):
 
 
 class Shipment(NamedTuple):
-    """One block's way in one round: cache rows `first_row` to `end_row`, its weights too if they must be sent."""
+    """One block's way in one round: rows `first_row` to `end_row` of a sequence's cache, its weights if they must go.
+
+    `sequence` is -1 where there is no cache; rows then say how long the longest sequence is.
+    """
 
     block: Block
     source: int
     target: int
+    sequence: int
     first_row: int
     end_row: int
     with_weights: bool
@@ -84,7 +88,7 @@ class Migration:
     weights_on_flash: bool = False
     state: State = State.PREPARING
     round: int = -1
-    rows: int = 0  # cache rows that have been shipped
+    rows: dict[int, int] = field(default_factory=dict)  # cache rows that have been shipped, by sequence
     _awaited: set[int] = field(default_factory=set)
     _history: list[str] = field(default_factory=list)
 
@@ -100,23 +104,34 @@ class Migration:
         """Refused by a receiver, or given up. Not possible once the routes may have switched."""
         self._step(f"aborted: {why}", State.ABORTED, State.PREPARING, State.PREPARED, State.COPYING, State.COPIED)
 
-    def next_round(self, rows: int) -> list[Shipment]:
-        """What to ship now, when caches hold `rows` rows: weights and all rows first, then the rows since."""
-        if rows < self.rows:
-            raise self._illegal(f"a round for {rows} rows, after one for {self.rows}")
-        self._step(f"round {self.round + 1} for {rows} rows", State.COPYING, State.PREPARED, State.COPIED)
+    def next_round(self, rows: Mapping[int, int]) -> list[Shipment]:
+        """What to ship now, when the caches of open sequences hold so many rows each.
+
+        Weights and all rows first, then the rows since, and those of sequences that have begun since. What was shipped
+        of a sequence that has ended is for nothing.
+        """
+        for sequence, end_row in rows.items():
+            if end_row < self.rows.get(sequence, 0):
+                raise self._illegal(f"a round for {end_row} rows of sequence {sequence}, after {self.rows[sequence]}")
+        told = ", ".join(f"{end_row} of sequence {sequence}" for sequence, end_row in sorted(rows.items()))
+        self._step(f"round {self.round + 1} for rows {told}", State.COPYING, State.PREPARED, State.COPIED)
         self.round += 1
-        first = self.round == 0
-        shipments = [
-            Shipment(m.block, m.source, m.target, self.rows, rows, first and not self.weights_on_flash)
-            for m in self.moves
-            if first or m.block.kind is Kind.HEAD
-        ]
-        self.rows = rows
+        shipments = [shipment for move in self.moves for shipment in self._shipments(move, rows)]
+        self.rows = dict(rows)
         self._awaited = {shipment.target for shipment in shipments}
         if not self._awaited:
             self.state = State.COPIED
         return shipments
+
+    def _shipments(self, move: Move, rows: Mapping[int, int]) -> Iterator[Shipment]:
+        """Of one block: its weights travel with the rows of the first sequence."""
+        block, source, target = move
+        with_weights = self.round == 0 and not self.weights_on_flash
+        ranges = [(n, self.rows.get(n, 0), end) for n, end in sorted(rows.items())] if block.kind is Kind.HEAD else []
+        if not ranges and self.round == 0:
+            ranges = [(-1, 0, max(rows.values(), default=0))]
+        for number, (sequence, first_row, end_row) in enumerate(ranges):
+            yield Shipment(block, source, target, sequence, first_row, end_row, with_weights and not number)
 
     def arrived(self, device: int, number: int) -> bool:
         """A receiver has all of a round. True when every receiver has."""
@@ -153,7 +168,7 @@ def incoming(migration: Migration) -> Iterator[tuple[int, list[Move]]]:
 
 
 def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
-    """What a receiver must hold beside what it has, until commit: weights, and caches of `rows` rows."""
+    """What a receiver must hold beside what it has, until commit: weights, and caches of `rows` rows in all."""
     costs = costs.at_step(1, rows)
     return sum(
         weight_bytes(move.block, costs) + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
@@ -188,7 +203,7 @@ def flash_ends(migration: Migration, at_s: float, flash_bytes_per_s: float, cost
     """Until when each receiver reads weights from its own storage: in the first round, where they are there."""
     if migration.round > 0 or not migration.weights_on_flash:
         return {}
-    costs = costs.at_step(1, migration.rows)
+    costs = costs.at_step(1, max(migration.rows.values(), default=0))
     return {
         target: at_s + sum(weight_bytes(move.block, costs) for move in moved) / flash_bytes_per_s
         for target, moved in incoming(migration)

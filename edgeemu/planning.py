@@ -1,48 +1,34 @@
-"""From a scenario to what a run needs: model, cluster, prompts as tokens, placement, memory. Starts no process."""
+"""From a scenario to what a run needs: model, cluster, workload, placement, memory. Starts no process."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
-
-import numpy as np
+from heapq import nlargest
+from typing import Self
 
 from edgeemu.blocks import Costs
 from edgeemu.cluster import Cluster, Compute
 from edgeemu.deciding import first_decision
 from edgeemu.errors import RequestError
 from edgeemu.literal import LiteralCosts
-from edgeemu.memory import MemoryPage, Usage, usages
+from edgeemu.memory import MemoryPage, Usage
 from edgeemu.placement import Placement
 from edgeemu.policies import STEADY, Policy, policy
+from edgeemu.prediction import SequenceTimes, predict_workload
+from edgeemu.rehearsal import Length, Rehearsal
 from edgeemu.routes import Program, compile_routes
 from edgeemu.sampling import draw
 from edgeemu.scenario import Scenario
-from edgeemu.scenario_models import Prompt
+from edgeemu.schedule import Schedule
 from edgeemu.simulate import Duration, Prediction, predict, roofline_durations
 from edgeemu.view import ClusterView, Links, oracle_view, whole_devices
+from edgeemu.workload import Request, make_requests
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.host import measure
 from edgeemu_kernels.model import Model, open_gguf, open_huggingface, seeded_model
 
-if TYPE_CHECKING:
-    from edgeemu_kernels.tokenizer import Tokenizer
-
 DECISION_LIMIT_S = 10.0  # a policy that has not answered by then is not waited for
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One sequence to generate: its prompt as the user wrote it and as the model reads it."""
-
-    prompt: str
-    ids: tuple[int, ...]
-    max_tokens: int
-
-    @property
-    def total_tokens(self) -> int:
-        return len(self.ids) + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +78,18 @@ class Plan:
     def costs(self) -> Costs:
         return self.view.costs
 
+    @property
+    def concurrency(self) -> int:
+        """So many sequences at once, at most."""
+        return min(self.scenario.workload.concurrency, len(self.requests))
+
     @cached_property
     def program(self) -> Program:
         return compile_routes(self.placement, self.model.shape)
 
     def usages(self, placement: Placement) -> list[Usage]:
-        """What each device holds under a placement, at the sequence's full length."""
-        view = self.view
-        return usages(placement, self.costs, len(self.cluster.devices), view.prompt_tokens, view.total_tokens)
+        """What each device holds under a placement, with as many sequences as run at once, at their full lengths."""
+        return self.view.usages(placement)
 
     @cached_property
     def pages(self) -> list[MemoryPage]:
@@ -115,6 +105,16 @@ class Plan:
         """What the timeline alone says of one sequence that starts at an instant, if it runs to its full length."""
         asked, program, durations = self.requests[request], self.program, self.durations
         return predict(self.cluster, self.costs, program, durations, len(asked.ids), asked.max_tokens, start_s)
+
+    def schedule(self) -> Schedule:
+        """The order in which sequences run, at its beginning."""
+        bubbles = self.scenario.workload.pipeline == "bubbles"
+        return Schedule(self.requests, self.concurrency, bubbles=bubbles)
+
+    def predictions(self) -> list[SequenceTimes]:
+        """What the timeline alone says of the whole workload, if every sequence runs to its full length."""
+        lengths = [request.max_tokens for request in self.requests]
+        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
 
 
 def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
@@ -133,17 +133,18 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         raise scenario.error("policy", error.message) from None
     model = _open_model(scenario)
     try:
-        requests = _requests(scenario, model)
+        requests = make_requests(scenario, model)
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
     host, links = _host_speed(cluster), Links.of(cluster)
+    longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     view = oracle_view(
         cluster,
         _costs(scenario, model, requests),
         host,
         max(len(request.ids) for request in requests),
-        max(request.total_tokens for request in requests),
+        longest,
         links=links,
     )
     rules = Rules.of(scenario)
@@ -153,8 +154,11 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,
+        beside=tuple(beside),
     )
-    first = first_decision(place, view, rules.decision_limit_s)
+    first = first_decision(
+        place, replace(view, rehearse=_rehearsal(scenario, cluster, view, requests)), rules.decision_limit_s
+    )
     return Plan(
         scenario,
         name,
@@ -168,6 +172,20 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         first.took_s,
         rules,
         None if name in STEADY and not _memory_varies(scenario) else place,
+    )
+
+
+def _rehearsal(scenario: Scenario, cluster: Cluster, view: ClusterView, requests: Sequence[Request]) -> Rehearsal:
+    """What placements would come to with everything as it is at the start."""
+    shape = view.costs.shape
+    return Rehearsal(
+        cluster.still(),
+        view.costs,
+        roofline_durations([device.compute for device in view.devices], view.costs),
+        lambda placement: compile_routes(placement, shape),
+        [Length(request.prompt_tokens, request.max_tokens) for request in requests],
+        min(scenario.workload.concurrency, len(requests)),
+        bubbles=scenario.workload.pipeline == "bubbles",
     )
 
 
@@ -206,61 +224,6 @@ def _open_model(scenario: Scenario) -> Model:
     except (ModelFileError, RequestError) as error:
         raise scenario.error("model", str(error)) from error
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
-
-
-def _requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
-    """The prompts as tokens. ModelFileError for a broken tokenizer, also if no prompt needs it: the text will."""
-    workload, tokenizer = scenario.workload, model.tokenizer
-    requests = []
-    for index, prompt in enumerate(workload.prompts):
-        field = f"workload.prompts[{index}]"
-        text, ids = _tokens(scenario, model, tokenizer, index, prompt, field)
-        request = Request(text, ids, prompt.max_tokens or workload.max_tokens)
-        if not ids:
-            raise scenario.error(field, "the prompt has no tokens")
-        if max(ids) >= model.shape.vocab_size:
-            raise scenario.error(
-                field,
-                f"the tokenizer makes token {max(ids)} of it, and {model.name} has {model.shape.vocab_size}: "
-                "it is another model's",
-            )
-        if request.total_tokens > model.shape.max_context:
-            raise scenario.error(
-                field,
-                f"{len(ids)} prompt tokens and {request.max_tokens} new ones are more than the "
-                f"{model.shape.max_context} that {model.name} can see; lower max_tokens or shorten the prompt",
-            )
-        requests.append(request)
-    return tuple(requests)
-
-
-def _tokens(
-    scenario: Scenario, model: Model, tokenizer: "Tokenizer | None", index: int, prompt: Prompt, field: str
-) -> tuple[str, tuple[int, ...]]:
-    """A prompt to show, and its ids: random ones where the scenario gives only their number."""
-    if prompt.tokens is not None:
-        generator = np.random.default_rng([scenario.seed, index])
-        ids = generator.integers(0, model.shape.vocab_size, prompt.tokens)  # [tokens]
-        return f"({prompt.tokens} random tokens)", tuple(int(token) for token in ids)
-    assert prompt.text is not None
-    if tokenizer is None:
-        why = "with weights from a seed" if scenario.model.is_seeded else "without a tokenizer.json"
-        raise scenario.error(
-            field, f"{model.name} {why} has no tokenizer; give a number of random tokens: {{tokens: 64}}"
-        )
-    workload = scenario.workload
-    if workload.chat is True and not tokenizer.has_chat_template:
-        raise scenario.error("workload.chat", f"{model.name} has no chat template; set chat: false")
-    chat = tokenizer.has_chat_template if workload.chat == "auto" else workload.chat
-    if chat:
-        written = tokenizer.chat(prompt.text, workload.system)
-    elif workload.system is not None:
-        raise scenario.error(
-            "workload.system", "a system prompt needs a chat template; leave it out, or set chat: true"
-        )
-    else:
-        written = prompt.text
-    return prompt.text, tuple(tokenizer.encode(written))
 
 
 def _host_speed(cluster: Cluster) -> Compute | None:

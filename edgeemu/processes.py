@@ -4,9 +4,9 @@ import asyncio
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,23 +18,34 @@ from edgeemu.fleet import Fleet
 from edgeemu.link_choice import LinkChoice
 from edgeemu.link_tests import LinkTest
 from edgeemu.links.stamped import create_shared_pipes
-from edgeemu.memory import usages
 from edgeemu.migration import Migration, Shipment, chains, flash_ends, needs
 from edgeemu.network import Transit
 from edgeemu.pace import Tempo, smallest_dilation
 from edgeemu.placement import Move
-from edgeemu.planning import Plan, Request
+from edgeemu.planning import Plan
 from edgeemu.records import OpRow
 from edgeemu.routes import Op, Program
 from edgeemu.self_test import test_links
-from edgeemu.session import Session
+from edgeemu.session import Aside, Session
 from edgeemu.simulate import Execution, Step
 from edgeemu.timeline import Occupation, WallClock, roofline_s
 from edgeemu.virtual import VirtualTimeline
+from edgeemu.warming import warm_up
+from edgeemu.workload import Request
 
 LEAD_S = 0.05  # from the word to begin to the timeline's zero: time for every device to hear it
-WARM_UP_TOKENS = 5
 _FLOAT_BYTES = 4
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A step between its start and the last device's report of it."""
+
+    step: Step
+    program: Program
+    owed: int  # reports that are still to come
+    token: control.Token | None = None
+    reports: list[control.Report] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -71,21 +82,20 @@ class ProcessDevices:
         self._told: dict[int, set[int]] = defaultdict(set)  # by device: to whom it knows the way
         self._session: Session
         self._cabling: Cabling
-        self._programs: dict[int, Program] = {}
+        self._program = plan.program
         self.epoch = 0
         self._aborted_epoch = 0  # parcels up to this epoch are dropped by devices, so it is not used again
         self._clock: WallClock | None = None  # None: not paced
         self._virtual: VirtualTimeline
-        self._cpu_s: dict[int, float] = {}  # by operation, of the step in hand; for devices relative to the host
-        self._reports: dict[tuple[int, int], list[control.Report]] = defaultdict(list)
-        self._unrecorded: list[control.Report] = []
-        self._times: dict[int, Occupation] = {}  # by operation, of the last step in virtual mode
-        self._sequence = -1  # the open one
+        self._flights: dict[tuple[int, int], _Flight] = {}  # by sequence and step
+        self._last: dict[int, _Flight] = {}  # by open sequence, the last that was started
+        self._tokens: deque[control.Token] = deque()  # that have come
+        self._opening: dict[int, int] = {}  # by sequence: devices that have not opened it yet
+        self._unrecorded: list[OpRow] = []
         self._receivers: set[int] = set()  # of the migration's round under way, and whose arrivals have come
         self._came: list[control.Arrived] = []
-        at_most = 2 * plan.rules.interval_tokens
-        self._unobserved: deque[Step] = deque(maxlen=at_most)  # since `observe` was called; what they were is reported
-        self._observed: deque[Observed] = deque(maxlen=at_most)  # the same in virtual mode
+        self._unobserved: deque[_Flight] = deque()  # sampled since `observe` was called
+        self._observed: deque[Observed] = deque()  # the same in virtual mode
 
     # -- beginning and end --------------------------------------------------------------------------------------
 
@@ -112,8 +122,10 @@ class ProcessDevices:
 
     async def assign(self, plan: Plan) -> None:
         self.plan, self.cluster = plan, plan.cluster
+        self._unobserved = deque(maxlen=2 * plan.rules.interval_tokens * plan.concurrency)
+        self._observed = deque(maxlen=2 * plan.rules.interval_tokens * plan.concurrency)
         self.epoch = max(self.epoch, self._aborted_epoch) + 1
-        self._programs = {self.epoch: plan.program}
+        self._program = plan.program
         began_s = time.monotonic()
         self._on_phase("load weights", 0, len(plan.cluster.devices))
         requests = [
@@ -131,7 +143,6 @@ class ProcessDevices:
         self._unrecorded.clear()
         self._unobserved.clear()
         self._observed.clear()
-        self._reports.clear()
         await self._everyone(control.ForgetPeak())
         self._virtual = self._new_timeline()
         if asked.mode == "virtual":
@@ -180,22 +191,10 @@ class ProcessDevices:
         """A few tokens without pacing: they touch all memory, and show how fast this host can go."""
         self._clock = None
         await self._everyone(control.Begin(0.0, 1.0, paced=False))
-        longest = max(self.plan.requests, key=lambda request: len(request.ids))
-        request = replace(longest, max_tokens=min(WARM_UP_TOKENS, longest.max_tokens))
         self._virtual = self._new_timeline()
-        scratch = len(self.plan.requests)
-        await self.open(scratch, request)
-        ids, past, since = list(request.ids), 0, self.instant(0.0)
-        tempo: list[Tempo] = []
-        for number in range(request.max_tokens):
-            self._on_phase("warm up", number, request.max_tokens)
-            step = Step(scratch, number, len(ids), past)
-            token, at, _ = await self.step(step, ids, since)
-            tempo.append(Tempo(at.emulated_s - since.emulated_s, at.wall_s - since.wall_s))
-            past, ids, since = past + len(ids), [token], at
-        self._on_phase("warm up", request.max_tokens, request.max_tokens)
-        await self.close(scratch, step)
-        return tempo
+        longest = sorted(self.plan.requests, key=lambda request: -len(request.ids))[: self.plan.concurrency]
+        cores = len(os.sched_getaffinity(0))
+        return await warm_up(self, longest, len(self.plan.requests), cores, self._on_phase)
 
     # -- steps --------------------------------------------------------------------------------------------------
 
@@ -204,43 +203,74 @@ class ProcessDevices:
         return Instant(emulated_s, wall_s)
 
     async def open(self, sequence: int, request: Request) -> None:
-        self._sequence = sequence
+        """Tells all devices; whether they have it open is awaited when it starts."""
         sampling = self.plan.scenario.workload.sampling
-        await self._everyone(
-            control.Open(
+        self._opening[sequence] = len(self.cluster.devices)
+        for device in range(len(self.cluster.devices)):
+            opened = control.Open(
                 sequence=sequence,
                 prompt_tokens=len(request.ids),
                 total_tokens=request.total_tokens,
                 temperature=sampling.temperature,
                 top_k=sampling.top_k,
                 top_p=sampling.top_p,
-                seed=sampling.seed,
+                seed=request.seed,
                 keep_logits=self._keep_logits,
             )
-        )
+            await self._session.tell(device, opened)
 
-    async def step(self, step: Step, ids: list[int], at: Instant) -> Sampled:
+    async def start(self, step: Step, ids: list[int], at_s: float) -> None:
         """A prompt starts at the embedding, a token where it was sampled: it crosses the link back by itself."""
-        program = self._programs[self.epoch]
+        while self._opening.get(step.sequence, 0):
+            self._on_aside(await self._session.receive(control.Opened))
+        program = self._program
+        flight = _Flight(step, program, owed=len({op.device for op in program.ops}))
+        self._flights[step[:2]] = self._last[step.sequence] = flight
         device = program.embed_device if step.step == 0 else program.lm_head_device
-        start = control.Start(step.sequence, step.step, self.epoch, at.emulated_s, step.past, ids)
-        await self._session.tell(device, start)
-        token = await self._session.receive(control.Token)
-        sampled_s = token.sampled_s
-        if self._clock is None:
-            self._cpu_s = {op.index: op.cpu_s for report in await self._all_reports(step) for op in report.ops}
-            sampled_s = self._virtual.step(step, program, at.emulated_s)
-            observed = Observed(self._virtual.executions(), self._virtual.transits())
-            self._observed.append(observed)
-            self._times = {done.op.index: done.time for done in observed.executions}
-        self._unobserved.append(step)
-        logits = np.frombuffer(token.logits, dtype=np.float32) if token.logits else None
-        return Sampled(token.token, Instant(sampled_s, token.wall_s), logits)
+        await self._session.tell(device, control.Start(*step[:2], self.epoch, at_s, step.past, ids))
+        if self._clock is None:  # its kernels run now, and then it goes on the timeline
+            flight.token = await self._session.receive(control.Token)
+            await self.settle()
+            self._virtual.start(step, program, at_s)
 
-    async def close(self, sequence: int, last: Step) -> None:
-        await self._all_reports(last)
-        self._forget_reports()
-        await self._everyone(control.Close(sequence))
+    async def sampled(self, by_s: float | None = None) -> Sampled | None:
+        if self._clock is None:
+            timed = self._virtual.sampled(by_s)
+            if timed is None:
+                return None
+            token = self._last[timed.step.sequence].token
+            assert token is not None
+            self._record_unpaced(self._last[timed.step.sequence])
+            return _sampled(timed.step, token, timed.sampled_s)
+        if not self._tokens:
+            limit_s = None if by_s is None else self._clock.wall_s(by_s) - time.monotonic()
+            came = await self._session.receive_within(control.Token, limit_s)
+            if came is None:
+                return None
+            self._tokens.append(came)
+        token = self._tokens.popleft()
+        flight = self._last[token.sequence]
+        self._unobserved.append(flight)
+        return _sampled(flight.step, token, token.sampled_s)
+
+    async def close(self, sequence: int) -> None:
+        for device in range(len(self.cluster.devices)):
+            await self._session.tell(device, control.Close(sequence))
+        del self._last[sequence]
+
+    async def settle(self) -> None:
+        while self._flights:
+            self._on_aside(await self._session.receive(control.Report))
+
+    def _record_unpaced(self, flight: _Flight) -> None:
+        """The operations of a step, at the times that the timeline gave them."""
+        observed = Observed(self._virtual.executions(flight.step), self._virtual.transits())
+        self._observed.append(observed)
+        times = {done.op.index: done.time for done in observed.executions}
+        for report in flight.reports:
+            rows = (_op_row(flight.program.ops[record.index], report, record) for record in report.ops)
+            for row, record in zip(rows, report.ops, strict=True):
+                self._unrecorded.append(row._replace(**times[record.index]._asdict()))
 
     async def change(self, change: Change, at_s: float) -> None:
         before, asked = self.cluster, 0
@@ -261,22 +291,21 @@ class ProcessDevices:
         if self._clock is None:
             self._virtual.change(change, at_s)
 
-    async def observe(self, last: Step) -> list[Observed]:
-        if self._clock is not None:
-            await self._all_reports(last)
-            self._observed.extend(self._as_reported(step) for step in self._unobserved)
-        observed = list(self._observed)
+    async def observe(self) -> list[Observed]:
+        await self.settle()
+        observed = [*self._observed, *map(self._as_reported, self._unobserved)]
         self._unobserved.clear()
         self._observed.clear()
         return observed
 
-    def _as_reported(self, step: Step) -> Observed:
+    def _as_reported(self, flight: _Flight) -> Observed:
         numbers = {device.name: device.index for device in self.cluster.devices}
         executions, transits = [], []
-        for report in self._reports[step.sequence, step.step]:
-            ops = self._programs[report.epoch].ops
+        for report in flight.reports:
             executions += [
-                Execution(ops[done.index], step, Occupation(done.ready_s, done.start_s, done.end_s))
+                Execution(
+                    flight.program.ops[done.index], flight.step, Occupation(done.ready_s, done.start_s, done.end_s)
+                )
                 for done in report.ops
             ]
             target = numbers[report.name]
@@ -291,20 +320,14 @@ class ProcessDevices:
         return [by_name[device.name] for device in self.cluster.devices]
 
     def take_ops(self) -> list[OpRow]:
-        rows = []
-        for report in self._unrecorded:
-            for record in report.ops:
-                row = _op_row(self._programs[report.epoch].ops[record.index], report, record)
-                rows.append(row if self._clock else row._replace(**self._times[record.index]._asdict()))
-        self._unrecorded.clear()
+        rows, self._unrecorded = self._unrecorded, []
         return rows
 
     # -- migration ----------------------------------------------------------------------------------------------
 
-    async def prepare(self, migration: Migration, rows: int, last_rows: int, at_s: float) -> str:
-        open_, costs, n_devices = self.plan.requests[self._sequence], self.plan.costs, len(self.cluster.devices)
-        held = usages(migration.old, costs, n_devices, len(open_.ids), open_.total_tokens)
-        receivers = list(needs(migration, held, rows, last_rows, costs))
+    async def prepare(self, migration: Migration, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
+        held, costs = self.plan.usages(migration.old), self.plan.costs
+        receivers = list(needs(migration, held, sum(rows.values()), last_rows, costs))
         for target, moved, reserve_bytes, growth_bytes in receivers:
             blocks = [_incoming(move) for move in moved]
             prepare = control.Prepare(migration.epoch, blocks, reserve_bytes, growth_bytes, at_s)
@@ -329,7 +352,7 @@ class ProcessDevices:
         for source, shipped in by_source.items():
             paths = [self._path(source, target) for target in sorted({s.target for s in shipped})]
             specs = [_shipment(shipment) for shipment in shipped]
-            ship = control.Ship(epoch, number, self._sequence, at_s, chunk_bytes, specs, paths)
+            ship = control.Ship(epoch, number, at_s, chunk_bytes, specs, paths)
             await self._session.tell(source, ship)
         if self._clock is None:
             self._virtual.ship(shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s)
@@ -359,7 +382,6 @@ class ProcessDevices:
             [
                 control.Commit(
                     migration.epoch,
-                    self._sequence,
                     self._ops(program, at),
                     leaving[at],
                     self._paths(program, at),
@@ -368,11 +390,7 @@ class ProcessDevices:
             ]
         )
         self.epoch = migration.epoch
-        self._forget_reports()  # whoever has switched has reported all before it
-        reports = [*self._unrecorded, *(report for of_step in self._reports.values() for report in of_step)]
-        wanted = {report.epoch for report in reports}
-        self._programs = {epoch: of for epoch, of in self._programs.items() if epoch in wanted}
-        self._programs[self.epoch] = program
+        self._program = program
 
     async def abort(self, migration: Migration) -> None:
         if self._clock is None:
@@ -382,29 +400,28 @@ class ProcessDevices:
 
     # -- talk ---------------------------------------------------------------------------------------------------
 
-    def _on_aside(self, message: control.Report | control.Arrived) -> None:
+    def _on_aside(self, message: Aside) -> None:
         """What comes while something else is waited for."""
-        if isinstance(message, control.Arrived):
-            self._came.append(message)
-            return
-        self._reports[message.sequence, message.step].append(message)
-        self._unrecorded.append(message)
-        self.measured.reordered[message.name] = message.reordered
-        self.measured.peak_bytes[message.name] = message.peak_bytes
+        match message:
+            case control.Arrived():
+                self._came.append(message)
+            case control.Token():
+                self._tokens.append(message)
+            case control.Opened():
+                self._opening[message.sequence] -= 1
+            case control.Report():
+                self._on_report(message)
 
-    async def _all_reports(self, step: Step) -> list[control.Report]:
-        """Every device's report of a step. Each device's come in order, so those of earlier steps are there too."""
-        key = (step.sequence, step.step)
-        at_work = len({op.device for op in self._programs[self.epoch].ops})
-        while len(self._reports[key]) < at_work:
-            self._on_aside(await self._session.receive(control.Report))
-        return self._reports[key]
-
-    def _forget_reports(self) -> None:
-        """Of steps that nobody will observe any more. In virtual mode they are looked at as soon as they are there."""
-        kept = {(step.sequence, step.step) for step in self._unobserved} if self._clock is not None else set()
-        for key in self._reports.keys() - kept:
-            del self._reports[key]
+    def _on_report(self, report: control.Report) -> None:
+        flight = self._flights[report.sequence, report.step]
+        flight.reports.append(report)
+        flight.owed -= 1
+        if not flight.owed:
+            del self._flights[report.sequence, report.step]
+        if self._clock is not None:
+            self._unrecorded += [_op_row(flight.program.ops[record.index], report, record) for record in report.ops]
+        self.measured.reordered[report.name] = report.reordered
+        self.measured.peak_bytes[report.name] = report.peak_bytes
 
     async def _everyone(self, request: control.ToDevice) -> None:
         await self._session.ask_all([request] * len(self.plan.cluster.devices))
@@ -430,7 +447,14 @@ class ProcessDevices:
         if device.compute is not None:
             return roofline_s(device.compute, self.plan.costs.work(op.kind, len(op.groups), step.rows, step.past))
         assert device.host_fraction is not None
-        return self._cpu_s[op.index] / device.host_fraction + device.overhead_s
+        reports = self._last[step.sequence].reports
+        cpu_s = next(done.cpu_s for report in reports for done in report.ops if done.index == op.index)
+        return cpu_s / device.host_fraction + device.overhead_s
+
+
+def _sampled(step: Step, token: control.Token, sampled_s: float) -> Sampled:
+    logits = np.frombuffer(token.logits, dtype=np.float32) if token.logits else None  # [vocab]
+    return Sampled(step, token.token, Instant(sampled_s, token.wall_s), logits)
 
 
 def _incoming(move: Move) -> control.Incoming:
@@ -438,8 +462,8 @@ def _incoming(move: Move) -> control.Incoming:
 
 
 def _shipment(shipment: Shipment) -> control.ShipmentSpec:
-    block, _, target, first_row, end_row, with_weights = shipment
-    return control.ShipmentSpec(block.kind, block.layer, block.group, target, first_row, end_row, with_weights)
+    kind, layer, group = shipment.block
+    return control.ShipmentSpec(kind, layer, group, *shipment[2:])
 
 
 def _op_row(op: Op, report: control.Report, record: control.OpRecord) -> OpRow:

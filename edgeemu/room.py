@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from edgeemu.blocks import EMBED, LM_HEAD, Costs, Kind, ffn, head, proj
 from edgeemu.layout import IntArray, Layout
+from edgeemu.memory import caches_bytes
 from edgeemu.view import ClusterView
 
 _SINGLES = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
 
 
 class Sizes:
-    """What every kind of block takes, for a sequence at its end. Bytes."""
+    """What every kind of block takes, for a sequence at its end, and for those that run beside it. Bytes."""
 
-    def __init__(self, costs: Costs, prompt: int, total: int) -> None:
+    def __init__(self, costs: Costs, prompt: int, total: int, beside: tuple[int, ...] = ()) -> None:
         shape = costs.shape
         self.n_groups = shape.n_groups
         self.weights = {
@@ -28,7 +29,7 @@ class Sizes:
             Kind.FFN: costs.weight_bytes(ffn(0)),
             Kind.LM_HEAD: costs.weight_bytes(LM_HEAD),
         }
-        self.group = costs.weight_bytes(head(0, 0)) + costs.kv_bytes(total)
+        self.group = costs.weight_bytes(head(0, 0)) + caches_bytes(costs, total, beside)
         self.norm = costs.norm_bytes()
         tied = shape.tied_embeddings
         self.shared = shape.vocab_size * shape.d_model * costs.value_bytes if tied else 0  # embed and lm_head together
@@ -42,8 +43,8 @@ class Sizes:
         self.head_workspace = np.array(  # [n_groups + 1], by the most groups of one layer; ascending
             [0, *(workspace(Kind.HEAD, k) for k in range(1, shape.n_groups + 1))], np.int64
         )
-        self.any_messages = costs.inbox_bytes(prompt)
-        self.proj_messages = costs.gather_bytes(prompt)
+        self.any_messages = costs.inbox_bytes(prompt) * (1 + len(beside))
+        self.proj_messages = costs.gather_bytes(prompt) * (1 + len(beside))
         k = np.arange(shape.n_groups + 1)  # [n_groups + 1]
         # What k groups of a layer take where none of it is yet: without and with their workspace.
         self.groups_total = np.where(k > 0, self.norm + k * self.group, 0)
@@ -51,13 +52,13 @@ class Sizes:
 
 
 @lru_cache(maxsize=16)
-def _sizes(costs: Costs, prompt: int, total: int) -> Sizes:
-    return Sizes(costs, prompt, total)
+def _sizes(costs: Costs, prompt: int, total: int, beside: tuple[int, ...]) -> Sizes:
+    return Sizes(costs, prompt, total, beside)
 
 
 def sizes_of(view: ClusterView) -> Sizes:
-    """Those of the view's sequence, made once."""
-    return _sizes(view.costs.at_step(1, view.total_tokens - 1), view.prompt_tokens, view.total_tokens)
+    """Those of the view's sequences, made once."""
+    return _sizes(view.costs.at_step(1, view.total_tokens - 1), view.prompt_tokens, view.total_tokens, view.beside)
 
 
 class Room:

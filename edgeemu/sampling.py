@@ -4,9 +4,11 @@ Draws are keyed by the scenario's seed, the names and the field: `devices.pi-1.g
 link's draw is one for both directions, unless the scenario gives them apart (`from`, `to`).
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,8 @@ def resolve(scenario: Scenario) -> Scenario:
         data["model"].setdefault("weights_seed", 0)
     for prompt in data["workload"]["prompts"]:
         prompt.setdefault("max_tokens", scenario.workload.max_tokens)
+    if come_s := arrivals_s(scenario):
+        data["workload"]["arrivals"] = {"trace": [DURATION.format_exact(at_s) for at_s in come_s]}
     data["events"] = [written for event in scenario.events for written in _written_events(scenario, event)]
     network = data["network"]
     if scenario.network.default is not None:
@@ -106,6 +110,23 @@ def resolve(scenario: Scenario) -> Scenario:
             ],
         }
     return Scenario.model_validate(data)
+
+
+def arrivals_s(scenario: Scenario) -> list[float]:
+    """When each sequence comes; empty where each comes as soon as there is a slot for it.
+
+    Of a Poisson process the times between arrivals are exponential, with the rate's inverse as their mean.
+    """
+    arrivals = scenario.workload.arrivals
+    if arrivals == "closed":
+        return []
+    if arrivals.trace is not None:
+        return list(arrivals.trace)
+    assert arrivals.poisson is not None
+    rate = arrivals.poisson.rate
+    count = sum(prompt.repeat for prompt in scenario.workload.prompts)
+    gaps_s = (-math.log1p(-uniform(scenario.seed, "arrival", str(n))) / rate for n in range(count))
+    return list(accumulate(gaps_s))
 
 
 def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:

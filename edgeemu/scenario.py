@@ -23,9 +23,9 @@ from edgeemu.scenario_models import (
     Name,
     NetworkSpec,
     TimeSpec,
-    Workload,
 )
 from edgeemu.scenario_varying import Seed
+from edgeemu.scenario_workload import Workload
 from edgeemu.strict import Strict, at, validate
 from edgeemu.yamllines import Document, Inline, Position, override, position_of, read, write
 

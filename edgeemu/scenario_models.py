@@ -294,44 +294,6 @@ class NetworkSpec(Strict):
         return (self.star or StarSpec()).access_point if self.topology == "star" else None
 
 
-class Prompt(Shorthand):
-    """A text, or that many random tokens (for models that have no tokenizer)."""
-
-    text_is: ClassVar[str] = "text"
-
-    text: Annotated[str, Field(min_length=1)] | None = None
-    tokens: Count | None = None
-    max_tokens: Count | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.text is None) == (self.tokens is None):
-            raise ValueError("give exactly one of text and tokens")
-        return self
-
-
-class Sampling(Strict):
-    """How the next token is chosen. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
-
-    temperature: Annotated[float, Field(strict=True, ge=0)] = 0.0
-    top_k: Annotated[int, Field(strict=True, ge=0)] = 0
-    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
-    seed: Seed = 0
-
-
-class Workload(Strict):
-    """What is generated."""
-
-    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
-    system: str | None = None
-    chat: Annotated[
-        Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Flag, Tag("<flag>")],
-        Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<flag>"),
-    ] = "auto"  # auto: when the model has a chat template
-    max_tokens: Count = 64
-    sampling: Sampling = Sampling()
-
-
 class TimeSpec(Strict):
     """Whether the wall clock follows the emulated one, and how much slower it runs."""
 

@@ -2,14 +2,14 @@
 
 A file of a trace has two columns, time and value, and may have a line of headings. A number without a unit is in the
 unit that the heading has in brackets, `time [ms],rate [Mbit/s]`, else in seconds, and where that has a meaning
-(fractions) as it stands. Times rise; each value holds until the next.
+(fractions) as it stands. Times rise; each value holds until the next. Bandwidths may come from a trace of Mahimahi's.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from edgeemu import mahimahi
 from edgeemu.errors import did_you_mean
 from edgeemu.strict import Strict, at
 from edgeemu.units import BIT_RATE, DURATION, BitsPerSecond, Fraction, PositiveFraction, Quantity, Seconds, UnitError
@@ -216,6 +217,8 @@ def _read_trace(given: Any, base: Any, quantity: Quantity) -> Any:
         raise ValueError(f'there is no file "{given}"{did_you_mean(str(given), beside)}')
     try:
         with path.open(encoding="utf-8", newline="") as file:
+            if quantity.noun == BIT_RATE.noun and path.suffix in mahimahi.SUFFIXES:
+                return _mahimahi_points(file, str(given))
             return list(_points(csv.reader(file), str(given), quantity))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise ValueError(f'"{given}" cannot be read as CSV: {error}') from error
@@ -246,6 +249,13 @@ def _points(rows: Iterator[list[str]], file: str, quantity: Quantity) -> Iterato
         yield texts[0], texts[1]
 
 
+def _mahimahi_points(lines: Iterable[str], file: str) -> list[tuple[str, str]]:
+    """Of a trace that never changes, one point; else with the instant at which it repeats."""
+    points, end_ms = mahimahi.rates(lines, file)
+    texts = [(f"{at_ms} ms", f"{rate_bps!r} bit/s") for at_ms, rate_bps in points]
+    return texts if len(texts) == 1 else [*texts, (f"{end_ms} ms", REPEAT)]
+
+
 def _is_bare(cell: str) -> bool:
     try:
         float(cell)
@@ -254,9 +264,25 @@ def _is_bare(cell: str) -> bool:
     return True
 
 
+REPEAT = "repeat"  # in place of a rate, at the end of a trace: from then on it begins again
+
+_RateOrRepeat = Annotated[
+    Annotated[BitsPerSecond, Tag("<value>")] | Annotated[Literal["repeat"], Tag("<word>")],
+    Discriminator(lambda given: "<word>" if given == REPEAT else "<value>"),
+]
+
+
+def _repeating_at_the_end(points: Points) -> Points:
+    for n, (_, rate) in enumerate(points):
+        if rate == REPEAT and (n == 0 or n < len(points) - 1):
+            raise at([n, 1], "repeat is for the end of a trace that has values")
+    return points
+
+
 RateTrace = Annotated[
-    tuple[tuple[Seconds, BitsPerSecond], ...],
+    tuple[tuple[Seconds, _RateOrRepeat], ...],
     BeforeValidator(lambda given, info: _read_trace(given, (info.context or {}).get("base"), BIT_RATE.above_zero())),
     AfterValidator(_rising),
+    AfterValidator(_repeating_at_the_end),
     Field(json_schema_extra=_or_file),
 ]

@@ -17,6 +17,7 @@ from edgeemu.links.stamped import SharedPipes
 from edgeemu.links.wiring import DATA_PORT
 
 Answer = TypeVar("Answer", bound=control.FromDevice | orders.Hello | orders.Done)
+Aside = control.Report | control.Token | control.Arrived | control.Opened
 
 _SWITCHBOARD = b"switchboard"  # its identity on the socket; devices have numbers
 
@@ -38,7 +39,7 @@ class Session:
     """The devices of one run, started and connected; an asynchronous context manager.
 
     Whatever is awaited here raises as soon as a device fails or dies. `on_aside` is given
-    what comes unasked: reports of steps, arrivals of migrations.
+    what comes unasked: tokens and reports of steps, arrivals of migrations, sequences that are open.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Session:
         cluster: Cluster,
         fleet: Fleet,
         pipes_fd: int,
-        on_aside: Callable[[control.Report | control.Arrived], None],
+        on_aside: Callable[[Aside], None],
     ) -> None:
         self.cluster = cluster
         self.resident_bytes: dict[str, int] = {}
@@ -133,19 +134,32 @@ class Session:
     async def receive(self, kind: type[Answer]) -> Answer:
         """The next message of that kind. What devices say unasked before it is passed on.
 
+        Raises: as `receive_within`; RunError, where no device said anything for ten minutes.
+        """
+        answer = await self.receive_within(kind, None)
+        assert answer is not None
+        return answer
+
+    async def receive_within(self, kind: type[Answer], limit_s: float | None) -> Answer | None:
+        """The same, or None if there is none within so many seconds of the wall clock.
+
         Raises:
             InfeasibleError: a device ran out of memory.
             RequestError: a model file cannot be read.
             RunError: a device died, broke the protocol, or said nothing for ten minutes.
         """
+        deadline_s = None if limit_s is None else asyncio.get_running_loop().time() + limit_s
         while True:
-            message = await self._next(ANSWER_TIMEOUT_S)
+            left_s = ANSWER_TIMEOUT_S if deadline_s is None else deadline_s - asyncio.get_running_loop().time()
+            message = await self._next(min(left_s, ANSWER_TIMEOUT_S))
+            if message is None and deadline_s is not None:
+                return None
             if message is None:
                 raise RunError(f"no device has said anything for {ANSWER_TIMEOUT_S:.0f} s")
             if isinstance(message, kind):
                 return message
             match message:
-                case control.Report() | control.Arrived():
+                case control.Report() | control.Token() | control.Arrived() | control.Opened():
                     self._on_aside(message)
                 case control.Failure(kind="link"):
                     raise await self._cause(message)

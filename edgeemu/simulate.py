@@ -3,6 +3,7 @@
 It predicts a run, and it keeps the time of `mode: virtual`, where durations are those that the devices measured.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,20 +163,29 @@ class Simulator:
 
         return round_
 
-    def advance(self) -> Outcome | None:
-        """Handles events until a token is sampled or a device has all of a round; None when no event is left."""
-        while self._events:
+    def advance(self, until_s: float = math.inf) -> Outcome | None:
+        """Handles events until a token is sampled or a device has all of a round.
+
+        None when there is no event left up to an instant.
+        """
+        while self._events and self._events[0][0] <= until_s:
             now_s, _, handle = heappop(self._events)
             outcome = handle(now_s)
             if outcome is not None:
                 return outcome
         return None
 
+    def next_token(self, by_s: float | None = None) -> TokenTime | None:
+        """Handles events until a token is sampled; None if none is by an instant."""
+        while (outcome := self.advance(math.inf if by_s is None else by_s)) is not None:
+            if isinstance(outcome, TokenTime):
+                return outcome
+        return None
+
     def tokens(self) -> Iterator[TokenTime]:
         """Handles events until none is left, yielding each sampled token. A consumer may start steps in between."""
-        while (outcome := self.advance()) is not None:
-            if isinstance(outcome, TokenTime):
-                yield outcome
+        while (token := self.next_token()) is not None:
+            yield token
 
     def _at(self, at_s: float, handle: Callable[[float], Outcome | None]) -> None:
         heappush(self._events, (at_s, next(self._order), handle))

@@ -4,7 +4,7 @@ It answers for clusters that no host can emulate. A token is always -1: there is
 """
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from edgeemu.backend import NO_TOKEN, DeviceState, Instant, Observed, Sampled
@@ -12,12 +12,13 @@ from edgeemu.cluster import Change
 from edgeemu.memory import INCOMING, OutOfMemoryError, between_steps, usages
 from edgeemu.migration import Migration, Shipment, flash_ends, needs
 from edgeemu.placement import Placement
-from edgeemu.planning import Plan, Request
+from edgeemu.planning import Plan
 from edgeemu.records import OpRow
 from edgeemu.routes import Program
 from edgeemu.simulate import Execution, Step
 from edgeemu.variation import share_at
 from edgeemu.virtual import VirtualTimeline
+from edgeemu.workload import Request
 
 
 class SimulatedDevices:
@@ -28,10 +29,10 @@ class SimulatedDevices:
         self.dilation = 1.0
         self.epoch = 0
         self._program = plan.program
-        self._request = plan.requests[0]  # of the open sequence
+        self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
         self._executions: list[Execution] = []
-        self._observed: deque[Observed] = deque(maxlen=2 * plan.rules.interval_tokens)  # of steps since the last call
+        self._observed: deque[Observed] = deque()  # of steps since the last call
         self.cluster = plan.cluster
         self.peak_bytes = [0] * len(plan.cluster.devices)  # as planned, with what migrations reserve
 
@@ -41,6 +42,7 @@ class SimulatedDevices:
 
     async def assign(self, plan: Plan) -> None:
         self.plan, self._program, self.cluster = plan, plan.program, plan.cluster
+        self._observed = deque(maxlen=2 * plan.rules.interval_tokens * plan.concurrency)
         self.epoch += 1
         self._holds(plan.placement)
 
@@ -48,23 +50,31 @@ class SimulatedDevices:
         self._timeline = VirtualTimeline(self.plan.cluster, self.plan.costs, self.plan.durations)
         return self.instant(0.0)
 
-    async def open(self, sequence: int, request: Request) -> None:  # noqa: ARG002
-        self._request = request
+    async def open(self, sequence: int, request: Request) -> None:
+        self._open[sequence] = request
 
-    async def step(self, step: Step, ids: list[int], at: Instant) -> Sampled:  # noqa: ARG002
-        sampled_s = self._timeline.step(step, self._program, at.emulated_s)
-        observed = Observed(self._timeline.executions(), self._timeline.transits())
+    async def start(self, step: Step, ids: list[int], at_s: float) -> None:  # noqa: ARG002
+        self._timeline.start(step, self._program, at_s)
+
+    async def sampled(self, by_s: float | None = None) -> Sampled | None:
+        token = self._timeline.sampled(by_s)
+        if token is None:
+            return None
+        observed = Observed(self._timeline.executions(token.step), self._timeline.transits())
         self._observed.append(observed)
         self._executions += observed.executions
-        return Sampled(NO_TOKEN, self.instant(sampled_s))
+        return Sampled(token.step, NO_TOKEN, self.instant(token.sampled_s))
 
-    async def close(self, sequence: int, last: Step) -> None: ...
+    async def close(self, sequence: int) -> None:
+        del self._open[sequence]
+
+    async def settle(self) -> None: ...
 
     async def change(self, change: Change, at_s: float) -> None:
         self.cluster = self.cluster.changed(change, at_s)
         self._timeline.change(change, at_s)
 
-    async def observe(self, last: Step) -> list[Observed]:  # noqa: ARG002
+    async def observe(self) -> list[Observed]:
         observed = list(self._observed)
         self._observed.clear()
         return observed
@@ -74,13 +84,17 @@ class SimulatedDevices:
 
     async def end(self) -> None: ...
 
-    async def prepare(self, migration: Migration, rows: int, last_rows: int, at_s: float) -> str:
+    async def prepare(self, migration: Migration, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
         """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
-        refusals, asked, costs = [], self._request, self.plan.costs
-        held = usages(migration.old, costs, len(self.cluster.devices), len(asked.ids), asked.total_tokens)
-        for target, _, reserve_bytes, growth_bytes in needs(migration, held, rows, last_rows, costs):
+        refusals, costs, n_devices = [], self.plan.costs, len(self.cluster.devices)
+        by_sequence = [
+            usages(migration.old, costs, n_devices, len(asked.ids), asked.total_tokens) for asked in self._open.values()
+        ]
+        held, rows_now = self.plan.usages(migration.old), sum(rows.values())
+        for target, _, reserve_bytes, growth_bytes in needs(migration, held, rows_now, last_rows, costs):
             device = self.cluster.devices[target]
-            ledger = between_steps(device.name, device.memory_bytes, held[target], rows)
+            mine = [by_device[target] for by_device in by_sequence]
+            ledger = between_steps(device.name, device.memory_bytes, mine, rows_now)
             try:
                 ledger.charge(INCOMING, reserve_bytes, device.memory_at(at_s), growth_bytes)
             except OutOfMemoryError as error:

@@ -275,6 +275,12 @@ BYTE_RATE = Quantity(
     aliases={"KB/s": "kB/s", **{f"{p}Bps": f"{p}B/s" for p in _PREFIXES}},
     example="4 GB/s",
 )
+RATE = Quantity(
+    noun="a rate",
+    units={"/h": Rational(1, 3600), "/min": Rational(1, 60), "/s": Rational(1)},
+    aliases={"per second": "/s", "Hz": "/s"},
+    example="0.5 /s",
+)
 FRACTION = Quantity(
     noun="a fraction",
     units={"%": Rational(1, 100)},
@@ -290,6 +296,7 @@ BitsPerSecond = Annotated[float, BIT_RATE.above_zero()]
 Bytes = Annotated[int, SIZE.above_zero()]
 FlopsPerSecond = Annotated[float, FLOP_RATE.above_zero()]
 BytesPerSecond = Annotated[float, BYTE_RATE.above_zero()]
+PerSecond = Annotated[float, RATE.above_zero()]
 Fraction = Annotated[float, FRACTION]
 PositiveFraction = Annotated[float, FRACTION.above_zero()]
 LossRate = Annotated[float, PROBABILITY]

@@ -8,7 +8,7 @@ get their courses by wire (msgspec).
 from bisect import bisect_right
 from functools import lru_cache
 from hashlib import blake2b
-from math import ceil, exp, inf, log, sqrt
+from math import ceil, exp, inf, log, nextafter, sqrt
 from statistics import NormalDist
 from struct import pack, unpack
 
@@ -41,6 +41,26 @@ class Trace(msgspec.Struct, frozen=True, tag=True):
         """As `Constant.piece`."""
         index = max(1, bisect_right(self.times_s, t_s))
         return self.levels[index - 1], self.times_s[index] if index < len(self.times_s) else inf
+
+
+class Repeated(msgspec.Struct, frozen=True, tag=True):
+    """A trace that begins again every `period_s`, from time 0 on. What it has from there on is never reached."""
+
+    trace: Trace
+    period_s: float
+
+    def piece(self, t_s: float) -> tuple[float, float]:
+        """As `Constant.piece`."""
+        begin_s = _step(t_s, self.period_s) * self.period_s
+        level, until_s = self.trace.piece(t_s - begin_s)
+        end_s = begin_s + self.period_s
+        until_s = min(begin_s + until_s, end_s)
+        if until_s > t_s:
+            return level, until_s
+        # The difference above was rounded up to where the piece ends, and this back: the next one has begun
+        later_s = nextafter(t_s - begin_s, inf)
+        level, until_s = self.trace.piece(later_s)
+        return level, max(min(begin_s + until_s, end_s), nextafter(t_s, inf))
 
 
 class Uniform(msgspec.Struct, frozen=True, tag=True):
@@ -123,7 +143,7 @@ class Steered(msgspec.Struct, frozen=True, tag=True):
         return level, min(until_s, self.times_s[index]) if index < len(self.times_s) else until_s
 
 
-Variation = Constant | Trace | Uniform | Walk | Rest | Product | Steered
+Variation = Constant | Trace | Repeated | Uniform | Walk | Rest | Product | Steered
 
 
 class LinkVariation(msgspec.Struct, frozen=True):

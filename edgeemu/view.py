@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,6 +182,13 @@ def _patched(rows: Rows, pair: Pairwise, ways: set[tuple[int, int]]) -> Rows:
     return Rows(rows.n_devices, value, row, column)
 
 
+class Rehearsed(NamedTuple):
+    """What the beginning of the run would come to. `latency_s` is the time per token of a sequence, prompt included."""
+
+    latency_s: float
+    throughput_tok_s: float  # of all sequences together
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceView:
     """`compute` is what the device has left for us now, and `memory_bytes` what our blocks may hold there in all."""
@@ -205,12 +213,20 @@ class ClusterView:
     weights_on_flash: bool = False  # every device can read every block's weights from its own storage
     flash_bytes_per_s: float = 100e6
     source: int = 0  # the device where prompts come from
+    beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
+    cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
+    rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision; None: too large to play
     links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
 
     @property
     def past(self) -> int:
         """Positions that the next decode step finds cached."""
         return max(self.length, self.prompt_tokens)
+
+    @property
+    def sequences(self) -> int:
+        """How many run at the same time, at most: a pipeline needs several."""
+        return 1 + len(self.beside)
 
     @property
     def remaining_tokens(self) -> int:
@@ -268,7 +284,12 @@ class ClusterView:
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
 
     def empty_usages(self) -> list[Usage]:
-        return [Usage(self.costs, self.prompt_tokens, self.total_tokens) for _ in self.devices]
+        return [Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside) for _ in self.devices]
+
+    def usages(self, placement: Placement) -> list[Usage]:
+        """What each device holds under a placement, with all sequences at their ends."""
+        n_devices, beside = len(self.devices), self.beside
+        return usages(placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, beside)
 
     def fits(self, usage: Usage, block: Block, device: int) -> bool:
         """Whether the device still fits its memory with the block added."""
@@ -276,7 +297,7 @@ class ClusterView:
 
     def holds(self, placement: Placement) -> bool:
         """Whether every device has the memory that a placement asks of it, to the sequence's end."""
-        held = usages(placement, self.costs, len(self.devices), self.prompt_tokens, self.total_tokens)
+        held = self.usages(placement)
         return all(u.page().total_bytes <= d.memory_bytes for u, d in zip(held, self.devices, strict=True))
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:

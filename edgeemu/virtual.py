@@ -1,5 +1,7 @@
-"""One sequence at a time on the simulated timeline: run a step, ship a round, ask what has arrived. Knows no clock."""
+"""A run on the simulated timeline: start steps, ask for tokens, ship a round, ask what has arrived. Knows no clock."""
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from edgeemu.blocks import Costs
@@ -19,29 +21,41 @@ class VirtualTimeline:
         self._round: Round | None = None
         self._awaited: set[int] = set()
         self._arrived_s = 0.0
+        self._flying = 0  # steps
+        self._executions: dict[int, list[Execution]] = defaultdict(list)  # by sequence, of its step in hand
 
-    def step(self, step: Step, program: Program, at_s: float) -> float:
-        """Runs a step that is released at an instant; returns when its token is sampled."""
+    def start(self, step: Step, program: Program, at_s: float) -> None:
+        """Releases a step at an instant, which must not lie before the last token or arrival that was asked for."""
+        self._flying += 1
+        self._executions.pop(step.sequence, None)
         self._simulator.start(step, program, at_s)
-        while True:
-            outcome = self._simulator.advance()
+
+    def sampled(self, by_s: float | None = None) -> TokenTime | None:
+        """The next token, or None if there is none by an instant."""
+        until_s = math.inf if by_s is None else by_s
+        while (outcome := self._simulator.advance(until_s)) is not None:
             if isinstance(outcome, TokenTime):
-                return outcome.sampled_s
+                self._flying -= 1
+                return outcome
             self._note(outcome)
+        if by_s is None:
+            raise RunError(f"the timeline came to an end with {self._flying} steps under way")
+        return None
 
     def change(self, change: Change, at_s: float) -> None:
         """Something happens at an instant, between two steps."""
         self._simulator.change(change, at_s)
 
+    def executions(self, step: Step) -> list[Execution]:
+        """What has run for the step of a sequence that was sampled last."""
+        for execution in self._simulator.executions:
+            self._executions[execution.step.sequence].append(execution)
+        self._simulator.executions.clear()
+        return self._executions[step.sequence]
+
     def transits(self) -> list[Transit]:
         """How long messages took since the last call."""
         return self._simulator.transits.take()
-
-    def executions(self) -> list[Execution]:
-        """What has run since the last call."""
-        done = list(self._simulator.executions)
-        self._simulator.executions.clear()
-        return done
 
     def ship(
         self,

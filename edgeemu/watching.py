@@ -1,5 +1,6 @@
 """What a policy is shown: the cluster as it was measured, or, with `knowledge: oracle`, as it is. Asks the backend."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeemu.backend import Backend
@@ -17,13 +18,14 @@ class Watcher:
         self._devices = devices
         self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing, plan.links)
 
-    async def view(self, step: Step, at_s: float) -> ClusterView:
-        """For the decision at an instant, before a step that is not a sequence's first."""
-        view = self._plan.view
-        base = replace(view, length=step.past, costs=view.costs.at_step(step.rows, step.past))
+    async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
+        """For the decision at an instant, before steps that are not their sequences' first."""
+        view, longest = self._plan.view, max(steps, key=lambda step: step.past)
+        costs = view.costs.at_step(longest.rows, longest.past)
+        base = replace(view, length=longest.past, cached=sum(step.past for step in steps), costs=costs)
         if self._plan.scenario.knowledge == "oracle":
             return self._true(base, at_s)
-        for observed in await self._devices.observe(step_before(step)):
+        for observed in await self._devices.observe():
             self._estimate.observe_executions(observed.executions)
             self._estimate.observe_transits(observed.transits)
         for index, state in enumerate(await self._devices.states(at_s)):
@@ -37,10 +39,3 @@ class Watcher:
             for device, compute in zip(cluster.devices, self._plan.whole, strict=True)
         )
         return view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
-
-
-def step_before(step: Step) -> Step:
-    """The step of the same sequence that was run before this one."""
-    if step.step == 1:
-        return Step(step.sequence, 0, step.past, 0)
-    return Step(step.sequence, step.step - 1, 1, step.past - 1)

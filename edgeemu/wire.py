@@ -103,6 +103,7 @@ class ParcelHeader(msgspec.Struct, frozen=True):
     kind: str
     layer: int
     group: int
+    sequence: int
     first_row: int
     end_row: int
     with_weights: bool

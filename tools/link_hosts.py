@@ -23,6 +23,7 @@ from edgeemu.links.wiring import Wiring
 PORT = 5555
 NOBODY = 65534
 PATIENCE_S = 60.0
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _LENGTH = struct.Struct("!Q")
 _PACKET = struct.Struct("!Id")
 
@@ -80,16 +81,21 @@ class Hosts:
         return [came - went for went, came in zip(sent, self.wait(target), strict=True)]
 
     def packets(
-        self, source: int, target: int, count: int, gap_s: float, size_bytes: int = 64
+        self, source: int, target: int, count: int, gap_s: float, at_most: int | None = None
     ) -> list[tuple[int, float]]:
-        """The packets of UDP that came, in their order: number and seconds under way. They are sent steadily."""
+        """The packets of UDP that came, in their order: number and seconds under way. They are sent steadily.
+
+        No more than `at_most` are waited for: how many will come, where that is certain.
+        """
         self.call(target, listen_udp)
-        self.start(target, receive_udp, 0.5 + 2 * count * gap_s)
-        self.call(source, send_udp, self.wiring.address(target), count, gap_s, size_bytes)
+        self.start(target, receive_udp, 1.0, at_most)
+        self.call(source, send_udp, self.wiring.address(target), count, gap_s, 64)
         return [(number, came - went) for number, went, came in self.wait(target)]
 
     def close(self) -> None:
         """Ends all of them; interfaces and namespaces go with them."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            self._ends[-1].send(None)  # closing is not enough: processes that we started since have copies of the end
         for end in self._ends:
             end.close()
         os.waitpid(self._centre_pid, 0)
@@ -172,9 +178,12 @@ def _serve(end: Connection, *first: Any) -> None:
     """Does what it is asked for until nobody asks any more."""
     while True:
         try:
-            function, arguments = end.recv()
+            asked = end.recv()
         except EOFError:
             return
+        if asked is None:
+            return
+        function, arguments = asked
         try:
             result = function(*first, *arguments)
         except Exception as error:  # noqa: BLE001 - it is raised again by who asked
@@ -235,21 +244,21 @@ def send(address: str, size_bytes: int, messages: int, gap_s: float) -> list[flo
 
 def listen_udp() -> None:
     _listening["udp"] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    _listening["udp"].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    with contextlib.suppress(PermissionError):  # rootless: what the kernel's limit leaves
+        _listening["udp"].setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 25)
     _listening["udp"].bind(("", PORT))
 
 
-def receive_udp(patience_s: float) -> list[tuple[int, float, float]]:
-    """Number, instant of sending, instant of receipt, of all that comes until nothing has for half a second."""
+def receive_udp(patience_s: float, at_most: int | None = None) -> list[tuple[int, float, float]]:
+    """Number, instant of sending, instant of receipt, of all that comes until so many have, or none has for a while."""
     found = []
     with _listening.pop("udp") as server:
         server.settimeout(patience_s)
         with contextlib.suppress(TimeoutError):
-            while True:
+            while at_most is None or len(found) < at_most:
                 data = server.recv(1 << 16)
                 number, went = _PACKET.unpack_from(data)
                 found.append((number, went, time.monotonic()))
-                server.settimeout(0.5)
     return found
 
 

@@ -40,8 +40,7 @@ class Arrived(NamedTuple):
     """A block that has come from another device: its weights, and its cache's rows (none but for heads)."""
 
     weights: list[Array]
-    keys: Array  # [rows, head_dim]
-    values: Array  # [rows, head_dim]
+    rows: Mapping[int, tuple[Array, Array]] = {}  # by open sequence, keys and values [rows, head_dim]
 
 
 class Compute:
@@ -136,25 +135,30 @@ class Compute:
 
     # -- migration ----------------------------------------------------------------------------------------------
 
+    def is_open(self, sequence: int) -> bool:
+        return sequence in self._open
+
     def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> bytes:
-        """A held block as a parcel: its weights if asked for, and these rows of its cache."""
+        """A held block as a parcel: its weights if asked for, and these rows of a sequence's cache.
+
+        Rows of a sequence that has ended meanwhile are zeros: they go as was planned, and nobody needs them.
+        """
         weights = self._held.weights(block) if with_weights else []
         rows: tuple[Array, ...] = ()
         if block.kind is Kind.HEAD and end_row > first_row:
-            index = self._held.heads[block.layer].groups.index(block.group)
-            rows = self._sequence(sequence).caches[block.layer].take(index, first_row, end_row)  # 2 x [rows, hd]
+            if self.is_open(sequence):
+                index = self._held.heads[block.layer].groups.index(block.group)
+                rows = self._open[sequence].caches[block.layer].take(index, first_row, end_row)  # 2 x [rows, hd]
+            else:
+                rows = (np.zeros((end_row - first_row, self.costs.shape.head_dim), np.float32),) * 2
         return pack([*weights, *rows])
 
     def weights_from_flash(self, block: Block) -> list[Array]:
         """A block's weights from this device's own storage."""
         return self._held.from_flash(block)
 
-    def exchange(
-        self, ops: Sequence[Op], leaving: Sequence[Block], arriving: Mapping[Block, Arrived], sequence: int
-    ) -> None:
+    def exchange(self, ops: Sequence[Op], leaving: Sequence[Block], arriving: Mapping[Block, Arrived]) -> None:
         """Lets go of what has left and takes what has come; afterwards the device can run `ops`.
-
-        `sequence` is the open sequence whose cache rows have come along, or -1.
 
         Raises:
             OutOfMemoryError: what is then held does not fit. Receivers reserve before, so this is a broken promise.
@@ -162,9 +166,9 @@ class Compute:
         self._ops = list(ops)
         groups = {op.layer: op.groups for op in ops if op.kind is Kind.HEAD}
         layers = sorted({block.layer for block in (*leaving, *arriving) if block.kind is Kind.HEAD})
-        if sequence in self._open:
+        for sequence in self._open:
             for layer in layers:
-                self._rebuild_cache(self._open[sequence], layer, groups.get(layer, ()), arriving)
+                self._rebuild_cache(sequence, layer, groups.get(layer, ()), arriving)
         self._held.exchange(groups, leaving, {block: arrived.weights for block, arrived in arriving.items()})
         for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
             self.ledger.release(name)
@@ -188,9 +192,11 @@ class Compute:
         return max(needs, default=0)
 
     def _rebuild_cache(
-        self, opened: OpenSequence, layer: int, groups: Sequence[int], arriving: Mapping[Block, Arrived]
+        self, sequence: int, layer: int, groups: Sequence[int], arriving: Mapping[Block, Arrived]
     ) -> None:
-        """One layer's cache for the groups that are here now: rows kept, rows come."""
+        """One layer's cache of a sequence for the groups that are here now: rows kept, rows come."""
+        opened = self._open[sequence]
+        none = np.empty((0, self.costs.shape.head_dim), np.float32)
         old = opened.caches.pop(layer, None)
         if not groups:
             return
@@ -199,13 +205,12 @@ class Compute:
         for group in groups:
             arrived = arriving.get(Block(Kind.HEAD, layer, group))
             if arrived is not None:
-                keys.append(arrived.keys)
-                values.append(arrived.values)
+                k, v = arrived.rows.get(sequence, (none, none))
             else:
                 assert old is not None
                 k, v = old.take(old_groups.index(group))
-                keys.append(k)
-                values.append(v)
+            keys.append(k)
+            values.append(v)
         cache = KVCache(len(groups), self.costs.shape.head_dim, opened.total_tokens)
         cache.append(np.stack(keys), np.stack(values))  # [groups, rows, head_dim]
         opened.caches[layer] = cache

@@ -165,11 +165,10 @@ class DeviceProcess:
                 sampling = Sampling(request.temperature, request.top_k, request.top_p, request.seed)
                 opened = OpenSequence(sampling, request.keep_logits)
                 self._loaded().open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
-                self._done("Open")
+                self._tell(control.Opened(self.spec.name, request.sequence))
             case control.Close():
                 self._loaded().close(request.sequence)
                 self._dataflow.forget(request.sequence)
-                self._done("Close")
             case control.Start():
                 self._hold(request.at_s, request)
             case control.Prepare():
@@ -319,7 +318,7 @@ class DeviceProcess:
         ops = [control.op_from_spec(spec) for spec in request.ops]
         leaving = [block_of(incoming) for incoming in request.leaving]
         self._links.connect(request.paths)
-        self._loaded().exchange(ops, leaving, arriving, request.sequence)
+        self._loaded().exchange(ops, leaving, arriving)
         self._dataflow.install(request.epoch, ops)
         self._done("Commit")
 

@@ -1,5 +1,6 @@
 """A device's part in a migration: parcels out, parcels in. Pure state around `Compute`; no sockets, no clock."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -30,7 +31,7 @@ def outgoing(
     """The chunks of one connection, one parcel after the other, each made when it is due. Arrivals are not set."""
     for spec in specs:
         data = compute.export(
-            block_of(spec), request.sequence, spec.first_row, spec.end_row, with_weights=spec.with_weights
+            block_of(spec), spec.sequence, spec.first_row, spec.end_row, with_weights=spec.with_weights
         )
         crc = crc32(data)
         for offset in range(0, len(data) or 1, request.chunk_bytes):
@@ -41,6 +42,7 @@ def outgoing(
                 kind=spec.kind,
                 layer=spec.layer,
                 group=spec.group,
+                sequence=spec.sequence,
                 first_row=spec.first_row,
                 end_row=spec.end_row,
                 with_weights=spec.with_weights,
@@ -66,7 +68,7 @@ class Receiving:
 
     epoch: int
     blocks: list[Block]
-    _open: dict[tuple[int, Block], Parcel] = field(default_factory=dict)
+    _open: dict[tuple[int, int, Block], Parcel] = field(default_factory=dict)
     _whole: dict[Block, list[tuple[wire.ParcelHeader, bytearray]]] = field(default_factory=dict)
     _flash: dict[Block, list[Array]] = field(default_factory=dict)
     _rounds: dict[int, _Round] = field(default_factory=dict)
@@ -92,10 +94,10 @@ class Receiving:
             raise ProtocolError(f"{block} of epoch {header.epoch} came, but epoch {self.epoch} brings {self.blocks}")
         round_ = self._rounds.setdefault(header.number, _Round())
         round_.last_s = max(round_.last_s, header.arrival_s)
-        parcel = self._open.setdefault((header.number, block), Parcel(header.total, header.crc))
+        parcel = self._open.setdefault((header.number, header.sequence, block), Parcel(header.total, header.crc))
         if not parcel.add(header.offset, chunk.payload):
             return None
-        del self._open[header.number, block]
+        del self._open[header.number, header.sequence, block]
         self._whole.setdefault(block, []).append((header, parcel.data))
         round_.whole += 1
         return self._end_s(round_)
@@ -111,18 +113,22 @@ class Receiving:
         return {block: self._assemble(block, compute) for block in self.blocks}
 
     def _assemble(self, block: Block, compute: Compute) -> Arrived:
+        """A block's weights, and the rows of every sequence that is still open."""
         shape = compute.costs.shape
         weights = self._flash.get(block, [])
-        keys, values = [np.empty((0, shape.head_dim), np.float32)], [np.empty((0, shape.head_dim), np.float32)]
+        rows: dict[int, list[list[Array]]] = defaultdict(list)
         for header, data in sorted(self._whole.get(block, []), key=lambda part: part[0].number):
             shapes = weight_shapes(shape, block) if header.with_weights else []
-            rows = header.end_row - header.first_row if block.kind is Kind.HEAD else 0
-            arrays = unpack(data, [*shapes, *([(rows, shape.head_dim)] * 2 if rows else [])])
+            n_rows = header.end_row - header.first_row if block.kind is Kind.HEAD else 0
+            arrays = unpack(data, [*shapes, *([(n_rows, shape.head_dim)] * 2 if n_rows else [])])
             weights = arrays[: len(shapes)] or weights
-            if rows:
-                keys.append(arrays[-2])
-                values.append(arrays[-1])
-        return Arrived(weights, np.concatenate(keys), np.concatenate(values))  # [rows, head_dim]
+            if n_rows and compute.is_open(header.sequence):
+                rows[header.sequence].append(arrays[len(shapes) :])
+        whole = {
+            sequence: (np.concatenate([keys for keys, _ in parts]), np.concatenate([values for _, values in parts]))
+            for sequence, parts in rows.items()
+        }  # sequence -> 2 x [rows, head_dim]
+        return Arrived(weights, whole)
 
     @staticmethod
     def _end_s(round_: _Round) -> float | None:

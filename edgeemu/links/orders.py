@@ -51,7 +51,7 @@ class Hello(msgspec.Struct, frozen=True, tag="SwitchboardHello"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="SwitchboardDone"):
-    """An order has been carried out, and what the kernel has was read back.."""
+    """An order has been carried out, and what the kernel has was read back."""
 
     order: str
     took_s: float

@@ -76,7 +76,7 @@ def _tree(
     made: Tree = {root: HtbRoot(_ALL if queues and queues[0].target is None else 0)}
     nic = Place(ifindex, HTB_ROOT | _NIC_CLASS, ROOT_PARENT)
     if nic_bps is not None:
-        made[nic] = _class(nic_bps, nic_bps)
+        made[nic] = _class(nic_bps, nic_bps)._replace(quantum_bytes=sizing.FRAME_BYTES)  # unused, and never changed
     asked_bps = sum(min(rates.get(queue, nic_bps or 0.0), nic_bps or float("inf")) for queue in queues)
     for queue in queues:
         handle = HTB_ROOT | _minor(queue)

@@ -168,28 +168,40 @@ def least_bottleneck(costs: StageCosts, source: int, devices: Sequence[int] | No
 
     Where even so there are too many sets of devices, only those in the order of their speed are looked at [D].
     """
+    found = pipelines(costs, source, devices)
+    return min(found, key=costs.bottleneck_s) if found else None  # the first of equals is the shortest
+
+
+def pipelines(costs: StageCosts, source: int, devices: Sequence[int] | None = None) -> list[list[Stage]]:
+    """The programme's best pipeline of one stage, of two, and so on; without those that do not fit.
+
+    Where devices are taken in the order of their speed, only the best of all lengths.
+    """
     among = list(devices) if devices is not None else candidates(costs, source)
     groups = alike_devices(costs.view, source, among)
     if len(groups) ** 2 * prod(len(group) + 1 for group in groups) > TRANSITIONS:
-        return _in_order(costs, source, among)
+        best = _in_order(costs, source, among)
+        return [] if best is None else [best]
     first = next(n for n, group in enumerate(groups) if group[0] == source)
     segments_s = [costs.segments_s(group[0]) for group in groups]
     sizes = [len(group) for group in groups]
     start = _start(costs, segments_s[first], tuple(int(n == first) for n in range(len(groups))), first)
-    found: _State = start
-    layer_of_states = {(start.used, first): start}
-    while layer_of_states:
+    of_length = {(start.used, first): start}
+    found: list[list[Stage]] = []
+    while of_length:
+        best_state = min(of_length.values(), key=lambda state: float(state.best_s[-1]))
+        stages = _stages(best_state, costs.n_elements, groups)
+        found += [] if stages is None else [stages]
         following: dict[tuple[tuple[int, ...], int], _State] = {}
-        for state in layer_of_states.values():
+        for state in of_length.values():
             for group, size in enumerate(sizes):
                 if state.used[group] == size:
                     continue
                 link_s = costs.occupied_s(*_two(groups, state.last, group))
                 used = tuple(count + (n == group) for n, count in enumerate(state.used))
                 _extend(following, state, used, group, link_s, segments_s[group])
-        found = min([found, *following.values()], key=lambda state: float(state.best_s[-1]))
-        layer_of_states = following
-    return _stages(found, costs.n_elements, groups)
+        of_length = following
+    return found
 
 
 def _two(groups: list[list[int]], before: int, after: int) -> tuple[int, int]:

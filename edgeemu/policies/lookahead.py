@@ -10,6 +10,9 @@ by side. So layers stay whole where latency dominates and heads are spread where
   enough. What takes least over the horizon wins: migration + steps.
 * Against flapping, from measurements that are never quite right: a move has to gain `MARGIN` times what it takes, and
   all of them together `WORTH` of a step; nothing is moved for less.
+* The first placement is the best of that and of placements of other kinds (pipelines, shards, one device), when the
+  beginning of the run is played on the timeline (`candidates.py`): with several sequences at once, prompts, jitter, and
+  whatever links share. With several sequences a later change is to another pipeline (`pipelined.py`).
 * What is overfull because memory was lost is relieved first, as `resource-aware` does it.
 """
 
@@ -20,10 +23,12 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.layout import Layout
 from edgeemu.makespan import MoveCosts, StepTimes
 from edgeemu.placement import Placement
+from edgeemu.policies.candidates import best_played
 from edgeemu.policies.chain import SMALL as SMALL_CHAINS
 from edgeemu.policies.chain import best_chain
 from edgeemu.policies.draft import Draft
 from edgeemu.policies.improve import Prices, improve
+from edgeemu.policies.pipelined import better_pipeline
 from edgeemu.policies.resource_aware import first, relieved
 from edgeemu.policies.ring import best_ring
 from edgeemu.room import union_fits
@@ -48,7 +53,9 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     horizon = min(view.remaining_tokens, HORIZON)
     times = StepTimes(view, view.past + horizon // 2)
     if current is None:
-        return _anew(view, times).layout(None).placement(shape)
+        return best_played(view, _anew(view, times).layout(None).placement(shape))
+    if view.sequences > 1:
+        return better_pipeline(view, times, current, horizon, MARGIN, WORTH)
     old, costs = Layout.of(current, shape), MoveCosts(view)
     prices = Prices(costs, horizon / MARGIN)
     draft = relieved(view, times, old)

@@ -2,7 +2,6 @@
 
 from edgeemu.blocks import all_blocks
 from edgeemu.errors import InfeasibleError
-from edgeemu.memory import usages
 from edgeemu.placement import Placement
 from edgeemu.policies.keeping import kept
 from edgeemu.units import SIZE
@@ -22,7 +21,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 def _best_alone(view: ClusterView) -> Placement:
     blocks = list(all_blocks(view.costs.shape))
     whole = Placement(dict.fromkeys(blocks, 0))
-    need_bytes = usages(whole, view.costs, 1, view.prompt_tokens, view.total_tokens)[0].page().total_bytes
+    need_bytes = view.usages(whole)[0].page().total_bytes
     able = [i for i, device in enumerate(view.devices) if device.memory_bytes >= need_bytes]
     if not able:
         most = max(view.devices, key=lambda device: device.memory_bytes)

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from edgeemu.blocks import Block, Costs, Kind, all_blocks
 from edgeemu.catalog import DeviceProfile, ModelEntry
 from edgeemu.memory import Usage
-from edgeemu.planning import Plan, Request
-from edgeemu.simulate import Prediction
+from edgeemu.planning import Plan
+from edgeemu.prediction import SequenceTimes
 from edgeemu.units import BIT_RATE, BYTE_RATE, FLOP_RATE, SIZE
+from edgeemu.workload import Request
 from edgeemu_kernels.shape import ModelShape
 
 MAX_RUNS = 4  # of layers that are listed; a placement more scattered than that is counted
@@ -128,8 +129,8 @@ def plan_tables(plan: Plan) -> list[Table]:
     ]
 
 
-def _predictions(plan: Plan) -> list[tuple[Request, Prediction]]:
-    return [(request, plan.prediction(number)) for number, request in enumerate(plan.requests)]
+def _predictions(plan: Plan) -> list[tuple[Request, SequenceTimes]]:
+    return list(zip(plan.requests, plan.predictions(), strict=True))
 
 
 def describe(blocks: Sequence[Block], shape: ModelShape) -> str:

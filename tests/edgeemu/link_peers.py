@@ -50,7 +50,11 @@ def run_peer(spec_bytes: bytes) -> None:
     peer = Peer(spec, make_links(spec.device, context), told)
     told.send(b"")
     while (command := msgspec.msgpack.decode(told.recv()))[0] != "end":
-        told.send(msgspec.msgpack.encode(getattr(peer, command[0])(*command[1:])))
+        try:
+            answer = {"is": getattr(peer, command[0])(*command[1:])}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test is to say it
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        told.send(msgspec.msgpack.encode(answer))
     with suppress(OSError):
         peer.links.close()
     told.close(linger=0)
@@ -80,7 +84,7 @@ class Peer:
             for step, size_bytes in enumerate(sizes):
                 for target in targets:
                     if count_up:
-                        self._told.send(msgspec.msgpack.encode(step))
+                        self._told.send(msgspec.msgpack.encode({"is": step}))
                     departure_s = self.clock.emulated_s(time.monotonic())
                     args = (self.index, 0, step, 1, step, departure_s, departure_s, payload_of(step, size_bytes))
                     self.links.send(wire.Data(Stage.HIDDEN, 0, *args), target)
@@ -91,7 +95,21 @@ class Peer:
     def offer_chunks(self, target: int, number: int, size_bytes: int) -> int:
         """How many of so many chunks a link takes at once."""
         for n in range(number):
-            header = wire.ParcelHeader(1, 1, self.index, "ffn", 0, 0, 0, 0, False, n, number, 0)
+            header = wire.ParcelHeader(
+                epoch=1,
+                number=1,
+                source=self.index,
+                kind="ffn",
+                layer=0,
+                group=0,
+                sequence=0,
+                first_row=0,
+                end_row=0,
+                with_weights=False,
+                offset=n,
+                total=number,
+                crc=0,
+            )
             if self.links.send_chunk(wire.ParcelChunk(header, bytes(size_bytes)), n, target, 0.0) is None:
                 return n
         return number
@@ -172,7 +190,9 @@ class Peers:
         await self._router.send_multipart([str(peer).encode(), msgspec.msgpack.encode(command)])
 
     async def answer(self, peer: int) -> Any:
-        return msgspec.msgpack.decode(await self._from(str(peer).encode()))
+        answer = msgspec.msgpack.decode(await self._from(str(peer).encode()))
+        assert "error" not in answer, answer["error"]
+        return answer["is"]
 
     async def ask(self, peer: int, *command: Any) -> Any:
         await self.tell(peer, *command)

@@ -24,13 +24,11 @@ from edgeemu.scenario_models import (
     LinkOverride,
     ModelSpec,
     NetworkSpec,
-    Prompt,
-    Sampling,
     StarSpec,
     TimeSpec,
-    Workload,
 )
 from edgeemu.scenario_varying import Course, LinkVariationSpec, Range, ThrottleSpec, WalkSpec
+from edgeemu.scenario_workload import ArrivalsSpec, LatencyTarget, PoissonSpec, Prompt, Sampling, Workload
 from edgeemu.units import Quantity
 from edgeemu.yamllines import read, write
 
@@ -58,6 +56,9 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "cost": (CostSpec,),
     "workload": (Workload,),
     "prompts": (Prompt,),
+    "arrivals": (ArrivalsSpec,),
+    "poisson": (PoissonSpec,),
+    "latency_target": (LatencyTarget,),
     "sampling": (Sampling,),
     "time": (TimeSpec,),
 }

@@ -40,13 +40,13 @@ def migration(*moved: Block, flash: bool = False) -> Migration:
 def test_what_is_written_goes_first_and_only_heads_send_more() -> None:
     changing = migration(head(0, 0), ffn(0))
     changing.prepared()
-    first = changing.next_round(10)
+    first = changing.next_round({0: 10})
     assert [(s.block.kind, s.first_row, s.end_row, s.with_weights) for s in sorted(first)] == [
         (Kind.FFN, 0, 10, True),
         (Kind.HEAD, 0, 10, True),
     ]
     assert changing.arrived(1, 0)
-    second = changing.next_round(13)
+    second = changing.next_round({0: 13})
     assert [(s.block, s.first_row, s.end_row, s.with_weights) for s in second] == [(head(0, 0), 10, 13, False)]
     assert changing.arrived(1, 1)
     changing.committed()
@@ -56,9 +56,9 @@ def test_what_is_written_goes_first_and_only_heads_send_more() -> None:
 def test_a_second_round_without_heads_has_nothing_to_wait_for() -> None:
     changing = migration(ffn(0))
     changing.prepared()
-    changing.next_round(10)
+    changing.next_round({0: 10})
     changing.arrived(1, 0)
-    assert changing.next_round(12) == []
+    assert changing.next_round({0: 12}) == []
     changing.committed()
 
 
@@ -82,7 +82,7 @@ def test_no_order_of_events_commits_what_was_not_copied(events: list[str]) -> No
         before = changing.state
         happens = {
             "prepared": changing.prepared,
-            "round": lambda: changing.next_round(5),
+            "round": lambda: changing.next_round({0: 5}),
             "arrived": lambda: changing.arrived(1, changing.round),
             "committed": changing.committed,
             "aborted": lambda: changing.aborted("why not"),
@@ -103,7 +103,7 @@ def test_no_order_of_events_commits_what_was_not_copied(events: list[str]) -> No
 def test_an_error_tells_the_history() -> None:
     changing = migration(head(0, 0))
     changing.prepared()
-    changing.next_round(3)
+    changing.next_round({0: 3})
     with pytest.raises(IllegalTransitionError, match=r"committed, but it is copying. Before that: prepared; round 0"):
         changing.committed()
     with pytest.raises(IllegalTransitionError, match="round 0 arrived at device 7"):
@@ -123,7 +123,7 @@ def test_weights_from_flash_are_not_sent_and_take_their_time() -> None:
     costs = Costs(LLAMA)
     changing = migration(head(0, 0), head(0, 1), flash=True)
     changing.prepared()
-    shipments = changing.next_round(4)
+    shipments = changing.next_round({0: 4})
     assert sum(payload_bytes(s, costs) for s in shipments) == 2 * costs.kv_bytes(4)
     read_bytes = 2 * weight_bytes(head(0, 0), costs)
     assert flash_ends(changing, 1.0, 1e6, costs) == {1: pytest.approx(1.0 + read_bytes / 1e6)}
@@ -174,8 +174,8 @@ def test_blocks_and_caches_arrive_bit_for_bit(data: st.DataObject) -> None:
         rest = devices[0].export(block, 0, min(cut, rows), rows, with_weights=False)
         arriving[block] = reassembled(shape, block, first, rest, min(cut, rows), rows)
     program = compile_routes(new, shape)
-    devices[1].exchange(program.on(1), [], arriving, 0)
-    devices[0].exchange(program.on(0), sorted(moving), {}, 0)
+    devices[1].exchange(program.on(1), [], arriving)
+    devices[0].exchange(program.on(0), sorted(moving), {})
     for block in moving:
         assert devices[1].export(block, 0, 0, rows, with_weights=True) == before[block]
         with pytest.raises((KeyError, ValueError)):
@@ -194,10 +194,10 @@ def fill_caches(devices: list[Compute], placement: Placement, shape: ModelShape,
 def reassembled(shape: ModelShape, block: Block, first: bytes, rest: bytes, cut: int, rows: int) -> Arrived:
     shapes = weight_shapes(shape, block)
     if block.kind is not Kind.HEAD:
-        return Arrived(unpack(first, shapes), *(np.empty((0, shape.head_dim), np.float32) for _ in range(2)))
+        return Arrived(unpack(first, shapes))
     *weights, k0, v0 = unpack(first, [*shapes, *[(cut, shape.head_dim)] * 2])
     k1, v1 = unpack(rest, [(rows - cut, shape.head_dim)] * 2)
-    return Arrived(weights, np.concatenate([k0, k1]), np.concatenate([v0, v1]))
+    return Arrived(weights, {0: (np.concatenate([k0, k1]), np.concatenate([v0, v1]))})
 
 
 def test_a_parcel_that_is_damaged_or_out_of_order_is_refused() -> None:

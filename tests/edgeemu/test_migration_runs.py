@@ -65,10 +65,12 @@ def reference_tokens(plan: Plan) -> list[list[int]]:
 
 
 @asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+async def cluster(
+    plan: Plan, devices: ProcessDevices | None = None
+) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
     """Device processes on which one plan after the other can be run."""
     watcher = Silent()
-    devices = ProcessDevices(plan, watcher.phase, keep_logits=True)
+    devices = devices or ProcessDevices(plan, watcher.phase, keep_logits=True)
 
     async def run(changed: Plan) -> Controller:
         await devices.assign(changed)
@@ -91,8 +93,8 @@ def assert_reference(controller: Controller, plan: Plan, expected: list[list[int
 
 @pytest.mark.parametrize("flash", ["true", "false"])
 @pytest.mark.parametrize("mode", ["pause", "precopy"])
-def test_any_sequence_of_migrations_leaves_the_text_as_it_is(mode: str, flash: str) -> None:
-    """Blocks of every kind move before every token, in virtual mode: real bytes between real processes."""
+def test_blocks_that_move_all_the_time_leave_the_text_of_every_sequence_as_it_is(mode: str, flash: str) -> None:
+    """Of any kind, before every token, in virtual mode. Any migrations of one sequence: test_migration_any."""
     changes = (f"migration.mode={mode}", f"migration.weights_on_flash={flash}", "migration.chunk=1 kB")
     base = make(*changes, decide=Shuffle(0, 0.0))
     expected = reference_tokens(base)
@@ -106,7 +108,7 @@ def test_any_sequence_of_migrations_leaves_the_text_as_it_is(mode: str, flash: s
                 assert any(row.outcome == "committed" for row in controller.migrator.rows)
 
             draw = random.Random(mode)
-            for seed in range(12):
+            for seed in range(4):
                 await one(seed, draw.choice([0.1, 0.3, 0.9]))
 
     uvloop.run(main())

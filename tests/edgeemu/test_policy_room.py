@@ -1,6 +1,7 @@
 """Memory as arrays agrees with the page of each device, to the byte."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 from builders import QUICK, SHAPES, placements, scattered, shapes, view
@@ -26,8 +27,10 @@ def some_view(shape_index: int = 0, memory_bytes: int = 2**40) -> ClusterView:
 def test_totals_are_the_pages(data: st.DataObject) -> None:
     shape = data.draw(shapes())
     placement = data.draw(placements(shape, N))
-    seen = view(shape, [2**40] * N, [Compute(1e9, 1e9, 0.0)] * N, 9, 30)
-    pages = [usage.page().total_bytes for usage in usages(placement, seen.costs, N, 9, 30)]
+    beside = data.draw(st.sampled_from([(), (30,), (24, 17, 3)]))
+    seen = replace(view(shape, [2**40] * N, [Compute(1e9, 1e9, 0.0)] * N, 9, 30), beside=beside)
+    pages = [usage.page().total_bytes for usage in usages(placement, seen.costs, N, 9, 30, beside)]
+    assert pages == [usage.page().total_bytes for usage in seen.usages(placement)]
     assert Room.of(seen, Layout.of(placement, shape)).total.tolist() == pages
 
 

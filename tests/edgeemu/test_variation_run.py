@@ -17,7 +17,7 @@ from edgeemu.processes import ProcessDevices
 from edgeemu.records import read_table
 from edgeemu.run import run_scenario
 from edgeemu.scenario import parse_scenario
-from edgeemu.simulate import Step
+from edgeemu.schedule import Due
 from edgeemu.simulated import SimulatedDevices
 from edgeemu.variation import done_s
 from edgeemu.watching import Watcher
@@ -122,8 +122,8 @@ class Heard:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._devices, name)
 
-    async def observe(self, last: Step) -> list[Observed]:
-        self.times.append(await self._devices.observe(last))
+    async def observe(self) -> list[Observed]:
+        self.times.append(await self._devices.observe())
         return self.times[-1]
 
 
@@ -136,10 +136,10 @@ class Listening(Controller):
         self.heard = Heard(devices)
         self.watcher = Watcher(plan, self.heard)  # type: ignore[arg-type]  # it has what it does not define
 
-    async def _happen(self, step: Step, at: Any) -> None:
-        await super()._happen(step, at)
-        if step.step and step.step % self.plan.rules.interval_tokens == 0:
-            self.views.append(await self.watcher.view(step, at.emulated_s))
+    async def _happen(self, due: Due) -> None:
+        await super()._happen(due)
+        if due.step.step and due.step.step % self.plan.rules.interval_tokens == 0:
+            self.views.append(await self.watcher.view([due.step], due.at_s))
 
     @property
     def observed(self) -> list[Observed]:
