@@ -356,6 +356,82 @@ def policies(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what this host can do for a run.
+
+    Tries links, memory caps, real-time priority and the processor, says what that means for a scenario, and which one
+    command would improve it most. Needs no privileges and changes nothing.
+
+    \b
+    Examples:
+      edgeemu doctor
+      edgeemu doctor --json
+    """
+    from edgeemu.display import Page
+    from edgeemu.doctor import examine
+    from edgeemu.report.tables import host_table
+
+    status = Page(sys.stderr)
+    found = examine(lambda step: status.line(f"trying: {step} …", "dim"))
+
+    def show(page: Page) -> None:
+        page.table(*host_table(found.document()))
+        page.line()
+        for topic, meaning in found.meaning().items():
+            page.line(f"{topic}: {meaning}")
+        command, why = found.advice()
+        page.line()
+        page.line(f"to improve: {command}  ({why})" if command else f"to improve: no command; {why}")
+
+    _answer(found.document(), as_json, show)
+
+
+@app.command()
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what dead runs have left.
+
+    Processes, control groups and private directories whose run is dead, known by its process id, start time and boot;
+    never by a name. What belongs to a living run stays. Records (--out of run) are not touched. A run that ends, or is
+    killed, clears up after itself: there is something here only if its fork server was killed or stopped as well.
+
+    \b
+    Examples:
+      edgeemu clean --dry-run
+      edgeemu clean --json
+    """
+    from edgeemu.cleaning import clean as clean_up
+    from edgeemu.report.tables import counted
+
+    items = clean_up(dry_run=dry_run)
+    removed = [item for item in items if not item.left]
+    left = [item for item in items if item.left]
+    document = {
+        "dry_run": dry_run,
+        "removed": [{"kind": item.kind, "what": item.what, "owner_pid": item.owner_pid} for item in removed],
+        "left": [
+            {"kind": item.kind, "what": item.what, "owner_pid": item.owner_pid, "why": item.left} for item in left
+        ],
+    }
+
+    def show(page: "Page") -> None:
+        for item in removed:
+            page.line(
+                f"{'would remove' if dry_run else 'removed'} {item.kind} {item.what}: run {item.owner_pid} is dead"
+            )
+        for item in left:
+            page.line(f"left {item.kind} {item.what}: {item.left} (run {item.owner_pid})")
+        if not items:
+            page.line("nothing is left of any run")
+        elif not removed:
+            page.line(f"nothing to remove; {counted(len(left), 'thing')} left")
+
+    _answer(document, as_json, show)
+
+
+@app.command()
 def schema(as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: it is JSON.")] = False) -> None:
     """Print the JSON schema of scenarios.
 

@@ -234,24 +234,27 @@ ToDevice = (
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The process is there. `resident_bytes` is its baseline, before any weights."""
+    """The process is there. `resident_bytes` is its baseline, before any weights; `scheduling` how it waits."""
 
     name: str
     resident_bytes: int
+    scheduling: str = ""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Done with the request of that name (Assign, Begin, Commit …)."""
+    """Done with the request of that name (Assign, Begin, Commit …). `held` is the ledger's page."""
 
     name: str
     request: str
+    held: dict[str, int] = {}
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Open`: steps of the sequence may come."""
+    """The answer to `Open`: steps of the sequence may come. `held` is the ledger's page."""
 
     name: str
     sequence: int
+    held: dict[str, int] = {}
 
 
 class OpRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -288,6 +291,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     peak_bytes: int
     reordered: int
     transits: list[TransitRecord] = []
+    held: dict[str, int] = {}  # the ledger's page
 
 
 class State(msgspec.Struct, frozen=True, tag=True):

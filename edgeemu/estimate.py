@@ -160,7 +160,14 @@ class Estimate:
         links = Links(len(devices), self.bandwidth_bps, self.delay_s)
         links.delay_s = _Patched(self._sheet.delay_s, {way: delay for way, (delay, _) in factors.items()})
         links.s_per_bit = _Patched(self._sheet.s_per_bit, {way: bits for way, (_, bits) in factors.items()})
-        return replace(base, devices=devices, bandwidth_bps=self.bandwidth_bps, delay_s=self.delay_s, links=links)
+        return replace(
+            base,
+            devices=devices,
+            bandwidth_bps=self.bandwidth_bps,
+            delay_s=self.delay_s,
+            observed=factors,
+            links=links,
+        )
 
 
 class _Patched(Rows):

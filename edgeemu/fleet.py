@@ -20,10 +20,12 @@ from typing import Self
 
 import msgspec
 
+from edgeemu.caps import groups
 from edgeemu.device import scratch
 from edgeemu.device.server import Config, Event, Exited, Fork, Forked, Frames, Ready, Refused, frame
 from edgeemu.errors import RunError
 
+DEVICE_ENTRY = "edgeemu.device.main:run_device"
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
 END_TIMEOUT_S = 10.0  # a killed process has to give its memory back
 
@@ -54,7 +56,7 @@ class Fleet:
 
     def __init__(
         self,
-        entry: str = "edgeemu.device.main:run_device",
+        entry: str = DEVICE_ENTRY,
         pass_fds: Sequence[int] = (),
         *,
         user_namespace: bool = False,
@@ -107,6 +109,7 @@ class Fleet:
             self._control, theirs = socket.socketpair()
             with theirs:
                 self._server = self._spawn(theirs.fileno())
+            scratch.record_process(self._directory, "fork server", self._server.pid)
             self._control.setblocking(False)
             loop.add_reader(self._control.fileno(), self._on_readable)
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -217,6 +220,7 @@ class Fleet:
                     self._ready.set_result(None)
             case Forked(name, pid):
                 self._names.add(name)
+                scratch.record_process(self.directory, name, pid)
                 try:
                     self._alive[name] = (pid, os.pidfd_open(pid))
                 except ProcessLookupError:
@@ -288,6 +292,7 @@ class Fleet:
                 self._end_server(self._server)
             self._end_orphans(loop)
         finally:
+            groups.remove_recorded(self._directory)
             scratch.remove(self._directory)
 
     def _end_server(self, server: subprocess.Popen[bytes]) -> None:

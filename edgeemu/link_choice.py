@@ -31,6 +31,9 @@ class LinkChoice(NamedTuple):
         return f"{self.kind}, not kernel: {self.why_not_kernel}" if self.why_not_kernel else self.kind
 
 
+STAMPED = LinkChoice("stamped")
+
+
 def choose_links(
     scenario: Scenario, cluster: Cluster, *, simulate: bool, probe: Callable[[], Capabilities]
 ) -> LinkChoice:
@@ -41,7 +44,7 @@ def choose_links(
     """
     asked = scenario.network.backend
     if asked == "stamped":
-        return LinkChoice("stamped")
+        return STAMPED
     kind: Shaped = "kernel" if asked == "auto" else asked
     netem = kind == "kernel" and has_more_than_rates(cluster)
     why, rootless = _why_no_clock(scenario, simulate), False

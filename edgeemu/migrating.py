@@ -15,9 +15,10 @@ from edgeemu.records import MigrationRow
 from edgeemu.routes import compile_routes
 from edgeemu.schedule import Due
 from edgeemu.simulate import Step
-from edgeemu.view import ClusterView
+from edgeemu.view import ClusterView, largest_change
 from edgeemu.watching import Watcher
 
+REASKED = 32  # turns after which a policy is asked even if nothing has changed beyond the threshold: caches grow
 PATIENCE = 3  # decisions in a row for which a policy may be late; then it is not asked again
 
 View = Callable[[Sequence[Step], float], Awaitable[ClusterView]]
@@ -64,6 +65,8 @@ class Migrator:
         self._new_rows: list[MigrationRow] = []
         self._before: Step | None = None  # the step that waits for a change or a switch
         self._wanted: _Wanted | None = None
+        self._asked: ClusterView | None = None  # what the policy was shown when it was asked last
+        self._unasked = 0  # turns since then
         self._tokens = 0  # of all open sequences, since the policy was asked
 
     @property
@@ -117,6 +120,8 @@ class Migrator:
         """Returns when the step may go: the decision takes its time. What it wants is done as soon as nothing flies."""
         step = due.step
         view = await self._view([other for other in steps if other.step > 0], due.at_s)
+        if not self._worth_asking(view):
+            return due.at_s
         decision = next_decision(policy, view, self.placement, self._rules.decision_limit_s)
         self.decision_s.append(decision.took_s)
         if decision.problem:
@@ -130,6 +135,15 @@ class Migrator:
         if decision.placement is not self.placement:
             self._before, self._wanted = step, _Wanted(decision.placement, at_s)
         return at_s
+
+    def _worth_asking(self, view: ClusterView) -> bool:
+        """Whether anything has changed by more than the threshold since the policy was asked, or that is long ago."""
+        self._unasked += 1
+        before, threshold = self._asked, self._rules.threshold
+        if before is not None and threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:
+            return False
+        self._asked, self._unasked = view, 0
+        return True
 
     async def _begin(self, wanted: Placement, step: Step, rows: Mapping[int, int], at_s: float) -> float:
         """Prepare, and the first round: the whole of it with `pause`, in the background with `precopy`."""

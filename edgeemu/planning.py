@@ -36,6 +36,7 @@ class Rules:
     """How often the policy is asked, what of its time counts, and how blocks move."""
 
     interval_tokens: int
+    threshold: float  # by what share something must have changed
     decision_s: float | None  # what a decision takes on the timeline; None: what it really took
     decision_limit_s: float
     precopy: bool
@@ -48,6 +49,7 @@ class Rules:
         decisions, migration = scenario.decisions, scenario.migration
         return cls(
             interval_tokens=decisions.interval,
+            threshold=decisions.threshold,
             decision_s=None if decisions.time == "measured" else decisions.time,
             decision_limit_s=DECISION_LIMIT_S,
             precopy=migration.mode == "precopy",

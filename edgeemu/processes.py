@@ -13,9 +13,10 @@ import numpy as np
 from edgeemu import control
 from edgeemu.backend import DeviceState, Instant, Observed, Sampled
 from edgeemu.cabling import Cabling
+from edgeemu.caps.memory import ALL_MEANS, MemoryCaps
 from edgeemu.cluster import Change
-from edgeemu.fleet import Fleet
-from edgeemu.link_choice import LinkChoice
+from edgeemu.fleet import DEVICE_ENTRY, Fleet
+from edgeemu.link_choice import STAMPED, LinkChoice
 from edgeemu.link_tests import LinkTest
 from edgeemu.links.stamped import create_shared_pipes
 from edgeemu.migration import Migration, Shipment, chains, flash_ends, needs
@@ -48,6 +49,14 @@ class _Flight:
     reports: list[control.Report] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How devices are started: by which entry, and by which means their memory is capped, the best first."""
+
+    entry: str = DEVICE_ENTRY
+    cap_means: tuple[str, ...] = ALL_MEANS
+
+
 @dataclass(slots=True)
 class Measured:
     """What a run has measured so far, beside the rows that it records."""
@@ -57,6 +66,8 @@ class Measured:
     reordered: dict[str, int] = field(default_factory=dict)  # messages out of the order of departure
     baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
     peak_bytes: dict[str, int] = field(default_factory=dict)  # of the ledger
+    weaker: list[str] = field(default_factory=list)  # what this host did not let us do as well as we can
+    group_peak_bytes: dict[str, int | None] = field(default_factory=dict)  # of the control groups
     last_words: list[control.Bye] = field(default_factory=list)
     link_tests: list[LinkTest] = field(default_factory=list)
 
@@ -68,12 +79,17 @@ class ProcessDevices:
         self,
         plan: Plan,
         on_phase: Callable[[str, int, int], None],
-        links: LinkChoice = LinkChoice("stamped"),  # noqa: B008  # immutable
+        on_facts: Callable[[dict[str, str]], None] = lambda _: None,
         *,
         keep_logits: bool = False,
+        launch: Launch = Launch(),  # it is frozen
+        links: LinkChoice = STAMPED,
     ) -> None:
         self.plan = plan
+        self._launch = launch
         self.links = links
+        self.facts: dict[str, str] = {}  # what the host let us do, for meta.json
+        self._on_facts = on_facts
         self.measured = Measured()
         self.dilation = 1.0
         self._on_phase = on_phase
@@ -106,19 +122,29 @@ class ProcessDevices:
         pipes_fd = create_shared_pipes(cluster.n_pipes)
         try:
             self._on_phase("start devices", 0, len(cluster.devices))
-            async with (
-                Fleet(pass_fds=(pipes_fd,), user_namespace=self.links.rootless) as fleet,
-                Session(cluster, fleet, pipes_fd, self._on_aside) as self._session,
-            ):
-                self._cabling = Cabling(self.links, cluster, fleet, self._session)
-                await self._session.start_devices(self.links.kind, lambda n, of: self._on_phase("start devices", n, of))
-                dilation = self.plan.scenario.time.dilation
-                await self._cabling.build(dilation if isinstance(dilation, float) else 1.0)
-                self.measured.baseline_bytes = self._session.resident_bytes
-                self.measured.ready_in_s = time.monotonic() - started_s
-                yield
+            async with Fleet(self._launch.entry, (pipes_fd,), user_namespace=self.links.rootless) as fleet:
+                caps = MemoryCaps(fleet.directory, os.getpid(), self._launch.cap_means)
+                async with Session(cluster, fleet, pipes_fd, self._on_aside, caps) as self._session:
+                    self._cabling = Cabling(self.links, cluster, fleet, self._session)
+                    await self._session.start_devices(
+                        self.links.kind, lambda n, of: self._on_phase("start devices", n, of)
+                    )
+                    dilation = self.plan.scenario.time.dilation
+                    await self._cabling.build(dilation if isinstance(dilation, float) else 1.0)
+                    self.facts |= {"memory_cap": caps.described, "scheduling": self._session.scheduling}
+                    self._on_facts(self.facts)
+                    self.measured.weaker = self._weaker(caps)
+                    self.measured.baseline_bytes = self._session.resident_bytes
+                    self.measured.ready_in_s = time.monotonic() - started_s
+                    yield
         finally:
             os.close(pipes_fd)
+
+    def _weaker(self, caps: MemoryCaps) -> list[str]:
+        """What this host does not let us do as well as we can."""
+        slow = self.plan.scenario.time.mode == "realtime" and "no real-time priority" in self._session.scheduling
+        found = [caps.weaker, "devices wait without real-time priority" if slow else ""]
+        return [text for text in found if text]
 
     async def assign(self, plan: Plan) -> None:
         self.plan, self.cluster = plan, plan.cluster
@@ -184,6 +210,7 @@ class ProcessDevices:
         return clock
 
     async def end(self) -> None:
+        self.measured.group_peak_bytes = self._session.caps.peaks_bytes()
         self.measured.last_words = await self._session.stop_devices()
         await self._cabling.end()
 

@@ -24,7 +24,7 @@ async def profile_links(
         raise scenario.error("time.mode", "virtual has no clock to hold links against; use realtime")
     plan = make_plan(scenario, policy)
     links = choose_links(scenario, plan.cluster, simulate=False, probe=probe_host)
-    devices = ProcessDevices(plan, on_phase, links)
+    devices = ProcessDevices(plan, on_phase, links=links)
     async with devices.launched():
         await devices.assign(plan)
         await devices.begin()

@@ -59,9 +59,14 @@ async def run_scenario(
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
     observer.directory(directory.path)
     directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
-    directory.write_meta(_meta(plan, links, started_utc))
+    meta = _meta(plan, links, started_utc)
+    directory.write_meta(meta)
+
+    def on_facts(facts: dict[str, str]) -> None:
+        directory.write_meta({**meta, **facts})
+
     with RecordWriter(directory.path) as records:
-        devices = SimulatedDevices(plan) if simulate else ProcessDevices(plan, observer.phase, links)
+        devices = SimulatedDevices(plan) if simulate else ProcessDevices(plan, observer.phase, on_facts, links=links)
         controller = Controller(plan, devices, observer, records)
         ended = "failed"
         try:
@@ -104,6 +109,7 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         entry["weights_bytes"] = bye.ledger.get("weights", 0) if bye else None
         entry["resident_bytes"] = bye.resident_bytes if bye else None
         entry["baseline_bytes"] = measured.baseline_bytes.get(name)
+        entry["group_peak_bytes"] = measured.group_peak_bytes.get(name)
     predicted = None if simulated else _predicted(plan)
     return {
         **_with_links(summary, controller, measured, predicted),
@@ -115,6 +121,7 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
             "problems": migrator.problems,
             "given_up": migrator.given_up or None,
         },
+        "weaker": measured.weaker,
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,
         "predicted": predicted,
@@ -170,5 +177,6 @@ def _meta(plan: Plan, links: LinkChoice, started_utc: datetime) -> dict[str, Any
         "arguments": sys.argv[1:],
         "seed": plan.scenario.seed,
         "links": str(links),
-        "memory_cap": "ledger",
+        "memory_cap": "ledger",  # this and the next until devices are there
+        "scheduling": "none",
     }

@@ -114,6 +114,8 @@ class Scenario(Strict):
         for n, link in enumerate(self.network.links):
             yield from self._link_contradictions(("network", "links", n), link)
         yield from self._wired_contradictions()
+        if self.decisions.threshold and self.knowledge == "oracle":
+            yield ("decisions", "threshold"), "is for what is measured; an oracle is asked always (knowledge: measured)"
         for n, event in enumerate(self.events):
             yield from self._event_contradictions(("events", n), event)
 

@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgeemu.catalog.shapes import Count
 from edgeemu.strict import Shorthand, Strict, at
-from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, PositiveFraction, Seconds
+from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
 
 Knowledge: TypeAlias = Literal["measured", "oracle"]
 
@@ -49,6 +49,8 @@ class DecisionSpec(Strict):
     """How often the policy is asked again, and what of its time counts.
 
     `interval` is in tokens. `time: measured` is what the policy really took on this host; a duration counts as given.
+    With a `threshold` the policy is asked only when what is known of a device or link has changed by more than that
+    since it was asked last, or when 32 times the interval has passed: caches grow.
     `smoothing` is the weight of the newest measurement in what the policy is shown: 100 % believes it alone.
     """
 
@@ -57,6 +59,7 @@ class DecisionSpec(Strict):
         Annotated[Literal["measured"], Tag("<measured>")] | Annotated[Seconds, Tag("<time>")],
         Discriminator(lambda value: "<measured>" if value == "measured" else "<time>"),
     ] = "measured"
+    threshold: Fraction = 0.0
     smoothing: PositiveFraction = 0.5
 
 

@@ -9,6 +9,7 @@ import zmq
 import zmq.asyncio
 
 from edgeemu import control, wire
+from edgeemu.caps.memory import MemoryCaps
 from edgeemu.cluster import Cluster
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.fleet import DeviceExit, Fleet
@@ -48,14 +49,18 @@ class Session:
         fleet: Fleet,
         pipes_fd: int,
         on_aside: Callable[[Aside], None],
+        caps: MemoryCaps,
     ) -> None:
         self.cluster = cluster
+        self.caps = caps
         self.resident_bytes: dict[str, int] = {}
         self.pids: list[int] = []  # of the devices
+        self.scheduling = ""  # how devices wait for their instants, in their words
         self.pipes = SharedPipes(pipes_fd, cluster.n_pipes)
         self._pipes_fd = pipes_fd
         self._fleet = fleet
         self._on_aside = on_aside
+        self._held: dict[str, dict[str, int]] = {}  # by device, the last page of its ledger
         self._context = zmq.asyncio.Context()
         self._control = self._context.socket(zmq.ROUTER)
         self._inbox: asyncio.Queue[_Message] = asyncio.Queue()
@@ -112,7 +117,18 @@ class Session:
         for done in range(1, len(devices) + 1):
             hello = await self.receive(control.Hello)
             self.resident_bytes[hello.name] = hello.resident_bytes
+            self.scheduling = hello.scheduling
+            self._cap(hello)
             on_progress(done, len(devices))
+
+    def _cap(self, hello: control.Hello) -> None:
+        """Before it is given anything to hold. One that is gone already has its exit in the inbox."""
+        device = next(device for device in self.cluster.devices if device.name == hello.name)
+        pid = self._fleet.alive.get(hello.name)
+        if pid is not None:
+            self.caps.cap(hello.name, device.index, pid, hello.resident_bytes, device.memory_bytes)
+        if self.caps.cost_realtime:
+            self.scheduling = "timer slack 1 ns; no real-time priority (this kernel has none in control groups)"
 
     async def tell(self, device: int, request: control.ToDevice) -> None:
         await self._control.send_multipart([str(device).encode(), control.encode(request)])
@@ -144,7 +160,7 @@ class Session:
         """The same, or None if there is none within so many seconds of the wall clock.
 
         Raises:
-            InfeasibleError: a device ran out of memory.
+            InfeasibleError: a device ran out of memory, by its own account or the kernel's.
             RequestError: a model file cannot be read.
             RunError: a device died, broke the protocol, or said nothing for ten minutes.
         """
@@ -203,6 +219,8 @@ class Session:
         while (message := await self._next(_LAST_WORD_S)) is not None:
             if isinstance(message, control.Failure) and message.name == ended.name:
                 return _failure(message)
+        if (why := self.caps.why_killed(ended.name, ended.status, self._held.get(ended.name, {}))) is not None:
+            return InfeasibleError(why)
         return RunError(self._fleet.explain(ended))
 
     def _address(self, name: str) -> str:
@@ -213,9 +231,13 @@ class Session:
             identity, frame = await self._control.recv_multipart()
             decode = orders.decode_answer if identity == _SWITCHBOARD else control.decode_for_controller
             try:
-                self._inbox.put_nowait(decode(frame))
+                message = decode(frame)
             except wire.WireError as error:
                 self._inbox.put_nowait(error)  # whoever waits for a message gets it
+                continue
+            if isinstance(message, control.Ready | control.Opened | control.Report):
+                self._held[message.name] = message.held
+            self._inbox.put_nowait(message)
 
     async def _pump_exits(self) -> None:
         while True:

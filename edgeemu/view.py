@@ -1,9 +1,10 @@
 """What a policy may know of the cluster. Plain numbers; it does not say where they come from."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import expm1, log
 from typing import NamedTuple
 
 import numpy as np
@@ -216,6 +217,8 @@ class ClusterView:
     beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
     cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision; None: too large to play
+    observed: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+    """By link that was observed, by what its delay, and its time per bit, are more than the data sheet's."""
     links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
 
     @property
@@ -316,6 +319,21 @@ class ClusterView:
             + "\n".join(rows)
             + "\nGive the devices more memory, add devices, lower max_tokens, or take a smaller model."
         )
+
+
+def largest_change(before: ClusterView, after: ClusterView) -> float:
+    """The largest share by which any device's speed or memory, or an observed link's delay or rate, has changed."""
+    pairs = (
+        (before.flops_per_s, after.flops_per_s),
+        (before.mem_bytes_per_s, after.mem_bytes_per_s),
+        (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
+    )
+    largest = max(float(np.abs(np.log(new / old)).max()) for old, new in pairs)
+    same = (1.0, 1.0)
+    for way in before.observed.keys() | after.observed.keys():
+        for old, new in zip(before.observed.get(way, same), after.observed.get(way, same), strict=True):
+            largest = max(largest, abs(log(new / old)))
+    return expm1(largest)
 
 
 def whole_devices(cluster: Cluster, host: Compute | None) -> tuple[Compute, ...]:

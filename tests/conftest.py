@@ -48,7 +48,7 @@ def smollm2_gguf() -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves a process, a thread, a run directory or shared memory."""
+    """Fail a test that leaves a process, a thread, a run directory, a control group or shared memory."""
     before = remains()
     yield
     deadline = time.monotonic() + PATIENCE_S
@@ -64,8 +64,16 @@ def remains() -> Counter[str]:
     found += [f"ZeroMQ thread {name}" for name in thread_names() if name.startswith("ZMQ")]
     found += [f"run directory {path}" for path in RUNTIME_DIR.iterdir()]
     found += [f"shared memory {path}" for path in Path("/dev/shm").iterdir()]
+    found += [f"control group {path}" for path in control_groups()]
     found += processes()
     return Counter(found)
+
+
+def control_groups() -> list[Path]:
+    """Of runs in this process; those of processes that tests start are looked for where they are started."""
+    from edgeemu.caps import groups
+
+    return [path for path, owner in groups.everyones() if owner.pid == os.getpid()]
 
 
 def thread_names() -> list[str]:

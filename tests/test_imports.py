@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A module of edgeemu may import from those above it, and a package within itself. `edgeemu_kernels` is above all.
 ORDER = [
     "errors",
+    "owner",
     "yamllines",
     "strict",
     "units",
@@ -57,9 +58,12 @@ ORDER = [
     "wire",
     "control",
     "links",
+    "caps",
     "device",
     "fleet",
     "link_choice",
+    "cleaning",
+    "doctor",
     "session",
     "cabling",
     "link_tests",
@@ -103,6 +107,8 @@ EDGES = {
     "edgeemu.device.main": "it measures kernels, and stamps tokens with the wall clock",
     "edgeemu.device.linking": "it gives links the wall clock",
     "edgeemu.device.pacing": "it sleeps until the timeline's instants",
+    "edgeemu.caps.groups": "it waits for the kernel to let go of a group",
+    "edgeemu.doctor": "it measures the host",
     "edgeemu_kernels.bench": "a benchmark",
 }
 CLOCKS = {"time", "random", "secrets", "uuid"}  # modules

@@ -66,6 +66,12 @@ def figures() -> list[Figure]:
         for summary in (quickstart, many)
         for device in summary["memory"]["by_device"].values()
     ]
+    beside_ledger = [  # what a control group counts and the ledger does not
+        100 * (device["group_peak_bytes"] - device["peak_bytes"]) / device["baseline_bytes"]
+        for summary in (quickstart, many)
+        for device in summary["memory"]["by_device"].values()
+        if device["group_peak_bytes"] is not None
+    ]
     dilation = quickstart["dilation"]
     return [
         Figure(
@@ -83,6 +89,11 @@ def figures() -> list[Figure]:
         Figure("quickstart: first token after the start of the command", first_token_s(), 20.0, "s"),
         Figure("lan-25: 25 device processes ready", many["ready_s"], 5.0, "s"),
         Figure("lan-25: ready, with their weights", many["ready_s"] + many["loaded_s"], 5.0, "s"),
+        *(
+            [Figure("most in a cgroup beside the ledger, of the baseline that caps add", max(beside_ledger), 50.0, "%")]
+            if beside_ledger
+            else []
+        ),
         Figure("largest resident memory of a device beyond its weights", max(beyond), 60.0, "MB"),
     ]
 

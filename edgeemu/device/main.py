@@ -28,6 +28,7 @@ from edgeemu.device.migrating import Migrating
 from edgeemu.device.moving import block_of
 from edgeemu.device.pacing import Pacer
 from edgeemu.device.probing import Probing, probe_message
+from edgeemu.device.urgency import Urgency
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.interface import LinkLostError
 from edgeemu.links.namespaces import own_network_namespace
@@ -70,16 +71,18 @@ class DeviceProcess:
 
     def __init__(self, spec: control.DeviceSpec) -> None:
         self.spec = spec
+        self._urgency = Urgency()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, str(spec.index).encode())
         self._control.setsockopt(zmq.LINGER, 2000)  # the last word must get out
         self._control.connect(spec.control)
         self._links = make_links(spec, self._context)
+        self._urgency.lift_carriers()
         self._ledger = Ledger(spec.name, spec.memory_bytes)
         self._dataflow = Dataflow()
         self._compute: Compute | None = None
-        self._pacer = Pacer(spec)
+        self._pacer = Pacer(spec, self._urgency)
         self._memory_availability = spec.memory_availability
         self._transits = Transits()
         self._held: list[tuple[float, int, wire.Data | control.Start]] = []
@@ -93,7 +96,7 @@ class DeviceProcess:
 
     def serve(self) -> None:
         """Until `Stop`, or a failure that is reported before it ends."""
-        self._tell(control.Hello(self.spec.name, resident_bytes()))
+        self._tell(control.Hello(self.spec.name, resident_bytes(), self._urgency.described))
         try:
             while self._running:
                 self._receive()
@@ -105,6 +108,10 @@ class DeviceProcess:
                     self._wait()
         except OutOfMemoryError as error:
             self._tell(control.Failure(self.spec.name, "out of memory", str(error)))
+        except MemoryError as error:  # of a limit on the process, where there are no groups
+            held = ", ".join(f"{name} {size:,} B" for name, size in self._ledger.page().items()) or "nothing"
+            why = f"the system gives it no more memory ({error}); its ledger holds {held}"
+            self._tell(control.Failure(self.spec.name, "out of memory", why))
         except ModelFileError as error:
             self._tell(control.Failure(self.spec.name, "model file", str(error)))
         except LinkLostError as error:
@@ -130,6 +137,8 @@ class DeviceProcess:
             waits_s.append(RETRY_S)
         elif self._migration is not None and self._migration.due_s is not None:
             waits_s.append(self._pacer.until_s(self._migration.due_s))
+        if self._pacer.clock is not None:
+            self._urgency.urge()
         select.select([int(self._control.FD), self._links.fileno()], [], [], min(waits_s, default=None))
 
     def _receive(self) -> None:
@@ -156,6 +165,8 @@ class DeviceProcess:
             self._hold(message.arrival_s, message)
 
     def _handle(self, request: control.ToDevice) -> None:
+        if not isinstance(request, control.Start):
+            self._urgency.relax()
         match request:
             case control.Assign():
                 self._assign(request)
@@ -165,7 +176,7 @@ class DeviceProcess:
                 sampling = Sampling(request.temperature, request.top_k, request.top_p, request.seed)
                 opened = OpenSequence(sampling, request.keep_logits)
                 self._loaded().open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
-                self._tell(control.Opened(self.spec.name, request.sequence))
+                self._tell(control.Opened(self.spec.name, request.sequence, self._ledger.page()))
             case control.Close():
                 self._loaded().close(request.sequence)
                 self._dataflow.forget(request.sequence)
@@ -271,6 +282,7 @@ class DeviceProcess:
         when = self._pacer.book(ready.ready_s, self._loaded().costs.work(op.kind, len(op.groups), rows, position))
         if when is not None:
             self._ship_until(when.end_s)  # what leaves while the kernel runs; the interface does not wait for it
+        self._urgency.relax()
         cpu_before_s = time.thread_time()
         result = self._loaded().run(op, key.sequence, key.step, position, payloads)
         cpu_s = time.thread_time() - cpu_before_s
@@ -338,7 +350,7 @@ class DeviceProcess:
         self._control.send(control.encode(message))
 
     def _done(self, request: str) -> None:
-        self._tell(control.Ready(self.spec.name, request))
+        self._tell(control.Ready(self.spec.name, request, self._ledger.page()))
 
     def _tell_token(self, key: StepKey, token: int, sampled_s: float) -> None:
         kept = self._loaded().last_logits
@@ -367,6 +379,7 @@ class DeviceProcess:
                 ledger.peak_bytes,
                 self._links.reordered,
                 transits,
+                ledger.page(),
             )
         )
 

@@ -8,6 +8,7 @@ import time
 from edgeemu import control
 from edgeemu.blocks import Work
 from edgeemu.cluster import Compute as Speed
+from edgeemu.device.urgency import Urgency
 from edgeemu.timeline import Occupation, WallClock, occupy, roofline_s
 from edgeemu.variation import share_at, steered
 
@@ -15,9 +16,10 @@ from edgeemu.variation import share_at, steered
 class Pacer:
     """One device at one thing at a time. `clock` is None where nothing is paced: then everything is due at once."""
 
-    def __init__(self, spec: control.DeviceSpec) -> None:
+    def __init__(self, spec: control.DeviceSpec, urgency: Urgency) -> None:
         self.clock: WallClock | None = None
         self._spec = spec
+        self._urgency = urgency
         self._free_s = 0.0
         self._availability = spec.availability
         self._speed: Speed | None = None
@@ -62,6 +64,7 @@ class Pacer:
         """Until an instant of the timeline. Returns how late it has become, and whether it was so before the sleep."""
         if self.clock is None:
             return 0.0, False
+        self._urgency.urge()
         remaining_s = self.clock.wall_s(end_s) - time.monotonic()
         if remaining_s > 0:
             time.sleep(remaining_s)

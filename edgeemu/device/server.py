@@ -5,8 +5,8 @@ entry function. `fleet.py` starts it, in a session of its own, with BLAS pinned 
 single-threaded, so that forking is safe.
 
 The end of the controller's socket ends everything, whatever the reason: the server kills and reaps its
-devices, removes the run's private directory and exits. If the server itself dies, the kernel kills the
-devices (PR_SET_PDEATHSIG).
+devices, removes the run's control groups and private directory, and exits. If the server itself dies, the
+kernel kills the devices (PR_SET_PDEATHSIG).
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from typing import NoReturn
 
 import msgspec
 
+from edgeemu.caps import groups
 from edgeemu.device import scratch
 from edgeemu.links.namespaces import own_user_namespace
 
@@ -239,6 +240,7 @@ def main(arguments: list[str]) -> None:
         Server(control, entry, directory).serve()
     finally:
         if _controller_is_gone(control):
+            groups.remove_recorded(directory)
             scratch.remove(directory)
 
 

@@ -15,7 +15,6 @@ from edgeemu.links.connections import receiver
 from edgeemu.links.interface import LinkLostError
 
 LIMIT_BYTES = 16 << 20  # taken in, but not yet by the device; one message more than that at most
-_PRIORITY = 1  # the least of the real-time priorities (sched(7))
 
 
 class StampingInbox:
@@ -72,8 +71,6 @@ class StampingInbox:
         os.close(self._close_fd)
 
     def _run(self) -> None:
-        with suppress(PermissionError):  # where it may, it goes before what computes: it only looks at the clock
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
         try:
             self._receive()
         except zmq.ZMQError as error:

@@ -53,6 +53,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         *_change_lines(summary),
         *([f"links: {summary['links']}"] if summary["links"] != "stamped" else []),
         f"certificate: {certificate['verdict']}{reasons}",
+        *([f"weaker on this host: {'; '.join(weaker)} (see edgeemu doctor)"] if (weaker := summary["weaker"]) else []),
     ]
 
 
@@ -192,6 +193,27 @@ def _number(value: float, decimals: int) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 device`, `2 devices`"""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def host_table(found: Mapping[str, Any]) -> Table:
+    """What `doctor` has found, as it is; what it means is said beside it."""
+    host, caps, scheduling, links = found["host"], found["caps"], found["scheduling"], found["links"]
+    late = " and ".join(f"{1e6 * scheduling[key]:.0f} µs" for key in ("late_p50_s", "late_p99_s"))
+    rows = [
+        ("kernel, Python", f"{host['kernel']}, {host['python']}"),
+        ("cores", str(host["cores"])),
+        ("memory", f"{size(host['memory_bytes'])}, {size(host['memory_available_bytes'])} of it available"),
+        ("one core", f"{host['flops_per_s'] / 1e9:.0f} GFLOP/s, reads {host['mem_bytes_per_s'] / 1e9:.0f} GB/s"),
+        ("BLAS", host["blas"]),
+        ("memory groups", ", ".join(caps["mounted"]) or "none mounted"),
+        ("can be made in", caps["where"] or "none"),
+        ("real-time priority", "yes" if scheduling["realtime"] else "no"),
+        ("a sleep is late by", f"{late} (p50 and p99)"),
+        ("network namespaces", "yes" if links["namespaces"] else "no"),
+        ("user namespaces", "yes" if links["user_namespaces"] else "no"),
+        ("links: missing", ", ".join(links["missing"]) or "nothing"),
+    ]
+    return Table(("this host", "has"), rows)
 
 
 def device_table(profiles: Iterable[DeviceProfile]) -> Table:

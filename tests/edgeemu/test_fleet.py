@@ -17,6 +17,7 @@ from edgeemu.device import scratch
 from edgeemu.errors import RunError
 from edgeemu.fleet import DeviceExit, Fleet
 from edgeemu.links.probe import probe_host
+from edgeemu.owner import start_ticks
 
 HERE = Path(__file__).parent
 
@@ -301,7 +302,7 @@ def test_nothing_outlives_the_controller_however_it_ends(sign: signal.Signals) -
         directory, *pids = controller.stdout.readline().split()
         owner = json.loads((Path(directory) / "owner").read_text())
         assert owner["pid"] == controller.pid
-        assert owner["start_ticks"] == scratch.start_ticks(controller.pid)
+        assert owner["start_ticks"] == start_ticks(controller.pid)
         controller.send_signal(sign)
         controller.wait(10)
     deadline = time.monotonic() + 5

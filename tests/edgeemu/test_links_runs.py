@@ -78,7 +78,9 @@ def test_blocks_that_move_over_real_links_leave_the_text_as_it_is(links: Links, 
 
     async def run() -> Controller:
         watcher = Silent()
-        controller = Controller(plan, ProcessDevices(plan, watcher.phase, choice, keep_logits=True), watcher, watcher)
+        controller = Controller(
+            plan, ProcessDevices(plan, watcher.phase, keep_logits=True, links=choice), watcher, watcher
+        )
         await controller.run()
         return controller
 
@@ -146,7 +148,7 @@ def test_a_switchboard_that_dies_ends_the_run(host: Capabilities) -> None:
     plan = make("time.mode=realtime", decide=Shuffle(0, 0.0))
     watcher = Silent()
 
-    devices = ProcessDevices(plan, watcher.phase, LinkChoice("hybrid", rootless=host.rootless))
+    devices = ProcessDevices(plan, watcher.phase, links=LinkChoice("hybrid", rootless=host.rootless))
 
     async def run() -> None:
         async with devices.launched():

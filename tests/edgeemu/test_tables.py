@@ -52,6 +52,7 @@ def summary(ms: float, devices: int, mode: str) -> dict[str, Any]:
         "policy": "single",
         "devices": devices,
         "decisions": {"count": 0, "problems": [], "given_up": None},
+        "weaker": ["no cgroups"],
         "migrations": {"count": 0, "bytes": 0, "ms": 0.0, "changes": 0, "aborted": 0},
     }
 
@@ -71,6 +72,7 @@ def test_figures_of_every_size_can_be_read(ms: float, shown: str, rate: str) -> 
     assert summary_lines(summary(ms, 1, "realtime")) == [
         f"1 token, {rate} a second, by single on 1 device",
         "certificate: WARN: so; and so",
+        "weaker on this host: no cgroups (see edgeemu doctor)",
     ]
 
 

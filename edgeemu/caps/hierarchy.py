@@ -1,0 +1,87 @@
+"""Where memory control groups can be made: what is mounted, which group we are in. Reads; makes nothing.
+
+cgroups(7); cgroup v2 in the kernel's admin-guide/cgroup-v2.rst, v1's memory controller in cgroup-v1/memory.rst.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+Version = Literal[1, 2]
+
+
+class Hierarchy(NamedTuple):
+    """A mounted hierarchy with a memory controller, and the group of this process in it."""
+
+    version: Version
+    mount: Path
+    own: Path
+
+    def candidates(self) -> list[Path]:
+        """Groups in which new ones may be made: our own, then the groups above it."""
+        above = [group for group in self.own.parents if group.is_relative_to(self.mount)]
+        return [self.own, *above]
+
+
+def hierarchies(
+    mountinfo: str | None = None, membership: str | None = None, read_controllers: bool = True
+) -> list[Hierarchy]:
+    """Those with a memory controller, v2 first. The texts are those of /proc/self/mountinfo and /proc/self/cgroup."""
+    mountinfo = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
+    membership = Path("/proc/self/cgroup").read_text() if membership is None else membership
+    found = []
+    for kind, root, mount, options in _mounts(mountinfo):
+        if kind == "cgroup2":
+            if read_controllers and "memory" not in controllers(mount):
+                continue
+            version: Version = 2
+            ours = _own(membership, "")
+        elif kind == "cgroup" and "memory" in options:
+            version, ours = 1, _own(membership, "memory")
+        else:
+            continue
+        if ours is not None:
+            found.append(Hierarchy(version, mount, _below(mount, root, ours)))
+    return sorted(found, key=lambda hierarchy: -hierarchy.version)
+
+
+def controllers(group: Path) -> list[str]:
+    """Of a v2 group: those that it can hand on to groups in it."""
+    try:
+        return (group / "cgroup.controllers").read_text().split()
+    except OSError:
+        return []
+
+
+def _mounts(mountinfo: str) -> Iterator[tuple[str, str, Path, list[str]]]:
+    """Type, root within the file system, mount point and options of its superblock (proc_pid_mountinfo(5))."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, tail = before.split(), after.split()
+        if len(fields) >= 5 and len(tail) >= 3:
+            yield tail[0], _unescape(fields[3]), Path(_unescape(fields[4])), tail[2].split(",")
+
+
+def _unescape(text: str) -> str:
+    r"""Mount points have \040 for a space."""
+    return text.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in text else text
+
+
+def _own(membership: str, controller: str) -> PurePosixPath | None:
+    """Our group's path in the hierarchy of a controller; of v2 it has no name."""
+    for line in membership.splitlines():
+        number, names, path = line.split(":", 2)
+        if controller in names.split(",") if controller else (number, names) == ("0", ""):
+            return PurePosixPath(path)
+    return None
+
+
+def _below(mount: Path, root: str, ours: PurePosixPath) -> Path:
+    """The directory of our group. What is mounted may be a part of the hierarchy that begins at `root`."""
+    try:
+        inner = ours.relative_to(root)
+    except ValueError:  # a container that sees its own part only, whatever it is called outside
+        return mount
+    path = mount / inner
+    return path if ".." not in inner.parts and os.path.isdir(path) else mount  # noqa: PTH112

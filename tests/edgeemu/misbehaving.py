@@ -1,0 +1,111 @@
+"""`edgeemu` with devices that do not do as they should: `python misbehaving.py ENTRY MEANS COMMAND…`.
+
+ENTRY is a function of this file, run in each device; MEANS are those by which memory may be capped ("cgroup,rlimit").
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeemu import control
+
+HOG_BYTES = 300 * 2**20
+
+
+def honest(spec: bytes) -> None:
+    """As it should be."""
+    from edgeemu.device.main import run_device
+
+    run_device(spec)
+
+
+def hog(spec: bytes) -> None:
+    """The first device really allocates 300 MiB at its third step, and tells its ledger nothing of it."""
+    from edgeemu.device.main import DeviceProcess
+
+    class Hog(DeviceProcess):
+        def _report(self, key: Any) -> None:
+            super()._report(key)
+            if key.step == 2:
+                self.hoard = np.ones(HOG_BYTES // 8)
+
+    _serve(spec, Hog)
+
+
+def hog_at_once(spec: bytes) -> None:
+    """Before it has reported anything."""
+    from edgeemu.device.main import DeviceProcess
+
+    class Hog(DeviceProcess):
+        def _assign(self, request: control.Assign) -> None:
+            del request
+            self.hoard = np.ones(HOG_BYTES // 8)
+
+    _serve(spec, Hog)
+
+
+def scheduling_watched(spec: bytes) -> None:
+    """Fails if it computes in real time, or sleeps otherwise where it may; the error says which."""
+    from edgeemu.device import main
+
+    class Watched(main.DeviceProcess):
+        def _loaded(self) -> Any:
+            loaded = super()._loaded()
+            run = type(loaded).run
+
+            def watched(*arguments: Any) -> Any:
+                assert os.sched_getscheduler(0) == os.SCHED_OTHER, "computes in real time"
+                return run(loaded, *arguments)
+
+            loaded.run = watched
+            return loaded
+
+        def _send(self, *arguments: Any) -> None:
+            wanted = os.SCHED_FIFO if self._urgency.may and self._clock is not None else os.SCHED_OTHER
+            assert os.sched_getscheduler(0) == wanted, "sends without priority"
+            super()._send(*arguments)
+
+    device = Watched(main.msgspec.msgpack.decode(spec, type=control.DeviceSpec))
+    try:
+        device.serve()
+    finally:
+        device.close()
+
+
+def _serve(spec: bytes, bad: Callable[[control.DeviceSpec], Any]) -> None:
+    import msgspec
+
+    from edgeemu.device.main import run_device
+
+    told = msgspec.msgpack.decode(spec, type=control.DeviceSpec)
+    if told.index != 0:
+        run_device(spec)
+        return
+    device = bad(told)
+    try:
+        device.serve()
+    finally:
+        device.close()
+
+
+def main() -> None:
+    from edgeemu import cli, run
+    from edgeemu.processes import Launch, ProcessDevices
+
+    entry, means, *arguments = sys.argv[1:]
+
+    class Misled(ProcessDevices):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            launch = Launch(f"misbehaving:{entry}", tuple(means.split(",")) if means else ())
+            super().__init__(*args, **options, launch=launch)
+
+    run.ProcessDevices = Misled  # type: ignore[misc]
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    cli.main(arguments)
+
+
+if __name__ == "__main__":
+    main()
