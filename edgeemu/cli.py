@@ -103,6 +103,7 @@ def run(
       edgeemu run scenarios/quickstart.yaml --policy layers --set workload.max_tokens=16
       edgeemu run scenarios/quickstart.yaml --policy mdi --set workload.concurrency=3
       edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
+      edgeemu run scenarios/quickstart.yaml --set network.backend=hybrid
     """
     _run(scenario, policy, settings, out, as_json, simulate=False)
 
@@ -270,6 +271,42 @@ def plan(scenario: ScenarioFile, policy: PolicyName = None, settings: Settings =
             page.line()
 
     _answer(plan_document(made), as_json, show)
+
+
+profiles = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(profiles, name="profile", help="Measure what runs stand on, and compare it with what is asked.")
+
+
+@profiles.command()
+def links(
+    scenario: ScenarioFile, policy: PolicyName = None, settings: Settings = None, as_json: AsJson = False
+) -> None:
+    """Measure a scenario's links, and compare them with what the scenario asks for.
+
+    Starts its devices as a run does, and sends messages over one link of each kind that the run would use: delay of a
+    small message, throughput of a long transfer, round trip of the run's own messages. All in emulated time; "late" is
+    how long after its arrival a message was let through, by the clock. Of stamped links the figures are those that the
+    timeline has computed.
+
+    \b
+    Examples:
+      edgeemu profile links scenarios/quickstart.yaml
+      edgeemu profile links scenarios/quickstart.yaml --set network.backend=hybrid --json
+    """
+    from edgeemu.display import watch
+    from edgeemu.profiling import profile_links
+    from edgeemu.report.links import profile_table
+
+    wanted = _load(scenario, settings)
+    with watch(sys.stderr, sys.stderr, words=False) as observer:
+        document = until_signal(profile_links(wanted, policy, observer.phase))
+
+    def show(page: "Page") -> None:
+        page.table(*profile_table(document))
+        why = f", not kernel: {document['why_not_kernel']}" if document["why_not_kernel"] else ""
+        page.line(f"{document['links']} links{why}; dilation {document['dilation']:g}")
+
+    _answer(document, as_json, show)
 
 
 @app.command()

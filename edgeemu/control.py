@@ -57,6 +57,7 @@ class DeviceSpec(msgspec.Struct, frozen=True):
     seed: int
     pipes_fd: int
     n_pipes: int
+    links: str = "stamped"  # or kernel, or hybrid: then in a network namespace of its own
     availability: Variation | None = None  # the share of compute that is left to us; None: all
     memory_availability: Variation | None = None
 
@@ -188,6 +189,16 @@ class Change(msgspec.Struct, frozen=True, tag=True):
     paths: list[PathSpec] = []
 
 
+class Probe(msgspec.Struct, frozen=True, tag=True):
+    """Measure a link: send so many messages of a size to a device, one after the other; it tells what comes."""
+
+    number: int
+    target: int
+    messages: int
+    payload_bytes: int
+    path: PathSpec
+
+
 class Status(msgspec.Struct, frozen=True, tag=True):
     """How is the device at an instant? Asked before a decision; the answer is `State`."""
 
@@ -214,6 +225,7 @@ ToDevice = (
     | Commit
     | Abort
     | Change
+    | Probe
     | Status
     | ForgetPeak
     | Stop
@@ -323,8 +335,26 @@ class Arrived(msgspec.Struct, frozen=True, tag=True):
     at_s: float
 
 
+class ProbeRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One message of a burst: its size, its instants on the timeline, and when the receiver let it through."""
+
+    size_bytes: int
+    departure_s: float
+    arrival_s: float
+    released_s: float
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True):
+    """All messages of a burst have come."""
+
+    name: str
+    source: int
+    number: int
+    records: list[ProbeRecord]
+
+
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """The device cannot go on: `out of memory`, `model file`, `protocol`."""
+    """The device cannot go on: `out of memory`, `model file`, `link`, `protocol`."""
 
     name: str
     kind: str
@@ -341,7 +371,7 @@ class Bye(msgspec.Struct, frozen=True, tag=True):
     sent_bytes: dict[int, int] = {}  # by receiver, since the timeline started
 
 
-FromDevice = Hello | Ready | Opened | Report | State | Token | Prepared | Arrived | Failure | Bye
+FromDevice = Hello | Ready | Opened | Report | State | Token | Prepared | Arrived | Probed | Failure | Bye
 
 
 def op_spec(op: Op) -> OpSpec:

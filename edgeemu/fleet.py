@@ -51,12 +51,19 @@ class Fleet:
     """The device processes of one run; an asynchronous context manager.
 
     `exits` receives every device that ends, for whatever reason, while the fleet is open.
-    `pass_fds` stay open, under the same numbers, in every device.
+    `pass_fds` stay open, under the same numbers, in every device. With `user_namespace` all are root of one.
     """
 
-    def __init__(self, entry: str = DEVICE_ENTRY, pass_fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        entry: str = DEVICE_ENTRY,
+        pass_fds: Sequence[int] = (),
+        *,
+        user_namespace: bool = False,
+    ) -> None:
         self.exits: asyncio.Queue[DeviceExit] = asyncio.Queue()
         self._entry = entry
+        self._user_namespace = user_namespace
         self._pass_fds = tuple(pass_fds)
         self._directory: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -115,7 +122,7 @@ class Fleet:
             raise
 
     def _spawn(self, control_fd: int) -> subprocess.Popen[bytes]:
-        config = Config(control_fd=control_fd, entry=self._entry, directory=str(self.directory))
+        config = Config(control_fd, self._entry, str(self.directory), self._user_namespace)
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)  # "" is the current directory
         with (self.directory / scratch.SERVER_LOG).open("ab") as log:
             return subprocess.Popen(
@@ -129,8 +136,11 @@ class Fleet:
                 env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
             )
 
-    async def fork(self, name: str, spec: bytes) -> int:
-        """Start the device `name`; its pid. RunError if it cannot be forked, ValueError if it is there."""
+    async def fork(self, name: str, spec: bytes, entry: str = "") -> int:
+        """Start the device `name`, or a process that runs another `entry`; its pid.
+
+        RunError if it cannot be forked, ValueError if it is there.
+        """
         if self._lost is not None:
             raise self._lost
         if self._control is None:
@@ -139,7 +149,7 @@ class Fleet:
             raise ValueError(f"device {name} has been forked already")
         forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pending[name] = forked
-        self._unsent += frame(Fork(name, spec))
+        self._unsent += frame(Fork(name, spec, entry))
         self._send()
         return await forked
 

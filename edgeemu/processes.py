@@ -1,5 +1,6 @@
 """Devices as processes: launched, paced or not, stepped, migrated, measured. The real backend of a run."""
 
+import asyncio
 import os
 import time
 from collections import defaultdict, deque
@@ -11,9 +12,12 @@ import numpy as np
 
 from edgeemu import control
 from edgeemu.backend import DeviceState, Instant, Observed, Sampled
+from edgeemu.cabling import Cabling
 from edgeemu.caps.memory import ALL_MEANS, MemoryCaps
 from edgeemu.cluster import Change
 from edgeemu.fleet import DEVICE_ENTRY, Fleet
+from edgeemu.link_choice import STAMPED, LinkChoice
+from edgeemu.link_tests import LinkTest
 from edgeemu.links.stamped import create_shared_pipes
 from edgeemu.migration import Migration, Shipment, chains, flash_ends, needs
 from edgeemu.network import Transit
@@ -23,6 +27,7 @@ from edgeemu.placement import Move
 from edgeemu.planning import Plan
 from edgeemu.program import Op, Program
 from edgeemu.records import OpRow
+from edgeemu.self_test import test_links
 from edgeemu.session import Aside, Session
 from edgeemu.simulate import Execution, Step
 from edgeemu.timeline import Occupation, WallClock
@@ -31,6 +36,7 @@ from edgeemu.warming import warm_up
 from edgeemu.workload import Request
 
 LEAD_S = 0.05  # from the word to begin to the timeline's zero: time for every device to hear it
+_FLOAT_BYTES = 4
 
 
 @dataclass(slots=True)
@@ -66,6 +72,7 @@ class Measured:
     group_peak_bytes: dict[str, int | None] = field(default_factory=dict)  # of the control groups
     last_words: list[control.Bye] = field(default_factory=list)
     sent_bytes: dict[tuple[int, int], int] | None = None  # by sender and receiver, when the run has ended
+    link_tests: list[LinkTest] = field(default_factory=list)
 
 
 class ProcessDevices:
@@ -79,9 +86,11 @@ class ProcessDevices:
         *,
         keep_logits: bool = False,
         launch: Launch = Launch(),  # it is frozen
+        links: LinkChoice = STAMPED,
     ) -> None:
         self.plan = plan
         self._launch = launch
+        self.links = links
         self.facts: dict[str, str] = {}  # what the host let us do, for meta.json
         self._on_facts = on_facts
         self.measured = Measured()
@@ -91,6 +100,7 @@ class ProcessDevices:
         self.cluster = plan.cluster
         self._told: dict[int, set[int]] = defaultdict(set)  # by device: to whom it knows the way
         self._session: Session
+        self._cabling: Cabling
         self._program = plan.program
         self.epoch = 0
         self._aborted_epoch = 0  # parcels up to this epoch are dropped by devices, so it is not used again
@@ -115,10 +125,15 @@ class ProcessDevices:
         pipes_fd = create_shared_pipes(cluster.n_pipes)
         try:
             self._on_phase("start devices", 0, len(cluster.devices))
-            async with Fleet(self._launch.entry, pass_fds=(pipes_fd,)) as fleet:
+            async with Fleet(self._launch.entry, (pipes_fd,), user_namespace=self.links.rootless) as fleet:
                 caps = MemoryCaps(fleet.directory, os.getpid(), self._launch.cap_means)
                 async with Session(cluster, fleet, pipes_fd, self._on_aside, caps) as self._session:
-                    await self._session.start_devices(lambda n, of: self._on_phase("start devices", n, of))
+                    self._cabling = Cabling(self.links, cluster, fleet, self._session)
+                    await self._session.start_devices(
+                        self.links.kind, lambda n, of: self._on_phase("start devices", n, of)
+                    )
+                    dilation = self.plan.scenario.time.dilation
+                    await self._cabling.build(dilation if isinstance(dilation, float) else 1.0)
                     self.facts |= {"memory_cap": caps.described, "scheduling": self._session.scheduling}
                     self._on_facts(self.facts)
                     self.measured.weaker = self._weaker(caps)
@@ -154,7 +169,6 @@ class ProcessDevices:
         asked = self.plan.scenario.time
         relative = any(device.host_fraction is not None for device in self.plan.cluster.devices)
         tempo = await self._warm_up() if asked.mode == "realtime" or relative else []
-        self._session.pipes.reset()
         self._unrecorded.clear()
         self._unobserved.clear()
         self._observed.clear()
@@ -162,14 +176,46 @@ class ProcessDevices:
         self._virtual = self._new_timeline()
         if asked.mode == "virtual":
             return Instant(0.0, time.monotonic())
-        self.dilation = asked.dilation if isinstance(asked.dilation, float) else smallest_dilation(tempo[0], tempo[1:])
-        self._clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
-        await self._everyone(control.Begin(self._clock.start_s, self.dilation, paced=True))
+        self.dilation = (
+            asked.dilation
+            if isinstance(asked.dilation, float)
+            else smallest_dilation(tempo[0], tempo[1:], real_links=self._cabling.shaped)
+        )
+        await self._cabling.shape(self.dilation)
+        if self._cabling.shaped:
+            await self.test_links()
+        self._clock = await self._start_timeline()
+        await self._cabling.follow(self._clock)
         return Instant(0.0, self._clock.start_s)
+
+    async def test_links(self) -> list[LinkTest]:
+        """Measures the ways that the routes take, on a timeline of its own, as the devices have them now."""
+        clock = await self._start_timeline()
+        await asyncio.sleep(clock.start_s - time.monotonic())  # nothing departs before the timeline's zero
+        ways = [(source, target) for source, told in self._told.items() for target in told]
+        self.measured.link_tests = await test_links(
+            self._session,
+            self.cluster,
+            ways,
+            self.plan.costs.shape.d_model * _FLOAT_BYTES,
+            self.dilation,
+            self._path,
+            lambda n, of: self._on_phase("test links", n, of),
+            real_packets=self._cabling.shaped,
+        )
+        return self.measured.link_tests
+
+    async def _start_timeline(self) -> WallClock:
+        """Everyone is at its zero, with nothing under way."""
+        self._session.pipes.reset()
+        clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
+        await self._everyone(control.Begin(clock.start_s, self.dilation, paced=True))
+        return clock
 
     async def end(self) -> None:
         self.measured.group_peak_bytes = self._session.caps.peaks_bytes()
         self.measured.last_words = await self._session.stop_devices()
+        await self._cabling.end()
         if self._clock is None:
             self.measured.sent_bytes = self._virtual.sent_bytes()
             return
@@ -268,6 +314,8 @@ class ProcessDevices:
     async def change(self, change: Change, at_s: float) -> None:
         before, asked = self.cluster, 0
         self.cluster = before.changed(change, at_s)
+        if change.links:
+            await self._cabling.change(self.cluster)
         concerned = range(len(before.devices)) if change.links else sorted(set(change.devices))
         for device in concerned:
             ways = [way for way in sorted(self._told[device]) if before.crosses(device, way, change)]
@@ -430,7 +478,7 @@ class ProcessDevices:
     def _path(self, source: int, target: int) -> control.PathSpec:
         self._told[source].add(target)
         path = self.cluster.path(source, target)
-        return control.PathSpec(target, self._session.address(target), list(path.hops), path.jitter_s, path.loss)
+        return control.PathSpec(target, self._cabling.address(target), list(path.hops), path.jitter_s, path.loss)
 
     def _new_timeline(self) -> VirtualTimeline:
         return VirtualTimeline(self.plan.cluster, self.plan.costs, self._duration_s)

@@ -31,6 +31,7 @@ class Stage(IntEnum):
     ROWS = 8  # chunk `part` of x after a seam: it stays with its device, which adds it to the next seam's sum
     NORMED = 9  # chunk `part` of x after a seam, standardised, on its way to all that multiply it
     QKV = 10  # queries, keys and values of chunk `part` of layer l, waiting for those of the other chunks
+    PROBE = 11  # nothing: the links are being measured
 
 
 class Slot(NamedTuple):

@@ -16,11 +16,14 @@ import numpy as np
 
 from edgeemu.controller import Controller, Observer
 from edgeemu.energy import account
+from edgeemu.link_choice import LinkChoice, choose_links
+from edgeemu.links.probe import probe_host
 from edgeemu.migrating import Migrator
 from edgeemu.planning import Plan, make_plan
 from edgeemu.processes import Measured, ProcessDevices
 from edgeemu.records import RecordWriter, RunDirectory
-from edgeemu.report.certificate import certify
+from edgeemu.report.certificate import certify, with_verdict
+from edgeemu.report.links import judge_links, links_document
 from edgeemu.sampling import resolve
 from edgeemu.scenario import Scenario, to_yaml
 from edgeemu.simulated import SimulatedDevices
@@ -54,19 +57,20 @@ async def run_scenario(
         )
     observer.phase("plan", 0, 1)
     plan = make_plan(scenario, policy)
+    links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
     observer.directory(directory.path)
     directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
-    meta = _meta(plan, started_utc)
+    meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
     def on_facts(facts: dict[str, str]) -> None:
         directory.write_meta({**meta, **facts})
 
     with RecordWriter(directory.path) as records:
-        devices = SimulatedDevices(plan) if simulate else ProcessDevices(plan, observer.phase, on_facts)
+        devices = SimulatedDevices(plan) if simulate else ProcessDevices(plan, observer.phase, on_facts, links=links)
         controller = Controller(plan, devices, observer, records)
         ended = "failed"
         try:
@@ -74,7 +78,7 @@ async def run_scenario(
             ended = "done"
         finally:
             measured = devices.measured if isinstance(devices, ProcessDevices) else Measured()
-            summary = {**_summary(controller, measured), "ended": ended}
+            summary = {**_summary(controller, measured), "links": str(links), "ended": ended}
             directory.write_summary(summary)
     return RunResult(summary, directory.path)
 
@@ -113,8 +117,9 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         entry["baseline_bytes"] = measured.baseline_bytes.get(name)
         entry["group_peak_bytes"] = measured.group_peak_bytes.get(name)
     sent = simulated.sent_bytes if simulated else measured.sent_bytes
+    predicted = None if simulated else _predicted(controller)
     return {
-        **summary,
+        **_with_links(summary, controller, measured, predicted),
         **_energy(controller, sent),
         "objective": plan.scenario.objective,
         "mode": mode,
@@ -129,7 +134,7 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         "weaker": measured.weaker,
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,
-        "predicted": None if simulated else _predicted(controller),
+        "predicted": predicted,
     }
 
 
@@ -142,6 +147,21 @@ def _energy(controller: Controller, sent: Mapping[tuple[int, int], int] | None) 
         busy_s[numbers[op.device]].append(op.end_s - op.start_s)
     drawn = account(plan.cluster, span_s(tokens), busy_s, sent)
     return drawn.summary(list(numbers), len(tokens), plan.scenario.energy_budget)
+
+
+def _with_links(
+    summary: dict[str, Any], controller: Controller, measured: Measured, predicted: dict[str, float | None] | None
+) -> dict[str, Any]:
+    """The summary, its certificate with what kernel links came to; the timeline's TPOT is of a run without changes."""
+    if not measured.link_tests:
+        return summary
+    changed = controller.migrator.rows or controller.plan.cluster.events
+    beside = None if changed or predicted is None else predicted["tpot_ms"]
+    tpot_ms = summary["tpot_ms"]["mean"]
+    tests, dilation = measured.link_tests, controller.devices.dilation
+    verdict = judge_links(tests, dilation, tpot_ms, beside)
+    certificate = with_verdict(summary["certificate"], *verdict)
+    return {**summary, "certificate": certificate | {"links": links_document(tests, dilation, tpot_ms, beside)}}
 
 
 def _migrations(migrator: Migrator) -> dict[str, Any]:
@@ -173,7 +193,7 @@ def _predicted(controller: Controller) -> dict[str, float | None]:
     }
 
 
-def _meta(plan: Plan, started_utc: datetime) -> dict[str, Any]:
+def _meta(plan: Plan, links: LinkChoice, started_utc: datetime) -> dict[str, Any]:
     """The host and the versions: what a reader needs to judge the figures, or to repeat them."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
@@ -186,7 +206,7 @@ def _meta(plan: Plan, started_utc: datetime) -> dict[str, Any]:
         "libraries": {name: version(name) for name in LIBRARIES},
         "arguments": sys.argv[1:],
         "seed": plan.scenario.seed,
-        "links": "stamped",
+        "links": str(links),
         "memory_cap": "ledger",  # this and the next until devices are there
         "scheduling": "none",
     }

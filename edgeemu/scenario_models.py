@@ -293,8 +293,9 @@ class StarSpec(Strict):
 
 
 class NetworkSpec(Strict):
-    """Which devices are joined, and how."""
+    """Which devices are joined, and how; and what carries their messages."""
 
+    backend: Literal["stamped", "auto", "kernel", "hybrid"] = "stamped"
     topology: Literal["mesh", "line", "star"] = "mesh"
     default: DefaultLink | None = None
     star: StarSpec | None = None

@@ -13,18 +13,27 @@ from edgeemu.caps.memory import MemoryCaps
 from edgeemu.cluster import Cluster
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.fleet import DeviceExit, Fleet
+from edgeemu.links import orders
 from edgeemu.links.stamped import SharedPipes
+from edgeemu.links.wiring import DATA_PORT
 
-Answer = TypeVar("Answer", bound=control.FromDevice)
+Answer = TypeVar("Answer", bound=control.FromDevice | orders.Hello | orders.Done)
 Aside = control.Report | control.Token | control.Arrived | control.Opened
+
+_SWITCHBOARD = b"switchboard"  # its identity on the socket; devices have numbers
 
 ANSWER_TIMEOUT_S = 600.0  # a device that says nothing for so long, alive or not, has lost its way
 _LAST_WORD_S = 0.2
 _FAILURES: dict[str, type[EdgeemuError]] = {"out of memory": InfeasibleError, "model file": RequestError}
 
 
-def _failure(failure: control.Failure) -> EdgeemuError:
+def _failure(failure: control.Failure | orders.Failed) -> EdgeemuError:
+    if isinstance(failure, orders.Failed):
+        return RunError(f"kernel links: {failure.message}")
     return _FAILURES.get(failure.kind, RunError)(f"{failure.name}: {failure.message}")
+
+
+_Message = control.FromDevice | orders.Answer | DeviceExit | wire.WireError
 
 
 class Session:
@@ -45,6 +54,7 @@ class Session:
         self.cluster = cluster
         self.caps = caps
         self.resident_bytes: dict[str, int] = {}
+        self.pids: list[int] = []  # of the devices
         self.scheduling = ""  # how devices wait for their instants, in their words
         self.pipes = SharedPipes(pipes_fd, cluster.n_pipes)
         self._pipes_fd = pipes_fd
@@ -53,12 +63,12 @@ class Session:
         self._held: dict[str, dict[str, int]] = {}  # by device, the last page of its ledger
         self._context = zmq.asyncio.Context()
         self._control = self._context.socket(zmq.ROUTER)
-        self._inbox: asyncio.Queue[control.FromDevice | DeviceExit | wire.WireError] = asyncio.Queue()
+        self._inbox: asyncio.Queue[_Message] = asyncio.Queue()
         self._pumps: list[asyncio.Task[None]] = []
         self._stopping = False
 
     async def __aenter__(self) -> Self:
-        self._control.bind(self._address("control"))
+        self._control.bind(self.control_address)
         self._pumps = [asyncio.create_task(self._pump_messages()), asyncio.create_task(self._pump_exits())]
         return self
 
@@ -75,16 +85,22 @@ class Session:
         """Where a device listens for data."""
         return self._address(f"d{device}")
 
-    async def start_devices(self, on_progress: Callable[[int, int], None]) -> None:
-        """Forks a process for every device and waits until each has said hello."""
+    @property
+    def control_address(self) -> str:
+        """Where this end listens."""
+        return self._address("control")
+
+    async def start_devices(self, links: str, on_progress: Callable[[int, int], None]) -> None:
+        """Forks a process for every device, with these links, and waits until each has said hello."""
         devices = self.cluster.devices
         for device in devices:
             compute = device.compute
             spec = control.DeviceSpec(
                 index=device.index,
                 name=device.name,
-                control=self._address("control"),
-                address=self.address(device.index),
+                control=self.control_address,
+                # In a network namespace of its own, where it has no address yet.
+                address=self.address(device.index) if links == "stamped" else f"tcp://*:{DATA_PORT}",
                 memory_bytes=device.memory_bytes,
                 flops_per_s=compute.flops_per_s if compute else None,
                 mem_bytes_per_s=compute.mem_bytes_per_s if compute else None,
@@ -93,10 +109,11 @@ class Session:
                 seed=self.cluster.seed,
                 pipes_fd=self._pipes_fd,
                 n_pipes=self.cluster.n_pipes,
+                links=links,
                 availability=device.availability,
                 memory_availability=device.memory_availability,
             )
-            await self._fleet.fork(device.name, control.encode(spec))
+            self.pids.append(await self._fleet.fork(device.name, control.encode(spec)))
         for done in range(1, len(devices) + 1):
             hello = await self.receive(control.Hello)
             self.resident_bytes[hello.name] = hello.resident_bytes
@@ -115,6 +132,9 @@ class Session:
 
     async def tell(self, device: int, request: control.ToDevice) -> None:
         await self._control.send_multipart([str(device).encode(), control.encode(request)])
+
+    async def tell_switchboard(self, request: bytes) -> None:
+        await self._control.send_multipart([_SWITCHBOARD, request])
 
     async def ask_all(
         self, requests: Sequence[control.ToDevice], on_progress: Callable[[int, int], None] | None = None
@@ -157,7 +177,9 @@ class Session:
             match message:
                 case control.Report() | control.Token() | control.Arrived() | control.Opened():
                     self._on_aside(message)
-                case control.Failure():
+                case control.Failure(kind="link"):
+                    raise await self._cause(message)
+                case control.Failure() | orders.Failed():
                     raise _failure(message)
                 case wire.WireError():
                     raise message
@@ -166,7 +188,8 @@ class Session:
                 case DeviceExit():
                     raise await self._why(message)
                 case _:
-                    raise RunError(f"expected {kind.__name__}, but {message.name} sent {message}")
+                    who = getattr(message, "name", "the switchboard")
+                    raise RunError(f"expected {kind.__name__}, but {who} sent {message}")
 
     async def stop_devices(self) -> list[control.Bye]:
         """Ends all devices; returns their last words."""
@@ -175,12 +198,21 @@ class Session:
             await self.tell(device, control.Stop())
         return [await self.receive(control.Bye) for _ in self.cluster.devices]
 
-    async def _next(self, timeout_s: float) -> control.FromDevice | DeviceExit | wire.WireError | None:
+    async def _next(self, timeout_s: float) -> _Message | None:
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._inbox.get()
         except TimeoutError:
             return None
+
+    async def _cause(self, lost: control.Failure) -> EdgeemuError:
+        """A lost connection is what the others see of a device that dies: what that one said last, or how it died."""
+        while (message := await self._next(_LAST_WORD_S)) is not None:
+            if isinstance(message, control.Failure) and message.kind != "link":
+                return _failure(message)
+            if isinstance(message, DeviceExit) and message.status != 0:
+                return await self._why(message)
+        return _failure(lost)
 
     async def _why(self, ended: DeviceExit) -> EdgeemuError:
         """What a dead device said last, which may come after the news of its death, or else how it died."""
@@ -196,9 +228,10 @@ class Session:
 
     async def _pump_messages(self) -> None:
         while True:
-            _, frame = await self._control.recv_multipart()
+            identity, frame = await self._control.recv_multipart()
+            decode = orders.decode_answer if identity == _SWITCHBOARD else control.decode_for_controller
             try:
-                message = control.decode_for_controller(frame)
+                message = decode(frame)
             except wire.WireError as error:
                 self._inbox.put_nowait(error)  # whoever waits for a message gets it
                 continue

@@ -15,8 +15,8 @@ from edgeemu.errors import EdgeemuError
 from edgeemu.program import Stage
 
 _HEADER = Struct(
-    "<4sBBhIIIIIddIIH10x"
-)  # magic, stage, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part
+    "<4sBBhIIIIIddIIHd2x"
+)  # magic, stage, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
 _MAGIC = b"emu1"
 _DTYPES = (np.dtype("<f4"), np.dtype("<i8"))
 assert _HEADER.size == MESSAGE_HEADER_BYTES
@@ -30,7 +30,10 @@ class WireError(EdgeemuError):
 
 
 class Data(msgspec.Struct, frozen=True, eq=False):
-    """An activation or a token on its way between two devices. `position` is the first row's place in the sequence."""
+    """An activation or a token on its way between two devices. `position` is the first row's place in the sequence.
+
+    `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is of the wall clock.
+    """
 
     stage: Stage
     layer: int
@@ -44,6 +47,7 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     payload: NDArray[np.generic]  # [rows, width] float32, or [rows] int64
     step_rows: int = 0  # of the step, of which the payload may have some
     part: int = 0
+    sent_s: float = 0.0
 
 
 def encode_data(message: Data) -> Frames:
@@ -64,6 +68,7 @@ def encode_data(message: Data) -> Frames:
         message.position,
         message.step_rows,
         message.part,
+        message.sent_s,
     )
     return [header, array.data.cast("B")]
 
@@ -112,7 +117,8 @@ class ParcelHeader(msgspec.Struct, frozen=True):
     offset: int
     total: int
     crc: int
-    arrival_s: float
+    arrival_s: float = 0.0  # as in `Data`
+    added_s: float = 0.0  # what the timeline adds to the way that the bytes really take
 
 
 class ParcelChunk(msgspec.Struct, frozen=True, eq=False):

@@ -49,7 +49,6 @@ def outgoing(
                 offset=offset,
                 total=len(data),
                 crc=crc,
-                arrival_s=0.0,
             )
             yield wire.ParcelChunk(header, data[offset : offset + request.chunk_bytes])
 

@@ -29,6 +29,7 @@ import msgspec
 
 from edgeemu.caps import groups
 from edgeemu.device import scratch
+from edgeemu.links.namespaces import own_user_namespace
 
 PRELOAD = ("numpy", "zmq", "msgspec")  # what every device needs; the entry's module brings the rest
 
@@ -42,6 +43,7 @@ class Config(msgspec.Struct):
     control_fd: int
     entry: str  # "module:function", called in each device with its spec
     directory: str
+    user_namespace: bool = False  # become root of a user namespace of its own, so that devices can make networks
 
 
 class Fork(msgspec.Struct, tag="fork"):
@@ -49,6 +51,7 @@ class Fork(msgspec.Struct, tag="fork"):
 
     name: str
     spec: bytes
+    entry: str = ""  # another function than the devices'
 
 
 class Ready(msgspec.Struct, tag="ready"):
@@ -174,7 +177,8 @@ class Server:
         status = 1
         try:
             self._settle(request.name, server_pid)
-            self._entry(request.spec)
+            entry = named(request.entry) if request.entry else self._entry
+            entry(request.spec)
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -211,6 +215,13 @@ class Server:
             raise OSError(error, f"prctl({option}): {os.strerror(error)}")
 
 
+def named(entry: str) -> Callable[[bytes], object]:
+    """The function of that name ("module:function")."""
+    module, function = entry.split(":")
+    found: Callable[[bytes], object] = getattr(importlib.import_module(module), function)
+    return found
+
+
 def main(arguments: list[str]) -> None:
     """Import, freeze, serve, tidy."""
     config = msgspec.json.decode(arguments[0], type=Config)
@@ -221,8 +232,9 @@ def main(arguments: list[str]) -> None:
     try:
         for name in PRELOAD:
             importlib.import_module(name)
-        module, function = config.entry.split(":")
-        entry = getattr(importlib.import_module(module), function)
+        entry = named(config.entry)
+        if config.user_namespace:
+            own_user_namespace()
         gc.collect()
         gc.freeze()  # a collection in a device must not touch, and so copy, the pages that all share
         Server(control, entry, directory).serve()

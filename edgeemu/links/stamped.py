@@ -10,16 +10,19 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
 import zmq
 
+from edgeemu.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.cluster import Hop, Path
 from edgeemu.control import PathSpec
+from edgeemu.links.connections import Connection, Inbox
+from edgeemu.links.draws import chunk_draw_key, draw_key
 from edgeemu.network import Network
-from edgeemu.timeline import DrawKey
-from edgeemu.wire import Frames
+from edgeemu.timeline import DrawKey, WallClock
+from edgeemu.wire import Data, ParcelChunk, data_bytes, decode_frames, encode_chunk, encode_data
 
 _DOUBLE_BYTES = 8
-_HIGH_WATER = 10_000  # messages; a sender blocks above it
 
 
 def create_shared_pipes(n_pipes: int) -> int:
@@ -60,33 +63,30 @@ class SharedPipes:
 
 
 class StampedLinks:
-    """One device's way to the others. `reordered` counts messages that met a pipe out of the order of departure."""
+    """One device's way to the others, and what comes to it."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", seed: int, pipes: SharedPipes) -> None:
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", inbox: Inbox, seed: int, pipes: SharedPipes) -> None:
         self._context = context
+        self._inbox = inbox
         self._seed = seed
         self._pipes = pipes
         self._paths: dict[int, Path] = {}
-        self._sockets: dict[int, zmq.Socket[bytes]] = {}
+        self._ways: dict[int, Connection] = {}
+        self._came: list[tuple[float, list[bytes]]] = []  # while a message waited to be sent
         self.reordered = 0
-        self.reset()
+        self.begin(None)
 
-    def reset(self) -> None:
-        """A new timeline: no message has been sent yet."""
+    def begin(self, clock: WallClock | None) -> None:
+        self._paced = clock is not None
         self.reordered = 0
         self._network = Network(lambda _, target: self._paths[target], self._seed, self._pipes.free_s)
 
     def connect(self, paths: Sequence[PathSpec]) -> None:
-        """Learns the ways to these targets, or how they have changed; a connection is opened once."""
         for spec in paths:
             hops = tuple(Hop(*hop) for hop in spec.hops)
             self._paths[spec.target] = Path(hops, spec.jitter_s, spec.loss)
-            if spec.target not in self._sockets:
-                socket = self._context.socket(zmq.PUSH)
-                socket.set_hwm(_HIGH_WATER)
-                socket.setsockopt(zmq.LINGER, 0)
-                socket.connect(spec.address)
-                self._sockets[spec.target] = socket
+            if spec.target not in self._ways:
+                self._ways[spec.target] = Connection(self._context, spec.address)
 
     def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
         """Books a message on the pipes to its target; returns its emulated arrival."""
@@ -98,14 +98,39 @@ class StampedLinks:
                 last_departure_s[pipe] = max(last_departure_s[pipe], departure_s)
             return self._network.arrival_s(key, size_bytes, departure_s)
 
-    def delay_s(self, target: int, departure_s: float) -> float:
-        """What the way to a target adds to a message that departs at an instant."""
-        return self._paths[target].delay_at(departure_s)
+    def send(self, message: Data, target: int) -> None:
+        arrival_s = message.departure_s
+        if self._paced:
+            arrival_s = self.arrival_s(draw_key(message, target), data_bytes(message.payload), arrival_s)
+        frames = encode_data(msgspec.structs.replace(message, arrival_s=arrival_s))
+        self._came += self._ways[target].push(frames, self._inbox)
 
-    def send(self, frames: Frames, target: int) -> None:
-        """Hands a message to ZeroMQ; blocks while the receiver is too far behind."""
-        self._sockets[target].send_multipart(frames)
+    def send_chunk(self, chunk: ParcelChunk, number: int, target: int, departure_s: float) -> float | None:
+        way = self._ways[target]
+        if not way.has_room:
+            return None
+        arrival_s = taken_s = departure_s
+        if self._paced:
+            size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
+            arrival_s = self.arrival_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
+            taken_s = max(departure_s, arrival_s - self._paths[target].delay_at(departure_s))
+        header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s)
+        way.offer(encode_chunk(ParcelChunk(header, chunk.payload)))
+        return taken_s
+
+    def receive(self) -> list[Data | ParcelChunk]:
+        came = self._came + self._inbox.take()
+        self._came = []
+        return [decode_frames(frames) for _, frames in came]
+
+    def fileno(self) -> int:
+        return self._inbox.fileno()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._came) or self._inbox.waiting
 
     def close(self) -> None:
-        for socket in self._sockets.values():
-            socket.close()
+        for way in self._ways.values():
+            way.close()
+        self._inbox.close()

@@ -1,6 +1,6 @@
 """How far a run's figures can be trusted. Pure; knows records, not how the run was made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeemu.records import OpRow, TokenRow
@@ -15,6 +15,15 @@ UNPACED = {
     "virtual": "virtual mode: time is arithmetic, so the host cannot be late",
     "simulated": "simulated: time is arithmetic, and no kernel has run",
 }
+
+
+VERDICTS = ("PASS", "WARN", "INVALID")  # from good to bad
+
+
+def with_verdict(certificate: Mapping[str, Any], verdict: str, reasons: Sequence[str]) -> dict[str, Any]:
+    """A certificate with more reasons; the worse verdict counts."""
+    worse = max(certificate["verdict"], verdict, key=VERDICTS.index)
+    return {**certificate, "verdict": worse, "reasons": [*certificate["reasons"], *reasons]}
 
 
 def certify(tokens: Sequence[TokenRow], ops: Sequence[OpRow], *, mode: str, reordered: int) -> dict[str, Any]:

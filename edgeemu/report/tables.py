@@ -80,6 +80,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         *_goodput_lines(summary),
         *_idle_lines(summary),
         *_change_lines(summary),
+        *([f"links: {summary['links']}"] if summary["links"] != "stamped" else []),
         f"certificate: {certificate['verdict']}{reasons}",
         *([f"weaker on this host: {'; '.join(weaker)} (see edgeemu doctor)"] if (weaker := summary["weaker"]) else []),
     ]

@@ -23,6 +23,8 @@ def describe(spec: bytes) -> None:
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     facts = {
         "pid": os.getpid(),
+        "uid": os.getuid(),
+        "user_namespace": str(Path("/proc/self/ns/user").readlink()),
         "parent": os.getppid(),
         "comm": Path("/proc/self/comm").read_text().strip(),
         "timer_slack_ns": libc.prctl(30, 0, 0, 0, 0),  # PR_GET_TIMERSLACK

@@ -152,9 +152,11 @@ def test_the_schema_is_json(edgeemu: Edgeemu) -> None:
     assert "workload" in json.loads(out)["properties"]
 
 
-@pytest.mark.parametrize("name", ["run", "validate", "plan", "devices", "models", "policies", "schema"])
+@pytest.mark.parametrize(
+    "name", ["run", "validate", "plan", "devices", "models", "policies", "schema", "profile links"]
+)
 def test_every_command_has_examples_that_it_accepts(edgeemu: Edgeemu, name: str) -> None:
-    status, out, _ = edgeemu(name, "--help")
+    status, out, _ = edgeemu(*name.split(), "--help")
     assert status == 0
     examples = re.findall(rf"^ +edgeemu ({name}.*)$", out, re.MULTILINE)
     assert examples, out

@@ -16,6 +16,7 @@ import uvloop
 from edgeemu.device import scratch
 from edgeemu.errors import RunError
 from edgeemu.fleet import DeviceExit, Fleet
+from edgeemu.links.probe import probe_host
 from edgeemu.owner import start_ticks
 
 HERE = Path(__file__).parent
@@ -71,6 +72,34 @@ def test_a_device_is_a_process_of_its_own(run: Runner, tmp_path: Path) -> None:
         assert facts["rss_kib"] < 40 * 1024  # 60 MB is what a whole device may take beside weights and caches
 
     run(main())
+
+
+def test_one_process_may_run_another_function_than_the_devices(run: Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Fleet("fleet_entries:sleep") as fleet:
+            await fleet.fork("device", b"")
+            pid = await fleet.fork("other", str(tmp_path / "facts").encode(), "fleet_entries:describe")
+            assert await next_exit(fleet) == DeviceExit("other", pid, 0)
+            assert set(fleet.alive) == {"device"}
+        assert json.loads((tmp_path / "facts").read_text())["comm"] == "other"
+
+    run(main())
+
+
+def test_processes_can_be_root_of_a_user_namespace_of_their_own(tmp_path: Path) -> None:
+    host = probe_host()
+    if not host.user_namespaces:
+        pytest.skip(host.why)
+
+    async def main() -> None:
+        async with Fleet("fleet_entries:describe", user_namespace=True) as fleet:
+            await fleet.fork("device", str(tmp_path / "facts").encode())
+            assert (await next_exit(fleet)).status == 0
+
+    asyncio.run(main())
+    facts = json.loads((tmp_path / "facts").read_text())
+    assert facts["uid"] == 0
+    assert facts["user_namespace"] != str(Path("/proc/self/ns/user").readlink())
 
 
 def test_25_devices_are_there_in_less_than_5_seconds() -> None:

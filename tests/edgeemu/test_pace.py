@@ -4,7 +4,7 @@ from builders import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeemu.pace import HEADROOM, Tempo, smallest_dilation
+from edgeemu.pace import HEADROOM, TRANSPORT_FACTOR, Tempo, smallest_dilation
 
 tempos = st.builds(Tempo, st.floats(1e-3, 10), st.floats(1e-4, 100))
 
@@ -34,3 +34,9 @@ def test_prefill_and_decode_each_have_to_keep_up() -> None:
 def test_one_slow_token_does_not_slow_the_run() -> None:
     usual, hiccup = Tempo(0.1, 0.01), Tempo(0.1, 5.0)
     assert smallest_dilation(Tempo(1.0, 0.5), [usual, hiccup, usual]) == 1.0
+
+
+def test_on_real_links_the_clock_runs_slower_still() -> None:
+    slow, quick = Tempo(1.0, 1.9 / HEADROOM), Tempo(1.0, 0.1)
+    assert smallest_dilation(slow, [quick], real_links=True) == TRANSPORT_FACTOR * smallest_dilation(slow, [quick])
+    assert smallest_dilation(quick, [quick], real_links=True) == TRANSPORT_FACTOR

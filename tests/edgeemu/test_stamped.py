@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,15 @@ from hypothesis import strategies as st
 
 from edgeemu.cluster import Cluster, Hop, Link
 from edgeemu.control import PathSpec
+from edgeemu.links.connections import PlainInbox
 from edgeemu.links.stamped import SharedPipes, StampedLinks, create_shared_pipes
 from edgeemu.network import Network
 from edgeemu.routes import Stage
-from edgeemu.timeline import DrawKey
-from edgeemu.wire import Data, data_bytes, decode_data, encode_data
+from edgeemu.timeline import DrawKey, WallClock
+from edgeemu.wire import Data, data_bytes
 
 N_DEVICES = 3
+NUMBERS = count()
 
 
 @pytest.fixture
@@ -43,11 +46,15 @@ def shared(n_pipes: int) -> Iterator[int]:
         os.close(fd)
 
 
+def inbox(context: "zmq.Context[zmq.Socket[bytes]]") -> PlainInbox:
+    return PlainInbox(context, f"inproc://{next(NUMBERS)}")
+
+
 def links_of(
     cluster: Cluster, device: int, pipes: SharedPipes, context: "zmq.Context[zmq.Socket[bytes]]"
 ) -> StampedLinks:
     """One device's links, with pipes that it has mapped by itself; the connections lead nowhere."""
-    links = StampedLinks(context, cluster.seed, pipes)
+    links = StampedLinks(context, inbox(context), cluster.seed, pipes)
     links.connect(
         [
             PathSpec(target, f"ipc:///dev/null/{target}", list(path.hops), path.jitter_s, path.loss)
@@ -202,7 +209,7 @@ def test_messages_out_of_the_order_of_departure_are_counted_once_each(
         first.arrival_s(DrawKey(0, 2, 0, 9, 2, 0), 100, 0.5)  # late at three pipes: still one message
         assert first.reordered == 1
         for links in (first, second):
-            links.reset()
+            links.begin(None)
             assert links.reordered == 0
             links.close()
 
@@ -216,30 +223,31 @@ def test_a_new_timeline_forgets_what_was_sent(context: "zmq.Context[zmq.Socket[b
         before_s = links.arrival_s(key, 1000, 0.0)
         assert links.arrival_s(key, 1000, 0.0) > before_s
         pipes.reset()
-        links.reset()
+        links.begin(None)
         assert links.arrival_s(key, 1000, 0.0) == before_s
         links.close()
 
 
 def test_what_is_sent_arrives_whole_and_in_order(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-    receiver = context.socket(zmq.PULL)
-    receiver.bind("inproc://device-1")
     with shared(1) as fd:
-        links = StampedLinks(context, 0, SharedPipes(fd, 1))
+        pipes = SharedPipes(fd, 1)
+        receiver = StampedLinks(context, PlainInbox(context, "inproc://device-1"), 0, pipes)
+        links = StampedLinks(context, inbox(context), 0, pipes)
         path = PathSpec(1, "inproc://device-1", [Hop(0, 8e6, 0.01)], 0.0, 0.0)
         links.connect([path])
         links.connect([path])  # known already: no second connection
+        links.begin(WallClock(0.0, 1.0))
         payloads = [np.full((2, 3), step, np.float32) for step in range(5)]  # [2, 3] each
         for step, payload in enumerate(payloads):
-            arrival_s = links.arrival_s(DrawKey(0, 1, 0, step, 2, 0), data_bytes(payload), 0.0)
-            links.send(encode_data(Data(Stage.HIDDEN, 0, 0, 0, step, 1, step, 0.0, arrival_s, payload)), 1)
-        received = [decode_data(receiver.recv_multipart()) for _ in payloads]
-        assert [message.step for message in received] == [0, 1, 2, 3, 4]
+            links.send(Data(Stage.HIDDEN, 0, 0, 0, step, 1, step, 0.0, 0.0, payload), 1)
+        received = receiver.receive()
+        assert [message.step for message in received if isinstance(message, Data)] == [0, 1, 2, 3, 4]
         for step, message in enumerate(received):
+            assert isinstance(message, Data)
             assert message.arrival_s == pytest.approx((step + 1) * data_bytes(message.payload) / 1e6 + 0.01)
             np.testing.assert_array_equal(message.payload, payloads[step])
         links.close()
-    receiver.close()
+        receiver.close()
 
 
 def test_the_shared_memory_has_no_name() -> None:

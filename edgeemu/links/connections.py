@@ -1,0 +1,134 @@
+"""ZeroMQ connections between devices: whole messages in order, bounded memory, a lost peer is noticed. Knows no time.
+
+A connection that breaks is not made again: what was on its way would be lost, and nobody would know.
+"""
+
+from typing import Protocol
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from edgeemu.links.interface import LinkLostError
+from edgeemu.wire import Frames
+
+HIGH_WATER = 64  # messages that wait at either end of a connection; a sender blocks above it
+_LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+
+
+class Inbox(Protocol):
+    """Where the messages of all others come in. `pollable` is a socket or a descriptor."""
+
+    @property
+    def pollable(self) -> "zmq.Socket[bytes] | int": ...
+    def fileno(self) -> int: ...
+    @property
+    def waiting(self) -> bool: ...
+    def take(self) -> list[tuple[float, list[bytes]]]:
+        """All that has come, each with the instant of the wall clock at which it was there (0: not measured)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PlainInbox:
+    """Reads its socket when it is asked to: for messages that say themselves when they arrive."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> None:
+        self.pollable = receiver(context, address)
+
+    def fileno(self) -> int:
+        return int(self.pollable.FD)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(int(self.pollable.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def take(self) -> list[tuple[float, list[bytes]]]:
+        taken = []
+        while True:
+            try:
+                taken.append((0.0, self.pollable.recv_multipart(zmq.NOBLOCK)))
+            except zmq.Again:
+                return taken
+
+    def close(self) -> None:
+        self.pollable.close(linger=0)
+
+
+def receiver(context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> "zmq.Socket[bytes]":
+    socket: zmq.Socket[bytes] = context.socket(zmq.PULL)
+    socket.set_hwm(HIGH_WATER)
+    socket.bind(address)
+    return socket
+
+
+class Connection:
+    """The way to one device."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        address: str,
+        *,
+        high_water: int = HIGH_WATER,
+        buffer_bytes: int = 0,
+    ) -> None:
+        """`buffer_bytes` of the kernel's send buffer; 0: as it sizes it itself."""
+        self._address = address
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.PUSH)
+        self._socket.set_hwm(high_water)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        if buffer_bytes:
+            self._socket.setsockopt(zmq.SNDBUF, buffer_bytes)
+        self._monitor = self._socket.get_monitor_socket(_LOST)
+        self._socket.connect(address)
+
+    def offer(self, frames: Frames) -> bool:
+        """Sends, if there is room.
+
+        Raises:
+            LinkLostError: there is none, and there will be none.
+        """
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            self._check()
+            return False
+        return True
+
+    @property
+    def has_room(self) -> bool:
+        """Raises: LinkLostError, as `offer`."""
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
+            return True
+        self._check()
+        return False
+
+    def push(self, frames: Frames, inbox: Inbox) -> list[tuple[float, list[bytes]]]:
+        """Sends, and waits for room if there is none.
+
+        What comes in meanwhile is taken in and returned: or two devices would wait for each other for ever.
+        """
+        came: list[tuple[float, list[bytes]]] = []
+        if self.offer(frames):
+            return came
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLOUT)
+        poller.register(self._monitor, zmq.POLLIN)
+        poller.register(inbox.pollable, zmq.POLLIN)
+        while not self.offer(frames):
+            poller.poll()
+            came += inbox.take()
+        return came
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close(linger=0)
+
+    def _check(self) -> None:
+        while self._monitor.poll(0):
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            if event & _LOST:
+                raise LinkLostError(f"the connection to {self._address} is lost")

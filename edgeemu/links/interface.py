@@ -1,0 +1,69 @@
+"""What a device sees of its links, whatever carries them: messages out with their departure, in with their arrival.
+
+Behind it are `stamped` (the timeline alone) and `kernel` (real TCP on a shaped path, or only its rate). One body of
+tests holds for all.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from edgeemu.control import PathSpec
+from edgeemu.errors import EdgeemuError
+from edgeemu.timeline import WallClock
+from edgeemu.wire import Data, ParcelChunk
+
+
+class LinkLostError(EdgeemuError):
+    """The device at the other end is gone, or the way to it is."""
+
+
+class Links(Protocol):
+    """One device's ways to the others.
+
+    Messages of one connection (source to target) arrive in the order in which they were sent, each once.
+    `reordered` counts those that met a pipe out of the order of departure, where that can be known.
+    """
+
+    @property
+    def reordered(self) -> int: ...
+
+    def connect(self, paths: Sequence[PathSpec]) -> None:
+        """Learns the ways to these targets, or how they have changed; a connection is opened once."""
+        ...
+
+    def begin(self, clock: WallClock | None) -> None:
+        """A new timeline, on which nothing has been sent. Without a clock everything arrives when it departs."""
+        ...
+
+    def send(self, message: Data, target: int) -> None:
+        """Sends a message that departs at `message.departure_s`. Blocks while the receiver is too far behind.
+
+        Raises:
+            LinkLostError: nobody will receive it.
+        """
+        ...
+
+    def send_chunk(self, chunk: ParcelChunk, number: int, target: int, departure_s: float) -> float | None:
+        """Sends the chunk of that number of a round, if there is room for it; never blocks.
+
+        Returns when the link will have taken it, so that the next may follow; None: there was no room.
+
+        Raises:
+            LinkLostError: nobody will receive it.
+        """
+        ...
+
+    def receive(self) -> list[Data | ParcelChunk]:
+        """What has come since the last call, each with its arrival on the timeline (maybe still to come)."""
+        ...
+
+    def fileno(self) -> int:
+        """Becomes readable when something comes; it may say so once, so look at `waiting` before."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something may have come that has not been taken."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,130 @@
+"""Kernel links: real TCP between network namespaces. What the way took by the wall clock is what it takes.
+
+`arrival = departure + (wall at receipt − wall at sending) / dilation`: a sender's own lateness is never charged to the
+network. With `hybrid` the kernel only shapes the rate; delay, jitter and retransmissions are added on the timeline, and
+the receiver holds the message so long.
+
+Parcels go over connections of their own with little room in them, so that they are never far in front of activations.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import msgspec
+import zmq
+
+from edgeemu.blocks import MESSAGE_HEADER_BYTES
+from edgeemu.cluster import Hop, Path
+from edgeemu.control import PathSpec
+from edgeemu.links.connections import Connection, Inbox
+from edgeemu.links.draws import chunk_draw_key, draw_key
+from edgeemu.timeline import DrawKey, WallClock, disturbance_s
+from edgeemu.wire import Data, ParcelChunk, data_bytes, decode_frames, encode_chunk, encode_data
+
+BULK_MESSAGES = 2  # chunks that wait at either end of a connection for parcels
+BULK_BUFFER_BYTES = 32 << 10  # of the kernel's for them (which doubles it: socket(7), SO_SNDBUF)
+BULK_SHARE = 0.9  # of the rate of a link for parcels: headers take 4.5 %, and a queue must not grow
+
+
+class KernelLinks:
+    """One device's way to the others, and what comes to it. `now` is the wall clock."""
+
+    reordered = 0  # a queue of packets has no order of departures
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        inbox: Inbox,
+        seed: int,
+        now: Callable[[], float],
+        *,
+        hybrid: bool,
+    ) -> None:
+        self._context = context
+        self._inbox = inbox
+        self._seed = seed
+        self._now = now
+        self._hybrid = hybrid
+        self._paths: dict[int, Path] = {}
+        self._ways: dict[int, Connection] = {}
+        self._bulk_ways: dict[int, Connection] = {}
+        self._addresses: dict[int, str] = {}
+        self._came: list[tuple[float, list[bytes]]] = []  # while a message waited to be sent
+        self._clock: WallClock | None = None
+        self._last_s: dict[tuple[int, str], float] = defaultdict(float)
+
+    def connect(self, paths: Sequence[PathSpec]) -> None:
+        for spec in paths:
+            self._paths[spec.target] = Path(tuple(Hop(*hop) for hop in spec.hops), spec.jitter_s, spec.loss)
+            self._addresses[spec.target] = spec.address
+            if spec.target not in self._ways:
+                self._ways[spec.target] = Connection(self._context, spec.address)
+
+    def begin(self, clock: WallClock | None) -> None:
+        self._clock = clock
+        self._last_s.clear()
+
+    def send(self, message: Data, target: int) -> None:
+        added_s = self._added_s(draw_key(message, target), data_bytes(message.payload), message.departure_s)
+        leaving = msgspec.structs.replace(message, arrival_s=message.departure_s + added_s, sent_s=self._now())
+        self._came += self._ways[target].push(encode_data(leaving), self._inbox)
+
+    def send_chunk(self, chunk: ParcelChunk, number: int, target: int, departure_s: float) -> float | None:
+        way = self._bulk_ways.get(target)
+        if way is None:
+            address = self._addresses[target]
+            way = Connection(self._context, address, high_water=BULK_MESSAGES, buffer_bytes=BULK_BUFFER_BYTES)
+            self._bulk_ways[target] = way
+        if not way.has_room:
+            return None
+        size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
+        added_s = self._added_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
+        taken_s = departure_s
+        if self._clock is not None:
+            taken_s += 8.0 * size_bytes / (BULK_SHARE * self._paths[target].bandwidth_at(departure_s))
+        header = msgspec.structs.replace(chunk.header, arrival_s=taken_s + added_s, added_s=added_s)
+        way.offer(encode_chunk(ParcelChunk(header, chunk.payload)))
+        return taken_s
+
+    def receive(self) -> list[Data | ParcelChunk]:
+        came = self._came + self._inbox.take()
+        self._came = []
+        return [self._arrived(stamp_s, frames) for stamp_s, frames in came]
+
+    def fileno(self) -> int:
+        return self._inbox.fileno()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._came) or self._inbox.waiting
+
+    def close(self) -> None:
+        for way in (*self._ways.values(), *self._bulk_ways.values()):
+            way.close()
+        self._inbox.close()
+
+    def _added_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
+        """What the timeline adds to what the kernel does."""
+        if not self._hybrid or self._clock is None:
+            return 0.0
+        path = self._paths[key.target]
+        return path.delay_at(departure_s) + disturbance_s(path, size_bytes, self._seed, key, departure_s)
+
+    def _arrived(self, stamp_s: float, frames: list[bytes]) -> Data | ParcelChunk:
+        message = decode_frames(frames)
+        if self._clock is None:
+            return message
+        if isinstance(message, ParcelChunk):
+            # A chunk leaves when the device comes to it and there is room, which may be before or after it is due.
+            header = message.header
+            arrival_s = max(header.arrival_s, self._clock.emulated_s(stamp_s) + header.added_s)
+            arrival_s = self._in_order_s(header.source, "parcels", arrival_s)
+            return ParcelChunk(msgspec.structs.replace(header, arrival_s=arrival_s), message.payload)
+        took_s = max(0.0, stamp_s - message.sent_s) / self._clock.dilation
+        arrival_s = self._in_order_s(message.source, "data", message.arrival_s + took_s)
+        return msgspec.structs.replace(message, arrival_s=arrival_s)
+
+    def _in_order_s(self, source: int, kind: str, arrival_s: float) -> float:
+        """Not before the message that came before it on the same connection."""
+        self._last_s[source, kind] = max(self._last_s[source, kind], arrival_s)
+        return self._last_s[source, kind]
