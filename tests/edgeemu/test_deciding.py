@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeemu.blocks import EMBED, all_blocks
+from edgeemu.blocks import EMBED, Kind, all_blocks, ffn, shards
 from edgeemu.deciding import first_decision, next_decision
 from edgeemu.errors import InfeasibleError, RunError
 from edgeemu.placement import Placement
@@ -72,6 +72,18 @@ def test_an_answer_that_does_not_fit_is_not_taken(plan: Plan) -> None:
     decision = next_decision(answers(other), tiny, plan.placement, 1.0)
     assert decision.placement is plan.placement
     assert "B and has 1,000 B" in decision.problem
+
+
+def test_no_block_is_divided_on_the_way(plan: Plan) -> None:
+    """From the beginning on a policy may do it."""
+    shape, at = plan.model.shape, plan.placement.owner[ffn(0)]
+    owner = {block: device for block, device in plan.placement.owner.items() if block != ffn(0)}
+    divided = Placement(owner | dict.fromkeys(shards(shape, Kind.FFN, 0), at))
+    assert first_decision(answers(divided), plan.view, 1.0).placement == divided
+    for current, asked in ((plan.placement, divided), (divided, plan.placement)):
+        decision = next_decision(answers(asked), plan.view, current, 1.0)
+        assert decision.placement is current
+        assert "no block can be divided or joined on the way" in decision.problem
 
 
 def test_a_policy_that_never_answers_is_not_waited_for(plan: Plan) -> None:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from builders import GPT2, LLAMA, QUICK, SLOW, clusters, divided_placements, shapes
+from builders import GPT2, LLAMA, QUICK, SLOW, clusters, divided_placements, shapes, view
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_cluster import MemoryCluster
 
-from edgeemu.blocks import EMBED, Block, Costs, Kind, all_blocks, ffn, n_shards, proj, shards
+from edgeemu.blocks import Block, Costs, Kind, all_blocks, ffn, n_shards, proj, shards
+from edgeemu.cluster import Cluster, Compute
+from edgeemu.makespan import migration_s, step_s
 from edgeemu.memory import WEIGHTS
 from edgeemu.opcosts import message_bytes
 from edgeemu.placement import Placement, PlacementError, moves
@@ -177,17 +179,22 @@ def test_a_layer_is_whole_or_all_of_its_shards() -> None:
         moves(Placement(owner), Placement(dict.fromkeys(all_blocks(LLAMA), 0)))
 
 
+def test_closed_forms_refuse_shards() -> None:
+    placement = whole_and_divided(LLAMA, [0, 1])
+    seen = view(LLAMA, [2**30] * 2, [Compute(1e9, 1e9, 0.0)] * 2, 4, 8)
+    for reckon in (lambda: step_s(seen, placement), lambda: migration_s(seen, placement, placement)):
+        with pytest.raises(PlacementError, match=r"proj\(0\) is on no device as a whole, and shards have no layout"):
+            reckon()
+
+
 # -- time -----------------------------------------------------------------------------------------------------------
 
 
 @SLOW
 @given(st.data(), shapes(), WAYS, clusters(N_DEVICES), st.integers(1, 9))
 def test_a_step_takes_every_operation_of_its_kind_once(
-    data: st.DataObject, shape: ModelShape, way: tuple[Collective, int | None], cluster: object, rows: int
+    data: st.DataObject, shape: ModelShape, way: tuple[Collective, int | None], cluster: Cluster, rows: int
 ) -> None:
-    from edgeemu.cluster import Cluster
-
-    assert isinstance(cluster, Cluster)
     placement = data.draw(divided_placements(shape, N_DEVICES))
     program = compile_routes(placement, shape, way[0], tile_rows=way[1])
     costs = Costs(shape)
@@ -196,4 +203,3 @@ def test_a_step_takes_every_operation_of_its_kind_once(
     for step, n in enumerate((rows, 1, 1)):
         ran = sorted(each.op.index for each in made.executions if each.step.step == step)
         assert ran == [op.index for op in program.ops if op.steps.has(n)]
-    assert EMBED in placement.owner
