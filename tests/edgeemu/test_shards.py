@@ -1,18 +1,21 @@
 """Shards on several devices, joined by stars and rings, write the undivided model's text within their memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from builders import GPT2, LLAMA, QUICK, SLOW, clusters, divided_placements, shapes, view
+from builders import GPT2, LLAMA, QUICK, SLOW, clusters, divided_placements, even_cluster, shapes, view
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_cluster import MemoryCluster
 
 from edgeemu.blocks import Block, Costs, Kind, all_blocks, ffn, n_shards, proj, shards
-from edgeemu.cluster import Cluster, Compute
+from edgeemu.cluster import Cluster, Compute, Link
 from edgeemu.makespan import migration_s, step_s
 from edgeemu.memory import WEIGHTS
 from edgeemu.opcosts import message_bytes
 from edgeemu.placement import Placement, PlacementError, moves
+from edgeemu.planning import arithmetic_rows
 from edgeemu.program import Joint, Op, Program, Slot, Stage
 from edgeemu.routes import Collective, compile_routes, ring_of
 from edgeemu.simulate import predict, roofline_durations
@@ -136,6 +139,39 @@ def test_a_ring_of_three_by_hand() -> None:
     sums = [op for op in few if op.kind is Joint.SUM and op.emits.stage is Stage.RESIDUAL and op.layer == 0]
     assert [op.device for op in sums] == [0, 1, 2]
     assert all(op.to == (op.device,) and len(op.needs) == 4 for op in sums)
+
+
+def test_there_are_tiles_where_their_rows_suffice() -> None:
+    placement = whole_and_divided(LLAMA, [0, 1, 2])
+    found = {}
+    for tile_rows in (None, 1, 4):
+        program = compile_routes(placement, LLAMA, tile_rows=tile_rows)
+        found[tile_rows] = {ops[0].steps: any(op.kind is Joint.ATTEND for op in ops) for ops in sets_of(program)}
+    assert found == {
+        None: {(0, 3): False, (3, 0): False},
+        1: {(0, 3): False, (3, 0): True},
+        4: {(0, 3): False, (3, 12): False, (12, 0): True},
+    }
+    assert arithmetic_rows([Compute(10e9, 10e9, 0.0), Compute(40e9, 10e9, 0.0)], 4) == 8  # 2 x 8 operations a value
+
+
+def test_tiles_hide_messages_behind_products() -> None:
+    """Three equal devices: of what links add to the products, which is less than they take, almost half is hidden."""
+    compute = Compute(1e9, 1e12, 0.0)
+    shape = replace(LLAMA, n_layers=4, d_model=96, n_heads=12, n_kv_heads=3, head_dim=8, d_ff=384, max_context=128)
+    placement, costs = whole_and_divided(shape, [0, 1, 2]), Costs(shape)
+
+    def ttft_s(tile_rows: int | None, link: Link) -> float:
+        program, durations = (
+            compile_routes(placement, shape, tile_rows=tile_rows),
+            roofline_durations([compute] * 3, costs),
+        )
+        return predict(even_cluster(3, link, compute=compute), costs, program, durations, 96, 1).ttft_s
+
+    products_s, slow = ttft_s(None, Link(1e15, 0.0)), Link(2e8, 1e-5)
+    ring_s, tiles_s = ttft_s(None, slow), ttft_s(1, slow)
+    assert products_s < tiles_s < ring_s < 2 * products_s
+    assert tiles_s - products_s < 0.55 * (ring_s - products_s)
 
 
 @QUICK
