@@ -3,7 +3,8 @@
 Joining shards costs what it physically does: a sum reads its terms and writes the result, once each, and costs a
 device's fixed time per execution like any kernel. So does the norm of the connective part, but it is done in the same
 pass as the sum before it, without that time. [D] Passing rows on, cutting them and putting them together costs nothing:
-a network interface reads and writes them where they lie.
+a network interface reads and writes them where they lie. But a device does one thing at a time: what comes while it
+computes is passed on after.
 """
 
 from edgeemu.blocks import Costs, Kind, Work
