@@ -67,7 +67,9 @@ class MadeUp(dict[Any, Any]):
         if "model=llama-3.2-3b" in job.settings and "devices[0].count=1" in job.settings:
             return Outcome(problem="no room")
         peaks = tuple(int(1e8 * (draw + n)) for n in range(1, 4))
-        return Outcome("", 8, 0.5 + draw, 0.1 + draw, 20 * (0.1 + draw), int(50 * draw), draw, peaks, peaks)
+        return Outcome(
+            "", 8, 0.5 + draw, 0.1 + draw, 20 * (0.1 + draw), int(50 * draw), draw, peaks, peaks, (draw, draw / 2)
+        )
 
 
 @pytest.mark.parametrize("salt", range(4))

@@ -144,12 +144,17 @@ def _latency(found: Found) -> Claim:
         if worse
         else "One sequence is not slower on several nodes"
     )
+    idle = [share for file in (SMALLER, LARGER) for share in found[alone(file, NODES[-1])].idle]
     return Claim(
         "one sequence alone gains nothing: pipelines raise throughput, not latency",
         "D",
-        "; ".join(f"{name}: {percent(share, 1)} more time per token" for name, share in shares.items()),
+        "; ".join(f"{name}: {change(share, 1)} time per token with {NODES[-1]}" for name, share in shares.items()),
         alone(SMALLER, NODES[-1]).command(),
-        sentence(verdict + "."),
+        sentence(
+            verdict + "; each is idle for {least} to {most} of the time.",
+            least=percent(min(idle)),
+            most=percent(max(idle)),
+        ),
     )
 
 
@@ -159,9 +164,19 @@ def _table(found: Found) -> str:
         for nodes in NODES:
             one = found[job(file, nodes)]
             share = one.throughput / found[job(file, NODES[0])].throughput
-            memory = " / ".join(map(size, one.peak_bytes))
-            rows.append([title(file), str(nodes), rate(one.throughput), times(share), duration(one.tpot_s), memory])
+            memory, idle = " / ".join(map(size, one.peak_bytes)), " / ".join(map(percent, one.idle))
+            rows.append(
+                [title(file), str(nodes), rate(one.throughput), times(share), duration(one.tpot_s), idle, memory]
+            )
     return table(
-        ("model", ">devices", ">tokens/s", ">of one device's", ">per token of each sequence", "memory of each device"),
+        (
+            "model",
+            ">devices",
+            ">tokens/s",
+            ">of one device's",
+            ">per token of each sequence",
+            "idle",
+            "memory of each device",
+        ),
         rows,
     )

@@ -54,6 +54,7 @@ class Outcome(NamedTuple):
     moving_s: float = 0.0
     peak_bytes: tuple[int, ...] = ()  # by device
     cap_bytes: tuple[int, ...] = ()
+    idle: tuple[float, ...] = ()  # share of the time in which a device that had work computed nothing
 
     @property
     def total_s(self) -> float:
@@ -108,6 +109,7 @@ def run(job: Job, extra: tuple[str, ...] = ()) -> Outcome:
         moving_s=summary["migrations"]["ms"] / 1e3,
         peak_bytes=tuple(device["peak_bytes"] for device in devices),
         cap_bytes=tuple(device["cap_bytes"] for device in devices),
+        idle=tuple(summary["idle"]["by_device"].values()),
     )
 
 
@@ -120,7 +122,7 @@ def run_all(jobs: Iterable[Job], progress: Callable[[int, int, Job], None]) -> d
             found[job] = run(job)
             progress(len(found), len(wanted), job)
     cores = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn"), initializer=_quiet) as pool:
         running = {pool.submit(run, job): job for job in wanted if not job.real}
         try:
             for done in as_completed(running):
@@ -130,6 +132,12 @@ def run_all(jobs: Iterable[Job], progress: Callable[[int, int, Job], None]) -> d
             pool.shutdown(cancel_futures=True)
             raise
     return found
+
+
+def _quiet() -> None:
+    """HiGHS prints debugging lines; errors come back as exceptions."""
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 2)
 
 
 def workload_has(field: str) -> bool:
