@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from paperpage import edgeshard, head_level, mdi_llm
-from paperpage.runs import Job, run_all, workload_has
+from paperpage.runs import Job, run_all
 
 from edgeemu.policies import POLICIES
 
@@ -39,9 +39,7 @@ The scenarios, with the source of every parameter, are in [scenarios/papers](../
 
 def sections() -> list[ModuleType]:
     """Those that this version can run."""
-    found = [head_level]
-    if workload_has("concurrency"):
-        found += [mdi_llm, edgeshard]
+    found = [head_level, mdi_llm, edgeshard]
     if "galaxy" in POLICIES:
         from paperpage import galaxy
 

@@ -99,7 +99,7 @@ def _latency_claim(found: Found) -> Claim:
     if min(cuts) < 0.01:
         near = ". Where the cloud is as near as any other device, source and cloud are all that it takes"
     if min(cuts) < -0.001:
-        near += ", and the programme, which follows a bounded number of partial paths, does a little worse than on those two"
+        near += "; of all devices the programme, which follows few partial paths, makes a little less than of those two"
     return Claim(
         "up to 50 % less latency than the baselines",
         "P",

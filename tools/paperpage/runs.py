@@ -140,11 +140,4 @@ def _quiet() -> None:
         os.dup2(nothing.fileno(), 2)
 
 
-def workload_has(field: str) -> bool:
-    """Whether scenarios of this version can say that much of a workload."""
-    from edgeemu.scenario_models import Workload
-
-    return field in Workload.model_fields
-
-
 Found = Mapping[Job, Outcome]
