@@ -12,12 +12,9 @@ import difflib
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
-from paperpage import edgeshard, head_level, mdi_llm
+from paperpage import edgeshard, galaxy, head_level, mdi_llm
 from paperpage.runs import Job, run_all
-
-from edgeemu.policies import POLICIES
 
 PAGE = Path(__file__).parents[1] / "docs" / "papers.md"
 INTRODUCTION = """\
@@ -37,14 +34,7 @@ The scenarios, with the source of every parameter, are in [scenarios/papers](../
 """
 
 
-def sections() -> list[ModuleType]:
-    """Those that this version can run."""
-    found = [head_level, mdi_llm, edgeshard]
-    if "galaxy" in POLICIES:
-        from paperpage import galaxy
-
-        found.append(galaxy)
-    return found
+SECTIONS = (head_level, mdi_llm, edgeshard, galaxy)
 
 
 def page() -> str:
@@ -58,11 +48,10 @@ def page() -> str:
         elif done % 50 == 0 or done == total:
             print(line, file=sys.stderr, flush=True)
 
-    modules = sections()
-    found = run_all([job for module in modules for job in module.jobs()], progress)
+    found = run_all([job for module in SECTIONS for job in module.jobs()], progress)
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    return "\n\n".join([INTRODUCTION.strip(), *(module.section(found) for module in modules)]) + "\n"
+    return "\n\n".join([INTRODUCTION.strip(), *(module.section(found) for module in SECTIONS)]) + "\n"
 
 
 def main() -> None:
