@@ -49,9 +49,10 @@ class Usage:
     def __post_init__(self) -> None:
         self.costs = self.costs.at_step(1, self.total_tokens - 1)
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block, weight_bytes: int | None = None) -> None:
+        """`weight_bytes`: the block's, if they are known."""
         self.blocks.add(block)
-        self._weights_bytes += self.costs.weight_bytes(block)
+        self._weights_bytes += self.costs.weight_bytes(block) if weight_bytes is None else weight_bytes
         if block.kind is Kind.HEAD:
             if not self.groups[block.layer]:
                 self._weights_bytes += self.costs.norm_bytes()
@@ -129,8 +130,12 @@ def usages(
     """What each device holds under a placement. `star`: how results of shards are joined."""
     members = max(len(ring_of(placement, costs.shape, layer)) for layer in range(costs.shape.n_layers))
     held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
+    weights: dict[tuple[Kind, bool], int] = {}  # blocks of a kind are alike
     for block, device in placement.owner.items():
-        held[device].add(block)
+        kind = block.kind, block.is_shard
+        if kind not in weights:
+            weights[kind] = held[device].costs.weight_bytes(block)
+        held[device].add(block, weights[kind])
     return held
 
 

@@ -64,7 +64,7 @@ class Migrator:
         self._new_rows: list[MigrationRow] = []
         self._before: Step | None = None  # the step that waits for a change or a switch
         self._wanted: _Wanted | None = None
-        self._asked: ClusterView | None = None  # what the policy was shown when it was asked last
+        self._asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
         self._tokens = 0  # of all open sequences, since the policy was asked
 
@@ -139,7 +139,7 @@ class Migrator:
         """Whether anything has changed by more than the threshold since the policy was asked, or that is long ago."""
         self._unasked += 1
         before, threshold = self._asked, self._rules.threshold
-        if before is not None and threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:
+        if threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:
             return False
         self._asked, self._unasked = view, 0
         return True
