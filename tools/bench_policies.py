@@ -34,7 +34,7 @@ from edgeemu.makespan import migration_s, step_s
 from edgeemu.placement import Placement
 from edgeemu.planning import make_plan
 from edgeemu.policies import policy
-from edgeemu.records import MigrationRow, OpRow, TokenRow
+from edgeemu.records import MigrationRow, OpRow, SequenceRow, TokenRow
 from edgeemu.sampling import draw
 from edgeemu.scenario import load_scenario
 from edgeemu.simulated import SimulatedDevices
@@ -163,6 +163,7 @@ class Silent:
     def append_tokens(self, rows: list[TokenRow]) -> None: ...
     def append_ops(self, rows: list[OpRow]) -> None: ...
     def append_migrations(self, rows: list[MigrationRow]) -> None: ...
+    def append_sequences(self, rows: list[SequenceRow]) -> None: ...
 
 
 def decision_times(name: str, file: str, decisions: int) -> dict[str, float]:

@@ -64,7 +64,7 @@ def scheduling_watched(spec: bytes) -> None:
             return loaded
 
         def _send(self, *arguments: Any) -> None:
-            wanted = os.SCHED_FIFO if self._urgency.may and self._clock is not None else os.SCHED_OTHER
+            wanted = os.SCHED_FIFO if self._urgency.may and self._pacer.clock is not None else os.SCHED_OTHER
             assert os.sched_getscheduler(0) == wanted, "sends without priority"
             super()._send(*arguments)
 

@@ -60,6 +60,7 @@ def summary(ms: float, devices: int, mode: str) -> dict[str, Any]:
         "energy": {"per_token_j": None, "budget_j": None, "missing": "pi without idle or busy power"},
         "objective": "latency",
         "concurrency": 1,
+        "links": "stamped",
         "sequences": [],
         "goodput": None,
         "idle": None,
