@@ -51,13 +51,12 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         InfeasibleError: first call, and no placement was found.
         NoBetterPlacement: the current placement no longer fits, and no other was found.
     """
-    shape = view.costs.shape
-    horizon = min(view.remaining_tokens, HORIZON)
-    times = StepTimes(view, view.past + horizon // 2)
     if current is None:
         return _first(view)
     if view.objective == "energy" or is_divided(current):
         return kept(_first, view, current)
+    shape, horizon = view.costs.shape, min(view.remaining_tokens, HORIZON)
+    times = StepTimes(view, view.past + horizon // 2)
     if view.sequences > 1:
         return better_pipeline(view, times, current, horizon, MARGIN, WORTH)
     old, costs = Layout.of(current, shape), MoveCosts(view)

@@ -15,7 +15,7 @@ from edgeemu.policies.draft import Draft
 from edgeemu.policies.split import Split, best_split, cheapest_slots, slots
 from edgeemu.view import ClusterView, FloatArray
 
-MAX_WAYS = 64  # that are looked at in full
+MAX_WAYS = 24  # that are looked at in full
 FEW = 6  # devices, up to which all may hold single blocks
 CARRIERS = 4  # that may, on clusters that have more
 
