@@ -173,7 +173,7 @@ def test_the_largest_change_is_that_of_any_device_or_link() -> None:
     assert largest_change(*both) == 0
 
 
-@pytest.mark.parametrize(("threshold", "count"), [("0", 89), ("1 %", 3), ("50 %", 3)])
+@pytest.mark.parametrize(("threshold", "count"), [("0", 89), ("1 %", 2), ("50 %", 2)])
 def test_with_a_threshold_a_policy_is_asked_when_something_has_changed_or_after_a_while(
     threshold: str, count: int
 ) -> None:
