@@ -70,6 +70,8 @@ class Link:
     varies: LinkVariation | None = None  # None: never
     send_j_per_bit: float | None = None  # what a bit costs the device that sends it; None: not known
     receive_j_per_bit: float | None = None
+    reorder: float = 0.0  # shares of packets: what real TCP is given to put right, and nothing else feels
+    duplicate: float = 0.0
 
 
 class Hop(NamedTuple):

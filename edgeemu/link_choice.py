@@ -63,12 +63,15 @@ def choose_links(
 
 
 def has_more_than_rates(cluster: Cluster) -> bool:
-    """Whether a link has a delay, jitter or loss, or will have."""
+    """Whether a link has a delay, jitter or loss, or will have, or packets out of order or doubled."""
     if any(event.change.delay_s for event in cluster.events):
         return True
     everyone = range(len(cluster.devices))
     return any(
-        path.jitter_s or path.loss or any(_has_delay(hop) for hop in path.hops)
+        path.jitter_s
+        or path.loss
+        or any(_has_delay(hop) for hop in path.hops)
+        or any(leg.link.reorder or leg.link.duplicate for leg in cluster.legs(source, target))
         for source in everyone
         for target in everyone
         if source != target

@@ -19,7 +19,7 @@ from edgeemu.simulate import Duration
 from edgeemu.view import Rehearsed
 
 TOKENS = 8  # of each sequence that runs at once, at most
-OPERATIONS = 60_000  # of a rehearsal, about a second: with more in its decode steps, fewer tokens are played
+OPERATIONS = 30_000  # of a rehearsal, about half a second: with more in its decode steps, fewer tokens are played
 LEAST_TOKENS = 3
 
 

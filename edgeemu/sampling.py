@@ -35,7 +35,7 @@ from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, ENERGY_PER_BIT, FLOP_RA
 from edgeemu.variation import LinkVariation, product
 from edgeemu.ways import Arrays, IntArray, LineWays, MeshWays, StarWays
 
-_DRAWN_FIELDS = ("bandwidth", "delay", "jitter", "loss")
+_DRAWN_FIELDS = ("bandwidth", "delay", "jitter", "loss", "reorder", "duplicate")
 _ENERGY_FIELDS = ("energy.send", "energy.receive")  # drawn too, where they are there
 _ARRAY_FIELDS = ("bandwidth", "delay")
 _VARYING_FIELDS = ("bandwidth_trace", "variation")
@@ -232,7 +232,7 @@ class _Links:
         self._point = scenario.network.access_point
         self._names = [*scenario.device_names, *([self._point] if self._point else [])]
         spec = scenario.network.default
-        self.default: dict[str, Any] = {"jitter": 0.0, "loss": 0.0} | (_given(spec) if spec else {})
+        self.default: dict[str, Any] = dict.fromkeys(_DRAWN_FIELDS[2:], 0.0) | (_given(spec) if spec else {})
         self._overrides = scenario.network.links
         self._for_pair: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._for_groups: list[tuple[range, range, int]] = []
@@ -252,7 +252,8 @@ class _Links:
             None if given is None else _drawn(given, seed, *key, field)
             for (given, key), field in zip(priced, _ENERGY_FIELDS, strict=True)
         )
-        link = Link(drawn["bandwidth"], drawn["delay"], drawn["jitter"], drawn["loss"], None, send, receive)
+        bandwidth_bps, delay_s, jitter_s, loss, *packets = (drawn[field] for field in _DRAWN_FIELDS)
+        link = Link(bandwidth_bps, delay_s, jitter_s, loss, None, send, receive, *packets)
         if values.keys().isdisjoint(_VARYING_FIELDS):
             return link
         rates, _ = values.get("bandwidth_trace", (None, ()))
@@ -342,6 +343,7 @@ class _Links:
         link, values = self.link(a, b), self._values(a, b)
         fields: dict[str, Any]
         fields = {"bandwidth": link.bandwidth_bps, "delay": link.delay_s, "jitter": link.jitter_s, "loss": link.loss}
+        fields |= {field: share for field in ("reorder", "duplicate") if (share := getattr(link, field))}
         for field in ("bandwidth_trace", "variation"):
             if field in values:
                 given, key = values[field]

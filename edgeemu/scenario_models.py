@@ -239,6 +239,8 @@ class LinkSpec(Strict):
     delay: Drawn[Seconds] | None = None
     jitter: Drawn[Seconds] | None = None
     loss: Drawn[LossRate] | None = None
+    reorder: Drawn[LossRate] | None = None
+    duplicate: Drawn[LossRate] | None = None
     energy: LinkEnergySpec = LinkEnergySpec()
     bandwidth_trace: RateTrace | None = None  # instead of the bandwidth, which then only says what is expected
     variation: LinkVariationSpec | None = None
@@ -305,6 +307,10 @@ class NetworkSpec(Strict):
     def _star_only(self) -> Self:
         if self.star is not None and self.topology != "star":
             raise at(["star"], f'is only for "topology: star"; this is "topology: {self.topology}"')
+        for position, link in [(("default",), self.default), *((("links", n), x) for n, x in enumerate(self.links))]:
+            for field in ("reorder", "duplicate"):
+                if self.backend in ("stamped", "hybrid") and link is not None and getattr(link, field):
+                    raise at([*position, field], f"is for real packets (backend: kernel); this is {self.backend}")
         return self
 
     @property

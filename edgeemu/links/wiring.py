@@ -150,7 +150,8 @@ def _topology(cluster: Cluster) -> Literal["mesh", "star", "line"]:
 
 
 def _queue(what: str, target: int | None, link: Link) -> Queue:
-    return Queue(what, target, link.bandwidth_bps, link.delay_s, link.jitter_s, link.loss, varies=link.varies)
+    rate_and_delay = link.bandwidth_bps, link.delay_s, link.jitter_s
+    return Queue(what, target, *rate_and_delay, link.loss, link.reorder, link.duplicate, varies=link.varies)
 
 
 def _mesh_ports(cluster: Cluster, device: Device) -> Cable:

@@ -13,25 +13,38 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement import Placement, PlacementError
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.edgeshard import pipelines
-from edgeemu.policies.stages import StageCosts
+from edgeemu.policies.stages import Stage, StageCosts
 from edgeemu.view import ClusterView, Rehearsed
 
-ALONE = 16  # devices that are tried as the only one
+ALONE = 3  # devices that are tried as the only one; for the least energy, all but on very large clusters
+PIPELINES = 4  # that are tried, the best by a closed form
+DIVIDED = (
+    10_000  # layers x devices², up to which dividing every layer over all devices is tried: it has so many messages
+)
 TIE = 1e-6  # of what is compared: less is no difference
 
 
 def candidates(view: ClusterView) -> Iterator[Placement]:
     """Placements of every kind that fits, some of them maybe the same."""
-    for place in (edgeshard_latency.place, mdi.place, layers.place, galaxy.place):
+    shape, n_devices = view.costs.shape, len(view.devices)
+    kinds = [edgeshard_latency.place, mdi.place, layers.place]
+    if shape.n_layers * n_devices**2 <= DIVIDED:
+        kinds.append(galaxy.place)
+    for place in kinds:
         try:
             yield place(view)
         except InfeasibleError:
             continue  # there are others
     costs = StageCosts(view)
-    for stages in pipelines(costs, view.source):
+
+    def round_s(stages: list[Stage]) -> float:
+        return max(view.sequences * costs.bottleneck_s(stages), costs.latency_s(stages))
+
+    for stages in sorted(pipelines(costs, view.source), key=round_s)[:PIPELINES]:
         yield costs.placement(stages)
-    blocks = list(all_blocks(view.costs.shape))
-    for device in sorted(range(len(view.devices)), key=view.model_time_s)[:ALONE]:
+    blocks = list(all_blocks(shape))
+    alone = 100 if view.objective == "energy" else ALONE
+    for device in sorted(range(n_devices), key=view.model_time_s)[:alone]:
         yield Placement(dict.fromkeys(blocks, device))
 
 

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeemu.cluster import Change, Cluster, Compute, Link, line, mesh, star
+from edgeemu.link_choice import has_more_than_rates
 from edgeemu.links import orders, sizing
 from edgeemu.links.wiring import AIR, MAX_DEVICES, Queue, Wiring, unsupported, wiring
+from edgeemu.sampling import draw, resolve
+from edgeemu.scenario import parse_scenario, to_yaml
 from edgeemu.variation import LinkVariation, Trace
 from edgeemu.wire import WireError
 
@@ -122,3 +125,18 @@ def test_orders_survive_the_way() -> None:
         orders.decode_order(b"\xc1")
     with pytest.raises(WireError):
         orders.decode_answer(orders.encode(orders.Stop()))
+
+
+def test_what_only_real_packets_feel_is_asked_of_the_kernel() -> None:
+    text = """
+model: smollm2-135m-instruct
+devices: [{name: a, profile: raspberry-pi-5, count: 2}]
+network: {backend: kernel, default: {bandwidth: 10 Mbit/s, delay: 5 ms, reorder: 2 %, duplicate: 1 %}}
+workload: {prompts: [Hello]}
+"""
+    scenario = parse_scenario(text)
+    made = draw(scenario)
+    queues = [queue for port in wiring(made, delays=True).interfaces() for queue in port.queues]
+    assert {(queue.reorder, queue.duplicate) for queue in queues if queue.delay_s} == {(0.02, 0.01)}
+    assert has_more_than_rates(made)
+    assert draw(parse_scenario(to_yaml(resolve(scenario)))) == made
