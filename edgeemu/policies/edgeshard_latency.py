@@ -1,6 +1,7 @@
 """EdgeShard's partition for latency (arXiv 2405.14371, algorithm 1): for one sequence at a time. Pure."""
 
 from edgeemu.placement import Placement
+from edgeemu.policies.cloud_edge import cloud
 from edgeemu.policies.edgeshard import least_latency
 from edgeemu.policies.keeping import kept
 from edgeemu.policies.stages import StageCosts
@@ -21,7 +22,10 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 
 def _partition(view: ClusterView) -> Placement:
     costs = StageCosts(view)
-    stages = least_latency(costs, view.source)
-    if stages is None:
+    found = [least_latency(costs, view.source)]
+    if len(view.devices) > 1:  # [D] of two devices all partitions are kept, of many the programme keeps a few
+        found.append(least_latency(costs, view.source, sorted((view.source, cloud(costs, view.source)))))
+    fitting = [stages for stages in found if stages is not None]
+    if not fitting:
         raise costs.too_small("EdgeShard's pipeline", range(len(view.devices)))
-    return costs.placement(stages)
+    return costs.placement(min(fitting, key=costs.latency_s))
