@@ -18,9 +18,7 @@ from edgeemu.view import ClusterView, Rehearsed
 
 ALONE = 3  # devices that are tried as the only one; for the least energy, all but on very large clusters
 PIPELINES = 4  # that are tried, the best by a closed form
-DIVIDED = (
-    10_000  # layers x devices², up to which dividing every layer over all devices is tried: it has so many messages
-)
+DIVIDED = 10_000  # messages (layers x devices²) up to which dividing every layer over all devices is tried
 TIE = 1e-6  # of what is compared: less is no difference
 
 
