@@ -94,8 +94,8 @@ def run(
 
     Every device is a process that executes real kernels, and every link has its bandwidth and delay.
 
-    Shows the text as it is generated and how long it took. What the run leaves (summary.json, tokens.parquet,
-    ops.parquet, scenario.yaml, meta.json) is in a directory of its own below --out.
+    Shows the text as it is generated and how long it took. What the run leaves (summary.json, scenario.yaml,
+    meta.json; tokens, sequences, ops and migrations as .parquet) is in a directory of its own below --out.
 
     \b
     Examples:
