@@ -94,8 +94,8 @@ def run(
 
     Every device is a process that executes real kernels, and every link has its bandwidth and delay.
 
-    Shows the text as it is generated and how long it took. What the run leaves (summary.json, tokens.parquet,
-    ops.parquet, scenario.yaml, meta.json) is in a directory of its own below --out.
+    Shows the text as it is generated and how long it took. What the run leaves (summary.json, scenario.yaml,
+    meta.json; tokens, sequences, ops and migrations as .parquet) is in a directory of its own below --out.
 
     \b
     Examples:
@@ -126,7 +126,7 @@ def simulate(
       edgeemu simulate scenarios/lan-25.yaml
       edgeemu simulate scenarios/lan-25.yaml --policy lookahead --set workload.max_tokens=1000
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
-      edgeemu simulate scenarios/quickstart.yaml --set model=llama-2-7b --set devices[0].memory="32 GiB"
+      edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
     _run(scenario, policy, settings, out, as_json, simulate=True)
 

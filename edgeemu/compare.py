@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeemu.controller import Observer
-from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
+from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.policies import POLICIES, policy
 from edgeemu.report.comparison import Entry
 from edgeemu.run import RunResult, run_scenario
@@ -27,8 +27,10 @@ def named_policies(names: Sequence[str]) -> list[str]:
     `single`, the best single device, is always among them: what every split has to beat.
 
     Raises:
-        RequestError: there is no such policy.
+        RequestError: there is no such policy, or none is named.
     """
+    if not names:
+        raise RequestError("--policies: no policy is named; write e.g. --policies layers,mdi, or all")
     found: dict[str, None] = {}
     for name in names:
         found.update(dict.fromkeys(POLICIES if name == ALL else [name]))

@@ -14,6 +14,7 @@ from edgeemu.workload import Request
 from edgeemu_kernels.shape import ModelShape
 
 MAX_SEQUENCES = 20  # that are listed; the rest is in sequences.parquet
+MAX_DEVICES = 32  # whose memory is listed: if there are more, the fullest; the rest is in summary.json
 MAX_RUNS = 4  # of layers that are listed; a placement more scattered than that is counted
 
 
@@ -32,15 +33,26 @@ def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
     if summary["mode"] in by_the_clock:
         latencies[by_the_clock[summary["mode"]]] = summary["wall"]["tpot_ms"]
     times = [[name, *(_ms(values[key]) for key in keys)] for name, values in latencies.items()]
-    memory = [
-        [name, size(used["peak_bytes"]), size(used["cap_bytes"]), f"{used['peak_bytes'] / used['cap_bytes']:.0%}"]
-        for name, used in summary["memory"]["by_device"].items()
-    ]
     return [
         *_sequence_tables(summary),
         Table(("emulated", *(f">{key}" for key in keys)), times),
-        Table(("device", ">peak memory", ">of", ">used"), memory),
+        _memory_table(summary["memory"]["by_device"]),
     ]
+
+
+def _memory_table(by_device: Mapping[str, Mapping[str, int]]) -> Table:
+    shares = {name: used["peak_bytes"] / used["cap_bytes"] for name, used in by_device.items()}
+    names = list(shares)
+    if len(names) > MAX_DEVICES:
+        names.sort(key=lambda name: shares[name], reverse=True)
+        del names[MAX_DEVICES:]
+    rows = [
+        [name, size(by_device[name]["peak_bytes"]), size(by_device[name]["cap_bytes"]), f"{shares[name]:.0%}"]
+        for name in names
+    ]
+    if len(shares) > len(rows):
+        rows.append([f"and {len(shares) - len(rows)} less full", "", "", ""])
+    return Table(("device", ">peak memory", ">of", ">used"), rows)
 
 
 def _sequence_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -261,7 +273,7 @@ def counted(number: int, noun: str) -> str:
 def host_table(found: Mapping[str, Any]) -> Table:
     """What `doctor` has found, as it is; what it means is said beside it."""
     host, caps, scheduling, links = found["host"], found["caps"], found["scheduling"], found["links"]
-    late = " and ".join(f"{1e6 * scheduling[key]:.0f} µs" for key in ("late_p50_s", "late_p99_s"))
+    late = " and ".join(f"{1e6 * scheduling[key]:.0f} us" for key in ("late_p50_s", "late_p99_s"))
     rows = [
         ("kernel, Python", f"{host['kernel']}, {host['python']}"),
         ("cores", str(host["cores"])),

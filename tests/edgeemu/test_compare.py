@@ -98,6 +98,8 @@ def test_the_best_single_device_is_always_there_and_names_are_checked() -> None:
     assert named_policies(["layers"]) == ["layers", "single"]
     assert named_policies(["single", "layers", "single"]) == ["single", "layers"]
     assert named_policies(["all"]) == list(POLICIES)
+    with pytest.raises(RequestError, match="no policy is named"):
+        named_policies([])
     with pytest.raises(RequestError, match=r'no policy "layer" .did you mean "layers"'):
         named_policies(["layer"])
 

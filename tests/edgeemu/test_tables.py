@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgeemu.blocks import EMBED, LM_HEAD, Block, all_blocks, ffn, head, layer_blocks, proj
-from edgeemu.report.tables import describe, summary_lines, summary_tables
+from edgeemu.report.tables import MAX_DEVICES, describe, summary_lines, summary_tables
 from edgeemu_kernels.shape import ModelShape
 
 SHAPE = ModelShape("m", 6, 8, 4, 2, 2, 16, 10, 20)
@@ -87,6 +87,15 @@ def test_figures_of_every_size_can_be_read(ms: float, shown: str, rate: str) -> 
         "certificate: WARN: so; and so",
         "weaker on this host: no cgroups (see edgeemu doctor)",
     ]
+
+
+def test_of_many_devices_the_fullest_are_listed() -> None:
+    many = summary(2.0, 100, "simulated")
+    by_device = {f"edge-{n}": {"peak_bytes": n * 2**20, "cap_bytes": 100 * 2**20} for n in range(1, 101)}
+    _, memory = summary_tables(many | {"memory": {"by_device": by_device}})
+    assert memory.rows[0] == ["edge-100", "100 MiB", "100 MiB", "100%"]
+    assert memory.rows[-2][0] == f"edge-{101 - MAX_DEVICES}"
+    assert memory.rows[-1] == [f"and {100 - MAX_DEVICES} less full", "", "", ""]
 
 
 def test_virtual_mode_does_not_claim_that_the_clock_followed() -> None:
