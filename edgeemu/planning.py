@@ -172,6 +172,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
         view,
         interval_tokens=rules.interval_tokens,
         star=scenario.sharding.collectives == "star",
+        divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,

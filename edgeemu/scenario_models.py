@@ -322,11 +322,13 @@ class ShardingSpec(Strict):
     """How devices that share a layer join what they have computed, where a policy divides projections or feed-forwards.
 
     `ring`: ReduceScatter and AllGather, with rows cut into chunks; `star`: one device adds everything up. With
-    `tile_overlap` products are done chunk by chunk while other chunks are on their way; stars have none.
+    `tile_overlap` products are done chunk by chunk while other chunks are on their way; stars have none. With `divide`
+    `lookahead` may divide layers; what it has divided it does not change any more.
     """
 
     collectives: Literal["ring", "star"] = "ring"
     tile_overlap: Flag = True
+    divide: Flag = True
 
 
 class TimeSpec(Strict):

@@ -234,6 +234,7 @@ class ClusterView:
     source: int = 0  # the device where prompts come from
     beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
     cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
+    divide: bool = True  # whether a policy that may divide projections and feed-forwards shall
     star: bool = False  # how results of shards are joined: by one device, or in a ring
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision; None: too large to play
     observed: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)

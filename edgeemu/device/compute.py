@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from edgeemu.blocks import Block, Costs, Kind
 from edgeemu.device.holding import Holding
-from edgeemu.device.parcels import pack
 from edgeemu.errors import EdgeemuError
 from edgeemu.memory import CACHE, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.opcosts import is_last, op_workspace_bytes
@@ -189,8 +188,8 @@ class Compute:
     def is_open(self, sequence: int) -> bool:
         return sequence in self._open
 
-    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> bytes:
-        """A held block as a parcel: its weights if asked for, and these rows of a sequence's cache.
+    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Array]:
+        """A held block as what makes a parcel: its weights if asked for, and these rows of a sequence's cache.
 
         Rows of a sequence that has ended meanwhile are zeros: they go as was planned, and nobody needs them.
         """
@@ -202,14 +201,16 @@ class Compute:
                 rows = self._open[sequence].caches[block.layer].take(index, first_row, end_row)  # 2 x [rows, hd]
             else:
                 rows = (np.zeros((end_row - first_row, self.costs.shape.head_dim), np.float32),) * 2
-        return pack([*weights, *rows])
+        return [*weights, *rows]
 
     def weights_from_flash(self, block: Block) -> list[Array]:
         """A block's weights from this device's own storage."""
         return self._held.from_flash(block)
 
-    def exchange(self, ops: Sequence[Op], leaving: Sequence[Block], arriving: Mapping[Block, Arrived]) -> None:
+    def exchange(self, ops: Sequence[Op], leaving: Sequence[Block], arriving: dict[Block, Arrived]) -> None:
         """Lets go of what has left and takes what has come; afterwards the device can run `ops`.
+
+        `arriving` is emptied on the way, so that little is here twice.
 
         Raises:
             OutOfMemoryError: what is then held does not fit. Receivers reserve before, so this is a broken promise.
@@ -221,7 +222,7 @@ class Compute:
         for sequence in self._open:
             for layer in layers:
                 self._rebuild_cache(sequence, layer, groups.get(layer, ()), arriving)
-        self._held.exchange(parts, leaving, {block: arrived.weights for block, arrived in arriving.items()})
+        self._held.exchange(parts, leaving, {block: arriving.pop(block).weights for block in list(arriving)})
         for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
             self.ledger.release(name)
         self.ledger.charge(WEIGHTS, self._held.weight_bytes)

@@ -92,9 +92,12 @@ class Holding:
         self,
         parts: Mapping[tuple[Kind, int], Sequence[int]],
         leaving: Sequence[Block],
-        arriving: Mapping[Block, Sequence[Array]],
+        arriving: dict[Block, Sequence[Array]],
     ) -> None:
-        """Drops what has left and takes what has come; `parts` are the groups and shards that are then here."""
+        """Drops what has left and takes what has come; `parts` are the groups and shards that are then here.
+
+        `arriving` is emptied on the way: no more than one layer's parts are here twice at any time.
+        """
         for kind, layer in sorted({(block.kind, block.layer) for block in (*leaving, *arriving) if block.group >= 0}):
             held = parts.get((kind, layer), ())
             match kind:
@@ -116,17 +119,16 @@ class Holding:
                     del self.ffns[block.layer]
                 case Kind.LM_HEAD:
                     self.lm_head = None
-        for block, arrays in arriving.items():
-            if block.group < 0:
-                self._put(block, [array.copy() for array in arrays])
+        for block in sorted(block for block in arriving if block.group < 0):
+            self._put(block, list(arriving.pop(block)))
         self._share_table()
 
-    def _rebuild_heads(self, layer: int, groups: Sequence[int], arriving: Mapping[Block, Sequence[Array]]) -> None:
+    def _rebuild_heads(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
         n_norm = len(self._norm_shapes)
         norm = self.heads[layer].norm if layer in self.heads else None
         parts: dict[int, GroupWeights] = {}
         for group in groups:
-            arrays = arriving.get(Block(Kind.HEAD, layer, group))
+            arrays = arriving.pop(Block(Kind.HEAD, layer, group), None)
             if arrays is None:
                 parts[group] = self.heads[layer].group_weights(group)
             else:
@@ -138,21 +140,21 @@ class Holding:
         else:
             self.heads.pop(layer, None)
 
-    def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: Mapping[Block, Sequence[Array]]) -> None:
+    def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
         old = self.projs.pop(layer, None)
         held = {}
         for group in groups:
-            arrays = arriving.get(Block(Kind.PROJ, layer, group))
+            arrays = arriving.pop(Block(Kind.PROJ, layer, group), None)
             held[group] = _kept(old).group_weights(group) if arrays is None else arrays
         if held:
             self.projs[layer] = Proj.from_groups(held)
 
-    def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: Mapping[Block, Sequence[Array]]) -> None:
+    def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
         old = self.ffns.pop(layer, None)
         n_norm, norm = len(self._norm_shapes), None if old is None else old.norm
         held: dict[int, Sequence[Array]] = {}
         for unit in units:
-            arrays = arriving.get(Block(Kind.FFN, layer, unit))
+            arrays = arriving.pop(Block(Kind.FFN, layer, unit), None)
             if arrays is None:
                 held[unit] = _kept(old).unit_weights(unit)
             else:

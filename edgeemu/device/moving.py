@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from zlib import crc32
 
 import numpy as np
 
 from edgeemu import control, wire
 from edgeemu.blocks import Block, Kind
 from edgeemu.device.compute import Arrived, Compute, ProtocolError
-from edgeemu.device.parcels import Parcel, unpack, weight_shapes
+from edgeemu.device.parcels import Parcel, checksum, pieces, unpack, weight_shapes
 from edgeemu_kernels.linear import Array
 
 
@@ -30,11 +29,11 @@ def outgoing(
 ) -> Iterator[wire.ParcelChunk]:
     """The chunks of one connection, one parcel after the other, each made when it is due. Arrivals are not set."""
     for spec in specs:
-        data = compute.export(
+        arrays = compute.export(
             block_of(spec), spec.sequence, spec.first_row, spec.end_row, with_weights=spec.with_weights
         )
-        crc = crc32(data)
-        for offset in range(0, len(data) or 1, request.chunk_bytes):
+        total, crc, offset = sum(array.nbytes for array in arrays), checksum(arrays), 0
+        for piece in pieces(arrays, request.chunk_bytes):
             header = wire.ParcelHeader(
                 epoch=request.epoch,
                 number=request.number,
@@ -47,10 +46,11 @@ def outgoing(
                 end_row=spec.end_row,
                 with_weights=spec.with_weights,
                 offset=offset,
-                total=len(data),
+                total=total,
                 crc=crc,
             )
-            yield wire.ParcelChunk(header, data[offset : offset + request.chunk_bytes])
+            yield wire.ParcelChunk(header, piece)
+            offset += len(piece)
 
 
 @dataclass(slots=True)

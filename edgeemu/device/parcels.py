@@ -4,7 +4,7 @@ A parcel is a block's weights, array after array, then the keys and the values o
 chunks for the way, and its CRC-32 is checked when it is whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from zlib import crc32
@@ -46,12 +46,40 @@ def weight_shapes(shape: ModelShape, block: Block) -> list[tuple[int, ...]]:
             return [*norm, (shape.vocab_size, d)]
 
 
-def pack(arrays: Sequence[Array]) -> bytes:
-    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+def pieces(arrays: Sequence[Array], chunk_bytes: int) -> Iterator[bytes | memoryview]:
+    """The arrays' bytes, one after the other, in chunks of that size; without a copy of more than a chunk.
+
+    What has no bytes is one empty chunk, so that it can arrive.
+    """
+    parts: list[memoryview] = []
+    room = chunk_bytes
+    for array in arrays:
+        rest = _bytes_of(array)
+        while rest:
+            part, rest = rest[:room], rest[room:]
+            parts.append(part)
+            room -= len(part)
+            if not room:
+                yield parts[0] if len(parts) == 1 else b"".join(parts)
+                parts, room = [], chunk_bytes
+    if parts or not sum(array.nbytes for array in arrays):
+        yield b"".join(parts)
+
+
+def checksum(arrays: Sequence[Array]) -> int:
+    """CRC-32 of the arrays' bytes, one after the other."""
+    crc = 0
+    for array in arrays:
+        crc = crc32(_bytes_of(array), crc)
+    return crc
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
 
 
 def unpack(data: bytes | bytearray, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """The inverse of `pack`; the arrays share `data`'s memory.
+    """The arrays whose bytes these are, one after the other; they share `data`'s memory.
 
     Raises:
         ParcelError: the shapes do not use up the bytes.
@@ -70,7 +98,11 @@ class Parcel:
 
     total: int
     crc: int
-    data: bytearray = field(default_factory=bytearray)
+    data: bytearray = field(init=False)
+    _filled: int = 0
+
+    def __post_init__(self) -> None:
+        self.data = bytearray(self.total)
 
     def add(self, offset: int, chunk: bytes | memoryview) -> bool:
         """Takes the next chunk; True when the parcel is whole.
@@ -78,11 +110,14 @@ class Parcel:
         Raises:
             ParcelError: a chunk is missing, or the whole is not what was sent.
         """
-        if offset != len(self.data):
-            raise ParcelError(f"a chunk at {offset} after {len(self.data)} bytes")
-        self.data += chunk
-        if len(self.data) < self.total:
+        if offset != self._filled:
+            raise ParcelError(f"a chunk at {offset} after {self._filled} bytes")
+        self._filled += len(chunk)
+        if self._filled > self.total:
+            raise ParcelError(f"a parcel of {self.total} bytes arrived as {self._filled} others")
+        self.data[offset : self._filled] = chunk
+        if self._filled < self.total:
             return False
-        if len(self.data) > self.total or crc32(self.data) != self.crc:
-            raise ParcelError(f"a parcel of {self.total} bytes arrived as {len(self.data)} others")
+        if crc32(self.data) != self.crc:
+            raise ParcelError(f"a parcel of {self.total} bytes arrived as {self._filled} others")
         return True

@@ -26,7 +26,7 @@ def candidates(view: ClusterView) -> Iterator[Placement]:
     """Placements of every kind that fits, some of them maybe the same."""
     shape, n_devices = view.costs.shape, len(view.devices)
     kinds = [edgeshard_latency.place, mdi.place, layers.place]
-    if shape.n_layers * n_devices**2 <= DIVIDED:
+    if view.divide and shape.n_layers * n_devices**2 <= DIVIDED:
         kinds.append(galaxy.place)
     for place in kinds:
         try:

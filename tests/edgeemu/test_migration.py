@@ -1,5 +1,6 @@
 """The protocol of a change of placement, without sockets; and blocks that travel as bytes and arrive as they were."""
 
+from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeemu.blocks import Block, Costs, Kind, all_blocks, ffn, head
 from edgeemu.device.compute import Arrived, Compute, OpenSequence
-from edgeemu.device.parcels import Parcel, ParcelError, pack, unpack, weight_shapes
+from edgeemu.device.parcels import Parcel, ParcelError, checksum, pieces, unpack, weight_shapes
 from edgeemu.memory import Ledger
 from edgeemu.migration import (
     IllegalTransitionError,
@@ -25,6 +26,7 @@ from edgeemu.migration import (
 )
 from edgeemu.placement import Placement
 from edgeemu.routes import compile_routes
+from edgeemu_kernels.linear import Array
 from edgeemu_kernels.model import seeded_model
 from edgeemu_kernels.sampling import GREEDY
 from edgeemu_kernels.shape import ModelShape
@@ -136,10 +138,25 @@ def test_a_parcel_weighs_what_the_costs_say(shape: ModelShape) -> None:
     costs = Costs(shape)
     compute = loaded(shape, Placement(dict.fromkeys(all_blocks(shape), 0)))
     for block in all_blocks(shape):
-        sent = compute.export(block, -1, 0, 0, with_weights=True)
+        sent = packed(compute.export(block, -1, 0, 0, with_weights=True))
         expected = weight_bytes(block, costs)
         assert len(sent) == expected
         assert sum(4 * int(np.prod(s)) for s in weight_shapes(shape, block)) == expected
+
+
+def packed(arrays: Sequence[Array]) -> bytes:
+    return b"".join(pieces(arrays, 1 << 20))
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.integers(1, 70))
+@QUICK
+def test_pieces_are_the_arrays_bytes_in_chunks(sizes: list[int], chunk_bytes: int) -> None:
+    arrays = [np.arange(size, dtype=np.float32) + n for n, size in enumerate(sizes)]
+    data = b"".join(array.tobytes() for array in arrays)
+    cut = list(pieces(arrays, chunk_bytes))
+    assert b"".join(cut) == data
+    assert [len(piece) for piece in cut] == chunk_sizes(len(data), chunk_bytes)
+    assert checksum(arrays) == crc32(data)
 
 
 def loaded(shape: ModelShape, placement: Placement) -> Compute:
@@ -167,17 +184,18 @@ def test_blocks_and_caches_arrive_bit_for_bit(data: st.DataObject) -> None:
         compute.open(0, 1, 16, OpenSequence(GREEDY, keep_logits=False))
         devices.append(compute)
     fill_caches(devices, old, shape, rows)
-    before = {block: devices[0].export(block, 0, 0, rows, with_weights=True) for block in moving}
+    before = {block: packed(devices[0].export(block, 0, 0, rows, with_weights=True)) for block in moving}
     arriving = {}
     for block in moving:
-        first = devices[0].export(block, 0, 0, min(cut, rows), with_weights=True)
-        rest = devices[0].export(block, 0, min(cut, rows), rows, with_weights=False)
+        first = packed(devices[0].export(block, 0, 0, min(cut, rows), with_weights=True))
+        rest = packed(devices[0].export(block, 0, min(cut, rows), rows, with_weights=False))
         arriving[block] = reassembled(shape, block, first, rest, min(cut, rows), rows)
     program = compile_routes(new, shape)
     devices[1].exchange(program.on(1), [], arriving)
+    assert arriving == {}, "nothing is kept beside what is held"
     devices[0].exchange(program.on(0), sorted(moving), {})
     for block in moving:
-        assert devices[1].export(block, 0, 0, rows, with_weights=True) == before[block]
+        assert packed(devices[1].export(block, 0, 0, rows, with_weights=True)) == before[block]
         with pytest.raises((KeyError, ValueError)):
             devices[0].export(block, 0, 0, rows, with_weights=True)
 
@@ -201,7 +219,7 @@ def reassembled(shape: ModelShape, block: Block, first: bytes, rest: bytes, cut:
 
 
 def test_a_parcel_that_is_damaged_or_out_of_order_is_refused() -> None:
-    data = pack([np.arange(4, dtype=np.float32)])
+    data = packed([np.arange(4, dtype=np.float32)])
     parcel = Parcel(len(data), crc32(data))
     assert not parcel.add(0, data[:8])
     with pytest.raises(ParcelError, match="a chunk at 12 after 8 bytes"):
