@@ -44,6 +44,7 @@ workload:
 time: {mode: virtual}
 decisions: {time: 0 ms}
 """
+SYSTEMS = ("mdi", "edgeshard-latency", "edgeshard-throughput", "lookahead")
 SAMPLED = "workload.sampling={temperature: 1.5, top_k: 50, seed: 3}"
 
 
@@ -98,7 +99,7 @@ def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> Non
     plans = [
         make(f"time.mode={mode}", f"workload.concurrency={n}", f"policy={policy}", *how)
         for n in (1, 3, 8)
-        for policy in ("layers", "round-robin", "galaxy")
+        for policy in ("layers", "round-robin", "galaxy", *(SYSTEMS if mode == "virtual" else ()))
         for how in ((), (SAMPLED,))
     ]
 
