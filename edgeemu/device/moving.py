@@ -94,10 +94,13 @@ class Receiving:
             raise ProtocolError(f"{block} of epoch {header.epoch} came, but epoch {self.epoch} brings {self.blocks}")
         round_ = self._rounds.setdefault(header.number, _Round())
         round_.last_s = max(round_.last_s, header.arrival_s)
-        parcel = self._open.setdefault((header.number, header.sequence, block), Parcel(header.total, header.crc))
+        key = header.number, header.sequence, block
+        if key not in self._open:
+            self._open[key] = Parcel(header.total, header.crc)
+        parcel = self._open[key]
         if not parcel.add(header.offset, chunk.payload):
             return None
-        del self._open[header.number, header.sequence, block]
+        del self._open[key]
         self._whole.setdefault(block, []).append((header, parcel.data))
         round_.whole += 1
         return self._end_s(round_)
