@@ -130,9 +130,9 @@ def usages(
     """What each device holds under a placement. `star`: how results of shards are joined."""
     members = max(len(ring_of(placement, costs.shape, layer)) for layer in range(costs.shape.n_layers))
     held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
-    weights: dict[tuple[Kind, bool], int] = {}  # blocks of a kind are alike
+    weights: dict[tuple[Kind, bool, bool], int] = {}  # blocks of a kind are alike, but the first shard has the bias
     for block, device in placement.owner.items():
-        kind = block.kind, block.is_shard
+        kind = block.kind, block.is_shard, block.group == 0
         if kind not in weights:
             weights[kind] = held[device].costs.weight_bytes(block)
         held[device].add(block, weights[kind])
