@@ -29,7 +29,7 @@ from edgeemu.scenario import Scenario, to_yaml
 from edgeemu.simulated import SimulatedDevices
 from edgeemu.summary import DeviceMemory, span_s, summarise
 
-LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers", "safetensors")
+LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True)
