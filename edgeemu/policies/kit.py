@@ -1,7 +1,7 @@
 """Checks any policy's answers: complete, within memory, the same every time, on time. For tests of one's own policy.
 
     from edgeemu.policies import policy
-    from edgeemu.policy_kit import faults
+    from edgeemu.policies.kit import faults
 
     assert faults(policy("my_policy.py:MyPolicy"), time.perf_counter) == []
 

@@ -7,7 +7,7 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.keyed_random import pair_uniforms, uniform, way_uniforms
 from edgeemu.cluster.links import Change
-from edgeemu.policies.view import cluster_view as views
+from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.link_matrix import Links
 from edgeemu.scenario.load import parse_scenario
 
@@ -74,7 +74,7 @@ def same(links: Links, made: Cluster, at_s: float | None = None) -> None:
 @pytest.mark.parametrize("all_at_once", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_rows_are_the_paths(network: str, all_at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "ALL_AT_ONCE", 2000 if all_at_once else 0)
+    monkeypatch.setattr(link_matrix, "ALL_AT_ONCE", 2000 if all_at_once else 0)
     made = cluster(NETWORKS[network])
     same(Links.of(made), made)
     assert made.varying_ways() == set()

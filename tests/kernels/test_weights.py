@@ -326,7 +326,7 @@ def test_a_device_stays_small(smollm2: Model, tmp_path: Path) -> None:
     spec.write_text(json.dumps(smollm2.spec))
     code = f"""
 import json, pathlib, re, sys
-from edgeemu_kernels.weights import open_source
+from edgeemu_kernels.weights.sources import open_source
 source = open_source(json.loads(pathlib.Path({str(spec)!r}).read_text()))
 blocks = [source.ffn(layer) for layer in range(8)] + [source.heads(layer, [0, 2]) for layer in range(8)]
 high_water = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())

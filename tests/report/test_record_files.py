@@ -102,7 +102,8 @@ def test_a_stream_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> No
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from edgeemu.records import RecordWriter, TokenRow
+from edgeemu.report.record_files import RecordWriter
+from edgeemu.report.rows import TokenRow
 
 writer = RecordWriter(Path(sys.argv[1]))
 for step in range(10):

@@ -104,7 +104,7 @@ def main() -> None:
             launch = Launch(f"support.misbehaving:{entry}", tuple(means.split(",")) if means else ())
             super().__init__(*args, **options, launch=launch)
 
-    run_scenario.ProcessDevices = Misled  # type: ignore[misc]
+    run_scenario.ProcessBackend = Misled  # type: ignore[misc]
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     app.main(arguments)
 

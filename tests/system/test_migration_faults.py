@@ -31,7 +31,7 @@ from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.record_files import read_table
-from edgeemu.run import make_plan
+from edgeemu.run import plan
 from edgeemu.run.ask_policy import first_decision, next_decision
 from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
@@ -349,7 +349,7 @@ decisions: {time: 0 ms}
 POLICIES = """
 import time
 import numpy as np
-from edgeemu.placement import Placement
+from edgeemu.placement.placement import Placement
 from edgeemu.policies import round_robin
 
 def first(view, current):
@@ -405,7 +405,7 @@ def test_why_a_placement_was_kept_is_printed(call: Call, command: str, name: str
 
 @pytest.mark.parametrize("command", ["run", "simulate"])
 def test_that_a_policy_was_given_up_is_printed(call: Call, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make_plan, "DECISION_LIMIT_S", 0.05)
+    monkeypatch.setattr(plan, "DECISION_LIMIT_S", 0.05)
     status, out, _ = call(command, "--policy", "mine.py:sleeps")
     assert status == 0
     assert "3 decisions: 0 changes of placement\n" in out

@@ -35,8 +35,8 @@ decisions: {{time: 0 s}}
 cost: {{formulas: literal, value_bytes: {b}}}
 """
 POLICY = """
-from edgeemu.blocks import EMBED, LM_HEAD, ffn, head, proj
-from edgeemu.placement import Placement
+from edgeemu.placement.blocks import EMBED, LM_HEAD, ffn, head, proj
+from edgeemu.placement.placement import Placement
 
 def place(view, current):
     on_a = 4 if view.length >= MOVED else 3  # one more head moves to a
