@@ -50,7 +50,7 @@ test-netem: .venv/installed
 			exit 1; \
 		fi; \
 	fi
-	@$(BIN)/python tools/netem/boot.py $(BIN)/python -m pytest --no-header -p no:cacheprovider --no-skips -m netem $(NETEM_TESTS)
+	@$(BIN)/python tools/netem/boot.py $(BIN)/python -m pytest --no-header -p no:cacheprovider --no-skips -m "netem or cgroups" $(NETEM_TESTS)
 
 check: lint test
 

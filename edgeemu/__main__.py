@@ -1,6 +1,6 @@
 """`python -m edgeemu` is `edgeemu`."""
 
-from edgeemu.cli import main
+from edgeemu.cli.app import main
 
 if __name__ == "__main__":
     main()

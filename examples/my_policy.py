@@ -3,9 +3,9 @@
 Run it with: edgeemu run scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
 """
 
-from edgeemu.blocks import Block, all_blocks
-from edgeemu.placement import Placement
-from edgeemu.view import ClusterView, NoBetterPlacement
+from edgeemu.placement.blocks import Block, all_blocks
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 
 
 class FastestFirst:

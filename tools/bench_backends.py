@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--backend", default="hybrid", choices=("hybrid", "kernel"))
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
-    from edgeemu.links.probe import probe_host
+    from edgeemu.links.netns.capabilities import probe_host
 
     if why := probe_host().why_not(options.backend):
         print(f"no {options.backend} links here: {why}")

@@ -15,10 +15,13 @@ from typing import NamedTuple
 
 from link_hosts import Hosts
 
-from edgeemu.cluster import Cluster, Compute, Device, Legs, Link, mesh, star
-from edgeemu.links.network import KernelNetwork
-from edgeemu.links.probe import probe_host
-from edgeemu.links.wiring import Wiring, wiring
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute, Device
+from edgeemu.cluster.links import Legs, Link
+from edgeemu.cluster.topology import mesh, star
+from edgeemu.links.netns.capabilities import probe_host
+from edgeemu.links.netns.layout import NetworkLayout, network_layout
+from edgeemu.links.netns.network import KernelNetwork
 
 PAYLOAD_BYTES, HEADER_BYTES = 1448, 66  # of a frame: TCP's payload, and Ethernet, IPv4 and TCP with timestamps
 LENGTH_BYTES = 8  # that `Hosts.transfers` puts before each message
@@ -37,10 +40,10 @@ class Figure(NamedTuple):
         return self.measured <= self.limit
 
 
-def wired(n_devices: int, wires: tuple[Legs, int]) -> Wiring:
+def wired(n_devices: int, wires: tuple[Legs, int]) -> NetworkLayout:
     compute = Compute(1e9, 1e9, 0.0)
     devices = tuple(Device(i, f"d{i}", None, compute, None, 0.0, 2**30, None) for i in range(n_devices))
-    return wiring(Cluster("bench", 0, devices, *wires), delays=False)
+    return network_layout(Cluster("bench", 0, devices, *wires), delays=False)
 
 
 def ideal_s(size_bytes: int, bandwidth_bps: float) -> float:

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgeemu.report.tables import summary_lines
-from edgeemu.run import run_scenario
-from edgeemu.scenario import load_scenario
+from edgeemu.report.summary_tables import summary_lines
+from edgeemu.run.run_scenario import run_scenario
+from edgeemu.scenario.load import load_scenario
 
 SCENARIO = Path(__file__).parent.parent / "scenarios" / "papers" / "mdi-llm-nanollama.yaml"
 DEVICES = (1, 2, 3, 5)

@@ -23,22 +23,25 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeemu import room
-from edgeemu.blocks import Costs
-from edgeemu.cluster import Compute
-from edgeemu.controller import Controller
-from edgeemu.draws import draw_lognormal, draw_uniform, uniform
+from edgeemu.cluster.devices import Compute
+from edgeemu.cluster.draw.cluster import draw
+from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
 from edgeemu.errors import InfeasibleError
-from edgeemu.layout import Layout
-from edgeemu.makespan import migration_s, step_s
-from edgeemu.placement import Placement
-from edgeemu.planning import make_plan
+from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.placement import Placement
 from edgeemu.policies import policy
-from edgeemu.records import MigrationRow, OpRow, SequenceRow, TokenRow
-from edgeemu.sampling import draw
-from edgeemu.scenario import load_scenario
-from edgeemu.simulated import SimulatedDevices
-from edgeemu.view import ClusterView, DeviceView, Links, NoBetterPlacement, oracle_view
+from edgeemu.policies.view import memory_arrays
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
+from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.oracle import oracle_view
+from edgeemu.policies.view.step_time import step_s
+from edgeemu.report.rows import MigrationRow, OperationRow, SequenceRow, TokenRow
+from edgeemu.run.controller import Controller
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.scenario.load import load_scenario
 from edgeemu_kernels.shape import ModelShape
 
 OTHERS = ("greedy", "round-robin", "static", "dynamic-layers", "layers", "single")
@@ -161,7 +164,7 @@ class Silent:
     def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
     def sequence_ended(self, index: int) -> None: ...
     def append_tokens(self, rows: list[TokenRow]) -> None: ...
-    def append_ops(self, rows: list[OpRow]) -> None: ...
+    def append_ops(self, rows: list[OperationRow]) -> None: ...
     def append_migrations(self, rows: list[MigrationRow]) -> None: ...
     def append_sequences(self, rows: list[SequenceRow]) -> None: ...
 
@@ -176,7 +179,7 @@ def decision_times(name: str, file: str, decisions: int) -> dict[str, float]:
         before_s = time.thread_time()
         view = oracle_view(draw(scenario), Costs(shape), None, PROMPT_TOKENS, PROMPT_TOKENS + 100)
         planned_s.append(time.thread_time() - before_s)
-        room._sizes.cache_clear()  # nothing is kept from one cluster to the next
+        memory_arrays._sizes.cache_clear()  # nothing is kept from one cluster to the next
         before_s = time.thread_time()
         decide(view, None)
         first.append(time.thread_time() - before_s)
@@ -191,7 +194,7 @@ def decision_times(name: str, file: str, decisions: int) -> dict[str, float]:
     load = "devices[0].load={uniform: {low: 0 %, high: 20 %}, every: 20 ms}"
     scenario = load_scenario(SCENARIOS / file, [f"workload.max_tokens={decisions + 1}", load])
     plan = replace(make_plan(scenario, name), decide=timed)
-    asyncio.run(Controller(plan, SimulatedDevices(plan), Silent(), Silent()).run())
+    asyncio.run(Controller(plan, SimulatedBackend(plan), Silent(), Silent()).run())
     shape = plan.model.shape
     row = {
         "devices": len(plan.cluster.devices),
@@ -213,7 +216,7 @@ def exact_times(n_devices: int, decisions: int) -> dict[str, float]:
         placement = policy("exact")(view, None)
         took.append(time.perf_counter() - before_s)
         assert view.holds(placement)
-        Layout.of(placement, view.costs.shape)
+        PlacementArrays.of(placement, view.costs.shape)
     return {"devices": n_devices, "median_s": float(np.median(took)), "max_s": max(took)}
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from edgeemu.links.namespaces import own_network_namespace, own_user_namespace
-from edgeemu.links.network import KernelNetwork
-from edgeemu.links.wiring import Wiring
+from edgeemu.host.namespaces import own_network_namespace, own_user_namespace
+from edgeemu.links.netns.layout import NetworkLayout
+from edgeemu.links.netns.network import KernelNetwork
 
 PORT = 5555
 NOBODY = 65534
@@ -35,7 +35,7 @@ class HostError(Exception):
 class Hosts:
     """A process for each device of a wiring, and one that has the bridge and the `KernelNetwork`."""
 
-    def __init__(self, wiring: Wiring, *, rootless: bool = False) -> None:
+    def __init__(self, wiring: NetworkLayout, *, rootless: bool = False) -> None:
         """`rootless`: as an ordinary user, in a user namespace, which is the only way where we are not root."""
         n = len(wiring.devices)
         pipes = [multiprocessing.Pipe() for _ in range(n + 1)]

@@ -1,1 +1,5 @@
-"""A device's process. It must stay small: nothing here imports policies, the controller, or a heavy library."""
+"""The process of one emulated device: it runs operations, sends messages and migrates blocks as it is told.
+
+Stays small. May import: `links`, `timeline`, `placement`, `cluster` (not `cluster.draw`), priority and namespaces of
+`host`, and the kernels.
+"""

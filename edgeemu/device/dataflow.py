@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.blocks import Kind
 from edgeemu.errors import EdgeemuError
-from edgeemu.program import Op, Slot
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.program import Op, Slot
 
 _HISTORY = 16
 
@@ -49,7 +49,7 @@ class ReadyOp:
 
 
 @dataclass(slots=True)
-class _Step:
+class _StepState:
     """What one step has received and run so far. `inputs` are those that are still needed."""
 
     came: set[Slot] = field(default_factory=set)
@@ -64,7 +64,7 @@ class Dataflow:
         self.epoch = -1
         self._ops: list[Op] = []
         self._consumers: dict[Slot, list[Op]] = {}
-        self._steps: dict[StepKey, _Step] = {}
+        self._steps: dict[StepKey, _StepState] = {}
         self._finished: dict[int, int] = {}  # sequence -> its last step that is done here
         self._history: deque[str] = deque(maxlen=_HISTORY)
 
@@ -101,7 +101,7 @@ class Dataflow:
             raise self._error(f"nothing here waits for {slot} of {key}")
         step = self._steps.get(key)
         if step is None:
-            step = self._steps[key] = _Step(left=sum(op.steps.has(arrived.rows) for op in self._ops))
+            step = self._steps[key] = _StepState(left=sum(op.steps.has(arrived.rows) for op in self._ops))
         if slot in step.came:
             raise self._error(f"{slot} of {key} has come twice")
         step.came.add(slot)

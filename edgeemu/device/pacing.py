@@ -6,17 +6,17 @@ The only place below the controller that looks at the wall clock, with `main`. K
 import time
 from collections.abc import Callable
 
-from edgeemu import control
-from edgeemu.cluster import Compute as Speed
-from edgeemu.device.urgency import Urgency
-from edgeemu.timeline import Occupation, WallClock, occupy
-from edgeemu.variation import share_at, steered
+from edgeemu.cluster.devices import Compute as Speed
+from edgeemu.cluster.variation import share_at, steered
+from edgeemu.device import protocol_in
+from edgeemu.host.realtime import RealtimePriority
+from edgeemu.timeline.clock import Occupation, WallClock, occupy
 
 
 class Pacer:
     """One device at one thing at a time. `clock` is None where nothing is paced: then everything is due at once."""
 
-    def __init__(self, spec: control.DeviceSpec, urgency: Urgency) -> None:
+    def __init__(self, spec: protocol_in.DeviceConfig, urgency: RealtimePriority) -> None:
         self.clock: WallClock | None = None
         self._spec = spec
         self._urgency = urgency

@@ -9,7 +9,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from edgeemu.links.interface import LinkLostError
-from edgeemu.wire import Frames
+from edgeemu.links.messages import Frames
 
 HIGH_WATER = 64  # messages that wait at either end of a connection; a sender blocks above it
 _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED

@@ -7,10 +7,24 @@ tests holds for all.
 from collections.abc import Sequence
 from typing import Protocol
 
-from edgeemu.control import PathSpec
+import msgspec
+
+from edgeemu.cluster.links import Hop
 from edgeemu.errors import EdgeemuError
-from edgeemu.timeline import WallClock
-from edgeemu.wire import Data, ParcelChunk
+from edgeemu.links.messages import Data, ShipmentChunk
+from edgeemu.timeline.clock import WallClock
+
+# -- controller -> device -----------------------------------------------------------------------------------------
+
+
+class PathSpec(msgspec.Struct, frozen=True):
+    """How this device reaches another: its address, and the pipes on the way."""
+
+    target: int
+    address: str
+    hops: list[Hop]
+    jitter_s: float
+    loss: float
 
 
 class LinkLostError(EdgeemuError):
@@ -43,7 +57,7 @@ class Links(Protocol):
         """
         ...
 
-    def send_chunk(self, chunk: ParcelChunk, number: int, target: int, departure_s: float) -> float | None:
+    def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
         """Sends the chunk of that number of a round, if there is room for it; never blocks.
 
         Returns when the link will have taken it, so that the next may follow; None: there was no room.
@@ -53,7 +67,7 @@ class Links(Protocol):
         """
         ...
 
-    def receive(self) -> list[Data | ParcelChunk]:
+    def receive(self) -> list[Data | ShipmentChunk]:
         """What has come since the last call, each with its arrival on the timeline (maybe still to come)."""
         ...
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 import zmq
 
-from edgeemu.blocks import MESSAGE_HEADER_BYTES
-from edgeemu.cluster import Hop, Path
-from edgeemu.control import PathSpec
+from edgeemu.cluster.links import Hop, Path
 from edgeemu.links.connections import Connection, Inbox
-from edgeemu.links.draws import chunk_draw_key, draw_key
-from edgeemu.timeline import DrawKey, WallClock, disturbance_s
-from edgeemu.wire import Data, ParcelChunk, data_bytes, decode_frames, encode_chunk, encode_data
+from edgeemu.links.interface import PathSpec
+from edgeemu.links.keys import chunk_draw_key, draw_key
+from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
+from edgeemu.timeline.clock import WallClock
+from edgeemu.timeline.network import DrawKey, disturbance_s
 
 BULK_MESSAGES = 2  # chunks that wait at either end of a connection for parcels
 BULK_BUFFER_BYTES = 32 << 10  # of the kernel's for them (which doubles it: socket(7), SO_SNDBUF)
@@ -69,7 +70,7 @@ class KernelLinks:
         leaving = msgspec.structs.replace(message, arrival_s=message.departure_s + added_s, sent_s=self._now())
         self._came += self._ways[target].push(encode_data(leaving), self._inbox)
 
-    def send_chunk(self, chunk: ParcelChunk, number: int, target: int, departure_s: float) -> float | None:
+    def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
         way = self._bulk_ways.get(target)
         if way is None:
             address = self._addresses[target]
@@ -83,10 +84,10 @@ class KernelLinks:
         if self._clock is not None:
             taken_s += 8.0 * size_bytes / (BULK_SHARE * self._paths[target].bandwidth_at(departure_s))
         header = msgspec.structs.replace(chunk.header, arrival_s=taken_s + added_s, added_s=added_s)
-        way.offer(encode_chunk(ParcelChunk(header, chunk.payload)))
+        way.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
-    def receive(self) -> list[Data | ParcelChunk]:
+    def receive(self) -> list[Data | ShipmentChunk]:
         came = self._came + self._inbox.take()
         self._came = []
         return [self._arrived(stamp_s, frames) for stamp_s, frames in came]
@@ -110,16 +111,16 @@ class KernelLinks:
         path = self._paths[key.target]
         return path.delay_at(departure_s) + disturbance_s(path, size_bytes, self._seed, key, departure_s)
 
-    def _arrived(self, stamp_s: float, frames: list[bytes]) -> Data | ParcelChunk:
+    def _arrived(self, stamp_s: float, frames: list[bytes]) -> Data | ShipmentChunk:
         message = decode_frames(frames)
         if self._clock is None:
             return message
-        if isinstance(message, ParcelChunk):
+        if isinstance(message, ShipmentChunk):
             # A chunk leaves when the device comes to it and there is room, which may be before or after it is due.
             header = message.header
             arrival_s = max(header.arrival_s, self._clock.emulated_s(stamp_s) + header.added_s)
             arrival_s = self._in_order_s(header.source, "parcels", arrival_s)
-            return ParcelChunk(msgspec.structs.replace(header, arrival_s=arrival_s), message.payload)
+            return ShipmentChunk(msgspec.structs.replace(header, arrival_s=arrival_s), message.payload)
         took_s = max(0.0, stamp_s - message.sent_s) / self._clock.dilation
         arrival_s = self._in_order_s(message.source, "data", message.arrival_s + took_s)
         return msgspec.structs.replace(message, arrival_s=arrival_s)

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 import msgspec
 import zmq
 
-from edgeemu.blocks import MESSAGE_HEADER_BYTES
-from edgeemu.cluster import Hop, Path
-from edgeemu.control import PathSpec
+from edgeemu.cluster.links import Hop, Path
 from edgeemu.links.connections import Connection, Inbox
-from edgeemu.links.draws import chunk_draw_key, draw_key
-from edgeemu.network import Network
-from edgeemu.timeline import DrawKey, WallClock
-from edgeemu.wire import Data, ParcelChunk, data_bytes, decode_frames, encode_chunk, encode_data
+from edgeemu.links.interface import PathSpec
+from edgeemu.links.keys import chunk_draw_key, draw_key
+from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
+from edgeemu.timeline.clock import WallClock
+from edgeemu.timeline.network import DrawKey, Network
 
 _DOUBLE_BYTES = 8
 
@@ -105,7 +105,7 @@ class StampedLinks:
         frames = encode_data(msgspec.structs.replace(message, arrival_s=arrival_s))
         self._came += self._ways[target].push(frames, self._inbox)
 
-    def send_chunk(self, chunk: ParcelChunk, number: int, target: int, departure_s: float) -> float | None:
+    def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
         way = self._ways[target]
         if not way.has_room:
             return None
@@ -115,10 +115,10 @@ class StampedLinks:
             arrival_s = self.arrival_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
             taken_s = max(departure_s, arrival_s - self._paths[target].delay_at(departure_s))
         header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s)
-        way.offer(encode_chunk(ParcelChunk(header, chunk.payload)))
+        way.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
-    def receive(self) -> list[Data | ParcelChunk]:
+    def receive(self) -> list[Data | ShipmentChunk]:
         came = self._came + self._inbox.take()
         self._came = []
         return [decode_frames(frames) for _, frames in came]

@@ -6,8 +6,8 @@ calls and looks at no clock. It may raise `InfeasibleError` at the first call, a
 
 from collections.abc import Callable
 
-from edgeemu.placement import Placement
-from edgeemu.view import ClusterView
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
 
 Policy = Callable[[ClusterView, Placement | None], Placement]
 

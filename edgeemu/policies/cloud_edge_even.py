@@ -1,10 +1,10 @@
 """EdgeShard's baseline Cloud-Edge-Even (arXiv 2405.14371): half of the layers each. Pure."""
 
-from edgeemu.placement import Placement
-from edgeemu.policies.cloud_edge import cloud
-from edgeemu.policies.keeping import kept
-from edgeemu.policies.stages import Stage, StageCosts
-from edgeemu.view import ClusterView
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.cloud_edge import cloud
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.pipeline_stages import Stage, StageCosts
+from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

@@ -1,11 +1,11 @@
 """EdgeShard's baseline Cloud-Edge-Opt (arXiv 2405.14371): its programme for latency on two devices. Pure."""
 
-from edgeemu.placement import Placement
-from edgeemu.policies.cloud_edge import cloud
-from edgeemu.policies.edgeshard import least_latency
-from edgeemu.policies.keeping import kept
-from edgeemu.policies.stages import StageCosts
-from edgeemu.view import ClusterView
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.cloud_edge import cloud
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.pipeline_programmes import least_latency
+from edgeemu.policies.search.pipeline_stages import StageCosts
+from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from edgeemu.blocks import Block, Kind, layer_blocks
-from edgeemu.layout import Layout
-from edgeemu.makespan import MoveCosts, StepTimes
-from edgeemu.placement import Placement
+from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.blocks import Block, Kind, layer_blocks
+from edgeemu.placement.placement import Placement
 from edgeemu.policies import layers
-from edgeemu.policies.chain import whole_layer_s, whole_layers_room
-from edgeemu.policies.draft import Draft
-from edgeemu.view import ClusterView, NoBetterPlacement
+from edgeemu.policies.search.layer_runs import whole_layer_s, whole_layers_room
+from edgeemu.policies.search.partial_placement import PartialPlacement
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.step_time import StepTimes
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
@@ -26,8 +27,8 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     if current is None:
         return layers.place(view)
     times, costs = StepTimes(view), MoveCosts(view)
-    old = Layout.of(current, shape)
-    draft = Draft.of(view, times, old)
+    old = PlacementArrays.of(current, shape)
+    draft = PartialPlacement.of(view, times, old)
     alone_s = whole_layer_s(times)  # [n_devices]
     owner: dict[Block, int] = {}
     for layer in range(shape.n_layers):
@@ -42,7 +43,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 
 
 def _better(
-    draft: Draft, costs: MoveCosts, layer: int, alone_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    draft: PartialPlacement, costs: MoveCosts, layer: int, alone_s: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> int | None:
     """Where a whole layer moves to, which is done in the draft; None: it stays."""
     times, here, last = draft.times, int(draft.ffn[layer]), len(draft.ffn) - 1

@@ -1,9 +1,9 @@
 """EdgeShard's baseline Edge-Solo (arXiv 2405.14371): the whole model on the source device. Pure."""
 
-from edgeemu.placement import Placement
-from edgeemu.policies.keeping import kept
-from edgeemu.policies.stages import Stage, StageCosts
-from edgeemu.view import ClusterView
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.pipeline_stages import Stage, StageCosts
+from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

@@ -1,10 +1,10 @@
 """EdgeShard's partition for throughput (arXiv 2405.14371, algorithm 2): for many sequences at a time. Pure."""
 
-from edgeemu.placement import Placement
-from edgeemu.policies.edgeshard import least_bottleneck
-from edgeemu.policies.keeping import kept
-from edgeemu.policies.stages import StageCosts
-from edgeemu.view import ClusterView
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.pipeline_programmes import least_bottleneck
+from edgeemu.policies.search.pipeline_stages import StageCosts
+from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

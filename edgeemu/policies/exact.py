@@ -1,6 +1,6 @@
 """The optimum of one decision, as a mixed-integer programme solved by HiGHS. Pure, and slow on large clusters.
 
-Minimised is migration + `interval_tokens` x decode step, both as `edgeemu.makespan` has them, subject to memory to
+Minimised is migration + `interval_tokens` x decode step, both as `view.step_time` has them, subject to memory to
 the sequence's end. It is myopic, as the head-level paper's optimum is (arXiv 2505.02533, section IV), but the paper's
 enumerates |V|^(h+2) placements. Here, groups of a layer being alike, their *number* on each device is a variable, and
 so is how many go from a device to another. For every layer, with devices s (has x), d (holds groups), j (projection):
@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from edgeemu.blocks import Kind
 from edgeemu.errors import InfeasibleError
-from edgeemu.highs import Columns, Model, UnprovenError
-from edgeemu.layout import IntArray, Layout, assign_groups
-from edgeemu.makespan import MoveCosts, StepTimes
-from edgeemu.placement import Placement
-from edgeemu.room import Room, sizes_of
-from edgeemu.view import ClusterView, NoBetterPlacement
+from edgeemu.placement.arrays import IntArray, PlacementArrays, assign_groups
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.mip import Columns, MixedIntegerProgram, UnprovenError
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.step_time import StepTimes
 
 TIME_LIMIT_S = 9.0  # below the controller's own limit, whose alarm cannot interrupt HiGHS
 _RESOLUTION = 1e4  # the objective of a step on the fastest device, so that HiGHS's absolute tolerances do not matter
@@ -40,7 +41,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         NoBetterPlacement: the current one no longer fits, and no other does; or no proof in time.
     """
     shape = view.costs.shape
-    old = None if current is None else Layout.of(current, shape)
+    old = None if current is None else PlacementArrays.of(current, shape)
     best = _Programme(view, old).solve()
     if best is None and current is None:
         raise InfeasibleError(f"no placement of {shape.name} fits the devices' memory; that is proven")
@@ -50,7 +51,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 
 
 class _Programme:
-    def __init__(self, view: ClusterView, old: Layout | None) -> None:
+    def __init__(self, view: ClusterView, old: PlacementArrays | None) -> None:
         self.view, self.old = view, old
         self.times, self.sizes = StepTimes(view), sizes_of(view)
         self.n, self.n_groups = len(view.devices), view.costs.shape.n_groups
@@ -58,14 +59,14 @@ class _Programme:
         whole = self.times.heads_s(np.arange(self.n), np.full(self.n, self.n_groups))
         step_s = self.n_layers * float((whole + self.times.proj_s + self.times.ffn_s).min())
         self.per_s = _RESOLUTION / step_s
-        self.model = Model()
+        self.model = MixedIntegerProgram()
         self._variables()
         self._steps()
         self._memory()
         if old is not None:
             self._migration(old)
 
-    def solve(self) -> Layout | None:
+    def solve(self) -> PlacementArrays | None:
         try:
             values = self.model.solve(TIME_LIMIT_S)
         except UnprovenError as error:
@@ -81,8 +82,8 @@ class _Programme:
         heads = np.stack([self._owners(row, values, layer, before[layer]) for layer, row in enumerate(counts)])
         proj = np.array([chosen(row) for row in self.proj])
         ffn = np.array([chosen(row) for row in self.ffn])
-        layout = Layout(chosen(self.embed), chosen(self.lm_head), heads, proj, ffn)
-        assert Room.of(self.view, layout).fits(), "the programme's memory is the page's"
+        layout = PlacementArrays(chosen(self.embed), chosen(self.lm_head), heads, proj, ffn)
+        assert MemoryHeadroom.of(self.view, layout).fits(), "the programme's memory is the page's"
         return layout
 
     def _owners(self, counts: IntArray, values: Any, layer: int, before: IntArray | None) -> IntArray:
@@ -217,7 +218,7 @@ class _Programme:
         if len(table) == 2:
             self.model.row([(1, workspace), (-float(table[1]), used)], low=0)
 
-    def _migration(self, old: Layout) -> None:
+    def _migration(self, old: PlacementArrays) -> None:
         """One more maximum: over links and storages of what moves."""
         model, n, costs, per_s = self.model, self.n, MoveCosts(self.view), self.per_s
         migration = int(model.add(1, cost=1.0)[0])

@@ -15,13 +15,14 @@ device takes the output matrix, and in the end both ends. [D] All layers are div
 every share of them holds them undivided.
 """
 
-from edgeemu.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, proj, shards
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement import Placement
-from edgeemu.policies.keeping import kept
-from edgeemu.timeline import roofline_s
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, proj, shards
+from edgeemu.placement.costs import roofline_s
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.apportion import proportional
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.units import SIZE
-from edgeemu.view import ClusterView
 
 MAX_OUTPUTS = 16  # devices that are tried for the output matrix
 
@@ -57,30 +58,6 @@ def layer_s(view: ClusterView, device: int) -> float:
     compute, rows = view.devices[device].compute, view.prompt_tokens
     kinds = (Kind.HEAD, Kind.PROJ, Kind.FFN)
     return sum(roofline_s(compute, view.costs.work(kind, view.costs.shape.n_groups, rows, 0)) for kind in kinds)
-
-
-def proportional(weights: list[float], total: int, rooms: list[int]) -> list[int]:
-    """Whole numbers as near to the proportions of `weights` as largest remainders make them, none above its room.
-
-    What a full one cannot take goes to the others by the same rule. The sum is `total`, or all there is room for.
-    """
-    given = [0] * len(weights)
-    left = min(total, sum(rooms))
-    while left:
-        able = [i for i, room in enumerate(rooms) if given[i] < room]
-        weight = sum(weights[i] for i in able)
-        exact = {i: left * weights[i] / weight for i in able}
-        parts = {i: min(int(exact[i]), rooms[i] - given[i]) for i in able}
-        if any(int(exact[i]) > parts[i] for i in able):  # someone is full: his rest is divided anew
-            parts = {i: part for i, part in parts.items() if int(exact[i]) > part}
-        else:
-            rest = left - sum(parts.values())
-            for i in sorted(able, key=lambda i: parts[i] - exact[i])[:rest]:
-                parts[i] += int(given[i] + parts[i] < rooms[i])
-        for i, part in parts.items():
-            given[i] += part
-            left -= part
-    return given
 
 
 def _ends(view: ClusterView) -> list[tuple[int, int]]:

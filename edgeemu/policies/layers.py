@@ -1,11 +1,12 @@
 """Whole layers in a chain: the layout of pipeline-parallel systems, with shares by speed. Pure."""
 
-from edgeemu.blocks import EMBED, LM_HEAD, Block, layer_blocks
 from edgeemu.errors import InfeasibleError
-from edgeemu.memory import Usage
-from edgeemu.placement import Placement
-from edgeemu.policies.keeping import kept
-from edgeemu.view import ClusterView
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, layer_blocks
+from edgeemu.placement.memory import Usage
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.apportion import shares
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
@@ -45,18 +46,6 @@ def _chain(view: ClusterView) -> Placement:
         layer += share
     owner[LM_HEAD] = last
     return Placement(owner)
-
-
-def shares(weights: list[float], rooms: list[int], total: int) -> list[int]:
-    """Whole numbers with sum `total`, none above its room, as near to the proportions of `weights` as that allows.
-
-    One unit at a time to whoever is furthest behind (the D'Hondt method), which respects the rooms as it goes.
-    """
-    given = [0] * len(weights)
-    for _ in range(total):
-        open_to = [i for i, room in enumerate(rooms) if given[i] < room]
-        given[max(open_to, key=lambda i: weights[i] / (given[i] + 1))] += 1
-    return given
 
 
 def _first_that_fits(view: ClusterView, usages: list[Usage], block: Block, candidates: range) -> int:

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from edgeemu.errors import RequestError, did_you_mean
-from edgeemu.placement import Placement
-from edgeemu.view import ClusterView
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
 
 GROUP = "edgeemu.policies"
 DEFAULT_NAME = "place"

@@ -1,6 +1,6 @@
 """Our own policy: minimises what the rest of the sequence will take, moves included. Pure.
 
-It reckons with the real makespan of a step (`edgeemu.makespan`): hops between devices in series, heads of a layer side
+It reckons with the real makespan of a step (`view.step_time`): hops between devices in series, heads of a layer side
 by side. So layers stay whole where latency dominates and heads are spread where compute does, with no rule for it.
 
 * A model of one layer is placed exactly but for memory (`ring.py`), one of many in runs of layers (`chain.py`); the
@@ -19,22 +19,24 @@ by side. So layers stay whole where latency dominates and heads are spread where
 
 import numpy as np
 
-from edgeemu.blocks import Kind
 from edgeemu.errors import InfeasibleError
-from edgeemu.layout import Layout
-from edgeemu.makespan import MoveCosts, StepTimes
-from edgeemu.placement import Placement, is_divided
-from edgeemu.policies.candidates import best_played
-from edgeemu.policies.chain import SMALL as SMALL_CHAINS
-from edgeemu.policies.chain import best_chain
-from edgeemu.policies.draft import Draft
-from edgeemu.policies.improve import Prices, improve
-from edgeemu.policies.keeping import kept
-from edgeemu.policies.pipelined import better_pipeline
+from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.resource_aware import first, relieved
-from edgeemu.policies.ring import best_ring
-from edgeemu.room import union_fits
-from edgeemu.view import ClusterView, FloatArray
+from edgeemu.policies.search.candidates import best_played
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
+from edgeemu.policies.search.layer_runs import best_chain
+from edgeemu.policies.search.local_moves import Prices, improve
+from edgeemu.policies.search.one_layer import best_ring
+from edgeemu.policies.search.partial_placement import PartialPlacement
+from edgeemu.policies.search.pipeline_moves import better_pipeline
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.memory_arrays import union_fits
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.step_time import StepTimes
 
 # Of 64-256 steps and 1.5-3, these lost least in runs of 200 tokens under load drawn anew at each token, and won as much
 # as any under load drawn anew every 50.
@@ -59,7 +61,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     times = StepTimes(view, view.past + horizon // 2)
     if view.sequences > 1:
         return better_pipeline(view, times, current, horizon, MARGIN, WORTH)
-    old, costs = Layout.of(current, shape), MoveCosts(view)
+    old, costs = PlacementArrays.of(current, shape), MoveCosts(view)
     prices = Prices(costs, horizon / MARGIN)
     draft = relieved(view, times, old)
     base = draft.layout(old)
@@ -86,7 +88,7 @@ def _first(view: ClusterView) -> Placement:
     return best_played(view, _anew(view, times).layout(None).placement(view.costs.shape))
 
 
-def _anew(view: ClusterView, times: StepTimes) -> Draft:
+def _anew(view: ClusterView, times: StepTimes) -> PartialPlacement:
     """A placement from nothing, the best of what is there to make one."""
     if view.costs.shape.n_layers == 1:
         return best_ring(view, times) or first(view, times)
@@ -101,10 +103,12 @@ def _anew(view: ClusterView, times: StepTimes) -> Draft:
             raise
     for draft in drafts:
         improve(draft, Prices(None, 1.0))
-    return min(drafts, key=Draft.step_s)
+    return min(drafts, key=PartialPlacement.step_s)
 
 
-def _anew_below(view: ClusterView, times: StepTimes, below_s: float, old: Layout, prices: Prices) -> Layout | None:
+def _anew_below(
+    view: ClusterView, times: StepTimes, below_s: float, old: PlacementArrays, prices: Prices
+) -> PlacementArrays | None:
     """A placement from nothing with steps below `below_s`, as many groups where they are as possible; None: none."""
     if view.costs.shape.n_layers == 1:
         draft = best_ring(view, times, below_s, _moves_s(times, old, prices))
@@ -113,7 +117,7 @@ def _anew_below(view: ClusterView, times: StepTimes, below_s: float, old: Layout
     return None if draft is None or draft.step_s() >= below_s else draft.layout(old)
 
 
-def _moves_s(times: StepTimes, old: Layout, prices: Prices) -> dict[Kind, FloatArray] | None:
+def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kind, FloatArray] | None:
     """What moving each single block of a layer to each device adds to a step: [n_devices]."""
     costs = prices.costs
     if costs is None:

@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from edgeemu.blocks import EMBED, LM_HEAD
-from edgeemu.placement import Placement
-from edgeemu.policies.keeping import kept
-from edgeemu.policies.stages import Stage, StageCosts
-from edgeemu.view import ClusterView
+from edgeemu.placement.blocks import EMBED, LM_HEAD
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.pipeline_stages import Stage, StageCosts
+from edgeemu.policies.view.cluster_view import ClusterView
 
 # Layers of the starter and of each secondary, by the model's layers and the number of nodes. Source: the authors'
 # public code (MDI-LLM), for alike nodes.

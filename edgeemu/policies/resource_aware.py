@@ -25,15 +25,16 @@ The published parts, and what is ours, marked [D], where the paper and its publi
 
 from contextlib import suppress
 
-from edgeemu.blocks import Kind, head
 from edgeemu.errors import InfeasibleError
-from edgeemu.layout import Layout
-from edgeemu.makespan import MoveCosts, StepTimes
-from edgeemu.placement import Placement
-from edgeemu.policies.draft import Draft
-from edgeemu.policies.search import ENDS, NothingFoundError, Search
-from edgeemu.policies.split import resplit
-from edgeemu.view import ClusterView, NoBetterPlacement
+from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.blocks import Kind, head
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.head_split import resplit
+from edgeemu.policies.search.partial_placement import PartialPlacement
+from edgeemu.policies.search.score_search import ENDS, NothingFoundError, Search
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.step_time import StepTimes
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
@@ -46,30 +47,30 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     shape, times = view.costs.shape, StepTimes(view)
     if current is None:
         return first(view, times).layout(None).placement(shape)
-    old = Layout.of(current, shape)
+    old = PlacementArrays.of(current, shape)
     new = improved(view, times, relieved(view, times, old)).layout(old)
     return current if new.same(old) else new.placement(shape)
 
 
-def first(view: ClusterView, times: StepTimes) -> Draft:
+def first(view: ClusterView, times: StepTimes) -> PartialPlacement:
     """A placement from nothing."""
     try:
-        return Search(view, times, Draft.empty(view, times)).everything()
+        return Search(view, times, PartialPlacement.empty(view, times)).everything()
     except NothingFoundError:
-        search = Search(view, times, Draft.empty(view, times), memory_only=True)
+        search = Search(view, times, PartialPlacement.empty(view, times), memory_only=True)
         try:
             return search.everything()
         except NothingFoundError as error:
             raise view.infeasible(head(error.layer, 0), search.draft.room.total.tolist()) from error
 
 
-def relieved(view: ClusterView, times: StepTimes, old: Layout) -> Draft:
+def relieved(view: ClusterView, times: StepTimes, old: PlacementArrays) -> PartialPlacement:
     """The current placement, with blocks moved from the devices that hold more than they now have.
 
     Raises:
         NoBetterPlacement: what must move fits nowhere.
     """
-    draft = Draft.of(view, times, old)
+    draft = PartialPlacement.of(view, times, old)
     over = draft.room.over()
     if len(over):
         search = Search(view, times, draft)
@@ -82,7 +83,7 @@ def relieved(view: ClusterView, times: StepTimes, old: Layout) -> Draft:
     return draft
 
 
-def improved(view: ClusterView, times: StepTimes, draft: Draft) -> Draft:
+def improved(view: ClusterView, times: StepTimes, draft: PartialPlacement) -> PartialPlacement:
     """The draft, with every move that pays within the interval."""
     tokens, costs = float(view.interval_tokens), MoveCosts(view)
     if _some_single_could_pay(draft, tokens, costs):
@@ -96,7 +97,7 @@ def improved(view: ClusterView, times: StepTimes, draft: Draft) -> Draft:
     return draft
 
 
-def _some_single_could_pay(draft: Draft, tokens: float, costs: MoveCosts) -> bool:
+def _some_single_could_pay(draft: PartialPlacement, tokens: float, costs: MoveCosts) -> bool:
     """Whether a layer, or an end, takes longer within the interval than the quickest move of one of its blocks."""
     if tokens * draft.ends_s() > min(costs.quickest_s(kind, draft.at(kind, 0)) for kind in ENDS):
         return True
@@ -107,7 +108,7 @@ def _some_single_could_pay(draft: Draft, tokens: float, costs: MoveCosts) -> boo
     )
 
 
-def _move_singles(draft: Draft, target: Draft, tokens: float, costs: MoveCosts) -> None:
+def _move_singles(draft: PartialPlacement, target: PartialPlacement, tokens: float, costs: MoveCosts) -> None:
     """Moves single blocks, and layers, to where `target` has them, where each pays."""
     last = len(draft.ffn) - 1
     layers_s = [draft.layer_s(layer) for layer in range(last + 1)]
@@ -122,8 +123,8 @@ def _move_singles(draft: Draft, target: Draft, tokens: float, costs: MoveCosts) 
 
 
 def _move(
-    draft: Draft,
-    target: Draft,
+    draft: PartialPlacement,
+    target: PartialPlacement,
     layer: int,
     kinds: tuple[Kind, ...],
     tokens: float,
@@ -163,7 +164,7 @@ def _move(
             draft.groups[layer] = counts
 
 
-def _touched_s(draft: Draft, layer: int, kinds: tuple[Kind, ...]) -> float:
+def _touched_s(draft: PartialPlacement, layer: int, kinds: tuple[Kind, ...]) -> float:
     """The stages that depend on where these blocks are."""
     if kinds[0] in ENDS:
         return draft.ends_s() + draft.layer_s(0)

@@ -1,9 +1,9 @@
 """Round-robin, a baseline of the head-level paper (arXiv 2505.02533, section V). Pure."""
 
-from edgeemu.placement import Placement
-from edgeemu.policies.dealing import dealt
-from edgeemu.policies.keeping import placed_anew
-from edgeemu.view import ClusterView
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.first_fit import dealt
+from edgeemu.policies.search.keep_current import placed_anew
+from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

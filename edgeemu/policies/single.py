@@ -1,11 +1,11 @@
 """The best single device: what every split has to beat. Pure."""
 
-from edgeemu.blocks import all_blocks
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement import Placement
-from edgeemu.policies.keeping import kept
+from edgeemu.placement.blocks import all_blocks
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.units import SIZE
-from edgeemu.view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

@@ -1,8 +1,8 @@
 """The first placement, frozen: what moving blocks has to beat. A baseline of the head-level paper. Pure."""
 
-from edgeemu.placement import Placement
+from edgeemu.placement.placement import Placement
 from edgeemu.policies import resource_aware
-from edgeemu.view import ClusterView
+from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

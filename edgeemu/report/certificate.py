@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeemu.records import OpRow, TokenRow
-from edgeemu.summary import percentile
+from edgeemu.report.rows import OperationRow, TokenRow
+from edgeemu.report.statistics import percentile
 
 WARN_INFLATION = 0.01  # wall-clock TPOT against emulated TPOT (of single tokens: TTFT)
 INVALID_INFLATION = 0.05
@@ -26,7 +26,7 @@ def with_verdict(certificate: Mapping[str, Any], verdict: str, reasons: Sequence
     return {**certificate, "verdict": worse, "reasons": [*certificate["reasons"], *reasons]}
 
 
-def certify(tokens: Sequence[TokenRow], ops: Sequence[OpRow], *, mode: str, reordered: int) -> dict[str, Any]:
+def certify(tokens: Sequence[TokenRow], ops: Sequence[OperationRow], *, mode: str, reordered: int) -> dict[str, Any]:
     """The certificate of summary.json: a verdict, its reasons, and the figures behind it.
 
     `mode` is `realtime`, or one of `UNPACED`. `lag` is how late results were on the wall clock; `overruns` the share of

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from edgeemu.report.tables import Table, counted, size
-from edgeemu.summary import percentile
+from edgeemu.report.formats import Table, counted, size
+from edgeemu.report.statistics import percentile
 
 Summary = Mapping[str, Any]
 

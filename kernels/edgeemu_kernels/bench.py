@@ -6,14 +6,10 @@ tokens of context, and several plain reads of the same arrays, of which the fast
 
 from __future__ import annotations
 
-import os
-
-if __name__ == "__main__":
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is imported
-
 import argparse
 import importlib.metadata
 import json
+import os
 import statistics
 import sys
 import time
@@ -26,7 +22,10 @@ import numpy as np
 from edgeemu_kernels.decoder import Decoder
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.linear import Array
-from edgeemu_kernels.model import open_model
+from edgeemu_kernels.weights.open_model import open_model
+
+if __name__ == "__main__":
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is imported
 
 PROMPT_TOKENS = 24
 ROUNDS = 24

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.sampling import GREEDY, Sampling, sample
-from edgeemu_kernels.weights import WeightSource
+from edgeemu_kernels.weights.sources import WeightSource
 
 
 class Decoder:

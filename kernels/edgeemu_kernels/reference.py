@@ -17,7 +17,7 @@ from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.rope import frequencies
 from edgeemu_kernels.sampling import GREEDY, Sampling, sample
 from edgeemu_kernels.shape import ModelShape
-from edgeemu_kernels.weights import WeightSource
+from edgeemu_kernels.weights.sources import WeightSource
 
 
 @dataclass(slots=True)

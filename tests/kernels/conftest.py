@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeemu_kernels.model import Model, open_gguf
-from edgeemu_kernels.weights import Loaded
+from edgeemu_kernels.weights.open_model import Model, open_gguf
+from edgeemu_kernels.weights.sources import Loaded
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

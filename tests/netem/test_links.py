@@ -9,10 +9,13 @@ import msgspec
 import pytest
 from link_hosts import Hosts, listen_udp, receive_udp, send_udp
 
-from edgeemu.cluster import Cluster, Compute, Device, Legs, Link, line, mesh, star
-from edgeemu.links.network import KernelNetwork
-from edgeemu.links.probe import probe_host
-from edgeemu.links.wiring import Queue, Wiring, wiring
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute, Device
+from edgeemu.cluster.links import Legs, Link
+from edgeemu.cluster.topology import line, mesh, star
+from edgeemu.links.netns.capabilities import probe_host
+from edgeemu.links.netns.layout import NetworkLayout, Queue, network_layout
+from edgeemu.links.netns.network import KernelNetwork
 
 pytestmark = pytest.mark.netem
 
@@ -26,11 +29,11 @@ def cluster(n_devices: int, wires: tuple[Legs, int], nic_bps: float | None = Non
     return Cluster("netem", 0, devices, *wires)
 
 
-def pair(link: Link) -> Wiring:
-    return wiring(cluster(2, mesh(2, lambda *_: link)), delays=True)
+def pair(link: Link) -> NetworkLayout:
+    return network_layout(cluster(2, mesh(2, lambda *_: link)), delays=True)
 
 
-def with_queues(wired: Wiring, **values: Any) -> Wiring:
+def with_queues(wired: NetworkLayout, **values: Any) -> NetworkLayout:
     """The same with other values in every queue of a device."""
 
     def other(queue: Queue) -> Queue:
@@ -50,7 +53,7 @@ def joined() -> Iterator[Joined]:
     """Starts hosts that are joined as a wiring says, shaped; they are ended with the test."""
     open_hosts: list[Hosts] = []
 
-    def start(wired: Wiring, dilation: float = 1.0, *, rootless: bool = False) -> Hosts:
+    def start(wired: NetworkLayout, dilation: float = 1.0, *, rootless: bool = False) -> Hosts:
         hosts = Hosts(wired, rootless=rootless)
         open_hosts.append(hosts)
         hosts.shape(dilation)
@@ -165,7 +168,7 @@ def test_a_change_loses_nothing_that_waits(joined: Joined) -> None:
 
 @pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
 def test_a_line_adds_up_its_delays(joined: Joined, rootless: bool) -> None:
-    wired = wiring(cluster(4, line(4, lambda *_: Link(100e6, 0.005))), delays=True)
+    wired = network_layout(cluster(4, line(4, lambda *_: Link(100e6, 0.005))), delays=True)
     hosts = joined(wired, rootless=rootless)
     assert delay_s_of(hosts, 0, 3, 0.015, 1e-3) == pytest.approx(0.015, abs=1e-3)
 
@@ -174,7 +177,7 @@ def test_a_line_adds_up_its_delays(joined: Joined, rootless: bool) -> None:
 def test_a_star_delays_both_ways_and_air_is_crossed_twice(joined: Joined, shared: bool) -> None:
     link = Link(10e6, 0.005)
     air = frozenset(range(3)) if shared else frozenset[int]()
-    wired = wiring(cluster(3, star(3, lambda _: link, lambda _: link, air)), delays=True)
+    wired = network_layout(cluster(3, star(3, lambda _: link, lambda _: link, air)), delays=True)
     hosts = joined(wired)
     assert delay_s_of(hosts, 0, 2, 0.01, 1e-3) == pytest.approx(0.01, abs=1e-3)
     size_bytes = 1 << 18

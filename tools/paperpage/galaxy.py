@@ -1,6 +1,6 @@
 """Galaxy (arXiv 2405.17245): jobs, and what comes of them beside what the paper claims."""
 
-from edgeemu.catalog import device_profile
+from edgeemu.scenario.catalog import device_profile
 
 from .runs import Found, Job
 from .words import Claim, change, claims_table, duration, sentence, table, times

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from edgeemu.blocks import Kind
-from edgeemu.literal import LiteralCosts
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.paper_costs import PaperCosts
 
 from .runs import Found, Job, Outcome
 from .words import Claim, Spread, claims_table, duration, listed, percent, sentence, size, table, times, where
@@ -54,7 +54,7 @@ def undivided() -> tuple[float, float]:
     shape = scenario.model.known_shape()
     assert shape is not None
     length = sum(prompt.tokens or 0 for prompt in scenario.workload.prompts) + scenario.workload.max_tokens
-    costs = LiteralCosts(shape, scenario.cost.value_bytes, prompt_tokens=length, length=length)
+    costs = PaperCosts(shape, scenario.cost.value_bytes, prompt_tokens=length, length=length)
     whole = costs.work(Kind.HEAD, shape.n_groups, 0, length).flops
     rest = sum(costs.work(kind, 0, 0, length).flops for kind in (Kind.PROJ, Kind.FFN))
     return rest / (whole + rest), (whole + rest) / rest

@@ -1,6 +1,6 @@
 """MDI-LLM (arXiv 2505.18164): jobs, and what comes of them beside what the paper claims."""
 
-from edgeemu.catalog import device_profile
+from edgeemu.scenario.catalog import device_profile
 
 from .runs import Found, Job, Outcome
 from .words import Claim, change, claims_table, duration, listed, percent, rate, sentence, size, table, times

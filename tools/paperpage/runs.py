@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
-from edgeemu.records import MigrationRow, OpRow, TokenRow
-from edgeemu.run import run_scenario
-from edgeemu.scenario import Scenario, load_scenario
+from edgeemu.report.rows import MigrationRow, OperationRow, TokenRow
+from edgeemu.run.run_scenario import run_scenario
+from edgeemu.scenario.load import load_scenario
+from edgeemu.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("scenarios/papers")
@@ -75,7 +76,7 @@ class Silent:
     def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
     def sequence_ended(self, index: int) -> None: ...
     def append_tokens(self, rows: list[TokenRow]) -> None: ...
-    def append_ops(self, rows: list[OpRow]) -> None: ...
+    def append_ops(self, rows: list[OperationRow]) -> None: ...
     def append_migrations(self, rows: list[MigrationRow]) -> None: ...
 
 

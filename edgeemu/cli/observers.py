@@ -1,0 +1,279 @@
+"""What a person sees: text as it is generated, a bar below it, tables. Knows the terminal; no devices and no files."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from edgeemu.cli.page import Page, printable
+
+if TYPE_CHECKING:
+    from edgeemu.run.compare import Watch
+    from edgeemu.run.observer import Observer
+
+
+REDRAW_AFTER_S = 0.05  # while the devices compute, and not between a token and the next step's release
+
+
+@contextmanager
+def watch(text: TextIO, status: TextIO, *, words: bool = True, several: bool = False) -> Iterator["Observer"]:
+    """An observer that shows a run: on `text` what is generated, on `status` how far the run is.
+
+    Without `words`, of a simulation, there is a line for each sequence instead: how long its tokens took. Of `several`
+    sequences at once, each one's text is shown when it is whole.
+    """
+    page = Page(text)
+    if not page.is_terminal:
+        plain = (PlainSeveral if several else PlainObserver)(text, status, words=words)
+        try:
+            yield plain
+        finally:
+            plain.end_line()
+        return
+    observer = (TerminalSeveral if several else TerminalObserver)(page.console, words=words)
+    try:
+        with observer.live:
+            yield observer
+    finally:
+        observer.keep_line()
+
+
+def watch_one_of(text: TextIO, status: TextIO) -> "Watch":
+    """Observers for one run after the other, each under a line that names it; no words are shown."""
+
+    @contextmanager
+    def watch_this(policy: str, done: int, total: int) -> Iterator["Observer"]:
+        Page(text).line(f"{policy} (run {done + 1} of {total})", style="bold")
+        with watch(text, status, words=False, several=True) as observer:
+            yield observer
+
+    return watch_this
+
+
+class _Pace:
+    """How long the tokens of a sequence took so far."""
+
+    def __init__(self) -> None:
+        self._first_s = 0.0
+        self._others = 0
+        self._others_s = 0.0
+
+    def token(self, step: int, latency_s: float) -> None:
+        if step == 0:
+            self._first_s = latency_s
+        else:
+            self._others += 1
+            self._others_s += latency_s
+
+    def __str__(self) -> str:
+        if not self._others:
+            return f"first token after {1000 * self._first_s:.0f} ms"
+        return f"{1000 * self._others_s / self._others:.0f} ms per token"
+
+    def line(self, index: int) -> str:
+        """A whole sequence, where there are no words to show."""
+        text = f"prompt {index + 1}: first token after {1000 * self._first_s:.1f} ms"
+        if not self._others:
+            return text
+        return f"{text}, then {self._others} more, {1000 * self._others_s / self._others:.1f} ms each on average"
+
+
+class PlainObserver:
+    """For pipes, files and logs: lines only, no control codes."""
+
+    def __init__(self, text: TextIO, status: TextIO, *, words: bool = True) -> None:
+        self._text = text
+        self._status = status
+        self._words = words
+        self._pace = _Pace()
+        self._within_line = False
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        if done == total:
+            print(f"{name}: {done}/{total}" if total > 1 else name, file=self._status, flush=True)
+
+    def directory(self, path: Path) -> None:
+        print(f"records: {path}", file=self._status, flush=True)
+
+    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
+        del index, max_tokens
+        self._pace = _Pace()
+        if self._words:
+            print(f"> {printable(prompt)}", file=self._text, flush=True)
+            self._within_line = True
+
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None:
+        del index
+        self._pace.token(step, latency_s)
+        if self._words:
+            print(printable(text), end="", file=self._text, flush=True)
+
+    def sequence_ended(self, index: int) -> None:
+        print("\n" if self._words else self._pace.line(index), file=self._text, flush=True)
+        self._within_line = False
+
+    def end_line(self) -> None:
+        """Of a run that was ended within a sequence: what is printed next begins a line."""
+        if self._within_line:
+            self._within_line = False
+            print(file=self._text, flush=True)
+
+
+class TerminalObserver:
+    """The text grows above a bar. Drawing waits for a quiet moment, so as not to hold up the run it shows."""
+
+    def __init__(self, console: Console, *, words: bool = True) -> None:
+        self._console = console
+        self._words = words
+        self._line = ""  # of the text, the line that is not full yet
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            auto_refresh=False,
+        )
+        self._bar = self._progress.add_task("", total=1, note="")
+        self._pace = _Pace()
+        self._due: asyncio.TimerHandle | None = None
+        self.live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        if done == 0:
+            self._progress.reset(self._bar, description=name, total=total, note="")
+            self._draw()
+        else:
+            self._progress.update(self._bar, description=name, completed=done, total=total)
+            self._draw_soon()
+
+    def directory(self, path: Path) -> None:
+        self._console.print(Text(f"records: {path}", style="dim"))
+
+    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
+        self._pace = _Pace()
+        self._progress.reset(self._bar, description=f"prompt {index + 1}", total=max_tokens, note="")
+        if self._words:
+            self._console.print(Text(f"> {printable(prompt)}", style="bold"))
+        self._draw_soon()
+
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None:
+        del index
+        self._line += printable(text)
+        self._pace.token(step, latency_s)
+        self._progress.update(self._bar, completed=step + 1, note=str(self._pace))
+        self._draw_soon()
+
+    def sequence_ended(self, index: int) -> None:
+        self.keep_line()
+        self._console.print("" if self._words else self._pace.line(index))
+        self._draw_soon()
+
+    def keep_line(self) -> None:
+        """Print also the line that is not full: no more of it will come."""
+        lines = [*self._take_full_lines(), self._line]
+        self._line = ""
+        if lines != [""]:
+            self._console.print(Text("\n".join(lines)))
+
+    def _draw_soon(self) -> None:
+        """Once, shortly; what comes until then is drawn with it. Without an event loop, at once."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._draw()
+            return
+        if self._due is None or self._due.cancelled():
+            self._due = loop.call_later(REDRAW_AFTER_S, self._draw)
+
+    def _draw(self) -> None:
+        self._due = None
+        if self.live.is_started:
+            full = self._take_full_lines()
+            self.live.update(Group(Text(self._line), self._progress), refresh=not full)
+            if full:
+                self._console.print(Text("\n".join(full)))  # above the live part, which is drawn anew below it
+
+    def _take_full_lines(self) -> list[str]:
+        """The lines that no token can change any more, as wide as the terminal; the rest stays in `_line`."""
+        *full, self._line = self._line.split("\n")
+        width = self._console.width
+        while cell_len(self._line) > width:
+            fits = next(n for n in range(len(self._line), 0, -1) if cell_len(self._line[:n]) <= width)
+            end = self._line.rfind(" ", 0, fits + 1)
+            end = end if end > 0 else fits
+            full.append(self._line[:end])
+            self._line = self._line[end:].removeprefix(" ")
+        return full
+
+
+class _Growing:
+    """A sequence that is under way beside others: its prompt, its text so far, its pace."""
+
+    def __init__(self, prompt: str) -> None:
+        self.prompt = printable(prompt)
+        self.text = ""
+        self.pace = _Pace()
+
+    def token(self, step: int, text: str, latency_s: float) -> None:
+        self.text += printable(text)
+        self.pace.token(step, latency_s)
+
+
+class PlainSeveral(PlainObserver):
+    """Lines only, of several sequences at once: each when it is whole."""
+
+    def __init__(self, text: TextIO, status: TextIO, *, words: bool = True) -> None:
+        super().__init__(text, status, words=words)
+        self._growing: dict[int, _Growing] = {}
+
+    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
+        del max_tokens
+        self._growing[index] = _Growing(prompt)
+
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None:
+        self._growing[index].token(step, text, latency_s)
+
+    def sequence_ended(self, index: int) -> None:
+        ended = self._growing.pop(index)
+        shown = f"> {ended.prompt}\n{ended.text}\n" if self._words else ended.pace.line(index)
+        print(shown, file=self._text, flush=True)
+
+
+class TerminalSeveral(TerminalObserver):
+    """A bar for each sequence under way; above them the texts of those that are whole."""
+
+    def __init__(self, console: Console, *, words: bool = True) -> None:
+        super().__init__(console, words=words)
+        self._growing: dict[int, _Growing] = {}
+        self._bars: dict[int, TaskID] = {}
+
+    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
+        self._progress.update(self._bar, visible=False)
+        self._growing[index] = _Growing(prompt)
+        self._bars[index] = self._progress.add_task(f"prompt {index + 1}", total=max_tokens, note="")
+        self._draw_soon()
+
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None:
+        self._growing[index].token(step, text, latency_s)
+        self._progress.update(self._bars[index], completed=step + 1, note=str(self._growing[index].pace))
+        self._draw_soon()
+
+    def sequence_ended(self, index: int) -> None:
+        ended = self._growing.pop(index)
+        self._progress.remove_task(self._bars.pop(index))
+        if self._words:
+            self._console.print(Group(Text(f"> {ended.prompt}", style="bold"), Text(f"{ended.text}\n")))
+        else:
+            self._console.print(ended.pace.line(index))
+        self._draw_soon()

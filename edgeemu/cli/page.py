@@ -1,0 +1,57 @@
+"""A page of lines and tables on a terminal or in a pipe. Control characters from files do not reach it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+# A model may say anything; what would steer the terminal is shown as a box. (Tab and newline are text.)
+_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(0x7F, 0xA0)) if code not in (9, 10)}
+
+
+def printable(text: str) -> str:
+    """The text without control characters."""
+    return text.translate(_CONTROL)
+
+
+class Page:
+    """Where lines and tables go: a terminal gets colours and boxes, anything else plain columns."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+        self.is_terminal = file.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+        # Console reads NO_COLOR, and also FORCE_COLOR, which must not make control codes go into a file.
+        self.console = Console(file=file, force_terminal=self.is_terminal, highlight=False, markup=False, emoji=False)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        if self.is_terminal:
+            self.console.print(text, style=style)
+        else:
+            print(text, file=self.file, flush=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns whose heading starts with ">" are aligned to the right."""
+        if not self.is_terminal:
+            for text in _plain_table(columns, rows):
+                self.line(text)
+            return
+        table = Table(header_style="bold")
+        for heading in columns:
+            table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    lines = [[heading.removeprefix(">") for heading in columns], *rows]
+    widths = [max(cell_len(line[column]) for line in lines) for column in range(len(columns))]
+    for line in lines:
+        cells = []
+        for heading, text, width in zip(columns, line, widths, strict=True):
+            padding = " " * (width - cell_len(text))
+            cells.append(padding + text if heading.startswith(">") else text + padding)
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,21 @@
+"""Drawing of one value: a number, a distribution, or what the catalog says."""
+
+from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
+from edgeemu.scenario.catalog import DeviceProfile
+from edgeemu.scenario.distributions import Distribution
+
+
+def profile_value(profile: DeviceProfile | None, field: str) -> float | None:
+    sourced = getattr(profile, field, None)
+    return None if sourced is None else sourced.value
+
+
+def draw_value(given: float | Distribution[float], seed: int, *names: str) -> float:
+    """A value as given, or drawn for these names."""
+    if not isinstance(given, Distribution):
+        return given
+    u = uniform(seed, *names)
+    if given.lognormal is not None:
+        return draw_lognormal(u, given.lognormal.low, given.lognormal.high)
+    assert given.uniform is not None  # Distribution has made sure
+    return draw_uniform(u, given.uniform.low, given.uniform.high)

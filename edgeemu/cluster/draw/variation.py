@@ -1,0 +1,107 @@
+"""From what a scenario writes of changes over time to functions of time, every random course with its seed."""
+
+from typing import Any
+
+import msgspec
+
+from edgeemu.cluster.keyed_random import course_seed
+from edgeemu.cluster.variation import (
+    MIN_SHARE,
+    Constant,
+    Repeated,
+    Rest,
+    Trace,
+    Uniform,
+    Variation,
+    Walk,
+    falling,
+    product,
+    value,
+)
+from edgeemu.scenario.time_varying import Course, LinkVariationSpec, ThrottleSpec
+from edgeemu.scenario.traces import REPEAT, Points
+from edgeemu.units import BIT_RATE, DURATION
+
+Given = float | Course[float] | None
+
+
+def course(given: Given, seed: int, *names: str) -> Variation | None:
+    """A value or a course as a function of time. Without a seed of its own it is drawn for the names."""
+    if given is None:
+        return None
+    if not isinstance(given, Course):
+        return Constant(given)
+    if given.trace is not None:
+        return Trace(*_columns(given.trace))
+    own_seed = course_seed(seed, *names) if given.seed is None else given.seed
+    assert given.every is not None  # Course has made sure
+    if given.uniform is not None:
+        return Uniform(given.uniform.low, given.uniform.high, given.every, own_seed)
+    assert given.walk is not None
+    low, high = given.walk.bounds
+    return Walk(given.walk.mean, given.walk.spread, low, high, given.every, given.relaxation_s, own_seed)
+
+
+def load_left(given: Given, seed: int, *names: str) -> Variation | None:
+    """What a load leaves. None: all."""
+    load = course(given, seed, *names)
+    if isinstance(load, Constant):
+        return product(Constant(value(Rest(load), 0.0)))
+    return None if load is None else Rest(load)
+
+
+def factor_course(given: Given, seed: int, *names: str) -> Variation | None:
+    """A factor on a rate. A random one is at least `MIN_SHARE`: nothing waits for a lucky draw."""
+    made = course(given, seed, *names)
+    if isinstance(made, Uniform | Walk):
+        return msgspec.structs.replace(made, low=max(made.low, MIN_SHARE), high=max(made.high, MIN_SHARE))
+    return made
+
+
+def throttled(spec: ThrottleSpec | None) -> Variation | None:
+    """The share of its speed that a device keeps as it gets hot."""
+    return None if spec is None or spec.to == 1.0 else falling(spec.after, spec.over, spec.to)
+
+
+def rate_course(points: Points | None, nominal_bps: float) -> Variation | None:
+    """A trace of bit rates as a factor on the rate that the link has by itself."""
+    if points is None:
+        return None
+    times_s, rates_bps = _columns(points)
+    if rates_bps[-1] == REPEAT:
+        trace = Trace(times_s[:-1], tuple(rate_bps / nominal_bps for rate_bps in rates_bps[:-1]))
+        return Repeated(trace, times_s[-1])
+    return Trace(times_s, tuple(rate_bps / nominal_bps for rate_bps in rates_bps))
+
+
+def is_drawn(given: Any) -> bool:
+    """Whether a course is drawn for the names that it belongs to, and so differs between them."""
+    if isinstance(given, LinkVariationSpec):
+        return is_drawn(given.bandwidth) or is_drawn(given.delay)
+    return isinstance(given, Course) and given.is_random and given.seed is None
+
+
+def seeded(given: Any, seed: int, *names: str) -> Any:
+    """A course as a scenario writes it, with the seed that `course` gives it and the points of its trace."""
+    if isinstance(given, tuple):
+        return [
+            [DURATION.format_exact(time_s), rate if rate == REPEAT else BIT_RATE.format_exact(rate)]
+            for time_s, rate in given
+        ]
+    if isinstance(given, LinkVariationSpec):
+        written = given.model_dump(mode="json", exclude_none=True)
+        own = {field: getattr(given, field) for field in written}
+        return {
+            field: seeded(own[field], seed, *names, field) if isinstance(own[field], Course) else text
+            for field, text in written.items()
+        }
+    if not isinstance(given, Course):
+        return given
+    written = given.model_dump(mode="json", exclude_none=True)
+    if is_drawn(given):
+        written["seed"] = course_seed(seed, *names)
+    return written
+
+
+def _columns(points: Points) -> tuple[tuple[float, ...], tuple[Any, ...]]:
+    return tuple(time_s for time_s, _ in points), tuple(level for _, level in points)

@@ -1,0 +1,290 @@
+"""The blocks that a device holds and their execution: kernels, caches, the ledger. No time, no sockets, no routes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.device.held_blocks import HeldBlocks
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement.blocks import Block, Kind
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.ledger import CACHE, WEIGHTS, WORKSPACE, Ledger
+from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
+from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
+from edgeemu_kernels.kvcache import KVCache
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm, standardised
+from edgeemu_kernels.sampling import Sampling, sample
+from edgeemu_kernels.weights.sources import WeightSource
+
+Held = TypeVar("Held")
+
+
+class ProtocolError(EdgeemuError):
+    """A request that does not fit what the device holds."""
+
+
+@dataclass(slots=True)
+class SequenceState:
+    """One sequence's caches here, by layer, and how its tokens are drawn."""
+
+    sampling: Sampling
+    keep_logits: bool
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+    caches: dict[int, KVCache] = field(default_factory=dict)
+
+
+class ArrivedBlock(NamedTuple):
+    """A block that has come from another device: its weights, and its cache's rows (none but for heads)."""
+
+    weights: list[Array]
+    rows: Mapping[int, tuple[Array, Array]] = {}  # by open sequence, keys and values [rows, head_dim]
+
+
+class Executor:
+    """Loads blocks and runs operations on them. Everything it keeps is charged to the ledger first."""
+
+    def __init__(self, source: WeightSource, ledger: Ledger) -> None:
+        self.costs = Costs(source.shape)
+        self.ledger = ledger
+        self.last_logits: Array | None = None  # of the last lm_head execution, [vocab]
+        self._held = HeldBlocks(source)
+        self._ops: list[Op] = []
+        self._open: dict[int, SequenceState] = {}
+
+    def load(self, ops: Sequence[Op]) -> None:
+        """Loads the blocks of these operations.
+
+        Raises:
+            OutOfMemoryError: before anything is allocated for the block that does not fit.
+            ModelFileError: a file is not what it was when the run began.
+        """
+        self._ops = list(ops)
+        for (kind, layer), groups in held_parts(ops).items():
+            tied = self.costs.shape.tied_embeddings and self._held.embed is not None
+            if kind is Kind.LM_HEAD and tied:
+                need_bytes = self.costs.norm_bytes()
+            else:
+                need_bytes = self.costs.fused_weight_bytes(kind, layer, groups)
+            self.ledger.charge(WEIGHTS, need_bytes)
+            self._held.load(kind, layer, groups)
+
+    def open(self, sequence: int, prompt_tokens: int, total_tokens: int, opened: SequenceState) -> None:
+        """Makes room for a sequence: its workspace now, its cache's rows as they are written.
+
+        Raises:
+            OutOfMemoryError: the workspace does not fit.
+            ProtocolError: the sequence is open already.
+        """
+        if sequence in self._open:
+            raise ProtocolError(f"sequence {sequence} is open already")
+        opened.prompt_tokens, opened.total_tokens = prompt_tokens, total_tokens
+        held_bytes = self.ledger.page().get(WORKSPACE, 0)
+        self.ledger.charge(WORKSPACE, max(0, self._workspace_bytes(opened) - held_bytes))
+        opened.caches = {layer: heads.new_cache(total_tokens) for layer, heads in self._held.heads.items()}
+        self._open[sequence] = opened
+
+    def close(self, sequence: int) -> None:
+        """Frees a sequence's caches, and the workspace that no other open sequence needs."""
+        for cache in self._sequence(sequence).caches.values():
+            self.ledger.release(CACHE, cache.nbytes_used)
+        del self._open[sequence]
+        self._charge_workspace()
+
+    def run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Executes an operation on its inputs, in the order of its slots: rows at `position` and following.
+
+        Returns what the operation emits: [rows, width] float32, or the sampled id as [1] int64.
+        """
+        match op.kind:
+            case Kind.EMBED:
+                return _present(self._held.embed, op).forward(inputs[0], position)  # ids [t] -> [t, d_model]
+            case Kind.HEAD:
+                heads = _present(self._held.heads.get(op.layer), op)
+                normed = self._normed(op, inputs, heads.norm)  # [t, d_model], or of a chunk
+                if op.emits.stage is MessageKind.QKV:
+                    return heads.project(normed)  # -> [chunk, groups * (group_size + 2) * head_dim]
+                return self._attend(op, heads.project(normed), sequence, position)
+            case Collective.ATTEND:
+                _present(self._held.heads.get(op.layer), op)
+                return self._attend(op, np.concatenate(inputs), sequence, position)
+            case Kind.PROJ if op.groups:
+                proj = _present(self._held.projs.get(op.layer), op)
+                return self._last(op, proj.partial(self._gather_some(op, inputs)))  # -> [t, d_model], or of a chunk
+            case Kind.PROJ:
+                x, *parts = inputs
+                return _present(self._held.projs.get(op.layer), op).forward(
+                    self._gather(op, parts), x
+                )  # -> [t, d_model]
+            case Kind.FFN:
+                ffn = _present(self._held.ffns.get(op.layer), op)
+                if op.groups:
+                    return self._last(op, ffn.partial(self._normed(op, inputs, ffn.norm)))  # likewise
+                return self._last(op, ffn.forward(inputs[0]))  # -> [t, d_model]
+            case Collective.SUM:
+                return self._sum(op, inputs)  # -> [t, d_model], or of a chunk
+            case Collective.NORM:
+                return standardised(inputs[0], self.costs.shape.norm, self.costs.shape.norm_eps)  # [chunk, d_model]
+            case Collective.GATHER:
+                return np.concatenate(inputs)  # chunks -> [t, d_model]
+            case Kind.LM_HEAD:
+                opened = self._sequence(sequence)
+                logits = _present(self._held.lm_head, op).forward(inputs[0][-1])  # [d_model] -> [vocab]
+                self.last_logits = logits if opened.keep_logits else None
+                return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
+
+    def _normed(self, op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
+        """What heads and shards of a feed-forward multiply: x, or chunks of it that are standardised already."""
+        if op.needs[0].stage is not MessageKind.NORMED:
+            return norm.forward(_rows(op, 0, inputs))
+        return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
+
+    def _attend(self, op: Op, qkv: Array, sequence: int, position: int) -> Array:
+        """[t, groups * (group_size + 2) * head_dim] -> [t, groups * group_dim]"""
+        cache = self._sequence(sequence).caches[op.layer]
+        self.ledger.charge(CACHE, len(op.groups) * self.costs.kv_bytes(len(qkv)))
+        return self._held.heads[op.layer].attend(qkv, position, cache)
+
+    def _sum(self, op: Op, inputs: Sequence[Array]) -> Array:
+        """The inputs' own rows, added up; a single one is passed on as it is."""
+        terms = [self._last(op, _rows(op, index, inputs)) for index in range(len(inputs))]
+        if len(terms) == 1:
+            return terms[0]
+        total = terms[0] + terms[1]
+        for term in terms[2:]:
+            total += term
+        return total
+
+    def _last(self, op: Op, y: Array) -> Array:
+        """Only the last row, where no other goes on."""
+        return y[-1:] if is_last(op.emits, self.costs.shape.n_layers) else y
+
+    def _gather_some(self, op: Op, inputs: Sequence[Array]) -> Array:
+        """Out of the devices' outputs [t, groups * group_dim] those of the operation's groups, in their order."""
+        columns: dict[int, Array] = {}
+        for index, theirs in enumerate(op.parts):
+            part = _rows(op, index, inputs)
+            if theirs == op.groups:
+                return part
+            split = part.reshape(len(part), len(theirs), -1)  # [t, groups, group_dim]
+            columns |= {group: split[:, at] for at, group in enumerate(theirs)}
+        return np.concatenate([columns[group] for group in op.groups], axis=1)  # [t, len(op.groups) * group_dim]
+
+    def _gather(self, op: Op, parts: Sequence[Array]) -> Array:
+        """The devices' outputs [t, groups * group_dim], put in the order of the groups: [t, n_heads * head_dim]."""
+        if len(parts) == 1:
+            return parts[0]
+        width = self.costs.shape.group_dim
+        whole = np.empty((len(parts[0]), self.costs.shape.n_groups, width), dtype=np.float32)
+        for groups, part in zip(op.parts, parts, strict=True):
+            whole[:, list(groups)] = part.reshape(len(part), len(groups), width)
+        return whole.reshape(len(whole), -1)
+
+    # -- migration ----------------------------------------------------------------------------------------------
+
+    def is_open(self, sequence: int) -> bool:
+        return sequence in self._open
+
+    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Array]:
+        """A held block as what makes a parcel: its weights if asked for, and these rows of a sequence's cache.
+
+        Rows of a sequence that has ended meanwhile are zeros: they go as was planned, and nobody needs them.
+        """
+        weights = self._held.weights(block) if with_weights else []
+        rows: tuple[Array, ...] = ()
+        if block.kind is Kind.HEAD and end_row > first_row:
+            if self.is_open(sequence):
+                index = self._held.heads[block.layer].groups.index(block.group)
+                rows = self._open[sequence].caches[block.layer].take(index, first_row, end_row)  # 2 x [rows, hd]
+            else:
+                rows = (np.zeros((end_row - first_row, self.costs.shape.head_dim), np.float32),) * 2
+        return [*weights, *rows]
+
+    def weights_from_flash(self, block: Block) -> list[Array]:
+        """A block's weights from this device's own storage."""
+        return self._held.from_flash(block)
+
+    def exchange(self, ops: Sequence[Op], leaving: Sequence[Block], arriving: dict[Block, ArrivedBlock]) -> None:
+        """Lets go of what has left and takes what has come; afterwards the device can run `ops`.
+
+        `arriving` is emptied on the way, so that little is here twice.
+
+        Raises:
+            OutOfMemoryError: what is then held does not fit. Receivers reserve before, so this is a broken promise.
+        """
+        self._ops = list(ops)
+        parts = held_parts(ops)
+        groups = {layer: held for (kind, layer), held in parts.items() if kind is Kind.HEAD}
+        layers = sorted({block.layer for block in (*leaving, *arriving) if block.kind is Kind.HEAD})
+        for sequence in self._open:
+            for layer in layers:
+                self._rebuild_cache(sequence, layer, groups.get(layer, ()), arriving)
+        self._held.exchange(parts, leaving, {block: arriving.pop(block).weights for block in list(arriving)})
+        for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
+            self.ledger.release(name)
+        self.ledger.charge(WEIGHTS, self._held.weight_bytes)
+        caches = (cache for opened in self._open.values() for cache in opened.caches.values())
+        self.ledger.charge(CACHE, sum(cache.nbytes_used for cache in caches))
+        self._charge_workspace()
+
+    def _charge_workspace(self) -> None:
+        """For the open sequence that needs most: operations run one after the other."""
+        self.ledger.release(WORKSPACE)
+        self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._open.values()), default=0))
+
+    def _workspace_bytes(self, opened: SequenceState) -> int:
+        """What the largest of the operations here takes, for the prompt or with the longest past."""
+        needs = [
+            op_workspace_bytes(op, rows, past, self.costs)
+            for op in self._ops
+            for rows, past in ((opened.prompt_tokens, 0), (1, opened.total_tokens))
+        ]
+        return max(needs, default=0)
+
+    def _rebuild_cache(
+        self, sequence: int, layer: int, groups: Sequence[int], arriving: Mapping[Block, ArrivedBlock]
+    ) -> None:
+        """One layer's cache of a sequence for the groups that are here now: rows kept, rows come."""
+        opened = self._open[sequence]
+        none = np.empty((0, self.costs.shape.head_dim), np.float32)
+        old = opened.caches.pop(layer, None)
+        if not groups:
+            return
+        old_groups = self._held.heads[layer].groups if layer in self._held.heads else ()
+        keys, values = [], []
+        for group in groups:
+            arrived = arriving.get(Block(Kind.HEAD, layer, group))
+            if arrived is not None:
+                k, v = arrived.rows.get(sequence, (none, none))
+            else:
+                assert old is not None
+                k, v = old.take(old_groups.index(group))
+            keys.append(k)
+            values.append(v)
+        cache = KVCache(len(groups), self.costs.shape.head_dim, opened.total_tokens)
+        cache.append(np.stack(keys), np.stack(values))  # [groups, rows, head_dim]
+        opened.caches[layer] = cache
+
+    def _sequence(self, sequence: int) -> SequenceState:
+        if sequence not in self._open:
+            raise ProtocolError(f"sequence {sequence} is not open; open are {sorted(self._open)}")
+        return self._open[sequence]
+
+
+def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:
+    """The operation's rows of an input, which may have all of the step's."""
+    whole = inputs[index]
+    if op.chunk.of == 1 or op.needs[index].is_chunk:
+        return whole
+    first, end = op.chunk.bounds(len(whole))
+    return whole[first:end]
+
+
+def _present(block: Held | None, op: Op) -> Held:
+    if block is None:
+        raise ProtocolError(f"{op.kind} of layer {op.layer} is not loaded here")
+    return block

@@ -1,0 +1,24 @@
+"""Which links a device has: made as its controller said. Knows their kinds, and gives them the wall clock."""
+
+import sys
+import time
+
+import zmq
+
+from edgeemu.device.protocol_in import DeviceConfig
+from edgeemu.links.connections import PlainInbox
+from edgeemu.links.interface import Links
+from edgeemu.links.kernel import KernelLinks
+from edgeemu.links.receiver_thread import StampingInbox
+from edgeemu.links.stamped import SharedPipes, StampedLinks
+
+_SWITCH_INTERVAL_S = 1e-4  # the longest that the thread which receives waits for the one that computes
+
+
+def make_links(spec: DeviceConfig, context: "zmq.Context[zmq.Socket[bytes]]") -> Links:
+    if spec.links == "stamped":
+        pipes = SharedPipes(spec.pipes_fd, spec.n_pipes)
+        return StampedLinks(context, PlainInbox(context, spec.address), spec.seed, pipes)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    inbox = StampingInbox(context, spec.address, time.monotonic)
+    return KernelLinks(context, inbox, spec.seed, time.monotonic, hybrid=spec.links == "hybrid")

@@ -1,0 +1,54 @@
+"""When a device's thread goes before all others: while it waits for an instant, and sends. Never while it computes.
+
+Knows scheduling policies (sched(7)); no time and no messages. A sleeper under SCHED_FIFO is woken as soon as its
+instant comes, however busy the host is. A kernel under it would take a core away from the controller, from the other
+devices and from the user; so the priority is given back before anything is computed.
+"""
+
+import os
+
+PRIORITY = 1  # the least of the real-time priorities: above all that is not real-time, below all else that is
+
+
+class RealtimePriority:
+    """Of the calling thread. `may`: whether it is allowed. `described`: what is used, and why nothing better."""
+
+    def __init__(self) -> None:
+        self.may = True
+        self.described = "SCHED_FIFO while pacing, timer slack 1 ns"
+        self._normal = os.sched_param(0)
+        self._urgent = os.sched_param(PRIORITY)
+        self._is_urgent = False
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
+            os.sched_setscheduler(0, os.SCHED_OTHER, self._normal)
+        except OSError as error:
+            self.may = False
+            self.described = f"timer slack 1 ns; no real-time priority ({error.strerror})"
+
+    def lift_carriers(self) -> None:
+        """Makes the other threads of this process urgent for good: ZeroMQ's, which carry messages and compute nothing.
+
+        Not by ZeroMQ's own option: it ends the process where that is refused, to a thread that starts when the process
+        is in a control group already.
+        """
+        if self.may:
+            for thread in map(int, os.listdir("/proc/self/task")):  # noqa: PTH208  # pathlib is not loaded for it
+                if thread != os.getpid():
+                    os.sched_setscheduler(thread, os.SCHED_FIFO, self._urgent)
+
+    def urge(self) -> None:
+        """Before a sleep, and until what it was for is sent."""
+        if self.may and not self._is_urgent:
+            try:
+                os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
+            except PermissionError:  # moved to a control group that has no real-time share: caps/groups.py tells of it
+                self.may = False
+            else:
+                self._is_urgent = True
+
+    def relax(self) -> None:
+        """Before anything that takes long."""
+        if self._is_urgent:
+            os.sched_setscheduler(0, os.SCHED_OTHER, self._normal)
+            self._is_urgent = False

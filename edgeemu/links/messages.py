@@ -1,0 +1,154 @@
+"""What goes from device to device, as frames. Knows no sockets, no processes and no time.
+
+Data is two frames: a header of fixed size, so that the size of a message is known before it is sent, and the array's
+bytes. So is a chunk of a parcel. What controller and device say to each other is in `control.py`.
+"""
+
+from struct import Struct
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
+from edgeemu.placement.program import MessageKind
+
+_HEADER = Struct(
+    "<4sBBhIIIIIddIIHd2x"
+)  # magic, stage, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
+_MAGIC = b"emu1"
+_DTYPES = (np.dtype("<f4"), np.dtype("<i8"))
+assert _HEADER.size == MESSAGE_HEADER_BYTES
+
+
+Frames = list[bytes | memoryview]
+
+
+class WireError(EdgeemuError):
+    """Frames that are not a message of this version."""
+
+
+class Data(msgspec.Struct, frozen=True, eq=False):
+    """An activation or a token on its way between two devices. `position` is the first row's place in the sequence.
+
+    `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is of the wall clock.
+    """
+
+    stage: MessageKind
+    layer: int
+    source: int
+    sequence: int
+    step: int
+    epoch: int
+    position: int
+    departure_s: float
+    arrival_s: float
+    payload: NDArray[np.generic]  # [rows, width] float32, or [rows] int64
+    step_rows: int = 0  # of the step, of which the payload may have some
+    part: int = 0
+    sent_s: float = 0.0
+
+
+def encode_data(message: Data) -> Frames:
+    """Header and payload; the payload is not copied."""
+    array = np.ascontiguousarray(message.payload)
+    header = _HEADER.pack(
+        _MAGIC,
+        message.stage,
+        _DTYPES.index(array.dtype),
+        message.layer,
+        message.source,
+        message.sequence,
+        message.step,
+        message.epoch,
+        array.shape[0],
+        message.departure_s,
+        message.arrival_s,
+        message.position,
+        message.step_rows,
+        message.part,
+        message.sent_s,
+    )
+    return [header, array.data.cast("B")]
+
+
+def data_bytes(payload: NDArray[np.generic]) -> int:
+    """Size of a data message on the wire."""
+    return MESSAGE_HEADER_BYTES + payload.nbytes
+
+
+def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
+    """The inverse of `encode_data`; the payload shares the frame's memory.
+
+    Raises:
+        WireError: not two frames, another magic, an unknown type, or a payload that does not fill its rows.
+    """
+    if len(frames) != 2 or len(frames[0]) != MESSAGE_HEADER_BYTES:
+        raise WireError(f"a data message has a header of {MESSAGE_HEADER_BYTES} bytes and a payload")
+    header = _HEADER.unpack(frames[0])
+    magic, stage, kind, layer, source, sequence, step, epoch, rows, departure_s, arrival_s, position = header[:12]
+    if magic != _MAGIC or kind >= len(_DTYPES) or stage not in MessageKind.__members__.values():
+        raise WireError(f"not a data message of this version: header starts with {bytes(frames[0][:8])!r}")
+    size_bytes, dtype = len(frames[1]), _DTYPES[kind]
+    width, rest = divmod(size_bytes, max(1, rows) * dtype.itemsize)
+    if rows < 1 or width < 1 or rest or (dtype.kind == "i" and width != 1):
+        raise WireError(f"a payload of {size_bytes} bytes does not fill {rows} rows")
+    values = np.frombuffer(frames[1], dtype=dtype)
+    payload = values if dtype.kind == "i" else values.reshape(rows, width)
+    return Data(
+        MessageKind(stage),
+        layer,
+        source,
+        sequence,
+        step,
+        epoch,
+        position,
+        departure_s,
+        arrival_s,
+        payload,
+        *header[12:],
+    )
+
+
+class ChunkHeader(msgspec.Struct, frozen=True):
+    """One chunk of a block on its way to another device. On the links it counts as a header of fixed size."""
+
+    epoch: int
+    number: int
+    source: int
+    kind: str
+    layer: int
+    group: int
+    sequence: int
+    first_row: int
+    end_row: int
+    with_weights: bool
+    offset: int
+    total: int
+    crc: int
+    arrival_s: float = 0.0  # as in `Data`
+    added_s: float = 0.0  # what the timeline adds to the way that the bytes really take
+
+
+class ShipmentChunk(msgspec.Struct, frozen=True, eq=False):
+    header: ChunkHeader
+    payload: bytes | memoryview
+
+
+def encode_chunk(chunk: ShipmentChunk) -> Frames:
+    return [msgspec.msgpack.encode(chunk.header), chunk.payload]
+
+
+def decode_frames(frames: list[bytes]) -> Data | ShipmentChunk:
+    """What has come from another device: a data message, or a chunk of a parcel.
+
+    Raises:
+        WireError: neither.
+    """
+    if len(frames) == 2 and frames[0][:4] != _MAGIC:
+        try:
+            return ShipmentChunk(msgspec.msgpack.decode(frames[0], type=ChunkHeader), frames[1])
+        except ValueError as error:  # msgspec's own errors, and text that is not UTF-8
+            raise WireError(f"neither data nor a parcel: {error}") from error
+    return decode_data(frames)

@@ -1,0 +1,126 @@
+"""From an interface of the wiring to its tree of queues at an instant, as the kernel is to have it. Opens no socket.
+
+A tree is an htb root with a class for each queue, under a class for the network interface's own rate where it has one,
+and netem below each class where the kernel does delays. A port that nothing shapes has none.
+"""
+
+from edgeemu.links.netns import buffer_sizes
+from edgeemu.links.netns.layout import AIR, Interface, Queue
+from edgeemu.links.netns.queues import (
+    BY_DESTINATION,
+    CLSACT_HANDLE,
+    CLSACT_PARENT,
+    EGRESS,
+    EVERYTHING,
+    HTB_ROOT,
+    INGRESS,
+    ROOT_PARENT,
+    TICK_NS,
+    Clsact,
+    Filter,
+    HtbClass,
+    HtbRoot,
+    Netem,
+)
+from edgeemu.links.netns.tc import Place, Settings
+
+Tree = dict[Place, Settings]  # in the order in which it is made
+
+_NIC_CLASS = 0xFFFF
+_ALL = 0xFFFE  # the class of a queue that is for no device in particular
+_NS = 1e9
+_U32 = 0xFFFFFFFF
+
+
+def tree(interface: Interface, t_s: float, dilation: float, *, netem: bool) -> Tree:
+    """The queues of an interface at an instant of emulated time, on a clock that runs `dilation` times as long."""
+    nic_bps = None if interface.nic_bps is None else interface.nic_bps / dilation
+    return _tree(interface.ifindex, interface.queues, nic_bps, t_s, dilation, netem=netem) | (
+        _to_the_air(interface.ifindex) if interface.on_the_air else {}
+    )
+
+
+def air_tree(queue: Queue, t_s: float, dilation: float) -> Tree:
+    """The one queue in which everything on the air waits, whichever way it goes."""
+    return _tree(AIR, (queue,), None, t_s, dilation, netem=False)
+
+
+def queue_packets(interface: Interface) -> int:
+    """What the longest of its queues must hold."""
+    rates = [(queue.bandwidth_bps, queue.delay_s + queue.jitter_s) for queue in interface.queues]
+    return max((buffer_sizes.queue_packets(*rate) for rate in rates), default=buffer_sizes.MIN_QUEUE_PACKETS)
+
+
+def slowest_bps(interface: Interface) -> float | None:
+    """The lowest rate at which something leaves it."""
+    rates = [rate for rate in (interface.nic_bps, *(q.bandwidth_bps for q in interface.queues)) if rate is not None]
+    return min(rates, default=None)
+
+
+def where(interface: Interface, place: Place) -> str:
+    """What stands at a place, in words."""
+    minor = (place.handle if place.parent == ROOT_PARENT else place.parent) & 0xFFFF
+    found = [queue.what for queue in interface.queues if _minor(queue) == minor]
+    return found[0] if found else f"interface {interface.name}"
+
+
+def _tree(
+    ifindex: int, queues: tuple[Queue, ...], nic_bps: float | None, t_s: float, dilation: float, *, netem: bool
+) -> Tree:
+    rates = {queue: rate / dilation for queue in queues if (rate := queue.rate_at(t_s)) is not None}
+    disturbances = {queue: _netem(queue, t_s, dilation) for queue in queues} if netem else {}
+    root = Place(ifindex, HTB_ROOT, ROOT_PARENT)
+    if not rates and nic_bps is None:
+        return dict(zip([root], disturbances.values(), strict=False))
+    made: Tree = {root: HtbRoot(_ALL if queues and queues[0].target is None else 0)}
+    nic = Place(ifindex, HTB_ROOT | _NIC_CLASS, ROOT_PARENT)
+    if nic_bps is not None:
+        made[nic] = _class(nic_bps, nic_bps)._replace(
+            quantum_bytes=buffer_sizes.FRAME_BYTES
+        )  # unused, and never changed
+    asked_bps = sum(min(rates.get(queue, nic_bps or 0.0), nic_bps or float("inf")) for queue in queues)
+    for queue in queues:
+        handle = HTB_ROOT | _minor(queue)
+        if nic_bps is None:
+            place, settings = Place(ifindex, handle, ROOT_PARENT), _class(rates[queue], rates[queue])
+        else:  # htb keeps no class below its own rate, so these must not add up to more than the interface's
+            ceil_bps = min(rates.get(queue, nic_bps), nic_bps)
+            certain_bps = ceil_bps * min(1.0, nic_bps / asked_bps)
+            place, settings = Place(ifindex, handle, nic.handle), _class(certain_bps, ceil_bps)
+        made[place] = settings
+        if queue in disturbances:
+            made[Place(ifindex, (_minor(queue) + 1) << 16, handle)] = disturbances[queue]
+    if queues and queues[0].target is not None:
+        made[Place(ifindex, 1, HTB_ROOT)] = Filter(BY_DESTINATION)
+    return made
+
+
+def _to_the_air(ifindex: int) -> Tree:
+    """What a port takes in and what it puts out goes through the air's queue first."""
+    return {
+        Place(ifindex, CLSACT_HANDLE, CLSACT_PARENT): Clsact(),
+        Place(ifindex, 1, INGRESS): Filter(EVERYTHING, AIR),
+        Place(ifindex, 1, EGRESS): Filter(EVERYTHING, AIR),
+    }
+
+
+def _minor(queue: Queue) -> int:
+    return _ALL if queue.target is None else queue.target + 1
+
+
+def _class(rate_bps: float, ceil_bps: float) -> HtbClass:
+    rate, ceil = (max(1, round(bps / 8)) for bps in (rate_bps, ceil_bps))
+    burst, ceil_burst = (round(buffer_sizes.burst_s(bps) * _NS / TICK_NS) for bps in (rate_bps, ceil_bps))
+    return HtbClass(rate, ceil, burst, ceil_burst, buffer_sizes.quantum_bytes(ceil_bps))
+
+
+def _netem(queue: Queue, t_s: float, dilation: float) -> Netem:
+    delay_s, jitter_s = queue.delay_at(t_s), queue.jitter_s
+    return Netem(
+        limit_packets=buffer_sizes.queue_packets(queue.bandwidth_bps, queue.delay_s + jitter_s),
+        delay_ns=round(delay_s * dilation * _NS),
+        jitter_ns=round(jitter_s * dilation * _NS),
+        loss=round(queue.loss * _U32),
+        duplicate=round(queue.duplicate * _U32),
+        reorder=round(queue.reorder * _U32),
+    )

@@ -1,0 +1,141 @@
+"""Queueing disciplines, classes and filters as netlink requests, and as the kernel lists them."""
+
+import socket
+from collections.abc import Iterable
+from functools import lru_cache
+from struct import pack_into
+from typing import Any, NamedTuple
+
+from pyroute2.netlink.rtnl import (
+    RTM_GETQDISC,
+    RTM_GETTCLASS,
+    RTM_GETTFILTER,
+    RTM_NEWQDISC,
+    RTM_NEWTCLASS,
+    RTM_NEWTFILTER,
+)
+from pyroute2.netlink.rtnl.tcmsg import sched_bpf, sched_netem, tcmsg
+
+from edgeemu.links.netns.netlink import NetlinkRequest, encoded
+from edgeemu.links.netns.queues import Clsact, Filter, HtbClass, HtbRoot, Netem
+
+_ALL_PROTOCOLS = socket.htons(0x0003)  # ETH_P_ALL
+
+
+class Tc(tcmsg):  # type: ignore[misc]  # pyroute2 has no types
+    """A message on queues whose options pyroute2 knows, and those that it does not."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def get_options(self: Any, *_: Any, **__: Any) -> Any:  # as pyroute2 calls it
+        kind = self.get_attr("TCA_KIND")
+        return {"netem": _NetemOptions, "bpf": _BpfOptions}.get(kind) or tcmsg.get_options(self)
+
+
+class _NetemOptions(sched_netem.options):  # type: ignore[misc]
+    nla_map = (
+        *sched_netem.options.nla_map,
+        ("TCA_NETEM_ECN", "uint32"),
+        ("TCA_NETEM_RATE64", "uint64"),
+        ("TCA_NETEM_PAD", "hex"),
+        ("TCA_NETEM_LATENCY64", "int64"),
+        ("TCA_NETEM_JITTER64", "int64"),
+    )
+
+
+class _BpfOptions(sched_bpf.options):  # type: ignore[misc]
+    nla_map = tuple(
+        (name, {"TCA_BPF_OPS": "cdata", "TCA_BPF_OPS_LEN": "uint16"}.get(name, kind))
+        for name, kind in sched_bpf.options.nla_map
+    )
+
+
+KINDS: dict[str, type[HtbRoot] | type[Netem] | type[Clsact]] = {"htb": HtbRoot, "netem": Netem, "clsact": Clsact}
+Settings = HtbClass | Netem | HtbRoot | Clsact | Filter
+
+
+class Place(NamedTuple):
+    """Where in the tree of an interface something stands."""
+
+    ifindex: int
+    handle: int
+    parent: int
+
+
+def qdisc(place: Place, settings: HtbRoot | Netem | Clsact, flags: int, what: str) -> NetlinkRequest:
+    kind = next(name for name, of in KINDS.items() if isinstance(settings, of))
+    return _request(RTM_NEWQDISC, flags, place, kind, settings, what)
+
+
+def tc_class(place: Place, settings: HtbClass, flags: int, what: str) -> NetlinkRequest:
+    return _request(RTM_NEWTCLASS, flags, place, "htb", settings, what)
+
+
+def tc_filter(index: int, parent: int, settings: Filter, flags: int, what: str) -> NetlinkRequest:
+    return _request(RTM_NEWTFILTER, flags, Place(index, 1, parent), "bpf", settings, what)
+
+
+def _request(message_type: int, flags: int, place: Place, kind: str, settings: Settings, what: str) -> NetlinkRequest:
+    data = bytearray(_encoded(message_type, flags, kind, settings))
+    pack_into("=iII", data, 20, *place)  # struct tcmsg: tcm_ifindex, tcm_handle, tcm_parent
+    return NetlinkRequest(bytes(data), what)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(message_type: int, flags: int, kind: str, settings: Settings) -> bytes:
+    """All but the place, which is all that differs between most queues of a cluster."""
+    message = Tc()
+    options = settings.options()
+    message["attrs"] = [("TCA_KIND", kind), *([("TCA_OPTIONS", options)] if options is not None else [])]
+    if isinstance(settings, Filter):
+        message["info"] = (1 << 16) | _ALL_PROTOCOLS  # priority 1
+    return encoded(message, message_type, flags)
+
+
+# -- reading back ---------------------------------------------------------------------------------------------------
+
+
+def list_qdiscs() -> bytes:
+    """Request for all of a namespace."""
+    return encoded(Tc(), RTM_GETQDISC, 0)
+
+
+def list_classes(index: int) -> bytes:
+    message = Tc()
+    message["index"] = index
+    return encoded(message, RTM_GETTCLASS, 0)
+
+
+def list_filters(index: int, parent: int) -> bytes:
+    message = Tc()
+    message["index"], message["parent"] = index, parent
+    return encoded(message, RTM_GETTFILTER, 0)
+
+
+def found_qdiscs(messages: Iterable[Any]) -> dict[Place, Settings]:
+    """What stands where, of the kinds that we make."""
+    found: dict[Place, Settings] = {}
+    for message in messages:
+        kind = KINDS.get(message.get_attr("TCA_KIND"))
+        if kind is not None:
+            place = Place(message["index"], message["handle"], message["parent"])
+            found[place] = kind.read(message.get_attr("TCA_OPTIONS"))
+    return found
+
+
+def found_classes(messages: Iterable[Any]) -> dict[Place, Settings]:
+    return {
+        Place(message["index"], message["handle"], message["parent"]): HtbClass.read(message.get_attr("TCA_OPTIONS"))
+        for message in messages
+        if message.get_attr("TCA_KIND") == "htb"
+    }
+
+
+def found_filters(messages: Iterable[Any]) -> dict[Place, Settings]:
+    """Of BPF. The kernel lists each chain of filters beside the filters; a chain has no options."""
+    return {
+        Place(message["index"], message["handle"], message["parent"]): Filter.read(options)
+        for message in messages
+        if message.get_attr("TCA_KIND") == "bpf" and (options := message.get_attr("TCA_OPTIONS")) is not None
+    }

@@ -1,0 +1,111 @@
+"""A placement as arrays: what policies and closed forms reckon with. Knows block names; no costs, no time.
+
+The groups of a layer are alike, so most reckoning needs only how many of a layer's groups a device holds.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.placement.blocks import Block, Kind, all_blocks
+from edgeemu.placement.placement import Placement, PlacementError
+from edgeemu_kernels.shape import ModelShape
+
+IntArray = NDArray[np.int64]
+
+
+@lru_cache(maxsize=16)
+def blocks_of(shape: ModelShape) -> tuple[Block, ...]:
+    """`all_blocks`, made once: embed, then each layer's groups, proj and ffn, then lm_head."""
+    return tuple(all_blocks(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementArrays:
+    """Owner of every block, as a device's index."""
+
+    embed: int
+    lm_head: int
+    heads: IntArray  # [n_layers, n_groups]
+    proj: IntArray  # [n_layers]
+    ffn: IntArray  # [n_layers]
+
+    @classmethod
+    def of(cls, placement: Placement, shape: ModelShape) -> Self:
+        """Raises: PlacementError: a block of the model is not placed, or only in shards, which have no layout."""
+        owner, blocks = placement.owner, blocks_of(shape)
+        try:
+            owners = np.array([owner[block] for block in blocks], np.int64)  # [n_blocks]
+        except KeyError as missing:
+            raise PlacementError(f"{missing.args[0]} is on no device as a whole, and shards have no layout") from None
+        layers = owners[1:-1].reshape(shape.n_layers, shape.n_groups + 2)  # [n_layers, n_groups + 2]
+        return cls(int(owners[0]), int(owners[-1]), layers[:, :-2], layers[:, -2], layers[:, -1])
+
+    def placement(self, shape: ModelShape) -> Placement:
+        layers = np.concatenate([self.heads, self.proj[:, None], self.ffn[:, None]], axis=1)
+        return Placement(dict(zip(blocks_of(shape), [self.embed, *layers.ravel().tolist(), self.lm_head], strict=True)))
+
+    def counts(self, n_devices: int) -> IntArray:
+        """How many groups of each layer each device holds: [n_layers, n_devices]."""
+        n_layers = len(self.proj)
+        flat = (self.heads + np.arange(n_layers)[:, None] * n_devices).ravel()  # [n_layers * n_groups]
+        return np.bincount(flat, minlength=n_layers * n_devices).reshape(n_layers, n_devices)
+
+    def same(self, other: "PlacementArrays") -> bool:
+        return (
+            (self.embed, self.lm_head) == (other.embed, other.lm_head)
+            and np.array_equal(self.proj, other.proj)
+            and np.array_equal(self.ffn, other.ffn)
+            and np.array_equal(self.heads, other.heads)
+        )
+
+
+def moved_blocks(old: PlacementArrays, new: PlacementArrays) -> list[tuple[Kind, int, int]]:
+    """(kind, source, target) of every block that changes its device."""
+    found = []
+    for kind, before, after in ((Kind.EMBED, old.embed, new.embed), (Kind.LM_HEAD, old.lm_head, new.lm_head)):
+        if before != after:
+            found.append((kind, before, after))
+    for kind, befores, afters in (
+        (Kind.HEAD, old.heads, new.heads),
+        (Kind.PROJ, old.proj, new.proj),
+        (Kind.FFN, old.ffn, new.ffn),
+    ):
+        changed = befores != afters
+        if changed.any():
+            sources, targets = befores[changed].tolist(), afters[changed].tolist()
+            found += [(kind, a, b) for a, b in zip(sources, targets, strict=True)]
+    return found
+
+
+def assign_groups(counts: IntArray, old: IntArray | None) -> IntArray:
+    """Owners of one layer's groups that give every device its count, [n_devices] -> [n_groups].
+
+    With `old` [n_groups], as many groups as possible stay where they are; the rest go, in order, to devices that lack
+    some, both ascending. Groups are alike, so which of them stay is no matter.
+    """
+    if old is None:
+        return np.repeat(np.arange(len(counts)), counts)
+    want = counts.tolist()
+    owners = old.tolist()
+    homeless = []
+    for group, device in enumerate(owners):
+        if want[device]:
+            want[device] -= 1
+        else:
+            homeless.append(group)
+    if homeless:
+        lacking = [device for device, count in enumerate(want) for _ in range(count)]
+        for group, device in zip(homeless, lacking, strict=True):
+            owners[group] = device
+    return np.array(owners, np.int64)
+
+
+def runs(devices: IntArray) -> list[tuple[int, int]]:
+    """Contiguous runs of one device in a chain of layers, as (first layer, end)."""
+    borders = [0, *(np.flatnonzero(np.diff(devices)) + 1).tolist(), len(devices)]
+    return list(pairwise(borders))

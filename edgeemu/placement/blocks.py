@@ -1,0 +1,90 @@
+"""The blocks of a decoder and what each physically costs at a step. Knows a model's shape; no devices, no placement.
+
+Counted are the matrix products (2 operations per multiply-add) and the bytes that must come from memory: weights once
+per step, the K/V cache once per step. Norms, activations and RoPE are vectors beside matrices and are left out, as is
+usual in roofline models (Williams et al., CACM 2009). All values are float32, because that is what the kernels compute.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from edgeemu_kernels.shape import ModelShape
+
+MESSAGE_HEADER_BYTES = 64
+TOKEN_BYTES = 8  # a sampled id on its way back to the embedding
+
+
+class Kind(StrEnum):
+    EMBED = "embed"
+    HEAD = "head"
+    PROJ = "proj"
+    FFN = "ffn"
+    LM_HEAD = "lm_head"
+
+
+class Block(NamedTuple):
+    """The unit that a placement puts on a device. `layer` and `group` are -1 where they have no meaning.
+
+    A projection or a feed-forward is whole (`group` -1), or divided into shards whose results are parts of a sum:
+    `proj(l, g)` has the columns of KV group g, `ffn(l, c)` the c-th of `shape.ffn_units` units of the inner width.
+    """
+
+    kind: Kind
+    layer: int = -1
+    group: int = -1
+
+    def __str__(self) -> str:
+        match self.kind:
+            case Kind.HEAD:
+                return f"head({self.layer},{self.group})"
+            case Kind.PROJ | Kind.FFN:
+                return f"{self.kind}({self.layer},{self.group})" if self.is_shard else f"{self.kind}({self.layer})"
+            case _:
+                return self.kind.value
+
+    @property
+    def is_shard(self) -> bool:
+        return self.group >= 0 and self.kind in (Kind.PROJ, Kind.FFN)
+
+
+EMBED = Block(Kind.EMBED)
+LM_HEAD = Block(Kind.LM_HEAD)
+
+
+def head(layer: int, group: int) -> Block:
+    return Block(Kind.HEAD, layer, group)
+
+
+def proj(layer: int, group: int = -1) -> Block:
+    return Block(Kind.PROJ, layer, group)
+
+
+def ffn(layer: int, unit: int = -1) -> Block:
+    return Block(Kind.FFN, layer, unit)
+
+
+def n_shards(shape: ModelShape, kind: Kind) -> int:
+    """Into how many shards a layer's projection or feed-forward is divided, where it is."""
+    return shape.n_groups if kind is Kind.PROJ else shape.ffn_units
+
+
+def shards(shape: ModelShape, kind: Kind, layer: int) -> list[Block]:
+    """The shards that stand for a layer's whole projection or feed-forward."""
+    return [Block(kind, layer, index) for index in range(n_shards(shape, kind))]
+
+
+def layer_blocks(shape: ModelShape, layer: int) -> Iterator[Block]:
+    """The blocks of one layer, in the order in which they run; nothing is divided."""
+    for group in range(shape.n_groups):
+        yield head(layer, group)
+    yield proj(layer)
+    yield ffn(layer)
+
+
+def all_blocks(shape: ModelShape) -> Iterator[Block]:
+    """Every block of the model, in the order in which they run; nothing is divided."""
+    yield EMBED
+    for layer in range(shape.n_layers):
+        yield from layer_blocks(shape, layer)
+    yield LM_HEAD

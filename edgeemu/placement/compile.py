@@ -1,0 +1,258 @@
+"""A placement compiled to operations and the messages between them. Knows who needs what; no sizes, no time, no data.
+
+Whole blocks pass x on from device to device. Where a layer's projection or feed-forward is in shards, what its devices
+compute are parts of a sum, and a *seam* joins them and adds the residual. How:
+
+* *star*: one device adds everything up and goes on as a whole block would.
+* *ring*, in steps of at least as many rows as the ring has devices: a ReduceScatter. The rows are cut into one chunk a
+  device, and each chunk's sum goes round from device to device until it is with its own, which adds the residual and
+  normalises (the sequence-parallel connective part of Galaxy, arXiv 2405.17245), and an AllGather brings the chunks to
+  all that multiply them. A device that has no part of a sum is left out of its chunk's way.
+* The same in *tiles*, where chunks are large enough: products are done chunk by chunk, in the order in which chunks
+  come and are needed, so that messages travel meanwhile.
+* *ring*, in steps of fewer rows, decoding above all. [D] Every device sends its part to every other, and each adds up
+  all of them: one hop, where a ring would take 2 (n - 1), and at a row or two it is the hop that takes the time.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal, Protocol
+
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
+from edgeemu.placement.placement import Placement
+from edgeemu.placement.program import WHOLE, Chunk, Collective, MessageKind, Op, Program, RowRange, Slot
+from edgeemu.placement.residual_stream import Groups, ResidualStream, ScatteredStream, Way, WholeStream
+from edgeemu_kernels.shape import ModelShape
+
+CollectiveAlgorithm = Literal["ring", "star"]
+
+
+def compile_routes(
+    placement: Placement, shape: ModelShape, collective: CollectiveAlgorithm = "ring", *, tile_rows: int | None = 1
+) -> Program:
+    """The dataflow of one step under `placement`. `tile_rows`: how many a tile must have; None: there are no tiles.
+
+    Destinations are in ascending device order: the order in which a sender's messages queue at its interface.
+    """
+    owner = placement.owner
+    largest = max((len(ring_of(placement, shape, layer)) for layer in range(shape.n_layers)), default=0)
+    if collective == "star" or largest < 2:
+        ops = _Compiler(placement, shape, Way.STAR, tiles=False).compiled(0, RowRange())
+    else:
+        ops = _Compiler(placement, shape, Way.EXCHANGE, tiles=False).compiled(0, RowRange(0, largest))
+        tiled_from = largest * tile_rows if tile_rows else 0
+        if tiled_from != largest:
+            ring = _Compiler(placement, shape, Way.RING, tiles=False)
+            ops += ring.compiled(len(ops), RowRange(largest, tiled_from))
+        if tiled_from:
+            ops += _Compiler(placement, shape, Way.RING, tiles=True).compiled(len(ops), RowRange(tiled_from))
+    return Program(tuple(ops), owner[EMBED], owner[LM_HEAD])
+
+
+def ring_of(placement: Placement, shape: ModelShape, layer: int) -> Groups:
+    """The devices that share the divided parts of a layer, ascending; none where nothing is divided."""
+    members: set[int] = set()
+    if shares := placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)):
+        members |= {*shares, *placement.groups(layer, shape.n_groups)}
+    members |= set(placement.shares(Kind.FFN, layer, n_shards(shape, Kind.FFN)))
+    return tuple(sorted(members))
+
+
+class _Compiler:
+    """The operations of one kind of steps, as they are found. Who needs a result is known when all of them are."""
+
+    def __init__(self, placement: Placement, shape: ModelShape, way: Way, *, tiles: bool) -> None:
+        self._owner = placement.owner
+        self._n_layers = shape.n_layers
+        self._way = way
+        self._tiles = tiles
+        self._ops: list[Op] = []
+        layers = range(shape.n_layers)
+        self._groups = [placement.groups(layer, shape.n_groups) for layer in layers]
+        self._projs = [placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)) for layer in layers]
+        self._ffns = [placement.shares(Kind.FFN, layer, n_shards(shape, Kind.FFN)) for layer in layers]
+        self._rings = [ring_of(placement, shape, layer) for layer in layers]
+
+    def compiled(self, first: int, steps: RowRange) -> list[Op]:
+        """All operations that serve an end, numbered from `first`."""
+        embed, lm_head = self._owner[EMBED], self._owner[LM_HEAD]
+        prompt, token = Slot(MessageKind.PROMPT, 0, -1), Slot(MessageKind.TOKEN, 0, lm_head)
+        x = self.add(Kind.EMBED, -1, embed, (prompt, token), Slot(MessageKind.HIDDEN, 0, embed))
+        stream: ResidualStream = WholeStream({embed: x})
+        for layer in range(self._n_layers):
+            stream = self._attention(layer, stream)
+            stream = self._feed_forward(layer, stream)
+        self.add(Kind.LM_HEAD, -1, lm_head, (stream.whole(lm_head),), token)
+        return _addressed(self._ops, first, steps)
+
+    def add(
+        self,
+        kind: Kind | Collective,
+        layer: int,
+        device: int,
+        needs: tuple[Slot, ...],
+        emits: Slot,
+        groups: Groups = (),
+        parts: tuple[Groups, ...] = (),
+        chunk: Chunk = WHOLE,
+    ) -> Slot:
+        self._ops.append(Op(len(self._ops), kind, layer, groups, device, needs, emits, (), parts, chunk))
+        return emits
+
+    # -- the parts of a layer -----------------------------------------------------------------------------------
+
+    def _attention(self, layer: int, x: ResidualStream) -> ResidualStream:
+        held, shares, ring = self._groups[layer], self._projs[layer], self._rings[layer]
+        if not shares:
+            outputs = {at: self._heads(layer, at, (x.whole(at),)) for at in held}
+            at_proj = self._owner[proj(layer)]
+            needs = (x.whole(at_proj), *outputs.values())
+            parts = tuple(held.values())
+            residual = Slot(MessageKind.RESIDUAL, layer, at_proj)
+            return WholeStream({at_proj: self.add(Kind.PROJ, layer, at_proj, needs, residual, parts=parts)})
+        outputs = {at: self._heads(layer, at, x.factors(at, ring)) for at in held}
+        inputs = {}
+        for at, groups in shares.items():
+            sources = [source for source, theirs in held.items() if not set(theirs).isdisjoint(groups)]
+            inputs[at] = tuple(outputs[source] for source in sources), tuple(held[source] for source in sources)
+
+        def part(at: int, chunk: Chunk, emits: Slot, before: Slot | None) -> Slot:
+            slots, parts = inputs[at]
+            needs = slots if before is None else (*slots, before)
+            return self.add(Kind.PROJ, layer, at, needs, emits, shares[at], parts, chunk)
+
+        return self._joined(2 * layer, ring, shares, part, x, self._ffns[layer])
+
+    def _heads(self, layer: int, at: int, factors: tuple[Slot, ...]) -> Slot:
+        """A layer's groups on one device: in one go, or (tiles) their products chunk by chunk, and attention on all."""
+        groups, output = self._groups[layer][at], Slot(MessageKind.ATTENTION, layer, at)
+        if not self._tiles or len(factors) == 1:
+            return self.add(Kind.HEAD, layer, at, factors, output, groups)
+        n = len(factors)
+        tiles = [
+            self.add(Kind.HEAD, layer, at, (slot,), Slot(MessageKind.QKV, layer, at, c), groups, chunk=Chunk(c, n))
+            for c, slot in _from(self._rings[layer].index(at), list(enumerate(factors)))
+        ]
+        return self.add(Collective.ATTEND, layer, at, tuple(sorted(tiles)), output, groups)
+
+    def _feed_forward(self, layer: int, x: ResidualStream) -> ResidualStream:
+        shares, ring = self._ffns[layer], self._rings[layer]
+        if not shares:
+            at = self._owner[ffn(layer)]
+            return WholeStream(
+                {at: self.add(Kind.FFN, layer, at, (x.whole(at),), Slot(MessageKind.HIDDEN, layer + 1, at))}
+            )
+        factors = {at: x.factors(at, ring) for at in shares}
+
+        def part(at: int, chunk: Chunk, emits: Slot, before: Slot | None) -> Slot:
+            slots = factors[at]
+            needs = slots if len(slots) == 1 or chunk is WHOLE else (slots[chunk.number],)
+            return self.add(
+                Kind.FFN, layer, at, needs if before is None else (*needs, before), emits, shares[at], chunk=chunk
+            )
+
+        following = self._groups[layer + 1] if layer + 1 < self._n_layers else {}
+        return self._joined(2 * layer + 1, ring, shares, part, x, following)
+
+    # -- seams --------------------------------------------------------------------------------------------------
+
+    def _joined(
+        self, seam: int, ring: Groups, terms: Iterable[int], part: "_Part", x: ResidualStream, following: Iterable[int]
+    ) -> ResidualStream:
+        """`part` adds the operation of one device's shards; `terms` are these devices, `following` those that multiply
+        the sum.
+        """
+        layer, half = divmod(seam, 2)
+        devices = tuple(terms)
+        last = seam == 2 * self._n_layers - 1
+        if self._way is Way.RING and not last:
+            return self._scattered(seam, ring, devices, part, x, tuple(following))
+        parts = {at: part(at, WHOLE, Slot(MessageKind.PARTIAL, seam, at), None) for at in devices}
+
+        def summed(at: int) -> Slot:
+            emits = Slot(MessageKind.HIDDEN, layer + 1, at) if half else Slot(MessageKind.RESIDUAL, layer, at)
+            return self.add(Collective.SUM, layer, at, (x.whole(at), *parts.values()), emits)
+
+        if self._way is Way.RING:
+            return WholeStream({(lm_head := self._owner[LM_HEAD]): self._last_row(seam, ring, parts, x, lm_head)})
+        if self._way is Way.STAR:
+            centre = embed if (embed := self._owner[EMBED]) in ring else ring[0]
+            return WholeStream({centre: summed(centre)})
+        if last:
+            return WholeStream({(lm_head := self._owner[LM_HEAD]): summed(lm_head)})
+        return WholeStream({at: summed(at) for at in ring})
+
+    def _last_row(self, seam: int, ring: Groups, parts: dict[int, Slot], x: ResidualStream, lm_head: int) -> Slot:
+        """Nothing but the last row goes on. The last device of the ring has it of x, and adds it to its part."""
+        layer, at = seam // 2, ring[-1]
+        mine = (parts.pop(at),) if at in parts else ()
+        emits = Slot(MessageKind.PARTIAL, seam, at, 1)
+        parts[at] = self.add(Collective.SUM, layer, at, (x.residual(at, ring), *mine), emits)
+        return self.add(
+            Collective.SUM, layer, lm_head, tuple(parts.values()), Slot(MessageKind.HIDDEN, layer + 1, lm_head)
+        )
+
+    def _scattered(
+        self, seam: int, ring: Groups, devices: Groups, part: "_Part", x: ResidualStream, following: Groups
+    ) -> ScatteredStream:
+        """ReduceScatter: chunk c starts behind device c of the ring, and ends there with the residual added."""
+        n, layer = len(ring), seam // 2
+        parts: dict[int, Slot] = {}  # what was made last, by device
+        if not self._tiles:
+            parts = {at: part(at, WHOLE, Slot(MessageKind.PARTIAL, seam, at), None) for at in devices}
+        own: dict[int, Slot] = {}
+        if self._tiles and seam % 2:  # a feed-forward's own chunk is there first, and needed last
+            for c, at in enumerate(ring):
+                if at in devices:
+                    own[at] = parts[at] = part(at, Chunk(c, n), Slot(MessageKind.PARTIAL, seam, at, c + 1), None)
+        coming: dict[int, Slot] = {}  # by chunk
+        rows: dict[int, Slot] = {}
+        for step in range(n):
+            for i, at in enumerate(ring):
+                c = (i - 1 - step) % n
+                chunk, terms = Chunk(c, n), [coming[c]] if c in coming else []
+                if at in devices:
+                    if self._tiles and not (c == i and at in own):
+                        parts[at] = part(at, chunk, Slot(MessageKind.PARTIAL, seam, at, c + 1), parts.get(at))
+                    terms.append(own[at] if c == i and at in own else parts[at])
+                if c == i:
+                    needs = (x.residual(at, ring), *terms)
+                    rows[c] = self.add(
+                        Collective.SUM, layer, at, needs, Slot(MessageKind.ROWS, seam, at, c), chunk=chunk
+                    )
+                elif at in devices:
+                    emits = Slot(MessageKind.REDUCE, seam, at, c)
+                    coming[c] = self.add(Collective.SUM, layer, at, tuple(terms), emits, chunk=chunk)
+        takers = tuple(device for device in ring if device in following)
+        return ScatteredStream(self.add, seam, ring, [rows[c] for c in range(n)], takers)
+
+
+class _Part(Protocol):
+    def __call__(self, at: int, chunk: Chunk, emits: Slot, before: Slot | None, /) -> Slot:
+        """The operation of one device's shards on some rows, not before `before` has been made."""
+        ...
+
+
+def _from(first: int, items: Sequence[tuple[int, Slot]]) -> list[tuple[int, Slot]]:
+    """In the order in which a ring brings them to its device `first`: its own, then that of the one before it."""
+    return [items[(first - step) % len(items)] for step in range(len(items))]
+
+
+def _addressed(ops: Sequence[Op], first: int, steps: RowRange) -> list[Op]:
+    """Numbers operations and says where their results go. What nobody needs is left out."""
+    needed: Counter[Slot] = Counter(slot for op in ops for slot in op.needs)
+    kept: list[Op] = []
+    for op in reversed(ops):
+        if needed[op.emits]:
+            kept.append(op)
+        else:
+            needed.subtract(op.needs)
+    kept.reverse()
+    to: dict[Slot, set[int]] = defaultdict(set)
+    for op in kept:
+        for slot in op.needs:
+            to[slot].add(op.device)
+    return [
+        replace(op, index=first + number, to=tuple(sorted(to[op.emits])), steps=steps) for number, op in enumerate(kept)
+    ]

@@ -1,0 +1,82 @@
+"""The ledger of a device's memory: what is charged to which account, and the refusal of what does not fit."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement.memory import Usage
+
+WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING = "weights", "cache", "workspace", "messages", "incoming"
+
+
+class OutOfMemoryError(EdgeemuError):
+    """A reservation that the budget cannot hold."""
+
+    exit_status = 3
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A device's memory budget: every reservation has a name, and what does not fit is refused."""
+
+    device: str
+    cap_bytes: int
+    peak_bytes: int = 0
+    _held: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def used_bytes(self) -> int:
+        return self._held.total()
+
+    def charge(self, name: str, size_bytes: int, left_bytes: int | None = None, growth_bytes: int = 0) -> None:
+        """Adds to the reservation `name`. `left_bytes` is what other work leaves of the cap at the moment; None: all.
+
+        `growth_bytes` must be free beside it: what is held already will need it.
+
+        Raises:
+            OutOfMemoryError: nothing is charged; the message has the ledger's page.
+        """
+        used_bytes = self.used_bytes
+        limit_bytes = self.cap_bytes if left_bytes is None else min(left_bytes, self.cap_bytes)
+        if used_bytes + growth_bytes + size_bytes > limit_bytes:
+            page = ", ".join(f"{key} {value:,} B" for key, value in sorted(self._held.items()) if value)
+            growth = f", and to grow by {growth_bytes:,} B" if growth_bytes else ""
+            raise OutOfMemoryError(
+                f"{self.device} is out of memory: {name} needs {size_bytes:,} B more, "
+                f"and {max(0, limit_bytes - used_bytes - growth_bytes):,} B of {limit_bytes:,} B are free "
+                f"(held: {page or 'nothing'}{growth})"
+            )
+        self._held[name] += size_bytes
+        self.peak_bytes = max(self.peak_bytes, used_bytes + size_bytes)
+
+    def release(self, name: str, size_bytes: int | None = None) -> None:
+        """Gives back part of a reservation, or all of it."""
+        held_bytes = self._held[name]
+        size_bytes = held_bytes if size_bytes is None else size_bytes
+        if size_bytes > held_bytes:
+            raise ValueError(f"{self.device}: {name} holds {held_bytes} B, cannot release {size_bytes} B")
+        self._held[name] = held_bytes - size_bytes
+
+    def page(self) -> dict[str, int]:
+        """What is held now, by name."""
+        return {name: size for name, size in sorted(self._held.items()) if size}
+
+    def forget_peak(self) -> None:
+        """Starts the peak anew, from what is held now."""
+        self.peak_bytes = self.used_bytes
+
+
+def between_steps(device: str, cap_bytes: int, held: Sequence[Usage], rows: int) -> Ledger:
+    """The ledger that a device has between two steps, when caches hold `rows` rows in all.
+
+    `held` is what it holds for each open sequence: the same blocks, each with its own workspace, of which there is one.
+
+    Raises:
+        OutOfMemoryError: it would not have come so far.
+    """
+    usage, ledger = held[0], Ledger(device, cap_bytes)
+    ledger.charge(WEIGHTS, usage.page().weights_bytes)
+    ledger.charge(CACHE, usage.groups.total() * usage.costs.kv_bytes(rows))
+    ledger.charge(WORKSPACE, max(each.page().workspace_bytes for each in held))
+    return ledger

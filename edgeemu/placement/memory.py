@@ -1,0 +1,138 @@
+"""What a device must hold: planned before a run, and charged as it goes. Knows blocks and bytes; allocates nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edgeemu.placement.blocks import Block, Kind
+from edgeemu.placement.compile import ring_of
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.placement import Placement
+
+"""What a device's ledger has accounts for."""
+
+
+class MemoryPage(NamedTuple):
+    """One device's memory at its fullest, in bytes."""
+
+    weights_bytes: int
+    cache_bytes: int
+    workspace_bytes: int
+    messages_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self)
+
+
+@dataclass(slots=True)
+class Usage:
+    """What one device would hold, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`.
+
+    `beside` are the lengths of others that run at the same time, none of them longer: they have caches and messages of
+    their own, and the workspace in turn.
+    """
+
+    costs: Costs
+    prompt_tokens: int
+    total_tokens: int
+    beside: tuple[int, ...] = ()
+    blocks: set[Block] = field(default_factory=set)
+    groups: Counter[int] = field(default_factory=Counter)
+    members: int = 0  # of the largest ring of devices that share a layer, this one or others; 0: no block is divided
+    star: bool = False  # how their results are joined
+    _shards: Counter[tuple[Kind, int]] = field(default_factory=Counter)  # by kind and layer
+    _weights_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.costs = self.costs.at_step(1, self.total_tokens - 1)
+
+    def add(self, block: Block, weight_bytes: int | None = None) -> None:
+        """`weight_bytes`: the block's, if they are known."""
+        self.blocks.add(block)
+        self._weights_bytes += self.costs.weight_bytes(block) if weight_bytes is None else weight_bytes
+        if block.kind is Kind.HEAD:
+            if not self.groups[block.layer]:
+                self._weights_bytes += self.costs.norm_bytes()
+            self.groups[block.layer] += 1
+        elif block.is_shard:
+            if block.kind is Kind.FFN and not self._shards[block.kind, block.layer]:
+                self._weights_bytes += self.costs.norm_bytes()
+            self._shards[block.kind, block.layer] += 1
+
+    def remove(self, block: Block) -> None:
+        self.blocks.remove(block)
+        self._weights_bytes -= self.costs.weight_bytes(block)
+        if block.kind is Kind.HEAD:
+            self.groups[block.layer] -= 1
+            if not self.groups[block.layer]:
+                self._weights_bytes -= self.costs.norm_bytes()
+        elif block.is_shard:
+            self._shards[block.kind, block.layer] -= 1
+            if block.kind is Kind.FFN and not self._shards[block.kind, block.layer]:
+                self._weights_bytes -= self.costs.norm_bytes()
+
+    def page_with(self, block: Block) -> MemoryPage:
+        """The page after adding `block`, which is not added."""
+        self.add(block)
+        page = self.page()
+        self.remove(block)
+        return page
+
+    def page(self) -> MemoryPage:
+        weights_bytes = self._weights_bytes
+        kinds = {block.kind for block in self.blocks if not block.is_shard}
+        if self.costs.shape.tied_embeddings and {Kind.EMBED, Kind.LM_HEAD} <= kinds:
+            weights_bytes -= self.costs.shape.vocab_size * self.costs.shape.d_model * self.costs.value_bytes
+        rows = self.prompt_tokens
+        widest = max(self.groups.values(), default=0)
+        workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
+        workspaces += [self.costs.workspace_bytes(kind, widest, 1, self.total_tokens) for kind in kinds]
+        for kind, shards in self._widest_shards().items():
+            workspaces += [self.costs.shard_workspace_bytes(kind, shards, rows) for rows in (self.prompt_tokens, 1)]
+        messages_bytes = self.costs.inbox_bytes(rows) if self.blocks else 0
+        if self.members > 1 and self.blocks:
+            messages_bytes = self.costs.joining_bytes(rows, self.members, widest, star=self.star)
+        if any(block.kind is Kind.PROJ for block in self.blocks):
+            messages_bytes += self.costs.gather_bytes(rows)
+        return MemoryPage(
+            weights_bytes,
+            self.groups.total() * caches_bytes(self.costs, self.total_tokens, self.beside),
+            max(workspaces, default=0),
+            messages_bytes * (1 + len(self.beside)),
+        )
+
+    def _widest_shards(self) -> dict[Kind, int]:
+        """The most shards of one layer, by kind."""
+        widest: dict[Kind, int] = {}
+        for (kind, _), count in self._shards.items():
+            widest[kind] = max(widest.get(kind, 0), count)
+        return {kind: count for kind, count in widest.items() if count}
+
+
+def caches_bytes(costs: Costs, total_tokens: int, beside: Sequence[int]) -> int:
+    """K/V caches of one group of one layer, of all sequences at their ends."""
+    return sum(costs.kv_bytes(tokens) for tokens in (total_tokens, *beside))
+
+
+def usages(
+    placement: Placement,
+    costs: Costs,
+    n_devices: int,
+    prompt_tokens: int,
+    total_tokens: int,
+    beside: tuple[int, ...] = (),
+    *,
+    star: bool = False,
+) -> list[Usage]:
+    """What each device holds under a placement. `star`: how results of shards are joined."""
+    members = max(len(ring_of(placement, costs.shape, layer)) for layer in range(costs.shape.n_layers))
+    held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
+    weights: dict[tuple[Kind, bool, bool], int] = {}  # blocks of a kind are alike, but the first shard has the bias
+    for block, device in placement.owner.items():
+        kind = block.kind, block.is_shard, block.group == 0
+        if kind not in weights:
+            weights[kind] = held[device].costs.weight_bytes(block)
+        held[device].add(block, weights[kind])
+    return held

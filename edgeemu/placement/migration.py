@@ -1,0 +1,178 @@
+"""How blocks change their device: what is shipped, in which rounds, and which step may follow which. Pure; no I/O.
+
+A change of placement goes through *prepare* (every receiver reserves memory, or refuses), one or more *rounds* of
+copying, and *commit* (routes switch, senders free). `pause` copies all in one round while the token waits. `precopy`
+copies what is written already in the background, while tokens go on under the old routes, and has the token wait only
+for the rows since. A refusal, or an abort before commit, leaves the old placement whole.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.memory import Usage
+from edgeemu.placement.placement import Move, Placement, moves
+from edgeemu.placement.shipments import Shipment, weight_bytes
+
+
+class IllegalTransitionError(EdgeemuError):
+    """A migration was asked for a step that its state does not allow."""
+
+
+class MigrationState(Enum):
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    COPYING = "copying"
+    COPIED = "copied"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+@dataclass(slots=True)
+class MigrationProtocol:
+    """One change of placement. Events come in as method calls; an illegal one raises with the history before it."""
+
+    epoch: int
+    old: Placement
+    new: Placement
+    weights_on_flash: bool = False
+    state: MigrationState = MigrationState.PREPARING
+    round: int = -1
+    rows: dict[int, int] = field(default_factory=dict)  # cache rows that have been shipped, by sequence
+    _awaited: set[int] = field(default_factory=set)
+    _history: list[str] = field(default_factory=list)
+
+    @property
+    def moves(self) -> list[Move]:
+        return moves(self.old, self.new)
+
+    def prepared(self) -> None:
+        """Every receiver has reserved what it needs."""
+        self._step("prepared", MigrationState.PREPARED, MigrationState.PREPARING)
+
+    def aborted(self, why: str) -> None:
+        """Refused by a receiver, or given up. Not possible once the routes may have switched."""
+        self._step(
+            f"aborted: {why}",
+            MigrationState.ABORTED,
+            MigrationState.PREPARING,
+            MigrationState.PREPARED,
+            MigrationState.COPYING,
+            MigrationState.COPIED,
+        )
+
+    def next_round(self, rows: Mapping[int, int]) -> list[Shipment]:
+        """What to ship now, when the caches of open sequences hold so many rows each.
+
+        Weights and all rows first, then the rows since, and those of sequences that have begun since. What was shipped
+        of a sequence that has ended is for nothing.
+        """
+        for sequence, end_row in rows.items():
+            if end_row < self.rows.get(sequence, 0):
+                raise self._illegal(f"a round for {end_row} rows of sequence {sequence}, after {self.rows[sequence]}")
+        told = ", ".join(f"{end_row} of sequence {sequence}" for sequence, end_row in sorted(rows.items()))
+        self._step(
+            f"round {self.round + 1} for rows {told}",
+            MigrationState.COPYING,
+            MigrationState.PREPARED,
+            MigrationState.COPIED,
+        )
+        self.round += 1
+        shipments = [shipment for move in self.moves for shipment in self._shipments(move, rows)]
+        self.rows = dict(rows)
+        self._awaited = {shipment.target for shipment in shipments}
+        if not self._awaited:
+            self.state = MigrationState.COPIED
+        return shipments
+
+    def _shipments(self, move: Move, rows: Mapping[int, int]) -> Iterator[Shipment]:
+        """Of one block: its weights travel with the rows of the first sequence."""
+        block, source, target = move
+        with_weights = self.round == 0 and not self.weights_on_flash
+        ranges = [(n, self.rows.get(n, 0), end) for n, end in sorted(rows.items())] if block.kind is Kind.HEAD else []
+        if not ranges and self.round == 0:
+            ranges = [(-1, 0, max(rows.values(), default=0))]
+        for number, (sequence, first_row, end_row) in enumerate(ranges):
+            yield Shipment(block, source, target, sequence, first_row, end_row, with_weights and not number)
+
+    def arrived(self, device: int, number: int) -> bool:
+        """A receiver has all of a round. True when every receiver has."""
+        if self.state is not MigrationState.COPYING or number != self.round or device not in self._awaited:
+            raise self._illegal(f"round {number} arrived at device {device}")
+        self._history.append(f"round {number} arrived at device {device}")
+        self._awaited.remove(device)
+        if not self._awaited:
+            self.state = MigrationState.COPIED
+        return not self._awaited
+
+    def committed(self) -> None:
+        """Routes have switched on every device, and senders have freed what they sent."""
+        self._step("committed", MigrationState.COMMITTED, MigrationState.COPIED)
+
+    def _step(self, what: str, to: MigrationState, *allowed: MigrationState) -> None:
+        if self.state not in allowed:
+            raise self._illegal(what)
+        self._history.append(what)
+        self.state = to
+
+    def _illegal(self, what: str) -> IllegalTransitionError:
+        before = "; ".join(self._history) or "nothing"
+        return IllegalTransitionError(
+            f"migration to epoch {self.epoch}: {what}, but it is {self.state.value}. Before that: {before}"
+        )
+
+
+def incoming(migration: MigrationProtocol) -> Iterator[tuple[int, list[Move]]]:
+    """Receivers and what comes to each, ascending."""
+    targets = sorted({move.target for move in migration.moves})
+    for target in targets:
+        yield target, [move for move in migration.moves if move.target == target]
+
+
+def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
+    """What a receiver must hold beside what it has, until commit: weights, and caches of `rows` rows in all."""
+    costs = costs.at_step(1, rows)
+    return sum(
+        weight_bytes(move.block, costs) + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
+        for move in moved
+    )
+
+
+class Need(NamedTuple):
+    """What a receiver must have free: for what comes, and for what it has to grow until the switch."""
+
+    target: int
+    moved: list[Move]
+    reserve_bytes: int
+    growth_bytes: int
+
+
+def needs(
+    migration: MigrationProtocol, held: Sequence[Usage], rows: int, last_rows: int, costs: Costs
+) -> Iterator[Need]:
+    """By receiver, ascending. Caches hold `rows` rows now and `last_rows` at most when the routes switch.
+
+    `held` is what each device holds under the old placement. If steps go on until the switch, what it has grows too,
+    and messages pass.
+    """
+    for target, moved in incoming(migration):
+        growth_bytes = 0
+        if last_rows > rows:
+            growth_bytes = held[target].groups.total() * costs.kv_bytes(last_rows - rows)
+            growth_bytes += held[target].page().messages_bytes
+        yield Need(target, moved, reservation_bytes(moved, last_rows, costs), growth_bytes)
+
+
+def flash_ends(migration: MigrationProtocol, at_s: float, flash_bytes_per_s: float, costs: Costs) -> dict[int, float]:
+    """Until when each receiver reads weights from its own storage: in the first round, where they are there."""
+    if migration.round > 0 or not migration.weights_on_flash:
+        return {}
+    costs = costs.at_step(1, max(migration.rows.values(), default=0))
+    return {
+        target: at_s + sum(weight_bytes(move.block, costs) for move in moved) / flash_bytes_per_s
+        for target, moved in incoming(migration)
+    }

@@ -1,0 +1,127 @@
+"""The head-level paper's own costs, as published, beside the physical ones of `blocks.py`. For the simulator only.
+
+Source: arXiv 2505.02533 and its authors' public code. With L the current length, D the model's width, d a head's, b
+bytes per value and n tokens generated so far:
+
+    block   memory, bytes              operations
+    head    3Ldb + 3Ddb + cache nDb    3LDd + L^2 d
+    proj    LDb                        LD^2
+    ffn     4LDb                       8LD^2
+
+Transfers: heads to proj, L d b for each head; proj to ffn, and x to the heads, L D b. Odd, and kept: the cache is nDb
+per head and without the prompt; proj and ffn have no weights; a multiply-add is one operation; every step recomputes
+all L positions. The embedding and the output matrix, which the paper has not, cost nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from edgeemu.errors import RequestError
+from edgeemu.placement.blocks import Block, Kind, n_shards
+from edgeemu.placement.costs import Costs, Work
+
+
+@dataclass(frozen=True, slots=True)
+class PaperCosts(Costs):
+    """Drop-in for `Costs` at one length; `at_step` gives those of another.
+
+    What a block holds is all in its weights, the paper's activations included: no workspace and no messages beside.
+    """
+
+    prompt_tokens: int = 64
+    length: int = 64
+    header_bytes: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        if self.shape.tied_embeddings:
+            raise RequestError(
+                "the paper's costs have no embedding that could be tied to the output matrix, as this model's is; "
+                "give a model: {shape: ...} without tied_embeddings"
+            )
+
+    def at_step(self, rows: int, past: int) -> Self:
+        """Those of `past + rows` positions: L of the step."""
+        return self if self.length == past + rows else replace(self, length=past + rows)
+
+    def norm_bytes(self) -> int:
+        return 0
+
+    def weight_bytes(self, block: Block) -> int:
+        """All of a block's memory but the cache."""
+        d_model = self.shape.d_model
+        match block.kind:
+            case Kind.HEAD:
+                values = 3 * (self.length + d_model) * self.shape.group_dim
+            case Kind.PROJ:
+                values = self.length * d_model
+            case Kind.FFN:
+                values = 4 * self.length * d_model
+            case _:
+                values = 0
+        if block.is_shard:  # [D] the paper has none: its share of the whole
+            values //= n_shards(self.shape, block.kind)
+        return values * self.value_bytes
+
+    def kv_bytes(self, tokens: int) -> int:
+        """Of one group after `tokens` positions: the paper counts the whole width for each head, prompt excepted."""
+        generated = max(0, tokens - self.prompt_tokens)
+        return generated * self.shape.d_model * self.shape.group_size * self.value_bytes
+
+    def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:  # noqa: ARG002
+        return 0
+
+    def shard_workspace_bytes(self, kind: Kind, n_shards: int, rows: int) -> int:  # noqa: ARG002
+        return 0
+
+    def joint_workspace_bytes(self, rows: int) -> int:  # noqa: ARG002
+        return 0
+
+    def joining_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:  # noqa: ARG002
+        return 0
+
+    def inbox_bytes(self, rows: int) -> int:  # noqa: ARG002
+        return 0
+
+    def gather_bytes(self, rows: int) -> int:  # noqa: ARG002
+        return 0
+
+    def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
+        length, d_model = past + rows, self.shape.d_model
+        match kind:
+            case Kind.HEAD:
+                width = n_groups * self.shape.group_dim
+                return Work(3 * length * d_model * width + length**2 * width, 0.0)
+            case Kind.PROJ:
+                return Work(length * d_model**2, 0.0)
+            case Kind.FFN:
+                return Work(8 * length * d_model**2, 0.0)
+            case _:
+                return Work(0.0, 0.0)
+
+    def qkv_work(self, n_groups: int, rows: int) -> Work:
+        return Work(3 * rows * self.shape.d_model * n_groups * self.shape.group_dim, 0.0)
+
+    def attention_work(self, n_groups: int, rows: int, past: int) -> Work:
+        return Work((past + rows) ** 2 * n_groups * self.shape.group_dim, 0.0)
+
+    def shard_work(self, kind: Kind, layer: int, groups: Sequence[int], rows: int, past: int) -> Work:  # noqa: ARG002
+        """[D] Their share of the whole."""
+        return Work(self.work(kind, 1, rows, past).flops * len(groups) / n_shards(self.shape, kind), 0.0)
+
+    def rows_work(self, arrays: int, rows: int, operations: int = 0) -> Work:  # noqa: ARG002
+        return Work(0.0, 0.0)
+
+    def chunk_bytes(self, rows: int, chunks: int) -> int:
+        return self.activation_bytes(rows) // chunks
+
+    def activation_bytes(self, rows: int) -> int:  # noqa: ARG002
+        """All positions, whatever is new."""
+        return self.length * self.shape.d_model * self.value_bytes
+
+    def attention_bytes(self, n_groups: int, rows: int) -> int:  # noqa: ARG002
+        return self.length * n_groups * self.shape.group_dim * self.value_bytes
+
+    @staticmethod
+    def token_bytes() -> int:
+        return 0

@@ -1,0 +1,95 @@
+"""Which device owns which block, what must hold of that, and the moves between two placements. No costs, no time."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
+from edgeemu_kernels.shape import ModelShape
+
+
+class PlacementError(EdgeemuError):
+    """A placement that leaves a block without a device, or names one that is not there."""
+
+
+class Move(NamedTuple):
+    block: Block
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Owner of every block, as a device's index in the cluster.
+
+    A layer's projection is one block or all of its shards, and so is its feed-forward.
+    """
+
+    owner: Mapping[Block, int]
+
+    def check(self, shape: ModelShape, n_devices: int) -> None:
+        """Every block of the model on exactly one device that exists.
+
+        Raises:
+            PlacementError: naming the first block that breaks this.
+        """
+        blocks = set(all_blocks(shape))
+        for kind, layer in {(block.kind, block.layer) for block in self.owner if block.is_shard}:
+            blocks.discard(Block(kind, layer))
+            if 0 <= layer < shape.n_layers:
+                blocks.update(shards(shape, kind, layer))
+        for block in sorted(blocks ^ self.owner.keys()):
+            where = "is placed but not part of the model" if block in self.owner else "is on no device"
+            raise PlacementError(f"{block} {where}")
+        for block, device in self.owner.items():
+            if not 0 <= device < n_devices:
+                raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
+
+    def groups(self, layer: int, n_groups: int) -> dict[int, tuple[int, ...]]:
+        """Device -> the groups of `layer` that it holds, both ascending."""
+        held: dict[int, list[int]] = defaultdict(list)
+        for group in range(n_groups):
+            held[self.owner[Block(Kind.HEAD, layer, group)]].append(group)
+        return {device: tuple(held[device]) for device in sorted(held)}
+
+    def shares(self, kind: Kind, layer: int, count: int) -> dict[int, tuple[int, ...]]:
+        """Device -> the shards of a layer's projection or feed-forward that it holds, both ascending.
+
+        Empty where that is whole. `count` is how many shards there are (`blocks.n_shards`).
+        """
+        if Block(kind, layer, 0) not in self.owner:
+            return {}
+        held: dict[int, list[int]] = defaultdict(list)
+        for index in range(count):
+            held[self.owner[Block(kind, layer, index)]].append(index)
+        return {device: tuple(held[device]) for device in sorted(held)}
+
+    def on(self, device: int) -> list[Block]:
+        """The blocks that `device` owns, in the order of `owner`."""
+        return [block for block, owner in self.owner.items() if owner == device]
+
+    def devices(self) -> list[int]:
+        """The devices that own something, ascending."""
+        return sorted(set(self.owner.values()))
+
+    def moved(self, blocks: Iterable[Block], target: int) -> "Placement":
+        """The same placement with `blocks` on `target`."""
+        return Placement({**self.owner, **dict.fromkeys(blocks, target)})
+
+
+def is_divided(placement: Placement) -> bool:
+    """Whether any projection or feed-forward is in shards."""
+    return any(block.kind in (Kind.PROJ, Kind.FFN) and block.group >= 0 for block in placement.owner)
+
+
+def moves(old: Placement, new: Placement) -> list[Move]:
+    """What must migrate to get from `old` to `new`, in block order.
+
+    Raises:
+        PlacementError: they do not consist of the same blocks.
+    """
+    if different := old.owner.keys() ^ new.owner.keys():
+        raise PlacementError(f"{min(different)} is in only one of the two placements: no block is divided on the way")
+    return [Move(b, old.owner[b], new.owner[b]) for b in sorted(old.owner) if old.owner[b] != new.owner[b]]

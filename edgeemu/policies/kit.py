@@ -1,0 +1,163 @@
+"""Checks any policy's answers: complete, within memory, the same every time, on time. For tests of one's own policy.
+
+    from edgeemu.policies import policy
+    from edgeemu.policies.kit import faults
+
+    assert faults(policy("my_policy.py:MyPolicy"), time.perf_counter) == []
+
+Every case is a short run on a small cluster: a first placement, then decisions while devices slow down, lose memory and
+the cache grows. Knows no clock but the one it is given.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from edgeemu.cluster.devices import Compute
+from edgeemu.cluster.keyed_random import draw_lognormal, uniform
+from edgeemu.errors import EdgeemuError, InfeasibleError
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.placement import Placement
+from edgeemu.policies import Policy
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
+from edgeemu.policies.view.memory_arrays import sizes_of
+from edgeemu_kernels.shape import ModelShape
+
+LIMIT_S = 0.1  # for a decision on these small clusters
+PROMPT_TOKENS, TOTAL_TOKENS = 16, 48
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a policy is shown, one decision after the other. `feasible`: some placement fits throughout."""
+
+    name: str
+    views: tuple[ClusterView, ...]
+    feasible: bool = True
+
+
+def faults(
+    decide: Policy, clock: Callable[[], float], limit_s: float = LIMIT_S, cases: list[Case] | None = None
+) -> list[str]:
+    """What is wrong with a policy, each with the case and the decision; empty where nothing is.
+
+    A policy may raise `InfeasibleError` at its first decision of a case, and `NoBetterPlacement` at later ones; the
+    first only where the cluster is too small.
+    """
+    return [fault for case in cases or built_in_cases() for fault in _faults_in(case, decide, clock, limit_s)]
+
+
+def _faults_in(case: Case, decide: Policy, clock: Callable[[], float], limit_s: float) -> Iterator[str]:
+    current: Placement | None = None
+    for number, view in enumerate(case.views):
+        where = f"{case.name}, decision {number}"
+        before = None if current is None else dict(current.owner)
+        began_s = clock()
+        found = _answer(decide, view, current)
+        took_s = clock() - began_s
+        if took_s > limit_s:
+            yield f"{where}: took {1e3 * took_s:.1f} ms, {1e3 * limit_s:g} ms are allowed"
+        if current is not None and current.owner != before:
+            yield f"{where}: changed the current placement that it was given"
+            return
+        if _differs(found, _answer(decide, replace(view), current)):
+            yield f"{where}: asked again, it gave another answer"
+        if isinstance(found, Exception):
+            allowed = InfeasibleError if current is None else NoBetterPlacement
+            if not isinstance(found, allowed):
+                yield f"{where}: raised {type(found).__name__}: {found}"
+                return
+            if current is None:
+                if case.feasible:
+                    yield f"{where}: found no placement, and there is one"
+                return
+            continue
+        problem = _problem(found, view)
+        if problem:
+            yield f"{where}: {problem}"
+            return
+        assert isinstance(found, Placement)
+        current = found
+
+
+def _answer(decide: Policy, view: ClusterView, current: Placement | None) -> object:
+    """What a policy returns or raises."""
+    try:
+        return decide(view, current)
+    except Exception as error:  # noqa: BLE001  # whatever a user's policy raises is a finding
+        return error
+
+
+def _differs(one: object, other: object) -> bool:
+    if isinstance(one, Exception) and isinstance(other, Exception):
+        return type(one) is not type(other)
+    return one != other
+
+
+def _problem(found: object, view: ClusterView) -> str:
+    if not isinstance(found, Placement):
+        return f"returned a {type(found).__name__}, not a Placement"
+    try:
+        found.check(view.costs.shape, len(view.devices))
+    except EdgeemuError as error:
+        return str(error)
+    return "" if view.holds(found) else "the placement does not fit the devices' memory"
+
+
+def built_in_cases() -> list[Case]:
+    """Clusters of one to five devices, with models of one layer and of several."""
+    deep = _shape(n_layers=6, n_heads=4, n_kv_heads=2, tied=True)
+    flat = _shape(n_layers=1, n_heads=8, n_kv_heads=8, tied=False)
+    cases = [
+        Case("one device", _run(flat, 1, 1.5, seed=1)),
+        Case("roomy, one layer", _run(flat, 5, 2.0, seed=2)),
+        Case("roomy, many layers", _run(deep, 5, 2.0, seed=3)),
+        Case("tight, one layer", _run(flat, 4, 0.6, seed=4)),
+        Case("tight, many layers", _run(deep, 5, 0.4, seed=5)),
+        Case("slow links", _run(deep, 4, 0.6, seed=6, delay_s=0.02)),
+        Case("weights on flash", _run(deep, 4, 0.6, seed=7, weights_on_flash=True)),
+        Case("too small", _run(deep, 3, 0.05, seed=8), feasible=False),
+    ]
+    roomy = _run(deep, 4, 0.8, seed=9)
+    lost = replace(roomy[1], devices=(replace(roomy[1].devices[0], memory_bytes=0), *roomy[1].devices[1:]))
+    return [*cases, Case("a device loses its memory", (roomy[0], lost, lost))]
+
+
+def _shape(n_layers: int, n_heads: int, n_kv_heads: int, *, tied: bool) -> ModelShape:
+    return ModelShape("kit", n_layers, 64, n_heads, n_kv_heads, 64 // n_heads, 128, 256, 128, tied_embeddings=tied)
+
+
+def _run(
+    shape: ModelShape, n_devices: int, share: float, *, seed: int, delay_s: float = 1e-4, weights_on_flash: bool = False
+) -> tuple[ClusterView, ...]:
+    """Four decisions. Each device has room for `share` of the model, and is slower or faster from one to the next."""
+
+    def drawn(low: float, high: float, *names: str) -> float:
+        return draw_lognormal(uniform(seed, *names), low, high)
+
+    costs = Costs(shape)
+    roomy = tuple(DeviceView(f"d{i}", Compute(1e8, 1e8, 1e-5), 2**30) for i in range(n_devices))
+    view = ClusterView(
+        costs,
+        roomy,
+        lambda a, b: drawn(1e7, 1e9, "link", str(min(a, b)), str(max(a, b))),
+        lambda *_: delay_s,
+        PROMPT_TOKENS,
+        TOTAL_TOKENS,
+        interval_tokens=4,
+        weights_on_flash=weights_on_flash,
+    )
+    sizes = sizes_of(view)
+    layer_bytes = int(sizes.groups_total[-1]) + sum(sizes.weights.values())
+    need = share * (shape.n_layers * layer_bytes) + int(sizes.head_workspace[-1]) + sizes.proj_messages
+    views = []
+    for step, slowest in enumerate((1.0, 0.9, 0.2, 0.8)):
+        devices = tuple(
+            DeviceView(
+                f"d{i}",
+                Compute(drawn(1e7, 1e9, "flops", str(i)) * (slowest if i == step % n_devices else 1.0), 1e9, 1e-5),
+                int(need * drawn(0.9, 1.1, "memory", str(i))),
+            )
+            for i in range(n_devices)
+        )
+        views.append(replace(view, devices=devices, length=PROMPT_TOKENS + 4 * step if step else 0))
+    return tuple(views)

@@ -1,0 +1,1 @@
+"""Search algorithms that policies share. None is a policy."""

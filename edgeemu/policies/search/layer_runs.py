@@ -1,0 +1,143 @@
+"""Many layers placed in runs: whole layers stay together on a device for as long as it has memory. Pure.
+
+Between layers x goes to one device, and every change of it costs a hop; so the chain goes on with the device whose run
+of layers is cheapest on average, the hop to it included. Afterwards the heads of each layer are spread over devices
+that have memory left, where that shortens the layer.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind
+from edgeemu.policies.search.head_split import best_split
+from edgeemu.policies.search.partial_placement import PartialPlacement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.step_time import StepTimes
+
+WORTH = 0.002  # of a layer's time: what spreading its heads must gain
+SMALL = 2000  # devices x layers up to which several beginnings are tried
+
+
+def best_chain(view: ClusterView, times: StepTimes) -> PartialPlacement | None:
+    """The best of a few chains, which differ in where they begin and how runs are measured; None: none fits.
+
+    On a large cluster it is the first that fits, with what a single layer asks for: short runs with all heads beside
+    them, or long ones whose heads are elsewhere.
+    """
+    best, best_s = None, np.inf
+    small = times.n_devices * view.costs.shape.n_layers <= SMALL
+    ways = (True, False) if _spreads(view, times) else (False, True)
+    for embed, lm_head in _ends(view, times):
+        for heads_beside in ways:
+            draft = _chain(view, times, embed, lm_head, heads_beside)
+            if draft is not None and (found_s := draft.step_s()) < best_s:
+                best, best_s = draft, found_s
+            if best is not None and not small:
+                return best
+    return best
+
+
+def _spreads(view: ClusterView, times: StepTimes) -> bool:
+    """Whether the fastest device would send most heads of a layer elsewhere, if all devices were empty."""
+    fastest = int((times.proj_s + times.ffn_s).argmin())
+    split = best_split(times, fastest, fastest, PartialPlacement.empty(view, times).room, 0)
+    return split is not None and int(split.counts[fastest]) < times.n_groups // 2
+
+
+def whole_layers_room(draft: PartialPlacement, *, with_heads: bool = True) -> IntArray:
+    """How many more whole layers every device has room for: [n_devices]."""
+    room, s = draft.room, draft.room.sizes
+    layer = s.weights[Kind.PROJ] + s.weights[Kind.FFN] + (int(s.groups_total[-1]) if with_heads else 0)
+    heads = int(s.head_workspace[-1]) if with_heads else 0
+    workspace = max(s.workspace[Kind.PROJ], s.workspace[Kind.FFN], heads)
+    messages = np.maximum(room.messages, s.any_messages + s.proj_messages)
+    free = room.capacity - room.held - np.maximum(room.workspace, workspace) - messages
+    fitting: IntArray = np.maximum(free // layer, 0)
+    return fitting
+
+
+def whole_layer_s(times: StepTimes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A layer that is alone on a device: [n_devices]."""
+    everyone = np.arange(times.n_devices)
+    heads_s = times.heads_s(everyone, np.full(times.n_devices, times.n_groups))
+    return heads_s + times.proj_s + times.ffn_s
+
+
+def spread(draft: PartialPlacement, layers: Iterator[int] | range) -> None:
+    """Splits the heads of layers anew, from nothing, wherever that is shorter."""
+    times = draft.times
+    for layer in layers:
+        held = draft.groups[layer].copy()
+        holders = np.flatnonzero(held).tolist()
+        source, gather = draft.source(layer), int(draft.proj[layer])
+        before_s = times.heads_stage_s(source, gather, np.flatnonzero(held), held[held > 0])
+        for device in holders:
+            draft.take_groups(layer, device, int(held[device]))
+        split = best_split(times, source, gather, draft.room, layer)
+        shorter = split is not None and split.stage_s < before_s * (1 - WORTH)
+        draft.put_groups(layer, split.counts if split is not None and shorter else held)
+
+
+def _ends(view: ClusterView, times: StepTimes) -> list[tuple[int, int]]:
+    """(embed, lm_head) to begin with: on the device that is fastest at the layers, at the ends, or has most memory."""
+    empty = PartialPlacement.empty(view, times)
+    room, capacity = empty.room, empty.room.capacity
+    empty_lm = room.with_single(Kind.LM_HEAD)
+    shared = room.sizes.shared
+    both = empty_lm + room.sizes.weights[Kind.EMBED] - shared <= capacity  # [n_devices]
+    ends_s, layer_s = times.embed_s + times.lm_head_s, whole_layer_s(times)
+    able = np.flatnonzero(both)
+    small = times.n_devices * len(empty.ffn) <= SMALL
+    if len(able):
+        picks = [able[ends_s[able].argmin()], able[layer_s[able].argmin()], able[capacity[able].argmax()]]
+        together = list(dict.fromkeys((int(d), int(d)) for d in picks))
+        return together if small else together[:1]
+    embeds = np.flatnonzero(room.with_single(Kind.EMBED) <= capacity)
+    lm_heads = np.flatnonzero(empty_lm <= capacity)
+    if not len(embeds) or not len(lm_heads):
+        return []
+    return [(int(embeds[times.embed_s[embeds].argmin()]), int(lm_heads[times.lm_head_s[lm_heads].argmin()]))]
+
+
+def _chain(
+    view: ClusterView, times: StepTimes, embed: int, lm_head: int, heads_beside: bool
+) -> PartialPlacement | None:
+    """Runs one after the other. With `heads_beside`, runs are as long as if heads took no memory: they go elsewhere."""
+    draft = PartialPlacement.empty(view, times)
+    draft.put(Kind.EMBED, 0, embed)
+    draft.put(Kind.LM_HEAD, 0, lm_head)
+    room, n_layers = draft.room, len(draft.ffn)
+    layer_s = whole_layer_s(times)
+    everything = np.zeros(times.n_devices, np.int64)
+    to_end_s = times.links.into(lm_head, times.hidden_bits)  # [n_devices]
+    layer, source = 0, embed
+    while layer < n_layers:
+        left = n_layers - layer
+        run = np.minimum(whole_layers_room(draft, with_heads=not heads_beside), left)  # [n_devices]
+        cost_s = times.links.out_of(source, times.hidden_bits) + run * layer_s
+        cost_s += np.where(run == left, to_end_s, 0.0)
+        device = int(np.where(run > 0, cost_s / np.maximum(run, 1), np.inf).argmin())
+        length = int(run[device])
+        if not length:
+            return None
+        draft.proj[layer : layer + length] = device
+        draft.ffn[layer : layer + length] = device
+        room.singles[Kind.PROJ][device] += length
+        room.singles[Kind.FFN][device] += length
+        if not heads_beside:
+            draft.groups[layer : layer + length, device] = times.n_groups
+            room.groups[layer : layer + length, device] = times.n_groups
+        room.recount_one(device)
+        layer, source = layer + length, device
+    if heads_beside:
+        for at in range(n_layers):
+            split = best_split(times, draft.source(at), int(draft.proj[at]), room, at)
+            if split is None:
+                return None
+            everything[:] = split.counts
+            draft.put_groups(at, everything)
+    else:
+        spread(draft, range(n_layers))
+    return draft

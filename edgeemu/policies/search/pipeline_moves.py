@@ -1,0 +1,67 @@
+"""Later decisions with several sequences at once: another pipeline, where what it gains pays for the moves. Pure.
+
+With C sequences in flight all of them get a token in the time that the busiest device or link needs for them, and not
+in less than one sequence alone takes: a round takes max(C x busiest, step).
+"""
+
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+
+from edgeemu.errors import InfeasibleError
+from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.local_moves import Prices
+from edgeemu.policies.search.pipeline_programmes import pipelines
+from edgeemu.policies.search.pipeline_stages import StageCosts
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.memory_arrays import union_fits
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.step_time import StepTimes
+
+
+def busiest_s(times: StepTimes, layout: PlacementArrays) -> float:
+    """The longest that any device, or any link, is busy with one decode step of one sequence.
+
+    Of links what goes round is counted, x and the token; heads that are not where x is send little beside.
+    """
+    way = [layout.embed, *np.stack([layout.proj, layout.ffn], 1).ravel().tolist(), layout.lm_head]
+    bits: dict[tuple[int, int], float] = defaultdict(float)
+    for source, target in pairwise(way):
+        bits[source, target] += times.hidden_bits
+    bits[layout.lm_head, layout.embed] += times.token_bits
+    links_s = (times.links.s_per_bit.between(a, b) * size for (a, b), size in bits.items())
+    return max(float(times.busy_s(layout).max()), *links_s)
+
+
+def round_s(times: StepTimes, layout: PlacementArrays, sequences: int) -> float:
+    """Until every sequence that is in flight has its next token."""
+    return max(sequences * busiest_s(times, layout), times.step_s(layout))
+
+
+def better_pipeline(
+    view: ClusterView, times: StepTimes, current: Placement, horizon: int, margin: float, worth: float
+) -> Placement:
+    """The current placement, or the pipeline with the shortest round, if that gains more than its moves take.
+
+    Raises:
+        NoBetterPlacement: the current placement no longer fits, and no pipeline does.
+    """
+    shape = view.costs.shape
+    old, costs, stages = PlacementArrays.of(current, shape), MoveCosts(view), StageCosts(view)
+    fits = view.holds(current)
+    try:
+        found = [PlacementArrays.of(stages.placement(pipeline), shape) for pipeline in pipelines(stages, old.embed)]
+    except InfeasibleError:
+        found = []
+    if not found:
+        if fits:
+            return current
+        raise NoBetterPlacement("a device has lost memory, and no pipeline of whole layers fits what is left")
+    best = min(found, key=lambda layout: round_s(times, layout, view.sequences))
+    before_s, after_s = (round_s(times, layout, view.sequences) for layout in (old, best))
+    pays = Prices(costs, horizon / margin).pays(before_s - after_s, costs.migration_s(old, best))
+    if fits and not (pays and before_s - after_s > worth * before_s and union_fits(view, old, best)):
+        return current
+    return best.placement(shape)

@@ -1,0 +1,267 @@
+"""EdgeShard's two dynamic programmes (arXiv 2405.14371): which devices, and which layers on each. Pure.
+
+The profile of the paper (time and activation size per layer and device) is the view's: decode steps at the sequence's
+full length. The first element, the embedding, stays on the source device, so that prompts never leave it.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+
+KEPT = 32  # [D] partial paths that are kept for each element and device, where the paper keeps one
+CANDIDATES = 32  # [D] devices that are looked at on larger clusters
+TRANSITIONS = 30_000  # [D] of the throughput programme, above which devices are taken in the order of their speed
+
+
+class _PartialPath(NamedTuple):
+    """Elements so far, the last of them on `device`; `taken` counts decoder layers by candidate."""
+
+    time_s: float
+    taken: tuple[int, ...]
+    device: int
+    before: "_PartialPath | None"
+
+
+def least_latency(costs: StageCosts, source: int, devices: Sequence[int] | None = None) -> list[Stage] | None:
+    """DP(i, j) = min over k of DP(i - 1, k) + t_comp(i, j) + t_comm(i - 1, k, j); None: nothing fits.
+
+    The return to the source is added after the last element. The paper tracks memory along the one path that it keeps
+    for (i, j), and so may miss the optimum where memory is short. [D] Here the `KEPT` fastest that differ in what they
+    take from the devices are kept: as long as there are no more than that, the result is the optimum. Where a model
+    needs more than `CANDIDATES` devices, it is one path, as in the paper.
+    """
+    among = list(devices) if devices is not None else candidates(costs, source)
+    start = among.index(source)
+    plain = [costs.room(d, embed=d == source) for d in among]
+    at_end = [costs.room(d, embed=d == source, lm_head=True) for d in among]
+    if plain[start] < 0:
+        return None
+    each_s = [np.diff(costs.until_s(d)) for d in among]  # each [n_elements]
+    hop_s = [[costs.hop_s(a, b) for b in among] for a in among]
+    alike = _alike(costs, source, among)
+    most = KEPT if len(among) <= CANDIDATES else 1
+    none_taken = (0,) * len(among)
+    paths: list[list[_PartialPath]] = [[] for _ in among]
+    paths[start] = [_PartialPath(float(each_s[start][0]), none_taken, start, None)]
+    for element in range(1, costs.n_elements):
+        last = element == costs.n_elements - 1
+        following: list[list[_PartialPath]] = []
+        for j in range(len(among)):
+            own_s = float(each_s[j][element])
+            arriving = heapq.merge(
+                *(_arriving(held, hop_s[k][j]) for k, held in enumerate(paths)),
+                key=lambda found: found[0],
+            )
+            kept: dict[tuple[int, ...], _PartialPath] = {}
+            for at_s, path in arriving:
+                taken = path.taken
+                if not last:
+                    taken = (*taken[:j], taken[j] + 1, *taken[j + 1 :])
+                if taken[j] > (at_end if last else plain)[j]:
+                    continue
+                key = _canonical(taken, j, alike)
+                if key not in kept:
+                    kept[key] = _PartialPath(at_s + own_s, taken, j, path)
+                    if len(kept) == most:
+                        break
+            following.append(list(kept.values()))
+        paths = following
+    ends = [(p.time_s + costs.token_s(among[p.device], source), p) for held in paths for p in held]
+    if not ends:
+        return None
+    return merged([among[index] for index in _devices(min(ends, key=lambda found: found[0])[1])])
+
+
+def _arriving(paths: list[_PartialPath], hop_s: float) -> list[tuple[float, _PartialPath]]:
+    return [(path.time_s + hop_s, path) for path in paths]
+
+
+def _devices(path: _PartialPath) -> list[int]:
+    devices = []
+    at: _PartialPath | None = path
+    while at is not None:
+        devices.append(at.device)
+        at = at.before
+    return devices[::-1]
+
+
+def _canonical(taken: tuple[int, ...], here: int, alike: list[list[int]]) -> tuple[int, ...]:
+    """The same for paths that differ only in which of several alike devices took what."""
+    found = list(taken)
+    for group in alike:
+        others = [member for member in group if member != here]
+        for member, count in zip(others, sorted((taken[m] for m in others), reverse=True), strict=True):
+            found[member] = count
+    return tuple(found)
+
+
+def _alike(costs: StageCosts, source: int, among: Sequence[int]) -> list[list[int]]:
+    """Groups of two or more alike devices, as indexes into `among`."""
+    index = {device: n for n, device in enumerate(among)}
+    return [[index[d] for d in group] for group in alike_devices(costs.view, source, among) if len(group) > 1]
+
+
+def candidates(costs: StageCosts, source: int) -> list[int]:
+    """The source, and the fastest of the others: as many as are looked at, and as many as the model needs."""
+    others = [d for d in np.argsort(costs.layer_s, kind="stable").tolist() if d != source]
+    chosen, layers = [source], max(0, costs.room(source, embed=True))
+    for device in others:
+        room = costs.room(device)
+        if room < 1 and costs.room(device, lm_head=True) < 0:
+            continue
+        if len(chosen) >= CANDIDATES and layers > costs.n_layers:  # one more: the output matrix takes a layer's place
+            break
+        chosen.append(device)
+        layers += max(0, room)
+    return sorted(chosen)
+
+
+def alike_devices(view: ClusterView, source: int, among: Sequence[int]) -> list[list[int]]:
+    """Devices that can stand in for each other: same speed, memory and links. The source is always by itself."""
+    groups: list[list[int]] = []
+    for device in among:
+        for group in groups:
+            if device != source and group[0] != source and _same(view, group[0], device, among):
+                group.append(device)
+                break
+        else:
+            groups.append([device])
+    return groups
+
+
+def _same(view: ClusterView, a: int, b: int, among: Sequence[int]) -> bool:
+    mine, other = view.devices[a], view.devices[b]
+    if (mine.compute, mine.memory_bytes) != (other.compute, other.memory_bytes):
+        return False
+    rest = [d for d in among if d not in (a, b)]
+    for rows in (view.rows.s_per_bit, view.rows.delay_s):
+        if rows.between(a, b) != rows.between(b, a):
+            return False
+        if any(rows.between(a, d) != rows.between(b, d) or rows.between(d, a) != rows.between(d, b) for d in rest):
+            return False
+    return True
+
+
+@dataclass(slots=True)
+class _PartialPipeline:
+    """With these devices used and this one last: the least bottleneck by elements done, and how it came about."""
+
+    used: tuple[int, ...]
+    last: int  # a group
+    best_s: FloatArray  # [n_elements + 1]
+    before: (
+        "list[tuple[_PartialPipeline, int] | None]"  # by elements done: the state before, and the elements done then
+    )
+
+
+def least_bottleneck(costs: StageCosts, source: int, devices: Sequence[int] | None = None) -> list[Stage] | None:
+    """g(m, S, j) = min over i < m, k in S of max(g(i, S - j, k), t_comm(i - 1, k, j), sum of t_comp(i → m, j)).
+
+    Groups of alike devices stand for their members, as many as are used of each [D]; without groups this is the
+    paper's O(N² 2^M M²). None: nothing fits. Of equal bottlenecks the one with fewer devices is taken. A link counts
+    with the time that it is busy [D]: its delay does not keep the next token from following.
+
+    Where even so there are too many sets of devices, only those in the order of their speed are looked at [D].
+    """
+    found = pipelines(costs, source, devices)
+    return min(found, key=costs.bottleneck_s) if found else None  # the first of equals is the shortest
+
+
+def pipelines(costs: StageCosts, source: int, devices: Sequence[int] | None = None) -> list[list[Stage]]:
+    """The programme's best pipeline of one stage, of two, and so on; without those that do not fit.
+
+    Where devices are taken in the order of their speed, only the best of all lengths.
+    """
+    among = list(devices) if devices is not None else candidates(costs, source)
+    groups = alike_devices(costs.view, source, among)
+    if len(groups) ** 2 * prod(len(group) + 1 for group in groups) > TRANSITIONS:
+        best = _in_order(costs, source, among)
+        return [] if best is None else [best]
+    first = next(n for n, group in enumerate(groups) if group[0] == source)
+    segments_s = [costs.segments_s(group[0]) for group in groups]
+    sizes = [len(group) for group in groups]
+    start = _start(costs, segments_s[first], tuple(int(n == first) for n in range(len(groups))), first)
+    of_length = {(start.used, first): start}
+    found: list[list[Stage]] = []
+    while of_length:
+        best_state = min(of_length.values(), key=lambda state: float(state.best_s[-1]))
+        stages = _stages(best_state, costs.n_elements, groups)
+        found += [] if stages is None else [stages]
+        following: dict[tuple[tuple[int, ...], int], _PartialPipeline] = {}
+        for state in of_length.values():
+            for group, size in enumerate(sizes):
+                if state.used[group] == size:
+                    continue
+                link_s = costs.occupied_s(*_two(groups, state.last, group))
+                used = tuple(count + (n == group) for n, count in enumerate(state.used))
+                _extend(following, state, used, group, link_s, segments_s[group])
+        of_length = following
+    return found
+
+
+def _two(groups: list[list[int]], before: int, after: int) -> tuple[int, int]:
+    """A device of each group, different ones."""
+    return groups[before][0], groups[after][1 if before == after else 0]
+
+
+def _start(costs: StageCosts, segments_s: FloatArray, used: tuple[int, ...], group: int) -> _PartialPipeline:
+    return _PartialPipeline(used, group, segments_s[0].copy(), [None] * (costs.n_elements + 1))
+
+
+def _extend(
+    following: dict[tuple[tuple[int, ...], int], _PartialPipeline],
+    state: _PartialPipeline,
+    used: tuple[int, ...],
+    group: int,
+    link_s: float,
+    segments_s: FloatArray,
+) -> None:
+    """One more stage, on a device of `group`, of every length."""
+    so_far_s = np.maximum(state.best_s, link_s)  # [n + 1] by elements done before it
+    through_s = np.maximum(so_far_s[:, None], segments_s)  # [before, after]
+    best_s = through_s.min(axis=0)  # [n + 1]
+    came_from = through_s.argmin(axis=0)
+    known = following.get((used, group))
+    if known is None:
+        known = following[used, group] = _PartialPipeline(
+            used, group, np.full(len(best_s), np.inf), [None] * len(best_s)
+        )
+    for done in np.flatnonzero(best_s < known.best_s).tolist():
+        known.best_s[done] = best_s[done]
+        known.before[done] = state, int(came_from[done])
+
+
+def _stages(found: _PartialPipeline, n_elements: int, groups: list[list[int]]) -> list[Stage] | None:
+    if not np.isfinite(found.best_s[-1]):
+        return None
+    spans: list[tuple[int, int, int]] = []  # group, first, end: from the last to the first
+    state, end = found, n_elements
+    while (before := state.before[end]) is not None:
+        spans.append((state.last, before[1], end))
+        state, end = before
+    spans.append((state.last, 0, end))
+    members: list[Iterator[int]] = [iter(group) for group in groups]
+    return [Stage(next(members[group]), first, end) for group, first, end in reversed(spans)]
+
+
+def _in_order(costs: StageCosts, source: int, among: Sequence[int]) -> list[Stage] | None:
+    """The same programme with the source first and the others by speed, each used or left out."""
+    order = [source, *sorted((d for d in among if d != source), key=lambda d: (float(costs.layer_s[d]), d))]
+    groups = [[device] for device in order]
+    states = [_start(costs, costs.segments_s(source), (0,), 0)]
+    for n, device in enumerate(order[1:], start=1):
+        reached: dict[tuple[tuple[int, ...], int], _PartialPipeline] = {}
+        segments_s = costs.segments_s(device)
+        for state in states:
+            link_s = costs.occupied_s(order[state.last], device)
+            _extend(reached, state, (n,), n, link_s, segments_s)
+        states += reached.values()
+    return _stages(min(states, key=lambda state: float(state.best_s[-1])), costs.n_elements, groups)

@@ -1,0 +1,153 @@
+"""Contiguous stages of whole layers: what each costs on each device, how many fit, and as a placement. Pure.
+
+The elements of a model are counted as pipelined systems count layers: the embedding (0), the decoder layers
+(1 … n_layers) and the output matrix (n_layers + 1).
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.errors import InfeasibleError
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, layer_blocks
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import MANY, ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.units import SIZE
+
+
+class Stage(NamedTuple):
+    """Elements `first` to `end` (exclusive) on a device."""
+
+    device: int
+    first: int
+    end: int
+
+
+class StageCosts:
+    """A decode step's times in a view, by element and device, and how many layers fit."""
+
+    def __init__(self, view: ClusterView) -> None:
+        self.view = view
+        self.n_layers = view.costs.shape.n_layers
+        self.n_elements = self.n_layers + 2
+        self._hidden_bits = 8.0 * view.costs.activation_bytes(1)
+        self._token_bits = 8.0 * view.costs.token_bytes()
+
+    @cached_property
+    def layer_s(self) -> FloatArray:
+        """One decoder layer on each device: [n_devices]."""
+        return np.array([self.view.layer_time_s(device) for device in range(len(self.view.devices))])
+
+    def until_s(self, device: int) -> FloatArray:
+        """How long a device takes for all elements before each: [n_elements + 1], so that differences are stages."""
+        layers_s = np.full(self.n_layers, self.layer_s[device])
+        embed_s, lm_head_s = self.view.time_s(EMBED, device), self.view.time_s(LM_HEAD, device)
+        until_s: FloatArray = np.concatenate([[0.0, embed_s], layers_s, [lm_head_s]]).cumsum()
+        return until_s
+
+    def hop_s(self, source: int, target: int) -> float:
+        """x of one row from one device to another; nothing where that is the same."""
+        return self.view.rows.between(source, target, self._hidden_bits)
+
+    def occupied_s(self, source: int, target: int) -> float:
+        """How long one row of x keeps a link busy: whatever its delay, the next can follow at once."""
+        return self.view.rows.s_per_bit.between(source, target) * self._hidden_bits
+
+    def token_s(self, source: int, target: int) -> float:
+        """A sampled token's way back to the embedding."""
+        return self.view.rows.between(source, target, self._token_bits)
+
+    def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
+        """How many layers fit a device beside the ends that it holds; -1 where not even those do."""
+        limit_bytes = self.view.devices[device].memory_bytes
+        return sum(total <= limit_bytes for total in self._totals[embed, lm_head]) - 1
+
+    @cached_property
+    def _totals(self) -> dict[tuple[bool, bool], list[int]]:
+        """Bytes with 0, 1, … layers, by which ends are there too. They are the same on every device."""
+        return {(e, o): self._total_bytes(e, o) for e in (False, True) for o in (False, True)}
+
+    def _total_bytes(self, embed: bool, lm_head: bool) -> list[int]:
+        usage = self.view.empty_usages()[0]
+        for block, there in ((EMBED, embed), (LM_HEAD, lm_head)):
+            if there:
+                usage.add(block)
+        totals = [usage.page().total_bytes]
+        for layer in range(self.n_layers):
+            for block in layer_blocks(self.view.costs.shape, layer):
+                usage.add(block)
+            totals.append(usage.page().total_bytes)
+        return totals
+
+    def segments_s(self, device: int) -> FloatArray:
+        """Every stage's time on a device, infinite where it does not fit: [first, end], n_elements + 1 each."""
+        until_s = self.until_s(device)  # [n_elements + 1]
+        stage_s = until_s[None, :] - until_s[:, None]  # [first, end]
+        n = self.n_elements
+        first, end = np.arange(n + 1)[:, None], np.arange(n + 1)[None, :]
+        layers = np.minimum(end, n - 1) - np.maximum(first, 1)  # [first, end]
+        embed, lm_head = first == 0, end == n
+        room = np.where(
+            embed,
+            np.where(lm_head, self.room(device, embed=True, lm_head=True), self.room(device, embed=True)),
+            np.where(lm_head, self.room(device, lm_head=True), self.room(device)),
+        )
+        fits: FloatArray = np.where((end > first) & (np.maximum(layers, 0) <= room), stage_s, np.inf)
+        return fits
+
+    def stage_s(self, stage: Stage) -> float:
+        until_s = self.until_s(stage.device)
+        return float(until_s[stage.end] - until_s[stage.first])
+
+    def bottleneck_s(self, stages: Sequence[Stage]) -> float:
+        """The longest that any stage or link is busy with one token of one sequence: the throughput's bound."""
+        links_s = [self.occupied_s(before.device, after.device) for before, after in pairwise(stages)]
+        return max([self.stage_s(stage) for stage in stages] + links_s)
+
+    def latency_s(self, stages: Sequence[Stage]) -> float:
+        """One token through all stages and back to the embedding."""
+        hops_s = sum(self.hop_s(before.device, after.device) for before, after in pairwise(stages))
+        return sum(map(self.stage_s, stages)) + hops_s + self.token_s(stages[-1].device, stages[0].device)
+
+    def too_small(self, what: str, devices: Sequence[int]) -> InfeasibleError:
+        """No partition of this kind fits: says how many layers each of these devices has room for."""
+        shown = [self.view.devices[device] for device in devices[:MANY]]
+        rooms = [
+            f"  {device.name}: {max(0, self.room(index))} layers in {SIZE.format_human(device.memory_bytes)}"
+            for index, device in zip(devices, shown, strict=False)
+        ]
+        if len(devices) > MANY:
+            rooms.append(f"  and {len(devices) - MANY} more devices")
+        shape = self.view.costs.shape
+        return InfeasibleError(
+            f"{what} cannot hold the {shape.n_layers} layers of {shape.name}, its embedding and its output matrix. "
+            "There is room for:\n"
+            + "\n".join(rooms)
+            + "\nGive the devices more memory, add devices, lower max_tokens, or take a smaller model."
+        )
+
+    def placement(self, stages: Sequence[Stage]) -> Placement:
+        """The stages' blocks on their devices, element by element."""
+        shape = self.view.costs.shape
+        layers = [tuple(layer_blocks(shape, layer)) for layer in range(self.n_layers)]
+        elements: list[tuple[Block, ...]] = [(EMBED,), *layers, (LM_HEAD,)]
+        owner: dict[Block, int] = {}
+        for device, first, end in stages:
+            for blocks in elements[first:end]:
+                owner.update(dict.fromkeys(blocks, device))
+        return Placement(owner)
+
+
+def merged(devices: Sequence[int]) -> list[Stage]:
+    """A device for each element, as stages."""
+    stages: list[Stage] = []
+    for element, device in enumerate(devices):
+        if stages and stages[-1].device == device:
+            stages[-1] = stages[-1]._replace(end=element + 1)
+        else:
+            stages.append(Stage(device, element, element + 1))
+    return stages

@@ -1,0 +1,291 @@
+"""The head-level paper's search for a placement: scores, order, overload resolution, backtracking, caps. Pure.
+
+What is published of it and what is ours stands in `resource_aware.py`.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.blocks import Kind
+from edgeemu.policies.search.head_split import cheapest_slots, slots
+from edgeemu.policies.search.partial_placement import UNPLACED, PartialPlacement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.step_time import StepTimes
+
+MAX_BACKTRACKS = 50
+MAX_SCORED = 400  # blocks placed again by overload resolution: about 25 us each, so 10 ms
+FREED = 1.1  # of a device's excess
+
+ENDS = (Kind.LM_HEAD, Kind.EMBED)
+LAYER_KINDS = (Kind.FFN, Kind.PROJ, Kind.HEAD)
+
+
+class NothingFoundError(Exception):
+    """A block, or what a device has to lose, fits nowhere."""
+
+    def __init__(self, layer: int = 0, device: int = 0) -> None:
+        super().__init__(layer, device)
+        self.layer = layer
+        self.device = device
+
+
+class Search:
+    """The algorithm at work on a draft."""
+
+    def __init__(
+        self, view: ClusterView, times: StepTimes, draft: PartialPlacement, *, memory_only: bool = False
+    ) -> None:
+        self.view = view
+        self.times = times
+        self.draft = draft
+        self.memory_only = memory_only
+        self.backtracks = 0
+        self.scored = 0
+        self.alone_s = {
+            Kind.EMBED: times.embed_s,
+            Kind.LM_HEAD: times.lm_head_s,
+            Kind.PROJ: times.proj_s,
+            Kind.FFN: times.ffn_s,
+        }
+        whole = np.full(times.n_devices, times.n_groups)
+        layer_s = times.heads_s(np.arange(times.n_devices), whole) + times.proj_s + times.ffn_s  # [n_devices]
+        self.interval_s = float(layer_s.min())
+
+    def everything(self) -> PartialPlacement:
+        demand = self._demands()
+        for kind in sorted(ENDS, key=demand.__getitem__, reverse=True):
+            self.single(kind, 0)
+        in_layer = sorted(LAYER_KINDS, key=demand.__getitem__, reverse=True)
+        for layer in range(len(self.draft.ffn)):
+            for kind in in_layer:
+                if kind is Kind.HEAD:
+                    self.heads(layer)
+                else:
+                    self.single(kind, layer)
+        return self.draft
+
+    def _demands(self) -> dict[Kind, float]:
+        """Memory/max memory + operations/max operations of a block of every kind."""
+        sizes, costs = self.draft.room.sizes, self.view.costs
+        memory = {**sizes.weights, Kind.HEAD: sizes.group}
+        work = {kind: costs.work(kind, 1, 1, self.times.past) for kind in Kind}
+        most, most_flops = max(memory.values()), max(w.flops for w in work.values())
+        return {kind: memory[kind] / most + work[kind].flops / most_flops for kind in Kind}
+
+    # -- single blocks ------------------------------------------------------------------------------------------
+
+    def single(self, kind: Kind, layer: int, without: int = UNPLACED, depth: int = 0) -> None:
+        """Places one block by least S; makes room for it where it fits nowhere."""
+        score = self._scores(kind, layer)
+        if without != UNPLACED:
+            score[without] = np.inf
+        device = int(score.argmin())
+        if score[device] == np.inf:
+            device = self._make_room(kind, layer, without, depth)
+        self.draft.put(kind, layer, device)
+
+    def _scores(self, kind: Kind, layer: int) -> FloatArray:
+        """S of a block on every device; infinite where it does not fit: [n_devices]."""
+        room = self.draft.room
+        after = room.with_single(kind)
+        free = room.capacity - room.total  # [n_devices]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            score = (after - room.total) / free
+        if not self.memory_only:
+            score = np.maximum(score, self._slowness(kind, layer))
+        score[after > room.capacity] = np.inf
+        return score
+
+    def _slowness(self, kind: Kind, layer: int) -> FloatArray:
+        """The worse of compute and transfers, as shares of the interval: [n_devices]."""
+        return np.maximum(self.alone_s[kind], self._transfers_s(kind, layer)) / self.interval_s
+
+    def _transfers_s(self, kind: Kind, layer: int) -> FloatArray:
+        """Between a device and the placed blocks that a block there would exchange data with: [n_devices]."""
+        draft, links, bits = self.draft, self.times.links, self.times.hidden_bits
+        last = len(draft.ffn) - 1
+        match kind:
+            case Kind.EMBED:
+                come_from, bits_in = draft.lm_head, self.times.token_bits
+                go_to, bits_out = int(draft.proj[0]), bits
+            case Kind.LM_HEAD:
+                come_from, bits_in = int(draft.ffn[last]), bits
+                go_to, bits_out = draft.embed, self.times.token_bits
+            case Kind.PROJ:
+                come_from, bits_in = draft.source(layer), bits
+                go_to, bits_out = int(draft.ffn[layer]), bits
+            case _:
+                come_from, bits_in = int(draft.proj[layer]), bits
+                if come_from == UNPLACED:
+                    come_from = draft.source(layer)
+                go_to, bits_out = (int(draft.proj[layer + 1]), bits) if layer < last else (draft.lm_head, bits)
+        total = np.zeros(self.times.n_devices)
+        if come_from != UNPLACED:
+            total += links.out_of(come_from, bits_in)
+        if go_to != UNPLACED:
+            total += links.into(go_to, bits_out)
+        return total
+
+    # -- heads --------------------------------------------------------------------------------------------------
+
+    def heads(self, layer: int, without: int = UNPLACED) -> None:
+        """Places the groups of a layer that have no device yet, each by least S."""
+        draft = self.draft
+        while needed := self.times.n_groups - int(draft.groups[layer].sum()):
+            room = draft.room.groups_room(layer)  # [n_devices]
+            if without != UNPLACED:
+                room[without] = 0
+            fitting = int(room.sum())
+            if fitting >= needed:
+                draft.put_groups(layer, self._least_scores(layer, room, needed))
+                return
+            if without != UNPLACED:
+                raise NothingFoundError(layer, without)
+            draft.put_groups(layer, room)
+            self._make_room(Kind.HEAD, layer, without, 0)
+
+    def _least_scores(self, layer: int, room: IntArray, needed: int) -> IntArray:
+        """How many of `needed` groups each device gets. S rises with each, so the least ones are taken together."""
+        times, draft = self.times, self.draft
+        source, gather = draft.source(layer), int(draft.proj[layer])
+        transfer_s = np.zeros(times.n_devices)
+        each_s = np.zeros(times.n_devices)
+        if source != UNPLACED:
+            transfer_s += times.links.out_of(source, times.hidden_bits)
+        if gather != UNPLACED:
+            transfer_s += times.links.into(gather, times.attention_fixed_bits)
+            each_s = times.links.s_per_bit.into(gather) * times.attention_slope_bits
+        before = draft.groups[layer]  # [n_devices]
+        one = np.maximum(times.heads_s(np.arange(times.n_devices), before + 1), transfer_s + each_s)
+        chosen = np.flatnonzero(room)  # [m]
+        if len(chosen) > needed:
+            chosen = chosen[np.argpartition(one[chosen], needed - 1)[:needed]]
+            if int(room[chosen].sum()) < needed:
+                chosen = np.flatnonzero(room)
+        k = slots(needed)  # [1, needed]: the k-th group beside those that are there
+        count = before[chosen, None] + k
+        compute_s = self._heads_s(chosen, count)  # [m, needed]
+        moved_s = transfer_s[chosen, None] + count * each_s[chosen, None]
+        absent = k > room[chosen, None]
+        shortest = cheapest_slots(np.where(absent, np.inf, np.maximum(compute_s, moved_s)), needed)
+        assert shortest is not None, "room for all was counted"
+        interval_s = shortest[0]
+        group = float(draft.room.sizes.group)
+        free = (draft.room.capacity - draft.room.total)[chosen, None] - (k - 1) * group
+        with np.errstate(divide="ignore", invalid="ignore"):
+            memory = np.where(free > 0, group / free, np.inf)
+            already_s = np.where(count > 1, self._heads_s(chosen, count - 1), 0.0)
+            left_s = interval_s - already_s
+            compute = np.where(left_s > 0, (compute_s - already_s) / left_s, np.inf)
+        score = memory if self.memory_only else np.maximum(np.maximum(memory, compute), moved_s / interval_s)
+        score = np.maximum.accumulate(np.minimum(score, 1e300), axis=1)  # full, but there: before what is not there
+        found = cheapest_slots(np.where(absent, np.inf, score), needed)
+        assert found is not None, "as many slots are there as before"
+        counts = np.zeros(times.n_devices, np.int64)
+        counts[chosen] = found[1]
+        return counts
+
+    def _heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
+        """Fused heads of one layer: [m], [m, k] -> [m, k]."""
+        times, at = self.times, devices[:, None]
+        return np.maximum(
+            times.compute_fixed_s[at] + counts * times.compute_slope_s[at],
+            times.memory_fixed_s[at] + counts * times.memory_slope_s[at],
+        )
+
+    # -- overload -----------------------------------------------------------------------------------------------
+
+    def _make_room(self, kind: Kind, layer: int, without: int, depth: int) -> int:
+        """Empties a device far enough for a block that fits nowhere, and returns it. Tried by what is left of S."""
+        room = self.draft.room
+        if kind is Kind.HEAD:
+            source, gather = self.draft.source(layer), int(self.draft.proj[layer])
+            order = self.times.compute_slope_s / self.interval_s
+            for at in (source, gather):
+                if at != UNPLACED:
+                    order = order + self.times.links.out_of(at, self.times.hidden_bits) / self.interval_s
+            need = np.full(self.times.n_devices, room.sizes.group + room.sizes.norm)
+            after = room.total + need
+        else:
+            order, after = self._slowness(kind, layer), room.with_single(kind)
+        devices: list[int] = np.argsort(order, kind="stable").tolist()
+        for device in devices:
+            if device == without or self.backtracks >= MAX_BACKTRACKS or depth > 1:
+                continue
+            saved = self._save()
+            try:
+                self._free(device, float(after[device] - room.capacity[device]), depth)
+            except NothingFoundError:
+                self.backtracks += 1
+                self._restore(saved)
+                room = self.draft.room
+                continue
+            fits = room.groups_room(layer) if kind is Kind.HEAD else room.capacity - room.with_single(kind) + 1
+            if fits[device] > 0:
+                return device
+            self.backtracks += 1
+            self._restore(saved)
+            room = self.draft.room
+        raise NothingFoundError(layer, max(without, 0))
+
+    def relieve(self, device: int) -> None:
+        """Unplaces what a device holds too much, and places it elsewhere."""
+        room = self.draft.room
+        while (excess := int(room.total[device] - room.capacity[device])) > 0:
+            self._free(device, float(excess), 0)
+
+    def _free(self, device: int, excess: float, depth: int) -> None:
+        """Unplaces a device's largest users of memory until 1.1 x the excess is free; places them elsewhere by S."""
+        freed, unplaced = 0.0, []
+        for size, kind, layer, count in self._users(device):
+            if freed >= FREED * excess:
+                break
+            taken = 1
+            if kind is Kind.HEAD:
+                taken = min(count, max(1, int(np.ceil((FREED * excess - freed) / size))))
+                self.draft.take_groups(layer, device, taken)
+            else:
+                self.draft.take(kind, layer)
+            freed += taken * size
+            unplaced.append((kind, layer))
+        if not unplaced:
+            raise NothingFoundError(device=device)
+        for kind, layer in unplaced:
+            self.scored += 1
+            if self.scored > MAX_SCORED:
+                raise NothingFoundError(layer, device)
+            if kind is Kind.HEAD:
+                self.heads(layer, device)
+            else:
+                self.single(kind, layer, device, depth + 1)
+
+    def _users(self, device: int) -> Iterator[tuple[int, Kind, int, int]]:
+        """(bytes of one, kind, layer, how many) of what a device holds, largest first."""
+        draft, sizes = self.draft, self.draft.room.sizes
+        users = [(sizes.weights[kind], kind, 0, 1) for kind in ENDS if draft.at(kind, 0) == device]
+        users += [(sizes.weights[Kind.FFN], Kind.FFN, int(at), 1) for at in np.flatnonzero(draft.ffn == device)]
+        users += [(sizes.weights[Kind.PROJ], Kind.PROJ, int(at), 1) for at in np.flatnonzero(draft.proj == device)]
+        layers = np.flatnonzero(draft.groups[:, device])
+        users += [(sizes.group, Kind.HEAD, int(at), int(draft.groups[at, device])) for at in layers]
+        return iter(sorted(users, key=lambda user: (-user[0], user[2])))
+
+    def _save(self) -> tuple[PlacementArrays, IntArray]:
+        draft = self.draft
+        heads = np.zeros((0, 0), np.int64)
+        layout = PlacementArrays(draft.embed, draft.lm_head, heads, draft.proj.copy(), draft.ffn.copy())
+        return layout, draft.groups.copy()
+
+    def _restore(self, saved: tuple[PlacementArrays, IntArray]) -> None:
+        draft, (layout, groups) = self.draft, saved
+        draft.embed, draft.lm_head, draft.proj, draft.ffn = layout.embed, layout.lm_head, layout.proj, layout.ffn
+        draft.groups = groups
+        room, n = draft.room, self.times.n_devices
+        room.groups = groups.copy()
+        for kind, at in ((Kind.EMBED, [draft.embed]), (Kind.LM_HEAD, [draft.lm_head])):
+            room.singles[kind] = np.bincount([d for d in at if d != UNPLACED], minlength=n).astype(np.int64)
+        room.singles[Kind.PROJ] = np.bincount(draft.proj[draft.proj != UNPLACED], minlength=n)
+        room.singles[Kind.FFN] = np.bincount(draft.ffn[draft.ffn != UNPLACED], minlength=n)
+        room.recount()

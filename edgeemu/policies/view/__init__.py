@@ -1,0 +1,1 @@
+"""The view of a cluster that a policy decides from, and quick estimates made with it."""

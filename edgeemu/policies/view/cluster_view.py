@@ -1,0 +1,206 @@
+"""What a policy may know of the cluster. Plain numbers; it does not say where they come from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import expm1, log
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.cluster.devices import Compute, Device
+from edgeemu.errors import EdgeemuError, InfeasibleError
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, proj
+from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.memory import Usage, usages
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.link_matrix import FloatArray, Links, Pairwise
+from edgeemu.units import SIZE
+
+if TYPE_CHECKING:
+    from edgeemu.scenario.options import Objective
+
+
+MANY = 25  # devices that an error lists
+EnergyPerBit = Callable[[int, int], float | None]
+
+
+class NoBetterPlacement(EdgeemuError):  # noqa: N818  # an answer, not a fault: the placement that is there stays
+    """A policy found nothing to put in the current placement's stead. `str()` says why; whoever asked records it."""
+
+
+class Rehearsed(NamedTuple):
+    """What the beginning of the run would come to. `latency_s` is the time per token of a sequence, prompt included."""
+
+    latency_s: float
+    throughput_tok_s: float  # of all sequences together
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """`compute` is what the device has left for us now, and `memory_bytes` what our blocks may hold there in all.
+
+    `idle_w` is what it draws when it waits, `busy_w` when it computes for us; None: not known.
+    """
+
+    name: str
+    compute: Compute
+    memory_bytes: int
+    idle_w: float | None = None
+    busy_w: float | None = None
+
+    @classmethod
+    def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
+        """A device of the cluster, whose compute and memory are known to be these."""
+        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w)
+
+
+def _no_energy(_source: int, _target: int) -> float | None:
+    return None
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """Devices, links, and the sequence to place for: its prompt, how far it is, and its length when it ends."""
+
+    costs: Costs
+    devices: tuple[DeviceView, ...]
+    bandwidth_bps: Pairwise
+    delay_s: Pairwise
+    prompt_tokens: int
+    total_tokens: int
+    length: int = 0  # positions that are cached now; 0 before the prompt has run
+    interval_tokens: int = 1  # tokens until the next decision
+    weights_on_flash: bool = False  # every device can read every block's weights from its own storage
+    flash_bytes_per_s: float = 100e6
+    source: int = 0  # the device where prompts come from
+    beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
+    cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
+    divide: bool = True  # whether a policy that may divide projections and feed-forwards shall
+    star: bool = False  # how results of shards are joined: by one device, or in a ring
+    rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision; None: too large to play
+    observed: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+    """By link that was observed, by what its delay, and its time per bit, are more than the data sheet's."""
+    links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
+    objective: "Objective" = "latency"
+    energy_budget_j: float | None = None  # for a token, of all devices; `view.step_energy` reckons what one needs
+    j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all on the way; None: not known
+
+    @property
+    def past(self) -> int:
+        """Positions that the next decode step finds cached."""
+        return max(self.length, self.prompt_tokens)
+
+    @property
+    def sequences(self) -> int:
+        """How many run at the same time, at most: a pipeline needs several."""
+        return 1 + len(self.beside)
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Decode steps that are still to come, at most."""
+        return max(1, self.total_tokens - self.past)
+
+    @cached_property
+    def rows(self) -> Links:
+        """`links`, or the same from the callables."""
+        return self.links or Links(len(self.devices), self.bandwidth_bps, self.delay_s)
+
+    @cached_property
+    def flops_per_s(self) -> FloatArray:
+        return np.array([device.compute.flops_per_s for device in self.devices])  # [n_devices]
+
+    @cached_property
+    def mem_bytes_per_s(self) -> FloatArray:
+        return np.array([device.compute.mem_bytes_per_s for device in self.devices])  # [n_devices]
+
+    @cached_property
+    def overhead_s(self) -> FloatArray:
+        return np.array([device.compute.overhead_s for device in self.devices])  # [n_devices]
+
+    @cached_property
+    def memory_bytes(self) -> NDArray[np.int64]:
+        return np.array([device.memory_bytes for device in self.devices], np.int64)  # [n_devices]
+
+    def bandwidth_from(self, source: int) -> FloatArray:
+        """Bit/s from `source` to every device, infinite to itself: [n_devices]."""
+        with np.errstate(divide="ignore"):
+            return 1.0 / self.rows.s_per_bit.out_of(source)
+
+    def delay_from(self, source: int) -> FloatArray:
+        """Seconds from `source` to every device, 0 to itself: [n_devices]."""
+        return self.rows.delay_s.out_of(source)
+
+    def work(self, block: Block) -> Work:
+        """What one decode step asks of the block at the sequence's full length."""
+        return self.costs.work(block.kind, 1, 1, self.total_tokens - 1)
+
+    def time_s(self, block: Block, device: int) -> float:
+        """One decode step of the block on the device, alone."""
+        return roofline_s(self.devices[device].compute, self.work(block))
+
+    def layer_time_s(self, device: int) -> float:
+        """One decode step of a whole layer on the device, alone: its heads are fused, and run as one."""
+        past = self.total_tokens - 1
+        heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, past)
+        heads_s = roofline_s(self.devices[device].compute, heads)
+        return heads_s + self.time_s(proj(0), device) + self.time_s(ffn(0), device)
+
+    def model_time_s(self, device: int) -> float:
+        """One decode step of the whole model on the device, alone."""
+        layers_s = self.costs.shape.n_layers * self.layer_time_s(device)
+        return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
+
+    def empty_usages(self) -> list[Usage]:
+        return [self.empty_usage() for _ in self.devices]
+
+    def empty_usage(self) -> Usage:
+        """That of one device, to which blocks can be added."""
+        return Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside, star=self.star)
+
+    def usages(self, placement: Placement) -> list[Usage]:
+        """What each device holds under a placement, with all sequences at their ends."""
+        n_devices, beside = len(self.devices), self.beside
+        return usages(placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, beside, star=self.star)
+
+    def fits(self, usage: Usage, block: Block, device: int) -> bool:
+        """Whether the device still fits its memory with the block added."""
+        return usage.page_with(block).total_bytes <= self.devices[device].memory_bytes
+
+    def holds(self, placement: Placement) -> bool:
+        """Whether every device has the memory that a placement asks of it, to the sequence's end."""
+        held = self.usages(placement)
+        return all(u.page().total_bytes <= d.memory_bytes for u, d in zip(held, self.devices, strict=True))
+
+    def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
+        """No device has room for `block`: says what each holds, as usages or in bytes, and has."""
+        show = SIZE.format_human
+        need_bytes = self.costs.weight_bytes(block)
+        taken = [usage if isinstance(usage, int) else usage.page().total_bytes for usage in held]
+        rows = [
+            f"  {device.name}: {show(size)} of {show(device.memory_bytes)} taken"
+            for device, size in zip(self.devices, taken, strict=True)
+        ]
+        if len(rows) > MANY:
+            rows[MANY:] = [f"  and {len(rows) - MANY} more devices"]
+        return InfeasibleError(
+            f"no device has room for {block} ({show(need_bytes)} of weights) of {self.costs.shape.name}:\n"
+            + "\n".join(rows)
+            + "\nGive the devices more memory, add devices, lower max_tokens, or take a smaller model."
+        )
+
+
+def largest_change(before: ClusterView, after: ClusterView) -> float:
+    """The largest share by which any device's speed or memory, or an observed link's delay or rate, has changed."""
+    pairs = (
+        (before.flops_per_s, after.flops_per_s),
+        (before.mem_bytes_per_s, after.mem_bytes_per_s),
+        (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
+    )
+    largest = max(float(np.abs(np.log(new / old)).max()) for old, new in pairs)
+    same = (1.0, 1.0)
+    for way in before.observed.keys() | after.observed.keys():
+        for old, new in zip(before.observed.get(way, same), after.observed.get(way, same), strict=True):
+            largest = max(largest, abs(log(new / old)))
+    return expm1(largest)

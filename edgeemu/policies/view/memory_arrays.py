@@ -1,0 +1,214 @@
+"""The memory of all devices at once, as arrays: what `placement.memory` says of one, quickly. Knows bytes; no time.
+
+The two agree to the byte, and a test holds them to it: what fits here fits when a plan is checked and when a device
+charges its ledger.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.memory import caches_bytes
+from edgeemu.policies.view.cluster_view import ClusterView
+
+_SINGLES = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
+
+
+class Sizes:
+    """What every kind of block takes, for a sequence at its end, and for those that run beside it. Bytes."""
+
+    def __init__(self, costs: Costs, prompt: int, total: int, beside: tuple[int, ...] = ()) -> None:
+        shape = costs.shape
+        self.n_groups = shape.n_groups
+        self.weights = {
+            Kind.EMBED: costs.weight_bytes(EMBED),
+            Kind.PROJ: costs.weight_bytes(proj(0)),
+            Kind.FFN: costs.weight_bytes(ffn(0)),
+            Kind.LM_HEAD: costs.weight_bytes(LM_HEAD),
+        }
+        self.group = costs.weight_bytes(head(0, 0)) + caches_bytes(costs, total, beside)
+        self.norm = costs.norm_bytes()
+        tied = shape.tied_embeddings
+        self.shared = shape.vocab_size * shape.d_model * costs.value_bytes if tied else 0  # embed and lm_head together
+
+        def workspace(kind: Kind, n_groups: int) -> int:
+            return max(
+                costs.workspace_bytes(kind, n_groups, prompt, 0), costs.workspace_bytes(kind, n_groups, 1, total)
+            )
+
+        self.workspace = {kind: workspace(kind, 1) for kind in _SINGLES}
+        self.head_workspace = np.array(  # [n_groups + 1], by the most groups of one layer; ascending
+            [0, *(workspace(Kind.HEAD, k) for k in range(1, shape.n_groups + 1))], np.int64
+        )
+        self.any_messages = costs.inbox_bytes(prompt) * (1 + len(beside))
+        self.proj_messages = costs.gather_bytes(prompt) * (1 + len(beside))
+        k = np.arange(shape.n_groups + 1)  # [n_groups + 1]
+        # What k groups of a layer take where none of it is yet: without and with their workspace.
+        self.groups_total = np.where(k > 0, self.norm + k * self.group, 0)
+        self.groups_with_workspace = self.groups_total + self.head_workspace
+
+
+@lru_cache(maxsize=16)
+def _sizes(costs: Costs, prompt: int, total: int, beside: tuple[int, ...]) -> Sizes:
+    return Sizes(costs, prompt, total, beside)
+
+
+def sizes_of(view: ClusterView) -> Sizes:
+    """Those of the view's sequences, made once."""
+    return _sizes(view.costs.at_step(1, view.total_tokens - 1), view.prompt_tokens, view.total_tokens, view.beside)
+
+
+class MemoryHeadroom:
+    """What devices hold, and what would still fit. Starts empty; blocks are added and removed by kind."""
+
+    def __init__(self, view: ClusterView) -> None:
+        n, shape = len(view.devices), view.costs.shape
+        self.sizes = sizes_of(view)
+        self.capacity = view.memory_bytes  # [n]
+        self.held = np.zeros(n, np.int64)  # [n] weights and caches
+        self.workspace = np.zeros(n, np.int64)  # [n]
+        self.messages = np.zeros(n, np.int64)  # [n]
+        self.groups = np.zeros((shape.n_layers, n), np.int64)  # [n_layers, n]
+        self.singles = {kind: np.zeros(n, np.int64) for kind in _SINGLES}  # kind -> [n]
+
+    @classmethod
+    def of(cls, view: ClusterView, layout: PlacementArrays) -> "MemoryHeadroom":
+        """Everything of a placement added."""
+        room = cls(view)
+        n = len(view.devices)
+        room.groups = layout.counts(n)
+        room.singles[Kind.EMBED][layout.embed] = 1
+        room.singles[Kind.LM_HEAD][layout.lm_head] = 1
+        room.singles[Kind.PROJ] = np.bincount(layout.proj, minlength=n)
+        room.singles[Kind.FFN] = np.bincount(layout.ffn, minlength=n)
+        room.recount()
+        return room
+
+    def recount(self) -> None:
+        """Makes the totals anew from what is held."""
+        s, singles = self.sizes, self.singles
+        self.held = self.groups.sum(0) * s.group + (self.groups > 0).sum(0) * s.norm
+        for kind in _SINGLES:
+            self.held += singles[kind] * s.weights[kind]
+        self.held -= s.shared * np.minimum(singles[Kind.EMBED], singles[Kind.LM_HEAD])
+        self.workspace = s.head_workspace[self.groups.max(0)]
+        for kind in _SINGLES:
+            self.workspace = np.maximum(self.workspace, np.where(singles[kind] > 0, s.workspace[kind], 0))
+        self.messages = np.where(self.workspace > 0, s.any_messages, 0)
+        self.messages = self.messages + np.where(singles[Kind.PROJ] > 0, s.proj_messages, 0)
+
+    @property
+    def total(self) -> IntArray:
+        """What every device holds at its fullest: [n]."""
+        return self.held + self.workspace + self.messages
+
+    def over(self) -> IntArray:
+        """The devices that hold more than they have, ascending."""
+        return np.flatnonzero(self.total > self.capacity)
+
+    def fits(self) -> bool:
+        return not bool((self.total > self.capacity).any())
+
+    def with_single(self, kind: Kind) -> IntArray:
+        """What every device would hold with one more block of a kind: [n]."""
+        s = self.sizes
+        total = self.held + s.weights[kind] + np.maximum(self.workspace, s.workspace[kind])
+        total += np.maximum(self.messages, s.any_messages)
+        if kind is Kind.PROJ:
+            total += np.where(self.singles[kind] > 0, 0, s.proj_messages)
+        elif s.shared and kind is not Kind.FFN:
+            other = self.singles[Kind.LM_HEAD if kind is Kind.EMBED else Kind.EMBED]
+            total -= s.shared * np.minimum(other, 1)
+        return total
+
+    def groups_room(self, layer: int, devices: IntArray | None = None) -> IntArray:
+        """How many more groups of a layer devices have room for, at most n_groups: [n], or [m] of `devices` [m]."""
+        s, at = self.sizes, slice(None) if devices is None else devices
+        before = self.groups[layer, at]
+        free = self.capacity[at] - self.held[at] - np.maximum(self.messages[at], s.any_messages)
+        free += s.groups_total[before]
+        narrow = np.searchsorted(s.groups_total, free - self.workspace[at], "right") - 1
+        wide = np.searchsorted(s.groups_with_workspace, free, "right") - 1
+        most: IntArray = np.maximum(np.minimum(narrow, wide) - before, 0)
+        return most
+
+    def first_group_fits(self) -> NDArray[np.bool_]:
+        """Whether every device has room for a group of a layer of which it has none: [n]."""
+        s = self.sizes
+        workspace = np.maximum(self.workspace, s.head_workspace[1])
+        after = self.held + workspace + np.maximum(self.messages, s.any_messages) + s.groups_total[1]
+        fits: NDArray[np.bool_] = after <= self.capacity
+        return fits
+
+    def add_single(self, kind: Kind, device: int) -> None:
+        s = self.sizes
+        self.held[device] += s.weights[kind]
+        if s.shared and kind in (Kind.EMBED, Kind.LM_HEAD):
+            other = Kind.LM_HEAD if kind is Kind.EMBED else Kind.EMBED
+            self.held[device] -= s.shared * min(1, int(self.singles[other][device]))
+        if kind is Kind.PROJ and not self.singles[kind][device]:
+            self.messages[device] += s.proj_messages
+        if not self.workspace[device]:
+            self.messages[device] += s.any_messages
+        self.workspace[device] = max(self.workspace[device], s.workspace[kind])
+        self.singles[kind][device] += 1
+
+    def add_groups(self, layer: int, counts: IntArray) -> None:
+        """Adds groups of a layer: counts [n]."""
+        s, devices = self.sizes, counts.nonzero()[0]
+        before = self.groups[layer, devices]  # [m]
+        after = before + counts[devices]  # [m]
+        self.groups[layer, devices] = after
+        self.held[devices] += s.groups_total[after] - s.groups_total[before]
+        self.messages[devices] += np.where(self.workspace[devices] > 0, 0, s.any_messages)
+        self.workspace[devices] = np.maximum(self.workspace[devices], s.head_workspace[after])
+
+    def remove_single(self, kind: Kind, device: int) -> None:
+        self.singles[kind][device] -= 1
+        self.recount_one(device)
+
+    def remove_groups(self, layer: int, device: int, count: int) -> None:
+        self.groups[layer, device] -= count
+        self.recount_one(device)
+
+    def recount_one(self, device: int) -> None:
+        s, singles, mine = self.sizes, self.singles, self.groups[:, device]
+        kinds = [kind for kind in _SINGLES if singles[kind][device]]
+        held = int(mine.sum()) * s.group + int(np.count_nonzero(mine)) * s.norm
+        held += sum(int(singles[kind][device]) * s.weights[kind] for kind in kinds)
+        if Kind.EMBED in kinds and Kind.LM_HEAD in kinds:
+            held -= s.shared
+        workspace = max((int(s.head_workspace[mine.max()]), *(s.workspace[kind] for kind in kinds)))
+        self.held[device] = held
+        self.workspace[device] = workspace
+        self.messages[device] = (s.any_messages if workspace else 0) + (s.proj_messages if Kind.PROJ in kinds else 0)
+
+
+def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) -> bool:
+    """Whether receivers have room for what comes beside what has not gone yet: senders free only at the commit.
+
+    A device that receives nothing must hold `new` only, which is for the caller to see to.
+    """
+    n = len(view.devices)
+    both, receives = MemoryHeadroom(view), np.zeros(n, np.bool_)
+    moved = old.heads != new.heads  # [n_layers, n_groups]
+    both.groups = old.counts(n)
+    if moved.any():
+        layers, _ = np.nonzero(moved)
+        np.add.at(both.groups, (layers, new.heads[moved]), 1)
+        receives[new.heads[moved]] = True
+    for kind, befores, afters in (
+        (Kind.EMBED, np.array([old.embed]), np.array([new.embed])),
+        (Kind.LM_HEAD, np.array([old.lm_head]), np.array([new.lm_head])),
+        (Kind.PROJ, old.proj, new.proj),
+        (Kind.FFN, old.ffn, new.ffn),
+    ):
+        coming = afters[befores != afters]
+        both.singles[kind] = np.bincount(befores, minlength=n) + np.bincount(coming, minlength=n)
+        receives[coming] = True
+    both.recount()
+    return not bool((receives & (both.total > both.capacity)).any())

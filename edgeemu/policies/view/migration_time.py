@@ -1,0 +1,68 @@
+"""How long a change of placement takes while the sequence waits."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from edgeemu.placement.arrays import PlacementArrays, moved_blocks
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+
+
+class MoveCosts:
+    """What a block brings along when it moves, and what the move takes."""
+
+    def __init__(self, view: ClusterView) -> None:
+        costs = view.costs.at_step(1, view.past)
+        self.view = view
+        self.weight_bytes = {
+            Kind.EMBED: float(costs.weight_bytes(EMBED)),
+            Kind.HEAD: float(costs.weight_bytes(head(0, 0)) + costs.norm_bytes()),  # each group brings the norm
+            Kind.PROJ: float(costs.weight_bytes(proj(0))),
+            Kind.FFN: float(costs.weight_bytes(ffn(0))),
+            Kind.LM_HEAD: float(costs.weight_bytes(LM_HEAD)),
+        }
+        self.cache_bytes = {
+            kind: float(costs.kv_bytes(view.cached or view.length)) if kind is Kind.HEAD else 0.0 for kind in Kind
+        }
+        sent = {kind: self.cache_bytes[kind] + self.weight_bytes[kind] for kind in Kind}
+        self.link_bits = {kind: 8.0 * (self.cache_bytes if view.weights_on_flash else sent)[kind] for kind in Kind}
+        self.flash_s = {
+            kind: self.weight_bytes[kind] / view.flash_bytes_per_s if view.weights_on_flash else 0.0 for kind in Kind
+        }
+
+    def block_s(self, kind: Kind, source: int, target: int) -> float:
+        """One block alone."""
+        bits = self.link_bits[kind]
+        sent_s = self.view.rows.between(source, target, bits) if bits else 0.0
+        return max(sent_s, self.flash_s[kind])
+
+    def quickest_s(self, kind: Kind, source: int) -> float:
+        """The least that one block's move from `source` can take, to whatever device: a bound."""
+        links, bits = self.view.rows, self.link_bits[kind]
+        if not bits:
+            return self.flash_s[kind]
+        sent_s = links.s_per_bit.least_out_of(source) * bits + links.delay_s.least_out_of(source)
+        return max(sent_s, self.flash_s[kind])
+
+    def total_s(self, moved: Sequence[tuple[Kind, int, int]]) -> float:
+        """All moves: what shares a link goes one after the other, links and storages work side by side.
+
+        A pair's delay is paid once.
+        """
+        bits: dict[tuple[int, int], float] = defaultdict(float)
+        flash_s: dict[int, float] = defaultdict(float)
+        for kind, source, target in moved:
+            bits[source, target] += self.link_bits[kind]
+            flash_s[target] += self.flash_s[kind]
+        sent_s = (self.view.rows.between(a, b, size) for (a, b), size in bits.items() if size)
+        return max((*sent_s, *flash_s.values()), default=0.0)
+
+    def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
+        return self.total_s(moved_blocks(old, new))
+
+
+def migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
+    """How long the moves from one placement to another take while the sequence waits: seconds."""
+    shape = view.costs.shape
+    return MoveCosts(view).migration_s(PlacementArrays.of(old, shape), PlacementArrays.of(new, shape))

@@ -1,0 +1,67 @@
+"""Views made from the true cluster, without measurement."""
+
+from dataclasses import replace
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.costs import Costs
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.link_matrix import Links, at
+
+
+def whole_devices(cluster: Cluster, host: Compute | None) -> tuple[Compute, ...]:
+    """Every device's data sheet, when nothing slows it. Relative devices are their fraction of `host`."""
+    computes = []
+    for device in cluster.devices:
+        compute = device.compute
+        if compute is None:
+            if host is None or device.host_fraction is None:
+                raise ValueError(f"{device.name} is relative to a host whose speed was not given")
+            fraction = device.host_fraction
+            compute = Compute(host.flops_per_s * fraction, host.mem_bytes_per_s * fraction, device.overhead_s)
+        computes.append(compute)
+    return tuple(computes)
+
+
+def oracle_view(
+    cluster: Cluster,
+    costs: Costs,
+    host: Compute | None,
+    prompt_tokens: int,
+    total_tokens: int,
+    at_s: float = 0.0,
+    links: Links | None = None,
+) -> ClusterView:
+    """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`.
+
+    `links` are the cluster's by themselves, if somebody has them already.
+    """
+    devices = tuple(
+        DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
+        for device, compute in zip(cluster.devices, whole_devices(cluster, host), strict=True)
+    )
+    view = ClusterView(
+        costs,
+        devices,
+        cluster.bandwidth_bps,
+        cluster.delay_s,
+        prompt_tokens,
+        total_tokens,
+        j_per_bit=cluster.j_per_bit,
+    )
+    return view_at(view, cluster, links or Links.of(cluster), at_s)
+
+
+def view_at(view: ClusterView, cluster: Cluster, links: Links, at_s: float) -> ClusterView:
+    """The view with the cluster's links as they are at an instant; `links` are those by themselves."""
+    if not cluster.links_vary:
+        return replace(view, links=links)
+    bandwidth_bps, delay_s = at(cluster, at_s)
+    return replace(view, bandwidth_bps=bandwidth_bps, delay_s=delay_s, links=links.at(cluster, at_s))
+
+
+def slowed(compute: Compute, slowdown: float) -> Compute:
+    """A device on which everything takes `slowdown` times as long."""
+    if slowdown == 1.0:
+        return compute
+    return Compute(compute.flops_per_s / slowdown, compute.mem_bytes_per_s / slowdown, compute.overhead_s * slowdown)

@@ -1,0 +1,163 @@
+"""How long a decode step takes under a placement, and a change of placement, in closed form. No events, no clock.
+
+Of one sequence alone, on links that are each pair's own: what the simulator says of it, vectorised. A step is a
+chain of stages, and only a layer's heads run side by side:
+
+    token to embed, embed, then for each layer
+        max over devices of ( x to the device, its heads, their outputs to proj ), proj, x to ffn, ffn
+    then x to lm_head, lm_head.
+
+Heads that share a device with the sender of x are done before x has left for proj where the link is slow: their
+outputs then wait behind it in the pipe. A pipe shared by several pairs (an interface, an access point) is not modelled.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Work
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+
+
+class StepTimes:
+    """What the stages of a decode step take, from a view. All times in seconds; vectors are [n_devices]."""
+
+    def __init__(self, view: ClusterView, past: int | None = None) -> None:
+        """`past`: positions cached; by default those of the view's next step."""
+        self.view = view
+        self.links = view.rows
+        self.past = view.past if past is None else past
+        costs, shape = view.costs.at_step(1, self.past), view.costs.shape
+        self.n_devices = len(view.devices)
+        self.n_groups = shape.n_groups
+        self._flops, self._mem, self._overhead = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
+        self.embed_s = self._alone_s(costs.work(Kind.EMBED, 1, 1, self.past))
+        self.proj_s = self._alone_s(costs.work(Kind.PROJ, 1, 1, self.past))
+        self.ffn_s = self._alone_s(costs.work(Kind.FFN, 1, 1, self.past))
+        self.lm_head_s = self._alone_s(costs.work(Kind.LM_HEAD, 1, 1, self.past))
+        # The heads of one layer on one device are one execution. Both roofs are affine in their number:
+        one, two = costs.work(Kind.HEAD, 1, 1, self.past), costs.work(Kind.HEAD, 2, 1, self.past)
+        self.head_flops = two.flops - one.flops
+        self.head_work = one
+        fixed = Work(one.flops - self.head_flops, 2 * one.bytes_read - two.bytes_read)
+        self.compute_fixed_s = fixed.flops / self._flops + self._overhead
+        self.compute_slope_s = self.head_flops / self._flops
+        self.memory_fixed_s = fixed.bytes_read / self._mem + self._overhead
+        self.memory_slope_s = (two.bytes_read - one.bytes_read) / self._mem
+        self.hidden_bits = 8.0 * costs.activation_bytes(1)
+        self.token_bits = 8.0 * costs.token_bytes()
+        first, second = costs.attention_bytes(1, 1), costs.attention_bytes(2, 1)
+        self.attention_slope_bits = 8.0 * (second - first)
+        self.attention_fixed_bits = 8.0 * first - self.attention_slope_bits
+
+    def _alone_s(self, work: Work) -> FloatArray:
+        return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
+
+    def heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
+        """Fused heads of one layer on each of `devices`: [m], [m] -> [m]."""
+        return np.maximum(
+            self.compute_fixed_s[devices] + counts * self.compute_slope_s[devices],
+            self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
+        )
+
+    def hop_s(self, source: int, target: int) -> float:
+        """x from one device to another."""
+        return self.links.between(source, target, self.hidden_bits)
+
+    def gathered_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> FloatArray:
+        """When each device's heads have reached proj, after x was there at `source`: [m], counts above 0 -> [m]."""
+        links = self.links
+        x_s = links.s_per_bit.out_of(source)[devices] * self.hidden_bits + links.delay_s.out_of(source)[devices]
+        done_s = x_s + self.heads_s(devices, counts)
+        if source != gather:  # its own heads' outputs queue behind x
+            leaves_s = self.hidden_bits * links.s_per_bit.between(source, gather)
+            done_s = np.where(devices == source, np.maximum(done_s, leaves_s), done_s)
+        bits = self.attention_fixed_bits + counts * self.attention_slope_bits
+        away = devices != gather
+        sent_s = bits * links.s_per_bit.into(gather)[devices] + links.delay_s.into(gather)[devices]
+        return done_s + np.where(away, sent_s, 0.0)
+
+    def heads_stage_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> float:
+        """From x at `source` until proj's device has x and all outputs."""
+        heads_s = self.gathered_s(source, gather, devices, counts)
+        return max(self.hop_s(source, gather), float(heads_s.max(initial=0.0)))
+
+    def layer_s(self, source: int, proj: int, ffn: int, devices: IntArray, counts: IntArray) -> float:
+        """From x at `source` until the feed-forward block is done."""
+        stage_s = self.heads_stage_s(source, proj, devices, counts)
+        return stage_s + float(self.proj_s[proj]) + self.hop_s(proj, ffn) + float(self.ffn_s[ffn])
+
+    def layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
+        """`layer_s` of all layers at once, each with groups: [n_layers], counts [n_layers, n_devices] -> [n_layers]."""
+        links = self.links
+        layers, devices = counts.nonzero()  # [m] each, by layer
+        held = counts[layers, devices]  # [m]
+        at_source, at_proj, at_ffn = sources.tolist(), projs.tolist(), ffns.tolist()
+        starts = np.searchsorted(layers, np.arange(len(counts)))  # [n_layers] where a layer's entries begin
+        parts = np.split(devices, starts[1:])  # n_layers x [its m]
+
+        def per_device(rows: Callable[[int], FloatArray], ends: list[int]) -> FloatArray:
+            return np.concatenate([rows(end)[part] for end, part in zip(ends, parts, strict=True)])  # [m]
+
+        def per_layer(sources: list[int], targets: list[int]) -> FloatArray:
+            return np.array([self.hop_s(a, b) for a, b in zip(sources, targets, strict=True)])  # [n_layers]
+
+        s_per_bit, delay_s = links.s_per_bit, links.delay_s
+        x_s = per_device(s_per_bit.out_of, at_source) * self.hidden_bits + per_device(delay_s.out_of, at_source)
+        done_s = x_s + self.heads_s(devices, held)
+        # A source's own heads' outputs queue behind x.
+        per_bit_s = [s_per_bit.between(a, b) for a, b in zip(at_source, at_proj, strict=True)]  # [n_layers]
+        leaves_s = self.hidden_bits * np.array(per_bit_s)  # [n_layers]
+        queued = (devices == sources[layers]) & (sources != projs)[layers]
+        done_s = np.where(queued, np.maximum(done_s, leaves_s[layers]), done_s)
+        bits = self.attention_fixed_bits + held * self.attention_slope_bits
+        sent_s = bits * per_device(s_per_bit.into, at_proj) + per_device(delay_s.into, at_proj)
+        heads_s = done_s + np.where(devices != projs[layers], sent_s, 0.0)
+        stage_s = np.maximum(per_layer(at_source, at_proj), np.maximum.reduceat(heads_s, starts))
+        found: FloatArray = stage_s + self.proj_s[projs] + per_layer(at_proj, at_ffn) + self.ffn_s[ffns]
+        return found
+
+    def ends_s(self, embed: int, last: int, lm_head: int) -> float:
+        """All but the layers: the token to the embedding, the embedding, x to the output matrix, the output matrix."""
+        token_s = self.links.between(lm_head, embed, self.token_bits)
+        return token_s + float(self.embed_s[embed]) + self.hop_s(last, lm_head) + float(self.lm_head_s[lm_head])
+
+    def layer_times_s(self, layout: PlacementArrays) -> list[float]:
+        counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
+        times: list[float] = []
+        source = layout.embed
+        known: dict[tuple[object, ...], float] = {}  # layers that are placed alike take the same
+        for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
+            devices = np.flatnonzero(row)  # [m]
+            held = row[devices]  # [m]
+            key = (source, at_proj, at_ffn, devices.tobytes(), held.tobytes())
+            if key not in known:
+                known[key] = self.layer_s(source, at_proj, at_ffn, devices, held)
+            times.append(known[key])
+            source = at_ffn
+        return times
+
+    def step_s(self, layout: PlacementArrays) -> float:
+        """One decode step."""
+        return self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + sum(self.layer_times_s(layout))
+
+    def busy_s(self, layout: PlacementArrays) -> FloatArray:
+        """How long each device computes in a step: [n_devices]."""
+        busy_s = np.zeros(self.n_devices)  # [n_devices]
+        busy_s[layout.embed] += self.embed_s[layout.embed]
+        busy_s[layout.lm_head] += self.lm_head_s[layout.lm_head]
+        np.add.at(busy_s, layout.proj, self.proj_s[layout.proj])
+        np.add.at(busy_s, layout.ffn, self.ffn_s[layout.ffn])
+        counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
+        layers, devices = counts.nonzero()  # [m] each
+        np.add.at(busy_s, devices, self.heads_s(devices, counts[layers, devices]))
+        return busy_s
+
+
+def step_s(view: ClusterView, placement: Placement) -> float:
+    """One decode step of a placement, alone on the cluster: seconds from token to token."""
+    return StepTimes(view).step_s(PlacementArrays.of(placement, view.costs.shape))

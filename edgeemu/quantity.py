@@ -1,0 +1,220 @@
+"""Quantities with units: parsing, printing, and suggestions for a text that is none. Knows no particular unit."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal, localcontext
+from fractions import Fraction as Rational
+from typing import TYPE_CHECKING, Any
+
+from edgeemu.errors import RequestError, nearest
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_TEXT = re.compile(rf"\s*({_NUMBER})\s*(.*?)\s*", re.ASCII)
+
+
+class UnitError(RequestError, ValueError):
+    """A text that is not the quantity it should be. A `ValueError` too: that is what pydantic listens for."""
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity: `Annotated` needs that
+class Quantity:
+    """One kind of value: its noun, its units (factor to the base unit) and its bounds.
+
+    `units` maps each unit that is printed to its factor, smallest first, the base unit (factor 1) among them;
+    `aliases` maps other spellings to those. `whole` values are integers. A bare number is accepted where it
+    is zero, or where `bare` says that it can only mean one thing.
+    """
+
+    noun: str
+    units: Mapping[str, Rational]
+    aliases: Mapping[str, str]
+    example: str
+    whole: bool = False
+    bare: bool = False
+    minimum: float = 0.0
+    positive: bool = False
+    below: float = math.inf  # values must be less than this …
+    maximum: float = math.inf  # … and at most this
+
+    def parse(self, value: object) -> float | int:
+        """The value in base units. Raises `UnitError`, which says what was probably meant."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self._refusal(value)
+        number, unit = self._split(value)
+        factor = self._factor(value, number, unit)
+        exact = Rational(number) * factor
+        result = self._rounded(value, exact, factor)
+        self._check_bounds(value, result)
+        return result
+
+    def format_exact(self, value: float) -> str:
+        """The shortest text, in the handiest unit, that `parse` reads back to the same bits."""
+        if self.bare:
+            return repr(value)
+        handy = [unit for unit, factor in self.units.items() if 1 <= value / factor < self._too_many]
+        texts = [text for unit in handy if (text := self._in_unit(value, unit)) is not None]
+        return min(texts, key=self._awkwardness, default=f"{value!r} {self.base}".replace(".0 ", " "))
+
+    def format_human(self, value: float, digits: int = 3) -> str:
+        """About `digits` significant digits, in the largest unit that leaves a number of at least 1."""
+        if self.bare:
+            return f"{100 * value:.{digits}g} %"
+        shown = {u: factor for u, factor in self.units.items() if (u in _BINARY if self.whole else "iB" not in u)}
+        smallest = min(shown, key=shown.__getitem__)
+        unit = max((u for u in shown if shown[u] <= abs(value)), key=shown.__getitem__, default=smallest)
+        if value == 0 or not math.isfinite(value):
+            unit = self.base
+        scaled = value / float(self.units[unit])
+        if scaled.is_integer() and scaled < 1e6:
+            return f"{int(scaled)} {unit}"
+        before_point = len(str(int(scaled))) if abs(scaled) < 1e6 else 0
+        number = f"{scaled:.{max(0, digits - before_point)}f}" if before_point else f"{scaled:.{digits}g}"
+        return f"{number} {unit}"
+
+    def above_zero(self) -> Quantity:
+        """The same quantity, zero refused."""
+        return replace(self, positive=True)
+
+    def _split(self, value: str | int | float) -> tuple[str, str]:
+        if isinstance(value, str):
+            match = _TEXT.fullmatch(value)
+            if match is None:
+                raise self._refusal(value)
+            return match[1], match[2]
+        if not math.isfinite(value):
+            raise self._refusal(value)
+        return repr(value), ""
+
+    def _factor(self, value: object, number: str, unit: str) -> Rational:
+        name = self.aliases.get(unit, unit)
+        if name in self.units:
+            return self.units[name]
+        if unit == "" and (self.bare or Rational(number) == 0):
+            return Rational(1)
+        if unit == "":
+            raise self._refusal(value, "no unit; ")
+        meant = self._meant(unit)
+        if meant is None:
+            raise self._refusal(value)
+        raise UnitError(f'{_shown(value)} is not {self.noun} (did you mean "{number} {meant}"?)')
+
+    def _refusal(self, value: object, why: str = "") -> UnitError:
+        return UnitError(f'{_shown(value)} is not {self.noun} ({why}write e.g. "{self.example}")')
+
+    def _meant(self, unit: str) -> str | None:
+        """The unit that `unit` is probably a slip for: a stray or missing `/s`, the wrong case, a letter."""
+        known = [*self.units, *self.aliases]
+        for guess in (unit, unit.removesuffix("/s"), f"{unit}/s", unit.removesuffix("ps") + "/s", f"{unit}B"):
+            for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
+                found = next((name for name in known if same(name, guess)), None)
+                if found is not None:
+                    return self.aliases.get(found, found)
+        found = nearest(unit, known) if len(unit) > 2 else None
+        return self.aliases.get(found, found) if found is not None else None
+
+    def _rounded(self, value: object, exact: Rational, factor: Rational) -> float | int:
+        if self.whole:
+            if exact.denominator != 1 and factor == 1:
+                raise UnitError(f"{_shown(value)} is not a whole number of bytes")
+            if exact >= 2**63:
+                raise UnitError(f"{_shown(value)} is too large")
+            return round(exact)
+        result = _nearest_float(exact)
+        if math.isinf(result):
+            raise UnitError(f"{_shown(value)} is too large")
+        return result
+
+    def _check_bounds(self, value: object, result: float) -> None:
+        if result < self.minimum:
+            raise UnitError(f"{_shown(value)} is negative; {self.noun} cannot be")
+        if self.positive and result == 0:
+            raise UnitError(f"{_shown(value)} must be more than zero")
+        if result >= self.below or result > self.maximum:
+            bound = f"less than {self.below:g}" if self.below < math.inf else f"at most {self.maximum:g}"
+            percent = isinstance(value, int | float) and value / 100 < self.below and value / 100 <= self.maximum
+            meant = f' (did you mean "{value:g} %"?)' if percent else ""
+            raise UnitError(f"{_shown(value)} must be {bound}{meant}")
+
+    @property
+    def base(self) -> str:
+        """The unit whose factor is 1."""
+        return next(unit for unit, factor in self.units.items() if factor == 1)
+
+    @property
+    def _too_many(self) -> int:
+        return 1024 if self.whole else 1000
+
+    def _in_unit(self, value: float, unit: str) -> str | None:
+        """`value` in `unit`, with the fewest digits that read back exactly; None where 18 do not."""
+        factor = self.units[unit]
+        scaled = Rational(value) / factor
+        for digits in (3, 15, 16, 17, 18):  # 15 recover any decimal that a double can hold
+            number = _decimal(scaled, digits)
+            back = Rational(number) * factor
+            if (round(back) if self.whole else _nearest_float(back)) == value:
+                return f"{number} {unit}"
+        return None
+
+    def _awkwardness(self, text: str) -> tuple[int, int]:
+        digits = text.split()[0].replace(".", "").strip("0")
+        return len(digits), len(text)
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(
+            self.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(self._serialise, when_used="json"),
+        )
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        units = "|".join(re.escape(name) for name in (*self.units, *self.aliases))
+        text = {
+            "type": "string",
+            "pattern": rf"^\s*{_NUMBER}\s*({units}){'?' if self.bare else ''}\s*$",
+            "examples": [self.example],
+        }
+        if self.bare:
+            bounds: dict[str, Any] = {"type": "number", "minimum": 0}
+            bounds |= {"maximum": self.maximum} if self.maximum < math.inf else {}
+            bounds |= {"exclusiveMaximum": self.below} if self.below < math.inf else {}
+            return {"anyOf": [bounds, text]}
+        return text if self.positive else {"anyOf": [text, {"const": 0}]}
+
+    def _serialise(self, value: float) -> str | float:
+        return value if self.bare else self.format_exact(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _nearest_float(exact: Rational) -> float:
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf
+
+
+def _decimal(exact: Rational, digits: int) -> str:
+    """`exact` to so many significant digits, without trailing zeros; plain notation where that is short."""
+    with localcontext(prec=digits):
+        rounded = (Decimal(exact.numerator) / Decimal(exact.denominator)).normalize()
+    if exact and not -7 <= rounded.adjusted() <= 18:
+        return f"{rounded:e}"
+    return f"{rounded:f}"
+
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -1,0 +1,66 @@
+"""Tables of the catalog and of this host."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edgeemu.placement.blocks import all_blocks
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.memory import Usage
+from edgeemu.report.formats import Table, size
+from edgeemu.scenario.catalog import DeviceProfile, ModelEntry
+from edgeemu.units import BIT_RATE, BYTE_RATE, FLOP_RATE, POWER
+
+
+def host_table(found: Mapping[str, Any]) -> Table:
+    """What `doctor` has found, as it is; what it means is said beside it."""
+    host, caps, scheduling, links = found["host"], found["caps"], found["scheduling"], found["links"]
+    late = " and ".join(f"{1e6 * scheduling[key]:.0f} us" for key in ("late_p50_s", "late_p99_s"))
+    rows = [
+        ("kernel, Python", f"{host['kernel']}, {host['python']}"),
+        ("cores", str(host["cores"])),
+        ("memory", f"{size(host['memory_bytes'])}, {size(host['memory_available_bytes'])} of it available"),
+        ("one core", f"{host['flops_per_s'] / 1e9:.0f} GFLOP/s, reads {host['mem_bytes_per_s'] / 1e9:.0f} GB/s"),
+        ("BLAS", host["blas"]),
+        ("memory groups", ", ".join(caps["mounted"]) or "none mounted"),
+        ("can be made in", caps["where"] or "none"),
+        ("real-time priority", "yes" if scheduling["realtime"] else "no"),
+        ("a sleep is late by", f"{late} (p50 and p99)"),
+        ("network namespaces", "yes" if links["namespaces"] else "no"),
+        ("user namespaces", "yes" if links["user_namespaces"] else "no"),
+        ("links: missing", ", ".join(links["missing"]) or "nothing"),
+    ]
+    return Table(("this host", "has"), rows)
+
+
+def device_table(profiles: Iterable[DeviceProfile]) -> Table:
+    rows = [
+        [
+            profile.name,
+            profile.title,
+            FLOP_RATE.format_human(profile.gflops.value),
+            BYTE_RATE.format_human(profile.mem_bandwidth.value),
+            size(profile.memory.value),
+            BIT_RATE.format_human(profile.nic.value) if profile.nic else "–",
+            *(POWER.format_human(p.value) if p else "–" for p in (profile.power.idle, profile.power.busy)),
+        ]
+        for profile in profiles
+    ]
+    return Table(
+        ("profile", "device", ">arithmetic", ">memory bandwidth", ">memory", ">network", ">idle", ">busy"), rows
+    )
+
+
+def model_table(entries: Iterable[ModelEntry]) -> Table:
+    rows = []
+    for entry in entries:
+        shape = entry.model_shape()
+        whole = Usage(Costs(shape), prompt_tokens=1, total_tokens=1)
+        for block in all_blocks(shape):
+            whole.add(block)
+        heads = f"{shape.n_heads}/{shape.n_kv_heads}"
+        source = entry.package.name if entry.package else "seeded"
+        dimensions = [str(number) for number in (shape.n_layers, shape.d_model)]
+        rows.append(
+            [entry.name, entry.title, *dimensions, heads, str(shape.d_ff), size(whole.page().weights_bytes), source]
+        )
+    return Table(("model", "is", ">layers", ">width", ">heads/KV", ">FFN", ">float32", "weights"), rows)

@@ -1,0 +1,128 @@
+"""The links' self-test for people and for the certificate: what was off, and whether it matters. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from edgeemu.links.self_test import MIN_STREAM_WALL_S, LinkTest
+
+WARN_DELAY_S = 0.5e-3  # of the wall clock, beside the share
+WARN_DELAY = 0.05
+WARN_RATE = 0.08
+WARN_OF_TPOT = 0.01  # what a round trip of the run's own messages may be off: as the clock's inflation
+INVALID_OF_TPOT = 0.10
+WARN_TRANSPORT = 0.10  # the run's TPOT against the timeline's
+
+
+class Verdict(NamedTuple):
+    """`PASS`, `WARN` or `INVALID`, and why."""
+
+    word: str
+    reasons: list[str]
+
+
+def judge_links(
+    tests: Sequence[LinkTest], dilation: float, tpot_ms: float | None, predicted_tpot_ms: float | None
+) -> Verdict:
+    """How far kernel links were what the scenario asks for.
+
+    `tpot_ms` is the run's; `predicted_tpot_ms` what stamped links would come to, where that is known.
+    """
+    word, reasons = "PASS", []
+    for test in tests:
+        for level, reason in _deviations(test, dilation, tpot_ms):
+            word = level if word != "INVALID" else word
+            reasons.append(f"{test.source} -> {test.target}: {reason}")
+    if tpot_ms and predicted_tpot_ms:
+        off = tpot_ms / predicted_tpot_ms - 1.0
+        if abs(off) > WARN_TRANSPORT:
+            word = "WARN" if word == "PASS" else word
+            reasons.append(f"TPOT is {off:+.1%} off what stamped links come to{_transport(tests)}")
+    return Verdict(word, reasons)
+
+
+def _deviations(test: LinkTest, dilation: float, tpot_ms: float | None) -> Iterator[tuple[str, str]]:
+    allowed_s = WARN_DELAY_S / dilation + WARN_DELAY * test.asked_delay_s + test.jitter_s
+    if abs(test.delay_off_s) > allowed_s and not test.loss:
+        yield "WARN", f"the delay is {_ms(test.delay_s)}, not {_ms(test.asked_delay_s)}"
+    if abs(test.rate_off) > WARN_RATE and not test.loss and test.streamed_s * dilation >= MIN_STREAM_WALL_S:
+        why = "; raise time.dilation, or what it carries is too short to fill it" if test.rate_off < 0 else ""
+        yield "WARN", f"the throughput is {test.rate_off:+.0%} off{why}"
+    off_s = abs(test.round_trip_off_s) - 2 * test.jitter_s
+    if tpot_ms and not test.loss and off_s > WARN_OF_TPOT * tpot_ms / 1000:
+        level = "INVALID" if off_s > INVALID_OF_TPOT * tpot_ms / 1000 else "WARN"
+        trip = f"{_ms(test.round_trip_s)}, not {_ms(test.asked_round_trip_s)}"
+        yield level, f"a round trip of the run's messages takes {trip}: {off_s * 1e5 / tpot_ms:.0f} % of a token"
+
+
+def _transport(tests: Sequence[LinkTest]) -> str:
+    """What a message pays on real TCP, as the self-test saw it."""
+    if not tests:
+        return ""
+    extra_s = sum(test.round_trip_off_s * test.stands_for for test in tests) / sum(t.stands_for for t in tests) / 2
+    return f": a message takes {_ms(extra_s)} longer than on an idle link (ZeroMQ, the kernel, slow start)"
+
+
+def links_document(
+    tests: Sequence[LinkTest], dilation: float, tpot_ms: float | None, predicted_tpot_ms: float | None
+) -> dict[str, Any]:
+    """What the certificate carries of the links: the worst deviations, and the run beside the timeline."""
+
+    def worst(values: Sequence[float]) -> float | None:
+        return max(values, key=abs, default=None)
+
+    return {
+        "tested": len(tests),
+        "delay_off_ms": _times_1000(worst([test.delay_off_s for test in tests])),
+        "throughput_off": worst([t.rate_off for t in tests if t.streamed_s * dilation >= MIN_STREAM_WALL_S]),
+        "round_trip_off_ms": _times_1000(worst([test.round_trip_off_s for test in tests])),
+        "tpot_off": tpot_ms / predicted_tpot_ms - 1.0 if tpot_ms and predicted_tpot_ms else None,
+    }
+
+
+def profile_document(kind: str, why_not_kernel: str, dilation: float, tests: Sequence[LinkTest]) -> dict[str, Any]:
+    """`edgeemu profile links --json`."""
+    return {
+        "links": kind,
+        "why_not_kernel": why_not_kernel,
+        "dilation": dilation,
+        "tests": [
+            {
+                "source": test.source,
+                "target": test.target,
+                "stands_for": test.stands_for,
+                "delay_ms": {"asked": 1000 * test.asked_delay_s, "measured": 1000 * test.delay_s},
+                "throughput_bps": {"asked": test.asked_bps, "measured": test.bps},
+                "round_trip_ms": {"asked": 1000 * test.asked_round_trip_s, "measured": 1000 * test.round_trip_s},
+                "message_bytes": test.size_bytes,
+                "jitter_ms": 1000 * test.jitter_s,
+                "loss": test.loss,
+                "late_ms": 1000 * test.late_s,
+            }
+            for test in tests
+        ],
+    }
+
+
+def profile_table(document: Mapping[str, Any]) -> tuple[Sequence[str], list[list[str]]]:
+    """The same for a terminal: columns and rows."""
+    columns = ("link", ">alike", ">delay", ">asked", ">throughput", ">asked", ">round trip", ">asked", ">late")
+    rows = [
+        [
+            f"{test['source']} -> {test['target']}",
+            str(test["stands_for"]),
+            *(f"{test['delay_ms'][key]:.2f} ms" for key in ("measured", "asked")),
+            *(f"{test['throughput_bps'][key] / 1e6:.1f} Mbit/s" for key in ("measured", "asked")),
+            *(f"{test['round_trip_ms'][key]:.2f} ms" for key in ("measured", "asked")),
+            f"{test['late_ms']:.2f} ms",
+        ]
+        for test in document["tests"]
+    ]
+    return columns, rows
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.2f} ms"
+
+
+def _times_1000(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds

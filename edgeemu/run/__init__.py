@@ -1,0 +1,4 @@
+"""One run: plan, backend, loop over tokens, decisions and migrations.
+
+May import: everything but `cli`.
+"""

@@ -1,0 +1,72 @@
+"""One scenario under several policies, one after the other, each as often as asked. Knows runs; judges nothing."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
+from edgeemu.policies import POLICIES, policy
+from edgeemu.report.comparison import Entry
+from edgeemu.run.observer import Observer
+from edgeemu.run.run_scenario import RunResult, run_scenario
+from edgeemu.scenario.scenario import Scenario
+
+ALL = "all"
+
+
+class Watch(Protocol):
+    """Makes the observer of one run: of a policy, which is number `done` + 1 of `total` runs."""
+
+    def __call__(self, policy: str, done: int, total: int) -> AbstractContextManager[Observer]: ...
+
+
+def named_policies(names: Sequence[str]) -> list[str]:
+    """The policies that were asked for, each once; `all` stands for those that are built in.
+
+    `single`, the best single device, is always among them: what every split has to beat.
+
+    Raises:
+        RequestError: there is no such policy, or none is named.
+    """
+    if not names:
+        raise RequestError("--policies: no policy is named; write e.g. --policies layers,mdi, or all")
+    found: dict[str, None] = {}
+    for name in names:
+        found.update(dict.fromkeys(POLICIES if name == ALL else [name]))
+    for name in found:
+        policy(name)
+    return [*found, *(["single"] if "single" not in found else [])]
+
+
+async def compare_scenario(
+    scenario: Scenario, policies: Sequence[str], *, repeats: int, simulate: bool, out: Path, watch: Watch
+) -> list[Entry]:
+    """Runs them all. A policy that finds no placement, or whose run fails, is an entry with its reason.
+
+    Raises:
+        RequestError: the scenario is wrong, whatever the policy.
+    """
+    entries = []
+    total = len(policies) * repeats
+    for number, name in enumerate(policies):
+        results: list[RunResult] = []
+        problem: EdgeemuError | None = None
+        for repeat in range(repeats):
+            try:
+                with watch(name, number * repeats + repeat, total) as observer:
+                    result = await run_scenario(scenario, policy=name, out=out, observer=observer, simulate=simulate)
+            except (InfeasibleError, RunError) as error:
+                problem = error
+                break
+            results.append(result)
+        entries.append(
+            Entry(
+                policy=name,
+                summaries=[result.summary for result in results],
+                directories=[str(result.directory) for result in results],
+                problem=str(problem or ""),
+                status=problem.exit_status if problem else 0,
+            )
+        )
+    return entries

@@ -1,0 +1,164 @@
+"""From a scenario to what a run needs: model, cluster, workload, placement, memory. Starts no process."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from heapq import nlargest
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute
+from edgeemu.cluster.draw.cluster import draw
+from edgeemu.errors import RequestError
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.paper_costs import PaperCosts
+from edgeemu.policies import STEADY, policy
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.oracle import oracle_view, whole_devices
+from edgeemu.policies.view.rehearsal import Length, Rehearsal
+from edgeemu.policies.view.step_energy import missing_links, missing_power
+from edgeemu.run.ask_policy import first_decision
+from edgeemu.run.plan import Plan, Rules, compiled
+from edgeemu.run.requests import Request, make_requests
+from edgeemu.scenario.scenario import Scenario
+from edgeemu.timeline.steps import roofline_durations
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.host import measure
+from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingface, seeded_model
+
+LINKS_CHECKED = 32  # devices of which all links are asked for their energy, before a run that needs it
+
+
+def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
+    """Opens the model, draws the cluster, tokenizes the prompts and lets the policy place.
+
+    Raises:
+        RequestError: the model's file or package is missing or broken, a prompt does not fit it, no such policy.
+        InfeasibleError: the cluster cannot hold the model.
+    """
+    name = policy_name or scenario.policy
+    try:
+        place = policy(name)
+    except RequestError as error:
+        if policy_name is not None:
+            raise RequestError(error.message, field="--policy") from None
+        raise scenario.error("policy", error.message) from None
+    model = _open_model(scenario)
+    try:
+        requests = make_requests(scenario, model)
+    except ModelFileError as error:
+        raise scenario.error("model", str(error)) from error
+    cluster = draw(scenario)
+    host, links = _host_speed(cluster), Links.of(cluster)
+    longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
+    view = oracle_view(
+        cluster,
+        _costs(scenario, model, requests),
+        host,
+        max(len(request.ids) for request in requests),
+        longest,
+        links=links,
+    )
+    rules = Rules.of(scenario)
+    view = replace(
+        view,
+        interval_tokens=rules.interval_tokens,
+        star=scenario.sharding.collectives == "star",
+        divide=scenario.sharding.divide,
+        weights_on_flash=rules.weights_on_flash,
+        flash_bytes_per_s=rules.flash_bytes_per_s,
+        source=scenario.source_index,
+        beside=tuple(beside),
+        objective=scenario.objective,
+        energy_budget_j=scenario.energy_budget,
+    )
+    _check_energy_known(scenario, cluster)
+    whole = whole_devices(cluster, host)
+    at_first = replace(view, rehearse=_rehearsal(scenario, cluster, whole, view, requests))
+    first = first_decision(place, at_first, rules.decision_limit_s)
+    return Plan(
+        scenario,
+        name,
+        model,
+        cluster,
+        whole,
+        links,
+        view,
+        requests,
+        first.placement,
+        first.took_s,
+        rules,
+        None if name in STEADY and not _memory_varies(scenario) else place,
+    )
+
+
+def _rehearsal(
+    scenario: Scenario, cluster: Cluster, whole: Sequence[Compute], view: ClusterView, requests: Sequence[Request]
+) -> Rehearsal:
+    """What placements would come to with everything as it is at the start."""
+    return Rehearsal(
+        cluster.still(),
+        view.costs,
+        roofline_durations([device.compute for device in view.devices], view.costs),
+        lambda placement: compiled(scenario, whole, view.costs, placement),
+        [Length(request.prompt_tokens, request.max_tokens) for request in requests],
+        min(scenario.workload.concurrency, len(requests)),
+        bubbles=scenario.workload.pipeline == "bubbles",
+    )
+
+
+def _check_energy_known(scenario: Scenario, cluster: Cluster) -> None:
+    """Where energy is asked for, it can be reckoned; of very many links, some are looked at."""
+    field = "energy_budget" if scenario.energy_budget is not None else "objective"
+    if scenario.energy_budget is None and scenario.objective != "energy":
+        return
+    some = range(min(len(cluster.devices), LINKS_CHECKED))
+    unknown = [(a, b) for a in some for b in some if a != b and cluster.j_per_bit(a, b) is None]
+    missing = missing_power(cluster.devices) or missing_links(cluster, unknown)
+    if missing:
+        raise scenario.error(field, f"energy cannot be reckoned: {missing}")
+
+
+def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Costs:
+    """What the scenario has blocks cost."""
+    if scenario.cost.formulas == "physical":
+        return Costs(model.shape)
+    lengths = {len(request.ids) for request in requests}
+    if len(lengths) > 1:
+        raise scenario.error("cost", "literal costs know prompts of one length; give all the same number of tokens")
+    prompt = lengths.pop()
+    try:
+        return PaperCosts(model.shape, scenario.cost.value_bytes, prompt_tokens=prompt, length=prompt)
+    except RequestError as error:
+        raise scenario.error("cost", error.message) from None
+
+
+def _memory_varies(scenario: Scenario) -> bool:
+    """Whether what fits now may not fit later."""
+    loaded = any(device.memory_load is not None for device in scenario.devices)
+    return loaded or any(event.memory is not None for event in scenario.events)
+
+
+def _open_model(scenario: Scenario) -> Model:
+    """Reads headers only. The model has the name that the scenario gives it, whatever its file calls itself."""
+    try:
+        weights = scenario.model.weights()
+        if weights.gguf is not None:
+            model = open_gguf(weights.gguf)
+        elif weights.directory is not None:
+            model = open_huggingface(weights.directory)
+        else:
+            assert weights.shape is not None
+            assert weights.seed is not None
+            model = seeded_model(weights.shape, weights.seed)
+    except (ModelFileError, RequestError) as error:
+        raise scenario.error("model", str(error)) from error
+    return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
+
+
+def _host_speed(cluster: Cluster) -> Compute | None:
+    """This machine's speed, measured only where a device is given as a fraction of it."""
+    if all(device.host_fraction is None for device in cluster.devices):
+        return None
+    host = measure(time.perf_counter)
+    return Compute(host.gflops * 1e9, host.mem_bytes_per_s, 0.0)

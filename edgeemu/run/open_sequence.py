@@ -1,0 +1,64 @@
+"""A sequence that is in flight."""
+
+from typing import TYPE_CHECKING
+
+from edgeemu.report.rows import SequenceRow
+from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken
+from edgeemu.run.requests import Request
+from edgeemu.scenario.workload import LatencyTarget
+
+if TYPE_CHECKING:
+    from edgeemu_kernels.tokenizer.tokenizer import TextStream
+
+
+class OpenSequence:
+    """A sequence between its first step and its last token: what it was asked, and what comes next."""
+
+    def __init__(self, request: Request, stream: "TextStream | None", came: Instant, start_s: float) -> None:
+        self.request = request
+        self.next_ids = list(request.ids)
+        self.since = came  # its arrival, or its last token
+        self.text = ""
+        self._stream = stream
+        self._arrival_s = came.emulated_s
+        self._start_s = start_s
+        self._sampled_s: list[float] = []
+
+    def takes(self, sampled: SampledToken) -> str:
+        """A token: what it adds to the text. Its number where the model has no words, nothing where there is none."""
+        token, self.next_ids, self.since = sampled.token, [sampled.token], sampled.at
+        self._sampled_s.append(sampled.at.emulated_s)
+        if token == NO_TOKEN:
+            return ""
+        added = self._stream.add(token) if self._stream else f"{token} "
+        self.text += added
+        return added
+
+    def ended_by(self) -> str:
+        """What its last token ends it by, or nothing."""
+        asked, (last,) = self.request, self.next_ids
+        if last in asked.stop_ids or any(stop in self.text for stop in asked.stop_texts):
+            return "stop"
+        return "length" if len(self._sampled_s) == asked.max_tokens else ""
+
+    def row(self, sequence: int, target: LatencyTarget | None) -> SequenceRow:
+        first_s, *_, last_s = [self._sampled_s[0], *self._sampled_s]
+        later = len(self._sampled_s) - 1
+        ttft_s, tpot_s = first_s - self._arrival_s, (last_s - first_s) / later if later else None
+        return SequenceRow(
+            sequence=sequence,
+            prompt_tokens=self.request.prompt_tokens,
+            tokens=len(self._sampled_s),
+            arrival_s=self._arrival_s,
+            start_s=self._start_s,
+            queue_s=self._start_s - self._arrival_s,
+            ttft_s=ttft_s,
+            tpot_s=tpot_s,
+            end_s=last_s,
+            ended_by=self.ended_by(),
+            good=None if target is None else target.met(ttft_s, tpot_s),
+        )
+
+    def finish(self) -> str:
+        """Text that is still to come when no more tokens do."""
+        return self._stream.finish() if self._stream else ""

@@ -1,0 +1,135 @@
+"""The plan of a run: model, cluster, workload, first placement, and the rules of decisions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from typing import Self
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.compile import compile_routes
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.memory import MemoryPage, Usage
+from edgeemu.placement.placement import Placement
+from edgeemu.placement.program import Program
+from edgeemu.policies import Policy
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import Links
+from edgeemu.run.requests import Request
+from edgeemu.scenario.scenario import Scenario
+from edgeemu.timeline.prediction import Prediction, SequenceTimes, predict, predict_workload
+from edgeemu.timeline.scheduler import Scheduler
+from edgeemu.timeline.steps import Duration, roofline_durations
+from edgeemu_kernels.weights.open_model import Model
+
+DECISION_LIMIT_S = 10.0  # a policy that has not answered by then is not waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How often the policy is asked, what of its time counts, and how blocks move."""
+
+    interval_tokens: int
+    threshold: float  # by what share something must have changed
+    decision_s: float | None  # what a decision takes on the timeline; None: what it really took
+    decision_limit_s: float
+    precopy: bool
+    weights_on_flash: bool
+    flash_bytes_per_s: float
+    chunk_bytes: int
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Self:
+        decisions, migration = scenario.decisions, scenario.migration
+        return cls(
+            interval_tokens=decisions.interval,
+            threshold=decisions.threshold,
+            decision_s=None if decisions.time == "measured" else decisions.time,
+            decision_limit_s=DECISION_LIMIT_S,
+            precopy=migration.mode == "precopy",
+            weights_on_flash=migration.weights_on_flash,
+            flash_bytes_per_s=migration.flash_bandwidth,
+            chunk_bytes=migration.chunk,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before a device is started. `decide`, where it is there, is asked again on the way."""
+
+    scenario: Scenario
+    policy: str
+    model: Model
+    cluster: Cluster
+    whole: tuple[Compute, ...]  # what each device can do with nothing else on it
+    links: Links  # as they are by themselves
+    view: ClusterView
+    requests: tuple[Request, ...]
+    placement: Placement
+    placed_in_s: float
+    rules: Rules
+    decide: Policy | None = None
+
+    @property
+    def costs(self) -> Costs:
+        return self.view.costs
+
+    @property
+    def concurrency(self) -> int:
+        """So many sequences at once, at most."""
+        return min(self.scenario.workload.concurrency, len(self.requests))
+
+    @cached_property
+    def program(self) -> Program:
+        return self.compiled(self.placement)
+
+    def compiled(self, placement: Placement) -> Program:
+        """A placement's operations, with shards joined as the scenario says."""
+        return compiled(self.scenario, self.whole, self.costs, placement)
+
+    def usages(self, placement: Placement) -> list[Usage]:
+        """What each device holds under a placement, with as many sequences as run at once, at their full lengths."""
+        return self.view.usages(placement)
+
+    @cached_property
+    def pages(self) -> list[MemoryPage]:
+        """What each device will hold at most."""
+        return [usage.page() for usage in self.usages(self.placement)]
+
+    @property
+    def durations(self) -> Duration:
+        """How long each operation takes by the roofline; relative devices by this host's measured speed."""
+        return roofline_durations(self.whole, self.costs)
+
+    def prediction(self, request: int = 0, start_s: float = 0.0) -> Prediction:
+        """What the timeline alone says of one sequence that starts at an instant, if it runs to its full length."""
+        asked, program, durations = self.requests[request], self.program, self.durations
+        return predict(self.cluster, self.costs, program, durations, len(asked.ids), asked.max_tokens, start_s)
+
+    def schedule(self) -> Scheduler:
+        """The order in which sequences run, at its beginning."""
+        bubbles = self.scenario.workload.pipeline == "bubbles"
+        return Scheduler(self.requests, self.concurrency, bubbles=bubbles)
+
+    def predictions(self, lengths: Sequence[int] | None = None) -> list[SequenceTimes]:
+        """What the timeline alone says of the whole workload under the first placement.
+
+        `lengths` are the tokens of each sequence; without them, they run to their full lengths.
+        """
+        lengths = lengths or [request.max_tokens for request in self.requests]
+        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
+
+
+def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
+    """Of how many rows a product must be for its arithmetic to take as long as reading its weights, on any device.
+
+    [D] Smaller tiles would read weights once more each, and take longer than the messages that they hide.
+    """
+    return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
+
+
+def compiled(scenario: Scenario, whole: Sequence[Compute], costs: Costs, placement: Placement) -> Program:
+    sharding = scenario.sharding
+    tile_rows = arithmetic_rows(whole, costs.value_bytes) if sharding.tile_overlap else None
+    return compile_routes(placement, costs.shape, sharding.collectives, tile_rows=tile_rows)

@@ -1,0 +1,121 @@
+"""Tables and document of a plan: what would go where, and how fast it would be."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from edgeemu.placement.blocks import Block, Kind, n_shards
+from edgeemu.report.formats import Table, ms_text, size
+from edgeemu.run.plan import Plan
+from edgeemu.run.requests import Request
+from edgeemu.timeline.prediction import SequenceTimes
+from edgeemu_kernels.shape import ModelShape
+
+MAX_RUNS = 4  # of layers that are listed; a placement more scattered than that is counted
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON: who holds what, the memory that takes, and what the timeline predicts."""
+    return {
+        "scenario": plan.scenario.name,
+        "policy": plan.policy,
+        "model": plan.model.name,
+        "placement": [
+            {
+                "device": device.name,
+                "blocks": [str(block) for block in plan.placement.on(device.index)],
+                "memory": {**page._asdict(), "total_bytes": page.total_bytes, "cap_bytes": device.memory_bytes},
+            }
+            for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
+        ],
+        "predicted": [
+            {
+                "prompt_tokens": len(request.ids),
+                "max_tokens": request.max_tokens,
+                "ttft_ms": 1000 * predicted.ttft_s,
+                "tpot_ms": None if predicted.tpot_s is None else 1000 * predicted.tpot_s,
+            }
+            for request, predicted in _predictions(plan)
+        ],
+        "placed_in_ms": 1000 * plan.placed_in_s,
+    }
+
+
+def plan_tables(plan: Plan) -> list[Table]:
+    placement = [
+        [
+            device.name,
+            describe(plan.placement.on(device.index), plan.model.shape),
+            size(page.weights_bytes),
+            size(page.cache_bytes),
+            size(page.total_bytes),
+            size(device.memory_bytes),
+        ]
+        for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
+    ]
+    predicted = [
+        [
+            str(number),
+            str(len(request.ids)),
+            str(request.max_tokens),
+            ms_text(1000 * predicted.ttft_s),
+            ms_text(None if predicted.tpot_s is None else 1000 * predicted.tpot_s),
+        ]
+        for number, (request, predicted) in enumerate(_predictions(plan), 1)
+    ]
+    return [
+        Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
+        Table((">prompt", ">its tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
+    ]
+
+
+def _predictions(plan: Plan) -> list[tuple[Request, SequenceTimes]]:
+    return list(zip(plan.requests, plan.predictions(), strict=True))
+
+
+def describe(blocks: Sequence[Block], shape: ModelShape) -> str:
+    """What a device holds, in a few words: `embed, layers 0-9, layer 10: groups 0, 2 + ffn`."""
+    layers: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        if block.layer >= 0:
+            layers[block.layer].append(block)
+    runs: list[tuple[list[int], str]] = []  # consecutive layers of which the same is held
+    for layer in sorted(layers):
+        contents = _layer_contents(layers[layer], shape)
+        if runs and runs[-1][0][-1] == layer - 1 and runs[-1][1] == contents:
+            runs[-1][0].append(layer)
+        else:
+            runs.append(([layer], contents))
+    kinds = {block.kind for block in blocks}
+    parts = [_run(*run) for run in runs] if len(runs) <= MAX_RUNS else [_counts(blocks)]
+    parts = [*(["embed"] if Kind.EMBED in kinds else []), *parts, *(["lm_head"] if Kind.LM_HEAD in kinds else [])]
+    return ", ".join(parts) or "nothing"
+
+
+def _layer_contents(blocks: Sequence[Block], shape: ModelShape) -> str:
+    """Empty for a whole layer."""
+    groups = sorted(block.group for block in blocks if block.kind is Kind.HEAD)
+    kinds = (Kind.PROJ, Kind.FFN)
+    others = [kind.value for kind in kinds if any(block.kind is kind and not block.is_shard for block in blocks)]
+    for kind in kinds:
+        if held := sum(block.kind is kind and block.is_shard for block in blocks):
+            others.append(f"{held}/{n_shards(shape, kind)} of {kind.value}")
+    if len(groups) == shape.n_groups and others == [kind.value for kind in kinds]:
+        return ""
+    if len(groups) == shape.n_groups:
+        heads = ["all heads"]
+    else:
+        heads = [f"group{'s' if len(groups) > 1 else ''} {', '.join(map(str, groups))}"] if groups else []
+    return " + ".join([*heads, *others])
+
+
+def _run(layers: Sequence[int], contents: str) -> str:
+    where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
+    return f"{where}: {contents}" if contents else where
+
+
+def _counts(blocks: Sequence[Block]) -> str:
+    names = {Kind.HEAD: "head groups", Kind.PROJ: "proj", Kind.FFN: "ffn"}
+    counted = {name: sum(b.kind is kind and not b.is_shard for b in blocks) for kind, name in names.items()}
+    counted["shards"] = sum(block.is_shard for block in blocks)
+    return ", ".join(f"{count} {name}" for name, count in counted.items() if count)

@@ -1,0 +1,1 @@
+"""The backend of device processes: the only place that talks to them."""

@@ -1,0 +1,33 @@
+"""`edgeemu profile links`: the devices of a scenario with their links, and nothing generated. The shell around it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from edgeemu.links.netns.capabilities import probe_host
+from edgeemu.report.link_certificate import profile_document
+from edgeemu.run.choose_links import choose_links
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.processes.backend import ProcessBackend
+from edgeemu.scenario.scenario import Scenario
+
+
+async def profile_links(
+    scenario: Scenario, policy: str | None, on_phase: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    """Measures one link of each kind that a run of the scenario would use, as it would use it.
+
+    Raises:
+        RequestError, InfeasibleError: as a run does.
+        RunError: a device died, or the kernel did not do what it was asked for.
+    """
+    if scenario.time.mode == "virtual":
+        raise scenario.error("time.mode", "virtual has no clock to hold links against; use realtime")
+    plan = make_plan(scenario, policy)
+    links = choose_links(scenario, plan.cluster, simulate=False, probe=probe_host)
+    devices = ProcessBackend(plan, on_phase, links=links)
+    async with devices.launched():
+        await devices.assign(plan)
+        await devices.begin()
+        tests = devices.measured.link_tests or await devices.test_links()
+        await devices.end()
+    return profile_document(links.kind, links.why_not_kernel, devices.dilation, tests)

@@ -1,0 +1,128 @@
+"""What is asked of a model: prompts as tokens, with what each may become. Knows scenario and tokenizer; no cluster."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeemu.cluster.draw.cluster import arrivals_s
+from edgeemu.scenario.scenario import Scenario
+from edgeemu.scenario.workload import Prompt, Stops
+from edgeemu_kernels.weights.open_model import Model
+
+if TYPE_CHECKING:
+    from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sequence to generate: its prompt as the user wrote it and as the model reads it, and what ends it.
+
+    `arrival_s` is None where it comes as soon as there is a slot for it. `seed` is of its own draws.
+    """
+
+    prompt: str
+    ids: tuple[int, ...]
+    max_tokens: int
+    arrival_s: float | None = None
+    seed: int = 0
+    stop_ids: frozenset[int] = frozenset()
+    stop_texts: tuple[str, ...] = ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.ids)
+
+    @property
+    def total_tokens(self) -> int:
+        return len(self.ids) + self.max_tokens
+
+
+def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
+    """The prompts as tokens. ModelFileError for a broken tokenizer, also if no prompt needs it: the text will."""
+    workload, tokenizer = scenario.workload, model.tokenizer
+    asked = [(n, prompt) for n, prompt in enumerate(workload.prompts) for _ in range(prompt.repeat)]
+    come_s = arrivals_s(scenario)
+    requests = []
+    for index, (number, prompt) in enumerate(asked):
+        field = f"workload.prompts[{number}]"
+        text, ids = _tokens(scenario, model, tokenizer, index, prompt, field)
+        if prompt.stop is None:
+            stop_ids, stop_texts = _stops(scenario, model, workload.stop, "workload.stop")
+        else:
+            stop_ids, stop_texts = _stops(scenario, model, prompt.stop, f"{field}.stop")
+        request = Request(
+            text,
+            ids,
+            prompt.max_tokens or workload.max_tokens,
+            arrival_s=come_s[index] if come_s else None,
+            seed=(workload.sampling.seed + index) % 2**63 if prompt.seed is None else prompt.seed,
+            stop_ids=stop_ids,
+            stop_texts=stop_texts,
+        )
+        if not ids:
+            raise scenario.error(field, "the prompt has no tokens")
+        if max(ids) >= model.shape.vocab_size:
+            raise scenario.error(
+                field,
+                f"the tokenizer makes token {max(ids)} of it, and {model.name} has {model.shape.vocab_size}: "
+                "it is another model's",
+            )
+        if request.total_tokens > model.shape.max_context:
+            raise scenario.error(
+                field,
+                f"{len(ids)} prompt tokens and {request.max_tokens} new ones are more than the "
+                f"{model.shape.max_context} that {model.name} can see; lower max_tokens or shorten the prompt",
+            )
+        requests.append(request)
+    return tuple(requests)
+
+
+def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[frozenset[int], tuple[str, ...]]:
+    """Tokens and texts that end a sequence. A text that is one token (a special one has no text) is both."""
+    tokenizer = model.tokenizer
+    if scenario.workload.ignore_stop:
+        return frozenset(), ()
+    ids = set(tokenizer.stop_ids if tokenizer else ())
+    texts = [stop for stop in stops if isinstance(stop, str)]
+    for stop in stops:
+        if isinstance(stop, int):
+            if stop >= model.shape.vocab_size:
+                raise scenario.error(field, f"{model.name} has {model.shape.vocab_size} tokens, and no token {stop}")
+            ids.add(stop)
+            continue
+        if tokenizer is None:
+            raise scenario.error(field, f"{model.name} has no tokenizer; give the numbers of tokens")
+        encoded = tokenizer.encode(stop)
+        if len(encoded) == 1 or not tokenizer.decode(encoded):
+            ids.add(encoded[-1])
+    return frozenset(ids), tuple(texts)
+
+
+def _tokens(
+    scenario: Scenario, model: Model, tokenizer: "Tokenizer | None", index: int, prompt: Prompt, field: str
+) -> tuple[str, tuple[int, ...]]:
+    """A prompt to show, and its ids: random ones where the scenario gives only their number."""
+    if prompt.tokens is not None:
+        generator = np.random.default_rng([scenario.seed, index])
+        ids = generator.integers(0, model.shape.vocab_size, prompt.tokens)  # [tokens]
+        return f"({prompt.tokens} random tokens)", tuple(int(token) for token in ids)
+    assert prompt.text is not None
+    if tokenizer is None:
+        why = "with weights from a seed" if scenario.model.is_seeded else "without a tokenizer.json"
+        raise scenario.error(
+            field, f"{model.name} {why} has no tokenizer; give a number of random tokens: {{tokens: 64}}"
+        )
+    workload = scenario.workload
+    if workload.chat is True and not tokenizer.has_chat_template:
+        raise scenario.error("workload.chat", f"{model.name} has no chat template; set chat: false")
+    chat = tokenizer.has_chat_template if workload.chat == "auto" else workload.chat
+    if chat:
+        written = tokenizer.chat(prompt.text, workload.system)
+    elif workload.system is not None:
+        raise scenario.error(
+            "workload.system", "a system prompt needs a chat template; leave it out, or set chat: true"
+        )
+    else:
+        written = prompt.text
+    return prompt.text, tuple(tokenizer.encode(written))

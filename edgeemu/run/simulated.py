@@ -1,0 +1,169 @@
+"""Devices on the timeline alone: the same run with no process and no kernel. The other backend of a run.
+
+It answers for clusters that no host can emulate. A token is always -1: there is no model here that could say which.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from edgeemu.cluster.links import Change
+from edgeemu.cluster.variation import share_at
+from edgeemu.placement.ledger import INCOMING, OutOfMemoryError, between_steps
+from edgeemu.placement.memory import usages
+from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
+from edgeemu.placement.placement import Placement
+from edgeemu.placement.program import Program
+from edgeemu.placement.shipments import Shipment
+from edgeemu.report.rows import OperationRow
+from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, SampledToken, StepMeasurement
+from edgeemu.run.plan import Plan
+from edgeemu.run.requests import Request
+from edgeemu.timeline.steps import Execution, Step
+from edgeemu.timeline.virtual import VirtualTimeline
+
+
+class SimulatedBackend:
+    """Executes a plan's dataflow as events. Memory is as planned; a migration is refused where a device would."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.dilation = 1.0
+        self.epoch = 0
+        self._program = plan.program
+        self._open: dict[int, Request] = {}
+        self._timeline: VirtualTimeline
+        self._executions: list[Execution] = []
+        self._observed: deque[StepMeasurement] = deque()  # of steps since the last call
+        self.cluster = plan.cluster
+        self.peak_bytes = [0] * len(plan.cluster.devices)  # as planned, with what migrations reserve
+        self.sent_bytes: dict[tuple[int, int], int] | None = None  # by sender and receiver, when the run has ended
+
+    @asynccontextmanager
+    async def launched(self) -> AsyncIterator[None]:
+        yield
+
+    async def assign(self, plan: Plan) -> None:
+        self.plan, self._program, self.cluster = plan, plan.program, plan.cluster
+        self._observed = deque(maxlen=2 * plan.rules.interval_tokens * plan.concurrency)
+        self.epoch += 1
+        self._holds(plan.placement)
+
+    async def begin(self) -> Instant:
+        self._timeline = VirtualTimeline(self.plan.cluster, self.plan.costs, self.plan.durations)
+        return self.instant(0.0)
+
+    async def open(self, sequence: int, request: Request) -> None:
+        self._open[sequence] = request
+
+    async def start(self, step: Step, ids: list[int], at_s: float) -> None:  # noqa: ARG002
+        self._timeline.start(step, self._program, at_s)
+
+    async def sampled(self, by_s: float | None = None) -> SampledToken | None:
+        token = self._timeline.sampled(by_s)
+        if token is None:
+            return None
+        observed = StepMeasurement(self._timeline.executions(token.step), self._timeline.transits())
+        self._observed.append(observed)
+        self._executions += observed.executions
+        return SampledToken(token.step, NO_TOKEN, self.instant(token.sampled_s))
+
+    async def close(self, sequence: int) -> None:
+        del self._open[sequence]
+
+    async def settle(self) -> None: ...
+
+    async def change(self, change: Change, at_s: float) -> None:
+        self.cluster = self.cluster.changed(change, at_s)
+        self._timeline.change(change, at_s)
+
+    async def observe(self) -> list[StepMeasurement]:
+        observed = list(self._observed)
+        self._observed.clear()
+        return observed
+
+    async def states(self, at_s: float) -> list[DeviceState]:
+        return [DeviceState(share_at(d.availability, at_s), d.memory_at(at_s)) for d in self.cluster.devices]
+
+    async def end(self) -> None:
+        self.sent_bytes = self._timeline.sent_bytes()
+
+    async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
+        """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
+        refusals, costs, n_devices = [], self.plan.costs, len(self.cluster.devices)
+        star = self.plan.view.star
+        by_sequence = [
+            usages(migration.old, costs, n_devices, len(asked.ids), asked.total_tokens, star=star)
+            for asked in self._open.values()
+        ]
+        held, rows_now = self.plan.usages(migration.old), sum(rows.values())
+        for target, _, reserve_bytes, growth_bytes in needs(migration, held, rows_now, last_rows, costs):
+            device = self.cluster.devices[target]
+            mine = [by_device[target] for by_device in by_sequence]
+            ledger = between_steps(device.name, device.memory_bytes, mine, rows_now)
+            try:
+                ledger.charge(INCOMING, reserve_bytes, device.memory_at(at_s), growth_bytes)
+            except OutOfMemoryError as error:
+                refusals.append(str(error))
+            else:
+                self.peak_bytes[target] = max(self.peak_bytes[target], ledger.used_bytes + growth_bytes)
+        return "; ".join(refusals)
+
+    async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
+        rules = self.plan.rules
+        self._timeline.ship(
+            shipments,
+            at_s,
+            epoch=migration.epoch,
+            number=migration.round,
+            chunk_bytes=rules.chunk_bytes,
+            flash_s=flash_ends(migration, at_s, rules.flash_bytes_per_s, self.plan.costs),
+        )
+        self._receivers = {shipment.target for shipment in shipments}
+
+    async def arrived(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
+        arrived_s = self._timeline.wait_for_round() if by_s is None else self._timeline.arrived_s()
+        if arrived_s is None or (by_s is not None and arrived_s > by_s):
+            return None
+        for target in sorted(self._receivers):
+            migration.arrived(target, migration.round)
+        return arrived_s
+
+    async def commit(self, migration: MigrationProtocol, program: Program) -> None:
+        self._program, self.epoch = program, migration.epoch
+        self._holds(migration.new)
+
+    async def abort(self, migration: MigrationProtocol) -> None:  # noqa: ARG002
+        self._timeline.cancel()
+
+    def take_ops(self) -> list[OperationRow]:
+        names = [device.name for device in self.plan.cluster.devices]
+        rows = [
+            OperationRow(
+                device=names[op.device],
+                sequence=step.sequence,
+                step=step.step,
+                layer=op.layer,
+                block=op.kind.value,
+                groups=len(op.groups),
+                rows=step.rows,
+                ready_s=time.ready_s,
+                start_s=time.start_s,
+                end_s=time.end_s,
+                cpu_s=0.0,
+                late_s=0.0,
+                overrun=False,
+            )
+            for op, step, time in self._executions
+        ]
+        self._executions.clear()
+        return rows
+
+    def _holds(self, placement: Placement) -> None:
+        pages = (usage.page().total_bytes for usage in self.plan.usages(placement))
+        self.peak_bytes = [max(peak) for peak in zip(self.peak_bytes, pages, strict=True)]
+
+    @staticmethod
+    def instant(emulated_s: float) -> Instant:
+        """There is no wall clock but the timeline."""
+        return Instant(emulated_s, emulated_s)

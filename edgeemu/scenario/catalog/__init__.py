@@ -1,0 +1,151 @@
+"""Devices, models and links that scenarios may name. Knows the data files beside it; nothing of scenarios.
+
+The data are in `devices.yaml`, `models.yaml` and `links.yaml`; every figure there has its source beside it. A
+file is read when first asked for.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import Field
+
+from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.scenario.catalog.shapes import ShapeFields
+from edgeemu.scenario.document import Document, read
+from edgeemu.scenario.validation import ModelT, Strict, validate
+from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, FlopsPerSecond, JoulesPerBit, LossRate, Seconds, Watts
+from edgeemu_kernels.shape import ModelShape
+
+ValueT = TypeVar("ValueT")
+
+
+class Sourced(Strict, Generic[ValueT]):
+    """A figure, and where it was found or how it was derived."""
+
+    value: ValueT
+    source: str = Field(min_length=10)
+
+
+class Power(Strict):
+    """What a device draws when it waits, and when it computes. What has no source is left out."""
+
+    idle: Sourced[Watts] | None = None
+    busy: Sourced[Watts] | None = None
+
+
+class LinkEnergy(Strict):
+    """What a bit costs its sender and its receiver, beside what both draw anyway."""
+
+    send: Sourced[JoulesPerBit]
+    receive: Sourced[JoulesPerBit]
+
+
+class DeviceProfile(Strict):
+    """A kind of device. `gflops` is what float32 arithmetic can reach at best; see each figure's source."""
+
+    name: str
+    title: str
+    gflops: Sourced[FlopsPerSecond]
+    mem_bandwidth: Sourced[BytesPerSecond]
+    memory: Sourced[Bytes]
+    nic: Sourced[BitsPerSecond] | None = None
+    overhead: Sourced[Seconds] | None = None
+    power: Power = Power()
+
+
+class LinkType(Strict):
+    """A kind of link, one direction of it, as an application sees it."""
+
+    name: str
+    title: str
+    bandwidth: Sourced[BitsPerSecond]
+    delay: Sourced[Seconds]
+    jitter: Sourced[Seconds] | None = None
+    loss: Sourced[LossRate] | None = None
+    energy: LinkEnergy | None = None
+
+
+class Package(Strict):
+    """A Python package that carries a model's weights."""
+
+    name: str
+    file: str  # relative to where packages are installed
+    install: str  # the command that installs it
+
+
+class ModelEntry(Strict):
+    """A model: its shape, and the weights where a package carries them."""
+
+    name: str
+    title: str
+    source: str = Field(min_length=10)  # of all the figures in `shape`
+    shape: ShapeFields
+    package: Package | None = None
+
+    def model_shape(self) -> ModelShape:
+        return self.shape.model_shape(self.name)
+
+    def weights_file(self) -> Path | None:
+        """The GGUF file in the installed package; None where no package has the weights.
+
+        Raises `RequestError` with the command to run where the package is not installed.
+        """
+        if self.package is None:
+            return None
+        try:
+            distribution = metadata.distribution(self.package.name)
+        except metadata.PackageNotFoundError:
+            distribution = None
+        path = Path(str(distribution.locate_file(self.package.file))) if distribution else None
+        if path is None or not path.is_file():
+            raise RequestError(f"the weights of {self.name} are not installed (run: {self.package.install})")
+        return path
+
+
+def device_profiles() -> Mapping[str, DeviceProfile]:
+    return _read("devices.yaml", DeviceProfile)
+
+
+def model_entries() -> Mapping[str, ModelEntry]:
+    return _read("models.yaml", ModelEntry)
+
+
+def link_types() -> Mapping[str, LinkType]:
+    return _read("links.yaml", LinkType)
+
+
+def device_profile(name: str) -> DeviceProfile:
+    """The profile of this name. Raises `RequestError` with the nearest one there is."""
+    return _find("device profile", name, device_profiles())
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The model of this name. Raises `RequestError` with the nearest one there is."""
+    return _find("model", name, model_entries())
+
+
+def link_type(name: str) -> LinkType:
+    """The link type of this name. Raises `RequestError` with the nearest one there is."""
+    return _find("link type", name, link_types())
+
+
+def _find(kind: str, name: str, entries: Mapping[str, ModelT]) -> ModelT:
+    if name not in entries:
+        raise UnknownNameError(f'there is no {kind} "{name}" in the catalog{did_you_mean(name, entries)}')
+    return entries[name]
+
+
+class UnknownNameError(RequestError, ValueError):
+    """A name that the catalog does not have. A `ValueError` too: that is what pydantic listens for."""
+
+
+@cache
+def _read(file: str, model: type[ModelT]) -> Mapping[str, ModelT]:
+    document = read(resources.files(__name__).joinpath(file).read_text("utf-8"), file)
+    return {
+        name: validate(model, Document(fields | {"name": name}, f"{file}: {name}"))
+        for name, fields in document.data.items()
+    }

@@ -1,0 +1,94 @@
+"""Distributions that values are drawn from."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from edgeemu.quantity import Quantity
+from edgeemu.scenario.validation import Strict, at
+
+ValueT = TypeVar("ValueT")
+
+
+_SEED_LIMIT = 2**63
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=_SEED_LIMIT)]
+
+
+class OfQuantity(Strict):
+    """A generic model, named after its quantity."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """What the JSON schema calls the model, after its quantity: not after all that a `Quantity` says."""
+        quantity = _quantity(params[0])
+        return f"{cls.__name__} of {quantity.noun if quantity else params[0]}"
+
+    @classmethod
+    def quantity(cls) -> Quantity:
+        """What it is a model of."""
+        found = _quantity(cls.__pydantic_generic_metadata__["args"][0])
+        assert found is not None
+        return found
+
+
+def _quantity(annotated: Any) -> Quantity | None:
+    return next((arg for arg in get_args(annotated) if isinstance(arg, Quantity)), None)
+
+
+class Range(OfQuantity, Generic[ValueT]):
+    """From `low` to `high`, both included."""
+
+    low: ValueT
+    high: ValueT
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:  # type: ignore[operator]  # every ValueT is a number
+            raise at(["high"], "is less than low")
+        return self
+
+
+class Distribution(OfQuantity, Generic[ValueT]):
+    """Values to be drawn: exactly one of `lognormal` and `uniform`. See `cluster.keyed_random` for their meaning."""
+
+    lognormal: Range[ValueT] | None = None
+    uniform: Range[ValueT] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.lognormal is None) == (self.uniform is None):
+            raise ValueError("give exactly one of lognormal and uniform")
+        if self.lognormal is not None and self.lognormal.low == 0:
+            raise at(["lognormal", "low"], "must be more than zero")
+        return self
+
+
+def _form(value: Any) -> str:
+    """Which member of a `Drawn` union a value belongs to."""
+    if isinstance(value, dict | Distribution):
+        return "<drawn>"
+    return "<word>" if value == "unlimited" else "<value>"
+
+
+if TYPE_CHECKING:
+    Drawn: TypeAlias = ValueT | Distribution[ValueT]
+    DrawnOrUnlimited: TypeAlias = ValueT | Distribution[ValueT] | Literal["unlimited"]
+else:
+    # Not an alias with a type variable: pydantic's generic classes lose theirs inside one.
+    class Drawn:
+        """`Drawn[Bytes]`: a size, or a distribution of sizes."""
+
+        def __class_getitem__(cls, quantity: Any) -> Any:
+            value = Annotated[quantity, Tag("<value>")]
+            drawn = Annotated[Distribution[quantity], Tag("<drawn>")]
+            return Annotated[value | drawn, Discriminator(_form)]
+
+    class DrawnOrUnlimited:
+        """The same, or the word `unlimited`."""
+
+        def __class_getitem__(cls, quantity: Any) -> Any:
+            value = Annotated[quantity, Tag("<value>")]
+            drawn = Annotated[Distribution[quantity], Tag("<drawn>")]
+            word = Annotated[Literal["unlimited"], Tag("<word>")]
+            return Annotated[value | drawn | word, Discriminator(_form)]

@@ -1,0 +1,72 @@
+"""Scenarios read from a file or a text, their JSON schema, and their YAML."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeemu.errors import RequestError, did_you_mean_path
+from edgeemu.scenario.document import Inline, Position, override, read, write
+from edgeemu.scenario.scenario import Scenario
+from edgeemu.scenario.validation import validate
+
+_SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
+
+
+def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError("is not text in UTF-8", file=str(path)) from error
+    except OSError as error:
+        hint = did_you_mean_path(path, path.parent.glob("*.yaml")) if isinstance(error, FileNotFoundError) else ""
+        raise RequestError(f"{(error.strerror or str(error)).lower()}{hint}", file=str(path)) from error
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:64] or "scenario"
+    return parse_scenario(text, name, overrides, file=str(path), base=path.parent)
+
+
+def parse_scenario(
+    text: str,
+    name: str = "scenario",
+    overrides: Sequence[str] = (),
+    *,
+    file: str | None = None,
+    base: Path | None = None,
+) -> Scenario:
+    """The scenario in a text. `name` is its name where it has none of its own; `base`, what paths are relative to."""
+    document = read(text, file or f"{name}.yaml")
+    for setting in overrides:
+        override(document, setting, _SHORTHANDS)
+    if document.data is None:
+        raise document.error((), "is empty; a scenario names at least a model, devices and a workload")
+    if isinstance(document.data, dict):
+        document.data.setdefault("name", name)
+    scenario = validate(Scenario, document, {"base": base or Path.cwd()})
+    scenario._document = document
+    return scenario
+
+
+def scenario_json_schema() -> dict[str, Any]:
+    """A JSON Schema for scenario files."""
+    text = json.dumps(Scenario.model_json_schema(mode="validation"))
+    for name, definition in json.loads(text)["$defs"].items():
+        if " of " in definition.get(
+            "title", ""
+        ):  # a generic class: pydantic's own name for it is long, and has a number
+            short = definition["title"].replace(" ", "-")
+            text = text.replace(f'"{name}"', f'"{short}"').replace(f'/{name}"', f'/{short}"')
+    schema: dict[str, Any] = json.loads(text)
+    schema["required"] = [key for key in schema["required"] if key != "name"]  # the file's name will do
+    return schema
+
+
+def to_yaml(scenario: Scenario) -> str:
+    """A text that `parse_scenario` reads back to an equal scenario."""
+    data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
+    first = ("between", "from", "to")
+    links = data["network"]["links"]
+    data["network"]["links"] = [Inline({key: link[key] for key in first if key in link} | link) for link in links]
+    return write(data)

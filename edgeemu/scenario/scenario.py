@@ -1,0 +1,169 @@
+"""What the user wrote: a scenario, read from YAML with file, line and field in every error. Draws no numbers.
+
+The sections are in `scenario_models`; here they come together, and what one says of another is checked.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.scenario.devices import MAX_DEVICES, DeviceSpec
+from edgeemu.scenario.distributions import Seed
+from edgeemu.scenario.document import Document, Position, position_of
+from edgeemu.scenario.events import EventSpec
+from edgeemu.scenario.model import ModelSpec
+from edgeemu.scenario.names import Name
+from edgeemu.scenario.network import LinkOverride, NetworkSpec
+from edgeemu.scenario.options import CostSpec, DecisionSpec, Knowledge, MigrationSpec, Objective, ShardingSpec, TimeSpec
+from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.workload import Workload
+from edgeemu.units import Joules
+
+
+class Scenario(Strict):
+    """A whole scenario. Equal to another when it says the same, wherever it was read."""
+
+    name: Name
+    description: str = ""
+    seed: Seed = 0
+    model: ModelSpec
+    devices: tuple[DeviceSpec, ...] = Field(min_length=1)
+    source: Name | None = None  # the device where prompts come from; the first where none is named
+    network: NetworkSpec = NetworkSpec()
+    events: tuple[EventSpec, ...] = ()
+    policy: str = Field("greedy", min_length=1)
+    objective: Objective = "latency"  # what policies that can are to make good, and comparisons are judged by
+    energy_budget: Joules | None = None  # for a token, of all devices: a placement that needs more is not taken
+    knowledge: Knowledge = "measured"  # what policies know: measurements, or (oracle) the truth of the instant
+    decisions: DecisionSpec = DecisionSpec()
+    migration: MigrationSpec = MigrationSpec()
+    cost: CostSpec = CostSpec()
+    sharding: ShardingSpec = ShardingSpec()
+    workload: Workload
+    time: TimeSpec = TimeSpec()
+
+    _document: Document | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        for position, message in self._contradictions():
+            raise at(list(position), message)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Scenario):
+            return NotImplemented
+        return all(getattr(self, key) == getattr(other, key) for key in type(self).model_fields)
+
+    @cached_property
+    def device_names(self) -> tuple[str, ...]:
+        """Every device, counts expanded, in order."""
+        return tuple(name for device in self.devices for name in device.device_names)
+
+    @property
+    def source_index(self) -> int:
+        """The device where prompts come from."""
+        return 0 if self.source is None else self.device_names.index(self.source)
+
+    def members(self, name: str) -> range:
+        """The indexes of the devices that a name stands for: one, or with a count several; maybe none."""
+        return self._members.get(name, range(0))
+
+    def error(self, field: str, message: str) -> RequestError:
+        """An error about a field of this scenario (`devices[2].memory`), with its file and line."""
+        if self._document is None:
+            return RequestError(message, field=field)
+        return self._document.error(position_of(field), message)
+
+    @cached_property
+    def _members(self) -> dict[str, range]:
+        found: dict[str, range] = {}
+        first = 0
+        for device in self.devices:
+            found[device.name] = range(first, first + device.count)
+            first += device.count
+        return {name: range(n, n + 1) for n, name in enumerate(self.device_names)} | found
+
+    def _contradictions(self) -> Iterator[tuple[Position, str]]:
+        """What one section says that another does not allow."""
+        n_devices = sum(device.count for device in self.devices)
+        if n_devices > MAX_DEVICES:
+            yield ("devices",), f"{n_devices} devices; at most {MAX_DEVICES} are supported"
+            return
+        named = Counter(self.device_names) + Counter(spec.name for spec in self.devices if spec.count > 1)
+        for n, device in enumerate(self.devices):
+            twice = next((name for name in [device.name, *device.device_names] if named[name] > 1), None)
+            if twice is not None:
+                yield ("devices", n, "name"), f'there are two devices named "{twice}"'
+        if self.network.default is None and n_devices > 1:
+            yield ("network", "default"), "is missing (the link between any two devices)"
+        if self.network.access_point in named:
+            position = ("network", "star", "access_point")
+            yield position, f'"{self.network.access_point}" is a device too; give the access point a name'
+        if self.source is not None and self.source not in self.device_names:
+            yield ("source",), self._no_device(self.source)
+        for n, link in enumerate(self.network.links):
+            yield from self._link_contradictions(("network", "links", n), link)
+        yield from self._wired_contradictions()
+        if self.decisions.threshold and self.knowledge == "oracle":
+            yield ("decisions", "threshold"), "is for what is measured; an oracle is asked always (knowledge: measured)"
+        for n, event in enumerate(self.events):
+            yield from self._event_contradictions(("events", n), event)
+
+    def _link_contradictions(self, position: Position, link: LinkOverride) -> Iterator[tuple[Position, str]]:
+        keys: tuple[Position, Position] = (("between", 0), ("between", 1)) if link.between else (("from",), ("to",))
+        yield from self._ends_contradictions(position, keys, link.ends)
+
+    def _event_contradictions(self, position: Position, event: EventSpec) -> Iterator[tuple[Position, str]]:
+        if event.device is not None and not self.members(event.device):
+            yield (*position, "device"), self._no_device(event.device)
+        tokens = self.workload.prompts[0].max_tokens or self.workload.max_tokens
+        if event.at_token is not None and event.at_token >= tokens:
+            yield (
+                (*position, "at_token"),
+                f"{event.at_token} never comes: the first sequence has {tokens} tokens, 0 to {tokens - 1}",
+            )
+        if event.link is not None:
+            yield from self._ends_contradictions(position, (("link", 0), ("link", 1)), (event.link[0], event.link[1]))
+
+    def _ends_contradictions(
+        self, position: Position, keys: tuple[Position, Position], ends: tuple[str, str]
+    ) -> Iterator[tuple[Position, str]]:
+        point = self.network.access_point
+        for key, end in zip(keys, ends, strict=True):
+            if not self.members(end) and end != point:
+                yield (*position, *key), self._no_device(end)
+                return
+        a, b = ends
+        if point is not None:
+            if (a == point) == (b == point):
+                yield position, f'in a star one end of a link is the access point, "{point}"'
+        elif not any(self.joined(i, j) for i in self.members(a) for j in self.members(b)):
+            neighbours = "; in a line only neighbours have links" if self.network.topology == "line" else ""
+            yield position, f'"{a}" and "{b}" are not joined{neighbours}'
+
+    def _wired_contradictions(self) -> Iterator[tuple[Position, str]]:
+        star = self.network.star
+        for n, name in enumerate(star.wired if star else ()):
+            position: Position = ("network", "star", "wired", n)
+            if not self.members(name):
+                yield position, self._no_device(name)
+                return
+            with_link = {i for link in self.network.links for end in link.ends for i in self.members(end)}
+            without = [i for i in self.members(name) if i not in with_link]
+            if without and star:
+                ends = f"{self.device_names[without[0]]}, {star.access_point}"
+                yield position, f"a wired device needs a link: add links: [{{between: [{ends}], type: ethernet-1g}}]"
+
+    def joined(self, a: int, b: int) -> bool:
+        """Whether two devices have a link of their own (in a mesh or a line)."""
+        return abs(a - b) == 1 if self.network.topology == "line" else a != b
+
+    def _no_device(self, name: str) -> str:
+        point = self.network.access_point
+        known = [*self._members, *([point] if point else [])]
+        return f'there is no device "{name}"{did_you_mean(name, known)}'

@@ -1,0 +1,134 @@
+"""What all pydantic models here share: unknown keys are refused by name, and errors say where they are.
+
+Knows pydantic and `yamllines`; nothing of scenarios.
+"""
+
+import re
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+
+from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.scenario.document import Document, Position
+
+_MAX_SHOWN = 10
+
+ModelT = TypeVar("ModelT", bound="Strict")
+
+
+class Strict(BaseModel):
+    """Frozen; refuses unknown keys, saying which key was probably meant, and numbers that are not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_all_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            names = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in data:
+                if key not in names:
+                    message = f'unknown key "{key}"{did_you_mean(str(key), names)}'
+                    raise at([key], message)
+        return data
+
+
+class Shorthand(Strict):
+    """A mapping that may also be written as bare text, which then stands for one of its fields."""
+
+    text_is: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, data: Any) -> Any:
+        if isinstance(data, dict | cls):
+            return data
+        if isinstance(data, str):
+            return {cls.text_is: data}
+        hint = " (put it in quotes)" if isinstance(data, int | float) else ""
+        raise ValueError(f"{_kind(data)} is neither text nor a mapping{hint}")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+def at(position: list[str | int], message: str) -> PydanticCustomError:
+    """An error about a value that lies at `position` below the model that raises it."""
+    return PydanticCustomError("at", "{message}", {"message": message, "position": position})
+
+
+def validate(model: type[ModelT], document: Document, context: dict[str, Any] | None = None) -> ModelT:
+    """The document as a `model`. Raises one `RequestError`, with a line for each error found."""
+    try:
+        return model.model_validate(document.data, context=context)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        # A list whose items are all wrong is also reported as empty.
+        real = [details for details in found if details["type"] != "too_short" or not details["input"]]
+        errors = [_located(document, details) for details in real]
+    errors.sort(key=lambda found: found.line or 0)
+    first = errors[0]
+    lines = [first.message, *(str(other) for other in errors[1:_MAX_SHOWN])]
+    if len(errors) > _MAX_SHOWN:
+        lines.append(f"(and {len(errors) - _MAX_SHOWN} more)")
+    raise RequestError("\n".join(lines), file=first.file, line=first.line, field=first.field)
+
+
+def _located(document: Document, details: ErrorDetails) -> RequestError:
+    context = details.get("ctx", {})
+    # A discriminated union puts its tag into the location; ours are written <so>.
+    position: Position = tuple(key for key in details["loc"] if not str(key).startswith("<"))
+    position += tuple(context.get("position", ()))
+    return document.error(position, _message(details, context))
+
+
+def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
+    """pydantic's errors in this project's words."""
+    value = details["input"]
+    shown = f'"{value}"' if isinstance(value, str) else _kind(value)
+    bound = next((f"{context[key]}" for key in ("ge", "gt", "le", "lt") if key in context), "")
+    match details["type"]:
+        case "at":
+            return str(context["message"])
+        case "value_error":
+            return str(context["error"])
+        case "missing":
+            return "is missing"
+        case "literal_error":
+            expected = re.findall(r"'([^']*)'", context["expected"])
+            hint = did_you_mean(str(value), expected) or f" ({context['expected'].replace(chr(39), chr(34))})"
+            return f"{shown} is not known here{hint}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{shown} is not a mapping"
+        case "list_type" | "tuple_type":
+            return f"{shown} is not a list"
+        case "string_type":
+            return f"{shown} is not text" + (" (put it in quotes)" if isinstance(value, int | float) else "")
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"{shown} is not a whole number"
+        case "bool_type":
+            return f"{shown} is neither true nor false"
+        case "float_type" | "float_parsing" | "finite_number":
+            return f"{shown} is not a number"
+        case "greater_than_equal":
+            return f"{shown} is less than {bound}"
+        case "greater_than":
+            return f"{shown} is not more than {bound}"
+        case "less_than_equal":
+            return f"{shown} is more than {bound}"
+        case "too_short" | "string_too_short":
+            return "is empty"
+    return f"{shown}: {details['msg']}"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,42 @@
+"""Emulated time: pure arithmetic on seconds since the start of the run. Knows no clock, no process and no socket.
+
+Devices and simulator share it, so a run and its prediction differ only by what was measured.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edgeemu.cluster.variation import Variation, finish
+
+
+class Occupation(NamedTuple):
+    """One execution on a device: it became ready, started and ended at these instants."""
+
+    ready_s: float
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WallClock:
+    """wall = start + dilation * emulated, on the host's monotonic clock."""
+
+    start_s: float
+    dilation: float
+
+    def wall_s(self, emulated_s: float) -> float:
+        return self.start_s + self.dilation * emulated_s
+
+    def emulated_s(self, wall_s: float) -> float:
+        return (wall_s - self.start_s) / self.dilation
+
+
+def occupy(
+    device_free_s: float, ready_s: float, duration_s: float, availability: Variation | None = None
+) -> Occupation:
+    """A device computes one block at a time, in the order in which they became ready.
+
+    `duration_s` is what the block takes on the whole device; other work on it leaves the share `availability`.
+    """
+    start_s = max(device_free_s, ready_s)
+    return Occupation(ready_s, start_s, finish(availability, start_s, duration_s))

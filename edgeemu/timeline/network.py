@@ -1,0 +1,170 @@
+"""Arrivals of messages on the timeline: queueing in pipes, delay, jitter, loss and retransmission."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from hashlib import blake2b
+from struct import pack, unpack_from
+from typing import NamedTuple, Protocol
+
+from edgeemu.cluster.links import Path
+
+PACKET_BYTES = 1448  # TCP payload of one Ethernet frame with timestamps (RFC 7323)
+MIN_RTO_S = 0.2  # Linux TCP_RTO_MIN: what a loss costs when too few packets follow to notice it (RFC 5681, 3.2)
+FAST_RETRANSMIT_PACKETS = 4  # a loss among fewer cannot cause three duplicate acknowledgements
+
+
+class Instants(Protocol):
+    """For each pipe, by its number, the instant at which it is free: a dictionary, or memory that devices share."""
+
+    def __getitem__(self, pipe: int, /) -> float: ...
+    def __setitem__(self, pipe: int, free_s: float, /) -> None: ...
+
+
+def serialise(free_s: Instants, path: Path, size_bytes: int, departure_s: float) -> float:
+    """Sends a message through the pipes of a path; returns when its last bit is there, and books the pipes.
+
+    A message claims every pipe of its path when it departs, first come first served, and books each for its own
+    transmission only: neither a slower pipe nor a delay on the way keeps later messages from a pipe that is idle.
+    Between pipes it is cut through, as packets are: a second pipe of the same rate adds its delay but not the
+    transmission time again, unless it is the same pipe. The delays of the way are added at its end.
+
+    Where a link varies, its rate counts as it changes under way, and its delay as it is when the message begins there.
+    """
+    begin_s = end_s = departure_s
+    bits = 8.0 * size_bytes
+    delay_s = 0.0
+    for hop in path.hops:
+        begin_s = max(begin_s, free_s[hop.pipe])
+        passed_s = free_s[hop.pipe] = hop.passed_s(begin_s, bits)
+        end_s = max(end_s, passed_s)
+        delay_s += hop.delay_at(begin_s)
+    return end_s + delay_s
+
+
+class DrawKey(NamedTuple):
+    """Names one message, so that its jitter and loss are the same draws wherever and whenever they are made."""
+
+    source: int
+    target: int
+    sequence: int
+    step: int
+    stage: int
+    layer: int
+
+
+def uniforms(seed: int, key: DrawKey) -> tuple[float, ...]:
+    """Eight independent numbers in [0, 1), a function of seed and key alone (BLAKE2b as a counter-based generator)."""
+    digest = blake2b(pack("<6q", *key), digest_size=64, key=pack("<q", seed)).digest()
+    return tuple((word >> 11) / 2**53 for word in unpack_from("<8Q", digest))
+
+
+def lost_packets(packets: int, loss: float, uniform: float) -> int:
+    """How many of `packets` are lost: the binomial distribution's quantile at `uniform`.
+
+    With hundreds of losses to be expected, their number is as good as certain, and the mean is returned.
+    """
+    if loss > 0.5:  # count those that get through: the sum below needs a chance that none is lost
+        return packets - lost_packets(packets, 1.0 - loss, 1.0 - uniform)
+    if packets * loss > 200.0:
+        return round(packets * loss)
+    probability = (1.0 - loss) ** packets
+    cumulative, lost = probability, 0
+    while uniform >= cumulative and lost < packets:
+        probability *= (packets - lost) / (lost + 1) * loss / (1.0 - loss)
+        lost += 1
+        cumulative += probability
+    return lost
+
+
+def disturbance_s(path: Path, size_bytes: int, seed: int, key: DrawKey, departure_s: float = 0.0) -> float:
+    """Jitter (uniform, as netem's default) and what retransmission of lost packets adds to a message's delay.
+
+    A round in which packets are lost costs a round trip, or the minimum retransmission timeout where too few packets
+    follow for a fast retransmit, and the lost packets' transmission. At most six rounds, each with a fresh draw. A link
+    that varies counts as it is when the message departs.
+    """
+    if not path.jitter_s and not path.loss:
+        return 0.0
+    draws = uniforms(seed, key)
+    delay_s = path.delay_at(departure_s)
+    extra_s = max((2.0 * draws[0] - 1.0) * path.jitter_s, -delay_s)
+    bandwidth_bps = min(hop.bandwidth_at(departure_s) for hop in path.hops)
+    outstanding = -(-size_bytes // PACKET_BYTES)
+    for uniform in draws[2:]:
+        lost = lost_packets(outstanding, path.loss, uniform) if path.loss else 0
+        if not lost:
+            break
+        wait_s = 2.0 * delay_s if outstanding >= FAST_RETRANSMIT_PACKETS else max(MIN_RTO_S, 2.0 * delay_s)
+        extra_s += wait_s + 8.0 * lost * PACKET_BYTES / bandwidth_bps
+        outstanding = lost
+    return extra_s
+
+
+class Transit(NamedTuple):
+    """How long messages of one size took from one device to another, from departure to arrival, all together."""
+
+    source: int
+    target: int
+    size_bytes: int
+    messages: int
+    sum_s: float
+
+
+class Transits:
+    """Sums of what messages took, by ends and size: what a link's receiver can say of it.
+
+    A message that departed before the one before it had come, on the same connection, may have waited for that one, and
+    says nothing of the link: it is left out. What waited for others' messages counts as it came.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, int, int], tuple[int, float]] = {}
+        self._last_s: dict[tuple[int, int], float] = {}
+
+    def passed(self, source: int, target: int, departure_s: float, arrival_s: float) -> bool:
+        """Something has come on a connection, in its order; whether it had the connection for itself."""
+        alone = departure_s >= self._last_s.get((source, target), 0.0)
+        self._last_s[source, target] = arrival_s
+        return alone
+
+    def add(self, source: int, target: int, size_bytes: int, departure_s: float, arrival_s: float) -> None:
+        """A message that has come, or will."""
+        if not self.passed(source, target, departure_s, arrival_s):
+            return
+        took_s = arrival_s - departure_s
+        ends = source, target, size_bytes
+        messages, sum_s = self._sums.get(ends, (0, 0.0))
+        self._sums[ends] = messages + 1, sum_s + took_s
+
+    def take(self) -> list[Transit]:
+        """The sums since the last call."""
+        taken = [Transit(*ends, *sums) for ends, sums in self._sums.items()]
+        self._sums.clear()
+        return taken
+
+
+class Network:
+    """Messages sent in the order of their departure, each given its arrival.
+
+    A pipe serves first come, first served, and messages of one connection (source to target) stay in order.
+    """
+
+    def __init__(self, path: Callable[[int, int], Path], seed: int, free_s: Instants | None = None) -> None:
+        self._path = path
+        self._seed = seed
+        self._free_s: Instants = defaultdict(float) if free_s is None else free_s
+        self._last_arrival_s: dict[tuple[int, int], float] = defaultdict(float)
+
+    def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
+        """Books a message of `size_bytes` that departs now; returns when it is wholly there."""
+        path = self._path(key.source, key.target)
+        through_s = serialise(self._free_s, path, size_bytes, departure_s)
+        arrival_s = through_s + disturbance_s(path, size_bytes, self._seed, key, departure_s)
+        connection = key.source, key.target
+        arrival_s = max(arrival_s, self._last_arrival_s[connection])
+        self._last_arrival_s[connection] = arrival_s
+        return arrival_s
+
+    def delay_s(self, source: int, target: int, departure_s: float) -> float:
+        """What the way adds to a message that departs at an instant, beside the time that its pipes take."""
+        return self._path(source, target).delay_at(departure_s)

@@ -1,0 +1,116 @@
+"""Predictions of the timeline alone: of one step, and of a whole workload."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.program import Program
+from edgeemu.timeline.scheduler import Due, Scheduler
+from edgeemu.timeline.simulator import Simulator
+from edgeemu.timeline.steps import Duration, Execution, Step
+
+
+class Prediction(NamedTuple):
+    """What the timeline alone says of one sequence: the instant of every token, and every execution."""
+
+    sampled_s: list[float]
+    executions: list[Execution]
+
+    @property
+    def ttft_s(self) -> float:
+        return self.sampled_s[0]
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean time per output token after the first; None where there is only one."""
+        later = len(self.sampled_s) - 1
+        return (self.sampled_s[-1] - self.sampled_s[0]) / later if later else None
+
+
+def predict(
+    cluster: Cluster,
+    costs: Costs,
+    program: Program,
+    duration: Duration,
+    prompt_tokens: int,
+    new_tokens: int,
+    start_s: float = 0.0,
+) -> Prediction:
+    """One sequence under a fixed placement, alone on the cluster; what happens at its tokens happens."""
+    simulator = Simulator(cluster, costs, duration)
+    sampled: list[float] = []
+
+    def begin(token: int, at_s: float) -> None:
+        for change in cluster.events_at(token):
+            simulator.change(change, at_s)
+        rows, past = (1, prompt_tokens + token - 1) if token else (prompt_tokens, 0)
+        simulator.start(Step(0, token, rows, past), program, at_s)
+
+    begin(0, start_s)
+    for token in simulator.tokens():
+        sampled.append(token.sampled_s)
+        if len(sampled) < new_tokens:
+            begin(len(sampled), token.sampled_s)
+    return Prediction(sampled, simulator.executions)
+
+
+@dataclass(slots=True)
+class SequenceTimes:
+    """When a sequence came, when its first step was released, and when each of its tokens was sampled."""
+
+    arrival_s: float = 0.0
+    start_s: float = 0.0
+    sampled_s: list[float] = field(default_factory=list)
+
+    @property
+    def ttft_s(self) -> float:
+        """From its arrival: what it waited for a slot is in it."""
+        return self.sampled_s[0] - self.arrival_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean time per output token after the first; None where there is only one."""
+        later = len(self.sampled_s) - 1
+        return (self.sampled_s[-1] - self.sampled_s[0]) / later if later else None
+
+
+def predict_workload(
+    cluster: Cluster,
+    costs: Costs,
+    program: Program,
+    duration: Duration,
+    schedule: Scheduler,
+    max_tokens: Sequence[int],
+) -> list[SequenceTimes]:
+    """Every sequence at its full length, as the schedule has them run; what happens at tokens happens."""
+    simulator = Simulator(cluster, costs, duration)
+    made = [SequenceTimes() for _ in max_tokens]
+    happen = _events(cluster, simulator)
+    while schedule.unfinished:
+        for due in schedule.admit():
+            made[due.step.sequence] = SequenceTimes(due.since_s, due.at_s)
+            happen(due)
+        for due in schedule.release():
+            simulator.start(due.step, program, due.at_s)
+        by_s = schedule.next_arrival_s
+        token = simulator.next_token(by_s)
+        if token is None:
+            schedule.passed(by_s or 0.0)
+            continue
+        sequence, number = token.step.sequence, token.step.step
+        made[sequence].sampled_s.append(token.sampled_s)
+        ended = number + 1 == max_tokens[sequence]
+        schedule.sampled(token.step, token.sampled_s, ended=ended)
+        if not ended:
+            happen(schedule.held[sequence])
+    return made
+
+
+def _events(cluster: Cluster, simulator: Simulator) -> Callable[[Due], None]:
+    def happen(due: Due) -> None:
+        for change in cluster.events_at(due.step.step) if due.step.sequence == 0 else ():
+            simulator.change(change, due.at_s)
+
+    return happen

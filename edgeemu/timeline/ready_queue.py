@@ -1,0 +1,43 @@
+"""The queue of operations that a device could run."""
+
+from typing import Generic, NamedTuple, TypeVar
+
+ItemT = TypeVar("ItemT")
+
+
+class Waiting(NamedTuple):
+    """An operation that is ready: since when, of which sequence and step, and its place in the program."""
+
+    ready_s: float
+    sequence: int
+    step: int
+    place: int
+
+
+class ReadyQueue(Generic[ItemT]):
+    """What a device could run. It goes on with the step that it ran last, as long as that has something ready.
+
+    Else first come, first served. So a stage of a pipeline is computed at one go, and passed on before the next
+    sequence's: if operations of two took turns, both would leave late, together, and the pipeline would never fill.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Waiting, ItemT]] = []
+        self._last = (-1, -1)  # sequence and step
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def push(self, waiting: Waiting, item: ItemT) -> None:
+        self._waiting.append((waiting, item))
+
+    def pop(self) -> tuple[Waiting, ItemT]:
+        number = 0
+        if len(self._waiting) > 1:
+            number = min(range(len(self._waiting)), key=lambda n: self._rank(self._waiting[n][0]))
+        waiting, item = self._waiting.pop(number)
+        self._last = waiting.sequence, waiting.step
+        return waiting, item
+
+    def _rank(self, waiting: Waiting) -> tuple[bool, Waiting]:
+        return (waiting.sequence, waiting.step) != self._last, waiting

@@ -1,0 +1,214 @@
+"""A run on the timeline alone: the dataflow of every step, with no processes and no kernels. Knows no wall clock.
+
+It predicts a run, and it keeps the time of `mode: virtual`, where durations are those that the devices measured.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from typing import NamedTuple
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.links import Change
+from edgeemu.cluster.variation import Variation
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.operation_costs import message_bytes
+from edgeemu.placement.program import MessageKind, Op, Program, Slot
+from edgeemu.placement.shipments import Shipment, chains, message_sizes
+from edgeemu.timeline.clock import occupy
+from edgeemu.timeline.network import DrawKey, Network, Transits
+from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
+from edgeemu.timeline.steps import Duration, Execution, Step, TokenTime
+
+Flash = Mapping[int, float]
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One step under way. `missing` counts the inputs that an operation still waits for."""
+
+    step: Step
+    program: Program
+    costs: Costs  # of this step
+    missing: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _SimulatedDevice:
+    availability: Variation | None
+    free_s: float = 0.0
+    busy: bool = False
+    ready: ReadyQueue[tuple[Op, _Flow]] = field(default_factory=ReadyQueue)
+
+
+class Shipped(NamedTuple):
+    """All that a round of a migration brings to a device is there."""
+
+    device: int
+    at_s: float
+
+
+Outcome = TokenTime | Shipped
+
+
+@dataclass(slots=True)
+class Round:
+    """Parcels of a migration's round that are still to come, by receiver. Cancelled, nothing more comes of it."""
+
+    epoch: int
+    number: int
+    chunk_bytes: int
+    missing: dict[int, int]
+    cancelled: bool = False
+
+
+class Simulator:
+    """Events in the order of the timeline. `start` steps and `ship` rounds; `advance` until something comes of them.
+
+    A step may be started while others are under way; its start must not lie before the last event that was handled.
+    """
+
+    def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
+        self.costs = costs
+        self.duration = duration
+        self.executions: list[Execution] = []
+        self.transits = Transits()
+        self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, parcels included
+        self._cluster = cluster
+        self._network = Network(lambda source, target: self._cluster.path(source, target), cluster.seed)
+        self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
+        self._events: list[tuple[float, int, Callable[[float], Outcome | None]]] = []
+        self._order = count()
+
+    def start(self, step: Step, program: Program, at_s: float) -> None:
+        """Releases a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
+        flow = _Flow(step, program, self.costs.at_step(step.rows, step.past))
+        if step.step == 0:
+            self._at(
+                at_s,
+                lambda now_s: self._deliver(flow, program.embed_device, Slot(MessageKind.PROMPT, 0, -1), now_s),
+            )
+        else:
+            token = program.ops[-1]
+            self._at(at_s, lambda now_s: self._send(flow, token, now_s))
+
+    def change(self, change: Change, at_s: float) -> None:
+        """Devices and links are different from an instant on, which must not lie before the last event."""
+        self._cluster = self._cluster.changed(change, at_s)
+        for index in change.devices:
+            self._devices[index].availability = self._cluster.devices[index].availability
+
+    def ship(
+        self, shipments: Sequence[Shipment], at_s: float, *, epoch: int, number: int, chunk_bytes: int, flash_s: Flash
+    ) -> Round:
+        """A round of a migration from an instant on. `flash_s` says until when each receiver reads its own storage."""
+        targets = Counter(shipment.target for shipment in shipments)
+        round_ = Round(epoch, number, chunk_bytes, dict(targets))
+        for device, end_s in flash_s.items():
+            round_.missing[device] = round_.missing.get(device, 0) + 1
+            self._at(end_s, lambda now_s, device=device: self._parcel_came(round_, device, now_s))  # type: ignore[misc]
+        for shipped in chains(shipments).values():
+            sizes = [message_sizes(shipment, self.costs, chunk_bytes) for shipment in shipped]
+            last_of_parcel = [index == len(parcel) - 1 for parcel in sizes for index in range(len(parcel))]
+            messages = list(zip([size for parcel in sizes for size in parcel], last_of_parcel, strict=True))
+            way = shipped[0].source, shipped[0].target
+            self._at(at_s, lambda now_s, way=way, messages=messages: self._send_chunk(round_, way, messages, 0, now_s))  # type: ignore[misc]
+
+        return round_
+
+    def advance(self, until_s: float = math.inf) -> Outcome | None:
+        """Handles events until a token is sampled or a device has all of a round.
+
+        None when there is no event left up to an instant.
+        """
+        while self._events and self._events[0][0] <= until_s:
+            now_s, _, handle = heappop(self._events)
+            outcome = handle(now_s)
+            if outcome is not None:
+                return outcome
+        return None
+
+    def next_token(self, by_s: float | None = None) -> TokenTime | None:
+        """Handles events until a token is sampled; None if none is by an instant."""
+        while (outcome := self.advance(math.inf if by_s is None else by_s)) is not None:
+            if isinstance(outcome, TokenTime):
+                return outcome
+        return None
+
+    def tokens(self) -> Iterator[TokenTime]:
+        """Handles events until none is left, yielding each sampled token. A consumer may start steps in between."""
+        while (token := self.next_token()) is not None:
+            yield token
+
+    def _at(self, at_s: float, handle: Callable[[float], Outcome | None]) -> None:
+        heappush(self._events, (at_s, next(self._order), handle))
+
+    def _send_chunk(
+        self, round_: Round, way: tuple[int, int], messages: list[tuple[int, bool]], number: int, now_s: float
+    ) -> None:
+        """One message of a connection; the next leaves when the link has taken this one."""
+        if round_.cancelled:
+            return
+        source, target = way
+        size, last_of_parcel = messages[number]
+        key = DrawKey(source, target, round_.epoch, round_.number, MessageKind.PARCEL, number)
+        arrival_s = self._network.arrival_s(key, size, now_s)
+        self.transits.passed(source, target, now_s, arrival_s)
+        self.sent_bytes[way] += size
+        if last_of_parcel:
+            self._at(arrival_s, lambda at_s: self._parcel_came(round_, target, at_s))
+        if number + 1 < len(messages):
+            free_s = max(now_s, arrival_s - self._network.delay_s(source, target, now_s))
+            self._at(free_s, lambda at_s: self._send_chunk(round_, way, messages, number + 1, at_s))
+
+    @staticmethod
+    def _parcel_came(round_: Round, device: int, now_s: float) -> Shipped | None:
+        round_.missing[device] -= 1
+        return None if round_.missing[device] or round_.cancelled else Shipped(device, now_s)
+
+    def _deliver(self, flow: _Flow, device: int, slot: Slot, now_s: float) -> None:
+        for op in flow.program.consumers[device, slot]:
+            if not op.steps.has(flow.step.rows):
+                continue
+            missing = flow.missing.get(op.index, len(op.inputs(flow.step.step))) - 1
+            flow.missing[op.index] = missing
+            if not missing:
+                queue = self._devices[device]
+                queue.ready.push(Waiting(now_s, flow.step.sequence, flow.step.step, op.index), (op, flow))
+                self._run_next(queue)
+
+    def _run_next(self, device: _SimulatedDevice) -> None:
+        if device.busy or not device.ready:
+            return
+        waiting, (op, flow) = device.ready.pop()
+        time = occupy(device.free_s, waiting.ready_s, self.duration(op, flow.step), device.availability)
+        device.free_s, device.busy = time.end_s, True
+        self.executions.append(Execution(op, flow.step, time))
+        self._at(time.end_s, lambda now_s: self._finish(device, op, flow, now_s))
+
+    def _finish(self, device: _SimulatedDevice, op: Op, flow: _Flow, now_s: float) -> TokenTime | None:
+        device.busy = False
+        token = None
+        if op.kind is Kind.LM_HEAD:
+            token = TokenTime(flow.step, now_s)
+        else:
+            self._send(flow, op, now_s)
+        self._run_next(device)
+        return token
+
+    def _send(self, flow: _Flow, op: Op, now_s: float) -> None:
+        slot = op.emits
+        size = message_bytes(op, flow.step.rows, flow.costs)
+        for target in op.to:
+            if target == op.device:
+                self._deliver(flow, target, slot, now_s)
+                continue
+            key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.stage, slot.place)
+            arrival_s = self._network.arrival_s(key, size, now_s)
+            self.transits.add(op.device, target, size, now_s, arrival_s)
+            self.sent_bytes[op.device, target] += size
+            self._at(arrival_s, lambda at_s, target=target: self._deliver(flow, target, slot, at_s))  # type: ignore[misc]

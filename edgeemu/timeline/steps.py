@@ -1,0 +1,46 @@
+"""Steps, and what the timeline says of their operations."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.operation_costs import op_s
+from edgeemu.placement.program import Op
+from edgeemu.timeline.clock import Occupation
+
+
+class Step(NamedTuple):
+    """One pass of a sequence through the model: `rows` new positions after `past` cached ones."""
+
+    sequence: int
+    step: int
+    rows: int
+    past: int
+
+
+Duration = Callable[[Op, Step], float]
+
+
+class Execution(NamedTuple):
+    """One operation as it came out on the timeline."""
+
+    op: Op
+    step: Step
+    time: Occupation
+
+
+class TokenTime(NamedTuple):
+    """A step's token was sampled at this instant."""
+
+    step: Step
+    sampled_s: float
+
+
+def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
+    """Durations by the roofline of each device, in the order of the cluster."""
+
+    def duration_s(op: Op, step: Step) -> float:
+        return op_s(computes[op.device], op, step.rows, step.past, costs)
+
+    return duration_s

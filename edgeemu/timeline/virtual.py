@@ -1,0 +1,103 @@
+"""A run on the simulated timeline: start steps, ask for tokens, ship a round, ask what has arrived. Knows no clock."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.links import Change
+from edgeemu.errors import RunError
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.program import Program
+from edgeemu.placement.shipments import Shipment
+from edgeemu.timeline.network import Transit
+from edgeemu.timeline.simulator import Round, Shipped, Simulator
+from edgeemu.timeline.steps import Duration, Execution, Step, TokenTime
+
+
+class VirtualTimeline:
+    """The simulator, asked for one thing after the other."""
+
+    def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
+        self._simulator = Simulator(cluster, costs, duration)
+        self._round: Round | None = None
+        self._awaited: set[int] = set()
+        self._arrived_s = 0.0
+        self._flying = 0  # steps
+        self._executions: dict[int, list[Execution]] = defaultdict(list)  # by sequence, of its step in hand
+
+    def start(self, step: Step, program: Program, at_s: float) -> None:
+        """Releases a step at an instant, which must not lie before the last token or arrival that was asked for."""
+        self._flying += 1
+        self._executions.pop(step.sequence, None)
+        self._simulator.start(step, program, at_s)
+
+    def sampled(self, by_s: float | None = None) -> TokenTime | None:
+        """The next token, or None if there is none by an instant."""
+        until_s = math.inf if by_s is None else by_s
+        while (outcome := self._simulator.advance(until_s)) is not None:
+            if isinstance(outcome, TokenTime):
+                self._flying -= 1
+                return outcome
+            self._note(outcome)
+        if by_s is None:
+            raise RunError(f"the timeline came to an end with {self._flying} steps under way")
+        return None
+
+    def change(self, change: Change, at_s: float) -> None:
+        """Something happens at an instant, between two steps."""
+        self._simulator.change(change, at_s)
+
+    def executions(self, step: Step) -> list[Execution]:
+        """What has run for the step of a sequence that was sampled last."""
+        for execution in self._simulator.executions:
+            self._executions[execution.step.sequence].append(execution)
+        self._simulator.executions.clear()
+        return self._executions[step.sequence]
+
+    def transits(self) -> list[Transit]:
+        """How long messages took since the last call."""
+        return self._simulator.transits.take()
+
+    def sent_bytes(self) -> dict[tuple[int, int], int]:
+        """What each device has sent to each other since the beginning."""
+        return dict(self._simulator.sent_bytes)
+
+    def ship(
+        self,
+        shipments: Sequence[Shipment],
+        at_s: float,
+        *,
+        epoch: int,
+        number: int,
+        chunk_bytes: int,
+        flash_s: Mapping[int, float],
+    ) -> None:
+        """Begins a round of a migration at an instant."""
+        self._awaited = {*(shipment.target for shipment in shipments), *flash_s}
+        self._arrived_s = at_s
+        self._round = self._simulator.ship(
+            shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s
+        )
+
+    def arrived_s(self) -> float | None:
+        """When all of the round had come, if it has by the last token."""
+        return None if self._awaited else self._arrived_s
+
+    def wait_for_round(self) -> float:
+        """When all of the round will have come, with no step under way."""
+        while self._awaited:
+            self._note(self._simulator.advance())
+        return self._arrived_s
+
+    def cancel(self) -> None:
+        """Nothing more comes of the round."""
+        if self._round is not None:
+            self._round.cancelled = True
+        self._awaited.clear()
+
+    def _note(self, outcome: Shipped | TokenTime | None) -> None:
+        if not isinstance(outcome, Shipped):
+            raise RunError(f"the timeline came to an end: {outcome}, with {sorted(self._awaited)} still to receive")
+        self._awaited.discard(outcome.device)
+        self._arrived_s = max(self._arrived_s, outcome.at_s)

@@ -1,0 +1,118 @@
+"""Weights out of a GGUF file, by the index that `gguf_header` made. Knows tensor names; no header."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeemu_kernels.attention import Heads
+from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.rope import Rope
+from edgeemu_kernels.shape import ModelShape
+from edgeemu_kernels.weights.quants import ggml_format
+from edgeemu_kernels.weights.tensorfile import Dims, Tensor, TensorFiles, runs
+
+
+def required_tensors(shape: ModelShape) -> dict[str, Dims]:
+    """Every tensor that the blocks of this shape are made of, with its dims, rows first."""
+    s = shape
+    q_rows, kv_rows = s.n_heads * s.head_dim, s.n_kv_heads * s.head_dim
+    wanted: dict[str, Dims] = {
+        "token_embd.weight": (s.vocab_size, s.d_model),
+        "output_norm.weight": (s.d_model,),
+    }
+    if not s.tied_embeddings:
+        wanted["output.weight"] = (s.vocab_size, s.d_model)
+    per_layer: dict[str, Dims] = {
+        "attn_norm": (s.d_model,),
+        "attn_q": (q_rows, s.d_model),
+        "attn_k": (kv_rows, s.d_model),
+        "attn_v": (kv_rows, s.d_model),
+        "attn_output": (s.d_model, q_rows),
+        "ffn_norm": (s.d_model,),
+        "ffn_gate": (s.d_ff, s.d_model),
+        "ffn_up": (s.d_ff, s.d_model),
+        "ffn_down": (s.d_model, s.d_ff),
+    }
+    for layer in range(s.n_layers):
+        wanted |= {f"blk.{layer}.{name}.weight": dims for name, dims in per_layer.items()}
+    return wanted
+
+
+class GgufSource:
+    """A `WeightSource` over the Llama tensors of a GGUF file (names as in llama.cpp's `llama-arch.cpp`)."""
+
+    def __init__(self, path: Path, shape: ModelShape, index: dict[str, Any]) -> None:
+        """`index`: name -> [offset in the file, ggml type, dims with rows first]."""
+        self.shape = shape
+        tensors = {}
+        for name, (offset, ggml_type, dims) in index.items():
+            number_format = ggml_format(ggml_type)
+            if number_format is None:
+                raise ModelFileError(path, f"tensor {name!r} has the unknown ggml type {ggml_type}")
+            tensors[name] = Tensor(path, offset, number_format, tuple(dims))
+        self._files = TensorFiles(path, tensors)
+        self._rope = Rope(shape)
+
+    def embed(self) -> Embed:
+        return Embed(self._table("token_embd.weight"))
+
+    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
+        s, prefix = self.shape, f"blk.{layer}"
+        heads = Heads.empty(s, groups, self._norm(f"{prefix}.attn_norm.weight"), self._rope)
+        kv_rows = s.n_kv_heads * s.head_dim
+        for group in groups:
+            to = heads.group_weights(group)
+            self._files.rows(f"{prefix}.attn_q.weight", to.wq, s.n_heads * s.head_dim, group * s.group_dim)
+            self._files.rows(f"{prefix}.attn_k.weight", to.wk, kv_rows, group * s.head_dim)
+            self._files.rows(f"{prefix}.attn_v.weight", to.wv, kv_rows, group * s.head_dim)
+        return heads
+
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        s, name = self.shape, f"blk.{layer}.attn_output.weight"
+        if groups is None:
+            return Proj(self._files.matrix(name, s.d_model, s.n_heads * s.head_dim))
+        weight: Array = np.empty((s.d_model, len(groups) * s.group_dim), np.float32)
+        dims = (s.d_model, s.n_heads * s.head_dim)
+        self._files.part(name, weight, dims, [range(s.d_model)], runs(groups, s.group_dim))
+        return Proj(weight, groups=tuple(groups))
+
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+        s, prefix = self.shape, f"blk.{layer}"
+        if units is not None:
+            return self._ffn_part(layer, units)
+        up: Array = np.empty((2 * s.d_ff, s.d_model), np.float32)
+        self._files.rows(f"{prefix}.ffn_gate.weight", up[: s.d_ff], s.d_ff)
+        self._files.rows(f"{prefix}.ffn_up.weight", up[s.d_ff :], s.d_ff)
+        down = self._files.matrix(f"{prefix}.ffn_down.weight", s.d_model, s.d_ff)
+        return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down)
+
+    def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
+        s, prefix = self.shape, f"blk.{layer}"
+        mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
+        up: Array = np.empty((2 * width, s.d_model), np.float32)
+        down: Array = np.empty((s.d_model, width), np.float32)
+        self._files.part(f"{prefix}.ffn_gate.weight", up[:width], (s.d_ff, s.d_model), mine, [range(s.d_model)])
+        self._files.part(f"{prefix}.ffn_up.weight", up[width:], (s.d_ff, s.d_model), mine, [range(s.d_model)])
+        self._files.part(f"{prefix}.ffn_down.weight", down, (s.d_model, s.d_ff), [range(s.d_model)], mine)
+        return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down, units=tuple(units))
+
+    def lm_head(self, embed: Embed | None = None) -> LmHead:
+        norm = self._norm("output_norm.weight")
+        if not self.shape.tied_embeddings:
+            return LmHead(norm, self._table("output.weight"))
+        if embed is not None:
+            return LmHead(norm, embed.table, shared=True)
+        return LmHead(norm, self._table("token_embd.weight"))
+
+    def _table(self, name: str) -> Array:
+        return self._files.matrix(name, self.shape.vocab_size, self.shape.d_model)
+
+    def _norm(self, name: str) -> Norm:
+        return Norm("rms", self._files.vector(name, self.shape.d_model), None, self.shape.norm_eps)

@@ -1,0 +1,200 @@
+"""Weights out of a Hugging Face directory, by `huggingface`'s index. Knows tensor names; no config or header.
+
+Llama family: `layers.N.self_attn.q_proj.weight` …, stored [out, in]. GPT-2: `h.N.attn.c_attn.weight` …,
+Conv1D, stored [in, out], with Q, K and V side by side along the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeemu_kernels.attention import Heads
+from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.rope import Rope
+from edgeemu_kernels.shape import ModelShape
+from edgeemu_kernels.weights.quants import named_format
+from edgeemu_kernels.weights.tensorfile import Dims, Tensor, TensorFiles, runs
+
+
+def required_tensors(shape: ModelShape, architecture: str) -> dict[str, Dims]:
+    """Every tensor that the blocks of this shape are made of, with its dims."""
+    s = shape
+    d, f, q_rows, kv_rows = s.d_model, s.d_ff, s.n_heads * s.head_dim, s.n_kv_heads * s.head_dim
+    wanted: dict[str, Dims]
+    per_layer: dict[str, Dims]
+    if architecture == "gpt2":
+        prefix = "h"
+        wanted = {"wte.weight": (s.vocab_size, d), "wpe.weight": (s.max_context, d)}
+        wanted |= {"ln_f.weight": (d,), "ln_f.bias": (d,)}
+        per_layer = {f"ln_{i}.{part}": (d,) for i in (1, 2) for part in ("weight", "bias")}
+        products = {"attn.c_attn": (d, 3 * d), "attn.c_proj": (d, d), "mlp.c_fc": (d, f), "mlp.c_proj": (f, d)}
+        for name, dims in products.items():
+            per_layer |= {f"{name}.weight": dims, f"{name}.bias": dims[1:]}
+    else:
+        prefix = "layers"
+        wanted = {"embed_tokens.weight": (s.vocab_size, d), "norm.weight": (d,)}
+        per_layer = {
+            "input_layernorm.weight": (d,),
+            "self_attn.q_proj.weight": (q_rows, d),
+            "self_attn.k_proj.weight": (kv_rows, d),
+            "self_attn.v_proj.weight": (kv_rows, d),
+            "self_attn.o_proj.weight": (d, q_rows),
+            "post_attention_layernorm.weight": (d,),
+            "mlp.gate_proj.weight": (f, d),
+            "mlp.up_proj.weight": (f, d),
+            "mlp.down_proj.weight": (d, f),
+        }
+    if not s.tied_embeddings:
+        wanted["lm_head.weight"] = (s.vocab_size, d)
+    for layer in range(s.n_layers):
+        wanted |= {f"{prefix}.{layer}.{name}": dims for name, dims in per_layer.items()}
+    return wanted
+
+
+class HuggingFaceSource:
+    """A `WeightSource` over *.safetensors of the Llama family (`architecture` "llama") or GPT-2 ("gpt2")."""
+
+    def __init__(self, path: Path, shape: ModelShape, architecture: str, index: dict[str, Any]) -> None:
+        """`index`.
+
+        Name -> [file within `path`, offset in it, dtype, dims]; names without the base model's prefix.
+        """
+        self.shape = shape
+        self._gpt2 = architecture == "gpt2"
+        tensors = {}
+        for name, (file, offset, dtype, dims) in index.items():
+            number_format = named_format(dtype)
+            if number_format is None:
+                raise ModelFileError(path / file, f"tensor {name!r} has the unsupported type {dtype}")
+            tensors[name] = Tensor(path / file, offset, number_format, tuple(dims))
+        self._files = TensorFiles(path, tensors)
+        self._rope = None if self._gpt2 else Rope(shape)
+
+    def embed(self) -> Embed:
+        s = self.shape
+        if self._gpt2:
+            return Embed(self._table("wte.weight"), self._files.matrix("wpe.weight", s.max_context, s.d_model))
+        return Embed(self._table("embed_tokens.weight"))
+
+    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
+        norm_name = f"h.{layer}.ln_1" if self._gpt2 else f"layers.{layer}.input_layernorm"
+        heads = Heads.empty(self.shape, groups, self._norm(norm_name), self._rope)
+        for group in groups:
+            if self._gpt2:
+                self._fill_gpt2(heads, layer, group)
+            else:
+                self._fill_llama(heads, layer, group)
+        return heads
+
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        s = self.shape
+        width = s.n_heads * s.head_dim
+        if groups is not None:
+            return self._proj_part(layer, groups)
+        if self._gpt2:
+            name = f"h.{layer}.attn.c_proj"
+            return Proj(self._conv1d(name, s.d_model, width), self._files.vector(f"{name}.bias", s.d_model))
+        return Proj(self._files.matrix(f"layers.{layer}.self_attn.o_proj.weight", s.d_model, width))
+
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+        s = self.shape
+        if units is not None:
+            return self._ffn_part(layer, units)
+        if self._gpt2:
+            fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
+            return Ffn(
+                self._norm(f"h.{layer}.ln_2"),
+                False,
+                self._conv1d(fc, s.d_ff, s.d_model),
+                self._conv1d(proj, s.d_model, s.d_ff),
+                self._files.vector(f"{fc}.bias", s.d_ff),
+                self._files.vector(f"{proj}.bias", s.d_model),
+            )
+        prefix = f"layers.{layer}.mlp"
+        up: Array = np.empty((2 * s.d_ff, s.d_model), np.float32)
+        self._files.rows(f"{prefix}.gate_proj.weight", up[: s.d_ff], s.d_ff)
+        self._files.rows(f"{prefix}.up_proj.weight", up[s.d_ff :], s.d_ff)
+        down = self._files.matrix(f"{prefix}.down_proj.weight", s.d_model, s.d_ff)
+        return Ffn(self._norm(f"layers.{layer}.post_attention_layernorm"), True, up, down)
+
+    def _proj_part(self, layer: int, groups: Sequence[int]) -> Proj:
+        s = self.shape
+        width, mine = s.n_heads * s.head_dim, runs(groups, s.group_dim)
+        weight: Array = np.empty((s.d_model, len(groups) * s.group_dim), np.float32)
+        if self._gpt2:
+            name = f"h.{layer}.attn.c_proj"
+            self._files.part(f"{name}.weight", weight.T, (width, s.d_model), mine, [range(s.d_model)])
+            bias = self._files.vector(f"{name}.bias", s.d_model) if 0 in groups else None
+            return Proj(weight, bias, tuple(groups))
+        name = f"layers.{layer}.self_attn.o_proj.weight"
+        self._files.part(name, weight, (s.d_model, width), [range(s.d_model)], mine)
+        return Proj(weight, groups=tuple(groups))
+
+    def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
+        s, everything = self.shape, [range(self.shape.d_model)]
+        mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
+        down: Array = np.empty((s.d_model, width), np.float32)
+        up: Array
+        if self._gpt2:
+            fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
+            up = np.empty((width, s.d_model), np.float32)
+            self._files.part(f"{fc}.weight", up.T, (s.d_model, s.d_ff), everything, mine)
+            self._files.part(f"{proj}.weight", down.T, (s.d_ff, s.d_model), mine, everything)
+            bias = self._files.vector(f"{fc}.bias", s.d_ff)
+            up_bias = np.concatenate([bias[run.start : run.stop] for run in mine])  # [width]
+            down_bias = self._files.vector(f"{proj}.bias", s.d_model) if 0 in units else None
+            return Ffn(self._norm(f"h.{layer}.ln_2"), False, up, down, up_bias, down_bias, tuple(units))
+        prefix = f"layers.{layer}.mlp"
+        up = np.empty((2 * width, s.d_model), np.float32)
+        self._files.part(f"{prefix}.gate_proj.weight", up[:width], (s.d_ff, s.d_model), mine, everything)
+        self._files.part(f"{prefix}.up_proj.weight", up[width:], (s.d_ff, s.d_model), mine, everything)
+        self._files.part(f"{prefix}.down_proj.weight", down, (s.d_model, s.d_ff), everything, mine)
+        norm = self._norm(f"layers.{layer}.post_attention_layernorm")
+        return Ffn(norm, True, up, down, units=tuple(units))
+
+    def lm_head(self, embed: Embed | None = None) -> LmHead:
+        norm = self._norm("ln_f" if self._gpt2 else "norm")
+        if not self.shape.tied_embeddings:
+            return LmHead(norm, self._table("lm_head.weight"))
+        if embed is not None:
+            return LmHead(norm, embed.table, shared=True)
+        return LmHead(norm, self._table("wte.weight" if self._gpt2 else "embed_tokens.weight"))
+
+    def _fill_llama(self, heads: Heads, layer: int, group: int) -> None:
+        s, prefix = self.shape, f"layers.{layer}.self_attn"
+        to, kv_rows = heads.group_weights(group), s.n_kv_heads * s.head_dim
+        self._files.rows(f"{prefix}.q_proj.weight", to.wq, s.n_heads * s.head_dim, group * s.group_dim)
+        self._files.rows(f"{prefix}.k_proj.weight", to.wk, kv_rows, group * s.head_dim)
+        self._files.rows(f"{prefix}.v_proj.weight", to.wv, kv_rows, group * s.head_dim)
+
+    def _fill_gpt2(self, heads: Heads, layer: int, group: int) -> None:
+        s, name = self.shape, f"h.{layer}.attn.c_attn"
+        to, width = heads.group_weights(group), self.shape.d_model
+        bias = self._files.vector(f"{name}.bias", 3 * width)  # [3*D]
+        parts = ((to.wq, to.bq), (to.wk, to.bk), (to.wv, to.bv))
+        for i, (weight_rows, bias_rows) in enumerate(parts):
+            start = i * width + group * s.head_dim
+            self._files.columns(f"{name}.weight", weight_rows, 3 * width, start)
+            assert bias_rows is not None  # GPT-2's shape has biases
+            bias_rows[...] = bias[start : start + s.head_dim]
+
+    def _conv1d(self, name: str, rows: int, width: int) -> Array:
+        out: Array = np.empty((rows, width), np.float32)
+        self._files.columns(f"{name}.weight", out, rows)
+        return out
+
+    def _table(self, name: str) -> Array:
+        return self._files.matrix(name, self.shape.vocab_size, self.shape.d_model)
+
+    def _norm(self, name: str) -> Norm:
+        s = self.shape
+        weight = self._files.vector(f"{name}.weight", s.d_model)
+        bias = self._files.vector(f"{name}.bias", s.d_model) if self._gpt2 else None
+        return Norm(s.norm, weight, bias, s.norm_eps)

@@ -1,0 +1,144 @@
+"""Weights from a seed and a shape: a model without meaning, but with a real one's sizes. Reads no file.
+
+The random numbers of a block depend on (seed, kind, layer, group) alone, so a device makes just its own and
+two devices that make the same block make the same bits. Scales keep activations sane through any number of
+layers: what enters a product is normed, and what is added to the residual is divided by sqrt(2 * n_layers)
+as in GPT-2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu_kernels.attention import Heads
+from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.rope import Rope
+from edgeemu_kernels.shape import ModelShape
+from edgeemu_kernels.weights.tensorfile import runs
+
+_KINDS = (
+    "embed",
+    "heads",
+    "heads-norm",
+    "proj",
+    "ffn",
+    "lm-head",
+    "final-norm",
+)  # the order is part of the seed
+_DRAWN_ROWS = 64  # of which a device keeps its part
+_UNIT_UNIFORM = 12**0.5  # width of a uniform distribution of standard deviation 1
+
+
+class _Draw:
+    """Random arrays of one block, in the order in which they are asked for."""
+
+    def __init__(self, seed: int, kind: str, layer: int = 0, group: int = 0) -> None:
+        self._rng = np.random.Generator(np.random.SFC64([seed, _KINDS.index(kind), layer, group]))
+
+    def fill(self, out: Array, std: float, mean: float = 0.0) -> Array:
+        """Uniform numbers into `out` (contiguous), in place; returns it."""
+        self._rng.random(dtype=np.float32, out=out)
+        out -= np.float32(0.5)
+        out *= np.float32(std * _UNIT_UNIFORM)
+        if mean:
+            out += np.float32(mean)
+        return out
+
+    def part(self, shape: tuple[int, int], std: float, rows: Sequence[range], columns: Sequence[range]) -> Array:
+        """Some rows and columns of what `array` draws for this shape; a few rows of the whole exist at a time."""
+        out: Array = np.empty((sum(map(len, rows)), sum(map(len, columns))), np.float32)
+        targets: NDArray[np.int64] = np.full(shape[0], -1, np.int64)  # [rows of the whole] where each goes
+        targets[[row for run in rows for row in run]] = np.arange(len(out))
+        picked = [column for run in columns for column in run]
+        for start in range(0, shape[0], _DRAWN_ROWS):
+            some = self.array((min(_DRAWN_ROWS, shape[0] - start), shape[1]), std)
+            to = targets[start : start + len(some)]
+            out[to[to >= 0]] = some[to >= 0][:, picked]
+        return out
+
+    def array(self, shape: tuple[int, ...], std: float, mean: float = 0.0) -> Array:
+        return self.fill(np.empty(shape, np.float32), std, mean)
+
+
+class SeededSource:
+    """A `WeightSource` of random numbers."""
+
+    def __init__(self, shape: ModelShape, seed: int) -> None:
+        self.shape = shape
+        self._seed = seed
+        self._rope = None if shape.positions == "learned" else Rope(shape)
+        self._residual = (2 * shape.n_layers) ** -0.5
+
+    def embed(self) -> Embed:
+        s, draw = self.shape, _Draw(self._seed, "embed")
+        table = draw.array((s.vocab_size, s.d_model), self._table_std)
+        positions = draw.array((s.max_context, s.d_model), 0.5) if s.positions == "learned" else None
+        return Embed(table, positions)
+
+    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
+        norm = self._norm(_Draw(self._seed, "heads-norm", layer))
+        heads = Heads.empty(self.shape, groups, norm, self._rope)
+        for group in groups:
+            draw = _Draw(self._seed, "heads", layer, group)
+            for array in heads.group_weights(group).arrays():
+                draw.fill(array, self.shape.d_model**-0.5 if array.ndim == 2 else 0.1)
+        return heads
+
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        s, draw = self.shape, _Draw(self._seed, "proj", layer)
+        width = s.n_heads * s.head_dim
+        std = self._residual * width**-0.5
+        if groups is None:
+            weight = draw.array((s.d_model, width), std)
+            return Proj(weight, self._bias(draw, s.d_model))
+        weight = draw.part((s.d_model, width), std, [range(s.d_model)], runs(groups, s.group_dim))
+        return Proj(weight, self._bias(draw, s.d_model) if 0 in groups else None, tuple(groups))
+
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+        s, draw = self.shape, _Draw(self._seed, "ffn", layer)
+        norm = self._norm(draw)
+        gated = s.activation == "swiglu"
+        width = 2 * s.d_ff if gated else s.d_ff
+        up_std, down_std = s.d_model**-0.5, 2 * self._residual * s.d_ff**-0.5
+        if units is None:
+            up = draw.array((width, s.d_model), up_std)
+            down = draw.array((s.d_model, s.d_ff), down_std)
+            return Ffn(norm, gated, up, down, self._bias(draw, width), self._bias(draw, s.d_model))
+        mine, everything = runs(units, s.ffn_unit_dim), [range(s.d_model)]
+        rows = [*mine, *(range(run.start + s.d_ff, run.stop + s.d_ff) for run in mine)] if gated else mine
+        up = draw.part((width, s.d_model), up_std, rows, everything)
+        down = draw.part((s.d_model, s.d_ff), down_std, everything, mine)
+        up_bias = self._bias(draw, width)
+        if up_bias is not None:
+            up_bias = np.concatenate([up_bias[run.start : run.stop] for run in rows])
+        down_bias = self._bias(draw, s.d_model) if 0 in units else None
+        return Ffn(norm, gated, up, down, up_bias, down_bias, tuple(units))
+
+    def lm_head(self, embed: Embed | None = None) -> LmHead:
+        s = self.shape
+        norm = self._norm(_Draw(self._seed, "final-norm"))
+        if s.tied_embeddings:
+            if embed is not None:
+                return LmHead(norm, embed.table, shared=True)
+            table = _Draw(self._seed, "embed").array((s.vocab_size, s.d_model), self._table_std)
+            return LmHead(norm, table)
+        draw = _Draw(self._seed, "lm-head")
+        return LmHead(norm, draw.array((s.vocab_size, s.d_model), 2 * s.d_model**-0.5))
+
+    @property
+    def _table_std(self) -> float:
+        """A tied table must give logits of a sane size; the first norm makes up for its small entries."""
+        return 2 * self.shape.d_model**-0.5 if self.shape.tied_embeddings else 1.0
+
+    def _norm(self, draw: _Draw) -> Norm:
+        s = self.shape
+        weight = draw.array((s.d_model,), 0.1, mean=1.0)
+        return Norm(s.norm, weight, draw.array((s.d_model,), 0.1) if s.norm == "layer" else None, s.norm_eps)
+
+    def _bias(self, draw: _Draw, size: int) -> Array | None:
+        return draw.array((size,), 0.1 * self._residual) if self.shape.bias else None

@@ -1,0 +1,107 @@
+"""Where a device gets its blocks from. Knows three kinds of source; imports nothing too big for a device.
+
+A source reads or makes only what it is asked for. `open_source` takes plain data (it crosses a process
+boundary as JSON or msgpack) that `edgeemu_kernels.weights.open_model` prepares once for all devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgeemu_kernels.attention import Heads
+from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.shape import ModelShape
+from edgeemu_kernels.weights.gguf_source import GgufSource
+from edgeemu_kernels.weights.huggingface_source import HuggingFaceSource
+from edgeemu_kernels.weights.seeded import SeededSource
+
+__all__ = ["Loaded", "ModelFileError", "WeightSource", "open_source"]
+
+
+class WeightSource(Protocol):
+    """Blocks of one model.
+
+    Every method raises ModelFileError if a tensor is missing, cut off or of another size.
+    """
+
+    @property
+    def shape(self) -> ModelShape: ...
+
+    def embed(self) -> Embed: ...
+
+    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
+        """These groups of a layer, fused in this order."""
+        ...
+
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        """The whole, or the columns of these KV groups in this order."""
+        ...
+
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+        """The whole, or these of its `shape.ffn_units` units in this order."""
+        ...
+
+    def lm_head(self, embed: Embed | None = None) -> LmHead:
+        """Shares `embed`'s table if the model ties the two."""
+        ...
+
+
+def open_source(spec: dict[str, Any]) -> WeightSource:
+    """The source that `spec` describes: `{"kind": "gguf" | "huggingface" | "seeded", "shape": …, …}`.
+
+    gguf: `path`, `tensors` {name: [offset, ggml type, dims]}. huggingface: `path`, `tensors`
+    {name: [file, offset, dtype, dims]}, `architecture`. seeded: `seed`. ValueError for another kind.
+    """
+    shape = ModelShape.from_dict(spec["shape"])
+    match spec["kind"]:
+        case "gguf":
+            return GgufSource(Path(spec["path"]), shape, spec["tensors"])
+        case "huggingface":
+            return HuggingFaceSource(Path(spec["path"]), shape, spec["architecture"], spec["tensors"])
+        case "seeded":
+            return SeededSource(shape, spec["seed"])
+        case kind:
+            raise ValueError(f"unknown kind of weights: {kind!r}")
+
+
+class Loaded:
+    """All blocks of a source in memory, itself a `WeightSource`: loaded once, shared by many readers."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self.shape = source.shape
+        every = range(self.shape.n_groups)
+        self._embed = source.embed()
+        self._heads = [source.heads(layer, every) for layer in range(self.shape.n_layers)]
+        self._proj = [source.proj(layer) for layer in range(self.shape.n_layers)]
+        self._ffn = [source.ffn(layer) for layer in range(self.shape.n_layers)]
+        self._lm_head = source.lm_head(self._embed)
+
+    def embed(self) -> Embed:
+        return self._embed
+
+    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
+        """The layer's own object for all groups in order, a copy of the rows for any other choice."""
+        heads = self._heads[layer]
+        return heads if tuple(groups) == heads.groups else heads.selected(groups)
+
+    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+        proj = self._proj[layer]
+        if groups is None:
+            return proj
+        every = Proj(proj.weight, proj.bias, tuple(range(self.shape.n_groups)))
+        return Proj.from_groups({group: every.group_weights(group) for group in groups})
+
+    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+        ffn = self._ffn[layer]
+        if units is None:
+            return ffn
+        every = Ffn(
+            ffn.norm, ffn.gated, ffn.up, ffn.down, ffn.up_bias, ffn.down_bias, tuple(range(self.shape.ffn_units))
+        )
+        return Ffn.from_units(ffn.norm, ffn.gated, {unit: every.unit_weights(unit) for unit in units})
+
+    def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here
+        return self._lm_head

@@ -1,0 +1,140 @@
+"""Rows of named tensors out of files, as float32. Knows where each tensor lies; no model, no header.
+
+Files are read with `pread`-like calls, never mapped: mapped pages would count as the device's own memory. A
+few hundred kilobytes are read and dequantised at a time, straight into their destination, so that the peak is
+the destination itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.weights.quants import Format
+
+CHUNK_BYTES = 128 * 1024  # what is read at a time: fits, with what becomes of it, into a core's second-level cache
+
+
+Dims = tuple[int, ...]
+
+
+def runs(parts: Sequence[int], width: int) -> list[range]:
+    """Where parts of that width lie, neighbours as one."""
+    found: list[range] = []
+    for part in parts:
+        start = part * width
+        begin = found.pop().start if found and found[-1].stop == start else start
+        found.append(range(begin, start + width))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor lies. `dims` as NumPy has them: rows first, the contiguous axis last."""
+
+    path: Path
+    offset: int
+    format: Format
+    dims: Dims
+
+    @property
+    def row_bytes(self) -> int:
+        return self.format.row_bytes(self.dims[-1])
+
+
+def check_complete(origin: Path, held: Mapping[str, Dims], wanted: Mapping[str, Dims]) -> None:
+    """Every wanted tensor is held, with the dims wanted. ModelFileError names the first that is not."""
+    for name, dims in wanted.items():
+        if name not in held:
+            raise ModelFileError(origin, f"tensor {name!r} is missing")
+        if held[name] != dims:
+            problem = f"tensor {name!r} is {list(held[name])}, the model's shape asks for {list(dims)}"
+            raise ModelFileError(origin, problem)
+
+
+class TensorFiles:
+    """Reads tensors by name. ModelFileError where the files do not hold what is asked."""
+
+    def __init__(self, origin: Path, tensors: Mapping[str, Tensor]) -> None:
+        self._origin = origin  # named in errors
+        self._tensors = tensors
+
+    def vector(self, name: str, size: int) -> Array:
+        """A whole tensor of one axis, [size]."""
+        out: Array = np.empty((1, size), np.float32)
+        self._read(name, self._checked(name, (size,)), out, 0)
+        return out.reshape(size)
+
+    def matrix(self, name: str, rows: int, width: int) -> Array:
+        """A whole tensor of two axes, [rows, width]."""
+        out: Array = np.empty((rows, width), np.float32)
+        self.rows(name, out, rows)
+        return out
+
+    def rows(self, name: str, out: Array, total: int, start: int = 0) -> None:
+        """Rows `start …` of a tensor [total, width] into out [rows, width]."""
+        self._read(name, self._checked(name, (total, out.shape[1])), out, start)
+
+    def columns(self, name: str, out: Array, total: int, start: int = 0) -> None:
+        """Columns `start …` of a tensor [in, total] (Conv1D stores it so), as rows of out [columns, in]."""
+        width, size = out.shape
+        tensor = self._checked(name, (size, total))
+        for to, chunk in self._chunks(name, tensor, 0, size):
+            part: Array = np.empty((len(chunk), total), np.float32)
+            tensor.format.dequantise(chunk, part)
+            out[:, to : to + len(chunk)] = part[:, start : start + width].T
+
+    def part(self, name: str, out: Array, dims: Dims, rows: Sequence[range], columns: Sequence[range]) -> None:
+        """Some rows and columns of a tensor [dims] side by side into out [rows, columns], which may be a view."""
+        tensor = self._checked(name, dims)
+        to = 0
+        for run in rows:
+            for _, chunk in self._chunks(name, tensor, run.start, len(run)):
+                whole: Array = np.empty((len(chunk), dims[1]), np.float32)
+                tensor.format.dequantise(chunk, whole)
+                at = 0
+                for these in columns:
+                    out[to : to + len(chunk), at : at + len(these)] = whole[:, these.start : these.stop]
+                    at += len(these)
+                to += len(chunk)
+
+    def _checked(self, name: str, dims: Dims) -> Tensor:
+        held = {name: self._tensors[name].dims} if name in self._tensors else {}
+        check_complete(self._origin, held, {name: dims})
+        return self._tensors[name]
+
+    def _read(self, name: str, tensor: Tensor, out: Array, start: int) -> None:
+        for to, chunk in self._chunks(name, tensor, start, len(out)):
+            tensor.format.dequantise(chunk, out[to : to + len(chunk)])
+
+    def _chunks(self, name: str, tensor: Tensor, start: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(row index from 0, raw bytes [rows, row_bytes]), until `count` rows are read."""
+        row_bytes = tensor.row_bytes
+        step = min(count, max(1, CHUNK_BYTES // row_bytes))
+        buffer = np.empty((step, row_bytes), np.uint8)
+        with _opened(tensor.path) as fd:
+            for done in range(0, count, step):
+                chunk = buffer[: min(step, count - done)]
+                at = tensor.offset + (start + done) * row_bytes
+                if os.preadv(fd, [chunk.data], at) != chunk.nbytes:
+                    raise ModelFileError(tensor.path, f"ends within tensor {name!r} (truncated?)")
+                yield done, chunk
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ModelFileError(path, f"cannot be read: {error.strerror}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)

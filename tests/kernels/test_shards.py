@@ -1,0 +1,116 @@
+"""Parts of a projection and of a feed-forward sum up to the undivided one, from every source, however they are cut."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.gguf_files import Q, write
+from support.kernel_shapes import GPT2, SMALL
+
+from edgeemu_kernels.dense import Ffn, Proj
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm, standardised
+from edgeemu_kernels.shape import ModelShape
+from edgeemu_kernels.weights.open_model import open_gguf, open_huggingface
+from edgeemu_kernels.weights.seeded import SeededSource
+from edgeemu_kernels.weights.sources import Loaded, WeightSource
+
+QUICK = settings(derandomize=True, deadline=None, max_examples=60)
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+ODD = replace(SMALL, name="odd", d_ff=67)  # a prime: one unit, or 67
+SHAPES = (SMALL, replace(SMALL, name="wide", d_ff=192), ODD, GPT2)
+
+
+def arrays_of(kernel: Proj | Ffn) -> list[Array | None]:
+    if isinstance(kernel, Proj):
+        return [kernel.weight, kernel.bias]
+    return [kernel.norm.weight, kernel.norm.bias, kernel.up, kernel.down, kernel.up_bias, kernel.down_bias]
+
+
+def assert_same(one: Proj | Ffn, other: Proj | Ffn) -> None:
+    for a, b in zip(arrays_of(one), arrays_of(other), strict=True):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            np.testing.assert_array_equal(a, b)
+
+
+def cut(parts: Sequence[int], owners: Sequence[int]) -> list[list[int]]:
+    """The parts of each owner that has any."""
+    held = [[part for part, owner in zip(parts, owners, strict=True) if owner == device] for device in set(owners)]
+    return [mine for mine in held if mine]
+
+
+@QUICK
+@given(st.data(), st.sampled_from(SHAPES), st.integers(1, 7), st.integers(0, 99))
+def test_any_split_sums_up_to_the_whole(data: st.DataObject, shape: ModelShape, rows: int, seed: int) -> None:
+    source, rng = SeededSource(shape, seed), np.random.default_rng(seed)
+    x = rng.standard_normal((rows, shape.d_model)).astype(np.float32)  # [rows, D]
+    attn = rng.standard_normal((rows, shape.n_heads * shape.head_dim)).astype(np.float32)  # [rows, n_heads*hd]
+    owners = st.integers(0, 4)
+    groups = data.draw(st.lists(owners, min_size=shape.n_groups, max_size=shape.n_groups))
+    total = x.copy()  # [rows, D]
+    for mine in cut(range(shape.n_groups), groups):
+        columns = attn.reshape(rows, shape.n_groups, -1)[:, mine].reshape(rows, -1)  # [rows, n*group_dim]
+        total += source.proj(1, mine).partial(columns)
+    np.testing.assert_allclose(total, source.proj(1).forward(attn, x), rtol=1e-4, atol=1e-4)
+    units = data.draw(st.lists(owners, min_size=shape.ffn_units, max_size=shape.ffn_units))
+    total = x.copy()
+    for mine in cut(range(shape.ffn_units), units):
+        part = source.ffn(1, mine)
+        total += part.partial(part.norm.scaled(standardised(x, shape.norm, shape.norm_eps)))
+    np.testing.assert_allclose(total, source.ffn(1).forward(x), rtol=1e-4, atol=1e-4)
+
+
+def check_parts(source: WeightSource, layer: int) -> None:
+    """What a source gives as a part is what taking the whole apart gives, and putting parts together gives it back."""
+    loaded, shape = Loaded(source), source.shape
+    for groups in ([0], [shape.n_groups - 1], list(reversed(range(shape.n_groups)))):
+        part = source.proj(layer, groups)
+        assert_same(part, loaded.proj(layer, groups))
+        assert part.groups == tuple(groups)
+        assert_same(Proj.from_groups({group: part.group_weights(group) for group in groups}), part)
+    last = shape.ffn_units - 1
+    for units in ([0], [last], sorted({0, last // 2, last // 2 + 1, last} & set(range(last + 1)))):
+        ffn = source.ffn(layer, units)
+        assert_same(ffn, loaded.ffn(layer, units))
+        assert ffn.units == tuple(units)
+        assert_same(Ffn.from_units(ffn.norm, ffn.gated, {unit: ffn.unit_weights(unit) for unit in units}), ffn)
+    assert_same(loaded.proj(layer), source.proj(layer))
+    every = source.ffn(layer, range(shape.ffn_units))
+    assert_same(every, source.ffn(layer))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_seeded_parts(shape: ModelShape) -> None:
+    check_parts(SeededSource(shape, 3), 1)
+
+
+@pytest.mark.parametrize("name", ["golden_gpt2", "golden_llama"])
+def test_parts_of_hugging_face_directories(name: str) -> None:
+    check_parts(open_huggingface(FIXTURES / name).open_source(), 1)
+
+
+@pytest.mark.parametrize("quantised", [Q.F32, Q.Q8_0])
+def test_parts_of_a_gguf_file(tmp_path: Path, quantised: Q) -> None:
+    check_parts(open_gguf(write(tmp_path / "tiny.gguf", quantised=quantised)).open_source(), 1)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+def test_a_norm_in_two_halves_is_the_norm(kind: str, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((rows, 24)).astype(np.float32)  # [rows, D]
+    weight, bias = rng.standard_normal((2, 24)).astype(np.float32)  # [D] each
+    norm = Norm("rms", weight, None, 1e-5) if kind == "rms" else Norm("layer", weight, bias, 1e-5)
+    np.testing.assert_array_equal(norm.scaled(standardised(x, norm.kind, 1e-5)), norm.forward(x))
+
+
+@pytest.mark.parametrize(("d_ff", "units"), [(1, 1), (48, 48), (64, 64), (67, 1), (1536, 64), (11008, 64), (126, 63)])
+def test_units_divide_the_columns(d_ff: int, units: int) -> None:
+    shape = replace(SMALL, d_ff=d_ff)
+    assert shape.ffn_units == units
+    assert shape.ffn_units * shape.ffn_unit_dim == d_ff

@@ -1,0 +1,236 @@
+"""Kernel links on this kernel: what is asked for is what the kernel has, changes lose nothing, nothing is left."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+from link_hosts import Hosts, interfaces, listen_udp, receive_udp, send_udp
+from support.wired import SLOW, cluster
+
+from edgeemu.cluster.links import Link
+from edgeemu.cluster.variation import LinkVariation, Trace
+from edgeemu.errors import RunError
+from edgeemu.host.namespaces import own_user_namespace
+from edgeemu.links.netns import protocol, queue_trees, queues, tc
+from edgeemu.links.netns.capabilities import probe_host
+from edgeemu.links.netns.layout import NetworkLayout, network_layout
+from edgeemu.links.netns.network import KernelNetwork
+from edgeemu.links.netns.process import run_network_process
+from edgeemu.links.netns.queues import HtbClass
+from edgeemu.links.netns.tc import Place
+from edgeemu.timeline.clock import WallClock
+
+PROBED = probe_host()
+WHY_NOT = PROBED.why_not("hybrid", air=True)
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+WAYS = [
+    pytest.param(False, id="as we are"),
+    pytest.param(
+        True, id="rootless", marks=pytest.mark.skipif(not PROBED.user_namespaces, reason="no user namespaces")
+    ),
+]
+KINDS = ["mesh", "line", "star", "air"]
+
+
+def wired(kind: str, n: int = 3, link: Link = SLOW, nic_bps: float | None = None) -> NetworkLayout:
+    made = cluster(n, "star" if kind == "air" else kind, link, nic_bps, air=kind == "air")
+    return network_layout(made, delays=False)
+
+
+@pytest.fixture(autouse=True)
+def no_namespace_is_left() -> Iterator[None]:
+    """Nor an interface among ours."""
+    before = network_namespaces(), interfaces()
+    yield
+    deadline = time.monotonic() + 2.0
+    while (network_namespaces(), interfaces()) != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert network_namespaces() <= before[0]
+    assert interfaces() == before[1]
+
+
+def network_namespaces() -> set[str]:
+    """Of our own processes, and those that they left to others; other sessions' come and go."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            token = os.environ["EDGEEMU_TEST_TOKEN"].encode()
+            if token in (process / "environ").read_bytes():
+                found.add(str((process / "ns" / "net").readlink()))
+    return found
+
+
+def classes(network: KernelNetwork, device: int, ifindex: int) -> dict[Place, HtbClass]:
+    """What the kernel says that it has, not what it was told."""
+    socket = network._sockets[device]
+    return tc.found_classes(socket.dump(tc.list_classes(ifindex), tc.Tc))  # type: ignore[return-value]
+
+
+def rates_bps(hosts: Hosts, device: int) -> list[int]:
+    found = hosts.on_network(classes, device, 2)
+    return [8 * found[place].ceil_bytes_per_s for place in sorted(found)]
+
+
+@pytest.mark.parametrize("rootless", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_messages_get_through_whole(kind: str, rootless: bool) -> None:
+    with Hosts(wired(kind, 4, Link(100e6, 0.0)), rootless=rootless) as hosts:
+        hosts.shape()
+        for ends in ((0, 3), (3, 0), (2, 1)):
+            assert len(hosts.transfers(*ends, size_bytes=100_000, messages=2)) == 2
+        assert hosts.on_network(KernelNetwork.packets_dropped) == 0
+
+
+def test_the_kernel_has_what_the_wiring_says() -> None:
+    with Hosts(wired("mesh", 3, Link(10e6, 0.0), nic_bps=15e6)) as hosts:
+        hosts.shape()
+        assert rates_bps(hosts, 0) == [10e6, 10e6, 15e6]  # to d1, to d2, and both together
+        found = hosts.on_network(classes, 0, 2)
+        certain = [of.rate_bytes_per_s for place, of in sorted(found.items())]
+        assert sum(certain[:2]) <= certain[2]  # or htb would let them exceed it
+        hosts.shape(4.0)
+        assert rates_bps(hosts, 0) == [2.5e6, 2.5e6, 3.75e6]
+
+
+def test_a_difference_between_asked_and_had_is_an_error() -> None:
+    with Hosts(wired("mesh")) as hosts:
+        hosts.shape()
+        hosts.on_network(meddle)
+        with pytest.raises(RunError, match=r"d0 -> d1: HtbClass\(rate_bytes_per_s=1000, .* instead of HtbClass\(rate"):
+            hosts.on_network(KernelNetwork.change, with_rate(3, 7e6), 0.0)
+
+
+def meddle(network: KernelNetwork) -> None:
+    """Another program sets a class, and ours goes on believing what it told the kernel."""
+    place = Place(2, 0x10002, queues.ROOT_PARENT)
+    other = tc.tc_class(place, HtbClass(1000, 1000, 100, 100, 1514), 0, "meddling")
+    network._sockets[0].request([other])
+    told = network._has[0, 2]
+    told[place] = network_class(7e6)
+
+
+def network_class(rate_bps: float) -> HtbClass:
+    return queue_trees._class(rate_bps, rate_bps)
+
+
+def with_rate(n: int, rate_bps: float) -> NetworkLayout:
+    return wired("mesh", n, replace(SLOW, bandwidth_bps=rate_bps))
+
+
+def test_what_the_kernel_refuses_is_an_error_with_its_words() -> None:
+    broken = wired("mesh", 2)
+    same = msgspec.structs.replace(broken.cables[1].near, ifindex=broken.cables[0].near.ifindex)
+    broken = msgspec.structs.replace(
+        broken, cables=(broken.cables[0], msgspec.structs.replace(broken.cables[1], near=same))
+    )
+    with pytest.raises(RunError, match=r"the kernel refused a veth pair port1 - eth0: "), Hosts(broken):
+        pass
+
+
+def test_queues_that_were_not_there_cannot_come_later() -> None:
+    with Hosts(wired("mesh", 3)) as hosts:
+        hosts.shape()
+        with pytest.raises(RunError, match="cannot get queues"):
+            hosts.on_network(KernelNetwork.change, wired("mesh", 3, nic_bps=1e6), 0.0)
+
+
+def test_a_change_loses_nothing_that_waits() -> None:
+    count = 90  # no more than a socket takes at once
+    with Hosts(with_rate(2, 400e3)) as hosts:
+        hosts.shape()
+        hosts.call(1, listen_udp)
+        hosts.start(1, receive_udp, 5.0, count)
+        hosts.call(0, send_udp, hosts.wiring.address(1), count, 0.0, 1000)  # 1.9 s at that rate: nearly all wait
+        hosts.on_network(KernelNetwork.change, with_rate(2, 8e6), 0.0)
+        numbers = [number for number, _, _ in hosts.wait(1)]
+        assert numbers == list(range(count))
+        assert hosts.on_network(KernelNetwork.packets_dropped) == 0
+        assert rates_bps(hosts, 0) == [8e6]
+
+
+def test_what_varies_is_followed_at_the_ends_of_its_pieces() -> None:
+    varies = LinkVariation(Trace((0.0, 1.0, 2.5), (1.0, 0.5, 0.25)))
+    with Hosts(wired("mesh", 2, replace(SLOW, varies=varies))) as hosts:
+        hosts.shape()
+        hosts.on_network(KernelNetwork.follow, WallClock(100.0, 2.0))
+        seen = []
+        for now_s in (100.0, 101.9, 102.0, 104.0, 105.1, 200.0):
+            hosts.on_network(KernelNetwork.step, now_s)
+            seen += rates_bps(hosts, 0)
+        assert seen == [5e6, 5e6, 2.5e6, 2.5e6, 1.25e6, 1.25e6]
+        assert hosts.on_network(due) == float("inf")
+
+
+def due(network: KernelNetwork) -> float:
+    return network.due_wall_s
+
+
+def test_closing_removes_what_was_made() -> None:
+    with Hosts(wired("air", 3)) as hosts:
+        hosts.shape()
+        assert hosts.call(0, interfaces) == ["eth0", "lo"]
+        hosts.on_network(KernelNetwork.close)
+        assert hosts.call(0, interfaces) == ["lo"]
+
+
+def test_the_switchboard_does_as_it_is_told(tmp_path: Path) -> None:
+    """A process like a device's, over the socket that it will have in a run; here it joins no device at all."""
+    address = f"ipc://{tmp_path}/control"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as control:
+        control.setsockopt(zmq.LINGER, 0)
+        control.bind(address)
+        control.setsockopt(zmq.RCVTIMEO, 10_000)
+        pid = fork_switchboard(address)
+        try:
+
+            def answer() -> protocol.Answer:
+                identity, frame = control.recv_multipart()
+                assert identity == b"switchboard"
+                return protocol.decode_answer(frame)
+
+            def tell(order: protocol.Order) -> protocol.Answer:
+                control.send_multipart([b"switchboard", protocol.encode(order)])
+                return answer()
+
+            assert answer() == protocol.NetworkReady()
+            empty = NetworkLayout((), "bridge", (), None, delays=False)
+            for order in (
+                protocol.Build(empty, ()),
+                protocol.Shape(1.0),
+                protocol.BeginVariation(0.0, 1.0),
+                protocol.ChangeQueues(empty),
+            ):
+                done = tell(order)
+                assert isinstance(done, protocol.Done), done
+                assert done.order == type(order).__name__
+            failed = tell(protocol.Build(empty, ()))
+            assert isinstance(failed, protocol.Failed)
+            assert "the kernel refused a bridge" in failed.message
+        finally:
+            _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 1
+
+
+def fork_switchboard(address: str) -> int:
+    """As the fork server does; where we are not root, in a user namespace."""
+    assert threading.active_count() == 1
+    pid = os.fork()
+    if pid == 0:
+        status = 2
+        try:
+            if os.geteuid() != 0:
+                own_user_namespace()
+            run_network_process(protocol.encode(protocol.NetworkProcessConfig(address)))
+            status = 0
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        finally:
+            os._exit(status)
+    return pid

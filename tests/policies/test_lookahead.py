@@ -1,0 +1,200 @@
+"""What lookahead places first is played before it runs; when policies are asked again; pipelines under way."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import LLAMA, QUICK, placements, view
+from support.watching import Silent
+
+from edgeemu.cluster.devices import Compute
+from edgeemu.errors import RequestError
+from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.compile import compile_routes
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.placement import Placement
+from edgeemu.policies import lookahead, mdi
+from edgeemu.policies.search import pipeline_moves
+from edgeemu.policies.search.candidates import candidates
+from edgeemu.policies.view.cluster_view import ClusterView, largest_change
+from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.run.controller import Controller
+from edgeemu.run.make_plan import _rehearsal, make_plan
+from edgeemu.run.plan import Plan
+from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.scenario.load import parse_scenario
+from edgeemu.timeline.prediction import predict
+from edgeemu.timeline.steps import Execution, roofline_durations
+
+ROOMY = 2**40
+SCENARIO = """
+seed: 4
+model:
+  shape:
+    {n_layers: 8, d_model: 64, n_heads: 4, n_kv_heads: 4, head_dim: 16, d_ff: 128, vocab_size: 200, max_context: 99}
+devices:
+  - {name: a, count: 3, gflops: 1 GFLOPS, mem_bandwidth: 50 MB/s, memory: 64 MiB}
+network:
+  default: {bandwidth: 100 Mbit/s, delay: 1 ms}
+policy: lookahead
+decisions: {time: 0 ms}
+workload: {prompts: [{tokens: 8}, {tokens: 8}, {tokens: 8}, {tokens: 8}, {tokens: 8}, {tokens: 8}], max_tokens: 12}
+time: {mode: virtual}
+"""
+
+
+def plan_of(*settings: str, name: str | None = None) -> Plan:
+    return make_plan(parse_scenario(SCENARIO, "first", settings), name)
+
+
+def simulated(plan: Plan) -> Controller:
+    watcher = Silent()
+    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+    uvloop.run(controller.run())
+    return controller
+
+
+def makespan_s(controller: Controller) -> float:
+    return max(row.emulated_s for row in controller.tokens)
+
+
+def test_one_sequence_stays_together_and_three_make_a_pipeline() -> None:
+    assert len(plan_of().placement.devices()) == 1
+    assert len(plan_of("workload.concurrency=3").placement.devices()) == 3
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 6])
+@pytest.mark.parametrize("other", ["mdi", "edgeshard-latency", "edgeshard-throughput", "single", "layers"])
+def test_no_other_kind_is_faster(concurrency: int, other: str) -> None:
+    asked = f"workload.concurrency={concurrency}"
+    ours, theirs = simulated(plan_of(asked)), simulated(plan_of(asked, name=other))
+    assert makespan_s(ours) <= 1.02 * makespan_s(theirs)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
+    """Of a run that is no longer than a rehearsal: to the last bit."""
+    asked = ("workload.max_tokens=6", f"workload.concurrency={concurrency}")
+    plan = plan_of(*asked, "workload.prompts=" + str([{"tokens": 8}] * concurrency).replace("'", ""), name="mdi")
+    played = _rehearsal(plan.scenario, plan.cluster, plan.whole, plan.view, plan.requests)(plan.placement)
+    assert played is not None
+    made = simulated(plan)
+    sequences = [[row for row in made.tokens if row.sequence == n] for n in range(concurrency)]
+    waited_s = [times.start_s - times.arrival_s for times in plan.predictions()]
+    took_s = [rows[-1].emulated_s - (rows[0].emulated_s - rows[0].latency_s) for rows in sequences]
+    each_s = [(took - waited) / 6 for took, waited in zip(took_s, waited_s, strict=True)]
+    assert played.latency_s == pytest.approx(sum(each_s) / len(each_s), rel=1e-9)
+    assert played.throughput_tok_s == pytest.approx(concurrency / played.latency_s)
+
+
+def test_a_rehearsal_knows_nothing_of_what_will_happen() -> None:
+    happens = (
+        "devices[0].load={uniform: {low: 0 %, high: 90 %}, every: 10 ms}",
+        "events=[{at: 1 ms, device: a-2, speed: 5 %}]",
+    )
+    calm, eventful = plan_of(name="mdi"), plan_of(*happens, name="mdi")
+    at_start = calm.view.devices
+    views = (calm.view, replace(eventful.view, devices=at_start))
+    played = [
+        _rehearsal(plan.scenario, plan.cluster, plan.whole, seen, plan.requests)(calm.placement)
+        for plan, seen in zip((calm, eventful), views, strict=True)
+    ]
+    assert played[0] == played[1]
+
+
+def test_a_program_that_is_too_large_is_not_played() -> None:
+    plan = plan_of(name="mdi")
+    rehearse = _rehearsal(plan.scenario, plan.cluster, plan.whole, plan.view, plan.requests)
+    assert replace(rehearse, lengths=list(rehearse.lengths) * 500, concurrency=3000)(plan.placement) is None
+
+
+def test_candidates_are_complete_and_those_that_are_chosen_fit() -> None:
+    tight = [f"devices[0].memory={room} KiB" for room in (700, 900, 1800)]
+    for setting in tight:
+        plan = plan_of(setting, "workload.concurrency=3", name="layers")
+        for candidate in candidates(plan.view):
+            candidate.check(plan.model.shape, 3)
+        assert plan.view.holds(lookahead.place(plan_of(setting, "workload.concurrency=3", name="layers").view))
+
+
+# Later decisions, with several sequences under way
+
+
+@given(data=st.data())
+@QUICK
+def test_the_busiest_device_is_what_the_simulator_says(data: st.DataObject) -> None:
+    computes = [Compute(data.draw(st.floats(1e7, 1e9)), data.draw(st.floats(1e7, 1e9)), 1e-5) for _ in range(3)]
+    seen = replace(view(LLAMA, [ROOMY] * 3, computes, 8, 24), length=12, bandwidth_bps=lambda *_: 1e15)
+    placement = data.draw(placements(LLAMA, 3))
+    times = StepTimes(seen)
+    busy_s = [0.0] * 3
+    program = compile_routes(placement, LLAMA)
+    cluster = plan_of(name="single").cluster
+    played = predict(cluster, Costs(LLAMA), program, roofline_durations(computes, Costs(LLAMA)), 12, 2)
+    step: list[Execution] = [done for done in played.executions if done.step.step == 1]
+    for op, _, time in step:
+        busy_s[op.device] += time.end_s - time.start_s
+    assert pipeline_moves.busiest_s(times, PlacementArrays.of(placement, LLAMA)) == pytest.approx(max(busy_s), rel=1e-9)
+
+
+def test_a_device_that_slows_down_gets_less_of_the_pipeline() -> None:
+    made = plan_of("workload.concurrency=3")
+    slower = tuple(
+        replace(device, compute=Compute(1e9, 10e6, 0.0)) if n == 1 else device
+        for n, device in enumerate(made.view.devices)
+    )
+    seen = replace(made.view, length=12, cached=36, devices=slower)
+    moved = lookahead.place(seen, made.placement)
+    assert moved is not made.placement
+    assert len(moved.on(1)) < len(made.placement.on(1))
+    assert lookahead.place(seen, moved) is moved, "and stays there"
+    assert lookahead.place(replace(made.view, length=12, cached=36), made.placement) is made.placement
+
+
+# When policies are asked
+
+
+def changed(seen: ClusterView, **values: float) -> ClusterView:
+    first = seen.devices[0]
+    compute = replace(first.compute, flops_per_s=values.get("flops_per_s", first.compute.flops_per_s))
+    memory = int(values.get("memory_bytes", first.memory_bytes))
+    return replace(seen, devices=(replace(first, compute=compute, memory_bytes=memory), *seen.devices[1:]))
+
+
+def test_the_largest_change_is_that_of_any_device_or_link() -> None:
+    before = view(LLAMA, [1000] * 2, [Compute(1e9, 1e9, 0.0)] * 2, 8, 24)
+    assert largest_change(before, before) == 0
+    assert largest_change(before, changed(before, flops_per_s=0.8e9)) == pytest.approx(0.25)
+    assert largest_change(changed(before, flops_per_s=0.8e9), before) == pytest.approx(0.25), "either way alike"
+    assert largest_change(before, changed(before, memory_bytes=0)) > 100
+    assert largest_change(before, replace(before, observed={(0, 1): (1.0, 1.1)})) == pytest.approx(0.1)
+    both = [replace(before, observed={(0, 1): (1.5, 1.1)}), replace(before, observed={(0, 1): (1.5, 1.1)})]
+    assert largest_change(*both) == 0
+
+
+@pytest.mark.parametrize(("threshold", "count"), [("0", 89), ("1 %", 2), ("50 %", 2)])
+def test_with_a_threshold_a_policy_is_asked_when_something_has_changed_or_after_a_while(
+    threshold: str, count: int
+) -> None:
+    asked = ("workload.max_tokens=90", "workload.prompts=[{tokens: 8}]", f"decisions.threshold={threshold}")
+    assert len(simulated(plan_of(*asked)).migrator.decision_s) == count
+    slower = (*asked, "decisions.smoothing=1", "events=[{at_token: 40, device: a-1, speed: 80 %}]")
+    more = 1 if threshold == "1 %" else 0
+    assert len(simulated(plan_of(*slower)).migrator.decision_s) == count + more
+
+
+def test_a_threshold_is_for_measurements() -> None:
+    with pytest.raises(RequestError, match=r"decisions.threshold: is for what is measured"):
+        plan_of("knowledge=oracle", "decisions.threshold=1 %")
+
+
+def test_several_sequences_go_on_while_a_policy_is_asked() -> None:
+    """As long as nothing moves, decisions that take no time change nothing."""
+    stays: Callable[[ClusterView, Placement | None], Placement] = lambda seen, current: current or mdi.place(seen)  # noqa: E731
+    plan = plan_of("workload.concurrency=3", name="mdi")
+    asked = simulated(replace(plan, decide=stays))
+    assert len(asked.migrator.decision_s) > 10
+    assert [row.emulated_s for row in asked.tokens] == [row.emulated_s for row in simulated(plan).tokens]

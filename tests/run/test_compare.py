@@ -1,0 +1,157 @@
+"""Policies side by side: the figures' order and spread, and the command with real and with simulated runs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeemu.cli import app
+from edgeemu.errors import RequestError
+from edgeemu.policies import POLICIES
+from edgeemu.report.comparison import JUDGED, Entry, comparison, comparison_lines, comparison_table
+from edgeemu.run.compare import named_policies
+
+SCENARIO = """
+model:
+  shape: {n_layers: 2, d_model: 32, n_heads: 4, n_kv_heads: 2, head_dim: 8, d_ff: 64, vocab_size: 99, max_context: 4096}
+devices:
+  - {name: pi, count: 2, gflops: 10 GFLOPS, mem_bandwidth: 4 GB/s, memory: 64 MiB}
+  - {name: nano, gflops: 20 GFLOPS, mem_bandwidth: 8 GB/s, memory: 64 MiB}
+network:
+  default: {bandwidth: 100 Mbit/s, delay: 2 ms}
+workload:
+  prompts: [{tokens: 8}, {tokens: 4}]
+  max_tokens: 5
+decisions: {time: 0 ms}
+time: {mode: virtual}
+"""
+
+Edgeemu = Callable[..., tuple[int, str, str]]
+
+
+def summary(tpot_ms: float, tokens: list[list[int]], verdict: str = "PASS") -> dict[str, Any]:
+    return {
+        "ttft_ms": {"mean": 3 * tpot_ms},
+        "tpot_ms": {"mean": tpot_ms},
+        "throughput_tok_s": 1000 / tpot_ms,
+        "energy": {"per_token_j": 100 / tpot_ms},
+        "memory": {"peak_bytes_max": 2**20},
+        "migrations": {"count": 3},
+        "tokens": tokens,
+        "certificate": {"verdict": verdict, "reasons": [] if verdict == "PASS" else [f"it is {verdict}"]},
+    }
+
+
+def compared(*entries: Entry, judged: str = "tpot_ms") -> dict[str, Any]:
+    return comparison("s", entries, judged, words=True)
+
+
+def test_the_best_is_first_and_the_others_say_by_how_much_they_are_behind() -> None:
+    slow = Entry("slow", [summary(12.0, [[1]])], ["runs/slow"])
+    fast = Entry("fast", [summary(10.0, [[1]])], ["runs/fast"])
+    none = Entry("none", [], problem="no room", status=3)
+    document = compared(none, slow, fast)
+    assert [row["policy"] for row in document["policies"]] == ["fast", "slow", "none"]
+    assert [row["gap"] for row in document["policies"]] == [0.0, pytest.approx(0.2), None]
+    assert document["first"] == "fast"
+    rows = comparison_table(document).rows
+    assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "3", "+20.0%", "PASS"]
+    assert rows[2] == ["none", *["–"] * 7, "did not run"]
+    assert comparison_lines(document) == ["2 runs: the same tokens", "none: no room"]
+
+
+def test_by_throughput_more_is_better() -> None:
+    document = compared(
+        Entry("a", [summary(12.0, [[1]])]), Entry("b", [summary(10.0, [[1]])]), judged="throughput_tok_s"
+    )
+    assert [row["policy"] for row in document["policies"]] == ["b", "a"]
+    assert document["policies"][1]["gap"] == pytest.approx(0.2)
+
+
+def test_by_energy_the_least_is_first_and_who_has_no_figure_last() -> None:
+    unknown = Entry("unknown", [summary(1.0, [[1]]) | {"energy": {"per_token_j": None}}])
+    drawn = [Entry("a", [summary(10.0, [[1]])]), Entry("b", [summary(20.0, [[1]])])]
+    document = compared(unknown, *drawn, judged=JUDGED["energy"])
+    assert [row["policy"] for row in document["policies"]] == ["b", "a", "unknown"]
+    assert document["policies"][1]["gap"] == pytest.approx(1.0)
+    assert comparison_table(document).rows[2][4] == "–"
+
+
+def test_repetitions_give_the_median_and_its_spread_and_the_worst_certificate() -> None:
+    runs = [summary(ms, [[1]], verdict) for ms, verdict in ((9.0, "PASS"), (10.0, "INVALID"), (14.0, "WARN"))]
+    document = compared(Entry("a", runs, ["x", "y", "z"]))
+    assert document["policies"][0]["figures"]["tpot_ms"] == {"median": 10.0, "least": 9.0, "most": 14.0}
+    assert comparison_table(document).rows[0][2] == "10.0 ±2.5 ms"
+    assert document["policies"][0]["certificate"] == "INVALID"
+    assert comparison_lines(document)[-1] == "a: INVALID: it is INVALID; it is WARN"
+
+
+def test_tokens_that_differ_are_said_loudly() -> None:
+    document = compared(Entry("a", [summary(1.0, [[1, 2]])], ["x"]), Entry("b", [summary(1.0, [[1, 3]])], ["y"]))
+    assert document["tokens_equal"] is False
+    assert "DIFFERENT TOKENS" in comparison_lines(document)[0]
+
+
+def test_the_best_single_device_is_always_there_and_names_are_checked() -> None:
+    assert named_policies(["layers"]) == ["layers", "single"]
+    assert named_policies(["single", "layers", "single"]) == ["single", "layers"]
+    assert named_policies(["all"]) == list(POLICIES)
+    with pytest.raises(RequestError, match="no policy is named"):
+        named_policies([])
+    with pytest.raises(RequestError, match=r'no policy "layer" .did you mean "layers"'):
+        named_policies(["layer"])
+
+
+@pytest.fixture
+def edgeemu(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeemu:
+    """Calls the command on the scenario; exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(SCENARIO)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as leaving:
+            app.main(["compare", "small.yaml", *arguments])
+        assert isinstance(leaving.value.code, int)
+        return leaving.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) -> None:
+    status, out, err = edgeemu("--policies", "layers,round-robin", "--json")
+    assert status == 0
+    document = json.loads(out)
+    assert document["tokens_equal"] is True
+    assert {row["policy"] for row in document["policies"]} == {"layers", "round-robin", "single"}
+    assert all(Path(row["runs"][0], "summary.json").is_file() for row in document["policies"])
+    assert document["first"] == "single", "small messages take 2 ms and more"
+    assert "round-robin (run 2 of 3)" in err
+
+
+def test_simulated_runs_have_no_tokens_to_compare_and_agree_with_real_ones(edgeemu: Edgeemu) -> None:
+    status, out, _ = edgeemu("--policies", "layers,single", "--simulate", "--json")
+    assert status == 0
+    simulated = json.loads(out)
+    assert simulated["tokens_equal"] is None
+    real = json.loads(edgeemu("--policies", "layers,single", "--json")[1])
+    for left, right in zip(simulated["policies"], real["policies"], strict=True):
+        assert left["policy"] == right["policy"]
+        assert left["figures"]["tpot_ms"] == pytest.approx(right["figures"]["tpot_ms"])
+
+
+def test_a_policy_that_finds_no_placement_is_a_row_with_its_reason(edgeemu: Edgeemu) -> None:
+    tight = ["--set", "devices[0].memory=60 KiB", "--set", "devices[1].memory=60 KiB", "--simulate"]
+    status, out, _ = edgeemu("--policies", "round-robin", *tight)
+    assert status == 0
+    assert "did not run" in out
+    assert "single: no single device can hold" in out
+    status, out, _ = edgeemu("--policies", "single", *tight)
+    assert status == 3, "there is nothing to compare"
+
+
+def test_a_wrong_name_ends_before_anything_runs(edgeemu: Edgeemu) -> None:
+    status, out, err = edgeemu("--policies", "layers,gredy")
+    assert (status, out) == (2, "")
+    assert 'did you mean "greedy"?' in err

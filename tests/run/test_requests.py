@@ -1,0 +1,181 @@
+"""What is asked, and when: prompts from files, arrivals, what ends a sequence; and the schedule, without a run."""
+
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import QUICK
+from support.several import cluster, make, simulated
+
+from edgeemu.cluster.draw.cluster import arrivals_s
+from edgeemu.cluster.draw.resolve import resolve
+from edgeemu.errors import RequestError
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.plan import Plan
+from edgeemu.scenario.load import parse_scenario, to_yaml
+from edgeemu.timeline.scheduler import Scheduler
+
+TEXTS = """
+model: {{gguf: {gguf}}}
+devices: [{{name: laptop, gflops: 40 GFLOPS, mem_bandwidth: 12 GB/s, memory: 4 GiB}}]
+policy: single
+workload: {{prompts: {prompts}, chat: false, max_tokens: 24}}
+time: {{mode: virtual}}
+"""
+
+
+def test_a_text_file_has_a_prompt_on_each_line(tmp_path: Path, smollm2_gguf: Path) -> None:
+    (tmp_path / "questions.txt").write_text("Why is the sky blue?\n\n  And the sea?  \n")
+    text = TEXTS.format(gguf=smollm2_gguf, prompts="questions.txt")
+    plan = make_plan(parse_scenario(text, base=tmp_path))
+    assert [request.prompt for request in plan.requests] == ["Why is the sky blue?", "And the sea?"]
+
+
+def test_json_lines_say_more_of_each_prompt(tmp_path: Path, smollm2_gguf: Path) -> None:
+    lines = [
+        '{"prompt": "Once upon a time", "max_tokens": 9, "stop": [5, " the"], "seed": 40}',
+        '{"tokens": 7, "repeat": 2}',
+    ]
+    (tmp_path / "mixed.jsonl").write_text("\n".join(lines))
+    scenario = parse_scenario(TEXTS.format(gguf=smollm2_gguf, prompts="mixed.jsonl"), base=tmp_path)
+    plan = make_plan(scenario)
+    first, second, third = plan.requests
+    assert (first.max_tokens, first.seed, first.stop_texts) == (9, 40, (" the",))
+    assert plan.model.tokenizer is not None
+    assert first.stop_ids == {5, *plan.model.tokenizer.encode(" the"), *plan.model.tokenizer.stop_ids}
+    assert (second.max_tokens, second.seed, third.seed) == (24, 1, 2)
+    assert len(second.ids) == len(third.ids) == 7
+    assert second.ids != third.ids
+    again = parse_scenario(to_yaml(resolve(scenario)), base=Path("/"))  # the file is not needed any more
+    assert make_plan(again).requests == plan.requests
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prompt": "x"', "bad.jsonl:1: Expecting ',' delimiter at column 15"),
+        ('["x"]', "bad.jsonl:1: is not an object"),
+        ('{"promt": "x"}', 'bad.jsonl:1: unknown key "promt"'),
+        ('{"prompt": "x", "tokens": 3}', "workload.prompts[0]: give exactly one of text and tokens"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "bad.jsonl").write_text(line)
+    with pytest.raises(RequestError, match=re.escape(message)):
+        parse_scenario(TEXTS.format(gguf=__file__, prompts="bad.jsonl"), base=tmp_path)
+
+
+def plan_of(*changes: str) -> Plan:
+    return make(*changes, "policy=layers")
+
+
+def test_poisson_arrivals_are_drawn_from_the_seed_and_come_at_their_rate() -> None:
+    many = ("workload.prompts=[{tokens: 2, repeat: 2000}]", "workload.arrivals={poisson: {rate: 120 /min}}")
+    scenario = plan_of(*many).scenario
+    instants = arrivals_s(scenario)
+    assert instants == arrivals_s(plan_of(*many).scenario)
+    assert instants != arrivals_s(plan_of(*many, "seed=6").scenario)
+    gaps = [b - a for a, b in zip([0.0, *instants], instants, strict=False)]
+    mean_s = sum(gaps) / len(gaps)
+    assert mean_s == pytest.approx(0.5, rel=0.05)
+    assert sum(gap > mean_s for gap in gaps) / len(gaps) == pytest.approx(0.368, abs=0.03)  # 1/e, as exponential ones
+    again = parse_scenario(to_yaml(resolve(scenario)))
+    assert arrivals_s(again) == instants
+
+
+def test_a_trace_says_when_each_comes(tmp_path: Path) -> None:
+    (tmp_path / "when.csv").write_text("# seconds\n0\n0.5\n700 ms\n")
+    changes = ("workload.prompts=[{tokens: 3, repeat: 3}]", "workload.concurrency=2")
+    plan = plan_of(*changes, f"workload.arrivals={{trace: {tmp_path}/when.csv}}")
+    assert [request.arrival_s for request in plan.requests] == [0.0, 0.5, 0.7]
+    made = simulated(plan)
+    began = [row.emulated_s - row.latency_s for row in made.tokens if row.step == 0]
+    assert began == pytest.approx([0.0, 0.5, 0.7])
+    ops = {op.sequence: op.start_s for op in reversed(made.ops)}
+    assert [ops[n] for n in range(3)] == pytest.approx([0.0, 0.5, 0.7])  # nobody had to wait
+
+
+def test_who_finds_no_slot_waits_and_the_wait_counts() -> None:
+    plan = plan_of("workload.prompts=[{tokens: 3, repeat: 3}]", "workload.arrivals={trace: [1 s, 1 s, 1 s]}")
+    made = simulated(plan)
+    first = [row for row in made.tokens if row.step == 0]
+    ends = {row.sequence: row.emulated_s for row in made.tokens}
+    alone_s = first[0].latency_s
+    for n in (1, 2):
+        assert first[n].latency_s == pytest.approx(ends[n - 1] - 1.0 + alone_s)
+
+
+def test_a_stop_ends_a_sequence_and_may_be_ignored(smollm2_gguf: Path) -> None:
+    """Token 7042 is " Paris", with which the answer begins; the text is in its middle, and of two tokens."""
+    prompts = "[{text: The capital of France is, stop: [STOP]}]"
+    texts = []
+
+    async def main() -> None:
+        for stop, ignore in (("7042", "false"), ("answer is", "false"), ("7042", "true")):
+            text = TEXTS.format(gguf=smollm2_gguf, prompts=prompts.replace("STOP", stop))
+            plan = make_plan(parse_scenario(text, overrides=[f"workload.ignore_stop={ignore}"]))
+            async with cluster(plan) as run:
+                texts.append("".join((await run(plan)).texts))
+
+    uvloop.run(main())
+    assert texts[0] == " Paris"
+    assert texts[1].endswith("answer is")
+    assert texts[2].startswith(texts[1])
+    assert len(texts[2]) > len(texts[1])
+
+
+# The schedule
+
+
+@dataclass
+class Asked:
+    prompt_tokens: int
+    arrival_s: float | None
+
+
+@QUICK
+@given(st.data())
+def test_a_schedule_runs_all_in_order_and_never_more_than_it_may(data: st.DataObject) -> None:
+    """Steps take any time; no slot is used twice, and nobody waits for a slot that is free."""
+    concurrency, bubbles = data.draw(st.integers(1, 4)), data.draw(st.booleans())
+    instants = st.floats(0, 9, allow_nan=False)
+    closed = data.draw(st.booleans())
+    count = data.draw(st.integers(1, 8))
+    come = [None] * count if closed else sorted(data.draw(st.lists(instants, min_size=count, max_size=count)))
+    lengths = data.draw(st.lists(st.integers(1, 4), min_size=count, max_size=count))
+    chance = random.Random(data.draw(st.integers(0, 99)))
+    schedule = Scheduler([Asked(3, at_s) for at_s in come], concurrency, bubbles=bubbles)
+    flying: dict[int, tuple[float, object]] = {}
+    started, ended, made = {}, {}, dict.fromkeys(range(count), 0)
+    while schedule.unfinished:
+        for due in schedule.admit():
+            assert due.step.step == 0
+            started[due.step.sequence] = due.at_s
+            assert due.at_s >= due.since_s
+        for due in schedule.release():
+            assert due.step.sequence not in flying
+            flying[due.step.sequence] = due.at_s + chance.uniform(0.1, 2.0), due.step
+        assert len(flying) <= concurrency
+        arrival_s = schedule.next_arrival_s
+        sequence, (at_s, step) = min(flying.items(), key=lambda item: item[1][0])
+        if arrival_s is not None and arrival_s < at_s:
+            schedule.passed(arrival_s)
+            continue
+        del flying[sequence]
+        made[sequence] += 1
+        over = made[sequence] == lengths[sequence]
+        schedule.sampled(step, at_s, ended=over)  # type: ignore[arg-type]
+        if over:
+            ended[sequence] = at_s
+    assert list(made.values()) == lengths
+    assert list(started) == sorted(started)
+    for sequence, start_s in started.items():
+        assert sum(started[n] <= start_s < ended[n] for n in started) <= concurrency
+        ends = sorted(ended[n] for n in range(sequence))
+        free_s = ends[sequence - concurrency] if sequence >= concurrency else 0.0
+        assert start_s == max(come[sequence] or 0.0, free_s)

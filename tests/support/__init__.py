@@ -1,0 +1,1 @@
+"""What tests share: builders of small clusters and models, peers, and runs."""

@@ -1,0 +1,164 @@
+"""What the tests of the pure core are made of: small models, clusters and placements, fixed or drawn by hypothesis."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute, Device
+from edgeemu.cluster.links import Link
+from edgeemu.cluster.topology import line, mesh, star
+from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu_kernels.shape import ModelShape
+
+QUICK = settings(derandomize=True, deadline=None, max_examples=100)  # the same examples every time, and no stopwatch
+SLOW = settings(QUICK, max_examples=40)  # for tests that execute kernels
+
+LLAMA = ModelShape(
+    name="small-llama",
+    n_layers=2,
+    d_model=32,
+    n_heads=6,
+    n_kv_heads=3,
+    head_dim=8,
+    d_ff=48,
+    vocab_size=64,
+    max_context=64,
+)
+LLAMA_TIED = replace(LLAMA, name="small-llama-tied", tied_embeddings=True)
+GPT2 = ModelShape(
+    name="small-gpt2",
+    n_layers=2,
+    d_model=24,
+    n_heads=4,
+    n_kv_heads=4,
+    head_dim=6,
+    d_ff=96,
+    vocab_size=50,
+    max_context=64,
+    norm="layer",
+    activation="gelu",
+    positions="learned",
+    tied_embeddings=True,
+    bias=True,
+)
+SHAPES = (LLAMA, LLAMA_TIED, GPT2)
+
+
+@st.composite
+def shapes(draw: st.DrawFn, max_layers: int = 3) -> ModelShape:
+    """Any decoder that the kernels can compute, tiny."""
+    n_kv_heads = draw(st.integers(1, 4))
+    return ModelShape(
+        name="drawn",
+        n_layers=draw(st.integers(1, max_layers)),
+        d_model=4 * draw(st.integers(2, 12)),
+        n_heads=n_kv_heads * draw(st.integers(1, 3)),
+        n_kv_heads=n_kv_heads,
+        head_dim=2 * draw(st.integers(1, 6)),
+        d_ff=draw(st.integers(4, 80)),
+        vocab_size=draw(st.integers(8, 80)),
+        max_context=64,
+        norm=draw(st.sampled_from(("rms", "layer"))),
+        activation=draw(st.sampled_from(("swiglu", "gelu"))),
+        positions=draw(st.sampled_from(("rope-interleaved", "rope-half", "learned"))),
+        tied_embeddings=draw(st.booleans()),
+        bias=draw(st.booleans()),
+    )
+
+
+def scattered(shape: ModelShape, n_devices: int, seed: int) -> Placement:
+    """Every block on a random device."""
+    chance = random.Random(seed)
+    return Placement({block: chance.randrange(n_devices) for block in all_blocks(shape)})
+
+
+@st.composite
+def placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
+    """Every block on any device, or all blocks of a kind together: both extremes have routes of their own."""
+    if draw(st.booleans()):
+        return scattered(shape, n_devices, draw(st.integers(0, 2**32)))
+    by_kind: dict[str, int] = {}
+    for block in all_blocks(shape):
+        by_kind.setdefault(block.kind, draw(st.integers(0, n_devices - 1)))
+    return Placement({block: by_kind[block.kind] for block in all_blocks(shape)})
+
+
+@st.composite
+def divided_placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
+    """The same, with some projections and feed-forwards in shards: of all layers alike, or of each as chance has it."""
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    even = draw(st.booleans())
+    owner: dict[Block, int] = {}
+    like: dict[tuple[Kind, int], int] = {}
+    for block in all_blocks(shape):
+        divided = block.kind in (Kind.PROJ, Kind.FFN) and (even or chance.random() < 0.6)
+        for each in shards(shape, block.kind, block.layer) if divided else [block]:
+            device = chance.randrange(n_devices)
+            owner[each] = like.setdefault((each.kind, each.group), device) if even else device
+    return Placement(owner)
+
+
+def devices(
+    computes: Sequence[Compute], memory_bytes: Sequence[int] | None = None, nic_bps: float | None = None
+) -> tuple[Device, ...]:
+    """Absolute devices d0, d1 … with room for everything unless it is said."""
+    room = memory_bytes or [2**40] * len(computes)
+    return tuple(
+        Device(index, f"d{index}", None, compute, None, compute.overhead_s, room[index], nic_bps)
+        for index, compute in enumerate(computes)
+    )
+
+
+def even_cluster(
+    n_devices: int, link: Link, nic_bps: float | None = None, seed: int = 0, compute: Compute | None = None
+) -> Cluster:
+    """Equal devices, every pair joined by a link of its own."""
+    every = compute or Compute(1e9, 1e9, 1e-4)
+    legs, n_pipes = mesh(n_devices, lambda *_: link)
+    return Cluster("even", seed, devices([every] * n_devices, nic_bps=nic_bps), legs, n_pipes)
+
+
+@st.composite
+def clusters(draw: st.DrawFn, n_devices: int, disturbed: bool = True) -> Cluster:
+    """Uneven devices in a mesh, a line, or a star of which some devices share the air."""
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    computes = [
+        Compute(chance.uniform(1e8, 1e10), chance.uniform(1e8, 1e10), chance.choice([0.0, 1e-5, 1e-3]))
+        for _ in range(n_devices)
+    ]
+    links = [
+        Link(
+            bandwidth_bps=chance.choice([1e5, 1e6, 1e8]),
+            delay_s=chance.choice([0.0, 1e-3, 2e-2]),
+            jitter_s=chance.choice([0.0, 3e-3]) if disturbed else 0.0,
+            loss=chance.choice([0.0, 0.05]) if disturbed else 0.0,
+        )
+        for _ in range(n_devices + 1)
+    ]
+    topology = draw(st.sampled_from(("mesh", "line", "star")))
+    if topology == "star":
+        air = frozenset(chance.sample(range(n_devices), chance.randint(0, n_devices)))
+        wiring = star(n_devices, links.__getitem__, links.__getitem__, air)
+    else:
+        join = {"mesh": mesh, "line": line}[topology]
+        wiring = join(n_devices, lambda a, b: links[(a + b) % len(links)])
+    nic_bps = draw(st.sampled_from((None, 1e6)))
+    return Cluster("drawn", draw(st.integers(0, 99)), devices(computes, nic_bps=nic_bps), *wiring)
+
+
+def view(
+    shape: ModelShape, memory_bytes: Sequence[int], computes: Sequence[Compute], prompt_tokens: int, total_tokens: int
+) -> ClusterView:
+    """What a policy sees of these devices, d0, d1 …"""
+    seen = tuple(
+        DeviceView(f"d{index}", compute, room)
+        for index, (compute, room) in enumerate(zip(computes, memory_bytes, strict=True))
+    )
+    return ClusterView(Costs(shape), seen, lambda *_: 1e8, lambda *_: 1e-3, prompt_tokens, total_tokens)

@@ -1,0 +1,113 @@
+"""`edgeemu` with devices that do not do as they should: `python -m support.misbehaving ENTRY MEANS COMMAND…`.
+
+ENTRY is a function of this file, run in each device; MEANS are those by which memory may be capped ("cgroup,rlimit").
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeemu.device import protocol_in
+
+HOG_BYTES = 300 * 2**20
+
+
+def honest(spec: bytes) -> None:
+    """As it should be."""
+    from edgeemu.device.process import run_device
+
+    run_device(spec)
+
+
+def hog(spec: bytes) -> None:
+    """The first device really allocates 300 MiB at its third step, and tells its ledger nothing of it."""
+    from edgeemu.device.process import DeviceProcess
+
+    class Hog(DeviceProcess):
+        def _report(self, key: Any) -> None:
+            super()._report(key)
+            if key.step == 2:
+                self.hoard = np.ones(HOG_BYTES // 8)
+
+    _serve(spec, Hog)
+
+
+def hog_at_once(spec: bytes) -> None:
+    """Before it has reported anything."""
+    from edgeemu.device.process import DeviceProcess
+
+    class Hog(DeviceProcess):
+        def _assign(self, request: protocol_in.Assign) -> None:
+            del request
+            self.hoard = np.ones(HOG_BYTES // 8)
+
+    _serve(spec, Hog)
+
+
+def scheduling_watched(spec: bytes) -> None:
+    """Fails if it computes in real time, or sleeps otherwise where it may; the error says which."""
+    from edgeemu.device import process
+
+    class Watched(process.DeviceProcess):
+        def _loaded(self) -> Any:
+            loaded = super()._loaded()
+            run = type(loaded).run
+
+            def watched(*arguments: Any) -> Any:
+                assert os.sched_getscheduler(0) == os.SCHED_OTHER, "computes in real time"
+                return run(loaded, *arguments)
+
+            loaded.run = watched
+            return loaded
+
+        def _send(self, *arguments: Any) -> None:
+            wanted = os.SCHED_FIFO if self._urgency.may and self._pacer.clock is not None else os.SCHED_OTHER
+            assert os.sched_getscheduler(0) == wanted, "sends without priority"
+            super()._send(*arguments)
+
+    device = Watched(process.msgspec.msgpack.decode(spec, type=protocol_in.DeviceConfig))
+    try:
+        device.serve()
+    finally:
+        device.close()
+
+
+def _serve(spec: bytes, bad: Callable[[protocol_in.DeviceConfig], Any]) -> None:
+    import msgspec
+
+    from edgeemu.device.process import run_device
+
+    told = msgspec.msgpack.decode(spec, type=protocol_in.DeviceConfig)
+    if told.index != 0:
+        run_device(spec)
+        return
+    device = bad(told)
+    try:
+        device.serve()
+    finally:
+        device.close()
+
+
+def main() -> None:
+    from edgeemu.cli import app
+    from edgeemu.run import run_scenario
+    from edgeemu.run.processes.backend import ProcessBackend
+    from edgeemu.run.processes.launch import Launch
+
+    entry, means, *arguments = sys.argv[1:]
+
+    class Misled(ProcessBackend):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            launch = Launch(f"support.misbehaving:{entry}", tuple(means.split(",")) if means else ())
+            super().__init__(*args, **options, launch=launch)
+
+    run_scenario.ProcessBackend = Misled  # type: ignore[misc]
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    app.main(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""A small model on three devices whose blocks move while it generates, and the reference that its text must equal."""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.run.controller import Controller
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.backend import ProcessBackend
+from edgeemu.scenario.load import parse_scenario
+from edgeemu_kernels.reference import Reference
+from support.watching import Silent
+
+SCENARIO = """
+name: moving
+seed: 5
+model:
+  shape:
+    {n_layers: 2, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4, d_ff: 64, vocab_size: 200, max_context: 64,
+     tied_embeddings: true}
+devices:
+  - {name: a, gflops: 1 GFLOPS, mem_bandwidth: 0.1 GB/s, memory: 8 MiB}
+  - {name: b, count: 2, gflops: 1 GFLOPS, mem_bandwidth: 0.05 GB/s, memory: 8 MiB}
+network:
+  default: {bandwidth: 10 Mbit/s, delay: 1 ms}
+policy: round-robin
+workload:
+  prompts: [{tokens: 7}, {tokens: 3}]
+  max_tokens: 8
+time: {mode: virtual}
+decisions: {time: 0 ms}
+"""
+
+
+def make(*changes: str, decide: Callable[[ClusterView, Placement | None], Placement]) -> Plan:
+    plan = make_plan(parse_scenario(SCENARIO, "moving", changes))
+    return replace(plan, decide=decide)
+
+
+class Shuffle:
+    """Every time some blocks, of any kind, go to any device."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._draw = random.Random(seed)
+        self._share = share
+
+    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+        assert current is not None
+        moving = [block for block in sorted(current.owner) if self._draw.random() < self._share]
+        return Placement({**current.owner, **{block: self._draw.randrange(3) for block in moving}})
+
+
+def reference_tokens(plan: Plan) -> list[list[int]]:
+    reference = Reference(plan.model.open_source())
+    return [reference.generate(list(request.ids), request.max_tokens) for request in plan.requests]
+
+
+@asynccontextmanager
+async def cluster(
+    plan: Plan, devices: ProcessBackend | None = None
+) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+    """Device processes on which one plan after the other can be run."""
+    watcher = Silent()
+    devices = devices or ProcessBackend(plan, watcher.phase, keep_logits=True)
+
+    async def run(changed: Plan) -> Controller:
+        await devices.assign(changed)
+        controller = Controller(changed, devices, watcher, watcher)
+        await controller.run_requests()
+        return controller
+
+    async with devices.launched():
+        yield run
+
+
+def assert_reference(controller: Controller, plan: Plan, expected: list[list[int]]) -> None:
+    reference = Reference(plan.model.open_source())
+    for sequence, tokens in enumerate(expected):
+        assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens
+        ids = list(plan.requests[sequence].ids)
+        logits = reference.logits(ids + tokens[:-1])[len(ids) - 1 :]
+        np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-4)

@@ -1,0 +1,84 @@
+"""Several sequences in flight on three devices, and the reference that their texts must equal."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvloop
+
+from edgeemu.run.controller import Controller
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.backend import ProcessBackend
+from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.scenario.load import parse_scenario
+from edgeemu_kernels.reference import Reference
+from edgeemu_kernels.sampling import Sampling
+from support.watching import Silent
+
+SCENARIO = """
+name: several
+seed: 5
+model:
+  shape:
+    {n_layers: 3, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4, d_ff: 64, vocab_size: 200, max_context: 64,
+     tied_embeddings: true}
+devices:
+  - {name: a, gflops: 1 GFLOPS, mem_bandwidth: 0.1 GB/s, memory: 8 MiB}
+  - {name: b, count: 2, gflops: 1 GFLOPS, mem_bandwidth: 0.05 GB/s, memory: 8 MiB}
+network:
+  default: {bandwidth: 10 Mbit/s, delay: 1 ms}
+policy: round-robin
+workload:
+  prompts: [{tokens: 7}, {tokens: 3}, {tokens: 12}, {tokens: 1}, {tokens: 5, max_tokens: 1}, {tokens: 9}, {tokens: 2},
+            {tokens: 4, max_tokens: 9}, {tokens: 6}, {tokens: 8}]
+  max_tokens: 6
+time: {mode: virtual}
+decisions: {time: 0 ms}
+"""
+SAMPLED = "workload.sampling={temperature: 1.5, top_k: 50, seed: 3}"
+
+
+def make(*changes: str) -> Plan:
+    return make_plan(parse_scenario(SCENARIO, "several", changes))
+
+
+def reference_tokens(plan: Plan) -> list[list[int]]:
+    reference, asked = Reference(plan.model.open_source()), plan.scenario.workload.sampling
+    return [
+        reference.generate(
+            list(request.ids),
+            request.max_tokens,
+            Sampling(asked.temperature, asked.top_k, asked.top_p, request.seed),
+        )
+        for request in plan.requests
+    ]
+
+
+def tokens_of(controller: Controller) -> list[list[int]]:
+    made: list[list[int]] = [[] for _ in controller.plan.requests]
+    for row in controller.tokens:
+        made[row.sequence].append(row.token)
+    return made
+
+
+@asynccontextmanager
+async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+    """Device processes on which one plan after the other can be run."""
+    watcher = Silent()
+    devices = ProcessBackend(plan, watcher.phase)
+
+    async def run(changed: Plan) -> Controller:
+        await devices.assign(changed)
+        controller = Controller(changed, devices, watcher, watcher)
+        await controller.run_requests()
+        return controller
+
+    async with devices.launched():
+        yield run
+
+
+def simulated(plan: Plan) -> Controller:
+    watcher = Silent()
+    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+    uvloop.run(controller.run())
+    return controller

@@ -1,0 +1,52 @@
+"""Device processes whose messages to each other all pass the test, which may look at them and alter them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from edgeemu.links import interface
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.backend import ProcessBackend
+from support.watching import Silent
+
+Tap = Callable[[list[bytes]], list[bytes] | None]
+"""Is given a message's frames; returns those that go on, or None."""
+
+
+class TappedDevices(ProcessBackend):
+    def __init__(self, plan: Plan, tap: Tap) -> None:
+        super().__init__(plan, Silent().phase, keep_logits=True)
+        self._tap = tap
+
+    @asynccontextmanager
+    async def launched(self) -> AsyncIterator[None]:
+        async with super().launched():
+            context = zmq.asyncio.Context()
+            pumps = []
+            for device in range(len(self.plan.cluster.devices)):
+                address = self._session.address(device)
+                here, there = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+                here.bind(f"{address}-tap")
+                there.connect(address)
+                pumps.append(asyncio.create_task(self._pump(here, there)))
+            try:
+                yield
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+                context.destroy(linger=0)
+
+    def _path(self, source: int, target: int) -> interface.PathSpec:
+        spec = super()._path(source, target)
+        return msgspec.structs.replace(spec, address=f"{spec.address}-tap")
+
+    async def _pump(self, here: zmq.asyncio.Socket, there: zmq.asyncio.Socket) -> None:
+        while True:
+            frames = self._tap(await here.recv_multipart())
+            if frames is not None:
+                await there.send_multipart(frames)

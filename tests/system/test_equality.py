@@ -1,0 +1,131 @@
+"""Whatever the placement, the tokens are those of the undivided model: real weights, real processes, real messages."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvloop
+from numpy.typing import NDArray
+from support.watching import Silent
+
+from edgeemu.placement.blocks import all_blocks
+from edgeemu.placement.placement import Placement
+from edgeemu.policies import POLICIES
+from edgeemu.run.controller import Controller
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.backend import ProcessBackend
+from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.scenario.load import parse_scenario
+from edgeemu_kernels.reference import Reference
+
+SCENARIO = """
+model: {{gguf: {gguf}}}
+devices:
+  - {{name: laptop, gflops: 40 GFLOPS, mem_bandwidth: 12 GB/s, memory: 4 GiB}}
+  - {{name: pi, count: 2, gflops: 12 GFLOPS, mem_bandwidth: 4 GB/s, memory: 4 GiB}}
+  - {{name: jetson, gflops: 30 GFLOPS, mem_bandwidth: 10 GB/s, memory: 4 GiB}}
+  - {{name: phone, gflops: 20 GFLOPS, mem_bandwidth: 8 GB/s, memory: 4 GiB}}
+network:
+  default: {{bandwidth: 100 Mbit/s, delay: 2 ms}}
+workload:
+  prompts: [The capital of France is, "def fibonacci(n):", Once upon a time there was a small robot who]
+  chat: false
+  max_tokens: 4
+time: {{mode: virtual}}
+"""
+
+
+Expected = list[tuple[list[int], NDArray[np.float32]]]
+"""For each prompt the reference's greedy tokens, and the logits that each was taken from [tokens, vocab]."""
+
+
+@pytest.fixture(scope="module")
+def plan(smollm2_gguf: Path) -> Plan:
+    return make_plan(parse_scenario(SCENARIO.format(gguf=smollm2_gguf)))
+
+
+@pytest.fixture(scope="module")
+def expected(plan: Plan) -> Expected:
+    reference = Reference(plan.model.open_source())
+    found = []
+    for request in plan.requests:
+        ids = list(request.ids)
+        tokens = reference.generate(ids, request.max_tokens)
+        found.append((tokens, reference.logits(ids + tokens[:-1])[len(ids) - 1 :]))
+    return found
+
+
+@asynccontextmanager
+async def cluster(plan: Plan) -> AsyncIterator[Callable[[Placement], Awaitable[Controller]]]:
+    """Five device processes, on which one placement after the other can be run."""
+    watcher = Silent()
+    devices = ProcessBackend(plan, watcher.phase, keep_logits=True)
+
+    async def run(placement: Placement) -> Controller:
+        placed = replace(plan, placement=placement)
+        await devices.assign(placed)
+        controller = Controller(placed, devices, watcher, watcher)
+        await controller.run_requests()
+        return controller
+
+    async with devices.launched():
+        yield run
+
+
+def assert_equal(controller: Controller, expected: Expected) -> None:
+    """Tokens the same, logits within 1e-3, at every step of every prompt."""
+    for sequence, (tokens, logits) in enumerate(expected):
+        assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens
+        np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-3)
+
+
+def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expected, smollm2_gguf: Path) -> None:
+    lines = SCENARIO.format(gguf=smollm2_gguf).splitlines()
+    two_devices = parse_scenario("\n".join(line for line in lines if "name: pi" not in line and "phone" not in line))
+    assert two_devices.device_names == ("laptop", "jetson")
+
+    async def main() -> None:
+        async with cluster(plan) as run:
+            for name in POLICIES:
+                scenario = two_devices if name == "exact" else plan.scenario  # of five it takes seconds
+                assert_equal(await run(make_plan(scenario, name).placement), expected)
+
+    uvloop.run(main())
+
+
+@pytest.mark.timeout(400)
+def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, expected: Expected) -> None:
+    """Heads of one layer scattered over all devices."""
+    blocks = list(all_blocks(plan.model.shape))
+    draw = random.Random(2505)
+
+    async def main() -> None:
+        async with cluster(plan) as run:
+            for _ in range(30):
+                placement = Placement({block: draw.randrange(5) for block in blocks})
+                scattered = [
+                    len(placement.groups(layer, plan.model.shape.n_groups))
+                    for layer in range(plan.model.shape.n_layers)
+                ]
+                assert sum(scattered) > 1.5 * len(scattered)
+                assert_equal(await run(placement), expected)
+
+    asyncio.run(main())
+
+
+def test_a_simulation_of_a_model_that_has_words_has_none(plan: Plan) -> None:
+    async def main() -> Controller:
+        watcher = Silent()
+        controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+        await controller.run()
+        return controller
+
+    controller = uvloop.run(main())
+    assert controller.texts == [""] * len(plan.requests)
+    assert len(controller.tokens) == sum(request.max_tokens for request in plan.requests)

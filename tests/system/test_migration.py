@@ -1,0 +1,101 @@
+"""Blocks move between real processes while tokens are generated, and the text stays the reference's."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import uvloop
+from support.moving import Shuffle, assert_reference, cluster, make, reference_tokens
+from support.watching import Silent
+
+from edgeemu.placement.blocks import head
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.run.controller import Controller
+from edgeemu.run.plan import Plan
+from edgeemu.run.simulated import SimulatedBackend
+
+
+@pytest.mark.parametrize("flash", ["true", "false"])
+@pytest.mark.parametrize("mode", ["pause", "precopy"])
+def test_blocks_that_move_all_the_time_leave_the_text_of_every_sequence_as_it_is(mode: str, flash: str) -> None:
+    """Of any kind, before every token, in virtual mode. Any migrations of one sequence: test_migration_any."""
+    changes = (f"migration.mode={mode}", f"migration.weights_on_flash={flash}", "migration.chunk=1 kB")
+    base = make(*changes, decide=Shuffle(0, 0.0))
+    expected = reference_tokens(base)
+
+    async def main() -> None:
+        async with cluster(base) as run:
+
+            async def one(seed: int, share: float) -> None:
+                controller = await run(replace(base, decide=Shuffle(seed, share)))
+                assert_reference(controller, base, expected)
+                assert any(row.outcome == "committed" for row in controller.migrator.rows)
+
+            draw = random.Random(mode)
+            for seed in range(4):
+                await one(seed, draw.choice([0.1, 0.3, 0.9]))
+
+    uvloop.run(main())
+
+
+async def paced_and_simulated(plan: Plan, again: Plan) -> tuple[Controller, Controller]:
+    async with cluster(plan) as run:
+        paced = await run(plan)
+    assert_reference(paced, plan, reference_tokens(plan))
+    watcher = Silent()
+    simulated = Controller(again, SimulatedBackend(again), watcher, watcher)
+    await simulated.run()
+    return paced, simulated
+
+
+def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says() -> None:
+    changes = ("migration.mode=pause", "time.mode=realtime", "migration.chunk=1 kB")
+    plan, again = (make(*changes, decide=Shuffle(3, 0.2)) for _ in range(2))
+    paced, simulated = uvloop.run(paced_and_simulated(plan, again))
+    assert paced.migrator.rows
+    assert [(row.epoch, row.block, row.bytes) for row in simulated.migrator.rows] == [
+        (row.epoch, row.block, row.bytes) for row in paced.migrator.rows
+    ]
+    for a, b in zip(simulated.tokens, paced.tokens, strict=True):
+        assert b.latency_s == pytest.approx(a.latency_s, rel=1e-6)
+
+
+def test_migrations_in_the_background_take_the_time_that_the_simulator_says() -> None:
+    """That a copy is through may be noticed one token later where the host is late: times are not equal to the bit."""
+
+    def gather(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        assert current is not None
+        return current.moved([head(0, group) for group in range(4)], 2)
+
+    changes = ("migration.mode=precopy", "time.mode=realtime", "migration.chunk=1 kB")
+    plan = make(*changes, decide=gather)
+    paced, simulated = uvloop.run(paced_and_simulated(plan, plan))
+    assert [row.block for row in simulated.migrator.rows] == [row.block for row in paced.migrator.rows]
+    assert {row.outcome for row in paced.migrator.rows} == {"committed"}
+    total_s = [sum(row.latency_s for row in run.tokens) for run in (simulated, paced)]
+    assert total_s[1] == pytest.approx(total_s[0], rel=0.05)
+
+
+def test_a_receiver_without_room_refuses_and_the_old_placement_stays() -> None:
+    """Two devices are to exchange all they hold: either has room for the one or the other, but not for both at once."""
+
+    def exchange(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        assert current is not None
+        return Placement({block: {0: 0, 1: 2, 2: 1}[device] for block, device in current.owner.items()})
+
+    roomy = make(decide=exchange)
+    need_bytes = max(page.total_bytes for page in roomy.pages[1:])
+    plan = make(f"devices[1].memory={need_bytes + 1000} B", decide=exchange)
+    assert plan.placement == roomy.placement
+    expected = reference_tokens(plan)
+
+    async def main() -> None:
+        async with cluster(plan) as run:
+            controller = await run(plan)
+        assert_reference(controller, plan, expected)
+        assert controller.migrator.placement == plan.placement
+        assert controller.migrator.rows, controller.migrator.problems
+        assert all("is out of memory: incoming needs" in row.outcome for row in controller.migrator.rows)
+
+    uvloop.run(main())
