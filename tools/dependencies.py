@@ -19,7 +19,7 @@ LOCK, MODEL_LOCK = "requirements/lock.txt", "requirements/model.txt"
 
 
 def wanted(pyproject: dict[str, Any]) -> list[str]:
-    """All that is installed with its dependencies."""
+    """The requirements that are installed with their dependencies: to build, run and test."""
     return [
         *pyproject["build-system"]["requires"],
         *pyproject["project"]["dependencies"],
@@ -28,7 +28,7 @@ def wanted(pyproject: dict[str, Any]) -> list[str]:
 
 
 def model(pyproject: dict[str, Any]) -> list[str]:
-    """What is installed without its dependencies."""
+    """The package that is installed without its dependencies."""
     return list(pyproject["dependency-groups"]["model"])
 
 
@@ -50,7 +50,7 @@ def missing(requirements: Iterable[str], lock: str) -> list[str]:
 
 
 def check(root: Path, pyproject: dict[str, Any]) -> list[str]:
-    """What is wrong with the locks, a line each."""
+    """List what the locks lack, a line each."""
     return [
         f"{path} has no {text}, which pyproject.toml asks for; renew it: make lock"
         for path, requirements in ((LOCK, wanted(pyproject)), (MODEL_LOCK, model(pyproject)))

@@ -1,4 +1,4 @@
-"""What is no YAML, or more of it than is read here, is answered with its place, whatever the parser's version."""
+"""Text that is no YAML, or nested deeper than is read here, is answered with its place by every parser version."""
 
 import pytest
 import yaml
