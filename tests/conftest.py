@@ -97,7 +97,7 @@ def control_groups() -> list[Path]:
     """Of runs in this process; those of processes that tests start are looked for where they are started."""
     from edgeemu.host import cgroups
 
-    return [path for path, owner in cgroups.everyones() if owner.pid == os.getpid()]
+    return [path for path, owner in cgroups.groups_of_all_runs() if owner.pid == os.getpid()]
 
 
 def thread_names() -> list[str]:

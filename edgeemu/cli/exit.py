@@ -1,4 +1,4 @@
-"""How a command ends: by itself, by a signal, with an error. Knows signals, messages and statuses; no commands."""
+"""Ends of a command: by itself, by a signal, with an error. Knows signals, messages and exit statuses; no commands."""
 
 import json
 import os
@@ -22,7 +22,7 @@ FAILED = 4
 
 
 class Interrupted(BaseException):
-    """A signal has ended the run, and everything is cleared away."""
+    """Raised when a signal has ended the run and everything is cleaned up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -30,7 +30,7 @@ class Interrupted(BaseException):
 
 
 def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run to the end, or until a signal; then what is under way is cancelled and clears up after itself.
+    """Run a coroutine to its end or to a signal, which cancels it; the coroutine then cleans up after itself.
 
     A second signal leaves at once. Nothing is left running then either: the fork server ends with this process.
     """
@@ -108,7 +108,7 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
 
 
 def _report(error: BaseException, as_json: bool) -> int:
-    """Say what went wrong, on standard error and with --json as a document, too. Returns the exit status."""
+    """Print an error's message to standard error, and with --json as a document, too. Returns the exit status."""
     message, status = _message_and_status(error)
     if os.environ.get("EDGEEMU_DEBUG") == "1":
         traceback.print_exception(error)

@@ -67,7 +67,7 @@ def edgeemu(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "edgeemu.cli.app", *arguments]
+    return [sys.executable, "-m", "edgeemu", *arguments]
 
 
 def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, tiny: str) -> None:
@@ -175,8 +175,8 @@ def test_help_says_the_exit_statuses(edgeemu: Edgeemu) -> None:
     status, out, _ = edgeemu()
     assert status == 0
     for text in (
-        "2    the request is wrong",
-        "3    the cluster cannot do it",
+        "2    invalid request",
+        "3    infeasible",
         "130  ended by Ctrl-C",
         "EDGEEMU_DEBUG=1",
     ):
