@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from edgeemu.errors import did_you_mean_path
 from edgeemu.scenario.catalog import model_entry
@@ -33,12 +33,27 @@ class ModelSpec(Shorthand):
 
     text_is: ClassVar[str] = "name"
 
-    name: str | None = None
-    gguf: Path | None = None
-    directory: Path | None = None
-    shape: ShapeFields | None = None
-    layers: Count | None = None  # instead of the model's own number; the weights are then seeded
-    weights_seed: Seed | None = None  # makes the weights of a named model seeded
+    name: str | None = Field(
+        default=None,
+        description="Model of the catalog (`edgeemu models`), with its real weights where a package has them, else with"
+        " seeded weights.",
+    )
+    gguf: Path | None = Field(
+        default=None,
+        description="GGUF file of the Llama architecture, relative to the scenario; its weights are used as float32.",
+    )
+    directory: Path | None = Field(
+        default=None,
+        description="Directory of a Hugging Face model (Llama family or GPT-2), relative to the scenario: config.json, "
+        "*.safetensors, and for texts tokenizer.json.",
+    )
+    shape: ShapeFields | None = Field(default=None, description="Dimensions only; the weights are seeded.")
+    layers: Count | None = Field(
+        default=None, description="Number of layers in place of the model's own; the weights are then seeded."
+    )
+    weights_seed: Seed | None = Field(
+        default=None, description="Seed of the weights; seeds them also where real weights exist."
+    )
 
     @field_validator("name")
     @classmethod

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from edgeemu.errors import did_you_mean
 from edgeemu.quantity import Quantity, UnitError
 from edgeemu.scenario import mahimahi
+from edgeemu.scenario.names import Kind
 from edgeemu.scenario.validation import at
 from edgeemu.units import BIT_RATE, DURATION, BitsPerSecond, Seconds
 
@@ -110,4 +111,5 @@ RateTrace = Annotated[
     AfterValidator(rising),
     AfterValidator(_repeating_at_the_end),
     Field(json_schema_extra=points_or_file),
+    Kind("list of [time, bit rate], or a file"),
 ]

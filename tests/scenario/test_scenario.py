@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from edgeemu.errors import RequestError
 from edgeemu.scenario.document import read, write
-from edgeemu.scenario.load import load_scenario, parse_scenario, scenario_json_schema, to_yaml
+from edgeemu.scenario.load import load_scenario, parse_scenario, to_yaml
+from edgeemu.scenario.reference import scenario_json_schema
 from edgeemu.scenario.scenario import Scenario
 
 SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("**/*.yaml"))
