@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgeemu.quantity import Quantity
 from edgeemu.scenario.names import Kind
-from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.validation import Strict, at, exactly_one_of
 
 ValueT = TypeVar("ValueT")
 
@@ -61,8 +61,7 @@ class Distribution(OfQuantity, Generic[ValueT]):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.lognormal is None) == (self.uniform is None):
-            raise ValueError("give exactly one of lognormal and uniform")
+        exactly_one_of(self, "lognormal", "uniform")
         if self.lognormal is not None and self.lognormal.low == 0:
             raise at(["lognormal", "low"], "must be more than zero")
         return self

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from edgeemu.scenario.distributions import OfQuantity, Range, Seed, ValueT
+from edgeemu.scenario.files import or_file
 from edgeemu.scenario.names import Kind
-from edgeemu.scenario.traces import Points, points_or_file, read_trace, rising
-from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.traces import Points, read_trace, rising
+from edgeemu.scenario.validation import Strict, at, exactly_one_of
 from edgeemu.units import DURATION, Fraction, PositiveFraction, Seconds
 
 MIN_EVERY_S = 1e-3  # a course that changes faster than this costs more time than the work it slows down
@@ -61,7 +62,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
 
     trace: Annotated[tuple[tuple[Seconds, ValueT], ...], Kind("list of [time, value], or a CSV file")] | None = Field(
         default=None,
-        json_schema_extra=points_or_file,
+        json_schema_extra=or_file("a CSV file of time and value"),
         description="Values over time: a list of [time, value], or a CSV file. Each value holds until the next time.",
     )
     uniform: Range[ValueT] | None = Field(
@@ -78,7 +79,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
     @classmethod
     def _read(cls, given: Any, info: ValidationInfo) -> Any:
         """The points of a file, whose path is relative to the scenario's own directory."""
-        return read_trace(given, (info.context or {}).get("base"), cls.quantity())
+        return read_trace(given, info, cls.quantity())
 
     @field_validator("trace")
     @classmethod
@@ -87,9 +88,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [key for key in ("trace", "uniform", "walk") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of trace, uniform and walk")
+        exactly_one_of(self, "trace", "uniform", "walk")
         if self.trace is not None:
             for key in ("every", "seed"):
                 if getattr(self, key) is not None:

@@ -10,9 +10,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edgeemu.scenario.catalog.shapes import Count
 from edgeemu.scenario.distributions import Seed
+from edgeemu.scenario.files import or_file
 from edgeemu.scenario.names import Flag, Kind
-from edgeemu.scenario.prompt_files import or_file, read_instants, read_prompts
-from edgeemu.scenario.validation import Shorthand, Strict, at
+from edgeemu.scenario.prompt_files import read_instants, read_prompts
+from edgeemu.scenario.validation import Shorthand, Strict, at, exactly_one_of
 from edgeemu.units import PerSecond, Seconds
 
 _Id = Annotated[int, Field(strict=True, ge=0), Tag("<id>")]
@@ -49,8 +50,7 @@ class Prompt(Shorthand):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.text is None) == (self.tokens is None):
-            raise ValueError("give exactly one of text and tokens")
+        exactly_one_of(self, "text", "tokens")
         return self
 
 
@@ -101,8 +101,7 @@ class ArrivalsSpec(Strict):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.poisson is None) == (self.trace is None):
-            raise ValueError("give exactly one of poisson and trace (or the word closed)")
+        exactly_one_of(self, "poisson", "trace", hint=" (or the word closed)")
         for n, (earlier_s, later_s) in enumerate(pairwise(self.trace or ()), start=1):
             if later_s < earlier_s:
                 raise at(["trace", n], "is earlier than the one before")
