@@ -65,6 +65,7 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run a command and leave: one message for an error, and the exit status that the help describes."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a locale that cannot print "–" is no error
     try:
@@ -83,6 +84,20 @@ def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also not the flush at exit
         status = 128 + signal.SIGPIPE if isinstance(error, BrokenPipeError) else FAILED
     sys.exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Give a command that was started with a standard stream closed /dev/null in its place.
+
+    The next file or socket would have the stream's number otherwise, and be taken for it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _run(app: typer.Typer, arguments: list[str]) -> int:

@@ -159,6 +159,7 @@ def main(arguments: list[str]) -> None:
     control = socket.socket(fileno=config.control_fd)
     control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would leave no exit status to report
     try:
         for name in PRELOAD:
             importlib.import_module(name)
