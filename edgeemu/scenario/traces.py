@@ -28,7 +28,7 @@ def rising(points: Points) -> Points:
 
 
 def read_trace(given: Any, info: ValidationInfo, quantity: Quantity) -> Any:
-    """Read and check the points of a CSV or Mahimahi file, as texts. A value that is no file name is returned as it is."""
+    """Read and check the points of a CSV or Mahimahi file, as texts. Other values are returned unchanged."""
     if not isinstance(given, str | Path):
         return given
     path = existing(given, info)
