@@ -131,6 +131,6 @@ def schema(
       edgeemu schema > scenario.schema.json
     """
     del as_json
-    from edgeemu.scenario.load import scenario_json_schema
+    from edgeemu.scenario.reference import scenario_json_schema
 
     print_json(scenario_json_schema())

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from edgeemu.errors import RequestError
 from edgeemu.scenario.document import read, write
-from edgeemu.scenario.load import load_scenario, parse_scenario, scenario_json_schema, to_yaml
+from edgeemu.scenario.load import load_scenario, parse_scenario, to_yaml
+from edgeemu.scenario.reference import scenario_json_schema
 from edgeemu.scenario.scenario import Scenario
 
 SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("**/*.yaml"))
@@ -90,7 +91,7 @@ def test_the_scenarios_that_ship_are_valid(path):
         ("dilation: auto", "dilation: .inf", ":16: time.dilation: inf is not a number"),
         ("dilation: auto", "dilation: atuo", ':16: time.dilation: "atuo" is not known here (did you mean "auto"?)'),
         ("[Why is the sky blue?,", "[5,", ":15: workload.prompts[0]: 5 is neither text nor a mapping (put it in quotes)"),
-        ("{text: And the sea?,", "{text: And the sea?, tokens: 4,", ":15: workload.prompts[1]: give exactly one of text and tokens"),
+        ("{text: And the sea?,", "{text: And the sea?, tokens: 4,", ":15: workload.prompts[1]: give exactly one of text and tokens, not text and tokens"),
         ("\n  prompts: [Why is the sky blue?, {text: And the sea?, max_tokens: 8}]", " 3", ":14: workload: 3 is not a mapping"),
         # distributions
         ("memory: 1 GiB", "memory: {uniform: {low: 2 GiB, high: 1 GiB}}", ":6: devices[1].memory.uniform.high: is less than low"),
