@@ -51,10 +51,10 @@ def _better(
     must = bool(draft.room.total[here] > draft.room.capacity[here])
     source = draft.source(layer)
     after = int(draft.proj[layer + 1]) if layer < last else draft.lm_head
-    step_s = times.links.out_of(source, bits) + alone_s + times.links.into(after, bits)  # [n_devices]
+    step_s = times.links.row(source, bits) + alone_s + times.links.column(after, bits)  # [n_devices]
     moved_bits = costs.link_bits[Kind.PROJ] + costs.link_bits[Kind.FFN] + n_groups * costs.link_bits[Kind.HEAD]
     flash_s = costs.flash_s[Kind.PROJ] + costs.flash_s[Kind.FFN] + n_groups * costs.flash_s[Kind.HEAD]
-    move_s = np.maximum(times.links.out_of(here, moved_bits), flash_s)
+    move_s = np.maximum(times.links.row(here, moved_bits), flash_s)
     net_s = draft.view.interval_tokens * (step_s[here] - step_s) - move_s
     net_s[whole_layers_room(draft) < 1] = -np.inf
     net_s[here] = -np.inf

@@ -18,7 +18,8 @@ from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.memory_arrays import sizes_of
 from edgeemu_kernels.shape import ModelShape
 
@@ -136,16 +137,11 @@ def _run(
 
     costs = PhysicalCosts(shape)
     roomy = tuple(DeviceView(f"d{i}", Compute(1e8, 1e8, 1e-5), 2**30) for i in range(n_devices))
-    view = ClusterView(
-        costs,
-        roomy,
-        lambda a, b: drawn(1e7, 1e9, "link", str(min(a, b)), str(max(a, b))),
-        lambda *_: delay_s,
-        PROMPT_TOKENS,
-        TOTAL_TOKENS,
-        interval_tokens=4,
-        weights_on_flash=weights_on_flash,
+    links = LinkMatrix.of_pairs(
+        n_devices, lambda a, b: drawn(1e7, 1e9, "link", str(min(a, b)), str(max(a, b))), lambda *_: delay_s
     )
+    workload = WorkloadView(PROMPT_TOKENS, TOTAL_TOKENS, interval_tokens=4)
+    view = ClusterView(costs, roomy, links, workload, weights_on_flash=weights_on_flash)
     sizes = sizes_of(view)
     layer_bytes = int(sizes.groups_total[-1]) + sum(sizes.weights.values())
     need = share * (shape.n_layers * layer_bytes) + int(sizes.head_workspace[-1]) + sizes.proj_messages
@@ -159,5 +155,6 @@ def _run(
             )
             for i in range(n_devices)
         )
-        views.append(replace(view, devices=devices, length=PROMPT_TOKENS + 4 * step if step else 0))
+        length = PROMPT_TOKENS + 4 * step if step else 0
+        views.append(replace(view, devices=devices, workload=replace(workload, length=length)))
     return tuple(views)

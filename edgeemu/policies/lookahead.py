@@ -130,7 +130,7 @@ def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kin
         (Kind.LM_HEAD, old.lm_head),
     ):
         bits = costs.link_bits[kind]
-        sent_s = times.links.out_of(at, bits) if bits else np.zeros(times.n_devices)
+        sent_s = times.links.row(at, bits) if bits else np.zeros(times.n_devices)
         found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
         found[kind][at] = 0.0
     return found

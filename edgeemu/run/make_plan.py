@@ -13,7 +13,7 @@ from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies import STEADY, policy
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import oracle_view, whole_devices
 from edgeemu.policies.view.rehearsal import Length, Rehearsal
 from edgeemu.policies.view.step_energy import missing_links, missing_power
@@ -49,8 +49,8 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
-    host, links = _host_speed(cluster), Links.of(cluster)
-    longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
+    host, links = _host_speed(cluster), LinkMatrix.of(cluster)
+    longest, *concurrent = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     view = oracle_view(
         cluster,
         _costs(scenario, model, requests),
@@ -62,13 +62,12 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     rules = Rules.of(scenario)
     view = replace(
         view,
-        interval_tokens=rules.interval_tokens,
+        workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
         star=scenario.sharding.collectives == "star",
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,
-        beside=tuple(beside),
         objective=scenario.objective,
         energy_budget_j=scenario.energy_budget,
     )

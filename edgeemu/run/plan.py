@@ -15,7 +15,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.prediction import Prediction, SequenceTimes, predict, predict_workload
@@ -63,7 +63,7 @@ class Plan:
     model: Model
     cluster: Cluster
     whole: tuple[Compute, ...]  # what each device can do with nothing else on it
-    links: Links  # as they are by themselves
+    links: LinkMatrix  # as they are by themselves
     view: ClusterView
     requests: tuple[Request, ...]
     placement: Placement

@@ -23,7 +23,8 @@ class Watcher:
         """For the decision at an instant, before steps that are not their sequences' first."""
         view, longest = self._plan.view, max(steps, key=lambda step: step.past)
         costs = view.costs.at_step(longest.rows, longest.past)
-        base = replace(view, length=longest.past, cached=sum(step.past for step in steps), costs=costs)
+        workload = replace(view.workload, length=longest.past, cached=sum(step.past for step in steps))
+        base = replace(view, workload=workload, costs=costs)
         if self._plan.scenario.knowledge == "oracle":
             return self._true(base, at_s)
         for observed in await self._devices.observe():

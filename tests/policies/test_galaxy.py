@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import GPT2, LLAMA, QUICK, shapes, view
+from support.builders import GPT2, LLAMA, QUICK, shapes, view, with_links
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
@@ -121,7 +121,7 @@ def test_one_device_holds_the_model_undivided() -> None:
 def test_the_output_matrix_is_where_it_is_fastest_and_the_embedding_at_the_source() -> None:
     slow, fast = Compute(1e8, 1e8, 0.0), Compute(1e11, 1e11, 0.0)
     seen = view(LLAMA, [ROOMY] * 3, [slow, slow, fast], PROMPT, TOTAL)
-    far = replace(seen, delay_s=lambda *_: 0.0)
+    far = with_links(seen, 1e8, 0.0)
     placement = place(far)
     assert (placement.owner[EMBED], placement.owner[LM_HEAD]) == (0, 2)
     placement = place(replace(far, source=1))

@@ -7,7 +7,7 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, placements, view
+from support.builders import LLAMA, QUICK, placements, view, with_links, with_workload
 from support.watching import Silent
 
 from edgeemu.cluster.devices import Compute
@@ -127,7 +127,7 @@ def test_candidates_are_complete_and_those_that_are_chosen_fit() -> None:
 @QUICK
 def test_the_busiest_device_is_what_the_simulator_says(data: st.DataObject) -> None:
     computes = [Compute(data.draw(st.floats(1e7, 1e9)), data.draw(st.floats(1e7, 1e9)), 1e-5) for _ in range(3)]
-    seen = replace(view(LLAMA, [ROOMY] * 3, computes, 8, 24), length=12, bandwidth_bps=lambda *_: 1e15)
+    seen = with_links(with_workload(view(LLAMA, [ROOMY] * 3, computes, 8, 24), length=12), 1e15, 1e-3)
     placement = data.draw(placements(LLAMA, 3))
     times = StepTimes(seen)
     busy_s = [0.0] * 3
@@ -146,12 +146,12 @@ def test_a_device_that_slows_down_gets_less_of_the_pipeline() -> None:
         replace(device, compute=Compute(1e9, 10e6, 0.0)) if n == 1 else device
         for n, device in enumerate(made.view.devices)
     )
-    seen = replace(made.view, length=12, cached=36, devices=slower)
+    seen = with_workload(replace(made.view, devices=slower), length=12, cached=36)
     moved = lookahead.place(seen, made.placement)
     assert moved is not made.placement
     assert len(moved.on(1)) < len(made.placement.on(1))
     assert lookahead.place(seen, moved) is moved, "and stays there"
-    assert lookahead.place(replace(made.view, length=12, cached=36), made.placement) is made.placement
+    assert lookahead.place(with_workload(made.view, length=12, cached=36), made.placement) is made.placement
 
 
 # When policies are asked

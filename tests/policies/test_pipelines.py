@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, SLOW, view
+from support.builders import LLAMA, QUICK, SLOW, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
@@ -18,7 +18,8 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import mdi, policy
 from edgeemu.policies.search import pipeline_programmes
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.step_time import step_s
 from edgeemu_kernels.shape import ModelShape
 
@@ -48,7 +49,8 @@ def small_views(draw: st.DrawFn, n_devices: int, max_layers: int, *, tight: bool
     }
     seen = tuple(DeviceView(f"d{n}", c, m) for n, (c, m) in enumerate(zip(computes, memory, strict=True)))
     source = draw(st.integers(0, n_devices - 1))
-    return ClusterView(costs, seen, lambda a, b: links[a, b][0], lambda a, b: links[a, b][1], 8, 24, source=source)
+    matrix = LinkMatrix.of_pairs(n_devices, lambda a, b: links[a, b][0], lambda a, b: links[a, b][1])
+    return ClusterView(costs, seen, matrix, WorkloadView(8, 24), source=source)
 
 
 def every_assignment(costs: StageCosts) -> list[list[Stage]]:
@@ -90,7 +92,7 @@ def test_the_programme_for_latency_is_the_optimum_of_all_assignments(data: st.Da
     placed = policy("edgeshard-latency")(seen, None)
     assert seen.holds(placed)
     assert placed.owner[EMBED] == seen.source
-    assert step_s(replace(seen, length=seen.total_tokens - 1), placed) == pytest.approx(best_s, rel=1e-9)
+    assert step_s(with_workload(seen, length=seen.total_tokens - 1), placed) == pytest.approx(best_s, rel=1e-9)
 
 
 @given(data=st.data(), tight=st.booleans())
@@ -219,7 +221,7 @@ def test_the_baselines_are_what_the_paper_calls_them() -> None:
     assert set(best.devices()) <= {1, 3}
     costs = StageCosts(seen)
     cuts = [[Stage(1, 0, cut), Stage(3, cut, 8)] for cut in range(1, 8)] + [[Stage(1, 0, 8)]]
-    assert step_s(replace(seen, length=23), best) == pytest.approx(min(map(costs.latency_s, cuts)))
+    assert step_s(with_workload(seen, length=23), best) == pytest.approx(min(map(costs.latency_s, cuts)))
 
 
 @pytest.mark.parametrize("name", PLANNED)

@@ -47,8 +47,8 @@ def finish(times: StepTimes, source: int, gather: int) -> Finish:
     Left out is that outputs may queue behind x on the way from `source` to `gather`, as `StepTimes` has it.
     """
     links = times.links
-    fixed_s = links.out_of(source, times.hidden_bits) + links.into(gather, times.attention_fixed_bits)
-    slope_s = links.s_per_bit.into(gather) * times.attention_slope_bits
+    fixed_s = links.row(source, times.hidden_bits) + links.column(gather, times.attention_fixed_bits)
+    slope_s = links.s_per_bit.column(gather) * times.attention_slope_bits
     return Finish(
         fixed_s + times.compute_fixed_s,
         slope_s + times.compute_slope_s,
@@ -103,8 +103,8 @@ def _queue_behind_x(times: StepTimes, source: int, gather: int, chosen: IntArray
     """Raises the prices of the source's own slots, [m, n_groups], to when the pipe has let x pass."""
     here = (chosen == source).nonzero()[0]
     if here.size:
-        per_bit_s = times.links.s_per_bit.between(source, gather)
-        delay_s = times.links.delay_s.between(source, gather)
+        per_bit_s = times.links.s_per_bit.pair(source, gather)
+        delay_s = times.links.delay_s.pair(source, gather)
         k = slots(times.n_groups)[0]  # [n_groups]
         bits = times.hidden_bits + times.attention_fixed_bits + k * times.attention_slope_bits
         prices[here[0]] = np.maximum(prices[here[0]], bits * per_bit_s + delay_s)
@@ -186,7 +186,7 @@ def resplit(
     for m, (a, b) in enumerate(zip(sources, targets, strict=True), start=1):
         bits[a, b] += costs.link_bits[Kind.HEAD]
         flash[b] += costs.flash_s[Kind.HEAD]
-        moving_s = max(moving_s, times.links.between(a, b, bits[a, b]) if bits[a, b] else 0.0, flash[b])
+        moving_s = max(moving_s, times.links.pair(a, b, bits[a, b]) if bits[a, b] else 0.0, flash[b])
         after_s = max(floor_s, float(up[m - 1]), float(down[m]))
         gain_s = before_s - after_s
         if tokens * gain_s - moving_s > best_net_s:

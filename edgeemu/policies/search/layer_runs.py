@@ -111,12 +111,12 @@ def _chain(
     room, n_layers = draft.room, len(draft.ffn)
     layer_s = whole_layer_s(times)
     everything = np.zeros(times.n_devices, np.int64)
-    to_end_s = times.links.into(lm_head, times.hidden_bits)  # [n_devices]
+    to_end_s = times.links.column(lm_head, times.hidden_bits)  # [n_devices]
     layer, source = 0, embed
     while layer < n_layers:
         left = n_layers - layer
         run = np.minimum(whole_layers_room(draft, with_heads=not heads_beside), left)  # [n_devices]
-        cost_s = times.links.out_of(source, times.hidden_bits) + run * layer_s
+        cost_s = times.links.row(source, times.hidden_bits) + run * layer_s
         cost_s += np.where(run == left, to_end_s, 0.0)
         device = int(np.where(run > 0, cost_s / np.maximum(run, 1), np.inf).argmin())
         length = int(run[device])

@@ -88,8 +88,8 @@ def _best_part(
     if not room.any():
         return None
     bits = times.hidden_bits
-    out_s, into_s = times.links.out_of(here, bits), times.links.into(here, bits)  # [n_devices]
-    come_s, go_s = times.links.out_of(source, bits), times.links.into(after, bits)  # [n_devices]
+    out_s, into_s = times.links.row(here, bits), times.links.column(here, bits)  # [n_devices]
+    come_s, go_s = times.links.row(source, bits), times.links.column(after, bits)  # [n_devices]
     each_s = inner_s - share * alone_s  # [n_devices]
     in_gain_s = times.hop_s(source, here) - come_s
     out_gain_s = times.hop_s(here, after) - go_s
@@ -114,13 +114,13 @@ def _best_part(
 def _layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> FloatArray:
     """A whole layer from a device to each: [n_devices]."""
     bits, flash_s = _layer_costs(draft, costs)
-    return np.maximum(draft.times.links.s_per_bit.out_of(here) * bits, flash_s)
+    return np.maximum(draft.times.links.s_per_bit.row(here) * bits, flash_s)
 
 
 def _quickest_layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> float:
     """The least of them."""
     bits, flash_s = _layer_costs(draft, costs)
-    return max(draft.times.links.s_per_bit.least_out_of(here) * bits, flash_s) if bits else flash_s
+    return max(draft.times.links.s_per_bit.least_in_row(here) * bits, flash_s) if bits else flash_s
 
 
 def _layer_costs(draft: PartialPlacement, costs: MoveCosts) -> tuple[float, float]:
@@ -177,13 +177,13 @@ def _move_ends(draft: PartialPlacement, prices: Prices) -> bool:
     for kinds in ((Kind.LM_HEAD, Kind.EMBED), (Kind.LM_HEAD,), (Kind.EMBED,)):
         cost_s = np.zeros(times.n_devices)
         if Kind.LM_HEAD in kinds:
-            cost_s += times.links.out_of(int(draft.ffn[-1]), bits) + times.lm_head_s
+            cost_s += times.links.row(int(draft.ffn[-1]), bits) + times.lm_head_s
         if Kind.EMBED in kinds:
-            cost_s += times.links.into(int(draft.proj[0]), bits) + times.embed_s
+            cost_s += times.links.column(int(draft.proj[0]), bits) + times.embed_s
         if kinds == (Kind.LM_HEAD,):
-            cost_s += times.links.into(draft.embed, times.token_bits)
+            cost_s += times.links.column(draft.embed, times.token_bits)
         if kinds == (Kind.EMBED,):
-            cost_s += times.links.out_of(draft.lm_head, times.token_bits)
+            cost_s += times.links.row(draft.lm_head, times.token_bits)
         fits = np.ones(times.n_devices, np.bool_)
         for kind in kinds:
             fits &= draft.room.with_single(kind) <= draft.room.capacity

@@ -37,8 +37,8 @@ def best_ring(
     n, everyone = len(carriers), carriers.tolist()
     if not n:
         return None
-    s_per_bit = np.stack([times.links.s_per_bit.out_of(d)[carriers] for d in everyone])  # [c, c]
-    delay_s = np.stack([times.links.delay_s.out_of(d)[carriers] for d in everyone])  # [c, c]
+    s_per_bit = np.stack([times.links.s_per_bit.row(d)[carriers] for d in everyone])  # [c, c]
+    delay_s = np.stack([times.links.delay_s.row(d)[carriers] for d in everyone])  # [c, c]
     hop_s = s_per_bit * times.hidden_bits + delay_s  # [c, c]
     token_s = s_per_bit * times.token_bits + delay_s  # [c, c]
     embed_s, proj_s = times.embed_s[carriers], times.proj_s[carriers]

@@ -31,7 +31,7 @@ def busiest_s(times: StepTimes, layout: PlacementArrays) -> float:
     for source, target in pairwise(way):
         bits[source, target] += times.hidden_bits
     bits[layout.lm_head, layout.embed] += times.token_bits
-    links_s = (times.links.s_per_bit.between(a, b) * size for (a, b), size in bits.items())
+    links_s = (times.links.s_per_bit.pair(a, b) * size for (a, b), size in bits.items())
     return max(float(times.busy_s(layout).max()), *links_s)
 
 

@@ -142,10 +142,10 @@ def _same(view: ClusterView, a: int, b: int, among: Sequence[int]) -> bool:
     if (mine.compute, mine.memory_bytes) != (other.compute, other.memory_bytes):
         return False
     rest = [d for d in among if d not in (a, b)]
-    for rows in (view.rows.s_per_bit, view.rows.delay_s):
-        if rows.between(a, b) != rows.between(b, a):
+    for rows in (view.links.s_per_bit, view.links.delay_s):
+        if rows.pair(a, b) != rows.pair(b, a):
             return False
-        if any(rows.between(a, d) != rows.between(b, d) or rows.between(d, a) != rows.between(d, b) for d in rest):
+        if any(rows.pair(a, d) != rows.pair(b, d) or rows.pair(d, a) != rows.pair(d, b) for d in rest):
             return False
     return True
 

@@ -51,15 +51,15 @@ class StageCosts:
 
     def hop_s(self, source: int, target: int) -> float:
         """x of one row from one device to another; nothing where that is the same."""
-        return self.view.rows.between(source, target, self._hidden_bits)
+        return self.view.links.pair(source, target, self._hidden_bits)
 
     def occupied_s(self, source: int, target: int) -> float:
         """How long one row of x keeps a link busy: whatever its delay, the next can follow at once."""
-        return self.view.rows.s_per_bit.between(source, target) * self._hidden_bits
+        return self.view.links.s_per_bit.pair(source, target) * self._hidden_bits
 
     def token_s(self, source: int, target: int) -> float:
         """A sampled token's way back to the embedding."""
-        return self.view.rows.between(source, target, self._token_bits)
+        return self.view.links.pair(source, target, self._token_bits)
 
     def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
         """How many layers fit a device beside the ends that it holds; -1 where not even those do."""

@@ -124,9 +124,9 @@ class Search:
                 go_to, bits_out = (int(draft.proj[layer + 1]), bits) if layer < last else (draft.lm_head, bits)
         total = np.zeros(self.times.n_devices)
         if come_from != UNPLACED:
-            total += links.out_of(come_from, bits_in)
+            total += links.row(come_from, bits_in)
         if go_to != UNPLACED:
-            total += links.into(go_to, bits_out)
+            total += links.column(go_to, bits_out)
         return total
 
     # -- heads --------------------------------------------------------------------------------------------------
@@ -154,10 +154,10 @@ class Search:
         transfer_s = np.zeros(times.n_devices)
         each_s = np.zeros(times.n_devices)
         if source != UNPLACED:
-            transfer_s += times.links.out_of(source, times.hidden_bits)
+            transfer_s += times.links.row(source, times.hidden_bits)
         if gather != UNPLACED:
-            transfer_s += times.links.into(gather, times.attention_fixed_bits)
-            each_s = times.links.s_per_bit.into(gather) * times.attention_slope_bits
+            transfer_s += times.links.column(gather, times.attention_fixed_bits)
+            each_s = times.links.s_per_bit.column(gather) * times.attention_slope_bits
         before = draft.groups[layer]  # [n_devices]
         one = np.maximum(times.heads_s(np.arange(times.n_devices), before + 1), transfer_s + each_s)
         chosen = np.flatnonzero(room)  # [m]
@@ -206,7 +206,7 @@ class Search:
             order = self.times.compute_slope_s / self.interval_s
             for at in (source, gather):
                 if at != UNPLACED:
-                    order = order + self.times.links.out_of(at, self.times.hidden_bits) / self.interval_s
+                    order = order + self.times.links.row(at, self.times.hidden_bits) / self.interval_s
             need = np.full(self.times.n_devices, room.sizes.group + room.sizes.norm)
             after = room.total + need
         else:

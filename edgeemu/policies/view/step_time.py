@@ -29,7 +29,7 @@ class StepTimes:
     def __init__(self, view: ClusterView, past: int | None = None) -> None:
         """`past`: positions cached; by default those of the view's next step."""
         self.view = view
-        self.links = view.rows
+        self.links = view.links
         self.past = view.past if past is None else past
         costs, shape = view.costs.at_step(1, self.past), view.costs.shape
         self.n_devices = len(view.devices)
@@ -66,19 +66,19 @@ class StepTimes:
 
     def hop_s(self, source: int, target: int) -> float:
         """x from one device to another."""
-        return self.links.between(source, target, self.hidden_bits)
+        return self.links.pair(source, target, self.hidden_bits)
 
     def gathered_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> FloatArray:
         """When each device's heads have reached proj, after x was there at `source`: [m], counts above 0 -> [m]."""
         links = self.links
-        x_s = links.s_per_bit.out_of(source)[devices] * self.hidden_bits + links.delay_s.out_of(source)[devices]
+        x_s = links.s_per_bit.row(source)[devices] * self.hidden_bits + links.delay_s.row(source)[devices]
         done_s = x_s + self.heads_s(devices, counts)
         if source != gather:  # its own heads' outputs queue behind x
-            leaves_s = self.hidden_bits * links.s_per_bit.between(source, gather)
+            leaves_s = self.hidden_bits * links.s_per_bit.pair(source, gather)
             done_s = np.where(devices == source, np.maximum(done_s, leaves_s), done_s)
         bits = self.attention_fixed_bits + counts * self.attention_slope_bits
         away = devices != gather
-        sent_s = bits * links.s_per_bit.into(gather)[devices] + links.delay_s.into(gather)[devices]
+        sent_s = bits * links.s_per_bit.column(gather)[devices] + links.delay_s.column(gather)[devices]
         return done_s + np.where(away, sent_s, 0.0)
 
     def heads_stage_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> float:
@@ -107,15 +107,15 @@ class StepTimes:
             return np.array([self.hop_s(a, b) for a, b in zip(sources, targets, strict=True)])  # [n_layers]
 
         s_per_bit, delay_s = links.s_per_bit, links.delay_s
-        x_s = per_device(s_per_bit.out_of, at_source) * self.hidden_bits + per_device(delay_s.out_of, at_source)
+        x_s = per_device(s_per_bit.row, at_source) * self.hidden_bits + per_device(delay_s.row, at_source)
         done_s = x_s + self.heads_s(devices, held)
         # A source's own heads' outputs queue behind x.
-        per_bit_s = [s_per_bit.between(a, b) for a, b in zip(at_source, at_proj, strict=True)]  # [n_layers]
+        per_bit_s = [s_per_bit.pair(a, b) for a, b in zip(at_source, at_proj, strict=True)]  # [n_layers]
         leaves_s = self.hidden_bits * np.array(per_bit_s)  # [n_layers]
         queued = (devices == sources[layers]) & (sources != projs)[layers]
         done_s = np.where(queued, np.maximum(done_s, leaves_s[layers]), done_s)
         bits = self.attention_fixed_bits + held * self.attention_slope_bits
-        sent_s = bits * per_device(s_per_bit.into, at_proj) + per_device(delay_s.into, at_proj)
+        sent_s = bits * per_device(s_per_bit.column, at_proj) + per_device(delay_s.column, at_proj)
         heads_s = done_s + np.where(devices != projs[layers], sent_s, 0.0)
         stage_s = np.maximum(per_layer(at_source, at_proj), np.maximum.reduceat(heads_s, starts))
         found: FloatArray = stage_s + self.proj_s[projs] + per_layer(at_proj, at_ffn) + self.ffn_s[ffns]
@@ -123,7 +123,7 @@ class StepTimes:
 
     def ends_s(self, embed: int, last: int, lm_head: int) -> float:
         """All but the layers: the token to the embedding, the embedding, x to the output matrix, the output matrix."""
-        token_s = self.links.between(lm_head, embed, self.token_bits)
+        token_s = self.links.pair(lm_head, embed, self.token_bits)
         return token_s + float(self.embed_s[embed]) + self.hop_s(last, lm_head) + float(self.lm_head_s[lm_head])
 
     def layer_times_s(self, layout: PlacementArrays) -> list[float]:
