@@ -42,10 +42,10 @@ class ReadyOp:
     op: Op
     key: StepKey
     inputs: list[Input]
+    ready_s: float = field(init=False)  # when the last of them arrived
 
-    @property
-    def ready_s(self) -> float:
-        return max(i.arrival_s for i in self.inputs)
+    def __post_init__(self) -> None:
+        self.ready_s = max([each.arrival_s for each in self.inputs])
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Dataflow:
         self._consumers: dict[Slot, list[Op]] = {}
         self._steps: dict[StepKey, _StepState] = {}
         self._finished: dict[int, int] = {}  # sequence -> its last step that is done here
-        self._history: deque[str] = deque(maxlen=_HISTORY)
+        self._history: deque[str | tuple[StepKey, Slot]] = deque(maxlen=_HISTORY)  # a pair: that step received that
 
     def install(self, epoch: int, ops: Sequence[Op]) -> None:
         """Takes the routes of a new epoch.
@@ -95,18 +95,18 @@ class Dataflow:
             raise self._error(f"{slot} of {key} is of epoch {epoch}, but the routes are of epoch {self.epoch}")
         if key.step <= self._finished.get(key.sequence, -1):
             raise self._error(f"{slot} of {key} has come, but that step is done")
-        consumers = self._consumers.get(slot, [])
-        consumers = [op for op in consumers if op.steps.has(arrived.rows)]
+        rows = arrived.rows
+        consumers = [op for op in self._consumers.get(slot, ()) if op.steps.has(rows)]
         if not consumers:
             raise self._error(f"nothing here waits for {slot} of {key}")
         step = self._steps.get(key)
         if step is None:
-            step = self._steps[key] = _StepState(left=sum(op.steps.has(arrived.rows) for op in self._ops))
+            step = self._steps[key] = _StepState(left=sum([op.steps.has(rows) for op in self._ops]))
         if slot in step.came:
             raise self._error(f"{slot} of {key} has come twice")
         step.came.add(slot)
         step.inputs[slot] = arrived
-        self._history.append(f"{key} received {slot}")
+        self._history.append((key, slot))  # made a sentence only if something goes wrong
         ready = []
         for op in consumers:
             needs = op.inputs(key.step)
@@ -156,4 +156,5 @@ class Dataflow:
         raise self._error(f"{kind} is not here")
 
     def _error(self, what: str) -> StaleRouteError:
-        return StaleRouteError(f"{what}. Before that: {'; '.join(self._history) or 'nothing'}")
+        before = (each if isinstance(each, str) else f"{each[0]} received {each[1]}" for each in self._history)
+        return StaleRouteError(f"{what}. Before that: {'; '.join(before) or 'nothing'}")

@@ -72,6 +72,8 @@ class DeviceMigration:
 
         The next of a connection is due when the link has taken the one before.
         """
+        if not self._streams and not self._stuck:
+            return []
         self._until_s = until_s
         for stream in self._stuck:
             heappush(self._streams, stream)

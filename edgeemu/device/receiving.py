@@ -73,7 +73,7 @@ class ReceivedBlocks:
             ProtocolError: something is missing.
         """
         if self._open or any(round_.expected != round_.whole for round_ in self._rounds.values()):
-            raise ProtocolError(f"commit of epoch {self.epoch} before all of it has come")
+            raise ProtocolError(f"commit of epoch {self.epoch} before all of it has arrived")
         return {block: self._assemble(block, compute) for block in self.blocks}
 
     def _assemble(self, block: Block, compute: Executor) -> ArrivedBlock:
