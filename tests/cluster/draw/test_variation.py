@@ -1,4 +1,4 @@
-"""What a scenario says of changes over time: its mistakes, the cluster that it makes, and the resolved scenario."""
+"""Variations over time in a scenario: mistakes, the cluster that they give, and the resolved scenario."""
 # ruff: noqa: E501  # one mistake and its message a line
 
 from pathlib import Path
