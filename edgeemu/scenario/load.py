@@ -1,10 +1,8 @@
-"""Scenarios read from a file or a text, their JSON schema, and their YAML."""
+"""Reading of scenarios from a file or a text, and writing as YAML."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgeemu.errors import RequestError, did_you_mean_path
 from edgeemu.scenario.document import Inline, Position, override, read, write
@@ -15,7 +13,7 @@ _SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", (
 
 
 def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
+    """Read the scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
     path = Path(path)
     try:
         text = path.read_text("utf-8")
@@ -36,7 +34,7 @@ def parse_scenario(
     file: str | None = None,
     base: Path | None = None,
 ) -> Scenario:
-    """The scenario in a text. `name` is its name where it has none of its own; `base`, what paths are relative to."""
+    """Read the scenario in a text. `name` is its default name; file names in it are relative to `base`."""
     document = read(text, file or f"{name}.yaml")
     for setting in overrides:
         override(document, setting, _SHORTHANDS)
@@ -49,22 +47,8 @@ def parse_scenario(
     return scenario
 
 
-def scenario_json_schema() -> dict[str, Any]:
-    """A JSON Schema for scenario files."""
-    text = json.dumps(Scenario.model_json_schema(mode="validation"))
-    for name, definition in json.loads(text)["$defs"].items():
-        if " of " in definition.get(
-            "title", ""
-        ):  # a generic class: pydantic's own name for it is long, and has a number
-            short = definition["title"].replace(" ", "-")
-            text = text.replace(f'"{name}"', f'"{short}"').replace(f'/{name}"', f'/{short}"')
-    schema: dict[str, Any] = json.loads(text)
-    schema["required"] = [key for key in schema["required"] if key != "name"]  # the file's name will do
-    return schema
-
-
 def to_yaml(scenario: Scenario) -> str:
-    """A text that `parse_scenario` reads back to an equal scenario."""
+    """Write a scenario as YAML that `parse_scenario` reads back to an equal scenario."""
     data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
     first = ("between", "from", "to")
     links = data["network"]["links"]

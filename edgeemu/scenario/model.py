@@ -1,22 +1,22 @@
-"""The model of a scenario: a catalog name, a file, a directory, or a shape with seeded weights."""
+"""Model of a scenario: a catalog name, a file, a directory, or a shape with seeded weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from edgeemu.errors import did_you_mean_path
 from edgeemu.scenario.catalog import model_entry
 from edgeemu.scenario.catalog.shapes import Count, ShapeFields
 from edgeemu.scenario.distributions import Seed
-from edgeemu.scenario.validation import Shorthand, at
+from edgeemu.scenario.files import existing
+from edgeemu.scenario.validation import Shorthand, at, exactly_one_of
 from edgeemu_kernels.shape import ModelShape
 
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where weights come from: a GGUF file, a Hugging Face directory, or (`seed`) a generator and `shape`.
+    """Source of weights: a GGUF file, a Hugging Face directory, or a `seed` and a `shape`.
 
     `shape` is None where only the file knows it.
     """
@@ -29,16 +29,31 @@ class WeightsSource:
 
 
 class ModelSpec(Shorthand):
-    """The model: exactly one of a name in the catalog, a GGUF file, a Hugging Face directory and a shape."""
+    """Model: exactly one of a name in the catalog, a GGUF file, a Hugging Face directory and a shape."""
 
     text_is: ClassVar[str] = "name"
 
-    name: str | None = None
-    gguf: Path | None = None
-    directory: Path | None = None
-    shape: ShapeFields | None = None
-    layers: Count | None = None  # instead of the model's own number; the weights are then seeded
-    weights_seed: Seed | None = None  # makes the weights of a named model seeded
+    name: str | None = Field(
+        default=None,
+        description="Model of the catalog (`edgeemu models`), with its real weights where a package has them, else with"
+        " seeded weights.",
+    )
+    gguf: Path | None = Field(
+        default=None,
+        description="GGUF file of the Llama architecture, relative to the scenario; its weights are used as float32.",
+    )
+    directory: Path | None = Field(
+        default=None,
+        description="Directory of a Hugging Face model (Llama family or GPT-2), relative to the scenario: config.json, "
+        "*.safetensors, and for texts tokenizer.json.",
+    )
+    shape: ShapeFields | None = Field(default=None, description="Dimensions only; the weights are seeded.")
+    layers: Count | None = Field(
+        default=None, description="Number of layers in place of the model's own; the weights are then seeded."
+    )
+    weights_seed: Seed | None = Field(
+        default=None, description="Seed of the weights; seeds them also where real weights exist."
+    )
 
     @field_validator("name")
     @classmethod
@@ -48,32 +63,26 @@ class ModelSpec(Shorthand):
     @field_validator("gguf", "directory")
     @classmethod
     def _exists(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        """Makes a path absolute: relative ones are relative to the scenario's own directory."""
+        """Make a path absolute and check that it exists; relative paths are relative to the scenario's directory."""
         if path is None:
             return None
-        full = (Path((info.context or {}).get("base", ".")) / path.expanduser()).absolute()
-        kind = "file" if info.field_name == "gguf" else "directory"
-        if not (full.is_file() if kind == "file" else full.is_dir()):
-            beside = [path.parent / other.name for other in full.parent.glob("*") if other.is_dir() == (kind != "file")]
-            raise ValueError(f'there is no {kind} "{path}"{did_you_mean_path(path, beside)}')
+        kind: Literal["file", "directory"] = "file" if info.field_name == "gguf" else "directory"
+        full = existing(path, info, kind)
         if kind == "directory" and not (full / "config.json").is_file():
             raise ValueError(f'there is no config.json in "{path}"')
         return full
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [key for key in ("name", "gguf", "directory", "shape") if getattr(self, key) is not None]
-        if len(given) != 1:
-            found = f", not {' and '.join(given)}" if given else ""
-            raise ValueError(f"give exactly one of name, gguf, directory and shape{found}")
+        source = exactly_one_of(self, "name", "gguf", "directory", "shape")
         for key in ("layers", "weights_seed"):
-            if given[0] in ("gguf", "directory") and getattr(self, key) is not None:
-                raise at([key], f"is for seeded weights; these come from the {given[0]}")
+            if source in ("gguf", "directory") and getattr(self, key) is not None:
+                raise at([key], f"is for seeded weights; these come from the {source}")
         return self
 
     @property
     def title(self) -> str:
-        """What to call the model in a report."""
+        """Name of the model in reports."""
         path = self.gguf or self.directory
         return self.name or (path.stem if path else "custom")
 
@@ -86,13 +95,13 @@ class ModelSpec(Shorthand):
         return asked or self.name is None or model_entry(self.name).package is None
 
     def known_shape(self) -> ModelShape | None:
-        """The shape where it is known without reading weights."""
+        """Shape of the model if it is known without reading weights."""
         if self.shape is not None:
             return self.shape.model_shape(self.title, self.layers)
         return model_entry(self.name).shape.model_shape(self.name, self.layers) if self.name else None
 
     def weights(self) -> WeightsSource:
-        """Where the weights are. Raises `RequestError` where a package that should have them is missing."""
+        """Source of the weights. Raises `RequestError` if a package that should have them is missing."""
         if self.is_seeded:
             return WeightsSource(self.title, self.known_shape(), seed=self.weights_seed or 0)
         gguf = model_entry(self.name).weights_file() if self.name else self.gguf

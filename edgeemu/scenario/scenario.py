@@ -1,7 +1,4 @@
-"""What the user wrote: a scenario, read from YAML with file, line and field in every error. Draws no numbers.
-
-The sections are in `scenario_models`; here they come together, and what one says of another is checked.
-"""
+"""Scenario: all sections together, and the checks of one section against another. Samples nothing."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,26 +22,54 @@ from edgeemu.units import Joules
 
 
 class Scenario(Strict):
-    """A whole scenario. Equal to another when it says the same, wherever it was read."""
+    """Complete scenario. Two scenarios are equal if they have equal content, wherever they were read."""
 
-    name: Name
-    description: str = ""
-    seed: Seed = 0
-    model: ModelSpec
-    devices: tuple[DeviceSpec, ...] = Field(min_length=1)
-    source: Name | None = None  # the device where prompts come from; the first where none is named
-    network: NetworkSpec = NetworkSpec()
-    events: tuple[EventSpec, ...] = ()
-    policy: str = Field("greedy", min_length=1)
-    objective: Objective = "latency"  # what policies that can are to make good, and comparisons are judged by
-    energy_budget: Joules | None = None  # for a token, of all devices: a placement that needs more is not taken
-    knowledge: Knowledge = "measured"  # what policies know: measurements, or (oracle) the truth of the instant
-    decisions: DecisionSpec = DecisionSpec()
-    migration: MigrationSpec = MigrationSpec()
-    cost: CostSpec = CostSpec()
-    sharding: ShardingSpec = ShardingSpec()
-    workload: Workload
-    time: TimeSpec = TimeSpec()
+    name: Name = Field(description="Name of the run in its directory and tables.")
+    description: str = Field(default="", description="Text for readers.")
+    seed: Seed = Field(
+        default=0, description="Seed of all random values: devices, links, jitter, loss and random prompts."
+    )
+    model: ModelSpec = Field(description="Model whose tokens are generated.")
+    devices: tuple[DeviceSpec, ...] = Field(
+        min_length=1, description="Devices of the cluster: at least one, at most 10,000 with counts."
+    )
+    source: Name | None = Field(
+        default=None,
+        description="Device where prompts arrive; the first device if none is named. Systems with a source or starter "
+        "device keep the embedding there.",
+    )
+    network: NetworkSpec = Field(
+        default=NetworkSpec(), description="Links between the devices. A single device needs none."
+    )
+    events: tuple[EventSpec, ...] = Field(
+        default=(), description="Changes of devices and links at given instants or tokens."
+    )
+    policy: str = Field(
+        default="greedy",
+        min_length=1,
+        description="Policy that places blocks: a name that `edgeemu policies` lists, or FILE.py:NAME. `--policy` "
+        "overrides it.",
+    )
+    objective: Objective = Field(
+        default="latency",
+        description="Optimization goal of policies that support it, and sort key of `edgeemu compare`.",
+    )
+    energy_budget: Joules | None = Field(
+        default=None, description="Energy per token of all devices together. A placement that needs more is rejected."
+    )
+    knowledge: Knowledge = Field(
+        default="measured",
+        description="Information that a policy gets: `measured` by the devices, or the true state of the instant "
+        "(`oracle`).",
+    )
+    decisions: DecisionSpec = Field(default=DecisionSpec(), description="When the policy is asked again.")
+    migration: MigrationSpec = Field(default=MigrationSpec(), description="How blocks move between devices.")
+    cost: CostSpec = Field(default=CostSpec(), description="Costs of blocks and messages.")
+    sharding: ShardingSpec = Field(
+        default=ShardingSpec(), description="How devices that share a layer combine their partial results."
+    )
+    workload: Workload = Field(description="Prompts and the generation of their sequences.")
+    time: TimeSpec = Field(default=TimeSpec(), description="Relation of the wall clock to emulated time.")
 
     _document: Document | None = PrivateAttr(None)
 
@@ -61,20 +86,20 @@ class Scenario(Strict):
 
     @cached_property
     def device_names(self) -> tuple[str, ...]:
-        """Every device, counts expanded, in order."""
+        """Names of all devices, counts expanded, in order."""
         return tuple(name for device in self.devices for name in device.device_names)
 
     @property
     def source_index(self) -> int:
-        """The device where prompts come from."""
+        """Index of the device where prompts arrive."""
         return 0 if self.source is None else self.device_names.index(self.source)
 
     def members(self, name: str) -> range:
-        """The indexes of the devices that a name stands for: one, or with a count several; maybe none."""
+        """Indexes of the devices with this name: one, or several with a count; none if there is no such name."""
         return self._members.get(name, range(0))
 
     def error(self, field: str, message: str) -> RequestError:
-        """An error about a field of this scenario (`devices[2].memory`), with its file and line."""
+        """Error about a field of this scenario (`devices[2].memory`), with its file and line."""
         if self._document is None:
             return RequestError(message, field=field)
         return self._document.error(position_of(field), message)
@@ -89,7 +114,7 @@ class Scenario(Strict):
         return {name: range(n, n + 1) for n, name in enumerate(self.device_names)} | found
 
     def _contradictions(self) -> Iterator[tuple[Position, str]]:
-        """What one section says that another does not allow."""
+        """Contradictions between sections, each with the position of its field."""
         n_devices = sum(device.count for device in self.devices)
         if n_devices > MAX_DEVICES:
             yield ("devices",), f"{n_devices} devices; at most {MAX_DEVICES} are supported"

@@ -161,7 +161,7 @@ def test_a_uniform_course_is_drawn_anew_at_every_step():
 
 
 def test_a_walk_has_its_mean_its_spread_and_its_memory():
-    """Of an Ornstein-Uhlenbeck process: the correlation over one relaxation time is 1/e."""
+    """A walk is an Ornstein-Uhlenbeck process: its correlation over one relaxation time is 1/e."""
     course = Walk(0.5, 0.1, -9.0, 9.0, 0.1, 1.0, 11)
     levels = [value(course, 0.1 * step + 0.05) for step in range(40_000)]
     assert mean(levels) == pytest.approx(0.5, abs=0.01)

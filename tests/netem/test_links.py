@@ -34,7 +34,7 @@ def pair(link: Link) -> NetworkLayout:
 
 
 def with_queues(wired: NetworkLayout, **values: Any) -> NetworkLayout:
-    """The same with other values in every queue of a device."""
+    """The cluster with other values in every queue of a device."""
 
     def other(queue: Queue) -> Queue:
         return msgspec.structs.replace(queue, **values)

@@ -1,4 +1,4 @@
-"""What lookahead places first is played before it runs; when policies are asked again; pipelines under way."""
+"""First placements of lookahead are simulated before the run; when policies are asked again; pipelines in flight."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.errors import RequestError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead, mdi
 from edgeemu.policies.search import pipeline_moves
@@ -76,7 +76,7 @@ def test_no_other_kind_is_faster(concurrency: int, other: str) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_a_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
-    """Of a run that is no longer than a rehearsal: to the last bit."""
+    """The rehearsal of a run that is no longer than a rehearsal equals it to the last bit."""
     asked = ("workload.max_tokens=6", f"workload.concurrency={concurrency}")
     plan = plan_of(*asked, "workload.prompts=" + str([{"tokens": 8}] * concurrency).replace("'", ""), name="mdi")
     played = _rehearsal(plan.scenario, plan.cluster, plan.whole, plan.view, plan.requests)(plan.placement)
@@ -133,7 +133,7 @@ def test_the_busiest_device_is_what_the_simulator_says(data: st.DataObject) -> N
     busy_s = [0.0] * 3
     program = compile_routes(placement, LLAMA)
     cluster = plan_of(name="single").cluster
-    played = predict(cluster, Costs(LLAMA), program, roofline_durations(computes, Costs(LLAMA)), 12, 2)
+    played = predict(cluster, PhysicalCosts(LLAMA), program, roofline_durations(computes, PhysicalCosts(LLAMA)), 12, 2)
     step: list[OperationRecord] = [done for done in played.executions if done.step.step == 1]
     for op, _, time, *_ in step:
         busy_s[op.device] += time.end_s - time.start_s

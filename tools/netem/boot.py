@@ -42,7 +42,8 @@ def main() -> int:
         print(f"{PROGRAM} is not here; on Debian, as root: apt-get install user-mode-linux", file=sys.stderr)
         return FAILED
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs set it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryFile() as log:  # what the kernel says: of interest if it fails
         try:
             return run(program, asked.command, asked.memory << 20, asked.timeout, log)
@@ -109,7 +110,7 @@ def cleared_away(group: int, directory: Path) -> Iterator[None]:
 
 
 def job(command: list[str]) -> dict[str, object]:
-    """What init.py has to know."""
+    """Job description that init.py reads."""
     settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     settings.setdefault("COLUMNS", str(shutil.get_terminal_size((120, 24)).columns))
     return {"command": command, "directory": str(Path.cwd()), "path": os.environ["PATH"], "settings": settings}

@@ -1,4 +1,4 @@
-"""What a scenario says of changes over time: its mistakes, the cluster that it makes, and the resolved scenario."""
+"""Variations over time in a scenario: mistakes, the cluster that they give, and the resolved scenario."""
 # ruff: noqa: E501  # one mistake and its message a line
 
 from pathlib import Path
@@ -10,7 +10,8 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.cluster.variation import MIN_SHARE, value
 from edgeemu.errors import RequestError
-from edgeemu.scenario.load import load_scenario, parse_scenario, scenario_json_schema, to_yaml
+from edgeemu.scenario.load import load_scenario, parse_scenario, to_yaml
+from edgeemu.scenario.reference import scenario_json_schema
 
 TEXT = """\
 model:
@@ -57,7 +58,7 @@ def cluster(directory: Path, text: str = TEXT) -> Cluster:
         ("memory_load: 10 %", "memory_load: 110 %", ':4: devices[0].memory_load: "110 %" must be at most 1'),
         ("mean: 20 %", "mean: 20 ms", ':4: devices[0].load.walk.mean: "20 ms" is not a fraction (write e.g. "1 %")'),
         ("walk: {mean", "wlak: {mean", ':4: devices[0].load.wlak: unknown key "wlak" (did you mean "walk"?)'),
-        (", every: 100 ms}", "}", ":4: devices[0].load.every: is missing (how often the value is drawn anew)"),
+        (", every: 100 ms}", "}", ":4: devices[0].load.every: is missing (the step after which the value is sampled again)"),
         ("every: 100 ms", "every: 1 us", ":4: devices[0].load.every: is less than 1 ms"),
         ("spread: 10 %", "spread: 10 %, high: 5 %", ":4: devices[0].load.walk.high: is less than the mean"),
         ("spread: 10 %", "spread: 10 %, relaxation: 1 h", ":4: devices[0].load.walk.relaxation: must be more than zero, and at most 100 times every"),
@@ -212,7 +213,7 @@ def test_a_stars_events_survive_being_resolved(directory: Path) -> None:
 
 def test_the_schema_knows_traces_as_files_and_as_lists() -> None:
     schema = scenario_json_schema()
-    trace = schema["$defs"]["Course-of-a-fraction"]["properties"]["trace"]
+    trace = schema["$defs"]["TimeVarying-of-a-fraction"]["properties"]["trace"]
     assert {option.get("type") for option in trace["anyOf"]} == {"string", "array", "null"}
     rates = schema["$defs"]["LinkOverride"]["properties"]["bandwidth_trace"]
     assert "a CSV file of time and value" in str(rates)

@@ -1,4 +1,4 @@
-"""What a kernel can do for links is found by trying, and said in words that a user can act on."""
+"""Features of a kernel for links are found by trying, and reported in words that a user can act on."""
 
 import os
 from dataclasses import replace

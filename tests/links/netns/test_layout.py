@@ -1,4 +1,4 @@
-"""What the kernel is asked for is the cluster's network, and what it cannot be is said in words."""
+"""The kernel network requested is the cluster's network, and what it cannot be is reported."""
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_network

@@ -57,7 +57,7 @@ def no_namespace_is_left() -> Iterator[None]:
 
 
 def network_namespaces() -> set[str]:
-    """Of our own processes, and those that they left to others; other sessions' come and go."""
+    """Network namespaces of our own processes and those that they left behind; other sessions' come and go."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ def network_namespaces() -> set[str]:
 
 
 def classes(network: KernelNetwork, device: int, ifindex: int) -> dict[Place, HtbClass]:
-    """What the kernel says that it has, not what it was told."""
+    """Classes that the kernel reports, not those that were requested."""
     socket = network._sockets[device]
     return tc.found_classes(socket.dump(tc.list_classes(ifindex), tc.Tc))  # type: ignore[return-value]
 

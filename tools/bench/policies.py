@@ -28,7 +28,7 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import policy
 from edgeemu.policies.view import memory_arrays
@@ -47,7 +47,7 @@ from edgeemu_kernels.shape import ModelShape
 OTHERS = ("greedy", "round-robin", "static", "dynamic-layers", "layers", "single")
 TIMED = ("resource-aware", "lookahead")
 PROMPT_TOKENS = 64
-SCENARIOS = Path(__file__).parent.parent / "scenarios"
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 UNLIMITED = 1e15  # bytes/s: the paper's devices have arithmetic only
 
 
@@ -72,14 +72,14 @@ def paper_view(seed: int, n_devices: int, shape: ModelShape, total_tokens: int, 
         return draw_uniform(uniform(seed, "bandwidth", str(min(a, b)), str(max(a, b))), 1e9, 10e9)
 
     links = Links(n_devices, bandwidth_bps, lambda *_: delay_s)
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     return ClusterView(
         costs, devices, bandwidth_bps, lambda *_: delay_s, PROMPT_TOKENS, total_tokens, PROMPT_TOKENS, links=links
     )
 
 
 def loaded(view: ClusterView, seed: int, step: int, most: float = 0.2) -> ClusterView:
-    """The same cluster some steps on, with background load on every device."""
+    """The cluster some steps later, with background load on every device."""
 
     def left(device: DeviceView, what: str) -> float:
         return 1.0 - draw_uniform(uniform(seed, what, device.name, str(step)), 0.0, most)
@@ -96,7 +96,7 @@ def loaded(view: ClusterView, seed: int, step: int, most: float = 0.2) -> Cluste
 
 
 def trajectory_s(name: str, views: Sequence[ClusterView]) -> float | None:
-    """What all steps and migrations take under a policy; None: it finds no first placement."""
+    """Time of all steps and migrations under a policy; None if it finds no first placement."""
     decide, current, total_s = policy(name), None, 0.0
     for view in views:
         try:
@@ -177,7 +177,7 @@ def decision_times(name: str, file: str, decisions: int) -> dict[str, float]:
         shape = scenario.model.known_shape()
         assert shape is not None
         before_s = time.thread_time()
-        view = oracle_view(draw(scenario), Costs(shape), None, PROMPT_TOKENS, PROMPT_TOKENS + 100)
+        view = oracle_view(draw(scenario), PhysicalCosts(shape), None, PROMPT_TOKENS, PROMPT_TOKENS + 100)
         planned_s.append(time.thread_time() - before_s)
         memory_arrays._sizes.cache_clear()  # nothing is kept from one cluster to the next
         before_s = time.thread_time()
