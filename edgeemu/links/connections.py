@@ -46,7 +46,7 @@ class PlainInbox:
 
     def take(self) -> list[tuple[float, list[bytes]]]:
         taken = []
-        while is_readable(self.pollable):
+        while is_readable(self.pollable) and len(taken) < HIGH_WATER:
             taken.append((0.0, self.pollable.recv_multipart()))
         return taken
 

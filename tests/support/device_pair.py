@@ -50,7 +50,7 @@ from edgeemu.links.interface import Peer
 from edgeemu.links.messages import Data, ShipmentChunk, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.blocks import Block
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.memory import usages
 from edgeemu.placement.migration import MigrationProtocol, needs
 from edgeemu.placement.placement import Placement
@@ -148,7 +148,7 @@ class Generation:
     """A controller in miniature: a model on the pair, the tokens of sequences, and migrations between the two."""
 
     def __init__(self, shape: ModelShape, placement: Placement, pair: DevicePair, *, paced: bool = True) -> None:
-        self.pair, self.shape, self.costs = pair, shape, Costs(shape)
+        self.pair, self.shape, self.costs = pair, shape, PhysicalCosts(shape)
         self.placement, self.epoch, self._last_epoch = placement, 1, 1
         self.tokens: dict[int, list[int]] = {}
         self.logits: dict[int, list[NDArray[np.float32]]] = defaultdict(list)  # of every step, [vocab]
