@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeemu.cluster.devices import memory_left_bytes
 from edgeemu.cluster.variation import steered
 from edgeemu.device.dataflow import Dataflow, ReadyOp
-from edgeemu.device.executor import Executor, SequenceState
+from edgeemu.device.executor import Executor
 from edgeemu.device.instructions import (
     BeginTimeline,
     ChunkSent,
@@ -53,6 +53,7 @@ from edgeemu.device.protocol_in import (
 )
 from edgeemu.device.protocol_out import Bye, DeviceStatus, Opened, Ready
 from edgeemu.device.protocol_states import ProtocolStates
+from edgeemu.device.sequences import SequenceState
 from edgeemu.device.step_runner import StepRunner
 from edgeemu.links.messages import Data, ShipmentChunk
 from edgeemu.placement.ledger import Ledger

@@ -1,48 +1,24 @@
 """The blocks that a device holds and their execution: kernels, caches, the ledger. No time, no sockets, no routes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.device.held_blocks import HeldBlocks
-from edgeemu.errors import EdgeemuError
+from edgeemu.device.sequences import ArrivedBlock, NotHeldError, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
-from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
-from edgeemu_kernels.sampling import Sampling, sample
+from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
 
 Held = TypeVar("Held")
-
-
-class NotHeldError(EdgeemuError):
-    """An operation on a block or a sequence that the device does not hold."""
-
-
-@dataclass(slots=True)
-class SequenceState:
-    """One sequence's caches here, by layer, and how its tokens are drawn."""
-
-    sampling: Sampling
-    keep_logits: bool
-    prompt_tokens: int = 0
-    total_tokens: int = 0
-    caches: dict[int, KVCache] = field(default_factory=dict)
-
-
-class ArrivedBlock(NamedTuple):
-    """A block that has come from another device: its weights, and its cache's rows (none but for heads)."""
-
-    weights: list[Array]
-    rows: Mapping[int, tuple[Array, Array]] = {}  # by open sequence, keys and values [rows, head_dim]
 
 
 class Executor:
@@ -54,7 +30,7 @@ class Executor:
         self.last_logits: Array | None = None  # of the last lm_head execution, [vocab]
         self._held = HeldBlocks(source)
         self._ops: list[Op] = []
-        self._open: dict[int, SequenceState] = {}
+        self._sequences = OpenSequences(source.shape.head_dim)
 
     def load(self, ops: Sequence[Op]) -> None:
         """Loads the blocks of these operations.
@@ -80,19 +56,16 @@ class Executor:
             OutOfMemoryError: the workspace does not fit.
             NotHeldError: the sequence is open already.
         """
-        if sequence in self._open:
+        if sequence in self._sequences:
             raise NotHeldError(f"sequence {sequence} is open already")
         opened.prompt_tokens, opened.total_tokens = prompt_tokens, total_tokens
         held_bytes = self.ledger.page().get(WORKSPACE, 0)
         self.ledger.charge(WORKSPACE, max(0, self._workspace_bytes(opened) - held_bytes))
-        opened.caches = {layer: heads.new_cache(total_tokens) for layer, heads in self._held.heads.items()}
-        self._open[sequence] = opened
+        self._sequences.open(sequence, opened, self._held.heads)
 
     def close(self, sequence: int) -> None:
         """Frees a sequence's caches, and the workspace that no other open sequence needs."""
-        for cache in self._sequence(sequence).caches.values():
-            self.ledger.release(CACHE, cache.nbytes_used)
-        del self._open[sequence]
+        self.ledger.release(CACHE, self._sequences.close(sequence))
         self._charge_workspace()
 
     def run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -132,7 +105,7 @@ class Executor:
             case Collective.GATHER:
                 return np.concatenate(inputs)  # chunks -> [t, d_model]
             case Kind.LM_HEAD:
-                opened = self._sequence(sequence)
+                opened = self._sequences[sequence]
                 logits = _present(self._held.lm_head, op).forward(inputs[0][-1])  # [d_model] -> [vocab]
                 self.last_logits = logits if opened.keep_logits else None
                 return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
@@ -145,7 +118,7 @@ class Executor:
 
     def _attend(self, op: Op, qkv: Array, sequence: int, position: int) -> Array:
         """[t, groups * (group_size + 2) * head_dim] -> [t, groups * group_dim]"""
-        cache = self._sequence(sequence).caches[op.layer]
+        cache = self._sequences[sequence].caches[op.layer]
         self.ledger.charge(CACHE, len(op.groups) * self.costs.kv_bytes(len(qkv)))
         return self._held.heads[op.layer].attend(qkv, position, cache)
 
@@ -187,22 +160,15 @@ class Executor:
     # -- migration ----------------------------------------------------------------------------------------------
 
     def is_open(self, sequence: int) -> bool:
-        return sequence in self._open
+        return sequence in self._sequences
 
     def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Array]:
-        """A held block as what makes a parcel: its weights if asked for, and these rows of a sequence's cache.
-
-        Rows of a sequence that has ended meanwhile are zeros: they go as was planned, and nobody needs them.
-        """
+        """Arrays of a held block for a shipment: its weights if asked for, then these rows of a sequence's cache."""
         weights = self._held.weights(block) if with_weights else []
-        rows: tuple[Array, ...] = ()
-        if block.kind is Kind.HEAD and end_row > first_row:
-            if self.is_open(sequence):
-                index = self._held.heads[block.layer].groups.index(block.group)
-                rows = self._open[sequence].caches[block.layer].take(index, first_row, end_row)  # 2 x [rows, hd]
-            else:
-                rows = (np.zeros((end_row - first_row, self.costs.shape.head_dim), np.float32),) * 2
-        return [*weights, *rows]
+        if block.kind is not Kind.HEAD or end_row == first_row:
+            return weights
+        index = self._held.heads[block.layer].groups.index(block.group)
+        return [*weights, *self._sequences.rows(sequence, block.layer, index, first_row, end_row)]
 
     def weights_from_flash(self, block: Block) -> list[Array]:
         """A block's weights from this device's own storage."""
@@ -220,21 +186,20 @@ class Executor:
         parts = held_parts(ops)
         groups = {layer: held for (kind, layer), held in parts.items() if kind is Kind.HEAD}
         layers = sorted({block.layer for block in (*leaving, *arriving) if block.kind is Kind.HEAD})
-        for sequence in self._open:
-            for layer in layers:
-                self._rebuild_cache(sequence, layer, groups.get(layer, ()), arriving)
+        for layer in layers:
+            before = self._held.heads[layer].groups if layer in self._held.heads else ()
+            self._sequences.regroup(layer, before, groups.get(layer, ()), arriving)
         self._held.exchange(parts, leaving, {block: arriving.pop(block).weights for block in list(arriving)})
         for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
             self.ledger.release(name)
         self.ledger.charge(WEIGHTS, self._held.weight_bytes)
-        caches = (cache for opened in self._open.values() for cache in opened.caches.values())
-        self.ledger.charge(CACHE, sum(cache.nbytes_used for cache in caches))
+        self.ledger.charge(CACHE, self._sequences.cache_bytes)
         self._charge_workspace()
 
     def _charge_workspace(self) -> None:
         """For the open sequence that needs most: operations run one after the other."""
         self.ledger.release(WORKSPACE)
-        self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._open.values()), default=0))
+        self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._sequences), default=0))
 
     def _workspace_bytes(self, opened: SequenceState) -> int:
         """What the largest of the operations here takes, for the prompt or with the longest past."""
@@ -244,35 +209,6 @@ class Executor:
             for rows, past in ((opened.prompt_tokens, 0), (1, opened.total_tokens))
         ]
         return max(needs, default=0)
-
-    def _rebuild_cache(
-        self, sequence: int, layer: int, groups: Sequence[int], arriving: Mapping[Block, ArrivedBlock]
-    ) -> None:
-        """One layer's cache of a sequence for the groups that are here now: rows kept, rows come."""
-        opened = self._open[sequence]
-        none = np.empty((0, self.costs.shape.head_dim), np.float32)
-        old = opened.caches.pop(layer, None)
-        if not groups:
-            return
-        old_groups = self._held.heads[layer].groups if layer in self._held.heads else ()
-        keys, values = [], []
-        for group in groups:
-            arrived = arriving.get(Block(Kind.HEAD, layer, group))
-            if arrived is not None:
-                k, v = arrived.rows.get(sequence, (none, none))
-            else:
-                assert old is not None
-                k, v = old.take(old_groups.index(group))
-            keys.append(k)
-            values.append(v)
-        cache = KVCache(len(groups), self.costs.shape.head_dim, opened.total_tokens)
-        cache.append(np.stack(keys), np.stack(values))  # [groups, rows, head_dim]
-        opened.caches[layer] = cache
-
-    def _sequence(self, sequence: int) -> SequenceState:
-        if sequence not in self._open:
-            raise NotHeldError(f"sequence {sequence} is not open; open are {sorted(self._open)}")
-        return self._open[sequence]
 
 
 def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from edgeemu.device.executor import ArrivedBlock, Executor
+from edgeemu.device.executor import Executor
 from edgeemu.device.instructions import Connect, Instruction, SendChunk, Tell
 from edgeemu.device.protocol_in import DeviceConfig, Expect, Prepare, Ship
 from edgeemu.device.protocol_out import Arrived, Prepared
 from edgeemu.device.receiving import ReceivedBlocks
 from edgeemu.device.sending import by_target, outgoing
+from edgeemu.device.sequences import ArrivedBlock
 from edgeemu.links.messages import ShipmentChunk
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES, Block
 from edgeemu.placement.ledger import INCOMING, Ledger, OutOfMemoryError

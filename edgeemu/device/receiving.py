@@ -7,8 +7,9 @@ import numpy as np
 
 from edgeemu.device import protocol_in
 from edgeemu.device.block_bytes import BlockBytes, unpack, weight_shapes
-from edgeemu.device.executor import ArrivedBlock, Executor
+from edgeemu.device.executor import Executor
 from edgeemu.device.protocol_states import ProtocolError
+from edgeemu.device.sequences import ArrivedBlock
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.linear import Array

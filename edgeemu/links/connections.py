@@ -45,7 +45,7 @@ class PlainInbox:
         return is_readable(self.pollable)
 
     def take(self) -> list[tuple[float, list[bytes]]]:
-        taken = []
+        taken: list[tuple[float, list[bytes]]] = []
         while is_readable(self.pollable) and len(taken) < HIGH_WATER:
             taken.append((0.0, self.pollable.recv_multipart()))
         return taken

@@ -19,7 +19,8 @@ from support.moving import Shuffle, assert_reference, cluster, make, reference_t
 from support.watching import Silent
 
 from edgeemu.cli import app
-from edgeemu.device.executor import ArrivedBlock, Executor, SequenceState
+from edgeemu.device.executor import Executor
+from edgeemu.device.sequences import ArrivedBlock, SequenceState
 from edgeemu.errors import RunError
 from edgeemu.placement.blocks import EMBED, Kind, all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
