@@ -65,14 +65,14 @@ from edgeemu_kernels.weights.sources import open_source
 
 @dataclass(frozen=True, slots=True)
 class _Assignment:
-    """What a device has of the model since it was assigned blocks, and what it does with them."""
+    """Parts of a device that exist since it was assigned blocks."""
 
     executor: Executor
     runner: StepRunner
     migration: DeviceMigration
 
 
-class Device:
+class EmulatedDevice:
     """State of one device, from its start to its last message."""
 
     def __init__(self, config: DeviceConfig) -> None:
@@ -293,7 +293,7 @@ class Device:
         return Bye(self._config.name, self.ledger.page(), self.ledger.peak_bytes, sent_bytes)
 
     def _memory_left_bytes(self, at_s: float) -> int:
-        """What other work leaves of the memory at an instant."""
+        """Memory that other work leaves at an instant."""
         return memory_left_bytes(self._config.memory_bytes, self._memory_availability, at_s)
 
     @property

@@ -1,4 +1,4 @@
-"""The blocks that a device holds and their execution: kernels, caches, the ledger. No time, no sockets, no routes."""
+"""Execution of operations on the blocks that a device holds, charged to its ledger. No time and no sockets."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ Held = TypeVar("Held")
 
 
 class Executor:
-    """Loads blocks and runs operations on them. Everything it keeps is charged to the ledger first."""
+    """Loads blocks, runs operations on them, and exchanges them. All that is kept is charged to the ledger first."""
 
     def __init__(self, source: WeightSource, ledger: Ledger) -> None:
         self.costs = PhysicalCosts(source.shape)
@@ -50,7 +50,7 @@ class Executor:
             self._held.load(kind, layer, groups)
 
     def open(self, sequence: int, prompt_tokens: int, total_tokens: int, opened: SequenceState) -> None:
-        """Makes room for a sequence: its workspace now, its cache's rows as they are written.
+        """Opens a sequence: its workspace is charged now, its cache's rows as they are written.
 
         Raises:
             OutOfMemoryError: the workspace does not fit.
@@ -111,7 +111,7 @@ class Executor:
                 return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
 
     def _normed(self, op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
-        """What heads and shards of a feed-forward multiply: x, or chunks of it that are standardised already."""
+        """Normed input of heads and shards of a feed-forward: from x, or from chunks that are standardised already."""
         if op.needs[0].stage is not MessageKind.NORMED:
             return norm.forward(_rows(op, 0, inputs))
         return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
@@ -123,7 +123,7 @@ class Executor:
         return self._held.heads[op.layer].attend(qkv, position, cache)
 
     def _sum(self, op: Op, inputs: Sequence[Array]) -> Array:
-        """The inputs' own rows, added up; a single one is passed on as it is."""
+        """Sum of the inputs' rows; a single input is passed on as it is."""
         terms = [self._last(op, _rows(op, index, inputs)) for index in range(len(inputs))]
         if len(terms) == 1:
             return terms[0]
@@ -133,11 +133,11 @@ class Executor:
         return total
 
     def _last(self, op: Op, y: Array) -> Array:
-        """Only the last row, where no other goes on."""
+        """The last row alone, where no other is needed."""
         return y[-1:] if is_last(op.emits, self.costs.shape.n_layers) else y
 
     def _gather_some(self, op: Op, inputs: Sequence[Array]) -> Array:
-        """Out of the devices' outputs [t, groups * group_dim] those of the operation's groups, in their order."""
+        """Attention of the operation's groups, in their order, out of the devices' outputs [t, groups * group_dim]."""
         columns: dict[int, Array] = {}
         for index, theirs in enumerate(op.parts):
             part = _rows(op, index, inputs)
@@ -148,14 +148,14 @@ class Executor:
         return np.concatenate([columns[group] for group in op.groups], axis=1)  # [t, len(op.groups) * group_dim]
 
     def _gather(self, op: Op, parts: Sequence[Array]) -> Array:
-        """The devices' outputs [t, groups * group_dim], put in the order of the groups: [t, n_heads * head_dim]."""
+        """Attention in the order of the groups: [t, groups * group_dim] of each device -> [t, n_heads * head_dim]."""
         if len(parts) == 1:
             return parts[0]
         width = self.costs.shape.group_dim
-        whole = np.empty((len(parts[0]), self.costs.shape.n_groups, width), dtype=np.float32)
+        joined = np.empty((len(parts[0]), self.costs.shape.n_groups, width), dtype=np.float32)
         for groups, part in zip(op.parts, parts, strict=True):
-            whole[:, list(groups)] = part.reshape(len(part), len(groups), width)
-        return whole.reshape(len(whole), -1)
+            joined[:, list(groups)] = part.reshape(len(part), len(groups), width)
+        return joined.reshape(len(joined), -1)
 
     # -- migration ----------------------------------------------------------------------------------------------
 
@@ -171,16 +171,16 @@ class Executor:
         return [*weights, *self._sequences.rows(sequence, block.layer, index, first_row, end_row)]
 
     def weights_from_flash(self, block: Block) -> list[Array]:
-        """A block's weights from this device's own storage."""
+        """Weights of a block from this device's own storage."""
         return self._held.from_flash(block)
 
     def exchange(self, ops: Sequence[Op], leaving: Sequence[Block], arriving: dict[Block, ArrivedBlock]) -> None:
-        """Lets go of what has left and takes what has come; afterwards the device can run `ops`.
+        """Frees the blocks that leave and installs those that arrive; afterwards the device can run `ops`.
 
-        `arriving` is emptied on the way, so that little is here twice.
+        `arriving` is emptied meanwhile, so that little is in memory twice.
 
         Raises:
-            OutOfMemoryError: what is then held does not fit. Receivers reserve before, so this is a broken promise.
+            OutOfMemoryError: what is then held does not fit. Receivers have reserved it, so this is an error of ours.
         """
         self._ops = list(ops)
         parts = held_parts(ops)
@@ -190,19 +190,19 @@ class Executor:
             before = self._held.heads[layer].groups if layer in self._held.heads else ()
             self._sequences.regroup(layer, before, groups.get(layer, ()), arriving)
         self._held.exchange(parts, leaving, {block: arriving.pop(block).weights for block in list(arriving)})
-        for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
+        for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged again
             self.ledger.release(name)
         self.ledger.charge(WEIGHTS, self._held.weight_bytes)
         self.ledger.charge(CACHE, self._sequences.cache_bytes)
         self._charge_workspace()
 
     def _charge_workspace(self) -> None:
-        """For the open sequence that needs most: operations run one after the other."""
+        """Charges the workspace of the open sequence that needs most: operations run one after the other."""
         self.ledger.release(WORKSPACE)
         self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._sequences), default=0))
 
     def _workspace_bytes(self, opened: SequenceState) -> int:
-        """What the largest of the operations here takes, for the prompt or with the longest past."""
+        """Workspace of the largest operation, for the prompt or with the longest past."""
         needs = [
             op_workspace_bytes(op, rows, past, self.costs)
             for op in self._ops
@@ -212,7 +212,7 @@ class Executor:
 
 
 def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:
-    """The operation's rows of an input, which may have all of the step's."""
+    """Rows of an input that the operation needs; the input may have all of the step's."""
     whole = inputs[index]
     if op.chunk.of == 1 or op.needs[index].is_chunk:
         return whole

@@ -1,7 +1,7 @@
-"""What happens to a device beside messages, and what it asks its process to do. Plain values.
+"""Events of a device other than messages, and its instructions to its process. Plain values.
 
-`Device.handle` takes an event, which is one of these or a message from the controller or from another device, and
-returns instructions. Some instructions have an outcome, which comes back as an event.
+`EmulatedDevice.handle` takes an event, which is one of these or a message from the controller or from another device,
+and returns instructions. Some instructions have an outcome, which comes back as an event.
 """
 
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ class SendProbes(msgspec.Struct, frozen=True):
 
 
 class RunOperation(msgspec.Struct, frozen=True):
-    """Execute an operation (`Device.run`) and measure it. Outcome: `OperationRan`."""
+    """Execute an operation (`EmulatedDevice.run`) and measure it. Outcome: `OperationRan`."""
 
     ready: ReadyOp
 

@@ -24,7 +24,7 @@ from edgeemu.placement.ledger import INCOMING, Ledger, OutOfMemoryError
 
 @dataclass(order=True, slots=True)
 class _Stream:
-    """The chunks for one target: when the next is due, its number, those to come, and one for which was no room."""
+    """Chunks for one target: when the next is due, its number, those to come, and one that found no room."""
 
     due_s: float
     order: int
@@ -35,7 +35,7 @@ class _Stream:
 
 
 class DeviceMigration:
-    """What leaves this device and what arrives, of the blocks that it was assigned and has received since."""
+    """Blocks that leave this device and blocks that arrive, one migration after the other."""
 
     def __init__(self, config: DeviceConfig, ledger: Ledger, executor: Executor, sent_bytes: Counter[int]) -> None:
         """`sent_bytes`, by receiver, grows with what is sent."""

@@ -1,6 +1,6 @@
 """The process of an emulated device: sockets, the clock, sleeping and real-time priority. One thread.
 
-It hands events to `Device`, which decides, and carries out the instructions that it returns.
+It hands events to `EmulatedDevice`, which decides, and carries out the instructions that it returns.
 """
 
 import os
@@ -12,7 +12,7 @@ import msgspec
 import zmq
 
 from edgeemu.device import codec
-from edgeemu.device.device import Device
+from edgeemu.device.device import EmulatedDevice
 from edgeemu.device.instructions import (
     BeginTimeline,
     ChunkSent,
@@ -73,7 +73,7 @@ class DeviceProcess:
     """The loop of one device: receive, tick, wait."""
 
     def __init__(self, config: DeviceConfig) -> None:
-        self.device = Device(config)
+        self.device = EmulatedDevice(config)
         self.clock: WallClock | None = None  # None: nothing is paced
         self.priority = RealtimePriority()
         self._name, self._index = config.name, config.index

@@ -49,7 +49,7 @@ def pages(generation: Generation) -> list[dict[str, int]]:
 
 
 def contents(generation: Generation) -> list[dict[Block, list[bytes]]]:
-    """Of each device, its blocks' weights and the rows of the sequence's cache, to the bit."""
+    """Blocks by device: weights, and the rows of the sequence's cache, to the bit."""
     held = []
     for device, state in enumerate(generation.pair.devices):
         blocks = generation.placement.on(device)

@@ -8,7 +8,7 @@ from support.builders import LLAMA
 from support.device_pair import CHUNK_BYTES, DevicePair, Generation
 
 from edgeemu.cluster.links import Hop, Path
-from edgeemu.device.dataflow import StaleRouteError
+from edgeemu.device.dataflow import DataflowError
 from edgeemu.device.protocol_in import (
     Abort,
     Assign,
@@ -181,7 +181,7 @@ def test_a_commit_while_a_step_is_under_way_is_refused() -> None:
     made.open(0, [1, 2, 3], 4)
     made.start(0)
     made.pair.step()
-    with pytest.raises(StaleRouteError, match="epoch 2 cannot follow epoch 1 with 1 steps under way"):
+    with pytest.raises(DataflowError, match="epoch 2 cannot follow epoch 1 with 1 steps under way"):
         made.pair.tell(0, commit(2))
 
 

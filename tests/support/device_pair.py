@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeemu.cluster.links import Hop, Path
 from edgeemu.device import codec
-from edgeemu.device.device import Device
+from edgeemu.device.device import EmulatedDevice
 from edgeemu.device.instructions import (
     BeginTimeline,
     ChunkSent,
@@ -69,7 +69,7 @@ class DevicePair:
     """Devices d0 and d1, and what they have told their controller, in `told`."""
 
     def __init__(self, memory_bytes: Sequence[int] = (1 << 30, 1 << 30)) -> None:
-        self.devices = [Device(_config(index, room)) for index, room in enumerate(memory_bytes)]
+        self.devices = [EmulatedDevice(_config(index, room)) for index, room in enumerate(memory_bytes)]
         self.told: list[FromDevice] = []
         self.now_s = 0.0
         self.rooms = [1 << 30, 1 << 30]  # chunks for which the link to each device has room; none: it stays due
