@@ -5,7 +5,7 @@ import pytest
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
-from edgeemu.cluster.keyed_random import pair_uniforms, uniform, way_uniforms
+from edgeemu.cluster.keyed_random import directed_uniforms, pair_uniforms, uniform
 from edgeemu.cluster.links import Change
 from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.link_matrix import Links
@@ -127,7 +127,7 @@ def test_nobody_writes_into_rows_that_others_read() -> None:
 @pytest.mark.parametrize("b", [["x", "c-10", "c-9", "a"], ["a", "y"]])
 def test_draws_of_many_are_those_of_each(b: list[str]) -> None:
     a = ["x", "c-10", "c-9", "a"]
-    pairs, ways = pair_uniforms(7, "link", a, b, "delay"), way_uniforms(7, "link", a, b, "delay")
+    pairs, ways = pair_uniforms(7, "link", a, b, "delay"), directed_uniforms(7, "link", a, b, "delay")
     for i, x in enumerate(a):
         for j, y in enumerate(b):
             assert ways[i, j] == uniform(7, "link", x, "to", y, "delay")

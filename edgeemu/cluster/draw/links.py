@@ -10,7 +10,7 @@ import numpy as np
 from edgeemu.cluster.draw.value import draw_value
 from edgeemu.cluster.draw.variation import course, factor_course, is_drawn, rate_course, seeded
 from edgeemu.cluster.draw.written import written_energy, written_fields
-from edgeemu.cluster.keyed_random import FloatArray, draw_lognormals, draw_uniforms, pair_uniforms, way_uniforms
+from edgeemu.cluster.keyed_random import FloatArray, directed_uniforms, draw_lognormals, draw_uniforms, pair_uniforms
 from edgeemu.cluster.links import End, Link
 from edgeemu.cluster.topology import Arrays, IntArray
 from edgeemu.cluster.variation import LinkVariation, product
@@ -103,7 +103,7 @@ class LinkDraws:
         if not isinstance(given, Distribution):
             return np.full((len(sources), len(targets)), np.inf if given is None else given)
         a, b = ([self._names[i] for i in indexes] for indexes in (sources, targets))
-        u = (pair_uniforms if both_ways else way_uniforms)(self._scenario.seed, "link", a, b, field)
+        u = (pair_uniforms if both_ways else directed_uniforms)(self._scenario.seed, "link", a, b, field)
         if given.lognormal is not None:
             return draw_lognormals(u, given.lognormal.low, given.lognormal.high)
         assert given.uniform is not None  # Distribution has made sure

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from edgeemu.cluster.keyed_random import course_seed
+from edgeemu.cluster.keyed_random import variation_seed
 from edgeemu.cluster.variation import (
     MIN_SHARE,
     Constant,
@@ -33,7 +33,7 @@ def course(given: Given, seed: int, *names: str) -> Variation | None:
         return Constant(given)
     if given.trace is not None:
         return Trace(*_columns(given.trace))
-    own_seed = course_seed(seed, *names) if given.seed is None else given.seed
+    own_seed = variation_seed(seed, *names) if given.seed is None else given.seed
     assert given.every is not None  # TimeVarying has made sure
     if given.uniform is not None:
         return Uniform(given.uniform.low, given.uniform.high, given.every, own_seed)
@@ -99,7 +99,7 @@ def seeded(given: Any, seed: int, *names: str) -> Any:
         return given
     written = given.model_dump(mode="json", exclude_none=True)
     if is_drawn(given):
-        written["seed"] = course_seed(seed, *names)
+        written["seed"] = variation_seed(seed, *names)
     return written
 
 
