@@ -77,7 +77,7 @@ def test_rows_are_the_paths(network: str, all_at_once: bool, monkeypatch: pytest
     monkeypatch.setattr(link_matrix, "ALL_AT_ONCE", 2000 if all_at_once else 0)
     made = cluster(NETWORKS[network])
     same(Links.of(made), made)
-    assert made.varying_ways() == set()
+    assert made.varying_pairs() == set()
 
 
 VARIED = {
@@ -99,7 +99,7 @@ def test_at_an_instant_only_what_varies_is_asked_for_anew(network: str, monkeypa
         same(links.at(made, at_s), made, at_s)
     later = made.changed(Change(links=((0, 1), (1, 0)), delay_s=2.0), 1.0) if network != "star" else made
     same(links.at(later, 9.0), later, 9.0)
-    ways = later.varying_ways()
+    ways = later.varying_pairs()
     assert ways is not None
     assert 0 < len(ways) < 15 * 14
     asked = []
@@ -113,7 +113,7 @@ def test_at_an_instant_only_what_varies_is_asked_for_anew(network: str, monkeypa
 
 def test_where_the_default_varies_all_may() -> None:
     made = cluster("network: {default: {type: wifi-6, variation: {bandwidth: 50 %}}}\n")
-    assert made.varying_ways() is None
+    assert made.varying_pairs() is None
     same(Links.of(made).at(made, 4.0), made, 4.0)
 
 

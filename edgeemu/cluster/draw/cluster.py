@@ -13,8 +13,8 @@ from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.value import draw_value, profile_value
 from edgeemu.cluster.draw.variation import load_left, throttled
 from edgeemu.cluster.keyed_random import uniform
-from edgeemu.cluster.links import Change, End, TokenEvent, Ways
-from edgeemu.cluster.topology import LineWays, MeshWays, StarWays, line, mesh, star
+from edgeemu.cluster.links import Change, TokenEvent
+from edgeemu.cluster.topology import Line, Mesh, Star, Topology
 from edgeemu.cluster.variation import product
 from edgeemu.errors import RequestError
 from edgeemu.scenario.catalog import device_profile
@@ -30,31 +30,24 @@ def draw(scenario: Scenario) -> Cluster:
         _device(scenario.seed, index, name, spec)
         for index, (name, spec) in enumerate((name, spec) for spec in scenario.devices for name in spec.device_names)
     )
-    n_devices = len(devices)
-    links = LinkDraws(scenario)
-    nic_bps = [device.nic_bps for device in devices]
-    ways: Ways
-    match scenario.network.topology:
-        case "mesh":
-            wiring = mesh(n_devices, links.link)
-            ways = MeshWays(links.arrays, nic_bps)
-        case "line":
-            wiring = line(n_devices, links.link)
-            right = [links.link(device, device + 1) for device in range(n_devices - 1)]
-            left = [links.link(device + 1, device) for device in range(n_devices - 1)]
-            ways = LineWays(right, left, nic_bps)
-        case "star":
-            up = [links.link(device, n_devices) for device in range(n_devices)]
-            down = [links.link(n_devices, device) for device in range(n_devices)]
-            on_the_air = _on_the_air(scenario)
-            wiring = star(n_devices, up.__getitem__, down.__getitem__, on_the_air)
-            ways = StarWays(up, down, on_the_air, nic_bps)
-    events = _token_events(scenario)
-    cluster = Cluster(scenario.name, scenario.seed, devices, *wiring, events, varying=links.varying(), ways=ways)
+    topology = _topology(scenario, LinkDraws(scenario))
+    cluster = Cluster(scenario.name, scenario.seed, devices, topology, _token_events(scenario))
     for event in scenario.events:
         if event.at is not None:
             cluster = cluster.changed(change_of(scenario, event), event.at)
     return cluster
+
+
+def _topology(scenario: Scenario, links: LinkDraws) -> Topology:
+    """The links of a scenario, which are sampled when they are first asked for."""
+    n_devices = len(scenario.device_names)
+    match scenario.network.topology:
+        case "mesh":
+            return Mesh(n_devices, links.link, links.varying(), links.arrays)
+        case "line":
+            return Line(n_devices, links.link, links.varying())
+        case "star":
+            return Star(n_devices, links.link, links.varying(), _on_shared_channel(scenario))
 
 
 def arrivals_s(scenario: Scenario) -> list[float]:
@@ -131,16 +124,13 @@ def change_of(scenario: Scenario, event: EventSpec) -> Change:
         return Change(tuple(scenario.members(event.device)), event.speed, event.memory)
     assert event.link is not None  # EventSpec has made sure
 
-    def ends(name: str) -> list[End]:
-        return [None] if name == scenario.network.access_point else list(scenario.members(name))
-
-    a, b = (ends(name) for name in event.link)
-    pairs = dict.fromkeys(way for i in a for j in b if i != j for way in ((i, j), (j, i)))
+    a, b = (scenario.ends(name) for name in event.link)
+    pairs = dict.fromkeys(ends for i in a for j in b if i != j for ends in ((i, j), (j, i)))
     return Change(links=tuple(pairs), bandwidth_bps=event.bandwidth, delay_s=event.delay)
 
 
-def _on_the_air(scenario: Scenario) -> frozenset[int]:
-    """The devices of a star that share the access point's air."""
+def _on_shared_channel(scenario: Scenario) -> frozenset[int]:
+    """The devices of a star that share the wireless channel of the access point."""
     spec = scenario.network.star
     if spec is not None and not spec.shared_airtime:
         return frozenset()

@@ -5,9 +5,9 @@ from typing import Any
 
 from edgeemu.cluster.devices import Device
 from edgeemu.cluster.draw.cluster import arrivals_s, change_of, draw
-from edgeemu.cluster.draw.links import DRAWN_FIELDS, ENERGY_FIELDS, LinkDraws
+from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.variation import seeded
-from edgeemu.cluster.draw.written import written_energy, written_fields
+from edgeemu.cluster.draw.written import written_default, written_default_energy, written_links
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.scenario import Scenario
@@ -21,12 +21,12 @@ def resolve(scenario: Scenario) -> Scenario:
     pair, every pair is written out, but not in clusters of over a hundred devices (1,000 in a mesh have half a
     million pairs): there the distribution stays, and is drawn again for the same names from the same seed.
     """
-    links = LinkDraws(scenario)
+    cluster, links = draw(scenario), LinkDraws(scenario)
     data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
     specs = ((name, spec) for spec in scenario.devices for name in spec.device_names)
     data["devices"] = [
         _written_device(device) | _written_courses(scenario.seed, name, spec)
-        for device, (name, spec) in zip(draw(scenario).devices, specs, strict=True)
+        for device, (name, spec) in zip(cluster.devices, specs, strict=True)
     ]
     if scenario.model.is_seeded:
         data["model"].setdefault("weights_seed", 0)
@@ -37,10 +37,9 @@ def resolve(scenario: Scenario) -> Scenario:
     data["events"] = [written for event in scenario.events for written in _written_events(scenario, event)]
     network = data["network"]
     if scenario.network.default is not None:
-        network["default"] |= written_fields({field: links.default[field] for field in DRAWN_FIELDS})
-        energy = {field: links.default[field] for field in ENERGY_FIELDS if field in links.default}
-        network["default"]["energy"] = network["default"].get("energy", {}) | written_energy(energy)
-    network["links"] = [entry for pair in links.pairs() for entry in links.written(*pair)]
+        network["default"] |= written_default(links)
+        network["default"]["energy"] = network["default"].get("energy", {}) | written_default_energy(links)
+    network["links"] = list(written_links(scenario, links, cluster.topology))
     star_spec = scenario.network.star
     if scenario.network.access_point is not None:
         network["star"] = {

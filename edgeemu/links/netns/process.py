@@ -58,13 +58,13 @@ def _serve(control: "zmq.Socket[bytes]") -> None:
         began_s = time.monotonic()
         match order:
             case protocol.Build():
-                network.build(order.wiring, order.pids, order.dilation)
+                network.build(order.layout, order.pids, order.dilation)
             case protocol.Shape():
                 network.shape(order.dilation)
             case protocol.BeginVariation():
                 network.follow(WallClock(order.start_s, order.dilation))
             case protocol.ChangeQueues():
-                network.change(order.wiring, began_s)
+                network.change(order.layout, began_s)
             case protocol.StopNetwork():
                 network.close()
         control.send(protocol.encode(protocol.Done(type(order).__name__, time.monotonic() - began_s)))

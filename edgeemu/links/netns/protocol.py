@@ -15,7 +15,7 @@ class NetworkProcessConfig(msgspec.Struct, frozen=True):
 class Build(msgspec.Struct, frozen=True, tag=True):
     """Join the network namespaces of these processes, one a device. Nothing is shaped yet."""
 
-    wiring: NetworkLayout
+    layout: NetworkLayout
     pids: tuple[int, ...]
     dilation: float = 1.0  # as far as it is known: how large packets may be is decided before the first connection
 
@@ -36,7 +36,7 @@ class BeginVariation(msgspec.Struct, frozen=True, tag=True):
 class ChangeQueues(msgspec.Struct, frozen=True, tag=True):
     """An event: the wiring is this from now on. It must have the same devices, cables and queues."""
 
-    wiring: NetworkLayout
+    layout: NetworkLayout
 
 
 class StopNetwork(msgspec.Struct, frozen=True, tag=True):
