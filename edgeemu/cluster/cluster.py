@@ -18,7 +18,7 @@ import numpy as np
 from edgeemu.cluster.devices import Device
 from edgeemu.cluster.links import Change, Hop, HopEnergy, Link, LinkEnds, Path, TokenEvent
 from edgeemu.cluster.topology import Arrays, IntArray, Topology
-from edgeemu.cluster.variation import LinkVariation, reset, steered
+from edgeemu.cluster.variation import LinkVariation, scaled, with_level
 from edgeemu.topologies import End
 
 LinkChanges = Mapping[LinkEnds, tuple[tuple[float, Change], ...]]  # by link: instants and events, in their order
@@ -166,9 +166,9 @@ class Cluster:
 def _changed_device(device: Device, change: Change, at_s: float) -> Device:
     availability, memory_availability = device.availability, device.memory_availability
     if change.speed is not None:
-        availability = steered(availability, at_s, change.speed)
+        availability = scaled(availability, at_s, change.speed)
     if change.memory_bytes is not None:
-        memory_availability = steered(memory_availability, at_s, change.memory_bytes / device.memory_bytes)
+        memory_availability = scaled(memory_availability, at_s, change.memory_bytes / device.memory_bytes)
     return replace(device, availability=availability, memory_availability=memory_availability)
 
 
@@ -177,7 +177,7 @@ def _changed_link(link: Link, varies: LinkVariation | None, change: Change, at_s
     now = varies or LinkVariation()
     rate, delay_s = now.rate, now.delay_s
     if change.bandwidth_bps is not None:
-        rate = steered(rate, at_s, change.bandwidth_bps / link.bandwidth_bps)
+        rate = scaled(rate, at_s, change.bandwidth_bps / link.bandwidth_bps)
     if change.delay_s is not None:
-        delay_s = reset(delay_s, at_s, change.delay_s, link.delay_s)
+        delay_s = with_level(delay_s, at_s, change.delay_s, link.delay_s)
     return LinkVariation(rate, delay_s, now.added_delay_s)

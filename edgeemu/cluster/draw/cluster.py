@@ -1,7 +1,7 @@
-"""From what the user wrote to a cluster: counts, profiles, link types and random draws. Knows no run.
+"""From a scenario to its cluster: counts, profiles, link types and random values. Knows no run.
 
-Draws are keyed by the scenario's seed, the names and the field: `devices.pi-1.gflops`, the link between two names. A
-link's draw is one for both directions, unless the scenario gives them apart (`from`, `to`).
+A random value has the scenario's seed, names and the field as its key: device pi-1 and gflops, or the link between two
+names and its delay. Both directions of a link have one value, unless the scenario gives them apart (`from`, `to`).
 """
 
 import math
@@ -11,7 +11,7 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
 from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.value import draw_value, profile_value
-from edgeemu.cluster.draw.variation import load_left, throttled
+from edgeemu.cluster.draw.variation import left_by_load, throttled
 from edgeemu.cluster.keyed_random import uniform
 from edgeemu.cluster.links import Change, TokenEvent
 from edgeemu.cluster.topology import Line, Mesh, Star, Topology
@@ -25,7 +25,7 @@ from edgeemu.units import POWER
 
 
 def draw(scenario: Scenario) -> Cluster:
-    """The cluster that a scenario describes. The same scenario always gives the same cluster."""
+    """The cluster of a scenario. Equal scenarios give equal clusters."""
     devices = tuple(
         _device(scenario.seed, index, name, spec)
         for index, (name, spec) in enumerate((name, spec) for spec in scenario.devices for name in spec.device_names)
@@ -51,9 +51,9 @@ def _topology(scenario: Scenario, links: LinkDraws) -> Topology:
 
 
 def arrivals_s(scenario: Scenario) -> list[float]:
-    """When each sequence comes; empty where each comes as soon as there is a slot for it.
+    """The arrival of each sequence; empty where each arrives as soon as there is a slot for it.
 
-    Of a Poisson process the times between arrivals are exponential, with the rate's inverse as their mean.
+    The times between arrivals of a Poisson process are exponential, with the inverse of the rate as their mean.
     """
     arrivals = scenario.workload.arrivals
     if arrivals == "closed":
@@ -103,8 +103,8 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:
         overhead_s=overhead_s,
         memory_bytes=round(value("memory") or 0),
         nic_bps=value("nic"),
-        availability=product(load_left(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
-        memory_availability=load_left(spec.memory_load, seed, "device", name, "memory_load"),
+        availability=product(left_by_load(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
+        memory_availability=left_by_load(spec.memory_load, seed, "device", name, "memory_load"),
         idle_w=idle_w,
         busy_w=busy_w,
     )
@@ -119,7 +119,7 @@ def _token_events(scenario: Scenario) -> tuple[TokenEvent, ...]:
 
 
 def change_of(scenario: Scenario, event: EventSpec) -> Change:
-    """What an event does, in indexes. Names that stand for several devices change all of them."""
+    """The change of an event, with indexes for names. A name that stands for several devices changes all of them."""
     if event.device is not None:
         return Change(tuple(scenario.members(event.device)), event.speed, event.memory)
     assert event.link is not None  # EventSpec has made sure

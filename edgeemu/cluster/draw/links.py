@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeemu.cluster.draw.value import draw_value
-from edgeemu.cluster.draw.variation import course, factor_course, rate_course
+from edgeemu.cluster.draw.variation import rate_factor, trace_factor, variation_of
 from edgeemu.cluster.keyed_random import FloatArray, directed_uniforms, draw_lognormals, draw_uniforms, pair_uniforms
 from edgeemu.cluster.links import Link, LinkEnds
 from edgeemu.cluster.topology import Arrays, IntArray
@@ -70,9 +70,9 @@ class LinkDraws:
             return link
         trace = values.get("bandwidth_trace", KeyedValue(None)).given
         varied = values.get("variation", KeyedValue(LinkVariationSpec()))
-        factor = factor_course(varied.given.bandwidth, seed, *varied.key, "bandwidth")
-        rate = product(rate_course(trace, link.bandwidth_bps), factor)
-        added_delay_s = course(varied.given.delay, seed, *varied.key, "delay")
+        factor = rate_factor(varied.given.bandwidth, seed, *varied.key, "bandwidth")
+        rate = product(trace_factor(trace, link.bandwidth_bps), factor)
+        added_delay_s = variation_of(varied.given.delay, seed, *varied.key, "delay")
         varies = None if rate is None and added_delay_s is None else LinkVariation(rate, None, added_delay_s)
         return replace(link, varies=varies)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeemu.cluster.draw.links import DRAWN_FIELDS, ENERGY_FIELDS, VARYING_FIELDS, LinkDraws
-from edgeemu.cluster.draw.variation import is_drawn, seeded
+from edgeemu.cluster.draw.variation import is_drawn, with_seed
 from edgeemu.cluster.links import LinkEnds
 from edgeemu.cluster.topology import Topology
 from edgeemu.scenario.distributions import Distribution
@@ -64,7 +64,7 @@ def _written_link(seed: int, draws: LinkDraws, topology: Topology, ends: LinkEnd
     fields |= {field: share for field in ("reorder", "duplicate") if (share := getattr(link, field))}
     for field in VARYING_FIELDS:
         if field in values:
-            fields[field] = seeded(values[field].given, seed, *values[field].key)
+            fields[field] = with_seed(values[field].given, seed, *values[field].key)
     energy = _written_energy(dict(zip(ENERGY_FIELDS, (link.send_j_per_bit, link.receive_j_per_bit), strict=True)))
     unpriced = values.get("unpriced")  # a type without energy: its name keeps that of the default from being used
     own_type = {"type": unpriced.given} if unpriced and len(energy) < len(ENERGY_FIELDS) else {}

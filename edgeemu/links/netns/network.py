@@ -1,4 +1,4 @@
-"""The kernel's network of a run: builds it, shapes it, changes it while messages are under way, and reads all back.
+"""The kernel's network of a run: builds it, shapes it, changes it while messages are in flight, and reads all back.
 
 It must run in a process whose network namespace is the central one, with nobody else in it. The devices' namespaces are
 reached through their processes. It knows no clock: its caller passes the instants of the wall clock.

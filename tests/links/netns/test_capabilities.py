@@ -20,7 +20,7 @@ def test_a_kernel_that_has_all_can_do_all() -> None:
     assert all(ALL.qdiscs.values())
 
 
-def test_what_is_missing_counts_where_it_is_needed() -> None:
+def test_a_missing_capability_counts_where_it_is_needed() -> None:
     assert NO_NETEM.why_not("hybrid", shared_channel=True) == ""
     assert NO_NETEM.why_not("kernel") == "no netem (CONFIG_NET_SCH_NETEM: unknown)"
     assert NO_NETEM.qdiscs == {"htb": True, "netem": False, "clsact": True}
@@ -34,7 +34,7 @@ def test_without_namespaces_nothing_else_is_said() -> None:
     assert nothing.why_not("kernel") == "no network namespaces (it takes root)"
 
 
-def test_this_host_is_tried_and_keeps_nothing() -> None:
+def test_trying_leaves_nothing_on_this_host() -> None:
     before = Path("/proc/self/ns/net").readlink(), sorted(Path("/sys/class/net").iterdir())
     found = probe_host()
     assert (Path("/proc/self/ns/net").readlink(), sorted(Path("/sys/class/net").iterdir())) == before
@@ -45,7 +45,7 @@ def test_this_host_is_tried_and_keeps_nothing() -> None:
         assert not found.rootless
 
 
-def test_a_bug_in_trying_is_not_taken_for_a_finding(
+def test_a_bug_while_trying_is_not_a_missing_capability(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def broken() -> None:

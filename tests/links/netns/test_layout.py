@@ -108,7 +108,7 @@ def test_what_the_kernel_cannot_do_is_reported() -> None:
     assert "share a wireless channel" in unsupported(Cluster("c", 0, devices([COMPUTE] * 3), uneven))[0]
 
 
-def test_what_varies_and_what_events_change_is_in_the_queue() -> None:
+def test_variation_and_events_are_in_the_queue() -> None:
     varies = LinkVariation(Trace((0.0, 2.0), (1.0, 0.5)), None, Trace((0.0, 3.0), (0.0, 0.01)))
     made = cluster(2, "mesh", replace(SLOW, varies=varies))
     queue = network_layout(made, delays=True).veths[0].far.queues[0]
@@ -140,7 +140,7 @@ def test_orders_are_decoded_as_they_were_sent() -> None:
         protocol.decode_answer(protocol.encode(protocol.StopNetwork()))
 
 
-def test_what_only_real_packets_feel_is_asked_of_the_kernel() -> None:
+def test_reordering_and_duplication_are_asked_of_the_kernel() -> None:
     text = """
 model: smollm2-135m-instruct
 devices: [{name: a, profile: raspberry-pi-5, count: 2}]

@@ -80,7 +80,7 @@ def rates_bps(hosts: Hosts, device: int) -> list[int]:
 
 @pytest.mark.parametrize("rootless", USERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_messages_get_through_whole(kind: str, rootless: bool) -> None:
+def test_messages_arrive_complete(kind: str, rootless: bool) -> None:
     with Hosts(wired(kind, 4, Link(100e6, 0.0)), rootless=rootless) as hosts:
         hosts.shape()
         for ends in ((0, 3), (3, 0), (2, 1)):
@@ -99,7 +99,7 @@ def test_the_kernel_has_the_queues_of_the_layout() -> None:
         assert rates_bps(hosts, 0) == [2.5e6, 2.5e6, 3.75e6]
 
 
-def test_a_difference_between_asked_and_had_is_an_error() -> None:
+def test_other_settings_than_were_asked_for_are_an_error() -> None:
     with Hosts(wired("mesh")) as hosts:
         hosts.shape()
         hosts.call(0, meddle)
@@ -130,7 +130,7 @@ def with_rate(n: int, rate_bps: float) -> NetworkLayout:
     return wired("mesh", n, replace(SLOW, bandwidth_bps=rate_bps))
 
 
-def test_what_the_kernel_refuses_is_an_error_with_its_words() -> None:
+def test_a_refusal_of_the_kernel_is_an_error_with_its_words() -> None:
     broken = wired("mesh", 2)
     first, second = broken.veths
     same = msgspec.structs.replace(second.near, ifindex=first.near.ifindex)
@@ -139,14 +139,14 @@ def test_what_the_kernel_refuses_is_an_error_with_its_words() -> None:
         pass
 
 
-def test_queues_that_were_not_there_cannot_come_later() -> None:
+def test_queues_cannot_be_added_later() -> None:
     with Hosts(wired("mesh", 3)) as hosts:
         hosts.shape()
         with pytest.raises(RunError, match="cannot get queues"):
             hosts.on_network(KernelNetwork.change, wired("mesh", 3, nic_bps=1e6), 0.0)
 
 
-def test_a_change_loses_nothing_that_waits() -> None:
+def test_a_change_loses_no_queued_packets() -> None:
     count = 90  # no more than a socket takes at once
     with Hosts(with_rate(2, 400e3)) as hosts:
         hosts.shape()
@@ -160,7 +160,7 @@ def test_a_change_loses_nothing_that_waits() -> None:
         assert rates_bps(hosts, 0) == [8e6]
 
 
-def test_what_varies_is_followed_at_the_ends_of_its_pieces() -> None:
+def test_a_varying_link_changes_at_the_ends_of_its_pieces() -> None:
     varies = LinkVariation(Trace((0.0, 1.0, 2.5), (1.0, 0.5, 0.25)))
     with Hosts(wired("mesh", 2, replace(SLOW, varies=varies))) as hosts:
         hosts.shape()
@@ -185,23 +185,23 @@ def test_closing_removes_what_was_made() -> None:
         assert hosts.call(0, interfaces) == ["lo"]
 
 
-def test_the_switchboard_does_as_it_is_told(tmp_path: Path) -> None:
-    """A process like a device's, over the socket that it will have in a run; here it joins no device at all."""
+def test_the_network_process_carries_out_orders(tmp_path: Path) -> None:
+    """A process like that of a run, with the socket that it has there; here it joins no device."""
     address = f"ipc://{tmp_path}/control"
     with zmq.Context() as context, context.socket(zmq.ROUTER) as control:
         control.setsockopt(zmq.LINGER, 0)
         control.bind(address)
         control.setsockopt(zmq.RCVTIMEO, 10_000)
-        pid = fork_switchboard(address)
+        pid = fork_network_process(address)
         try:
 
             def answer() -> protocol.Answer:
                 identity, frame = control.recv_multipart()
-                assert identity == b"switchboard"
+                assert identity == protocol.IDENTITY
                 return protocol.decode_answer(frame)
 
             def tell(order: protocol.Order) -> protocol.Answer:
-                control.send_multipart([b"switchboard", protocol.encode(order)])
+                control.send_multipart([protocol.IDENTITY, protocol.encode(order)])
                 return answer()
 
             assert answer() == protocol.NetworkReady()
@@ -223,8 +223,8 @@ def test_the_switchboard_does_as_it_is_told(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(status) == 1
 
 
-def fork_switchboard(address: str) -> int:
-    """As the fork server does; where we are not root, in a user namespace."""
+def fork_network_process(address: str) -> int:
+    """Forks as the fork server does; without root, in a user namespace."""
     assert threading.active_count() == 1
     pid = os.fork()
     if pid == 0:
