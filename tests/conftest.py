@@ -1,4 +1,4 @@
-"""What every test gets: one BLAS thread, its own run directory, the same surroundings wherever pytest was started,
+"""Surroundings of every test: one BLAS thread, its own run directory, and no difference by where pytest was started;
 and a check that nothing is left behind."""
 
 import os
@@ -94,7 +94,7 @@ def remains() -> Counter[str]:
 
 
 def control_groups() -> list[Path]:
-    """Of runs in this process; those of processes that tests start are looked for where they are started."""
+    """Control groups of runs in this process; those of other processes are checked where tests start them."""
     from edgeemu.host import cgroups
 
     return [path for path, owner in cgroups.groups_of_all_runs() if owner.pid == os.getpid()]

@@ -72,7 +72,7 @@ CLOCK_CALLS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"
 
 @dataclass
 class Module:
-    """What one file imports, wherever in it that stands; not what only the type checker sees."""
+    """Imports of one file, wherever they stand in it, except those for the type checker only."""
 
     name: str
     tree: ast.Module

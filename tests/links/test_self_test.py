@@ -1,4 +1,4 @@
-"""What the links' self-test sends, what it makes of what comes, and what the certificate makes of that."""
+"""The links' self-test: what it sends, what it concludes, and how the certificate uses that."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_a_stream_has_real_messages_at_any_rate(bandwidth_bps: float, dilation: 
 
 
 def stamped(path_bps: float, delay_s: float, sizes: list[int]) -> list[ProbeRecord]:
-    """What a link does to messages sent at once, at 1 s."""
+    """Arrivals of messages sent at once, at 1 s, over a link."""
     records, free_s = [], 1.0
     for size in sizes:
         free_s += 8 * size / path_bps

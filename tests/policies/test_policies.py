@@ -33,7 +33,7 @@ ROOMY = 2**40
 
 
 def whole_bytes(shape: ModelShape) -> int:
-    """What one device needs that holds all."""
+    """Memory of one device that holds all blocks."""
     placement = Placement(dict.fromkeys(all_blocks(shape), 0))
     return usages(placement, PhysicalCosts(shape), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page().total_bytes
 

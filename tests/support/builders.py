@@ -1,4 +1,4 @@
-"""What the tests of the pure core are made of: small models, clusters and placements, fixed or drawn by hypothesis."""
+"""Builders for tests of the pure core: small models, clusters and placements, fixed or drawn by hypothesis."""
 
 import random
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ def placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
 
 @st.composite
 def divided_placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
-    """The same, with some projections and feed-forwards in shards: of all layers alike, or of each as chance has it."""
+    """Placements with some projections and feed-forwards in shards: of all layers alike, or of each at random."""
     chance = random.Random(draw(st.integers(0, 2**32)))
     even = draw(st.booleans())
     owner: dict[Block, int] = {}
@@ -155,7 +155,7 @@ def clusters(draw: st.DrawFn, n_devices: int, disturbed: bool = True) -> Cluster
 def view(
     shape: ModelShape, memory_bytes: Sequence[int], computes: Sequence[Compute], prompt_tokens: int, total_tokens: int
 ) -> ClusterView:
-    """What a policy sees of these devices, d0, d1 …"""
+    """View of these devices, d0, d1 …, as a policy sees them."""
     seen = tuple(
         DeviceView(f"d{index}", compute, room)
         for index, (compute, room) in enumerate(zip(computes, memory_bytes, strict=True))

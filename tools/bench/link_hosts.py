@@ -29,7 +29,7 @@ _PACKET = struct.Struct("!Id")
 
 
 class HostError(Exception):
-    """What was raised in another process."""
+    """Error that was raised in another process."""
 
 
 class Hosts:
@@ -124,7 +124,7 @@ class Hosts:
 
 
 def _guarded(body: Callable[[], None]) -> None:
-    """What a forked process does with the rest of its life."""
+    """Run the body of a forked process to its end."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

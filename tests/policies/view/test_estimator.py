@@ -1,4 +1,4 @@
-"""What is learnt of devices and links from what they report, and how fast."""
+"""The estimator learns devices and links from reports, quickly enough."""
 
 from dataclasses import replace
 
