@@ -68,8 +68,6 @@ def has_more_than_rates(cluster: Cluster) -> bool:
     """Whether a link has a delay, jitter or loss, or will have, or packets out of order or doubled."""
     if any(event.change.delay_s for event in cluster.events):
         return True
-    if any(link.reorder or link.duplicate for link in cluster.links()):
-        return True
     everyone = range(len(cluster.devices))
     return any(
         path.jitter_s or path.loss or any(_has_delay(hop) for hop in path.hops)
@@ -77,7 +75,7 @@ def has_more_than_rates(cluster: Cluster) -> bool:
         for target in everyone
         if source != target
         for path in [cluster.path(source, target)]
-    )
+    ) or any(link.reorder or link.duplicate for link in cluster.links())
 
 
 def _has_delay(hop: Hop) -> bool:

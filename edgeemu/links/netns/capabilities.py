@@ -101,7 +101,7 @@ def _in_child(*, rootless: bool, only_namespaces: bool = False) -> dict[str, str
     with os.fdopen(reader, "rb") as answers:
         answer = answers.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status < 0:  # a filter of system calls, say
+    if status < 0:  # by a filter of system calls, for example
         return {NAMESPACES: f"a process that asks for one is killed ({signal.Signals(-status).name})"}
     if status:
         raise RunError("trying what the kernel can do for links failed; the traceback is above")

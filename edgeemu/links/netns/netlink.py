@@ -30,8 +30,8 @@ _ACK_TLVS, _CAPPED = 0x200, 0x100
 class KernelRefusalError(RunError):
     """The kernel refused a request. `number` is its errno."""
 
-    def __init__(self, what: str, number: int, said: str) -> None:
-        super().__init__(f"the kernel refused {what}: {os.strerror(number)}{f' ({said})' if said else ''}")
+    def __init__(self, what: str, number: int, text: str) -> None:
+        super().__init__(f"the kernel refused {what}: {os.strerror(number)}{f' ({text})' if text else ''}")
         self.number = number
 
 
@@ -103,10 +103,10 @@ class Netlink:
             for kind, data in _messages(self._socket.recv(_DUMP_BYTES)):
                 if kind != _ERROR:
                     continue  # a notification
-                number, said = _error(data)
+                number, text = _error(data)
                 n = unpack_from("=I", data, 8)[0] - first
                 if number and refusal is None:
-                    refusal = KernelRefusalError(batch[n].what, number, said)
+                    refusal = KernelRefusalError(batch[n].what, number, text)
                 if n == len(batch) - 1:
                     if refusal is not None:
                         raise refusal

@@ -193,5 +193,5 @@ class KernelNetwork:
         try:
             self._sockets[device].request(list(requests))
         except netlink.KernelRefusalError as error:
-            whose = "" if device is None or self._layout is None else f" of {self._layout.devices[device]}"
-            raise RunError(f"network{whose}: {error}") from error
+            of = "" if device is None or self._layout is None else f" of {self._layout.devices[device]}"
+            raise RunError(f"network{of}: {error}") from error

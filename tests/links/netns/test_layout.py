@@ -1,5 +1,6 @@
 """The layout of the kernel's network is the cluster's network, and what the kernel cannot do is reported in words."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -13,14 +14,15 @@ from support.wired import COMPUTE, SLOW, cluster
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
-from edgeemu.cluster.links import Change, Link
-from edgeemu.cluster.topology import Star
+from edgeemu.cluster.links import Change, Link, LinkEnds
+from edgeemu.cluster.topology import Arrays, FloatArray, IntArray, Star, Topology
 from edgeemu.cluster.variation import LinkVariation, Trace
 from edgeemu.links.messages import WireError
 from edgeemu.links.netns import buffer_sizes, protocol
 from edgeemu.links.netns.layout import CHANNEL, MAX_DEVICES, NetworkLayout, Queue, network_layout, unsupported
 from edgeemu.run.choose_links import has_more_than_rates
 from edgeemu.scenario.load import parse_scenario, to_yaml
+from edgeemu.topologies import End
 
 
 @QUICK
@@ -93,6 +95,49 @@ def test_in_a_line_every_device_has_a_route_to_every_other() -> None:
                 if ends[fitting[0].ifindex] in (veth.near, veth.far)
             )
             assert (joined.device, joined.mac) == (neighbour, fitting[0].mac)
+
+
+class Ring(Topology):
+    """A topology that no scenario has: messages go round in one direction."""
+
+    def __init__(self, n_devices: int) -> None:
+        super().__init__(n_devices, lambda *_: SLOW, n_pipes=2 * n_devices)
+
+    def joined(self, a: End, b: End) -> bool:
+        return a is not None and b is not None and (a - b) % self.n_devices in (1, self.n_devices - 1)
+
+    def route(self, src: int, dst: int) -> list[End]:
+        return [(src + step) % self.n_devices for step in range((dst - src) % self.n_devices + 1)]
+
+    def pipe(self, source: End, target: End) -> int:
+        assert source is not None
+        assert target is not None
+        return 2 * source + ((target - source) % self.n_devices != 1)
+
+    def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
+        raise NotImplementedError
+
+    def veths(self) -> list[tuple[End, End]]:
+        return [(device, (device + 1) % self.n_devices) for device in range(self.n_devices)]
+
+    def _arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:
+        raise NotImplementedError
+
+
+def test_another_topology_is_one_class() -> None:
+    made = Cluster("ring", 0, devices([COMPUTE] * 5), Ring(5))
+    assert made.path(3, 1).delay_s == pytest.approx(3 * SLOW.delay_s)
+    assert unsupported(made) == []
+    wired = network_layout(made, delays=True)
+    assert not wired.bridged
+    assert wired.shared_channel is None
+    for device, routes in enumerate(wired.routes):
+        assert {route.gateway for route in routes} == {wired.address((device + 1) % 5)}
+        behind = [address for route in routes for address in ip_network(f"{route.network}/{route.prefix}")]
+        assert sorted(map(str, behind)) == sorted(wired.address(other) for other in range(5) if other != device)
+        mine = [end for end in wired.interfaces() if end.device == device]
+        assert sorted(end.name for end in mine) == ["eth0", "eth1"]
+        assert [len(end.queues) for end in mine] == [1, 1]
 
 
 def test_what_the_kernel_cannot_do_is_reported() -> None:
