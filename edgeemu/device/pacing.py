@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from edgeemu.cluster.devices import Compute as Speed
-from edgeemu.cluster.variation import share_at, steered
+from edgeemu.cluster.variation import scaled, share_at
 from edgeemu.device import protocol_in
 from edgeemu.host.realtime import RealtimePriority
 from edgeemu.timeline.clock import Occupation, WallClock, occupy
@@ -34,7 +34,7 @@ class Pacer:
 
     def steer(self, at_s: float, speed: float) -> None:
         """An event: from an instant on the device has this share of its own speed."""
-        self._availability = steered(self._availability, at_s, speed)
+        self._availability = scaled(self._availability, at_s, speed)
 
     def availability_at(self, at_s: float) -> float:
         return share_at(self._availability, at_s)

@@ -20,7 +20,7 @@ import zmq
 from numpy.typing import NDArray
 
 from edgeemu.cluster.devices import memory_left_bytes
-from edgeemu.cluster.variation import steered
+from edgeemu.cluster.variation import scaled
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
 from edgeemu.device.executor import Executor, SequenceState
@@ -242,7 +242,7 @@ class DeviceProcess:
             self._pacer.steer(request.at_s, request.speed)
         if request.memory_bytes is not None:
             share = request.memory_bytes / self.spec.memory_bytes
-            self._memory_availability = steered(self._memory_availability, request.at_s, share)
+            self._memory_availability = scaled(self._memory_availability, request.at_s, share)
         self._links.connect(request.peers)
         self._done("Change")
 
