@@ -18,6 +18,7 @@ from edgeemu.units import DURATION, Fraction, PositiveFraction, Seconds
 
 MIN_EVERY_S = 1e-3  # faster changes would cost more time than the work that they slow down
 MAX_RELAXATION = 100  # steps
+_TIMES_AND_VALUES = KindName("list of [time, value], or a CSV file")
 
 
 class WalkSpec(OfQuantity, Generic[ValueT]):
@@ -60,14 +61,10 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
     Random values are sampled again after each `every`. Their default seed derives from the scenario's and the names.
     """
 
-    trace: Annotated[tuple[tuple[Seconds, ValueT], ...], KindName("list of [time, value], or a CSV file")] | None = (
-        Field(
-            Field(
-                default=None,
-                json_schema_extra=or_file("a CSV file of time and value"),
-                description="Values over time: a list of [time, value], or a CSV file. Each value holds until the next time.",
-            )
-        )
+    trace: Annotated[tuple[tuple[Seconds, ValueT], ...], _TIMES_AND_VALUES] | None = Field(
+        default=None,
+        json_schema_extra=or_file("a CSV file of time and value"),
+        description="Values over time: a list of [time, value], or a CSV file. Each value holds until the next time.",
     )
     uniform: Range[ValueT] | None = Field(
         default=None, description="Uniform distribution, sampled again at every step."

@@ -17,7 +17,7 @@ class Waiting(NamedTuple):
 class ReadyQueue(Generic[ItemT]):
     """Ready operations of a device. It continues with the step that it ran last while that has something ready.
 
-    Otherwise first come, first served. So a pipeline stage is computed without interruption, and sent on before the next
+    Otherwise first come, first served. So a pipeline stage is computed without interruption, and sent before the next
     sequence's: if operations of two sequences took turns, both would leave late, and the pipeline would never fill.
     """
 
