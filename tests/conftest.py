@@ -26,7 +26,8 @@ RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
 os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
 
 # What a shell, nohup, cron or a terminal can have set, and programs that tests start would inherit.
-SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD)
+# Not SIGALRM: it belongs to the time limit of a test.
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
 VARIABLES = (
     *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "EDGEEMU_DEBUG"),
     *("PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "PYTHONUNBUFFERED"),

@@ -25,7 +25,7 @@ FOLDERS = [
     "run",
     "cli",
 ]
-BESIDE = ["errors", "quantity", "units", "__main__"]
+BESIDE = ["errors", "quantity", "units", "topologies", "__main__"]
 
 # Special rules: what a folder may not import although it stands above.
 NEVER = {
