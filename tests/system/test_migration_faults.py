@@ -19,7 +19,8 @@ from support.moving import Shuffle, assert_reference, cluster, make, reference_t
 from support.watching import Silent
 
 from edgeemu.cli import app
-from edgeemu.device.executor import ArrivedBlock, Executor, SequenceState
+from edgeemu.device.executor import Executor
+from edgeemu.device.sequences import ArrivedBlock, SequenceState
 from edgeemu.errors import RunError
 from edgeemu.placement.blocks import EMBED, Kind, all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
@@ -138,7 +139,7 @@ def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block()
 @pytest.mark.parametrize("time", ["virtual", "realtime"])
 @pytest.mark.parametrize("interval", [1, 3])
 def test_routes_that_no_report_can_name_are_forgotten(time: str, interval: int) -> None:
-    """Those of the steps of two decision intervals are kept, however often they change."""
+    """Routes of the steps of two decision intervals are kept, however often they change."""
     watcher, kept = Silent(), []
 
     class Devices(ProcessBackend):
@@ -194,7 +195,7 @@ def test_the_workspace_of_what_has_come_is_charged() -> None:
         compute.open(0, 5, 9, SequenceState(GREEDY, keep_logits=False))
         if begins is old:
             coming = [block for block in blocks if block.kind is Kind.FFN]
-            arriving = {block: ArrivedBlock(donor._held.weights(block)) for block in coming}
+            arriving = {block: ArrivedBlock(donor.export(block, -1, 0, 0, with_weights=True)) for block in coming}
             compute.exchange(compile_routes(new, LLAMA).on(0), old.on(0), arriving)
         pages.append(compute.ledger.page())
     assert pages[0] == pages[1]

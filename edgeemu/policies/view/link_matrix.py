@@ -161,15 +161,13 @@ class LinkMatrix:
     @classmethod
     def of(cls, cluster: Cluster) -> "LinkMatrix":
         """The nominal links of a cluster: dense, or, above `ALL_AT_ONCE` devices, computed on demand."""
-        n, ways = len(cluster.devices), cluster.ways
-        if ways is None:
-            return cls.of_pairs(n, cluster.bandwidth_bps, cluster.delay_s)
+        n = len(cluster.devices)
         if n <= ALL_AT_ONCE:
-            bps, delay_s = ways.between(np.arange(n), np.arange(n))  # [n, n] each
+            bps, delay_s = cluster.arrays(np.arange(n), np.arange(n))  # [n, n] each
             return cls(DenseMatrix(1.0 / bps), DenseMatrix(delay_s))
         return cls(
-            ComputedMatrix(n, lambda sources, targets: 1.0 / ways.between(sources, targets)[0]),
-            ComputedMatrix(n, lambda sources, targets: ways.between(sources, targets)[1]),
+            ComputedMatrix(n, lambda sources, targets: 1.0 / cluster.arrays(sources, targets)[0]),
+            ComputedMatrix(n, lambda sources, targets: cluster.arrays(sources, targets)[1]),
         )
 
     @classmethod
@@ -191,7 +189,7 @@ class LinkMatrix:
         def delay_s(source: int, target: int) -> float:
             return cluster.path(source, target).delay_at(at_s)
 
-        n, varying = len(cluster.devices), cluster.varying_ways()
+        n, varying = len(cluster.devices), cluster.varying_pairs()
         if varying is None:
             return LinkMatrix(ComputedMatrix(n, _one_by_one(s_per_bit)), ComputedMatrix(n, _one_by_one(delay_s)))
         return LinkMatrix(_Overlay(self.s_per_bit, s_per_bit, varying), _Overlay(self.delay_s, delay_s, varying))

@@ -6,7 +6,7 @@ from itertools import count
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.links.interface import Peer, ProbeRecord
-from edgeemu.links.self_test import SMALL_BYTES, SMALL_MESSAGES, Burst, LinkTest, bulk, distinct_ways, measured
+from edgeemu.links.self_test import SMALL_BYTES, SMALL_MESSAGES, Burst, LinkTest, bulk, distinct_pairs, measured
 from edgeemu.run.processes.session import Session
 
 
@@ -39,7 +39,7 @@ async def test_links(
         return [(await send(source, target, Burst(1, size_bytes)))[0] for _ in range(SMALL_MESSAGES)]
 
     tests = []
-    chosen = distinct_ways(cluster, ways)
+    chosen = distinct_pairs(cluster, ways)
     for done, ((source, target), stands_for) in enumerate(chosen):
         on_progress(done, len(chosen))
         there, back = cluster.path(source, target), cluster.path(target, source)
