@@ -56,8 +56,7 @@ class _Programme:
         self.times, self.sizes = StepTimes(view), sizes_of(view)
         self.n, self.n_groups = len(view.devices), view.costs.shape.n_groups
         self.n_layers = view.costs.shape.n_layers
-        whole = self.times.heads_s(np.arange(self.n), np.full(self.n, self.n_groups))
-        step_s = self.n_layers * float((whole + self.times.proj_s + self.times.ffn_s).min())
+        step_s = self.n_layers * float(self.times.whole_layer_s.min())
         self.per_s = _RESOLUTION / step_s
         self.model = MixedIntegerProgram()
         self._variables()

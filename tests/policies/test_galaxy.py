@@ -15,7 +15,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import policy
 from edgeemu.policies.galaxy import layer_s, place
 from edgeemu.policies.kit import faults
-from edgeemu.policies.search.apportion import proportional
+from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu_kernels.shape import ModelShape
 
@@ -44,9 +44,9 @@ def pages(seen: ClusterView, placement: Placement) -> list[int]:
 @given(
     st.lists(st.floats(0.1, 10), min_size=1, max_size=8), st.integers(0, 100), st.lists(st.integers(0, 40), min_size=8)
 )
-def test_proportional_shares(weights: list[float], total: int, rooms: list[int]) -> None:
+def test_largest_remainders_shares(weights: list[float], total: int, rooms: list[int]) -> None:
     rooms = rooms[: len(weights)]
-    given_ = proportional(weights, total, rooms)
+    given_ = largest_remainders(weights, total, rooms)
     assert sum(given_) == min(total, sum(rooms))
     assert all(0 <= share <= room for share, room in zip(given_, rooms, strict=True))
     if all(room >= total for room in rooms):

@@ -18,7 +18,6 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead, mdi
 from edgeemu.policies.search import pipeline_moves
-from edgeemu.policies.search.candidates import candidates
 from edgeemu.policies.view.cluster_view import ClusterView, largest_change
 from edgeemu.policies.view.step_time import StepTimes
 from edgeemu.run.controller import Controller
@@ -115,8 +114,9 @@ def test_candidates_are_complete_and_those_that_are_chosen_fit() -> None:
     tight = [f"devices[0].memory={room} KiB" for room in (700, 900, 1800)]
     for setting in tight:
         plan = plan_of(setting, "workload.concurrency=3", name="layers")
-        for candidate in candidates(plan.view):
-            candidate.check(plan.model.shape, 3)
+        for propose in lookahead.PROPOSERS:
+            for candidate in propose(plan.view):
+                candidate.check(plan.model.shape, 3)
         assert plan.view.holds(lookahead.place(plan_of(setting, "workload.concurrency=3", name="layers").view))
 
 

@@ -64,11 +64,11 @@ class StageCosts:
     def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
         """How many layers fit a device beside the ends that it holds; -1 where not even those do."""
         limit_bytes = self.view.devices[device].memory_bytes
-        return sum(total <= limit_bytes for total in self._totals[embed, lm_head]) - 1
+        return sum(total <= limit_bytes for total in self.total_bytes[embed, lm_head]) - 1
 
     @cached_property
-    def _totals(self) -> dict[tuple[bool, bool], list[int]]:
-        """Bytes with 0, 1, … layers, by which ends are there too. They are the same on every device."""
+    def total_bytes(self) -> dict[tuple[bool, bool], list[int]]:
+        """Memory of 0, 1, … layers and the ends (embed, lm_head) beside them. It is the same on every device."""
         return {(e, o): self._total_bytes(e, o) for e in (False, True) for o in (False, True)}
 
     def _total_bytes(self, embed: bool, lm_head: bool) -> list[int]:

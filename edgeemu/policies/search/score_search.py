@@ -10,7 +10,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.head_split import cheapest_slots, slots
-from edgeemu.policies.search.partial_placement import UNPLACED, PartialPlacement
+from edgeemu.policies.search.partial_placement import ENDS, UNPLACED, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.step_time import StepTimes
@@ -19,7 +19,6 @@ MAX_BACKTRACKS = 50
 MAX_SCORED = 400  # blocks placed again by overload resolution: about 25 us each, so 10 ms
 FREED = 1.1  # of a device's excess
 
-ENDS = (Kind.LM_HEAD, Kind.EMBED)
 LAYER_KINDS = (Kind.FFN, Kind.PROJ, Kind.HEAD)
 
 
@@ -50,9 +49,7 @@ class Search:
             Kind.PROJ: times.proj_s,
             Kind.FFN: times.ffn_s,
         }
-        whole = np.full(times.n_devices, times.n_groups)
-        layer_s = times.heads_s(np.arange(times.n_devices), whole) + times.proj_s + times.ffn_s  # [n_devices]
-        self.interval_s = float(layer_s.min())
+        self.interval_s = float(times.whole_layer_s.min())
 
     def everything(self) -> PartialPlacement:
         demand = self._demands()

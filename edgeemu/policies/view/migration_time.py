@@ -32,11 +32,13 @@ class MoveCosts:
             kind: self.weight_bytes[kind] / view.flash_bytes_per_s if view.weights_on_flash else 0.0 for kind in Kind
         }
 
-    def block_s(self, kind: Kind, source: int, target: int) -> float:
-        """One block alone."""
-        bits = self.link_bits[kind]
-        sent_s = self.view.links.pair(source, target, bits) if bits else 0.0
-        return max(sent_s, self.flash_s[kind])
+    def layer(self, n_groups: int) -> tuple[float, float]:
+        """Bits on the link, and seconds of the receiver's storage, of a complete layer."""
+        bits, flash_s = self.link_bits, self.flash_s
+        return (
+            bits[Kind.PROJ] + bits[Kind.FFN] + n_groups * bits[Kind.HEAD],
+            flash_s[Kind.PROJ] + flash_s[Kind.FFN] + n_groups * flash_s[Kind.HEAD],
+        )
 
     def quickest_s(self, kind: Kind, source: int) -> float:
         """The least that one block's move from `source` can take, to whatever device: a bound."""

@@ -11,7 +11,9 @@ Heads that share a device with the sender of x are done before x has left for pr
 outputs then wait behind it in the pipe. A pipe shared by several pairs (an interface, an access point) is not modelled.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -42,7 +44,6 @@ class StepTimes:
         # The heads of one layer on one device are one execution. Both roofs are affine in their number:
         one, two = costs.work(Kind.HEAD, 1, 1, self.past), costs.work(Kind.HEAD, 2, 1, self.past)
         self.head_flops = two.flops - one.flops
-        self.head_work = one
         fixed = Work(one.flops - self.head_flops, 2 * one.bytes_read - two.bytes_read)
         self.compute_fixed_s = fixed.flops / self._flops + self._overhead
         self.compute_slope_s = self.head_flops / self._flops
@@ -53,6 +54,14 @@ class StepTimes:
         first, second = costs.attention_bytes(1, 1), costs.attention_bytes(2, 1)
         self.attention_slope_bits = 8.0 * (second - first)
         self.attention_fixed_bits = 8.0 * first - self.attention_slope_bits
+
+    @cached_property
+    def whole_layer_s(self) -> FloatArray:
+        """A complete layer on each device alone: [n_devices]."""
+        everyone = np.arange(self.n_devices)
+        heads_s = self.heads_s(everyone, np.full(self.n_devices, self.n_groups))
+        layer_s: FloatArray = heads_s + self.proj_s + self.ffn_s
+        return layer_s
 
     def _alone_s(self, work: Work) -> FloatArray:
         return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
@@ -156,6 +165,26 @@ class StepTimes:
         layers, devices = counts.nonzero()  # [m] each
         np.add.at(busy_s, devices, self.heads_s(devices, counts[layers, devices]))
         return busy_s
+
+    def message_bits(self, layout: PlacementArrays, *, heads: bool = True) -> dict[tuple[int, int], float]:
+        """Bits that each device sends to each other in a step, by (source, target).
+
+        Without `heads`, only the token and the vectors x on their path through the single blocks.
+        """
+        bits: dict[tuple[int, int], float] = defaultdict(float)
+        bits[layout.lm_head, layout.embed] += self.token_bits
+        source = layout.embed
+        counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
+        for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
+            holders = np.flatnonzero(row).tolist() if heads else []
+            for target in {*holders, at_proj}:
+                bits[source, target] += self.hidden_bits
+            for device in holders:
+                bits[device, at_proj] += self.attention_fixed_bits + int(row[device]) * self.attention_slope_bits
+            bits[at_proj, at_ffn] += self.hidden_bits
+            source = at_ffn
+        bits[source, layout.lm_head] += self.hidden_bits
+        return {(a, b): size for (a, b), size in bits.items() if a != b}
 
 
 def step_s(view: ClusterView, placement: Placement) -> float:
