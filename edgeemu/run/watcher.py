@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
-from edgeemu.policies.view.estimator import Estimate
+from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.run.backend import Backend
 from edgeemu.run.plan import Plan
@@ -17,7 +17,7 @@ class Watcher:
     def __init__(self, plan: Plan, devices: Backend) -> None:
         self._plan = plan
         self._devices = devices
-        self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing, plan.links)
+        self._estimate = Estimator(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing, plan.links)
 
     async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
         """For the decision at an instant, before steps that are not their sequences' first."""
