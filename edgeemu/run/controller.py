@@ -51,7 +51,7 @@ class Controller:
             for first in schedule.admit():
                 await self._begin(first)
             if migrator.waits and schedule.drained:
-                schedule.postpone(await migrator.between(list(schedule.held.values()), schedule.now_s))
+                schedule.delay_all(await migrator.between(list(schedule.waiting.values()), schedule.now_s))
             if not migrator.waits:
                 for due in schedule.release():
                     await self.devices.start(due.step, self._open[due.step.sequence].next_ids, due.at_s)
@@ -61,7 +61,7 @@ class Controller:
             if sampled is not None:
                 await self._take(sampled)
             elif arrival_s is not None:
-                schedule.passed(arrival_s)
+                schedule.advance_to(arrival_s)
         await self.devices.settle()
         self._record()
 
@@ -96,11 +96,10 @@ class Controller:
         opened = self._open[sequence]
         self._note(sampled, opened.since, opened.takes(sampled))
         ended = bool(opened.ended_by())
-        self._schedule.sampled(sampled.step, sampled.at.emulated_s, ended=ended)
-        if not ended:
-            following = self._schedule.held[sequence]
+        following = self._schedule.complete(sampled.step, sampled.at.emulated_s, ended=ended)
+        if following is not None:
             await self._happen(following)
-            self._schedule.delay(sequence, await self.migrator.goes_on(following, self._schedule.steps))
+            self._schedule.delay(sequence, await self.migrator.goes_on(following, self._schedule.open_steps))
             return
         del self._open[sequence]
         self.texts[sequence] += opened.finish()
