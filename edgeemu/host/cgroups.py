@@ -1,4 +1,4 @@
-"""Control groups with a memory limit, v1 and v2: made, filled, read, removed. Knows owners; not what devices are.
+"""Control groups (cgroups) with a memory limit, v1 and v2: create, fill, read, remove. Knows owners; no devices.
 
 A run has one group, named after its owner, with a group for each device in it. Only devices are in them: nothing else
 of the run, and nothing of anybody else's.
@@ -23,19 +23,19 @@ _EMPTY_AFTER_S = 1.0  # a group whose processes are dead is empty a moment later
 
 
 class NoGroupError(Exception):
-    """No memory group can be made here; says why."""
+    """Raised when no memory cgroup can be created here, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceGroup:
-    """One device's group."""
+    """Cgroup of one device."""
 
     version: Version
     path: Path
     limit_bytes: int
 
     def add(self, pid: int) -> bool:
-        """Moves a process with all its threads in. What it holds by now stays charged to where it was.
+        """Move a process with all its threads into the group. Memory that it holds stays charged to its old group.
 
         Returns whether it kept its real-time priority. Kernels with CONFIG_RT_GROUP_SCHED let no thread that has one
         into a v2 group below an enabled cpu controller, and none in such a group get one (EINVAL; sched(7)).
@@ -53,14 +53,14 @@ class DeviceGroup:
 
     @property
     def kills(self) -> int:
-        """How many processes the kernel has killed here for want of memory, in the group or on the host."""
+        """Number of processes that the kernel killed here because memory ran out, in the group or on the host."""
         file = "memory.oom_control" if self.version == 1 else "memory.events"
         counts = dict(line.split() for line in (self.path / file).read_text().splitlines())
         return int(counts.get("oom_kill", 0))
 
     @property
     def peak_bytes(self) -> int | None:
-        """The most that was ever charged here; None where the kernel does not say (v2 before Linux 5.19)."""
+        """Peak of the memory charged to the group; None where the kernel does not report it (v2 before Linux 5.19)."""
         file = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
         try:
             return int((self.path / file).read_text())
@@ -70,13 +70,13 @@ class DeviceGroup:
 
 @dataclass(frozen=True, slots=True)
 class RunGroup:
-    """The group of one run."""
+    """Cgroup of one run, with a child for each device."""
 
     version: Version
     path: Path
 
     def make(self, name: str, limit_bytes: int) -> DeviceGroup:
-        """A group with a limit, of memory and of swap. OSError where that is not to be had."""
+        """Create a child group with a limit of memory and of swap. Raises OSError where the kernel refuses."""
         path = self.path / name
         path.mkdir()
         limit_bytes -= limit_bytes % -PAGE_BYTES  # whole pages; rounded up
@@ -97,7 +97,7 @@ class RunGroup:
 
 
 def make_run_group(directory: Path, owner: Owner) -> RunGroup:
-    """A group for the run whose private directory this is, which records it; where one can be made, found by trying.
+    """Create the cgroup of a run, where the kernel allows it, and record it in the run's private directory.
 
     Raises:
         NoGroupError: nowhere. Nothing is left then.
@@ -133,7 +133,7 @@ def _make(hierarchy: Hierarchy, parent: Path, path: Path) -> RunGroup:
 
 
 def _hand_on_memory(group: Path) -> None:
-    """Lets groups in this v2 group have memory limits. Only the root and groups without processes can."""
+    """Enable memory limits for children of this v2 group. Only the root and groups without processes can."""
     if "memory" not in controllers(group):
         raise OSError(f"{group} has no memory controller")
     switch = group / "cgroup.subtree_control"
@@ -142,13 +142,13 @@ def _hand_on_memory(group: Path) -> None:
 
 
 def owner_of(name: str) -> Owner | None:
-    """Whose run's group has this name; None if it is no run's."""
+    """Owner of the run whose cgroup has this name; None if it is no run's."""
     found = _NAME.fullmatch(name)
     return Owner(int(found[1]), int(found[2]), found[4], int(found[3])) if found else None
 
 
 def recorded(directory: Path) -> list[Path]:
-    """The groups of the run whose private directory this is."""
+    """Cgroups of the run with this private directory."""
     try:
         paths = [Path(line) for line in (directory / RECORD_FILE).read_text().splitlines()]
     except FileNotFoundError:
@@ -156,8 +156,8 @@ def recorded(directory: Path) -> list[Path]:
     return [path for path in paths if owner_of(path.name) is not None and path.is_dir()]
 
 
-def everyones() -> Iterator[tuple[Path, Owner]]:
-    """The groups of all runs on this machine that we can see, wherever they are."""
+def groups_of_all_runs() -> Iterator[tuple[Path, Owner]]:
+    """Cgroups of all runs on this machine that this process can see."""
     for hierarchy in hierarchies():
         for parent, names, _ in os.walk(hierarchy.mount):
             for name in sorted(names):
@@ -167,13 +167,13 @@ def everyones() -> Iterator[tuple[Path, Owner]]:
 
 
 def remove_recorded(directory: Path) -> None:
-    """Removes the groups of a run whose devices have ended. What does not go is left for `edgeemu clean`."""
+    """Remove the cgroups of a run whose devices have ended; `edgeemu clean` removes what cannot be removed now."""
     for path in recorded(directory):
         remove(path)
 
 
 def remove(path: Path) -> str:
-    """Removes a run's group and those in it. Returns why it is still there: "" if it is gone."""
+    """Remove a run's group and its children. Returns the reason if it is still there, else ""."""
     last = time.monotonic() + _EMPTY_AFTER_S
     while True:
         try:
@@ -193,7 +193,7 @@ def remove(path: Path) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """One write(2), as the kernel wants it."""
+    """Write a file with one write(2), which the kernel requires."""
     fd = os.open(file, os.O_WRONLY)
     try:
         os.write(fd, text.encode())

@@ -1,4 +1,4 @@
-"""What dead runs have left on this machine, and its removal. Knows owners; goes by no process's name.
+"""Leftovers of ended runs on this machine, and their removal. Identifies them by owner, never by a process's name.
 
 A run that ends leaves nothing, also when its controller is killed. Something is left only where the fork server could
 not act either: it was killed as well, or stopped.
@@ -20,7 +20,7 @@ Kind = Literal["process", "cgroup", "directory"]
 
 
 class Item(NamedTuple):
-    """Something that a run owns. `left` says why it stays: "" if it is removed, or would be."""
+    """Leftover of a run. `left` is the reason why it stays; "" if it is removed or would be."""
 
     kind: Kind
     what: str
@@ -29,17 +29,17 @@ class Item(NamedTuple):
 
 
 def clean(*, dry_run: bool = False) -> list[Item]:
-    """Removes all that dead runs own: their processes, then their control groups, then their private directories.
+    """Remove all that ended runs own: their processes, then their cgroups, then their private directories.
 
     What a living run owns is listed, and not touched.
     """
     items: list[Item] = []
-    for directory, owner in scratch.everyones():
+    for directory, owner in scratch.directories_of_all_runs():
         items += _processes(directory, owner, dry_run)
-    for path, owner in cgroups.everyones():
+    for path, owner in cgroups.groups_of_all_runs():
         left = _spared(owner) or ("" if dry_run else cgroups.remove(path))
         items.append(Item("cgroup", str(path), owner.pid, left))
-    for directory, owner in scratch.everyones():
+    for directory, owner in scratch.directories_of_all_runs():
         left = _spared(owner)
         if not left and not dry_run:
             scratch.remove(directory)
@@ -59,7 +59,7 @@ def _spared(owner: Owner) -> str:
 
 
 def _processes(directory: Path, owner: Owner, dry_run: bool) -> Iterator[Item]:
-    """Processes of a run that are there: by number and start, so that nobody else's is meant."""
+    """Live processes of a run, matched by process id and start time, so that no other process is meant."""
     try:
         recorded = scratch.processes(directory)
     except (OSError, ValueError, TypeError):
@@ -73,7 +73,7 @@ def _processes(directory: Path, owner: Owner, dry_run: bool) -> Iterator[Item]:
 
 
 def _end(process: scratch.Process) -> str:
-    """Kills a process, and waits until it is gone. Returns why it is not."""
+    """Kill a process and wait until it has ended. Returns the reason if it has not."""
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What this host can do for a run: everything is tried, nothing is concluded from a version. Knows no scenario.
+"""Features of this host that a run can use, each found by trying it, not from a version. Knows no scenario.
 
 Changes nothing: groups, namespaces and processes that it makes to try are gone when it is.
 """
@@ -57,7 +57,7 @@ class Scheduling:
 
 @dataclass(frozen=True, slots=True)
 class LinkSupport:
-    """Support for links on this host. `kernel` and `hybrid`: why that backend does not work here; empty: it does."""
+    """Support for links on this host. `kernel`, `hybrid`: reason why that backend does not work; "" if it does."""
 
     kernel: str
     hybrid: str
@@ -67,7 +67,7 @@ class LinkSupport:
 
 
 class Advice(NamedTuple):
-    """The one command that would improve this host most; none where there is nothing to gain, or no command does it."""
+    """Advice: the one command that would improve this host most; None if nothing is to gain or no command does it."""
 
     command: str | None
     why: str
@@ -87,7 +87,7 @@ class Findings:
         return advise(self, root=os.geteuid() == 0)
 
     def meaning(self) -> dict[str, str]:
-        """What each finding means for a scenario."""
+        """Consequences of the findings for a scenario, by topic."""
         host = self.host
         caps = {
             "cgroup": f"{self.caps.means}: the kernel ends a device that takes more than its memory",
@@ -108,7 +108,7 @@ class Findings:
 
 
 def examine(probe_links: Callable[[], LinkSupport], on_step: Callable[[str], None]) -> Findings:
-    """Try all that a run may use of this host, in a second or two. `on_step` is told what comes next."""
+    """Try all features of the host that a run can use; takes 1-2 s. `on_step` is called with the name of each step."""
     on_step("links")
     links = probe_links()
     on_step("memory caps")
@@ -142,7 +142,7 @@ def _host() -> Host:
 
 
 def _caps() -> Caps:
-    """A group is made, limited, and given a process, as a run does it."""
+    """Create a memory cgroup, limit it and move a process into it, as a run does."""
     mounted = [f"cgroup v{hierarchy.version} at {hierarchy.mount}" for hierarchy in hierarchies()]
     directory = scratch.create(os.getpid())
     try:
@@ -183,7 +183,7 @@ def _scheduling() -> Scheduling:
 
 
 def advise(found: Findings, *, root: bool) -> Advice:
-    """The command that improves most, for root or for an ordinary user."""
+    """Select the command that improves this host most, for root or for an ordinary user."""
     weak = [not found.links.namespaces, found.caps.means == "rlimit", not found.scheduling.realtime]
     if not found.links.namespaces and (switch := _namespace_switch()):
         return Advice(switch, "an ordinary user may then make namespaces, which real links need")
@@ -200,7 +200,9 @@ def advise(found: Findings, *, root: bool) -> Advice:
     if not found.scheduling.realtime and not root:
         return Advice("sudo prlimit --rtprio=1 --pid $$", "what this shell starts may then wait in real time")
     if "netem" in found.links.missing:
-        return Advice(None, "links delayed by the kernel need one that has netem (CONFIG_NET_SCH_NETEM)")
+        return Advice(
+            None, "this kernel lacks netem (CONFIG_NET_SCH_NETEM), without which `backend: kernel` is unavailable"
+        )
     if found.caps.means == "rlimit":
         return Advice(None, "memory caps by cgroup need a memory controller that is mounted and may be written")
     if not found.scheduling.realtime:
@@ -209,7 +211,7 @@ def advise(found: Findings, *, root: bool) -> Advice:
 
 
 def _namespace_switch() -> str | None:
-    """The setting by which distributions keep ordinary users from namespaces, if it is that."""
+    """Setting by which a distribution keeps ordinary users from namespaces, if that is the cause."""
     for name, wanted in (
         ("kernel.apparmor_restrict_unprivileged_userns", "0"),
         ("kernel.unprivileged_userns_clone", "1"),

@@ -1,4 +1,4 @@
-"""The controller's side of the device processes: start the fork server, fork, notice exits, end everything.
+"""Device processes as the controller has them: start the fork server, fork, notice exits, end everything.
 
 Knows processes, their pids and logs; nothing of what devices compute or say to each other. What the server
 does, and why nothing outlives a run, is in `device/server.py`.
@@ -34,7 +34,7 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THRE
 
 @dataclass(frozen=True, slots=True)
 class DeviceExit:
-    """A device process that is gone. `status` is its exit status, or minus the signal that killed it."""
+    """Exit of a device process. `status` is its exit status, or minus the signal that killed it."""
 
     name: str
     pid: int
@@ -47,7 +47,7 @@ class DeviceExit:
 
 
 class Fleet:
-    """The device processes of one run; an asynchronous context manager.
+    """Device processes of one run; an asynchronous context manager.
 
     `exits` receives every device that ends, for whatever reason, while the fleet is open.
     `pass_fds` stay open, under the same numbers, in every device. With `user_namespace` all are root of one.
@@ -80,14 +80,14 @@ class Fleet:
 
     @property
     def directory(self) -> Path:
-        """The run's private directory, for Unix sockets; gone when the fleet is closed."""
+        """Private directory of the run, for Unix sockets; removed when the fleet is closed."""
         if self._directory is None:
             raise RuntimeError("the fleet has not been started")
         return self._directory
 
     @property
     def alive(self) -> Mapping[str, int]:
-        """The pid of every device that has been forked and has not ended."""
+        """Process ids of all devices that were forked and have not ended."""
         return {name: pid for name, (pid, _) in self._alive.items()}
 
     async def __aenter__(self) -> Self:
@@ -100,7 +100,7 @@ class Fleet:
         await self.close(grace_s=1.0 if kind is None else 0.0)
 
     async def start(self) -> None:
-        """Start the fork server; wait until it has imported what devices need. RunError with its log."""
+        """Start the fork server and wait until its imports are done. Raises RunError with the server's log."""
         loop = asyncio.get_running_loop()
         self._directory = scratch.create(os.getpid())
         self._ready = loop.create_future()
@@ -136,7 +136,7 @@ class Fleet:
             )
 
     async def fork(self, name: str, spec: bytes, entry: str = "") -> int:
-        """Start the device `name`, or a process that runs another `entry`; its pid.
+        """Fork the device `name`, or a process that runs another `entry`. Returns its process id.
 
         RunError if it cannot be forked, ValueError if it is there.
         """
@@ -153,20 +153,20 @@ class Fleet:
         return await forked
 
     def log_tail(self, name: str) -> str:
-        """The end of what a device wrote on standard error, a traceback for example; also after closing."""
+        """Last lines that a device wrote to standard error, a traceback for example; also after closing."""
         if self._directory is None or name in self._tails:
             return self._tails.get(name, "")
         return scratch.tail(scratch.log_path(self._directory, name))
 
     def explain(self, ended: DeviceExit) -> str:
-        """Why a device is gone, as far as is known: how it ended and the end of its log, or that the server ended."""
+        """Reason why a device ended, as far as it is known: its exit and the end of its log, or the server's end."""
         if self._lost is not None:
             return f"{self._lost}, and with it device {ended.name}"
         said = self.log_tail(ended.name)
         return f"{ended}\n{said}" if said else str(ended)
 
     async def close(self, grace_s: float = 1.0) -> None:
-        """End every process and remove the run's directory. Closing twice is closing once.
+        """End every process and remove the run's directory. Closing a second time does nothing.
 
         Devices which have been told to end have `grace_s` for it; then they are killed. A cancellation cuts
         the grace short, and nothing else: what follows does not give way to the event loop.
@@ -183,7 +183,7 @@ class Fleet:
     # The socket to the server
 
     def _send(self) -> None:
-        """Write what the socket takes; the rest follows when it takes more."""
+        """Write as much as the socket takes now; the rest follows when the socket is ready again."""
         if self._control is None:
             return
         loop = asyncio.get_running_loop()
@@ -248,7 +248,7 @@ class Fleet:
             self._all_gone.set()
 
     def _on_server_lost(self) -> None:
-        """The server ended by itself. The kernel kills its devices; their exits are now ours to see."""
+        """Handle the end of the fork server: the kernel kills its devices, and their exits are noticed here."""
         assert self._control is not None
         assert self._server is not None
         loop = asyncio.get_running_loop()
@@ -302,7 +302,7 @@ class Fleet:
             server.wait()
 
     def _end_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Devices that the server could not report any more: they are dead or dying; be sure of it."""
+        """Kill devices whose exit the ended server can no longer report."""
         open_ = [(name, pid, pidfd) for name, (pid, pidfd) in self._alive.items() if pidfd is not None]
         for _, _, pidfd in open_:
             loop.remove_reader(pidfd)

@@ -9,7 +9,7 @@ _LENGTH = struct.Struct("!I")
 
 
 class Config(msgspec.Struct):
-    """The server's only argument, as JSON."""
+    """Configuration of the fork server, as its only argument in JSON."""
 
     control_fd: int
     entry: str  # "module:function", called in each device with its spec
@@ -18,7 +18,7 @@ class Config(msgspec.Struct):
 
 
 class Fork(msgspec.Struct, tag="fork"):
-    """Controller to server: start a device. The only request; closing the socket is the other."""
+    """Request to the server: fork a device. Closing the socket is the only other request."""
 
     name: str
     spec: bytes
@@ -26,7 +26,7 @@ class Fork(msgspec.Struct, tag="fork"):
 
 
 class ServerReady(msgspec.Struct, tag="ready"):
-    """Everything is imported; devices can be forked."""
+    """Event: all imports are done, devices can be forked."""
 
 
 class Forked(msgspec.Struct, tag="forked"):
@@ -35,14 +35,14 @@ class Forked(msgspec.Struct, tag="forked"):
 
 
 class Refused(msgspec.Struct, tag="refused"):
-    """The device could not be forked."""
+    """Event: the device could not be forked."""
 
     name: str
     reason: str
 
 
 class Exited(msgspec.Struct, tag="exited"):
-    """A device is gone and reaped. `status` is its exit status, or minus the signal that killed it."""
+    """Event: a device has ended and is reaped. `status` is its exit status, or minus the signal that killed it."""
 
     name: str
     pid: int
@@ -53,19 +53,19 @@ Event = ServerReady | Forked | Refused | Exited
 
 
 def frame(message: Fork | Event) -> bytes:
-    """One message as it goes over the socket: length, then MessagePack."""
+    """Encode one message for the socket: its length, then MessagePack."""
     body = msgspec.msgpack.encode(message)
     return _LENGTH.pack(len(body)) + body
 
 
 class Frames:
-    """Bytes in, whole frames out."""
+    """Decoder from received bytes to complete frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Frames that are complete with `data`; the rest is kept."""
+        """Frames that are complete after `data`; an incomplete one is kept for later."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]

@@ -36,7 +36,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_TIMERSLACK = 1, 15, 29  # linux/prctl.h
 
 
 class Server:
-    """The loop: fork on request, report exits, end when the controller goes."""
+    """Event loop of the fork server: fork on request, report exits, end when the controller ends."""
 
     def __init__(self, control: socket.socket, entry: Callable[[bytes], object], directory: Path) -> None:
         self._control = control
@@ -49,7 +49,7 @@ class Server:
         self._selector.register(control, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """Until the controller is gone; then until every device is."""
+        """Serve until the controller has ended, then until every device has."""
         try:
             self._control.sendall(frame(ServerReady()))
             while self._step():
@@ -60,7 +60,7 @@ class Server:
             self._end_devices()
 
     def _step(self) -> bool:
-        """Wait for something and deal with it. False when the controller's socket has ended."""
+        """Wait for an event and handle it. Returns False when the controller's socket is closed."""
         for key, _ in self._selector.select():
             if key.fileobj is not self._control:
                 self._reap(key.fd)
@@ -103,7 +103,7 @@ class Server:
         self._devices.clear()
 
     def _be_device(self, request: Fork, server_pid: int) -> NoReturn:
-        """What the forked process does with the rest of its life."""
+        """Run the entry function in the forked process, to its end."""
         status = 1
         try:
             self._settle(request.name, server_pid)
@@ -120,7 +120,7 @@ class Server:
             os._exit(status)  # no atexit: that of ZeroMQ waits for messages which nobody takes any more
 
     def _settle(self, name: str, server_pid: int) -> None:
-        """Make the copy of the server that fork() gave a process of its own."""
+        """Turn the copy of the server that fork() made into a process of its own."""
         self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != server_pid:  # it died before the line above
             os._exit(1)
@@ -146,19 +146,20 @@ class Server:
 
 
 def named(entry: str) -> Callable[[bytes], object]:
-    """The function of that name ("module:function")."""
+    """Import the function with this name ("module:function")."""
     module, function = entry.split(":")
     found: Callable[[bytes], object] = getattr(importlib.import_module(module), function)
     return found
 
 
 def main(arguments: list[str]) -> None:
-    """Import, freeze, serve, tidy."""
+    """Import, freeze the heap, serve, clean up."""
     config = msgspec.json.decode(arguments[0], type=Config)
     directory = Path(config.directory)
     control = socket.socket(fileno=config.control_fd)
     control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would leave no exit status to report
     try:
         for name in PRELOAD:
             importlib.import_module(name)
@@ -175,7 +176,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _controller_is_gone(control: socket.socket) -> bool:
-    """Whether the socket has ended. If not, the server has failed, and the controller will read the log."""
+    """Whether the controller's socket is closed. If not, the server has failed, and the controller reads its log."""
     control.setblocking(False)
     try:
         while control.recv(1 << 20):

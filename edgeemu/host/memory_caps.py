@@ -1,4 +1,4 @@
-"""A hard cap on each device's memory, by the best means that this host has. Knows processes; not what they compute."""
+"""Hard caps on the memory of devices, by the strongest mechanism of this host. Knows processes, not their work."""
 
 import resource
 import signal
@@ -17,7 +17,7 @@ ALL_MEANS = ("cgroup", "rlimit")
 
 
 class MemoryCaps:
-    """The caps of one run's devices. Groups are recorded in the run's directory, and removed by who removes that."""
+    """Memory caps of one run's devices. Cgroups are recorded in the run's directory and removed with it."""
 
     def __init__(self, directory: Path, owner_pid: int, means: tuple[str, ...] = ALL_MEANS) -> None:
         self.enforced_by = "ledger"
@@ -38,18 +38,18 @@ class MemoryCaps:
 
     @property
     def described(self) -> str:
-        """For meta.json: what enforces the caps, and why nothing better does."""
+        """Text for meta.json: the mechanism that enforces the caps, and why no stronger one does."""
         return f"{self.enforced_by} ({self._why})" if self._why else self.enforced_by
 
     @property
     def weaker(self) -> str:
-        """What is weaker here than with groups, in a few words; empty: nothing."""
+        """Limitation compared with cgroups, in a few words; "" if there is none."""
         if self.enforced_by == "rlimit":
             return "memory is capped by process limits, which count what is asked for, not what is used"
         return "memory is capped by the devices' own accounts only" if self.enforced_by == "ledger" else ""
 
     def cap(self, name: str, number: int, pid: int, baseline_bytes: int, memory_bytes: int) -> None:
-        """Caps a device that has said hello, at what its process holds now and its memory."""
+        """Cap a device that has reported its start at its current resident memory plus its memory budget."""
         if self._group is not None:
             try:
                 group = self._group.make(str(number), baseline_bytes + memory_bytes)
@@ -64,12 +64,12 @@ class MemoryCaps:
             self._limit(pid, memory_bytes + WORKING_ROOM_BYTES)
 
     def _fall_back(self, why: str) -> None:
-        """From groups to process limits, for the devices to come."""
+        """Fall back from cgroups to process limits for the devices that follow."""
         self._group, self._why = None, why
         self.enforced_by = "rlimit" if "rlimit" in self._means else "ledger"
 
     def _limit(self, pid: int, room_bytes: int) -> None:
-        """RLIMIT_DATA counts private writable memory, used or not, since Linux 4.7 (getrlimit(2))."""
+        """Limit RLIMIT_DATA: private writable memory, used or not, since Linux 4.7 (getrlimit(2))."""
         try:
             limit_bytes = _data_bytes(pid) + room_bytes
             resource.prlimit(pid, resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
@@ -80,11 +80,11 @@ class MemoryCaps:
             self._why += f"; no rlimit: {error}"
 
     def peaks_bytes(self) -> dict[str, int | None]:
-        """The most that was ever charged to each group, by device."""
+        """Peak of the memory charged to each cgroup, by device."""
         return {name: group.peak_bytes for name, group in self._capped.items()}
 
     def why_killed(self, name: str, status: int, held: dict[str, int]) -> str | None:
-        """Of a device that ended with this status: what to say if the kernel killed it for want of memory.
+        """Message for a device that ended with this status if the kernel killed it because memory ran out, else None.
 
         `held` is the last page of its ledger that was heard of.
         """

@@ -1,4 +1,4 @@
-"""Network and user namespaces of the calling thread: system calls that Python 3.11 does not have. Knows no netlink.
+"""Network and user namespaces of the calling thread: system calls that Python 3.11 lacks. Knows no netlink.
 
 A namespace without a name lives as long as a process in it (or an open file of it), so nothing is left behind.
 """
@@ -16,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def own_user_namespace() -> None:
-    """Makes the process root of a user namespace of its own, and of nothing else. It must have one thread.
+    """Make the process root of its own user namespace, and of nothing else. It must have one thread.
 
     Raises: OSError, where the kernel does not allow it.
     """
@@ -30,7 +30,7 @@ def own_user_namespace() -> None:
 
 
 def own_network_namespace() -> None:
-    """Puts the calling thread into an empty network namespace.
+    """Put the calling thread into an empty network namespace.
 
     Raises: OSError, where the kernel does not allow it.
     """
@@ -39,7 +39,7 @@ def own_network_namespace() -> None:
 
 @contextmanager
 def network_namespace_of(pid: int | None) -> Iterator[None]:
-    """The calling thread is in that process's network namespace meanwhile; None: it stays where it is."""
+    """Context in which the calling thread is in another process's network namespace; None: it stays in its own."""
     if pid is None:
         yield
         return
@@ -59,7 +59,7 @@ def network_namespace_of(pid: int | None) -> Iterator[None]:
 
 
 def settle_namespace(*, forwarding: bool) -> None:
-    """No IPv6, whose neighbour discovery would be traffic that nobody asked for; and a router, if it is to be one."""
+    """Disable IPv6, whose neighbor discovery would be unasked traffic; enable forwarding where it is a router."""
     with suppress(FileNotFoundError):  # a kernel without IPv6
         Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
         Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")

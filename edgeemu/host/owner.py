@@ -1,4 +1,4 @@
-"""Whose is it: the process that a thing outside our memory belongs to, told so that no other can be taken for it.
+"""Owner of a resource outside our memory: a process, identified so that no other can be taken for it.
 
 Knows /proc; nothing of runs. A process id alone comes again: the start time makes it unique within a boot
 (proc_pid_stat(5), field 22), and both count only in the PID namespace where they were read.
@@ -12,7 +12,7 @@ State = Literal["alive", "dead", "elsewhere"]
 
 
 class Owner(NamedTuple):
-    """A process, of all that there ever were on this machine."""
+    """Identity of a process among all that have ever run on this machine."""
 
     pid: int
     start_ticks: int
@@ -21,12 +21,12 @@ class Owner(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """Raises FileNotFoundError if there is no such process."""
+        """Read the identity of a live process. Raises FileNotFoundError if there is none."""
         return cls(pid, start_ticks(pid), boot_id(), _pid_namespace())
 
     @property
     def state(self) -> State:
-        """`elsewhere`: in another PID namespace, a container for example, where we cannot look."""
+        """State of the owner. `elsewhere`: in another PID namespace, such as a container, that cannot be inspected."""
         if self.boot_id != boot_id():
             return "dead"
         if self.pid_namespace != _pid_namespace():
@@ -35,7 +35,7 @@ class Owner(NamedTuple):
 
 
 def is_alive(pid: int, started_ticks: int) -> bool:
-    """Whether the process that started then still runs; one that has ended and waits for its parent does not."""
+    """Whether the process with this id and start time still runs. A zombie does not."""
     try:
         state, ticks = _state_and_start(pid)
     except (FileNotFoundError, ProcessLookupError):
@@ -44,7 +44,7 @@ def is_alive(pid: int, started_ticks: int) -> bool:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot. Raises FileNotFoundError if there is none."""
+    """Start time of a process in clock ticks since boot. Raises FileNotFoundError if there is none."""
     return _state_and_start(pid)[1]
 
 

@@ -1,4 +1,4 @@
-"""When a device's thread goes before all others: while it waits for an instant, and sends. Never while it computes.
+"""Real-time priority of a device's thread while it waits for an instant and sends; never while it computes.
 
 Knows scheduling policies (sched(7)); no time and no messages. A sleeper under SCHED_FIFO is woken as soon as its
 instant comes, however busy the host is. A kernel under it would take a core away from the controller, from the other
@@ -11,7 +11,7 @@ PRIORITY = 1  # the least of the real-time priorities: above all that is not rea
 
 
 class RealtimePriority:
-    """Of the calling thread. `may`: whether it is allowed. `described`: what is used, and why nothing better."""
+    """Priority of the calling thread. `may`: it is permitted. `described`: the policy in use, or why no better one."""
 
     def __init__(self) -> None:
         self.may = True
@@ -27,7 +27,7 @@ class RealtimePriority:
             self.described = f"timer slack 1 ns; no real-time priority ({error.strerror})"
 
     def lift_carriers(self) -> None:
-        """Makes the other threads of this process urgent for good: ZeroMQ's, which carry messages and compute nothing.
+        """Give real-time priority to the other threads of this process: ZeroMQ's, which carry messages only.
 
         Not by ZeroMQ's own option: it ends the process where that is refused, to a thread that starts when the process
         is in a control group already.
@@ -38,17 +38,17 @@ class RealtimePriority:
                     os.sched_setscheduler(thread, os.SCHED_FIFO, self._urgent)
 
     def urge(self) -> None:
-        """Before a sleep, and until what it was for is sent."""
+        """Raise the priority before a sleep, until the messages due after it are sent."""
         if self.may and not self._is_urgent:
             try:
                 os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
-            except PermissionError:  # moved to a control group that has no real-time share: caps/groups.py tells of it
+            except PermissionError:  # moved to a control group that has no real-time share: cgroups.py reports it
                 self.may = False
             else:
                 self._is_urgent = True
 
     def relax(self) -> None:
-        """Before anything that takes long."""
+        """Lower the priority to normal before a computation."""
         if self._is_urgent:
             os.sched_setscheduler(0, os.SCHED_OTHER, self._normal)
             self._is_urgent = False

@@ -1,4 +1,4 @@
-"""The private directory of one run: Unix sockets and devices' logs. Knows paths and owners; no processes.
+"""Private directory of one run: Unix sockets and logs of devices. Knows paths and owners; no processes.
 
 It is not what a run leaves behind (`records.py`): nothing in it outlives the run.
 """
@@ -23,7 +23,7 @@ _ROOM_FOR_NAMES_BYTES = 56  # "/edgeemu-xxxxxxxx/" and a socket file's name
 
 
 def create(owner_pid: int) -> Path:
-    """A new directory, readable by this user only, with a path short enough for Unix sockets inside.
+    """Create a directory, readable by this user only, with a path short enough for Unix sockets inside.
 
     Its `owner` file tells what a dead process left from what is in use.
     """
@@ -37,7 +37,7 @@ def _parents() -> list[str]:
 
 
 def _parent() -> Path:
-    """The user's runtime directory, else the temporary one; `/tmp` if their paths are too long."""
+    """Candidate parents: the user's runtime directory, then the temporary one; `/tmp` if their paths are too long."""
     wanted = _parents()
     for candidate in wanted:
         fits = len(os.fsencode(candidate)) + _ROOM_FOR_NAMES_BYTES <= _MAX_SOCKET_PATH_BYTES
@@ -46,8 +46,8 @@ def _parent() -> Path:
     raise OSError(f"no writable directory with a path short enough for Unix sockets among {wanted}")
 
 
-def everyones() -> Iterator[tuple[Path, Owner]]:
-    """The directories of all runs, dead or alive, where ours would be made; each with its owner."""
+def directories_of_all_runs() -> Iterator[tuple[Path, Owner]]:
+    """Directories of all runs, live or ended, below the parents that this user's runs use; each with its owner."""
     for parent in sorted({str(Path(parent).resolve()) for parent in _parents() if parent}):
         for directory in sorted(Path(parent).glob(f"{PREFIX}*")):
             try:
@@ -57,7 +57,7 @@ def everyones() -> Iterator[tuple[Path, Owner]]:
 
 
 class Process(NamedTuple):
-    """A process that a run has started."""
+    """Process that a run has started."""
 
     name: str
     pid: int
@@ -65,7 +65,7 @@ class Process(NamedTuple):
 
 
 def record_process(directory: Path, name: str, pid: int) -> None:
-    """Writes down a process of the run, for whoever must end it when its controller cannot."""
+    """Record a process of the run, so that `edgeemu clean` can end it if its controller cannot."""
     try:
         process = Process(name, pid, start_ticks(pid))
     except (FileNotFoundError, ProcessLookupError):
@@ -75,7 +75,7 @@ def record_process(directory: Path, name: str, pid: int) -> None:
 
 
 def processes(directory: Path) -> list[Process]:
-    """All that were written down."""
+    """Recorded processes of a run."""
     try:
         lines = (directory / PROCESSES_FILE).read_text().splitlines()
     except FileNotFoundError:
@@ -84,12 +84,12 @@ def processes(directory: Path) -> list[Process]:
 
 
 def log_path(directory: Path, name: str) -> Path:
-    """Where the device `name` writes what it has to say; every name is a file name of its own."""
+    """Log file of the device `name`. Different names give different files."""
     return directory / f"{quote(name, safe='')}.log"
 
 
 def tail(log: Path, max_bytes: int = 8192) -> str:
-    """The last lines of a log; empty where there is none (yet)."""
+    """Last lines of a log; empty if there is no log yet."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - max_bytes))
@@ -99,7 +99,7 @@ def tail(log: Path, max_bytes: int = 8192) -> str:
 
 
 def remove(directory: Path) -> None:
-    """Remove a run's directory with all it holds. One without our owner file is not ours, and stays."""
+    """Remove a run's directory and its content. A directory without an owner file is no run's, and stays."""
     if not directory.name.startswith(PREFIX) or not (directory / OWNER_FILE).is_file():
         return
     import shutil  # here, because devices are forked from who imports this module, and it is 1 MB

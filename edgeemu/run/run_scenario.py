@@ -34,7 +34,7 @@ from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
 
-LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers", "safetensors")
+LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edgeemu.scenario.catalog import device_profile
 from edgeemu.scenario.distributions import Drawn, DrawnOrUnlimited
-from edgeemu.scenario.names import Name
+from edgeemu.scenario.names import Kind, Name
 from edgeemu.scenario.time_varying import ThrottleSpec, Varying
 from edgeemu.scenario.validation import Strict, at
 from edgeemu.units import (
@@ -26,26 +26,60 @@ MAX_DEVICES = 10_000
 class PowerSpec(Strict):
     """What a device draws when it waits, and when it computes for us."""
 
-    idle: Drawn[Watts] | None = None
-    busy: Drawn[Watts] | None = None
+    idle: Drawn[Watts] | None = Field(
+        default=None,
+        description="Power while it waits, also if it holds nothing. From the profile if not given.",
+    )
+    busy: Drawn[Watts] | None = Field(
+        default=None,
+        description="Power while it computes for this run; not less than `idle`. From the profile if not given.",
+    )
 
 
 class DeviceSpec(Strict):
     """One device, or `count` alike. What is not given comes from the profile."""
 
-    name: Name
-    profile: str | None = None
-    count: Annotated[int, Field(strict=True, ge=1, le=MAX_DEVICES)] = 1
-    gflops: Drawn[FlopsPerSecond] | None = None
-    mem_bandwidth: Drawn[BytesPerSecond] | None = None
-    overhead: Drawn[Seconds] | None = None  # per block executed
-    host_fraction: Drawn[PositiveFraction] | None = None  # of one core of this host; instead of the first two
-    memory: Drawn[Bytes] | None = None
-    nic: DrawnOrUnlimited[BitsPerSecond] | None = None
-    power: PowerSpec = PowerSpec()
-    load: Varying[Fraction] | None = None  # the share of compute that other work on the device takes
-    memory_load: Varying[Fraction] | None = None  # the share of memory that it takes
-    throttle: ThrottleSpec | None = None
+    name: Name = Field(
+        description="Name of the device. With a count, devices are called `pi-1`, `pi-2` …, and `pi` in links means all"
+        " of them."
+    )
+    profile: str | None = Field(
+        default=None, description="Device of the catalog (`edgeemu devices`) that gives every figure not given here."
+    )
+    count: Annotated[int, Field(strict=True, ge=1, le=MAX_DEVICES), Kind("count")] = Field(
+        default=1, description="Number of devices like this one; random values are sampled for each."
+    )
+    gflops: Drawn[FlopsPerSecond] | None = Field(
+        default=None, description="Float32 arithmetic speed that the device reaches."
+    )
+    mem_bandwidth: Drawn[BytesPerSecond] | None = Field(
+        default=None, description="Rate at which the device reads weights and caches."
+    )
+    overhead: Drawn[Seconds] | None = Field(
+        default=None, description="Time added to each execution of a block; zero if the profile has none."
+    )
+    host_fraction: Drawn[PositiveFraction] | None = Field(
+        default=None,
+        description="Speed as a fraction of one core of this host, in place of `gflops` and `mem_bandwidth`: the "
+        "measured processor time of a block is divided by it.",
+    )
+    memory: Drawn[Bytes] | None = Field(
+        default=None, description="Memory for weights, caches, activations and messages; what does not fit is refused."
+    )
+    nic: DrawnOrUnlimited[BitsPerSecond] | None = Field(
+        default=None, description="Rate of the network interface in each direction, shared by all links of the device."
+    )
+    power: PowerSpec = Field(default=PowerSpec(), description="Power that the device draws.")
+    load: Varying[Fraction] | None = Field(
+        default=None,
+        description="Fraction of the compute speed that other work on the device takes; a constant must be less than "
+        "100 %.",
+    )
+    memory_load: Varying[Fraction] | None = Field(
+        default=None,
+        description="Fraction of the memory that other work on the device takes; a constant must be less than 100 %.",
+    )
+    throttle: ThrottleSpec | None = Field(default=None, description="Slowdown of the device as it heats up.")
 
     @field_validator("profile")
     @classmethod

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAl
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgeemu.quantity import Quantity
-from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.names import Kind
+from edgeemu.scenario.validation import Strict, at, exactly_one_of
 
 ValueT = TypeVar("ValueT")
 
-
 _SEED_LIMIT = 2**63
 
-Seed = Annotated[int, Field(strict=True, ge=0, lt=_SEED_LIMIT)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=_SEED_LIMIT), Kind("seed")]
 
 
 class OfQuantity(Strict):
@@ -39,8 +39,8 @@ def _quantity(annotated: Any) -> Quantity | None:
 class Range(OfQuantity, Generic[ValueT]):
     """From `low` to `high`, both included."""
 
-    low: ValueT
-    high: ValueT
+    low: ValueT = Field(description="Lower end of the range.")
+    high: ValueT = Field(description="Upper end of the range; not less than `low`.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -52,13 +52,16 @@ class Range(OfQuantity, Generic[ValueT]):
 class Distribution(OfQuantity, Generic[ValueT]):
     """Values to be drawn: exactly one of `lognormal` and `uniform`. See `cluster.keyed_random` for their meaning."""
 
-    lognormal: Range[ValueT] | None = None
-    uniform: Range[ValueT] | None = None
+    lognormal: Range[ValueT] | None = Field(
+        default=None,
+        description="Log-normal distribution with median √(low × high): `low` and `high` are two standard deviations of"
+        " the logarithm from it, and values outside are sampled again.",
+    )
+    uniform: Range[ValueT] | None = Field(default=None, description="Uniform distribution from `low` to `high`.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.lognormal is None) == (self.uniform is None):
-            raise ValueError("give exactly one of lognormal and uniform")
+        exactly_one_of(self, "lognormal", "uniform")
         if self.lognormal is not None and self.lognormal.low == 0:
             raise at(["lognormal", "low"], "must be more than zero")
         return self

@@ -4,6 +4,7 @@ Scalars follow YAML 1.2's core schema, not 1.1's: `no` and `on` are text, `1e9` 
 Keys are text and must not repeat. Anchors work; tags are refused.
 """
 
+import contextlib
 import copy
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ Position = tuple[Key, ...]  # of a value in the data: ("devices", 2, "memory")
 _MAX_DEPTH = 50
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _INT = re.compile(r"[-+]?\d{1,4000}|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000}", re.ASCII)
+_NO_YAML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.1, 5.1
 _PATH = re.compile(r"[\w-]+(\[\d{1,9}\])*(\.[\w-]+(\[\d{1,9}\])*)*", re.ASCII)
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _SAFE_LOADER = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
@@ -58,16 +60,23 @@ def position_of(field: str) -> Position:
 
 def read(text: str, file: str) -> Document:
     """The one document in `text`. Raises `RequestError` with file and line where it is not plain YAML."""
-    document = Document(None, file, {(): 1})
+    if refused := _NO_YAML.search(text):
+        line = text.count("\n", 0, refused.start()) + 1
+        raise RequestError(f"not YAML: it has the character U+{ord(refused[0]):04X}", file=file, line=line)
     try:
-        _Reader(document, yaml.parse(text, Loader=_SAFE_LOADER)).read()
+        return _read(text, file, _SAFE_LOADER)
     except yaml.MarkedYAMLError as error:
+        # The C parser can give up before `_Reader` sees the events that it would refuse, in its own words.
+        with contextlib.suppress(yaml.MarkedYAMLError):
+            _read(text, file, yaml.BaseLoader)
         mark = error.problem_mark or error.context_mark
         why = ", ".join(part for part in (error.context, error.problem) if part)
         raise RequestError(f"not YAML: {why}", file=file, line=mark.line + 1 if mark else None) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise RequestError(f"not YAML: {error.reason}", file=file, line=line) from error
+
+
+def _read(text: str, file: str, loader: Any) -> Document:
+    document = Document(None, file, {(): 1})
+    _Reader(document, yaml.parse(text, Loader=loader)).read()
     return document
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from edgeemu.scenario.names import Kind
 from edgeemu.scenario.validation import Strict, at
 from edgeemu.units import BitsPerSecond, Bytes, PositiveFraction, Seconds
 
@@ -15,14 +16,23 @@ class EventSpec(Strict):
     its memory. A link, in both directions, gets another bandwidth or delay; its variations go on.
     """
 
-    at: Seconds | None = None
-    at_token: Annotated[int, Field(strict=True, ge=0)] | None = None
-    device: str | None = None
-    link: tuple[str, ...] | None = None
-    speed: PositiveFraction | None = None
-    memory: Bytes | None = None
-    bandwidth: BitsPerSecond | None = None
-    delay: Seconds | None = None
+    at: Seconds | None = Field(default=None, description="Instant of the run.")
+    at_token: Annotated[int, Field(strict=True, ge=0)] | None = Field(
+        default=None,
+        description="Token of the first sequence at whose start the event happens; less than its `max_tokens`.",
+    )
+    device: str | None = Field(
+        default=None, description="Device that changes. A name with a count means all its devices."
+    )
+    link: Annotated[tuple[str, ...], Kind("two names")] | None = Field(
+        default=None, description="Link that changes, in both directions: the names of its two ends."
+    )
+    speed: PositiveFraction | None = Field(
+        default=None, description="Fraction of the device's own speed from then on, in addition to its load."
+    )
+    memory: Bytes | None = Field(default=None, description="Memory of the device from then on.")
+    bandwidth: BitsPerSecond | None = Field(default=None, description="Bandwidth of the link from then on.")
+    delay: Seconds | None = Field(default=None, description="One-way delay of the link from then on.")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

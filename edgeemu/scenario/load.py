@@ -1,10 +1,8 @@
-"""Scenarios read from a file or a text, their JSON schema, and their YAML."""
+"""Scenarios read from a file or a text, and written as YAML."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgeemu.errors import RequestError, did_you_mean_path
 from edgeemu.scenario.document import Inline, Position, override, read, write
@@ -47,20 +45,6 @@ def parse_scenario(
     scenario = validate(Scenario, document, {"base": base or Path.cwd()})
     scenario._document = document
     return scenario
-
-
-def scenario_json_schema() -> dict[str, Any]:
-    """A JSON Schema for scenario files."""
-    text = json.dumps(Scenario.model_json_schema(mode="validation"))
-    for name, definition in json.loads(text)["$defs"].items():
-        if " of " in definition.get(
-            "title", ""
-        ):  # a generic class: pydantic's own name for it is long, and has a number
-            short = definition["title"].replace(" ", "-")
-            text = text.replace(f'"{name}"', f'"{short}"').replace(f'/{name}"', f'/{short}"')
-    schema: dict[str, Any] = json.loads(text)
-    schema["required"] = [key for key in schema["required"] if key != "name"]  # the file's name will do
-    return schema
 
 
 def to_yaml(scenario: Scenario) -> str:

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from edgeemu.errors import did_you_mean_path
 from edgeemu.scenario.catalog import model_entry
 from edgeemu.scenario.catalog.shapes import Count, ShapeFields
 from edgeemu.scenario.distributions import Seed
-from edgeemu.scenario.validation import Shorthand, at
+from edgeemu.scenario.files import existing
+from edgeemu.scenario.validation import Shorthand, at, exactly_one_of
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -33,12 +33,27 @@ class ModelSpec(Shorthand):
 
     text_is: ClassVar[str] = "name"
 
-    name: str | None = None
-    gguf: Path | None = None
-    directory: Path | None = None
-    shape: ShapeFields | None = None
-    layers: Count | None = None  # instead of the model's own number; the weights are then seeded
-    weights_seed: Seed | None = None  # makes the weights of a named model seeded
+    name: str | None = Field(
+        default=None,
+        description="Model of the catalog (`edgeemu models`), with its real weights where a package has them, else with"
+        " seeded weights.",
+    )
+    gguf: Path | None = Field(
+        default=None,
+        description="GGUF file of the Llama architecture, relative to the scenario; its weights are used as float32.",
+    )
+    directory: Path | None = Field(
+        default=None,
+        description="Directory of a Hugging Face model (Llama family or GPT-2), relative to the scenario: config.json, "
+        "*.safetensors, and for texts tokenizer.json.",
+    )
+    shape: ShapeFields | None = Field(default=None, description="Dimensions only; the weights are seeded.")
+    layers: Count | None = Field(
+        default=None, description="Number of layers in place of the model's own; the weights are then seeded."
+    )
+    weights_seed: Seed | None = Field(
+        default=None, description="Seed of the weights; seeds them also where real weights exist."
+    )
 
     @field_validator("name")
     @classmethod
@@ -51,24 +66,18 @@ class ModelSpec(Shorthand):
         """Makes a path absolute: relative ones are relative to the scenario's own directory."""
         if path is None:
             return None
-        full = (Path((info.context or {}).get("base", ".")) / path.expanduser()).absolute()
-        kind = "file" if info.field_name == "gguf" else "directory"
-        if not (full.is_file() if kind == "file" else full.is_dir()):
-            beside = [path.parent / other.name for other in full.parent.glob("*") if other.is_dir() == (kind != "file")]
-            raise ValueError(f'there is no {kind} "{path}"{did_you_mean_path(path, beside)}')
+        kind: Literal["file", "directory"] = "file" if info.field_name == "gguf" else "directory"
+        full = existing(path, info, kind)
         if kind == "directory" and not (full / "config.json").is_file():
             raise ValueError(f'there is no config.json in "{path}"')
         return full
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [key for key in ("name", "gguf", "directory", "shape") if getattr(self, key) is not None]
-        if len(given) != 1:
-            found = f", not {' and '.join(given)}" if given else ""
-            raise ValueError(f"give exactly one of name, gguf, directory and shape{found}")
+        source = exactly_one_of(self, "name", "gguf", "directory", "shape")
         for key in ("layers", "weights_seed"):
-            if given[0] in ("gguf", "directory") and getattr(self, key) is not None:
-                raise at([key], f"is for seeded weights; these come from the {given[0]}")
+            if source in ("gguf", "directory") and getattr(self, key) is not None:
+                raise at([key], f"is for seeded weights; these come from the {source}")
         return self
 
     @property

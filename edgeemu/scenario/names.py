@@ -1,9 +1,17 @@
-"""Names and flags in a scenario."""
+"""Names, flags and counts in a scenario, and what documentation calls their kind."""
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Word for the kind of an annotated value, where its type does not tell."""
+
+    text: str
 
 
 def _check_name(name: Any) -> Any:
@@ -12,5 +20,5 @@ def _check_name(name: Any) -> Any:
     return name
 
 
-Name = Annotated[str, BeforeValidator(_check_name)]
+Name = Annotated[str, BeforeValidator(_check_name), Kind("name")]
 Flag = Annotated[bool, Field(strict=True)]

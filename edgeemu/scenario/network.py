@@ -3,13 +3,13 @@
 Fields that may be drawn hold either a value in base units or a `Distribution` of such values.
 """
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from edgeemu.scenario.catalog import link_type
 from edgeemu.scenario.distributions import Drawn
-from edgeemu.scenario.names import Flag, Name
+from edgeemu.scenario.names import Flag, Kind, Name
 from edgeemu.scenario.time_varying import LinkVariationSpec
 from edgeemu.scenario.traces import RateTrace
 from edgeemu.scenario.validation import Shorthand, Strict, at
@@ -19,23 +19,51 @@ from edgeemu.units import BitsPerSecond, JoulesPerBit, LossRate, Seconds
 class LinkEnergySpec(Strict):
     """What a bit costs the device that sends it, and the one that receives it. An access point's is not counted."""
 
-    send: Drawn[JoulesPerBit] | None = None
-    receive: Drawn[JoulesPerBit] | None = None
+    send: Drawn[JoulesPerBit] | None = Field(
+        default=None, description="Energy per bit of the device that sends it. From the link's type if not given."
+    )
+    receive: Drawn[JoulesPerBit] | None = Field(
+        default=None, description="Energy per bit of the device that receives it. From the link's type if not given."
+    )
 
 
 class LinkSpec(Strict):
     """The properties of a link. What is not given comes from `type`, a link type of the catalog, where it is."""
 
-    type: str | None = None
-    bandwidth: Drawn[BitsPerSecond] | None = None
-    delay: Drawn[Seconds] | None = None
-    jitter: Drawn[Seconds] | None = None
-    loss: Drawn[LossRate] | None = None
-    reorder: Drawn[LossRate] | None = None
-    duplicate: Drawn[LossRate] | None = None
-    energy: LinkEnergySpec = LinkEnergySpec()
-    bandwidth_trace: RateTrace | None = None  # instead of the bandwidth, which then only says what is expected
-    variation: LinkVariationSpec | None = None
+    type: str | None = Field(
+        default=None,
+        description="Link type of the catalog that gives every figure not given here: `ethernet-100m`, `ethernet-1g`, "
+        "`wifi-4`, `wifi-5`, `wifi-6`, `lte`, `5g`, `bluetooth-le`.",
+    )
+    bandwidth: Drawn[BitsPerSecond] | None = Field(default=None, description="Bandwidth of the link.")
+    delay: Drawn[Seconds] | None = Field(default=None, description="One-way delay.")
+    jitter: Drawn[Seconds] | None = Field(
+        default=None,
+        description="Half-width of the delay's distribution: each message's delay is uniform within delay ± jitter, "
+        "never below zero.",
+    )
+    loss: Drawn[LossRate] | None = Field(
+        default=None,
+        description="Fraction of packets (1,448 bytes) that are lost. A lost packet is retransmitted after a round "
+        "trip, or after 200 ms among fewer than four packets.",
+    )
+    reorder: Drawn[LossRate] | None = Field(
+        default=None,
+        description="Fraction of packets that overtake those before them; for `backend: kernel` only, where TCP "
+        "restores the order in real time. Needs a delay.",
+    )
+    duplicate: Drawn[LossRate] | None = Field(
+        default=None, description="Fraction of packets that arrive twice; for `backend: kernel` only."
+    )
+    energy: LinkEnergySpec = Field(default=LinkEnergySpec(), description="Energy per bit of the devices at both ends.")
+    bandwidth_trace: RateTrace | None = Field(
+        default=None,
+        description="Bandwidth over time, in place of a constant one. `repeat` in place of the last rate starts the "
+        "trace again at that time; `bandwidth` then only gives the expected rate.",
+    )
+    variation: LinkVariationSpec | None = Field(
+        default=None, description="Variation over time: a factor on the bandwidth, and additional delay."
+    )
 
     @field_validator("type")
     @classmethod
@@ -59,9 +87,13 @@ class DefaultLink(LinkSpec, Shorthand):
 class LinkOverride(LinkSpec):
     """Other properties for some links: in both directions (`between`), or in one (`from`, `to`)."""
 
-    between: tuple[str, ...] | None = None
-    source: str | None = Field(None, alias="from")
-    target: str | None = Field(None, alias="to")
+    between: Annotated[tuple[str, ...], Kind("two names")] | None = Field(
+        default=None,
+        description="The two ends, for both directions with the same random values: devices, or a device and the access"
+        " point. A name with a count means all its devices.",
+    )
+    source: str | None = Field(default=None, alias="from", description="Sending end, for one direction only.")
+    target: str | None = Field(default=None, alias="to", description="Receiving end, for one direction only.")
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -81,19 +113,32 @@ class LinkOverride(LinkSpec):
 class StarSpec(Strict):
     """The access point. Devices that are not `wired` share its air, unless it has a channel for each."""
 
-    access_point: Name = "ap"
-    shared_airtime: Flag = True
-    wired: tuple[str, ...] = ()
+    access_point: Name = Field(default="ap", description="Name of the access point in links.")
+    shared_airtime: Flag = Field(
+        default=True,
+        description="Whether all devices that are not wired share one wireless channel; false: a channel for each "
+        "device.",
+    )
+    wired: Annotated[tuple[str, ...], Kind("list of names")] = Field(
+        default=(), description="Devices on cables; each needs a link of its own."
+    )
 
 
 class NetworkSpec(Strict):
     """Which devices are joined, and how; and what carries their messages."""
 
-    backend: Literal["stamped", "auto", "kernel", "hybrid"] = "stamped"
-    topology: Literal["mesh", "line", "star"] = "mesh"
-    default: DefaultLink | None = None
-    star: StarSpec | None = None
-    links: tuple[LinkOverride, ...] = ()
+    backend: Literal["stamped", "auto", "kernel", "hybrid"] = Field(
+        default="stamped", description="Mechanism that carries messages and delays them."
+    )
+    topology: Literal["mesh", "line", "star"] = Field(default="mesh", description="Pairs of devices that have a link.")
+    default: DefaultLink | None = Field(
+        default=None, description="Link for every pair that has none of its own; required with two devices or more."
+    )
+    star: StarSpec | None = Field(default=None, description="Access point; only with `topology: star`.")
+    links: tuple[LinkOverride, ...] = Field(
+        default=(),
+        description="Links that differ from the default; later entries override earlier ones, field by field.",
+    )
 
     @model_validator(mode="after")
     def _star_only(self) -> Self:

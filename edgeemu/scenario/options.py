@@ -18,19 +18,39 @@ class ShardingSpec(Strict):
     `lookahead` may divide layers; what it has divided it does not change any more.
     """
 
-    collectives: Literal["ring", "star"] = "ring"
-    tile_overlap: Flag = True
-    divide: Flag = True
+    collectives: Literal["ring", "star"] = Field(
+        default="ring",
+        description="Collective algorithm. `ring`: ReduceScatter and AllGather of chunks of rows; `star`: one device "
+        "adds all partial sums and sends the result to all.",
+    )
+    tile_overlap: Flag = Field(
+        default=True,
+        description="Whether products are computed chunk by chunk while other chunks travel, in prompts whose chunks "
+        "have enough rows to keep every device busy; not with `star`.",
+    )
+    divide: Flag = Field(
+        default=True,
+        description="Whether `lookahead` may divide layers. It does not change what it has divided while the run goes "
+        "on.",
+    )
 
 
 class TimeSpec(Strict):
     """Whether the wall clock follows the emulated one, and how much slower it runs."""
 
-    mode: Literal["realtime", "virtual"] = "realtime"
+    mode: Literal["realtime", "virtual"] = Field(
+        default="realtime",
+        description="`realtime`: the wall clock follows emulated time; `virtual`: kernels run without waiting, and time"
+        " is computed.",
+    )
     dilation: Annotated[
         Annotated[Literal["auto"], Tag("<auto>")] | Annotated[float, Field(strict=True, ge=1e-3), Tag("<number>")],
         Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<number>"),
-    ] = "auto"
+    ] = Field(
+        default="auto",
+        description="Slowdown factor of the wall clock against emulated time, at least 0.001. `auto`: the least at "
+        "which this host keeps up.",
+    )
 
 
 Knowledge: TypeAlias = Literal["measured", "oracle"]
@@ -46,13 +66,22 @@ class DecisionSpec(Strict):
     `smoothing` is the weight of the newest measurement in what the policy is shown: 100 % believes it alone.
     """
 
-    interval: Count = 1
+    interval: Count = Field(default=1, description="Number of tokens after which the policy is asked again.")
     time: Annotated[
         Annotated[Literal["measured"], Tag("<measured>")] | Annotated[Seconds, Tag("<time>")],
         Discriminator(lambda value: "<measured>" if value == "measured" else "<time>"),
-    ] = "measured"
-    threshold: Fraction = 0
-    smoothing: PositiveFraction = 0.5
+    ] = Field(
+        default="measured",
+        description="Time that a decision takes on the timeline: `measured` on this host, or a duration.",
+    )
+    threshold: Fraction = Field(
+        default=0,
+        description="Relative change of what is known of a device or link since the last decision above which the "
+        "policy is asked; it is also asked after 32 intervals. 0: always. Not with `knowledge: oracle`.",
+    )
+    smoothing: PositiveFraction = Field(
+        default=0.5, description="Weight of the newest measurement in the estimates that the policy gets."
+    )
 
 
 class MigrationSpec(Strict):
@@ -62,10 +91,19 @@ class MigrationSpec(Strict):
     tokens go on; only the last ones and the switch are waited for.
     """
 
-    mode: Literal["pause", "precopy"] = "pause"
-    weights_on_flash: Annotated[bool, Field(strict=True)] = False
-    flash_bandwidth: BytesPerSecond = 80e6  # [D] what a good SD card reads (UHS-I: at most 104 MB/s)
-    chunk: Bytes = 64 * 1024
+    mode: Literal["pause", "precopy"] = Field(
+        default="pause",
+        description="`pause`: the token waits for the whole transfer; `precopy`: rows that are already written are "
+        "copied while tokens are generated.",
+    )
+    weights_on_flash: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="Whether every device has all weights on its own storage, so that only caches cross links.",
+    )
+    flash_bandwidth: BytesPerSecond = Field(default=80e6, description="Read rate of that storage.")
+    chunk: Bytes = Field(
+        default=64 * 1024, description="Size of a chunk of a transfer; other messages pass between chunks."
+    )
 
 
 class CostSpec(Shorthand):
@@ -76,8 +114,14 @@ class CostSpec(Shorthand):
 
     text_is: ClassVar[str] = "formulas"
 
-    formulas: Literal["physical", "literal"] = "physical"
-    value_bytes: Literal[2, 4] = 4
+    formulas: Literal["physical", "literal"] = Field(
+        default="physical",
+        description="`physical`: what the kernels do; `literal`: what the head-level paper (arXiv 2505.02533) "
+        "publishes, for `edgeemu simulate` only.",
+    )
+    value_bytes: Literal[2, 4] = Field(
+        default=4, description="Bytes per value, the paper's b; the kernels' values have 4."
+    )
 
     @model_validator(mode="after")
     def _kernels_compute_float32(self) -> Self:

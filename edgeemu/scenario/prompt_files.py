@@ -7,26 +7,17 @@ from typing import Any
 
 from pydantic import ValidationInfo
 
-from edgeemu.errors import did_you_mean_path
 from edgeemu.quantity import UnitError
+from edgeemu.scenario.files import existing
 from edgeemu.units import DURATION
 
 PROMPT_KEYS = ("prompt", "text", "tokens", "max_tokens", "stop", "seed", "repeat")  # of a line of JSON
 
 
-def _given_path(given: str | Path, info: ValidationInfo) -> Path:
-    """A file beside the scenario. ValueError where there is none."""
-    path = (Path((info.context or {}).get("base") or ".") / Path(given).expanduser()).absolute()
-    if not path.is_file():
-        beside = [Path(given).parent / other.name for other in path.parent.glob("*") if other.is_file()]
-        raise ValueError(f'there is no file "{given}"{did_you_mean_path(Path(given), beside)}')
-    return path
-
-
 def _lines(given: str | Path, info: ValidationInfo) -> Iterator[tuple[str, str]]:
     """The lines of a file that are not empty, each with where it is."""
     try:
-        text = _given_path(given, info).read_text("utf-8")
+        text = existing(given, info).read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f'"{given}" is not text in UTF-8') from error
     for number, line in enumerate(text.split("\n"), start=1):
@@ -68,15 +59,3 @@ def _object(where: str, line: str) -> dict[str, Any]:
     if unknown := [key for key in value if key not in PROMPT_KEYS]:
         raise ValueError(f'{where}: unknown key "{unknown[0]}"; known are {", ".join(PROMPT_KEYS)}')
     return {"text" if key == "prompt" else key: item for key, item in value.items()}
-
-
-def or_file(what: str) -> Any:
-    """Adds to a list's schema that it may be a file's name."""
-
-    def extend(schema: dict[str, Any]) -> None:
-        forms = schema.pop("anyOf", None) or [
-            {key: schema.pop(key) for key in ("type", "items", "minItems") if key in schema}
-        ]
-        schema["anyOf"] = [{"type": "string", "description": what}, *forms]
-
-    return extend

@@ -27,24 +27,52 @@ from edgeemu.units import Joules
 class Scenario(Strict):
     """A whole scenario. Equal to another when it says the same, wherever it was read."""
 
-    name: Name
-    description: str = ""
-    seed: Seed = 0
-    model: ModelSpec
-    devices: tuple[DeviceSpec, ...] = Field(min_length=1)
-    source: Name | None = None  # the device where prompts come from; the first where none is named
-    network: NetworkSpec = NetworkSpec()
-    events: tuple[EventSpec, ...] = ()
-    policy: str = Field("greedy", min_length=1)
-    objective: Objective = "latency"  # what policies that can are to make good, and comparisons are judged by
-    energy_budget: Joules | None = None  # for a token, of all devices: a placement that needs more is not taken
-    knowledge: Knowledge = "measured"  # what policies know: measurements, or (oracle) the truth of the instant
-    decisions: DecisionSpec = DecisionSpec()
-    migration: MigrationSpec = MigrationSpec()
-    cost: CostSpec = CostSpec()
-    sharding: ShardingSpec = ShardingSpec()
-    workload: Workload
-    time: TimeSpec = TimeSpec()
+    name: Name = Field(description="Name of the run in its directory and tables.")
+    description: str = Field(default="", description="Text for readers.")
+    seed: Seed = Field(
+        default=0, description="Seed of all random values: devices, links, jitter, loss and random prompts."
+    )
+    model: ModelSpec = Field(description="Model whose tokens are generated.")
+    devices: tuple[DeviceSpec, ...] = Field(
+        min_length=1, description="Devices of the cluster: at least one, at most 10,000 with counts."
+    )
+    source: Name | None = Field(
+        default=None,
+        description="Device where prompts arrive; the first device if none is named. Systems with a source or starter "
+        "device keep the embedding there.",
+    )
+    network: NetworkSpec = Field(
+        default=NetworkSpec(), description="Links between the devices. A single device needs none."
+    )
+    events: tuple[EventSpec, ...] = Field(
+        default=(), description="Changes of devices and links at given instants or tokens."
+    )
+    policy: str = Field(
+        default="greedy",
+        min_length=1,
+        description="Policy that places blocks: a name that `edgeemu policies` lists, or FILE.py:NAME. `--policy` "
+        "overrides it.",
+    )
+    objective: Objective = Field(
+        default="latency",
+        description="Optimization goal of policies that support it, and sort key of `edgeemu compare`.",
+    )
+    energy_budget: Joules | None = Field(
+        default=None, description="Energy per token of all devices together. A placement that needs more is rejected."
+    )
+    knowledge: Knowledge = Field(
+        default="measured",
+        description="Information that a policy gets: `measured` by the devices, or the true state of the instant "
+        "(`oracle`).",
+    )
+    decisions: DecisionSpec = Field(default=DecisionSpec(), description="When the policy is asked again.")
+    migration: MigrationSpec = Field(default=MigrationSpec(), description="How blocks move between devices.")
+    cost: CostSpec = Field(default=CostSpec(), description="Costs of blocks and messages.")
+    sharding: ShardingSpec = Field(
+        default=ShardingSpec(), description="How devices that share a layer combine their partial results."
+    )
+    workload: Workload = Field(description="Prompts and the generation of their sequences.")
+    time: TimeSpec = Field(default=TimeSpec(), description="Relation of the wall clock to emulated time.")
 
     _document: Document | None = PrivateAttr(None)
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from edgeemu.scenario.distributions import OfQuantity, Range, Seed, ValueT
-from edgeemu.scenario.traces import Points, points_or_file, read_trace, rising
-from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.files import or_file
+from edgeemu.scenario.names import Kind
+from edgeemu.scenario.traces import Points, read_trace, rising
+from edgeemu.scenario.validation import Strict, at, exactly_one_of
 from edgeemu.units import DURATION, Fraction, PositiveFraction, Seconds
 
 MIN_EVERY_S = 1e-3  # a course that changes faster than this costs more time than the work it slows down
@@ -24,11 +26,15 @@ class WalkSpec(OfQuantity, Generic[ValueT]):
     `relaxation` is how long it takes to come back from a deviation (to 1/e of it): ten steps if not given.
     """
 
-    mean: ValueT
-    spread: ValueT
-    low: ValueT | None = None
-    high: ValueT | None = None
-    relaxation: Seconds | None = None
+    mean: ValueT = Field(description="Mean of the random walk.")
+    spread: ValueT = Field(description="Standard deviation of the random walk.")
+    low: ValueT | None = Field(default=None, description="Lower bound; three spreads below the mean if not given.")
+    high: ValueT | None = Field(
+        default=None, description="Upper bound; three spreads above the mean if not given, at most 1 for fractions."
+    )
+    relaxation: Seconds | None = Field(
+        default=None, description="Time after which a deviation has fallen to 1/e; ten steps if not given."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -48,23 +54,32 @@ class WalkSpec(OfQuantity, Generic[ValueT]):
         return lowest, highest
 
 
-class Course(OfQuantity, Generic[ValueT]):
+class TimeVarying(OfQuantity, Generic[ValueT]):
     """Values that change over time: exactly one of `trace`, `uniform` and `walk`.
 
     The random ones are drawn anew `every` so often; without a `seed`, from the scenario's seed and the names.
     """
 
-    trace: tuple[tuple[Seconds, ValueT], ...] | None = Field(None, json_schema_extra=points_or_file)
-    uniform: Range[ValueT] | None = None
-    walk: WalkSpec[ValueT] | None = None
-    every: Seconds | None = None
-    seed: Seed | None = None
+    trace: Annotated[tuple[tuple[Seconds, ValueT], ...], Kind("list of [time, value], or a CSV file")] | None = Field(
+        default=None,
+        json_schema_extra=or_file("a CSV file of time and value"),
+        description="Values over time: a list of [time, value], or a CSV file. Each value holds until the next time.",
+    )
+    uniform: Range[ValueT] | None = Field(
+        default=None, description="Uniform distribution, sampled again at every step."
+    )
+    walk: WalkSpec[ValueT] | None = Field(default=None, description="Random walk around a mean.")
+    every: Seconds | None = Field(default=None, description="Step of `uniform` and `walk`; at least 1 ms.")
+    seed: Seed | None = Field(
+        default=None,
+        description="Seed of `uniform` and `walk`; derived from the scenario's seed and the names if not given.",
+    )
 
     @field_validator("trace", mode="before")
     @classmethod
     def _read(cls, given: Any, info: ValidationInfo) -> Any:
         """The points of a file, whose path is relative to the scenario's own directory."""
-        return read_trace(given, (info.context or {}).get("base"), cls.quantity())
+        return read_trace(given, info, cls.quantity())
 
     @field_validator("trace")
     @classmethod
@@ -73,9 +88,7 @@ class Course(OfQuantity, Generic[ValueT]):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [key for key in ("trace", "uniform", "walk") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of trace, uniform and walk")
+        exactly_one_of(self, "trace", "uniform", "walk")
         if self.trace is not None:
             for key in ("every", "seed"):
                 if getattr(self, key) is not None:
@@ -104,11 +117,11 @@ class Course(OfQuantity, Generic[ValueT]):
 
 def _form(value: Any) -> str:
     """Which member of a `Varying` union a value belongs to."""
-    return "<course>" if isinstance(value, dict | Course) else "<value>"
+    return "<time-varying>" if isinstance(value, dict | TimeVarying) else "<value>"
 
 
 if TYPE_CHECKING:
-    Varying: TypeAlias = ValueT | Course[ValueT]
+    Varying: TypeAlias = ValueT | TimeVarying[ValueT]
 else:
     # As `scenario_models.Drawn`.
     class Varying:
@@ -116,7 +129,7 @@ else:
 
         def __class_getitem__(cls, quantity: Any) -> Any:
             value = Annotated[quantity, Tag("<value>")]
-            return Annotated[value | Annotated[Course[quantity], Tag("<course>")], Discriminator(_form)]
+            return Annotated[value | Annotated[TimeVarying[quantity], Tag("<time-varying>")], Discriminator(_form)]
 
 
 class ThrottleSpec(Strict):
@@ -126,13 +139,15 @@ class ThrottleSpec(Strict):
     reviews of devices do give, when throttling sets in and what remains.
     """
 
-    after: Seconds
-    to: PositiveFraction
-    over: Seconds = 0.0
+    after: Seconds = Field(description="Time of the run at which the device begins to slow down.")
+    to: PositiveFraction = Field(description="Fraction of its speed that remains in the end.")
+    over: Seconds = Field(default=0.0, description="Duration of the slowdown, which is linear.")
 
 
 class LinkVariationSpec(Strict):
     """How a link varies: a factor on its bandwidth (random ones are 1 % at least), and delay added to its own."""
 
-    bandwidth: Varying[Fraction] | None = None
-    delay: Varying[Seconds] | None = None
+    bandwidth: Varying[Fraction] | None = Field(
+        default=None, description="Factor on the link's bandwidth; random values are at least 1 %."
+    )
+    delay: Varying[Seconds] | None = Field(default=None, description="Delay added to the link's own.")

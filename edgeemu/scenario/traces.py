@@ -6,21 +6,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo
 
-from edgeemu.errors import did_you_mean
 from edgeemu.quantity import Quantity, UnitError
 from edgeemu.scenario import mahimahi
+from edgeemu.scenario.files import existing, or_file
+from edgeemu.scenario.names import Kind
 from edgeemu.scenario.validation import at
 from edgeemu.units import BIT_RATE, DURATION, BitsPerSecond, Seconds
 
 Points: TypeAlias = tuple[tuple[float, Any], ...]
-
-
-def points_or_file(schema: dict[str, Any]) -> None:
-    """Adds to the schema of a trace's points that it may be a file's name."""
-    forms = schema.pop("anyOf", None) or [{key: schema.pop(key) for key in ("type", "items") if key in schema}]
-    schema["anyOf"] = [{"type": "string", "description": "a CSV file of time and value"}, *forms]
 
 
 def rising(points: Points) -> Points:
@@ -32,14 +27,11 @@ def rising(points: Points) -> Points:
     return points
 
 
-def read_trace(given: Any, base: Any, quantity: Quantity) -> Any:
-    """The texts of a CSV file's points, each checked; what is not a file's name is returned as it is."""
+def read_trace(given: Any, info: ValidationInfo, quantity: Quantity) -> Any:
+    """Read and check the points of a CSV or Mahimahi file, as texts. Other values are returned unchanged."""
     if not isinstance(given, str | Path):
         return given
-    path = (Path(base or ".") / Path(given).expanduser()).absolute()
-    if not path.is_file():
-        beside = [str(Path(given).parent / other.name) for other in path.parent.glob("*")]
-        raise ValueError(f'there is no file "{given}"{did_you_mean(str(given), beside)}')
+    path = existing(given, info)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             if quantity.noun == BIT_RATE.noun and path.suffix in mahimahi.SUFFIXES:
@@ -106,8 +98,9 @@ def _repeating_at_the_end(points: Points) -> Points:
 
 RateTrace = Annotated[
     tuple[tuple[Seconds, _RateOrRepeat], ...],
-    BeforeValidator(lambda given, info: read_trace(given, (info.context or {}).get("base"), BIT_RATE.above_zero())),
+    BeforeValidator(lambda given, info: read_trace(given, info, BIT_RATE.above_zero())),
     AfterValidator(rising),
     AfterValidator(_repeating_at_the_end),
-    Field(json_schema_extra=points_or_file),
+    Field(json_schema_extra=or_file("a CSV file of time and value")),
+    Kind("list of [time, bit rate], or a file"),
 ]

@@ -55,6 +55,15 @@ class Shorthand(Strict):
         return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
+def exactly_one_of(model: Strict, *keys: str, hint: str = "") -> str:
+    """The one of these keys that is given. Raises ValueError, which ends with `hint`, if it is none or several."""
+    given = [key for key in keys if getattr(model, key) is not None]
+    if len(given) != 1:
+        found = f", not {' and '.join(given)}" if given else ""
+        raise ValueError(f"give exactly one of {', '.join(keys[:-1])} and {keys[-1]}{found}{hint}")
+    return given[0]
+
+
 def at(position: list[str | int], message: str) -> PydanticCustomError:
     """An error about a value that lies at `position` below the model that raises it."""
     return PydanticCustomError("at", "{message}", {"message": message, "position": position})

@@ -10,14 +10,18 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edgeemu.scenario.catalog.shapes import Count
 from edgeemu.scenario.distributions import Seed
-from edgeemu.scenario.names import Flag
-from edgeemu.scenario.prompt_files import or_file, read_instants, read_prompts
-from edgeemu.scenario.validation import Shorthand, Strict, at
+from edgeemu.scenario.files import or_file
+from edgeemu.scenario.names import Flag, Kind
+from edgeemu.scenario.prompt_files import read_instants, read_prompts
+from edgeemu.scenario.validation import Shorthand, Strict, at, exactly_one_of
 from edgeemu.units import PerSecond, Seconds
 
 _Id = Annotated[int, Field(strict=True, ge=0), Tag("<id>")]
 _Text = Annotated[str, Field(strict=True, min_length=1), Tag("<text>")]
-Stops = tuple[Annotated[_Id | _Text, Discriminator(lambda value: "<id>" if isinstance(value, int) else "<text>")], ...]
+Stops = Annotated[
+    tuple[Annotated[_Id | _Text, Discriminator(lambda value: "<id>" if isinstance(value, int) else "<text>")], ...],
+    Kind("list of token ids and texts"),
+]
 
 
 class Prompt(Shorthand):
@@ -25,52 +29,79 @@ class Prompt(Shorthand):
 
     text_is: ClassVar[str] = "text"
 
-    text: Annotated[str, Field(min_length=1)] | None = None
-    tokens: Count | None = None
-    max_tokens: Count | None = None
-    stop: Stops | None = None  # instead of the workload's
-    seed: Seed | None = None  # of its sampling; instead of the workload's and its number
-    repeat: Count = 1
+    text: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="Text of the prompt.")
+    tokens: Count | None = Field(
+        default=None,
+        description="Number of random tokens in place of a text, for models without a tokenizer and for timing.",
+    )
+    max_tokens: Count | None = Field(
+        default=None, description="Largest number of generated tokens, in place of the workload's."
+    )
+    stop: Stops | None = Field(
+        default=None, description="Token ids and texts that end the sequence, in place of the workload's."
+    )
+    seed: Seed | None = Field(
+        default=None,
+        description="Seed of its sampling; if not given, the seed of `sampling` plus the number of the sequence.",
+    )
+    repeat: Count = Field(
+        default=1, description="Number of sequences with this prompt, each with random tokens and a seed of its own."
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.text is None) == (self.tokens is None):
-            raise ValueError("give exactly one of text and tokens")
+        exactly_one_of(self, "text", "tokens")
         return self
 
 
 class SamplingSpec(Strict):
     """How the next token is chosen. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
 
-    temperature: Annotated[float, Field(strict=True, ge=0)] = 0.0
-    top_k: Annotated[int, Field(strict=True, ge=0)] = 0
-    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
-    seed: Seed = 0
+    temperature: Annotated[float, Field(strict=True, ge=0)] = Field(
+        default=0.0, description="Temperature of the softmax; 0 always takes the most likely token."
+    )
+    top_k: Annotated[int, Field(strict=True, ge=0)] = Field(
+        default=0, description="Number of the most likely tokens that can be sampled; 0: all."
+    )
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        default=1.0, description="Probability of the smallest set of most likely tokens that can be sampled; 1: all."
+    )
+    seed: Seed = Field(
+        default=0,
+        description="Seed of the first sequence; each further one has the next. The same seed gives the same text, "
+        "whatever the placement and the other sequences.",
+    )
 
 
 class PoissonSpec(Strict):
     """Arrivals that do not know of each other: the times between them are drawn, exponentially."""
 
-    rate: PerSecond
+    rate: PerSecond = Field(
+        description="Mean number of arrivals per time; the instants are sampled with the scenario's `seed`."
+    )
 
 
 class ArrivalsSpec(Strict):
     """When sequences come: exactly one of `poisson` and `trace`."""
 
-    poisson: PoissonSpec | None = None
+    poisson: PoissonSpec | None = Field(default=None, description="Independent (Poisson) arrivals.")
     trace: (
         Annotated[
             tuple[Seconds, ...],
             BeforeValidator(read_instants),
             Field(json_schema_extra=or_file("a file of instants, one a line")),
+            Kind("list of durations, or a file"),
         ]
         | None
-    ) = None
+    ) = Field(
+        default=None,
+        description="Arrival instants: a list of durations, or a file with one instant a line, in seconds where there "
+        "is no unit.",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.poisson is None) == (self.trace is None):
-            raise ValueError("give exactly one of poisson and trace (or the word closed)")
+        exactly_one_of(self, "poisson", "trace", hint=" (or the word closed)")
         for n, (earlier_s, later_s) in enumerate(pairwise(self.trace or ()), start=1):
             if later_s < earlier_s:
                 raise at(["trace", n], "is earlier than the one before")
@@ -80,8 +111,8 @@ class ArrivalsSpec(Strict):
 class LatencyTarget(Strict):
     """What a sequence must keep to count as good: its time to first token, and its mean time per later token."""
 
-    ttft: Seconds | None = None
-    tpot: Seconds | None = None
+    ttft: Seconds | None = Field(default=None, description="Largest time to first token, from the sequence's arrival.")
+    tpot: Seconds | None = Field(default=None, description="Largest mean time per later token.")
 
     def met(self, ttft_s: float, tpot_s: float | None) -> bool:
         """Whether a sequence with these kept it."""
@@ -96,23 +127,39 @@ class Workload(Strict):
         tuple[Prompt, ...],
         BeforeValidator(read_prompts),
         Field(min_length=1, json_schema_extra=or_file("a text file, one prompt a line, or JSON lines")),
-    ]
-    system: str | None = None
+        Kind("list of [prompts](#prompts) or texts, or a file"),
+    ] = Field(description="One sequence for each prompt: a list, a text file with one prompt a line, or JSON lines.")
+    system: str | None = Field(default=None, description="System prompt in the model's chat template.")
     chat: Annotated[
         Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Flag, Tag("<flag>")],
         Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<flag>"),
-    ] = "auto"  # auto: when the model has a chat template
-    max_tokens: Count = 64
-    stop: Stops = ()
-    ignore_stop: Flag = False  # also of the model: every sequence goes to its full length
-    sampling: SamplingSpec = SamplingSpec()
-    concurrency: Count = 1  # sequences at once, at most
+    ] = Field(default="auto", description="Whether prompts go through the chat template; `auto`: if the model has one.")
+    max_tokens: Count = Field(
+        default=64, description="Largest number of generated tokens per sequence; the model may end it earlier."
+    )
+    stop: Stops = Field(
+        default=(),
+        description="Token ids and texts that end a sequence, in addition to the model's own stop tokens. A stop text "
+        "stays in the output.",
+    )
+    ignore_stop: Flag = Field(
+        default=False, description="Whether every sequence goes to its `max_tokens`, whatever is generated."
+    )
+    sampling: SamplingSpec = Field(default=SamplingSpec(), description="How tokens are sampled.")
+    concurrency: Count = Field(
+        default=1, description="Largest number of sequences in flight; devices need memory for their caches."
+    )
     arrivals: Annotated[
         Annotated[Literal["closed"], Tag("<closed>")] | Annotated[ArrivalsSpec, Tag("<open>")],
         Discriminator(lambda value: "<closed>" if isinstance(value, str) else "<open>"),
-    ] = "closed"  # closed: each as soon as there is a slot for it
-    pipeline: Literal["no-bubbles", "bubbles"] = "no-bubbles"  # bubbles: no step before every sequence has its token
-    latency_target: LatencyTarget | None = None
+    ] = Field(default="closed", description="When sequences arrive; `closed`: each as soon as one before it has ended.")
+    pipeline: Literal["no-bubbles", "bubbles"] = Field(
+        default="no-bubbles",
+        description="With `bubbles` a sequence continues only when every sequence in flight has its token.",
+    )
+    latency_target: LatencyTarget | None = Field(
+        default=None, description="Latencies that a sequence must keep to count as good."
+    )
 
     @model_validator(mode="after")
     def _enough_arrivals(self) -> Self:

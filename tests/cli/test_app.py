@@ -1,5 +1,6 @@
 """The commands as a user meets them: what they print where, their exit status, and how they end."""
 
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from edgeemu.cli import app
 from edgeemu.errors import InfeasibleError, RunError
@@ -36,6 +38,8 @@ workload:
   max_tokens: 5
 time: {mode: virtual}
 """
+
+NOT_THERE = os.strerror(errno.ENOENT).lower()
 
 Edgeemu = Callable[..., tuple[int, str, str]]
 
@@ -63,7 +67,7 @@ def edgeemu(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "edgeemu.cli.app", *arguments]
+    return [sys.executable, "-m", "edgeemu", *arguments]
 
 
 def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, tiny: str) -> None:
@@ -161,15 +165,18 @@ def test_every_command_has_examples_that_it_accepts(edgeemu: Edgeemu, name: str)
     examples = re.findall(rf"^ +edgeemu ({name}.*)$", out, re.MULTILINE)
     assert examples, out
     options = {word for example in examples for word in example.split() if word.startswith("--")}
-    assert options <= set(re.findall(r"--[a-z]+", out.split("Options:")[1]))
+    command: Any = typer.main.get_command(app.app)
+    for word in name.split():
+        command = command.commands[word]
+    assert options <= {option for parameter in command.params for option in parameter.opts}
 
 
 def test_help_says_the_exit_statuses(edgeemu: Edgeemu) -> None:
     status, out, _ = edgeemu()
     assert status == 0
     for text in (
-        "2    the request is wrong",
-        "3    the cluster cannot do it",
+        "2    invalid request",
+        "3    infeasible",
         "130  ended by Ctrl-C",
         "EDGEEMU_DEBUG=1",
     ):
@@ -179,13 +186,13 @@ def test_help_says_the_exit_statuses(edgeemu: Edgeemu) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["rnu"], 2, "No such command 'rnu'. Did you mean 'run'? (see: edgeemu --help)"),
-        (["run"], 2, "Missing argument 'SCENARIO' (see: edgeemu run --help)"),
-        (["run", "tiny.yaml", "--polcy", "x"], 2, "No such option: --polcy"),
-        (["run", "tinny.yaml"], 2, 'tinny.yaml: no such file or directory (did you mean "tiny.yaml"?)'),
-        (["plan", "tiny.yaml", "--policy", "gredy"], 2, '"gredy" (did you mean "greedy"?)'),
-        (["plan", "tiny.yaml", "--set", "polcy=single"], 2, 'did you mean "policy"?'),
-        (["run", "tiny.yaml", "--set", "devices[0].memory=3 MB/s"], 2, 'devices[0].memory: "3 MB/s" is not a size'),
+        (["rnu"], 2, r"rnu\b.*[^.] \(see: edgeemu --help\)"),
+        (["run"], 2, r"SCENARIO\b.*[^.] \(see: edgeemu run --help\)"),
+        (["run", "tiny.yaml", "--polcy", "x"], 2, r"--polcy\b.*[^.] \(see: edgeemu run --help\)"),
+        (["run", "tinny.yaml"], 2, rf'tinny.yaml: {NOT_THERE} \(did you mean "tiny.yaml"\?\)'),
+        (["plan", "tiny.yaml", "--policy", "gredy"], 2, r'"gredy" \(did you mean "greedy"\?\)'),
+        (["plan", "tiny.yaml", "--set", "polcy=single"], 2, r'did you mean "policy"\?'),
+        (["run", "tiny.yaml", "--set", "devices[0].memory=3 MB/s"], 2, r'devices\[0\].memory: "3 MB/s" is not a size'),
         (["run", "tiny.yaml", "--set", "devices[0].memory=1 KiB", "--set", "devices[1].memory=1 KiB"], 3, "has room"),
         (["run", "tiny.yaml", "--out", "tiny.yaml"], 2, '--out: "tiny.yaml" cannot be made'),
     ],
@@ -197,13 +204,13 @@ def test_an_error_is_one_message_with_its_status(
     assert Path(tiny).samefile("tiny.yaml")
     got, out, err = edgeemu(*arguments, *(["--json"] if as_json else []))
     assert got == status
-    assert message in err
+    assert re.search(message, err)
     assert err.startswith("edgeemu: ")
     assert "Traceback" not in err
     if as_json:
         document = json.loads(out)
         assert document["status"] == status
-        assert message in document["error"]
+        assert re.search(message, document["error"])
     else:
         assert out == ""
     assert not Path("runs").exists() or not list(Path("runs").iterdir())

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
-from edgeemu.cli.observers import REDRAW_AFTER_S, PlainObserver, TerminalObserver, TerminalSeveral, watch
+from edgeemu.cli.observers import REDRAW_AFTER_S, PlainObserver, TerminalConcurrentObserver, TerminalObserver, watch
 from edgeemu.cli.page import Page, printable
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -120,7 +120,7 @@ def test_of_several_at_once_each_text_is_shown_when_it_is_whole() -> None:
 def test_of_several_at_once_a_terminal_has_a_bar_each() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=60, height=20, legacy_windows=False)
-    watcher = TerminalSeveral(console)
+    watcher = TerminalConcurrentObserver(console)
     with watcher.live:
         watcher.sequence_started(0, "first", 2)
         watcher.sequence_started(1, "second", 4)

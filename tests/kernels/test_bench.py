@@ -1,5 +1,6 @@
 """The benchmark measures what it says; its real figure is taken by `make bench`."""
 
+import errno
 import json
 import os
 import subprocess
@@ -42,4 +43,4 @@ def test_command_line(fixtures: object) -> None:
     assert document["limit"] == 1.5
     missing = subprocess.run([*command[:3], "/nowhere.gguf"], capture_output=True, text=True, check=False)
     assert missing.returncode == 2
-    assert missing.stderr == "/nowhere.gguf: cannot be read: No such file or directory\n"
+    assert missing.stderr == f"/nowhere.gguf: cannot be read: {os.strerror(errno.ENOENT)}\n"

@@ -80,28 +80,32 @@ def test_a_file_has_a_function_or_a_class(file: Path, suffix: str) -> None:
         (":Mime", r'has no "Mime" \(did you mean "Mine"\?\)'),
         (":number", "an? int cannot be called"),
         (":Picky", r"cannot be instantiated without arguments: .*must"),
-        (":one_argument", r"must take \(view, current\), and too many positional"),
+        (":one_argument", r"must take \(view, current\), and "),
     ],
 )
 def test_what_is_no_policy_in_a_file(file: Path, suffix: str, message: str) -> None:
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(RequestError, match=message) as refused:
         policy(f"{file}{suffix}")
+    reason = refused.value.__cause__
+    assert reason is None or str(refused.value).endswith(str(reason))
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("def place(view, current:\n", r"broken\.py cannot be loaded: line 1: '\(' was never closed"),
-        ("import no_such_module_at_all\n", r"line 1: ModuleNotFoundError: No module named 'no_such"),
-        ("\n\n1 / 0\n", r"line 3: ZeroDivisionError: division by zero"),
-        ("open('no such file')\n", r"cannot be loaded: .*No such file"),
+        ("def place(view, current:\n", r"broken\.py cannot be loaded: line 1: "),
+        ("import no_such_module_at_all\n", r"line 1: ModuleNotFoundError: .*no_such"),
+        ("\n\n1 / 0\n", r"line 3: ZeroDivisionError: "),
+        ("open('no such file')\n", r"broken\.py cannot be loaded: .*no such file"),
     ],
 )
 def test_a_file_that_cannot_be_loaded(tmp_path: Path, source: str, message: str) -> None:
     path = tmp_path / "broken.py"
     path.write_text(source)
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(RequestError, match=message) as refused:
         policy(f"{path}:place")
+    reason = refused.value.__cause__
+    assert str(refused.value).endswith(str(reason.msg if isinstance(reason, SyntaxError) else reason))
 
 
 def test_a_file_that_is_not_there() -> None:

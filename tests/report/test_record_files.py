@@ -76,7 +76,7 @@ def test_a_run_without_a_token_leaves_empty_tables(tmp_path: Path) -> None:
 
 def test_a_row_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with RecordWriter(tmp_path) as writer:
-        with pytest.raises(ValueError, match="zip"):
+        with pytest.raises(ValueError):
             writer.append_tokens([(1, 2, 3)])  # type: ignore[list-item]
         writer.append_tokens([token(0, 0, 1.0, 1.0)])
     assert read_table(tmp_path, "tokens").num_rows == 1

@@ -106,4 +106,4 @@ def meta(tmp_path: Path) -> dict[str, Any]:
 
 
 def groups_of(pid: int) -> list[Path]:
-    return [path for path, owner in cgroups.everyones() if owner.pid == pid]
+    return [path for path, owner in cgroups.groups_of_all_runs() if owner.pid == pid]

@@ -42,7 +42,8 @@ def main() -> int:
         print(f"{PROGRAM} is not here; on Debian, as root: apt-get install user-mode-linux", file=sys.stderr)
         return FAILED
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs set it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryFile() as log:  # what the kernel says: of interest if it fails
         try:
             return run(program, asked.command, asked.memory << 20, asked.timeout, log)

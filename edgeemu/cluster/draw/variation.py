@@ -18,23 +18,23 @@ from edgeemu.cluster.variation import (
     product,
     value,
 )
-from edgeemu.scenario.time_varying import Course, LinkVariationSpec, ThrottleSpec
+from edgeemu.scenario.time_varying import LinkVariationSpec, ThrottleSpec, TimeVarying
 from edgeemu.scenario.traces import REPEAT, Points
 from edgeemu.units import BIT_RATE, DURATION
 
-Given = float | Course[float] | None
+Given = float | TimeVarying[float] | None
 
 
 def course(given: Given, seed: int, *names: str) -> Variation | None:
     """A value or a course as a function of time. Without a seed of its own it is drawn for the names."""
     if given is None:
         return None
-    if not isinstance(given, Course):
+    if not isinstance(given, TimeVarying):
         return Constant(given)
     if given.trace is not None:
         return Trace(*_columns(given.trace))
     own_seed = course_seed(seed, *names) if given.seed is None else given.seed
-    assert given.every is not None  # Course has made sure
+    assert given.every is not None  # TimeVarying has made sure
     if given.uniform is not None:
         return Uniform(given.uniform.low, given.uniform.high, given.every, own_seed)
     assert given.walk is not None
@@ -78,7 +78,7 @@ def is_drawn(given: Any) -> bool:
     """Whether a course is drawn for the names that it belongs to, and so differs between them."""
     if isinstance(given, LinkVariationSpec):
         return is_drawn(given.bandwidth) or is_drawn(given.delay)
-    return isinstance(given, Course) and given.is_random and given.seed is None
+    return isinstance(given, TimeVarying) and given.is_random and given.seed is None
 
 
 def seeded(given: Any, seed: int, *names: str) -> Any:
@@ -92,10 +92,10 @@ def seeded(given: Any, seed: int, *names: str) -> Any:
         written = given.model_dump(mode="json", exclude_none=True)
         own = {field: getattr(given, field) for field in written}
         return {
-            field: seeded(own[field], seed, *names, field) if isinstance(own[field], Course) else text
+            field: seeded(own[field], seed, *names, field) if isinstance(own[field], TimeVarying) else text
             for field, text in written.items()
         }
-    if not isinstance(given, Course):
+    if not isinstance(given, TimeVarying):
         return given
     written = given.model_dump(mode="json", exclude_none=True)
     if is_drawn(given):

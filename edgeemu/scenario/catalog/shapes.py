@@ -4,41 +4,52 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from edgeemu.scenario.names import Kind
 from edgeemu.scenario.validation import Strict
 from edgeemu_kernels.shape import Activation, ModelShape, Norm, Positions
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1), Kind("count")]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
 
 class RopeScalingFields(Strict):
     """Llama 3's frequency scaling, as `edgeemu_kernels.shape.RopeScaling`."""
 
-    factor: Positive
-    low_freq_factor: Positive
-    high_freq_factor: Positive
-    original_context: Count
+    factor: Positive = Field(description="Factor by which low frequencies are divided.")
+    low_freq_factor: Positive = Field(
+        description="Wavelengths above `original_context / low_freq_factor` are scaled by the whole factor."
+    )
+    high_freq_factor: Positive = Field(
+        description="Wavelengths below `original_context / high_freq_factor` are not scaled."
+    )
+    original_context: Count = Field(description="Context length that the model was trained with before scaling.")
 
 
 class ShapeFields(Strict):
     """The fields of `edgeemu_kernels.shape.ModelShape`, but for its name."""
 
-    n_layers: Count
-    d_model: Count
-    n_heads: Count
-    n_kv_heads: Count
-    head_dim: Count
-    d_ff: Count
-    vocab_size: Count
-    max_context: Count
-    norm: Norm = "rms"
-    norm_eps: Positive = 1e-5
-    activation: Activation = "swiglu"
-    positions: Positions = "rope-half"
-    rope_theta: Positive = 10_000.0
-    rope_scaling: RopeScalingFields | None = None
-    tied_embeddings: bool = False
-    bias: bool = False
+    n_layers: Count = Field(description="Number of layers.")
+    d_model: Count = Field(description="Width of the residual stream.")
+    n_heads: Count = Field(description="Number of query heads; a multiple of `n_kv_heads`.")
+    n_kv_heads: Count = Field(description="Number of KV groups, the units that a placement moves.")
+    head_dim: Count = Field(description="Width of a head; even unless positions are learned.")
+    d_ff: Count = Field(description="Width of the feed-forward block.")
+    vocab_size: Count = Field(description="Number of tokens in the vocabulary.")
+    max_context: Count = Field(description="Number of positions that the model can attend to.")
+    norm: Norm = Field(default="rms", description="Normalization: RMSNorm or LayerNorm.")
+    norm_eps: Positive = Field(default=1e-5, description="Constant added to the variance in the normalization.")
+    activation: Activation = Field(default="swiglu", description="Activation of the feed-forward block.")
+    positions: Positions = Field(
+        default="rope-half",
+        description="Position encoding: RoPE that rotates the halves of a head (Hugging Face) or neighboring values "
+        "(GGUF), or GPT-2's learned table.",
+    )
+    rope_theta: Positive = Field(default=10_000.0, description="Base of the RoPE frequencies.")
+    rope_scaling: RopeScalingFields | None = Field(
+        default=None, description="Scaling of the RoPE frequencies, as in Llama 3."
+    )
+    tied_embeddings: bool = Field(default=False, description="Whether the output matrix is the embedding.")
+    bias: bool = Field(default=False, description="Whether Q/K/V, projection and feed-forward have biases.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -10,7 +10,8 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.cluster.variation import MIN_SHARE, value
 from edgeemu.errors import RequestError
-from edgeemu.scenario.load import load_scenario, parse_scenario, scenario_json_schema, to_yaml
+from edgeemu.scenario.load import load_scenario, parse_scenario, to_yaml
+from edgeemu.scenario.reference import scenario_json_schema
 
 TEXT = """\
 model:
@@ -212,7 +213,7 @@ def test_a_stars_events_survive_being_resolved(directory: Path) -> None:
 
 def test_the_schema_knows_traces_as_files_and_as_lists() -> None:
     schema = scenario_json_schema()
-    trace = schema["$defs"]["Course-of-a-fraction"]["properties"]["trace"]
+    trace = schema["$defs"]["TimeVarying-of-a-fraction"]["properties"]["trace"]
     assert {option.get("type") for option in trace["anyOf"]} == {"string", "array", "null"}
     rates = schema["$defs"]["LinkOverride"]["properties"]["bandwidth_trace"]
     assert "a CSV file of time and value" in str(rates)

@@ -1,0 +1,136 @@
+"""Commands that look at a scenario or list what one may name: validate, plan, devices, models, policies, schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeemu.cli.answers import answer, only, print_json
+from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, load
+
+if TYPE_CHECKING:
+    from edgeemu.cli.page import Page
+
+
+def validate(
+    scenario: ScenarioFile, policy: PolicyName = None, settings: Settings = None, as_json: AsJson = False
+) -> None:
+    """Check a scenario without running it.
+
+    Reads the scenario, opens its model and lets the policy place it.
+
+    \b
+    Examples:
+      edgeemu validate scenarios/quickstart.yaml
+      edgeemu validate scenarios/quickstart.yaml --set devices[0].memory="256 MiB" --json
+    """
+    from edgeemu.report.formats import counted
+    from edgeemu.run.make_plan import make_plan
+
+    plan = make_plan(load(scenario, settings), policy)
+    document = {
+        "valid": True,
+        "scenario": plan.scenario.name,
+        "model": plan.model.name,
+        "devices": len(plan.cluster.devices),
+        "prompts": len(plan.requests),
+        "policy": plan.policy,
+    }
+
+    def show(page: Page) -> None:
+        devices, prompts = counted(len(plan.cluster.devices), "device"), counted(len(plan.requests), "prompt")
+        page.line(f"{scenario} is valid: {plan.model.name} on {devices}, {prompts}; {plan.policy} finds room for it")
+
+    answer(document, as_json, show)
+
+
+def plan(scenario: ScenarioFile, policy: PolicyName = None, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Show the first placement of a policy.
+
+    Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing.
+
+    \b
+    Examples:
+      edgeemu plan scenarios/quickstart.yaml
+      edgeemu plan scenarios/quickstart.yaml --policy round-robin --json
+    """
+    from edgeemu.report.formats import counted
+    from edgeemu.run.make_plan import make_plan
+    from edgeemu.run.plan_tables import plan_document, plan_tables
+
+    made = make_plan(load(scenario, settings), policy)
+
+    def show(page: Page) -> None:
+        page.line(f"{made.model.name} on {counted(len(made.cluster.devices), 'device')}, placed by {made.policy}:")
+        for table in plan_tables(made):
+            page.table(*table)
+            page.line()
+
+    answer(plan_document(made), as_json, show)
+
+
+def devices(as_json: AsJson = False) -> None:
+    """List device profiles that a scenario can name.
+
+    \b
+    Examples:
+      edgeemu devices
+      edgeemu devices --json
+    """
+    from edgeemu.report.catalog_tables import device_table
+    from edgeemu.scenario.catalog import device_profiles
+
+    profiles = device_profiles()
+    document = [profile.model_dump(mode="json", exclude_none=True) for profile in profiles.values()]
+    answer(document, as_json, only(device_table(profiles.values())))
+
+
+def models(as_json: AsJson = False) -> None:
+    """List models that a scenario can name.
+
+    \b
+    Examples:
+      edgeemu models
+      edgeemu models --json
+    """
+    from edgeemu.report.catalog_tables import model_table
+    from edgeemu.scenario.catalog import model_entries
+
+    entries = model_entries()
+    document = [entry.model_dump(mode="json", exclude_none=True) for entry in entries.values()]
+    answer(document, as_json, only(model_table(entries.values())))
+
+
+def policies(as_json: AsJson = False) -> None:
+    """List placement policies.
+
+    \b
+    Examples:
+      edgeemu policies
+      edgeemu policies --json
+    """
+    from edgeemu.policies import POLICIES
+    from edgeemu.report.formats import Table
+
+    document = [{"name": name, "description": text} for name, text in POLICIES.items()]
+    answer(document, as_json, only(Table(("policy", "places"), list(POLICIES.items()))))
+
+
+def schema(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Accepted for consistency; the output is always JSON.")
+    ] = False,
+) -> None:
+    """Print the JSON schema of scenarios.
+
+    For editors that complete and check YAML.
+
+    \b
+    Examples:
+      edgeemu schema > scenario.schema.json
+    """
+    del as_json
+    from edgeemu.scenario.reference import scenario_json_schema
+
+    print_json(scenario_json_schema())

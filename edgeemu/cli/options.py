@@ -1,0 +1,52 @@
+"""Options that commands share, and the scenario that they name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeemu.errors import RequestError
+
+if TYPE_CHECKING:
+    from edgeemu.scenario.scenario import Scenario
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file in YAML.", show_default=False)]
+PolicyName = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="NAME",
+        help="Placement policy: a name (see: edgeemu policies) or FILE.py:NAME. Overrides the scenario's.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Set a field of the scenario; may be repeated.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; everything else to standard error.")]
+OutDirectory = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Directory in which the run makes its own directory of records.")
+]
+
+
+def load(path: Path, settings: list[str] | None) -> Scenario:
+    """Load a scenario with the `--set` changes applied."""
+    from edgeemu.scenario.load import load_scenario
+
+    return load_scenario(path, settings or ())
+
+
+def check_writable(out: Path) -> None:
+    """Check `--out` before anything is started, rather than when the first record is written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f'"{out}" cannot be made: {error.strerror}', field="--out") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise RequestError(f'"{out}" cannot be written to', field="--out")

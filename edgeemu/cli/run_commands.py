@@ -1,0 +1,150 @@
+"""Commands that run a scenario: run, simulate, compare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeemu.cli.answers import answer
+from edgeemu.cli.exit import FAILED, until_signal
+from edgeemu.cli.options import AsJson, OutDirectory, PolicyName, ScenarioFile, Settings, check_writable, load
+
+if TYPE_CHECKING:
+    from edgeemu.cli.page import Page
+
+INVALID = 5
+
+
+def run(
+    scenario: ScenarioFile,
+    policy: PolicyName = None,
+    settings: Settings = None,
+    out: OutDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario on emulated devices.
+
+    Every device is a process that executes real kernels, and every link has its bandwidth and delay.
+
+    Prints the text as it is generated and the latency of its tokens. The records (summary.json, scenario.yaml,
+    meta.json; tokens, sequences, ops and migrations as .parquet) go to a new directory below --out.
+
+    \b
+    Examples:
+      edgeemu run scenarios/quickstart.yaml
+      edgeemu run scenarios/quickstart.yaml --policy layers --set workload.max_tokens=16
+      edgeemu run scenarios/quickstart.yaml --policy mdi --set workload.concurrency=3
+      edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
+      edgeemu run scenarios/quickstart.yaml --set network.backend=hybrid
+    """
+    _run(scenario, policy, settings, out, as_json, simulate=False)
+
+
+def simulate(
+    scenario: ScenarioFile,
+    policy: PolicyName = None,
+    settings: Settings = None,
+    out: OutDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a scenario: no device processes, no computation, no text.
+
+    A discrete-event simulation with the policies, decisions, migrations, records and emulated time of a run, for
+    clusters and models that no host can emulate: 1,000 devices, 80 layers. Every sequence has its full length.
+
+    \b
+    Examples:
+      edgeemu simulate scenarios/lan-25.yaml
+      edgeemu simulate scenarios/lan-25.yaml --policy lookahead --set workload.max_tokens=1000
+      edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
+      edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
+    """
+    _run(scenario, policy, settings, out, as_json, simulate=True)
+
+
+def _run(
+    scenario: Path, policy: str | None, settings: list[str] | None, out: Path, as_json: bool, *, simulate: bool
+) -> None:
+    from edgeemu.cli.observers import watch
+    from edgeemu.report.summary_tables import summary_lines, summary_tables
+    from edgeemu.run.run_scenario import run_scenario
+
+    wanted = load(scenario, settings)
+    check_writable(out)
+    text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
+    with watch(text, sys.stderr, words=not simulate, several=several) as observer:
+        result = until_signal(run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate))
+
+    def show(page: Page) -> None:
+        for table in summary_tables(result.summary):
+            page.table(*table)
+            page.line()
+        for line in summary_lines(result.summary):
+            page.line(line)
+        page.line(f"records: {result.directory}")
+
+    answer({**result.summary, "directory": str(result.directory)}, as_json, show)
+    if result.summary["certificate"]["verdict"] == "INVALID":
+        raise typer.Exit(INVALID)
+
+
+def compare(
+    scenario: ScenarioFile,
+    policies: Annotated[
+        str, typer.Option("--policies", metavar="A,B,C", help="Policy names, separated by commas, or all.")
+    ] = "all",
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")] = 1,
+    simulated: Annotated[
+        bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")
+    ] = False,
+    settings: Settings = None,
+    out: OutDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare policies on one scenario.
+
+    Every policy gets the same cluster, random draws and load. The best single device (single) is always in the table.
+    A policy that finds no placement is listed with its reason. Each run leaves its records below --out. Rows are sorted
+    by the scenario's objective: latency unless it says otherwise.
+
+    \b
+    Examples:
+      edgeemu compare scenarios/lan-5.yaml
+      edgeemu compare scenarios/lan-5.yaml --policies lookahead,mdi,galaxy --repeats 3
+      edgeemu compare scenarios/lan-25.yaml --simulate --json > comparison.json
+      edgeemu compare scenarios/lan-25.yaml --simulate --set objective=throughput
+    """
+    from edgeemu.cli.observers import watch_one_of
+    from edgeemu.report.comparison import JUDGED, comparison, comparison_lines, comparison_table
+    from edgeemu.run.compare import compare_scenario, named_policies
+
+    names = named_policies([name.strip() for name in policies.split(",") if name.strip()])
+    wanted = load(scenario, settings)
+    check_writable(out)
+    watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
+    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch)
+    document = comparison(wanted.name, until_signal(comparing), JUDGED[wanted.objective], words=not simulated)
+
+    def show(page: Page) -> None:
+        page.line()
+        page.table(*comparison_table(document))
+        for line in comparison_lines(document):
+            page.line(line)
+
+    answer(document, as_json, show)
+    status = _comparison_status(document)
+    if status:
+        raise typer.Exit(status)
+
+
+def _comparison_status(document: dict[str, Any]) -> int:
+    """Exit status of a comparison. A policy without a placement is a finding, unless every policy is without one."""
+    rows = document["policies"]
+    if document["tokens_equal"] is False or any(row["status"] == FAILED for row in rows):
+        return FAILED
+    if all(row["problem"] for row in rows):
+        return max(int(row["status"]) for row in rows)
+    return INVALID if any(row["certificate"] == "INVALID" for row in rows) else 0

@@ -1,0 +1,79 @@
+"""Runs that a script, nohup or a daemon starts: with signals ignored and standard streams closed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SCENARIO = """
+model:
+  shape: {n_layers: 2, d_model: 32, n_heads: 4, n_kv_heads: 2, head_dim: 8, d_ff: 64, vocab_size: 99, max_context: 4096}
+devices: [{name: pi, count: 2, gflops: 10 GFLOPS, mem_bandwidth: 4 GB/s, memory: 64 MiB}]
+network: {default: {bandwidth: 100 Mbit/s, delay: 2 ms}}
+policy: round-robin
+workload: {prompts: [{tokens: 8}]}
+"""
+PAUSE_S = 0.3  # several tokens
+
+
+@contextmanager
+def running(directory: Path, shell: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A run that a shell starts after `shell`'s commands; killed if it is still there at the end."""
+    (directory / "s.yaml").write_text(SCENARIO)
+    command = [sys.executable, "-m", "edgeemu", "run", "s.yaml", *options]
+    with subprocess.Popen(
+        ["sh", "-c", f'{shell}; exec "$0" "$@"', *command],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("others", [(signal.SIGINT,), (signal.SIGHUP,), (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)])
+def test_signals_that_were_ignored_stay_so_and_sigterm_ends_the_run(
+    tmp_path: Path, others: tuple[signal.Signals, ...]
+) -> None:
+    """As `edgeemu run … &` in a script and `nohup edgeemu run …` are started."""
+    ignored = " ".join(sign.name.removeprefix("SIG") for sign in others)
+    long = ("--json", "--set", "time.mode=realtime", "--set", "workload.max_tokens=4000")
+    with running(tmp_path, f"trap '' {ignored}", *long) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith(">"):  # the prompt is being answered
+            assert process.poll() is None
+        for sign in others:
+            os.killpg(process.pid, sign)
+        time.sleep(PAUSE_S)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 128 + signal.SIGTERM
+    assert err.endswith("\nedgeemu: ended by SIGTERM\n")
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) > 1
+
+
+@pytest.mark.parametrize(
+    "shell", ["exec <&-", "exec >&-", "exec 2>&-", "exec <&- >&- 2>&-", "trap '' CHLD", "umask 077", "umask 000"]
+)
+def test_a_run_does_not_mind(tmp_path: Path, shell: str) -> None:
+    with running(tmp_path, shell, "--set", "time.mode=virtual", "--set", "workload.max_tokens=3") as process:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert ("certificate: PASS" in out) == (">&-" not in shell.replace("2>&-", ""))
+    assert ("start devices" in err) == ("2>&-" not in shell)
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == 3
