@@ -43,6 +43,7 @@ EXCEPT = ["edgeemu.cluster.draw"]
 NOT_IN_DEVICES = [
     *("edgeemu.policies", "edgeemu.scenario", "edgeemu.cluster.draw", "edgeemu.report", "edgeemu.run", "edgeemu.cli"),
     *("edgeemu.host.fleet", "edgeemu.host.doctor", "edgeemu.links.netns"),
+    *("edgeemu.placement.compile", "edgeemu.placement.residual_stream"),
     *("pydantic", "pyarrow", "typer", "rich", "tokenizers", "yaml", "jinja2", "asyncio"),
 ]
 

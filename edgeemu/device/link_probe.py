@@ -6,6 +6,7 @@ import numpy as np
 
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.links import messages
+from edgeemu.links.interface import ProbeRecord
 from edgeemu.placement.program import MessageKind
 
 _FLOAT_BYTES = 4
@@ -22,13 +23,13 @@ class LinkProbe:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._came: dict[tuple[int, int], list[protocol_out.ProbeRecord]] = defaultdict(list)
+        self._came: dict[tuple[int, int], list[ProbeRecord]] = defaultdict(list)
 
     def take(self, message: messages.Data, released_s: float) -> protocol_out.Probed | None:
         """Takes a message at the instant at which it was let through. Returns what to tell when it is the last."""
         burst = self._came[message.source, message.sequence]
         size_bytes = messages.data_bytes(message.payload)
-        burst.append(protocol_out.ProbeRecord(size_bytes, message.departure_s, message.arrival_s, released_s))
+        burst.append(ProbeRecord(size_bytes, message.departure_s, message.arrival_s, released_s))
         if len(burst) < message.position:
             return None
         del self._came[message.source, message.sequence]

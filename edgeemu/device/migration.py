@@ -12,7 +12,7 @@ from itertools import count
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.executor import ArrivedBlock, Executor, ProtocolError
 from edgeemu.device.receiving import ReceivedBlocks
-from edgeemu.device.sending import block_of, by_target, outgoing
+from edgeemu.device.sending import by_target, outgoing
 from edgeemu.links import messages
 from edgeemu.links.interface import Links
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES, Block
@@ -62,9 +62,9 @@ class DeviceMigration:
         return self._shipping[0].due_s if self._shipping else None
 
     def ship(self, request: protocol_in.Ship) -> None:
-        self._links.connect(request.paths)
-        for target, specs in by_target(request):
-            chunks = outgoing(request, specs, self._index, self._compute)
+        self._links.connect(request.peers)
+        for target, shipments in by_target(request):
+            chunks = outgoing(request, shipments, self._compute)
             heappush(self._shipping, _Stream(request.at_s, next(self._order), 0, target, chunks))
 
     def ship_until(self, now_s: float) -> bool:
@@ -98,7 +98,7 @@ class DeviceMigration:
         except OutOfMemoryError as error:
             refusal = str(error)
         else:
-            self._receiving = ReceivedBlocks(request.epoch, [block_of(incoming) for incoming in request.incoming])
+            self._receiving = ReceivedBlocks(request.epoch, request.incoming)
         self._tell(protocol_out.Prepared(self._name, request.epoch, refusal))
 
     def expect(self, request: protocol_in.Expect) -> None:

@@ -28,7 +28,6 @@ from edgeemu.device.link_probe import LinkProbe, probe_message
 from edgeemu.device.make_links import make_links
 from edgeemu.device.migration import DeviceMigration
 from edgeemu.device.pacing import Pacer
-from edgeemu.device.sending import block_of
 from edgeemu.errors import EdgeemuError
 from edgeemu.host.namespaces import own_network_namespace
 from edgeemu.host.realtime import RealtimePriority
@@ -41,6 +40,7 @@ from edgeemu.placement.program import MessageKind, Op, Slot
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
+from edgeemu.timeline.steps import OperationRecord, Step
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.sampling import Sampling
 from edgeemu_kernels.weights.sources import open_source
@@ -95,7 +95,7 @@ class DeviceProcess:
         self._probing = LinkProbe(spec.name)
         self._stuck = False  # parcels are due, and their receivers too far behind to take them
         self._ready: ReadyQueue[ReadyOp] = ReadyQueue()
-        self._records: dict[StepKey, list[protocol_out.OpRecord]] = {}
+        self._records: dict[StepKey, list[OperationRecord]] = {}
         self._order = count()
         self._running = True
 
@@ -155,7 +155,7 @@ class DeviceProcess:
                 break
         for message in self._links.receive():
             if isinstance(message, messages.ShipmentChunk):
-                self._transits.passed(message.header.source, self.spec.index, 0.0, message.header.arrival_s)
+                self._transits.passed(message.header.shipment.source, self.spec.index, 0.0, message.header.arrival_s)
                 # Not held: nothing waits for it here, and its arrival is told with it.
                 self._migrating().take_chunk(message)
                 continue
@@ -201,10 +201,10 @@ class DeviceProcess:
             case protocol_in.ChangeDevice():
                 self._change(request)
             case protocol_in.Probe():
-                self._links.connect([request.path])
+                self._links.connect([request.peer])
                 for step in range(request.messages):
                     now_s = self._pacer.now_s()
-                    self._links.send(probe_message(request, self.spec.index, step, now_s), request.target)
+                    self._links.send(probe_message(request, self.spec.index, step, now_s), request.peer.device)
             case protocol_in.Status():
                 self._tell_state(request.at_s)
             case protocol_in.ForgetPeak():
@@ -217,16 +217,15 @@ class DeviceProcess:
                 self._running = False
 
     def _assign(self, request: protocol_in.Assign) -> None:
-        ops = [protocol_in.op_from_spec(spec) for spec in request.ops]
         self._ledger = Ledger(self.spec.name, self.spec.memory_bytes)
-        self._links.connect(request.paths)
+        self._links.connect(request.peers)
         self._compute = Executor(open_source(request.source), self._ledger)
-        self._compute.load(ops)
+        self._compute.load(request.ops)
         aborted_epoch = self._migration.aborted_epoch if self._migration is not None else -1
         self._migration = DeviceMigration(
             self.spec, self._ledger, self._compute, self._links, self._tell, aborted_epoch, self._sent_bytes
         )
-        self._dataflow.install(request.epoch, ops)
+        self._dataflow.install(request.epoch, request.ops)
         self._done("Assign")
 
     def _begin(self, request: protocol_in.Begin) -> None:
@@ -244,7 +243,7 @@ class DeviceProcess:
         if request.memory_bytes is not None:
             share = request.memory_bytes / self.spec.memory_bytes
             self._memory_availability = steered(self._memory_availability, request.at_s, share)
-        self._links.connect(request.paths)
+        self._links.connect(request.peers)
         self._done("Change")
 
     # -- holding ------------------------------------------------------------------------------------------------
@@ -305,7 +304,7 @@ class DeviceProcess:
             self._ship_until(when.end_s)
         late_s, overrun = self._pacer.sleep_until(when.end_s)
         overrun &= op.computes  # what takes no time on the timeline cannot keep to it
-        record = protocol_out.OpRecord(op.index, rows, when.ready_s, when.start_s, when.end_s, cpu_s, late_s, overrun)
+        record = OperationRecord(op, Step(*key, rows, position), when, cpu_s, late_s, overrun)
         self._records.setdefault(key, []).append(record)
         freed, step_done = self._dataflow.finish(ready)
         self._ledger.release(MESSAGES, sum(i.payload.nbytes for i in freed))
@@ -346,11 +345,9 @@ class DeviceProcess:
     def _commit(self, request: protocol_in.Commit) -> None:
         """Takes in what has come, lets go of what has left, and switches the routes."""
         arriving = self._migrating().collect()
-        ops = [protocol_in.op_from_spec(spec) for spec in request.ops]
-        leaving = [block_of(incoming) for incoming in request.leaving]
-        self._links.connect(request.paths)
-        self._loaded().exchange(ops, leaving, arriving)
-        self._dataflow.install(request.epoch, ops)
+        self._links.connect(request.peers)
+        self._loaded().exchange(request.ops, request.leaving, arriving)
+        self._dataflow.install(request.epoch, request.ops)
         self._done("Commit")
 
     def _ship_until(self, now_s: float) -> None:
@@ -387,9 +384,6 @@ class DeviceProcess:
 
     def _report(self, key: StepKey) -> None:
         ledger = self._ledger
-        transits = [
-            protocol_out.TransitRecord(t.source, t.size_bytes, t.messages, t.sum_s) for t in self._transits.take()
-        ]
         self._tell(
             protocol_out.Report(
                 self.spec.name,
@@ -399,7 +393,7 @@ class DeviceProcess:
                 ledger.used_bytes,
                 ledger.peak_bytes,
                 self._links.reordered,
-                transits,
+                self._transits.take(),
                 ledger.page(),
             )
         )

@@ -8,25 +8,10 @@ from typing import Any
 import msgspec
 
 from edgeemu.cluster.variation import Variation
-from edgeemu.links.interface import PathSpec
-from edgeemu.placement.blocks import Kind
-from edgeemu.placement.program import Chunk, Collective, MessageKind, Op, RowRange, Slot
-
-
-class OpSpec(msgspec.Struct, frozen=True):
-    """`routes.Op` as plain data."""
-
-    index: int
-    kind: str
-    layer: int
-    groups: tuple[int, ...]
-    device: int
-    needs: tuple[tuple[int, int, int, int], ...]
-    emits: tuple[int, int, int, int]
-    to: tuple[int, ...]
-    parts: tuple[tuple[int, ...], ...]
-    chunk: tuple[int, int]
-    steps: tuple[int, int]
+from edgeemu.links.interface import Peer
+from edgeemu.placement.blocks import Block
+from edgeemu.placement.program import Op
+from edgeemu.placement.shipments import Shipment
 
 
 class DeviceConfig(msgspec.Struct, frozen=True):
@@ -54,8 +39,8 @@ class Assign(msgspec.Struct, frozen=True, tag=True):
 
     epoch: int
     source: dict[str, Any]  # edgeemu_kernels.weights.sources.open_source
-    ops: list[OpSpec]
-    paths: list[PathSpec]
+    ops: list[Op]
+    peers: list[Peer]
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
@@ -96,15 +81,6 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     ids: list[int]
 
 
-class ExpectedBlock(msgspec.Struct, frozen=True, array_like=True):
-    """A block that is to come, and the device that has it."""
-
-    kind: str
-    layer: int
-    group: int
-    source: int
-
-
 class Prepare(msgspec.Struct, frozen=True, tag=True):
     """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are.
 
@@ -112,23 +88,10 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
     """
 
     epoch: int
-    incoming: list[ExpectedBlock]
+    incoming: list[Block]
     reserve_bytes: int
     growth_bytes: int
     at_s: float
-
-
-class ShipmentSpec(msgspec.Struct, frozen=True, array_like=True):
-    """`migration.Shipment` as plain data, without its source, which is who is told."""
-
-    kind: str
-    layer: int
-    group: int
-    target: int
-    sequence: int
-    first_row: int
-    end_row: int
-    with_weights: bool
 
 
 class Ship(msgspec.Struct, frozen=True, tag=True):
@@ -138,8 +101,8 @@ class Ship(msgspec.Struct, frozen=True, tag=True):
     number: int
     at_s: float
     chunk_bytes: int
-    shipments: list[ShipmentSpec]
-    paths: list[PathSpec]
+    shipments: list[Shipment]
+    peers: list[Peer]
 
 
 class Expect(msgspec.Struct, frozen=True, tag=True):
@@ -156,9 +119,9 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
     """Switch: take in what has come, let go of `leaving`, and follow these routes."""
 
     epoch: int
-    ops: list[OpSpec]
-    leaving: list[ExpectedBlock]
-    paths: list[PathSpec]
+    ops: list[Op]
+    leaving: list[Block]
+    peers: list[Peer]
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -173,17 +136,16 @@ class ChangeDevice(msgspec.Struct, frozen=True, tag=True):
     at_s: float
     speed: float | None = None
     memory_bytes: int | None = None
-    paths: list[PathSpec] = []
+    peers: list[Peer] = []
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
     """Measure a link: send so many messages of a size to a device, one after the other; it tells what comes."""
 
     number: int
-    target: int
     messages: int
     payload_bytes: int
-    path: PathSpec
+    peer: Peer
 
 
 class Status(msgspec.Struct, frozen=True, tag=True):
@@ -217,32 +179,3 @@ ToDevice = (
     | ForgetPeak
     | Stop
 )
-
-
-def op_spec(op: Op) -> OpSpec:
-    return OpSpec(
-        op.index, op.kind, op.layer, op.groups, op.device, op.needs, op.emits, op.to, op.parts, op.chunk, op.steps
-    )
-
-
-def op_from_spec(spec: OpSpec) -> Op:
-    return Op(
-        spec.index,
-        Collective(spec.kind) if spec.kind in _JOINTS else Kind(spec.kind),
-        spec.layer,
-        spec.groups,
-        spec.device,
-        tuple(_slot(*need) for need in spec.needs),
-        _slot(*spec.emits),
-        spec.to,
-        spec.parts,
-        Chunk(*spec.chunk),
-        RowRange(*spec.steps),
-    )
-
-
-def _slot(stage: int, layer: int, source: int, part: int) -> Slot:
-    return Slot(MessageKind(stage), layer, source, part)
-
-
-_JOINTS = frozenset(Collective)

@@ -2,6 +2,10 @@
 
 import msgspec
 
+from edgeemu.links.interface import ProbeRecord
+from edgeemu.timeline.network import Transit
+from edgeemu.timeline.steps import OperationRecord
+
 # -- device -> controller -----------------------------------------------------------------------------------------
 
 
@@ -29,28 +33,6 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     held: dict[str, int] = {}
 
 
-class OpRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One execution as a device saw it. In virtual mode the three instants are 0."""
-
-    index: int
-    rows: int
-    ready_s: float
-    start_s: float
-    end_s: float
-    cpu_s: float
-    late_s: float
-    overrun: bool
-
-
-class TransitRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Messages of one size that have come from one device: `network.Transit`, without who tells it."""
-
-    source: int
-    size_bytes: int
-    messages: int
-    sum_s: float
-
-
 class Report(msgspec.Struct, frozen=True, tag=True):
     """All that a device did for one step, after the last of its operations."""
 
@@ -58,11 +40,11 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     sequence: int
     step: int
     epoch: int
-    ops: list[OpRecord]
+    operations: list[OperationRecord]
     used_bytes: int
     peak_bytes: int
     reordered: int
-    transits: list[TransitRecord] = []
+    transits: list[Transit] = []
     held: dict[str, int] = {}  # the ledger's page
 
 
@@ -103,15 +85,6 @@ class Arrived(msgspec.Struct, frozen=True, tag=True):
     epoch: int
     number: int
     at_s: float
-
-
-class ProbeRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One message of a burst: its size, its instants on the timeline, and when the receiver let it through."""
-
-    size_bytes: int
-    departure_s: float
-    arrival_s: float
-    released_s: float
 
 
 class Probed(msgspec.Struct, frozen=True, tag=True):

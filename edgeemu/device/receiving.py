@@ -8,7 +8,6 @@ import numpy as np
 from edgeemu.device import protocol_in
 from edgeemu.device.block_bytes import BlockBytes, unpack, weight_shapes
 from edgeemu.device.executor import ArrivedBlock, Executor, ProtocolError
-from edgeemu.device.sending import block_of
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.linear import Array
@@ -50,12 +49,12 @@ class ReceivedBlocks:
             ProtocolError: it belongs to another migration or to a block that was not announced.
             ParcelError: it is out of order or damaged.
         """
-        header, block = chunk.header, block_of(chunk.header)
+        header, block = chunk.header, chunk.header.shipment.block
         if header.epoch != self.epoch or block not in self.blocks:
             raise ProtocolError(f"{block} of epoch {header.epoch} came, but epoch {self.epoch} brings {self.blocks}")
         round_ = self._rounds.setdefault(header.number, _ReceivedRound())
         round_.last_s = max(round_.last_s, header.arrival_s)
-        key = header.number, header.sequence, block
+        key = header.number, header.shipment.sequence, block
         if key not in self._open:
             self._open[key] = BlockBytes(header.total, header.crc)
         parcel = self._open[key]
@@ -82,12 +81,13 @@ class ReceivedBlocks:
         weights = self._flash.get(block, [])
         rows: dict[int, list[list[Array]]] = defaultdict(list)
         for header, data in sorted(self._whole.get(block, []), key=lambda part: part[0].number):
-            shapes = weight_shapes(shape, block) if header.with_weights else []
-            n_rows = header.end_row - header.first_row if block.kind is Kind.HEAD else 0
+            shipment = header.shipment
+            shapes = weight_shapes(shape, block) if shipment.with_weights else []
+            n_rows = shipment.end_row - shipment.first_row if block.kind is Kind.HEAD else 0
             arrays = unpack(data, [*shapes, *([(n_rows, shape.head_dim)] * 2 if n_rows else [])])
             weights = arrays[: len(shapes)] or weights
-            if n_rows and compute.is_open(header.sequence):
-                rows[header.sequence].append(arrays[len(shapes) :])
+            if n_rows and compute.is_open(shipment.sequence):
+                rows[shipment.sequence].append(arrays[len(shapes) :])
         whole = {
             sequence: (np.concatenate([keys for keys, _ in parts]), np.concatenate([values for _, values in parts]))
             for sequence, parts in rows.items()

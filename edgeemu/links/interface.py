@@ -5,26 +5,29 @@ tests holds for all.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import msgspec
-
-from edgeemu.cluster.links import Hop
+from edgeemu.cluster.links import Path
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.messages import Data, ShipmentChunk
 from edgeemu.timeline.clock import WallClock
 
-# -- controller -> device -----------------------------------------------------------------------------------------
 
+class Peer(NamedTuple):
+    """Another device, as one that sends to it has to know it: where it listens, and the path there."""
 
-class PathSpec(msgspec.Struct, frozen=True):
-    """How this device reaches another: its address, and the pipes on the way."""
-
-    target: int
+    device: int
     address: str
-    hops: list[Hop]
-    jitter_s: float
-    loss: float
+    path: Path
+
+
+class ProbeRecord(NamedTuple):
+    """One message of a link test: its size, its instants on the timeline, and when the receiver let it through."""
+
+    size_bytes: int
+    departure_s: float
+    arrival_s: float
+    released_s: float
 
 
 class LinkLostError(EdgeemuError):
@@ -41,8 +44,8 @@ class Links(Protocol):
     @property
     def reordered(self) -> int: ...
 
-    def connect(self, paths: Sequence[PathSpec]) -> None:
-        """Learns the ways to these targets, or how they have changed; a connection is opened once."""
+    def connect(self, peers: Sequence[Peer]) -> None:
+        """Learns the paths to these devices, or how they have changed; a connection is opened once."""
         ...
 
     def begin(self, clock: WallClock | None) -> None:

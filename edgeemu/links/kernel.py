@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 import zmq
 
-from edgeemu.cluster.links import Hop, Path
+from edgeemu.cluster.links import Path
 from edgeemu.links.connections import Connection, Inbox
-from edgeemu.links.interface import PathSpec
+from edgeemu.links.interface import Peer
 from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
@@ -54,12 +54,12 @@ class KernelLinks:
         self._clock: WallClock | None = None
         self._last_s: dict[tuple[int, str], float] = defaultdict(float)
 
-    def connect(self, paths: Sequence[PathSpec]) -> None:
-        for spec in paths:
-            self._paths[spec.target] = Path(tuple(Hop(*hop) for hop in spec.hops), spec.jitter_s, spec.loss)
-            self._addresses[spec.target] = spec.address
-            if spec.target not in self._ways:
-                self._ways[spec.target] = Connection(self._context, spec.address)
+    def connect(self, peers: Sequence[Peer]) -> None:
+        for device, address, path in peers:
+            self._paths[device] = path
+            self._addresses[device] = address
+            if device not in self._ways:
+                self._ways[device] = Connection(self._context, address)
 
     def begin(self, clock: WallClock | None) -> None:
         self._clock = clock
@@ -119,7 +119,7 @@ class KernelLinks:
             # A chunk leaves when the device comes to it and there is room, which may be before or after it is due.
             header = message.header
             arrival_s = max(header.arrival_s, self._clock.emulated_s(stamp_s) + header.added_s)
-            arrival_s = self._in_order_s(header.source, "parcels", arrival_s)
+            arrival_s = self._in_order_s(header.shipment.source, "parcels", arrival_s)
             return ShipmentChunk(msgspec.structs.replace(header, arrival_s=arrival_s), message.payload)
         took_s = max(0.0, stamp_s - message.sent_s) / self._clock.dilation
         arrival_s = self._in_order_s(message.source, "data", message.arrival_s + took_s)

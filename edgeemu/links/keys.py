@@ -13,4 +13,4 @@ def draw_key(message: Data, target: int) -> DrawKey:
 def chunk_draw_key(chunk: ShipmentChunk, number: int, target: int) -> DrawKey:
     """Of the chunk with that number in its round to a target."""
     header = chunk.header
-    return DrawKey(header.source, target, header.epoch, header.number, MessageKind.PARCEL, number)
+    return DrawKey(header.shipment.source, target, header.epoch, header.number, MessageKind.PARCEL, number)

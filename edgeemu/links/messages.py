@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.placement.program import MessageKind
+from edgeemu.placement.shipments import Shipment
 
 _HEADER = Struct(
     "<4sBBhIIIIIddIIHd2x"
@@ -116,14 +117,7 @@ class ChunkHeader(msgspec.Struct, frozen=True):
 
     epoch: int
     number: int
-    source: int
-    kind: str
-    layer: int
-    group: int
-    sequence: int
-    first_row: int
-    end_row: int
-    with_weights: bool
+    shipment: Shipment
     offset: int
     total: int
     crc: int

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Path
+from edgeemu.links.interface import ProbeRecord
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.network import PACKET_BYTES, serialise
 
@@ -26,19 +27,6 @@ BULK_MESSAGES = 32
 MAX_BULK_BYTES = 4 << 20  # what passes through the memory of a device that may have little left
 MIN_STREAM_WALL_S = 0.02  # [D] a shorter one says more of the scheduler than of the link
 FRAME_BYTES = 1514  # of Ethernet with IP and TCP with timestamps (1448 + 32 + 20 + 14), as htb counts it
-
-
-class Record(Protocol):
-    """One message that has come: `control.ProbeRecord`."""
-
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def departure_s(self) -> float: ...
-    @property
-    def arrival_s(self) -> float: ...
-    @property
-    def released_s(self) -> float: ...
 
 
 class Burst(NamedTuple):
@@ -113,10 +101,10 @@ def measured(
     size_bytes: int,
     *,
     real_packets: bool,
-    small: Sequence[Record],
-    stream: Sequence[Record],
-    own_there: Sequence[Record],
-    own_back: Sequence[Record],
+    small: Sequence[ProbeRecord],
+    stream: Sequence[ProbeRecord],
+    own_there: Sequence[ProbeRecord],
+    own_back: Sequence[ProbeRecord],
 ) -> LinkTest:
     """What bursts over a way say of it, beside what the timeline says of an idle one."""
     share = PACKET_BYTES / FRAME_BYTES if real_packets else 1.0

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import msgspec
 import zmq
 
-from edgeemu.cluster.links import Hop, Path
+from edgeemu.cluster.links import Path
 from edgeemu.links.connections import Connection, Inbox
-from edgeemu.links.interface import PathSpec
+from edgeemu.links.interface import Peer
 from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
@@ -81,12 +81,11 @@ class StampedLinks:
         self.reordered = 0
         self._network = Network(lambda _, target: self._paths[target], self._seed, self._pipes.free_s)
 
-    def connect(self, paths: Sequence[PathSpec]) -> None:
-        for spec in paths:
-            hops = tuple(Hop(*hop) for hop in spec.hops)
-            self._paths[spec.target] = Path(hops, spec.jitter_s, spec.loss)
-            if spec.target not in self._ways:
-                self._ways[spec.target] = Connection(self._context, spec.address)
+    def connect(self, peers: Sequence[Peer]) -> None:
+        for device, address, path in peers:
+            self._paths[device] = path
+            if device not in self._ways:
+                self._ways[device] = Connection(self._context, address)
 
     def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
         """Books a message on the pipes to its target; returns its emulated arrival."""

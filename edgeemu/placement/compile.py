@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Placement, ring_of
 from edgeemu.placement.program import WHOLE, Chunk, Collective, MessageKind, Op, Program, RowRange, Slot
 from edgeemu.placement.residual_stream import Groups, ResidualStream, ScatteredStream, Way, WholeStream
 from edgeemu_kernels.shape import ModelShape
@@ -48,15 +48,6 @@ def compile_routes(
         if tiled_from:
             ops += _Compiler(placement, shape, Way.RING, tiles=True).compiled(len(ops), RowRange(tiled_from))
     return Program(tuple(ops), owner[EMBED], owner[LM_HEAD])
-
-
-def ring_of(placement: Placement, shape: ModelShape, layer: int) -> Groups:
-    """The devices that share the divided parts of a layer, ascending; none where nothing is divided."""
-    members: set[int] = set()
-    if shares := placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)):
-        members |= {*shares, *placement.groups(layer, shape.n_groups)}
-    members |= set(placement.shares(Kind.FFN, layer, n_shards(shape, Kind.FFN)))
-    return tuple(sorted(members))
 
 
 class _Compiler:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu.placement.compile import ring_of
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Placement, ring_of
 
 """What a device's ledger has accounts for."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
-from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
+from edgeemu.placement.blocks import Block, Kind, all_blocks, n_shards, shards
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -77,6 +77,15 @@ class Placement:
     def moved(self, blocks: Iterable[Block], target: int) -> "Placement":
         """The same placement with `blocks` on `target`."""
         return Placement({**self.owner, **dict.fromkeys(blocks, target)})
+
+
+def ring_of(placement: Placement, shape: ModelShape, layer: int) -> tuple[int, ...]:
+    """The devices that share the divided parts of a layer, ascending; none where nothing is divided."""
+    members: set[int] = set()
+    if shares := placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)):
+        members |= {*shares, *placement.groups(layer, shape.n_groups)}
+    members |= set(placement.shares(Kind.FFN, layer, n_shards(shape, Kind.FFN)))
+    return tuple(sorted(members))
 
 
 def is_divided(placement: Placement) -> bool:

@@ -6,7 +6,7 @@ The same program drives the devices and the simulator, so both execute the same 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum
 from functools import cached_property
 from typing import NamedTuple
 
@@ -56,13 +56,19 @@ class Slot(NamedTuple):
 _CHUNKS = frozenset({MessageKind.REDUCE, MessageKind.ROWS, MessageKind.NORMED, MessageKind.QKV})
 
 
-class Collective(StrEnum):
-    """Operations that hold no weights: what joins the shards of a layer, and the halves of divided heads."""
+class Collective(Enum):
+    """Operations that hold no weights: what joins the shards of a layer, and the halves of divided heads.
 
-    SUM = "sum"  # adds its inputs; with a single one it only passes on its rows, or some of them
-    NORM = "norm"  # brings rows to the size that norms give them; the gain is the next block's
-    GATHER = "gather"  # puts chunks together
-    ATTEND = "attend"  # attention on queries, keys and values that are there in chunks
+    Numbers, where kinds of blocks are words: by that a decoder of messages tells one from the other.
+    """
+
+    SUM = 0  # adds its inputs; with a single one it only passes on its rows, or some of them
+    NORM = 1  # brings rows to the size that norms give them; the gain is the next block's
+    GATHER = 2  # puts chunks together
+    ATTEND = 3  # attention on queries, keys and values that are there in chunks
+
+    def __str__(self) -> str:
+        return self.name.lower()
 
 
 class Chunk(NamedTuple):

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from edgeemu.timeline.steps import OperationRecord
+
 
 TableName = Literal["tokens", "sequences", "ops", "migrations"]
 
@@ -54,6 +56,15 @@ class OperationRow(NamedTuple):
     cpu_s: float  # thread time of the real kernel
     late_s: float  # how far behind `end_s` the clock was when the result was there, in emulated seconds
     overrun: bool
+
+
+def operation_row(device: str, record: "OperationRecord") -> OperationRow:
+    """The row of an operation that ran on a device of that name."""
+    op, step, time, cpu_s, late_s, overrun = record
+    block, groups = str(op.kind), len(op.groups)
+    return OperationRow(
+        device, step.sequence, step.step, op.layer, block, groups, step.rows, *time, cpu_s, late_s, overrun
+    )
 
 
 class MigrationRow(NamedTuple):

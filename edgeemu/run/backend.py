@@ -18,7 +18,7 @@ from edgeemu.report.rows import OperationRow
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.steps import Execution, Step
+from edgeemu.timeline.steps import OperationRecord, Step
 
 NO_TOKEN = -1  # of a backend that runs no model
 
@@ -42,7 +42,7 @@ class SampledToken(NamedTuple):
 class StepMeasurement(NamedTuple):
     """What devices report of a step: each of their operations, and how long messages took to reach them."""
 
-    executions: list[Execution]
+    executions: list[OperationRecord]
     transits: list[Transit]
 
 

@@ -15,11 +15,11 @@ from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
-from edgeemu.report.rows import OperationRow
+from edgeemu.report.rows import OperationRow, operation_row
 from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
-from edgeemu.timeline.steps import Execution, Step
+from edgeemu.timeline.steps import OperationRecord, Step
 from edgeemu.timeline.virtual import VirtualTimeline
 
 
@@ -33,7 +33,7 @@ class SimulatedBackend:
         self._program = plan.program
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
-        self._executions: list[Execution] = []
+        self._executions: list[OperationRecord] = []
         self._observed: deque[StepMeasurement] = deque()  # of steps since the last call
         self.cluster = plan.cluster
         self.measured = RunMeasurements()
@@ -142,24 +142,7 @@ class SimulatedBackend:
 
     def take_ops(self) -> list[OperationRow]:
         names = [device.name for device in self.plan.cluster.devices]
-        rows = [
-            OperationRow(
-                device=names[op.device],
-                sequence=step.sequence,
-                step=step.step,
-                layer=op.layer,
-                block=op.kind.value,
-                groups=len(op.groups),
-                rows=step.rows,
-                ready_s=time.ready_s,
-                start_s=time.start_s,
-                end_s=time.end_s,
-                cpu_s=0.0,
-                late_s=0.0,
-                overrun=False,
-            )
-            for op, step, time in self._executions
-        ]
+        rows = [operation_row(names[record.op.device], record) for record in self._executions]
         self._executions.clear()
         return rows
 

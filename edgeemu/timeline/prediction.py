@@ -9,14 +9,14 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Program
 from edgeemu.timeline.scheduler import Due, Scheduler
 from edgeemu.timeline.simulator import Simulator
-from edgeemu.timeline.steps import Duration, Execution, Step
+from edgeemu.timeline.steps import Duration, OperationRecord, Step
 
 
 class Prediction(NamedTuple):
     """What the timeline alone says of one sequence: the instant of every token, and every execution."""
 
     sampled_s: list[float]
-    executions: list[Execution]
+    executions: list[OperationRecord]
 
     @property
     def ttft_s(self) -> float:

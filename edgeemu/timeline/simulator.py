@@ -22,7 +22,7 @@ from edgeemu.placement.shipments import Shipment, chains, message_sizes
 from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.network import DrawKey, Network, Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
-from edgeemu.timeline.steps import Duration, Execution, Step, TokenTime
+from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 
 Flash = Mapping[int, float]
 
@@ -75,7 +75,7 @@ class Simulator:
     def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
         self.costs = costs
         self.duration = duration
-        self.executions: list[Execution] = []
+        self.executions: list[OperationRecord] = []
         self.transits = Transits()
         self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, parcels included
         self._cluster = cluster
@@ -187,7 +187,7 @@ class Simulator:
         waiting, (op, flow) = device.ready.pop()
         time = occupy(device.free_s, waiting.ready_s, self.duration(op, flow.step), device.availability)
         device.free_s, device.busy = time.end_s, True
-        self.executions.append(Execution(op, flow.step, time))
+        self.executions.append(OperationRecord(op, flow.step, time))
         self._at(time.end_s, lambda now_s: self._finish(device, op, flow, now_s))
 
     def _finish(self, device: _SimulatedDevice, op: Op, flow: _Flow, now_s: float) -> TokenTime | None:

@@ -22,12 +22,15 @@ class Step(NamedTuple):
 Duration = Callable[[Op, Step], float]
 
 
-class Execution(NamedTuple):
-    """One operation as it came out on the timeline."""
+class OperationRecord(NamedTuple):
+    """One executed operation: its instants on the timeline, and what was measured if a real kernel ran."""
 
     op: Op
     step: Step
     time: Occupation
+    cpu_s: float = 0.0  # thread time of the kernel
+    late_s: float = 0.0  # how far behind the timeline the clock was when the result was there, in emulated seconds
+    overrun: bool = False  # the kernel took longer than the operation does on the timeline
 
 
 class TokenTime(NamedTuple):

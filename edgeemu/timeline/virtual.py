@@ -12,7 +12,7 @@ from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.simulator import Round, Shipped, Simulator
-from edgeemu.timeline.steps import Duration, Execution, Step, TokenTime
+from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 
 
 class VirtualTimeline:
@@ -24,7 +24,7 @@ class VirtualTimeline:
         self._awaited: set[int] = set()
         self._arrived_s = 0.0
         self._flying = 0  # steps
-        self._executions: dict[int, list[Execution]] = defaultdict(list)  # by sequence, of its step in hand
+        self._executions: dict[int, list[OperationRecord]] = defaultdict(list)  # by sequence, of its step in hand
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Releases a step at an instant, which must not lie before the last token or arrival that was asked for."""
@@ -48,7 +48,7 @@ class VirtualTimeline:
         """Something happens at an instant, between two steps."""
         self._simulator.change(change, at_s)
 
-    def executions(self, step: Step) -> list[Execution]:
+    def executions(self, step: Step) -> list[OperationRecord]:
         """What has run for the step of a sequence that was sampled last."""
         for execution in self._simulator.executions:
             self._executions[execution.step.sequence].append(execution)

@@ -13,11 +13,11 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Link
 from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, n_shards, proj, shards
-from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes, ring_of
+from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.placement import Placement, PlacementError, moves
+from edgeemu.placement.placement import Placement, PlacementError, moves, ring_of
 from edgeemu.placement.program import Collective, MessageKind, Op, Program, Slot
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_time import step_s

@@ -8,7 +8,7 @@ from support.builders import even_cluster
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Link
 from edgeemu.cluster.topology import mesh
-from edgeemu.device.protocol_out import ProbeRecord
+from edgeemu.links.interface import ProbeRecord
 from edgeemu.links.self_test import BULK_MESSAGES, MAX_LINKS, LinkTest, bulk, distinct_ways, measured
 from edgeemu.report.certificate import with_verdict
 from edgeemu.report.link_certificate import judge_links, links_document, profile_document, profile_table

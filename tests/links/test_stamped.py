@@ -19,8 +19,9 @@ from support.builders import QUICK, clusters, even_cluster
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Hop, Link
+from edgeemu.cluster.links import Path as LinkPath
 from edgeemu.links.connections import PlainInbox
-from edgeemu.links.interface import PathSpec
+from edgeemu.links.interface import Peer
 from edgeemu.links.messages import Data, data_bytes
 from edgeemu.links.stamped import SharedPipes, StampedLinks, create_shared_pipes
 from edgeemu.placement.program import MessageKind
@@ -58,10 +59,9 @@ def links_of(
     links = StampedLinks(context, inbox(context), cluster.seed, pipes)
     links.connect(
         [
-            PathSpec(target, f"ipc:///dev/null/{target}", list(path.hops), path.jitter_s, path.loss)
+            Peer(target, f"ipc:///dev/null/{target}", cluster.path(device, target))
             for target in range(len(cluster.devices))
             if target != device
-            for path in [cluster.path(device, target)]
         ]
     )
     return links
@@ -234,9 +234,9 @@ def test_what_is_sent_arrives_whole_and_in_order(context: "zmq.Context[zmq.Socke
         pipes = SharedPipes(fd, 1)
         receiver = StampedLinks(context, PlainInbox(context, "inproc://device-1"), 0, pipes)
         links = StampedLinks(context, inbox(context), 0, pipes)
-        path = PathSpec(1, "inproc://device-1", [Hop(0, 8e6, 0.01)], 0.0, 0.0)
-        links.connect([path])
-        links.connect([path])  # known already: no second connection
+        peer = Peer(1, "inproc://device-1", LinkPath((Hop(0, 8e6, 0.01),), 0.0, 0.0))
+        links.connect([peer])
+        links.connect([peer])  # known already: no second connection
         links.begin(WallClock(0.0, 1.0))
         payloads = [np.full((2, 3), step, np.float32) for step in range(5)]  # [2, 3] each
         for step, payload in enumerate(payloads):

@@ -27,7 +27,7 @@ from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu.timeline.prediction import predict
-from edgeemu.timeline.steps import Execution, roofline_durations
+from edgeemu.timeline.steps import OperationRecord, roofline_durations
 
 ROOMY = 2**40
 SCENARIO = """
@@ -134,8 +134,8 @@ def test_the_busiest_device_is_what_the_simulator_says(data: st.DataObject) -> N
     program = compile_routes(placement, LLAMA)
     cluster = plan_of(name="single").cluster
     played = predict(cluster, Costs(LLAMA), program, roofline_durations(computes, Costs(LLAMA)), 12, 2)
-    step: list[Execution] = [done for done in played.executions if done.step.step == 1]
-    for op, _, time in step:
+    step: list[OperationRecord] = [done for done in played.executions if done.step.step == 1]
+    for op, _, time, *_ in step:
         busy_s[op.device] += time.end_s - time.start_s
     assert pipeline_moves.busiest_s(times, PlacementArrays.of(placement, LLAMA)) == pytest.approx(max(busy_s), rel=1e-9)
 

@@ -26,7 +26,9 @@ from edgeemu.links.interface import LinkLostError, Links
 from edgeemu.links.netns import protocol
 from edgeemu.links.netns.layout import DATA_PORT
 from edgeemu.links.stamped import create_shared_pipes
+from edgeemu.placement.blocks import ffn
 from edgeemu.placement.program import MessageKind
+from edgeemu.placement.shipments import Shipment
 from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
 from edgeemu.timeline.clock import WallClock
@@ -36,7 +38,7 @@ from edgeemu.timeline.clock import WallClock
 
 class Spec(msgspec.Struct):
     device: protocol_in.DeviceConfig
-    paths: list[interface.PathSpec]
+    peers: list[interface.Peer]
     start_s: float
 
 
@@ -71,12 +73,12 @@ class Peer:
     """What a test can ask of a process, by name."""
 
     def __init__(self, spec: Spec, links: Links, told: "zmq.Socket[bytes]") -> None:
-        self.index, self.paths, self.links = spec.device.index, spec.paths, links
+        self.index, self.peers, self.links = spec.device.index, spec.peers, links
         self.clock = WallClock(spec.start_s, 1.0)
         self._told = told
 
     def connect(self) -> None:
-        self.links.connect(self.paths)
+        self.links.connect(self.peers)
         self.links.begin(self.clock)
 
     def send(self, targets: list[int], sizes: list[int], count_up: bool = False) -> str:
@@ -95,22 +97,9 @@ class Peer:
 
     def offer_chunks(self, target: int, number: int, size_bytes: int) -> int:
         """How many of so many chunks a link takes at once."""
+        shipment = Shipment(ffn(0, 0), self.index, target, 0, 0, 0, with_weights=False)
         for n in range(number):
-            header = messages.ChunkHeader(
-                epoch=1,
-                number=1,
-                source=self.index,
-                kind="ffn",
-                layer=0,
-                group=0,
-                sequence=0,
-                first_row=0,
-                end_row=0,
-                with_weights=False,
-                offset=n,
-                total=number,
-                crc=0,
-            )
+            header = messages.ChunkHeader(1, 1, shipment, offset=n, total=number, crc=0)
             if self.links.send_chunk(messages.ShipmentChunk(header, bytes(size_bytes)), n, target, 0.0) is None:
                 return n
         return number
@@ -121,7 +110,7 @@ class Peer:
         while len(came) < number:
             for message in self.links.receive():
                 if isinstance(message, messages.ShipmentChunk):
-                    came.append((message.header.source, -1, 0, 0.0, message.header.arrival_s))
+                    came.append((message.header.shipment.source, -1, 0, 0.0, message.header.arrival_s))
                     continue
                 crc = zlib.crc32(message.payload.tobytes())
                 came.append((message.source, message.step, crc, message.departure_s, message.arrival_s))
@@ -178,8 +167,8 @@ class Peers:
                 i, device.name, self.control_address, address, 1 << 30, 1e9, 1e9, 0.0, None, 0,
                 pipes_fd, self.cluster.n_pipes, self.kind.kind,
             )  # fmt: skip
-            paths = [self._path(i, j) for j in everyone if j != i]
-            self.pids.append(await self.fleet.fork(device.name, msgspec.msgpack.encode(Spec(spec, paths, start_s))))
+            peers = [self._peer(i, j) for j in everyone if j != i]
+            self.pids.append(await self.fleet.fork(device.name, msgspec.msgpack.encode(Spec(spec, peers, start_s))))
         for i in everyone:
             await self._from(str(i).encode())
         await self.cabling.build(1.0)
@@ -218,9 +207,8 @@ class Peers:
             sender, frame = await self._router.recv_multipart()
             self._waiting.append((sender, frame))
 
-    def _path(self, source: int, target: int) -> interface.PathSpec:
-        path = self.cluster.path(source, target)
-        return interface.PathSpec(target, self.cabling.address(target), list(path.hops), path.jitter_s, path.loss)
+    def _peer(self, source: int, target: int) -> interface.Peer:
+        return interface.Peer(target, self.cabling.address(target), self.cluster.path(source, target))
 
 
 @asynccontextmanager

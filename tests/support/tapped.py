@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import msgspec
 import zmq
 import zmq.asyncio
 
-from edgeemu.links import interface
+from edgeemu.links.interface import Peer
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from support.watching import Silent
@@ -41,9 +40,9 @@ class TappedDevices(ProcessBackend):
                 await asyncio.gather(*pumps, return_exceptions=True)
                 context.destroy(linger=0)
 
-    def _path(self, source: int, target: int) -> interface.PathSpec:
-        spec = super()._path(source, target)
-        return msgspec.structs.replace(spec, address=f"{spec.address}-tap")
+    def _peer(self, source: int, target: int) -> Peer:
+        peer = super()._peer(source, target)
+        return peer._replace(address=f"{peer.address}-tap")
 
     async def _pump(self, here: zmq.asyncio.Socket, there: zmq.asyncio.Socket) -> None:
         while True:

@@ -16,11 +16,11 @@ from support.builders import QUICK
 from support.moving import cluster, make
 from support.tapped import Tap, TappedDevices
 
-from edgeemu.device.sending import block_of
 from edgeemu.errors import RunError
 from edgeemu.links.messages import ChunkHeader, ShipmentChunk, decode_frames
 from edgeemu.placement.blocks import Block, all_blocks
 from edgeemu.placement.placement import Placement
+from edgeemu.placement.shipments import Shipment
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
@@ -93,11 +93,11 @@ class Parcels:
         chunk = decode_frames(frames)
         if isinstance(chunk, ShipmentChunk):
             header = chunk.header
-            key = header.epoch, header.number, block_of(header)
+            key = header.epoch, header.number, header.shipment.block
             parcel = self._open.setdefault(key, bytearray())
             parcel += chunk.payload
             if len(parcel) == header.total:
-                self._whole(header, block_of(header), bytes(self._open.pop(key)))
+                self._whole(header.shipment, bytes(self._open.pop(key)))
         return frames
 
     def new_sequence(self) -> None:
@@ -105,16 +105,17 @@ class Parcels:
         self.wrong.clear()
         self._open.clear()
 
-    def _whole(self, header: ChunkHeader, block: Block, data: bytes) -> None:
+    def _whole(self, shipment: Shipment, data: bytes) -> None:
+        block = shipment.block
         row_bytes = 4 * BASE.model.shape.head_dim
-        n_rows = header.end_row - header.first_row if block.group >= 0 else 0
+        n_rows = shipment.end_row - shipment.first_row if block.group >= 0 else 0
         half = n_rows * row_bytes
         ends = len(data) - 2 * half, len(data) - half
         weights, keys, values = data[: ends[0]], data[ends[0] : ends[1]], data[ends[1] :]
-        if header.with_weights:
+        if shipment.with_weights:
             self._compare("weights", block, self.weights.setdefault(block, weights), weights)
         before = self.rows.get(block, (b"", b""))
-        start = header.first_row * row_bytes
+        start = shipment.first_row * row_bytes
         for known, now in zip(before, (keys, values), strict=True):
             common = min(len(known) - start, len(now))
             if common > 0:

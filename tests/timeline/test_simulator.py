@@ -20,7 +20,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op, Program
 from edgeemu.timeline.prediction import Prediction, predict
 from edgeemu.timeline.simulator import Simulator
-from edgeemu.timeline.steps import Duration, Execution, Step, TokenTime, roofline_durations
+from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime, roofline_durations
 from edgeemu_kernels.shape import ModelShape
 
 N_DEVICES = 4
@@ -126,7 +126,7 @@ def test_sizes_of_messages_follow_from_what_they_carry(shape: ModelShape, rows: 
 
 def several(
     cluster: Cluster, costs: Costs, programs: list[Program], duration: Duration, new_tokens: int
-) -> tuple[list[TokenTime], list[Execution]]:
+) -> tuple[list[TokenTime], list[OperationRecord]]:
     """Sequences that are under way at the same time, each with a prompt and a program of its own."""
     simulator = Simulator(cluster, costs, duration)
     for sequence, program in enumerate(programs):
@@ -160,13 +160,13 @@ def test_several_sequences_at_once_keep_every_device_honest(
 
     # A device is never idle with work, never does two things at once, goes on with the step that it is at if it can,
     # and else takes what was ready first.
-    by_device = defaultdict[int, list[Execution]](list)
+    by_device = defaultdict[int, list[OperationRecord]](list)
     for execution in executions:
         by_device[execution.op.device].append(execution)
     for found in by_device.values():
         free_s, last = 0.0, None
         in_order = sorted(found, key=lambda execution: execution.time.start_s)
-        for number, (op, step, time) in enumerate(in_order):
+        for number, (op, step, time, *_) in enumerate(in_order):
             assert time.start_s == max(free_s, time.ready_s)
             assert time.end_s == time.start_s + duration(op, step)
             if step != last:
@@ -177,7 +177,7 @@ def test_several_sequences_at_once_keep_every_device_honest(
 
     # What is needed has been made before.
     ends = {(e.step.sequence, e.step.step, e.op.emits): e.time.end_s for e in executions}
-    for op, step, time in executions:
+    for op, step, time, *_ in executions:
         for slot in op.inputs(step.step):
             made_in = step.step - 1 if op.kind is Kind.EMBED else step.step
             assert time.ready_s >= ends.get((step.sequence, made_in, slot), 0.0)

@@ -17,7 +17,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu.policies.view.link_matrix import Links, Patched
 from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.steps import Execution
+from edgeemu.timeline.steps import OperationRecord
 
 _RIDGE = 1e-3  # weight of the data sheet in a link's estimate, of 1 for what was observed
 _LEAST = 0.01  # of what the data sheet says: a link is not believed to be faster than a hundred times that
@@ -82,10 +82,10 @@ class Estimate:
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
-    def observe_executions(self, executions: Iterable[Execution]) -> None:
+    def observe_executions(self, executions: Iterable[OperationRecord]) -> None:
         """Operations of one step, or of several, each as long as it took on the timeline."""
         took_s: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
-        for op, step, time in executions:
+        for op, step, time, *_ in executions:
             sheet_s = op_s(self._whole[op.device], op, step.rows, step.past, self._costs)
             if sheet_s:  # some take nothing, and say nothing
                 took_s[op.device].append((sheet_s, time.end_s - time.start_s, time.start_s - time.ready_s))

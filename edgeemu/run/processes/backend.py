@@ -11,29 +11,28 @@ from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.host.fleet import Fleet
 from edgeemu.host.memory_caps import MemoryCaps
-from edgeemu.links import interface
+from edgeemu.links.interface import Peer
 from edgeemu.links.self_test import LinkTest
 from edgeemu.links.stamped import create_shared_pipes
+from edgeemu.placement.blocks import Block
 from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.operation_costs import op_s
 from edgeemu.placement.program import Op, Program
 from edgeemu.placement.shipments import Shipment, chains
-from edgeemu.report.rows import OperationRow
+from edgeemu.report.rows import OperationRow, operation_row
 from edgeemu.run.backend import DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.choose_links import STAMPED, LinkChoice
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.launch import DEFAULT_LAUNCH, LaunchSettings
 from edgeemu.run.processes.link_self_test import test_links
 from edgeemu.run.processes.link_setup import LinkSetup
-from edgeemu.run.processes.migration import incoming_spec, shipment_spec
 from edgeemu.run.processes.session import Aside, Session
-from edgeemu.run.processes.step_reports import Flight, op_row, sampled_at
+from edgeemu.run.processes.step_reports import Flight, sampled_at
 from edgeemu.run.processes.warm_up import WarmUpSpeed, smallest_dilation, warm_up
 from edgeemu.run.requests import Request
-from edgeemu.timeline.clock import Occupation, WallClock
-from edgeemu.timeline.network import Transit
-from edgeemu.timeline.steps import Execution, Step
+from edgeemu.timeline.clock import WallClock
+from edgeemu.timeline.steps import Step
 from edgeemu.timeline.virtual import VirtualTimeline
 
 LEAD_S = 0.05  # from the word to begin to the timeline's zero: time for every device to hear it
@@ -127,7 +126,7 @@ class ProcessBackend:
         began_s = time.monotonic()
         self._on_phase("load weights", 0, len(plan.cluster.devices))
         requests = [
-            protocol_in.Assign(self.epoch, plan.model.spec, self._ops(plan.program, at), self._paths(plan.program, at))
+            protocol_in.Assign(self.epoch, plan.model.spec, plan.program.on(at), self._peers(plan.program, at))
             for at in range(len(plan.cluster.devices))
         ]
         await self._session.ask_all(requests, lambda n, of: self._on_phase("load weights", n, of))
@@ -168,7 +167,7 @@ class ProcessBackend:
             ways,
             self.plan.costs.shape.d_model * _FLOAT_BYTES,
             self.dilation,
-            self._path,
+            self._peer,
             lambda n, of: self._on_phase("test links", n, of),
             real_packets=self._cabling.shaped,
         )
@@ -276,9 +275,9 @@ class ProcessBackend:
         self._observed.append(observed)
         times = {done.op.index: done.time for done in observed.executions}
         for report in flight.reports:
-            rows = (op_row(flight.program.ops[record.index], report, record) for record in report.ops)
-            for row, record in zip(rows, report.ops, strict=True):
-                self._unrecorded.append(row._replace(**times[record.index]._asdict()))
+            for record in report.operations:
+                timed = record._replace(time=times[record.op.index])
+                self._unrecorded.append(operation_row(report.name, timed))
 
     async def change(self, change: Change, at_s: float) -> None:
         before, asked = self.cluster, 0
@@ -291,8 +290,8 @@ class ProcessBackend:
             mine = device in change.devices
             if mine or ways:
                 speed, memory_bytes = (change.speed, change.memory_bytes) if mine else (None, None)
-                paths = [self._path(device, target) for target in ways]
-                await self._session.tell(device, protocol_in.ChangeDevice(at_s, speed, memory_bytes, paths))
+                peers = [self._peer(device, target) for target in ways]
+                await self._session.tell(device, protocol_in.ChangeDevice(at_s, speed, memory_bytes, peers))
                 asked += 1
         for _ in range(asked):
             await self._session.receive(protocol_out.Ready)
@@ -307,19 +306,10 @@ class ProcessBackend:
         self._observed.clear()
         return observed
 
-    def _as_reported(self, flight: Flight) -> StepMeasurement:
-        numbers = {device.name: device.index for device in self.cluster.devices}
-        executions, transits = [], []
-        for report in flight.reports:
-            executions += [
-                Execution(
-                    flight.program.ops[done.index], flight.step, Occupation(done.ready_s, done.start_s, done.end_s)
-                )
-                for done in report.ops
-            ]
-            target = numbers[report.name]
-            transits += [Transit(t.source, target, t.size_bytes, t.messages, t.sum_s) for t in report.transits]
-        return StepMeasurement(executions, transits)
+    @staticmethod
+    def _as_reported(flight: Flight) -> StepMeasurement:
+        executions = [record for report in flight.reports for record in report.operations]
+        return StepMeasurement(executions, [transit for report in flight.reports for transit in report.transits])
 
     async def states(self, at_s: float) -> list[DeviceState]:
         for device in range(len(self.cluster.devices)):
@@ -338,7 +328,7 @@ class ProcessBackend:
         held, costs = self.plan.usages(migration.old), self.plan.costs
         receivers = list(needs(migration, held, sum(rows.values()), last_rows, costs))
         for target, moved, reserve_bytes, growth_bytes in receivers:
-            blocks = [incoming_spec(move) for move in moved]
+            blocks = [move.block for move in moved]
             prepare = protocol_in.Prepare(migration.epoch, blocks, reserve_bytes, growth_bytes, at_s)
             await self._session.tell(target, prepare)
         answers = [await self._session.receive(protocol_out.Prepared) for _ in receivers]
@@ -359,9 +349,8 @@ class ProcessBackend:
         for (source, _), shipped in chains(shipments).items():
             by_source[source] += shipped
         for source, shipped in by_source.items():
-            paths = [self._path(source, target) for target in sorted({s.target for s in shipped})]
-            specs = [shipment_spec(shipment) for shipment in shipped]
-            ship = protocol_in.Ship(epoch, number, at_s, chunk_bytes, specs, paths)
+            peers = [self._peer(source, target) for target in sorted({s.target for s in shipped})]
+            ship = protocol_in.Ship(epoch, number, at_s, chunk_bytes, shipped, peers)
             await self._session.tell(source, ship)
         if self._clock is None:
             self._virtual.ship(shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s)
@@ -384,16 +373,16 @@ class ProcessBackend:
         return arrived_s
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
-        leaving: dict[int, list[protocol_in.ExpectedBlock]] = defaultdict(list)
+        leaving: dict[int, list[Block]] = defaultdict(list)
         for move in migration.moves:
-            leaving[move.source].append(incoming_spec(move))
+            leaving[move.source].append(move.block)
         await self._session.ask_all(
             [
                 protocol_in.Commit(
                     migration.epoch,
-                    self._ops(program, at),
+                    program.on(at),
                     leaving[at],
-                    self._paths(program, at),
+                    self._peers(program, at),
                 )
                 for at in range(len(self.plan.cluster.devices))
             ]
@@ -424,30 +413,26 @@ class ProcessBackend:
     def _on_report(self, report: protocol_out.Report) -> None:
         flight = self._flights[report.sequence, report.step]
         flight.reports.append(report)
-        flight.cpu_s |= {done.index: done.cpu_s for done in report.ops}
+        flight.cpu_s |= {done.op.index: done.cpu_s for done in report.operations}
         flight.owed -= 1
         if not flight.owed:
             del self._flights[report.sequence, report.step]
         if self._clock is not None:
-            self._unrecorded += [op_row(flight.program.ops[record.index], report, record) for record in report.ops]
+            self._unrecorded += [operation_row(report.name, record) for record in report.operations]
         self.measured.reordered[report.name] = report.reordered
         self.measured.peak_bytes[report.name] = report.peak_bytes
 
     async def _everyone(self, request: protocol_in.ToDevice) -> None:
         await self._session.ask_all([request] * len(self.plan.cluster.devices))
 
-    def _ops(self, program: Program, device: int) -> list[protocol_in.OpSpec]:
-        return [protocol_in.op_spec(op) for op in program.on(device)]
-
-    def _paths(self, program: Program, device: int) -> list[interface.PathSpec]:
-        """The ways to all that this device sends to."""
+    def _peers(self, program: Program, device: int) -> list[Peer]:
+        """All devices that this one sends to."""
         targets = {target for op in program.on(device) for target in op.to}
-        return [self._path(device, target) for target in sorted(targets - {device})]
+        return [self._peer(device, target) for target in sorted(targets - {device})]
 
-    def _path(self, source: int, target: int) -> interface.PathSpec:
+    def _peer(self, source: int, target: int) -> Peer:
         self._told[source].add(target)
-        path = self.cluster.path(source, target)
-        return interface.PathSpec(target, self._cabling.address(target), list(path.hops), path.jitter_s, path.loss)
+        return Peer(target, self._cabling.address(target), self.cluster.path(source, target))
 
     def _new_timeline(self) -> VirtualTimeline:
         return VirtualTimeline(self.plan.cluster, self.plan.costs, self._duration_s)

@@ -5,7 +5,7 @@ from itertools import count
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.device import protocol_in, protocol_out
-from edgeemu.links import interface
+from edgeemu.links.interface import Peer, ProbeRecord
 from edgeemu.links.self_test import SMALL_BYTES, SMALL_MESSAGES, Burst, LinkTest, bulk, distinct_ways, measured
 from edgeemu.run.processes.session import Session
 
@@ -16,26 +16,26 @@ async def test_links(
     ways: Iterable[tuple[int, int]],
     payload_bytes: int,
     dilation: float,
-    path: Callable[[int, int], interface.PathSpec],
+    peer: Callable[[int, int], Peer],
     on_progress: Callable[[int, int], None],
     *,
     real_packets: bool,
 ) -> list[LinkTest]:
     """Measures one way of each kind, one after the other. The devices' timeline must run.
 
-    `payload_bytes` is of the run's own messages; `path` tells a device the way to another.
+    `payload_bytes` is of the run's own messages; `peer` is what a device has to know of another.
     """
     numbers = count(1)
 
-    async def send(source: int, target: int, burst: Burst) -> Sequence[protocol_out.ProbeRecord]:
+    async def send(source: int, target: int, burst: Burst) -> Sequence[ProbeRecord]:
         number = next(numbers)
-        await session.tell(source, protocol_in.Probe(number, target, *burst, path(source, target)))
+        await session.tell(source, protocol_in.Probe(number, *burst, peer(source, target)))
         while True:
             probed = await session.receive(protocol_out.Probed)
             if probed.number == number:
                 return probed.records
 
-    async def one_by_one(source: int, target: int, size_bytes: int) -> list[protocol_out.ProbeRecord]:
+    async def one_by_one(source: int, target: int, size_bytes: int) -> list[ProbeRecord]:
         return [(await send(source, target, Burst(1, size_bytes)))[0] for _ in range(SMALL_MESSAGES)]
 
     tests = []

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeemu.device import protocol_out
-from edgeemu.placement.program import Op, Program
-from edgeemu.report.rows import OperationRow
+from edgeemu.placement.program import Program
 from edgeemu.run.backend import Instant, SampledToken
 from edgeemu.timeline.steps import Step
 
@@ -26,21 +25,3 @@ class Flight:
 def sampled_at(step: Step, token: protocol_out.Token, sampled_s: float) -> SampledToken:
     logits = np.frombuffer(token.logits, dtype=np.float32) if token.logits else None  # [vocab]
     return SampledToken(step, token.token, Instant(sampled_s, token.wall_s), logits)
-
-
-def op_row(op: Op, report: protocol_out.Report, record: protocol_out.OpRecord) -> OperationRow:
-    return OperationRow(
-        device=report.name,
-        sequence=report.sequence,
-        step=report.step,
-        layer=op.layer,
-        block=op.kind.value,
-        groups=len(op.groups),
-        rows=record.rows,
-        ready_s=record.ready_s,
-        start_s=record.start_s,
-        end_s=record.end_s,
-        cpu_s=record.cpu_s,
-        late_s=record.late_s,
-        overrun=record.overrun,
-    )
