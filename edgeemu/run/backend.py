@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
+from edgeemu.links.self_test import LinkTest
 from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
@@ -51,12 +53,35 @@ class DeviceState(NamedTuple):
     memory_bytes: int
 
 
+@dataclass(slots=True)
+class RunMeasurements:
+    """Figures that a backend has measured so far, apart from the rows of records. Dictionaries are by device name."""
+
+    ready_in_s: float = 0.0  # from the first fork to the last device's hello
+    loaded_in_s: float = 0.0  # weights, on all devices
+    limitations: list[str] = field(default_factory=list)  # what this host does not allow
+    baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
+    peak_bytes: dict[str, int] = field(default_factory=dict)  # of the memory ledger
+    reordered: dict[str, int] = field(default_factory=dict)  # messages out of the order of departure
+    link_tests: list[LinkTest] = field(default_factory=list)
+    # Known when the run has ended:
+    weights_bytes: dict[str, int] = field(default_factory=dict)
+    resident_bytes: dict[str, int] = field(default_factory=dict)
+    group_peak_bytes: dict[str, int | None] = field(default_factory=dict)  # of the cgroups; None: unknown here
+    sent_bytes: dict[tuple[int, int], int] | None = None  # by sender and receiver
+
+
 class Backend(Protocol):
     """Devices that run steps and change their blocks.
 
-    `dilation` is how much slower their wall clock runs than the timeline, `epoch` that of the routes they follow.
+    `dilation` is how much slower their wall clock runs than the timeline, `epoch` that of the routes they follow,
+    `mode` how time passes: realtime, virtual or simulated.
     """
 
+    measured: RunMeasurements
+
+    @property
+    def mode(self) -> str: ...
     @property
     def dilation(self) -> float: ...
     @property

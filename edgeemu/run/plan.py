@@ -107,7 +107,7 @@ class Plan:
         asked, program, durations = self.requests[request], self.program, self.durations
         return predict(self.cluster, self.costs, program, durations, len(asked.ids), asked.max_tokens, start_s)
 
-    def schedule(self) -> Scheduler:
+    def scheduler(self) -> Scheduler:
         """The order in which sequences run, at its beginning."""
         bubbles = self.scenario.workload.pipeline == "bubbles"
         return Scheduler(self.requests, self.concurrency, bubbles=bubbles)
@@ -118,7 +118,7 @@ class Plan:
         `lengths` are the tokens of each sequence; without them, they run to their full lengths.
         """
         lengths = lengths or [request.max_tokens for request in self.requests]
-        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
+        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.scheduler(), lengths)
 
 
 def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:

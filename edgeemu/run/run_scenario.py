@@ -22,6 +22,7 @@ from edgeemu.report.link_certificate import judge_links, links_document
 from edgeemu.report.record_files import RecordWriter
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.summary import DeviceMemory, span_s, summarise
+from edgeemu.run.backend import RunMeasurements
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
@@ -29,7 +30,6 @@ from edgeemu.run.migrator import Migrator
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
-from edgeemu.run.processes.launch import Measured
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
@@ -82,23 +82,17 @@ async def run_scenario(
             await controller.run()
             ended = "done"
         finally:
-            measured = devices.measured if isinstance(devices, ProcessBackend) else Measured()
-            summary = {**_summary(controller, measured), "links": str(links), "ended": ended}
+            summary = {**_summary(controller, devices.measured), "links": str(links), "ended": ended}
             directory.write_summary(summary)
     return RunResult(summary, directory.path)
 
 
-def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
+def _summary(controller: Controller, measured: RunMeasurements) -> dict[str, Any]:
     """What there is so far."""
     plan, migrator = controller.plan, controller.migrator
-    simulated = controller.devices if isinstance(controller.devices, SimulatedBackend) else None
-    mode = "simulated" if simulated else plan.scenario.time.mode
-    last_words = {bye.name: bye for bye in measured.last_words}
+    mode = controller.devices.mode
     memory = {
-        device.name: DeviceMemory(
-            simulated.peak_bytes[device.index] if simulated else measured.peak_bytes.get(device.name, 0),
-            device.memory_bytes,
-        )
+        device.name: DeviceMemory(measured.peak_bytes.get(device.name, 0), device.memory_bytes)
         for device in plan.cluster.devices
     }
     summary = summarise(
@@ -110,33 +104,31 @@ def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
         sequences=controller.sequences,
         ops=controller.ops,
         memory=memory,
-        controller_s=migrator.decision_s or [plan.placed_in_s],
+        controller_s=controller.decider.decision_s or [plan.placed_in_s],
         migrations=_migrations(migrator),
         certificate=certify(controller.tokens, controller.ops, mode=mode, reordered=sum(measured.reordered.values())),
         texts=controller.texts,
     )
     for name, entry in summary["memory"]["by_device"].items():
-        bye = last_words.get(name)
-        entry["weights_bytes"] = bye.ledger.get("weights", 0) if bye else None
-        entry["resident_bytes"] = bye.resident_bytes if bye else None
+        entry["weights_bytes"] = measured.weights_bytes.get(name)
+        entry["resident_bytes"] = measured.resident_bytes.get(name)
         entry["baseline_bytes"] = measured.baseline_bytes.get(name)
         entry["group_peak_bytes"] = measured.group_peak_bytes.get(name)
-    sent = simulated.sent_bytes if simulated else measured.sent_bytes
-    predicted = None if simulated else _predicted(controller)
+    predicted = None if mode == "simulated" else _predicted(controller)
     return {
         **_with_links(summary, controller, measured, predicted),
-        **_energy(controller, sent),
+        **_energy(controller, measured.sent_bytes),
         "objective": plan.scenario.objective,
         "mode": mode,
         "concurrency": plan.concurrency,
         "cost": plan.scenario.cost.formulas,
         "dilation": controller.devices.dilation,
         "decisions": {
-            "count": len(migrator.decision_s),
-            "problems": migrator.problems,
-            "given_up": migrator.given_up or None,
+            "count": len(controller.decider.decision_s),
+            "problems": controller.decider.problems,
+            "given_up": controller.decider.given_up or None,
         },
-        "weaker": measured.weaker,
+        "weaker": measured.limitations,
         "ready_s": measured.ready_in_s,
         "loaded_s": measured.loaded_in_s,
         "predicted": predicted,
@@ -155,7 +147,10 @@ def _energy(controller: Controller, sent: Mapping[tuple[int, int], int] | None) 
 
 
 def _with_links(
-    summary: dict[str, Any], controller: Controller, measured: Measured, predicted: dict[str, float | None] | None
+    summary: dict[str, Any],
+    controller: Controller,
+    measured: RunMeasurements,
+    predicted: dict[str, float | None] | None,
 ) -> dict[str, Any]:
     """The summary, its certificate with what kernel links came to; the timeline's TPOT is of a run without changes."""
     if not measured.link_tests:

@@ -16,7 +16,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.report.rows import OperationRow, operation_row
-from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, SampledToken, StepMeasurement
+from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
 from edgeemu.timeline.steps import OperationRecord, Step
@@ -36,8 +36,12 @@ class SimulatedBackend:
         self._executions: list[OperationRecord] = []
         self._observed: deque[StepMeasurement] = deque()  # of steps since the last call
         self.cluster = plan.cluster
-        self.peak_bytes = [0] * len(plan.cluster.devices)  # as planned, with what migrations reserve
-        self.sent_bytes: dict[tuple[int, int], int] | None = None  # by sender and receiver, when the run has ended
+        self.measured = RunMeasurements()
+        self.measured.peak_bytes = {device.name: 0 for device in plan.cluster.devices}  # with what migrations reserve
+
+    @property
+    def mode(self) -> str:
+        return "simulated"
 
     @asynccontextmanager
     async def launched(self) -> AsyncIterator[None]:
@@ -86,7 +90,7 @@ class SimulatedBackend:
         return [DeviceState(share_at(d.availability, at_s), d.memory_at(at_s)) for d in self.cluster.devices]
 
     async def end(self) -> None:
-        self.sent_bytes = self._timeline.sent_bytes()
+        self.measured.sent_bytes = self._timeline.sent_bytes()
 
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
         """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
@@ -106,7 +110,7 @@ class SimulatedBackend:
             except OutOfMemoryError as error:
                 refusals.append(str(error))
             else:
-                self.peak_bytes[target] = max(self.peak_bytes[target], ledger.used_bytes + growth_bytes)
+                self._note_peak(target, ledger.used_bytes + growth_bytes)
         return "; ".join(refusals)
 
     async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
@@ -143,8 +147,12 @@ class SimulatedBackend:
         return rows
 
     def _holds(self, placement: Placement) -> None:
-        pages = (usage.page().total_bytes for usage in self.plan.usages(placement))
-        self.peak_bytes = [max(peak) for peak in zip(self.peak_bytes, pages, strict=True)]
+        for index, usage in enumerate(self.plan.usages(placement)):
+            self._note_peak(index, usage.page().total_bytes)
+
+    def _note_peak(self, device: int, used_bytes: int) -> None:
+        name, peaks = self.cluster.devices[device].name, self.measured.peak_bytes
+        peaks[name] = max(peaks[name], used_bytes)
 
     @staticmethod
     def instant(emulated_s: float) -> Instant:

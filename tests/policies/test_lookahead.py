@@ -180,10 +180,10 @@ def test_with_a_threshold_a_policy_is_asked_when_something_has_changed_or_after_
     threshold: str, count: int
 ) -> None:
     asked = ("workload.max_tokens=90", "workload.prompts=[{tokens: 8}]", f"decisions.threshold={threshold}")
-    assert len(simulated(plan_of(*asked)).migrator.decision_s) == count
+    assert len(simulated(plan_of(*asked)).decider.decision_s) == count
     slower = (*asked, "decisions.smoothing=1", "events=[{at_token: 40, device: a-1, speed: 80 %}]")
     more = 1 if threshold == "1 %" else 0
-    assert len(simulated(plan_of(*slower)).migrator.decision_s) == count + more
+    assert len(simulated(plan_of(*slower)).decider.decision_s) == count + more
 
 
 def test_a_threshold_is_for_measurements() -> None:
@@ -196,5 +196,5 @@ def test_several_sequences_go_on_while_a_policy_is_asked() -> None:
     stays: Callable[[ClusterView, Placement | None], Placement] = lambda seen, current: current or mdi.place(seen)  # noqa: E731
     plan = plan_of("workload.concurrency=3", name="mdi")
     asked = simulated(replace(plan, decide=stays))
-    assert len(asked.migrator.decision_s) > 10
+    assert len(asked.decider.decision_s) > 10
     assert [row.emulated_s for row in asked.tokens] == [row.emulated_s for row in simulated(plan).tokens]

@@ -283,8 +283,8 @@ def test_processes_send_what_the_simulator_says_parcels_included(time: str) -> N
     controlled(simulated.plan, simulated)
     moved_bytes = sum(row.bytes for row in ran.migrator.rows)
     assert moved_bytes > 0
-    assert real.measured.sent_bytes == simulated.sent_bytes
-    assert sum((simulated.sent_bytes or {}).values()) > moved_bytes
+    assert real.measured.sent_bytes == simulated.measured.sent_bytes
+    assert sum((simulated.measured.sent_bytes or {}).values()) > moved_bytes
 
 
 def test_a_background_copy_that_is_given_up_costs_what_was_sent_of_it() -> None:
@@ -294,7 +294,7 @@ def test_a_background_copy_that_is_given_up_costs_what_was_sent_of_it() -> None:
     simulated = SimulatedBackend(shuffled(*changes))
     controlled(simulated.plan, simulated)
     assert any(row.outcome == "aborted: the sequence ended" for row in ran.migrator.rows)
-    assert real.measured.sent_bytes == simulated.sent_bytes
+    assert real.measured.sent_bytes == simulated.measured.sent_bytes
 
 
 @pytest.mark.parametrize("at_once", [1, 2])

@@ -68,7 +68,7 @@ def assert_refused(controller: Controller, steps: set[int], left_bytes: int) -> 
         else:
             assert outcome == "committed"
     refused = [f"sequence 0, step {step}: {made[step].removeprefix('aborted: ')}" for step in sorted(steps)]
-    assert controller.migrator.problems == refused
+    assert controller.decider.problems == refused
 
 
 @pytest.mark.parametrize("mode", ["virtual", "realtime"])
@@ -111,11 +111,11 @@ def test_what_is_held_stays_and_grows_however_little_is_left() -> None:
     assert held.pages[1].cache_bytes > 0
     for made in ran_twice(held):
         assert outcomes(made) == {1: "committed"}
-        assert made.migrator.problems == []
+        assert made.decider.problems == []
 
     for made in ran_twice(make(ONE_PROMPT, event, "decisions.interval=7", decide=heads_to(1))):
         assert outcomes(made) == {}
-        assert "step 7: b-1 would need" in made.migrator.problems[0]
+        assert "step 7: b-1 would need" in made.decider.problems[0]
 
     def away(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
         assert current is not None
@@ -123,4 +123,4 @@ def test_what_is_held_stays_and_grows_however_little_is_left() -> None:
 
     for made in ran_twice(make(ONE_PROMPT, event, "decisions.interval=4", decide=away)):
         assert outcomes(made) == {4: "committed"}
-        assert made.migrator.problems == []
+        assert made.decider.problems == []

@@ -95,7 +95,7 @@ def test_a_receiver_without_room_refuses_and_the_old_placement_stays() -> None:
             controller = await run(plan)
         assert_reference(controller, plan, expected)
         assert controller.migrator.placement == plan.placement
-        assert controller.migrator.rows, controller.migrator.problems
+        assert controller.migrator.rows, controller.decider.problems
         assert all("is out of memory: incoming needs" in row.outcome for row in controller.migrator.rows)
 
     uvloop.run(main())

@@ -181,7 +181,7 @@ def test_any_migrations_leave_the_text_as_it_is_and_caches_to_the_bit() -> None:
         logits = reference.logits(ids + tokens[:-1])[len(ids) - 1 :]  # [new, vocab]
         np.testing.assert_allclose(np.stack(made.logits[0]), logits, rtol=0, atol=1e-4)
         assert parcels.wrong == []
-        assert made.migrator.problems == []
+        assert made.decider.problems == []
         outcomes.update(f"{plan.scenario.migration.mode} {row.outcome}" for row in made.migrator.rows)
 
     with lasting(parcels.tap) as devices:

@@ -296,10 +296,10 @@ def test_a_policy_that_is_late_three_times_in_a_row_is_not_asked_again(late: set
     made = simulated(replace(plan, rules=replace(plan.rules, decision_limit_s=0.02)))
     assert policy.asked == asked
     assert len(made.tokens) == 16
-    *problems, last = made.migrator.problems
+    *problems, last = made.decider.problems
     assert all(problem.endswith("the policy did not answer within 0.02 s") for problem in problems)
     assert len(problems) == len({n for n in late if n <= asked})
-    assert last == made.migrator.given_up == f"round-robin was not asked again after {step}: late 3 times in a row"
+    assert last == made.decider.given_up == f"round-robin was not asked again after {step}: late 3 times in a row"
 
 
 def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
@@ -307,8 +307,8 @@ def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
         raise ZeroDivisionError
 
     made = simulated(make(decide=fails))
-    assert len(made.migrator.problems) == len(made.migrator.decision_s) == 14
-    assert made.migrator.given_up == ""
+    assert len(made.decider.problems) == len(made.decider.decision_s) == 14
+    assert made.decider.given_up == ""
 
 
 def test_a_refusal_is_a_problem_that_is_told() -> None:
@@ -319,13 +319,12 @@ def test_a_refusal_is_a_problem_that_is_told() -> None:
     roomy = make(decide=exchange)
     need_bytes = max(page.total_bytes for page in roomy.pages[1:])
     made = simulated(make(f"devices[1].memory={need_bytes + 1000} B", decide=exchange))
-    assert "sequence 0, step 1: b-1 is out of memory: incoming needs" in made.migrator.problems[0]
+    assert "sequence 0, step 1: b-1 is out of memory: incoming needs" in made.decider.problems[0]
 
 
 def test_a_simulated_peak_is_that_of_all_placements() -> None:
     made = simulated(make(decide=to_device(2)))
-    assert isinstance(made.devices, SimulatedBackend)
-    plan, peaks = made.plan, made.devices.peak_bytes
+    plan, peaks = made.plan, list(made.devices.measured.peak_bytes.values())
     for placement in (plan.placement, made.migrator.placement):
         for peak_bytes, usage in zip(peaks, plan.usages(placement), strict=True):
             assert peak_bytes >= usage.page().total_bytes

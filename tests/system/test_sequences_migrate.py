@@ -76,7 +76,7 @@ def test_decisions_wait_for_all_in_flight_and_come_once_for_all() -> None:
     )
     made = simulated(replace(plan, decide=same))
     assert seen == [3 * (4 + 1), 3 * (4 + 3)]
-    assert len(made.migrator.decision_s) == 2
+    assert len(made.decider.decision_s) == 2
 
 
 BLOCKS = list(all_blocks(LLAMA))

@@ -137,8 +137,8 @@ class Listening(Controller):
         self.heard = Heard(devices)
         self.watcher = Watcher(plan, self.heard)  # type: ignore[arg-type]  # it has what it does not define
 
-    async def _happen(self, due: Due) -> None:
-        await super()._happen(due)
+    async def _apply_events(self, due: Due) -> None:
+        await super()._apply_events(due)
         if due.step.step and due.step.step % self.plan.rules.interval_tokens == 0:
             self.views.append(await self.watcher.view([due.step], due.at_s))
 

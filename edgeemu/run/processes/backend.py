@@ -15,15 +15,16 @@ from edgeemu.links.interface import Peer
 from edgeemu.links.self_test import LinkTest
 from edgeemu.links.stamped import create_shared_pipes
 from edgeemu.placement.blocks import Block
+from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.operation_costs import op_s
 from edgeemu.placement.program import Op, Program
 from edgeemu.placement.shipments import Shipment, chains
 from edgeemu.report.rows import OperationRow, operation_row
-from edgeemu.run.backend import DeviceState, Instant, SampledToken, StepMeasurement
+from edgeemu.run.backend import DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.choose_links import STAMPED, LinkChoice
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.launch import DEFAULT_LAUNCH, Launch, Measured
+from edgeemu.run.processes.launch import DEFAULT_LAUNCH, LaunchSettings
 from edgeemu.run.processes.link_self_test import test_links
 from edgeemu.run.processes.link_setup import LinkSetup
 from edgeemu.run.processes.session import Aside, Session
@@ -48,7 +49,7 @@ class ProcessBackend:
         on_facts: Callable[[dict[str, str]], None] = lambda _: None,
         *,
         keep_logits: bool = False,
-        launch: Launch = DEFAULT_LAUNCH,
+        launch: LaunchSettings = DEFAULT_LAUNCH,
         links: LinkChoice = STAMPED,
     ) -> None:
         self.plan = plan
@@ -56,7 +57,7 @@ class ProcessBackend:
         self.links = links
         self.facts: dict[str, str] = {}  # what the host let us do, for meta.json
         self._on_facts = on_facts
-        self.measured = Measured()
+        self.measured = RunMeasurements()
         self.dilation = 1.0
         self._on_phase = on_phase
         self._keep_logits = keep_logits
@@ -79,6 +80,10 @@ class ProcessBackend:
         self._unobserved: deque[Flight] = deque()  # sampled since `observe` was called
         self._observed: deque[StepMeasurement] = deque()  # the same in virtual mode
 
+    @property
+    def mode(self) -> str:
+        return self.plan.scenario.time.mode
+
     # -- beginning and end --------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -99,14 +104,14 @@ class ProcessBackend:
                     await self._cabling.build(dilation if isinstance(dilation, float) else 1.0)
                     self.facts |= {"memory_cap": caps.described, "scheduling": self._session.scheduling}
                     self._on_facts(self.facts)
-                    self.measured.weaker = self._weaker(caps)
+                    self.measured.limitations = self._limitations(caps)
                     self.measured.baseline_bytes = self._session.resident_bytes
                     self.measured.ready_in_s = time.monotonic() - started_s
                     yield
         finally:
             os.close(pipes_fd)
 
-    def _weaker(self, caps: MemoryCaps) -> list[str]:
+    def _limitations(self, caps: MemoryCaps) -> list[str]:
         """What this host does not let us do as well as we can."""
         slow = self.plan.scenario.time.mode == "realtime" and "no real-time priority" in self._session.scheduling
         found = [caps.weaker, "devices wait without real-time priority" if slow else ""]
@@ -177,16 +182,16 @@ class ProcessBackend:
 
     async def end(self) -> None:
         self.measured.group_peak_bytes = self._session.caps.peaks_bytes()
-        self.measured.last_words = await self._session.stop_devices()
+        last_words = await self._session.stop_devices()
+        self.measured.weights_bytes = {bye.name: bye.ledger.get(WEIGHTS, 0) for bye in last_words}
+        self.measured.resident_bytes = {bye.name: bye.resident_bytes for bye in last_words}
         await self._cabling.end()
         if self._clock is None:
             self.measured.sent_bytes = self._virtual.sent_bytes()
             return
         numbers = {device.name: device.index for device in self.cluster.devices}
         self.measured.sent_bytes = {
-            (numbers[bye.name], target): size
-            for bye in self.measured.last_words
-            for target, size in bye.sent_bytes.items()
+            (numbers[bye.name], target): size for bye in last_words for target, size in bye.sent_bytes.items()
         }
 
     async def _warm_up(self) -> list[WarmUpSpeed]:
