@@ -23,8 +23,8 @@ from edgeemu_kernels.weights.sources import WeightSource
 Held = TypeVar("Held")
 
 
-class ProtocolError(EdgeemuError):
-    """A request that does not fit what the device holds."""
+class NotHeldError(EdgeemuError):
+    """An operation on a block or a sequence that the device does not hold."""
 
 
 @dataclass(slots=True)
@@ -78,10 +78,10 @@ class Executor:
 
         Raises:
             OutOfMemoryError: the workspace does not fit.
-            ProtocolError: the sequence is open already.
+            NotHeldError: the sequence is open already.
         """
         if sequence in self._open:
-            raise ProtocolError(f"sequence {sequence} is open already")
+            raise NotHeldError(f"sequence {sequence} is open already")
         opened.prompt_tokens, opened.total_tokens = prompt_tokens, total_tokens
         held_bytes = self.ledger.page().get(WORKSPACE, 0)
         self.ledger.charge(WORKSPACE, max(0, self._workspace_bytes(opened) - held_bytes))
@@ -271,7 +271,7 @@ class Executor:
 
     def _sequence(self, sequence: int) -> SequenceState:
         if sequence not in self._open:
-            raise ProtocolError(f"sequence {sequence} is not open; open are {sorted(self._open)}")
+            raise NotHeldError(f"sequence {sequence} is not open; open are {sorted(self._open)}")
         return self._open[sequence]
 
 
@@ -286,5 +286,5 @@ def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:
 
 def _present(block: Held | None, op: Op) -> Held:
     if block is None:
-        raise ProtocolError(f"{op.kind} of layer {op.layer} is not loaded here")
+        raise NotHeldError(f"{op.kind} of layer {op.layer} is not loaded here")
     return block

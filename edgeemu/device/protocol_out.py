@@ -43,7 +43,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     operations: list[OperationRecord]
     used_bytes: int
     peak_bytes: int
-    reordered: int
+    reordered: int = 0  # messages that met a pipe out of the order of departure
     transits: list[Transit] = []
     held: dict[str, int] = {}  # the ledger's page
 
@@ -105,13 +105,13 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Bye(msgspec.Struct, frozen=True, tag=True):
-    """The last word: what the process held, and sent to whom. `resident_bytes` is its peak."""
+    """The last message of a device: what it held and sent. `resident_bytes` is the peak of its process."""
 
     name: str
-    resident_bytes: int
     ledger: dict[str, int]
     peak_bytes: int
     sent_bytes: dict[int, int] = {}  # by receiver, since the timeline started
+    resident_bytes: int = 0
 
 
 FromDevice = Hello | Ready | Opened | Report | DeviceStatus | Token | Prepared | Arrived | Probed | Failure | Bye

@@ -7,7 +7,8 @@ import numpy as np
 
 from edgeemu.device import protocol_in
 from edgeemu.device.block_bytes import BlockBytes, unpack, weight_shapes
-from edgeemu.device.executor import ArrivedBlock, Executor, ProtocolError
+from edgeemu.device.executor import ArrivedBlock, Executor
+from edgeemu.device.protocol_states import ProtocolError
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.linear import Array
