@@ -14,7 +14,7 @@ HEADROOM = 1.6  # kernels run a third slower after a sleep than one after the ot
 
 
 # On links of the kernel, times the rest: a message takes 0.3 ms of the wall clock through a quiet host, more through a
-# busy one (`tools/bench_backends.py`); that belongs to no link, and is divided by the dilation.
+# busy one (`tools/bench/backends.py`); that belongs to no link, and is divided by the dilation.
 TRANSPORT_FACTOR = 2.0
 
 

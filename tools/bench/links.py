@@ -1,19 +1,18 @@
 """Measures kernel links on this kernel: rates with real TCP, and what setting them up and tearing them down takes.
 
-    python tools/bench_links.py [--json]
+    python tools/bench/links.py [--json]
 
-Status 1 on a miss. Beside it, tools/bench_mininet.py measures the same set-up with Mininet. Delays need netem, and are
+Status 1 on a miss. Beside it, tools/bench/mininet.py measures the same set-up with Mininet. Delays need netem, and are
 tested (make test-netem). Figures of time depend on the host and on what else it does: run it on a quiet machine.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import NamedTuple
 
 from link_hosts import Hosts
+from measure import Figure, report
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
@@ -27,17 +26,6 @@ PAYLOAD_BYTES, HEADER_BYTES = 1448, 66  # of a frame: TCP's payload, and Etherne
 LENGTH_BYTES = 8  # that `Hosts.transfers` puts before each message
 DEVICES = 25
 SETUPS = 7
-
-
-class Figure(NamedTuple):
-    what: str
-    measured: float
-    limit: float
-    unit: str
-
-    @property
-    def reached(self) -> bool:
-        return self.measured <= self.limit
 
 
 def wired(n_devices: int, wires: tuple[Legs, int]) -> NetworkLayout:
@@ -101,13 +89,7 @@ def main() -> None:
         found = []
     else:
         found = figures()
-    if "--json" in sys.argv[1:]:
-        print(json.dumps([{**figure._asdict(), "reached": figure.reached} for figure in found], indent=2))
-    else:
-        for figure in found:
-            mark = "ok  " if figure.reached else "MISS"
-            print(f"{mark}  {figure.measured:8.3f} {figure.unit:<2} (at most {figure.limit:g})  {figure.what}")
-    sys.exit(not all(figure.reached for figure in found))
+    sys.exit(report(found, "--json" in sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ from edgeemu_kernels.shape import ModelShape
 OTHERS = ("greedy", "round-robin", "static", "dynamic-layers", "layers", "single")
 TIMED = ("resource-aware", "lookahead")
 PROMPT_TOKENS = 64
-SCENARIOS = Path(__file__).parent.parent / "scenarios"
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 UNLIMITED = 1e15  # bytes/s: the paper's devices have arithmetic only
 
 
