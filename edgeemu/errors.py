@@ -1,4 +1,4 @@
-"""What can go wrong, and with which exit status. Knows messages; nothing of scenarios or processes."""
+"""Errors that a user reads, with their exit statuses. Knows messages; nothing of scenarios or processes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import ClassVar
 
 
 class EdgeemuError(Exception):
-    """Every error that a user is meant to read. `exit_status` is what the command line ends with."""
+    """Base of every error that a user is meant to read. `exit_status` is the exit status of the command line."""
 
     exit_status: ClassVar[int] = 4
 
 
 class RequestError(EdgeemuError):
-    """The request is wrong: a scenario, an option, a file that was named. Exit status 2.
+    """Invalid request: a scenario, an option, a named file. Exit status 2.
 
-    `str()` says where: `quickstart.yaml:14: devices[2].memory: "512MB/s" is not a size`. Each of
+    Its text begins with the place: `quickstart.yaml:14: devices[2].memory: "512MB/s" is not a size`. Each of
     `file`, `line` and `field` may be missing.
     """
 
@@ -40,19 +40,19 @@ class RequestError(EdgeemuError):
 
 
 class InfeasibleError(EdgeemuError):
-    """The cluster cannot do it: out of memory everywhere, no feasible placement. Exit status 3."""
+    """Infeasible: out of memory on every device, or no feasible placement. Exit status 3."""
 
     exit_status: ClassVar[int] = 3
 
 
 class RunError(EdgeemuError):
-    """The run failed: a device died, a link broke, a protocol was violated. Exit status 4."""
+    """Failed run: a device died, a link broke, a protocol was violated. Exit status 4."""
 
     exit_status: ClassVar[int] = 4
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that `word` was probably meant to be, if one is near enough."""
+    """Candidate that `word` was probably meant to be, if one is near enough."""
     by_folded = {candidate.casefold(): candidate for candidate in candidates}
     folded = word.casefold()
     found = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
@@ -64,14 +64,14 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     return min(starting, key=len, default=None)
 
 
-def did_you_mean_path(path: PurePath, beside: Iterable[PurePath]) -> str:
-    """The same for a file: the nearest of those `beside` it, by name, whatever the directory and the suffix."""
-    by_stem = {other.stem: other for other in beside if other != path}
+def did_you_mean_path(path: PurePath, siblings: Iterable[PurePath]) -> str:
+    """Hint ` (did you mean "x"?)` for a file name: the nearest of `siblings` by stem, whatever directory and suffix."""
+    by_stem = {other.stem: other for other in siblings if other != path}
     stem = nearest(path.stem, by_stem)
     return f' (did you mean "{by_stem[stem]}"?)' if stem is not None else ""
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """` (did you mean "x"?)`, or the empty string where no candidate is near."""
+    """Hint ` (did you mean "x"?)`, or "" if no candidate is near."""
     candidate = nearest(word, candidates)
     return f' (did you mean "{candidate}"?)' if candidate is not None else ""

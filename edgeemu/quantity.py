@@ -1,4 +1,4 @@
-"""Quantities with units: parsing, printing, and suggestions for a text that is none. Knows no particular unit."""
+"""Quantities with units: parsing, printing, and a suggestion for a text that is not one. Knows no particular unit."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _TEXT = re.compile(rf"\s*({_NUMBER})\s*(.*?)\s*", re.ASCII)
 
 
 class UnitError(RequestError, ValueError):
-    """A text that is not the quantity it should be. A `ValueError` too: that is what pydantic listens for."""
+    """Raised for a text that is not the quantity asked for. A `ValueError` too, which pydantic handles."""
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: `Annotated` needs that
 class Quantity:
-    """One kind of value: its noun, its units (factor to the base unit) and its bounds.
+    """Kind of physical value: its noun, its units (factor to the base unit) and its bounds.
 
     `units` maps each unit that is printed to its factor, smallest first, the base unit (factor 1) among them;
     `aliases` maps other spellings to those. `whole` values are integers. A bare number is accepted where it
@@ -48,11 +48,11 @@ class Quantity:
 
     @property
     def kind(self) -> str:
-        """The noun without its article."""
+        """Noun without its article."""
         return self.noun.partition(" ")[2]
 
     def parse(self, value: object) -> float | int:
-        """The value in base units. Raises `UnitError`, which says what was probably meant."""
+        """Parse a text to a value in base units. Raises `UnitError`, which says what was probably meant."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise self._refusal(value)
         number, unit = self._split(value)
@@ -63,7 +63,7 @@ class Quantity:
         return result
 
     def format_exact(self, value: float) -> str:
-        """The shortest text, in the handiest unit, that `parse` reads back to the same bits."""
+        """Format a value as the shortest text, in the best unit, that `parse` reads back to the same bits."""
         if self.bare:
             return repr(value)
         handy = [unit for unit, factor in self.units.items() if 1 <= value / factor < self._too_many]
@@ -71,7 +71,7 @@ class Quantity:
         return min(texts, key=self._awkwardness, default=f"{value!r} {self.base}".replace(".0 ", " "))
 
     def format_human(self, value: float, digits: int = 3) -> str:
-        """About `digits` significant digits, in the largest unit that leaves a number of at least 1."""
+        """Format a value with about `digits` significant digits, in the largest unit that gives at least 1."""
         if self.bare:
             return f"{100 * value:.{digits}g} %"
         shown = {u: factor for u, factor in self.units.items() if (u in _BINARY if self.whole else "iB" not in u)}
@@ -87,7 +87,7 @@ class Quantity:
         return f"{number} {unit}"
 
     def above_zero(self) -> Quantity:
-        """The same quantity, zero refused."""
+        """Quantity with the same units that refuses zero."""
         return replace(self, positive=True)
 
     def _split(self, value: str | int | float) -> tuple[str, str]:
@@ -117,7 +117,7 @@ class Quantity:
         return UnitError(f'{_shown(value)} is not {self.noun} ({why}write e.g. "{self.example}")')
 
     def _meant(self, unit: str) -> str | None:
-        """The unit that `unit` is probably a slip for: a stray or missing `/s`, the wrong case, a letter."""
+        """Unit that `unit` is probably a slip for: a stray or missing `/s`, the wrong case, a letter."""
         known = [*self.units, *self.aliases]
         for guess in (unit, unit.removesuffix("/s"), f"{unit}/s", unit.removesuffix("ps") + "/s", f"{unit}B"):
             for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
@@ -152,7 +152,7 @@ class Quantity:
 
     @property
     def base(self) -> str:
-        """The unit whose factor is 1."""
+        """Unit whose factor is 1."""
         return next(unit for unit, factor in self.units.items() if factor == 1)
 
     @property
@@ -160,7 +160,7 @@ class Quantity:
         return 1024 if self.whole else 1000
 
     def _in_unit(self, value: float, unit: str) -> str | None:
-        """`value` in `unit`, with the fewest digits that read back exactly; None where 18 do not."""
+        """Number of `value` in `unit`, with the fewest digits that read back exactly; None where 18 do not."""
         factor = self.units[unit]
         scaled = Rational(value) / factor
         for digits in (3, 15, 16, 17, 18):  # 15 recover any decimal that a double can hold
@@ -214,7 +214,7 @@ def _nearest_float(exact: Rational) -> float:
 
 
 def _decimal(exact: Rational, digits: int) -> str:
-    """`exact` to so many significant digits, without trailing zeros; plain notation where that is short."""
+    """Decimal text of `exact` with so many significant digits, without trailing zeros; plain notation if short."""
     with localcontext(prec=digits):
         rounded = (Decimal(exact.numerator) / Decimal(exact.denominator)).normalize()
     if exact and not -7 <= rounded.adjusted() <= 18:

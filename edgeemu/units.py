@@ -1,7 +1,7 @@
-"""Units as people write them, and as the program counts them: the only place that parses or prints them.
+"""Units of all quantities: durations, rates, sizes, speeds, power, energy, fractions.
 
-Knows text and numbers. Imports pydantic only when a pydantic model asks for a schema, so that a device
-process, which must stay small, may import it.
+Knows text and numbers. Imports pydantic only when a pydantic model asks for a schema, so that
+device processes stay small.
 
 A `Quantity` is one kind of physical value. It is also the pydantic annotation of its type::
 
@@ -23,7 +23,7 @@ from edgeemu.quantity import Quantity
 
 
 def _si(base: str, prefixes: str) -> dict[str, Rational]:
-    """`base` with each SI prefix of `prefixes`; a space stands for none."""
+    """Factors of `base` with each SI prefix of `prefixes`; a space stands for no prefix."""
     powers = {"p": -12, "n": -9, "u": -6, "m": -3, " ": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
     return {f"{prefix.strip()}{base}": Rational(10) ** powers[prefix] for prefix in prefixes}
 

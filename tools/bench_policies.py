@@ -28,7 +28,7 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import policy
 from edgeemu.policies.view import memory_arrays
@@ -72,7 +72,7 @@ def paper_view(seed: int, n_devices: int, shape: ModelShape, total_tokens: int, 
         return draw_uniform(uniform(seed, "bandwidth", str(min(a, b)), str(max(a, b))), 1e9, 10e9)
 
     links = Links(n_devices, bandwidth_bps, lambda *_: delay_s)
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     return ClusterView(
         costs, devices, bandwidth_bps, lambda *_: delay_s, PROMPT_TOKENS, total_tokens, PROMPT_TOKENS, links=links
     )
@@ -177,7 +177,7 @@ def decision_times(name: str, file: str, decisions: int) -> dict[str, float]:
         shape = scenario.model.known_shape()
         assert shape is not None
         before_s = time.thread_time()
-        view = oracle_view(draw(scenario), Costs(shape), None, PROMPT_TOKENS, PROMPT_TOKENS + 100)
+        view = oracle_view(draw(scenario), PhysicalCosts(shape), None, PROMPT_TOKENS, PROMPT_TOKENS + 100)
         planned_s.append(time.thread_time() - before_s)
         memory_arrays._sizes.cache_clear()  # nothing is kept from one cluster to the next
         before_s = time.thread_time()

@@ -64,7 +64,7 @@ class Repeated(msgspec.Struct, frozen=True, tag=True):
 
 
 class Uniform(msgspec.Struct, frozen=True, tag=True):
-    """Drawn anew every `every_s`, uniformly from `low` to `high`."""
+    """MaybeRandom anew every `every_s`, uniformly from `low` to `high`."""
 
     low: float
     high: float

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
@@ -49,7 +49,7 @@ class Executor:
     """Loads blocks and runs operations on them. Everything it keeps is charged to the ledger first."""
 
     def __init__(self, source: WeightSource, ledger: Ledger) -> None:
-        self.costs = Costs(source.shape)
+        self.costs = PhysicalCosts(source.shape)
         self.ledger = ledger
         self.last_logits: Array | None = None  # of the last lm_head execution, [vocab]
         self._held = HeldBlocks(source)

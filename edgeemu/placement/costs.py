@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
@@ -11,7 +11,7 @@ from edgeemu_kernels.shape import ModelShape
 
 
 class Work(NamedTuple):
-    """What one execution asks of a device."""
+    """Work of one execution: arithmetic operations, and bytes read from memory."""
 
     flops: float
     bytes_read: float
@@ -30,29 +30,142 @@ def roofline_s(compute: Compute, work: Work) -> float:
     return max(work.flops / compute.flops_per_s, work.bytes_read / compute.mem_bytes_per_s) + compute.overhead_s
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Physical costs of a model's blocks. `rows` are the new positions of a step, `past` those already cached."""
+class Costs(Protocol):
+    """Costs of a model's blocks and of the messages between them, by kind of operation.
 
-    shape: ModelShape
-    value_bytes: int = 4
-    header_bytes: ClassVar[int] = MESSAGE_HEADER_BYTES  # of every message
+    `rows` are the new positions of a step, `past` those that are cached already. `n_groups` KV groups, or `n_shards`
+    shards, of one layer on one device are one operation.
+    """
 
-    def at_step(self, rows: int, past: int) -> Self:  # noqa: ARG002
-        """The costs of a step of `rows` new positions after `past` cached ones. Physical ones are those of any step."""
-        return self
+    header_bytes: ClassVar[int]  # of every message
 
-    # -- what a device holds ------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> ModelShape: ...
+
+    @property
+    def value_bytes(self) -> int: ...
+
+    def __hash__(self) -> int:  # implementations are frozen dataclasses, and keys of caches
+        return object.__hash__(self)
+
+    def at_step(self, rows: int, past: int) -> Self:
+        """The costs of a step of `rows` new positions after `past` cached ones."""
+        ...
+
+    # -- memory that a device holds -------------------------------------------------------------------------------
 
     def norm_bytes(self) -> int:
-        """One norm's weights: RMSNorm has a gain, LayerNorm a gain and a bias."""
-        return self.shape.d_model * (1 if self.shape.norm == "rms" else 2) * self.value_bytes
+        """Weights of one norm."""
+        ...
 
     def weight_bytes(self, block: Block) -> int:
         """Weights of one block.
 
         The norm of heads, and of shards of a feed-forward, is not counted: those of a layer on one device share it.
         """
+        ...
+
+    def fused_weight_bytes(self, kind: Kind, layer: int, groups: Sequence[int]) -> int:
+        """Weights of one operation: a block, or a layer's groups or shards on one device with the norm they share."""
+        if not groups:
+            return self.weight_bytes(Block(kind, layer))
+        shared = self.norm_bytes() if kind in (Kind.HEAD, Kind.FFN) else 0
+        return shared + sum(self.weight_bytes(Block(kind, layer, group)) for group in groups)
+
+    def heads_weight_bytes(self, n_groups: int) -> int:
+        """Weights of `n_groups` fused groups of one layer with their norm; 0 for none."""
+        return n_groups * self.weight_bytes(head(0, 0)) + self.norm_bytes() if n_groups else 0
+
+    def kv_bytes(self, tokens: int) -> int:
+        """K/V cache of one group of one layer after `tokens` positions."""
+        ...
+
+    # -- memory that an execution needs ----------------------------------------------------------------------------
+
+    def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:
+        """Peak of the arrays that one execution of a block holds: its input, result and largest intermediates."""
+        ...
+
+    def shard_workspace_bytes(self, kind: Kind, n_shards: int, rows: int) -> int:
+        """Peak of the arrays of one execution of shards of a projection or feed-forward, with their collective."""
+        ...
+
+    def collective_workspace_bytes(self, rows: int) -> int:
+        """Peak of the arrays of a sum, a norm or a gathering of x."""
+        ...
+
+    def collective_inbox_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:
+        """Upper bound of the messages that one of `members` devices holds while they combine results of shards."""
+        ...
+
+    def inbox_bytes(self, rows: int) -> int:
+        """Messages with x that a device with any block holds."""
+        ...
+
+    def gather_bytes(self, rows: int) -> int:
+        """Messages with the outputs of all groups that the device of a projection holds in addition."""
+        ...
+
+    # -- operations and bytes read of an execution -----------------------------------------------------------------
+
+    def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
+        """One execution of a block, or of `n_groups` fused groups of one layer, on `rows` new positions."""
+        ...
+
+    def qkv_work(self, n_groups: int, rows: int) -> Work:
+        """Queries, keys and values of `n_groups` fused groups of one layer."""
+        ...
+
+    def attention_work(self, n_groups: int, rows: int, past: int) -> Work:
+        """Attention of these groups once queries, keys and values are there."""
+        ...
+
+    def shard_work(self, kind: Kind, layer: int, groups: Sequence[int], rows: int, past: int) -> Work:
+        """One execution of a layer's shards on one device, fused."""
+        ...
+
+    def rows_work(self, arrays: int, rows: int, operations: int = 0) -> Work:
+        """One pass over `arrays` arrays of x, [rows, d_model] each, with `operations` operations per value."""
+        ...
+
+    # -- bytes of messages -----------------------------------------------------------------------------------------
+
+    def activation_bytes(self, rows: int) -> int:
+        """Message with x between blocks: [rows, d_model]."""
+        ...
+
+    def chunk_bytes(self, rows: int, chunks: int) -> int:
+        """Message with one of `chunks` chunks of x: [rows, d_model]."""
+        ...
+
+    def attention_bytes(self, n_groups: int, rows: int) -> int:
+        """Message from a device's groups of one layer to the projection: [rows, n_groups * group_dim]."""
+        ...
+
+    def token_bytes(self) -> int:
+        """Message with a sampled token."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalCosts(Costs):
+    """Costs of what the kernels of `edgeemu_kernels` do."""
+
+    shape: ModelShape
+    value_bytes: int = 4
+    header_bytes: ClassVar[int] = MESSAGE_HEADER_BYTES  # of every message
+
+    def at_step(self, rows: int, past: int) -> Self:  # noqa: ARG002
+        """These costs: they depend on the step only through the arguments of each method."""
+        return self
+
+    # -- memory -----------------------------------------------------------------------------------------------------
+
+    def norm_bytes(self) -> int:
+        """A gain (RMSNorm), or a gain and a bias (LayerNorm)."""
+        return self.shape.d_model * (1 if self.shape.norm == "rms" else 2) * self.value_bytes
+
+    def weight_bytes(self, block: Block) -> int:
         s = self.shape
         bias = int(s.bias)
         match block.kind:
@@ -81,26 +194,11 @@ class Costs:
         """Values of the bias that is added to a sum: it belongs to the first shard, so that it is added once."""
         return self.shape.d_model if self.shape.bias and not block.group else 0
 
-    def fused_weight_bytes(self, kind: Kind, layer: int, groups: Sequence[int]) -> int:
-        """Weights of one operation: of a block, or of a layer's groups or shards on one device with what they share."""
-        if not groups:
-            return self.weight_bytes(Block(kind, layer))
-        shared = self.norm_bytes() if kind in (Kind.HEAD, Kind.FFN) else 0
-        return shared + sum(self.weight_bytes(Block(kind, layer, group)) for group in groups)
-
-    def heads_weight_bytes(self, n_groups: int) -> int:
-        """Weights of `n_groups` fused groups of one layer, their norm included; 0 for none."""
-        return n_groups * self.weight_bytes(head(0, 0)) + self.norm_bytes() if n_groups else 0
-
     def kv_bytes(self, tokens: int) -> int:
-        """K/V cache of one group of one layer after `tokens` positions."""
         return 2 * tokens * self.shape.head_dim * self.value_bytes
 
     def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:
-        """Arrays that one execution holds at once, at most: its input, its result and the largest intermediates.
-
-        Counted along the kernels of `edgeemu_kernels`, for any sampling. A test holds it against what NumPy allocates.
-        """
+        """Peak of the arrays of one execution, for any sampling. A test holds it against what NumPy allocates."""
         s = self.shape
         x = rows * s.d_model
         match kind:
@@ -122,19 +220,17 @@ class Costs:
         return values * self.value_bytes
 
     def inbox_bytes(self, rows: int) -> int:
-        """What every device that holds a block keeps for x as it comes."""
         return self.activation_bytes(rows)
 
     def gather_bytes(self, rows: int) -> int:
-        """What the device of a projection keeps beside for the outputs of all groups."""
         return self.attention_bytes(self.shape.n_groups, rows)
 
-    def joining_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:
-        """What a device may have to keep at once where so many devices join results of shards: an upper bound.
+    def collective_inbox_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:
+        """Upper bound of the messages held in a collective.
 
-        In a star the centre has a part of the sum from each member. In a ring every chunk of the rows is in one state
-        at a time: as factor, as part of a sum, on its way round, as residual; tiles wait for the one after them. In
-        steps of fewer rows than members each has parts from all, of two seams if it is late.
+        In a star the center has a partial sum from each member. In a ring every chunk of rows is in one state at a
+        time: factor, partial sum, in transit, residual; tiles wait for the one after them. In steps of fewer rows than
+        members each member has partial sums from all, of two layer boundaries if it is late.
         """
         x, s = self.activation_bytes, self.shape
         few = (2 * members + 4) * x(min(rows, members - 1))
@@ -143,7 +239,6 @@ class Costs:
         return max(few, many) + qkv * self.value_bytes
 
     def shard_workspace_bytes(self, kind: Kind, n_shards: int, rows: int) -> int:
-        """The same for shards of a layer's projection or feed-forward, fused, and for the joints that go with them."""
         s = self.shape
         if kind is Kind.PROJ:
             values = 2 * rows * n_shards * s.group_dim + 3 * rows * s.d_model
@@ -151,14 +246,12 @@ class Costs:
             values = 3 * rows * s.d_model + 3 * rows * n_shards * s.ffn_unit_dim
         return values * self.value_bytes
 
-    def joint_workspace_bytes(self, rows: int) -> int:
-        """The same for a sum, a norm or a gathering of x."""
+    def collective_workspace_bytes(self, rows: int) -> int:
         return 3 * rows * self.shape.d_model * self.value_bytes
 
-    # -- what an execution asks for -----------------------------------------------------------------------------
+    # -- operations and bytes read ----------------------------------------------------------------------------------
 
     def shard_work(self, kind: Kind, layer: int, groups: Sequence[int], rows: int, past: int) -> Work:  # noqa: ARG002
-        """One execution of a layer's shards on one device, fused."""
         s = self.shape
         up = 2 if s.activation == "swiglu" else 1
         width = s.group_dim if kind is Kind.PROJ else s.ffn_unit_dim * (up + 1)
@@ -166,25 +259,19 @@ class Costs:
         return Work(flops, self.fused_weight_bytes(kind, layer, groups))
 
     def qkv_work(self, n_groups: int, rows: int) -> Work:
-        """Queries, keys and values of `n_groups` fused groups of one layer."""
         width = n_groups * (self.shape.group_dim + 2 * self.shape.head_dim)
         return Work(2 * rows * self.shape.d_model * width, self.heads_weight_bytes(n_groups))
 
     def attention_work(self, n_groups: int, rows: int, past: int) -> Work:
-        """Attention of these groups once queries, keys and values are there."""
         seen = rows * past + rows * (rows + 1) // 2
         return Work(4 * n_groups * self.shape.group_dim * seen, n_groups * self.kv_bytes(past + rows))
 
     def rows_work(self, arrays: int, rows: int, operations: int = 0) -> Work:
-        """One pass over arrays of x, read or written: [rows, d_model] each, with so many operations per value."""
         values = rows * self.shape.d_model
         return Work(operations * values, arrays * values * self.value_bytes)
 
     def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
-        """One execution of a block, or of `n_groups` fused groups of one layer, on `rows` new positions.
-
-        Attention is causal: row i sees past + i + 1 positions. The output matrix runs on the last row only.
-        """
+        """Attention is causal: row i attends to past + i + 1 positions. The output matrix runs on the last row only."""
         s = self.shape
         match kind:
             case Kind.EMBED:
@@ -199,20 +286,16 @@ class Costs:
             case Kind.LM_HEAD:
                 return Work(2 * s.d_model * s.vocab_size, self.weight_bytes(LM_HEAD))
 
-    # -- what crosses a link ------------------------------------------------------------------------------------
+    # -- messages ---------------------------------------------------------------------------------------------------
 
     def activation_bytes(self, rows: int) -> int:
-        """x between blocks: [rows, d_model]."""
         return MESSAGE_HEADER_BYTES + rows * self.shape.d_model * self.value_bytes
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:  # noqa: ARG002
-        """One of so many chunks of x, of that many rows."""
         return self.activation_bytes(rows)
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:
-        """What a device's groups of one layer send to the projection: [rows, n_groups * group_dim]."""
         return MESSAGE_HEADER_BYTES + rows * n_groups * self.shape.group_dim * self.value_bytes
 
-    @staticmethod
-    def token_bytes() -> int:
+    def token_bytes(self) -> int:
         return MESSAGE_HEADER_BYTES + TOKEN_BYTES

@@ -91,8 +91,8 @@ class Usage:
         for kind, shards in self._widest_shards().items():
             workspaces += [self.costs.shard_workspace_bytes(kind, shards, rows) for rows in (self.prompt_tokens, 1)]
         messages_bytes = self.costs.inbox_bytes(rows) if self.blocks else 0
-        if self.members > 1 and self.blocks:
-            messages_bytes = self.costs.joining_bytes(rows, self.members, widest, star=self.star)
+        if self.members and self.blocks:
+            messages_bytes = self.costs.collective_inbox_bytes(rows, self.members, widest, star=self.star)
         if any(block.kind is Kind.PROJ for block in self.blocks):
             messages_bytes += self.costs.gather_bytes(rows)
         return MemoryPage(

@@ -75,7 +75,11 @@ def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:
     if isinstance(op.kind, Collective):
         kind = Kind.HEAD if op.kind is Collective.ATTEND else None
         joined = 1 if sends_last_row(op, costs) else rows
-        return costs.workspace_bytes(kind, len(op.groups), rows, past) if kind else costs.joint_workspace_bytes(joined)
+        return (
+            costs.workspace_bytes(kind, len(op.groups), rows, past)
+            if kind
+            else costs.collective_workspace_bytes(joined)
+        )
     if op.groups and op.kind is not Kind.HEAD:
         return costs.shard_workspace_bytes(op.kind, len(op.groups), rows)
     return costs.workspace_bytes(op.kind, len(op.groups), rows, past)

@@ -1,4 +1,4 @@
-"""The head-level paper's own costs, as published, beside the physical ones of `blocks.py`. For the simulator only.
+"""The head-level paper's own costs, as published. For the simulator only.
 
 Source: arXiv 2505.02533 and its authors' public code. With L the current length, D the model's width, d a head's, b
 bytes per value and n tokens generated so far:
@@ -8,9 +8,9 @@ bytes per value and n tokens generated so far:
     proj    LDb                        LD^2
     ffn     4LDb                       8LD^2
 
-Transfers: heads to proj, L d b for each head; proj to ffn, and x to the heads, L D b. Odd, and kept: the cache is nDb
-per head and without the prompt; proj and ffn have no weights; a multiply-add is one operation; every step recomputes
-all L positions. The embedding and the output matrix, which the paper has not, cost nothing.
+Transfers: heads to proj, L d b for each head; proj to ffn, and x to the heads, L D b. Unusual, and kept: the cache is
+nDb per head and excludes the prompt; proj and ffn have no weights; a multiply-add is one operation; every step
+recomputes all L positions. The embedding and the output matrix, which the paper does not model, cost nothing.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,18 @@ from typing import ClassVar, Self
 from edgeemu.errors import RequestError
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.costs import Costs, Work
+from edgeemu_kernels.shape import ModelShape
 
 
 @dataclass(frozen=True, slots=True)
 class PaperCosts(Costs):
-    """Drop-in for `Costs` at one length; `at_step` gives those of another.
+    """The paper's costs at one sequence length; `at_step` returns those at another.
 
-    What a block holds is all in its weights, the paper's activations included: no workspace and no messages beside.
+    All memory of a block is in its weights, the paper's activations included: no workspace, and no messages held.
     """
 
+    shape: ModelShape
+    value_bytes: int = 4
     prompt_tokens: int = 64
     length: int = 64
     header_bytes: ClassVar[int] = 0
@@ -41,14 +44,14 @@ class PaperCosts(Costs):
             )
 
     def at_step(self, rows: int, past: int) -> Self:
-        """Those of `past + rows` positions: L of the step."""
+        """These costs at sequence length `past + rows`, the paper's L."""
         return self if self.length == past + rows else replace(self, length=past + rows)
 
     def norm_bytes(self) -> int:
         return 0
 
     def weight_bytes(self, block: Block) -> int:
-        """All of a block's memory but the cache."""
+        """Memory of a block without its cache."""
         d_model = self.shape.d_model
         match block.kind:
             case Kind.HEAD:
@@ -59,31 +62,31 @@ class PaperCosts(Costs):
                 values = 4 * self.length * d_model
             case _:
                 values = 0
-        if block.is_shard:  # [D] the paper has none: its share of the whole
+        if block.is_shard:  # [D] the paper has none: a share of the undivided block
             values //= n_shards(self.shape, block.kind)
         return values * self.value_bytes
 
     def kv_bytes(self, tokens: int) -> int:
-        """Of one group after `tokens` positions: the paper counts the whole width for each head, prompt excepted."""
+        """Cache of one group after `tokens` positions: the full width for each head, without the prompt."""
         generated = max(0, tokens - self.prompt_tokens)
         return generated * self.shape.d_model * self.shape.group_size * self.value_bytes
 
-    def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:  # noqa: ARG002
+    def workspace_bytes(self, *_: object) -> int:
         return 0
 
-    def shard_workspace_bytes(self, kind: Kind, n_shards: int, rows: int) -> int:  # noqa: ARG002
+    def shard_workspace_bytes(self, *_: object) -> int:
         return 0
 
-    def joint_workspace_bytes(self, rows: int) -> int:  # noqa: ARG002
+    def collective_workspace_bytes(self, *_: object) -> int:
         return 0
 
-    def joining_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:  # noqa: ARG002
+    def collective_inbox_bytes(self, *_: object, **__: object) -> int:
         return 0
 
-    def inbox_bytes(self, rows: int) -> int:  # noqa: ARG002
+    def inbox_bytes(self, *_: object) -> int:
         return 0
 
-    def gather_bytes(self, rows: int) -> int:  # noqa: ARG002
+    def gather_bytes(self, *_: object) -> int:
         return 0
 
     def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
@@ -106,22 +109,21 @@ class PaperCosts(Costs):
         return Work((past + rows) ** 2 * n_groups * self.shape.group_dim, 0.0)
 
     def shard_work(self, kind: Kind, layer: int, groups: Sequence[int], rows: int, past: int) -> Work:  # noqa: ARG002
-        """[D] Their share of the whole."""
+        """[D] The shards' part of the undivided block."""
         return Work(self.work(kind, 1, rows, past).flops * len(groups) / n_shards(self.shape, kind), 0.0)
 
-    def rows_work(self, arrays: int, rows: int, operations: int = 0) -> Work:  # noqa: ARG002
+    def rows_work(self, *_: object) -> Work:
         return Work(0.0, 0.0)
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:
         return self.activation_bytes(rows) // chunks
 
     def activation_bytes(self, rows: int) -> int:  # noqa: ARG002
-        """All positions, whatever is new."""
+        """All positions of the sequence, not only new ones."""
         return self.length * self.shape.d_model * self.value_bytes
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:  # noqa: ARG002
         return self.length * n_groups * self.shape.group_dim * self.value_bytes
 
-    @staticmethod
-    def token_bytes() -> int:
+    def token_bytes(self) -> int:
         return 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.keyed_random import draw_lognormal, uniform
 from edgeemu.errors import EdgeemuError, InfeasibleError
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
@@ -134,7 +134,7 @@ def _run(
     def drawn(low: float, high: float, *names: str) -> float:
         return draw_lognormal(uniform(seed, *names), low, high)
 
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     roomy = tuple(DeviceView(f"d{i}", Compute(1e8, 1e8, 1e-5), 2**30) for i in range(n_devices))
     view = ClusterView(
         costs,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeemu.placement.blocks import all_blocks
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.memory import Usage
 from edgeemu.report.formats import Table, size
 from edgeemu.scenario.catalog import DeviceProfile, ModelEntry
@@ -54,7 +54,7 @@ def model_table(entries: Iterable[ModelEntry]) -> Table:
     rows = []
     for entry in entries:
         shape = entry.model_shape()
-        whole = Usage(Costs(shape), prompt_tokens=1, total_tokens=1)
+        whole = Usage(PhysicalCosts(shape), prompt_tokens=1, total_tokens=1)
         for block in all_blocks(shape):
             whole.add(block)
         heads = f"{shape.n_heads}/{shape.n_kv_heads}"

@@ -9,7 +9,7 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import RequestError
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies import STEADY, policy
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -122,7 +122,7 @@ def _check_energy_known(scenario: Scenario, cluster: Cluster) -> None:
 def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Costs:
     """What the scenario has blocks cost."""
     if scenario.cost.formulas == "physical":
-        return Costs(model.shape)
+        return PhysicalCosts(model.shape)
     lengths = {len(request.ids) for request in requests}
     if len(lengths) > 1:
         raise scenario.error("cost", "literal costs know prompts of one length; give all the same number of tokens")

@@ -1,13 +1,13 @@
-"""The devices of a scenario."""
+"""Devices of a scenario."""
 
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from edgeemu.scenario.catalog import device_profile
-from edgeemu.scenario.distributions import Drawn, DrawnOrUnlimited
+from edgeemu.scenario.distributions import MaybeRandom, MaybeRandomOrUnlimited
 from edgeemu.scenario.names import Kind, Name
-from edgeemu.scenario.time_varying import ThrottleSpec, Varying
+from edgeemu.scenario.time_varying import MaybeTimeVarying, ThrottleSpec
 from edgeemu.scenario.validation import Strict, at
 from edgeemu.units import (
     BitsPerSecond,
@@ -24,20 +24,20 @@ MAX_DEVICES = 10_000
 
 
 class PowerSpec(Strict):
-    """What a device draws when it waits, and when it computes for us."""
+    """Power of a device, idle and busy."""
 
-    idle: Drawn[Watts] | None = Field(
+    idle: MaybeRandom[Watts] | None = Field(
         default=None,
         description="Power while it waits, also if it holds nothing. From the profile if not given.",
     )
-    busy: Drawn[Watts] | None = Field(
+    busy: MaybeRandom[Watts] | None = Field(
         default=None,
         description="Power while it computes for this run; not less than `idle`. From the profile if not given.",
     )
 
 
 class DeviceSpec(Strict):
-    """One device, or `count` alike. What is not given comes from the profile."""
+    """One device, or `count` identical ones. The profile gives each figure that is not given here."""
 
     name: Name = Field(
         description="Name of the device. With a count, devices are called `pi-1`, `pi-2` …, and `pi` in links means all"
@@ -49,33 +49,33 @@ class DeviceSpec(Strict):
     count: Annotated[int, Field(strict=True, ge=1, le=MAX_DEVICES), Kind("count")] = Field(
         default=1, description="Number of devices like this one; random values are sampled for each."
     )
-    gflops: Drawn[FlopsPerSecond] | None = Field(
+    gflops: MaybeRandom[FlopsPerSecond] | None = Field(
         default=None, description="Float32 arithmetic speed that the device reaches."
     )
-    mem_bandwidth: Drawn[BytesPerSecond] | None = Field(
+    mem_bandwidth: MaybeRandom[BytesPerSecond] | None = Field(
         default=None, description="Rate at which the device reads weights and caches."
     )
-    overhead: Drawn[Seconds] | None = Field(
+    overhead: MaybeRandom[Seconds] | None = Field(
         default=None, description="Time added to each execution of a block; zero if the profile has none."
     )
-    host_fraction: Drawn[PositiveFraction] | None = Field(
+    host_fraction: MaybeRandom[PositiveFraction] | None = Field(
         default=None,
         description="Speed as a fraction of one core of this host, in place of `gflops` and `mem_bandwidth`: the "
         "measured processor time of a block is divided by it.",
     )
-    memory: Drawn[Bytes] | None = Field(
+    memory: MaybeRandom[Bytes] | None = Field(
         default=None, description="Memory for weights, caches, activations and messages; what does not fit is refused."
     )
-    nic: DrawnOrUnlimited[BitsPerSecond] | None = Field(
+    nic: MaybeRandomOrUnlimited[BitsPerSecond] | None = Field(
         default=None, description="Rate of the network interface in each direction, shared by all links of the device."
     )
     power: PowerSpec = Field(default=PowerSpec(), description="Power that the device draws.")
-    load: Varying[Fraction] | None = Field(
+    load: MaybeTimeVarying[Fraction] | None = Field(
         default=None,
         description="Fraction of the compute speed that other work on the device takes; a constant must be less than "
         "100 %.",
     )
-    memory_load: Varying[Fraction] | None = Field(
+    memory_load: MaybeTimeVarying[Fraction] | None = Field(
         default=None,
         description="Fraction of the memory that other work on the device takes; a constant must be less than 100 %.",
     )
@@ -103,5 +103,5 @@ class DeviceSpec(Strict):
 
     @property
     def device_names(self) -> list[str]:
-        """`pi`, or with a count `pi-1`, `pi-2` …"""
+        """Names of the devices: `pi`, or with a count `pi-1`, `pi-2` …"""
         return [self.name] if self.count == 1 else [f"{self.name}-{n}" for n in range(1, self.count + 1)]

@@ -1,4 +1,4 @@
-"""Distributions that values are drawn from."""
+"""Distributions that random values are sampled from."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
 
@@ -16,17 +16,17 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=_SEED_LIMIT), Kind("seed")]
 
 
 class OfQuantity(Strict):
-    """A generic model, named after its quantity."""
+    """Generic model that is named after its quantity."""
 
     @classmethod
     def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
-        """What the JSON schema calls the model, after its quantity: not after all that a `Quantity` says."""
+        """Name of the model in the JSON schema."""
         quantity = _quantity(params[0])
         return f"{cls.__name__} of {quantity.noun if quantity else params[0]}"
 
     @classmethod
     def quantity(cls) -> Quantity:
-        """What it is a model of."""
+        """Quantity of the model's values."""
         found = _quantity(cls.__pydantic_generic_metadata__["args"][0])
         assert found is not None
         return found
@@ -37,7 +37,7 @@ def _quantity(annotated: Any) -> Quantity | None:
 
 
 class Range(OfQuantity, Generic[ValueT]):
-    """From `low` to `high`, both included."""
+    """Range from `low` to `high`, both included."""
 
     low: ValueT = Field(description="Lower end of the range.")
     high: ValueT = Field(description="Upper end of the range; not less than `low`.")
@@ -50,7 +50,7 @@ class Range(OfQuantity, Generic[ValueT]):
 
 
 class Distribution(OfQuantity, Generic[ValueT]):
-    """Values to be drawn: exactly one of `lognormal` and `uniform`. See `cluster.keyed_random` for their meaning."""
+    """Distribution of random values: exactly one of `lognormal` and `uniform`."""
 
     lognormal: Range[ValueT] | None = Field(
         default=None,
@@ -68,30 +68,30 @@ class Distribution(OfQuantity, Generic[ValueT]):
 
 
 def _form(value: Any) -> str:
-    """Which member of a `Drawn` union a value belongs to."""
+    """Tag of the member of a `MaybeRandom` union that a value belongs to."""
     if isinstance(value, dict | Distribution):
-        return "<drawn>"
+        return "<random>"
     return "<word>" if value == "unlimited" else "<value>"
 
 
 if TYPE_CHECKING:
-    Drawn: TypeAlias = ValueT | Distribution[ValueT]
-    DrawnOrUnlimited: TypeAlias = ValueT | Distribution[ValueT] | Literal["unlimited"]
+    MaybeRandom: TypeAlias = ValueT | Distribution[ValueT]
+    MaybeRandomOrUnlimited: TypeAlias = ValueT | Distribution[ValueT] | Literal["unlimited"]
 else:
     # Not an alias with a type variable: pydantic's generic classes lose theirs inside one.
-    class Drawn:
-        """`Drawn[Bytes]`: a size, or a distribution of sizes."""
+    class MaybeRandom:
+        """Type of a value or a distribution: `MaybeRandom[Bytes]` is a size or a distribution of sizes."""
 
         def __class_getitem__(cls, quantity: Any) -> Any:
             value = Annotated[quantity, Tag("<value>")]
-            drawn = Annotated[Distribution[quantity], Tag("<drawn>")]
+            drawn = Annotated[Distribution[quantity], Tag("<random>")]
             return Annotated[value | drawn, Discriminator(_form)]
 
-    class DrawnOrUnlimited:
-        """The same, or the word `unlimited`."""
+    class MaybeRandomOrUnlimited:
+        """Type of a value, a distribution, or the word `unlimited`."""
 
         def __class_getitem__(cls, quantity: Any) -> Any:
             value = Annotated[quantity, Tag("<value>")]
-            drawn = Annotated[Distribution[quantity], Tag("<drawn>")]
+            drawn = Annotated[Distribution[quantity], Tag("<random>")]
             word = Annotated[Literal["unlimited"], Tag("<word>")]
             return Annotated[value | drawn | word, Discriminator(_form)]

@@ -1,4 +1,4 @@
-"""YAML text to plain data, with the line of every value. Knows YAML; nothing of scenarios.
+"""YAML text parsed to plain data, with the line of every value. Knows YAML; nothing of scenarios.
 
 Scalars follow YAML 1.2's core schema, not 1.1's: `no` and `on` are text, `1e9` is a number, `1:30` is text.
 Keys are text and must not repeat. Anchors work; tags are refused.
@@ -30,7 +30,7 @@ _SAFE_DUMPER = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
 @dataclass
 class Document:
-    """Data as it stood in a file, and where each value came from."""
+    """Data of a file, and the place of each value in it."""
 
     data: Any
     file: str
@@ -38,7 +38,7 @@ class Document:
     overrides: set[Position] = field(default_factory=set)  # values that `--set` has set
 
     def error(self, position: Position, message: str) -> RequestError:
-        """An error about the value at `position`: its file, line and field, or the option that set it."""
+        """Error about the value at `position`: its file, line and field, or the option that set it."""
         for length in range(len(position), 0, -1):
             if position[:length] in self.overrides:
                 return RequestError(message, field=f"--set {field_name(position)}")
@@ -48,18 +48,18 @@ class Document:
 
 
 def field_name(position: Position) -> str:
-    """`devices[2].memory`"""
+    """Name of a field from its position: `devices[2].memory`."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in position)
     return text.removeprefix(".")
 
 
 def position_of(field: str) -> Position:
-    """The inverse of `field_name`."""
+    """Position of a field from its name, the inverse of `field_name`."""
     return tuple(name or int(index) for name, index in re.findall(r"([\w-]+)|\[(\d+)\]", field))
 
 
 def read(text: str, file: str) -> Document:
-    """The one document in `text`. Raises `RequestError` with file and line where it is not plain YAML."""
+    """Parse the one document in `text`. Raises `RequestError` with file and line where it is not plain YAML."""
     if refused := _NO_YAML.search(text):
         line = text.count("\n", 0, refused.start()) + 1
         raise RequestError(f"not YAML: it has the character U+{ord(refused[0]):04X}", file=file, line=line)
@@ -81,18 +81,18 @@ def _read(text: str, file: str, loader: Any) -> Document:
 
 
 class Inline(dict[str, Any]):
-    """A mapping that is written on one line."""
+    """Mapping that is written on one line."""
 
 
 def write(data: Any) -> str:
-    """Plain data to YAML that `read`, and any reader of YAML 1.1, reads back to the same."""
+    """Write plain data as YAML that `read`, and any reader of YAML 1.1, reads back to equal data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=200, default_flow_style=None)
 
 
 def override(document: Document, setting: str, shorthands: Mapping[Position, str]) -> None:
-    """Applies one `--set PATH=VALUE`; VALUE is YAML.
+    """Apply one `--set PATH=VALUE` to a document; VALUE is YAML.
 
-    `shorthands` says under which key a mapping holds what may also be written as bare text (`model: x` means
+    `shorthands` has, by position, the key that bare text in place of a mapping stands for (`model: x` means
     `model: {name: x}`), so that a setting inside it finds a mapping.
     """
     path, equals, text = setting.partition("=")
@@ -121,7 +121,7 @@ def override(document: Document, setting: str, shorthands: Mapping[Position, str
                 inner = {}
             elif position[: depth + 1] in shorthands and isinstance(inner, str):
                 inner = {shorthands[position[: depth + 1]]: inner}
-            holder[key] = copy.copy(inner)  # an alias may share it with another place
+            holder[key] = copy.copy(inner)  # a YAML alias can share it with another place
             holder = holder[key]
     document.overrides.add(position)
 
@@ -139,7 +139,7 @@ def _check_step(holder: Any, key: Key, at: Position, option: str) -> None:
 
 
 class _Reader:
-    """Turns the parser's events into data, noting lines. (PyYAML's own composer can overflow the stack.)"""
+    """Composer of the parser's events to data with lines. (PyYAML's own composer can overflow the stack.)"""
 
     def __init__(self, document: Document, events: Iterator[Any]) -> None:
         self._document = document
@@ -214,7 +214,7 @@ def _line(event: Any) -> int:
 
 
 class _Dumper(_SAFE_DUMPER):  # type: ignore[misc,valid-type]
-    """Quotes text that YAML 1.2 would read as a number (PyYAML does so for YAML 1.1); writes no aliases."""
+    """Dumper that quotes text which YAML 1.2 would read as a number (PyYAML knows YAML 1.1), and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True

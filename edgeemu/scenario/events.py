@@ -1,4 +1,4 @@
-"""Events of a scenario: a change of a device or link at an instant or a token."""
+"""Events of a scenario: changes of a device or link at an instant or a token."""
 
 from typing import Annotated, Self
 
@@ -10,10 +10,10 @@ from edgeemu.units import BitsPerSecond, Bytes, PositiveFraction, Seconds
 
 
 class EventSpec(Strict):
-    """At an instant, or when a token of the first sequence is begun: a device or a link is different from then on.
+    """Change of a device or a link, at an instant or when a token of the first sequence starts.
 
-    `speed` is the share of its own speed that a device has from then on, beside its load; `memory`, what there is of
-    its memory. A link, in both directions, gets another bandwidth or delay; its variations go on.
+    `speed` and `memory` are the device's own from then on; its load continues. A link gets another bandwidth or delay
+    in both directions; its variations continue.
     """
 
     at: Seconds | None = Field(default=None, description="Instant of the run.")

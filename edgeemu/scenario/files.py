@@ -20,7 +20,7 @@ def existing(given: str | Path, info: ValidationInfo, kind: Literal["file", "dir
 
 
 def or_file(what: str) -> Callable[[dict[str, Any]], None]:
-    """A change of a list's JSON schema: the value can also be the name of a file, described by `what`."""
+    """Extension of a list's JSON schema: the value can also be the name of a file, described by `what`."""
 
     def extend(schema: dict[str, Any]) -> None:
         forms = schema.pop("anyOf", None) or [

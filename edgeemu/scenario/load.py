@@ -1,4 +1,4 @@
-"""Scenarios read from a file or a text, and written as YAML."""
+"""Reading of scenarios from a file or a text, and writing as YAML."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", (
 
 
 def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
+    """Read the scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
     path = Path(path)
     try:
         text = path.read_text("utf-8")
@@ -34,7 +34,7 @@ def parse_scenario(
     file: str | None = None,
     base: Path | None = None,
 ) -> Scenario:
-    """The scenario in a text. `name` is its name where it has none of its own; `base`, what paths are relative to."""
+    """Read the scenario in a text. `name` is its default name; file names in it are relative to `base`."""
     document = read(text, file or f"{name}.yaml")
     for setting in overrides:
         override(document, setting, _SHORTHANDS)
@@ -48,7 +48,7 @@ def parse_scenario(
 
 
 def to_yaml(scenario: Scenario) -> str:
-    """A text that `parse_scenario` reads back to an equal scenario."""
+    """Write a scenario as YAML that `parse_scenario` reads back to an equal scenario."""
     data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
     first = ("between", "from", "to")
     links = data["network"]["links"]

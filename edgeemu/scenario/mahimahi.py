@@ -1,6 +1,6 @@
-"""Packet-delivery traces of Mahimahi as rates over time. Pure: from lines of text to points.
+"""Packet-delivery traces of Mahimahi, converted to rates over time. Pure: from lines of text to points.
 
-A line is an instant in whole milliseconds at which the link can deliver a packet of 1,500 bytes; several of the same
+A line is an instant in whole milliseconds at which the link can deliver a packet of 1,500 bytes; repeated instants
 are several packets. After the last instant the trace begins again. Source: Netravali et al., "Mahimahi: Accurate
 Record-and-Replay for HTTP", USENIX ATC 2015, and mm-link(1).
 """
@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Iterable
 
 PACKET_BITS = 8 * 1500
-BIN_MS = 100  # [D] a rate is what is delivered in this time: 100 packets of a link of 12 Mbit/s
-OUTAGE_BPS = 1e3  # [D] what is left where nothing is delivered: a rate is never zero
-SUFFIXES = (".up", ".down", ".mahimahi")  # of the files that are distributed with it, and one to be plain
+BIN_MS = 100  # [D] interval of one rate: 100 packets on a link of 12 Mbit/s
+OUTAGE_BPS = 1e3  # [D] rate of an interval without packets: a rate is never zero
+SUFFIXES = (".up", ".down", ".mahimahi")  # file names of traces: as Mahimahi distributes them, and a plain one
 
 
 def rates(lines: Iterable[str], file: str) -> tuple[list[tuple[int, float]], int]:
-    """Points of milliseconds and bits per second, and the milliseconds after which they repeat.
+    """Convert a trace to points of (milliseconds, bits per second), and the milliseconds after which they repeat.
 
-    Raises: ValueError, with file and line, for what is not such a trace.
+    Raises ValueError, with file and line, if the lines are not such a trace.
     """
     packets: Counter[int] = Counter()
     last_ms = 0
@@ -31,7 +31,7 @@ def rates(lines: Iterable[str], file: str) -> tuple[list[tuple[int, float]], int
         if at_ms < last_ms:
             raise ValueError(f"{file}:{number}: {at_ms} is earlier than the line before")
         last_ms = at_ms
-        packets[max(0, at_ms - 1) // BIN_MS] += 1  # what can go at the end of a bin counts in it
+        packets[max(0, at_ms - 1) // BIN_MS] += 1  # an instant at the end of a bin belongs to it
     if not last_ms:
         raise ValueError(f"{file}: has no instant after 0")
     points: list[tuple[int, float]] = []

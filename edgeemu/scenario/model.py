@@ -1,4 +1,4 @@
-"""The model of a scenario: a catalog name, a file, a directory, or a shape with seeded weights."""
+"""Model of a scenario: a catalog name, a file, a directory, or a shape with seeded weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from edgeemu_kernels.shape import ModelShape
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where weights come from: a GGUF file, a Hugging Face directory, or (`seed`) a generator and `shape`.
+    """Source of weights: a GGUF file, a Hugging Face directory, or a `seed` and a `shape`.
 
     `shape` is None where only the file knows it.
     """
@@ -29,7 +29,7 @@ class WeightsSource:
 
 
 class ModelSpec(Shorthand):
-    """The model: exactly one of a name in the catalog, a GGUF file, a Hugging Face directory and a shape."""
+    """Model: exactly one of a name in the catalog, a GGUF file, a Hugging Face directory and a shape."""
 
     text_is: ClassVar[str] = "name"
 
@@ -63,7 +63,7 @@ class ModelSpec(Shorthand):
     @field_validator("gguf", "directory")
     @classmethod
     def _exists(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        """Makes a path absolute: relative ones are relative to the scenario's own directory."""
+        """Make a path absolute and check that it exists; relative paths are relative to the scenario's directory."""
         if path is None:
             return None
         kind: Literal["file", "directory"] = "file" if info.field_name == "gguf" else "directory"
@@ -82,7 +82,7 @@ class ModelSpec(Shorthand):
 
     @property
     def title(self) -> str:
-        """What to call the model in a report."""
+        """Name of the model in reports."""
         path = self.gguf or self.directory
         return self.name or (path.stem if path else "custom")
 
@@ -95,13 +95,13 @@ class ModelSpec(Shorthand):
         return asked or self.name is None or model_entry(self.name).package is None
 
     def known_shape(self) -> ModelShape | None:
-        """The shape where it is known without reading weights."""
+        """Shape of the model if it is known without reading weights."""
         if self.shape is not None:
             return self.shape.model_shape(self.title, self.layers)
         return model_entry(self.name).shape.model_shape(self.name, self.layers) if self.name else None
 
     def weights(self) -> WeightsSource:
-        """Where the weights are. Raises `RequestError` where a package that should have them is missing."""
+        """Source of the weights. Raises `RequestError` if a package that should have them is missing."""
         if self.is_seeded:
             return WeightsSource(self.title, self.known_shape(), seed=self.weights_seed or 0)
         gguf = model_entry(self.name).weights_file() if self.name else self.gguf

@@ -1,4 +1,4 @@
-"""Names, flags and counts in a scenario, and what documentation calls their kind."""
+"""Types of names, flags and counts in a scenario, with the words that documentation has for them."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Word for the kind of an annotated value, where its type does not tell."""
+    """Word for the kind of an annotated value, where its type does not tell it."""
 
     text: str
 

@@ -1,6 +1,6 @@
-"""The sections of a scenario, one pydantic model each. Knows the catalog; reads no scenario and draws nothing.
+"""Network of a scenario: links, topology, access point, backend. Knows the catalog; samples nothing.
 
-Fields that may be drawn hold either a value in base units or a `Distribution` of such values.
+Random fields hold either a value in base units or a `Distribution` of such values.
 """
 
 from typing import Annotated, ClassVar, Literal, Self
@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from edgeemu.scenario.catalog import link_type
-from edgeemu.scenario.distributions import Drawn
+from edgeemu.scenario.distributions import MaybeRandom
 from edgeemu.scenario.names import Flag, Kind, Name
 from edgeemu.scenario.time_varying import LinkVariationSpec
 from edgeemu.scenario.traces import RateTrace
@@ -17,42 +17,42 @@ from edgeemu.units import BitsPerSecond, JoulesPerBit, LossRate, Seconds
 
 
 class LinkEnergySpec(Strict):
-    """What a bit costs the device that sends it, and the one that receives it. An access point's is not counted."""
+    """Energy per bit of the sending and the receiving device. An access point's is not counted."""
 
-    send: Drawn[JoulesPerBit] | None = Field(
+    send: MaybeRandom[JoulesPerBit] | None = Field(
         default=None, description="Energy per bit of the device that sends it. From the link's type if not given."
     )
-    receive: Drawn[JoulesPerBit] | None = Field(
+    receive: MaybeRandom[JoulesPerBit] | None = Field(
         default=None, description="Energy per bit of the device that receives it. From the link's type if not given."
     )
 
 
 class LinkSpec(Strict):
-    """The properties of a link. What is not given comes from `type`, a link type of the catalog, where it is."""
+    """Properties of a link. The link type, if one is named, gives each figure that is not given here."""
 
     type: str | None = Field(
         default=None,
         description="Link type of the catalog that gives every figure not given here: `ethernet-100m`, `ethernet-1g`, "
         "`wifi-4`, `wifi-5`, `wifi-6`, `lte`, `5g`, `bluetooth-le`.",
     )
-    bandwidth: Drawn[BitsPerSecond] | None = Field(default=None, description="Bandwidth of the link.")
-    delay: Drawn[Seconds] | None = Field(default=None, description="One-way delay.")
-    jitter: Drawn[Seconds] | None = Field(
+    bandwidth: MaybeRandom[BitsPerSecond] | None = Field(default=None, description="Bandwidth of the link.")
+    delay: MaybeRandom[Seconds] | None = Field(default=None, description="One-way delay.")
+    jitter: MaybeRandom[Seconds] | None = Field(
         default=None,
         description="Half-width of the delay's distribution: each message's delay is uniform within delay ± jitter, "
         "never below zero.",
     )
-    loss: Drawn[LossRate] | None = Field(
+    loss: MaybeRandom[LossRate] | None = Field(
         default=None,
         description="Fraction of packets (1,448 bytes) that are lost. A lost packet is retransmitted after a round "
         "trip, or after 200 ms among fewer than four packets.",
     )
-    reorder: Drawn[LossRate] | None = Field(
+    reorder: MaybeRandom[LossRate] | None = Field(
         default=None,
         description="Fraction of packets that overtake those before them; for `backend: kernel` only, where TCP "
         "restores the order in real time. Needs a delay.",
     )
-    duplicate: Drawn[LossRate] | None = Field(
+    duplicate: MaybeRandom[LossRate] | None = Field(
         default=None, description="Fraction of packets that arrive twice; for `backend: kernel` only."
     )
     energy: LinkEnergySpec = Field(default=LinkEnergySpec(), description="Energy per bit of the devices at both ends.")
@@ -72,7 +72,7 @@ class LinkSpec(Strict):
 
 
 class DefaultLink(LinkSpec, Shorthand):
-    """The link between any two devices (in a star: of any device to the access point) with no link of its own."""
+    """Default link: between any two devices, or in a star between any device and the access point."""
 
     text_is: ClassVar[str] = "type"
 
@@ -85,7 +85,7 @@ class DefaultLink(LinkSpec, Shorthand):
 
 
 class LinkOverride(LinkSpec):
-    """Other properties for some links: in both directions (`between`), or in one (`from`, `to`)."""
+    """Link that differs from the default: in both directions (`between`), or in one (`from`, `to`)."""
 
     between: Annotated[tuple[str, ...], Kind("two names")] | None = Field(
         default=None,
@@ -111,7 +111,7 @@ class LinkOverride(LinkSpec):
 
 
 class StarSpec(Strict):
-    """The access point. Devices that are not `wired` share its air, unless it has a channel for each."""
+    """Access point of a star. Devices that are not `wired` share one wireless channel, or have one each."""
 
     access_point: Name = Field(default="ap", description="Name of the access point in links.")
     shared_airtime: Flag = Field(
@@ -125,7 +125,7 @@ class StarSpec(Strict):
 
 
 class NetworkSpec(Strict):
-    """Which devices are joined, and how; and what carries their messages."""
+    """Network: which devices have a link, the properties of the links, and the mechanism that carries messages."""
 
     backend: Literal["stamped", "auto", "kernel", "hybrid"] = Field(
         default="stamped", description="Mechanism that carries messages and delays them."

@@ -1,4 +1,4 @@
-"""What a scenario lets happen while a run goes on, how the controller answers, and what it is reckoned with."""
+"""Options of a scenario: sharding, time, decisions, migration, costs."""
 
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
@@ -11,11 +11,9 @@ from edgeemu.units import Bytes, BytesPerSecond, Fraction, PositiveFraction, Sec
 
 
 class ShardingSpec(Strict):
-    """How devices that share a layer join what they have computed, where a policy divides projections or feed-forwards.
+    """Combination of partial results, where a policy divides projections or feed-forward blocks among devices.
 
-    `ring`: ReduceScatter and AllGather, with rows cut into chunks; `star`: one device adds everything up. With
-    `tile_overlap` products are done chunk by chunk while other chunks are on their way; stars have none. With `divide`
-    `lookahead` may divide layers; what it has divided it does not change any more.
+    `ring`: ReduceScatter and AllGather of chunks of rows; `star`: one device adds all partial sums.
     """
 
     collectives: Literal["ring", "star"] = Field(
@@ -36,7 +34,7 @@ class ShardingSpec(Strict):
 
 
 class TimeSpec(Strict):
-    """Whether the wall clock follows the emulated one, and how much slower it runs."""
+    """Relation of the wall clock to emulated time."""
 
     mode: Literal["realtime", "virtual"] = Field(
         default="realtime",
@@ -58,12 +56,10 @@ Objective: TypeAlias = Literal["latency", "throughput", "energy"]
 
 
 class DecisionSpec(Strict):
-    """How often the policy is asked again, and what of its time counts.
+    """Interval, threshold and cost of the policy's decisions.
 
-    `interval` is in tokens. `time: measured` is what the policy really took on this host; a duration counts as given.
-    With a `threshold` the policy is asked only when what is known of a device or link has changed by more than that
-    since it was asked last, or when 32 times the interval has passed: caches grow.
-    `smoothing` is the weight of the newest measurement in what the policy is shown: 100 % believes it alone.
+    With a `threshold` the policy is asked only when the estimate of a device or link has changed by more since the last
+    decision, or when 32 intervals have passed, because caches grow.
     """
 
     interval: Count = Field(default=1, description="Number of tokens after which the policy is asked again.")
@@ -85,10 +81,10 @@ class DecisionSpec(Strict):
 
 
 class MigrationSpec(Strict):
-    """How a block moves. With `weights_on_flash` each device has all weights on its own storage; only caches cross.
+    """Protocol of a migration. With `weights_on_flash` each device stores all weights, and only caches are sent.
 
-    `pause`: the token waits for the transfer. `precopy`: rows that are written already are sent, in chunks, while
-    tokens go on; only the last ones and the switch are waited for.
+    `pause`: the token waits for the transfer. `precopy`: rows that are already written are sent in chunks while tokens
+    are generated; a token waits only for the last rows and the switch.
     """
 
     mode: Literal["pause", "precopy"] = Field(
@@ -107,9 +103,9 @@ class MigrationSpec(Strict):
 
 
 class CostSpec(Shorthand):
-    """What blocks and messages cost: what the kernels really do, or what the head-level paper publishes.
+    """Costs of blocks and messages: physical (of the kernels), or literal (of the head-level paper).
 
-    The second is for the simulator only; see `edgeemu.placement.paper_costs`. `value_bytes` is the paper's b.
+    Literal costs are for the simulator only; see `placement.paper_costs`. `value_bytes` is the paper's b.
     """
 
     text_is: ClassVar[str] = "formulas"

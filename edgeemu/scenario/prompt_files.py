@@ -15,7 +15,7 @@ PROMPT_KEYS = ("prompt", "text", "tokens", "max_tokens", "stop", "seed", "repeat
 
 
 def _lines(given: str | Path, info: ValidationInfo) -> Iterator[tuple[str, str]]:
-    """The lines of a file that are not empty, each with where it is."""
+    """Lines of a file that are not empty, each with its place."""
     try:
         text = existing(given, info).read_text("utf-8")
     except UnicodeDecodeError as error:
@@ -26,7 +26,7 @@ def _lines(given: str | Path, info: ValidationInfo) -> Iterator[tuple[str, str]]
 
 
 def read_instants(given: Any, info: ValidationInfo) -> Any:
-    """One instant a line, in seconds where there is no unit. What is not a file's name is returned as it is."""
+    """Read a file with one instant a line, in seconds without a unit. Other values are returned unchanged."""
     if not isinstance(given, str | Path):
         return given
     instants = []
@@ -41,7 +41,7 @@ def read_instants(given: Any, info: ValidationInfo) -> Any:
 
 
 def read_prompts(given: Any, info: ValidationInfo) -> Any:
-    """One prompt a line, or one JSON object. What is not a file's name is returned as it is."""
+    """Read a file with one prompt, or one JSON object, a line. Other values are returned unchanged."""
     if not isinstance(given, str | Path):
         return given
     lines = list(_lines(given, info))
@@ -49,7 +49,7 @@ def read_prompts(given: Any, info: ValidationInfo) -> Any:
 
 
 def _object(where: str, line: str) -> dict[str, Any]:
-    """A line of JSON as a prompt, checked: errors name the file and not the scenario."""
+    """Parse and check a line of JSON as a prompt; errors name the file and line."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:

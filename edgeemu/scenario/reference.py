@@ -124,13 +124,13 @@ def _describe(properties: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 def table(model: type[BaseModel]) -> str:
-    """A section's table in Markdown."""
+    """Table of a section in Markdown."""
     rows = [f"| `{key.name}` | {key.kind} | {key.default} | {key.meaning} |" for key in keys(model)]
     return "\n".join(["| key | kind | default | meaning |", "| --- | --- | --- | --- |", *rows, ""])
 
 
 def default_text(field: FieldInfo) -> str:
-    """A key's default: "required" if it has none, "–" if nothing is there, "see below" for a whole section."""
+    """Default of a key: "required" if it has none, "–" for nothing, "see below" for a section."""
     if field.is_required():
         return "required"
     value = field.default

@@ -1,7 +1,4 @@
-"""What the user wrote: a scenario, read from YAML with file, line and field in every error. Draws no numbers.
-
-The sections are in `scenario_models`; here they come together, and what one says of another is checked.
-"""
+"""Scenario: all sections together, and the checks of one section against another. Samples nothing."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +22,7 @@ from edgeemu.units import Joules
 
 
 class Scenario(Strict):
-    """A whole scenario. Equal to another when it says the same, wherever it was read."""
+    """Complete scenario. Two scenarios are equal if they have equal content, wherever they were read."""
 
     name: Name = Field(description="Name of the run in its directory and tables.")
     description: str = Field(default="", description="Text for readers.")
@@ -89,20 +86,20 @@ class Scenario(Strict):
 
     @cached_property
     def device_names(self) -> tuple[str, ...]:
-        """Every device, counts expanded, in order."""
+        """Names of all devices, counts expanded, in order."""
         return tuple(name for device in self.devices for name in device.device_names)
 
     @property
     def source_index(self) -> int:
-        """The device where prompts come from."""
+        """Index of the device where prompts arrive."""
         return 0 if self.source is None else self.device_names.index(self.source)
 
     def members(self, name: str) -> range:
-        """The indexes of the devices that a name stands for: one, or with a count several; maybe none."""
+        """Indexes of the devices with this name: one, or several with a count; none if there is no such name."""
         return self._members.get(name, range(0))
 
     def error(self, field: str, message: str) -> RequestError:
-        """An error about a field of this scenario (`devices[2].memory`), with its file and line."""
+        """Error about a field of this scenario (`devices[2].memory`), with its file and line."""
         if self._document is None:
             return RequestError(message, field=field)
         return self._document.error(position_of(field), message)
@@ -117,7 +114,7 @@ class Scenario(Strict):
         return {name: range(n, n + 1) for n, name in enumerate(self.device_names)} | found
 
     def _contradictions(self) -> Iterator[tuple[Position, str]]:
-        """What one section says that another does not allow."""
+        """Contradictions between sections, each with the position of its field."""
         n_devices = sum(device.count for device in self.devices)
         if n_devices > MAX_DEVICES:
             yield ("devices",), f"{n_devices} devices; at most {MAX_DEVICES} are supported"

@@ -1,8 +1,8 @@
-"""How a scenario writes what changes over time: a value, a trace, a random course. Reads CSV files; draws nothing.
+"""Values that vary over time: a trace, a uniform distribution or a random walk. Reads CSV files; samples nothing.
 
-A file of a trace has two columns, time and value, and may have a line of headings. A number without a unit is in the
-unit that the heading has in brackets, `time [ms],rate [Mbit/s]`, else in seconds, and where that has a meaning
-(fractions) as it stands. Times rise; each value holds until the next. Bandwidths may come from a trace of Mahimahi's.
+A trace file has two columns, time and value, and optionally a line of headings. A number without a unit has the unit
+in brackets of its heading, `time [ms],rate [Mbit/s]`; without one, times are in seconds and only fractions accepted.
+Times increase; each value holds until the next. Bandwidths can come from a Mahimahi trace.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias
@@ -16,14 +16,14 @@ from edgeemu.scenario.traces import Points, read_trace, rising
 from edgeemu.scenario.validation import Strict, at, exactly_one_of
 from edgeemu.units import DURATION, Fraction, PositiveFraction, Seconds
 
-MIN_EVERY_S = 1e-3  # a course that changes faster than this costs more time than the work it slows down
+MIN_EVERY_S = 1e-3  # faster changes would cost more time than the work that they slow down
 MAX_RELAXATION = 100  # steps
 
 
 class WalkSpec(OfQuantity, Generic[ValueT]):
-    """A random walk round `mean`; see `cluster.variation.Walk`. It keeps within three spreads unless bounds are given.
+    """Random walk around `mean` (`cluster.variation.Walk`), within three spreads unless bounds are given.
 
-    `relaxation` is how long it takes to come back from a deviation (to 1/e of it): ten steps if not given.
+    `relaxation` is the time after which a deviation has fallen to 1/e: ten steps if not given.
     """
 
     mean: ValueT = Field(description="Mean of the random walk.")
@@ -47,7 +47,7 @@ class WalkSpec(OfQuantity, Generic[ValueT]):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Where the walk is cut off."""
+        """Bounds of the walk."""
         mean, spread, low, high = (getattr(self, key) for key in ("mean", "spread", "low", "high"))
         lowest = max(0.0, mean - 3 * spread) if low is None else low
         highest = min(self.quantity().maximum, mean + 3 * spread) if high is None else high
@@ -55,9 +55,9 @@ class WalkSpec(OfQuantity, Generic[ValueT]):
 
 
 class TimeVarying(OfQuantity, Generic[ValueT]):
-    """Values that change over time: exactly one of `trace`, `uniform` and `walk`.
+    """Time-varying value: exactly one of `trace`, `uniform` and `walk`.
 
-    The random ones are drawn anew `every` so often; without a `seed`, from the scenario's seed and the names.
+    Random values are sampled again after each `every`. Their default seed derives from the scenario's and the names.
     """
 
     trace: Annotated[tuple[tuple[Seconds, ValueT], ...], Kind("list of [time, value], or a CSV file")] | None = Field(
@@ -78,7 +78,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
     @field_validator("trace", mode="before")
     @classmethod
     def _read(cls, given: Any, info: ValidationInfo) -> Any:
-        """The points of a file, whose path is relative to the scenario's own directory."""
+        """Read the points of a file, whose path is relative to the scenario's directory."""
         return read_trace(given, info, cls.quantity())
 
     @field_validator("trace")
@@ -95,7 +95,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
                     raise at([key], "is for uniform and walk; a trace has its own times")
             return self
         if self.every is None:
-            raise at(["every"], "is missing (how often the value is drawn anew)")
+            raise at(["every"], "is missing (the step after which the value is sampled again)")
         if self.every < MIN_EVERY_S:
             raise at(["every"], f"is less than {DURATION.format_human(MIN_EVERY_S)}")
         relaxation_s = self.walk.relaxation if self.walk else None
@@ -109,23 +109,23 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
 
     @property
     def relaxation_s(self) -> float:
-        """Of a walk."""
+        """Relaxation time of the walk: as given, else ten steps."""
         assert self.walk is not None
         assert self.every is not None
         return 10 * self.every if self.walk.relaxation is None else self.walk.relaxation
 
 
 def _form(value: Any) -> str:
-    """Which member of a `Varying` union a value belongs to."""
+    """Tag of the member of a `MaybeTimeVarying` union that a value belongs to."""
     return "<time-varying>" if isinstance(value, dict | TimeVarying) else "<value>"
 
 
 if TYPE_CHECKING:
-    Varying: TypeAlias = ValueT | TimeVarying[ValueT]
+    MaybeTimeVarying: TypeAlias = ValueT | TimeVarying[ValueT]
 else:
-    # As `scenario_models.Drawn`.
-    class Varying:
-        """`Varying[Fraction]`: a fraction, or one that changes over time."""
+    # As `distributions.MaybeRandom`.
+    class MaybeTimeVarying:
+        """Type of a constant or a time-varying value: `MaybeTimeVarying[Fraction]`."""
 
         def __class_getitem__(cls, quantity: Any) -> Any:
             value = Annotated[quantity, Tag("<value>")]
@@ -133,7 +133,7 @@ else:
 
 
 class ThrottleSpec(Strict):
-    """A device that gets hot: after so long it slows down to a share of its speed, over a while, and stays there.
+    """Thermal throttling: from some time on the device slows down linearly to a fraction of its speed, and stays there.
 
     [D] No source gives one curve for all devices; a straight line is the simplest that has the two figures that
     reviews of devices do give, when throttling sets in and what remains.
@@ -145,9 +145,9 @@ class ThrottleSpec(Strict):
 
 
 class LinkVariationSpec(Strict):
-    """How a link varies: a factor on its bandwidth (random ones are 1 % at least), and delay added to its own."""
+    """Variation of a link over time: a factor on its bandwidth (at least 1 % if random), and additional delay."""
 
-    bandwidth: Varying[Fraction] | None = Field(
+    bandwidth: MaybeTimeVarying[Fraction] | None = Field(
         default=None, description="Factor on the link's bandwidth; random values are at least 1 %."
     )
-    delay: Varying[Seconds] | None = Field(default=None, description="Delay added to the link's own.")
+    delay: MaybeTimeVarying[Seconds] | None = Field(default=None, description="Delay added to the link's own.")

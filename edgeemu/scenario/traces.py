@@ -67,7 +67,7 @@ def _points(rows: Iterator[list[str]], file: str, quantity: Quantity) -> Iterato
 
 
 def _mahimahi_points(lines: Iterable[str], file: str) -> list[tuple[str, str]]:
-    """Of a trace that never changes, one point; else with the instant at which it repeats."""
+    """Points of a Mahimahi trace: one if its rate never changes, else with the instant at which it repeats."""
     points, end_ms = mahimahi.rates(lines, file)
     texts = [(f"{at_ms} ms", f"{rate_bps!r} bit/s") for at_ms, rate_bps in points]
     return texts if len(texts) == 1 else [*texts, (f"{end_ms} ms", REPEAT)]
@@ -81,7 +81,7 @@ def _is_bare(cell: str) -> bool:
     return True
 
 
-REPEAT = "repeat"  # in place of a rate, at the end of a trace: from then on it begins again
+REPEAT = "repeat"  # in place of the last rate: the trace starts again at that time
 
 _RateOrRepeat = Annotated[
     Annotated[BitsPerSecond, Tag("<value>")] | Annotated[Literal["repeat"], Tag("<word>")],

@@ -1,6 +1,6 @@
-"""What all pydantic models here share: unknown keys are refused by name, and errors say where they are.
+"""Base of all pydantic models: unknown keys are refused by name, and errors have file, line and field.
 
-Knows pydantic and `yamllines`; nothing of scenarios.
+Knows pydantic and `document`; nothing of scenarios.
 """
 
 import re
@@ -19,7 +19,7 @@ ModelT = TypeVar("ModelT", bound="Strict")
 
 
 class Strict(BaseModel):
-    """Frozen; refuses unknown keys, saying which key was probably meant, and numbers that are not finite."""
+    """Frozen model that refuses unknown keys, with the key that was probably meant, and numbers that are not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -36,7 +36,7 @@ class Strict(BaseModel):
 
 
 class Shorthand(Strict):
-    """A mapping that may also be written as bare text, which then stands for one of its fields."""
+    """Model of a mapping that can also be written as bare text, which then stands for one of its fields."""
 
     text_is: ClassVar[str]
 
@@ -56,7 +56,7 @@ class Shorthand(Strict):
 
 
 def exactly_one_of(model: Strict, *keys: str, hint: str = "") -> str:
-    """The one of these keys that is given. Raises ValueError, which ends with `hint`, if it is none or several."""
+    """The one of these keys that is given. Raises ValueError, ending with `hint`, if it is none or several."""
     given = [key for key in keys if getattr(model, key) is not None]
     if len(given) != 1:
         found = f", not {' and '.join(given)}" if given else ""
@@ -65,12 +65,12 @@ def exactly_one_of(model: Strict, *keys: str, hint: str = "") -> str:
 
 
 def at(position: list[str | int], message: str) -> PydanticCustomError:
-    """An error about a value that lies at `position` below the model that raises it."""
+    """Error about a value at `position` below the model that raises it."""
     return PydanticCustomError("at", "{message}", {"message": message, "position": position})
 
 
 def validate(model: type[ModelT], document: Document, context: dict[str, Any] | None = None) -> ModelT:
-    """The document as a `model`. Raises one `RequestError`, with a line for each error found."""
+    """Validate a document as a `model`. Raises one `RequestError`, with a line for each error found."""
     try:
         return model.model_validate(document.data, context=context)
     except ValidationError as error:
@@ -88,14 +88,14 @@ def validate(model: type[ModelT], document: Document, context: dict[str, Any] | 
 
 def _located(document: Document, details: ErrorDetails) -> RequestError:
     context = details.get("ctx", {})
-    # A discriminated union puts its tag into the location; ours are written <so>.
+    # A discriminated union puts its tag into the location; ours are in angle brackets.
     position: Position = tuple(key for key in details["loc"] if not str(key).startswith("<"))
     position += tuple(context.get("position", ()))
     return document.error(position, _message(details, context))
 
 
 def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
-    """pydantic's errors in this project's words."""
+    """Message of a pydantic error in this project's words."""
     value = details["input"]
     shown = f'"{value}"' if isinstance(value, str) else _kind(value)
     bound = next((f"{context[key]}" for key in ("ge", "gt", "le", "lt") if key in context), "")

@@ -1,4 +1,4 @@
-"""The workload as a scenario writes it: prompts, when they come, how long they may be. Reads files of prompts.
+"""Workload of a scenario: prompts, arrivals, lengths, sampling. Reads files of prompts.
 
 Prompts come from the scenario, a text file (one a line) or JSON lines; arrivals from a rate or a trace.
 """
@@ -25,7 +25,7 @@ Stops = Annotated[
 
 
 class Prompt(Shorthand):
-    """A text, or that many random tokens (for models that have no tokenizer); `repeat` times."""
+    """Prompt: a text, or a number of random tokens for models without a tokenizer; `repeat` times."""
 
     text_is: ClassVar[str] = "text"
 
@@ -55,7 +55,7 @@ class Prompt(Shorthand):
 
 
 class SamplingSpec(Strict):
-    """How the next token is chosen. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+    """Sampling of the next token. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
 
     temperature: Annotated[float, Field(strict=True, ge=0)] = Field(
         default=0.0, description="Temperature of the softmax; 0 always takes the most likely token."
@@ -74,7 +74,7 @@ class SamplingSpec(Strict):
 
 
 class PoissonSpec(Strict):
-    """Arrivals that do not know of each other: the times between them are drawn, exponentially."""
+    """Independent (Poisson) arrivals, with exponential times between them."""
 
     rate: PerSecond = Field(
         description="Mean number of arrivals per time; the instants are sampled with the scenario's `seed`."
@@ -82,7 +82,7 @@ class PoissonSpec(Strict):
 
 
 class ArrivalsSpec(Strict):
-    """When sequences come: exactly one of `poisson` and `trace`."""
+    """Arrivals of sequences: exactly one of `poisson` and `trace`."""
 
     poisson: PoissonSpec | None = Field(default=None, description="Independent (Poisson) arrivals.")
     trace: (
@@ -109,19 +109,19 @@ class ArrivalsSpec(Strict):
 
 
 class LatencyTarget(Strict):
-    """What a sequence must keep to count as good: its time to first token, and its mean time per later token."""
+    """Latencies that a sequence must keep to count as good: time to first token, mean time per later token."""
 
     ttft: Seconds | None = Field(default=None, description="Largest time to first token, from the sequence's arrival.")
     tpot: Seconds | None = Field(default=None, description="Largest mean time per later token.")
 
     def met(self, ttft_s: float, tpot_s: float | None) -> bool:
-        """Whether a sequence with these kept it."""
+        """Whether a sequence with these latencies kept the target."""
         in_time = self.ttft is None or ttft_s <= self.ttft
         return in_time and (self.tpot is None or tpot_s is None or tpot_s <= self.tpot)
 
 
 class Workload(Strict):
-    """What is generated."""
+    """Workload: prompts and how their sequences are generated."""
 
     prompts: Annotated[
         tuple[Prompt, ...],

@@ -12,7 +12,7 @@ from support.memory_cluster import MemoryCluster
 from edgeemu.device.executor import Executor, ProtocolError, SequenceState
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, MESSAGES, WEIGHTS, WORKSPACE, Ledger, OutOfMemoryError
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement
@@ -96,7 +96,7 @@ def test_messages_are_as_large_as_the_simulator_says(data: st.DataObject, shape:
     placement = data.draw(placements(shape, N_DEVICES))
     cluster = MemoryCluster(SeededSource(shape, 0), placement, N_DEVICES, tokens, tokens + 3)
     cluster.generate(prompt(shape, tokens, 0), 3)
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     for op, rows, size_bytes in cluster.sent:
         assert size_bytes == message_bytes(op, rows, costs)
     remote = [op for op in cluster.program.ops for target in op.to if target != op.device]
@@ -141,7 +141,7 @@ def whole(shape: ModelShape) -> list[Op]:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_a_block_that_does_not_fit_is_refused_before_it_is_made(shape: ModelShape) -> None:
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     sizes = [costs.weight_bytes(EMBED)]
     for _ in range(shape.n_layers):
         sizes += [
@@ -161,7 +161,7 @@ def test_a_block_that_does_not_fit_is_refused_before_it_is_made(shape: ModelShap
 
 
 def test_a_sequence_whose_workspace_does_not_fit_is_refused_and_leaves_no_trace() -> None:
-    costs = Costs(LLAMA)
+    costs = PhysicalCosts(LLAMA)
     block = Op(0, Kind.FFN, 0, (), 0, (), whole(LLAMA)[1].emits, ())
     needs_bytes = costs.workspace_bytes(Kind.FFN, 0, 4, 0)
     ledger = Ledger("pi", costs.weight_bytes(ffn(0)) + needs_bytes)
@@ -176,7 +176,7 @@ def test_a_sequence_whose_workspace_does_not_fit_is_refused_and_leaves_no_trace(
 
 
 def test_a_cache_row_that_does_not_fit_is_refused_before_it_is_written() -> None:
-    costs = Costs(LLAMA)
+    costs = PhysicalCosts(LLAMA)
     op = next(op for op in whole(LLAMA) if op.kind is Kind.HEAD)
     ledger = Ledger("pi", ROOMY)
     compute = Executor(SeededSource(LLAMA, 0), ledger)

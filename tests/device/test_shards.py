@@ -12,9 +12,9 @@ from support.memory_cluster import MemoryCluster
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Link
-from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, n_shards, proj, shards
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, n_shards, proj, shards
 from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement, PlacementError, moves, ring_of
@@ -67,7 +67,23 @@ def test_any_placement_of_shards_writes_what_the_undivided_model_writes(
         assert device.ledger.peak_bytes >= page.total_bytes - page.messages_bytes - last_row_bytes
         assert device.ledger.peak_bytes <= page.total_bytes
     for sent in cluster.sent:
-        assert sent.size_bytes == message_bytes(sent.op, sent.rows, Costs(shape))
+        assert sent.size_bytes == message_bytes(sent.op, sent.rows, PhysicalCosts(shape))
+
+
+@pytest.mark.parametrize("way", [("star", None), ("ring", None)])
+@pytest.mark.parametrize("prompt_tokens", [1, 9])
+def test_a_layer_whose_shards_are_all_on_one_device_fits_as_planned(
+    way: tuple[CollectiveAlgorithm, int | None], prompt_tokens: int
+) -> None:
+    shape = replace(LLAMA, n_layers=1)
+    units = {Block(Kind.FFN, 0, unit): 3 for unit in range(n_shards(shape, Kind.FFN))}
+    groups = {head(0, group): 4 for group in range(shape.n_groups)}
+    placement = Placement({EMBED: 1, **groups, proj(0): 0, **units, LM_HEAD: 1})
+    source, ids = SeededSource(shape, 0), prompt(shape, prompt_tokens, 0)
+    cluster = MemoryCluster(
+        source, placement, N_DEVICES, prompt_tokens, prompt_tokens + 2, collective=way[0], tile_rows=way[1]
+    )
+    assert cluster.generate(ids, 2, order=0).tokens == Reference(source).generate(ids, 2)
 
 
 # -- routes ---------------------------------------------------------------------------------------------------------
@@ -164,7 +180,7 @@ def test_tiles_hide_messages_behind_products() -> None:
     """Three equal devices: of what links add to the products, which is less than they take, almost half is hidden."""
     compute = Compute(1e9, 1e12, 0.0)
     shape = replace(LLAMA, n_layers=4, d_model=96, n_heads=12, n_kv_heads=3, head_dim=8, d_ff=384, max_context=128)
-    placement, costs = whole_and_divided(shape, [0, 1, 2]), Costs(shape)
+    placement, costs = whole_and_divided(shape, [0, 1, 2]), PhysicalCosts(shape)
 
     def ttft_s(tile_rows: int | None, link: Link) -> float:
         program, durations = (
@@ -192,7 +208,7 @@ def test_whole_placements_are_not_touched_by_collectives(shape: ModelShape, coll
 
 @pytest.mark.parametrize("shape", [LLAMA, GPT2], ids=["llama", "gpt2"])
 def test_shards_weigh_what_the_whole_weighs_but_for_what_they_share(shape: ModelShape) -> None:
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     parts = [costs.weight_bytes(block) for block in shards(shape, Kind.PROJ, 1)]
     assert sum(parts) == costs.weight_bytes(proj(1))
     units = [costs.weight_bytes(block) for block in shards(shape, Kind.FFN, 1)]
@@ -238,7 +254,7 @@ def test_a_step_takes_every_operation_of_its_kind_once(
 ) -> None:
     placement = data.draw(divided_placements(shape, N_DEVICES))
     program = compile_routes(placement, shape, way[0], tile_rows=way[1])
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     computes = [device.compute for device in cluster.devices if device.compute]
     made = predict(cluster, costs, program, roofline_durations(computes, costs), rows, 3)
     for step, n in enumerate((rows, 1, 1)):

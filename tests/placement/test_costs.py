@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, shapes
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, MESSAGE_HEADER_BYTES, Kind, all_blocks, ffn, head, proj
-from edgeemu.placement.costs import Costs, Work
+from edgeemu.placement.costs import PhysicalCosts, Work
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.sampling import GREEDY, Sampling, sample
 from edgeemu_kernels.shape import ModelShape
@@ -48,7 +48,7 @@ def real_bytes(held: object) -> int:
 
 
 def check_weights(shape: ModelShape) -> None:
-    source, costs = SeededSource(shape, 7), Costs(shape)
+    source, costs = SeededSource(shape, 7), PhysicalCosts(shape)
     assert costs.weight_bytes(EMBED) == real_bytes(source.embed())
     assert costs.weight_bytes(proj(0)) == real_bytes(source.proj(0))
     assert costs.weight_bytes(ffn(0)) == real_bytes(source.ffn(0))
@@ -69,11 +69,11 @@ def test_weights_of_any_shape_are_the_bytes_of_the_real_arrays(shape: ModelShape
 
 
 def test_no_groups_need_no_norm() -> None:
-    assert Costs(LLAMA).heads_weight_bytes(0) == 0
+    assert PhysicalCosts(LLAMA).heads_weight_bytes(0) == 0
 
 
 def test_tied_embeddings_count_where_both_ends_are_apart() -> None:
-    tied, untied = Costs(LLAMA_TIED), Costs(LLAMA)
+    tied, untied = PhysicalCosts(LLAMA_TIED), PhysicalCosts(LLAMA)
     assert tied.weight_bytes(LM_HEAD) == untied.weight_bytes(LM_HEAD)
     assert tied.weight_bytes(EMBED) == untied.weight_bytes(EMBED)
 
@@ -84,13 +84,13 @@ def test_cache_bytes_are_those_of_the_rows_that_are_written(shape: ModelShape, t
     cache = KVCache(groups, shape.head_dim, 8)
     rows = np.zeros((groups, tokens, shape.head_dim), np.float32)  # [groups, tokens, head_dim]
     cache.append(rows, rows)
-    assert groups * Costs(shape).kv_bytes(tokens) == cache.nbytes_used
+    assert groups * PhysicalCosts(shape).kv_bytes(tokens) == cache.nbytes_used
 
 
 @QUICK
 @given(shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_a_prefill_computes_as_much_as_its_tokens_one_by_one(shape: ModelShape, rows: int, past: int) -> None:
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     for kind in (Kind.EMBED, Kind.HEAD, Kind.PROJ, Kind.FFN):
         one_by_one = sum(costs.work(kind, shape.n_groups, 1, past + row).flops for row in range(rows))
         assert costs.work(kind, shape.n_groups, rows, past).flops == one_by_one
@@ -101,7 +101,7 @@ def test_a_prefill_computes_as_much_as_its_tokens_one_by_one(shape: ModelShape, 
 @QUICK
 @given(shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_a_step_reads_weights_and_cache_once(shape: ModelShape, rows: int, past: int) -> None:
-    costs, n = Costs(shape), shape.n_groups
+    costs, n = PhysicalCosts(shape), shape.n_groups
     heads_bytes = costs.heads_weight_bytes(n) + n * costs.kv_bytes(past + rows)
     assert costs.work(Kind.HEAD, n, rows, past).bytes_read == heads_bytes
     for kind, block in ((Kind.PROJ, proj(0)), (Kind.FFN, ffn(0)), (Kind.LM_HEAD, LM_HEAD)):
@@ -112,7 +112,7 @@ def test_a_step_reads_weights_and_cache_once(shape: ModelShape, rows: int, past:
 @QUICK
 @given(shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_fused_groups_do_the_work_of_each_and_read_their_norm_once(shape: ModelShape, rows: int, past: int) -> None:
-    costs, n = Costs(shape), shape.n_groups
+    costs, n = PhysicalCosts(shape), shape.n_groups
     fused, single = costs.work(Kind.HEAD, n, rows, past), costs.work(Kind.HEAD, 1, rows, past)
     assert fused.flops == n * single.flops
     assert fused.bytes_read == n * single.bytes_read - (n - 1) * costs.norm_bytes()
@@ -121,7 +121,7 @@ def test_fused_groups_do_the_work_of_each_and_read_their_norm_once(shape: ModelS
 def test_decode_flops_of_a_published_model_are_twice_its_matrix_weights() -> None:
     """SmolLM2-135M at the first token: 2 operations for each of its 134.5 M weights, but for norms and attention."""
     shape = ModelShape("smollm2", 30, 576, 9, 3, 64, 1536, 49152, 8192, tied_embeddings=True)
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     layer = [costs.work(Kind.HEAD, 3, 1, 0), costs.work(Kind.PROJ, 0, 1, 0), costs.work(Kind.FFN, 0, 1, 0)]
     flops = 30 * sum(work.flops for work in layer) + costs.work(Kind.LM_HEAD, 0, 1, 0).flops
     assert flops == pytest.approx(2 * 134.5e6, rel=1e-3)
@@ -155,7 +155,7 @@ def assert_bounded(measured_bytes: int, planned_bytes: int) -> None:
 @pytest.mark.parametrize(("rows", "past"), [(1, 0), (1, 2000), (40, 0), (300, 500), (1500, 0)])
 @pytest.mark.parametrize("shape", WIDE, ids=lambda shape: f"{shape.name}-{shape.d_model}")
 def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past: int) -> None:
-    source, costs = SeededSource(shape, 0), Costs(shape)
+    source, costs = SeededSource(shape, 0), PhysicalCosts(shape)
     for n in (1, shape.n_groups):
         heads = source.heads(0, range(n))
         heads.forward(np.ones((2, shape.d_model), np.float32), 0, heads.new_cache(2))  # makes the rotation table
@@ -172,7 +172,7 @@ def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past:
 @pytest.mark.parametrize("rows", [1, 40, 600])
 @pytest.mark.parametrize("shape", WIDE, ids=lambda shape: f"{shape.name}-{shape.d_model}")
 def test_dense_blocks_allocate_no_more_than_planned(shape: ModelShape, rows: int) -> None:
-    source, costs = SeededSource(shape, 0), Costs(shape)
+    source, costs = SeededSource(shape, 0), PhysicalCosts(shape)
     embed, proj_, ffn_ = source.embed(), source.proj(0), source.ffn(0)
     x = np.ones((rows, shape.d_model), np.float32)  # [rows, d_model]
     attention = np.ones((rows, shape.n_heads * shape.head_dim), np.float32)  # [rows, n_heads * head_dim]
@@ -191,7 +191,7 @@ def test_the_output_matrix_and_any_sampling_allocate_no_more_than_planned(sampli
     x = np.linspace(-1, 1, LLAMA_WIDE.d_model, dtype=np.float32)  # [d_model]
     sample(lm_head.forward(x), sampling, 0)  # the first draw loads NumPy's generator
     allocated = peak_bytes(lambda: sample(lm_head.forward(x), sampling, 0))
-    planned = Costs(LLAMA_WIDE).workspace_bytes(Kind.LM_HEAD, 0, 1, 0)
+    planned = PhysicalCosts(LLAMA_WIDE).workspace_bytes(Kind.LM_HEAD, 0, 1, 0)
     assert x.nbytes + allocated <= planned + UNCOUNTED_BYTES
     assert planned <= 11 * 4 * LLAMA_WIDE.vocab_size  # what sampling needs at worst, not more
 
@@ -199,7 +199,7 @@ def test_the_output_matrix_and_any_sampling_allocate_no_more_than_planned(sampli
 @SLOW
 @given(shapes(), st.integers(1, 300), st.integers(0, 300))
 def test_workspace_grows_with_rows_and_past(shape: ModelShape, rows: int, past: int) -> None:
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     for kind in Kind:
         now = costs.workspace_bytes(kind, shape.n_groups, rows, past)
         assert now <= costs.workspace_bytes(kind, shape.n_groups, rows + 1, past)
@@ -208,7 +208,7 @@ def test_workspace_grows_with_rows_and_past(shape: ModelShape, rows: int, past: 
 
 
 def test_messages_are_a_header_and_their_values() -> None:
-    costs = Costs(LLAMA)
+    costs = PhysicalCosts(LLAMA)
     assert costs.activation_bytes(3) == MESSAGE_HEADER_BYTES + 3 * 32 * 4
     assert costs.attention_bytes(2, 3) == MESSAGE_HEADER_BYTES + 3 * 2 * (2 * 8) * 4  # 2 groups of 2 heads of 8
     assert costs.token_bytes() == MESSAGE_HEADER_BYTES + 8

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, placements, shapes
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, proj
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import Ledger, OutOfMemoryError
 from edgeemu.placement.memory import MemoryPage, Usage, usages
 from edgeemu_kernels.shape import ModelShape
 
 
 def usage_of(shape: ModelShape, blocks: list[Block], prompt_tokens: int = 5, total_tokens: int = 12) -> Usage:
-    usage = Usage(Costs(shape), prompt_tokens, total_tokens)
+    usage = Usage(PhysicalCosts(shape), prompt_tokens, total_tokens)
     for block in blocks:
         usage.add(block)
     return usage
@@ -37,7 +37,7 @@ def test_what_is_added_and_removed_again_leaves_no_trace(data: st.DataObject, sh
 @QUICK
 @given(shapes(), st.integers(1, 20), st.integers(1, 20))
 def test_a_page_only_grows(shape: ModelShape, prompt_tokens: int, new_tokens: int) -> None:
-    usage = Usage(Costs(shape), prompt_tokens, prompt_tokens + new_tokens)
+    usage = Usage(PhysicalCosts(shape), prompt_tokens, prompt_tokens + new_tokens)
     assert usage.page() == MemoryPage(0, 0, 0, 0)
     for block in all_blocks(shape):
         before = usage.page()
@@ -52,7 +52,7 @@ def test_a_page_only_grows(shape: ModelShape, prompt_tokens: int, new_tokens: in
 @given(st.data(), shapes())
 def test_devices_together_hold_the_model_and_its_cache(data: st.DataObject, shape: ModelShape) -> None:
     placement = data.draw(placements(shape, 3))
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     pages = [usage.page() for usage in usages(placement, costs, 3, 4, 9)]
     assert sum(page.cache_bytes for page in pages) == shape.n_layers * shape.n_groups * costs.kv_bytes(9)
     for device, page in enumerate(pages):
@@ -74,7 +74,7 @@ def test_tied_ends_share_one_table_on_one_device() -> None:
 
 def test_a_page_by_hand() -> None:
     """Two groups of layer 0 and one of layer 1, their projection: 5 prompt tokens of 12."""
-    costs = Costs(GPT2)
+    costs = PhysicalCosts(GPT2)
     page = usage_of(GPT2, [head(0, 1), head(0, 2), head(1, 0), proj(0)]).page()
     assert page.cache_bytes == 3 * (2 * 12 * 6 * 4)
     assert page.weights_bytes == 3 * 3 * 6 * (24 + 1) * 4 + 2 * 2 * 24 * 4 + (24 * 24 + 24) * 4

@@ -13,7 +13,7 @@ from edgeemu.device.block_bytes import BlockBytes, BlockBytesError, checksum, pi
 from edgeemu.device.executor import ArrivedBlock, Executor, SequenceState
 from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import Ledger
 from edgeemu.placement.migration import (
     IllegalTransitionError,
@@ -120,7 +120,7 @@ def test_chunks_are_the_whole_and_an_empty_payload_is_one_message(payload: int, 
 
 
 def test_weights_from_flash_are_not_sent_and_take_their_time() -> None:
-    costs = Costs(LLAMA)
+    costs = PhysicalCosts(LLAMA)
     changing = migration(head(0, 0), head(0, 1), flash=True)
     changing.prepared()
     shipments = changing.next_round({0: 4})
@@ -133,7 +133,7 @@ def test_weights_from_flash_are_not_sent_and_take_their_time() -> None:
 
 @pytest.mark.parametrize("shape", [LLAMA, GPT2], ids=["llama", "gpt2"])
 def test_a_parcel_weighs_what_the_costs_say(shape: ModelShape) -> None:
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     compute = loaded(shape, Placement(dict.fromkeys(all_blocks(shape), 0)))
     for block in all_blocks(shape):
         sent = packed(compute.export(block, -1, 0, 0, with_weights=True))

@@ -11,7 +11,7 @@ import pytest
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies import exact
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
@@ -25,7 +25,7 @@ def literal(shape: ModelShape) -> Costs:
     return PaperCosts(replace(shape, tied_embeddings=False), prompt_tokens=5, length=9)
 
 
-def tiny(seed: int, priced: Callable[[ModelShape], Costs] = Costs) -> ClusterView:
+def tiny(seed: int, priced: Callable[[ModelShape], Costs] = PhysicalCosts) -> ClusterView:
     """Two devices and up to four groups, or three and up to two; one layer, or two of one group. Memory is tight."""
     chance = random.Random(seed)
     n, n_layers, n_groups = chance.choice([(2, 1, 4), (2, 1, 3), (3, 1, 1), (3, 1, 2), (2, 2, 1), (2, 2, 2)])
@@ -97,7 +97,7 @@ def enumerated(view: ClusterView, old: PlacementArrays | None) -> float | None:
 @pytest.mark.parametrize("block", range(10))
 def test_it_equals_enumeration(block: int) -> None:
     """200 instances, in ten parts: half place anew, half start from a random placement."""
-    compare(range(20 * block, 20 * block + 20), Costs)
+    compare(range(20 * block, 20 * block + 20), PhysicalCosts)
 
 
 @pytest.mark.parametrize("block", range(4))

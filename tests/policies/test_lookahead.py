@@ -14,7 +14,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.errors import RequestError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead, mdi
 from edgeemu.policies.search import pipeline_moves
@@ -133,7 +133,7 @@ def test_the_busiest_device_is_what_the_simulator_says(data: st.DataObject) -> N
     busy_s = [0.0] * 3
     program = compile_routes(placement, LLAMA)
     cluster = plan_of(name="single").cluster
-    played = predict(cluster, Costs(LLAMA), program, roofline_durations(computes, Costs(LLAMA)), 12, 2)
+    played = predict(cluster, PhysicalCosts(LLAMA), program, roofline_durations(computes, PhysicalCosts(LLAMA)), 12, 2)
     step: list[OperationRecord] = [done for done in played.executions if done.step.step == 1]
     for op, _, time, *_ in step:
         busy_s[op.device] += time.end_s - time.start_s

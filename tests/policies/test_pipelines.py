@@ -13,7 +13,7 @@ from support.builders import LLAMA, QUICK, SLOW, view
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import mdi, policy
 from edgeemu.policies.search import pipeline_programmes
@@ -35,7 +35,7 @@ def small_views(draw: st.DrawFn, n_devices: int, max_layers: int, *, tight: bool
     """Uneven devices and links, some devices alike; with `tight`, of memory for a few layers each."""
     chance = random.Random(draw(st.integers(0, 2**32)))
     shape = model(draw(st.integers(1, max_layers)))
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     whole = StageCosts(view(shape, [ROOMY], [Compute(1e9, 1e9, 0.0)], 8, 24))
     kinds = [Compute(chance.uniform(1e7, 1e9), chance.uniform(1e7, 1e9), chance.choice([0.0, 1e-4])) for _ in range(2)]
     computes = [chance.choice(kinds) for _ in range(n_devices)]

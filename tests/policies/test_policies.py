@@ -16,7 +16,7 @@ from edgeemu.cluster.topology import mesh
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, head, layer_blocks
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.memory import usages
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES, greedy, layers, policy, round_robin, single
@@ -35,7 +35,7 @@ ROOMY = 2**40
 def whole_bytes(shape: ModelShape) -> int:
     """What one device needs that holds all."""
     placement = Placement(dict.fromkeys(all_blocks(shape), 0))
-    return usages(placement, Costs(shape), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page().total_bytes
+    return usages(placement, PhysicalCosts(shape), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page().total_bytes
 
 
 @st.composite
@@ -144,7 +144,7 @@ def test_round_robin_takes_turns_where_all_have_room() -> None:
 def test_round_robin_passes_over_the_full() -> None:
     """The second device has room for a single head: its other turns go to the third."""
     alone = Placement({head(0, 0): 0})
-    room = usages(alone, Costs(LLAMA), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page().total_bytes
+    room = usages(alone, PhysicalCosts(LLAMA), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page().total_bytes
     seen = view(LLAMA, [ROOMY, room, ROOMY], [Compute(1e9, 1e9, 0.0)] * 3, PROMPT_TOKENS, TOTAL_TOKENS)
     placement = round_robin.place(seen)
     assert len(placement.on(1)) == 1
@@ -186,7 +186,7 @@ def test_layers_follow_the_speeds() -> None:
 
 def test_the_ends_of_the_chain_go_where_they_fit() -> None:
     """The first and the last device have no room for the tables; they get nothing."""
-    table_bytes = Costs(LLAMA_TIED).weight_bytes(EMBED)
+    table_bytes = PhysicalCosts(LLAMA_TIED).weight_bytes(EMBED)
     rooms = [table_bytes - 1, ROOMY, ROOMY, table_bytes - 1]
     seen = view(LLAMA_TIED, rooms, [Compute(1e9, 1e9, 0.0)] * 4, PROMPT_TOKENS, TOTAL_TOKENS)
     placement = layers.place(seen)
@@ -235,7 +235,7 @@ def test_what_fits_nowhere_is_said_with_the_devices_names(name: str) -> None:
 
 def test_a_chain_without_room_for_all_layers_says_how_many_each_has() -> None:
     shape = replace(LLAMA, n_layers=30)
-    ends = usages(Placement({EMBED: 0, LM_HEAD: 0}), Costs(shape), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page()
+    ends = usages(Placement({EMBED: 0, LM_HEAD: 0}), PhysicalCosts(shape), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page()
     rooms = [2 * ends.total_bytes] * 2
     seen = view(shape, rooms, [Compute(1e9, 1e9, 0.0)] * 2, PROMPT_TOKENS, TOTAL_TOKENS)
     with pytest.raises(InfeasibleError, match=r"room for \d of the 30 layers of small-llama \(d0 \d, d1 \d\)"):
@@ -266,11 +266,11 @@ def test_a_relative_device_is_seen_as_its_fraction_of_the_host() -> None:
     half = replace(cluster.devices[1], compute=None, host_fraction=0.5, overhead_s=2e-3)
     legs, n_pipes = mesh(2, lambda *_: Link(1e6, 1e-3))
     mixed = Cluster("mixed", 0, (cluster.devices[0], half), legs, n_pipes)
-    seen = oracle_view(mixed, Costs(LLAMA), Compute(80e9, 20e9, 0.0), 3, 5)
+    seen = oracle_view(mixed, PhysicalCosts(LLAMA), Compute(80e9, 20e9, 0.0), 3, 5)
     assert [device.compute for device in seen.devices] == [Compute(5e9, 1e9, 1e-4), Compute(40e9, 10e9, 2e-3)]
     assert (seen.bandwidth_bps(0, 1), seen.delay_s(0, 1)) == (1e6, 1e-3)
     with pytest.raises(ValueError, match="d1 is relative to a host whose speed was not given"):
-        oracle_view(mixed, Costs(LLAMA), None, 3, 5)
+        oracle_view(mixed, PhysicalCosts(LLAMA), None, 3, 5)
 
 
 def test_a_layer_takes_as_long_as_its_operations() -> None:

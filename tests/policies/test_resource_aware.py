@@ -11,7 +11,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind, all_blocks, layer_blocks
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies import dynamic_layers, greedy, lookahead, resource_aware, static
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
@@ -26,7 +26,7 @@ WIDE = ModelShape("wide", 1, 256, 16, 16, 16, 1024, 64, 4096, activation="gelu")
 
 def cluster(speeds: list[float], *, bandwidth_bps: float = 1e9, memory: int = 2**30, **more: object) -> ClusterView:
     devices = tuple(DeviceView(f"d{i}", Compute(speed, 1e15, 0.0), memory) for i, speed in enumerate(speeds))
-    seen = ClusterView(Costs(WIDE), devices, lambda *_: bandwidth_bps, lambda *_: 0.0, 64, 1064, length=64)
+    seen = ClusterView(PhysicalCosts(WIDE), devices, lambda *_: bandwidth_bps, lambda *_: 0.0, 64, 1064, length=64)
     return replace(seen, **more)  # type: ignore[arg-type]
 
 

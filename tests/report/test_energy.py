@@ -22,7 +22,7 @@ from edgeemu.cluster.topology import line, mesh, star
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.blocks import EMBED, all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.oracle import oracle_view
@@ -93,7 +93,7 @@ def test_a_step_draws_what_the_simulator_says(data: st.DataObject) -> None:
     speeds = [(chance.uniform(1e6, 1e9), chance.uniform(1e6, 1e9), chance.choice([0.0, 1e-5, 1e-3])) for _ in range(N)]
     cluster = with_power([Compute(*speed) for speed in speeds], chance)
     placement = data.draw(placements(shape, N))
-    costs, past = Costs(shape), data.draw(st.integers(7, 30))
+    costs, past = PhysicalCosts(shape), data.draw(st.integers(7, 30))
     seen = oracle_view(cluster, costs, None, 7, 40)
     simulator = Simulator(cluster, costs, roofline_durations([device.compute for device in seen.devices], costs))
     simulator.start(Step(0, 1, 1, past), compile_routes(placement, shape), 0.0)
@@ -114,7 +114,7 @@ def test_the_middle_step_draws_the_mean_of_all(data: st.DataObject) -> None:
     chance = random.Random(data.draw(st.integers(0, 2**32)))
     cluster = with_power([Compute(1e7, 1e7, 1e-4)] * N, chance)
     placement = data.draw(placements(shape, N))
-    seen = oracle_view(cluster, Costs(shape), None, 7, 40)
+    seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 40)
     every = [step_energy_j(seen, placement, past) for past in range(7, 39)]
     assert token_energy_j(seen, placement) == pytest.approx(sum(every) / len(every), rel=0.02)
 

@@ -12,7 +12,7 @@ from edgeemu.cluster.devices import Compute, Device
 from edgeemu.cluster.links import Link
 from edgeemu.cluster.topology import line, mesh, star
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu_kernels.shape import ModelShape
@@ -161,4 +161,4 @@ def view(
         DeviceView(f"d{index}", compute, room)
         for index, (compute, room) in enumerate(zip(computes, memory_bytes, strict=True))
     )
-    return ClusterView(Costs(shape), seen, lambda *_: 1e8, lambda *_: 1e-3, prompt_tokens, total_tokens)
+    return ClusterView(PhysicalCosts(shape), seen, lambda *_: 1e8, lambda *_: 1e-3, prompt_tokens, total_tokens)

@@ -15,7 +15,7 @@ from edgeemu.device.executor import Executor, SequenceState
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import MESSAGES, Ledger
 from edgeemu.placement.memory import usages
 from edgeemu.placement.placement import Placement
@@ -62,7 +62,7 @@ class MemoryCluster:
     ) -> None:
         self.program = compile_routes(placement, source.shape, collective, tile_rows=tile_rows)
         star = collective == "star"
-        held = usages(placement, Costs(source.shape), n_devices, prompt_tokens, total_tokens, star=star)
+        held = usages(placement, PhysicalCosts(source.shape), n_devices, prompt_tokens, total_tokens, star=star)
         self.pages = [usage.page() for usage in held]
         self.devices = []
         self.sent: list[Sent] = []

@@ -14,7 +14,7 @@ from edgeemu.cluster.links import Link
 from edgeemu.cluster.topology import mesh
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs, roofline_s
+from edgeemu.placement.costs import Costs, PhysicalCosts, roofline_s
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op, Program
@@ -38,7 +38,9 @@ def paper_duration_s(op: Op, step: Step) -> float:  # noqa: ARG001
 
 def on_paper(placement: Placement, prompt_tokens: int, new_tokens: int) -> Prediction:
     program = compile_routes(placement, PAPER)
-    return predict(even_cluster(2, PAPER_LINK), Costs(PAPER), program, paper_duration_s, prompt_tokens, new_tokens)
+    return predict(
+        even_cluster(2, PAPER_LINK), PhysicalCosts(PAPER), program, paper_duration_s, prompt_tokens, new_tokens
+    )
 
 
 def test_two_devices_and_one_layer_by_hand() -> None:
@@ -79,7 +81,7 @@ def test_results_of_one_device_leave_one_after_the_other() -> None:
     """Three devices behind interfaces of 100 B/s: x for the second leaves when x for the first is out."""
     owner = Placement(dict.fromkeys(all_blocks(PAPER), 0)).moved([head(0, 0)], 1).moved([head(0, 1)], 2)
     cluster = even_cluster(3, Link(1e12, 0.0), nic_bps=800.0)
-    made = predict(cluster, Costs(PAPER), compile_routes(owner, PAPER), paper_duration_s, 1, 1)
+    made = predict(cluster, PhysicalCosts(PAPER), compile_routes(owner, PAPER), paper_duration_s, 1, 1)
     ready = {e.op.device: e.time.ready_s for e in made.executions if e.op.kind is Kind.HEAD}
     assert ready == pytest.approx({1: 1.8, 2: 2.6})
     (gathered,) = (e.time.ready_s for e in made.executions if e.op.kind is Kind.PROJ)
@@ -89,7 +91,7 @@ def test_results_of_one_device_leave_one_after_the_other() -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_one_device_takes_the_sum_of_its_rooflines(shape: ModelShape) -> None:
     compute = Compute(3e8, 2e8, 1e-4)
-    cluster, costs = even_cluster(1, Link(1e6, 0.0), compute=compute), Costs(shape)
+    cluster, costs = even_cluster(1, Link(1e6, 0.0), compute=compute), PhysicalCosts(shape)
     program = compile_routes(Placement(dict.fromkeys(all_blocks(shape), 0)), shape)
     made = predict(cluster, costs, program, roofline_durations([compute], costs), 7, 4)
 
@@ -109,7 +111,7 @@ def test_one_device_takes_the_sum_of_its_rooflines(shape: ModelShape) -> None:
 @QUICK
 @given(shapes(), st.integers(1, 9))
 def test_sizes_of_messages_follow_from_what_they_carry(shape: ModelShape, rows: int) -> None:
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     for op in compile_routes(scattered(shape, N_DEVICES, 1), shape).ops:
         values = {
             Kind.EMBED: rows * shape.d_model,
@@ -146,7 +148,7 @@ def test_several_sequences_at_once_keep_every_device_honest(
     data: st.DataObject, shape: ModelShape, cluster: Cluster
 ) -> None:
     programs = [compile_routes(data.draw(placements(shape, N_DEVICES)), shape) for _ in range(3)]
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     computes = [device.compute for device in cluster.devices if device.compute]
     duration = roofline_durations(computes, costs)
     sampled, executions = several(cluster, costs, programs, duration, 3)
@@ -189,7 +191,7 @@ def test_a_slower_link_never_makes_a_sequence_faster(
     data: st.DataObject, shape: ModelShape, source: int, beyond: int
 ) -> None:
     program = compile_routes(data.draw(placements(shape, N_DEVICES)), shape)
-    costs, computes = Costs(shape), [Compute(10.0**k, 1e8, 1e-5) for k in range(6, 6 + N_DEVICES)]
+    costs, computes = PhysicalCosts(shape), [Compute(10.0**k, 1e8, 1e-5) for k in range(6, 6 + N_DEVICES)]
     slowed = source, (source + beyond) % N_DEVICES
     tokens = []
     for bandwidth_bps, delay_s in ((1e7, 1e-3), (1e7, 4e-3), (1e5, 4e-3), (1e4, 4e-3)):
@@ -205,7 +207,7 @@ def test_a_slower_link_never_makes_a_sequence_faster(
 
 def test_faster_devices_finish_sooner_and_a_token_alone_has_no_tpot() -> None:
     program = compile_routes(scattered(GPT2, 2, 0), GPT2)
-    costs, cluster = Costs(GPT2), even_cluster(2, Link(1e6, 1e-3))
+    costs, cluster = PhysicalCosts(GPT2), even_cluster(2, Link(1e6, 1e-3))
     slow, fast = (
         predict(cluster, costs, program, roofline_durations([Compute(speed, speed, 0.0)] * 2, costs), 4, 2)
         for speed in (1e6, 1e8)
@@ -218,7 +220,7 @@ def test_faster_devices_finish_sooner_and_a_token_alone_has_no_tpot() -> None:
 
 def test_a_step_starts_where_the_last_token_was_sampled() -> None:
     """The clusters' own time is kept between sequences: pipes and devices know what was before."""
-    costs, cluster = Costs(LLAMA), even_cluster(2, Link(1e5, 1e-3))
+    costs, cluster = PhysicalCosts(LLAMA), even_cluster(2, Link(1e5, 1e-3))
     program = compile_routes(Placement(dict.fromkeys(all_blocks(LLAMA), 0)).moved([ffn(0), ffn(1)], 1), LLAMA)
     simulator = Simulator(cluster, costs, roofline_durations([Compute(1e8, 1e8, 0.0)] * 2, costs))
     simulator.start(Step(0, 0, 5, 0), program, 0.0)

@@ -1,7 +1,7 @@
-"""Devices, models and links that scenarios may name. Knows the data files beside it; nothing of scenarios.
+"""Catalog of devices, models and links that scenarios can name. Knows its data files; nothing of scenarios.
 
-The data are in `devices.yaml`, `models.yaml` and `links.yaml`; every figure there has its source beside it. A
-file is read when first asked for.
+The data are in `devices.yaml`, `models.yaml` and `links.yaml`; every figure there has its source. A file is
+read when first needed.
 """
 
 from collections.abc import Mapping
@@ -23,28 +23,28 @@ ValueT = TypeVar("ValueT")
 
 
 class Sourced(Strict, Generic[ValueT]):
-    """A figure, and where it was found or how it was derived."""
+    """Figure with its source or derivation."""
 
     value: ValueT
     source: str = Field(min_length=10)
 
 
 class Power(Strict):
-    """What a device draws when it waits, and when it computes. What has no source is left out."""
+    """Power of a device, idle and busy; absent where there is no source."""
 
     idle: Sourced[Watts] | None = None
     busy: Sourced[Watts] | None = None
 
 
 class LinkEnergy(Strict):
-    """What a bit costs its sender and its receiver, beside what both draw anyway."""
+    """Energy per bit of sender and receiver, in addition to the power of both."""
 
     send: Sourced[JoulesPerBit]
     receive: Sourced[JoulesPerBit]
 
 
 class DeviceProfile(Strict):
-    """A kind of device. `gflops` is what float32 arithmetic can reach at best; see each figure's source."""
+    """Device profile. `gflops` is the best that float32 arithmetic can reach; each figure has its source."""
 
     name: str
     title: str
@@ -57,7 +57,7 @@ class DeviceProfile(Strict):
 
 
 class LinkType(Strict):
-    """A kind of link, one direction of it, as an application sees it."""
+    """Link type: one direction of a link, as an application sees it."""
 
     name: str
     title: str
@@ -69,7 +69,7 @@ class LinkType(Strict):
 
 
 class Package(Strict):
-    """A Python package that carries a model's weights."""
+    """Python package that contains a model's weights."""
 
     name: str
     file: str  # relative to where packages are installed
@@ -77,7 +77,7 @@ class Package(Strict):
 
 
 class ModelEntry(Strict):
-    """A model: its shape, and the weights where a package carries them."""
+    """Model: its shape, and its weights where a package has them."""
 
     name: str
     title: str
@@ -89,7 +89,7 @@ class ModelEntry(Strict):
         return self.shape.model_shape(self.name)
 
     def weights_file(self) -> Path | None:
-        """The GGUF file in the installed package; None where no package has the weights.
+        """GGUF file in the installed package; None if no package has the weights.
 
         Raises `RequestError` with the command to run where the package is not installed.
         """
@@ -118,17 +118,17 @@ def link_types() -> Mapping[str, LinkType]:
 
 
 def device_profile(name: str) -> DeviceProfile:
-    """The profile of this name. Raises `RequestError` with the nearest one there is."""
+    """Device profile with this name. Raises `RequestError` with the nearest name."""
     return _find("device profile", name, device_profiles())
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The model of this name. Raises `RequestError` with the nearest one there is."""
+    """Model with this name. Raises `RequestError` with the nearest name."""
     return _find("model", name, model_entries())
 
 
 def link_type(name: str) -> LinkType:
-    """The link type of this name. Raises `RequestError` with the nearest one there is."""
+    """Link type with this name. Raises `RequestError` with the nearest name."""
     return _find("link type", name, link_types())
 
 
@@ -139,7 +139,7 @@ def _find(kind: str, name: str, entries: Mapping[str, ModelT]) -> ModelT:
 
 
 class UnknownNameError(RequestError, ValueError):
-    """A name that the catalog does not have. A `ValueError` too: that is what pydantic listens for."""
+    """Raised for a name that the catalog lacks. A `ValueError` too, which pydantic handles."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A model's dimensions as they are written in YAML. Knows the fields of `ModelShape`; nothing of weights."""
+"""Model dimensions as YAML has them. Knows the fields of `ModelShape`; nothing of weights."""
 
 from typing import Annotated, Any, Self
 
@@ -13,7 +13,7 @@ Positive = Annotated[float, Field(strict=True, gt=0)]
 
 
 class RopeScalingFields(Strict):
-    """Llama 3's frequency scaling, as `edgeemu_kernels.shape.RopeScaling`."""
+    """Llama 3's scaling of RoPE frequencies, as `edgeemu_kernels.shape.RopeScaling`."""
 
     factor: Positive = Field(description="Factor by which low frequencies are divided.")
     low_freq_factor: Positive = Field(
@@ -26,7 +26,7 @@ class RopeScalingFields(Strict):
 
 
 class ShapeFields(Strict):
-    """The fields of `edgeemu_kernels.shape.ModelShape`, but for its name."""
+    """Dimensions of a model: the fields of `edgeemu_kernels.shape.ModelShape` without its name."""
 
     n_layers: Count = Field(description="Number of layers.")
     d_model: Count = Field(description="Width of the residual stream.")
@@ -57,6 +57,6 @@ class ShapeFields(Strict):
         return self
 
     def model_shape(self, name: str, n_layers: int | None = None) -> ModelShape:
-        """The shape under this name, with another number of layers where one is given."""
+        """Shape with this name, and with another number of layers if one is given."""
         fields: dict[str, Any] = self.model_dump() | {"name": name}
         return ModelShape.from_dict(fields | ({"n_layers": n_layers} if n_layers is not None else {}))

@@ -58,7 +58,7 @@ def cluster(directory: Path, text: str = TEXT) -> Cluster:
         ("memory_load: 10 %", "memory_load: 110 %", ':4: devices[0].memory_load: "110 %" must be at most 1'),
         ("mean: 20 %", "mean: 20 ms", ':4: devices[0].load.walk.mean: "20 ms" is not a fraction (write e.g. "1 %")'),
         ("walk: {mean", "wlak: {mean", ':4: devices[0].load.wlak: unknown key "wlak" (did you mean "walk"?)'),
-        (", every: 100 ms}", "}", ":4: devices[0].load.every: is missing (how often the value is drawn anew)"),
+        (", every: 100 ms}", "}", ":4: devices[0].load.every: is missing (the step after which the value is sampled again)"),
         ("every: 100 ms", "every: 1 us", ":4: devices[0].load.every: is less than 1 ms"),
         ("spread: 10 %", "spread: 10 %, high: 5 %", ":4: devices[0].load.walk.high: is less than the mean"),
         ("spread: 10 %", "spread: 10 %, relaxation: 1 h", ":4: devices[0].load.walk.relaxation: must be more than zero, and at most 100 times every"),

@@ -14,7 +14,7 @@ from edgeemu.cluster.links import Hop, Link, Path
 from edgeemu.cluster.topology import mesh
 from edgeemu.cluster.variation import Constant, LinkVariation, Trace
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu.policies.view.estimator import Estimate
 from edgeemu.policies.view.oracle import slowed
@@ -29,7 +29,7 @@ SIZES = st.lists(st.integers(64, 200_000), min_size=1, max_size=4, unique=True)
 
 
 def estimate(smoothing: float = 0.5, link: Link = LINK) -> Estimate:
-    return Estimate(even_cluster(3, link), [SHEET] * 3, Costs(LLAMA), smoothing)
+    return Estimate(even_cluster(3, link), [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
 
 
 def transit(size_bytes: int, bandwidth_bps: float, delay_s: float) -> Transit:
@@ -38,7 +38,7 @@ def transit(size_bytes: int, bandwidth_bps: float, delay_s: float) -> Transit:
 
 def base_view() -> ClusterView:
     seen = tuple(DeviceView(f"d{n}", SHEET, 2**40) for n in range(3))
-    return ClusterView(Costs(LLAMA), seen, lambda *_: 1.0, lambda *_: 1.0, 5, 9)
+    return ClusterView(PhysicalCosts(LLAMA), seen, lambda *_: 1.0, lambda *_: 1.0, 5, 9)
 
 
 # -- links ----------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def executed(availability: float) -> tuple[Simulator, Cluster]:
     made = devices([SHEET] * 3)
     made = (made[0], replace(made[1], availability=Constant(availability)), made[2])
     cluster = Cluster("uneven", 0, made, legs, n_pipes)
-    simulator = Simulator(cluster, Costs(LLAMA), roofline_durations([SHEET] * 3, Costs(LLAMA)))
+    simulator = Simulator(cluster, PhysicalCosts(LLAMA), roofline_durations([SHEET] * 3, PhysicalCosts(LLAMA)))
     simulator.start(Step(0, 0, 4, 0), compile_routes(scattered(LLAMA, 2, 1), LLAMA), 0.0)
     assert len(list(simulator.tokens())) == 1
     return simulator, cluster
@@ -137,7 +137,7 @@ def executed(availability: float) -> tuple[Simulator, Cluster]:
 def test_a_slow_device_is_known_by_what_its_operations_took(smoothing: float) -> None:
     slow, cluster = executed(0.25)
     usual, _ = executed(1.0)
-    known = Estimate(cluster, [SHEET] * 3, Costs(LLAMA), smoothing)
+    known = Estimate(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
     known.observe_executions(usual.executions)
     assert [known.slowdown(n) for n in range(3)] == pytest.approx([1, 1, 1])
     for n in range(1, 4):
@@ -149,14 +149,14 @@ def test_a_slow_device_is_known_by_what_its_operations_took(smoothing: float) ->
 
 def test_the_first_observation_counts_in_full() -> None:
     slow, cluster = executed(0.25)
-    known = Estimate(cluster, [SHEET] * 3, Costs(LLAMA), 0.1)
+    known = Estimate(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.1)
     known.observe_executions(slow.executions)
     assert known.slowdown(1) == pytest.approx(4)
 
 
 def test_a_load_is_taken_from_meters_only_where_nothing_was_executed() -> None:
     slow, cluster = executed(0.25)
-    known = Estimate(cluster, [SHEET] * 3, Costs(LLAMA), 0.5)
+    known = Estimate(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.5)
     known.observe_executions(slow.executions)
     for index in range(3):
         known.observe_state(index, 0.5, 2**20)

@@ -16,7 +16,7 @@ from edgeemu.cluster.topology import mesh
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import migration_s
@@ -49,7 +49,7 @@ def test_a_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
     shape = data.draw(shapes())
     cluster = meshed(data.draw(st.integers(0, 2**32)))
     placement = data.draw(placements(shape, N))
-    costs = Costs(shape)
+    costs = PhysicalCosts(shape)
     seen = oracle_view(cluster, costs, None, 7, 30)
     durations = roofline_durations([device.compute for device in seen.devices], costs)
     program = compile_routes(placement, shape)
@@ -94,7 +94,7 @@ def test_weights_on_flash_do_not_cross_the_link() -> None:
 @given(st.data())
 def test_all_layers_at_once_take_what_they_take_one_by_one(data: st.DataObject) -> None:
     shape = data.draw(shapes())
-    seen = oracle_view(meshed(data.draw(st.integers(0, 2**32))), Costs(shape), None, 7, 30)
+    seen = oracle_view(meshed(data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, 7, 30)
     layout = PlacementArrays.of(data.draw(placements(shape, N)), shape)
     times = StepTimes(seen, 20)
     sources = np.array([layout.embed, *layout.ffn[:-1]])
