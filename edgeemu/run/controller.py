@@ -87,7 +87,7 @@ class Controller:
         """Records what devices have done, and waits for the next token; None if a sequence arrives before it."""
         self._record()
         arrival_s = self._scheduler.next_arrival_s
-        token = await self.devices.sampled(arrival_s)
+        token = await self.devices.next_token(arrival_s)
         if token is None and arrival_s is not None:
             self._scheduler.advance_to(arrival_s)
         return token
@@ -160,7 +160,7 @@ class Controller:
 
     def _record(self) -> None:
         """Records the operations and migrations since the last call."""
-        ops = self.devices.take_ops()
+        ops = self.devices.take_operations()
         self.ops += ops
         self._records.append_ops(ops)
         self._records.append_migrations(self.migrator.take_rows())

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, largest_change
 from edgeemu.run.ask_policy import next_decision
-from edgeemu.run.backend import Backend
+from edgeemu.run.backend import Measurements
 from edgeemu.run.plan import Plan
 from edgeemu.run.watcher import Watcher
 from edgeemu.timeline.scheduler import Due
@@ -27,7 +27,7 @@ class Decision(NamedTuple):
 class Decider:
     """Asks the policy of a plan from time to time. `problems` grow with every answer that could not be used."""
 
-    def __init__(self, plan: Plan, devices: Backend) -> None:
+    def __init__(self, plan: Plan, devices: Measurements) -> None:
         self.decision_s: list[float] = []  # how long each decision took
         self.problems: list[str] = []
         self.given_up = ""  # why the policy is not asked any more

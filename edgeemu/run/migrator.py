@@ -5,7 +5,7 @@ from heapq import nlargest
 
 from edgeemu.placement.migration import MigrationProtocol, MigrationState
 from edgeemu.report.rows import MigrationRow
-from edgeemu.run.backend import Backend
+from edgeemu.run.backend import MigrationTransport
 from edgeemu.run.decider import Decision
 from edgeemu.run.plan import Plan
 from edgeemu.run.running_migration import RunningMigration
@@ -20,13 +20,12 @@ class Migrator:
     be released, and when the last one has its token it is to `advance`. A background copy runs while steps go on.
     """
 
-    def __init__(self, plan: Plan, devices: Backend, on_refusal: Callable[[Step, str], None]) -> None:
+    def __init__(self, plan: Plan, devices: MigrationTransport, on_refusal: Callable[[Step, str], None]) -> None:
         self.placement = plan.placement
         self.rows: list[MigrationRow] = []
         self._plan = plan
         self._devices = devices
         self._on_refusal = on_refusal
-        self._epoch = 0
         self._pending: Decision | RunningMigration | None = None
         self._new_rows: list[MigrationRow] = []
 
@@ -75,9 +74,8 @@ class Migrator:
 
     async def _begin(self, decision: Decision, rows: Mapping[int, int], at_s: float) -> float:
         """Prepares, and ships the first round: all of it with `pause`, in the background with `precopy`."""
-        self._epoch = max(self._epoch, self._devices.epoch) + 1  # one that was aborted is not used again
-        rules = self._plan.rules
-        protocol = MigrationProtocol(self._epoch, self.placement, decision.placement, rules.weights_on_flash)
+        rules, epoch = self._plan.rules, self._devices.next_epoch()
+        protocol = MigrationProtocol(epoch, self.placement, decision.placement, rules.weights_on_flash)
         running = RunningMigration(protocol, decision.step, at_s)
         refusal = await self._devices.prepare(protocol, rows, self._last_rows(rows), at_s)
         if refusal:

@@ -29,7 +29,7 @@ class SimulatedBackend:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.dilation = 1.0
-        self.epoch = 0
+        self._last_epoch = 0
         self._program = plan.program
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
@@ -50,7 +50,7 @@ class SimulatedBackend:
     async def assign(self, plan: Plan) -> None:
         self.plan, self._program, self.cluster = plan, plan.program, plan.cluster
         self._observed = deque(maxlen=2 * plan.rules.interval_tokens * plan.concurrency)
-        self.epoch += 1
+        self._last_epoch += 1
         self._holds(plan.placement)
 
     async def begin(self) -> Instant:
@@ -63,7 +63,7 @@ class SimulatedBackend:
     async def start(self, step: Step, ids: list[int], at_s: float) -> None:  # noqa: ARG002
         self._timeline.start(step, self._program, at_s)
 
-    async def sampled(self, by_s: float | None = None) -> SampledToken | None:
+    async def next_token(self, by_s: float | None = None) -> SampledToken | None:
         token = self._timeline.sampled(by_s)
         if token is None:
             return None
@@ -91,6 +91,10 @@ class SimulatedBackend:
 
     async def end(self) -> None:
         self.measured.sent_bytes = self._timeline.sent_bytes()
+
+    def next_epoch(self) -> int:
+        self._last_epoch += 1
+        return self._last_epoch
 
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
         """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
@@ -134,13 +138,13 @@ class SimulatedBackend:
         return arrived_s
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
-        self._program, self.epoch = program, migration.epoch
+        self._program = program
         self._holds(migration.new)
 
     async def abort(self, migration: MigrationProtocol) -> None:  # noqa: ARG002
         self._timeline.cancel()
 
-    def take_ops(self) -> list[OperationRow]:
+    def take_operations(self) -> list[OperationRow]:
         names = [device.name for device in self.plan.cluster.devices]
         rows = [operation_row(names[record.op.device], record) for record in self._executions]
         self._executions.clear()

@@ -126,7 +126,7 @@ def test_on_a_fast_lan_it_beats_the_best_device_and_tiles_beat_the_ring_and_that
 
     def ttft_s(policy: str, *changes: str) -> float:
         scenario = load_scenario(path, ["model.weights_seed=0", *changes])
-        return make_plan(scenario, policy).prediction().ttft_s
+        return make_plan(scenario, policy).predictions()[0].ttft_s
 
     alone_s, tiles_s = ttft_s("single"), ttft_s("galaxy")
     ring_s = ttft_s("galaxy", "sharding.tile_overlap=false")

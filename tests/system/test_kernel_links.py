@@ -142,7 +142,7 @@ def test_stamped_links_are_what_was_asked(tmp_path: Path, capsys: pytest.Capture
     assert test["late_ms"] >= 0.0
 
 
-def test_a_switchboard_that_dies_ends_the_run(host: Capabilities) -> None:
+def test_a_network_process_that_dies_ends_the_run(host: Capabilities) -> None:
     if why := host.why_not("hybrid"):
         pytest.skip(why)
     plan = make("time.mode=realtime", decide=Shuffle(0, 0.0))
@@ -153,9 +153,9 @@ def test_a_switchboard_that_dies_ends_the_run(host: Capabilities) -> None:
     async def run() -> None:
         async with devices.launched():
             await devices.assign(plan)
-            pid = next(pid for name, pid in devices._cabling._fleet.alive.items() if name == "~switchboard")
+            pid = devices.process_ids["~network"]
             os.kill(pid, signal.SIGKILL)
             await devices.begin()
 
-    with pytest.raises(RunError, match="switchboard was killed by SIGKILL"):
+    with pytest.raises(RunError, match="network was killed by SIGKILL"):
         uvloop.run(run())

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -140,11 +141,13 @@ def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block()
 def test_routes_that_no_report_can_name_are_forgotten(time: str, interval: int) -> None:
     """Those of the steps of two decision intervals are kept, however often they change."""
     watcher, kept = Silent(), []
+    programs: list[weakref.ref[Program]] = []
 
     class Devices(ProcessBackend):
         async def commit(self, migration: MigrationProtocol, program: Program) -> None:
             await super().commit(migration, program)
-            kept.append(len({id(flight.program) for flight in (*self._unobserved, *self._last.values())}))
+            programs.append(weakref.ref(program))
+            kept.append(sum(known() is not None for known in programs))
 
     changes = (f"time.mode={time}", f"decisions.interval={interval}", "workload.prompts=[{tokens: 4}]")
     plan = make(*changes, "workload.max_tokens=20", decide=Shuffle(1, 0.3))
