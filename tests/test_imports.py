@@ -25,7 +25,7 @@ FOLDERS = [
     "run",
     "cli",
 ]
-BESIDE = ["errors", "quantity", "units", "__main__"]
+BESIDE = ["errors", "quantity", "units", "topologies", "__main__"]
 
 # Special rules: what a folder may not import although it stands above.
 NEVER = {
@@ -71,7 +71,7 @@ CLOCK_CALLS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"
 
 @dataclass
 class Module:
-    """What one file imports, wherever in it that stands; not what only the type checker sees."""
+    """Imports of one file, wherever they stand in it, except those for the type checker only."""
 
     name: str
     tree: ast.Module

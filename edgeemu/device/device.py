@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeemu.cluster.devices import memory_left_bytes
-from edgeemu.cluster.variation import steered
+from edgeemu.cluster.variation import scaled
 from edgeemu.device.dataflow import Dataflow, ReadyOp
 from edgeemu.device.executor import Executor, SequenceState
 from edgeemu.device.instructions import (
@@ -269,7 +269,7 @@ class Device:
             self.pacer.steer(request.at_s, request.speed)
         if request.memory_bytes is not None:
             share = request.memory_bytes / self._config.memory_bytes
-            self._memory_availability = steered(self._memory_availability, request.at_s, share)
+            self._memory_availability = scaled(self._memory_availability, request.at_s, share)
         return [Connect(request.peers), self._done("Change")]
 
     # -- answers --------------------------------------------------------------------------------------------------

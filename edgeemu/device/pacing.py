@@ -6,7 +6,7 @@ Pure: it computes instants and waits for none. Knows no blocks, no messages and 
 from collections.abc import Callable
 
 from edgeemu.cluster.devices import Compute as Speed
-from edgeemu.cluster.variation import share_at, steered
+from edgeemu.cluster.variation import scaled, share_at
 from edgeemu.device.protocol_in import DeviceConfig
 from edgeemu.timeline.clock import Occupation, occupy
 
@@ -31,7 +31,7 @@ class Pacer:
 
     def steer(self, at_s: float, speed: float) -> None:
         """An event: from an instant on the device has this share of its own speed."""
-        self._availability = steered(self._availability, at_s, speed)
+        self._availability = scaled(self._availability, at_s, speed)
 
     def availability_at(self, at_s: float) -> float:
         """The share of the device's compute that other work leaves at an instant."""

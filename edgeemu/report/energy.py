@@ -38,7 +38,7 @@ def radio_energy(cluster: Cluster, sent: SentBytes) -> RadioEnergy:
     for (source, target), size in sorted(sent.items()):
         if cluster.j_per_bit(source, target) is None:
             unknown_paths.append((source, target))
-        for index, j_per_bit in cluster.path(source, target).tolls:
+        for index, j_per_bit in cluster.path(source, target).energies:
             if j_per_bit is None:
                 unknown.add(index)
             else:

@@ -13,6 +13,7 @@ from edgeemu.scenario.names import Flag, Kind, Name
 from edgeemu.scenario.time_varying import LinkVariationSpec
 from edgeemu.scenario.traces import RateTrace
 from edgeemu.scenario.validation import Shorthand, Strict, at
+from edgeemu.topologies import TopologyKind
 from edgeemu.units import BitsPerSecond, JoulesPerBit, LossRate, Seconds
 
 
@@ -130,7 +131,7 @@ class NetworkSpec(Strict):
     backend: Literal["stamped", "auto", "kernel", "hybrid"] = Field(
         default="stamped", description="Mechanism that carries messages and delays them."
     )
-    topology: Literal["mesh", "line", "star"] = Field(default="mesh", description="Pairs of devices that have a link.")
+    topology: TopologyKind = Field(default="mesh", description="Pairs of devices that have a link.")
     default: DefaultLink | None = Field(
         default=None, description="Link for every pair that has none of its own; required with two devices or more."
     )

@@ -2,10 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from hashlib import blake2b
-from struct import pack, unpack_from
 from typing import NamedTuple, Protocol
 
+from edgeemu.cluster.keyed_random import block
 from edgeemu.cluster.links import Path
 
 PACKET_BYTES = 1448  # TCP payload of one Ethernet frame with timestamps (RFC 7323)
@@ -53,9 +52,8 @@ class DrawKey(NamedTuple):
 
 
 def uniforms(seed: int, key: DrawKey) -> tuple[float, ...]:
-    """Eight independent numbers in [0, 1), a function of seed and key alone (BLAKE2b as a counter-based generator)."""
-    digest = blake2b(pack("<6q", *key), digest_size=64, key=pack("<q", seed)).digest()
-    return tuple((word >> 11) / 2**53 for word in unpack_from("<8Q", digest))
+    """Eight independent numbers in [0, 1), a function of the seed and the key alone."""
+    return tuple(word / 2**53 for word in block(seed, *key))
 
 
 def lost_packets(packets: int, loss: float, uniform: float) -> int:

@@ -33,7 +33,7 @@ def prompt(shape: ModelShape, tokens: int, seed: int) -> list[int]:
 
 
 def reference_logits(source: SeededSource, ids: list[int], tokens: list[int]) -> np.ndarray:
-    """What the undivided model says before each of `tokens`, [tokens, vocab]."""
+    """Logits of the undivided model before each of `tokens`, [tokens, vocab]."""
     return Reference(source).logits([*ids, *tokens[:-1]])[len(ids) - 1 :]
 
 

@@ -1,4 +1,4 @@
-"""What blocks cost on paper is what the kernels hold, compute and allocate."""
+"""Costs of blocks equal what the kernels hold, compute and allocate."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What carries a run's messages: as asked, as the run can use it, and as the host can do it."""
+"""The choice of links: as requested, as the run can use it, and as the host supports it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a plan needs of a scenario and its model, and how it is refused: tokenizers, prompts, policies."""
+"""Plans need a tokenizer, prompts and a policy that fit the scenario, and say so if one does not."""
 
 import shutil
 from pathlib import Path
