@@ -198,7 +198,7 @@ def test_a_certificate_that_is_invalid_is_status_5(
     edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict = {"verdict": "INVALID", "reasons": ["the host is too slow"]}
-    monkeypatch.setattr("edgeemu.run.run_scenario.certify", lambda *_, **__: verdict)
+    monkeypatch.setattr("edgeemu.report.summary.certify", lambda *_, **__: verdict)
     status, out, _ = edgeemu("run", tiny)
     assert status == 5
     assert "certificate: INVALID: the host is too slow\n" in out

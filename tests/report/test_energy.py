@@ -1,7 +1,9 @@
 """Joules: by hand, in closed form against the simulator, of runs with processes and without, and within a budget."""
 
+import math
 import random
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, devices, placements, shapes
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -25,10 +27,11 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.oracle import oracle_view
-from edgeemu.policies.view.step_energy import UnknownEnergyError, step_energy_j, token_energy_j
-from edgeemu.report.energy import account
+from edgeemu.policies.view.step_energy import UnknownEnergyError, missing_power, step_energy_j, token_energy_j
+from edgeemu.report.energy import EnergyAccount, radio_energy
+from edgeemu.report.energy import account as account_of
+from edgeemu.report.facts import DeviceFacts
 from edgeemu.run.ask_policy import first_decision, next_decision
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -126,6 +129,15 @@ def test_sequences_in_flight_share_the_waiting_until_a_device_is_always_busy() -
 
 
 # -- the sum, by hand -----------------------------------------------------------------------------------------------
+
+
+def account(
+    cluster: Cluster, span_s: float, busy_s: Mapping[int, Iterable[float]], sent: Mapping[tuple[int, int], int] | None
+) -> EnergyAccount:
+    devices = [DeviceFacts(d.name, d.memory_bytes, d.idle_w, d.busy_w) for d in cluster.devices]
+    busy_by_name = {cluster.devices[index].name: math.fsum(times_s) for index, times_s in busy_s.items()}
+    radio = None if sent is None else radio_energy(cluster, sent)
+    return account_of(devices, span_s, busy_by_name, radio, missing_power(cluster.devices))
 
 
 def three(kind: type[Mesh | Line | Star], link: Link) -> Cluster:
@@ -262,9 +274,8 @@ def shuffled(*changes: str) -> Plan:
     return replace(make_plan(scenario("migration.chunk=1 kB", *changes)), decide=Shuffle(3))
 
 
-def controlled(plan: Plan, devices: ProcessBackend | SimulatedBackend) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, devices, watcher, watcher)
+def controlled(plan: Plan, devices: ProcessBackend | SimulatedBackend) -> RecordedRun:
+    controller = RecordedRun(plan, devices)
     uvloop.run(controller.run())
     return controller
 
@@ -277,7 +288,7 @@ def test_processes_send_what_the_simulator_says_parcels_included(time: str) -> N
     ran = controlled(shuffled(*changes), real)
     simulated = SimulatedBackend(shuffled(*changes))
     controlled(simulated.plan, simulated)
-    moved_bytes = sum(row.bytes for row in ran.migrator.rows)
+    moved_bytes = sum(row.bytes for row in ran.migrations)
     assert moved_bytes > 0
     assert real.measured.sent_bytes == simulated.measured.sent_bytes
     assert sum((simulated.measured.sent_bytes or {}).values()) > moved_bytes
@@ -289,7 +300,7 @@ def test_a_background_copy_that_is_given_up_costs_what_was_sent_of_it() -> None:
     ran = controlled(shuffled(*changes), real)
     simulated = SimulatedBackend(shuffled(*changes))
     controlled(simulated.plan, simulated)
-    assert any(row.outcome == "aborted: the sequence ended" for row in ran.migrator.rows)
+    assert any(row.outcome == "aborted: the sequence ended" for row in ran.migrations)
     assert real.measured.sent_bytes == simulated.measured.sent_bytes
 
 
