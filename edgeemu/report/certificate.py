@@ -47,7 +47,7 @@ def certify(tokens: TokenFigures, ops: OperationFigures, *, mode: str, reordered
     inflation = in_order(tokens.wall_latency_s[judged]) / emulated_s - 1.0 if emulated_s else 0.0
     verdict, reasons = "PASS", []
     if not tokens.number:
-        verdict, reasons = "INVALID", ["there is no token to measure the host by"]
+        verdict, reasons = "INVALID", ["no token was generated"]
     if abs(inflation) > WARN_INFLATION:
         verdict = "INVALID" if abs(inflation) > INVALID_INFLATION else "WARN"
         reasons.append(f"wall-clock {figure} is {inflation:+.1%} off the emulated one; raise time.dilation")

@@ -71,7 +71,7 @@ class StepRows:
                     messages=messages,
                     bytes=size_bytes,
                     transit_s=transit_s,
-                    queue_s=transit_s - transfer_s - delay_s,
+                    queue_s=round(transit_s - transfer_s - delay_s, 12) + 0.0,  # without the noise of rounding
                     transfer_s=transfer_s,
                     delay_s=delay_s,
                     energy_j=None if j_per_bit is None else 8.0 * size_bytes * j_per_bit,

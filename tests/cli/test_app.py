@@ -31,6 +31,10 @@ def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, 
     directory = Path(out.splitlines()[-1].removeprefix("records: "))
     assert directory.parent.name == "runs"
     assert sorted(path.name for path in directory.iterdir()) == [
+        "decisions.parquet",
+        "devices.parquet",
+        "facts.json",
+        "links.parquet",
         "meta.json",
         "migrations.parquet",
         "ops.parquet",

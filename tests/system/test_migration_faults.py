@@ -411,7 +411,7 @@ def test_that_a_policy_was_given_up_is_printed(call: Call, command: str, monkeyp
     assert status == 0
     assert "3 decisions: 0 changes of placement\n" in out
     told = "mine.py:sleeps was not asked again after sequence 0, step 3: late 3 times in a row"
-    assert f"policy given up: {told}\n" in out
+    assert f"policy no longer asked: {told}\n" in out
 
 
 @pytest.mark.parametrize(

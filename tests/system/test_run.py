@@ -104,11 +104,15 @@ def test_a_run_leaves_its_records(tmp_path: Path) -> None:
     assert names == {
         "scenario.yaml",
         "meta.json",
+        "facts.json",
         "summary.json",
         "tokens.parquet",
         "sequences.parquet",
         "ops.parquet",
         "migrations.parquet",
+        "decisions.parquet",
+        "devices.parquet",
+        "links.parquet",
     }
     summary = json.loads((made.directory / "summary.json").read_text())
     assert summary == made.summary

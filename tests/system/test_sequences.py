@@ -155,7 +155,7 @@ def test_a_run_says_how_each_sequence_and_all_together_did(tmp_path: Path) -> No
     assert predicted["makespan_s"] == pytest.approx(makespan_s)
     assert predicted["ttft_ms"] == pytest.approx(summary["ttft_ms"]["mean"])
     assert predicted["tpot_ms"] == pytest.approx(summary["tpot_ms"]["mean"])
-    assert "waited" in summary_tables(summary)[0].columns[2]
+    assert "queued" in summary_tables(summary)[0].columns[2]
 
 
 def test_why_one_sequence_gains_nothing_from_a_pipeline_is_said(tmp_path: Path) -> None:
