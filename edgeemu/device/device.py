@@ -3,7 +3,6 @@
 Knows no sockets, no clock and no sleep: `process` has those, and carries the instructions out.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from edgeemu.cluster.devices import memory_left_bytes
 from edgeemu.cluster.variation import scaled
 from edgeemu.device.dataflow import Dataflow, ReadyOp
-from edgeemu.device.executor import Executor, SequenceState
+from edgeemu.device.executor import Executor
 from edgeemu.device.instructions import (
     BeginTimeline,
     ChunkSent,
@@ -53,7 +52,8 @@ from edgeemu.device.protocol_in import (
     ToDevice,
 )
 from edgeemu.device.protocol_out import Bye, DeviceStatus, Opened, Ready
-from edgeemu.device.protocol_states import ProtocolError, ProtocolStates
+from edgeemu.device.protocol_states import ProtocolStates
+from edgeemu.device.sequences import SequenceState
 from edgeemu.device.step_runner import StepRunner
 from edgeemu.links.messages import Data, ShipmentChunk
 from edgeemu.placement.ledger import Ledger
@@ -65,14 +65,14 @@ from edgeemu_kernels.weights.sources import open_source
 
 @dataclass(frozen=True, slots=True)
 class _Assignment:
-    """What a device has of the model since it was assigned blocks, and what it does with them."""
+    """Parts of a device that exist since it was assigned blocks."""
 
     executor: Executor
     runner: StepRunner
     migration: DeviceMigration
 
 
-class Device:
+class EmulatedDevice:
     """State of one device, from its start to its last message."""
 
     def __init__(self, config: DeviceConfig) -> None:
@@ -87,7 +87,7 @@ class Device:
         self._order = count()
         self._assignment: _Assignment | None = None
 
-    def handle(self, event: Event) -> Sequence[Instruction]:
+    def handle(self, event: Event) -> list[Instruction]:
         """Takes an event; returns what is to be done, in this order.
 
         Raises:
@@ -111,6 +111,11 @@ class Device:
                 return self._take_chunk(event)
             case _:
                 return self._request(event)
+
+    @property
+    def executor(self) -> Executor:
+        """The blocks that the device holds, and the open sequences' caches."""
+        return self._assigned.executor
 
     def run(self, ready: ReadyOp) -> NDArray[Any]:
         """Executes the operation of a `RunOperation`, which takes as long as it takes; returns its result."""
@@ -149,12 +154,13 @@ class Device:
             instructions += self._release(heappop(self._held)[-1], now_s)
         if self._assignment is None:
             return instructions
-        runner, run, until_s = self._assignment.runner, list[Instruction](), now_s
-        if runner.has_ready:
-            ready, end_s = runner.run_next()
-            run.append(RunOperation(ready))
-            until_s = max(now_s, now_s if end_s is None else end_s)
-        return [*instructions, *self._assignment.migration.ship_until(until_s), *run]
+        runner, migration = self._assignment.runner, self._assignment.migration
+        if not runner.has_ready:
+            return instructions + migration.ship_until(now_s)
+        ready, end_s = runner.run_next()
+        instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))
+        instructions.append(RunOperation(ready))
+        return instructions
 
     def _hold(self, due_s: float, message: Data | Start) -> None:
         heappush(self._held, (due_s, next(self._order), message))
@@ -179,9 +185,10 @@ class Device:
 
     def _take_chunk(self, chunk: ShipmentChunk) -> list[Instruction]:
         """Takes a chunk in at once: nothing waits for it here, and its arrival is told with it."""
+        is_current, assigned = self.states.takes(chunk), self._assigned
         source = chunk.header.shipment.source
-        self._assigned.runner.transits.passed(source, self._config.index, 0.0, chunk.header.arrival_s)
-        return self._assigned.migration.take_chunk(chunk) if self.states.takes(chunk) else []
+        assigned.runner.transits.passed(source, self._config.index, 0.0, chunk.header.arrival_s)
+        return assigned.migration.take_chunk(chunk) if is_current else []
 
     # -- messages of the controller -------------------------------------------------------------------------------
 
@@ -286,11 +293,10 @@ class Device:
         return Bye(self._config.name, self.ledger.page(), self.ledger.peak_bytes, sent_bytes)
 
     def _memory_left_bytes(self, at_s: float) -> int:
-        """What other work leaves of the memory at an instant."""
+        """Memory that other work leaves at an instant."""
         return memory_left_bytes(self._config.memory_bytes, self._memory_availability, at_s)
 
     @property
     def _assigned(self) -> _Assignment:
-        if self._assignment is None:
-            raise ProtocolError(f"{self._config.name} has no blocks yet")
+        assert self._assignment is not None, "nothing that needs blocks is legal before Assign"
         return self._assignment

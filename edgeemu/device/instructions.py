@@ -1,13 +1,13 @@
-"""What happens to a device beside messages, and what it asks its process to do. Plain values.
+"""Events of a device other than messages, and its instructions to its process. Plain values.
 
-`Device.handle` takes an event, which is one of these or a message from the controller or from another device, and
-returns instructions. Some instructions have an outcome, which comes back as an event.
+`EmulatedDevice.handle` takes an event, which is one of these or a message from the controller or from another device,
+and returns instructions. Some instructions have an outcome, which comes back as an event.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from edgeemu.device.dataflow import ReadyOp
@@ -20,23 +20,20 @@ from edgeemu.timeline.clock import WallClock
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """Time has passed: it is `now_s` on the timeline (infinite where nothing is paced)."""
 
     now_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class OperationRan:
+class OperationRan(msgspec.Struct, frozen=True):
     """The outcome of `RunOperation`: the result, and the thread time that the kernel took."""
 
     result: NDArray[Any]
     cpu_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Woke:
+class Woke(msgspec.Struct, frozen=True):
     """The outcome of `SleepUntil`. `late_s` is how far behind the timeline the clock is, in emulated seconds.
 
     `overran`: it was behind before the sleep. `wall_s` is the clock after the sleep.
@@ -47,8 +44,7 @@ class Woke:
     wall_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkSent:
+class ChunkSent(msgspec.Struct, frozen=True):
     """The outcome of `SendChunk`: when the link will have taken the chunk; None: there was no room for it."""
 
     taken_s: float | None
@@ -59,37 +55,32 @@ Event = ToDevice | Data | ShipmentChunk | Tick | OperationRan | Woke | ChunkSent
 # -- instructions -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """Send this to the controller."""
 
     message: FromDevice
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(msgspec.Struct, frozen=True):
     """Make connections to these devices, or take note that the paths to them have changed."""
 
     peers: Sequence[Peer]
 
 
-@dataclass(frozen=True, slots=True)
-class BeginTimeline:
+class BeginTimeline(msgspec.Struct, frozen=True):
     """Start a timeline on which nothing has been sent. Without a clock nothing waits."""
 
     clock: WallClock | None
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send a message to a device; it departs at its `departure_s`."""
 
     message: Data
     target: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendChunk:
+class SendChunk(msgspec.Struct, frozen=True):
     """Offer a chunk to a link, the `number`-th of its round to that target. Outcome: `ChunkSent`."""
 
     chunk: ShipmentChunk
@@ -98,29 +89,25 @@ class SendChunk:
     departure_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class SendProbes:
+class SendProbes(msgspec.Struct, frozen=True):
     """Send the messages of a link test, each of which departs when it is sent."""
 
     request: Probe
 
 
-@dataclass(frozen=True, slots=True)
-class RunOperation:
-    """Execute an operation (`Device.run`) and measure it. Outcome: `OperationRan`."""
+class RunOperation(msgspec.Struct, frozen=True):
+    """Execute an operation (`EmulatedDevice.run`) and measure it. Outcome: `OperationRan`."""
 
     ready: ReadyOp
 
 
-@dataclass(frozen=True, slots=True)
-class SleepUntil:
+class SleepUntil(msgspec.Struct, frozen=True):
     """Wait for an instant of the timeline. Outcome: `Woke`."""
 
     end_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True):
     """Send the last message, and end the process."""
 
     message: Bye

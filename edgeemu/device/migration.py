@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from edgeemu.device.executor import ArrivedBlock, Executor
+from edgeemu.device.executor import Executor
 from edgeemu.device.instructions import Connect, Instruction, SendChunk, Tell
 from edgeemu.device.protocol_in import DeviceConfig, Expect, Prepare, Ship
 from edgeemu.device.protocol_out import Arrived, Prepared
 from edgeemu.device.receiving import ReceivedBlocks
 from edgeemu.device.sending import by_target, outgoing
+from edgeemu.device.sequences import ArrivedBlock
 from edgeemu.links.messages import ShipmentChunk
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES, Block
 from edgeemu.placement.ledger import INCOMING, Ledger, OutOfMemoryError
@@ -23,7 +24,7 @@ from edgeemu.placement.ledger import INCOMING, Ledger, OutOfMemoryError
 
 @dataclass(order=True, slots=True)
 class _Stream:
-    """The chunks for one target: when the next is due, its number, those to come, and one for which was no room."""
+    """Chunks for one target: when the next is due, its number, those to come, and one that found no room."""
 
     due_s: float
     order: int
@@ -34,7 +35,7 @@ class _Stream:
 
 
 class DeviceMigration:
-    """What leaves this device and what arrives, of the blocks that it was assigned and has received since."""
+    """Blocks that leave this device and blocks that arrive, one migration after the other."""
 
     def __init__(self, config: DeviceConfig, ledger: Ledger, executor: Executor, sent_bytes: Counter[int]) -> None:
         """`sent_bytes`, by receiver, grows with what is sent."""
@@ -72,6 +73,8 @@ class DeviceMigration:
 
         The next of a connection is due when the link has taken the one before.
         """
+        if not self._streams and not self._stuck:
+            return []
         self._until_s = until_s
         for stream in self._stuck:
             heappush(self._streams, stream)

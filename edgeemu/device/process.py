@@ -1,19 +1,18 @@
 """The process of an emulated device: sockets, the clock, sleeping and real-time priority. One thread.
 
-It hands events to `Device`, which decides, and carries out the instructions that it returns.
+It hands events to `EmulatedDevice`, which decides, and carries out the instructions that it returns.
 """
 
 import os
 import resource
 import select
 import time
-from collections import deque
 
 import msgspec
 import zmq
 
 from edgeemu.device import codec
-from edgeemu.device.device import Device
+from edgeemu.device.device import EmulatedDevice
 from edgeemu.device.instructions import (
     BeginTimeline,
     ChunkSent,
@@ -38,6 +37,7 @@ from edgeemu.device.protocol_out import Failure, FromDevice, Hello, Report
 from edgeemu.errors import EdgeemuError
 from edgeemu.host.namespaces import own_network_namespace
 from edgeemu.host.realtime import RealtimePriority
+from edgeemu.links.connections import is_readable
 from edgeemu.links.interface import LinkLostError
 from edgeemu.placement.ledger import OutOfMemoryError
 from edgeemu.timeline.clock import WallClock
@@ -73,7 +73,7 @@ class DeviceProcess:
     """The loop of one device: receive, tick, wait."""
 
     def __init__(self, config: DeviceConfig) -> None:
-        self.device = Device(config)
+        self.device = EmulatedDevice(config)
         self.clock: WallClock | None = None  # None: nothing is paced
         self.priority = RealtimePriority()
         self._name, self._index = config.name, config.index
@@ -118,12 +118,8 @@ class DeviceProcess:
 
     def _receive(self) -> None:
         """Takes all that has arrived. Both sockets are read until they are empty: their descriptors signal edges."""
-        while True:
-            try:
-                frame = self._control.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            self.request(codec.decode_for_device(frame))
+        while is_readable(self._control):
+            self.request(codec.decode_for_device(self._control.recv()))
         for message in self._links.receive():
             self._handle(message)
 
@@ -135,11 +131,11 @@ class DeviceProcess:
 
     def _handle(self, event: Event) -> None:
         """Hands an event to the device and carries out the instructions, and those that follow from their outcomes."""
-        todo = deque(self.device.handle(event))
+        todo = self.device.handle(event)[::-1]  # the next is the last
         while todo:
-            outcome = self._carry_out(todo.popleft())
+            outcome = self._carry_out(todo.pop())
             if outcome is not None:
-                todo.extendleft(reversed(self.device.handle(outcome)))
+                todo += reversed(self.device.handle(outcome))
 
     # -- instructions ---------------------------------------------------------------------------------------------
 
@@ -207,7 +203,7 @@ class DeviceProcess:
 
     def _wait(self) -> None:
         """Waits for a message or the next instant that is due; select(2) counts microseconds, poll(2) does not."""
-        if self._links.waiting or int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._links.waiting or is_readable(self._control):
             return  # what was sent since the last look may have used up the edge that announced it (zmq_getsockopt(3))
         waits_s = [self._until_s(due_s) for due_s in self.device.due_s]
         if self.device.is_stuck:

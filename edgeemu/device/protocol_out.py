@@ -1,4 +1,4 @@
-"""Messages from a device to the controller."""
+"""Messages from a device to the controller, one MessagePack frame each."""
 
 import msgspec
 
@@ -7,11 +7,9 @@ from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 from edgeemu.timeline.traffic import PathTraffic
 
-# -- device -> controller -----------------------------------------------------------------------------------------
-
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The process is there. `resident_bytes` is its baseline, before any weights; `scheduling` how it waits."""
+    """Announce a process that has started: its memory without any weights, and how it waits."""
 
     name: str
     resident_bytes: int
@@ -19,7 +17,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Done with the request of that name (Assign, Begin, Commit …). `held` is the ledger's page."""
+    """Acknowledge the request of that name (Assign, Begin, Commit …). `held` is the ledger's page."""
 
     name: str
     request: str
@@ -27,7 +25,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Open`: steps of the sequence may come. `held` is the ledger's page."""
+    """Answer to `Open`: the sequence may start. `held` is the ledger's page."""
 
     name: str
     sequence: int
@@ -35,7 +33,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):
-    """All that a device did for one step, after the last of its operations."""
+    """Everything that a device did for one step, sent after the last of its operations."""
 
     name: str
     sequence: int
@@ -51,7 +49,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Status`: what other work leaves of the device at that instant, as its own meters would say."""
+    """Answer to `Status`: what other work leaves of the device at that instant, as its own meters would show it."""
 
     name: str
     availability: float
@@ -72,7 +70,7 @@ class Token(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Prepare`. `refusal` says why not; empty: memory is reserved."""
+    """Answer to `Prepare`. `refusal` gives the reason; empty: memory is reserved."""
 
     name: str
     epoch: int
@@ -80,7 +78,7 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
 
 
 class Arrived(msgspec.Struct, frozen=True, tag=True):
-    """All of a round has come, the last of it at this instant."""
+    """Report that a round is complete; its last byte arrived at this instant."""
 
     name: str
     device: int
@@ -90,7 +88,7 @@ class Arrived(msgspec.Struct, frozen=True, tag=True):
 
 
 class Probed(msgspec.Struct, frozen=True, tag=True):
-    """All messages of a burst have come."""
+    """All messages of a link test that have arrived."""
 
     name: str
     source: int
@@ -99,7 +97,7 @@ class Probed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """The device cannot go on: `out of memory`, `model file`, `link`, `protocol`."""
+    """Report that the device cannot go on. `kind` is `out of memory`, `model file`, `link` or `protocol`."""
 
     name: str
     kind: str

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, LLAMA_TIED, SHAPES, SLOW, placements, scattered, shapes
 from support.memory_cluster import MemoryCluster
 
-from edgeemu.device.executor import Executor, NotHeldError, SequenceState
+from edgeemu.device.executor import Executor
+from edgeemu.device.sequences import NotHeldError, SequenceState
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts

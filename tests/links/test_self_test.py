@@ -9,7 +9,7 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Link
 from edgeemu.cluster.topology import Mesh
 from edgeemu.links.interface import ProbeRecord
-from edgeemu.links.self_test import BULK_MESSAGES, MAX_LINKS, LinkTest, bulk, distinct_ways, measured
+from edgeemu.links.self_test import BULK_MESSAGES, MAX_LINKS, LinkTest, bulk, distinct_pairs, measured
 from edgeemu.report.certificate import with_verdict
 from edgeemu.report.link_certificate import judge_links, links_document, profile_document, profile_table
 
@@ -25,13 +25,13 @@ def uneven(n_devices: int) -> Cluster:
 
 def test_links_with_the_same_parameters_are_measured_once() -> None:
     ways = [(a, b) for a in range(4) for b in range(4) if a != b]
-    assert distinct_ways(even_cluster(4, Link(1e6, 0.01)), ways) == [((0, 1), 12)]
+    assert distinct_pairs(even_cluster(4, Link(1e6, 0.01)), ways) == [((0, 1), 12)]
 
 
 def test_of_many_kinds_the_slowest_the_fastest_and_some_between_are_measured() -> None:
     cluster = uneven(5)
     ways = [(a, b) for a in range(5) for b in range(5) if a != b]
-    chosen = distinct_ways(cluster, ways)
+    chosen = distinct_pairs(cluster, ways)
     rates = [cluster.bandwidth_bps(*way) for way, _ in chosen]
     assert len(chosen) == MAX_LINKS
     assert rates == sorted(rates)

@@ -196,7 +196,7 @@ def flipped(frames: list[bytes]) -> list[bytes]:
 
 
 DAMAGE: dict[str, tuple[Callable[[list[bytes]], list[bytes] | None], str]] = {
-    "one bit is wrong": (flipped, r"b-2: a parcel of \d+ bytes arrived as \d+ others"),
+    "one bit is wrong": (flipped, r"b-2: a shipment of \d+ bytes arrived as \d+ others"),
     "a chunk is lost": (lambda _: None, r"b-2: a chunk at \d+ after \d+ bytes"),
 }
 
