@@ -1,4 +1,4 @@
-"""What devices and links did in a run, added up over its tokens, as tables for people."""
+"""Tables of the work of devices and the traffic of paths, added up over all tokens of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
