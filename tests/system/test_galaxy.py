@@ -2,14 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uvloop
+from support.clusters import cluster
 from support.watching import Silent
 
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
@@ -18,7 +17,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu_kernels.reference import Reference
@@ -51,22 +49,6 @@ WAYS = (
 def make(n_devices: int, *changes: str) -> Plan:
     scenario = parse_scenario(SCENARIO, "galaxy", changes)
     return make_plan(scenario.model_copy(update={"devices": scenario.devices[:n_devices]}))
-
-
-@asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
-    """Device processes on which one plan after the other can be run."""
-    watcher = Silent()
-    devices = ProcessBackend(plan, watcher.phase, keep_logits=True)
-
-    async def run(changed: Plan) -> Controller:
-        await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
 
 
 def assert_reference(controller: Controller, plan: Plan) -> None:
