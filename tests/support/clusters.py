@@ -14,19 +14,23 @@ from support.watching import Silent
 async def cluster(
     plan: Plan, devices: ProcessBackend | None = None
 ) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
-    """Device processes, which are told to end at the end: the grace for those that are not takes a second."""
-    watcher = Silent()
+    """Device processes. Told to end after a run that went well: the grace for those that are not takes a second."""
+    watcher, well = Silent(), False
     devices = devices or ProcessBackend(plan, watcher.phase, keep_logits=True)
 
     async def run(changed: Plan) -> Controller:
+        nonlocal well
+        well = False
         await devices.assign(changed)
         controller = Controller(changed, devices, watcher, watcher)
         await controller.run_requests()
+        well = True
         return controller
 
     async with devices.launched():
         yield run
-        await devices.end()
+        if well:
+            await devices.end()
 
 
 async def run_side_by_side(plans: Sequence[Plan], check: Callable[[Plan, Controller], None]) -> None:
