@@ -107,7 +107,7 @@ def thread_names() -> list[str]:
     names = []
     for task in Path("/proc/self/task").iterdir():
         try:
-            names.append((task / "comm").read_text().strip())
+            names.append((task / "comm").read_text("utf-8", "replace").strip())
         except (FileNotFoundError, ProcessLookupError):
             continue
     return names

@@ -11,7 +11,7 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import RequestError
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
-from edgeemu.policies import STEADY, policy
+from edgeemu.policies import STEADY, Policy, policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import Links
 from edgeemu.policies.view.oracle import oracle_view, whole_devices
@@ -30,51 +30,25 @@ LINKS_CHECKED = 32  # devices of which all links are asked for their energy, bef
 
 
 def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
-    """Opens the model, draws the cluster, tokenizes the prompts and lets the policy place.
+    """Open the model, draw the cluster, tokenize the prompts and have the policy place the blocks.
 
     Raises:
         RequestError: the model's file or package is missing or broken, a prompt does not fit it, no such policy.
         InfeasibleError: the cluster cannot hold the model.
     """
     name = policy_name or scenario.policy
-    try:
-        place = policy(name)
-    except RequestError as error:
-        if policy_name is not None:
-            raise RequestError(error.message, field="--policy") from None
-        raise scenario.error("policy", error.message) from None
+    place = _policy(scenario, policy_name)
     model = _open_model(scenario)
     try:
         requests = make_requests(scenario, model)
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
-    host, links = _host_speed(cluster), Links.of(cluster)
-    longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
-    view = oracle_view(
-        cluster,
-        _costs(scenario, model, requests),
-        host,
-        max(len(request.ids) for request in requests),
-        longest,
-        links=links,
-    )
-    rules = Rules.of(scenario)
-    view = replace(
-        view,
-        interval_tokens=rules.interval_tokens,
-        star=scenario.sharding.collectives == "star",
-        divide=scenario.sharding.divide,
-        weights_on_flash=rules.weights_on_flash,
-        flash_bytes_per_s=rules.flash_bytes_per_s,
-        source=scenario.source_index,
-        beside=tuple(beside),
-        objective=scenario.objective,
-        energy_budget_j=scenario.energy_budget,
-    )
+    host, links, rules = _host_speed(cluster), Links.of(cluster), Rules.of(scenario)
+    view = _first_view(scenario, cluster, _costs(scenario, model, requests), host, links, requests)
     _check_energy_known(scenario, cluster)
     whole = whole_devices(cluster, host)
-    at_first = replace(view, rehearse=_rehearsal(scenario, cluster, whole, view, requests))
+    at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, whole, view, requests))
     first = first_decision(place, at_first, rules.decision_limit_s)
     return Plan(
         scenario,
@@ -92,10 +66,10 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     )
 
 
-def _rehearsal(
+def make_rehearsal(
     scenario: Scenario, cluster: Cluster, whole: Sequence[Compute], view: ClusterView, requests: Sequence[Request]
 ) -> Rehearsal:
-    """What placements would come to with everything as it is at the start."""
+    """Return a simulator of the first steps of a run under any placement, on the cluster as it is at the start."""
     return Rehearsal(
         cluster.still(),
         view.costs,
@@ -104,6 +78,42 @@ def _rehearsal(
         [Length(request.prompt_tokens, request.max_tokens) for request in requests],
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",
+    )
+
+
+def _policy(scenario: Scenario, policy_name: str | None) -> Policy:
+    """Returns the policy of that name, or that of the scenario."""
+    try:
+        return policy(policy_name or scenario.policy)
+    except RequestError as error:
+        if policy_name is not None:
+            raise RequestError(error.message, field="--policy") from None
+        raise scenario.error("policy", error.message) from None
+
+
+def _first_view(
+    scenario: Scenario,
+    cluster: Cluster,
+    costs: Costs,
+    host: Compute | None,
+    links: Links,
+    requests: Sequence[Request],
+) -> ClusterView:
+    """Returns the view for the first decision: the cluster at its start, and the longest sequences of the workload."""
+    rules = Rules.of(scenario)
+    longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
+    prompt_tokens = max(len(request.ids) for request in requests)
+    return replace(
+        oracle_view(cluster, costs, host, prompt_tokens, longest, links=links),
+        interval_tokens=rules.interval_tokens,
+        star=scenario.sharding.collectives == "star",
+        divide=scenario.sharding.divide,
+        weights_on_flash=rules.weights_on_flash,
+        flash_bytes_per_s=rules.flash_bytes_per_s,
+        source=scenario.source_index,
+        beside=tuple(beside),
+        objective=scenario.objective,
+        energy_budget_j=scenario.energy_budget,
     )
 
 

@@ -18,7 +18,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import Links
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
-from edgeemu.timeline.prediction import Prediction, SequenceTimes, predict, predict_workload
+from edgeemu.timeline.prediction import SequenceTimes, predict_workload
 from edgeemu.timeline.scheduler import Scheduler
 from edgeemu.timeline.steps import Duration, roofline_durations
 from edgeemu_kernels.weights.open_model import Model
@@ -102,12 +102,7 @@ class Plan:
         """How long each operation takes by the roofline; relative devices by this host's measured speed."""
         return roofline_durations(self.whole, self.costs)
 
-    def prediction(self, request: int = 0, start_s: float = 0.0) -> Prediction:
-        """What the timeline alone says of one sequence that starts at an instant, if it runs to its full length."""
-        asked, program, durations = self.requests[request], self.program, self.durations
-        return predict(self.cluster, self.costs, program, durations, len(asked.ids), asked.max_tokens, start_s)
-
-    def schedule(self) -> Scheduler:
+    def scheduler(self) -> Scheduler:
         """The order in which sequences run, at its beginning."""
         bubbles = self.scenario.workload.pipeline == "bubbles"
         return Scheduler(self.requests, self.concurrency, bubbles=bubbles)
@@ -118,7 +113,7 @@ class Plan:
         `lengths` are the tokens of each sequence; without them, they run to their full lengths.
         """
         lengths = lengths or [request.max_tokens for request in self.requests]
-        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
+        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.scheduler(), lengths)
 
 
 def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:

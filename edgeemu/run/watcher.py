@@ -6,7 +6,7 @@ from dataclasses import replace
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu.policies.view.estimator import Estimate
 from edgeemu.policies.view.oracle import slowed, view_at
-from edgeemu.run.backend import Backend
+from edgeemu.run.backend import Measurements
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.steps import Step
 
@@ -14,7 +14,7 @@ from edgeemu.timeline.steps import Step
 class Watcher:
     """Makes the view for each decision of a run. It remembers: it must be asked in the order of the decisions."""
 
-    def __init__(self, plan: Plan, devices: Backend) -> None:
+    def __init__(self, plan: Plan, devices: Measurements) -> None:
         self._plan = plan
         self._devices = devices
         self._estimate = Estimate(plan.cluster, plan.whole, plan.costs, plan.scenario.decisions.smoothing, plan.links)

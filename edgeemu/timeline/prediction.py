@@ -97,14 +97,13 @@ def predict_workload(
         by_s = schedule.next_arrival_s
         token = simulator.next_token(by_s)
         if token is None:
-            schedule.passed(by_s or 0.0)
+            schedule.advance_to(by_s or 0.0)
             continue
         sequence, number = token.step.sequence, token.step.step
         made[sequence].sampled_s.append(token.sampled_s)
-        ended = number + 1 == max_tokens[sequence]
-        schedule.sampled(token.step, token.sampled_s, ended=ended)
-        if not ended:
-            happen(schedule.held[sequence])
+        following = schedule.complete(token.step, token.sampled_s, ended=number + 1 == max_tokens[sequence])
+        if following is not None:
+            happen(following)
     return made
 
 

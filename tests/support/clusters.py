@@ -4,25 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 
 @asynccontextmanager
 async def cluster(
     plan: Plan, devices: ProcessBackend | None = None
-) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+) -> AsyncIterator[Callable[[Plan], Awaitable[RecordedRun]]]:
     """Device processes. Told to end after a run that went well: the grace for those that are not takes a second."""
-    watcher, well = Silent(), False
-    devices = devices or ProcessBackend(plan, watcher.phase, keep_logits=True)
+    well = False
+    devices = devices or ProcessBackend(plan, Silent().phase, keep_logits=True)
 
-    async def run(changed: Plan) -> Controller:
+    async def run(changed: Plan) -> RecordedRun:
         nonlocal well
         well = False
         await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
+        controller = RecordedRun(changed, devices)
         await controller.run_requests()
         well = True
         return controller
@@ -33,7 +32,7 @@ async def cluster(
             await devices.end()
 
 
-async def run_side_by_side(plans: Sequence[Plan], check: Callable[[Plan, Controller], None]) -> None:
+async def run_side_by_side(plans: Sequence[Plan], check: Callable[[Plan, RecordedRun], None]) -> None:
     """Run every plan on one of two clusters, and check its outcome. For unpaced plans of the same devices.
 
     The devices of one cluster wait for each other most of the time, so two take little longer than one.

@@ -8,11 +8,11 @@ import numpy as np
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
+from support.watching import RecordedRun
 
 SCENARIO = """
 name: moving
@@ -58,7 +58,7 @@ def reference_tokens(plan: Plan) -> list[list[int]]:
     return [reference.generate(list(request.ids), request.max_tokens) for request in plan.requests]
 
 
-def assert_reference(controller: Controller, plan: Plan, expected: list[list[int]]) -> None:
+def assert_reference(controller: RecordedRun, plan: Plan, expected: list[list[int]]) -> None:
     reference = Reference(plan.model.open_source())
     for sequence, tokens in enumerate(expected):
         assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens

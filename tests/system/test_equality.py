@@ -10,12 +10,11 @@ import pytest
 import uvloop
 from numpy.typing import NDArray
 from support.clusters import cluster, run_side_by_side
-from support.watching import Silent
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
@@ -59,7 +58,7 @@ def expected(plan: Plan) -> Expected:
     return found
 
 
-def assert_equal(controller: Controller, expected: Expected) -> None:
+def assert_equal(controller: RecordedRun, expected: Expected) -> None:
     """Tokens the same, logits within 1e-3, at every step of every prompt."""
     for sequence, (tokens, logits) in enumerate(expected):
         assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens
@@ -70,12 +69,13 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     lines = SCENARIO.format(gguf=smollm2_gguf).splitlines()
     two_devices = parse_scenario("\n".join(line for line in lines if "name: pi" not in line and "phone" not in line))
     assert two_devices.device_names == ("laptop", "jetson")
+
     placements = [
         make_plan(two_devices if name == "exact" else plan.scenario, name).placement  # of five it takes seconds
         for name in POLICIES
     ]
     plans = [replace(plan, placement=placement, decide=None) for placement in placements]
-    uvloop.run(run_side_by_side(plans, lambda _, controller: assert_equal(controller, expected)))
+    uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
 
 
 @pytest.mark.timeout(400)
@@ -90,19 +90,18 @@ def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, ex
 
     async def main() -> None:
         plans = [replace(plan, placement=placement, decide=None) for placement in placements[:30]]
-        await run_side_by_side(plans, lambda _, controller: assert_equal(controller, expected))
+        await run_side_by_side(plans, lambda _, run: assert_equal(run, expected))
         async with cluster(plan) as run:
             moving = await run(replace(plan, placement=placements[30]))
-        assert len(moving.migrator.rows) > 100
+        assert len(moving.migrations) > 100
         assert_equal(moving, expected)
 
     asyncio.run(main())
 
 
 def test_a_simulation_of_a_model_that_has_words_has_none(plan: Plan) -> None:
-    async def main() -> Controller:
-        watcher = Silent()
-        controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+    async def main() -> RecordedRun:
+        controller = RecordedRun(plan, SimulatedBackend(plan))
         await controller.run()
         return controller
 

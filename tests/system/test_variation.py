@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.variation import done_s
 from edgeemu.report.record_files import read_table
 from edgeemu.run.backend import Backend, StepMeasurement
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -65,8 +64,9 @@ def test_a_run_takes_what_the_timeline_alone_says(tmp_path: Path, how: str, sett
     mode = () if how == "paced" else ("time.mode=virtual",)
     began_s, sampled_s, _ = emulated(tmp_path, *settings, *mode, simulate=how == "simulated")
     plan = plan_of(*settings)
-    assert sampled_s == pytest.approx(plan.prediction(start_s=began_s).sampled_s, rel=1e-9)
-    assert sampled_s != pytest.approx(plan_of().prediction(start_s=began_s).sampled_s, rel=1e-3)
+    assert began_s == 0.0
+    assert sampled_s == pytest.approx(plan.predictions()[0].sampled_s, rel=1e-9)
+    assert sampled_s != pytest.approx(plan_of().predictions()[0].sampled_s, rel=1e-3)
 
 
 def durations_s(ops: list[dict[str, Any]], device: str) -> dict[int, float]:
@@ -128,17 +128,17 @@ class Heard:
         return self.times[-1]
 
 
-class Listening(Controller):
+class Listening(RecordedRun):
     """Asks for the view when it would be time to decide; remembers what it was."""
 
-    def __init__(self, plan: Plan, devices: Backend, watcher: Silent) -> None:
-        super().__init__(replace(plan, decide=None), devices, watcher, watcher)
+    def __init__(self, plan: Plan, devices: Backend) -> None:
+        super().__init__(replace(plan, decide=None), devices)
         self.views: list[Any] = []
         self.heard = Heard(devices)
         self.watcher = Watcher(plan, self.heard)  # type: ignore[arg-type]  # it has what it does not define
 
-    async def _happen(self, due: Due) -> None:
-        await super()._happen(due)
+    async def _apply_events(self, due: Due) -> None:
+        await super()._apply_events(due)
         if due.step.step and due.step.step % self.plan.rules.interval_tokens == 0:
             self.views.append(await self.watcher.view([due.step], due.at_s))
 
@@ -150,9 +150,8 @@ class Listening(Controller):
 def listened(how: str, *settings: str) -> Listening:
     mode = () if how == "paced" else ("time.mode=virtual",)
     plan = plan_of(*settings, *mode)
-    watcher = Silent()
-    devices = SimulatedBackend(plan) if how == "simulated" else ProcessBackend(plan, watcher.phase)
-    controller = Listening(plan, devices, watcher)
+    devices = SimulatedBackend(plan) if how == "simulated" else ProcessBackend(plan, Silent().phase)
+    controller = Listening(plan, devices)
     uvloop.run(controller.run())
     return controller
 

@@ -6,7 +6,7 @@ from math import ceil
 from statistics import median
 from typing import NamedTuple
 
-from edgeemu.run.backend import Backend
+from edgeemu.run.backend import StepBackend
 from edgeemu.run.requests import Request
 from edgeemu.timeline.steps import Step
 
@@ -41,7 +41,7 @@ WARM_UP_TOKENS = 5
 
 
 async def warm_up(
-    devices: Backend, requests: Sequence[Request], first: int, cores: int, on_phase: Callable[[str, int, int], None]
+    devices: StepBackend, requests: Sequence[Request], first: int, cores: int, on_phase: Callable[[str, int, int], None]
 ) -> list[WarmUpSpeed]:
     """Runs the requests side by side as sequences `first` and following; returns how each of their rounds went.
 
@@ -69,7 +69,7 @@ async def warm_up(
 
 
 async def _round(
-    devices: Backend, steps: Sequence[Step], ids: dict[int, list[int]], at_s: float, cores: int
+    devices: StepBackend, steps: Sequence[Step], ids: dict[int, list[int]], at_s: float, cores: int
 ) -> WarmUpSpeed:
     """One step of every sequence: as long as all take together, or the first alone, whichever needs the faster host."""
     began_s = devices.instant(at_s).wall_s
@@ -78,7 +78,7 @@ async def _round(
     wall_s = devices.instant(at_s).wall_s - began_s
     sampled_s = []
     for _ in steps:
-        sampled = await devices.sampled()
+        sampled = await devices.next_token()
         assert sampled is not None
         ids[sampled.step.sequence] = [sampled.token]
         sampled_s.append(sampled.at.emulated_s - at_s)
