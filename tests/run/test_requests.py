@@ -10,7 +10,8 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
-from support.several import cluster, make, simulated
+from support.clusters import cluster
+from support.several import make, simulated
 
 from edgeemu.cluster.draw.cluster import arrivals_s
 from edgeemu.cluster.draw.resolve import resolve

@@ -1,8 +1,7 @@
 """A small model on three devices whose blocks move while it generates, and the reference that its text must equal."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +10,9 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 SCENARIO = """
 name: moving
@@ -58,23 +56,6 @@ class Shuffle:
 def reference_tokens(plan: Plan) -> list[list[int]]:
     reference = Reference(plan.model.open_source())
     return [reference.generate(list(request.ids), request.max_tokens) for request in plan.requests]
-
-
-@asynccontextmanager
-async def cluster(
-    plan: Plan, devices: ProcessBackend | None = None
-) -> AsyncIterator[Callable[[Plan], Awaitable[RecordedRun]]]:
-    """Device processes on which one plan after the other can be run."""
-    devices = devices or ProcessBackend(plan, Silent().phase, keep_logits=True)
-
-    async def run(changed: Plan) -> RecordedRun:
-        await devices.assign(changed)
-        controller = RecordedRun(changed, devices)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
 
 
 def assert_reference(controller: RecordedRun, plan: Plan, expected: list[list[int]]) -> None:

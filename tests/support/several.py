@@ -1,18 +1,14 @@
 """Several sequences in flight on three devices, and the reference that their texts must equal."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
 import uvloop
 
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.sampling import Sampling
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 SCENARIO = """
 name: several
@@ -58,21 +54,6 @@ def tokens_of(controller: RecordedRun) -> list[list[int]]:
     for row in controller.tokens:
         made[row.sequence].append(row.token)
     return made
-
-
-@asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[RecordedRun]]]:
-    """Device processes on which one plan after the other can be run."""
-    devices = ProcessBackend(plan, Silent().phase)
-
-    async def run(changed: Plan) -> RecordedRun:
-        await devices.assign(changed)
-        controller = RecordedRun(changed, devices)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
 
 
 def simulated(plan: Plan) -> RecordedRun:

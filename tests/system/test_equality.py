@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import numpy as np
 import pytest
 import uvloop
 from numpy.typing import NDArray
-from support.watching import RecordedRun, Silent
+from support.clusters import cluster, run_side_by_side
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
@@ -59,23 +58,6 @@ def expected(plan: Plan) -> Expected:
     return found
 
 
-async def compare(plan: Plan, placements: Sequence[Placement], expected: Expected) -> None:
-    """Run one placement after the other on five device processes, and compare each with the reference."""
-    devices = ProcessBackend(plan, Silent().phase, keep_logits=True)
-    async with devices.launched():
-        for placement in placements:
-            placed = replace(plan, placement=placement)
-            await devices.assign(placed)
-            controller = RecordedRun(placed, devices)
-            await controller.run_requests()
-            assert_equal(controller, expected)
-
-
-async def compare_all(plan: Plan, placements: Sequence[Placement], expected: Expected) -> None:
-    """Compare on two clusters at once: one device of a cluster computes at a time, and hosts have two cores."""
-    await asyncio.gather(*(compare(plan, placements[first::2], expected) for first in (0, 1)))
-
-
 def assert_equal(controller: RecordedRun, expected: Expected) -> None:
     """Tokens the same, logits within 1e-3, at every step of every prompt."""
     for sequence, (tokens, logits) in enumerate(expected):
@@ -88,23 +70,33 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     two_devices = parse_scenario("\n".join(line for line in lines if "name: pi" not in line and "phone" not in line))
     assert two_devices.device_names == ("laptop", "jetson")
 
-    # Of five devices `exact` takes seconds.
-    placed = [make_plan(two_devices if name == "exact" else plan.scenario, name).placement for name in POLICIES]
-    uvloop.run(compare_all(plan, placed, expected))
+    placements = [
+        make_plan(two_devices if name == "exact" else plan.scenario, name).placement  # of five it takes seconds
+        for name in POLICIES
+    ]
+    plans = [replace(plan, placement=placement, decide=None) for placement in placements]
+    uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
 
 
 @pytest.mark.timeout(400)
 def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, expected: Expected) -> None:
-    """Heads of one layer scattered over all devices."""
-    blocks = list(all_blocks(plan.model.shape))
+    """Heads of one layer scattered over all devices; of one placement more, they move while it answers."""
+    shape, blocks = plan.model.shape, list(all_blocks(plan.model.shape))
     draw = random.Random(2505)
-
-    placements = [Placement({block: draw.randrange(5) for block in blocks}) for _ in range(30)]
-    shape = plan.model.shape
+    placements = [Placement({block: draw.randrange(5) for block in blocks}) for _ in range(31)]
     for placement in placements:
-        scattered = [len(placement.groups(layer, shape.n_groups)) for layer in range(shape.n_layers)]
-        assert sum(scattered) > 1.5 * len(scattered)
-    asyncio.run(compare_all(plan, placements, expected))
+        holders = [len(placement.groups(layer, shape.n_groups)) for layer in range(shape.n_layers)]
+        assert sum(holders) > 1.5 * len(holders)
+
+    async def main() -> None:
+        plans = [replace(plan, placement=placement, decide=None) for placement in placements[:30]]
+        await run_side_by_side(plans, lambda _, run: assert_equal(run, expected))
+        async with cluster(plan) as run:
+            moving = await run(replace(plan, placement=placements[30]))
+        assert len(moving.migrations) > 100
+        assert_equal(moving, expected)
+
+    asyncio.run(main())
 
 
 def test_a_simulation_of_a_model_that_has_words_has_none(plan: Plan) -> None:

@@ -2,22 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uvloop
-from support.watching import RecordedRun, Silent
+from support.clusters import cluster
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu_kernels.reference import Reference
@@ -50,21 +48,6 @@ WAYS = (
 def make(n_devices: int, *changes: str) -> Plan:
     scenario = parse_scenario(SCENARIO, "galaxy", changes)
     return make_plan(scenario.model_copy(update={"devices": scenario.devices[:n_devices]}))
-
-
-@asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[RecordedRun]]]:
-    """Device processes on which one plan after the other can be run."""
-    devices = ProcessBackend(plan, Silent().phase, keep_logits=True)
-
-    async def run(changed: Plan) -> RecordedRun:
-        await devices.assign(changed)
-        controller = RecordedRun(changed, devices)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
 
 
 def assert_reference(controller: RecordedRun, plan: Plan) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
-from support.moving import assert_reference, cluster, make, reference_tokens
+from support.clusters import cluster
+from support.moving import assert_reference, make, reference_tokens
 from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import head

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import uvloop
-from support.moving import Shuffle, assert_reference, cluster, make, reference_tokens
+from support.clusters import cluster
+from support.moving import Shuffle, assert_reference, make, reference_tokens
 from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import head

@@ -13,7 +13,8 @@ import uvloop
 from hypothesis import given, seed
 from hypothesis import strategies as st
 from support.builders import QUICK
-from support.moving import cluster, make
+from support.clusters import cluster
+from support.moving import make
 from support.tapped import Tap, TappedDevices
 from support.watching import RecordedRun
 

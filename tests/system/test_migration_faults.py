@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import uvloop
 from support.builders import LLAMA
+from support.clusters import cluster
 from support.device_pids import device_pids
-from support.moving import Shuffle, assert_reference, cluster, make, reference_tokens
+from support.moving import Shuffle, assert_reference, make, reference_tokens
 from support.watching import RecordedRun, Silent
 
 from edgeemu.cli import app

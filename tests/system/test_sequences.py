@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import uvloop
 from support.builders import scattered
-from support.several import SAMPLED, SCENARIO, cluster, make, reference_tokens, simulated, tokens_of
+from support.clusters import cluster, run_side_by_side
+from support.several import SAMPLED, SCENARIO, make, reference_tokens, simulated, tokens_of
 from support.watching import RecordedRun, Silent
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.report.record_files import read_table
 from edgeemu.report.summary_tables import summary_lines, summary_tables
+from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
@@ -23,6 +25,7 @@ SYSTEMS = ("mdi", "edgeshard-latency", "edgeshard-throughput", "lookahead")
 
 @pytest.mark.parametrize("mode", ["virtual", "realtime"])
 def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> None:
+    greedy, drawn = reference_tokens(make()), reference_tokens(make(SAMPLED))
     plans = [
         make(f"time.mode={mode}", f"workload.concurrency={n}", f"policy={policy}", *how)
         for n in (1, 3, 8)
@@ -30,15 +33,16 @@ def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> Non
         for how in ((), (SAMPLED,))
     ]
 
+    def check(plan: Plan, made: RecordedRun) -> None:
+        assert tokens_of(made) == (drawn if plan.scenario.workload.sampling.temperature else greedy)
+        assert most_at_once(made) == plan.concurrency
+
     async def main() -> None:
         async with cluster(plans[0]) as run:
             for plan in plans:
-                made = await run(plan)
-                assert tokens_of(made) == reference_tokens(plan)
-                at_once = most_at_once(made)
-                assert at_once == plan.concurrency, at_once
+                check(plan, await run(plan))
 
-    uvloop.run(main())
+    uvloop.run(run_side_by_side(plans, check) if mode == "virtual" else main())
 
 
 def most_at_once(controller: RecordedRun) -> int:

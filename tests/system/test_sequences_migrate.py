@@ -8,8 +8,9 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK
+from support.clusters import cluster
 from support.moving import Shuffle
-from support.several import cluster, make, reference_tokens, simulated, tokens_of
+from support.several import make, reference_tokens, simulated, tokens_of
 from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import Kind, all_blocks, ffn, head
