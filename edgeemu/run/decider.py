@@ -40,7 +40,7 @@ class Decider:
         self._tokens = 0  # of all open sequences, since the last turn
 
     def count_token(self, open_sequences: int) -> bool:
-        """Counts a sampled token. Returns whether it is time to decide: one decision interval of every sequence."""
+        """Count a sampled token. Return whether it is time to decide: one decision interval of every sequence."""
         self._tokens += 1
         turn = self._tokens >= self._rules.interval_tokens * open_sequences
         if turn:
@@ -48,7 +48,7 @@ class Decider:
         return turn
 
     async def decide(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
-        """Asks the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
+        """Ask the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
         policy, step = self._plan.decide, due.step
         if policy is None or self._late == PATIENCE:
             return None
@@ -68,11 +68,11 @@ class Decider:
         return Decision(answer.placement, step, due.at_s + took_s)
 
     def add_problem(self, step: Step, problem: str) -> None:
-        """Notes why the placement was kept before a step."""
+        """Note why the placement was kept before a step."""
         self.problems.append(f"sequence {step.sequence}, step {step.step}: {problem}")
 
     def _worth_asking(self, view: ClusterView) -> bool:
-        """Returns whether something has changed beyond the threshold since the last question, or that is long ago."""
+        """Return whether something has changed beyond the threshold since the last question, or that is long ago."""
         self._unasked += 1
         before, threshold = self._asked, self._rules.threshold
         if threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:

@@ -7,7 +7,7 @@ from edgeemu.report.rows import MigrationRow, OperationRow, SequenceRow, TokenRo
 
 
 class Observer(Protocol):
-    """Who watches a run; the terminal, for example."""
+    """Observer of a run; the terminal, for example."""
 
     def phase(self, name: str, done: int, total: int) -> None: ...
     def directory(self, path: Path) -> None: ...
@@ -17,7 +17,7 @@ class Observer(Protocol):
 
 
 class Records(Protocol):
-    """Where rows go as the run makes them."""
+    """Sink of the rows that a run makes."""
 
     def append_tokens(self, rows: list[TokenRow]) -> None: ...
     def append_sequences(self, rows: list[SequenceRow]) -> None: ...

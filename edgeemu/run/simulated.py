@@ -1,6 +1,6 @@
-"""Devices on the timeline alone: the same run with no process and no kernel. The other backend of a run.
+"""The simulated backend of a run: no process and no kernel, for clusters that no host can emulate.
 
-It answers for clusters that no host can emulate. A token is always -1: there is no model here that could say which.
+Every token is -1, because no model runs.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ from edgeemu.timeline.virtual import VirtualTimeline
 
 
 class SimulatedBackend:
-    """Executes a plan's dataflow as events. Memory is as planned; a migration is refused where a device would."""
+    """Simulates a plan's operations as events. Memory is as planned; a migration is refused as a device would."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -34,7 +34,7 @@ class SimulatedBackend:
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
         self._executions: list[OperationRecord] = []
-        self._observed: deque[StepMeasurement] = deque()  # of steps since the last call
+        self._observed: deque[StepMeasurement] = deque()  # since the last call
         self.cluster = plan.cluster
         self.measured = RunMeasurements()
         self.measured.peak_bytes = {device.name: 0 for device in plan.cluster.devices}  # with what migrations reserve
@@ -97,7 +97,7 @@ class SimulatedBackend:
         return self._last_epoch
 
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
-        """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
+        """Reserve memory for blocks to come, in addition to what receivers hold until the commit."""
         refusals, costs, n_devices = [], self.plan.costs, len(self.cluster.devices)
         star = self.plan.view.star
         by_sequence = [
@@ -129,13 +129,21 @@ class SimulatedBackend:
         )
         self._receivers = {shipment.target for shipment in shipments}
 
-    async def arrived(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
-        arrived_s = self._timeline.wait_for_round() if by_s is None else self._timeline.arrived_s()
-        if arrived_s is None or (by_s is not None and arrived_s > by_s):
+    async def arrived(self, migration: MigrationProtocol, by_s: float) -> float | None:
+        arrived_s = self._timeline.arrived_s()
+        if arrived_s is None or arrived_s > by_s:
             return None
+        self._all_arrived(migration)
+        return arrived_s
+
+    async def wait(self, migration: MigrationProtocol) -> float:
+        arrived_s = self._timeline.wait_for_round()
+        self._all_arrived(migration)
+        return arrived_s
+
+    def _all_arrived(self, migration: MigrationProtocol) -> None:
         for target in sorted(self._receivers):
             migration.arrived(target, migration.round)
-        return arrived_s
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
         self._program = program
@@ -151,6 +159,7 @@ class SimulatedBackend:
         return rows
 
     def _holds(self, placement: Placement) -> None:
+        """Note that devices hold their blocks under a placement."""
         for index, usage in enumerate(self.plan.usages(placement)):
             self._note_peak(index, usage.page().total_bytes)
 
@@ -160,5 +169,5 @@ class SimulatedBackend:
 
     @staticmethod
     def instant(emulated_s: float) -> Instant:
-        """There is no wall clock but the timeline."""
+        """Return a moment; the wall clock of a simulation is the timeline."""
         return Instant(emulated_s, emulated_s)

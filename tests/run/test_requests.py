@@ -1,4 +1,4 @@
-"""What is asked, and when: prompts from files, arrivals, what ends a sequence; and the schedule, without a run."""
+"""Requests: prompts from files, arrivals, what ends a sequence; and the scheduler, without a run."""
 
 import random
 import re

@@ -48,7 +48,7 @@ BLOCKS = list(all_blocks(BASE.model.shape))
 
 
 class Case(NamedTuple):
-    """What hypothesis draws: a sequence, how blocks move, and which do before each of its tokens."""
+    """Draw of hypothesis: a sequence, how blocks move, and which do before each of its tokens."""
 
     prompt_tokens: int
     new_tokens: int
@@ -78,7 +78,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @dataclass
 class Parcels:
-    """What has been seen of every block on its way. Its next owner sends the same bits, or the test fails.
+    """Record of every block that was sent. Its next owner sends the same bits, or the test fails.
 
     Caches are those of one sequence, weights the model's.
     """
