@@ -1,4 +1,4 @@
-"""What every test gets: one BLAS thread, its own run directory, the same surroundings wherever pytest was started,
+"""Surroundings of every test: one BLAS thread, its own run directory, and no difference by where pytest was started;
 and a check that nothing is left behind."""
 
 import os
@@ -26,7 +26,8 @@ RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
 os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
 
 # What a shell, nohup, cron or a terminal can have set, and programs that tests start would inherit.
-SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD)
+# Not SIGALRM: it belongs to the time limit of a test.
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
 VARIABLES = (
     *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "EDGEEMU_DEBUG"),
     *("PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "PYTHONUNBUFFERED"),
@@ -94,7 +95,7 @@ def remains() -> Counter[str]:
 
 
 def control_groups() -> list[Path]:
-    """Of runs in this process; those of processes that tests start are looked for where they are started."""
+    """Control groups of runs in this process; those of other processes are checked where tests start them."""
     from edgeemu.host import cgroups
 
     return [path for path, owner in cgroups.groups_of_all_runs() if owner.pid == os.getpid()]

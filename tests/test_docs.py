@@ -98,7 +98,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize(("name", "example"), examples(), ids=lambda value: value.split("\n")[0])
 def test_examples_are_valid(name: str, example: str, tmp_path: Path) -> None:
-    """What a piece leaves out is taken from a scenario that has the devices which the pieces name."""
+    """Keys that an example leaves out are taken from a scenario with the devices that the examples name."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "llama.gguf").touch()
     (tmp_path / "traces").mkdir()

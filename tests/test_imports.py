@@ -25,7 +25,7 @@ FOLDERS = [
     "run",
     "cli",
 ]
-BESIDE = ["errors", "quantity", "units", "__main__"]
+BESIDE = ["errors", "quantity", "units", "topologies", "__main__"]
 
 # Special rules: what a folder may not import although it stands above.
 NEVER = {
@@ -59,9 +59,8 @@ EDGES = {
     "edgeemu.run.ask_policy": "it measures how long a policy takes, and does not wait for ever",
     "edgeemu.run.make_plan": "it measures how long a policy takes, and gives the clock to who measures the host",
     "edgeemu.links.netns.process": "it follows what varies, and says how long an order took",
-    "edgeemu.device.process": "it measures kernels, and stamps tokens with the wall clock",
+    "edgeemu.device.process": "it measures kernels, sleeps until the timeline's instants, and stamps tokens",
     "edgeemu.device.make_links": "it gives links the wall clock",
-    "edgeemu.device.pacing": "it sleeps until the timeline's instants",
     "edgeemu.host.cgroups": "it waits for the kernel to let go of a group",
     "edgeemu.host.doctor": "it measures the host",
     "edgeemu_kernels.bench": "a benchmark",
@@ -72,7 +71,7 @@ CLOCK_CALLS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"
 
 @dataclass
 class Module:
-    """What one file imports, wherever in it that stands; not what only the type checker sees."""
+    """Imports of one file, wherever they stand in it, except those for the type checker only."""
 
     name: str
     tree: ast.Module

@@ -170,7 +170,7 @@ def without_host(value: Any, excluded: set[str], path: str = "") -> Any:
 
 
 def differences(recorded: Any, found: Any, path: str = "") -> Iterator[str]:
-    """What of the record is missing or other now; what was added is not told."""
+    """Differences of what was found from the record; additions are none."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         for key, value in recorded.items():
             inside = f"{path}.{key}".strip(".")

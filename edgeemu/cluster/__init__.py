@@ -1,4 +1,4 @@
-"""The cluster as it is, every random draw made: devices, links, topology, and how they vary over emulated time.
+"""The cluster, every random value sampled: devices, links, topology, and their variation over emulated time.
 
 Pure values, small enough for device processes. May import: the modules at the top of `edgeemu`; only `cluster.draw` may
 import `scenario`.

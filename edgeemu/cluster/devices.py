@@ -7,16 +7,16 @@ from edgeemu.cluster.variation import Variation, share_at, value
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """The speed of a device in absolute terms: the two roofs of the roofline model, and a fixed cost."""
+    """The speed of a device in absolute terms: the two limits of the roofline model, and a fixed cost."""
 
     flops_per_s: float
     mem_bytes_per_s: float
-    overhead_s: float  # for each block that is executed
+    overhead_s: float  # per block that is executed
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device. Either `compute` is given, or `host_fraction`: its speed as a share of one host core's."""
+    """A device. Either `compute` is given, or `host_fraction`: its speed as a share of one host core's."""
 
     index: int
     name: str
@@ -26,20 +26,20 @@ class Device:
     overhead_s: float
     memory_bytes: int
     nic_bps: float | None  # full duplex, shared by all the device's links; None: no limit of its own
-    availability: Variation | None = None  # the share of its compute that is left to us; None: all, always
+    availability: Variation | None = None  # the share of its speed that this run gets; None: all, always
     memory_availability: Variation | None = None  # the share of its memory
-    idle_w: float | None = None  # what it draws when it waits; None: not known
-    busy_w: float | None = None  # … and when it computes for us
+    idle_w: float | None = None  # power while it waits; None: not known
+    busy_w: float | None = None  # power while it computes
 
     def slowdown_at(self, t_s: float) -> float:
-        """How much longer everything takes at an instant than with nothing else on the device."""
+        """The factor by which everything takes longer at an instant than on the unloaded device."""
         return 1.0 / share_at(self.availability, t_s)
 
     def memory_at(self, t_s: float) -> int:
-        """Bytes that are there for us at an instant."""
+        """Bytes of memory that this run may use at an instant."""
         return memory_left_bytes(self.memory_bytes, self.memory_availability, t_s)
 
 
 def memory_left_bytes(memory_bytes: int, availability: Variation | None, t_s: float) -> int:
-    """What is left of a device's memory at an instant: never more than it has."""
+    """Bytes of a device's memory that are available at an instant: never more than it has."""
     return round(memory_bytes * min(1.0, max(0.0, value(availability, t_s))))

@@ -1,14 +1,12 @@
 """Links of a cluster and the paths made of them, and changes of either at an instant or a token."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 from edgeemu.cluster.variation import LinkVariation, finish, share_at
+from edgeemu.topologies import End
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+LinkEnds = tuple[End, End]  # one direction of a link: where it starts, where it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +18,9 @@ class Link:
     jitter_s: float = 0.0
     loss: float = 0.0
     varies: LinkVariation | None = None  # None: never
-    send_j_per_bit: float | None = None  # what a bit costs the device that sends it; None: not known
+    send_j_per_bit: float | None = None  # energy of the device that sends a bit; None: not known
     receive_j_per_bit: float | None = None
-    reorder: float = 0.0  # shares of packets: what real TCP is given to put right, and nothing else feels
+    reorder: float = 0.0  # shares of packets: real TCP has to put them right, and nothing else is affected
     duplicate: float = 0.0
 
 
@@ -35,20 +33,22 @@ class Hop(NamedTuple):
     varies: LinkVariation | None = None
 
     def passed_s(self, begin_s: float, bits: float) -> float:
-        """When the last bit of a message is through, whose first enters at `begin_s`."""
+        """When the last bit of a message has passed the pipe, if its first one enters at `begin_s`."""
         if self.varies is None:
             return begin_s + bits / self.bandwidth_bps
         return finish(self.varies.rate, begin_s, bits / self.bandwidth_bps)
 
     def bandwidth_at(self, t_s: float) -> float:
+        """The rate of the pipe at an instant, in bit/s."""
         return self.bandwidth_bps if self.varies is None else self.bandwidth_bps * share_at(self.varies.rate, t_s)
 
     def delay_at(self, t_s: float) -> float:
+        """The delay of a message that begins to pass at an instant."""
         return self.delay_s if self.varies is None else self.varies.delay_at(t_s, self.delay_s)
 
 
 class HopEnergy(NamedTuple):
-    """What a bit that passes costs a device on its way: one that sends it, relays it or receives it."""
+    """Energy per bit that one device on the path pays to send, relay or receive."""
 
     device: int
     j_per_bit: float | None  # None: not known
@@ -56,23 +56,23 @@ class HopEnergy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """All that a message meets between two devices. Jitters of several links add up; losses compound."""
+    """The hops between two devices, end to end. Jitters of several links add up; losses compound."""
 
     hops: tuple[Hop, ...]
     jitter_s: float
     loss: float
-    tolls: tuple[HopEnergy, ...] = ()  # an access point pays, but is no device: its part is not among them
+    energies: tuple[HopEnergy, ...] = ()  # of devices only: an access point pays too, and is not counted
 
     @property
     def delay_s(self) -> float:
-        """Of the links as they are by themselves: without variation, and before any event."""
+        """Nominal delay, ignoring variation and events."""
         return sum(hop.delay_s for hop in self.hops)
 
     @property
     def bandwidth_bps(self) -> float:
-        """The rate that a long stream gets alone: that of its slowest pipe (crossed twice, it gives half).
+        """Nominal rate of a long stream alone, ignoring variation and events.
 
-        Of the links as they are by themselves: without variation, and before any event.
+        That of its slowest pipe; a pipe that is crossed twice gives half.
         """
         return _stream_bps([(hop.pipe, hop.bandwidth_bps) for hop in self.hops])
 
@@ -81,11 +81,11 @@ class Path:
         return any(hop.varies is not None for hop in self.hops)
 
     def delay_at(self, t_s: float) -> float:
-        """The delay of a message that sets out at an instant and waits nowhere."""
+        """The delay of a message that departs at an instant and queues nowhere."""
         return sum(hop.delay_at(t_s) for hop in self.hops)
 
     def bandwidth_at(self, t_s: float) -> float:
-        """`bandwidth_bps` as it is at an instant."""
+        """The rate of a long stream alone at an instant."""
         return _stream_bps([(hop.pipe, hop.bandwidth_at(t_s)) for hop in self.hops])
 
 
@@ -97,47 +97,19 @@ def _stream_bps(hops: list[tuple[int, float]]) -> float:
     return min(rates.values())
 
 
-class Leg(NamedTuple):
-    """One link on the way, the pipe that it occupies, and the devices at its ends (None: not a device)."""
-
-    source: int | None
-    target: int | None
-    pipe: int
-    link: Link
-
-
-End = int | None  # of a link: a device, or the access point
-
-
 class Change(NamedTuple):
-    """What an event changes, and to what. Links are directed pairs of ends, as legs have them."""
+    """New values that an event gives to devices or links; None: that value stays."""
 
     devices: tuple[int, ...] = ()
     speed: float | None = None  # the share of its own speed that a device has from then on
-    memory_bytes: int | None = None  # what there is of its memory
-    links: tuple[tuple[End, End], ...] = ()
+    memory_bytes: int | None = None  # the memory that it has left
+    links: tuple[LinkEnds, ...] = ()
     bandwidth_bps: float | None = None
     delay_s: float | None = None
 
 
 class TokenEvent(NamedTuple):
-    """A change that comes when a token of the first sequence is begun: at an instant that only the run knows."""
+    """A change at a token of the first sequence: at an instant that only the run knows."""
 
     at_token: int
     change: Change
-
-
-class Ways(Protocol):
-    """Many ways at once, as arrays; see `edgeemu.cluster.topology`."""
-
-    def between(
-        self, sources: "NDArray[np.int64]", targets: "NDArray[np.int64]", /
-    ) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
-        """Bandwidths in bit/s and delays in seconds, by themselves: [n_sources, n_targets] each."""
-
-    def over(self, ends: Iterable[tuple[End, End]], /) -> set[tuple[int, int]]:
-        """The ways that go over any of these links."""
-
-
-Legs = Callable[[int, int], tuple[Leg, ...]]
-LinkBetween = Callable[[int, int], Link]

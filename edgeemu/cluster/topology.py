@@ -1,156 +1,248 @@
-"""Bandwidths and delays of many ways at once, as arrays: what a `Path` says of each, to the last bit.
+"""Topologies: which links there are, the route over them between two devices, and the pipe of each link.
 
-Of the links as they are by themselves, without variation and before any event. Knows links and interfaces; no scenario.
+One class for each kind. Another kind takes a rule in `edgeemu.topologies`, a class here, and its case in
+`edgeemu.cluster.draw`: paths, policies and the kernel's network ask the class. Links are nominal, before any event.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+from functools import cache, cached_property
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.cluster.links import End, Leg, Legs, Link, LinkBetween
-
-
-def mesh(n_devices: int, link: LinkBetween) -> tuple[Legs, int]:
-    """Every ordered pair has a pipe of its own."""
-
-    def legs(src: int, dst: int) -> tuple[Leg, ...]:
-        return (Leg(src, dst, src * n_devices + dst, link(src, dst)),)
-
-    return legs, n_devices * n_devices
-
-
-def line(n_devices: int, link: LinkBetween) -> tuple[Legs, int]:
-    """Neighbours are joined, one pipe each way; what goes further is relayed by all devices between."""
-
-    def legs(src: int, dst: int) -> tuple[Leg, ...]:
-        step = 1 if dst > src else -1
-        return tuple(
-            Leg(at, at + step, 2 * min(at, at + step) + (step < 0), link(at, at + step)) for at in range(src, dst, step)
-        )
-
-    return legs, 2 * max(0, n_devices - 1)
-
-
-def star(
-    n_devices: int, up: Callable[[int], Link], down: Callable[[int], Link], on_the_air: frozenset[int]
-) -> tuple[Legs, int]:
-    """Every device is joined to one access point, which is not a device.
-
-    Those `on_the_air` share one pipe, half duplex: from one of them to another a message crosses it twice, at
-    the sender's rate and then at the receiver's. The others have a pipe up and a pipe down each.
-    """
-    air = 2 * n_devices
-
-    def legs(src: int, dst: int) -> tuple[Leg, ...]:
-        up_pipe = air if src in on_the_air else 2 * src
-        down_pipe = air if dst in on_the_air else 2 * dst + 1
-        return Leg(src, None, up_pipe, up(src)), Leg(None, dst, down_pipe, down(dst))
-
-    return legs, 2 * n_devices + 1
-
+from edgeemu.cluster.links import Link, LinkEnds
+from edgeemu.topologies import LINK_RULES, End, TopologyKind
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Arrays = tuple[FloatArray, FloatArray]  # bit/s and seconds, both [n_sources, n_targets]
 LinkArrays = Callable[[IntArray, IntArray], Arrays]
+LinkBetween = Callable[[End, End], Link]  # called for joined ends only
 
 
-class MeshWays:
-    """A link between any two devices."""
+class Topology(ABC):
+    """The graph of a cluster's links. None as an end is the access point of a star."""
 
-    def __init__(self, links: LinkArrays, nic_bps: Sequence[float | None]) -> None:
-        """`links` gives those from some devices to others; what it says of a device and itself is not used."""
-        self._links = links
-        self._nic_bps = _limits(nic_bps)
-
-    def between(self, sources: IntArray, targets: IntArray) -> Arrays:
-        bps, delay_s = self._links(sources, targets)
-        return _at_home(_limited(bps, self._nic_bps, sources, targets), delay_s, sources, targets)
-
-    def over(self, ends: Iterable[tuple[End, End]]) -> set[tuple[int, int]]:
-        """The ways that go over any of these links."""
-        return {(a, b) for a, b in ends if a is not None and b is not None}
-
-
-class StarWays:
-    """An access point between any two; those on the air share one pipe."""
+    kind: ClassVar[TopologyKind]
 
     def __init__(
-        self, up: Sequence[Link], down: Sequence[Link], on_the_air: frozenset[int], nic_bps: Sequence[float | None]
+        self, n_devices: int, link: LinkBetween, varying: frozenset[LinkEnds] | None = frozenset(), *, n_pipes: int
     ) -> None:
-        self._up_bps, self._up_s = _columns(up)  # [n] each
-        self._down_bps, self._down_s = _columns(down)
-        self._on_the_air = np.array([device in on_the_air for device in range(len(up))], np.bool_)  # [n]
-        self._nic_bps = _limits(nic_bps)
+        """`varying`: the links that change over time by themselves; None: all. Pipes are 0 … n_pipes - 1."""
+        self.n_devices = n_devices
+        self.link: LinkBetween = cache(link)
+        self.varying = varying
+        self.n_pipes = n_pipes
 
-    def between(self, sources: IntArray, targets: IntArray) -> Arrays:
-        up, down = self._up_bps[sources, None], self._down_bps[None, targets]
-        shared = self._on_the_air[sources, None] & self._on_the_air[None, targets]
-        bps = np.where(shared, 1 / (1 / up + 1 / down), np.minimum(up, down))  # [m, k]
-        delay_s = self._up_s[sources, None] + self._down_s[None, targets]
-        return _at_home(_limited(bps, self._nic_bps, sources, targets), delay_s, sources, targets)
+    def joined(self, a: End, b: End) -> bool:
+        """Whether there is a link from a to b; then there is one from b to a too."""
+        return LINK_RULES[self.kind].joined(a, b)
 
-    def over(self, ends: Iterable[tuple[End, End]]) -> set[tuple[int, int]]:
-        everyone = range(len(self._up_bps))
+    def links(self) -> Iterator[LinkEnds]:
+        """Every link, each direction by itself."""
+        ends: list[End] = [*range(self.n_devices), None]
+        return ((a, b) for a in ends for b in ends if self.joined(a, b))
+
+    @abstractmethod
+    def route(self, src: int, dst: int) -> Sequence[End]:
+        """The ends that a message from one device to another passes, with both of these: two of them at least."""
+
+    @abstractmethod
+    def pipe(self, source: End, target: End) -> int:
+        """The number of the pipe in which messages on this link queue."""
+
+    @abstractmethod
+    def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
+        """The pairs of devices (source, target) whose route takes any of these links."""
+
+    @abstractmethod
+    def veths(self) -> list[tuple[End, End]]:
+        """The veth pairs that join network namespaces in the kernel, by their ends. None: a switch in the middle."""
+
+    def arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:
+        """Bandwidth and delay of the path from each source to each target, as `Path` has them, to the last bit.
+
+        `nic_bps`, [n_devices], are the rates of the network interfaces, infinite where there is no limit. From a
+        device to itself the bandwidth is infinite and the delay 0.
+        """
+        bps, delay_s = self._arrays(sources, targets, nic_bps)
+        bps = np.minimum(bps, np.minimum(nic_bps[sources, None], nic_bps[None, targets]))
+        itself = sources[:, None] == targets[None, :]
+        return np.where(itself, np.inf, bps), np.where(itself, 0.0, delay_s)
+
+    @abstractmethod
+    def _arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:
+        """`arrays` without the interfaces of source and target; of a device and itself, anything."""
+
+    def still(self) -> Self:
+        """This topology with links that do not change over time."""
+        other, link = copy(self), self.link
+        other.link = lambda a, b: replace(link(a, b), varies=None)
+        other.varying = frozenset()
+        return other
+
+
+class Mesh(Topology):
+    """A link between any two devices; each direction is a pipe."""
+
+    kind = "mesh"
+
+    def __init__(
+        self,
+        n_devices: int,
+        link: LinkBetween,
+        varying: frozenset[LinkEnds] | None = frozenset(),
+        link_arrays: LinkArrays | None = None,
+    ) -> None:
+        """`link_arrays` gives bandwidths and delays of many links at once, where that is quicker than one by one."""
+        super().__init__(n_devices, link, varying, n_pipes=n_devices * n_devices)
+        self._link_arrays = link_arrays or self._one_by_one
+
+    def route(self, src: int, dst: int) -> tuple[int, int]:
+        return src, dst
+
+    def pipe(self, source: End, target: End) -> int:
+        assert source is not None
+        assert target is not None
+        return source * self.n_devices + target
+
+    def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
+        return {(a, b) for a, b in links if a is not None and b is not None}
+
+    def veths(self) -> list[tuple[End, End]]:
+        """A switch that joins all: it needs one interface for each device, and not one for each link."""
+        return [(None, device) for device in range(self.n_devices)]
+
+    def _arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:  # noqa: ARG002
+        return self._link_arrays(sources, targets)
+
+    def _one_by_one(self, sources: IntArray, targets: IntArray) -> Arrays:
+        bps = np.full((len(sources), len(targets)), np.inf)  # [m, k]
+        delay_s = np.zeros_like(bps)
+        for i, source in enumerate(sources.tolist()):
+            for j, target in enumerate(targets.tolist()):
+                if source != target:
+                    link = self.link(source, target)
+                    bps[i, j], delay_s[i, j] = link.bandwidth_bps, link.delay_s
+        return bps, delay_s
+
+
+class Line(Topology):
+    """Links between neighbours, each direction a pipe; the devices between source and target relay."""
+
+    kind = "line"
+
+    def __init__(self, n_devices: int, link: LinkBetween, varying: frozenset[LinkEnds] | None = frozenset()) -> None:
+        super().__init__(n_devices, link, varying, n_pipes=2 * max(0, n_devices - 1))
+
+    def route(self, src: int, dst: int) -> range:
+        step = 1 if dst > src else -1
+        return range(src, dst + step, step)
+
+    def pipe(self, source: End, target: End) -> int:
+        assert source is not None
+        assert target is not None
+        return 2 * min(source, target) + (target < source)
+
+    def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
         found: set[tuple[int, int]] = set()
-        for a, b in ends:
+        for a, b in links:
+            assert a is not None
+            assert b is not None
+            before, behind = range(min(a, b) + 1), range(max(a, b), self.n_devices)
+            found.update((i, j) if a < b else (j, i) for i in before for j in behind)
+        return found
+
+    def veths(self) -> list[tuple[End, End]]:
+        return [(device, device + 1) for device in range(self.n_devices - 1)]
+
+    def _arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:
+        (right_bps, right_s), (left_bps, left_s) = self._right_and_left
+        relayed = np.minimum(nic_bps[:-1], nic_bps[1:])  # [n - 1]
+        right_bps, left_bps = np.minimum(right_bps, relayed), np.minimum(left_bps, relayed)
+        bps = np.empty((len(sources), len(targets)))  # [m, k]
+        delay_s = np.empty_like(bps)
+        for row, source in enumerate(sources.tolist()):
+            rates = np.full(self.n_devices, np.inf)
+            delays = np.zeros(self.n_devices)
+            rates[source + 1 :] = np.minimum.accumulate(right_bps[source:])
+            delays[source + 1 :] = np.cumsum(right_s[source:])
+            rates[:source] = np.minimum.accumulate(left_bps[:source][::-1])[::-1]
+            delays[:source] = np.cumsum(left_s[:source][::-1])[::-1]
+            bps[row], delay_s[row] = rates[targets], delays[targets]
+        return bps, delay_s
+
+    @cached_property
+    def _right_and_left(self) -> tuple[Arrays, Arrays]:
+        """Links from each device but the last to the next, and back: [n - 1] each."""
+        pairs = self.veths()
+        return _columns(self.link(a, b) for a, b in pairs), _columns(self.link(b, a) for a, b in pairs)
+
+
+class Star(Topology):
+    """A link between each device and one access point, which is not a device.
+
+    The devices `on_channel` share the wireless channel of the access point: one pipe, half duplex. A message between
+    two of them crosses it twice, at the sender's rate and then at the receiver's. Each other device has a pipe up and
+    one down.
+    """
+
+    kind = "star"
+
+    def __init__(
+        self,
+        n_devices: int,
+        link: LinkBetween,
+        varying: frozenset[LinkEnds] | None = frozenset(),
+        on_channel: frozenset[int] = frozenset(),
+    ) -> None:
+        super().__init__(n_devices, link, varying, n_pipes=2 * n_devices + 1)
+        self._on_channel = on_channel
+
+    def route(self, src: int, dst: int) -> tuple[int, None, int]:
+        return src, None, dst
+
+    def pipe(self, source: End, target: End) -> int:
+        device = target if source is None else source
+        assert device is not None
+        if device in self._on_channel:
+            return 2 * self.n_devices
+        return 2 * device + (source is None)
+
+    def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
+        everyone = range(self.n_devices)
+        found: set[tuple[int, int]] = set()
+        for a, b in links:
             if a is not None:
                 found.update((a, other) for other in everyone if other != a)
             if b is not None:
                 found.update((other, b) for other in everyone if other != b)
         return found
 
+    def veths(self) -> list[tuple[End, End]]:
+        return [(None, device) for device in range(self.n_devices)]
 
-class LineWays:
-    """Neighbours are joined, and relay for the others."""
+    def _arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:  # noqa: ARG002
+        (up_bps, up_s), (down_bps, down_s) = self._up_and_down
+        on_channel = np.array([device in self._on_channel for device in range(self.n_devices)], np.bool_)  # [n]
+        up, down = up_bps[sources, None], down_bps[None, targets]
+        shared = on_channel[sources, None] & on_channel[None, targets]
+        bps = np.where(shared, 1 / (1 / up + 1 / down), np.minimum(up, down))  # [m, k]
+        return bps, up_s[sources, None] + down_s[None, targets]
 
-    def __init__(self, right: Sequence[Link], left: Sequence[Link], nic_bps: Sequence[float | None]) -> None:
-        """`right[i]` is from device i to i + 1, `left[i]` back."""
-        nic = _limits(nic_bps)
-        relayed = np.minimum(nic[:-1], nic[1:])  # [n - 1]
-        (right_bps, self._right_s), (left_bps, self._left_s) = _columns(right), _columns(left)
-        self._right_bps, self._left_bps = np.minimum(right_bps, relayed), np.minimum(left_bps, relayed)
-        self._n_devices = len(nic)
-
-    def between(self, sources: IntArray, targets: IntArray) -> Arrays:
-        bps = np.empty((len(sources), len(targets)))  # [m, k]
-        delay_s = np.empty_like(bps)
-        for row, source in enumerate(sources.tolist()):
-            rates = np.full(self._n_devices, np.inf)
-            delays = np.zeros(self._n_devices)
-            rates[source + 1 :] = np.minimum.accumulate(self._right_bps[source:])
-            delays[source + 1 :] = np.cumsum(self._right_s[source:])
-            rates[:source] = np.minimum.accumulate(self._left_bps[:source][::-1])[::-1]
-            delays[:source] = np.cumsum(self._left_s[:source][::-1])[::-1]
-            bps[row], delay_s[row] = rates[targets], delays[targets]
-        return bps, delay_s
-
-    def over(self, ends: Iterable[tuple[End, End]]) -> set[tuple[int, int]]:
-        found: set[tuple[int, int]] = set()
-        for a, b in ends:
-            assert a is not None
-            assert b is not None
-            before, behind = range(min(a, b) + 1), range(max(a, b), self._n_devices)
-            found.update((i, j) if a < b else (j, i) for i in before for j in behind)
-        return found
+    @cached_property
+    def _up_and_down(self) -> tuple[Arrays, Arrays]:
+        """Links from each device to the access point, and back: [n] each."""
+        everyone = range(self.n_devices)
+        return _columns(self.link(device, None) for device in everyone), _columns(self.link(None, d) for d in everyone)
 
 
-def _columns(links: Sequence[Link]) -> tuple[FloatArray, FloatArray]:
-    bps = np.array([link.bandwidth_bps for link in links], np.float64)
-    return bps, np.array([link.delay_s for link in links], np.float64)
-
-
-def _limits(nic_bps: Sequence[float | None]) -> FloatArray:
-    return np.array([np.inf if rate is None else rate for rate in nic_bps], np.float64)
-
-
-def _limited(bps: FloatArray, nic_bps: FloatArray, sources: IntArray, targets: IntArray) -> FloatArray:
-    found: FloatArray = np.minimum(bps, np.minimum(nic_bps[sources, None], nic_bps[None, targets]))
-    return found
-
-
-def _at_home(bps: FloatArray, delay_s: FloatArray, sources: IntArray, targets: IntArray) -> Arrays:
-    """A device reaches itself at once."""
-    itself = sources[:, None] == targets[None, :]
-    return np.where(itself, np.inf, bps), np.where(itself, 0.0, delay_s)
+def _columns(links: Iterable[Link]) -> Arrays:
+    """Bandwidths and delays, [n_links] each."""
+    values = [(link.bandwidth_bps, link.delay_s) for link in links]
+    bps = np.array([bandwidth_bps for bandwidth_bps, _ in values], np.float64)
+    return bps, np.array([delay_s for _, delay_s in values], np.float64)

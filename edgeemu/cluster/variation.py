@@ -1,38 +1,38 @@
-"""What changes while a run goes on, as functions of emulated time. Pure: no clock, no state, no scenario.
+"""Variation over time: shares, factors and delays as functions of emulated time. Pure: no clock, no state, no scenario.
 
-Everything here is constant in pieces, so that an integral over time is a sum, and exact. Random courses are functions
-of their seed and of time alone: whoever asks, in whatever order, gets the same. Device processes import this file, and
-get their courses by wire (msgspec).
+All are piecewise constant, so that an integral over time is a sum, and exact. Random processes are functions of their
+seed and of time alone: the order of asking does not matter. Device processes import this file, and receive their
+variations as messages (msgspec).
 """
 
 from bisect import bisect_right
 from functools import lru_cache
-from hashlib import blake2b
 from math import ceil, exp, inf, log, nextafter, sqrt
 from statistics import NormalDist
-from struct import pack, unpack
 
 import msgspec
 
-MIN_SHARE = 0.01  # [D] what a load leaves at the worst: schedulers give every process something
-STANDSTILL = 1e-6  # a share below this counts as this: all work ends
+from edgeemu.cluster.keyed_random import block as random_block
+
+MIN_SHARE = 0.01  # [D] the least that a load leaves: schedulers give every process something
+STANDSTILL = 1e-6  # lower shares count as this one, so that all work ends
 _NORMAL = NormalDist()
-_BLOCK = 128  # steps of a walk that are worked out together
-_FORGOTTEN = 1e-6  # a walk's start is put so far back that this share of it is left
+_BLOCK = 128  # steps of a walk that are computed together
+_FORGOTTEN = 1e-6  # a walk starts so early that this share of its start is left at the first step of a block
 
 
 class Constant(msgspec.Struct, frozen=True, tag=True):
-    """Always the same."""
+    """A value that does not change."""
 
     level: float
 
     def piece(self, t_s: float) -> tuple[float, float]:  # noqa: ARG002
-        """The value at an instant, and until when it holds (later than the instant)."""
+        """The value at an instant, and the end of its piece (later than the instant)."""
         return self.level, inf
 
 
 class Trace(msgspec.Struct, frozen=True, tag=True):
-    """`levels[i]` from `times_s[i]` on. The first holds before its time too, and the last for ever."""
+    """The value `levels[i]` from `times_s[i]` on. The first holds before its time too, and the last for ever."""
 
     times_s: tuple[float, ...]
     levels: tuple[float, ...]
@@ -44,7 +44,7 @@ class Trace(msgspec.Struct, frozen=True, tag=True):
 
 
 class Repeated(msgspec.Struct, frozen=True, tag=True):
-    """A trace that begins again every `period_s`, from time 0 on. What it has from there on is never reached."""
+    """A trace that begins again every `period_s`, from time 0 on. Its points after the period are never reached."""
 
     trace: Trace
     period_s: float
@@ -64,7 +64,7 @@ class Repeated(msgspec.Struct, frozen=True, tag=True):
 
 
 class Uniform(msgspec.Struct, frozen=True, tag=True):
-    """MaybeRandom anew every `every_s`, uniformly from `low` to `high`."""
+    """A random value every `every_s`, uniform from `low` to `high`."""
 
     low: float
     high: float
@@ -79,10 +79,10 @@ class Uniform(msgspec.Struct, frozen=True, tag=True):
 
 
 class Walk(msgspec.Struct, frozen=True, tag=True):
-    """A random walk that is drawn back to its mean: an Ornstein-Uhlenbeck process, sampled every `every_s`.
+    """A random walk with reversion to its mean: an Ornstein-Uhlenbeck process, sampled every `every_s`.
 
-    Without bounds it is normal with deviation `spread`, and what is left of a deviation after `relaxation_s` is 1/e.
-    At the bounds it is cut off (before the next step is taken). Source: Uhlenbeck and Ornstein, Phys. Rev. 36 (1930).
+    Without bounds it is normal with standard deviation `spread`, and a deviation decays to 1/e in `relaxation_s`. At
+    the bounds it is cut off (before the next step is taken). Source: Uhlenbeck and Ornstein, Phys. Rev. 36 (1930).
     """
 
     mean: float
@@ -101,8 +101,8 @@ class Walk(msgspec.Struct, frozen=True, tag=True):
         return levels[step % _BLOCK], (step + 1) * self.every_s
 
 
-class Rest(msgspec.Struct, frozen=True, tag=True):
-    """What a load leaves of the whole: 1 - load, and at least `MIN_SHARE`."""
+class LeftByLoad(msgspec.Struct, frozen=True, tag=True):
+    """The share that a load leaves: 1 - load, and at least `MIN_SHARE`."""
 
     load: "Variation"
 
@@ -113,7 +113,7 @@ class Rest(msgspec.Struct, frozen=True, tag=True):
 
 
 class Product(msgspec.Struct, frozen=True, tag=True):
-    """The product of several."""
+    """The product of several variations."""
 
     parts: tuple["Variation", ...]
 
@@ -127,8 +127,8 @@ class Product(msgspec.Struct, frozen=True, tag=True):
         return level, until_s
 
 
-class Steered(msgspec.Struct, frozen=True, tag=True):
-    """`base`, times a factor that events set: `factors[i]` from `times_s[i]` on, and 1 before the first."""
+class Scaled(msgspec.Struct, frozen=True, tag=True):
+    """A variation times a factor that events set: `factors[i]` from `times_s[i]` on, and 1 before the first."""
 
     base: "Variation"
     times_s: tuple[float, ...]
@@ -143,24 +143,24 @@ class Steered(msgspec.Struct, frozen=True, tag=True):
         return level, min(until_s, self.times_s[index]) if index < len(self.times_s) else until_s
 
 
-Variation = Constant | Trace | Repeated | Uniform | Walk | Rest | Product | Steered
+Variation = Constant | Trace | Repeated | Uniform | Walk | LeftByLoad | Product | Scaled
 
 
 class LinkVariation(msgspec.Struct, frozen=True):
-    """How a link varies: a factor on its bandwidth, its delay where events set it, and delay that is added."""
+    """The variation of a link: a factor on its bandwidth, its delay where events set it, and an added delay."""
 
     rate: Variation | None = None
     delay_s: Trace | None = None
     added_delay_s: Variation | None = None
 
     def delay_at(self, t_s: float, nominal_s: float) -> float:
-        """The whole delay at an instant, for a link whose own is `nominal_s`."""
+        """The total delay at an instant, of a link with nominal delay `nominal_s`."""
         delay_s = nominal_s if self.delay_s is None else value(self.delay_s, t_s)
         return delay_s if self.added_delay_s is None else delay_s + value(self.added_delay_s, t_s)
 
 
 def value(variation: Variation | None, t_s: float) -> float:
-    """The value at an instant. None, here and below, is a constant 1."""
+    """The value at an instant. No variation (None), here and below, is a constant 1."""
     return 1.0 if variation is None else variation.piece(t_s)[0]
 
 
@@ -170,7 +170,7 @@ def share_at(share: Variation | None, t_s: float) -> float:
 
 
 def finish(share: Variation | None, start_s: float, nominal_s: float) -> float:
-    """When work ends that begins at `start_s` and would take `nominal_s`, if only `share` is there for it.
+    """The end of work that begins at `start_s` and takes `nominal_s` at full speed, with a `share` of that speed.
 
     The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that.
     """
@@ -188,7 +188,7 @@ def finish(share: Variation | None, start_s: float, nominal_s: float) -> float:
 
 
 def done_s(share: Variation | None, start_s: float, end_s: float) -> float:
-    """How much work is done between two instants, in seconds at full share: the inverse of `finish`."""
+    """The work that is done between two instants, in seconds at full speed: the inverse of `finish`."""
     if share is None:
         return end_s - start_s
     now_s, sum_s = start_s, 0.0
@@ -201,7 +201,7 @@ def done_s(share: Variation | None, start_s: float, end_s: float) -> float:
 
 
 def product(*parts: Variation | None) -> Variation | None:
-    """The product of those that are not constantly 1; constants are multiplied at once."""
+    """The product of variations, simplified: without constants of 1, and with other constants as one factor."""
     given = [part for part in parts if part is not None]
     constant = 1.0
     for part in given:
@@ -214,25 +214,25 @@ def product(*parts: Variation | None) -> Variation | None:
     return Product(tuple(varying))
 
 
-def steered(variation: Variation | None, at_s: float, factor: float) -> Steered:
-    """`variation`, times `factor` from `at_s` until an event that comes later; what events said before is replaced."""
-    if not isinstance(variation, Steered):
-        return Steered(variation or Constant(1.0), (at_s,), (factor,))
+def scaled(variation: Variation | None, at_s: float, factor: float) -> Scaled:
+    """The variation times `factor` from `at_s` until a later event. The factor of earlier events is replaced."""
+    if not isinstance(variation, Scaled):
+        return Scaled(variation or Constant(1.0), (at_s,), (factor,))
     times_s, factors = _with_point(variation.times_s, variation.factors, at_s, factor)
-    return Steered(variation.base, times_s, factors)
+    return Scaled(variation.base, times_s, factors)
 
 
-def reset(trace: Trace | None, at_s: float, level: float, before: float) -> Trace:
-    """The trace with another level from `at_s` until its next point; without a trace, `before` until then."""
+def with_level(trace: Trace | None, at_s: float, level: float, before: float) -> Trace:
+    """The trace with another level from `at_s` until its next point. Without a trace, the level is `before` earlier."""
     if trace is None:
         return Trace((0.0,), (level,)) if at_s <= 0.0 else Trace((0.0, at_s), (before, level))
     return Trace(*_with_point(trace.times_s, trace.levels, at_s, level))
 
 
 def falling(after_s: float, over_s: float, to: float, steps: int = 20) -> Trace:
-    """1 until `after_s`, then down to `to` over `over_s`: linearly, as a staircase through the middle of the line."""
+    """A trace of 1 until `after_s`, then falling to `to` over `over_s`: a straight line, in `steps` steps."""
     if not over_s:
-        return reset(None, after_s, to, 1.0)
+        return with_level(None, after_s, to, 1.0)
     times_s = [0.0, *(after_s + over_s * (n / steps) for n in range(steps + 1))]
     levels = [1.0, *(1.0 - (1.0 - to) * (n + 0.5) / steps for n in range(steps)), to]
     return Trace(tuple(times_s), tuple(levels)) if after_s else Trace(tuple(times_s[1:]), tuple(levels[1:]))
@@ -247,7 +247,7 @@ def _with_point(
 
 
 def _step(t_s: float, every_s: float) -> int:
-    """The step in which an instant lies: step * every_s <= t_s < (step + 1) * every_s, as these are rounded."""
+    """The step of an instant: step * every_s <= t_s < (step + 1) * every_s, as these products are rounded."""
     step = int(t_s // every_s)
     if (step + 1) * every_s <= t_s:
         return step + 1
@@ -255,18 +255,17 @@ def _step(t_s: float, every_s: float) -> int:
 
 
 def _uniforms(seed: int, index: int) -> tuple[float, ...]:
-    """Eight numbers in (0, 1), a function of both alone (BLAKE2b as a counter-based generator)."""
-    words = unpack("<8Q", blake2b(pack("<q", index), digest_size=64, key=pack("<Q", seed)).digest())
-    return tuple(((word >> 11) + 0.5) / 2**53 for word in words)
+    """Eight numbers in (0, 1): those of the steps 8 * index to 8 * index + 7."""
+    return tuple((word + 0.5) / 2**53 for word in random_block(seed, index))
 
 
 @lru_cache(maxsize=4096)
 def _walk_block(
     seed: int, mean: float, spread: float, low: float, high: float, decay: float, block: int
 ) -> tuple[float, ...]:
-    """The steps of one block of a walk, begun so long before it that the start does not matter.
+    """The values of one block of a walk, which starts so long before it that the start does not matter.
 
-    Two walks with the same draws come together at least as fast as without bounds, so blocks fit each other.
+    Two walks with equal random numbers converge at least as fast as without bounds, so adjacent blocks agree.
     """
     first, end = block * _BLOCK, (block + 1) * _BLOCK
     begin = (first - ceil(log(_FORGOTTEN) / log(decay))) // 8 * 8

@@ -1,7 +1,7 @@
-"""Blocks as bytes: what a migration takes out of one device and puts into another. No sockets, no time.
+"""Blocks as bytes, as a migration sends them from device to device. No sockets, no time.
 
-A parcel is a block's weights, array after array, then the keys and the values of some rows of its cache. It is cut into
-chunks for the way, and its CRC-32 is checked when it is whole.
+A shipment's bytes are a block's weights, array after array, then the keys and the values of some rows of its cache.
+They are sent in chunks, and their CRC-32 is checked when all have arrived.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ from edgeemu_kernels.shape import ModelShape
 
 
 class BlockBytesError(EdgeemuError):
-    """A parcel that did not arrive as it was sent."""
+    """A shipment that did not arrive as it was sent."""
 
 
 def weight_shapes(shape: ModelShape, block: Block) -> list[tuple[int, ...]]:
-    """Shapes of a block's weight arrays, in the order in which they travel; norms first."""
+    """Shapes of a block's weight arrays, in the order in which they are sent; norms first."""
     d, hd = shape.d_model, shape.head_dim
     norm: list[tuple[int, ...]] = [(d,)] if shape.norm == "rms" else [(d,), (d,)]
     match block.kind:
@@ -47,9 +47,9 @@ def weight_shapes(shape: ModelShape, block: Block) -> list[tuple[int, ...]]:
 
 
 def pieces(arrays: Sequence[Array], chunk_bytes: int) -> Iterator[bytes | memoryview]:
-    """The arrays' bytes, one after the other, in chunks of that size; without a copy of more than a chunk.
+    """Cuts the arrays' bytes, one after the other, into chunks of that size; copies no more than a chunk at a time.
 
-    What has no bytes is one empty chunk, so that it can arrive.
+    A shipment without bytes is one empty chunk, so that it can arrive.
     """
     parts: list[memoryview] = []
     room = chunk_bytes
@@ -79,22 +79,22 @@ def _bytes_of(array: Array) -> memoryview:
 
 
 def unpack(data: bytes | bytearray, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """The arrays whose bytes these are, one after the other; they share `data`'s memory.
+    """Views of the arrays whose bytes these are, one after the other; they share `data`'s memory.
 
     Raises:
-        ParcelError: the shapes do not use up the bytes.
+        BlockBytesError: the shapes do not use up the bytes.
     """
     values = np.frombuffer(data, dtype=np.float32)
     ends = np.cumsum([prod(shape) for shape in shapes], dtype=np.int64)
     if len(values) != (ends[-1] if shapes else 0):
-        raise BlockBytesError(f"a parcel of {len(values)} values for shapes that hold {ends[-1] if shapes else 0}")
+        raise BlockBytesError(f"a shipment of {len(values)} values for shapes that hold {ends[-1] if shapes else 0}")
     parts = np.split(values, ends[:-1]) if shapes else []
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @dataclass(slots=True)
 class BlockBytes:
-    """One block's bytes as they come in."""
+    """A shipment's bytes as they arrive."""
 
     total: int
     crc: int
@@ -105,19 +105,19 @@ class BlockBytes:
         self.data = bytearray(self.total)
 
     def add(self, offset: int, chunk: bytes | memoryview) -> bool:
-        """Takes the next chunk; True when the parcel is whole.
+        """Takes the next chunk; True when the shipment is complete.
 
         Raises:
-            ParcelError: a chunk is missing, or the whole is not what was sent.
+            BlockBytesError: a chunk is missing, or the bytes are not those that were sent.
         """
         if offset != self._filled:
             raise BlockBytesError(f"a chunk at {offset} after {self._filled} bytes")
         self._filled += len(chunk)
         if self._filled > self.total:
-            raise BlockBytesError(f"a parcel of {self.total} bytes arrived as {self._filled} others")
+            raise BlockBytesError(f"a shipment of {self.total} bytes arrived as {self._filled} others")
         self.data[offset : self._filled] = chunk
         if self._filled < self.total:
             return False
         if crc32(self.data) != self.crc:
-            raise BlockBytesError(f"a parcel of {self.total} bytes arrived as {self._filled} others")
+            raise BlockBytesError(f"a shipment of {self.total} bytes arrived as {self._filled} others")
         return True

@@ -15,8 +15,8 @@ from edgeemu.placement.program import Op, Slot
 _HISTORY = 16
 
 
-class StaleRouteError(EdgeemuError):
-    """A message that no operation here waits for: another epoch's route, a duplicate, or a wrong address."""
+class DataflowError(EdgeemuError):
+    """A message that no operation here waits for: of another epoch, a duplicate, or with a wrong address."""
 
 
 class StepKey(NamedTuple):
@@ -26,7 +26,7 @@ class StepKey(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Input:
-    """One arrived payload, shared by the operations that wait for it. `waiting` counts those that have not run."""
+    """One arrived payload, shared by the operations that need it; `waiting` counts those that have not run yet."""
 
     arrival_s: float
     position: int
@@ -42,37 +42,37 @@ class ReadyOp:
     op: Op
     key: StepKey
     inputs: list[Input]
+    ready_s: float = field(init=False)  # when the last of them arrived
 
-    @property
-    def ready_s(self) -> float:
-        return max(i.arrival_s for i in self.inputs)
+    def __post_init__(self) -> None:
+        self.ready_s = max([each.arrival_s for each in self.inputs])
 
 
 @dataclass(slots=True)
 class _StepState:
-    """What one step has received and run so far. `inputs` are those that are still needed."""
+    """Progress of one step: the slots that have arrived, the inputs still needed, the operations that have not run."""
 
-    came: set[Slot] = field(default_factory=set)
+    arrived: set[Slot] = field(default_factory=set)
     inputs: dict[Slot, Input] = field(default_factory=dict)
     left: int = 0  # operations that have not run
 
 
 class Dataflow:
-    """A device's part of a program, and the steps that are under way in it."""
+    """The operations of a device, and the steps that are under way in them."""
 
     def __init__(self) -> None:
         self.epoch = -1
         self._ops: list[Op] = []
         self._consumers: dict[Slot, list[Op]] = {}
         self._steps: dict[StepKey, _StepState] = {}
-        self._finished: dict[int, int] = {}  # sequence -> its last step that is done here
-        self._history: deque[str] = deque(maxlen=_HISTORY)
+        self._finished: dict[int, int] = {}  # sequence -> its last step that is finished here
+        self._history: deque[str | tuple[StepKey, Slot]] = deque(maxlen=_HISTORY)  # a pair: that step received that
 
     def install(self, epoch: int, ops: Sequence[Op]) -> None:
-        """Takes the routes of a new epoch.
+        """Installs the operations of a new epoch.
 
         Raises:
-            StaleRouteError: the epoch is not newer, or steps of the old one are still under way.
+            DataflowError: the epoch is not newer, or steps of the old one are still under way.
         """
         if epoch <= self.epoch or self._steps:
             raise self._error(f"epoch {epoch} cannot follow epoch {self.epoch} with {len(self._steps)} steps under way")
@@ -89,24 +89,24 @@ class Dataflow:
         """Takes one input; returns the operations that it completes.
 
         Raises:
-            StaleRouteError: with the history that led there.
+            DataflowError: with the history that led there.
         """
         if epoch != self.epoch:
-            raise self._error(f"{slot} of {key} is of epoch {epoch}, but the routes are of epoch {self.epoch}")
+            raise self._error(f"{slot} of {key} is of epoch {epoch}, but epoch {self.epoch} is installed")
         if key.step <= self._finished.get(key.sequence, -1):
-            raise self._error(f"{slot} of {key} has come, but that step is done")
-        consumers = self._consumers.get(slot, [])
-        consumers = [op for op in consumers if op.steps.has(arrived.rows)]
+            raise self._error(f"{slot} of {key} has arrived, but that step is finished")
+        rows = arrived.rows
+        consumers = [op for op in self._consumers.get(slot, ()) if op.steps.has(rows)]
         if not consumers:
             raise self._error(f"nothing here waits for {slot} of {key}")
         step = self._steps.get(key)
         if step is None:
-            step = self._steps[key] = _StepState(left=sum(op.steps.has(arrived.rows) for op in self._ops))
-        if slot in step.came:
-            raise self._error(f"{slot} of {key} has come twice")
-        step.came.add(slot)
+            step = self._steps[key] = _StepState(left=sum([op.steps.has(rows) for op in self._ops]))
+        if slot in step.arrived:
+            raise self._error(f"{slot} of {key} has arrived twice")
+        step.arrived.add(slot)
         step.inputs[slot] = arrived
-        self._history.append(f"{key} received {slot}")
+        self._history.append((key, slot))  # made a sentence only if something goes wrong
         ready = []
         for op in consumers:
             needs = op.inputs(key.step)
@@ -118,7 +118,7 @@ class Dataflow:
         return ready
 
     def finish(self, ready: ReadyOp) -> tuple[list[Input], bool]:
-        """An operation has run: returns the inputs that nothing needs any more, and whether the step is done here."""
+        """Marks an operation as run. Returns inputs that are not needed any more, and whether the step is finished."""
         step = self._steps.get(ready.key)
         if step is None:
             raise self._error(f"{ready.op.kind} of {ready.key} has run, but no such step is under way")
@@ -136,24 +136,25 @@ class Dataflow:
         return freed, True
 
     def forget(self, sequence: int) -> None:
-        """A sequence has ended; its number may be used again."""
+        """Forgets a sequence that has ended; its number may be used again."""
         self._finished.pop(sequence, None)
 
     def check_epoch(self, epoch: int) -> None:
-        """Raises: StaleRouteError, for any epoch but the one whose routes are installed."""
+        """Raises: DataflowError, for any epoch but the installed one."""
         if epoch != self.epoch:
-            raise self._error(f"a message of epoch {epoch} has come, but the routes are of epoch {self.epoch}")
+            raise self._error(f"a message of epoch {epoch} has arrived, but epoch {self.epoch} is installed")
 
     def only(self, kind: Kind) -> Op:
-        """The one operation of a kind that the model has once (embed, lm_head).
+        """Returns the operation of a kind that a model has once (embed, lm_head).
 
         Raises:
-            StaleRouteError: it is not here.
+            DataflowError: it is not here.
         """
         for op in self._ops:
             if op.kind is kind:
                 return op
         raise self._error(f"{kind} is not here")
 
-    def _error(self, what: str) -> StaleRouteError:
-        return StaleRouteError(f"{what}. Before that: {'; '.join(self._history) or 'nothing'}")
+    def _error(self, what: str) -> DataflowError:
+        before = (each if isinstance(each, str) else f"{each[0]} received {each[1]}" for each in self._history)
+        return DataflowError(f"{what}. Before that: {'; '.join(before) or 'nothing'}")

@@ -1,52 +1,28 @@
-"""The blocks that a device holds and their execution: kernels, caches, the ledger. No time, no sockets, no routes."""
+"""Execution of operations on the blocks that a device holds, charged to its ledger. No time and no sockets."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.device.held_blocks import HeldBlocks
-from edgeemu.errors import EdgeemuError
+from edgeemu.device.sequences import ArrivedBlock, NotHeldError, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
-from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
-from edgeemu_kernels.sampling import Sampling, sample
+from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
 
 Held = TypeVar("Held")
 
 
-class ProtocolError(EdgeemuError):
-    """A request that does not fit what the device holds."""
-
-
-@dataclass(slots=True)
-class SequenceState:
-    """One sequence's caches here, by layer, and how its tokens are drawn."""
-
-    sampling: Sampling
-    keep_logits: bool
-    prompt_tokens: int = 0
-    total_tokens: int = 0
-    caches: dict[int, KVCache] = field(default_factory=dict)
-
-
-class ArrivedBlock(NamedTuple):
-    """A block that has come from another device: its weights, and its cache's rows (none but for heads)."""
-
-    weights: list[Array]
-    rows: Mapping[int, tuple[Array, Array]] = {}  # by open sequence, keys and values [rows, head_dim]
-
-
 class Executor:
-    """Loads blocks and runs operations on them. Everything it keeps is charged to the ledger first."""
+    """Loads blocks, runs operations on them, and exchanges them. All that is kept is charged to the ledger first."""
 
     def __init__(self, source: WeightSource, ledger: Ledger) -> None:
         self.costs = PhysicalCosts(source.shape)
@@ -54,7 +30,7 @@ class Executor:
         self.last_logits: Array | None = None  # of the last lm_head execution, [vocab]
         self._held = HeldBlocks(source)
         self._ops: list[Op] = []
-        self._open: dict[int, SequenceState] = {}
+        self._sequences = OpenSequences(source.shape.head_dim)
 
     def load(self, ops: Sequence[Op]) -> None:
         """Loads the blocks of these operations.
@@ -74,25 +50,22 @@ class Executor:
             self._held.load(kind, layer, groups)
 
     def open(self, sequence: int, prompt_tokens: int, total_tokens: int, opened: SequenceState) -> None:
-        """Makes room for a sequence: its workspace now, its cache's rows as they are written.
+        """Opens a sequence: its workspace is charged now, its cache's rows as they are written.
 
         Raises:
             OutOfMemoryError: the workspace does not fit.
-            ProtocolError: the sequence is open already.
+            NotHeldError: the sequence is open already.
         """
-        if sequence in self._open:
-            raise ProtocolError(f"sequence {sequence} is open already")
+        if sequence in self._sequences:
+            raise NotHeldError(f"sequence {sequence} is open already")
         opened.prompt_tokens, opened.total_tokens = prompt_tokens, total_tokens
         held_bytes = self.ledger.page().get(WORKSPACE, 0)
         self.ledger.charge(WORKSPACE, max(0, self._workspace_bytes(opened) - held_bytes))
-        opened.caches = {layer: heads.new_cache(total_tokens) for layer, heads in self._held.heads.items()}
-        self._open[sequence] = opened
+        self._sequences.open(sequence, opened, self._held.heads)
 
     def close(self, sequence: int) -> None:
         """Frees a sequence's caches, and the workspace that no other open sequence needs."""
-        for cache in self._sequence(sequence).caches.values():
-            self.ledger.release(CACHE, cache.nbytes_used)
-        del self._open[sequence]
+        self.ledger.release(CACHE, self._sequences.close(sequence))
         self._charge_workspace()
 
     def run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -132,25 +105,25 @@ class Executor:
             case Collective.GATHER:
                 return np.concatenate(inputs)  # chunks -> [t, d_model]
             case Kind.LM_HEAD:
-                opened = self._sequence(sequence)
+                opened = self._sequences[sequence]
                 logits = _present(self._held.lm_head, op).forward(inputs[0][-1])  # [d_model] -> [vocab]
                 self.last_logits = logits if opened.keep_logits else None
                 return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
 
     def _normed(self, op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
-        """What heads and shards of a feed-forward multiply: x, or chunks of it that are standardised already."""
+        """Normed input of heads and shards of a feed-forward: from x, or from chunks that are standardised already."""
         if op.needs[0].stage is not MessageKind.NORMED:
             return norm.forward(_rows(op, 0, inputs))
         return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
 
     def _attend(self, op: Op, qkv: Array, sequence: int, position: int) -> Array:
         """[t, groups * (group_size + 2) * head_dim] -> [t, groups * group_dim]"""
-        cache = self._sequence(sequence).caches[op.layer]
+        cache = self._sequences[sequence].caches[op.layer]
         self.ledger.charge(CACHE, len(op.groups) * self.costs.kv_bytes(len(qkv)))
         return self._held.heads[op.layer].attend(qkv, position, cache)
 
     def _sum(self, op: Op, inputs: Sequence[Array]) -> Array:
-        """The inputs' own rows, added up; a single one is passed on as it is."""
+        """Sum of the inputs' rows; a single input is passed on as it is."""
         terms = [self._last(op, _rows(op, index, inputs)) for index in range(len(inputs))]
         if len(terms) == 1:
             return terms[0]
@@ -160,11 +133,11 @@ class Executor:
         return total
 
     def _last(self, op: Op, y: Array) -> Array:
-        """Only the last row, where no other goes on."""
+        """The last row alone, where no other is needed."""
         return y[-1:] if is_last(op.emits, self.costs.shape.n_layers) else y
 
     def _gather_some(self, op: Op, inputs: Sequence[Array]) -> Array:
-        """Out of the devices' outputs [t, groups * group_dim] those of the operation's groups, in their order."""
+        """Attention of the operation's groups, in their order, out of the devices' outputs [t, groups * group_dim]."""
         columns: dict[int, Array] = {}
         for index, theirs in enumerate(op.parts):
             part = _rows(op, index, inputs)
@@ -175,69 +148,61 @@ class Executor:
         return np.concatenate([columns[group] for group in op.groups], axis=1)  # [t, len(op.groups) * group_dim]
 
     def _gather(self, op: Op, parts: Sequence[Array]) -> Array:
-        """The devices' outputs [t, groups * group_dim], put in the order of the groups: [t, n_heads * head_dim]."""
+        """Attention in the order of the groups: [t, groups * group_dim] of each device -> [t, n_heads * head_dim]."""
         if len(parts) == 1:
             return parts[0]
         width = self.costs.shape.group_dim
-        whole = np.empty((len(parts[0]), self.costs.shape.n_groups, width), dtype=np.float32)
+        joined = np.empty((len(parts[0]), self.costs.shape.n_groups, width), dtype=np.float32)
         for groups, part in zip(op.parts, parts, strict=True):
-            whole[:, list(groups)] = part.reshape(len(part), len(groups), width)
-        return whole.reshape(len(whole), -1)
+            joined[:, list(groups)] = part.reshape(len(part), len(groups), width)
+        return joined.reshape(len(joined), -1)
 
     # -- migration ----------------------------------------------------------------------------------------------
 
     def is_open(self, sequence: int) -> bool:
-        return sequence in self._open
+        return sequence in self._sequences
 
     def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Array]:
-        """A held block as what makes a parcel: its weights if asked for, and these rows of a sequence's cache.
-
-        Rows of a sequence that has ended meanwhile are zeros: they go as was planned, and nobody needs them.
-        """
+        """Arrays of a held block for a shipment: its weights if asked for, then these rows of a sequence's cache."""
         weights = self._held.weights(block) if with_weights else []
-        rows: tuple[Array, ...] = ()
-        if block.kind is Kind.HEAD and end_row > first_row:
-            if self.is_open(sequence):
-                index = self._held.heads[block.layer].groups.index(block.group)
-                rows = self._open[sequence].caches[block.layer].take(index, first_row, end_row)  # 2 x [rows, hd]
-            else:
-                rows = (np.zeros((end_row - first_row, self.costs.shape.head_dim), np.float32),) * 2
-        return [*weights, *rows]
+        if block.kind is not Kind.HEAD or end_row == first_row:
+            return weights
+        index = self._held.heads[block.layer].groups.index(block.group)
+        return [*weights, *self._sequences.rows(sequence, block.layer, index, first_row, end_row)]
 
     def weights_from_flash(self, block: Block) -> list[Array]:
-        """A block's weights from this device's own storage."""
+        """Weights of a block from this device's own storage."""
         return self._held.from_flash(block)
 
     def exchange(self, ops: Sequence[Op], leaving: Sequence[Block], arriving: dict[Block, ArrivedBlock]) -> None:
-        """Lets go of what has left and takes what has come; afterwards the device can run `ops`.
+        """Frees the blocks that leave and installs those that arrive; afterwards the device can run `ops`.
 
-        `arriving` is emptied on the way, so that little is here twice.
+        `arriving` is emptied meanwhile, so that little is in memory twice.
 
         Raises:
-            OutOfMemoryError: what is then held does not fit. Receivers reserve before, so this is a broken promise.
+            OutOfMemoryError: what is then held does not fit. Receivers have reserved it, so this is an error of ours.
         """
         self._ops = list(ops)
         parts = held_parts(ops)
         groups = {layer: held for (kind, layer), held in parts.items() if kind is Kind.HEAD}
         layers = sorted({block.layer for block in (*leaving, *arriving) if block.kind is Kind.HEAD})
-        for sequence in self._open:
-            for layer in layers:
-                self._rebuild_cache(sequence, layer, groups.get(layer, ()), arriving)
+        for layer in layers:
+            before = self._held.heads[layer].groups if layer in self._held.heads else ()
+            self._sequences.regroup(layer, before, groups.get(layer, ()), arriving)
         self._held.exchange(parts, leaving, {block: arriving.pop(block).weights for block in list(arriving)})
-        for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged anew
+        for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged again
             self.ledger.release(name)
         self.ledger.charge(WEIGHTS, self._held.weight_bytes)
-        caches = (cache for opened in self._open.values() for cache in opened.caches.values())
-        self.ledger.charge(CACHE, sum(cache.nbytes_used for cache in caches))
+        self.ledger.charge(CACHE, self._sequences.cache_bytes)
         self._charge_workspace()
 
     def _charge_workspace(self) -> None:
-        """For the open sequence that needs most: operations run one after the other."""
+        """Charges the workspace of the open sequence that needs most: operations run one after the other."""
         self.ledger.release(WORKSPACE)
-        self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._open.values()), default=0))
+        self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._sequences), default=0))
 
     def _workspace_bytes(self, opened: SequenceState) -> int:
-        """What the largest of the operations here takes, for the prompt or with the longest past."""
+        """Workspace of the largest operation, for the prompt or with the longest past."""
         needs = [
             op_workspace_bytes(op, rows, past, self.costs)
             for op in self._ops
@@ -245,38 +210,9 @@ class Executor:
         ]
         return max(needs, default=0)
 
-    def _rebuild_cache(
-        self, sequence: int, layer: int, groups: Sequence[int], arriving: Mapping[Block, ArrivedBlock]
-    ) -> None:
-        """One layer's cache of a sequence for the groups that are here now: rows kept, rows come."""
-        opened = self._open[sequence]
-        none = np.empty((0, self.costs.shape.head_dim), np.float32)
-        old = opened.caches.pop(layer, None)
-        if not groups:
-            return
-        old_groups = self._held.heads[layer].groups if layer in self._held.heads else ()
-        keys, values = [], []
-        for group in groups:
-            arrived = arriving.get(Block(Kind.HEAD, layer, group))
-            if arrived is not None:
-                k, v = arrived.rows.get(sequence, (none, none))
-            else:
-                assert old is not None
-                k, v = old.take(old_groups.index(group))
-            keys.append(k)
-            values.append(v)
-        cache = KVCache(len(groups), self.costs.shape.head_dim, opened.total_tokens)
-        cache.append(np.stack(keys), np.stack(values))  # [groups, rows, head_dim]
-        opened.caches[layer] = cache
-
-    def _sequence(self, sequence: int) -> SequenceState:
-        if sequence not in self._open:
-            raise ProtocolError(f"sequence {sequence} is not open; open are {sorted(self._open)}")
-        return self._open[sequence]
-
 
 def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:
-    """The operation's rows of an input, which may have all of the step's."""
+    """Rows of an input that the operation needs; the input may have all of the step's."""
     whole = inputs[index]
     if op.chunk.of == 1 or op.needs[index].is_chunk:
         return whole
@@ -286,5 +222,5 @@ def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:
 
 def _present(block: Held | None, op: Op) -> Held:
     if block is None:
-        raise ProtocolError(f"{op.kind} of layer {op.layer} is not loaded here")
+        raise NotHeldError(f"{op.kind} of layer {op.layer} is not loaded here")
     return block

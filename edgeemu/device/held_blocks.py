@@ -1,4 +1,4 @@
-"""The blocks that a device holds, as kernels: filled from a source, taken apart and put together again. No caches."""
+"""The blocks that a device holds, as kernels: loaded from a source, split into blocks and rebuilt. No caches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Held = TypeVar("Held", Proj, Ffn)
 
 @dataclass(eq=False)
 class HeldBlocks:
-    """Kernels by what they compute. Tied embedding and output matrix share one table where both are here."""
+    """Kernels by kind and layer. Tied embedding and output matrix share one table where both are held."""
 
     source: WeightSource
     embed: Embed | None = None
@@ -39,7 +39,7 @@ class HeldBlocks:
         return sum(kernel.weight_bytes for kernel in kernels if kernel is not None)
 
     def load(self, kind: Kind, layer: int, groups: Sequence[int]) -> None:
-        """From the source. `groups` are those of heads, or the shards of a divided block; none: it is whole."""
+        """Loads from the source. `groups` are groups of heads, or shards of a divided block; none: it is undivided."""
         match kind:
             case Kind.EMBED:
                 self.embed = self.source.embed()
@@ -53,10 +53,10 @@ class HeldBlocks:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
 
     def weights(self, block: Block) -> list[Array]:
-        """A held block's arrays, in the order of `parcels.weight_shapes`; views.
+        """Views of a held block's arrays, in the order of `block_bytes.weight_shapes`.
 
         Raises:
-            KeyError: the block is not here.
+            KeyError: the block is not held.
         """
         match block.kind:
             case Kind.EMBED if self.embed is not None:
@@ -83,7 +83,7 @@ class HeldBlocks:
         raise KeyError(str(block))
 
     def from_flash(self, block: Block) -> list[Array]:
-        """The same arrays, fresh from the source."""
+        """The arrays of `weights`, read from the source."""
         fresh = HeldBlocks(self.source)
         fresh.load(block.kind, block.layer, [block.group] if block.group >= 0 else [])
         return fresh.weights(block)
@@ -94,9 +94,9 @@ class HeldBlocks:
         leaving: Sequence[Block],
         arriving: dict[Block, Sequence[Array]],
     ) -> None:
-        """Drops what has left and takes what has come; `parts` are the groups and shards that are then here.
+        """Drops blocks that leave and installs those that arrive; `parts` are the groups and shards held afterwards.
 
-        `arriving` is emptied on the way: no more than one layer's parts are here twice at any time.
+        `arriving` is emptied meanwhile: no more than one layer's parts are in memory twice at any time.
         """
         for kind, layer in sorted({(block.kind, block.layer) for block in (*leaving, *arriving) if block.group >= 0}):
             held = parts.get((kind, layer), ())
@@ -180,7 +180,7 @@ class HeldBlocks:
                 self.lm_head = LmHead(self._norm(arrays[:n_norm]), arrays[n_norm])
 
     def _share_table(self) -> None:
-        """One table where both ends of a tied model are here; the table stays with the one that is left."""
+        """Keeps one table where both ends of a tied model are held; the table stays with the one that is left."""
         if self.lm_head is None or not self.shape.tied_embeddings:
             return
         weight = self.lm_head.weight if self.embed is None else self.embed.table
@@ -199,7 +199,7 @@ class HeldBlocks:
 
 
 def _kept(old: Held | None) -> Held:
-    assert old is not None, "what has not come has been here"
+    assert old is not None, "a part that has not arrived was held before"
     return old
 
 

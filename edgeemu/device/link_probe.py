@@ -1,4 +1,4 @@
-"""A device's part in the links' self-test: what comes of a burst, and when it was let through. Pure; no sockets."""
+"""A device's part in the links' self-test: messages to send, and records of those that arrive. Pure; no sockets."""
 
 from collections import defaultdict
 
@@ -13,24 +13,24 @@ _FLOAT_BYTES = 4
 
 
 def probe_message(request: protocol_in.Probe, index: int, step: int, at_s: float) -> messages.Data:
-    """One of a burst that this device sends; it departs at an instant."""
+    """Makes one message of a burst; it departs at `at_s`."""
     payload = np.zeros((1, max(1, request.payload_bytes // _FLOAT_BYTES)), np.float32)  # [1, n]
     return messages.Data(MessageKind.PROBE, 0, index, request.number, step, 0, request.messages, at_s, at_s, payload)
 
 
 class LinkProbe:
-    """Bursts that come to this device, until each is whole."""
+    """Bursts that arrive at this device, until each is complete."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._came: dict[tuple[int, int], list[ProbeRecord]] = defaultdict(list)
+        self._received: dict[tuple[int, int], list[ProbeRecord]] = defaultdict(list)
 
     def take(self, message: messages.Data, released_s: float) -> protocol_out.Probed | None:
-        """Takes a message at the instant at which it was let through. Returns what to tell when it is the last."""
-        burst = self._came[message.source, message.sequence]
+        """Records a message that was released at an instant; returns the records when it was the last of its burst."""
+        burst = self._received[message.source, message.sequence]
         size_bytes = messages.data_bytes(message.payload)
         burst.append(ProbeRecord(size_bytes, message.departure_s, message.arrival_s, released_s))
         if len(burst) < message.position:
             return None
-        del self._came[message.source, message.sequence]
+        del self._received[message.source, message.sequence]
         return protocol_out.Probed(self._name, message.source, message.sequence, burst)

@@ -1,4 +1,4 @@
-"""Which links a device has: made as its controller said. Knows their kinds, and gives them the wall clock."""
+"""The links of a device, of the kind that its controller chose. Gives them the wall clock."""
 
 import sys
 import time
@@ -12,10 +12,11 @@ from edgeemu.links.kernel import KernelLinks
 from edgeemu.links.receiver_thread import StampingInbox
 from edgeemu.links.stamped import SharedPipes, StampedLinks
 
-_SWITCH_INTERVAL_S = 1e-4  # the longest that the thread which receives waits for the one that computes
+_SWITCH_INTERVAL_S = 1e-4  # longest wait of the receiving thread for the computing one
 
 
 def make_links(spec: DeviceConfig, context: "zmq.Context[zmq.Socket[bytes]]") -> Links:
+    """Opens the device's inbox; connections follow when peers are known."""
     if spec.links == "stamped":
         pipes = SharedPipes(spec.pipes_fd, spec.n_pipes)
         return StampedLinks(context, PlainInbox(context, spec.address), spec.seed, pipes)

@@ -1,97 +1,112 @@
-"""A device's shell round a migration: memory reserved or refused, parcels sent when they are due, rounds told of.
+"""A device's part in a migration: memory is reserved or refused, chunks are sent when they are due, rounds complete.
 
-What a parcel is and how it is put together again is in `moving`. Reads no clock: it is told what time it is.
+Pure: what has to be sent or told is returned as instructions. What a shipment consists of is in `sending` and
+`receiving`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from edgeemu.device import protocol_in, protocol_out
-from edgeemu.device.executor import ArrivedBlock, Executor, ProtocolError
+from edgeemu.device.executor import Executor
+from edgeemu.device.instructions import Connect, Instruction, SendChunk, Tell
+from edgeemu.device.protocol_in import DeviceConfig, Expect, Prepare, Ship
+from edgeemu.device.protocol_out import Arrived, Prepared
 from edgeemu.device.receiving import ReceivedBlocks
 from edgeemu.device.sending import by_target, outgoing
-from edgeemu.links import messages
-from edgeemu.links.interface import Links
+from edgeemu.device.sequences import ArrivedBlock
+from edgeemu.links.messages import ShipmentChunk
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES, Block
 from edgeemu.placement.ledger import INCOMING, Ledger, OutOfMemoryError
 
 
-@dataclass(frozen=True, order=True, slots=True)
+@dataclass(order=True, slots=True)
 class _Stream:
-    """What goes to one target: when the next chunk is due, those to come, and one for which there was no room."""
+    """Chunks for one target: when the next is due, its number, those to come, and one that found no room."""
 
     due_s: float
     order: int
-    number: int
-    target: int
-    chunks: Iterator[messages.ShipmentChunk] = field(compare=False)
-    chunk: messages.ShipmentChunk | None = field(default=None, compare=False)
+    number: int = field(compare=False)
+    target: int = field(compare=False)
+    chunks: Iterator[ShipmentChunk] = field(compare=False)
+    chunk: ShipmentChunk | None = field(default=None, compare=False)
 
 
 class DeviceMigration:
-    """What leaves this device and what comes to it, of the blocks that it was assigned and has been given since."""
+    """Blocks that leave this device and blocks that arrive, one migration after the other."""
 
-    def __init__(
-        self,
-        spec: protocol_in.DeviceConfig,
-        ledger: Ledger,
-        compute: Executor,
-        links: Links,
-        tell: Callable[[protocol_out.FromDevice], None],
-        aborted_epoch: int,
-        sent_bytes: Counter[int],
-    ) -> None:
+    def __init__(self, config: DeviceConfig, ledger: Ledger, executor: Executor, sent_bytes: Counter[int]) -> None:
         """`sent_bytes`, by receiver, grows with what is sent."""
-        self._name, self._index = spec.name, spec.index
-        self._ledger, self._compute, self._links = ledger, compute, links
-        self._tell = tell
+        self._name, self._index = config.name, config.index
+        self._ledger, self._executor = ledger, executor
         self._sent_bytes = sent_bytes
-        self._shipping: list[_Stream] = []
+        self._streams: list[_Stream] = []  # a heap
+        self._stuck: list[_Stream] = []  # due, and their receivers too far behind to take them
+        self._sending: _Stream | None = None  # whose chunk is being sent
+        self._until_s = 0.0
         self._order = count()
         self._receiving: ReceivedBlocks | None = None
-        self.aborted_epoch = aborted_epoch  # parcels up to this one may still come, and are dropped
 
-    # -- out ----------------------------------------------------------------------------------------------------
+    # -- out ------------------------------------------------------------------------------------------------------
 
     @property
     def due_s(self) -> float | None:
         """When the next chunk is due; None: there is none."""
-        return self._shipping[0].due_s if self._shipping else None
+        return self._streams[0].due_s if self._streams else None
 
-    def ship(self, request: protocol_in.Ship) -> None:
-        self._links.connect(request.peers)
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a chunk that is due found no room."""
+        return bool(self._stuck)
+
+    def ship(self, request: Ship) -> list[Instruction]:
+        """Begins to send a round."""
         for target, shipments in by_target(request):
-            chunks = outgoing(request, shipments, self._compute)
-            heappush(self._shipping, _Stream(request.at_s, next(self._order), 0, target, chunks))
+            chunks = outgoing(request, shipments, self._executor)
+            heappush(self._streams, _Stream(request.at_s, next(self._order), 0, target, chunks))
+        return [Connect(request.peers)]
 
-    def ship_until(self, now_s: float) -> bool:
-        """Sends the chunks that are due. The next of a connection is due when the link has taken the one before.
+    def ship_until(self, until_s: float) -> list[Instruction]:
+        """Sends the chunks that are due by an instant, beginning with the first; `sent` goes on with the others.
 
-        Returns False if a receiver was so far behind that there was no room for one: it stays due.
+        The next of a connection is due when the link has taken the one before.
         """
-        stuck: list[_Stream] = []
-        while self._shipping and self._shipping[0].due_s <= now_s:
-            stream = heappop(self._shipping)
-            chunk = stream.chunk or next(stream.chunks, None)
-            if chunk is None:
-                continue
-            next_due_s = self._links.send_chunk(chunk, stream.number, stream.target, stream.due_s)
-            if next_due_s is None:
-                stuck.append(replace(stream, chunk=chunk))
-            else:
-                self._sent_bytes[stream.target] += MESSAGE_HEADER_BYTES + len(chunk.payload)
-                heappush(self._shipping, replace(stream, due_s=next_due_s, number=stream.number + 1, chunk=None))
-        for stream in stuck:
-            heappush(self._shipping, stream)
-        return not stuck
+        if not self._streams and not self._stuck:
+            return []
+        self._until_s = until_s
+        for stream in self._stuck:
+            heappush(self._streams, stream)
+        self._stuck.clear()
+        return self._next_chunk()
 
-    # -- in -----------------------------------------------------------------------------------------------------
+    def sent(self, taken_s: float | None) -> list[Instruction]:
+        """The chunk has been taken by its link, or (None) there was no room for it: then it stays due."""
+        stream, self._sending = self._sending, None
+        assert stream is not None, "the process answers each chunk once"
+        assert stream.chunk is not None
+        if taken_s is None:
+            self._stuck.append(stream)
+        else:
+            self._sent_bytes[stream.target] += MESSAGE_HEADER_BYTES + len(stream.chunk.payload)
+            stream.due_s, stream.number, stream.chunk = taken_s, stream.number + 1, None
+            heappush(self._streams, stream)
+        return self._next_chunk()
 
-    def prepare(self, request: protocol_in.Prepare, left_bytes: int) -> None:
-        """Reserves memory for what is to come, of what is left, or says why not. The routes stay as they are."""
+    def _next_chunk(self) -> list[Instruction]:
+        while self._streams and self._streams[0].due_s <= self._until_s:
+            stream = heappop(self._streams)
+            stream.chunk = stream.chunk or next(stream.chunks, None)
+            if stream.chunk is not None:
+                self._sending = stream
+                return [SendChunk(stream.chunk, stream.number, stream.target, stream.due_s)]
+        return []
+
+    # -- in -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, request: Prepare, left_bytes: int) -> Prepared:
+        """Reserves memory for what is to come, of the `left_bytes` that other work leaves, or gives the refusal."""
         refusal = ""
         try:
             self._ledger.charge(INCOMING, request.reserve_bytes, left_bytes, request.growth_bytes)
@@ -99,35 +114,36 @@ class DeviceMigration:
             refusal = str(error)
         else:
             self._receiving = ReceivedBlocks(request.epoch, request.incoming)
-        self._tell(protocol_out.Prepared(self._name, request.epoch, refusal))
+        return Prepared(self._name, request.epoch, refusal)
 
-    def expect(self, request: protocol_in.Expect) -> None:
-        self._tell_arrived(request.number, self._current().expect(request, self._compute))
+    def expect(self, request: Expect) -> list[Instruction]:
+        """A round begins."""
+        return self._arrived(request.number, self._current().expect(request, self._executor))
 
-    def take_chunk(self, chunk: messages.ShipmentChunk) -> None:
-        if chunk.header.epoch > self.aborted_epoch:
-            self._tell_arrived(chunk.header.number, self._current().add(chunk))
+    def take_chunk(self, chunk: ShipmentChunk) -> list[Instruction]:
+        """Takes in a chunk of the migration under way."""
+        return self._arrived(chunk.header.number, self._current().add(chunk))
 
     def collect(self) -> dict[Block, ArrivedBlock]:
-        """All that has come; the migration is over, and what it had reserved is free."""
-        arriving = self._receiving.collect(self._compute) if self._receiving is not None else {}
+        """All that has arrived; the migration is over, and what it had reserved is free."""
+        arriving = self._receiving.collect(self._executor) if self._receiving is not None else {}
         self._receiving = None
         self._ledger.release(INCOMING)
         return arriving
 
-    def abort(self, request: protocol_in.Abort) -> None:
-        """Forgets a migration. Parcels of it that are still on their way are dropped when they come."""
-        self.aborted_epoch = request.epoch
+    def abort(self) -> None:
+        """Forgets the migration: nothing more of it is sent, and what it had reserved is free."""
         self._receiving = None
-        self._shipping.clear()
+        self._streams.clear()
+        self._stuck.clear()
         self._ledger.release(INCOMING)
 
     def _current(self) -> ReceivedBlocks:
-        if self._receiving is None:
-            raise ProtocolError(f"{self._name} was not told of a migration")
+        assert self._receiving is not None, "chunks are legal only after Prepare"
         return self._receiving
 
-    def _tell_arrived(self, number: int, at_s: float | None) -> None:
-        """A round is complete, if it is."""
-        if at_s is not None:
-            self._tell(protocol_out.Arrived(self._name, self._index, self._current().epoch, number, at_s))
+    def _arrived(self, number: int, at_s: float | None) -> list[Instruction]:
+        """Tells that a round is complete, if it is."""
+        if at_s is None:
+            return []
+        return [Tell(Arrived(self._name, self._index, self._current().epoch, number, at_s))]

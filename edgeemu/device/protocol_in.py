@@ -1,6 +1,6 @@
-"""What controller and device say to each other: one MessagePack frame a message. Knows no sockets and no time.
+"""Messages from the controller to a device, one MessagePack frame each. Knows no sockets and no time.
 
-Data between devices is in `wire.py`.
+Messages between devices are in `edgeemu.links.messages`.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from edgeemu.placement.shipments import Shipment
 
 
 class DeviceConfig(msgspec.Struct, frozen=True):
-    """What a process is told when it is forked: who it is and where its controller listens."""
+    """Settings that a device process is forked with: its identity, its resources and its controller's address."""
 
     index: int
     name: str
@@ -30,12 +30,12 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     pipes_fd: int
     n_pipes: int
     links: str = "stamped"  # or kernel, or hybrid: then in a network namespace of its own
-    availability: Variation | None = None  # the share of compute that is left to us; None: all
+    availability: Variation | None = None  # share of its compute that other work leaves; None: all
     memory_availability: Variation | None = None
 
 
 class Assign(msgspec.Struct, frozen=True, tag=True):
-    """Load these operations' blocks, and take these routes."""
+    """Load the blocks of these operations, and connect to these peers. Answer: `Ready`."""
 
     epoch: int
     source: dict[str, Any]  # edgeemu_kernels.weights.sources.open_source
@@ -44,7 +44,7 @@ class Assign(msgspec.Struct, frozen=True, tag=True):
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """The timeline starts: wall = start + dilation * emulated. Not paced: virtual mode, nothing waits."""
+    """Start a timeline: wall = start + dilation * emulated. Not paced: virtual mode, nothing waits. Answer: `Ready`."""
 
     start_s: float
     dilation: float
@@ -52,7 +52,7 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
-    """A sequence begins: reserve its caches and workspace."""
+    """Open a sequence: reserve its workspace. Answer: `Opened`."""
 
     sequence: int
     prompt_tokens: int
@@ -65,7 +65,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Close(msgspec.Struct, frozen=True, tag=True):
-    """A sequence has ended: free what it holds. There is no answer."""
+    """Close a sequence: free what it holds. There is no answer."""
 
     sequence: int
 
@@ -82,9 +82,9 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """A migration is planned: reserve memory for what is to come, or refuse. The routes stay as they are.
+    """Reserve memory for blocks that will arrive, or refuse. The operations stay as they are. Answer: `Prepared`.
 
-    Beside it `growth_bytes` must be free, for what the device has to grow, of its memory as it is at an instant.
+    In addition `growth_bytes` must be free, for what the device holds to grow; all of its memory at the instant `at_s`.
     """
 
     epoch: int
@@ -95,7 +95,7 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ship(msgspec.Struct, frozen=True, tag=True):
-    """Send these parcels from an instant on, in this order to each target, in chunks of at most so many bytes."""
+    """Send these shipments from an instant on, in this order to each target, in chunks of `chunk_bytes` at most."""
 
     epoch: int
     number: int
@@ -106,17 +106,20 @@ class Ship(msgspec.Struct, frozen=True, tag=True):
 
 
 class Expect(msgspec.Struct, frozen=True, tag=True):
-    """A round begins: so many parcels will come. Weights on flash are read now, which takes until `flash_end_s`."""
+    """Expect so many shipments in a round. Answer: `Arrived`, when all are complete.
+
+    Weights on flash are read now, which takes until `flash_end_s` on the timeline.
+    """
 
     epoch: int
     number: int
-    parcels: int
+    shipments: int
     from_flash: bool
     flash_end_s: float
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
-    """Switch: take in what has come, let go of `leaving`, and follow these routes."""
+    """Switch to a new placement: install what has arrived, free the blocks `leaving`, and run these operations."""
 
     epoch: int
     ops: list[Op]
@@ -125,13 +128,13 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
-    """Forget a migration that was prepared: free what was reserved, drop what has come."""
+    """Abort a migration: free what was reserved, drop what has arrived. Answer: `Ready`."""
 
     epoch: int
 
 
 class ChangeDevice(msgspec.Struct, frozen=True, tag=True):
-    """An event: from an instant on the device, or its way to others, is different. Paths are whole."""
+    """Change the device, or its paths to `peers`, from an instant on. Answer: `Ready`."""
 
     at_s: float
     speed: float | None = None
@@ -140,7 +143,7 @@ class ChangeDevice(msgspec.Struct, frozen=True, tag=True):
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
-    """Measure a link: send so many messages of a size to a device, one after the other; it tells what comes."""
+    """Measure a link: send so many messages of a size to a peer, one after the other. The peer answers `Probed`."""
 
     number: int
     messages: int
@@ -149,17 +152,17 @@ class Probe(msgspec.Struct, frozen=True, tag=True):
 
 
 class Status(msgspec.Struct, frozen=True, tag=True):
-    """How is the device at an instant? Asked before a decision; the answer is `State`."""
+    """Ask what other work leaves of the device at an instant, before a decision. Answer: `DeviceStatus`."""
 
     at_s: float
 
 
 class ForgetPeak(msgspec.Struct, frozen=True, tag=True):
-    """Measure peaks from now on: what came before was a warm-up."""
+    """Measure memory peaks from now on: the steps so far were a warm-up. Answer: `Ready`."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """End."""
+    """End the process. Answer: `Bye`."""
 
 
 ToDevice = (

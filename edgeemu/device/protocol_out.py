@@ -1,4 +1,4 @@
-"""Messages from a device to the controller."""
+"""Messages from a device to the controller, one MessagePack frame each."""
 
 import msgspec
 
@@ -6,11 +6,9 @@ from edgeemu.links.interface import ProbeRecord
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 
-# -- device -> controller -----------------------------------------------------------------------------------------
-
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The process is there. `resident_bytes` is its baseline, before any weights; `scheduling` how it waits."""
+    """Announce a process that has started: its memory without any weights, and how it waits."""
 
     name: str
     resident_bytes: int
@@ -18,7 +16,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Done with the request of that name (Assign, Begin, Commit …). `held` is the ledger's page."""
+    """Acknowledge the request of that name (Assign, Begin, Commit …). `held` is the ledger's page."""
 
     name: str
     request: str
@@ -26,7 +24,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Open`: steps of the sequence may come. `held` is the ledger's page."""
+    """Answer to `Open`: the sequence may start. `held` is the ledger's page."""
 
     name: str
     sequence: int
@@ -34,7 +32,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):
-    """All that a device did for one step, after the last of its operations."""
+    """Everything that a device did for one step, sent after the last of its operations."""
 
     name: str
     sequence: int
@@ -43,13 +41,13 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     operations: list[OperationRecord]
     used_bytes: int
     peak_bytes: int
-    reordered: int
+    reordered: int = 0  # messages that met a pipe out of the order of departure
     transits: list[Transit] = []
     held: dict[str, int] = {}  # the ledger's page
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Status`: what other work leaves of the device at that instant, as its own meters would say."""
+    """Answer to `Status`: what other work leaves of the device at that instant, as its own meters would show it."""
 
     name: str
     availability: float
@@ -70,7 +68,7 @@ class Token(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Prepare`. `refusal` says why not; empty: memory is reserved."""
+    """Answer to `Prepare`. `refusal` gives the reason; empty: memory is reserved."""
 
     name: str
     epoch: int
@@ -78,7 +76,7 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
 
 
 class Arrived(msgspec.Struct, frozen=True, tag=True):
-    """All of a round has come, the last of it at this instant."""
+    """Report that a round is complete; its last byte arrived at this instant."""
 
     name: str
     device: int
@@ -88,7 +86,7 @@ class Arrived(msgspec.Struct, frozen=True, tag=True):
 
 
 class Probed(msgspec.Struct, frozen=True, tag=True):
-    """All messages of a burst have come."""
+    """All messages of a link test that have arrived."""
 
     name: str
     source: int
@@ -97,7 +95,7 @@ class Probed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """The device cannot go on: `out of memory`, `model file`, `link`, `protocol`."""
+    """Report that the device cannot go on. `kind` is `out of memory`, `model file`, `link` or `protocol`."""
 
     name: str
     kind: str
@@ -105,13 +103,13 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Bye(msgspec.Struct, frozen=True, tag=True):
-    """The last word: what the process held, and sent to whom. `resident_bytes` is its peak."""
+    """The last message of a device: what it held and sent. `resident_bytes` is the peak of its process."""
 
     name: str
-    resident_bytes: int
     ledger: dict[str, int]
     peak_bytes: int
     sent_bytes: dict[int, int] = {}  # by receiver, since the timeline started
+    resident_bytes: int = 0
 
 
 FromDevice = Hello | Ready | Opened | Report | DeviceStatus | Token | Prepared | Arrived | Probed | Failure | Bye

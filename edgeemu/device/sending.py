@@ -11,18 +11,18 @@ from edgeemu.placement.shipments import Shipment
 
 
 def by_target(request: protocol_in.Ship) -> Iterator[tuple[int, list[Shipment]]]:
-    """What goes to each target, in the order in which it goes."""
+    """Shipments by target, in the order in which they are sent."""
     for target, shipments in groupby(request.shipments, key=lambda shipment: shipment.target):
         yield target, list(shipments)
 
 
 def outgoing(
-    request: protocol_in.Ship, shipments: Sequence[Shipment], compute: Executor
+    request: protocol_in.Ship, shipments: Sequence[Shipment], executor: Executor
 ) -> Iterator[messages.ShipmentChunk]:
     """The chunks of one connection, one shipment after the other, each made when it is due. Arrivals are not set."""
     for shipment in shipments:
         block, _, _, sequence, first_row, end_row, with_weights = shipment
-        arrays = compute.export(block, sequence, first_row, end_row, with_weights=with_weights)
+        arrays = executor.export(block, sequence, first_row, end_row, with_weights=with_weights)
         total, crc, offset = sum(array.nbytes for array in arrays), checksum(arrays), 0
         for piece in pieces(arrays, request.chunk_bytes):
             header = messages.ChunkHeader(request.epoch, request.number, shipment, offset, total, crc)

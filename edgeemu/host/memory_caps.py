@@ -10,7 +10,7 @@ from edgeemu.units import SIZE
 
 # What a group counts beside the ledger (the C library's heap in pieces, messages on their way out, a tensor's raw bytes
 # while it is unpacked) is less than the pages of the baseline that stay shared with the fork server and are not charged
-# to it: tools/bench.py measures both. A process limit counts what is asked for, and its baseline is exact.
+# to it: tools/bench/fidelity.py measures both. A process limit counts what is asked for, and its baseline is exact.
 WORKING_ROOM_BYTES = 16 * 2**20
 
 ALL_MEANS = ("cgroup", "rlimit")

@@ -1,4 +1,4 @@
-"""ZeroMQ connections between devices: whole messages in order, bounded memory, a lost peer is noticed. Knows no time.
+"""ZeroMQ connections between devices: messages in order, bounded memory, a lost peer is noticed. Knows no time.
 
 A connection that breaks is not made again: what was on its way would be lost, and nobody would know.
 """
@@ -12,11 +12,12 @@ from edgeemu.links.interface import LinkLostError
 from edgeemu.links.messages import Frames
 
 HIGH_WATER = 64  # messages that wait at either end of a connection; a sender blocks above it
+_POLLIN = int(zmq.POLLIN)
 _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 class Inbox(Protocol):
-    """Where the messages of all others come in. `pollable` is a socket or a descriptor."""
+    """The receiving end of all connections to a device. `pollable` is a socket or a descriptor."""
 
     @property
     def pollable(self) -> "zmq.Socket[bytes] | int": ...
@@ -24,14 +25,14 @@ class Inbox(Protocol):
     @property
     def waiting(self) -> bool: ...
     def take(self) -> list[tuple[float, list[bytes]]]:
-        """All that has come, each with the instant of the wall clock at which it was there (0: not measured)."""
+        """Messages that have arrived, each with its instant of arrival on the wall clock (0: not measured)."""
         ...
 
     def close(self) -> None: ...
 
 
 class PlainInbox:
-    """Reads its socket when it is asked to: for messages that say themselves when they arrive."""
+    """An inbox that reads its socket on request, `HIGH_WATER` messages at most; they carry their arrival."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> None:
         self.pollable = receiver(context, address)
@@ -41,18 +42,21 @@ class PlainInbox:
 
     @property
     def waiting(self) -> bool:
-        return bool(int(self.pollable.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return is_readable(self.pollable)
 
     def take(self) -> list[tuple[float, list[bytes]]]:
-        taken = []
-        while True:
-            try:
-                taken.append((0.0, self.pollable.recv_multipart(zmq.NOBLOCK)))
-            except zmq.Again:
-                return taken
+        taken: list[tuple[float, list[bytes]]] = []
+        while is_readable(self.pollable) and len(taken) < HIGH_WATER:
+            taken.append((0.0, self.pollable.recv_multipart()))
+        return taken
 
     def close(self) -> None:
         self.pollable.close(linger=0)
+
+
+def is_readable(socket: "zmq.Socket[bytes]") -> bool:
+    """Whether a message can be received at once. Cheaper than an attempt that fails."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
 
 def receiver(context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> "zmq.Socket[bytes]":
@@ -63,7 +67,7 @@ def receiver(context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> "zmq.So
 
 
 class Connection:
-    """The way to one device."""
+    """The sending end of a connection to one device."""
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class Connection:
         high_water: int = HIGH_WATER,
         buffer_bytes: int = 0,
     ) -> None:
-        """`buffer_bytes` of the kernel's send buffer; 0: as it sizes it itself."""
+        """`buffer_bytes` is the size of the kernel's send buffer; 0: the kernel chooses."""
         self._address = address
         self._socket: zmq.Socket[bytes] = context.socket(zmq.PUSH)
         self._socket.set_hwm(high_water)
@@ -85,7 +89,7 @@ class Connection:
         self._socket.connect(address)
 
     def offer(self, frames: Frames) -> bool:
-        """Sends, if there is room.
+        """Sends a message, if there is room.
 
         Raises:
             LinkLostError: there is none, and there will be none.
@@ -106,21 +110,21 @@ class Connection:
         return False
 
     def push(self, frames: Frames, inbox: Inbox) -> list[tuple[float, list[bytes]]]:
-        """Sends, and waits for room if there is none.
+        """Sends a message, and waits for room if there is none.
 
-        What comes in meanwhile is taken in and returned: or two devices would wait for each other for ever.
+        Messages that arrive meanwhile are taken in and returned: else two devices could wait for each other for ever.
         """
-        came: list[tuple[float, list[bytes]]] = []
+        received: list[tuple[float, list[bytes]]] = []
         if self.offer(frames):
-            return came
+            return received
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLOUT)
         poller.register(self._monitor, zmq.POLLIN)
         poller.register(inbox.pollable, zmq.POLLIN)
         while not self.offer(frames):
             poller.poll()
-            came += inbox.take()
-        return came
+            received += inbox.take()
+        return received
 
     def close(self) -> None:
         self._socket.disable_monitor()

@@ -1,4 +1,4 @@
-"""What a device sees of its links, whatever carries them: messages out with their departure, in with their arrival.
+"""The interface of a device's links: messages out with their departure, messages in with their arrival.
 
 Behind it are `stamped` (the timeline alone) and `kernel` (real TCP on a shaped path, or only its rate). One body of
 tests holds for all.
@@ -14,7 +14,7 @@ from edgeemu.timeline.clock import WallClock
 
 
 class Peer(NamedTuple):
-    """Another device, as one that sends to it has to know it: where it listens, and the path there."""
+    """A device that this one sends to: where it listens, and the path there."""
 
     device: int
     address: str
@@ -31,11 +31,11 @@ class ProbeRecord(NamedTuple):
 
 
 class LinkLostError(EdgeemuError):
-    """The device at the other end is gone, or the way to it is."""
+    """The device at the other end is gone, or the connection to it."""
 
 
 class Links(Protocol):
-    """One device's ways to the others.
+    """Connections of one device to the others.
 
     Messages of one connection (source to target) arrive in the order in which they were sent, each once.
     `reordered` counts those that met a pipe out of the order of departure, where that can be known.
@@ -49,7 +49,7 @@ class Links(Protocol):
         ...
 
     def begin(self, clock: WallClock | None) -> None:
-        """A new timeline, on which nothing has been sent. Without a clock everything arrives when it departs."""
+        """Begins a timeline, on which nothing has been sent. Without a clock everything arrives when it departs."""
         ...
 
     def send(self, message: Data, target: int) -> None:
@@ -71,16 +71,16 @@ class Links(Protocol):
         ...
 
     def receive(self) -> list[Data | ShipmentChunk]:
-        """What has come since the last call, each with its arrival on the timeline (maybe still to come)."""
+        """Messages received since the last call, each with its arrival on the timeline, which may be in the future."""
         ...
 
     def fileno(self) -> int:
-        """Becomes readable when something comes; it may say so once, so look at `waiting` before."""
+        """A descriptor that becomes readable when a message arrives, maybe only once: look at `waiting` before."""
         ...
 
     @property
     def waiting(self) -> bool:
-        """Whether something may have come that has not been taken."""
+        """Whether a message may have arrived that has not been taken."""
         ...
 
     def close(self) -> None: ...

@@ -1,10 +1,10 @@
-"""Kernel links: real TCP between network namespaces. What the way took by the wall clock is what it takes.
+"""Kernel links: real TCP between network namespaces. A message takes what it took by the wall clock.
 
 `arrival = departure + (wall at receipt − wall at sending) / dilation`: a sender's own lateness is never charged to the
 network. With `hybrid` the kernel only shapes the rate; delay, jitter and retransmissions are added on the timeline, and
 the receiver holds the message so long.
 
-Parcels go over connections of their own with little room in them, so that they are never far in front of activations.
+Chunks of shipments go over connections of their own with little room, so that activations do not queue behind many.
 """
 
 from collections import defaultdict
@@ -22,13 +22,13 @@ from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import DrawKey, disturbance_s
 
-BULK_MESSAGES = 2  # chunks that wait at either end of a connection for parcels
-BULK_BUFFER_BYTES = 32 << 10  # of the kernel's for them (which doubles it: socket(7), SO_SNDBUF)
-BULK_SHARE = 0.9  # of the rate of a link for parcels: headers take 4.5 %, and a queue must not grow
+BULK_MESSAGES = 2  # chunks that wait at either end of a connection for shipments
+BULK_BUFFER_BYTES = 32 << 10  # send buffer for them (the kernel doubles it: socket(7), SO_SNDBUF)
+BULK_SHARE = 0.9  # share of a link's rate for chunks: headers take 4.5 %, and a queue must not grow
 
 
 class KernelLinks:
-    """One device's way to the others, and what comes to it. `now` is the wall clock."""
+    """Connections of one device over a real network. `now` is the wall clock."""
 
     reordered = 0  # a queue of packets has no order of departures
 
@@ -47,10 +47,10 @@ class KernelLinks:
         self._now = now
         self._hybrid = hybrid
         self._paths: dict[int, Path] = {}
-        self._ways: dict[int, Connection] = {}
-        self._bulk_ways: dict[int, Connection] = {}
+        self._connections: dict[int, Connection] = {}
+        self._bulk_connections: dict[int, Connection] = {}
         self._addresses: dict[int, str] = {}
-        self._came: list[tuple[float, list[bytes]]] = []  # while a message waited to be sent
+        self._received: list[tuple[float, list[bytes]]] = []  # while a message waited for room
         self._clock: WallClock | None = None
         self._last_s: dict[tuple[int, str], float] = defaultdict(float)
 
@@ -58,8 +58,8 @@ class KernelLinks:
         for device, address, path in peers:
             self._paths[device] = path
             self._addresses[device] = address
-            if device not in self._ways:
-                self._ways[device] = Connection(self._context, address)
+            if device not in self._connections:
+                self._connections[device] = Connection(self._context, address)
 
     def begin(self, clock: WallClock | None) -> None:
         self._clock = clock
@@ -68,15 +68,15 @@ class KernelLinks:
     def send(self, message: Data, target: int) -> None:
         added_s = self._added_s(draw_key(message, target), data_bytes(message.payload), message.departure_s)
         leaving = msgspec.structs.replace(message, arrival_s=message.departure_s + added_s, sent_s=self._now())
-        self._came += self._ways[target].push(encode_data(leaving), self._inbox)
+        self._received += self._connections[target].push(encode_data(leaving), self._inbox)
 
     def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
-        way = self._bulk_ways.get(target)
-        if way is None:
+        connection = self._bulk_connections.get(target)
+        if connection is None:
             address = self._addresses[target]
-            way = Connection(self._context, address, high_water=BULK_MESSAGES, buffer_bytes=BULK_BUFFER_BYTES)
-            self._bulk_ways[target] = way
-        if not way.has_room:
+            connection = Connection(self._context, address, high_water=BULK_MESSAGES, buffer_bytes=BULK_BUFFER_BYTES)
+            self._bulk_connections[target] = connection
+        if not connection.has_room:
             return None
         size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
         added_s = self._added_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
@@ -84,28 +84,28 @@ class KernelLinks:
         if self._clock is not None:
             taken_s += 8.0 * size_bytes / (BULK_SHARE * self._paths[target].bandwidth_at(departure_s))
         header = msgspec.structs.replace(chunk.header, arrival_s=taken_s + added_s, added_s=added_s)
-        way.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
+        connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
     def receive(self) -> list[Data | ShipmentChunk]:
-        came = self._came + self._inbox.take()
-        self._came = []
-        return [self._arrived(stamp_s, frames) for stamp_s, frames in came]
+        received = self._received + self._inbox.take()
+        self._received = []
+        return [self._arrived(stamp_s, frames) for stamp_s, frames in received]
 
     def fileno(self) -> int:
         return self._inbox.fileno()
 
     @property
     def waiting(self) -> bool:
-        return bool(self._came) or self._inbox.waiting
+        return bool(self._received) or self._inbox.waiting
 
     def close(self) -> None:
-        for way in (*self._ways.values(), *self._bulk_ways.values()):
-            way.close()
+        for connection in (*self._connections.values(), *self._bulk_connections.values()):
+            connection.close()
         self._inbox.close()
 
     def _added_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
-        """What the timeline adds to what the kernel does."""
+        """Seconds that the timeline adds to what the kernel does."""
         if not self._hybrid or self._clock is None:
             return 0.0
         path = self._paths[key.target]
@@ -116,16 +116,16 @@ class KernelLinks:
         if self._clock is None:
             return message
         if isinstance(message, ShipmentChunk):
-            # A chunk leaves when the device comes to it and there is room, which may be before or after it is due.
+            # A chunk leaves when the device has time and there is room, which may be before or after it is due.
             header = message.header
             arrival_s = max(header.arrival_s, self._clock.emulated_s(stamp_s) + header.added_s)
-            arrival_s = self._in_order_s(header.shipment.source, "parcels", arrival_s)
+            arrival_s = self._in_order_s(header.shipment.source, "chunks", arrival_s)
             return ShipmentChunk(msgspec.structs.replace(header, arrival_s=arrival_s), message.payload)
         took_s = max(0.0, stamp_s - message.sent_s) / self._clock.dilation
         arrival_s = self._in_order_s(message.source, "data", message.arrival_s + took_s)
         return msgspec.structs.replace(message, arrival_s=arrival_s)
 
     def _in_order_s(self, source: int, kind: str, arrival_s: float) -> float:
-        """Not before the message that came before it on the same connection."""
+        """The arrival, but not before that of the previous message on the same connection."""
         self._last_s[source, kind] = max(self._last_s[source, kind], arrival_s)
         return self._last_s[source, kind]

@@ -1,4 +1,4 @@
-"""What goes from device to device, as frames. Knows no sockets, no processes and no time.
+"""Messages between devices, as frames. Knows no sockets, no processes and no time.
 
 Data is two frames: a header of fixed size, so that the size of a message is known before it is sent, and the array's
 bytes. So is a chunk of a parcel. What controller and device say to each other is in `control.py`.
@@ -31,7 +31,7 @@ class WireError(EdgeemuError):
 
 
 class Data(msgspec.Struct, frozen=True, eq=False):
-    """An activation or a token on its way between two devices. `position` is the first row's place in the sequence.
+    """An activation or a token between two devices. `position` is the first row's place in the sequence.
 
     `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is of the wall clock.
     """
@@ -52,7 +52,7 @@ class Data(msgspec.Struct, frozen=True, eq=False):
 
 
 def encode_data(message: Data) -> Frames:
-    """Header and payload; the payload is not copied."""
+    """Encodes a message as header and payload; the payload is not copied."""
     array = np.ascontiguousarray(message.payload)
     header = _HEADER.pack(
         _MAGIC,
@@ -80,7 +80,7 @@ def data_bytes(payload: NDArray[np.generic]) -> int:
 
 
 def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
-    """The inverse of `encode_data`; the payload shares the frame's memory.
+    """Decodes what `encode_data` made; the payload shares the frame's memory.
 
     Raises:
         WireError: not two frames, another magic, an unknown type, or a payload that does not fill its rows.
@@ -113,7 +113,7 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
 
 
 class ChunkHeader(msgspec.Struct, frozen=True):
-    """One chunk of a block on its way to another device. On the links it counts as a header of fixed size."""
+    """Header of one chunk of a shipment. On the links it counts as a header of fixed size."""
 
     epoch: int
     number: int
@@ -122,10 +122,12 @@ class ChunkHeader(msgspec.Struct, frozen=True):
     total: int
     crc: int
     arrival_s: float = 0.0  # as in `Data`
-    added_s: float = 0.0  # what the timeline adds to the way that the bytes really take
+    added_s: float = 0.0  # what the timeline adds to the time that the bytes really take
 
 
 class ShipmentChunk(msgspec.Struct, frozen=True, eq=False):
+    """Some bytes of a shipment, with their header."""
+
     header: ChunkHeader
     payload: bytes | memoryview
 
@@ -135,7 +137,7 @@ def encode_chunk(chunk: ShipmentChunk) -> Frames:
 
 
 def decode_frames(frames: list[bytes]) -> Data | ShipmentChunk:
-    """What has come from another device: a data message, or a chunk of a parcel.
+    """Decodes a message from another device: data, or a chunk of a shipment.
 
     Raises:
         WireError: neither.
@@ -144,5 +146,5 @@ def decode_frames(frames: list[bytes]) -> Data | ShipmentChunk:
         try:
             return ShipmentChunk(msgspec.msgpack.decode(frames[0], type=ChunkHeader), frames[1])
         except ValueError as error:  # msgspec's own errors, and text that is not UTF-8
-            raise WireError(f"neither data nor a parcel: {error}") from error
+            raise WireError(f"neither data nor a chunk: {error}") from error
     return decode_data(frames)

@@ -1,4 +1,4 @@
-"""When messages are there, by the wall clock: a thread takes them from the socket, while the device computes.
+"""Arrival of messages by the wall clock: a thread takes them from the socket while the device computes.
 
 It holds so many bytes and no more: then it stops reading, and TCP holds the senders back.
 """
@@ -14,11 +14,11 @@ import zmq
 from edgeemu.links.connections import receiver
 from edgeemu.links.interface import LinkLostError
 
-LIMIT_BYTES = 16 << 20  # taken in, but not yet by the device; one message more than that at most
+LIMIT_BYTES = 16 << 20  # received, but not yet taken by the device; one message more than that at most
 
 
 class StampingInbox:
-    """Messages as they come, each with the instant at which this process had it. `now` is the wall clock."""
+    """An inbox that stamps each message with the instant at which this process received it. `now` is the wall clock."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class StampingInbox:
         return bool(self._queue or self._ended)
 
     def take(self) -> list[tuple[float, list[bytes]]]:
-        """Raises: LinkLostError, when nothing will come any more."""
+        """Raises: LinkLostError, when nothing will arrive any more."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.pollable)
         with self._room:

@@ -1,4 +1,4 @@
-"""The links' self-test as arithmetic: what to send over which links, and what that says of them. Knows no processes.
+"""The links' self-test as arithmetic: which messages to send, and what their arrivals show. Knows no processes.
 
 Every figure is of emulated time. What is expected of an idle link is what the timeline says of it, less the headers of
 Ethernet, IP and TCP where packets are real.
@@ -17,20 +17,20 @@ from edgeemu.links.interface import ProbeRecord
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.network import PACKET_BYTES, serialise
 
-MAX_LINKS = 8  # [D] that a run measures: at about half a second each, what a user still waits for
+MAX_LINKS = 8  # [D] measured in a run: at about half a second each, a user still waits for them
 SMALL_BYTES = 4
 SMALL_MESSAGES = 5  # one by one; the median counts
 BULK_WALL_S = 0.25
-BULK_ROUND_TRIPS = 8  # that slow start may take before the second half, which counts (10 packets doubled: 3.7 MB)
+BULK_ROUND_TRIPS = 8  # for slow start to end before the second half, which counts (10 packets doubled: 3.7 MB)
 MAX_BULK_WALL_S = 1.5
 BULK_MESSAGES = 32
-MAX_BULK_BYTES = 4 << 20  # what passes through the memory of a device that may have little left
-MIN_STREAM_WALL_S = 0.02  # [D] a shorter one says more of the scheduler than of the link
+MAX_BULK_BYTES = 4 << 20  # all of it passes through the memory of a device that may have little left
+MIN_STREAM_WALL_S = 0.02  # [D] a shorter one shows the scheduler more than the link
 FRAME_BYTES = 1514  # of Ethernet with IP and TCP with timestamps (1448 + 32 + 20 + 14), as htb counts it
 
 
 class Burst(NamedTuple):
-    """What to send at once: so many messages of a payload."""
+    """Messages to send at once: their number, and the size of their payload."""
 
     messages: int
     payload_bytes: int
@@ -38,7 +38,7 @@ class Burst(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LinkTest:
-    """One way between two devices: asked and measured. `stands_for` ways have the same parameters.
+    """One path between two devices: asked and measured. `stands_for` paths have the same parameters.
 
     `late_s` is how long after its arrival on the timeline a message was let through, by the clock.
     """
@@ -56,7 +56,7 @@ class LinkTest:
     asked_round_trip_s: float
     round_trip_s: float
     late_s: float
-    streamed_s: float  # how long the half of the stream took that counts
+    streamed_s: float  # duration of the half of the stream that counts
 
     @property
     def delay_off_s(self) -> float:
@@ -64,7 +64,7 @@ class LinkTest:
 
     @property
     def rate_off(self) -> float:
-        """As a share of what was asked."""
+        """Deviation of the rate, as a share of what was asked."""
         return self.bps / self.asked_bps - 1.0
 
     @property
@@ -72,22 +72,22 @@ class LinkTest:
         return self.round_trip_s - self.asked_round_trip_s
 
 
-def distinct_ways(cluster: Cluster, ways: Iterable[tuple[int, int]]) -> list[tuple[tuple[int, int], int]]:
-    """One way of each kind among `ways`, with how many it stands for; of many kinds some, from slowest to fastest."""
+def distinct_pairs(cluster: Cluster, pairs: Iterable[tuple[int, int]]) -> list[tuple[tuple[int, int], int]]:
+    """One pair of each kind among `pairs`, with how many it stands for; of many kinds some, from slowest to fastest."""
     kinds: dict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
-    for way in sorted(ways):
-        path = cluster.path(*way)
+    for pair in sorted(pairs):
+        path = cluster.path(*pair)
         hops = tuple((hop.bandwidth_bps, hop.delay_s, hop.varies) for hop in path.hops)
-        kinds[hops, path.jitter_s, path.loss].append(way)
-    found = sorted((alike[0] for alike in kinds.values()), key=lambda way: cluster.bandwidth_bps(*way))
+        kinds[hops, path.jitter_s, path.loss].append(pair)
+    found = sorted((alike[0] for alike in kinds.values()), key=lambda pair: cluster.bandwidth_bps(*pair))
     if len(found) > MAX_LINKS:
         found = [found[round(n * (len(found) - 1) / (MAX_LINKS - 1))] for n in range(MAX_LINKS)]
     number = {alike[0]: len(alike) for alike in kinds.values()}
-    return [(way, number[way]) for way in found]
+    return [(pair, number[pair]) for pair in found]
 
 
 def bulk(path: Path, dilation: float) -> Burst:
-    """A transfer that fills a link for so long that the second half of it says how fast it is."""
+    """A transfer that fills a link for so long that its second half shows the rate."""
     wall_s = min(MAX_BULK_WALL_S, max(BULK_WALL_S, BULK_ROUND_TRIPS * 2.0 * path.delay_at(0.0) * dilation))
     total_bytes = min(MAX_BULK_BYTES, path.bandwidth_at(0.0) / dilation * wall_s / 8.0)
     return Burst(BULK_MESSAGES, max(256, ceil(total_bytes / BULK_MESSAGES) - MESSAGE_HEADER_BYTES))
@@ -106,7 +106,7 @@ def measured(
     own_there: Sequence[ProbeRecord],
     own_back: Sequence[ProbeRecord],
 ) -> LinkTest:
-    """What bursts over a way say of it, beside what the timeline says of an idle one."""
+    """Compares bursts over a path with what the timeline expects of an idle one."""
     share = PACKET_BYTES / FRAME_BYTES if real_packets else 1.0
     at_s = min(record.departure_s for record in small)
     middle = stream[len(stream) // 2 - 1]
@@ -131,5 +131,5 @@ def measured(
 
 
 def _idle_s(path: Path, size_bytes: int, at_s: float, share: float) -> float:
-    """What a message takes on a way where nothing else is, if payload has that share of what is sent."""
+    """Time of a message on an idle path, if payload has that share of what is sent."""
     return serialise(defaultdict(float), path, ceil(size_bytes / share), at_s) - at_s

@@ -26,14 +26,14 @@ _DOUBLE_BYTES = 8
 
 
 def create_shared_pipes(n_pipes: int) -> int:
-    """Anonymous memory for the state of `n_pipes` pipes; the file descriptor is for the devices to inherit."""
+    """Creates anonymous memory for the state of `n_pipes` pipes; the devices inherit its file descriptor."""
     fd = os.memfd_create("edgeemu-pipes")
     os.ftruncate(fd, SharedPipes.size_bytes(n_pipes))
     return fd
 
 
 class SharedPipes:
-    """For every pipe when it is free and when its last message departed, seen by all devices alike."""
+    """Memory shared by all devices: when each pipe is free, and when its last message departed."""
 
     def __init__(self, fd: int, n_pipes: int) -> None:
         self._fd = fd
@@ -48,7 +48,7 @@ class SharedPipes:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Excludes the other devices. The kernel releases the lock of a process that dies."""
+        """Locks out the other devices. The kernel releases the lock of a process that dies."""
         fcntl.lockf(self._fd, fcntl.LOCK_EX)
         try:
             yield
@@ -56,14 +56,14 @@ class SharedPipes:
             fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     def reset(self) -> None:
-        """Every pipe free at 0: a new timeline."""
+        """Sets every pipe free at 0, for a new timeline."""
         with self.locked():
             for pipe in range(len(self.free_s)):
                 self.free_s[pipe] = self.last_departure_s[pipe] = 0.0
 
 
 class StampedLinks:
-    """One device's way to the others, and what comes to it."""
+    """Connections of one device whose messages carry their emulated arrival."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", inbox: Inbox, seed: int, pipes: SharedPipes) -> None:
         self._context = context
@@ -71,8 +71,8 @@ class StampedLinks:
         self._seed = seed
         self._pipes = pipes
         self._paths: dict[int, Path] = {}
-        self._ways: dict[int, Connection] = {}
-        self._came: list[tuple[float, list[bytes]]] = []  # while a message waited to be sent
+        self._connections: dict[int, Connection] = {}
+        self._received: list[tuple[float, list[bytes]]] = []  # while a message waited for room
         self.reordered = 0
         self.begin(None)
 
@@ -84,8 +84,8 @@ class StampedLinks:
     def connect(self, peers: Sequence[Peer]) -> None:
         for device, address, path in peers:
             self._paths[device] = path
-            if device not in self._ways:
-                self._ways[device] = Connection(self._context, address)
+            if device not in self._connections:
+                self._connections[device] = Connection(self._context, address)
 
     def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
         """Books a message on the pipes to its target; returns its emulated arrival."""
@@ -102,11 +102,11 @@ class StampedLinks:
         if self._paced:
             arrival_s = self.arrival_s(draw_key(message, target), data_bytes(message.payload), arrival_s)
         frames = encode_data(msgspec.structs.replace(message, arrival_s=arrival_s))
-        self._came += self._ways[target].push(frames, self._inbox)
+        self._received += self._connections[target].push(frames, self._inbox)
 
     def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
-        way = self._ways[target]
-        if not way.has_room:
+        connection = self._connections[target]
+        if not connection.has_room:
             return None
         arrival_s = taken_s = departure_s
         if self._paced:
@@ -114,22 +114,22 @@ class StampedLinks:
             arrival_s = self.arrival_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
             taken_s = max(departure_s, arrival_s - self._paths[target].delay_at(departure_s))
         header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s)
-        way.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
+        connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
     def receive(self) -> list[Data | ShipmentChunk]:
-        came = self._came + self._inbox.take()
-        self._came = []
-        return [decode_frames(frames) for _, frames in came]
+        received = self._received + self._inbox.take()
+        self._received = []
+        return [decode_frames(frames) for _, frames in received]
 
     def fileno(self) -> int:
         return self._inbox.fileno()
 
     @property
     def waiting(self) -> bool:
-        return bool(self._came) or self._inbox.waiting
+        return bool(self._received) or self._inbox.waiting
 
     def close(self) -> None:
-        for way in self._ways.values():
-            way.close()
+        for connection in self._connections.values():
+            connection.close()
         self._inbox.close()

@@ -1,6 +1,6 @@
-"""A placement as arrays: what policies and closed forms reckon with. Knows block names; no costs, no time.
+"""Placement as arrays, for policies and closed forms. Knows block names; no costs, no time.
 
-The groups of a layer are alike, so most reckoning needs only how many of a layer's groups a device holds.
+The groups of a layer are identical in cost, so most computations need only their number on each device.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ IntArray = NDArray[np.int64]
 
 @lru_cache(maxsize=16)
 def blocks_of(shape: ModelShape) -> tuple[Block, ...]:
-    """`all_blocks`, made once: embed, then each layer's groups, proj and ffn, then lm_head."""
+    """Blocks in model order, computed once: embed, then each layer's groups, proj and ffn, then lm_head."""
     return tuple(all_blocks(shape))
 
 
@@ -36,7 +36,7 @@ class PlacementArrays:
 
     @classmethod
     def of(cls, placement: Placement, shape: ModelShape) -> Self:
-        """Raises: PlacementError: a block of the model is not placed, or only in shards, which have no layout."""
+        """Build from a placement. Raises PlacementError for a block that is not placed, or that is in shards."""
         owner, blocks = placement.owner, blocks_of(shape)
         try:
             owners = np.array([owner[block] for block in blocks], np.int64)  # [n_blocks]
@@ -50,7 +50,7 @@ class PlacementArrays:
         return Placement(dict(zip(blocks_of(shape), [self.embed, *layers.ravel().tolist(), self.lm_head], strict=True)))
 
     def counts(self, n_devices: int) -> IntArray:
-        """How many groups of each layer each device holds: [n_layers, n_devices]."""
+        """Number of groups of each layer on each device: [n_layers, n_devices]."""
         n_layers = len(self.proj)
         flat = (self.heads + np.arange(n_layers)[:, None] * n_devices).ravel()  # [n_layers * n_groups]
         return np.bincount(flat, minlength=n_layers * n_devices).reshape(n_layers, n_devices)
@@ -65,7 +65,7 @@ class PlacementArrays:
 
 
 def moved_blocks(old: PlacementArrays, new: PlacementArrays) -> list[tuple[Kind, int, int]]:
-    """(kind, source, target) of every block that changes its device."""
+    """Blocks whose device changes, as (kind, source, target)."""
     found = []
     for kind, before, after in ((Kind.EMBED, old.embed, new.embed), (Kind.LM_HEAD, old.lm_head, new.lm_head)):
         if before != after:
@@ -83,10 +83,10 @@ def moved_blocks(old: PlacementArrays, new: PlacementArrays) -> list[tuple[Kind,
 
 
 def assign_groups(counts: IntArray, old: IntArray | None) -> IntArray:
-    """Owners of one layer's groups that give every device its count, [n_devices] -> [n_groups].
+    """Assign one layer's groups to devices so that each has its count: [n_devices] -> [n_groups].
 
-    With `old` [n_groups], as many groups as possible stay where they are; the rest go, in order, to devices that lack
-    some, both ascending. Groups are alike, so which of them stay is no matter.
+    With `old` [n_groups], as many groups as possible stay where they are; the others go to devices that lack some, both
+    in ascending order. It does not matter which groups stay, because all cost the same.
     """
     if old is None:
         return np.repeat(np.arange(len(counts)), counts)
@@ -106,6 +106,6 @@ def assign_groups(counts: IntArray, old: IntArray | None) -> IntArray:
 
 
 def runs(devices: IntArray) -> list[tuple[int, int]]:
-    """Contiguous runs of one device in a chain of layers, as (first layer, end)."""
+    """Contiguous runs of layers on one device, as (first layer, end)."""
     borders = [0, *(np.flatnonzero(np.diff(devices)) + 1).tolist(), len(devices)]
     return list(pairwise(borders))

@@ -1,8 +1,6 @@
-"""The blocks of a decoder and what each physically costs at a step. Knows a model's shape; no devices, no placement.
+"""Blocks of a decoder, the units that a placement puts on devices. Knows a model's shape; no devices.
 
-Counted are the matrix products (2 operations per multiply-add) and the bytes that must come from memory: weights once
-per step, the K/V cache once per step. Norms, activations and RoPE are vectors beside matrices and are left out, as is
-usual in roofline models (Williams et al., CACM 2009). All values are float32, because that is what the kernels compute.
+A layer has one block for each KV group (with its cache), one for the projection, one for the feed-forward.
 """
 
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from typing import NamedTuple
 from edgeemu_kernels.shape import ModelShape
 
 MESSAGE_HEADER_BYTES = 64
-TOKEN_BYTES = 8  # a sampled id on its way back to the embedding
+TOKEN_BYTES = 8  # a sampled id, sent back to the embedding
 
 
 class Kind(StrEnum):
@@ -24,9 +22,9 @@ class Kind(StrEnum):
 
 
 class Block(NamedTuple):
-    """The unit that a placement puts on a device. `layer` and `group` are -1 where they have no meaning.
+    """Block, the unit that a placement puts on a device. `layer` and `group` are -1 where they have no meaning.
 
-    A projection or a feed-forward is whole (`group` -1), or divided into shards whose results are parts of a sum:
+    A projection or a feed-forward is undivided (`group` -1), or divided into shards whose results are partial sums:
     `proj(l, g)` has the columns of KV group g, `ffn(l, c)` the c-th of `shape.ffn_units` units of the inner width.
     """
 
@@ -65,17 +63,17 @@ def ffn(layer: int, unit: int = -1) -> Block:
 
 
 def n_shards(shape: ModelShape, kind: Kind) -> int:
-    """Into how many shards a layer's projection or feed-forward is divided, where it is."""
+    """Number of shards of a layer's projection or feed-forward, if it is divided."""
     return shape.n_groups if kind is Kind.PROJ else shape.ffn_units
 
 
 def shards(shape: ModelShape, kind: Kind, layer: int) -> list[Block]:
-    """The shards that stand for a layer's whole projection or feed-forward."""
+    """Shards that together stand for a layer's undivided projection or feed-forward."""
     return [Block(kind, layer, index) for index in range(n_shards(shape, kind))]
 
 
 def layer_blocks(shape: ModelShape, layer: int) -> Iterator[Block]:
-    """The blocks of one layer, in the order in which they run; nothing is divided."""
+    """Blocks of one undivided layer, in the order in which they run."""
     for group in range(shape.n_groups):
         yield head(layer, group)
     yield proj(layer)
@@ -83,7 +81,7 @@ def layer_blocks(shape: ModelShape, layer: int) -> Iterator[Block]:
 
 
 def all_blocks(shape: ModelShape) -> Iterator[Block]:
-    """Every block of the model, in the order in which they run; nothing is divided."""
+    """Blocks of the undivided model, in the order in which they run."""
     yield EMBED
     for layer in range(shape.n_layers):
         yield from layer_blocks(shape, layer)

@@ -1,17 +1,17 @@
-"""A placement compiled to operations and the messages between them. Knows who needs what; no sizes, no time, no data.
+"""Compilation of a placement to operations and the messages between them. Knows no sizes, no time, no data.
 
-Whole blocks pass x on from device to device. Where a layer's projection or feed-forward is in shards, what its devices
-compute are parts of a sum, and a *seam* joins them and adds the residual. How:
+Undivided blocks send x from device to device. Where a layer's projection or feed-forward is in shards, its devices
+compute partial sums, and a collective at the *boundary* after it adds them and the residual (a layer has two):
 
-* *star*: one device adds everything up and goes on as a whole block would.
-* *ring*, in steps of at least as many rows as the ring has devices: a ReduceScatter. The rows are cut into one chunk a
-  device, and each chunk's sum goes round from device to device until it is with its own, which adds the residual and
-  normalises (the sequence-parallel connective part of Galaxy, arXiv 2405.17245), and an AllGather brings the chunks to
-  all that multiply them. A device that has no part of a sum is left out of its chunk's way.
-* The same in *tiles*, where chunks are large enough: products are done chunk by chunk, in the order in which chunks
-  come and are needed, so that messages travel meanwhile.
-* *ring*, in steps of fewer rows, decoding above all. [D] Every device sends its part to every other, and each adds up
-  all of them: one hop, where a ring would take 2 (n - 1), and at a row or two it is the hop that takes the time.
+* *star*: one device adds all partial sums and continues as an undivided block would.
+* *ring*, in steps with at least as many rows as the ring has devices: a ReduceScatter. The rows are divided into one
+  chunk for each device, and each chunk's sum goes round the ring until it reaches its own device, which adds the
+  residual and normalizes (the sequence-parallel connective part of Galaxy, arXiv 2405.17245). An AllGather brings the
+  chunks to all devices that multiply them. A device without a partial sum is left out of a chunk's path.
+* *ring* with *tiles*, where chunks are large enough: products are computed chunk by chunk, in the order in which chunks
+  arrive and are needed, so that messages travel meanwhile.
+* *ring*, in steps with fewer rows, decode above all. [D] Every device sends its partial sum to every other, and each
+  adds all of them: one hop, where a ring would take 2 (n - 1), and with a row or two the hop's delay dominates.
 """
 
 from collections import Counter, defaultdict
@@ -31,7 +31,7 @@ CollectiveAlgorithm = Literal["ring", "star"]
 def compile_routes(
     placement: Placement, shape: ModelShape, collective: CollectiveAlgorithm = "ring", *, tile_rows: int | None = 1
 ) -> Program:
-    """The dataflow of one step under `placement`. `tile_rows`: how many a tile must have; None: there are no tiles.
+    """Compile the dataflow of one step. `tile_rows`: least number of rows of a tile; None: no tiles.
 
     Destinations are in ascending device order: the order in which a sender's messages queue at its interface.
     """
@@ -51,7 +51,7 @@ def compile_routes(
 
 
 class _Compiler:
-    """The operations of one kind of steps, as they are found. Who needs a result is known when all of them are."""
+    """Compiler of the operations for one kind of steps. Receivers of results are known when all operations are."""
 
     def __init__(self, placement: Placement, shape: ModelShape, way: Way, *, tiles: bool) -> None:
         self._owner = placement.owner
@@ -66,7 +66,7 @@ class _Compiler:
         self._rings = [ring_of(placement, shape, layer) for layer in layers]
 
     def compiled(self, first: int, steps: RowRange) -> list[Op]:
-        """All operations that serve an end, numbered from `first`."""
+        """Compile all operations that contribute to the result, numbered from `first`."""
         embed, lm_head = self._owner[EMBED], self._owner[LM_HEAD]
         prompt, token = Slot(MessageKind.PROMPT, 0, -1), Slot(MessageKind.TOKEN, 0, lm_head)
         x = self.add(Kind.EMBED, -1, embed, (prompt, token), Slot(MessageKind.HIDDEN, 0, embed))
@@ -116,7 +116,7 @@ class _Compiler:
         return self._joined(2 * layer, ring, shares, part, x, self._ffns[layer])
 
     def _heads(self, layer: int, at: int, factors: tuple[Slot, ...]) -> Slot:
-        """A layer's groups on one device: in one go, or (tiles) their products chunk by chunk, and attention on all."""
+        """Add a layer's groups on one device: one operation, or (tiles) products chunk by chunk and one attention."""
         groups, output = self._groups[layer][at], Slot(MessageKind.ATTENTION, layer, at)
         if not self._tiles or len(factors) == 1:
             return self.add(Kind.HEAD, layer, at, factors, output, groups)
@@ -146,27 +146,33 @@ class _Compiler:
         following = self._groups[layer + 1] if layer + 1 < self._n_layers else {}
         return self._joined(2 * layer + 1, ring, shares, part, x, following)
 
-    # -- seams --------------------------------------------------------------------------------------------------
+    # -- collectives at the boundaries of a layer ------------------------------------------------------------------
 
     def _joined(
-        self, seam: int, ring: Groups, terms: Iterable[int], part: "_Part", x: ResidualStream, following: Iterable[int]
+        self,
+        boundary: int,
+        ring: Groups,
+        terms: Iterable[int],
+        part: "_Part",
+        x: ResidualStream,
+        following: Iterable[int],
     ) -> ResidualStream:
-        """`part` adds the operation of one device's shards; `terms` are these devices, `following` those that multiply
-        the sum.
+        """Combine partial sums. `part` adds the operation of a device's shards; `terms` are these devices, `following`
+        those that multiply the sum.
         """
-        layer, half = divmod(seam, 2)
+        layer, half = divmod(boundary, 2)
         devices = tuple(terms)
-        last = seam == 2 * self._n_layers - 1
+        last = boundary == 2 * self._n_layers - 1
         if self._way is Way.RING and not last:
-            return self._scattered(seam, ring, devices, part, x, tuple(following))
-        parts = {at: part(at, WHOLE, Slot(MessageKind.PARTIAL, seam, at), None) for at in devices}
+            return self._scattered(boundary, ring, devices, part, x, tuple(following))
+        parts = {at: part(at, WHOLE, Slot(MessageKind.PARTIAL, boundary, at), None) for at in devices}
 
         def summed(at: int) -> Slot:
             emits = Slot(MessageKind.HIDDEN, layer + 1, at) if half else Slot(MessageKind.RESIDUAL, layer, at)
             return self.add(Collective.SUM, layer, at, (x.whole(at), *parts.values()), emits)
 
         if self._way is Way.RING:
-            return WholeStream({(lm_head := self._owner[LM_HEAD]): self._last_row(seam, ring, parts, x, lm_head)})
+            return WholeStream({(lm_head := self._owner[LM_HEAD]): self._last_row(boundary, ring, parts, x, lm_head)})
         if self._way is Way.STAR:
             centre = embed if (embed := self._owner[EMBED]) in ring else ring[0]
             return WholeStream({centre: summed(centre)})
@@ -174,29 +180,29 @@ class _Compiler:
             return WholeStream({(lm_head := self._owner[LM_HEAD]): summed(lm_head)})
         return WholeStream({at: summed(at) for at in ring})
 
-    def _last_row(self, seam: int, ring: Groups, parts: dict[int, Slot], x: ResidualStream, lm_head: int) -> Slot:
-        """Nothing but the last row goes on. The last device of the ring has it of x, and adds it to its part."""
-        layer, at = seam // 2, ring[-1]
+    def _last_row(self, boundary: int, ring: Groups, parts: dict[int, Slot], x: ResidualStream, lm_head: int) -> Slot:
+        """Combine the last layer's partial sums: only the last row goes on, from the last device of the ring."""
+        layer, at = boundary // 2, ring[-1]
         mine = (parts.pop(at),) if at in parts else ()
-        emits = Slot(MessageKind.PARTIAL, seam, at, 1)
+        emits = Slot(MessageKind.PARTIAL, boundary, at, 1)
         parts[at] = self.add(Collective.SUM, layer, at, (x.residual(at, ring), *mine), emits)
         return self.add(
             Collective.SUM, layer, lm_head, tuple(parts.values()), Slot(MessageKind.HIDDEN, layer + 1, lm_head)
         )
 
     def _scattered(
-        self, seam: int, ring: Groups, devices: Groups, part: "_Part", x: ResidualStream, following: Groups
+        self, boundary: int, ring: Groups, devices: Groups, part: "_Part", x: ResidualStream, following: Groups
     ) -> ScatteredStream:
-        """ReduceScatter: chunk c starts behind device c of the ring, and ends there with the residual added."""
-        n, layer = len(ring), seam // 2
-        parts: dict[int, Slot] = {}  # what was made last, by device
+        """Add a ReduceScatter: chunk c starts behind device c of the ring, and ends there with the residual added."""
+        n, layer = len(ring), boundary // 2
+        parts: dict[int, Slot] = {}  # the last partial sum, by device
         if not self._tiles:
-            parts = {at: part(at, WHOLE, Slot(MessageKind.PARTIAL, seam, at), None) for at in devices}
+            parts = {at: part(at, WHOLE, Slot(MessageKind.PARTIAL, boundary, at), None) for at in devices}
         own: dict[int, Slot] = {}
-        if self._tiles and seam % 2:  # a feed-forward's own chunk is there first, and needed last
+        if self._tiles and boundary % 2:  # a feed-forward's own chunk exists first, and is needed last
             for c, at in enumerate(ring):
                 if at in devices:
-                    own[at] = parts[at] = part(at, Chunk(c, n), Slot(MessageKind.PARTIAL, seam, at, c + 1), None)
+                    own[at] = parts[at] = part(at, Chunk(c, n), Slot(MessageKind.PARTIAL, boundary, at, c + 1), None)
         coming: dict[int, Slot] = {}  # by chunk
         rows: dict[int, Slot] = {}
         for step in range(n):
@@ -205,33 +211,33 @@ class _Compiler:
                 chunk, terms = Chunk(c, n), [coming[c]] if c in coming else []
                 if at in devices:
                     if self._tiles and not (c == i and at in own):
-                        parts[at] = part(at, chunk, Slot(MessageKind.PARTIAL, seam, at, c + 1), parts.get(at))
+                        parts[at] = part(at, chunk, Slot(MessageKind.PARTIAL, boundary, at, c + 1), parts.get(at))
                     terms.append(own[at] if c == i and at in own else parts[at])
                 if c == i:
                     needs = (x.residual(at, ring), *terms)
                     rows[c] = self.add(
-                        Collective.SUM, layer, at, needs, Slot(MessageKind.ROWS, seam, at, c), chunk=chunk
+                        Collective.SUM, layer, at, needs, Slot(MessageKind.ROWS, boundary, at, c), chunk=chunk
                     )
                 elif at in devices:
-                    emits = Slot(MessageKind.REDUCE, seam, at, c)
+                    emits = Slot(MessageKind.REDUCE, boundary, at, c)
                     coming[c] = self.add(Collective.SUM, layer, at, tuple(terms), emits, chunk=chunk)
         takers = tuple(device for device in ring if device in following)
-        return ScatteredStream(self.add, seam, ring, [rows[c] for c in range(n)], takers)
+        return ScatteredStream(self.add, boundary, ring, [rows[c] for c in range(n)], takers)
 
 
 class _Part(Protocol):
     def __call__(self, at: int, chunk: Chunk, emits: Slot, before: Slot | None, /) -> Slot:
-        """The operation of one device's shards on some rows, not before `before` has been made."""
+        """Add the operation of one device's shards on some rows, after `before`."""
         ...
 
 
 def _from(first: int, items: Sequence[tuple[int, Slot]]) -> list[tuple[int, Slot]]:
-    """In the order in which a ring brings them to its device `first`: its own, then that of the one before it."""
+    """Order of a ring's chunks on the device `first`: its own, then that of the device before it, and so on."""
     return [items[(first - step) % len(items)] for step in range(len(items))]
 
 
 def _addressed(ops: Sequence[Op], first: int, steps: RowRange) -> list[Op]:
-    """Numbers operations and says where their results go. What nobody needs is left out."""
+    """Number operations and set the receivers of their results. Operations without a receiver are dropped."""
     needed: Counter[Slot] = Counter(slot for op in ops for slot in op.needs)
     kept: list[Op] = []
     for op in reversed(ops):

@@ -149,7 +149,12 @@ class Costs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PhysicalCosts(Costs):
-    """Costs of what the kernels of `edgeemu_kernels` do."""
+    """Costs of the kernels of `edgeemu_kernels`.
+
+    Counted are matrix products (2 operations per multiply-add) and the bytes read from memory: weights and K/V cache
+    once per step. Norms, activations and RoPE are small vectors and left out, as is usual in roofline models (Williams
+    et al., CACM 2009). All values are float32.
+    """
 
     shape: ModelShape
     value_bytes: int = 4

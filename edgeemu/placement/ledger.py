@@ -1,4 +1,4 @@
-"""The ledger of a device's memory: what is charged to which account, and the refusal of what does not fit."""
+"""Ledger of a device's memory: reservations by name, and the refusal of one that does not fit."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING = "weights", "cache", "workspace",
 
 
 class OutOfMemoryError(EdgeemuError):
-    """A reservation that the budget cannot hold."""
+    """Raised for a reservation that the budget cannot hold."""
 
     exit_status = 3
 
 
 @dataclass(slots=True)
 class Ledger:
-    """A device's memory budget: every reservation has a name, and what does not fit is refused."""
+    """Memory budget of a device: every reservation has a name, and one that does not fit is refused."""
 
     device: str
     cap_bytes: int
@@ -30,7 +30,7 @@ class Ledger:
         return self._held.total()
 
     def charge(self, name: str, size_bytes: int, left_bytes: int | None = None, growth_bytes: int = 0) -> None:
-        """Adds to the reservation `name`. `left_bytes` is what other work leaves of the cap at the moment; None: all.
+        """Add to the reservation `name`. `left_bytes`: part of the cap that other work leaves now; None: all.
 
         `growth_bytes` must be free beside it: what is held already will need it.
 
@@ -51,7 +51,7 @@ class Ledger:
         self.peak_bytes = max(self.peak_bytes, used_bytes + size_bytes)
 
     def release(self, name: str, size_bytes: int | None = None) -> None:
-        """Gives back part of a reservation, or all of it."""
+        """Release part of a reservation, or all of it."""
         held_bytes = self._held[name]
         size_bytes = held_bytes if size_bytes is None else size_bytes
         if size_bytes > held_bytes:
@@ -59,16 +59,16 @@ class Ledger:
         self._held[name] = held_bytes - size_bytes
 
     def page(self) -> dict[str, int]:
-        """What is held now, by name."""
+        """Reservations by name, in bytes."""
         return {name: size for name, size in sorted(self._held.items()) if size}
 
     def forget_peak(self) -> None:
-        """Starts the peak anew, from what is held now."""
+        """Restart the peak from the current reservations."""
         self.peak_bytes = self.used_bytes
 
 
 def between_steps(device: str, cap_bytes: int, held: Sequence[Usage], rows: int) -> Ledger:
-    """The ledger that a device has between two steps, when caches hold `rows` rows in all.
+    """Ledger of a device between two steps, when caches hold `rows` rows in all.
 
     `held` is what it holds for each open sequence: the same blocks, each with its own workspace, of which there is one.
 

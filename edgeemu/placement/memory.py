@@ -1,4 +1,4 @@
-"""What a device must hold: planned before a run, and charged as it goes. Knows blocks and bytes; allocates nothing."""
+"""Memory that a device needs, planned before a run. Knows blocks and bytes; allocates nothing."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +9,9 @@ from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement, ring_of
 
-"""What a device's ledger has accounts for."""
-
 
 class MemoryPage(NamedTuple):
-    """One device's memory at its fullest, in bytes."""
+    """Peak memory of one device by account, in bytes."""
 
     weights_bytes: int
     cache_bytes: int
@@ -27,10 +25,10 @@ class MemoryPage(NamedTuple):
 
 @dataclass(slots=True)
 class Usage:
-    """What one device would hold, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`.
+    """Memory of one device, block by block, for a sequence of `total_tokens` whose prompt is `prompt_tokens`.
 
-    `beside` are the lengths of others that run at the same time, none of them longer: they have caches and messages of
-    their own, and the workspace in turn.
+    `beside` are the lengths of concurrent sequences, none of them longer: they have caches and messages of their own,
+    and share the workspace.
     """
 
     costs: Costs
@@ -39,8 +37,8 @@ class Usage:
     beside: tuple[int, ...] = ()
     blocks: set[Block] = field(default_factory=set)
     groups: Counter[int] = field(default_factory=Counter)
-    members: int = 0  # of the largest ring of devices that share a layer, this one or others; 0: no block is divided
-    star: bool = False  # how their results are joined
+    members: int = 0  # devices of the largest ring that shares a layer; 0: no block is divided
+    star: bool = False  # their collective algorithm is star
     _shards: Counter[tuple[Kind, int]] = field(default_factory=Counter)  # by kind and layer
     _weights_bytes: int = 0
 
@@ -48,7 +46,7 @@ class Usage:
         self.costs = self.costs.at_step(1, self.total_tokens - 1)
 
     def add(self, block: Block, weight_bytes: int | None = None) -> None:
-        """`weight_bytes`: the block's, if they are known."""
+        """Add a block. `weight_bytes`: its weights, if they are known."""
         self.blocks.add(block)
         self._weights_bytes += self.costs.weight_bytes(block) if weight_bytes is None else weight_bytes
         if block.kind is Kind.HEAD:
@@ -73,7 +71,7 @@ class Usage:
                 self._weights_bytes -= self.costs.norm_bytes()
 
     def page_with(self, block: Block) -> MemoryPage:
-        """The page after adding `block`, which is not added."""
+        """Page after adding `block`, which is not added."""
         self.add(block)
         page = self.page()
         self.remove(block)
@@ -103,7 +101,7 @@ class Usage:
         )
 
     def _widest_shards(self) -> dict[Kind, int]:
-        """The most shards of one layer, by kind."""
+        """Largest number of shards of one layer, by kind."""
         widest: dict[Kind, int] = {}
         for (kind, _), count in self._shards.items():
             widest[kind] = max(widest.get(kind, 0), count)
@@ -125,10 +123,10 @@ def usages(
     *,
     star: bool = False,
 ) -> list[Usage]:
-    """What each device holds under a placement. `star`: how results of shards are joined."""
+    """Memory of each device under a placement. `star`: the collective algorithm is star."""
     members = max(len(ring_of(placement, costs.shape, layer)) for layer in range(costs.shape.n_layers))
     held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
-    weights: dict[tuple[Kind, bool, bool], int] = {}  # blocks of a kind are alike, but the first shard has the bias
+    weights: dict[tuple[Kind, bool, bool], int] = {}  # blocks of a kind are equal, but the first shard has the bias
     for block, device in placement.owner.items():
         kind = block.kind, block.is_shard, block.group == 0
         if kind not in weights:

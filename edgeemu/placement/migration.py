@@ -1,9 +1,9 @@
-"""How blocks change their device: what is shipped, in which rounds, and which step may follow which. Pure; no I/O.
+"""Protocol of a migration: its states, its rounds of copying, and which step may follow which. Pure; no I/O.
 
 A change of placement goes through *prepare* (every receiver reserves memory, or refuses), one or more *rounds* of
-copying, and *commit* (routes switch, senders free). `pause` copies all in one round while the token waits. `precopy`
-copies what is written already in the background, while tokens go on under the old routes, and has the token wait only
-for the rows since. A refusal, or an abort before commit, leaves the old placement whole.
+copying, and *commit* (routes switch, senders release memory). `pause` copies all in one round while the token waits.
+`precopy` copies rows that are already written in the background, while tokens are generated under the old routes; the
+token waits only for the rows since. A refusal, or an abort before commit, leaves the old placement as it was.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from edgeemu.placement.shipments import Shipment, weight_bytes
 
 
 class IllegalTransitionError(EdgeemuError):
-    """A migration was asked for a step that its state does not allow."""
+    """Raised for a step that the state of a migration does not allow."""
 
 
 class MigrationState(Enum):
@@ -34,7 +34,7 @@ class MigrationState(Enum):
 
 @dataclass(slots=True)
 class MigrationProtocol:
-    """One change of placement. Events come in as method calls; an illegal one raises with the history before it."""
+    """State machine of one change of placement. Events are method calls; an illegal one raises with the history."""
 
     epoch: int
     old: Placement
@@ -51,11 +51,11 @@ class MigrationProtocol:
         return moves(self.old, self.new)
 
     def prepared(self) -> None:
-        """Every receiver has reserved what it needs."""
+        """Record that every receiver has reserved the memory that it needs."""
         self._step("prepared", MigrationState.PREPARED, MigrationState.PREPARING)
 
     def aborted(self, why: str) -> None:
-        """Refused by a receiver, or given up. Not possible once the routes may have switched."""
+        """Record a refusal or an abort. Illegal once the routes may have switched."""
         self._step(
             f"aborted: {why}",
             MigrationState.ABORTED,
@@ -66,10 +66,10 @@ class MigrationProtocol:
         )
 
     def next_round(self, rows: Mapping[int, int]) -> list[Shipment]:
-        """What to ship now, when the caches of open sequences hold so many rows each.
+        """Start a round: the shipments for caches of open sequences with so many rows each.
 
-        Weights and all rows first, then the rows since, and those of sequences that have begun since. What was shipped
-        of a sequence that has ended is for nothing.
+        The first round ships weights and all rows; later ones the rows since, and those of sequences begun since. Rows
+        of sequences that have ended were shipped in vain.
         """
         for sequence, end_row in rows.items():
             if end_row < self.rows.get(sequence, 0):
@@ -90,7 +90,7 @@ class MigrationProtocol:
         return shipments
 
     def _shipments(self, move: Move, rows: Mapping[int, int]) -> Iterator[Shipment]:
-        """Of one block: its weights travel with the rows of the first sequence."""
+        """Shipments of one block: its weights go with the rows of the first sequence."""
         block, source, target = move
         with_weights = self.round == 0 and not self.weights_on_flash
         ranges = [(n, self.rows.get(n, 0), end) for n, end in sorted(rows.items())] if block.kind is Kind.HEAD else []
@@ -100,7 +100,7 @@ class MigrationProtocol:
             yield Shipment(block, source, target, sequence, first_row, end_row, with_weights and not number)
 
     def arrived(self, device: int, number: int) -> bool:
-        """A receiver has all of a round. True when every receiver has."""
+        """Record that a receiver has all of a round. Returns whether every receiver has."""
         if self.state is not MigrationState.COPYING or number != self.round or device not in self._awaited:
             raise self._illegal(f"round {number} arrived at device {device}")
         self._history.append(f"round {number} arrived at device {device}")
@@ -110,7 +110,7 @@ class MigrationProtocol:
         return not self._awaited
 
     def committed(self) -> None:
-        """Routes have switched on every device, and senders have freed what they sent."""
+        """Record that routes have switched on every device, and senders have released the blocks."""
         self._step("committed", MigrationState.COMMITTED, MigrationState.COPIED)
 
     def _step(self, what: str, to: MigrationState, *allowed: MigrationState) -> None:
@@ -127,14 +127,14 @@ class MigrationProtocol:
 
 
 def incoming(migration: MigrationProtocol) -> Iterator[tuple[int, list[Move]]]:
-    """Receivers and what comes to each, ascending."""
+    """Receivers and the blocks that each receives, ascending."""
     targets = sorted({move.target for move in migration.moves})
     for target in targets:
         yield target, [move for move in migration.moves if move.target == target]
 
 
 def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
-    """What a receiver must hold beside what it has, until commit: weights, and caches of `rows` rows in all."""
+    """Bytes that a receiver holds in addition until commit: weights, and caches of `rows` rows in all."""
     costs = costs.at_step(1, rows)
     return sum(
         weight_bytes(move.block, costs) + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
@@ -143,7 +143,7 @@ def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
 
 
 class Need(NamedTuple):
-    """What a receiver must have free: for what comes, and for what it has to grow until the switch."""
+    """Bytes that a receiver must have free: for arriving blocks, and for its own growth until the switch."""
 
     target: int
     moved: list[Move]
@@ -154,10 +154,10 @@ class Need(NamedTuple):
 def needs(
     migration: MigrationProtocol, held: Sequence[Usage], rows: int, last_rows: int, costs: Costs
 ) -> Iterator[Need]:
-    """By receiver, ascending. Caches hold `rows` rows now and `last_rows` at most when the routes switch.
+    """Needs by receiver, ascending. Caches hold `rows` rows now and at most `last_rows` when routes switch.
 
-    `held` is what each device holds under the old placement. If steps go on until the switch, what it has grows too,
-    and messages pass.
+    `held` is the memory of each device under the old placement. If steps continue until the switch, it grows too, and
+    messages need memory.
     """
     for target, moved in incoming(migration):
         growth_bytes = 0
@@ -168,7 +168,7 @@ def needs(
 
 
 def flash_ends(migration: MigrationProtocol, at_s: float, flash_bytes_per_s: float, costs: Costs) -> dict[int, float]:
-    """Until when each receiver reads weights from its own storage: in the first round, where they are there."""
+    """End of each receiver's read of weights from its own storage, in the first round and if they are there."""
     if migration.round > 0 or not migration.weights_on_flash:
         return {}
     costs = costs.at_step(1, max(migration.rows.values(), default=0))

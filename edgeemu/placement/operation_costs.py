@@ -1,10 +1,9 @@
-"""What an operation of a program asks of a device, sends, and needs room for: the blocks' costs, applied to its rows.
+"""Costs of a program's operations: the costs of blocks, applied to the rows of an operation.
 
-Joining shards costs what it physically does: a sum reads its terms and writes the result, once each, and costs a
-device's fixed time per execution like any kernel. So does the norm of the connective part, but it is done in the same
-pass as the sum before it, without that time. [D] Passing rows on, cutting them and putting them together costs nothing:
-a network interface reads and writes them where they lie. But a device does one thing at a time: what comes while it
-computes is passed on after.
+A sum of partial results reads its terms and writes the result, once each, and costs a device's fixed time per execution
+like any kernel. The norm of the connective part is in the same pass as the sum before it, without that fixed time. [D]
+Forwarding, cutting and concatenating rows costs nothing: a network interface reads and writes them where they are. But
+a device does one thing at a time: rows that arrive while it computes are forwarded afterwards.
 """
 
 from edgeemu.cluster.devices import Compute
@@ -12,12 +11,12 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs, Work, roofline_s
 from edgeemu.placement.program import Collective, MessageKind, Op, Slot
 
-_NORM_OPERATIONS = 4  # for each value: squared, added up, scaled; LayerNorm's mean likewise
+_NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
 _NOTHING = Work(0.0, 0.0)
 
 
 def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
-    """One execution in a step of `rows` new positions after `past` cached ones."""
+    """Work of one execution in a step of `rows` new positions after `past` cached ones."""
     mine = op.chunk.size(rows)
     match op.kind:
         case Collective.SUM:
@@ -39,7 +38,7 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
 
 
 def op_s(compute: Compute, op: Op, rows: int, past: int, costs: Costs) -> float:
-    """How long it takes by the roofline of a device. A whole one has the device to itself."""
+    """Duration of an operation by the roofline of a device without other load."""
     if not op.computes:
         return 0.0
     taken_s = roofline_s(compute, op_work(op, rows, past, costs))
@@ -47,7 +46,7 @@ def op_s(compute: Compute, op: Op, rows: int, past: int, costs: Costs) -> float:
 
 
 def sends_last_row(op: Op, costs: Costs) -> bool:
-    """Nothing but the last row goes on to the output matrix."""
+    """Whether an operation sends only the last row, to the output matrix."""
     return is_last(op.emits, costs.shape.n_layers)
 
 
@@ -58,7 +57,7 @@ def is_last(slot: Slot, n_layers: int) -> bool:
 
 
 def message_bytes(op: Op, rows: int, costs: Costs) -> int:
-    """Size of what an operation sends, header included."""
+    """Bytes of the message with an operation's result, header included."""
     match op.emits.stage:
         case MessageKind.ATTENTION:
             return costs.attention_bytes(len(op.groups), rows)
@@ -71,7 +70,7 @@ def message_bytes(op: Op, rows: int, costs: Costs) -> int:
 
 
 def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:
-    """Arrays that one execution holds at once, at most. Of divided heads both halves are counted as the whole."""
+    """Peak of the arrays of one execution. Both halves of divided heads count as the undivided operation."""
     if isinstance(op.kind, Collective):
         kind = Kind.HEAD if op.kind is Collective.ATTEND else None
         joined = 1 if sends_last_row(op, costs) else rows

@@ -1,4 +1,4 @@
-"""Which device owns which block, what must hold of that, and the moves between two placements. No costs, no time."""
+"""Placement: the device of every block, its validity, and the moves between two placements. No costs, no time."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from edgeemu_kernels.shape import ModelShape
 
 
 class PlacementError(EdgeemuError):
-    """A placement that leaves a block without a device, or names one that is not there."""
+    """Raised for a placement that leaves a block without a device, or names a device that does not exist."""
 
 
 class Move(NamedTuple):
@@ -30,7 +30,7 @@ class Placement:
     owner: Mapping[Block, int]
 
     def check(self, shape: ModelShape, n_devices: int) -> None:
-        """Every block of the model on exactly one device that exists.
+        """Check that every block of the model is on exactly one device that exists.
 
         Raises:
             PlacementError: naming the first block that breaks this.
@@ -48,16 +48,16 @@ class Placement:
                 raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
 
     def groups(self, layer: int, n_groups: int) -> dict[int, tuple[int, ...]]:
-        """Device -> the groups of `layer` that it holds, both ascending."""
+        """Groups of `layer` on each device that has some, both ascending."""
         held: dict[int, list[int]] = defaultdict(list)
         for group in range(n_groups):
             held[self.owner[Block(Kind.HEAD, layer, group)]].append(group)
         return {device: tuple(held[device]) for device in sorted(held)}
 
     def shares(self, kind: Kind, layer: int, count: int) -> dict[int, tuple[int, ...]]:
-        """Device -> the shards of a layer's projection or feed-forward that it holds, both ascending.
+        """Shards of a layer's projection or feed-forward on each device that has some, both ascending.
 
-        Empty where that is whole. `count` is how many shards there are (`blocks.n_shards`).
+        Empty for an undivided block. `count` is the number of shards (`blocks.n_shards`).
         """
         if Block(kind, layer, 0) not in self.owner:
             return {}
@@ -67,20 +67,20 @@ class Placement:
         return {device: tuple(held[device]) for device in sorted(held)}
 
     def on(self, device: int) -> list[Block]:
-        """The blocks that `device` owns, in the order of `owner`."""
+        """Blocks that `device` owns, in the order of `owner`."""
         return [block for block, owner in self.owner.items() if owner == device]
 
     def devices(self) -> list[int]:
-        """The devices that own something, ascending."""
+        """Devices that own a block, ascending."""
         return sorted(set(self.owner.values()))
 
     def moved(self, blocks: Iterable[Block], target: int) -> "Placement":
-        """The same placement with `blocks` on `target`."""
+        """Placement with `blocks` on `target` and all others as they are."""
         return Placement({**self.owner, **dict.fromkeys(blocks, target)})
 
 
 def ring_of(placement: Placement, shape: ModelShape, layer: int) -> tuple[int, ...]:
-    """The devices that share the divided parts of a layer, ascending; none where nothing is divided."""
+    """Devices that share the divided parts of a layer, ascending; none if nothing is divided."""
     members: set[int] = set()
     if shares := placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)):
         members |= {*shares, *placement.groups(layer, shape.n_groups)}
@@ -94,7 +94,7 @@ def is_divided(placement: Placement) -> bool:
 
 
 def moves(old: Placement, new: Placement) -> list[Move]:
-    """What must migrate to get from `old` to `new`, in block order.
+    """Moves that lead from `old` to `new`, in block order.
 
     Raises:
         PlacementError: they do not consist of the same blocks.

@@ -1,4 +1,4 @@
-"""Operations and the messages between them: what a placement compiles to. Knows who needs what; no sizes, no data.
+"""Program: operations and the messages between them, compiled from a placement. Knows no sizes, no data.
 
 The same program drives the devices and the simulator, so both execute the same dataflow.
 """
@@ -14,28 +14,28 @@ from edgeemu.placement.blocks import Kind
 
 
 class MessageKind(IntEnum):
-    """What a message carries. `layer` beside it says where in the model.
+    """Kind of a message. The `layer` of a message says where in the model.
 
-    Where shards are joined, `layer` counts seams, of which a layer has two: 2 l after its projection, 2 l + 1 after its
+    In collectives `layer` counts boundaries, of which a layer has two: 2 l after its projection, 2 l + 1 after its
     feed-forward.
     """
 
-    PROMPT = 0  # ids from the controller to the embedding: how a sequence enters
-    TOKEN = 1  # the sampled id, from the output matrix back to the embedding
+    PROMPT = 0  # ids from the controller to the embedding
+    TOKEN = 1  # sampled id, from the output matrix back to the embedding
     HIDDEN = 2  # x into layer l, to its groups and its projection; l = n_layers is the output matrix
     ATTENTION = 3  # the outputs of one device's groups of layer l, to the projection
     RESIDUAL = 4  # x after attention of layer l, to the feed-forward block
     PARCEL = 5  # a chunk of a block that migrates
-    PARTIAL = 6  # what one device's shards add to a seam's sum: all rows (part 0), or chunk c alone (part c + 1)
-    REDUCE = 7  # chunk `part` of a seam's sum on its way round, with the terms of the devices that it has passed
-    ROWS = 8  # chunk `part` of x after a seam: it stays with its device, which adds it to the next seam's sum
-    NORMED = 9  # chunk `part` of x after a seam, standardised, on its way to all that multiply it
+    PARTIAL = 6  # partial sum of one device's shards: all rows (part 0), or only chunk c (part c + 1)
+    REDUCE = 7  # chunk `part` of a sum in transit round the ring, with the terms of the devices so far
+    ROWS = 8  # chunk `part` of x after a boundary; its device adds it to the next sum
+    NORMED = 9  # chunk `part` of x after a boundary, standardized, for all devices that multiply it
     QKV = 10  # queries, keys and values of chunk `part` of layer l, waiting for those of the other chunks
-    PROBE = 11  # nothing: the links are being measured
+    PROBE = 11  # padding, to measure links
 
 
 class Slot(NamedTuple):
-    """One input of an operation: what it is and which device sends it (-1: the controller)."""
+    """Input of an operation: its kind, and the device that sends it (-1: the controller)."""
 
     stage: MessageKind
     layer: int
@@ -44,12 +44,12 @@ class Slot(NamedTuple):
 
     @property
     def place(self) -> int:
-        """Layer and part in one number: what tells this message from others of its stage, step and way."""
+        """Layer and part in one number, which distinguishes messages of one kind, step and path."""
         return self.layer + (self.part << 32)
 
     @property
     def is_chunk(self) -> bool:
-        """Whether it has some of a step's rows only."""
+        """Whether it has only some of a step's rows."""
         return self.stage in _CHUNKS or (self.stage is MessageKind.PARTIAL and self.part > 0)
 
 
@@ -57,28 +57,28 @@ _CHUNKS = frozenset({MessageKind.REDUCE, MessageKind.ROWS, MessageKind.NORMED, M
 
 
 class Collective(Enum):
-    """Operations that hold no weights: what joins the shards of a layer, and the halves of divided heads.
+    """Operations without weights: they combine the shards of a layer, and the halves of divided heads.
 
-    Numbers, where kinds of blocks are words: by that a decoder of messages tells one from the other.
+    Its values are numbers, those of kinds of blocks are words: so a decoder of messages distinguishes them.
     """
 
-    SUM = 0  # adds its inputs; with a single one it only passes on its rows, or some of them
-    NORM = 1  # brings rows to the size that norms give them; the gain is the next block's
-    GATHER = 2  # puts chunks together
-    ATTEND = 3  # attention on queries, keys and values that are there in chunks
+    SUM = 0  # adds its inputs; with one input it only forwards its rows, or some of them
+    NORM = 1  # standardizes rows; the norm's gain belongs to the next block
+    GATHER = 2  # concatenates chunks
+    ATTEND = 3  # attention on queries, keys and values that arrive in chunks
 
     def __str__(self) -> str:
         return self.name.lower()
 
 
 class Chunk(NamedTuple):
-    """Which of a step's rows: the `number`-th of so many runs, which are as equal as can be."""
+    """Chunk of a step's rows: the `number`-th of `of` runs that are as equal as can be."""
 
     number: int = 0
     of: int = 1
 
     def bounds(self, rows: int) -> tuple[int, int]:
-        """First row and end, of a step with so many."""
+        """First row and end of the chunk in a step with that many rows."""
         return self.number * rows // self.of, (self.number + 1) * rows // self.of
 
     def size(self, rows: int) -> int:
@@ -90,7 +90,7 @@ WHOLE = Chunk()
 
 
 class RowRange(NamedTuple):
-    """The steps that an operation belongs to, by their number of rows: from `low`, below `high` (0: no bound)."""
+    """Range of steps that an operation belongs to, by their number of rows: from `low`, below `high` (0: no bound)."""
 
     low: int = 0
     high: int = 0
@@ -104,12 +104,12 @@ ANY_ROWS = RowRange()
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One block, or the fused groups or shards of one layer, on one device. `index` is its place in the program."""
+    """Operation: one block, or fused groups or shards of one layer, on one device. `index`: place in the program."""
 
     index: int
     kind: Kind | Collective
     layer: int
-    groups: tuple[int, ...]  # of heads, or of a projection's or a feed-forward's shards; none: it is whole
+    groups: tuple[int, ...]  # of heads, or of a projection's or feed-forward's shards; (): an undivided block
     device: int
     needs: tuple[Slot, ...]
     emits: Slot
@@ -119,28 +119,28 @@ class Op:
     steps: RowRange = ANY_ROWS
 
     def inputs(self, step: int) -> tuple[Slot, ...]:
-        """What must have arrived before `step` can run: a sequence's first step has a prompt, later ones a token."""
+        """Inputs that must arrive before `step` can run: a sequence's first step has a prompt, later ones a token."""
         if self.kind is Kind.EMBED:
             return self.needs[:1] if step == 0 else self.needs[1:]
         return self.needs
 
     @property
     def computes(self) -> bool:
-        """Whether it touches a number. What does not costs a device nothing: rows are sent from where they lie."""
+        """Whether it computes. Other operations cost a device nothing: rows are sent from where they are."""
         return self.kind is not Collective.GATHER and not (self.kind is Collective.SUM and len(self.needs) == 1)
 
     @property
     def starts_kernel(self) -> bool:
-        """Whether it costs a device's fixed time per execution: the norm is done in the same pass as the last sum."""
+        """Whether it costs a device's fixed time per execution: the norm is part of the sum before it."""
         return self.computes and self.kind is not Collective.NORM
 
 
 @dataclass(frozen=True)
 class Program:
-    """A placement's operations in model order, and what each device has of them.
+    """Operations of a placement in model order.
 
-    Where shards are joined in a ring there are several sets: for steps of few rows, of at least as many as a ring has
-    devices, and of enough for tiles. A step runs one of them.
+    With shards in a ring it has several sets of operations: for steps with few rows, with at least as many as a ring
+    has devices, and with enough for tiles. A step runs one of them.
     """
 
     ops: tuple[Op, ...]
@@ -152,7 +152,7 @@ class Program:
 
     @cached_property
     def consumers(self) -> dict[tuple[int, Slot], list[Op]]:
-        """(device, slot) -> the operations there that wait for it."""
+        """Operations that wait for an input, by (device, slot)."""
         waiting: dict[tuple[int, Slot], list[Op]] = defaultdict(list)
         for op in self.ops:
             for slot in op.needs:
@@ -161,5 +161,5 @@ class Program:
 
 
 def held_parts(ops: Iterable[Op]) -> dict[tuple[Kind, int], tuple[int, ...]]:
-    """What a device's operations need of it: (kind, layer) -> groups or shards; none of them: the whole block."""
+    """Blocks that a device's operations need: (kind, layer) -> groups or shards; () for an undivided block."""
     return {(op.kind, op.layer): op.groups for op in ops if isinstance(op.kind, Kind)}

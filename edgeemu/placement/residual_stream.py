@@ -1,4 +1,4 @@
-"""The residual stream between layers while a placement is compiled: whole on one device, or scattered over several."""
+"""Residual stream between layers during compilation: undivided on one device, or scattered in chunks over several."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class AddJoint(Protocol):
 
 
 class Way(Enum):
-    """How seams are joined in one set of operations."""
+    """Collective algorithm of one set of operations."""
 
     STAR = "star"
     EXCHANGE = "exchange"
@@ -27,24 +27,24 @@ class Way(Enum):
 
 
 class ResidualStream(Protocol):
-    """Where x is between two parts of a layer, and how a device gets what it needs of it."""
+    """Position of x between two parts of a layer, and how a device gets the rows that it needs."""
 
     def whole(self, device: int) -> Slot:
-        """All rows of x."""
+        """Slot with all rows of x on a device."""
         ...
 
     def factors(self, device: int, ring: Groups) -> tuple[Slot, ...]:
-        """What a device of that ring multiplies: all rows of x, or all of it standardised, in chunks."""
+        """Inputs of the products of a device of that ring: all rows of x, or all of it standardized, in chunks."""
         ...
 
     def residual(self, device: int, ring: Groups) -> Slot:
-        """What a device of that ring adds to its chunk: all rows of x, or that chunk of it."""
+        """Residual that a device of that ring adds to its chunk: all rows of x, or that chunk of it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WholeStream:
-    """All of x, where each device that is listed made it; others get it from the first."""
+    """All rows of x on each listed device; other devices receive it from the first."""
 
     slots: Mapping[int, Slot]
 
@@ -60,19 +60,19 @@ class WholeStream:
 
 @dataclass(slots=True)
 class ScatteredStream:
-    """A chunk of x on each device of a ring. Asked for what is elsewhere, it adds the operations that bring it."""
+    """Chunks of x on the devices of a ring. A request for others adds the operations that bring them."""
 
     add: AddJoint
-    seam: int
+    boundary: int
     ring: Groups
     rows: list[Slot]  # by chunk
-    takers: Groups  # the devices that multiply all of it, if they are in this ring
+    takers: Groups  # devices that multiply all of it, if they are in this ring
     _gathered: dict[int, Slot] = field(default_factory=dict)
     _normed: dict[int, list[Slot]] = field(default_factory=dict)  # by taker, then by chunk
 
     def whole(self, device: int) -> Slot:
         if device not in self._gathered:
-            layer, half = divmod(self.seam, 2)
+            layer, half = divmod(self.boundary, 2)
             emits = Slot(MessageKind.HIDDEN, layer + 1, device) if half else Slot(MessageKind.RESIDUAL, layer, device)
             self._gathered[device] = self.add(Collective.GATHER, layer, device, tuple(self.rows), emits)
         return self._gathered[device]
@@ -88,12 +88,12 @@ class ScatteredStream:
         return self.rows[ring.index(device)] if ring == self.ring else self.whole(device)
 
     def _gather_normed(self) -> None:
-        """AllGather: every chunk goes round the devices that need it."""
+        """Add an AllGather: every chunk goes round the devices that need it."""
         n, add = len(self.ring), self.add
-        layer = self.seam // 2
-        at: list[Slot] = []  # by chunk: from where its next taker gets it
+        layer = self.boundary // 2
+        at: list[Slot] = []  # by chunk: the slot that its next taker reads
         for c, device in enumerate(self.ring):
-            emits = Slot(MessageKind.NORMED, self.seam, device, c)
+            emits = Slot(MessageKind.NORMED, self.boundary, device, c)
             at.append(add(Collective.NORM, layer, device, (self.rows[c],), emits, chunk=Chunk(c, n)))
         ways = [[d for d in (*self.ring[c:], *self.ring[:c]) if d in self.takers] for c in range(n)]
         slots: dict[int, dict[int, Slot]] = {device: {} for device in self.takers}
@@ -102,6 +102,6 @@ class ScatteredStream:
                 device = way[hop]
                 slots[device][c] = at[c]
                 if hop + 1 < len(way) and at[c].source != device:
-                    emits = Slot(MessageKind.NORMED, self.seam, device, c)
+                    emits = Slot(MessageKind.NORMED, self.boundary, device, c)
                     at[c] = add(Collective.SUM, layer, device, (at[c],), emits, chunk=Chunk(c, n))
         self._normed = {device: [chunks[c] for c in range(n)] for device, chunks in slots.items()}

@@ -8,9 +8,9 @@ from edgeemu.placement.costs import Costs
 
 
 class Shipment(NamedTuple):
-    """One block's way in one round: rows `first_row` to `end_row` of a sequence's cache, its weights if they must go.
+    """Shipment of one block in one round: rows `first_row` to `end_row` of a sequence's cache, and weights if needed.
 
-    `sequence` is -1 where there is no cache; rows then say how long the longest sequence is.
+    `sequence` is -1 for a block without a cache; its rows are the length of the longest sequence.
     """
 
     block: Block
@@ -23,13 +23,13 @@ class Shipment(NamedTuple):
 
 
 def weight_bytes(block: Block, costs: Costs) -> int:
-    """Weights that a block takes along; a group of heads, and a shard of a feed-forward, take a copy of their norm."""
+    """Weights that a block brings; groups of heads and shards of a feed-forward bring a copy of their norm."""
     with_norm = block.kind is Kind.HEAD or (block.kind is Kind.FFN and block.is_shard)
     return costs.weight_bytes(block) + (costs.norm_bytes() if with_norm else 0)
 
 
 def payload_bytes(shipment: Shipment, costs: Costs) -> int:
-    """What a shipment carries, without headers."""
+    """Bytes of a shipment without headers."""
     costs = costs.at_step(1, shipment.end_row)
     size = weight_bytes(shipment.block, costs) if shipment.with_weights else 0
     if shipment.block.kind is Kind.HEAD:
@@ -38,7 +38,7 @@ def payload_bytes(shipment: Shipment, costs: Costs) -> int:
 
 
 def chunk_sizes(payload: int, chunk: int) -> list[int]:
-    """A payload in messages of at most `chunk` bytes; also an empty payload is one message, so that it can arrive."""
+    """Sizes of the chunks of a payload, at most `chunk` bytes; an empty payload is one chunk, so that it arrives."""
     whole, rest = divmod(payload, chunk)
     return [chunk] * whole + ([rest] if rest or not whole else [])
 
@@ -49,7 +49,7 @@ def message_sizes(shipment: Shipment, costs: Costs, chunk: int) -> list[int]:
 
 
 def chains(shipments: Iterable[Shipment]) -> dict[tuple[int, int], list[Shipment]]:
-    """Shipments by connection, each in block order: one after the other on a connection, connections in parallel."""
+    """Shipments by connection, each in block order: sequential on a connection, parallel on several."""
     ways: dict[tuple[int, int], list[Shipment]] = {}
     for shipment in sorted(shipments):
         ways.setdefault((shipment.source, shipment.target), []).append(shipment)

@@ -54,7 +54,7 @@ def account(cluster: Cluster, span_s: float, busy_s: Mapping[int, Iterable[float
     for (source, target), size in sorted((sent or {}).items()):
         if cluster.j_per_bit(source, target) is None:
             unknown_ways.append((source, target))
-        for index, j_per_bit in cluster.path(source, target).tolls:
+        for index, j_per_bit in cluster.path(source, target).energies:
             if j_per_bit is None:
                 untold.add(index)
             else:

@@ -53,8 +53,9 @@ def choose_links(
     if not why:
         why = "; ".join(unsupported(cluster))
     if not why:
-        host, air = probe(), network_layout(cluster, delays=netem).air is not None
-        why, rootless = host.why_not("kernel" if netem else "hybrid", air=air), host.rootless
+        host, channel = probe(), network_layout(cluster, delays=netem).shared_channel
+        why = host.why_not("kernel" if netem else "hybrid", shared_channel=channel is not None)
+        rootless = host.rootless
     if not why:
         return LinkChoice(kind, rootless=rootless, netem=netem)
     if asked == "auto":
@@ -70,15 +71,12 @@ def has_more_than_rates(cluster: Cluster) -> bool:
         return True
     everyone = range(len(cluster.devices))
     return any(
-        path.jitter_s
-        or path.loss
-        or any(_has_delay(hop) for hop in path.hops)
-        or any(leg.link.reorder or leg.link.duplicate for leg in cluster.legs(source, target))
+        path.jitter_s or path.loss or any(_has_delay(hop) for hop in path.hops)
         for source in everyone
         for target in everyone
         if source != target
         for path in [cluster.path(source, target)]
-    )
+    ) or any(link.reorder or link.duplicate for link in cluster.links())
 
 
 def _has_delay(hop: Hop) -> bool:

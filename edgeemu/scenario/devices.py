@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edgeemu.scenario.catalog import device_profile
 from edgeemu.scenario.distributions import MaybeRandom, MaybeRandomOrUnlimited
-from edgeemu.scenario.names import Kind, Name
+from edgeemu.scenario.names import KindName, Name
 from edgeemu.scenario.time_varying import MaybeTimeVarying, ThrottleSpec
 from edgeemu.scenario.validation import Strict, at
 from edgeemu.units import (
@@ -46,7 +46,7 @@ class DeviceSpec(Strict):
     profile: str | None = Field(
         default=None, description="Device of the catalog (`edgeemu devices`) that gives every figure not given here."
     )
-    count: Annotated[int, Field(strict=True, ge=1, le=MAX_DEVICES), Kind("count")] = Field(
+    count: Annotated[int, Field(strict=True, ge=1, le=MAX_DEVICES), KindName("count")] = Field(
         default=1, description="Number of devices like this one; random values are sampled for each."
     )
     gflops: MaybeRandom[FlopsPerSecond] | None = Field(

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAl
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgeemu.quantity import Quantity
-from edgeemu.scenario.names import Kind
+from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import Strict, at, exactly_one_of
 
 ValueT = TypeVar("ValueT")
 
 _SEED_LIMIT = 2**63
 
-Seed = Annotated[int, Field(strict=True, ge=0, lt=_SEED_LIMIT), Kind("seed")]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=_SEED_LIMIT), KindName("seed")]
 
 
 class OfQuantity(Strict):

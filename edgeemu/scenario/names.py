@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class KindName:
     """Word for the kind of an annotated value, where its type does not tell it."""
 
     text: str
@@ -20,5 +20,5 @@ def _check_name(name: Any) -> Any:
     return name
 
 
-Name = Annotated[str, BeforeValidator(_check_name), Kind("name")]
+Name = Annotated[str, BeforeValidator(_check_name), KindName("name")]
 Flag = Annotated[bool, Field(strict=True)]

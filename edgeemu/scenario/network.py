@@ -9,10 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from edgeemu.scenario.catalog import link_type
 from edgeemu.scenario.distributions import MaybeRandom
-from edgeemu.scenario.names import Flag, Kind, Name
+from edgeemu.scenario.names import Flag, KindName, Name
 from edgeemu.scenario.time_varying import LinkVariationSpec
 from edgeemu.scenario.traces import RateTrace
 from edgeemu.scenario.validation import Shorthand, Strict, at
+from edgeemu.topologies import TopologyKind
 from edgeemu.units import BitsPerSecond, JoulesPerBit, LossRate, Seconds
 
 
@@ -87,7 +88,7 @@ class DefaultLink(LinkSpec, Shorthand):
 class LinkOverride(LinkSpec):
     """Link that differs from the default: in both directions (`between`), or in one (`from`, `to`)."""
 
-    between: Annotated[tuple[str, ...], Kind("two names")] | None = Field(
+    between: Annotated[tuple[str, ...], KindName("two names")] | None = Field(
         default=None,
         description="The two ends, for both directions with the same random values: devices, or a device and the access"
         " point. A name with a count means all its devices.",
@@ -119,7 +120,7 @@ class StarSpec(Strict):
         description="Whether all devices that are not wired share one wireless channel; false: a channel for each "
         "device.",
     )
-    wired: Annotated[tuple[str, ...], Kind("list of names")] = Field(
+    wired: Annotated[tuple[str, ...], KindName("list of names")] = Field(
         default=(), description="Devices on cables; each needs a link of its own."
     )
 
@@ -130,7 +131,7 @@ class NetworkSpec(Strict):
     backend: Literal["stamped", "auto", "kernel", "hybrid"] = Field(
         default="stamped", description="Mechanism that carries messages and delays them."
     )
-    topology: Literal["mesh", "line", "star"] = Field(default="mesh", description="Pairs of devices that have a link.")
+    topology: TopologyKind = Field(default="mesh", description="Pairs of devices that have a link.")
     default: DefaultLink | None = Field(
         default=None, description="Link for every pair that has none of its own; required with two devices or more."
     )

@@ -23,7 +23,7 @@ from edgeemu.scenario.devices import DeviceSpec, PowerSpec
 from edgeemu.scenario.distributions import Distribution, Range
 from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.model import ModelSpec
-from edgeemu.scenario.names import Kind
+from edgeemu.scenario.names import KindName
 from edgeemu.scenario.network import DefaultLink, LinkEnergySpec, LinkOverride, NetworkSpec, StarSpec
 from edgeemu.scenario.options import CostSpec, DecisionSpec, MigrationSpec, ShardingSpec, TimeSpec
 from edgeemu.scenario.scenario import Scenario
@@ -76,7 +76,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _KindText:
     """Kind of a value, and whether a distribution or a variation over time can stand in its place."""
 
     text: str
@@ -144,46 +144,46 @@ def default_text(field: FieldInfo) -> str:
     return quantity.format_exact(value) if quantity and not quantity.bare else str(value)
 
 
-def _kind(annotation: Any) -> _Kind:
+def _kind(annotation: Any) -> _KindText:
     """Kind of the values of a type: a quantity's noun, a list of words, or links to sections."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         for found in reversed(arguments[1:]):
-            if isinstance(found, Kind):
-                return _Kind(found.text)
+            if isinstance(found, KindName):
+                return _KindText(found.text)
             if isinstance(found, Quantity):
-                return _Kind(found.kind, found.example)
+                return _KindText(found.kind, found.example)
         return _kind(arguments[0])
     if origin in (Union, UnionType):
         return _either([_kind(argument) for argument in arguments if argument is not NoneType])
     if origin is Literal:
-        return _Kind(", ".join(f"`{word}`" if isinstance(word, str) else str(word) for word in arguments))
+        return _KindText(", ".join(f"`{word}`" if isinstance(word, str) else str(word) for word in arguments))
     if origin is tuple:
-        return _Kind(f"list of {_kind(arguments[0]).text}")
+        return _KindText(f"list of {_kind(arguments[0]).text}")
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _model(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return _Kind(", ".join(f"`{member.value}`" for member in annotation))
-    return _Kind(_PRIMITIVES.get(annotation, "as the value"))
+        return _KindText(", ".join(f"`{member.value}`" for member in annotation))
+    return _KindText(_PRIMITIVES.get(annotation, "as the value"))
 
 
-def _model(model: type[BaseModel]) -> _Kind:
+def _model(model: type[BaseModel]) -> _KindText:
     if issubclass(model, Distribution):
-        return _Kind("", random=True)
+        return _KindText("", random=True)
     if issubclass(model, TimeVarying):
-        return _Kind("", time_varying=True)
+        return _KindText("", time_varying=True)
     if issubclass(model, Range):
-        return _Kind("[low, high](#low-and-high)")
+        return _KindText("[low, high](#low-and-high)")
     known = LinkOverride if model is DefaultLink else model
     heading = next(heading for heading, listed in SECTIONS.items() if issubclass(known, listed))
     link = f"[{heading}](#{heading.lower().replace(' ', '-')})"
-    return _Kind(f"{link} or its {model.text_is}" if issubclass(model, Shorthand) else link)
+    return _KindText(f"{link} or its {model.text_is}" if issubclass(model, Shorthand) else link)
 
 
-def _either(kinds: list[_Kind]) -> _Kind:
+def _either(kinds: list[_KindText]) -> _KindText:
     texts = list(dict.fromkeys(kind.text for kind in kinds if kind.text))
     example = next((kind.example for kind in kinds if kind.example), "")
-    return _Kind(
+    return _KindText(
         " or ".join(texts),
         example,
         random=any(kind.random for kind in kinds),

@@ -1,7 +1,7 @@
 """Scenario: all sections together, and the checks of one section against another. Samples nothing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Self
 
@@ -18,6 +18,7 @@ from edgeemu.scenario.network import LinkOverride, NetworkSpec
 from edgeemu.scenario.options import CostSpec, DecisionSpec, Knowledge, MigrationSpec, Objective, ShardingSpec, TimeSpec
 from edgeemu.scenario.validation import Strict, at
 from edgeemu.scenario.workload import Workload
+from edgeemu.topologies import LINK_RULES, End
 from edgeemu.units import Joules
 
 
@@ -98,6 +99,10 @@ class Scenario(Strict):
         """Indexes of the devices with this name: one, or several with a count; none if there is no such name."""
         return self._members.get(name, range(0))
 
+    def ends(self, name: str) -> Sequence[End]:
+        """The ends of links that a name stands for: the access point, or the devices of `members`."""
+        return (None,) if name == self.network.access_point else self.members(name)
+
     def error(self, field: str, message: str) -> RequestError:
         """Error about a field of this scenario (`devices[2].memory`), with its file and line."""
         if self._document is None:
@@ -163,13 +168,9 @@ class Scenario(Strict):
             if not self.members(end) and end != point:
                 yield (*position, *key), self._no_device(end)
                 return
-        a, b = ends
-        if point is not None:
-            if (a == point) == (b == point):
-                yield position, f'in a star one end of a link is the access point, "{point}"'
-        elif not any(self.joined(i, j) for i in self.members(a) for j in self.members(b)):
-            neighbours = "; in a line only neighbours have links" if self.network.topology == "line" else ""
-            yield position, f'"{a}" and "{b}" are not joined{neighbours}'
+        (a, b), rule = ends, LINK_RULES[self.network.topology]
+        if not any(rule.joined(i, j) for i in self.ends(a) for j in self.ends(b)):
+            yield position, rule.refusal.format(a=a, b=b, access_point=point)
 
     def _wired_contradictions(self) -> Iterator[tuple[Position, str]]:
         star = self.network.star
@@ -183,10 +184,6 @@ class Scenario(Strict):
             if without and star:
                 ends = f"{self.device_names[without[0]]}, {star.access_point}"
                 yield position, f"a wired device needs a link: add links: [{{between: [{ends}], type: ethernet-1g}}]"
-
-    def joined(self, a: int, b: int) -> bool:
-        """Whether two devices have a link of their own (in a mesh or a line)."""
-        return abs(a - b) == 1 if self.network.topology == "line" else a != b
 
     def _no_device(self, name: str) -> str:
         point = self.network.access_point

@@ -11,13 +11,14 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 
 from edgeemu.scenario.distributions import OfQuantity, Range, Seed, ValueT
 from edgeemu.scenario.files import or_file
-from edgeemu.scenario.names import Kind
+from edgeemu.scenario.names import KindName
 from edgeemu.scenario.traces import Points, read_trace, rising
 from edgeemu.scenario.validation import Strict, at, exactly_one_of
 from edgeemu.units import DURATION, Fraction, PositiveFraction, Seconds
 
 MIN_EVERY_S = 1e-3  # faster changes would cost more time than the work that they slow down
 MAX_RELAXATION = 100  # steps
+_TIMES_AND_VALUES = KindName("list of [time, value], or a CSV file")
 
 
 class WalkSpec(OfQuantity, Generic[ValueT]):
@@ -60,7 +61,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
     Random values are sampled again after each `every`. Their default seed derives from the scenario's and the names.
     """
 
-    trace: Annotated[tuple[tuple[Seconds, ValueT], ...], Kind("list of [time, value], or a CSV file")] | None = Field(
+    trace: Annotated[tuple[tuple[Seconds, ValueT], ...], _TIMES_AND_VALUES] | None = Field(
         default=None,
         json_schema_extra=or_file("a CSV file of time and value"),
         description="Values over time: a list of [time, value], or a CSV file. Each value holds until the next time.",

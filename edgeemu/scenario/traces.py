@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from edgeemu.quantity import Quantity, UnitError
 from edgeemu.scenario import mahimahi
 from edgeemu.scenario.files import existing, or_file
-from edgeemu.scenario.names import Kind
+from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import at
 from edgeemu.units import BIT_RATE, DURATION, BitsPerSecond, Seconds
 
@@ -102,5 +102,5 @@ RateTrace = Annotated[
     AfterValidator(rising),
     AfterValidator(_repeating_at_the_end),
     Field(json_schema_extra=or_file("a CSV file of time and value")),
-    Kind("list of [time, bit rate], or a file"),
+    KindName("list of [time, bit rate], or a file"),
 ]

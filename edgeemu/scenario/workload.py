@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from edgeemu.scenario.catalog.shapes import Count
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.files import or_file
-from edgeemu.scenario.names import Flag, Kind
+from edgeemu.scenario.names import Flag, KindName
 from edgeemu.scenario.prompt_files import read_instants, read_prompts
 from edgeemu.scenario.validation import Shorthand, Strict, at, exactly_one_of
 from edgeemu.units import PerSecond, Seconds
@@ -20,7 +20,7 @@ _Id = Annotated[int, Field(strict=True, ge=0), Tag("<id>")]
 _Text = Annotated[str, Field(strict=True, min_length=1), Tag("<text>")]
 Stops = Annotated[
     tuple[Annotated[_Id | _Text, Discriminator(lambda value: "<id>" if isinstance(value, int) else "<text>")], ...],
-    Kind("list of token ids and texts"),
+    KindName("list of token ids and texts"),
 ]
 
 
@@ -90,7 +90,7 @@ class ArrivalsSpec(Strict):
             tuple[Seconds, ...],
             BeforeValidator(read_instants),
             Field(json_schema_extra=or_file("a file of instants, one a line")),
-            Kind("list of durations, or a file"),
+            KindName("list of durations, or a file"),
         ]
         | None
     ) = Field(
@@ -127,7 +127,7 @@ class Workload(Strict):
         tuple[Prompt, ...],
         BeforeValidator(read_prompts),
         Field(min_length=1, json_schema_extra=or_file("a text file, one prompt a line, or JSON lines")),
-        Kind("list of [prompts](#prompts) or texts, or a file"),
+        KindName("list of [prompts](#prompts) or texts, or a file"),
     ] = Field(description="One sequence for each prompt: a list, a text file with one prompt a line, or JSON lines.")
     system: str | None = Field(default=None, description="System prompt in the model's chat template.")
     chat: Annotated[

@@ -1,4 +1,4 @@
-"""Emulated time: pure arithmetic on seconds since the start of the run. Knows no clock, no process and no socket.
+"""Emulated time: arithmetic on seconds since the start of the run. Pure: no clock, no process, no socket.
 
 Devices and simulator share it, so a run and its prediction differ only by what was measured.
 """
@@ -10,7 +10,7 @@ from edgeemu.cluster.variation import Variation, finish
 
 
 class Occupation(NamedTuple):
-    """One execution on a device: it became ready, started and ended at these instants."""
+    """Occupation of a device by one execution: the instants at which it became ready, started and ended."""
 
     ready_s: float
     start_s: float
@@ -19,7 +19,7 @@ class Occupation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WallClock:
-    """wall = start + dilation * emulated, on the host's monotonic clock."""
+    """Wall clock of a run: wall = start + dilation * emulated, on the host's monotonic clock."""
 
     start_s: float
     dilation: float
@@ -34,9 +34,9 @@ class WallClock:
 def occupy(
     device_free_s: float, ready_s: float, duration_s: float, availability: Variation | None = None
 ) -> Occupation:
-    """A device computes one block at a time, in the order in which they became ready.
+    """Occupy a device, which computes one block at a time, in the order in which they became ready.
 
-    `duration_s` is what the block takes on the whole device; other work on it leaves the share `availability`.
+    `duration_s` is the time on a device without other load; other work leaves the fraction `availability`.
     """
     start_s = max(device_free_s, ready_s)
     return Occupation(ready_s, start_s, finish(availability, start_s, duration_s))

@@ -2,10 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from hashlib import blake2b
-from struct import pack, unpack_from
 from typing import NamedTuple, Protocol
 
+from edgeemu.cluster.keyed_random import block
 from edgeemu.cluster.links import Path
 
 PACKET_BYTES = 1448  # TCP payload of one Ethernet frame with timestamps (RFC 7323)
@@ -14,19 +13,19 @@ FAST_RETRANSMIT_PACKETS = 4  # a loss among fewer cannot cause three duplicate a
 
 
 class Instants(Protocol):
-    """For each pipe, by its number, the instant at which it is free: a dictionary, or memory that devices share."""
+    """Instants at which pipes become free, by pipe number: a dictionary, or memory that devices share."""
 
     def __getitem__(self, pipe: int, /) -> float: ...
     def __setitem__(self, pipe: int, free_s: float, /) -> None: ...
 
 
 def serialise(free_s: Instants, path: Path, size_bytes: int, departure_s: float) -> float:
-    """Sends a message through the pipes of a path; returns when its last bit is there, and books the pipes.
+    """Send a message through the pipes of a path. Books the pipes; returns the arrival of its last bit.
 
-    A message claims every pipe of its path when it departs, first come first served, and books each for its own
-    transmission only: neither a slower pipe nor a delay on the way keeps later messages from a pipe that is idle.
-    Between pipes it is cut through, as packets are: a second pipe of the same rate adds its delay but not the
-    transmission time again, unless it is the same pipe. The delays of the way are added at its end.
+    A message claims every pipe of its path when it departs, first come first served, and books each only for its own
+    transmission: neither a slower pipe nor a delay on the path keeps later messages from an idle pipe. It passes from
+    pipe to pipe packet by packet (cut-through): a second pipe of the same rate adds its delay, but not the transmission
+    time again, unless it is the same pipe. The delays of the path are added at its end.
 
     Where a link varies, its rate counts as it changes under way, and its delay as it is when the message begins there.
     """
@@ -53,15 +52,14 @@ class DrawKey(NamedTuple):
 
 
 def uniforms(seed: int, key: DrawKey) -> tuple[float, ...]:
-    """Eight independent numbers in [0, 1), a function of seed and key alone (BLAKE2b as a counter-based generator)."""
-    digest = blake2b(pack("<6q", *key), digest_size=64, key=pack("<q", seed)).digest()
-    return tuple((word >> 11) / 2**53 for word in unpack_from("<8Q", digest))
+    """Eight independent numbers in [0, 1), a function of the seed and the key alone."""
+    return tuple(word / 2**53 for word in block(seed, *key))
 
 
 def lost_packets(packets: int, loss: float, uniform: float) -> int:
-    """How many of `packets` are lost: the binomial distribution's quantile at `uniform`.
+    """Number of lost packets among `packets`: the binomial distribution's quantile at `uniform`.
 
-    With hundreds of losses to be expected, their number is as good as certain, and the mean is returned.
+    With hundreds of expected losses their number is practically certain, and the mean is returned.
     """
     if loss > 0.5:  # count those that get through: the sum below needs a chance that none is lost
         return packets - lost_packets(packets, 1.0 - loss, 1.0 - uniform)
@@ -77,7 +75,7 @@ def lost_packets(packets: int, loss: float, uniform: float) -> int:
 
 
 def disturbance_s(path: Path, size_bytes: int, seed: int, key: DrawKey, departure_s: float = 0.0) -> float:
-    """Jitter (uniform, as netem's default) and what retransmission of lost packets adds to a message's delay.
+    """Delay that jitter (uniform, as netem's default) and retransmission of lost packets add to a message.
 
     A round in which packets are lost costs a round trip, or the minimum retransmission timeout where too few packets
     follow for a fast retransmit, and the lost packets' transmission. At most six rounds, each with a fresh draw. A link
@@ -101,7 +99,7 @@ def disturbance_s(path: Path, size_bytes: int, seed: int, key: DrawKey, departur
 
 
 class Transit(NamedTuple):
-    """How long messages of one size took from one device to another, from departure to arrival, all together."""
+    """Messages of one size from one device to another: their number and total time from departure to arrival."""
 
     source: int
     target: int
@@ -111,10 +109,10 @@ class Transit(NamedTuple):
 
 
 class Transits:
-    """Sums of what messages took, by ends and size: what a link's receiver can say of it.
+    """Sums of messages' times by ends and size, as a link's receiver can measure them.
 
-    A message that departed before the one before it had come, on the same connection, may have waited for that one, and
-    says nothing of the link: it is left out. What waited for others' messages counts as it came.
+    A message that departed before its predecessor on the connection had arrived may have waited for it, and measures
+    nothing of the link: it is left out. One that waited for messages of other connections counts as it arrived.
     """
 
     def __init__(self) -> None:
@@ -122,13 +120,13 @@ class Transits:
         self._last_s: dict[tuple[int, int], float] = {}
 
     def passed(self, source: int, target: int, departure_s: float, arrival_s: float) -> bool:
-        """Something has come on a connection, in its order; whether it had the connection for itself."""
+        """Record an arrival on a connection, in order; returns whether it had the connection to itself."""
         alone = departure_s >= self._last_s.get((source, target), 0.0)
         self._last_s[source, target] = arrival_s
         return alone
 
     def add(self, source: int, target: int, size_bytes: int, departure_s: float, arrival_s: float) -> None:
-        """A message that has come, or will."""
+        """Record a message that has arrived or will arrive."""
         if not self.passed(source, target, departure_s, arrival_s):
             return
         took_s = arrival_s - departure_s
@@ -137,14 +135,14 @@ class Transits:
         self._sums[ends] = messages + 1, sum_s + took_s
 
     def take(self) -> list[Transit]:
-        """The sums since the last call."""
+        """Sums since the last call."""
         taken = [Transit(*ends, *sums) for ends, sums in self._sums.items()]
         self._sums.clear()
         return taken
 
 
 class Network:
-    """Messages sent in the order of their departure, each given its arrival.
+    """Network on the timeline: computes the arrival of messages, which are sent in the order of their departure.
 
     A pipe serves first come, first served, and messages of one connection (source to target) stay in order.
     """
@@ -166,5 +164,5 @@ class Network:
         return arrival_s
 
     def delay_s(self, source: int, target: int, departure_s: float) -> float:
-        """What the way adds to a message that departs at an instant, beside the time that its pipes take."""
+        """Delay that a path adds to a message departing at an instant, besides the time in its pipes."""
         return self._path(source, target).delay_at(departure_s)

@@ -1,4 +1,4 @@
-"""Predictions of the timeline alone: of one step, and of a whole workload."""
+"""Prediction of a workload by the timeline alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ def predict(
 
 @dataclass(slots=True)
 class SequenceTimes:
-    """When a sequence came, when its first step was released, and when each of its tokens was sampled."""
+    """Instants of a sequence: its arrival, the release of its first step, and the sampling of each token."""
 
     arrival_s: float = 0.0
     start_s: float = 0.0
@@ -66,7 +66,7 @@ class SequenceTimes:
 
     @property
     def ttft_s(self) -> float:
-        """From its arrival: what it waited for a slot is in it."""
+        """Time to first token, from the arrival: queueing for a slot included."""
         return self.sampled_s[0] - self.arrival_s
 
     @property
@@ -84,7 +84,7 @@ def predict_workload(
     schedule: Scheduler,
     max_tokens: Sequence[int],
 ) -> list[SequenceTimes]:
-    """Every sequence at its full length, as the schedule has them run; what happens at tokens happens."""
+    """Predict every sequence at its full length, as the scheduler runs them, events at tokens included."""
     simulator = Simulator(cluster, costs, duration)
     made = [SequenceTimes() for _ in max_tokens]
     happen = _events(cluster, simulator)

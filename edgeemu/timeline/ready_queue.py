@@ -1,4 +1,4 @@
-"""The queue of operations that a device could run."""
+"""Queue of the operations that a device could run."""
 
 from typing import Generic, NamedTuple, TypeVar
 
@@ -6,7 +6,7 @@ ItemT = TypeVar("ItemT")
 
 
 class Waiting(NamedTuple):
-    """An operation that is ready: since when, of which sequence and step, and its place in the program."""
+    """Ready operation: since when, its sequence and step, and its place in the program."""
 
     ready_s: float
     sequence: int
@@ -15,10 +15,10 @@ class Waiting(NamedTuple):
 
 
 class ReadyQueue(Generic[ItemT]):
-    """What a device could run. It goes on with the step that it ran last, as long as that has something ready.
+    """Ready operations of a device. It continues with the step that it ran last while that has something ready.
 
-    Else first come, first served. So a stage of a pipeline is computed at one go, and passed on before the next
-    sequence's: if operations of two took turns, both would leave late, together, and the pipeline would never fill.
+    Otherwise first come, first served. So a pipeline stage is computed without interruption, and sent before the next
+    sequence's: if operations of two sequences took turns, both would leave late, and the pipeline would never fill.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A run on the timeline alone: the dataflow of every step, with no processes and no kernels. Knows no wall clock.
+"""Discrete-event simulator of a run: the dataflow of every step, without processes and kernels. No wall clock.
 
 It predicts a run, and it keeps the time of `mode: virtual`, where durations are those that the devices measured.
 """
@@ -29,7 +29,7 @@ Flash = Mapping[int, float]
 
 @dataclass(slots=True)
 class _Flow:
-    """One step under way. `missing` counts the inputs that an operation still waits for."""
+    """Step in flight. `missing` counts the inputs that an operation still waits for."""
 
     step: Step
     program: Program
@@ -46,7 +46,7 @@ class _SimulatedDevice:
 
 
 class Shipped(NamedTuple):
-    """All that a round of a migration brings to a device is there."""
+    """Event: a device has received everything of a migration's round."""
 
     device: int
     at_s: float
@@ -57,7 +57,7 @@ Outcome = TokenTime | Shipped
 
 @dataclass(slots=True)
 class Round:
-    """Parcels of a migration's round that are still to come, by receiver. Cancelled, nothing more comes of it."""
+    """Chunks of a migration's round that are still to arrive, by receiver. A cancelled round delivers nothing more."""
 
     epoch: int
     number: int
@@ -67,9 +67,9 @@ class Round:
 
 
 class Simulator:
-    """Events in the order of the timeline. `start` steps and `ship` rounds; `advance` until something comes of them.
+    """Event loop of the timeline: `start` steps and `ship` rounds, then `advance` to their outcomes.
 
-    A step may be started while others are under way; its start must not lie before the last event that was handled.
+    A step can be started while others are in flight; its start must not lie before the last event that was handled.
     """
 
     def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
@@ -85,7 +85,7 @@ class Simulator:
         self._order = count()
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
-        """Releases a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
+        """Release a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
         flow = _Flow(step, program, self.costs.at_step(step.rows, step.past))
         if step.step == 0:
             self._at(
@@ -97,7 +97,7 @@ class Simulator:
             self._at(at_s, lambda now_s: self._send(flow, token, now_s))
 
     def change(self, change: Change, at_s: float) -> None:
-        """Devices and links are different from an instant on, which must not lie before the last event."""
+        """Change devices and links from an instant on, which must not lie before the last event."""
         self._cluster = self._cluster.changed(change, at_s)
         for index in change.devices:
             self._devices[index].availability = self._cluster.devices[index].availability
@@ -105,7 +105,7 @@ class Simulator:
     def ship(
         self, shipments: Sequence[Shipment], at_s: float, *, epoch: int, number: int, chunk_bytes: int, flash_s: Flash
     ) -> Round:
-        """A round of a migration from an instant on. `flash_s` says until when each receiver reads its own storage."""
+        """Ship a round of a migration from an instant on. `flash_s`: end of each receiver's read of its own storage."""
         targets = Counter(shipment.target for shipment in shipments)
         round_ = Round(epoch, number, chunk_bytes, dict(targets))
         for device, end_s in flash_s.items():
@@ -121,7 +121,7 @@ class Simulator:
         return round_
 
     def advance(self, until_s: float = math.inf) -> Outcome | None:
-        """Handles events until a token is sampled or a device has all of a round.
+        """Handle events until a token is sampled or a device has received all of a round.
 
         None when there is no event left up to an instant.
         """
@@ -133,14 +133,14 @@ class Simulator:
         return None
 
     def next_token(self, by_s: float | None = None) -> TokenTime | None:
-        """Handles events until a token is sampled; None if none is by an instant."""
+        """Handle events until a token is sampled; returns None if none is sampled by an instant."""
         while (outcome := self.advance(math.inf if by_s is None else by_s)) is not None:
             if isinstance(outcome, TokenTime):
                 return outcome
         return None
 
     def tokens(self) -> Iterator[TokenTime]:
-        """Handles events until none is left, yielding each sampled token. A consumer may start steps in between."""
+        """Handle events until none is left, yielding each sampled token. A consumer can start steps in between."""
         while (token := self.next_token()) is not None:
             yield token
 
@@ -150,7 +150,7 @@ class Simulator:
     def _send_chunk(
         self, round_: Round, way: tuple[int, int], messages: list[tuple[int, bool]], number: int, now_s: float
     ) -> None:
-        """One message of a connection; the next leaves when the link has taken this one."""
+        """Send one message of a connection; the next one departs when the link has taken this one."""
         if round_.cancelled:
             return
         source, target = way

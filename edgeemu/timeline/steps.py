@@ -1,4 +1,4 @@
-"""Steps, and what the timeline says of their operations."""
+"""Steps, and records of their operations."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from edgeemu.timeline.clock import Occupation
 
 
 class Step(NamedTuple):
-    """One pass of a sequence through the model: `rows` new positions after `past` cached ones."""
+    """Step: one pass of a sequence through the model, with `rows` new positions after `past` cached ones."""
 
     sequence: int
     step: int
@@ -23,7 +23,7 @@ Duration = Callable[[Op, Step], float]
 
 
 class OperationRecord(NamedTuple):
-    """One executed operation: its instants on the timeline, and what was measured if a real kernel ran."""
+    """Record of an executed operation: its instants on the timeline, and measurements if a real kernel ran."""
 
     op: Op
     step: Step
@@ -34,14 +34,14 @@ class OperationRecord(NamedTuple):
 
 
 class TokenTime(NamedTuple):
-    """A step's token was sampled at this instant."""
+    """Event: a step's token was sampled at this instant."""
 
     step: Step
     sampled_s: float
 
 
 def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
-    """Durations by the roofline of each device, in the order of the cluster."""
+    """Duration function by the roofline of each device, in the order of the cluster."""
 
     def duration_s(op: Op, step: Step) -> float:
         return op_s(computes[op.device], op, step.rows, step.past, costs)

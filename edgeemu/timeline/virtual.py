@@ -1,4 +1,4 @@
-"""A run on the simulated timeline: start steps, ask for tokens, ship a round, ask what has arrived. Knows no clock."""
+"""Virtual timeline: the simulator as a backend uses it, request by request. Knows no clock."""
 
 import math
 from collections import defaultdict
@@ -16,7 +16,7 @@ from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 
 
 class VirtualTimeline:
-    """The simulator, asked for one thing after the other."""
+    """Simulator that is driven by requests: start a step, get the next token, ship a round, get its arrival."""
 
     def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
         self._simulator = Simulator(cluster, costs, duration)
@@ -27,13 +27,13 @@ class VirtualTimeline:
         self._executions: dict[int, list[OperationRecord]] = defaultdict(list)  # by sequence, of its step in hand
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
-        """Releases a step at an instant, which must not lie before the last token or arrival that was asked for."""
+        """Release a step at an instant, which must not lie before the last requested token or arrival."""
         self._flying += 1
         self._executions.pop(step.sequence, None)
         self._simulator.start(step, program, at_s)
 
     def sampled(self, by_s: float | None = None) -> TokenTime | None:
-        """The next token, or None if there is none by an instant."""
+        """Next token, or None if there is none by an instant."""
         until_s = math.inf if by_s is None else by_s
         while (outcome := self._simulator.advance(until_s)) is not None:
             if isinstance(outcome, TokenTime):
@@ -45,22 +45,22 @@ class VirtualTimeline:
         return None
 
     def change(self, change: Change, at_s: float) -> None:
-        """Something happens at an instant, between two steps."""
+        """Apply a change at an instant, between two steps."""
         self._simulator.change(change, at_s)
 
     def executions(self, step: Step) -> list[OperationRecord]:
-        """What has run for the step of a sequence that was sampled last."""
+        """Records of the operations for the step of a sequence that was sampled last."""
         for execution in self._simulator.executions:
             self._executions[execution.step.sequence].append(execution)
         self._simulator.executions.clear()
         return self._executions[step.sequence]
 
     def transits(self) -> list[Transit]:
-        """How long messages took since the last call."""
+        """Transit times of messages since the last call."""
         return self._simulator.transits.take()
 
     def sent_bytes(self) -> dict[tuple[int, int], int]:
-        """What each device has sent to each other since the beginning."""
+        """Bytes that each device has sent to each other device since the start."""
         return dict(self._simulator.sent_bytes)
 
     def ship(
@@ -73,7 +73,7 @@ class VirtualTimeline:
         chunk_bytes: int,
         flash_s: Mapping[int, float],
     ) -> None:
-        """Begins a round of a migration at an instant."""
+        """Start a round of a migration at an instant."""
         self._awaited = {*(shipment.target for shipment in shipments), *flash_s}
         self._arrived_s = at_s
         self._round = self._simulator.ship(
@@ -81,17 +81,17 @@ class VirtualTimeline:
         )
 
     def arrived_s(self) -> float | None:
-        """When all of the round had come, if it has by the last token."""
+        """Arrival of the complete round, if it was by the last token; else None."""
         return None if self._awaited else self._arrived_s
 
     def wait_for_round(self) -> float:
-        """When all of the round will have come, with no step under way."""
+        """Arrival of the complete round, with no step in flight."""
         while self._awaited:
             self._note(self._simulator.advance())
         return self._arrived_s
 
     def cancel(self) -> None:
-        """Nothing more comes of the round."""
+        """Cancel the round: nothing more of it arrives."""
         if self._round is not None:
             self._round.cancelled = True
         self._awaited.clear()

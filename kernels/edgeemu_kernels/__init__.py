@@ -1,4 +1,4 @@
 """NumPy transformer kernels, weight loading, and the undivided reference model. Knows no cluster.
 
-Reading order: `shape`, `attention` (with `kvcache`, `rope`, `norms`), `dense`, `weights`, `reference`.
+Reading order: `shape`, `attention` (with `kvcache`, `rope`, `norms`), `dense`, `reference`, `weights/`, `tokenizer/`.
 """

@@ -1,11 +1,11 @@
-"""Attention of any KV groups of one layer as one matrix product. Knows their weights; not who has the rest.
+"""Attention of any KV groups of one layer as one matrix product. Knows their weights; no other devices.
 
 A head block is the norm, the Q/K/V rows of one KV group and the group's cache. All groups of a layer that
 live on one device share one weight matrix, its rows ordered
 
     [ queries of group a | queries of b | … | key of a | key of b | … | value of a | value of b | … ]
 
-so one product gives all of Q, K and V, and RoPE turns queries and keys, which lie side by side, in one go.
+so one product gives all of Q, K and V, and RoPE rotates queries and keys, which lie side by side, in one operation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUERY_ROWS = 128  # queries that prefill scores at a time: bounds the memory of 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupWeights:
-    """Q/K/V of one KV group; `S` query heads share its key and value head."""
+    """Weights of Q/K/V of one KV group; `S` query heads share its key and value head."""
 
     wq: Array  # [S*hd, D]
     wk: Array  # [hd, D]
@@ -36,15 +36,15 @@ class GroupWeights:
     bv: Array | None = None  # [hd]
 
     def arrays(self) -> tuple[Array, ...]:
-        """What there is, in the order of the fields: what a migration sends."""
+        """Arrays that are present, in the order of the fields: what a migration sends."""
         every = (self.wq, self.wk, self.wv, self.bq, self.bk, self.bv)
         return tuple(array for array in every if array is not None)
 
 
 class Heads:
-    """The groups `groups` of one layer.
+    """Kernel of the groups `groups` of one layer, with their weights fused in one matrix.
 
-    The result of `forward` has their outputs side by side, in that order.
+    The result of `forward` has the groups' outputs side by side, in that order.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Heads:
 
     @classmethod
     def empty(cls, shape: ModelShape, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
-        """Uninitialised weights, for a source to write into through `group_weights`."""
+        """Kernel with uninitialized weights, for a source to write into through `group_weights`."""
         rows = len(groups) * (shape.group_size + 2) * shape.head_dim
         weight: Array = np.empty((rows, shape.d_model), np.float32)
         bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
@@ -80,7 +80,7 @@ class Heads:
 
     @classmethod
     def from_groups(cls, shape: ModelShape, norm: Norm, parts: Mapping[int, GroupWeights], rope: Rope | None) -> Heads:
-        """Copies of the given groups, in the mapping's order."""
+        """Kernel with copies of the given groups' weights, in the mapping's order."""
         heads = cls.empty(shape, tuple(parts), norm, rope)
         for group, weights in parts.items():
             for to, origin in zip(heads.group_weights(group).arrays(), weights.arrays(), strict=True):
@@ -88,7 +88,7 @@ class Heads:
         return heads
 
     def with_group(self, index: int, group: int, weights: GroupWeights) -> Heads:
-        """These groups and one more, at `index`."""
+        """Kernel of these groups and one more, at `index`."""
         if group in self.groups:
             raise ValueError(f"group {group} is already here: {self.groups}")
         parts = [(held, self.group_weights(held)) for held in self.groups]
@@ -96,17 +96,17 @@ class Heads:
         return self.from_groups(self.shape, self.norm, dict(parts), self._rope)
 
     def without_group(self, group: int) -> Heads:
-        """These groups but one."""
+        """Kernel of these groups without one."""
         index = self.groups.index(group)
         return self.selected(self.groups[:index] + self.groups[index + 1 :])
 
     def selected(self, groups: Sequence[int]) -> Heads:
-        """A copy of some of these groups, in the given order."""
+        """Kernel with a copy of some of these groups, in the given order."""
         parts = {group: self.group_weights(group) for group in groups}
         return self.from_groups(self.shape, self.norm, parts, self._rope)
 
     def group_weights(self, group: int) -> GroupWeights:
-        """Views of one group's rows."""
+        """Views of one group's rows of the fused matrix."""
         i, hd = self.groups.index(group), self.shape.head_dim
         wide = self.shape.group_dim
         starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
@@ -120,11 +120,11 @@ class Heads:
         return self.norm.weight_bytes + self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def new_cache(self, capacity: int) -> KVCache:
-        """An empty cache for one sequence through these groups."""
+        """Empty cache for one sequence through these groups."""
         return KVCache(len(self.groups), self.shape.head_dim, capacity)
 
     def forward(self, x: Array, position: int, cache: KVCache) -> Array:
-        """[t, D] -> [t, n*group_dim]; the rows stand at `position …`, and `cache` holds all rows before them.
+        """Attention [t, D] -> [t, n*group_dim]; rows are at `position …`, and `cache` holds all rows before them.
 
         Appends t rows to `cache`. ValueError if `position` is not the cache's length: an answer computed from
         the wrong past would look like any other.
@@ -136,7 +136,7 @@ class Heads:
         return linear(normed, self.weight, self.bias)
 
     def attend(self, qkv: Array, position: int, cache: KVCache) -> Array:
-        """The rest of `forward`; writes into `qkv`: [t, n*(S+2)*hd] -> [t, n*group_dim]."""
+        """Attention that overwrites Q/K/V: [t, n*(S+2)*hd] -> [t, n*group_dim]; second half of `forward`."""
         if position != cache.length:
             raise ValueError(f"position {position}, but the cache holds {cache.length} rows")
         t, hd, n = len(qkv), self.shape.head_dim, len(self.groups)

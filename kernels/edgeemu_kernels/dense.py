@@ -1,7 +1,7 @@
-"""The blocks without a cache: embedding, projection, feed-forward, output. Each knows its own weights only.
+"""Blocks without a cache: embedding, projection, feed-forward, output matrix. Each knows only its own weights.
 
-`proj` and `ffn` add the residual themselves: what leaves them is the stream that the next block reads. Divided, they
-give parts of a sum, and whoever adds these up adds the residual.
+`proj` and `ffn` add the residual themselves: their result is the residual stream that the next block reads. Divided,
+they give partial sums, and the device that adds these also adds the residual.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ONE = np.float32(1)
 
 
 def silu_inplace(x: Array) -> Array:
-    """x * sigmoid(x) as x/2 * (1 + tanh(x/2)), which cannot overflow; returns x."""
+    """SiLU in place: x * sigmoid(x) as x/2 * (1 + tanh(x/2)), which cannot overflow; returns x."""
     x *= HALF
     gate = np.tanh(x)
     gate += ONE
@@ -31,7 +31,7 @@ def silu_inplace(x: Array) -> Array:
 
 
 def gelu_inplace(x: Array) -> Array:
-    """x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x³))); returns x."""
+    """GELU in place: x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x³))); returns x."""
     inner = x * x
     inner *= GELU_CUBIC
     inner += ONE
@@ -60,7 +60,7 @@ class Embed:
         return _nbytes(self.table, self.positions)
 
     def forward(self, ids: NDArray[np.integer] | list[int], position: int) -> Array:
-        """ids [t], the first at `position` -> [t, D]. ValueError beyond the last learned position."""
+        """Embed ids [t], the first at `position` -> [t, D]. Raises ValueError beyond the last learned position."""
         rows: Array = self.table[np.asarray(ids, np.int64)]  # [t, D]
         if self.positions is not None:
             if position + len(rows) > len(self.positions):
@@ -71,9 +71,9 @@ class Embed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proj:
-    """Output projection of the attention: the whole of it, or its columns of some KV groups.
+    """Output projection of the attention: undivided, or its columns of some KV groups.
 
-    The parts of all groups sum up to the whole. The bias belongs to group 0, so that it is added once.
+    The partial sums of all groups add up to the undivided result. The bias belongs to group 0, to be added once.
     """
 
     weight: Array  # [D, n*group_dim] of n groups, all of them or those of `groups`
@@ -85,17 +85,17 @@ class Proj:
         return _nbytes(self.weight, self.bias)
 
     def forward(self, attn: Array, x: Array) -> Array:
-        """All groups' outputs in order [t, n_heads*hd] and the residual x [t, D] -> [t, D]."""
+        """Project all groups' outputs in order [t, n_heads*hd] and add the residual x [t, D] -> [t, D]."""
         y = self.partial(attn)  # [t, D]
         y += x
         return y
 
     def partial(self, attn: Array) -> Array:
-        """The groups' outputs in their order [t, n*group_dim] -> their part of the sum, without the residual [t, D]."""
+        """Project outputs of the held groups [t, n*group_dim] -> their partial sum, without the residual [t, D]."""
         return linear(attn, self.weight, self.bias)
 
     def group_weights(self, group: int) -> tuple[Array, ...]:
-        """Views of what one group of a part has: weight [D, group_dim], and group 0 the bias [D]."""
+        """Views of one group's weight [D, group_dim], and for group 0 the bias [D]."""
         assert self.groups is not None
         width = self.weight.shape[1] // len(self.groups)
         i = self.groups.index(group)
@@ -104,7 +104,7 @@ class Proj:
 
     @classmethod
     def from_groups(cls, parts: Mapping[int, Sequence[Array]]) -> Proj:
-        """Copies of what the given groups have, in the mapping's order."""
+        """Shard with copies of the given groups' weights, in the mapping's order."""
         weight = np.concatenate([arrays[0] for arrays in parts.values()], axis=1)  # [D, n*group_dim]
         biases = [arrays[1].copy() for arrays in parts.values() if len(arrays) > 1]
         return cls(weight, biases[0] if biases else None, tuple(parts))
@@ -114,8 +114,8 @@ class Proj:
 class Ffn:
     """Norm and feed-forward: SwiGLU (Shazeer 2020), gate and up stacked in one matrix, or GELU.
 
-    The whole of it, or some of its units: columns of the inner width. The parts of all units sum up to the whole; what
-    the second product adds as its bias belongs to unit 0. Written for F columns, all of them or those of `units`.
+    Undivided, or some of its units: columns of the inner width. The partial sums of all units add up to the undivided
+    result; the bias of the second product belongs to unit 0. F: number of held columns.
     """
 
     norm: Norm
@@ -131,13 +131,13 @@ class Ffn:
         return self.norm.weight_bytes + _nbytes(self.up, self.down, self.up_bias, self.down_bias)
 
     def forward(self, x: Array) -> Array:
-        """[t, D] -> [t, D], the residual added."""
+        """Feed-forward with the residual added: [t, D] -> [t, D]."""
         y = self.partial(self.norm.forward(x))  # [t, D]
         y += x
         return y
 
     def partial(self, normed: Array) -> Array:
-        """Normed rows [t, D] -> these columns' part of the sum, without the residual [t, D]."""
+        """Feed-forward of normed rows [t, D] -> the held columns' partial sum, without the residual [t, D]."""
         hidden = linear(normed, self.up, self.up_bias)  # [t, 2*F] or [t, F]
         if self.gated:
             width = self.down.shape[1]
@@ -149,7 +149,7 @@ class Ffn:
         return linear(hidden, self.down, self.down_bias)
 
     def unit_weights(self, unit: int) -> tuple[Array, ...]:
-        """What one unit of a part has: up, down, then the biases, of which the second is unit 0's. Views or copies."""
+        """Weights of one unit of a shard: up, down, then the biases (the second is unit 0's). Views or copies."""
         assert self.units is not None
         width = self.down.shape[1]  # F
         columns = width // len(self.units)
@@ -170,7 +170,7 @@ class Ffn:
 
     @classmethod
     def from_units(cls, norm: Norm, gated: bool, parts: Mapping[int, Sequence[Array]]) -> Ffn:
-        """Copies of what the given units have, in the mapping's order."""
+        """Shard with copies of the given units' weights, in the mapping's order."""
 
         def stacked(index: int) -> Array:
             arrays = [part[index] for part in parts.values()]
@@ -198,6 +198,6 @@ class LmHead:
         return self.norm.weight_bytes + (0 if self.shared else self.weight.nbytes)
 
     def forward(self, x: Array) -> Array:
-        """[D] -> logits [vocab], or [t, D] -> [t, vocab]."""
+        """Logits of a row [D] -> [vocab], or of rows [t, D] -> [t, vocab]."""
         logits = linear(self.norm.forward(x.reshape(-1, x.shape[-1])), self.weight)  # [t, vocab]
         return logits[0] if x.ndim == 1 else logits

@@ -1,4 +1,4 @@
-"""What can go wrong with a model on disk. Knows no format; every reader raises this one exception."""
+"""Error of all readers of model files. Knows no format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class ModelFileError(Exception):
-    """A model file is missing, damaged, or of a kind that the kernels do not have.
+    """Raised for a model file that is missing, damaged, or of a kind that the kernels do not support.
 
     `path` is the file or directory, `problem` the sentence without it; `str()` gives both.
     """

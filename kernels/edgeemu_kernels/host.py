@@ -1,4 +1,4 @@
-"""How fast this host computes and reads, on one thread. Knows NumPy and a clock that it is given."""
+"""Speed of this host's arithmetic and memory on one thread. Knows NumPy and a clock that it is given."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HostSpeed:
 
 
 def measure(clock: Callable[[], float]) -> HostSpeed:
-    """The best of a few rounds; `clock` gives seconds. Takes about 0.1 s, and STREAM_BYTES of memory."""
+    """Measure the best of a few rounds; `clock` gives seconds. Takes about 0.1 s, and STREAM_BYTES of memory."""
     square: Array = np.ones((MATRIX, MATRIX), np.float32)
     product: Array = np.empty_like(square)
     product_s = _best(lambda: np.matmul(square, square, out=product), clock)

@@ -1,4 +1,4 @@
-"""The key/value cache of one layer, for the KV groups held here, of one sequence. Knows rows; no model."""
+"""Key/value cache of one sequence for some KV groups of one layer. Knows rows; no model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST_ROWS = 16  # what an empty cache grows to when it was given no room at all
 class KVCache:
     """Keys and values of `n_groups` KV groups, row by row.
 
-    Storage is float32 [n_groups, capacity, head_dim] and untouched rows cost no memory (the system maps a
+    Storage is float32 [n_groups, capacity, head_dim], and unwritten rows cost no memory (the system maps a
     page when it is first written). Beyond `capacity` storage doubles, so that appending copies each row O(1)
     times.
     """
@@ -38,11 +38,11 @@ class KVCache:
 
     @property
     def nbytes_used(self) -> int:
-        """Bytes of the rows written, keys and values."""
+        """Bytes of the written rows, keys and values."""
         return 2 * self.n_groups * self.length * self.head_dim * self._keys.itemsize
 
     def append(self, keys: Array, values: Array) -> None:
-        """Write t more rows of every group: k, v [n_groups, t, head_dim]."""
+        """Append t rows of every group: k, v [n_groups, t, head_dim]."""
         stop = self.length + keys.shape[1]
         if stop > self.capacity:
             self._resize(max(stop, 2 * self.capacity, FIRST_ROWS))
@@ -51,11 +51,11 @@ class KVCache:
         self.length = stop
 
     def keys(self) -> Array:
-        """View of the rows written, [n_groups, length, head_dim]."""
+        """View of the written keys, [n_groups, length, head_dim]."""
         return self._keys[:, : self.length]
 
     def values(self) -> Array:
-        """View of the rows written, [n_groups, length, head_dim]."""
+        """View of the written values, [n_groups, length, head_dim]."""
         return self._values[:, : self.length]
 
     def take(self, index: int, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
@@ -66,7 +66,7 @@ class KVCache:
         return self._keys[index, start:stop].copy(), self._values[index, start:stop].copy()
 
     def with_group(self, index: int, keys: Array, values: Array) -> Self:
-        """A cache that holds one group more, at `index`.
+        """Cache with one more group, at `index`.
 
         K, v [length, head_dim]. An empty cache takes any length.
         """
@@ -79,13 +79,13 @@ class KVCache:
         return self._rebuilt(order, keys, values)
 
     def without_group(self, index: int) -> Self:
-        """A cache without the group at `index`; the others keep their order and their rows."""
+        """Cache without the group at `index`; the others keep their order and their rows."""
         order: list[int | None] = list(range(self.n_groups))
         del order[index]
         return self._rebuilt(order)
 
     def _rebuilt(self, order: list[int | None], keys: Array | None = None, values: Array | None = None) -> Self:
-        """Groups in this order; None stands for the new one."""
+        """Cache with groups in this order; None stands for the new one."""
         length = self.length if keys is None else len(keys)
         cache = type(self)(len(order), self.head_dim, max(self.capacity, length))
         cache.length = length if order else 0

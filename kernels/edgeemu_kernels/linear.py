@@ -1,4 +1,4 @@
-"""The array type of all kernels and the matrix product that they share. Knows no model."""
+"""Array type of all kernels and the matrix product that they share. Knows no model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Array = NDArray[np.float32]
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """`x @ weight.T + bias`: [t, in], [out, in], [out] -> [t, out].
+    """Linear layer `x @ weight.T + bias`: [t, in], [out, in], [out] -> [t, out].
 
     A weight row is one output, so that decoding (t = 1) is a matrix-vector product that reads the weights
     once, front to back.

@@ -12,7 +12,7 @@ from edgeemu_kernels.shape import Norm as NormKind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Norm:
-    """A norm over the last axis: RMSNorm (Zhang & Sennrich 2019) or LayerNorm (Ba et al. 2016)."""
+    """Norm over the last axis: RMSNorm (Zhang & Sennrich 2019) or LayerNorm (Ba et al. 2016)."""
 
     kind: NormKind
     weight: Array  # [D]
@@ -24,7 +24,7 @@ class Norm:
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def forward(self, x: Array) -> Array:
-        """[t, D] -> [t, D], a fresh array."""
+        """Normalize rows: [t, D] -> [t, D], a new array."""
         out = standardised(x, self.kind, self.eps)  # [t, D]
         out *= self.weight
         if self.bias is not None:
@@ -32,7 +32,7 @@ class Norm:
         return out
 
     def scaled(self, x: Array) -> Array:
-        """The rest of the norm for rows that are `standardised` already: [t, D] -> [t, D], a fresh array."""
+        """Apply the norm's weights to rows that are `standardised` already: [t, D] -> [t, D], a new array."""
         out: Array = x * self.weight  # [t, D]
         if self.bias is not None:
             out += self.bias
@@ -40,9 +40,9 @@ class Norm:
 
 
 def standardised(x: Array, kind: NormKind, eps: float) -> Array:
-    """The part of a norm that needs no weights: every row to a root mean square of 1, of LayerNorm also to a mean of 0.
+    """Standardize rows without weights: to a root mean square of 1, for LayerNorm also to a mean of 0.
 
-    [t, D] -> [t, D], a fresh array. Devices that share the rows of a sequence do this each for its own.
+    [t, D] -> [t, D], a new array. Devices that share the rows of a sequence do this each for its own rows.
     """
     if kind == "layer":
         x = x - x.mean(axis=-1, keepdims=True)  # [t, D]

@@ -1,4 +1,4 @@
-"""The oracle: the undivided model in plain per-head NumPy. Knows nothing of fusing, caches by group, devices.
+"""Reference model, the oracle: the undivided model in plain per-head NumPy. Knows no fusing, no devices.
 
 Deliberately written apart from the fast kernels (`attention`, `dense`, `norms`, `Rope`): it shares with them
 only the loaded arrays and the list of RoPE frequencies. Every fast path, placement and migration is compared
@@ -22,7 +22,7 @@ from edgeemu_kernels.weights.sources import WeightSource
 
 @dataclass(slots=True)
 class _Past:
-    """Keys (rotated) and values of the tokens seen, [n, hd] for every (layer, group)."""
+    """Keys (rotated) and values of the tokens so far, [n, hd] for every (layer, group)."""
 
     length: int = 0
     keys: dict[tuple[int, int], Array] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class _Past:
 
 
 class Reference:
-    """All blocks of a source, run one after the other."""
+    """Reference model: all blocks of a source, run one after the other."""
 
     def __init__(self, source: WeightSource) -> None:
         self.shape = source.shape
@@ -42,7 +42,7 @@ class Reference:
         self._lm_head = source.lm_head(self._embed)
 
     def logits(self, ids: list[int]) -> Array:
-        """ids [t] -> [t, vocab]: row i scores the token after ids[i]."""
+        """Logits of all positions, ids [t] -> [t, vocab]: row i scores the token after ids[i]."""
         return self._forward(ids, _Past())
 
     def generate(
@@ -52,9 +52,9 @@ class Reference:
         sampling: Sampling = GREEDY,
         stop_ids: frozenset[int] = frozenset(),
     ) -> list[int]:
-        """Tokens after `ids`.
+        """Generate tokens after `ids`.
 
-        A stop token ends it and is not part of it. The n-th token is drawn at step n.
+        A stop token ends the sequence and is not part of it. The n-th token is sampled at step n.
         """
         past, tokens = _Past(), list[int]()
         fresh = list(ids)
@@ -79,7 +79,7 @@ class Reference:
         return _norm(x, self._lm_head.norm) @ self._lm_head.weight.T  # [t, D] @ [D, vocab] -> [t, vocab]
 
     def _attention(self, layer: int, x: Array, past: _Past) -> list[Array]:
-        """The outputs of all query heads in order, each [t, hd]."""
+        """Outputs of all query heads in order, each [t, hd]."""
         heads, outputs = self._heads[layer], []
         normed = _norm(x, heads.norm)  # [t, D]
         for group in range(self.shape.n_groups):
@@ -133,7 +133,7 @@ def _rotated(x: Array, position: int, shape: ModelShape) -> Array:
 
 
 def _attend(query: Array, key: Array, value: Array, position: int) -> Array:
-    """One head.
+    """Attention of one head.
 
     Query [t, hd] over key, value [n, hd] -> [t, hd]; the query in row i sees `position + i + 1` rows.
     """

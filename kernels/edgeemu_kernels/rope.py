@@ -32,7 +32,7 @@ def frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> NDA
 
 
 class Rope:
-    """The rotation by position of every query and key of a model.
+    """Rotation of every query and key of a model by its position.
 
     One object serves all layers of a device.
     """

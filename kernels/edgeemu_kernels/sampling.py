@@ -1,4 +1,4 @@
-"""From logits to a token. Knows no model, keeps no state: the block that samples can move between devices."""
+"""Sampling of a token from logits. Knows no model, keeps no state: the block that samples can move between devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeemu_kernels.linear import Array
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature 0 is greedy. `top_k` 0 and `top_p` 1 keep every token; both may cut, top_k first."""
+    """Sampling options. Temperature 0 is greedy. `top_k` 0 and `top_p` 1 keep every token; top_k is applied first."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -34,12 +34,12 @@ GREEDY = Sampling()
 
 
 def uniform(seed: int, step: int) -> float:
-    """A number in [0, 1) that depends on (seed, step) alone."""
+    """Uniform random number in [0, 1) that depends only on (seed, step)."""
     return float(np.random.Generator(np.random.PCG64([seed, step])).random())
 
 
 def probabilities(logits: Array, sampling: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The tokens that may be drawn, likeliest first (lower id first in a tie), and their probabilities."""
+    """Tokens that can be sampled, most likely first (lower id first in a tie), and their probabilities."""
     ids: NDArray[np.int64]
     if 0 < sampling.top_k < len(logits):
         kth = np.partition(logits, -sampling.top_k)[-sampling.top_k]  # the k-th greatest logit
@@ -60,9 +60,9 @@ def probabilities(logits: Array, sampling: Sampling) -> tuple[NDArray[np.int64],
 
 
 def sample(logits: Array, sampling: Sampling, step: int) -> int:
-    """logits [vocab] -> a token id.
+    """Sample a token id from logits [vocab].
 
-    The draw depends on (seed, step) alone. Greedy takes the lowest id in a tie.
+    The result depends on (seed, step) and the logits only. Greedy takes the lowest id in a tie.
     """
     if sampling.temperature == 0 or sampling.top_k == 1:
         return int(logits.argmax())

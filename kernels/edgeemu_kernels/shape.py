@@ -1,4 +1,4 @@
-"""The dimensions and conventions of a decoder. Knows numbers and names; no weights, no files, no NumPy."""
+"""Dimensions and conventions of a decoder. Knows numbers and names; no weights, no files, no NumPy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_FFN_UNITS = 64  # fine enough that shares by speed are within 1 % of what th
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
-    """Llama 3's frequency scaling (Llama 3.1 model card, `rope_scaling` of type `llama3`)."""
+    """Llama 3's scaling of RoPE frequencies (Llama 3.1 model card, `rope_scaling` of type `llama3`)."""
 
     factor: float
     low_freq_factor: float
@@ -24,7 +24,7 @@ class RopeScaling:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What every block of a decoder needs to know of the whole.
+    """Dimensions and conventions of a model that its blocks need.
 
     `positions` names where in a head the two halves of a rotated pair lie: `rope-interleaved` pairs (0, 1),
     (2, 3) … (GGUF's Llama files are permuted for it), `rope-half` pairs (0, d/2), (1, d/2+1) … (Hugging
@@ -69,12 +69,12 @@ class ModelShape:
 
     @property
     def n_groups(self) -> int:
-        """KV groups per layer: the unit that a placement moves."""
+        """Number of KV groups per layer: the unit that a placement moves."""
         return self.n_kv_heads
 
     @property
     def group_size(self) -> int:
-        """Query heads that share one K/V head."""
+        """Number of query heads that share one K/V head."""
         return self.n_heads // self.n_kv_heads
 
     @property
@@ -84,7 +84,7 @@ class ModelShape:
 
     @property
     def ffn_units(self) -> int:
-        """Into how many equal units a layer's feed-forward can be divided: as many as divide d_ff, at most 64."""
+        """Number of equal units that a layer's feed-forward can be divided into: a divisor of d_ff, at most 64."""
         return next(n for n in range(min(MAX_FFN_UNITS, self.d_ff), 0, -1) if self.d_ff % n == 0)
 
     @property
@@ -93,7 +93,7 @@ class ModelShape:
         return self.d_ff // self.ffn_units
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for a message or a file; `from_dict` is its inverse."""
+        """Plain data for a message or a file; `from_dict` is its inverse."""
         return asdict(self)
 
     @classmethod

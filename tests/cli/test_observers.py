@@ -47,7 +47,7 @@ def test_a_run_that_is_ended_within_a_sequence_leaves_a_whole_line() -> None:
 
 
 def shown(pieces: list[str], width: int) -> str:
-    """What remains on a terminal of that width when all is generated."""
+    """Screen of a terminal of that width when everything is generated."""
     file = io.StringIO()
     watcher = TerminalObserver(Console(file=file, force_terminal=True, width=width, height=20, legacy_windows=False))
     watcher.sequence_started(0, "go", len(pieces))

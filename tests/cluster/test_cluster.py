@@ -1,4 +1,4 @@
-"""Clusters: draws that are stable, paths through the right pipes, and scenarios that resolve to the same cluster."""
+"""Clusters: stable random values, paths through the right pipes, and scenarios that resolve to an equal cluster."""
 
 from math import exp, isclose, log, sqrt
 from statistics import NormalDist
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
+from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
 from edgeemu.cluster.links import Hop
@@ -73,7 +74,7 @@ DRAWN = (
 DRAWN_LINK = "{default: {bandwidth: {uniform: {low: 1 Gbit/s, high: 10 Gbit/s}}, delay: 1 ms}}"
 
 
-def test_a_device_more_changes_no_other_draw():
+def test_another_device_changes_no_random_value_of_the_others():
     few = _cluster([f"name: e, {DRAWN.format(n=3)}"], DRAWN_LINK)
     more = _cluster([f"name: e, {DRAWN.format(n=5)}", *_named("new")], DRAWN_LINK)
     assert more.devices[:3] == few.devices
@@ -82,7 +83,7 @@ def test_a_device_more_changes_no_other_draw():
     ]
 
 
-def test_another_seed_draws_another_cluster():
+def test_another_seed_gives_another_cluster():
     first, second = (_cluster([f"name: e, {DRAWN.format(n=3)}"], DRAWN_LINK, seed) for seed in (0, 1))
     assert first != second
     assert all(a.memory_bytes != b.memory_bytes for a, b in zip(first.devices, second.devices, strict=True))
@@ -182,7 +183,7 @@ STAR = (
 )
 
 
-def test_in_a_star_the_air_is_one_pipe():
+def test_in_a_star_the_shared_channel_is_one_pipe():
     cluster = _cluster(_named("a", "b", "w"), STAR.format(star="wired: [w]"))
     up, down = cluster.path(1, 0).hops
     assert up.pipe == down.pipe
@@ -208,7 +209,7 @@ def test_a_wired_device_needs_a_link():
         _scenario(_named("a", "b"), "{topology: star, default: wifi-5, star: {wired: [a]}}")
 
 
-def test_later_overrides_change_only_what_they_say():
+def test_later_overrides_change_only_their_own_fields():
     cluster = _cluster(
         [f"name: p, count: 3, {DEVICE}", *_named("q")],
         "{default: {bandwidth: 100 Mbit/s, delay: 2 ms}, links: ["
@@ -222,12 +223,14 @@ def test_later_overrides_change_only_what_they_say():
     assert cluster.path(3, 2).hops[0][1:3] == (15.6e6, 0.001)
 
 
-def test_a_thousand_devices_are_drawn_without_a_million_paths():
+def test_a_thousand_devices_are_drawn_without_a_million_links(monkeypatch: pytest.MonkeyPatch):
+    sampled, link = [], LinkDraws.link
+    monkeypatch.setattr(LinkDraws, "link", lambda self, a, b: sampled.append((a, b)) or link(self, a, b))
     cluster = _cluster([f"name: e, {DRAWN.format(n=1000)}"], DRAWN_LINK)
     assert len(cluster.devices) == 1000
-    assert not cluster._paths
+    assert not sampled
     assert isinstance(cluster.path(3, 999).hops[0], Hop)
-    assert len(cluster._paths) == 1
+    assert sampled == [(3, 999)]
 
 
 # -- resolving ------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
-"""Rows of links as arrays are what the paths say one by one, to the last bit: by themselves, and as they vary."""
+"""Bandwidths and delays as arrays are those of the paths one by one, to the last bit: nominal, and as they vary."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
-from edgeemu.cluster.keyed_random import pair_uniforms, uniform, way_uniforms
+from edgeemu.cluster.keyed_random import directed_uniforms, pair_uniforms, uniform
 from edgeemu.cluster.links import Change
 from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.link_matrix import Links
@@ -59,11 +61,11 @@ def same(links: Links, made: Cluster, at_s: float | None = None) -> None:
         paths = [None if a == b else made.path(a, b) for b in range(n)]
         back = [None if a == b else made.path(b, a) for b in range(n)]
 
-        def rates(ways: list) -> list[float]:
-            return [(p and 1.0 / (p.bandwidth_bps if at_s is None else p.bandwidth_at(at_s))) or 0.0 for p in ways]
+        def rates(paths: list) -> list[float]:
+            return [(p and 1.0 / (p.bandwidth_bps if at_s is None else p.bandwidth_at(at_s))) or 0.0 for p in paths]
 
-        def delays(ways: list) -> list[float]:
-            return [(p and (p.delay_s if at_s is None else p.delay_at(at_s))) or 0.0 for p in ways]
+        def delays(paths: list) -> list[float]:
+            return [(p and (p.delay_s if at_s is None else p.delay_at(at_s))) or 0.0 for p in paths]
 
         for rows, values in ((links.s_per_bit, rates), (links.delay_s, delays)):
             assert [rows.between(a, b) for b in range(n)] == values(paths)
@@ -77,7 +79,7 @@ def test_rows_are_the_paths(network: str, all_at_once: bool, monkeypatch: pytest
     monkeypatch.setattr(link_matrix, "ALL_AT_ONCE", 2000 if all_at_once else 0)
     made = cluster(NETWORKS[network])
     same(Links.of(made), made)
-    assert made.varying_ways() == set()
+    assert made.varying_pairs() == set()
 
 
 VARIED = {
@@ -89,7 +91,7 @@ LINKS = {"mesh": ("z-9", "a"), "star": ("z-5", "ap"), "line": ("z-6", "z-7")}
 
 
 @pytest.mark.parametrize("network", VARIED)
-def test_at_an_instant_only_what_varies_is_asked_for_anew(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_an_instant_only_varying_paths_are_asked_for_again(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     varied = "".join(f"  {line}\n" for line in VARIED[network].splitlines())
     event = f"events: [{{at: 3 s, link: [{', '.join(LINKS[network])}], bandwidth: 1 kbit/s, delay: 1 s}}]\n"
     made = cluster(NETWORKS[network] + varied, event)
@@ -99,38 +101,58 @@ def test_at_an_instant_only_what_varies_is_asked_for_anew(network: str, monkeypa
         same(links.at(made, at_s), made, at_s)
     later = made.changed(Change(links=((0, 1), (1, 0)), delay_s=2.0), 1.0) if network != "star" else made
     same(links.at(later, 9.0), later, 9.0)
-    ways = later.varying_ways()
-    assert ways is not None
-    assert 0 < len(ways) < 15 * 14
+    pairs = later.varying_pairs()
+    assert pairs is not None
+    assert 0 < len(pairs) < 15 * 14
     asked = []
     path = Cluster.path
     monkeypatch.setattr(Cluster, "path", lambda self, a, b: asked.append((a, b)) or path(self, a, b))
     now = links.at(later, 9.0)
     for a in range(15):
         now.s_per_bit.out_of(a)
-    assert set(asked) == ways
+    assert set(asked) == pairs
 
 
-def test_where_the_default_varies_all_may() -> None:
+def test_where_the_default_varies_all_paths_may() -> None:
     made = cluster("network: {default: {type: wifi-6, variation: {bandwidth: 50 %}}}\n")
-    assert made.varying_ways() is None
+    assert made.varying_pairs() is None
     same(Links.of(made).at(made, 4.0), made, 4.0)
 
 
-def test_nobody_writes_into_rows_that_others_read() -> None:
+def test_shared_rows_are_read_only() -> None:
     row = Links.of(cluster(MESH)).delay_s.out_of(1)
     assert not row.flags.writeable
     with pytest.raises(ValueError):
         row[0] = 1.0
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_topology_agrees_with_itself(network: str) -> None:
+    """Routes are chains of links, every link has a pipe, and the veth pairs reach every device."""
+    topology = cluster(NETWORKS[network]).topology
+    links = list(topology.links())
+    assert all(topology.joined(b, a) for a, b in links)
+    assert {topology.pipe(a, b) for a, b in links} <= set(range(topology.n_pipes))
+    pairs = [(a, b) for a in range(topology.n_devices) for b in range(topology.n_devices) if a != b]
+    routes = {pair: topology.route(*pair) for pair in pairs}
+    for (a, b), route in routes.items():
+        assert (route[0], route[-1]) == (a, b)
+        assert set(pairwise(route)) <= set(links)
+    for link in links[:: max(1, len(links) // 40)]:
+        assert topology.pairs_over([link]) == {pair for pair in pairs if link in pairwise(routes[pair])}
+    reached, veths = {0}, topology.veths()
+    for _ in veths:
+        reached |= {end for veth in veths if reached & set(veth) for end in veth}
+    assert set(range(topology.n_devices)) <= reached
+
+
 @pytest.mark.parametrize("b", [["x", "c-10", "c-9", "a"], ["a", "y"]])
-def test_draws_of_many_are_those_of_each(b: list[str]) -> None:
+def test_random_arrays_are_the_random_numbers_of_each_pair(b: list[str]) -> None:
     a = ["x", "c-10", "c-9", "a"]
-    pairs, ways = pair_uniforms(7, "link", a, b, "delay"), way_uniforms(7, "link", a, b, "delay")
+    pairs, directed = pair_uniforms(7, "link", a, b, "delay"), directed_uniforms(7, "link", a, b, "delay")
     for i, x in enumerate(a):
         for j, y in enumerate(b):
-            assert ways[i, j] == uniform(7, "link", x, "to", y, "delay")
+            assert directed[i, j] == uniform(7, "link", x, "to", y, "delay")
             if x != y:
                 assert pairs[i, j] == uniform(7, "link", *sorted((x, y)), "delay")
-    assert np.all((ways > 0) & (ways < 1))
+    assert np.all((directed > 0) & (directed < 1))

@@ -1,4 +1,4 @@
-"""Functions of time: what they are, that they are the same for whoever asks, and the integral and its inverse."""
+"""Functions of time: their values, in every order of asking, and the integral and its inverse."""
 
 from itertools import pairwise
 from math import ceil, inf
@@ -14,10 +14,10 @@ from edgeemu.cluster.variation import (
     MIN_SHARE,
     STANDSTILL,
     Constant,
+    LeftByLoad,
     LinkVariation,
     Product,
-    Rest,
-    Steered,
+    Scaled,
     Trace,
     Uniform,
     Variation,
@@ -26,10 +26,10 @@ from edgeemu.cluster.variation import (
     falling,
     finish,
     product,
-    reset,
+    scaled,
     share_at,
-    steered,
     value,
+    with_level,
 )
 
 shares = st.floats(0, 1)
@@ -51,7 +51,7 @@ def walks(draw: st.DrawFn, levels: st.SearchStrategy[float] = shares) -> Walk:
 
 
 def any_of(levels: st.SearchStrategy[float]) -> st.SearchStrategy[Variation]:
-    """Courses of every kind, and what they can be made into."""
+    """Variations of every kind, and combinations of them."""
     simple = st.one_of(
         st.builds(Constant, levels),
         traces(levels),
@@ -61,9 +61,9 @@ def any_of(levels: st.SearchStrategy[float]) -> st.SearchStrategy[Variation]:
     return st.recursive(
         simple,
         lambda inner: st.one_of(
-            st.builds(Rest, inner),
+            st.builds(LeftByLoad, inner),
             st.builds(Product, st.lists(inner, min_size=1, max_size=3).map(tuple)),
-            st.builds(steered, inner, instants, levels),
+            st.builds(scaled, inner, instants, levels),
         ),
         max_leaves=4,
     )
@@ -96,7 +96,7 @@ def test_a_value_depends_on_nothing_but_time_and_survives_the_wire(
 
 @QUICK
 @given(workable, instants, st.floats(0, 5))
-def test_work_ends_when_the_integral_of_the_share_has_come_to_it(share: Variation, start_s: float, nominal_s: float):
+def test_work_ends_when_the_integral_of_the_share_equals_it(share: Variation, start_s: float, nominal_s: float):
     end_s = finish(share, start_s, nominal_s)
     assert end_s - start_s >= nominal_s - 1e-9
     assert done_s(share, start_s, end_s) == pytest.approx(nominal_s, rel=1e-9, abs=1e-9)
@@ -123,7 +123,7 @@ def test_a_constant_share_divides(level: float, start_s: float, nominal_s: float
 def test_a_share_of_nothing_still_ends():
     assert finish(Constant(0.0), 1.0, 1.0) == pytest.approx(1.0 + 1.0 / STANDSTILL)
     assert share_at(Constant(0.0), 0.0) == STANDSTILL
-    assert value(Rest(Constant(1.0)), 0.0) == MIN_SHARE
+    assert value(LeftByLoad(Constant(1.0)), 0.0) == MIN_SHARE
     assert share_at(None, 0.0) == 1.0
 
 
@@ -147,12 +147,12 @@ def test_a_trace_holds_its_first_value_before_and_its_last_after():
     ]
 
 
-# -- random courses -------------------------------------------------------------------------------------------
+# -- random processes -------------------------------------------------------------------------------------------
 
 
-def test_a_uniform_course_is_drawn_anew_at_every_step():
-    course = Uniform(0.2, 0.6, 0.1, 7)
-    levels = [value(course, 0.1 * step + 0.05) for step in range(4000)]
+def test_a_uniform_process_has_an_independent_value_at_every_step():
+    varying = Uniform(0.2, 0.6, 0.1, 7)
+    levels = [value(varying, 0.1 * step + 0.05) for step in range(4000)]
     assert len(set(levels)) == 4000
     assert 0.2 <= min(levels) < 0.21
     assert 0.59 < max(levels) <= 0.6
@@ -161,20 +161,20 @@ def test_a_uniform_course_is_drawn_anew_at_every_step():
 
 
 def test_a_walk_has_its_mean_its_spread_and_its_memory():
-    """Of an Ornstein-Uhlenbeck process: the correlation over one relaxation time is 1/e."""
-    course = Walk(0.5, 0.1, -9.0, 9.0, 0.1, 1.0, 11)
-    levels = [value(course, 0.1 * step + 0.05) for step in range(40_000)]
+    """In an Ornstein-Uhlenbeck process, the correlation over one relaxation time is 1/e."""
+    varying = Walk(0.5, 0.1, -9.0, 9.0, 0.1, 1.0, 11)
+    levels = [value(varying, 0.1 * step + 0.05) for step in range(40_000)]
     assert mean(levels) == pytest.approx(0.5, abs=0.01)
     assert stdev(levels) == pytest.approx(0.1, rel=0.05)
     shifted = [(a - 0.5) * (b - 0.5) for a, b in zip(levels, levels[10:], strict=False)]
     assert mean(shifted) / 0.1**2 == pytest.approx(0.368, abs=0.06)
 
 
-def test_the_blocks_in_which_a_walk_is_worked_out_cannot_be_seen():
+def test_the_blocks_in_which_a_walk_is_computed_cannot_be_seen():
     """A step over the border of a block is as small as any other: the walk goes on from where it was."""
     every_s, relaxation_s, spread = 0.1, 5.0, 0.1
-    course = Walk(0.5, spread, 0.2, 0.7, every_s, relaxation_s, 3)
-    levels = [value(course, every_s * step + 0.05) for step in range(2000)]
+    varying = Walk(0.5, spread, 0.2, 0.7, every_s, relaxation_s, 3)
+    levels = [value(varying, every_s * step + 0.05) for step in range(2000)]
     steps = [abs(b - a) for a, b in pairwise(levels)]
     borders = [steps[n] for n in range(127, 1999, 128)]
     typical = spread * (2 * every_s / relaxation_s) ** 0.5
@@ -198,43 +198,44 @@ def test_an_event_multiplies_from_its_instant_on_and_changes_nothing_before(
     base: Variation, event_s: float, factor: float, at_s: float
 ):
     expected = value(base, at_s) * (factor if at_s >= event_s else 1.0)
-    if not isinstance(base, Steered):
-        assert value(steered(base, event_s, factor), at_s) == expected
+    if not isinstance(base, Scaled):
+        assert value(scaled(base, event_s, factor), at_s) == expected
 
 
 @QUICK
 @given(st.lists(st.tuples(instants, st.floats(0.01, 1)), min_size=1, max_size=5, unique_by=lambda e: e[0]), instants)
-def test_events_replace_each_other_in_the_order_of_time_not_of_telling(events: list[tuple[float, float]], at_s: float):
-    course: Variation | None = None
+def test_events_replace_each_other_in_the_order_of_time_not_of_calls(events: list[tuple[float, float]], at_s: float):
+    varying: Variation | None = None
     for event_s, factor in events:
-        course = steered(course, event_s, factor)
+        varying = scaled(varying, event_s, factor)
     before = [event for event in sorted(events) if event[0] <= at_s]
-    assert value(course, at_s) == (before[-1][1] if before else 1.0)
+    assert value(varying, at_s) == (before[-1][1] if before else 1.0)
 
 
 def test_an_event_at_the_same_instant_replaces_the_one_before():
-    course = steered(steered(None, 2.0, 0.5), 2.0, 0.25)
-    assert (value(course, 1.9), value(course, 2.0)) == (1.0, 0.25)
+    varying = scaled(scaled(None, 2.0, 0.5), 2.0, 0.25)
+    assert (value(varying, 1.9), value(varying, 2.0)) == (1.0, 0.25)
 
 
 def test_a_level_is_set_from_an_instant_on():
-    trace = reset(reset(None, 2.0, 0.02, 0.005), 5.0, 0.04, 0.005)
+    trace = with_level(with_level(None, 2.0, 0.02, 0.005), 5.0, 0.04, 0.005)
     assert [value(trace, t_s) for t_s in (0.0, 2.0, 4.9, 5.0)] == [0.005, 0.02, 0.02, 0.04]
-    assert value(reset(None, 0.0, 0.02, 0.005), 0.0) == 0.02
+    assert value(with_level(None, 0.0, 0.02, 0.005), 0.0) == 0.02
 
 
 @QUICK
 @given(st.floats(0, 10), st.floats(0, 10), st.floats(0.05, 1))
 def test_throttling_falls_linearly_to_what_remains(after_s: float, over_s: float, to: float):
     assume(over_s == 0 or over_s > 1e-3)
-    course = falling(after_s, over_s, to)
-    assert value(course, after_s * 0.999) == 1.0 or after_s == 0
-    assert value(course, after_s + over_s) == pytest.approx(to)
-    middle = value(course, after_s + over_s / 2)
+    varying = falling(after_s, over_s, to)
+    before_s = after_s * 0.999
+    assert before_s == after_s or value(varying, before_s) == 1.0  # equal at 0 and at the smallest floats
+    assert value(varying, after_s + over_s) == pytest.approx(to)
+    middle = value(varying, after_s + over_s / 2)
     assert to <= middle <= 1
     if over_s:
         assert middle == pytest.approx((1 + to) / 2, abs=1 / 20)
-        fallen = done_s(course, after_s, after_s + over_s)
+        fallen = done_s(varying, after_s, after_s + over_s)
         assert fallen == pytest.approx(over_s * (1 + to) / 2, rel=1e-6)  # as if the line were straight
 
 
@@ -242,25 +243,25 @@ def test_products_of_nothing_are_nothing():
     assert product(None, None) is None
     assert product(None, Constant(0.5)) == Constant(0.5)
     assert product(Constant(0.5), Constant(0.5)) == Constant(0.25)
-    course = Uniform(0.0, 1.0, 1.0, 3)
-    assert product(None, course) is course
-    both = product(Constant(0.5), course)
+    varying = Uniform(0.0, 1.0, 1.0, 3)
+    assert product(None, varying) is varying
+    both = product(Constant(0.5), varying)
     assert both is not None
-    assert value(both, 0.3) == pytest.approx(0.5 * value(course, 0.3))
+    assert value(both, 0.3) == pytest.approx(0.5 * value(varying, 0.3))
 
 
 def test_a_links_delay():
     added = Trace((0.0, 1.0), (0.0, 0.01))
-    varies = LinkVariation(delay_s=reset(None, 2.0, 0.05, 0.002), added_delay_s=added)
+    varies = LinkVariation(delay_s=with_level(None, 2.0, 0.05, 0.002), added_delay_s=added)
     assert [varies.delay_at(t_s, 0.002) for t_s in (0.0, 1.0, 2.0)] == pytest.approx([0.002, 0.012, 0.06])
     assert LinkVariation().delay_at(9.0, 0.002) == 0.002
 
 
 def test_an_instant_on_the_border_of_a_step_belongs_to_the_later_one():
     """Whatever the rounding of step * every: 0.1 has no exact double."""
-    course = Uniform(0.0, 1.0, 0.1, 1)
+    varying = Uniform(0.0, 1.0, 0.1, 1)
     for step in range(3000):
         at_s = step * 0.1
-        _, until_s = course.piece(at_s)
+        _, until_s = varying.piece(at_s)
         assert until_s == (step + 1) * 0.1
         assert ceil(until_s / 0.1 - 1e-6) == step + 1

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, LLAMA_TIED, SHAPES, SLOW, placements, scattered, shapes
 from support.memory_cluster import MemoryCluster
 
-from edgeemu.device.executor import Executor, ProtocolError, SequenceState
+from edgeemu.device.executor import Executor
+from edgeemu.device.sequences import NotHeldError, SequenceState
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
@@ -33,7 +34,7 @@ def prompt(shape: ModelShape, tokens: int, seed: int) -> list[int]:
 
 
 def reference_logits(source: SeededSource, ids: list[int], tokens: list[int]) -> np.ndarray:
-    """What the undivided model says before each of `tokens`, [tokens, vocab]."""
+    """Logits of the undivided model before each of `tokens`, [tokens, vocab]."""
     return Reference(source).logits([*ids, *tokens[:-1]])[len(ids) - 1 :]
 
 
@@ -201,14 +202,14 @@ def test_only_an_open_sequence_can_be_run_and_closed() -> None:
     compute = Executor(SeededSource(LLAMA, 0), Ledger("pi", ROOMY))
     compute.load(whole(LLAMA))
     compute.open(4, 2, 9, SequenceState(GREEDY, keep_logits=False))
-    with pytest.raises(ProtocolError, match="sequence 4 is open already"):
+    with pytest.raises(NotHeldError, match="sequence 4 is open already"):
         compute.open(4, 2, 9, SequenceState(GREEDY, keep_logits=False))
     for op in whole(LLAMA):
         if op.kind in (Kind.HEAD, Kind.LM_HEAD):
-            with pytest.raises(ProtocolError, match=r"sequence 7 is not open; open are \[4\]"):
+            with pytest.raises(NotHeldError, match=r"sequence 7 is not open; open are \[4\]"):
                 compute.run(op, 7, 0, 0, [np.ones((1, LLAMA.d_model), np.float32)])
     compute.close(4)
-    with pytest.raises(ProtocolError, match="sequence 4 is not open"):
+    with pytest.raises(NotHeldError, match="sequence 4 is not open"):
         compute.close(4)
 
 
@@ -217,7 +218,7 @@ def test_an_operation_whose_block_is_elsewhere_is_refused(op: Op) -> None:
     compute = Executor(SeededSource(GPT2, 0), Ledger("pi", ROOMY))
     compute.load([])
     compute.open(0, 2, 9, SequenceState(GREEDY, keep_logits=False))
-    with pytest.raises(ProtocolError, match=f"{op.kind} of layer {op.layer} is not loaded here"):
+    with pytest.raises(NotHeldError, match=f"{op.kind} of layer {op.layer} is not loaded here"):
         compute.run(op, 0, 0, 0, [np.ones((1, GPT2.d_model), np.float32)] * 2)
 
 

@@ -66,7 +66,7 @@ def test_any_split_sums_up_to_the_whole(data: st.DataObject, shape: ModelShape, 
 
 
 def check_parts(source: WeightSource, layer: int) -> None:
-    """What a source gives as a part is what taking the whole apart gives, and putting parts together gives it back."""
+    """A source's part equals the part cut from the whole, and parts put together equal the whole."""
     loaded, shape = Loaded(source), source.shape
     for groups in ([0], [shape.n_groups - 1], list(reversed(range(shape.n_groups)))):
         part = source.proj(layer, groups)

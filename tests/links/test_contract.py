@@ -1,4 +1,4 @@
-"""What every kind of link keeps: order, each message once, bounded memory, and a lost peer is noticed.
+"""The contract of every kind of link: order, each message once, bounded memory, and a lost peer is noticed.
 
 One body for all kinds, each over processes of their own. `kernel` without delays needs no netem.
 """
@@ -140,7 +140,7 @@ def test_a_closed_peer_is_noticed(run: Run) -> None:
 
 
 async def resident_bytes(peers: Peers, peer: int) -> Any:
-    """Of a process that may be unable to answer."""
+    """Resident memory of a process that may be unable to answer."""
     from pathlib import Path
 
     return int(Path(f"/proc/{peers.pids[peer]}/statm").read_text().split()[1]) * 4096

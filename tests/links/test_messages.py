@@ -1,4 +1,4 @@
-"""What is encoded comes back, and no bytes whatever raise anything but what is documented."""
+"""Messages decode to what was encoded, and no bytes raise anything but the documented errors."""
 
 import math
 from collections.abc import Callable

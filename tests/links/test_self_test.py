@@ -1,4 +1,4 @@
-"""What the links' self-test sends, what it makes of what comes, and what the certificate makes of that."""
+"""The links' self-test: what it sends, what it concludes, and how the certificate uses that."""
 
 from dataclasses import replace
 
@@ -7,9 +7,9 @@ from support.builders import even_cluster
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import mesh
+from edgeemu.cluster.topology import Mesh
 from edgeemu.links.interface import ProbeRecord
-from edgeemu.links.self_test import BULK_MESSAGES, MAX_LINKS, LinkTest, bulk, distinct_ways, measured
+from edgeemu.links.self_test import BULK_MESSAGES, MAX_LINKS, LinkTest, bulk, distinct_pairs, measured
 from edgeemu.report.certificate import with_verdict
 from edgeemu.report.link_certificate import judge_links, links_document, profile_document, profile_table
 
@@ -20,19 +20,18 @@ TPOT_MS = 100.0
 def uneven(n_devices: int) -> Cluster:
     """A mesh in which every link is a kind of its own."""
     even = even_cluster(n_devices, Link(1e6, 0.0))
-    legs, n_pipes = mesh(n_devices, lambda a, b: Link(1e6 * (1 + n_devices * a + b), 0.001))
-    return Cluster("uneven", 0, even.devices, legs, n_pipes)
+    return Cluster("uneven", 0, even.devices, Mesh(n_devices, lambda a, b: Link(1e6 * (1 + n_devices * a + b), 0.001)))
 
 
 def test_links_with_the_same_parameters_are_measured_once() -> None:
     ways = [(a, b) for a in range(4) for b in range(4) if a != b]
-    assert distinct_ways(even_cluster(4, Link(1e6, 0.01)), ways) == [((0, 1), 12)]
+    assert distinct_pairs(even_cluster(4, Link(1e6, 0.01)), ways) == [((0, 1), 12)]
 
 
 def test_of_many_kinds_the_slowest_the_fastest_and_some_between_are_measured() -> None:
     cluster = uneven(5)
     ways = [(a, b) for a in range(5) for b in range(5) if a != b]
-    chosen = distinct_ways(cluster, ways)
+    chosen = distinct_pairs(cluster, ways)
     rates = [cluster.bandwidth_bps(*way) for way, _ in chosen]
     assert len(chosen) == MAX_LINKS
     assert rates == sorted(rates)
@@ -48,7 +47,7 @@ def test_a_stream_has_real_messages_at_any_rate(bandwidth_bps: float, dilation: 
 
 
 def stamped(path_bps: float, delay_s: float, sizes: list[int]) -> list[ProbeRecord]:
-    """What a link does to messages sent at once, at 1 s."""
+    """Arrivals of messages sent at once, at 1 s, over a link."""
     records, free_s = [], 1.0
     for size in sizes:
         free_s += 8 * size / path_bps

@@ -11,8 +11,8 @@ from link_hosts import Hosts, listen_udp, receive_udp, send_udp
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
-from edgeemu.cluster.links import Legs, Link
-from edgeemu.cluster.topology import line, mesh, star
+from edgeemu.cluster.links import Link
+from edgeemu.cluster.topology import Line, Mesh, Star, Topology
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.links.netns.layout import NetworkLayout, Queue, network_layout
 from edgeemu.links.netns.network import KernelNetwork
@@ -23,34 +23,34 @@ MESSAGE_BYTES = 1 << 20
 Joined = Callable[..., Hosts]
 
 
-def cluster(n_devices: int, wires: tuple[Legs, int], nic_bps: float | None = None) -> Cluster:
+def cluster(n_devices: int, topology: Topology, nic_bps: float | None = None) -> Cluster:
     compute = Compute(1e9, 1e9, 0.0)
     devices = tuple(Device(i, f"d{i}", None, compute, None, 0.0, 2**30, nic_bps) for i in range(n_devices))
-    return Cluster("netem", 0, devices, *wires)
+    return Cluster("netem", 0, devices, topology)
 
 
 def pair(link: Link) -> NetworkLayout:
-    return network_layout(cluster(2, mesh(2, lambda *_: link)), delays=True)
+    return network_layout(cluster(2, Mesh(2, lambda *_: link)), delays=True)
 
 
 def with_queues(wired: NetworkLayout, **values: Any) -> NetworkLayout:
-    """The same with other values in every queue of a device."""
+    """A layout with other values in every queue of a device."""
 
     def other(queue: Queue) -> Queue:
         return msgspec.structs.replace(queue, **values)
 
-    cables = tuple(
+    veths = tuple(
         msgspec.structs.replace(
-            cable, far=msgspec.structs.replace(cable.far, queues=tuple(other(queue) for queue in cable.far.queues))
+            veth, far=msgspec.structs.replace(veth.far, queues=tuple(other(queue) for queue in veth.far.queues))
         )
-        for cable in wired.cables
+        for veth in wired.veths
     )
-    return msgspec.structs.replace(wired, cables=cables)
+    return msgspec.structs.replace(wired, veths=veths)
 
 
 @pytest.fixture
 def joined() -> Iterator[Joined]:
-    """Starts hosts that are joined as a wiring says, shaped; they are ended with the test."""
+    """Starts hosts that are joined as a layout says, shaped; they are ended with the test."""
     open_hosts: list[Hosts] = []
 
     def start(wired: NetworkLayout, dilation: float = 1.0, *, rootless: bool = False) -> Hosts:
@@ -83,7 +83,7 @@ def ideal_s(size_bytes: int, bandwidth_bps: float) -> float:
 
 
 def test_this_kernel_can_do_all_that_links_need() -> None:
-    assert probe_host().why_not("kernel", air=True) == ""
+    assert probe_host().why_not("kernel", shared_channel=True) == ""
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.002, 0.01, 0.04])
@@ -168,16 +168,16 @@ def test_a_change_loses_nothing_that_waits(joined: Joined) -> None:
 
 @pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
 def test_a_line_adds_up_its_delays(joined: Joined, rootless: bool) -> None:
-    wired = network_layout(cluster(4, line(4, lambda *_: Link(100e6, 0.005))), delays=True)
+    wired = network_layout(cluster(4, Line(4, lambda *_: Link(100e6, 0.005))), delays=True)
     hosts = joined(wired, rootless=rootless)
     assert delay_s_of(hosts, 0, 3, 0.015, 1e-3) == pytest.approx(0.015, abs=1e-3)
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["wired", "on the air"])
-def test_a_star_delays_both_ways_and_air_is_crossed_twice(joined: Joined, shared: bool) -> None:
+@pytest.mark.parametrize("shared", [False, True], ids=["wired", "shared channel"])
+def test_a_star_delays_both_ways_and_a_shared_channel_is_crossed_twice(joined: Joined, shared: bool) -> None:
     link = Link(10e6, 0.005)
-    air = frozenset(range(3)) if shared else frozenset[int]()
-    wired = network_layout(cluster(3, star(3, lambda _: link, lambda _: link, air)), delays=True)
+    shared_by = frozenset(range(3)) if shared else frozenset[int]()
+    wired = network_layout(cluster(3, Star(3, lambda *_: link, on_channel=shared_by)), delays=True)
     hosts = joined(wired)
     assert delay_s_of(hosts, 0, 2, 0.01, 1e-3) == pytest.approx(0.01, abs=1e-3)
     size_bytes = 1 << 18

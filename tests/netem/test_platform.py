@@ -1,4 +1,4 @@
-"""What every other test in here counts on: netem, namespaces and cgroup v2 are there, and do what they are for."""
+"""The platform that all tests here rely on: netem, namespaces and cgroup v2 exist and work."""
 
 import os
 import signal

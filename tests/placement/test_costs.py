@@ -1,4 +1,4 @@
-"""What blocks cost on paper is what the kernels hold, compute and allocate."""
+"""Costs of blocks equal what the kernels hold, compute and allocate."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -158,12 +158,12 @@ def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past:
     source, costs = SeededSource(shape, 0), PhysicalCosts(shape)
     for n in (1, shape.n_groups):
         heads = source.heads(0, range(n))
-        heads.forward(np.ones((2, shape.d_model), np.float32), 0, heads.new_cache(2))  # makes the rotation table
-        cache = heads.new_cache(past + rows)
-        filled = np.ones((n, past, shape.head_dim), np.float32)  # [n, past, head_dim]
-        cache.append(filled, filled)
-        if heads._rope is not None:
-            heads._rope._turns(0, past + rows)
+        warm, cache = heads.new_cache(past + rows), heads.new_cache(past + rows)
+        for some, length in ((warm, past + rows - 1), (cache, past)):
+            filled = np.ones((n, length, shape.head_dim), np.float32)  # [n, length, head_dim]
+            some.append(filled, filled)
+        last = np.ones((1, shape.d_model), np.float32)  # [1, d_model]
+        heads.forward(last, past + rows - 1, warm)  # makes the rotation table as long as it will be needed
         x = np.ones((rows, shape.d_model), np.float32)  # [rows, d_model]
         allocated = peak_bytes(lambda heads=heads, x=x, cache=cache: heads.forward(x, past, cache))
         assert_bounded(x.nbytes + allocated, costs.workspace_bytes(Kind.HEAD, n, rows, past))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, QUICK
 
 from edgeemu.device.block_bytes import BlockBytes, BlockBytesError, checksum, pieces, unpack, weight_shapes
-from edgeemu.device.executor import ArrivedBlock, Executor, SequenceState
+from edgeemu.device.executor import Executor
+from edgeemu.device.sequences import ArrivedBlock, SequenceState
 from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts

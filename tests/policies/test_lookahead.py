@@ -1,4 +1,4 @@
-"""What lookahead places first is played before it runs; when policies are asked again; pipelines under way."""
+"""First placements of lookahead are simulated before the run; when policies are asked again; pipelines in flight."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,8 +75,8 @@ def test_no_other_kind_is_faster(concurrency: int, other: str) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_amake_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
-    """Of a run that is no longer than a rehearsal: to the last bit."""
+def test_a_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
+    """The rehearsal of a run that is no longer than a rehearsal equals it to the last bit."""
     asked = ("workload.max_tokens=6", f"workload.concurrency={concurrency}")
     plan = plan_of(*asked, "workload.prompts=" + str([{"tokens": 8}] * concurrency).replace("'", ""), name="mdi")
     played = make_rehearsal(plan.scenario, plan.cluster, plan.computes, plan.view, plan.requests)(plan.placement)
@@ -90,7 +90,7 @@ def test_amake_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
     assert played.throughput_tok_s == pytest.approx(concurrency / played.latency_s)
 
 
-def test_amake_rehearsal_knows_nothing_of_what_will_happen() -> None:
+def test_a_rehearsal_knows_nothing_of_what_will_happen() -> None:
     happens = (
         "devices[0].load={uniform: {low: 0 %, high: 90 %}, every: 10 ms}",
         "events=[{at: 1 ms, device: a-2, speed: 5 %}]",

@@ -12,7 +12,7 @@ from support.builders import LLAMA, LLAMA_TIED, QUICK, even_cluster, shapes, vie
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import mesh
+from edgeemu.cluster.topology import Mesh
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, head, layer_blocks
 from edgeemu.placement.compile import compile_routes
@@ -33,7 +33,7 @@ ROOMY = 2**40
 
 
 def whole_bytes(shape: ModelShape) -> int:
-    """What one device needs that holds all."""
+    """Memory of one device that holds all blocks."""
     placement = Placement(dict.fromkeys(all_blocks(shape), 0))
     return usages(placement, PhysicalCosts(shape), 1, PROMPT_TOKENS, TOTAL_TOKENS)[0].page().total_bytes
 
@@ -264,8 +264,7 @@ def test_every_policy_that_is_listed_is_there() -> None:
 def test_a_relative_device_is_seen_as_its_fraction_of_the_host() -> None:
     cluster = even_cluster(2, Link(1e6, 1e-3), compute=Compute(5e9, 1e9, 1e-4))
     half = replace(cluster.devices[1], compute=None, host_fraction=0.5, overhead_s=2e-3)
-    legs, n_pipes = mesh(2, lambda *_: Link(1e6, 1e-3))
-    mixed = Cluster("mixed", 0, (cluster.devices[0], half), legs, n_pipes)
+    mixed = Cluster("mixed", 0, (cluster.devices[0], half), Mesh(2, lambda *_: Link(1e6, 1e-3)))
     seen = oracle_view(mixed, PhysicalCosts(LLAMA), Compute(80e9, 20e9, 0.0), 3, 5)
     assert [device.compute for device in seen.devices] == [Compute(5e9, 1e9, 1e-4), Compute(40e9, 10e9, 2e-3)]
     assert (seen.bandwidth_bps(0, 1), seen.delay_s(0, 1)) == (1e6, 1e-3)

@@ -2,7 +2,6 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import line, mesh, star
+from edgeemu.cluster.topology import Line, Mesh, Star
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.blocks import EMBED, all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
@@ -81,8 +80,7 @@ def with_power(computes: list[Compute], chance: random.Random) -> Cluster:
         for a in range(N)
         for b in range(N)
     }
-    legs, n_pipes = mesh(N, lambda a, b: links[a, b])
-    return Cluster("drawn", 0, tuple(powered), legs, n_pipes)
+    return Cluster("drawn", 0, tuple(powered), Mesh(N, lambda a, b: links[a, b]))
 
 
 @QUICK
@@ -130,20 +128,18 @@ def test_sequences_in_flight_share_the_waiting_until_a_device_is_always_busy() -
 # -- the sum, by hand -----------------------------------------------------------------------------------------------
 
 
-def three(wiring: Callable[..., tuple[object, int]], link: Link) -> Cluster:
+def three(kind: type[Mesh | Line | Star], link: Link) -> Cluster:
     powered = tuple(replace(device, idle_w=2.0, busy_w=5.0) for device in devices([Compute(1e9, 1e9, 0.0)] * 3))
-    if wiring is star:
-        legs, n_pipes = star(3, lambda _: link, lambda _: link, frozenset({0, 1, 2}))
-    else:
-        legs, n_pipes = wiring(3, lambda *_: link)  # type: ignore[assignment]
-    return Cluster("three", 0, powered, legs, n_pipes)
+    if kind is Star:
+        return Cluster("three", 0, powered, Star(3, lambda *_: link, on_channel=frozenset({0, 1, 2})))
+    return Cluster("three", 0, powered, kind(3, lambda *_: link))
 
 
 PRICED = Link(1e6, 0.0, send_j_per_bit=3e-6, receive_j_per_bit=1e-6)
 
 
 def test_waiting_computing_and_sending_add_up() -> None:
-    counted = account(three(mesh, PRICED), 10.0, {1: [0.5, 1.5]}, {(0, 2): 1000})
+    counted = account(three(Mesh, PRICED), 10.0, {1: [0.5, 1.5]}, {(0, 2): 1000})
     assert [spent.idle_j for spent in counted.devices] == [20.0] * 3
     assert [spent.busy_j for spent in counted.devices] == [0.0, 6.0, 0.0]
     assert [spent.radio_j for spent in counted.devices] == pytest.approx([0.024, 0.0, 0.008])
@@ -152,21 +148,21 @@ def test_waiting_computing_and_sending_add_up() -> None:
 
 
 def test_who_relays_pays_and_an_access_point_is_no_device() -> None:
-    relayed = account(three(line, PRICED), 0.0, {}, {(0, 2): 1000})
+    relayed = account(three(Line, PRICED), 0.0, {}, {(0, 2): 1000})
     assert [spent.radio_j for spent in relayed.devices] == pytest.approx([0.024, 0.032, 0.008])
-    through = account(three(star, PRICED), 0.0, {}, {(0, 2): 1000})
+    through = account(three(Star, PRICED), 0.0, {}, {(0, 2): 1000})
     assert [spent.radio_j for spent in through.devices] == pytest.approx([0.024, 0.0, 0.008])
 
 
 def test_what_is_missing_is_named_and_there_is_no_sum() -> None:
-    cluster = three(mesh, replace(PRICED, receive_j_per_bit=None))
+    cluster = three(Mesh, replace(PRICED, receive_j_per_bit=None))
     nowhere = account(cluster, 1.0, {}, {})
     assert nowhere.total_j == 6.0, "a link that nothing crosses needs no figure"
     crossed = account(cluster, 1.0, {}, {(0, 2): 1})
     assert crossed.total_j is None
     assert [spent.radio_j is None for spent in crossed.devices] == [False, False, True]
     assert "d0 to d2: give energy:" in crossed.missing
-    without = Cluster("w", 0, devices([Compute(1e9, 1e9, 0.0)] * 9), *mesh(9, lambda *_: PRICED))
+    without = Cluster("w", 0, devices([Compute(1e9, 1e9, 0.0)] * 9), Mesh(9, lambda *_: PRICED))
     unknown = account(without, 1.0, {}, {})
     assert unknown.total_j is None
     assert unknown.missing == "d0, d1, d2, d3, d4 and 4 more without idle or busy power: " + (
@@ -200,11 +196,11 @@ def test_energy_per_bit_comes_field_by_field_from_the_link_its_type_and_the_defa
             " {from: b-1, to: b-2, energy: {receive: {uniform: {low: 1 nJ/bit, high: 2 nJ/bit}}}}]"
         )
     )
-    tolls = {(a, b): [toll.j_per_bit for toll in cluster.path(a, b).tolls] for a, b in ((0, 1), (1, 0), (1, 2), (2, 1))}
-    assert tolls[0, 1] == tolls[1, 0] == [1e-9, 4.27e-9]
-    assert tolls[2, 1] == [40e-9, 10e-9]
-    assert tolls[1, 2][0] == 40e-9
-    assert 1e-9 <= (tolls[1, 2][1] or 0.0) <= 2e-9
+    paid = {(a, b): [hop.j_per_bit for hop in cluster.path(a, b).energies] for a, b in ((0, 1), (1, 0), (1, 2), (2, 1))}
+    assert paid[0, 1] == paid[1, 0] == [1e-9, 4.27e-9]
+    assert paid[2, 1] == [40e-9, 10e-9]
+    assert paid[1, 2][0] == 40e-9
+    assert 1e-9 <= (paid[1, 2][1] or 0.0) <= 2e-9
 
 
 def test_a_type_without_figures_does_not_take_those_of_the_default() -> None:

@@ -1,4 +1,4 @@
-"""What a device holds, in words; a run's figures."""
+"""Tables of a run's figures, and of what a device holds."""
 
 from typing import Any
 

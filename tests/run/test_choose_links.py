@@ -1,4 +1,4 @@
-"""The choice of links: as asked, as the run can use them, and as the host can make them."""
+"""The choice of links: as requested, as the run can use it, and as the host supports it."""
 
 import pytest
 

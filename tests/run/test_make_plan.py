@@ -1,4 +1,4 @@
-"""Plans: what they need of a scenario and its model, and how they are refused: tokenizers, prompts, policies."""
+"""Plans need a tokenizer, prompts and a policy that fit the scenario, and say so if one does not."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Requests: prompts from files, arrivals, what ends a sequence; and the scheduler, without a run."""
+"""Requests: prompts from files, arrivals, ends of sequences; and the scheduler, without a run."""
 
 import random
 import re

@@ -1,1 +1,1 @@
-"""What tests share: builders of small clusters and models, peers, and runs."""
+"""Shared parts of tests: builders of small clusters and models, peers, and runs."""

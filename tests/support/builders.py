@@ -1,4 +1,4 @@
-"""What the tests of the pure core are made of: small models, clusters and placements, fixed or drawn by hypothesis."""
+"""Builders for tests of the pure core: small models, clusters and placements, fixed or drawn by hypothesis."""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import line, mesh, star
+from edgeemu.cluster.topology import Line, Mesh, Star, Topology
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
@@ -92,7 +92,7 @@ def placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
 
 @st.composite
 def divided_placements(draw: st.DrawFn, shape: ModelShape, n_devices: int) -> Placement:
-    """The same, with some projections and feed-forwards in shards: of all layers alike, or of each as chance has it."""
+    """Placements with some projections and feed-forwards in shards: of all layers alike, or of each at random."""
     chance = random.Random(draw(st.integers(0, 2**32)))
     even = draw(st.booleans())
     owner: dict[Block, int] = {}
@@ -121,13 +121,12 @@ def even_cluster(
 ) -> Cluster:
     """Equal devices, every pair joined by a link of its own."""
     every = compute or Compute(1e9, 1e9, 1e-4)
-    legs, n_pipes = mesh(n_devices, lambda *_: link)
-    return Cluster("even", seed, devices([every] * n_devices, nic_bps=nic_bps), legs, n_pipes)
+    return Cluster("even", seed, devices([every] * n_devices, nic_bps=nic_bps), Mesh(n_devices, lambda *_: link))
 
 
 @st.composite
 def clusters(draw: st.DrawFn, n_devices: int, disturbed: bool = True) -> Cluster:
-    """Uneven devices in a mesh, a line, or a star of which some devices share the air."""
+    """Uneven devices in a mesh, a line, or a star of which some devices share a wireless channel."""
     chance = random.Random(draw(st.integers(0, 2**32)))
     computes = [
         Compute(chance.uniform(1e8, 1e10), chance.uniform(1e8, 1e10), chance.choice([0.0, 1e-5, 1e-3]))
@@ -142,21 +141,21 @@ def clusters(draw: st.DrawFn, n_devices: int, disturbed: bool = True) -> Cluster
         )
         for _ in range(n_devices + 1)
     ]
-    topology = draw(st.sampled_from(("mesh", "line", "star")))
-    if topology == "star":
-        air = frozenset(chance.sample(range(n_devices), chance.randint(0, n_devices)))
-        wiring = star(n_devices, links.__getitem__, links.__getitem__, air)
+    topology: Topology
+    kind = draw(st.sampled_from((Mesh, Line, Star)))
+    if kind is Star:
+        on_channel = frozenset(chance.sample(range(n_devices), chance.randint(0, n_devices)))
+        topology = Star(n_devices, lambda a, b: links[b if a is None else a], on_channel=on_channel)
     else:
-        join = {"mesh": mesh, "line": line}[topology]
-        wiring = join(n_devices, lambda a, b: links[(a + b) % len(links)])
+        topology = kind(n_devices, lambda a, b: links[(a + b) % len(links)])
     nic_bps = draw(st.sampled_from((None, 1e6)))
-    return Cluster("drawn", draw(st.integers(0, 99)), devices(computes, nic_bps=nic_bps), *wiring)
+    return Cluster("drawn", draw(st.integers(0, 99)), devices(computes, nic_bps=nic_bps), topology)
 
 
 def view(
     shape: ModelShape, memory_bytes: Sequence[int], computes: Sequence[Compute], prompt_tokens: int, total_tokens: int
 ) -> ClusterView:
-    """What a policy sees of these devices, d0, d1 …"""
+    """View of these devices, d0, d1 …, as a policy sees them."""
     seen = tuple(
         DeviceView(f"d{index}", compute, room)
         for index, (compute, room) in enumerate(zip(computes, memory_bytes, strict=True))

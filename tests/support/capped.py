@@ -19,7 +19,7 @@ TESTS = str(Path(__file__).parents[1])  # from where that can be imported
 
 
 def group_version() -> int | None:
-    """Of the memory groups that can be made here. EDGEEMU_EXPECT_CGROUP says what there must be."""
+    """Version of the memory groups that can be made here. EDGEEMU_EXPECT_CGROUP says which there must be."""
     directory = scratch.create(os.getpid())
     try:
         version: int | None = cgroups.make_run_group(directory, Owner.of(os.getpid())).version

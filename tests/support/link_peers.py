@@ -70,7 +70,7 @@ def payload_of(step: int, size_bytes: int) -> Any:
 
 
 class Peer:
-    """What a test can ask of a process, by name."""
+    """Requests that a test can make of a process, by name."""
 
     def __init__(self, spec: Spec, links: Links, told: "zmq.Socket[bytes]") -> None:
         self.index, self.peers, self.links = spec.device.index, spec.peers, links

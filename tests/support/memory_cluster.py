@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
-from edgeemu.device.executor import Executor, SequenceState
+from edgeemu.device.executor import Executor
+from edgeemu.device.sequences import SequenceState
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeemu.device import protocol_in
+from edgeemu.device import protocol_in, protocol_out
 
 HOG_BYTES = 300 * 2**20
 
@@ -27,9 +27,9 @@ def hog(spec: bytes) -> None:
     from edgeemu.device.process import DeviceProcess
 
     class Hog(DeviceProcess):
-        def _report(self, key: Any) -> None:
-            super()._report(key)
-            if key.step == 2:
+        def tell(self, message: protocol_out.FromDevice) -> None:
+            super().tell(message)
+            if isinstance(message, protocol_out.Report) and message.step == 2:
                 self.hoard = np.ones(HOG_BYTES // 8)
 
     _serve(spec, Hog)
@@ -40,34 +40,33 @@ def hog_at_once(spec: bytes) -> None:
     from edgeemu.device.process import DeviceProcess
 
     class Hog(DeviceProcess):
-        def _assign(self, request: protocol_in.Assign) -> None:
-            del request
-            self.hoard = np.ones(HOG_BYTES // 8)
+        def request(self, request: protocol_in.ToDevice) -> None:
+            if isinstance(request, protocol_in.Assign):
+                self.hoard = np.ones(HOG_BYTES // 8)
+            else:
+                super().request(request)
 
     _serve(spec, Hog)
 
 
 def scheduling_watched(spec: bytes) -> None:
     """Fails if it computes in real time, or sleeps otherwise where it may; the error says which."""
+    from edgeemu.device import device as device_module
     from edgeemu.device import process
+    from edgeemu.device.executor import Executor
+
+    class WatchedExecutor(Executor):
+        def run(self, *arguments: Any) -> Any:
+            assert os.sched_getscheduler(0) == os.SCHED_OTHER, "computes in real time"
+            return super().run(*arguments)
 
     class Watched(process.DeviceProcess):
-        def _loaded(self) -> Any:
-            loaded = super()._loaded()
-            run = type(loaded).run
-
-            def watched(*arguments: Any) -> Any:
-                assert os.sched_getscheduler(0) == os.SCHED_OTHER, "computes in real time"
-                return run(loaded, *arguments)
-
-            loaded.run = watched
-            return loaded
-
-        def _send(self, *arguments: Any) -> None:
-            wanted = os.SCHED_FIFO if self._urgency.may and self._pacer.clock is not None else os.SCHED_OTHER
+        def send(self, instruction: Any) -> None:
+            wanted = os.SCHED_FIFO if self.priority.may and self.clock is not None else os.SCHED_OTHER
             assert os.sched_getscheduler(0) == wanted, "sends without priority"
-            super()._send(*arguments)
+            super().send(instruction)
 
+    device_module.Executor = WatchedExecutor  # type: ignore[misc]
     device = Watched(process.msgspec.msgpack.decode(spec, type=protocol_in.DeviceConfig))
     try:
         device.serve()

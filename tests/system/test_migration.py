@@ -19,7 +19,7 @@ from edgeemu.run.simulated import SimulatedBackend
 @pytest.mark.parametrize("flash", ["true", "false"])
 @pytest.mark.parametrize("mode", ["pause", "precopy"])
 def test_blocks_that_move_all_the_time_leave_the_text_of_every_sequence_as_it_is(mode: str, flash: str) -> None:
-    """Migrations of any kind, before every token, in virtual mode. Those of one sequence: test_migration_any."""
+    """Blocks of any kind move before every token, in virtual mode. Any migrations of one: test_migration_any."""
     changes = (f"migration.mode={mode}", f"migration.weights_on_flash={flash}", "migration.chunk=1 kB")
     base = make(*changes, decide=Shuffle(0, 0.0))
     expected = reference_tokens(base)

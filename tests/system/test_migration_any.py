@@ -48,7 +48,7 @@ BLOCKS = list(all_blocks(BASE.model.shape))
 
 
 class Case(NamedTuple):
-    """Draw of hypothesis: a sequence, how blocks move, and which do before each of its tokens."""
+    """Case drawn by hypothesis: a sequence, how blocks move, and which do before each of its tokens."""
 
     prompt_tokens: int
     new_tokens: int
@@ -78,7 +78,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @dataclass
 class Parcels:
-    """Record of every block that was sent. Its next owner sends the same bits, or the test fails.
+    """Bytes of every block seen in transit. Its next owner sends equal bits, or the test fails.
 
     Caches are those of one sequence, weights the model's.
     """
@@ -196,7 +196,7 @@ def flipped(frames: list[bytes]) -> list[bytes]:
 
 
 DAMAGE: dict[str, tuple[Callable[[list[bytes]], list[bytes] | None], str]] = {
-    "one bit is wrong": (flipped, r"b-2: a parcel of \d+ bytes arrived as \d+ others"),
+    "one bit is wrong": (flipped, r"b-2: a shipment of \d+ bytes arrived as \d+ others"),
     "a chunk is lost": (lambda _: None, r"b-2: a chunk at \d+ after \d+ bytes"),
 }
 

@@ -20,7 +20,8 @@ from support.moving import Shuffle, assert_reference, cluster, make, reference_t
 from support.watching import Silent
 
 from edgeemu.cli import app
-from edgeemu.device.executor import ArrivedBlock, Executor, SequenceState
+from edgeemu.device.executor import Executor
+from edgeemu.device.sequences import ArrivedBlock, SequenceState
 from edgeemu.errors import RunError
 from edgeemu.placement.blocks import EMBED, Kind, all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
@@ -197,7 +198,7 @@ def test_the_workspace_of_what_has_come_is_charged() -> None:
         compute.open(0, 5, 9, SequenceState(GREEDY, keep_logits=False))
         if begins is old:
             coming = [block for block in blocks if block.kind is Kind.FFN]
-            arriving = {block: ArrivedBlock(donor._held.weights(block)) for block in coming}
+            arriving = {block: ArrivedBlock(donor.export(block, -1, 0, 0, with_weights=True)) for block in coming}
             compute.exchange(compile_routes(new, LLAMA).on(0), old.on(0), arriving)
         pages.append(compute.ledger.page())
     assert pages[0] == pages[1]

@@ -176,7 +176,7 @@ def test_why_one_sequence_gains_nothing_from_a_pipeline_is_said(tmp_path: Path) 
 
 
 def test_a_text_does_not_depend_on_who_runs_beside_it() -> None:
-    """Equal requests with seeds of their own, in any order, in any company, with any placement."""
+    """Requests with seeds of their own, in any order, with any other sequences, with any placement."""
     draw = random.Random(8)
     base = make(SAMPLED, "workload.concurrency=8")
     expected = dict(zip(base.requests, reference_tokens(base), strict=True))

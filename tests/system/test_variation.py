@@ -71,7 +71,7 @@ def test_a_run_takes_what_the_timeline_alone_says(tmp_path: Path, how: str, sett
 
 
 def durations_s(ops: list[dict[str, Any]], device: str) -> dict[int, float]:
-    """What a device's operations took in each step but the first, together."""
+    """Durations of a device's operations in each step but the first, added up."""
     by_step: dict[int, float] = defaultdict(float)
     for op in ops:
         if op["device"] == device and op["step"] > 0:

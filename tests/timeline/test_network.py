@@ -9,7 +9,7 @@ from support.builders import QUICK, clusters, even_cluster
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import star
+from edgeemu.cluster.topology import Star
 from edgeemu.timeline.network import DrawKey, Network
 
 N_DEVICES = 4
@@ -85,8 +85,7 @@ def test_what_arrives_through_one_interface_queues_there() -> None:
 def test_both_directions_of_a_link_are_free_of_each_other_and_the_air_is_not() -> None:
     link = Link(8_000, 0.0)
     wired = even_cluster(2, link)
-    legs, n_pipes = star(2, lambda _: link, lambda _: link, frozenset({0, 1}))
-    on_air = Cluster("air", 0, wired.devices, legs, n_pipes)
+    on_air = Cluster("air", 0, wired.devices, Star(2, lambda *_: link, on_channel=frozenset({0, 1})))
     for cluster, back_s in ((wired, 1.0), (on_air, 4.0)):
         network = Network(cluster.path, 0)
         there_s = network.arrival_s(DrawKey(0, 1, 0, 0, 2, 0), 1000, 0.0)

@@ -11,7 +11,7 @@ from support.builders import GPT2, LLAMA, QUICK, SHAPES, clusters, devices, even
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import mesh
+from edgeemu.cluster.topology import Mesh
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import Costs, PhysicalCosts, roofline_s
@@ -196,8 +196,8 @@ def test_a_slower_link_never_makes_a_sequence_faster(
     tokens = []
     for bandwidth_bps, delay_s in ((1e7, 1e-3), (1e7, 4e-3), (1e5, 4e-3), (1e4, 4e-3)):
         links = {slowed: Link(bandwidth_bps, delay_s)}
-        legs, n_pipes = mesh(N_DEVICES, lambda a, b, links=links: links.get((a, b), Link(1e7, 1e-3)))
-        cluster = Cluster("slowed", 0, devices(computes), legs, n_pipes)
+        topology = Mesh(N_DEVICES, lambda a, b, links=links: links.get((a, b), Link(1e7, 1e-3)))
+        cluster = Cluster("slowed", 0, devices(computes), topology)
         tokens.append(predict(cluster, costs, program, roofline_durations(computes, costs), 5, 3).sampled_s)
     used = any(op.device == slowed[0] and slowed[1] in op.to for op in program.ops)
     for before, after in pairwise(tokens):

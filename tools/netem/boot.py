@@ -110,7 +110,7 @@ def cleared_away(group: int, directory: Path) -> Iterator[None]:
 
 
 def job(command: list[str]) -> dict[str, object]:
-    """What init.py has to know."""
+    """Job description that init.py reads."""
     settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     settings.setdefault("COLUMNS", str(shutil.get_terminal_size((120, 24)).columns))
     return {"command": command, "directory": str(Path.cwd()), "path": os.environ["PATH"], "settings": settings}

@@ -38,7 +38,7 @@ class Job(NamedTuple):
         return load_scenario(ROOT / FOLDER / self.file, [*self.settings, *extra])
 
     def command(self) -> str:
-        """What a reader types for the same."""
+        """Command line for the same run."""
         words = ["edgeemu", "run" if self.real else "simulate", str(FOLDER / self.file), "--policy", self.policy]
         return shlex.join([*words, *(word for setting in self.settings for word in ("--set", setting))])
 

@@ -1,7 +1,7 @@
-"""From what the user wrote to a cluster: counts, profiles, link types and random draws. Knows no run.
+"""From a scenario to its cluster: counts, profiles, link types and random values. Knows no run.
 
-Draws are keyed by the scenario's seed, the names and the field: `devices.pi-1.gflops`, the link between two names. A
-link's draw is one for both directions, unless the scenario gives them apart (`from`, `to`).
+A random value has the scenario's seed, names and the field as its key: device pi-1 and gflops, or the link between two
+names and its delay. Both directions of a link have one value, unless the scenario gives them apart (`from`, `to`).
 """
 
 import math
@@ -11,10 +11,10 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
 from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.value import draw_value, profile_value
-from edgeemu.cluster.draw.variation import load_left, throttled
+from edgeemu.cluster.draw.variation import left_by_load, throttled
 from edgeemu.cluster.keyed_random import uniform
-from edgeemu.cluster.links import Change, End, TokenEvent, Ways
-from edgeemu.cluster.topology import LineWays, MeshWays, StarWays, line, mesh, star
+from edgeemu.cluster.links import Change, TokenEvent
+from edgeemu.cluster.topology import Line, Mesh, Star, Topology
 from edgeemu.cluster.variation import product
 from edgeemu.errors import RequestError
 from edgeemu.scenario.catalog import device_profile
@@ -25,42 +25,35 @@ from edgeemu.units import POWER
 
 
 def draw(scenario: Scenario) -> Cluster:
-    """The cluster that a scenario describes. The same scenario always gives the same cluster."""
+    """The cluster of a scenario. Equal scenarios give equal clusters."""
     devices = tuple(
         _device(scenario.seed, index, name, spec)
         for index, (name, spec) in enumerate((name, spec) for spec in scenario.devices for name in spec.device_names)
     )
-    n_devices = len(devices)
-    links = LinkDraws(scenario)
-    nic_bps = [device.nic_bps for device in devices]
-    ways: Ways
-    match scenario.network.topology:
-        case "mesh":
-            wiring = mesh(n_devices, links.link)
-            ways = MeshWays(links.arrays, nic_bps)
-        case "line":
-            wiring = line(n_devices, links.link)
-            right = [links.link(device, device + 1) for device in range(n_devices - 1)]
-            left = [links.link(device + 1, device) for device in range(n_devices - 1)]
-            ways = LineWays(right, left, nic_bps)
-        case "star":
-            up = [links.link(device, n_devices) for device in range(n_devices)]
-            down = [links.link(n_devices, device) for device in range(n_devices)]
-            on_the_air = _on_the_air(scenario)
-            wiring = star(n_devices, up.__getitem__, down.__getitem__, on_the_air)
-            ways = StarWays(up, down, on_the_air, nic_bps)
-    events = _token_events(scenario)
-    cluster = Cluster(scenario.name, scenario.seed, devices, *wiring, events, varying=links.varying(), ways=ways)
+    topology = _topology(scenario, LinkDraws(scenario))
+    cluster = Cluster(scenario.name, scenario.seed, devices, topology, _token_events(scenario))
     for event in scenario.events:
         if event.at is not None:
             cluster = cluster.changed(change_of(scenario, event), event.at)
     return cluster
 
 
-def arrivals_s(scenario: Scenario) -> list[float]:
-    """When each sequence comes; empty where each comes as soon as there is a slot for it.
+def _topology(scenario: Scenario, links: LinkDraws) -> Topology:
+    """The links of a scenario, which are sampled when they are first asked for."""
+    n_devices = len(scenario.device_names)
+    match scenario.network.topology:
+        case "mesh":
+            return Mesh(n_devices, links.link, links.varying(), links.arrays)
+        case "line":
+            return Line(n_devices, links.link, links.varying())
+        case "star":
+            return Star(n_devices, links.link, links.varying(), _on_shared_channel(scenario))
 
-    Of a Poisson process the times between arrivals are exponential, with the rate's inverse as their mean.
+
+def arrivals_s(scenario: Scenario) -> list[float]:
+    """The arrival of each sequence; empty where each arrives as soon as there is a slot for it.
+
+    The times between arrivals of a Poisson process are exponential, with the inverse of the rate as their mean.
     """
     arrivals = scenario.workload.arrivals
     if arrivals == "closed":
@@ -110,8 +103,8 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:
         overhead_s=overhead_s,
         memory_bytes=round(value("memory") or 0),
         nic_bps=value("nic"),
-        availability=product(load_left(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
-        memory_availability=load_left(spec.memory_load, seed, "device", name, "memory_load"),
+        availability=product(left_by_load(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
+        memory_availability=left_by_load(spec.memory_load, seed, "device", name, "memory_load"),
         idle_w=idle_w,
         busy_w=busy_w,
     )
@@ -126,21 +119,18 @@ def _token_events(scenario: Scenario) -> tuple[TokenEvent, ...]:
 
 
 def change_of(scenario: Scenario, event: EventSpec) -> Change:
-    """What an event does, in indexes. Names that stand for several devices change all of them."""
+    """The change of an event, with indexes for names. A name that stands for several devices changes all of them."""
     if event.device is not None:
         return Change(tuple(scenario.members(event.device)), event.speed, event.memory)
     assert event.link is not None  # EventSpec has made sure
 
-    def ends(name: str) -> list[End]:
-        return [None] if name == scenario.network.access_point else list(scenario.members(name))
-
-    a, b = (ends(name) for name in event.link)
-    pairs = dict.fromkeys(way for i in a for j in b if i != j for way in ((i, j), (j, i)))
+    a, b = (scenario.ends(name) for name in event.link)
+    pairs = dict.fromkeys(ends for i in a for j in b if i != j for ends in ((i, j), (j, i)))
     return Change(links=tuple(pairs), bandwidth_bps=event.bandwidth, delay_s=event.delay)
 
 
-def _on_the_air(scenario: Scenario) -> frozenset[int]:
-    """The devices of a star that share the access point's air."""
+def _on_shared_channel(scenario: Scenario) -> frozenset[int]:
+    """The devices of a star that share the wireless channel of the access point."""
     spec = scenario.network.star
     if spec is not None and not spec.shared_airtime:
         return frozenset()

@@ -1,17 +1,15 @@
-"""Drawing of links: which rules of the scenario hold for a pair of devices, and the values drawn for it."""
+"""Sampling of links: which rules of the scenario apply to a pair of ends, and the values that they give."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgeemu.cluster.draw.value import draw_value
-from edgeemu.cluster.draw.variation import course, factor_course, is_drawn, rate_course, seeded
-from edgeemu.cluster.draw.written import written_energy, written_fields
-from edgeemu.cluster.keyed_random import FloatArray, draw_lognormals, draw_uniforms, pair_uniforms, way_uniforms
-from edgeemu.cluster.links import End, Link
+from edgeemu.cluster.draw.variation import rate_factor, trace_factor, variation_of
+from edgeemu.cluster.keyed_random import FloatArray, directed_uniforms, draw_lognormals, draw_uniforms, pair_uniforms
+from edgeemu.cluster.links import Link, LinkEnds
 from edgeemu.cluster.topology import Arrays, IntArray
 from edgeemu.cluster.variation import LinkVariation, product
 from edgeemu.scenario.catalog import link_type
@@ -19,24 +17,28 @@ from edgeemu.scenario.distributions import Distribution
 from edgeemu.scenario.network import LinkOverride, LinkSpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.time_varying import LinkVariationSpec
+from edgeemu.topologies import End
 
 DRAWN_FIELDS = ("bandwidth", "delay", "jitter", "loss", "reorder", "duplicate")
-ENERGY_FIELDS = ("energy.send", "energy.receive")  # drawn too, where they are there
+ENERGY_FIELDS = ("energy.send", "energy.receive")  # sampled too, where they are given
+VARYING_FIELDS = ("bandwidth_trace", "variation")
 _ARRAY_FIELDS = ("bandwidth", "delay")
-_VARYING_FIELDS = ("bandwidth_trace", "variation")
-_PLAIN_FIELDS = (*DRAWN_FIELDS, *_VARYING_FIELDS)
+_PLAIN_FIELDS = (*DRAWN_FIELDS, *VARYING_FIELDS)
 
 
-WRITTEN_PAIRWISE = 100  # devices; with more, links that are drawn are left to be drawn again
+class KeyedValue(NamedTuple):
+    """A field as the scenario gives it, and the names that are the key of its random number."""
+
+    given: Any
+    key: tuple[str, ...] = ()
 
 
 class LinkDraws:
-    """The direct link from one device to another, looked up when asked for. In a star, index n is the access point."""
+    """The links of a scenario, each sampled when it is asked for. The order of asking does not matter."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._point = scenario.network.access_point
-        self._names = [*scenario.device_names, *([self._point] if self._point else [])]
+        self._names = [*scenario.device_names, scenario.network.access_point or ""]  # the last is that of the end None
         spec = scenario.network.default
         self.default: dict[str, Any] = dict.fromkeys(DRAWN_FIELDS[2:], 0.0) | (_given(spec) if spec else {})
         self._overrides = scenario.network.links
@@ -49,39 +51,43 @@ class LinkDraws:
                 else:
                     self._for_groups.append((a, b, n))
 
-    def link(self, a: int, b: int) -> Link:
-        """What the default and, field by field, the overrides in their order say of the link from a to b."""
-        values, seed = self._values(a, b), self._scenario.seed
-        drawn = {field: draw_value(values[field][0], seed, *values[field][1], field) for field in DRAWN_FIELDS}
-        priced = (values.get(field, (None, ())) for field in ENERGY_FIELDS)
+    def name(self, end: End) -> str:
+        """The name of a device or of the access point."""
+        return self._names[-1 if end is None else end]
+
+    def link(self, a: End, b: End) -> Link:
+        """The link from a to b: the default and, field by field, the overrides in their order."""
+        values, seed = self.values(a, b), self._scenario.seed
+        drawn = {field: draw_value(values[field].given, seed, *values[field].key, field) for field in DRAWN_FIELDS}
+        priced = (values.get(field, KeyedValue(None)) for field in ENERGY_FIELDS)
         send, receive = (
-            None if given is None else draw_value(given, seed, *key, field)
-            for (given, key), field in zip(priced, ENERGY_FIELDS, strict=True)
+            None if value.given is None else draw_value(value.given, seed, *value.key, field)
+            for value, field in zip(priced, ENERGY_FIELDS, strict=True)
         )
         bandwidth_bps, delay_s, jitter_s, loss, *packets = (drawn[field] for field in DRAWN_FIELDS)
         link = Link(bandwidth_bps, delay_s, jitter_s, loss, None, send, receive, *packets)
-        if values.keys().isdisjoint(_VARYING_FIELDS):
+        if values.keys().isdisjoint(VARYING_FIELDS):
             return link
-        rates, _ = values.get("bandwidth_trace", (None, ()))
-        varied, key = values.get("variation", (LinkVariationSpec(), ()))
-        rate = product(rate_course(rates, link.bandwidth_bps), factor_course(varied.bandwidth, seed, *key, "bandwidth"))
-        added_delay_s = course(varied.delay, seed, *key, "delay")
+        trace = values.get("bandwidth_trace", KeyedValue(None)).given
+        varied = values.get("variation", KeyedValue(LinkVariationSpec()))
+        factor = rate_factor(varied.given.bandwidth, seed, *varied.key, "bandwidth")
+        rate = product(trace_factor(trace, link.bandwidth_bps), factor)
+        added_delay_s = variation_of(varied.given.delay, seed, *varied.key, "delay")
         varies = None if rate is None and added_delay_s is None else LinkVariation(rate, None, added_delay_s)
         return replace(link, varies=varies)
 
-    def _values(self, a: int, b: int) -> dict[str, tuple[Any, tuple[str, ...]]]:
-        """Each field as it was given, and the names for which it is drawn."""
-        first, second = sorted((self._names[a], self._names[b]))
-        values: dict[str, tuple[Any, tuple[str, ...]]]
-        values = {field: (given, ("link", first, second)) for field, given in self.default.items()}
-        for n in self._applying(a, b):
+    def values(self, a: End, b: End) -> dict[str, KeyedValue]:
+        """Every field that is given for the link from a to b."""
+        first, second = sorted((self.name(a), self.name(b)))
+        values = {field: KeyedValue(given, ("link", first, second)) for field, given in self.default.items()}
+        for n in self._applying(self._index(a), self._index(b)):
             both_ways = self._overrides[n].between is not None
-            key = ("link", first, second) if both_ways else ("link", self._names[a], "to", self._names[b])
-            values |= {field: (given, key) for field, given in _given(self._overrides[n]).items()}
+            key = ("link", first, second) if both_ways else ("link", self.name(a), "to", self.name(b))
+            values |= {field: KeyedValue(given, key) for field, given in _given(self._overrides[n]).items()}
         return values
 
     def arrays(self, sources: IntArray, targets: IntArray) -> Arrays:
-        """Bandwidths and delays of `link` for all sources and targets, [m, k] each; nothing of a device and itself."""
+        """Bandwidths and delays of `link` for sources and targets, [m, k] each; arbitrary from a device to itself."""
         made = {field: self._drawn(self.default.get(field), sources, targets, field) for field in _ARRAY_FIELDS}
         row_of, column_of = ({int(i): n for n, i in enumerate(indexes)} for indexes in (sources, targets))
         for override in self._overrides:
@@ -99,86 +105,52 @@ class LinkDraws:
     def _drawn(
         self, given: Any, sources: IntArray, targets: IntArray, field: str, *, both_ways: bool = True
     ) -> FloatArray:
-        """One field of all links, with the keys of `_values`: [m, k]. None, where there is no default, is nowhere."""
+        """One field of many links, with the keys of `values`: [m, k]. None is given where there is no default link."""
         if not isinstance(given, Distribution):
             return np.full((len(sources), len(targets)), np.inf if given is None else given)
         a, b = ([self._names[i] for i in indexes] for indexes in (sources, targets))
-        u = (pair_uniforms if both_ways else way_uniforms)(self._scenario.seed, "link", a, b, field)
+        u = (pair_uniforms if both_ways else directed_uniforms)(self._scenario.seed, "link", a, b, field)
         if given.lognormal is not None:
             return draw_lognormals(u, given.lognormal.low, given.lognormal.high)
         assert given.uniform is not None  # Distribution has made sure
         return draw_uniforms(u, given.uniform.low, given.uniform.high)
 
-    def varying(self) -> frozenset[tuple[End, End]] | None:
+    def varying(self) -> frozenset[LinkEnds] | None:
         """The links that change over time by themselves; None: all of them."""
-        if any(field in self.default for field in _VARYING_FIELDS):
+        if any(field in self.default for field in VARYING_FIELDS):
             return None
-        ends: list[End] = [*range(len(self._scenario.device_names)), *([None] if self._point else [])]
+        ends: list[End] = [*range(len(self._scenario.device_names)), None]
         return frozenset(
             (ends[i], ends[j])
             for override in self._overrides
-            if any(getattr(override, field) is not None for field in _VARYING_FIELDS)
+            if any(getattr(override, field) is not None for field in VARYING_FIELDS)
             for a, b in self._directions(override)
             for i in a
             for j in b
         )
 
-    def pairs(self) -> list[tuple[int, int]]:
-        """The pairs to be written out: those with overrides; all, where the default is drawn for each of a few."""
-        everyone = range(len(self._names))
-        drawn = any(isinstance(given, Distribution) or is_drawn(given) for given in self.default.values())
-        if drawn and len(everyone) <= WRITTEN_PAIRWISE:
-            return [(a, b) for a in everyone for b in everyone if a < b and self._joined(a, b)]
-        found: set[tuple[int, int]] = set()
-        for override in self._overrides:
-            a, b = (self._members(end) for end in override.ends)
-            found |= {(min(i, j), max(i, j)) for i in a for j in b if self._joined(i, j)}
-        return sorted(found)
-
-    def written(self, a: int, b: int) -> Iterator[dict[str, Any]]:
-        """The entries of `network.links` that say all of a pair."""
-        there, back = self._written(a, b), self._written(b, a)
-        if there == back:
-            yield {"between": [self._names[a], self._names[b]], **there}
-        else:
-            yield {"from": self._names[a], "to": self._names[b], **there}
-            yield {"from": self._names[b], "to": self._names[a], **back}
-
-    def _written(self, a: int, b: int) -> dict[str, Any]:
-        """All fields of the link from a to b, every draw made."""
-        link, values = self.link(a, b), self._values(a, b)
-        fields: dict[str, Any]
-        fields = {"bandwidth": link.bandwidth_bps, "delay": link.delay_s, "jitter": link.jitter_s, "loss": link.loss}
-        fields |= {field: share for field in ("reorder", "duplicate") if (share := getattr(link, field))}
-        for field in ("bandwidth_trace", "variation"):
-            if field in values:
-                given, key = values[field]
-                fields[field] = seeded(given, self._scenario.seed, *key)
-        energy = written_energy(dict(zip(ENERGY_FIELDS, (link.send_j_per_bit, link.receive_j_per_bit), strict=True)))
-        unpriced = {"type": values["unpriced"][0]} if "unpriced" in values and len(energy) < len(ENERGY_FIELDS) else {}
-        return unpriced | written_fields(fields) | ({"energy": energy} if energy else {})
-
     def _applying(self, a: int, b: int) -> list[int]:
+        """The overrides of the link from index a to index b, in their order."""
         single = self._for_pair.get((a, b), [])
         in_groups = {n for left, right, n in self._for_groups if a in left and b in right}
         return sorted({*single, *in_groups}) if in_groups else single
 
     def _directions(self, override: LinkOverride) -> list[tuple[range, range]]:
-        a, b = (self._members(end) for end in override.ends)
+        """From which indexes to which an override applies."""
+        a, b = (self._indexes(name) for name in override.ends)
         return [(a, b), (b, a)] if override.between is not None else [(a, b)]
 
-    def _members(self, name: str) -> range:
-        point = len(self._names) - 1
-        return range(point, point + 1) if name == self._point else self._scenario.members(name)
+    def _indexes(self, name: str) -> range:
+        """The indexes of a name in `_names`."""
+        last = self._index(None)
+        return range(last, last + 1) if name == self._scenario.network.access_point else self._scenario.members(name)
 
-    def _joined(self, a: int, b: int) -> bool:
-        if self._point is not None:
-            return max(a, b) == len(self._names) - 1 and a != b
-        return self._scenario.joined(a, b)
+    def _index(self, end: End) -> int:
+        return len(self._names) - 1 if end is None else end
 
 
 def _given(spec: LinkSpec) -> dict[str, Any]:
-    """The fields that a link spells out, after those of its type."""
+    """The fields that a link has of its own, after those of its type."""
     fields: dict[str, Any] = {}
     if spec.type is not None:
         kind = link_type(spec.type)
@@ -187,7 +159,7 @@ def _given(spec: LinkSpec) -> dict[str, Any]:
         fields["loss"] = kind.loss.value if kind.loss else 0.0
         if kind.energy is not None:
             fields |= {"energy.send": kind.energy.send.value, "energy.receive": kind.energy.receive.value}
-        else:  # and not what another type or the default says: that is of another radio
+        else:  # not the energy of the default or of another type: that is another radio's
             fields |= {"unpriced": spec.type, **dict.fromkeys(ENERGY_FIELDS)}
     fields |= {field: given for field in _PLAIN_FIELDS if (given := getattr(spec, field)) is not None}
     energy = {"energy.send": spec.energy.send, "energy.receive": spec.energy.receive}

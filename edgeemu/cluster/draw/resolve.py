@@ -1,13 +1,13 @@
-"""A cluster written back as a scenario without random draws."""
+"""A scenario with everything that is random or implied written out."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from edgeemu.cluster.devices import Device
 from edgeemu.cluster.draw.cluster import arrivals_s, change_of, draw
-from edgeemu.cluster.draw.links import DRAWN_FIELDS, ENERGY_FIELDS, LinkDraws
-from edgeemu.cluster.draw.variation import seeded
-from edgeemu.cluster.draw.written import written_energy, written_fields
+from edgeemu.cluster.draw.links import LinkDraws
+from edgeemu.cluster.draw.variation import with_seed
+from edgeemu.cluster.draw.written import written_default, written_default_energy, written_links
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.scenario import Scenario
@@ -15,32 +15,31 @@ from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, POWER, SIZE
 
 
 def resolve(scenario: Scenario) -> Scenario:
-    """The scenario with every default, count, profile, link type and draw written out.
+    """The scenario with every default, count, profile, link type and random value written out.
 
-    It draws to the same cluster, and resolving it again changes nothing. Where the default link is drawn for each
-    pair, every pair is written out, but not in clusters of over a hundred devices (1,000 in a mesh have half a
-    million pairs): there the distribution stays, and is drawn again for the same names from the same seed.
+    It gives an equal cluster, and resolving it again changes nothing. Where the default link is random, every pair is
+    written out, but not in clusters of over a hundred devices (1,000 in a mesh have half a million pairs): there the
+    distribution stays, and its values follow again from the names and the seed.
     """
-    links = LinkDraws(scenario)
+    cluster, links = draw(scenario), LinkDraws(scenario)
     data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
     specs = ((name, spec) for spec in scenario.devices for name in spec.device_names)
     data["devices"] = [
-        _written_device(device) | _written_courses(scenario.seed, name, spec)
-        for device, (name, spec) in zip(draw(scenario).devices, specs, strict=True)
+        _written_device(device) | _written_variations(scenario.seed, name, spec)
+        for device, (name, spec) in zip(cluster.devices, specs, strict=True)
     ]
     if scenario.model.is_seeded:
         data["model"].setdefault("weights_seed", 0)
     for prompt in data["workload"]["prompts"]:
         prompt.setdefault("max_tokens", scenario.workload.max_tokens)
-    if come_s := arrivals_s(scenario):
-        data["workload"]["arrivals"] = {"trace": [DURATION.format_exact(at_s) for at_s in come_s]}
+    if arrive_s := arrivals_s(scenario):
+        data["workload"]["arrivals"] = {"trace": [DURATION.format_exact(at_s) for at_s in arrive_s]}
     data["events"] = [written for event in scenario.events for written in _written_events(scenario, event)]
     network = data["network"]
     if scenario.network.default is not None:
-        network["default"] |= written_fields({field: links.default[field] for field in DRAWN_FIELDS})
-        energy = {field: links.default[field] for field in ENERGY_FIELDS if field in links.default}
-        network["default"]["energy"] = network["default"].get("energy", {}) | written_energy(energy)
-    network["links"] = [entry for pair in links.pairs() for entry in links.written(*pair)]
+        network["default"] |= written_default(links)
+        network["default"]["energy"] = network["default"].get("energy", {}) | written_default_energy(links)
+    network["links"] = list(written_links(scenario, links, cluster.topology))
     star_spec = scenario.network.star
     if scenario.network.access_point is not None:
         network["star"] = {
@@ -72,17 +71,17 @@ def _written_device(device: Device) -> dict[str, Any]:
     return fields
 
 
-def _written_courses(seed: int, name: str, spec: DeviceSpec) -> dict[str, Any]:
-    """What changes over time, as it was given; random courses with the seeds that they were given or drew."""
+def _written_variations(seed: int, name: str, spec: DeviceSpec) -> dict[str, Any]:
+    """The time-varying values of a device as they were given, random processes with their seeds."""
     fields = {field: getattr(spec, field) for field in ("load", "memory_load") if getattr(spec, field) is not None}
-    written = {field: seeded(given, seed, "device", name, field) for field, given in fields.items()}
+    written = {field: with_seed(given, seed, "device", name, field) for field, given in fields.items()}
     if spec.throttle is not None:
         written["throttle"] = spec.throttle.model_dump(mode="json")
     return written
 
 
 def _written_events(scenario: Scenario, event: EventSpec) -> Iterator[dict[str, Any]]:
-    """An event for each device, or for each link, that it is of."""
+    """An event for each device, or for each link, that it changes."""
     written = event.model_dump(mode="json", exclude_none=True)
     change, names = change_of(scenario, event), scenario.device_names
     for device in change.devices:

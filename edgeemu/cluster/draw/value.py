@@ -1,4 +1,4 @@
-"""Drawing of one value: a number, a distribution, or what the catalog says."""
+"""Sampling of one value: a number, a distribution, or a figure of the catalog."""
 
 from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
 from edgeemu.scenario.catalog import DeviceProfile
@@ -11,7 +11,7 @@ def profile_value(profile: DeviceProfile | None, field: str) -> float | None:
 
 
 def draw_value(given: float | Distribution[float], seed: int, *names: str) -> float:
-    """A value as given, or drawn for these names."""
+    """A value as given, or sampled with the seed and these names as its key."""
     if not isinstance(given, Distribution):
         return given
     u = uniform(seed, *names)

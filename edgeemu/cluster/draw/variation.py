@@ -1,15 +1,15 @@
-"""From what a scenario writes of changes over time to functions of time, every random course with its seed."""
+"""From the time-varying values of a scenario to functions of time, every random process with its seed."""
 
 from typing import Any
 
 import msgspec
 
-from edgeemu.cluster.keyed_random import course_seed
+from edgeemu.cluster.keyed_random import variation_seed
 from edgeemu.cluster.variation import (
     MIN_SHARE,
     Constant,
+    LeftByLoad,
     Repeated,
-    Rest,
     Trace,
     Uniform,
     Variation,
@@ -25,15 +25,15 @@ from edgeemu.units import BIT_RATE, DURATION
 Given = float | TimeVarying[float] | None
 
 
-def course(given: Given, seed: int, *names: str) -> Variation | None:
-    """A value or a course as a function of time. Without a seed of its own it is drawn for the names."""
+def variation_of(given: Given, seed: int, *names: str) -> Variation | None:
+    """A value of a scenario as a function of time. A random process without a seed gets one from the names."""
     if given is None:
         return None
     if not isinstance(given, TimeVarying):
         return Constant(given)
     if given.trace is not None:
         return Trace(*_columns(given.trace))
-    own_seed = course_seed(seed, *names) if given.seed is None else given.seed
+    own_seed = variation_seed(seed, *names) if given.seed is None else given.seed
     assert given.every is not None  # TimeVarying has made sure
     if given.uniform is not None:
         return Uniform(given.uniform.low, given.uniform.high, given.every, own_seed)
@@ -42,29 +42,29 @@ def course(given: Given, seed: int, *names: str) -> Variation | None:
     return Walk(given.walk.mean, given.walk.spread, low, high, given.every, given.relaxation_s, own_seed)
 
 
-def load_left(given: Given, seed: int, *names: str) -> Variation | None:
-    """What a load leaves. None: all."""
-    load = course(given, seed, *names)
+def left_by_load(given: Given, seed: int, *names: str) -> Variation | None:
+    """The share that a load leaves. None: all."""
+    load = variation_of(given, seed, *names)
     if isinstance(load, Constant):
-        return product(Constant(value(Rest(load), 0.0)))
-    return None if load is None else Rest(load)
+        return product(Constant(value(LeftByLoad(load), 0.0)))
+    return None if load is None else LeftByLoad(load)
 
 
-def factor_course(given: Given, seed: int, *names: str) -> Variation | None:
-    """A factor on a rate. A random one is at least `MIN_SHARE`: nothing waits for a lucky draw."""
-    made = course(given, seed, *names)
+def rate_factor(given: Given, seed: int, *names: str) -> Variation | None:
+    """A factor on a rate. A random one is at least `MIN_SHARE`, so that no message waits for ever."""
+    made = variation_of(given, seed, *names)
     if isinstance(made, Uniform | Walk):
         return msgspec.structs.replace(made, low=max(made.low, MIN_SHARE), high=max(made.high, MIN_SHARE))
     return made
 
 
 def throttled(spec: ThrottleSpec | None) -> Variation | None:
-    """The share of its speed that a device keeps as it gets hot."""
+    """The share of its speed that a device keeps when it gets hot."""
     return None if spec is None or spec.to == 1.0 else falling(spec.after, spec.over, spec.to)
 
 
-def rate_course(points: Points | None, nominal_bps: float) -> Variation | None:
-    """A trace of bit rates as a factor on the rate that the link has by itself."""
+def trace_factor(points: Points | None, nominal_bps: float) -> Variation | None:
+    """A trace of bit rates as a factor on the nominal rate of the link."""
     if points is None:
         return None
     times_s, rates_bps = _columns(points)
@@ -75,14 +75,14 @@ def rate_course(points: Points | None, nominal_bps: float) -> Variation | None:
 
 
 def is_drawn(given: Any) -> bool:
-    """Whether a course is drawn for the names that it belongs to, and so differs between them."""
+    """Whether a random process has its seed from names, and so differs between devices or links."""
     if isinstance(given, LinkVariationSpec):
         return is_drawn(given.bandwidth) or is_drawn(given.delay)
     return isinstance(given, TimeVarying) and given.is_random and given.seed is None
 
 
-def seeded(given: Any, seed: int, *names: str) -> Any:
-    """A course as a scenario writes it, with the seed that `course` gives it and the points of its trace."""
+def with_seed(given: Any, seed: int, *names: str) -> Any:
+    """A time-varying value in the form of a scenario, with the seed of `variation_of` and the points of its trace."""
     if isinstance(given, tuple):
         return [
             [DURATION.format_exact(time_s), rate if rate == REPEAT else BIT_RATE.format_exact(rate)]
@@ -92,14 +92,14 @@ def seeded(given: Any, seed: int, *names: str) -> Any:
         written = given.model_dump(mode="json", exclude_none=True)
         own = {field: getattr(given, field) for field in written}
         return {
-            field: seeded(own[field], seed, *names, field) if isinstance(own[field], TimeVarying) else text
+            field: with_seed(own[field], seed, *names, field) if isinstance(own[field], TimeVarying) else text
             for field, text in written.items()
         }
     if not isinstance(given, TimeVarying):
         return given
     written = given.model_dump(mode="json", exclude_none=True)
     if is_drawn(given):
-        written["seed"] = course_seed(seed, *names)
+        written["seed"] = variation_seed(seed, *names)
     return written
 
 

@@ -1,4 +1,4 @@
-"""What this kernel can do for links: each thing is tried, in namespaces that die with the process that tries.
+"""Capabilities of this kernel for links. Each is tried, in namespaces that end with the process that tries.
 
 Nothing is concluded from versions or configuration files. pyroute2 is loaded in the child only.
 """
@@ -13,16 +13,15 @@ from typing import Literal
 import msgspec
 
 from edgeemu.errors import RunError
-from edgeemu.links.netns import interfaces, tc
 
 Backend = Literal["kernel", "hybrid"]
 
 NAMESPACES, USER_NAMESPACES = "network namespaces", "user namespaces"
 HYBRID_NEEDS = (NAMESPACES, "veth", "bridge", "htb", "bpf filter")
 KERNEL_NEEDS = (*HYBRID_NEEDS, "netem")
-AIR_NEEDS = ("ifb", "clsact", "redirect")
+SHARED_CHANNEL_NEEDS = ("ifb", "clsact", "redirect")
 QDISCS = ("htb", "netem", "clsact")
-_OPTIONS = {  # of the kernel's configuration: what whoever builds or chooses a kernel looks for
+_OPTIONS = {  # of the kernel's configuration, for those who build or choose a kernel
     "veth": "CONFIG_VETH",
     "bridge": "CONFIG_BRIDGE",
     "ifb": "CONFIG_IFB",
@@ -36,7 +35,7 @@ _OPTIONS = {  # of the kernel's configuration: what whoever builds or chooses a 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What was tried and did not work, each with the reason. `rootless`: it was tried as root of a user namespace."""
+    """The capabilities that are missing, each with the reason. `rootless`: tried as root of a user namespace."""
 
     missing: dict[str, str]
     rootless: bool
@@ -50,29 +49,28 @@ class Capabilities:
         return USER_NAMESPACES not in self.missing
 
     @property
-    def veth(self) -> bool:
-        return "veth" not in self.missing
-
-    @property
     def qdiscs(self) -> dict[str, bool]:
         return {name: name not in self.missing for name in QDISCS}
 
     @property
     def why(self) -> str:
-        """All that is missing, in one line; empty: nothing."""
+        """All missing capabilities with their reasons, in one line; empty: none."""
         return "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())
 
-    def why_not(self, backend: Backend, *, air: bool = False) -> str:
-        """Why a backend does not work here, in one line; empty: it does. `air`: the scenario has shared airtime."""
+    def why_not(self, backend: Backend, *, shared_channel: bool = False) -> str:
+        """The reason why a backend does not work here, in one line; empty: it works.
+
+        `shared_channel`: the scenario has devices that share a wireless channel.
+        """
         needed: tuple[str, ...] = KERNEL_NEEDS if backend == "kernel" else HYBRID_NEEDS
-        needed += AIR_NEEDS if air else ()
+        needed += SHARED_CHANNEL_NEEDS if shared_channel else ()
         if NAMESPACES in self.missing:
             needed = (NAMESPACES,)
         return "; ".join(f"no {name} ({self.missing[name]})" for name in needed if name in self.missing)
 
 
 def probe_host() -> Capabilities:
-    """Tries all that links may need, in a forked child; takes a fifth of a second."""
+    """Tries all capabilities that links may need, in a forked child; takes a fifth of a second."""
     euid = os.geteuid()
     found = _in_child(rootless=False)
     if NAMESPACES in found and euid != 0:
@@ -85,7 +83,7 @@ def probe_host() -> Capabilities:
 
 
 def _in_child(*, rootless: bool, only_namespaces: bool = False) -> dict[str, str]:
-    """What is missing, tried by a process of its own."""
+    """The missing capabilities, found by a child process."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -103,8 +101,8 @@ def _in_child(*, rootless: bool, only_namespaces: bool = False) -> dict[str, str
     with os.fdopen(reader, "rb") as answers:
         answer = answers.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status < 0:  # a filter of system calls, say
-        return {NAMESPACES: f"whoever asks for one is killed ({signal.Signals(-status).name})"}
+    if status < 0:  # by a filter of system calls, for example
+        return {NAMESPACES: f"a process that asks for one is killed ({signal.Signals(-status).name})"}
     if status:
         raise RunError("trying what the kernel can do for links failed; the traceback is above")
     return msgspec.json.decode(answer, type=dict[str, str])
@@ -127,9 +125,9 @@ def _missing(rootless: bool, only_namespaces: bool) -> dict[str, str]:
 
 
 def _missing_kinds() -> dict[str, str]:
-    """Each kind of interface, queue, filter and action that this kernel refuses, in the namespace where we are."""
-    from edgeemu.links.netns import netlink, queues
-    from edgeemu.links.netns.tc import Place
+    """The kinds of interface, queue, filter and action that this kernel refuses in the current namespace."""
+    from edgeemu.links.netns import interfaces, netlink, queues, tc
+    from edgeemu.links.netns.queues import Place
 
     socket = netlink.Netlink()
     missing: dict[str, str] = {}
@@ -143,23 +141,24 @@ def _missing_kinds() -> dict[str, str]:
         return name not in missing
 
     near, far, bridge, ifb = 10, 11, 12, 13
-    ends = interfaces.End(near, "a", "02:00:00:00:00:01"), interfaces.End(far, "b", "02:00:00:00:00:02")
+    ends = interfaces.VethEnd(near, "a", "02:00:00:00:00:01"), interfaces.VethEnd(far, "b", "02:00:00:00:00:02")
     works("bridge", interfaces.add_bridge(bridge, "bridge", 1500))
     works("ifb", interfaces.add_ifb(ifb, "ifb", 1500, 1000))
     if not works("veth", interfaces.add_veth(*ends, bridge=None, mtu=1500, queue_packets=1000, gso_max_segs=1)):
         return missing | {name: "could not be tried without veth" for name in _OPTIONS if name not in missing}
     root = Place(near, queues.HTB_ROOT, queues.ROOT_PARENT)
-    if works("htb", tc.qdisc(root, queues.HtbRoot(), netlink.CREATE, "an htb queue")):
+    if works("htb", tc.request(root, queues.HtbRoot(), netlink.CREATE, "an htb queue")):
         by_destination = queues.Filter(queues.BY_DESTINATION)
-        works("bpf filter", tc.tc_filter(near, queues.HTB_ROOT, by_destination, netlink.CREATE, "a filter in BPF"))
+        at_htb = Place(near, 1, queues.HTB_ROOT)
+        works("bpf filter", tc.request(at_htb, by_destination, netlink.CREATE, "a filter in BPF"))
     else:
         missing["bpf filter"] = "could not be tried without htb"
     leaf = Place(far, 0x20000, queues.ROOT_PARENT)
-    works("netem", tc.qdisc(leaf, queues.Netem(1000, 1_000_000), netlink.CREATE, "a netem queue"))
+    works("netem", tc.request(leaf, queues.Netem(1000, 1_000_000), netlink.CREATE, "a netem queue"))
     clsact = Place(near, queues.CLSACT_HANDLE, queues.CLSACT_PARENT)
-    if works("clsact", tc.qdisc(clsact, queues.Clsact(), netlink.CREATE, "a place for filters (clsact)")):
+    if works("clsact", tc.request(clsact, queues.Clsact(), netlink.CREATE, "a place for filters (clsact)")):
         redirect = queues.Filter(queues.EVERYTHING, ifb if "ifb" not in missing else far)
-        works("redirect", tc.tc_filter(near, queues.EGRESS, redirect, netlink.CREATE, "to redirect packets"))
+        works("redirect", tc.request(Place(near, 1, queues.EGRESS), redirect, netlink.CREATE, "to redirect packets"))
     else:
         missing["redirect"] = "could not be tried without clsact"
     socket.close()

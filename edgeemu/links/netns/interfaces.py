@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from edgeemu.links.netns.netlink import CREATE, CREATE_OR_REPLACE, NetlinkRequest, encoded
 
-OUR_GROUP = 77  # of interfaces; in a namespace where nobody else has any, which number does not matter
+OUR_GROUP = 77  # of interfaces; any number does, in a namespace where nobody else has a group
 _IFF_UP = 1
 _AF_BRIDGE = 7
 
@@ -28,8 +28,8 @@ _AF_BRIDGE = 7
 # -- interfaces, addresses, neighbours, routes ----------------------------------------------------------------------
 
 
-class End(NamedTuple):
-    """One end of a cable: an interface that is to be. `pid`: in whose network namespace; None: in the socket's."""
+class VethEnd(NamedTuple):
+    """One interface of a veth pair to be made, in the network namespace of process `pid`; None: in the socket's."""
 
     ifindex: int
     name: str
@@ -38,11 +38,11 @@ class End(NamedTuple):
 
 
 def add_veth(
-    near: End, far: End, *, bridge: int | None, mtu: int, queue_packets: int, gso_max_segs: int
+    near: VethEnd, far: VethEnd, *, bridge: int | None, mtu: int, queue_packets: int, gso_max_segs: int
 ) -> NetlinkRequest:
-    """A cable, its near end up, and in a bridge if that is given. (The far end cannot be: there is no near one yet.)"""
+    """A veth pair, its near end up, and a port of `bridge` if that is given. The far end is to be set up later."""
 
-    def end(of: End, *more: tuple[str, Any]) -> dict[str, Any]:
+    def end(of: VethEnd, *more: tuple[str, Any]) -> dict[str, Any]:
         attributes = [
             ("IFLA_IFNAME", of.name),
             ("IFLA_ADDRESS", of.mac),
@@ -72,19 +72,19 @@ def add_bridge(index: int, name: str, mtu: int) -> NetlinkRequest:
 
 
 def add_ifb(index: int, name: str, mtu: int, queue_packets: int) -> NetlinkRequest:
-    """A device that queues what is redirected to it, from wherever, and sends it on its way."""
+    """An interface that queues the packets that filters redirect to it, and then lets them continue."""
     return _add_device(index, name, "ifb", mtu, [], queue_packets)
 
 
 def set_up(index: int, what: str) -> NetlinkRequest:
-    """Switches an interface on."""
+    """Sets an interface up."""
     message = ifinfmsg()
     _fill(message, {"index": index, "flags": _IFF_UP, "change": _IFF_UP, "attrs": []})
     return NetlinkRequest(encoded(message, RTM_NEWLINK, 0), f"to switch {what} on")
 
 
 def delete_group(group: int) -> NetlinkRequest:
-    """Removes all interfaces of a group at once: the kernel waits for its readers once, and not for each."""
+    """Removes all interfaces of a group at once: the kernel then waits for an RCU grace period once, not for each."""
     message = ifinfmsg()
     _fill(message, {"attrs": [("IFLA_GROUP", group)]})
     return NetlinkRequest(encoded(message, RTM_DELLINK, 0), "to remove all interfaces")
@@ -100,7 +100,7 @@ def add_address(index: int, address: str, prefix: int) -> NetlinkRequest:
 
 @lru_cache(maxsize=8192)
 def add_neighbour(index: int, address: str, mac: str) -> NetlinkRequest:
-    """Who has an address, so that nobody asks."""
+    """A static ARP entry."""
     message = ndmsg()
     attributes = [("NDA_DST", address), ("NDA_LLADDR", mac)]
     fields = {"family": socket.AF_INET, "ifindex": index, "state": NUD_PERMANENT, "attrs": attributes}
@@ -109,7 +109,7 @@ def add_neighbour(index: int, address: str, mac: str) -> NetlinkRequest:
 
 
 def add_bridge_entry(index: int, mac: str) -> NetlinkRequest:
-    """Behind which port of the bridge a device is, so that nothing is sent to all."""
+    """A static entry of the bridge: the port of a device, so that no packet is sent to all ports."""
     message = ndmsg()
     attributes = [("NDA_LLADDR", mac)]
     fields = {"family": _AF_BRIDGE, "ifindex": index, "state": NUD_NOARP, "flags": NTF_MASTER, "attrs": attributes}
@@ -118,7 +118,7 @@ def add_bridge_entry(index: int, mac: str) -> NetlinkRequest:
 
 
 def add_route(index: int, network: str, prefix: int, gateway: str) -> NetlinkRequest:
-    """A way to a network, over a neighbour that need not have an address of the same network."""
+    """A route to a network, over a neighbour that need not have an address of the same network."""
     message = rtmsg()
     attributes = [("RTA_DST", network), ("RTA_GATEWAY", gateway), ("RTA_OIF", index)]
     table_main, protocol_static, unicast, onlink = 254, 4, 1, 4  # linux/rtnetlink.h
@@ -139,7 +139,7 @@ def list_addresses() -> bytes:
 
 
 def facts_of(link: Any | None) -> tuple[Any, ...] | None:
-    """Of an interface that was read back: name, address, MTU, queue, GSO packets, bridge, and whether it is up."""
+    """Name, MAC, MTU, queue length, GSO packets, bridge of an interface that was read back, and whether it is up."""
     if link is None:
         return None
     names = ("IFNAME", "ADDRESS", "MTU", "TXQLEN", "GSO_MAX_SEGS", "MASTER")

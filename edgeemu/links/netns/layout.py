@@ -1,19 +1,21 @@
-"""What the kernel is asked for to be a cluster's network: interfaces, cables, queues. Pure data; knows no netlink.
+"""The layout of the kernel's network: namespaces, veth pairs, queues, routes. Pure data, made from a cluster.
 
-Every device has a network namespace of its own. In a mesh and in a star they are joined by a bridge, in a line by
-cables from neighbour to neighbour, and whoever is between forwards. A queue shapes what leaves an interface: its rate,
-and, where the kernel is to do that too (`delays`), what netem does below it. Values are those of emulated time.
+Every device has a network namespace of its own. Where the topology has a switch in the middle, that is a bridge in a
+namespace of its own; else veth pairs lead from device to device, and the devices between source and target forward. A
+queue shapes what leaves an interface: its rate, and, where the kernel does that too (`delays`), delay, jitter and loss
+by netem. Values are those of emulated time.
 """
 
+from collections import Counter
 from ipaddress import IPv4Address, summarize_address_range
-from typing import Literal
+from itertools import groupby
 
 import msgspec
 
 from edgeemu.cluster.cluster import Cluster
-from edgeemu.cluster.devices import Device
-from edgeemu.cluster.links import Link
+from edgeemu.cluster.links import Link, LinkEnds
 from edgeemu.cluster.variation import LinkVariation, share_at
+from edgeemu.topologies import End
 
 DATA_PORT = 5555  # of every device, in its own namespace
 MAX_DEVICES = 250  # [D] a mesh has as many queues as pairs
@@ -22,17 +24,17 @@ MTU = 1500
 
 _NETWORK = IPv4Address("10.101.0.0")
 PREFIX = 16
-FIRST_PORT = 10  # interface numbers in the bridge's namespace; below are the bridge and the air
-BRIDGE, AIR = 2, 3
-LEFT, RIGHT = 2, 3  # interface numbers in a device's namespace: of its only port, or of those in a line
+BRIDGE, CHANNEL = 2, 3  # interface numbers in the bridge's namespace: of the bridge, of the shared wireless channel
+FIRST_PORT = 10  # and of the first device's port
+FIRST_INTERFACE = 2  # interface number in a device's namespace; 1 is the loopback
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """What leaves an interface, for one device (`target`) or for all (None). No bandwidth: as fast as it goes."""
+    """The shaping of packets that leave an interface, for one device (`target`) or for all (None)."""
 
     what: str  # in words, for errors
     target: int | None
-    bandwidth_bps: float | None
+    bandwidth_bps: float | None  # None: as fast as the host can
     delay_s: float = 0.0
     jitter_s: float = 0.0
     loss: float = 0.0
@@ -47,206 +49,213 @@ class Queue(msgspec.Struct, frozen=True):
         return max(self.bandwidth_bps * share_at(self.varies.rate, t_s), 8.0)
 
     def delay_at(self, t_s: float) -> float:
+        """Seconds of delay at an instant."""
         return self.delay_s if self.varies is None else self.varies.delay_at(t_s, self.delay_s)
 
     def until_s(self, t_s: float) -> float:
-        """Until when it stays as it is at an instant."""
+        """The first instant after `t_s` at which a value changes."""
         varies = self.varies or LinkVariation()
         parts = (varies.rate, varies.delay_s, varies.added_delay_s)
         return min((part.piece(t_s)[1] for part in parts if part is not None), default=float("inf"))
 
 
 class Interface(msgspec.Struct, frozen=True):
-    """One end of a cable. `device` None: in the bridge's namespace."""
+    """One end of a veth pair. `device` None: a port of the bridge, in its namespace."""
 
     device: int | None
     ifindex: int
     name: str
     mac: str
     queues: tuple[Queue, ...] = ()
-    nic_bps: float | None = None  # what all its queues may send together
-    on_the_air: bool = False  # what passes it, either way, takes the shared air's time
+    nic_bps: float | None = None  # the rate of all its queues together
+    on_shared_channel: bool = False  # of a port: its packets, in both directions, pass the shared channel's queue
 
 
-class Cable(msgspec.Struct, frozen=True):
+class VethPair(msgspec.Struct, frozen=True):
+    """Two interfaces that are joined: a device and the bridge, or two devices."""
+
     near: Interface
     far: Interface
 
 
+class Route(msgspec.Struct, frozen=True):
+    """An entry of a device's routing table: the network behind a neighbour."""
+
+    ifindex: int
+    network: str
+    prefix: int
+    gateway: str  # the neighbour's address
+    mac: str  # the neighbour's interface
+
+
 class NetworkLayout(msgspec.Struct, frozen=True):
-    """All of it. `air` is the queue of those that share the access point's airtime."""
+    """The complete network. `shared_channel` is the queue of devices that share the access point's wireless channel."""
 
     devices: tuple[str, ...]
-    topology: Literal["bridge", "line"]
-    cables: tuple[Cable, ...]
-    air: Queue | None
-    delays: bool  # whether netem does delay, jitter and loss; else they are stamped
+    bridged: bool  # or else devices forward, by `routes`
+    veths: tuple[VethPair, ...]
+    shared_channel: Queue | None
+    delays: bool  # whether netem does delay, jitter and loss; else messages are stamped with them
+    routes: tuple[tuple[Route, ...], ...] = ()  # by device
 
     def address(self, device: int) -> str:
-        """The device's IPv4 address, the same on all its interfaces."""
-        return str(_NETWORK + device + 1)
+        """The device's IPv4 address, one for all its interfaces."""
+        return _address(device)
 
     def interfaces(self) -> list[Interface]:
-        return [end for cable in self.cables for end in (cable.near, cable.far)]
-
-    def routes(self, device: int) -> list[tuple[int, str, int, int]]:
-        """In a line, for a device: interface, network, prefix, and the neighbour to send it to."""
-        last = len(self.devices) - 1
-        sides = [(LEFT, 0, device - 1, device - 1), (RIGHT, device + 1, last, device + 1)]
-        return [
-            (ifindex, str(network.network_address), network.prefixlen, neighbour)
-            for ifindex, first, end, neighbour in sides
-            if first <= end
-            for network in summarize_address_range(_NETWORK + first + 1, _NETWORK + end + 1)
-        ]
-
-
-def mac(device: int, ifindex: int) -> str:
-    """Locally administered, and the same in every run."""
-    return f"02:ed:{ifindex:02x}:00:{device >> 8:02x}:{device & 255:02x}"
+        return [end for veth in self.veths for end in (veth.near, veth.far)]
 
 
 def network_layout(cluster: Cluster, *, delays: bool) -> NetworkLayout:
-    """What the kernel is asked for. `delays`: all of it (`kernel`), or the rates only (`hybrid`)."""
+    """The layout of a cluster. `delays`: with netem (backend `kernel`), or the rates only (`hybrid`)."""
     names = tuple(device.name for device in cluster.devices)
-    kind = _topology(cluster)
-    if kind == "line":
-        return NetworkLayout(names, "line", _line_cables(cluster), None, delays)
-    ports = _mesh_ports if kind == "mesh" else _star_ports
-    return NetworkLayout(
-        names, "bridge", tuple(ports(cluster, device) for device in cluster.devices), _air(cluster), delays
-    )
+    pairs = cluster.topology.veths() or [(None, device.index) for device in cluster.devices]  # one alone has an address
+    bridged = any(None in pair for pair in pairs)
+    rates, interfaces = _channel_rates(cluster), _Interfaces(cluster)
+    veths = tuple(VethPair(interfaces.make(a, b), interfaces.make(b, a)) for a, b in pairs)
+    channel = None
+    if rates:
+        channel = Queue("the shared wireless channel", None, rates[0].bandwidth_bps, varies=rates[0].varies)
+    routes = () if bridged else tuple(_routes(cluster, veths, device) for device in range(len(names)))
+    return NetworkLayout(names, bridged, veths, channel, delays, routes)
 
 
 def unsupported(cluster: Cluster) -> list[str]:
-    """What the kernel's queues cannot be of a cluster, each in words for whoever wrote the scenario."""
+    """Properties of a cluster that the kernel's queues cannot have, in words for the author of the scenario."""
     n_devices = len(cluster.devices)
     if n_devices > MAX_DEVICES:
         return [f"{n_devices} devices are more than the {MAX_DEVICES} that kernel links are made for"]
-    kind = _topology(cluster)
     reasons = []
-    slowest_bps = min((link.bandwidth_bps for link in _links(cluster)), default=MIN_BPS)
+    slowest_bps = min((link.bandwidth_bps for link in cluster.links()), default=MIN_BPS)
     if slowest_bps < MIN_BPS:
         reasons.append(f"a link of {slowest_bps:g} bit/s is slower than kernel links can be ({MIN_BPS:g} bit/s)")
-    if kind == "star" and len(_airs(cluster)) > 1:
+    if len(_channel_rates(cluster)) > 1:
         reasons.append(
-            "devices that share the air have links of different or separately varying bandwidth, and the kernel's "
-            "queues share out bytes, not airtime"
+            "devices that share a wireless channel have links of different or separately varying bandwidth, and the "
+            "kernel's queues share out bytes, not airtime"
         )
-    if kind == "line":
-        reasons += [
-            f"{device.name} relays between two neighbours whose links are together faster than its network interface, "
-            "and a queue of the kernel is of one cable"
-            for device in cluster.devices
-            if _is_crowded(cluster, device)
-        ]
+    reasons += [
+        f"{device.name} relays between neighbours whose links are together faster than its network interface, and a "
+        "queue of the kernel belongs to one veth"
+        for device in cluster.devices
+        if _is_crowded(cluster, device.index)
+    ]
     return reasons
 
 
-def _topology(cluster: Cluster) -> Literal["mesh", "star", "line"]:
-    last = len(cluster.devices) - 1
-    if not last:
-        return "mesh"
-    legs = cluster.legs(0, last)
-    if legs[0].target is None:
-        return "star"
-    return "line" if len(legs) > 1 else "mesh"
+class _Interfaces:
+    """Makes the interfaces of a cluster, numbered in each namespace in the order of making."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._shared_pipes = _shared_pipes(cluster)
+        self._made: Counter[End] = Counter()
+
+    def make(self, at: End, towards: End) -> Interface:
+        """The end of a veth pair at a device, or at the bridge (None)."""
+        n = self._made[at]
+        self._made[at] += 1
+        if at is None:
+            assert towards is not None
+            ifindex, name, mac = FIRST_PORT + n, f"port{towards}", _mac(towards, 0)
+        else:
+            ifindex, name, mac = FIRST_INTERFACE + n, f"eth{n}", _mac(at, FIRST_INTERFACE + n)
+        links = _leaving(self._cluster, at, towards)
+        shared = any(self._cluster.topology.pipe(*ends) in self._shared_pipes for ends in links)
+        queues = tuple(self._queue(ends, towards, shared) for ends in links)
+        rates = (None if end is None else self._cluster.devices[end].nic_bps for end in (at, towards))
+        nic_bps = min((rate for rate in rates if rate is not None), default=None)
+        if towards is not None and not queues and nic_bps is not None:  # a port without links: the limit is its queue
+            queues, nic_bps = (Queue(f"packets to {self._cluster.devices[towards].name}", None, nic_bps),), None
+        return Interface(at, ifindex, name, mac, queues, nic_bps, on_shared_channel=shared and at is None)
+
+    def _queue(self, ends: LinkEnds, towards: End, shared: bool) -> Queue:
+        """The queue of a link. On a shared channel it has no rate of its own: the channel's queue limits all."""
+        link, (source, target) = self._cluster.link(*ends), ends
+        source_name, target_name = (
+            "access point" if end is None else self._cluster.devices[end].name for end in (source, target)
+        )
+        return Queue(
+            f"{source_name} -> {target_name}",
+            None if target == towards else target,  # behind the bridge: chosen by destination
+            None if shared else link.bandwidth_bps,
+            link.delay_s,
+            link.jitter_s,
+            link.loss,
+            link.reorder,
+            link.duplicate,
+            link.varies,
+        )
 
 
-def _queue(what: str, target: int | None, link: Link) -> Queue:
-    rate_and_delay = link.bandwidth_bps, link.delay_s, link.jitter_s
-    return Queue(what, target, *rate_and_delay, link.loss, link.reorder, link.duplicate, varies=link.varies)
+def _leaving(cluster: Cluster, at: End, towards: End) -> list[LinkEnds]:
+    """The links whose packets leave one end of a veth pair towards the other."""
+    joined = cluster.topology.joined
+    if joined(at, towards):
+        return [(at, towards)]
+    # The switch of a mesh is the end of no link: a device's links to all others leave towards it, none leaves it
+    return [(at, other) for other in range(len(cluster.devices)) if at is not None and joined(at, other)]
 
 
-def _mesh_ports(cluster: Cluster, device: Device) -> Cable:
-    """The device's port has a queue for each other device; the bridge's port has one for what the NIC may take in."""
-    i = device.index
-    others = [other for other in cluster.devices if other.index != i]
-    queues = tuple(
-        _queue(f"{device.name} -> {other.name}", other.index, cluster.legs(i, other.index)[0].link) for other in others
-    )
-    taken_in = () if device.nic_bps is None else (Queue(f"what comes to {device.name}", None, device.nic_bps),)
-    return Cable(
-        Interface(None, FIRST_PORT + i, f"port{i}", mac(i, 0), taken_in),
-        Interface(i, LEFT, "eth0", mac(i, LEFT), queues, device.nic_bps),
-    )
+def _routes(cluster: Cluster, veths: tuple[VethPair, ...], device: int) -> tuple[Route, ...]:
+    """How a device reaches all others over its neighbours, in as few networks as their numbers allow."""
+    neighbours = {
+        there.device: (here, there)
+        for veth in veths
+        for here, there in ((veth.near, veth.far), (veth.far, veth.near))
+        if here.device == device
+    }
+    others = [other for other in range(len(cluster.devices)) if other != device]
+    found = []
+    for (neighbour, _), run in groupby(
+        others, key=lambda other: (cluster.topology.route(device, other)[1], other > device)
+    ):
+        here, there = neighbours[neighbour]
+        behind = list(run)
+        assert there.device is not None
+        for network in summarize_address_range(_NETWORK + behind[0] + 1, _NETWORK + behind[-1] + 1):
+            gateway = _address(there.device)
+            found.append(Route(here.ifindex, str(network.network_address), network.prefixlen, gateway, there.mac))
+    return tuple(found)
 
 
-def _star_ports(cluster: Cluster, device: Device) -> Cable:
-    """One queue up and one down. On the air they have no rate of their own: they meet in that of the air."""
-    i = device.index
-    up, down = _up_down(cluster, i)
-    air = _on_the_air(cluster, i)
-    queue_up = _queue(f"{device.name} -> access point", None, up)
-    queue_down = _queue(f"access point -> {device.name}", None, down)
-    if air:
-        queue_up, queue_down = (msgspec.structs.replace(queue, bandwidth_bps=None) for queue in (queue_up, queue_down))
-    return Cable(
-        Interface(None, FIRST_PORT + i, f"port{i}", mac(i, 0), (queue_down,), device.nic_bps, air),
-        Interface(i, LEFT, "eth0", mac(i, LEFT), (queue_up,), device.nic_bps),
-    )
+def _address(device: int) -> str:
+    return str(_NETWORK + device + 1)
 
 
-def _line_cables(cluster: Cluster) -> tuple[Cable, ...]:
-    def end(i: int, j: int) -> Interface:
-        ifindex = RIGHT if j > i else LEFT
-        nics = [nic for nic in (cluster.devices[i].nic_bps, cluster.devices[j].nic_bps) if nic is not None]
-        queue = _queue(f"{cluster.devices[i].name} -> {cluster.devices[j].name}", None, cluster.legs(i, j)[0].link)
-        name = "right" if j > i else "left"
-        return Interface(i, ifindex, name, mac(i, ifindex), (queue,), min(nics, default=None))
-
-    return tuple(Cable(end(i, i + 1), end(i + 1, i)) for i in range(len(cluster.devices) - 1))
+def _mac(device: int, ifindex: int) -> str:
+    """A locally administered address, equal in every run."""
+    return f"02:ed:{ifindex:02x}:00:{device >> 8:02x}:{device & 255:02x}"
 
 
-def _air(cluster: Cluster) -> Queue | None:
-    airs = _airs(cluster)
-    return Queue("the shared air", None, airs[0].bandwidth_bps, varies=airs[0].varies) if airs else None
+def _shared_pipes(cluster: Cluster) -> set[int]:
+    """The pipes that several links share: wireless channels."""
+    uses = Counter(cluster.topology.pipe(*ends) for ends in cluster.topology.links())
+    return {pipe for pipe, n_links in uses.items() if n_links > 1}
 
 
-def _airs(cluster: Cluster) -> list[Link]:
-    """The different rates that there are on the air, each as a link that has nothing else."""
-    if _topology(cluster) != "star":
-        return []
-    links = [
-        link
-        for device in cluster.devices
-        if _on_the_air(cluster, device.index)
-        for link in _up_down(cluster, device.index)
-    ]
+def _channel_rates(cluster: Cluster) -> list[Link]:
+    """The different rates of links on a shared channel, each as a link that has nothing else."""
+    shared = _shared_pipes(cluster)
     found: list[Link] = []
-    for link in links:
-        rate = None if link.varies is None else link.varies.rate
-        only_rate = Link(link.bandwidth_bps, 0.0, varies=None if rate is None else LinkVariation(rate))
-        if only_rate not in found:
-            found.append(only_rate)
+    for ends in cluster.topology.links():
+        if cluster.topology.pipe(*ends) in shared:
+            link = cluster.link(*ends)
+            rate = None if link.varies is None else link.varies.rate
+            only_rate = Link(link.bandwidth_bps, 0.0, varies=None if rate is None else LinkVariation(rate))
+            if only_rate not in found:
+                found.append(only_rate)
     return found
 
 
-def _up_down(cluster: Cluster, device: int) -> tuple[Link, Link]:
-    other = 0 if device else 1
-    return cluster.legs(device, other)[0].link, cluster.legs(other, device)[1].link
-
-
-def _on_the_air(cluster: Cluster, device: int) -> bool:
-    """Whether a device of a star sends and receives through one pipe."""
-    other = 0 if device else 1
-    return cluster.legs(device, other)[0].pipe == cluster.legs(other, device)[1].pipe
-
-
-def _links(cluster: Cluster) -> list[Link]:
-    """Every direct link once, or more often."""
-    everyone = range(len(cluster.devices))
-    if _topology(cluster) == "mesh":
-        return [cluster.legs(i, j)[0].link for i in everyone for j in everyone if i != j]
-    ways = [(i, i + 1) for i in everyone[:-1]] + [(i + 1, i) for i in everyone[:-1]]
-    return [leg.link for way in ways for leg in cluster.legs(*way)]
-
-
-def _is_crowded(cluster: Cluster, device: Device) -> bool:
-    """Whether its network interface is less than its two links in a line, either way."""
-    if device.nic_bps is None:
+def _is_crowded(cluster: Cluster, device: int) -> bool:
+    """Whether a device has several veth pairs, and its network interface is slower than their links together."""
+    nic_bps = cluster.devices[device].nic_bps
+    others = [b if a == device else a for a, b in cluster.topology.veths() if device in (a, b)]
+    if nic_bps is None or len(others) < 2:
         return False
-    neighbours = [j for j in (device.index - 1, device.index + 1) if 0 <= j < len(cluster.devices)]
-    out = [cluster.legs(device.index, j)[0].link.bandwidth_bps for j in neighbours]
-    back = [cluster.legs(j, device.index)[0].link.bandwidth_bps for j in neighbours]
-    return len(neighbours) > 1 and max(sum(out), sum(back)) > device.nic_bps
+    out, back = (
+        [cluster.link(*ends).bandwidth_bps for ends in pairs]
+        for pairs in ([(device, other) for other in others], [(other, device) for other in others])
+    )
+    return max(sum(out), sum(back)) > nic_bps

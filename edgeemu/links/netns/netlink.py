@@ -1,7 +1,7 @@
-"""Requests to the kernel's network configuration, in batches, and what it answers. Knows no cluster.
+"""Requests to the kernel's network configuration, in batches, and its answers. Knows no cluster.
 
-pyroute2 encodes and decodes; the socket is our own, because a batch of hundreds of requests is one system call then,
-and because a socket belongs for ever to the namespace that it was opened in.
+pyroute2 encodes and decodes; the socket is our own, because then a batch of hundreds of requests is one system call,
+and because a socket stays in the namespace in which it was opened.
 """
 
 import errno
@@ -30,13 +30,13 @@ _ACK_TLVS, _CAPPED = 0x200, 0x100
 class KernelRefusalError(RunError):
     """The kernel refused a request. `number` is its errno."""
 
-    def __init__(self, what: str, number: int, said: str) -> None:
-        super().__init__(f"the kernel refused {what}: {os.strerror(number)}{f' ({said})' if said else ''}")
+    def __init__(self, what: str, number: int, text: str) -> None:
+        super().__init__(f"the kernel refused {what}: {os.strerror(number)}{f' ({text})' if text else ''}")
         self.number = number
 
 
 class NetlinkRequest(NamedTuple):
-    """One message, and what it asks for, in words for an error."""
+    """A message to the kernel, and its purpose, in words for an error."""
 
     data: bytes
     what: str
@@ -55,7 +55,7 @@ class Netlink:
         self._socket.close()
 
     def request(self, requests: Sequence[NetlinkRequest]) -> None:
-        """Has all done, in this order. What comes after one that is refused may be done or not.
+        """Sends requests, in this order, and waits for the kernel. Those after a refused one may be done or not.
 
         Raises: KernelRefusalError, for the first that is refused.
         """
@@ -71,7 +71,7 @@ class Netlink:
             self._do(batch)
 
     def dump(self, message: bytes, as_type: type[Any]) -> list[Any]:
-        """All objects of a kind, decoded by pyroute2's class for them."""
+        """Requests a list of objects, and decodes them with pyroute2's class `as_type`."""
         self._sequence += 1
         request = bytearray(message)
         pack_into("=HI", request, 6, NLM_F_REQUEST | NLM_F_DUMP, self._sequence)
@@ -88,7 +88,7 @@ class Netlink:
                 found.append(decoded)
 
     def _do(self, batch: list[NetlinkRequest]) -> None:
-        """One system call. Only the last is acknowledged; a refusal of any other comes before that."""
+        """Sends a batch in one system call. Only its last request is acknowledged; refusals of others precede that."""
         first = self._sequence + 1
         buffer = bytearray()
         for n, request in enumerate(batch):
@@ -102,11 +102,11 @@ class Netlink:
         while True:
             for kind, data in _messages(self._socket.recv(_DUMP_BYTES)):
                 if kind != _ERROR:
-                    continue  # a note on something that others asked for
-                number, said = _error(data)
+                    continue  # a notification
+                number, text = _error(data)
                 n = unpack_from("=I", data, 8)[0] - first
                 if number and refusal is None:
-                    refusal = KernelRefusalError(batch[n].what, number, said)
+                    refusal = KernelRefusalError(batch[n].what, number, text)
                 if n == len(batch) - 1:
                     if refusal is not None:
                         raise refusal
@@ -123,7 +123,7 @@ def _messages(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _error(data: bytes) -> tuple[int, str]:
-    """The errno of an error message, and what the kernel says beside (NLMSGERR_ATTR_MSG)."""
+    """The errno of an error message, and the kernel's text for it (NLMSGERR_ATTR_MSG), maybe empty."""
     length, _, flags = unpack_from("=IHH", data)
     number = -unpack_from("=i", data, _HEADER_BYTES)[0]
     if not flags & _ACK_TLVS:
@@ -139,7 +139,7 @@ def _error(data: bytes) -> tuple[int, str]:
 
 
 def encoded(message: Any, message_type: int, flags: int) -> bytes:
-    """A message of pyroute2's as the kernel takes it; the sequence number is for the socket to fill in."""
+    """The bytes of a message of pyroute2; `Netlink` fills in the sequence number."""
     message["header"]["type"] = message_type
     message["header"]["flags"] = flags
     message.encode()
@@ -147,5 +147,5 @@ def encoded(message: Any, message_type: int, flags: int) -> bytes:
 
 
 def is_missing(error: KernelRefusalError) -> bool:
-    """Whether the kernel does not have what was asked for at all."""
+    """Whether the kernel lacks the feature of the refused request."""
     return error.number in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV)

@@ -1,7 +1,7 @@
-"""The process that has the kernel's network: takes orders, and follows what varies on the wall clock in between.
+"""The network process of a run: it holds the kernel's network, carries out orders, and lets links vary in between.
 
-It is forked like a device and lives in a network namespace of its own, where the bridge is. When it ends, however it
-ends, the bridge and all cables to it are gone.
+It is forked like a device and lives in a network namespace of its own, the central one. When it ends, for whatever
+reason, the kernel removes the bridge and all veth pairs to it.
 """
 
 import gc
@@ -22,16 +22,13 @@ if TYPE_CHECKING:
     from edgeemu.links.netns.network import KernelNetwork
 
 
-IDENTITY = b"switchboard"
-
-
 def run_network_process(spec_bytes: bytes) -> None:
-    """Entry of the forked process; returns when it is told to stop, or after a failure that it has reported."""
+    """Entry of the forked process; returns after `StopNetwork`. Raises: SystemExit, after it reported a failure."""
     spec = msgspec.msgpack.decode(spec_bytes, type=protocol.NetworkProcessConfig)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     control = context.socket(zmq.DEALER)
-    control.setsockopt(zmq.IDENTITY, IDENTITY)
-    control.setsockopt(zmq.LINGER, 2000)  # the last word must get out
+    control.setsockopt(zmq.IDENTITY, protocol.IDENTITY)
+    control.setsockopt(zmq.LINGER, 2000)  # ms: the last answer must be sent
     control.connect(spec.control)
     try:
         _serve(control)
@@ -48,7 +45,7 @@ def run_network_process(spec_bytes: bytes) -> None:
 
 def _serve(control: "zmq.Socket[bytes]") -> None:
     own_network_namespace()
-    from edgeemu.links.netns.network import KernelNetwork  # brings pyroute2: no other process has it
+    from edgeemu.links.netns.network import KernelNetwork  # loads pyroute2, which no other process needs
 
     network = KernelNetwork()
     control.send(protocol.encode(protocol.NetworkReady()))
@@ -58,13 +55,13 @@ def _serve(control: "zmq.Socket[bytes]") -> None:
         began_s = time.monotonic()
         match order:
             case protocol.Build():
-                network.build(order.wiring, order.pids, order.dilation)
+                network.build(order.layout, order.pids, order.dilation)
             case protocol.Shape():
                 network.shape(order.dilation)
             case protocol.BeginVariation():
                 network.follow(WallClock(order.start_s, order.dilation))
             case protocol.ChangeQueues():
-                network.change(order.wiring, began_s)
+                network.change(order.layout, began_s)
             case protocol.StopNetwork():
                 network.close()
         control.send(protocol.encode(protocol.Done(type(order).__name__, time.monotonic() - began_s)))
@@ -73,7 +70,7 @@ def _serve(control: "zmq.Socket[bytes]") -> None:
 
 
 def _next_order(control: "zmq.Socket[bytes]", network: "KernelNetwork") -> protocol.Order:
-    """Waits for it; meanwhile the network is kept as it varies."""
+    """Receives the next order. Until it arrives, links vary as they should."""
     while True:
         network.step(time.monotonic())
         try:

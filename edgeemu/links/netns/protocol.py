@@ -1,64 +1,66 @@
-"""What controller and switchboard say to each other: one MessagePack frame a message. Knows no sockets, no netlink."""
+"""Messages between controller and network process, one MessagePack frame each. Knows no sockets, no netlink."""
 
 import msgspec
 
 from edgeemu.links.messages import WireError
 from edgeemu.links.netns.layout import NetworkLayout
 
+IDENTITY = b"switchboard"  # of the network process on the controller's socket; devices have numbers
+
 
 class NetworkProcessConfig(msgspec.Struct, frozen=True):
-    """What the process is told when it is forked: where its controller listens."""
+    """The configuration that the process is forked with: the address of its controller."""
 
     control: str
 
 
 class Build(msgspec.Struct, frozen=True, tag=True):
-    """Join the network namespaces of these processes, one a device. Nothing is shaped yet."""
+    """Join the network namespaces of these processes, one for each device. Nothing is shaped yet."""
 
-    wiring: NetworkLayout
+    layout: NetworkLayout
     pids: tuple[int, ...]
-    dilation: float = 1.0  # as far as it is known: how large packets may be is decided before the first connection
+    dilation: float = 1.0  # an estimate: it decides how large packets may be, before the first connection
 
 
 class Shape(msgspec.Struct, frozen=True, tag=True):
-    """Give every link what it has at the start of the timeline, for a wall clock that runs so many times as long."""
+    """Give every link its values at the start of the timeline, on a wall clock that is `dilation` times slower."""
 
     dilation: float
 
 
 class BeginVariation(msgspec.Struct, frozen=True, tag=True):
-    """The timeline starts: wall = start + dilation * emulated. Links that vary do so from now on."""
+    """Start the timeline: wall = start + dilation * emulated. Links that vary do so from now on."""
 
     start_s: float
     dilation: float
 
 
 class ChangeQueues(msgspec.Struct, frozen=True, tag=True):
-    """An event: the wiring is this from now on. It must have the same devices, cables and queues."""
+    """Change to another layout, after an event. It must have the same devices, veth pairs and queues."""
 
-    wiring: NetworkLayout
+    layout: NetworkLayout
 
 
 class StopNetwork(msgspec.Struct, frozen=True, tag=True):
-    """Remove all of it, and end."""
+    """Remove the network, and end."""
 
 
 Order = Build | Shape | BeginVariation | ChangeQueues | StopNetwork
 
 
 class NetworkReady(msgspec.Struct, frozen=True, tag="SwitchboardHello"):
-    """The process is there."""
+    """The process has started."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="SwitchboardDone"):
-    """An order has been carried out, and what the kernel has was read back."""
+    """An order has been carried out, and the kernel's settings have been read back."""
 
     order: str
     took_s: float
 
 
 class Failed(msgspec.Struct, frozen=True, tag="SwitchboardFailed"):
-    """An order could not be carried out, or a variation could not be followed. The process ends."""
+    """An order could not be carried out, or a link could not be varied. The process ends."""
 
     message: str
 
@@ -75,16 +77,16 @@ def encode(message: Order | Answer | NetworkProcessConfig) -> bytes:
 
 
 def decode_order(frame: bytes) -> Order:
-    """Raises: WireError, on anything that is not one."""
+    """Decodes an order. Raises: WireError, on anything else."""
     try:
         return _orders.decode(frame)
     except (ValueError, RecursionError) as error:
-        raise WireError(f"not an order to the switchboard: {error}") from error
+        raise WireError(f"not an order to the network process: {error}") from error
 
 
 def decode_answer(frame: bytes) -> Answer:
-    """Raises: WireError, on anything that is not one."""
+    """Decodes an answer. Raises: WireError, on anything else."""
     try:
         return _answers.decode(frame)
     except (ValueError, RecursionError) as error:
-        raise WireError(f"not an answer of the switchboard: {error}") from error
+        raise WireError(f"not an answer of the network process: {error}") from error

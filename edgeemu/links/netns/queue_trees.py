@@ -1,11 +1,11 @@
-"""From an interface of the wiring to its tree of queues at an instant, as the kernel is to have it. Opens no socket.
+"""From an interface of the layout to its tree of queues at an instant, as the kernel is to have it. Opens no socket.
 
 A tree is an htb root with a class for each queue, under a class for the network interface's own rate where it has one,
-and netem below each class where the kernel does delays. A port that nothing shapes has none.
+and netem below each class where the kernel does delays. An interface without any limit has no tree.
 """
 
 from edgeemu.links.netns import buffer_sizes
-from edgeemu.links.netns.layout import AIR, Interface, Queue
+from edgeemu.links.netns.layout import CHANNEL, Interface, Queue
 from edgeemu.links.netns.queues import (
     BY_DESTINATION,
     CLSACT_HANDLE,
@@ -21,8 +21,9 @@ from edgeemu.links.netns.queues import (
     HtbClass,
     HtbRoot,
     Netem,
+    Place,
+    Settings,
 )
-from edgeemu.links.netns.tc import Place, Settings
 
 Tree = dict[Place, Settings]  # in the order in which it is made
 
@@ -33,32 +34,32 @@ _U32 = 0xFFFFFFFF
 
 
 def tree(interface: Interface, t_s: float, dilation: float, *, netem: bool) -> Tree:
-    """The queues of an interface at an instant of emulated time, on a clock that runs `dilation` times as long."""
+    """The queues of an interface at an instant of emulated time, on a wall clock that is `dilation` times slower."""
     nic_bps = None if interface.nic_bps is None else interface.nic_bps / dilation
     return _tree(interface.ifindex, interface.queues, nic_bps, t_s, dilation, netem=netem) | (
-        _to_the_air(interface.ifindex) if interface.on_the_air else {}
+        _to_shared_channel(interface.ifindex) if interface.on_shared_channel else {}
     )
 
 
-def air_tree(queue: Queue, t_s: float, dilation: float) -> Tree:
-    """The one queue in which everything on the air waits, whichever way it goes."""
-    return _tree(AIR, (queue,), None, t_s, dilation, netem=False)
+def shared_channel_tree(queue: Queue, t_s: float, dilation: float) -> Tree:
+    """The one queue in which all packets of the shared wireless channel wait, in both directions."""
+    return _tree(CHANNEL, (queue,), None, t_s, dilation, netem=False)
 
 
 def queue_packets(interface: Interface) -> int:
-    """What the longest of its queues must hold."""
+    """Packets that the longest queue of an interface must hold."""
     rates = [(queue.bandwidth_bps, queue.delay_s + queue.jitter_s) for queue in interface.queues]
     return max((buffer_sizes.queue_packets(*rate) for rate in rates), default=buffer_sizes.MIN_QUEUE_PACKETS)
 
 
 def slowest_bps(interface: Interface) -> float | None:
-    """The lowest rate at which something leaves it."""
+    """The lowest rate of an interface and its queues; None: none is limited."""
     rates = [rate for rate in (interface.nic_bps, *(q.bandwidth_bps for q in interface.queues)) if rate is not None]
     return min(rates, default=None)
 
 
-def where(interface: Interface, place: Place) -> str:
-    """What stands at a place, in words."""
+def name_of(interface: Interface, place: Place) -> str:
+    """The queue at a place of an interface's tree, in words."""
     minor = (place.handle if place.parent == ROOT_PARENT else place.parent) & 0xFFFF
     found = [queue.what for queue in interface.queues if _minor(queue) == minor]
     return found[0] if found else f"interface {interface.name}"
@@ -74,10 +75,8 @@ def _tree(
         return dict(zip([root], disturbances.values(), strict=False))
     made: Tree = {root: HtbRoot(_ALL if queues and queues[0].target is None else 0)}
     nic = Place(ifindex, HTB_ROOT | _NIC_CLASS, ROOT_PARENT)
-    if nic_bps is not None:
-        made[nic] = _class(nic_bps, nic_bps)._replace(
-            quantum_bytes=buffer_sizes.FRAME_BYTES
-        )  # unused, and never changed
+    if nic_bps is not None:  # its quantum is unused; a constant, so that no change of rate changes it
+        made[nic] = _class(nic_bps, nic_bps)._replace(quantum_bytes=buffer_sizes.FRAME_BYTES)
     asked_bps = sum(min(rates.get(queue, nic_bps or 0.0), nic_bps or float("inf")) for queue in queues)
     for queue in queues:
         handle = HTB_ROOT | _minor(queue)
@@ -95,12 +94,12 @@ def _tree(
     return made
 
 
-def _to_the_air(ifindex: int) -> Tree:
-    """What a port takes in and what it puts out goes through the air's queue first."""
+def _to_shared_channel(ifindex: int) -> Tree:
+    """Filters that send all packets of a port, in both directions, through the queue of the shared channel first."""
     return {
         Place(ifindex, CLSACT_HANDLE, CLSACT_PARENT): Clsact(),
-        Place(ifindex, 1, INGRESS): Filter(EVERYTHING, AIR),
-        Place(ifindex, 1, EGRESS): Filter(EVERYTHING, AIR),
+        Place(ifindex, 1, INGRESS): Filter(EVERYTHING, CHANNEL),
+        Place(ifindex, 1, EGRESS): Filter(EVERYTHING, CHANNEL),
     }
 
 

@@ -1,7 +1,7 @@
-"""Queues of the kernel (tc): what is asked of each, as values that equal what is read back. Knows no cluster.
+"""Settings of the kernel's queues, classes and filters (tc), as values that equal those read back. Knows no cluster.
 
-pyroute2 leaves out a part of what the kernel takes: delays in nanoseconds, classic BPF programs. Those are added here.
-Units are the kernel's own: bytes per second, nanoseconds, ticks of 64 ns, probabilities as 32-bit fractions.
+Units are the kernel's own: bytes per second, nanoseconds, ticks of 64 ns, probabilities as 32-bit fractions. `options`
+and `read` are in the form of pyroute2's messages.
 """
 
 from struct import iter_unpack, pack
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 ROOT_PARENT = 0xFFFFFFFF  # TC_H_ROOT
 HTB_ROOT = 0x10000  # 1:0
 CLSACT_HANDLE, CLSACT_PARENT = 0xFFFF0000, 0xFFFFFFF1
-INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # where the filters of clsact hang
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # parents of the filters of clsact
 TICK_NS = 64  # PSCHED_SHIFT 6
 _LINKLAYER_ETHERNET = 1
 _REDIRECT, _STOLEN = 1, 4  # TCA_EGRESS_REDIR, TC_ACT_STOLEN
@@ -23,8 +23,16 @@ BY_DESTINATION = ((_LOAD_HALF, 0, 0, 32), (_OR, 0, 0, HTB_ROOT), (_RETURN_A, 0, 
 EVERYTHING = ((_RETURN, 0, 0, 0xFFFFFFFF),)
 
 
+class Place(NamedTuple):
+    """The position of a queue, class or filter in the tree of an interface."""
+
+    ifindex: int
+    handle: int
+    parent: int
+
+
 class HtbClass(NamedTuple):
-    """A class: what it may send for certain, what at most, and how much of that at once."""
+    """A class of htb: its guaranteed rate, its highest rate, and how much may be sent at once at each."""
 
     rate_bytes_per_s: int
     ceil_bytes_per_s: int
@@ -33,7 +41,7 @@ class HtbClass(NamedTuple):
     quantum_bytes: int
 
     def options(self) -> dict[str, Any]:
-        """As pyroute2 writes it. Rates that do not fit 32 bits are in attributes of their own."""
+        """Options of a message. Rates that do not fit 32 bits are in attributes of their own."""
         rate, ceil = self.rate_bytes_per_s, self.ceil_bytes_per_s
         parms = {
             "rate": min(rate, _RATE_LIMIT - 1),
@@ -60,7 +68,7 @@ class HtbClass(NamedTuple):
 
 
 class Netem(NamedTuple):
-    """What netem does to packets. `reorder` is the share that is sent at once while the others are delayed."""
+    """Delay, jitter and loss by netem. `reorder` is the share of packets that is not delayed while the others are."""
 
     limit_packets: int
     delay_ns: int = 0
@@ -100,7 +108,7 @@ class Netem(NamedTuple):
 
 
 class HtbRoot(NamedTuple):
-    """The root of the classes of an interface. Packets that no filter wants go to `default`; 0: unshaped."""
+    """The root of an interface's classes. Packets that match no filter go to class `default`; 0: unshaped."""
 
     default: int = 0
 
@@ -114,7 +122,7 @@ class HtbRoot(NamedTuple):
 
 
 class Clsact(NamedTuple):
-    """Where filters hang that see what comes in and what goes out."""
+    """The qdisc at which filters for incoming and outgoing packets are attached."""
 
     def options(self) -> None:
         return None
@@ -125,7 +133,7 @@ class Clsact(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A classic BPF program that gives packets their class; `redirect_to` another interface, if given."""
+    """A classic BPF program that gives packets their class, or redirects them to the interface `redirect_to`."""
 
     program: tuple[tuple[int, int, int, int], ...]
     redirect_to: int | None = None
@@ -150,3 +158,6 @@ class Filter(NamedTuple):
             mirred = action.get_nested("TCA_ACT_PRIO_1", "TCA_ACT_OPTIONS", "TCA_MIRRED_PARMS")
             redirect_to = mirred["ifindex"]
         return cls(tuple(iter_unpack("=HBBI", text[: len(text) // 8 * 8])), redirect_to)
+
+
+Settings = HtbClass | Netem | HtbRoot | Clsact | Filter

@@ -1,10 +1,13 @@
-"""Queueing disciplines, classes and filters as netlink requests, and as the kernel lists them."""
+"""Queueing disciplines, classes and filters as netlink requests, and as the kernel lists them.
+
+pyroute2 leaves out a part of what the kernel takes: delays in nanoseconds, classic BPF programs. `Tc` adds those.
+"""
 
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
 from struct import pack_into
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyroute2.netlink.rtnl import (
     RTM_GETQDISC,
@@ -17,13 +20,24 @@ from pyroute2.netlink.rtnl import (
 from pyroute2.netlink.rtnl.tcmsg import sched_bpf, sched_netem, tcmsg
 
 from edgeemu.links.netns.netlink import NetlinkRequest, encoded
-from edgeemu.links.netns.queues import Clsact, Filter, HtbClass, HtbRoot, Netem
+from edgeemu.links.netns.queues import (
+    EGRESS,
+    HTB_ROOT,
+    INGRESS,
+    Clsact,
+    Filter,
+    HtbClass,
+    HtbRoot,
+    Netem,
+    Place,
+    Settings,
+)
 
 _ALL_PROTOCOLS = socket.htons(0x0003)  # ETH_P_ALL
 
 
 class Tc(tcmsg):  # type: ignore[misc]  # pyroute2 has no types
-    """A message on queues whose options pyroute2 knows, and those that it does not."""
+    """A message about queues, with the options that pyroute2 has and those that it lacks."""
 
     __slots__ = ()
 
@@ -51,40 +65,26 @@ class _BpfOptions(sched_bpf.options):  # type: ignore[misc]
     )
 
 
-KINDS: dict[str, type[HtbRoot] | type[Netem] | type[Clsact]] = {"htb": HtbRoot, "netem": Netem, "clsact": Clsact}
-Settings = HtbClass | Netem | HtbRoot | Clsact | Filter
+_QDISCS: dict[str, type[HtbRoot] | type[Netem] | type[Clsact]] = {"htb": HtbRoot, "netem": Netem, "clsact": Clsact}
+_REQUESTS: dict[type[Settings], tuple[int, str]] = {
+    **{settings: (RTM_NEWQDISC, kind) for kind, settings in _QDISCS.items()},
+    HtbClass: (RTM_NEWTCLASS, "htb"),
+    Filter: (RTM_NEWTFILTER, "bpf"),
+}
+FILTERED_AT: dict[type[Settings], tuple[int, ...]] = {HtbRoot: (HTB_ROOT,), Clsact: (INGRESS, EGRESS)}  # parents
 
 
-class Place(NamedTuple):
-    """Where in the tree of an interface something stands."""
-
-    ifindex: int
-    handle: int
-    parent: int
-
-
-def qdisc(place: Place, settings: HtbRoot | Netem | Clsact, flags: int, what: str) -> NetlinkRequest:
-    kind = next(name for name, of in KINDS.items() if isinstance(settings, of))
-    return _request(RTM_NEWQDISC, flags, place, kind, settings, what)
-
-
-def tc_class(place: Place, settings: HtbClass, flags: int, what: str) -> NetlinkRequest:
-    return _request(RTM_NEWTCLASS, flags, place, "htb", settings, what)
-
-
-def tc_filter(index: int, parent: int, settings: Filter, flags: int, what: str) -> NetlinkRequest:
-    return _request(RTM_NEWTFILTER, flags, Place(index, 1, parent), "bpf", settings, what)
-
-
-def _request(message_type: int, flags: int, place: Place, kind: str, settings: Settings, what: str) -> NetlinkRequest:
-    data = bytearray(_encoded(message_type, flags, kind, settings))
+def request(place: Place, settings: Settings, flags: int, what: str) -> NetlinkRequest:
+    """A request to make a queue, class or filter (`flags` CREATE), or to give it other settings (CHANGE)."""
+    data = bytearray(_encoded(flags, settings))
     pack_into("=iII", data, 20, *place)  # struct tcmsg: tcm_ifindex, tcm_handle, tcm_parent
     return NetlinkRequest(bytes(data), what)
 
 
 @lru_cache(maxsize=4096)
-def _encoded(message_type: int, flags: int, kind: str, settings: Settings) -> bytes:
-    """All but the place, which is all that differs between most queues of a cluster."""
+def _encoded(flags: int, settings: Settings) -> bytes:
+    """A message without its place, in which most queues of a cluster differ only."""
+    message_type, kind = _REQUESTS[type(settings)]
     message = Tc()
     options = settings.options()
     message["attrs"] = [("TCA_KIND", kind), *([("TCA_OPTIONS", options)] if options is not None else [])]
@@ -97,7 +97,7 @@ def _encoded(message_type: int, flags: int, kind: str, settings: Settings) -> by
 
 
 def list_qdiscs() -> bytes:
-    """Request for all of a namespace."""
+    """Request for all qdiscs of a namespace."""
     return encoded(Tc(), RTM_GETQDISC, 0)
 
 
@@ -114,10 +114,10 @@ def list_filters(index: int, parent: int) -> bytes:
 
 
 def found_qdiscs(messages: Iterable[Any]) -> dict[Place, Settings]:
-    """What stands where, of the kinds that we make."""
+    """The qdiscs of a listing that are of the kinds used here."""
     found: dict[Place, Settings] = {}
     for message in messages:
-        kind = KINDS.get(message.get_attr("TCA_KIND"))
+        kind = _QDISCS.get(message.get_attr("TCA_KIND"))
         if kind is not None:
             place = Place(message["index"], message["handle"], message["parent"])
             found[place] = kind.read(message.get_attr("TCA_OPTIONS"))
@@ -133,7 +133,7 @@ def found_classes(messages: Iterable[Any]) -> dict[Place, Settings]:
 
 
 def found_filters(messages: Iterable[Any]) -> dict[Place, Settings]:
-    """Of BPF. The kernel lists each chain of filters beside the filters; a chain has no options."""
+    """The BPF filters of a listing. The kernel lists chains of filters too; a chain has no options."""
     return {
         Place(message["index"], message["handle"], message["parent"]): Filter.read(options)
         for message in messages

@@ -75,21 +75,19 @@ class Links:
     @classmethod
     def of(cls, cluster: Cluster) -> "Links":
         """Those of a cluster by themselves: all now, or, of very many devices, each row when it is asked for."""
-        made, ways = cls(len(cluster.devices), cluster.bandwidth_bps, cluster.delay_s), cluster.ways
-        if ways is None:
-            return made
+        made = cls(len(cluster.devices), cluster.bandwidth_bps, cluster.delay_s)
         everyone = np.arange(made.n_devices)
         if made.n_devices <= ALL_AT_ONCE:
-            bps, delay_s = ways.between(everyone, everyone)  # [n_devices, n_devices] each
+            bps, delay_s = cluster.arrays(everyone, everyone)  # [n_devices, n_devices] each
             made.s_per_bit, made.delay_s = _rows_of(1.0 / bps), _rows_of(delay_s)
             return made
 
         def row(source: int) -> tuple[FloatArray, FloatArray]:
-            bps, delay_s = ways.between(everyone[source, None], everyone)
+            bps, delay_s = cluster.arrays(everyone[source, None], everyone)
             return 1.0 / bps[0], delay_s[0]
 
         def column(target: int) -> tuple[FloatArray, FloatArray]:
-            bps, delay_s = ways.between(everyone, everyone[target, None])
+            bps, delay_s = cluster.arrays(everyone, everyone[target, None])
             return 1.0 / bps[:, 0], delay_s[:, 0]
 
         n, s_per_bit, delay = made.n_devices, made.s_per_bit.between, cluster.delay_s
@@ -99,7 +97,7 @@ class Links:
 
     def at(self, cluster: Cluster, at_s: float) -> "Links":
         """These, of a cluster by itself, as they are at an instant: what does not vary is taken as it is."""
-        ways = cluster.varying_ways()
+        ways = cluster.varying_pairs()
         bandwidth_bps, delay_s = at(cluster, at_s)
         if ways is None:
             return Links(self.n_devices, bandwidth_bps, delay_s)

@@ -5,7 +5,7 @@ from itertools import count
 
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.links.interface import ProbeRecord
-from edgeemu.links.self_test import SMALL_BYTES, SMALL_MESSAGES, Burst, LinkTest, bulk, distinct_ways, measured
+from edgeemu.links.self_test import SMALL_BYTES, SMALL_MESSAGES, Burst, LinkTest, bulk, distinct_pairs, measured
 from edgeemu.run.processes.installed_program import InstalledProgram
 from edgeemu.run.processes.session import Session
 
@@ -46,7 +46,7 @@ async def test_links(
     `payload_bytes` is the size of the run's own messages.
     """
     tests, cluster, prober = [], installed.cluster, _Prober(session, installed)
-    chosen = distinct_ways(cluster, installed.known_paths)
+    chosen = distinct_pairs(cluster, installed.known_paths)
     for done, ((source, target), stands_for) in enumerate(chosen):
         on_progress(done, len(chosen))
         there, back = cluster.path(source, target), cluster.path(target, source)

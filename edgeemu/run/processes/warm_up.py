@@ -14,7 +14,7 @@ HEADROOM = 1.6  # kernels run a third slower after a sleep than one after the ot
 WARM_UP_TOKENS = 5
 
 # Kernel links multiply the dilation by this: a message takes 0.3 ms of the wall clock through a quiet host, more
-# through a busy one (`tools/bench_backends.py`). That time belongs to no link, and is divided by the dilation.
+# through a busy one (`tools/bench/backends.py`). That time belongs to no link, and is divided by the dilation.
 TRANSPORT_FACTOR = 2.0
 
 

@@ -4,11 +4,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from edgeemu.scenario.names import Kind
+from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import Strict
 from edgeemu_kernels.shape import Activation, ModelShape, Norm, Positions
 
-Count = Annotated[int, Field(strict=True, ge=1), Kind("count")]
+Count = Annotated[int, Field(strict=True, ge=1), KindName("count")]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer out of a GGUF file's metadata. Knows the `tokenizer.ggml.*` keys; no tensors.
+"""Tokenizer from a GGUF file's metadata. Knows the `tokenizer.ggml.*` keys; no tensors.
 
 Two models of the format: `gpt2`, byte-level BPE, whose pre-tokenizer is only named (`tokenizer.ggml.pre`; the
 expressions are those of llama.cpp's `llama-vocab.cpp`), and `llama`, SentencePiece BPE with scores.
@@ -27,7 +27,7 @@ _SPACE = "▁"  # SentencePiece writes a space so
 
 
 def gguf_tokenizer(path: Path, metadata: dict[str, Any]) -> tokenizer.Tokenizer:
-    """ModelFileError if the file has no tokenizer, or one of another kind."""
+    """Build the tokenizer. Raises ModelFileError if the file has none, or one of another kind."""
     kind = metadata.get("tokenizer.ggml.model")
     tokens = metadata.get("tokenizer.ggml.tokens")
     if not tokens:
@@ -54,7 +54,7 @@ def gguf_tokenizer(path: Path, metadata: dict[str, Any]) -> tokenizer.Tokenizer:
 
 
 def _byte_level(path: Path, metadata: dict[str, Any], tokens: list[str]) -> tuple[Tokenizer, bool]:
-    """The tokenizer, and whether this kind puts BOS first unless the file says otherwise."""
+    """Tokenizer, and whether this kind puts BOS first unless the file says otherwise."""
     pre = metadata.get("tokenizer.ggml.pre", "default")
     vocabulary = {token: i for i, token in enumerate(tokens)}
     merges = [_merge(path, line) for line in metadata.get("tokenizer.ggml.merges", ())]
@@ -95,7 +95,7 @@ def _pre_tokenizer(path: Path, pre: str) -> pre_tokenizers.PreTokenizer:
 
 
 def _sentencepiece(path: Path, metadata: dict[str, Any], tokens: list[str]) -> Tokenizer:
-    """SentencePiece joins the two neighbours whose union has the best score.
+    """Merges of SentencePiece, which joins the two neighbors whose union has the best score.
 
     BPE with merges in that order.
     """

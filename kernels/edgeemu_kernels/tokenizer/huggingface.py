@@ -1,4 +1,4 @@
-"""A tokenizer out of a Hugging Face directory: `tokenizer.json` and what lies beside it. Knows their keys."""
+"""Tokenizer from a Hugging Face directory: `tokenizer.json` and its companions. Knows their keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeemu_kernels.weights.huggingface_config import read_json
 
 
 def huggingface_tokenizer(directory: Path) -> tokenizer.Tokenizer:
-    """ModelFileError if `tokenizer.json` is missing or damaged."""
+    """Build the tokenizer. Raises ModelFileError if `tokenizer.json` is missing or damaged."""
     path = directory / "tokenizer.json"
     if not path.is_file():
         raise ModelFileError(path, "is missing")
@@ -42,7 +42,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _token_text(entry: str | dict[str, Any] | None) -> str | None:
-    """transformers writes a token as its text, or as an object with its flags."""
+    """Text of a token, which transformers writes as text or as an object with flags."""
     return entry.get("content") if isinstance(entry, dict) else entry
 
 

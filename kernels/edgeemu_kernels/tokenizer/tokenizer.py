@@ -1,4 +1,4 @@
-"""Text <-> token ids, and chats -> text. Knows a built `tokenizers.Tokenizer`; not the file it came from."""
+"""Text to token ids and back, and chats to text. Knows a built `tokenizers.Tokenizer`; not the file it came from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END_OF_TURN = (
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
-    """What a model's file says about its special tokens."""
+    """Special tokens as a model's file gives them."""
 
     bos_id: int | None
     eos_ids: frozenset[int]
@@ -35,7 +35,7 @@ class SpecialTokens:
 
 
 class Tokenizer:
-    """`origin` is the file that errors name."""
+    """Wrap a tokenizer; `origin` is the file that errors name."""
 
     def __init__(
         self, core: tokenizers.Tokenizer, special: SpecialTokens, chat_template: str | None, origin: Path
@@ -53,7 +53,7 @@ class Tokenizer:
         return self._core.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text.
+        """Encode a text to ids.
 
         Special tokens written in it are read as such, BOS comes first where the model wants it.
         """
@@ -64,12 +64,12 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, without special tokens."""
+        """Decode ids to text, without special tokens."""
         text: str = self._core.decode(list(ids), skip_special_tokens=True)
         return text
 
     def stream(self) -> TextStream:
-        """Turns ids that arrive one by one into text."""
+        """Decoder of ids that arrive one by one."""
         return TextStream(self.decode)
 
     @property
@@ -77,7 +77,7 @@ class Tokenizer:
         return self._template is not None
 
     def chat(self, user: str, system: str | None = None) -> str:
-        """One user turn as the model's own template writes it, up to where the assistant begins.
+        """Render one user turn with the model's chat template, up to where the assistant begins.
 
         ModelFileError if the model has no template, or the template refuses (some know no system role).
         """
@@ -100,7 +100,7 @@ class Tokenizer:
 
 
 class TextStream:
-    """Text as soon as it is complete.
+    """Incremental decoder, which returns text as soon as it is complete.
 
     A character may be spread over several tokens, and a token's text may depend
     on the one before it (a leading space), so the last complete piece is kept as context."""
@@ -112,7 +112,7 @@ class TextStream:
         self._given = ""  # that text
 
     def add(self, token: int) -> str:
-        """The text that `token` completes, '' if it completes none."""
+        """Text that `token` completes, "" if it completes none."""
         self._ids.append(token)
         text = self._decode(self._ids)
         if text.endswith(REPLACEMENT) and len(self._ids) - self._known < 4:  # a character has at most four bytes
@@ -120,7 +120,7 @@ class TextStream:
         return self._give(text)
 
     def finish(self) -> str:
-        """What is left when no more comes: the replacement character for half a one, or nothing."""
+        """Text that remains when no more tokens arrive: the replacement character for an incomplete one, or nothing."""
         return self._give(self._decode(self._ids))
 
     def _give(self, text: str) -> str:
@@ -132,7 +132,7 @@ class TextStream:
 
 
 def _compiled(template: str, origin: Path) -> jinja2.Template:
-    """A chat template as transformers sets it up (`render_jinja_template`), without a clock."""
+    """Compile a chat template as transformers does (`render_jinja_template`), without a clock."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

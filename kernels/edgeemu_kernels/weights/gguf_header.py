@@ -1,4 +1,4 @@
-"""The header of a GGUF file: metadata, tensor index, shape. Read once, where a run is planned; no weights.
+"""Header of a GGUF file: metadata, tensor index, shape. Read once, where a run is planned; no weights.
 
 Format: ggml's `docs/gguf.md`, versions 2 and 3, little-endian. Devices never come here: they get the tensor
 index.
@@ -28,7 +28,7 @@ _FIRST_BYTES = 64 * 1024  # what is read first; each further read doubles it
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """`tensors`: name -> (offset in the file, ggml type, dims with rows first)."""
+    """Parsed header. `tensors`: name -> (offset in the file, ggml type, dims with rows first)."""
 
     path: Path
     metadata: dict[str, Any]
@@ -36,7 +36,7 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Parse the header and check that every tensor lies within the file. ModelFileError otherwise."""
+    """Parse the header and check that every tensor lies within the file. Raises ModelFileError otherwise."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -60,7 +60,7 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def gguf_shape(header: GgufHeader) -> ModelShape:
-    """The shape of a Llama-architecture file; ModelFileError for what the kernels cannot run."""
+    """Shape of a Llama-architecture file. Raises ModelFileError for what the kernels cannot run."""
     meta, path = header.metadata, header.path
     architecture = meta.get("general.architecture")
     if architecture != "llama":
@@ -109,7 +109,7 @@ def gguf_shape(header: GgufHeader) -> ModelShape:
 
 
 def _rope_scaling(header: GgufHeader, head_dim: int, theta: float) -> RopeScaling | None:
-    """Llama 3's scaling.
+    """Scaling of RoPE frequencies as in Llama 3.
 
     GGUF keeps its effect, a divisor for each frequency, so its parameters are found again.
     """
@@ -131,7 +131,7 @@ def _rope_scaling(header: GgufHeader, head_dim: int, theta: float) -> RopeScalin
 
 
 class _Cursor:
-    """Reads the header front to back from a growing buffer."""
+    """Reader of the header, front to back from a growing buffer."""
 
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self.path = path
@@ -141,7 +141,7 @@ class _Cursor:
         self._size = size
 
     def take(self, size: int) -> int:
-        """Make sure that `size` more bytes are here; returns where they start and moves behind them."""
+        """Read `size` more bytes; returns their start and moves behind them."""
         start, self.at = self.at, self.at + size
         if self.at > self._size:
             raise ModelFileError(self.path, f"is truncated: it ends at byte {self._size}, within its header")
@@ -184,7 +184,7 @@ class _Cursor:
 
 
 def _parse(cursor: _Cursor) -> tuple[GgufHeader, int]:
-    """The header with offsets from the start of the data, and that start."""
+    """Header with offsets from the start of the data, and that start."""
     if cursor.bytes(4) != b"GGUF":
         raise ModelFileError(cursor.path, "is not a GGUF file")
     version = cursor.unpack("I")

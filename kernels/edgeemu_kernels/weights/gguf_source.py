@@ -1,4 +1,4 @@
-"""Weights out of a GGUF file, by the index that `gguf_header` made. Knows tensor names; no header."""
+"""Weights from a GGUF file, by the index that `gguf_header` made. Knows tensor names; no header."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgeemu_kernels.weights.tensorfile import Dims, Tensor, TensorFiles, runs
 
 
 def required_tensors(shape: ModelShape) -> dict[str, Dims]:
-    """Every tensor that the blocks of this shape are made of, with its dims, rows first."""
+    """Tensors that the blocks of this shape consist of, with their dims, rows first."""
     s = shape
     q_rows, kv_rows = s.n_heads * s.head_dim, s.n_kv_heads * s.head_dim
     wanted: dict[str, Dims] = {
@@ -46,10 +46,10 @@ def required_tensors(shape: ModelShape) -> dict[str, Dims]:
 
 
 class GgufSource:
-    """A `WeightSource` over the Llama tensors of a GGUF file (names as in llama.cpp's `llama-arch.cpp`)."""
+    """Source of weights over the Llama tensors of a GGUF file (names as in llama.cpp's `llama-arch.cpp`)."""
 
     def __init__(self, path: Path, shape: ModelShape, index: dict[str, Any]) -> None:
-        """`index`: name -> [offset in the file, ggml type, dims with rows first]."""
+        """Open the file. `index`: name -> [offset in the file, ggml type, dims with rows first]."""
         self.shape = shape
         tensors = {}
         for name, (offset, ggml_type, dims) in index.items():

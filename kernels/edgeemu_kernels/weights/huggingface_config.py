@@ -25,7 +25,7 @@ _SINGLE = "model.safetensors"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; ModelFileError if it is missing or something else."""
+    """Read an object from a JSON file. Raises ModelFileError if it is missing or not an object."""
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:
@@ -38,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(directory: Path) -> tuple[ModelShape, str]:
-    """The shape, and the architecture ("llama" or "gpt2") that says how tensors are named and stored."""
+    """Shape, and the architecture ("llama" or "gpt2") that says how tensors are named and stored."""
     path = directory / "config.json"
     config = read_json(path)
     names = config.get("architectures") or []
@@ -123,12 +123,12 @@ def _gpt2_shape(path: Path, config: dict[str, Any]) -> ModelShape:
 
 
 def directory_name(path: Path, config: dict[str, Any]) -> str:
-    """What the model is called: the name it was published under, else its directory's."""
+    """Name of the model: the one it was published under, else its directory's."""
     return str(config.get("_name_or_path") or path.parent.name)
 
 
 def read_index(directory: Path) -> dict[str, Entry]:
-    """Every tensor of the directory's safetensors, named without the base model's prefix.
+    """Index of every tensor of the directory's safetensors, named without the base model's prefix.
 
     ModelFileError if one does not lie within its file.
     """

@@ -1,4 +1,4 @@
-"""Weights out of a Hugging Face directory, by `huggingface`'s index. Knows tensor names; no config or header.
+"""Weights from a Hugging Face directory, by the index of `huggingface_config`. Knows tensor names; no config.
 
 Llama family: `layers.N.self_attn.q_proj.weight` …, stored [out, in]. GPT-2: `h.N.attn.c_attn.weight` …,
 Conv1D, stored [in, out], with Q, K and V side by side along the output.
@@ -24,7 +24,7 @@ from edgeemu_kernels.weights.tensorfile import Dims, Tensor, TensorFiles, runs
 
 
 def required_tensors(shape: ModelShape, architecture: str) -> dict[str, Dims]:
-    """Every tensor that the blocks of this shape are made of, with its dims."""
+    """Tensors that the blocks of this shape consist of, with their dims."""
     s = shape
     d, f, q_rows, kv_rows = s.d_model, s.d_ff, s.n_heads * s.head_dim, s.n_kv_heads * s.head_dim
     wanted: dict[str, Dims]
@@ -59,10 +59,10 @@ def required_tensors(shape: ModelShape, architecture: str) -> dict[str, Dims]:
 
 
 class HuggingFaceSource:
-    """A `WeightSource` over *.safetensors of the Llama family (`architecture` "llama") or GPT-2 ("gpt2")."""
+    """Source of weights over *.safetensors of the Llama family (`architecture` "llama") or GPT-2 ("gpt2")."""
 
     def __init__(self, path: Path, shape: ModelShape, architecture: str, index: dict[str, Any]) -> None:
-        """`index`.
+        """Open the files of an index.
 
         Name -> [file within `path`, offset in it, dtype, dims]; names without the base model's prefix.
         """

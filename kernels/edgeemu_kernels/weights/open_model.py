@@ -1,4 +1,4 @@
-"""A model as a run sees it: shape, where its weights are, and its tokenizer. Reads headers, once; no weights.
+"""Model as a run needs it: shape, source of its weights, tokenizer. Reads headers once; no weights.
 
 What devices need of it is `spec`, small plain data for `edgeemu_kernels.weights.sources.open_source`.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """`tokenizer` is None for a seeded model and where its file is not there; else built when it is first asked for."""
+    """Opened model. `tokenizer` is None for a seeded model or without its file; else it is built when first needed."""
 
     name: str
     shape: ModelShape
@@ -40,7 +40,7 @@ class Model:
 
 
 def open_model(location: Path | str) -> Model:
-    """A GGUF file or a Hugging Face directory.
+    """Open a GGUF file or a Hugging Face directory.
 
     ModelFileError if it is missing or of a kind that we do not have.
     """
@@ -49,7 +49,7 @@ def open_model(location: Path | str) -> Model:
 
 
 def open_gguf(location: Path | str) -> Model:
-    """A Llama-architecture GGUF file. ModelFileError if it is missing, truncated or not supported."""
+    """Open a Llama-architecture GGUF file. Raises ModelFileError if it is missing, truncated or not supported."""
     path = Path(location).absolute()
     header = read_header(path)
     shape = gguf_shape(header)
@@ -67,7 +67,7 @@ def open_gguf(location: Path | str) -> Model:
 
 
 def open_huggingface(location: Path | str) -> Model:
-    """A directory with `config.json` and *.safetensors (Llama family, GPT-2). ModelFileError as above."""
+    """Open a directory with `config.json` and *.safetensors (Llama family, GPT-2). Raises ModelFileError."""
     path = Path(location).absolute()
     shape, architecture = read_config(path)
     index = read_index(path)
@@ -91,5 +91,5 @@ def open_huggingface(location: Path | str) -> Model:
 
 
 def seeded_model(shape: ModelShape, seed: int) -> Model:
-    """Random weights of any shape; no tokenizer."""
+    """Model of any shape with random weights; no tokenizer."""
     return Model(shape.name, shape, {"kind": "seeded", "seed": seed, "shape": shape.to_dict()})

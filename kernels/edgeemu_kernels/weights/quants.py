@@ -1,8 +1,8 @@
-"""Number formats of tensors on disk -> float32. Knows bytes and blocks; no files, no tensor names.
+"""Number formats of tensors on disk, decoded to float32. Knows bytes and blocks; no files, no tensor names.
 
 A row of a quantised tensor is a sequence of blocks, each with its own scale (ggml's `ggml-common.h` and
-`ggml-quants.c` define them). The formats that small models come in are written out here; any other that the
-`gguf` package can dequantise is left to it, and only then is it imported.
+`ggml-quants.c` define them). The formats of small models are implemented here; any other that the `gguf`
+package can dequantize is left to it, and only then is it imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Raw = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`block_size` numbers are stored in `block_bytes` bytes."""
+    """Number format: `block_size` numbers are stored in `block_bytes` bytes."""
 
     name: str
     block_size: int
@@ -28,14 +28,14 @@ class Format:
     unpack: Callable[[Raw, Array], None]  # [rows, blocks, block_bytes] -> into [rows, blocks, block_size]
 
     def row_bytes(self, width: int) -> int:
-        """Bytes of a row of `width` numbers; ValueError if that is not a whole number of blocks."""
+        """Bytes of a row of `width` numbers. Raises ValueError if that is not a multiple of the block size."""
         blocks, rest = divmod(width, self.block_size)
         if rest:
             raise ValueError(f"{width} numbers are not a whole number of {self.name} blocks of {self.block_size}")
         return blocks * self.block_bytes
 
     def dequantise(self, raw: Raw, out: Array) -> None:
-        """raw [rows, row_bytes] -> into out [rows, width], C-contiguous."""
+        """Decode raw [rows, row_bytes] into out [rows, width], C-contiguous."""
         rows = len(raw)
         self.unpack(raw.reshape(rows, -1, self.block_bytes), out.reshape(rows, -1, self.block_size))
 
@@ -63,7 +63,7 @@ def _q8_0(raw: Raw, out: Array) -> None:
 
 
 def _nibbles(packed: Raw) -> tuple[Raw, Raw]:
-    """[..., 16] -> the first and the second 16 numbers of a block of 32."""
+    """Split a block of 32 into its first and second 16 numbers: [..., 16] -> two arrays."""
     return packed & np.uint8(15), packed >> np.uint8(4)
 
 
@@ -92,12 +92,12 @@ _GGML = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 8: "Q8_0", 30: "BF16"}  # enu
 
 
 def named_format(name: str) -> Format | None:
-    """A format by safetensors' name (`F32`, `F16`, `BF16`); None if the kernels do not have it."""
+    """Format with this name in safetensors (`F32`, `F16`, `BF16`); None if the kernels do not have it."""
     return _OWN.get(name)
 
 
 def ggml_format(ggml_type: int) -> Format | None:
-    """A format by ggml's number; None if neither the kernels nor the `gguf` package have it."""
+    """Format with this number in ggml; None if neither the kernels nor the `gguf` package have it."""
     if ggml_type in _GGML:
         return _OWN[_GGML[ggml_type]]
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # rare formats only: devices stay small

@@ -1,9 +1,8 @@
 """Weights from a seed and a shape: a model without meaning, but with a real one's sizes. Reads no file.
 
-The random numbers of a block depend on (seed, kind, layer, group) alone, so a device makes just its own and
-two devices that make the same block make the same bits. Scales keep activations sane through any number of
-layers: what enters a product is normed, and what is added to the residual is divided by sqrt(2 * n_layers)
-as in GPT-2.
+The random numbers of a block depend only on (seed, kind, layer, group), so a device generates only its own blocks, and
+two devices generate equal bits for the same block. Scales keep activations sane through any number of layers: the input
+of a product is normed, and what is added to the residual is divided by sqrt(2 * n_layers) as in GPT-2.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ _UNIT_UNIFORM = 12**0.5  # width of a uniform distribution of standard deviation
 
 
 class _Draw:
-    """Random arrays of one block, in the order in which they are asked for."""
+    """Random arrays of one block, in the order in which they are requested."""
 
     def __init__(self, seed: int, kind: str, layer: int = 0, group: int = 0) -> None:
         self._rng = np.random.Generator(np.random.SFC64([seed, _KINDS.index(kind), layer, group]))
 
     def fill(self, out: Array, std: float, mean: float = 0.0) -> Array:
-        """Uniform numbers into `out` (contiguous), in place; returns it."""
+        """Fill `out` (contiguous) with uniform numbers in place; returns it."""
         self._rng.random(dtype=np.float32, out=out)
         out -= np.float32(0.5)
         out *= np.float32(std * _UNIT_UNIFORM)
@@ -50,7 +49,7 @@ class _Draw:
         return out
 
     def part(self, shape: tuple[int, int], std: float, rows: Sequence[range], columns: Sequence[range]) -> Array:
-        """Some rows and columns of what `array` draws for this shape; a few rows of the whole exist at a time."""
+        """Rows and columns of the array that `array` generates for this shape, a few rows at a time."""
         out: Array = np.empty((sum(map(len, rows)), sum(map(len, columns))), np.float32)
         targets: NDArray[np.int64] = np.full(shape[0], -1, np.int64)  # [rows of the whole] where each goes
         targets[[row for run in rows for row in run]] = np.arange(len(out))
@@ -66,7 +65,7 @@ class _Draw:
 
 
 class SeededSource:
-    """A `WeightSource` of random numbers."""
+    """Source of random weights."""
 
     def __init__(self, shape: ModelShape, seed: int) -> None:
         self.shape = shape
@@ -132,7 +131,7 @@ class SeededSource:
 
     @property
     def _table_std(self) -> float:
-        """A tied table must give logits of a sane size; the first norm makes up for its small entries."""
+        """Scale of a tied table, so that its logits are of a sane size; the first norm compensates for it."""
         return 2 * self.shape.d_model**-0.5 if self.shape.tied_embeddings else 1.0
 
     def _norm(self, draw: _Draw) -> Norm:

@@ -1,6 +1,6 @@
-"""Where a device gets its blocks from. Knows three kinds of source; imports nothing too big for a device.
+"""Sources of a device's blocks, of three kinds. Imports nothing too big for a device.
 
-A source reads or makes only what it is asked for. `open_source` takes plain data (it crosses a process
+A source reads or generates only what is requested. `open_source` takes plain data (it crosses a process
 boundary as JSON or msgpack) that `edgeemu_kernels.weights.open_model` prepares once for all devices.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["Loaded", "ModelFileError", "WeightSource", "open_source"]
 
 
 class WeightSource(Protocol):
-    """Blocks of one model.
+    """Source of the blocks of one model.
 
     Every method raises ModelFileError if a tensor is missing, cut off or of another size.
     """
@@ -33,24 +33,24 @@ class WeightSource(Protocol):
     def embed(self) -> Embed: ...
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
-        """These groups of a layer, fused in this order."""
+        """Kernel of these groups of a layer, fused in this order."""
         ...
 
     def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
-        """The whole, or the columns of these KV groups in this order."""
+        """Undivided projection of a layer, or the shard of these KV groups in this order."""
         ...
 
     def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
-        """The whole, or these of its `shape.ffn_units` units in this order."""
+        """Undivided feed-forward of a layer, or the shard of these of its `shape.ffn_units` units in this order."""
         ...
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
-        """Shares `embed`'s table if the model ties the two."""
+        """Output matrix; shares `embed`'s table if the model ties the two."""
         ...
 
 
 def open_source(spec: dict[str, Any]) -> WeightSource:
-    """The source that `spec` describes: `{"kind": "gguf" | "huggingface" | "seeded", "shape": …, …}`.
+    """Open the source that `spec` describes: `{"kind": "gguf" | "huggingface" | "seeded", "shape": …, …}`.
 
     gguf: `path`, `tensors` {name: [offset, ggml type, dims]}. huggingface: `path`, `tensors`
     {name: [file, offset, dtype, dims]}, `architecture`. seeded: `seed`. ValueError for another kind.
@@ -83,7 +83,7 @@ class Loaded:
         return self._embed
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
-        """The layer's own object for all groups in order, a copy of the rows for any other choice."""
+        """Kernel of the layer: the shared object for all groups in order, a copy of the rows for any other choice."""
         heads = self._heads[layer]
         return heads if tuple(groups) == heads.groups else heads.selected(groups)
 

@@ -1,4 +1,4 @@
-"""Rows of named tensors out of files, as float32. Knows where each tensor lies; no model, no header.
+"""Rows of named tensors from files, as float32. Knows where each tensor lies; no model, no header.
 
 Files are read with `pread`-like calls, never mapped: mapped pages would count as the device's own memory. A
 few hundred kilobytes are read and dequantised at a time, straight into their destination, so that the peak is
@@ -26,7 +26,7 @@ Dims = tuple[int, ...]
 
 
 def runs(parts: Sequence[int], width: int) -> list[range]:
-    """Where parts of that width lie, neighbours as one."""
+    """Byte ranges of parts of that width, neighboring ones joined."""
     found: list[range] = []
     for part in parts:
         start = part * width
@@ -37,7 +37,7 @@ def runs(parts: Sequence[int], width: int) -> list[range]:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies. `dims` as NumPy has them: rows first, the contiguous axis last."""
+    """Place of a tensor in a file. `dims` as NumPy has them: rows first, the contiguous axis last."""
 
     path: Path
     offset: int
@@ -50,7 +50,7 @@ class Tensor:
 
 
 def check_complete(origin: Path, held: Mapping[str, Dims], wanted: Mapping[str, Dims]) -> None:
-    """Every wanted tensor is held, with the dims wanted. ModelFileError names the first that is not."""
+    """Check that every wanted tensor is present with its dims. ModelFileError names the first that is not."""
     for name, dims in wanted.items():
         if name not in held:
             raise ModelFileError(origin, f"tensor {name!r} is missing")
@@ -60,30 +60,30 @@ def check_complete(origin: Path, held: Mapping[str, Dims], wanted: Mapping[str, 
 
 
 class TensorFiles:
-    """Reads tensors by name. ModelFileError where the files do not hold what is asked."""
+    """Reader of tensors by name. Raises ModelFileError where the files do not hold what is requested."""
 
     def __init__(self, origin: Path, tensors: Mapping[str, Tensor]) -> None:
         self._origin = origin  # named in errors
         self._tensors = tensors
 
     def vector(self, name: str, size: int) -> Array:
-        """A whole tensor of one axis, [size]."""
+        """Read a tensor of one axis, [size]."""
         out: Array = np.empty((1, size), np.float32)
         self._read(name, self._checked(name, (size,)), out, 0)
         return out.reshape(size)
 
     def matrix(self, name: str, rows: int, width: int) -> Array:
-        """A whole tensor of two axes, [rows, width]."""
+        """Read a tensor of two axes, [rows, width]."""
         out: Array = np.empty((rows, width), np.float32)
         self.rows(name, out, rows)
         return out
 
     def rows(self, name: str, out: Array, total: int, start: int = 0) -> None:
-        """Rows `start …` of a tensor [total, width] into out [rows, width]."""
+        """Read rows `start …` of a tensor [total, width] into out [rows, width]."""
         self._read(name, self._checked(name, (total, out.shape[1])), out, start)
 
     def columns(self, name: str, out: Array, total: int, start: int = 0) -> None:
-        """Columns `start …` of a tensor [in, total] (Conv1D stores it so), as rows of out [columns, in]."""
+        """Read columns `start …` of a tensor [in, total] (Conv1D stores it so), as rows of out [columns, in]."""
         width, size = out.shape
         tensor = self._checked(name, (size, total))
         for to, chunk in self._chunks(name, tensor, 0, size):
@@ -92,7 +92,7 @@ class TensorFiles:
             out[:, to : to + len(chunk)] = part[:, start : start + width].T
 
     def part(self, name: str, out: Array, dims: Dims, rows: Sequence[range], columns: Sequence[range]) -> None:
-        """Some rows and columns of a tensor [dims] side by side into out [rows, columns], which may be a view."""
+        """Read some rows and columns of a tensor [dims] side by side into out [rows, columns], which may be a view."""
         tensor = self._checked(name, dims)
         to = 0
         for run in rows:
@@ -115,7 +115,7 @@ class TensorFiles:
             tensor.format.dequantise(chunk, out[to : to + len(chunk)])
 
     def _chunks(self, name: str, tensor: Tensor, start: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(row index from 0, raw bytes [rows, row_bytes]), until `count` rows are read."""
+        """Raw pieces of a tensor: (row index from 0, bytes [rows, row_bytes]), until `count` rows are read."""
         row_bytes = tensor.row_bytes
         step = min(count, max(1, CHUNK_BYTES // row_bytes))
         buffer = np.empty((step, row_bytes), np.uint8)

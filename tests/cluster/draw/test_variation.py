@@ -1,4 +1,4 @@
-"""What a scenario says of changes over time: its mistakes, the cluster that it makes, and the resolved scenario."""
+"""Changes over time in a scenario: mistakes, the cluster that is made, and the resolved scenario."""
 # ruff: noqa: E501  # one mistake and its message a line
 
 from pathlib import Path
@@ -157,7 +157,7 @@ def test_events_at_tokens_wait_for_the_run(directory: Path) -> None:
     assert made.devices[2].memory_at(99.0) == 2**30
 
 
-def test_a_change_of_a_link_is_of_that_link_in_every_path_over_it() -> None:
+def test_a_change_of_a_link_is_in_every_path_over_it() -> None:
     devices = "devices: [{name: d, count: 4, gflops: 1 GFLOPS, mem_bandwidth: 1 GB/s, memory: 1 MiB}]\n"
     network = "network: {topology: line, default: {bandwidth: 8 Mbit/s, delay: 2 ms}}\n"
     events = "events: [{at_token: 1, link: [d-2, d-3], delay: 9 ms}]\n"
@@ -166,7 +166,7 @@ def test_a_change_of_a_link_is_of_that_link_in_every_path_over_it() -> None:
     )
     assert not made.links_vary
     everyone = [(a, b) for a in range(4) for b in range(4) if a != b]
-    before = {way: made.path(*way) for way in everyone}
+    before = {pair: made.path(*pair) for pair in everyone}
     (change,) = made.events_at(1)
     later = made.changed(change, 1.0)
     assert later.links_vary
@@ -186,12 +186,12 @@ def test_loads_and_factors_never_leave_nothing(directory: Path) -> None:
     assert made.path(1, 0).bandwidth_at(0.0) == pytest.approx(MIN_SHARE * 100e6)
 
 
-def test_the_same_seed_is_the_same_course_everywhere(directory: Path) -> None:
+def test_equal_seeds_give_equal_variations_everywhere(directory: Path) -> None:
     devices = cluster(directory, TEXT.replace("every: 100 ms", "every: 100 ms, seed: 5")).devices
     assert value(devices[0].availability, 1.0) == value(devices[1].availability, 1.0)
 
 
-def test_the_resolved_scenario_is_of_the_same_cluster_and_needs_no_file(directory: Path) -> None:
+def test_the_resolved_scenario_gives_an_equal_cluster_and_needs_no_file(directory: Path) -> None:
     (directory / "s.yaml").write_text(TEXT)
     scenario = load_scenario(directory / "s.yaml")
     resolved = resolve(scenario)

@@ -1,5 +1,6 @@
-"""What the kernel is asked for is the cluster's network, and what it cannot be is said in words."""
+"""The layout of the kernel's network is the cluster's network, and what the kernel cannot do is reported in words."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -13,20 +14,21 @@ from support.wired import COMPUTE, SLOW, cluster
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
-from edgeemu.cluster.links import Change, Link
-from edgeemu.cluster.topology import star
+from edgeemu.cluster.links import Change, Link, LinkEnds
+from edgeemu.cluster.topology import Arrays, FloatArray, IntArray, Star, Topology
 from edgeemu.cluster.variation import LinkVariation, Trace
 from edgeemu.links.messages import WireError
 from edgeemu.links.netns import buffer_sizes, protocol
-from edgeemu.links.netns.layout import AIR, MAX_DEVICES, NetworkLayout, Queue, network_layout, unsupported
+from edgeemu.links.netns.layout import CHANNEL, MAX_DEVICES, NetworkLayout, Queue, network_layout, unsupported
 from edgeemu.run.choose_links import has_more_than_rates
 from edgeemu.scenario.load import parse_scenario, to_yaml
+from edgeemu.topologies import End
 
 
 @QUICK
 @given(clusters(4), st.booleans())
 def test_every_path_is_the_sum_of_its_queues(made: Cluster, delays: bool) -> None:
-    """Whoever sends to whom passes queues whose slowest rate, delays, jitter and loss are the path's."""
+    """The queues between any two devices have the delays, jitter and loss of the path."""
     wired = network_layout(made, delays=delays)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(wired), type=NetworkLayout) == wired
     assert len({wired.address(device.index) for device in made.devices}) == 4
@@ -47,69 +49,129 @@ def test_every_path_is_the_sum_of_its_queues(made: Cluster, delays: bool) -> Non
 
 def queues_between(wired: NetworkLayout, source: int, target: int) -> list[Queue]:
     ends = {(end.device, end.name): end for end in wired.interfaces()}
-    if wired.topology == "line":
+    if not wired.bridged:
         step = 1 if target > source else -1
-        name = "right" if step > 0 else "left"
-        return [ends[at, name].queues[0] for at in range(source, target, step)]
+        towards = {(a.device, b.device): a for v in wired.veths for a, b in ((v.near, v.far), (v.far, v.near))}
+        return [towards[at, at + step].queues[0] for at in range(source, target, step)]
     up = [queue for queue in ends[source, "eth0"].queues if queue.target in (None, target)]
     return up + list(ends[None, f"port{target}"].queues)
 
 
 def test_rates_and_interfaces_are_where_they_belong() -> None:
     wired = network_layout(cluster(3, "mesh", nic_bps=50e6), delays=True)
-    port, own = wired.cables[1].near, wired.cables[1].far
+    port, own = wired.veths[1].near, wired.veths[1].far
     assert (own.nic_bps, [queue.target for queue in own.queues]) == (50e6, [0, 2])
     assert [queue.bandwidth_bps for queue in port.queues] == [50e6]
-    on_air = network_layout(cluster(3, "star", air=True), delays=True)
-    assert on_air.air is not None
-    assert on_air.air.bandwidth_bps == 10e6
-    assert {queue.bandwidth_bps for end in on_air.interfaces() for queue in end.queues} == {None}
-    assert all(cable.near.on_the_air for cable in on_air.cables)
-    assert AIR not in {end.ifindex for end in on_air.interfaces() if end.device is None}
+    shared = network_layout(cluster(3, "star", shared_channel=True), delays=True)
+    assert shared.shared_channel is not None
+    assert shared.shared_channel.bandwidth_bps == 10e6
+    assert {queue.bandwidth_bps for end in shared.interfaces() for queue in end.queues} == {None}
+    assert all(veth.near.on_shared_channel for veth in shared.veths)
+    assert not any(veth.far.on_shared_channel for veth in shared.veths)
+    assert CHANNEL not in {end.ifindex for end in shared.interfaces() if end.device is None}
 
 
-def test_in_a_line_everyone_knows_the_way_to_everyone() -> None:
+@pytest.mark.parametrize("kind", ["mesh", "line", "star"])
+def test_a_device_alone_has_an_address(kind: str) -> None:
+    wired = network_layout(cluster(1, kind, nic_bps=1e6), delays=True)
+    assert wired.bridged
+    assert [end.device for end in wired.interfaces()] == [None, 0]
+
+
+def test_in_a_line_every_device_has_a_route_to_every_other() -> None:
     wired = network_layout(cluster(25, "line"), delays=False)
     for device in range(25):
-        routes = wired.routes(device)
+        routes = wired.routes[device]
         assert len(routes) < 20
+        ends = {end.ifindex: end for end in wired.interfaces() if end.device == device}
         for other in set(range(25)) - {device}:
             there = ip_address(wired.address(other))
-            fitting = [way for way in routes if there in ip_network(f"{way[1]}/{way[2]}")]
-            assert [way[3] for way in fitting] == [device + (1 if other > device else -1)]
+            fitting = [route for route in routes if there in ip_network(f"{route.network}/{route.prefix}")]
+            neighbour = device + (1 if other > device else -1)
+            assert [route.gateway for route in fitting] == [wired.address(neighbour)]
+            (joined,) = (
+                {veth.near: veth.far, veth.far: veth.near}[ends[fitting[0].ifindex]]
+                for veth in wired.veths
+                if ends[fitting[0].ifindex] in (veth.near, veth.far)
+            )
+            assert (joined.device, joined.mac) == (neighbour, fitting[0].mac)
 
 
-def test_what_the_kernel_cannot_be_is_said() -> None:
+class Ring(Topology):
+    """A topology that no scenario has: messages go round in one direction."""
+
+    def __init__(self, n_devices: int) -> None:
+        super().__init__(n_devices, lambda *_: SLOW, n_pipes=2 * n_devices)
+
+    def joined(self, a: End, b: End) -> bool:
+        return a is not None and b is not None and (a - b) % self.n_devices in (1, self.n_devices - 1)
+
+    def route(self, src: int, dst: int) -> list[End]:
+        return [(src + step) % self.n_devices for step in range((dst - src) % self.n_devices + 1)]
+
+    def pipe(self, source: End, target: End) -> int:
+        assert source is not None
+        assert target is not None
+        return 2 * source + ((target - source) % self.n_devices != 1)
+
+    def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
+        raise NotImplementedError
+
+    def veths(self) -> list[tuple[End, End]]:
+        return [(device, (device + 1) % self.n_devices) for device in range(self.n_devices)]
+
+    def _arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:
+        raise NotImplementedError
+
+
+def test_another_topology_is_one_class() -> None:
+    made = Cluster("ring", 0, devices([COMPUTE] * 5), Ring(5))
+    assert made.path(3, 1).delay_s == pytest.approx(3 * SLOW.delay_s)
+    assert unsupported(made) == []
+    wired = network_layout(made, delays=True)
+    assert not wired.bridged
+    assert wired.shared_channel is None
+    for device, routes in enumerate(wired.routes):
+        assert {route.gateway for route in routes} == {wired.address((device + 1) % 5)}
+        behind = [address for route in routes for address in ip_network(f"{route.network}/{route.prefix}")]
+        assert sorted(map(str, behind)) == sorted(wired.address(other) for other in range(5) if other != device)
+        mine = [end for end in wired.interfaces() if end.device == device]
+        assert sorted(end.name for end in mine) == ["eth0", "eth1"]
+        assert [len(end.queues) for end in mine] == [1, 1]
+
+
+def test_what_the_kernel_cannot_do_is_reported() -> None:
     for kind in ("mesh", "line", "star"):
         assert unsupported(cluster(4, kind)) == []
-    assert unsupported(cluster(4, "star", air=True)) == []
+    assert unsupported(cluster(4, "star", shared_channel=True)) == []
     assert "more than the" in unsupported(cluster(MAX_DEVICES + 1, "star"))[0]
     assert "slower than kernel links can be" in unsupported(cluster(2, "mesh", Link(5e3, 0.0)))[0]
-    assert "d1 relays between two neighbours" in unsupported(cluster(3, "line", nic_bps=15e6))[0]
+    assert "d1 relays between neighbours" in unsupported(cluster(3, "line", nic_bps=15e6))[0]
     assert unsupported(cluster(2, "line", nic_bps=15e6)) == []
-    uneven = star(3, lambda i: replace(SLOW, bandwidth_bps=1e6 * (i + 1)), lambda _: SLOW, frozenset({0, 1}))
-    assert "share the air" in unsupported(Cluster("c", 0, devices([COMPUTE] * 3), *uneven))[0]
+    rates = {0: 1e6, 1: 2e6, 2: 3e6, None: SLOW.bandwidth_bps}
+    uneven = Star(3, lambda a, _: replace(SLOW, bandwidth_bps=rates[a]), on_channel=frozenset({0, 1}))
+    assert "share a wireless channel" in unsupported(Cluster("c", 0, devices([COMPUTE] * 3), uneven))[0]
 
 
-def test_what_varies_and_what_events_change_is_in_the_queue() -> None:
+def test_variation_and_events_are_in_the_queue() -> None:
     varies = LinkVariation(Trace((0.0, 2.0), (1.0, 0.5)), None, Trace((0.0, 3.0), (0.0, 0.01)))
     made = cluster(2, "mesh", replace(SLOW, varies=varies))
-    queue = network_layout(made, delays=True).cables[0].far.queues[0]
+    queue = network_layout(made, delays=True).veths[0].far.queues[0]
     assert [queue.rate_at(t_s) for t_s in (1.0, 2.0)] == [10e6, 5e6]
     assert queue.delay_at(3.5) == pytest.approx(0.015)
     assert [queue.until_s(t_s) for t_s in (0.0, 2.0, 3.0)] == [2.0, 3.0, float("inf")]
     changed = made.changed(Change(links=((0, 1),), bandwidth_bps=4e6, delay_s=0.1), 1.0)
-    queue = network_layout(changed, delays=True).cables[0].far.queues[0]
+    queue = network_layout(changed, delays=True).veths[0].far.queues[0]
     assert (queue.rate_at(1.5), queue.delay_at(1.5)) == (4e6, pytest.approx(0.1))
 
 
-def test_queues_hold_what_is_under_way() -> None:
+def test_queues_hold_the_data_in_flight() -> None:
     assert buffer_sizes.queue_packets(10e6, 0.0) == buffer_sizes.MIN_QUEUE_PACKETS
     assert buffer_sizes.queue_packets(1e9, 0.04) >= 1e9 * 2 * 0.04 / 12000
     assert buffer_sizes.gso_max_segs(100e6) == 1
 
 
-def test_orders_survive_the_way() -> None:
+def test_orders_are_decoded_as_they_were_sent() -> None:
     for order in (
         protocol.Build(network_layout(cluster(2, "mesh"), delays=True), (1, 2)),
         protocol.Shape(2.0),
@@ -123,7 +185,7 @@ def test_orders_survive_the_way() -> None:
         protocol.decode_answer(protocol.encode(protocol.StopNetwork()))
 
 
-def test_what_only_real_packets_feel_is_asked_of_the_kernel() -> None:
+def test_reordering_and_duplication_are_asked_of_the_kernel() -> None:
     text = """
 model: smollm2-135m-instruct
 devices: [{name: a, profile: raspberry-pi-5, count: 2}]

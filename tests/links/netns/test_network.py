@@ -1,4 +1,4 @@
-"""Kernel links on this kernel: what is asked for is what the kernel has, changes lose nothing, nothing is left."""
+"""Kernel links on this kernel: it has the settings that were asked for, changes lose nothing, nothing is left."""
 
 import contextlib
 import os
@@ -18,29 +18,29 @@ from edgeemu.cluster.links import Link
 from edgeemu.cluster.variation import LinkVariation, Trace
 from edgeemu.errors import RunError
 from edgeemu.host.namespaces import own_user_namespace
-from edgeemu.links.netns import protocol, queue_trees, queues, tc
+from edgeemu.links.netns import netlink, protocol, queues, tc
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.links.netns.layout import NetworkLayout, network_layout
 from edgeemu.links.netns.network import KernelNetwork
 from edgeemu.links.netns.process import run_network_process
-from edgeemu.links.netns.queues import HtbClass
-from edgeemu.links.netns.tc import Place
+from edgeemu.links.netns.queues import HtbClass, Place
 from edgeemu.timeline.clock import WallClock
 
 PROBED = probe_host()
-WHY_NOT = PROBED.why_not("hybrid", air=True)
+WHY_NOT = PROBED.why_not("hybrid", shared_channel=True)
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-WAYS = [
-    pytest.param(False, id="as we are"),
+USERS = [
+    pytest.param(False, id="as this user"),
     pytest.param(
         True, id="rootless", marks=pytest.mark.skipif(not PROBED.user_namespaces, reason="no user namespaces")
     ),
 ]
-KINDS = ["mesh", "line", "star", "air"]
+KINDS = ["mesh", "line", "star", "shared channel"]
 
 
 def wired(kind: str, n: int = 3, link: Link = SLOW, nic_bps: float | None = None) -> NetworkLayout:
-    made = cluster(n, "star" if kind == "air" else kind, link, nic_bps, air=kind == "air")
+    shared = kind == "shared channel"
+    made = cluster(n, "star" if shared else kind, link, nic_bps, shared_channel=shared)
     return network_layout(made, delays=False)
 
 
@@ -57,7 +57,7 @@ def no_namespace_is_left() -> Iterator[None]:
 
 
 def network_namespaces() -> set[str]:
-    """Of our own processes, and those that they left to others; other sessions' come and go."""
+    """Namespaces of the processes of this session of tests, orphans included."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -68,9 +68,9 @@ def network_namespaces() -> set[str]:
 
 
 def classes(network: KernelNetwork, device: int, ifindex: int) -> dict[Place, HtbClass]:
-    """What the kernel says that it has, not what it was told."""
-    socket = network._sockets[device]
-    return tc.found_classes(socket.dump(tc.list_classes(ifindex), tc.Tc))  # type: ignore[return-value]
+    """The classes that the kernel has, not those that it was asked for."""
+    found = network.queues(device, ifindex)
+    return {place: settings for place, settings in found.items() if isinstance(settings, HtbClass)}
 
 
 def rates_bps(hosts: Hosts, device: int) -> list[int]:
@@ -78,9 +78,9 @@ def rates_bps(hosts: Hosts, device: int) -> list[int]:
     return [8 * found[place].ceil_bytes_per_s for place in sorted(found)]
 
 
-@pytest.mark.parametrize("rootless", WAYS)
+@pytest.mark.parametrize("rootless", USERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_messages_get_through_whole(kind: str, rootless: bool) -> None:
+def test_messages_arrive_complete(kind: str, rootless: bool) -> None:
     with Hosts(wired(kind, 4, Link(100e6, 0.0)), rootless=rootless) as hosts:
         hosts.shape()
         for ends in ((0, 3), (3, 0), (2, 1)):
@@ -88,7 +88,7 @@ def test_messages_get_through_whole(kind: str, rootless: bool) -> None:
         assert hosts.on_network(KernelNetwork.packets_dropped) == 0
 
 
-def test_the_kernel_has_what_the_wiring_says() -> None:
+def test_the_kernel_has_the_queues_of_the_layout() -> None:
     with Hosts(wired("mesh", 3, Link(10e6, 0.0), nic_bps=15e6)) as hosts:
         hosts.shape()
         assert rates_bps(hosts, 0) == [10e6, 10e6, 15e6]  # to d1, to d2, and both together
@@ -99,55 +99,60 @@ def test_the_kernel_has_what_the_wiring_says() -> None:
         assert rates_bps(hosts, 0) == [2.5e6, 2.5e6, 3.75e6]
 
 
-def test_a_difference_between_asked_and_had_is_an_error() -> None:
+def test_other_settings_than_were_asked_for_are_an_error() -> None:
     with Hosts(wired("mesh")) as hosts:
         hosts.shape()
-        hosts.on_network(meddle)
+        hosts.call(0, meddle)
         with pytest.raises(RunError, match=r"d0 -> d1: HtbClass\(rate_bytes_per_s=1000, .* instead of HtbClass\(rate"):
-            hosts.on_network(KernelNetwork.change, with_rate(3, 7e6), 0.0)
+            hosts.on_network(KernelNetwork.change, with_other_rate_to(2, hosts.layout), 0.0)
 
 
-def meddle(network: KernelNetwork) -> None:
-    """Another program sets a class, and ours goes on believing what it told the kernel."""
+def meddle() -> None:
+    """Another program in d0's namespace sets the class of the packets to d1."""
+    socket = netlink.Netlink()
     place = Place(2, 0x10002, queues.ROOT_PARENT)
-    other = tc.tc_class(place, HtbClass(1000, 1000, 100, 100, 1514), 0, "meddling")
-    network._sockets[0].request([other])
-    told = network._has[0, 2]
-    told[place] = network_class(7e6)
+    socket.request([tc.request(place, HtbClass(1000, 1000, 100, 100, 1514), netlink.CHANGE, "meddling")])
+    socket.close()
 
 
-def network_class(rate_bps: float) -> HtbClass:
-    return queue_trees._class(rate_bps, rate_bps)
+def with_other_rate_to(target: int, layout: NetworkLayout) -> NetworkLayout:
+    """A layout in which only the rate from d0 to one other device is another: the class to d1 is not set again."""
+    first, *others = layout.veths
+    slower = tuple(
+        msgspec.structs.replace(queue, bandwidth_bps=7e6) if queue.target == target else queue
+        for queue in first.far.queues
+    )
+    changed = msgspec.structs.replace(first, far=msgspec.structs.replace(first.far, queues=slower))
+    return msgspec.structs.replace(layout, veths=(changed, *others))
 
 
 def with_rate(n: int, rate_bps: float) -> NetworkLayout:
     return wired("mesh", n, replace(SLOW, bandwidth_bps=rate_bps))
 
 
-def test_what_the_kernel_refuses_is_an_error_with_its_words() -> None:
+def test_a_refusal_of_the_kernel_is_an_error_with_its_words() -> None:
     broken = wired("mesh", 2)
-    same = msgspec.structs.replace(broken.cables[1].near, ifindex=broken.cables[0].near.ifindex)
-    broken = msgspec.structs.replace(
-        broken, cables=(broken.cables[0], msgspec.structs.replace(broken.cables[1], near=same))
-    )
+    first, second = broken.veths
+    same = msgspec.structs.replace(second.near, ifindex=first.near.ifindex)
+    broken = msgspec.structs.replace(broken, veths=(first, msgspec.structs.replace(second, near=same)))
     with pytest.raises(RunError, match=r"the kernel refused a veth pair port1 - eth0: "), Hosts(broken):
         pass
 
 
-def test_queues_that_were_not_there_cannot_come_later() -> None:
+def test_queues_cannot_be_added_later() -> None:
     with Hosts(wired("mesh", 3)) as hosts:
         hosts.shape()
         with pytest.raises(RunError, match="cannot get queues"):
             hosts.on_network(KernelNetwork.change, wired("mesh", 3, nic_bps=1e6), 0.0)
 
 
-def test_a_change_loses_nothing_that_waits() -> None:
+def test_a_change_loses_no_queued_packets() -> None:
     count = 90  # no more than a socket takes at once
     with Hosts(with_rate(2, 400e3)) as hosts:
         hosts.shape()
         hosts.call(1, listen_udp)
         hosts.start(1, receive_udp, 5.0, count)
-        hosts.call(0, send_udp, hosts.wiring.address(1), count, 0.0, 1000)  # 1.9 s at that rate: nearly all wait
+        hosts.call(0, send_udp, hosts.layout.address(1), count, 0.0, 1000)  # 1.9 s at that rate: nearly all wait
         hosts.on_network(KernelNetwork.change, with_rate(2, 8e6), 0.0)
         numbers = [number for number, _, _ in hosts.wait(1)]
         assert numbers == list(range(count))
@@ -155,7 +160,7 @@ def test_a_change_loses_nothing_that_waits() -> None:
         assert rates_bps(hosts, 0) == [8e6]
 
 
-def test_what_varies_is_followed_at_the_ends_of_its_pieces() -> None:
+def test_a_varying_link_changes_at_the_ends_of_its_pieces() -> None:
     varies = LinkVariation(Trace((0.0, 1.0, 2.5), (1.0, 0.5, 0.25)))
     with Hosts(wired("mesh", 2, replace(SLOW, varies=varies))) as hosts:
         hosts.shape()
@@ -173,34 +178,34 @@ def due(network: KernelNetwork) -> float:
 
 
 def test_closing_removes_what_was_made() -> None:
-    with Hosts(wired("air", 3)) as hosts:
+    with Hosts(wired("shared channel", 3)) as hosts:
         hosts.shape()
         assert hosts.call(0, interfaces) == ["eth0", "lo"]
         hosts.on_network(KernelNetwork.close)
         assert hosts.call(0, interfaces) == ["lo"]
 
 
-def test_the_switchboard_does_as_it_is_told(tmp_path: Path) -> None:
-    """A process like a device's, over the socket that it will have in a run; here it joins no device at all."""
+def test_the_network_process_carries_out_orders(tmp_path: Path) -> None:
+    """A process like that of a run, with the socket that it has there; here it joins no device."""
     address = f"ipc://{tmp_path}/control"
     with zmq.Context() as context, context.socket(zmq.ROUTER) as control:
         control.setsockopt(zmq.LINGER, 0)
         control.bind(address)
         control.setsockopt(zmq.RCVTIMEO, 10_000)
-        pid = fork_switchboard(address)
+        pid = fork_network_process(address)
         try:
 
             def answer() -> protocol.Answer:
                 identity, frame = control.recv_multipart()
-                assert identity == b"switchboard"
+                assert identity == protocol.IDENTITY
                 return protocol.decode_answer(frame)
 
             def tell(order: protocol.Order) -> protocol.Answer:
-                control.send_multipart([b"switchboard", protocol.encode(order)])
+                control.send_multipart([protocol.IDENTITY, protocol.encode(order)])
                 return answer()
 
             assert answer() == protocol.NetworkReady()
-            empty = NetworkLayout((), "bridge", (), None, delays=False)
+            empty = NetworkLayout((), True, (), None, delays=False)
             for order in (
                 protocol.Build(empty, ()),
                 protocol.Shape(1.0),
@@ -218,8 +223,8 @@ def test_the_switchboard_does_as_it_is_told(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(status) == 1
 
 
-def fork_switchboard(address: str) -> int:
-    """As the fork server does; where we are not root, in a user namespace."""
+def fork_network_process(address: str) -> int:
+    """Forks as the fork server does; without root, in a user namespace."""
     assert threading.active_count() == 1
     pid = os.fork()
     if pid == 0:

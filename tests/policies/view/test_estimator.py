@@ -1,4 +1,4 @@
-"""What is learnt of devices and links from what they report, and how fast."""
+"""The estimator learns devices and links from reports, quickly enough."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from support.builders import LLAMA, QUICK, devices, even_cluster, scattered
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Hop, Link, Path
-from edgeemu.cluster.topology import mesh
+from edgeemu.cluster.topology import Mesh
 from edgeemu.cluster.variation import Constant, LinkVariation, Trace
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
@@ -123,10 +123,9 @@ def test_messages_that_may_have_waited_for_their_own_kind_say_nothing() -> None:
 
 def executed(availability: float) -> tuple[Simulator, Cluster]:
     """One step on devices of which the second has less than all of itself."""
-    legs, n_pipes = mesh(3, lambda *_: LINK)
     made = devices([SHEET] * 3)
     made = (made[0], replace(made[1], availability=Constant(availability)), made[2])
-    cluster = Cluster("uneven", 0, made, legs, n_pipes)
+    cluster = Cluster("uneven", 0, made, Mesh(3, lambda *_: LINK))
     simulator = Simulator(cluster, PhysicalCosts(LLAMA), roofline_durations([SHEET] * 3, PhysicalCosts(LLAMA)))
     simulator.start(Step(0, 0, 4, 0), compile_routes(scattered(LLAMA, 2, 1), LLAMA), 0.0)
     assert len(list(simulator.tokens())) == 1

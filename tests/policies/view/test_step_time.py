@@ -12,7 +12,7 @@ from support.builders import LLAMA, QUICK, devices, placements, shapes, view
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import mesh
+from edgeemu.cluster.topology import Mesh
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
@@ -39,8 +39,7 @@ def meshed(seed: int) -> Cluster:
         for a in range(N)
         for b in range(N)
     }
-    legs, n_pipes = mesh(N, lambda a, b: links[a, b])
-    return Cluster("drawn", 0, devices(computes), legs, n_pipes)
+    return Cluster("drawn", 0, devices(computes), Mesh(N, lambda a, b: links[a, b]))
 
 
 @QUICK

@@ -1,23 +1,17 @@
 """Measures runs that change as they go: adapting, migrating, predicting, simulating. Prints tables; status 1 on a miss.
 
-    python tools/bench_dynamics.py [adapt] [precopy] [predict] [simulate]
+    python tools/bench/dynamics.py [adapt] [precopy] [predict] [simulate]
 
 Everything goes through the command line. `adapt` paces real devices, so run it on a quiet machine.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
+from measure import SCENARIOS, Run
 
-ROOT = Path(__file__).parent.parent
-SCENARIOS = ROOT / "scenarios"
 SLOW_FROM, SETTLED_FROM = 20, 26  # in slowdown.yaml a device slows at token 20; five tokens later all has settled
 
 SMALL = """
@@ -59,35 +53,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "slowdown, weights sent": ("policy=lookahead", SLOWER, "workload.max_tokens=40"),
     "slowdown, precopy": ("policy=lookahead", SLOWER, "migration.mode=precopy", "workload.max_tokens=40"),
 }
-
-
-class Run:
-    """One `edgeemu run` or `simulate`: its summary, its tokens and its migrations."""
-
-    def __init__(self, command: str, scenario: Path, *settings: str, policy: str | None = None) -> None:
-        with tempfile.TemporaryDirectory() as out:
-            line = [sys.executable, "-m", "edgeemu", command, str(scenario), "--out", out, "--json"]
-            line += ["--policy", policy] if policy else []
-            line += [word for setting in settings for word in ("--set", setting)]
-            began_s = time.monotonic()
-            done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-            self.took_s = time.monotonic() - began_s
-            self.summary: dict[str, Any] = json.loads(done.stdout)
-            if done.returncode not in (0, 5):
-                raise SystemExit(f"{' '.join(line)}: {self.summary}")
-            directory = Path(self.summary["directory"])
-            self.tokens = pq.read_table(directory / "tokens.parquet").to_pylist()
-            self.migrations = pq.read_table(directory / "migrations.parquet").to_pylist()
-
-    @property
-    def tpot_ms(self) -> float:
-        mean: float = self.summary["tpot_ms"]["mean"]
-        return mean
-
-    def mean_ms(self, first: int, end: int | None = None) -> float:
-        """Mean latency of the tokens from a step on."""
-        rows = [row["latency_s"] for row in self.tokens if row["step"] >= first and (end is None or row["step"] < end)]
-        return 1000 * sum(rows) / len(rows)
 
 
 def adapt() -> bool:

@@ -29,15 +29,15 @@ _PACKET = struct.Struct("!Id")
 
 
 class HostError(Exception):
-    """What was raised in another process."""
+    """Error that was raised in another process."""
 
 
 class Hosts:
-    """A process for each device of a wiring, and one that has the bridge and the `KernelNetwork`."""
+    """A process for each device of a layout, and one that has the bridge and the `KernelNetwork`."""
 
-    def __init__(self, wiring: NetworkLayout, *, rootless: bool = False) -> None:
+    def __init__(self, layout: NetworkLayout, *, rootless: bool = False) -> None:
         """`rootless`: as an ordinary user, in a user namespace, which is the only way where we are not root."""
-        n = len(wiring.devices)
+        n = len(layout.devices)
         pipes = [multiprocessing.Pipe() for _ in range(n + 1)]
         self._ends = [mine for mine, _ in pipes]
         self._centre_pid = os.fork()
@@ -49,8 +49,8 @@ class Hosts:
             theirs.close()
         try:
             self._pids: list[int] = self._result(n)
-            self.wiring = wiring
-            self.on_network(KernelNetwork.build, wiring, self._pids)
+            self.layout = layout
+            self.on_network(KernelNetwork.build, layout, self._pids)
         except BaseException:
             self.close()
             raise
@@ -76,7 +76,7 @@ class Hosts:
         """Seconds from the sending of each message to the receipt of its last byte, over one TCP connection."""
         self.call(target, listen)
         self.start(target, receive, messages)
-        self.start(source, send, self.wiring.address(target), size_bytes, messages, gap_s)
+        self.start(source, send, self.layout.address(target), size_bytes, messages, gap_s)
         sent = self.wait(source)
         return [came - went for went, came in zip(sent, self.wait(target), strict=True)]
 
@@ -89,7 +89,7 @@ class Hosts:
         """
         self.call(target, listen_udp)
         self.start(target, receive_udp, 1.0, at_most)
-        self.call(source, send_udp, self.wiring.address(target), count, gap_s, 64)
+        self.call(source, send_udp, self.layout.address(target), count, gap_s, 64)
         return [(number, came - went) for number, went, came in self.wait(target)]
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class Hosts:
 
 
 def _guarded(body: Callable[[], None]) -> None:
-    """What a forked process does with the rest of its life."""
+    """Run the body of a forked process to its end."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """Runs scenarios on stamped and on hybrid links, and sets them side by side. Prints a table; status 1 on a miss.
 
-    python tools/bench_backends.py [SCENARIO[:POLICY] …] [--backend hybrid|kernel] [--repeats N]
+    python tools/bench/backends.py [SCENARIO[:POLICY] …] [--backend hybrid|kernel] [--repeats N]
 
 The same tokens are required, and a TPOT within 10 %. Devices are paced, so run it on a quiet machine. Of several
 repeats the median TPOT counts. Without root or user namespaces there are no such links, and it says so.
@@ -8,31 +8,21 @@ repeats the median TPOT counts. Without root or user namespaces there are no suc
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from measure import Run
+
 SCENARIOS = ("scenarios/quickstart.yaml", "scenarios/lan-25.yaml:layers")
 WITHIN = 0.10
 
 
 def run(scenario: str, backend: str, dilation: float | None) -> dict[str, Any]:
     """The summary of one run."""
-    with tempfile.TemporaryDirectory() as out:
-        file, _, policy = scenario.partition(":")
-        line = [sys.executable, "-m", "edgeemu", "run", file, "--out", out, "--json"]
-        line += ["--policy", policy] if policy else []
-        settings = [f"network.backend={backend}", *([f"time.dilation={dilation}"] if dilation else [])]
-        line += [word for setting in settings for word in ("--set", setting)]
-        done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    summary: dict[str, Any] = json.loads(done.stdout)
-    if done.returncode not in (0, 5):
-        raise SystemExit(f"{' '.join(line)}: {summary['error']}")
-    return summary
+    file, _, policy = scenario.partition(":")
+    settings = [f"network.backend={backend}", *([f"time.dilation={dilation}"] if dilation else [])]
+    return Run("run", file, *settings, policy=policy or None).summary
 
 
 def compare(scenario: str, backend: str, repeats: int) -> bool:

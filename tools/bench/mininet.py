@@ -1,8 +1,8 @@
 """Measures what Mininet, the usual emulator, takes to set up and tear down 25 hosts on shaped links. Optional.
 
-    python tools/bench_mininet.py [--hosts 25] [--runs 7] [--json]
+    python tools/bench/mininet.py [--hosts 25] [--runs 7] [--json]
 
-To stand beside tools/bench_links.py. Needs root and Debian's packages mininet and bridge-utils (which use the system's
+To stand beside tools/bench/links.py. Needs root and Debian's packages mininet and bridge-utils (which use the system's
 Python); without them it says so and ends with status 0. All that Mininet makes is in a network and a process namespace
 of this run, and ends with it.
 """

@@ -1,24 +1,22 @@
 """Measures kernel links on this kernel: rates with real TCP, and what setting them up and tearing them down takes.
 
-    python tools/bench_links.py [--json]
+    python tools/bench/links.py [--json]
 
-Status 1 on a miss. Beside it, tools/bench_mininet.py measures the same set-up with Mininet. Delays need netem, and are
+Status 1 on a miss. Beside it, tools/bench/mininet.py measures the same set-up with Mininet. Delays need netem, and are
 tested (make test-netem). Figures of time depend on the host and on what else it does: run it on a quiet machine.
 """
 
-import json
 import sys
 import time
-from collections.abc import Callable
 from statistics import median
-from typing import NamedTuple
 
 from link_hosts import Hosts
+from measure import Figure, report
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
-from edgeemu.cluster.links import Legs, Link
-from edgeemu.cluster.topology import mesh, star
+from edgeemu.cluster.links import Link
+from edgeemu.cluster.topology import Mesh, Star, Topology
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.links.netns.layout import NetworkLayout, network_layout
 from edgeemu.links.netns.network import KernelNetwork
@@ -29,21 +27,10 @@ DEVICES = 25
 SETUPS = 7
 
 
-class Figure(NamedTuple):
-    what: str
-    measured: float
-    limit: float
-    unit: str
-
-    @property
-    def reached(self) -> bool:
-        return self.measured <= self.limit
-
-
-def wired(n_devices: int, wires: tuple[Legs, int]) -> NetworkLayout:
+def wired(n_devices: int, topology: Topology) -> NetworkLayout:
     compute = Compute(1e9, 1e9, 0.0)
     devices = tuple(Device(i, f"d{i}", None, compute, None, 0.0, 2**30, None) for i in range(n_devices))
-    return network_layout(Cluster("bench", 0, devices, *wires), delays=False)
+    return network_layout(Cluster("bench", 0, devices, topology), delays=False)
 
 
 def ideal_s(size_bytes: int, bandwidth_bps: float) -> float:
@@ -55,7 +42,7 @@ def ideal_s(size_bytes: int, bandwidth_bps: float) -> float:
 def rate(what: str, size_bytes: int, messages: int, bandwidth_bps: float, limit: float) -> Figure:
     """How far the median message is off what the link's rate says."""
     link = Link(bandwidth_bps, 0.0)
-    with Hosts(wired(2, mesh(2, lambda *_: link))) as hosts:
+    with Hosts(wired(2, Mesh(2, lambda *_: link))) as hosts:
         hosts.shape()
         hosts.transfers(0, 1, size_bytes, 1)
         measured_s = median(hosts.transfers(0, 1, size_bytes, messages, gap_s=0.02))
@@ -64,9 +51,9 @@ def rate(what: str, size_bytes: int, messages: int, bandwidth_bps: float, limit:
     return Figure(text, 100 * abs(measured_s / should_s - 1), limit, "%")
 
 
-def setup(kind: str, wires: Callable[[], tuple[Legs, int]]) -> list[Figure]:
+def setup(topology: Topology) -> list[Figure]:
     """From nothing to shaped links that have been read back, processes and namespaces included; and back to nothing."""
-    plan = wired(DEVICES, wires())
+    plan = wired(DEVICES, topology)
     up_s, down_s = [], []
     for _ in range(SETUPS):
         began_s = time.monotonic()
@@ -79,8 +66,8 @@ def setup(kind: str, wires: Callable[[], tuple[Legs, int]]) -> list[Figure]:
         down_s.append(time.monotonic() - began_s)
     queues = sum(len(end.queues) for end in plan.interfaces())
     return [
-        Figure(f"{kind}: {DEVICES} namespaces, {queues} shaped queues: set-up", median(up_s), 1.0, "s"),
-        Figure(f"{kind}: {DEVICES} namespaces, {queues} shaped queues: tear-down", median(down_s), 0.6, "s"),
+        Figure(f"{topology.kind}: {DEVICES} namespaces, {queues} shaped queues: set-up", median(up_s), 1.0, "s"),
+        Figure(f"{topology.kind}: {DEVICES} namespaces, {queues} shaped queues: tear-down", median(down_s), 0.6, "s"),
     ]
 
 
@@ -90,8 +77,8 @@ def figures() -> list[Figure]:
         *(rate("bulk", round(0.05 * bps / 8), 9, bps, 8.0) for bps in (10e6, 100e6, 1e9)),
         *(rate("1 s of bulk", round(bps / 8), 3, bps, 8.0) for bps in (10e6, 100e6, 1e9)),
         *(rate("16 KiB", 1 << 14, 31, bps, 20.0) for bps in (10e6, 100e6)),
-        *setup("star", lambda: star(DEVICES, lambda _: link, lambda _: link, frozenset())),
-        *setup("mesh", lambda: mesh(DEVICES, lambda *_: link)),
+        *setup(Star(DEVICES, lambda *_: link)),
+        *setup(Mesh(DEVICES, lambda *_: link)),
     ]
 
 
@@ -101,13 +88,7 @@ def main() -> None:
         found = []
     else:
         found = figures()
-    if "--json" in sys.argv[1:]:
-        print(json.dumps([{**figure._asdict(), "reached": figure.reached} for figure in found], indent=2))
-    else:
-        for figure in found:
-            mark = "ok  " if figure.reached else "MISS"
-            print(f"{mark}  {figure.measured:8.3f} {figure.unit:<2} (at most {figure.limit:g})  {figure.what}")
-    sys.exit(not all(figure.reached for figure in found))
+    sys.exit(report(found, "--json" in sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ from edgeemu_kernels.shape import ModelShape
 OTHERS = ("greedy", "round-robin", "static", "dynamic-layers", "layers", "single")
 TIMED = ("resource-aware", "lookahead")
 PROMPT_TOKENS = 64
-SCENARIOS = Path(__file__).parent.parent / "scenarios"
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 UNLIMITED = 1e15  # bytes/s: the paper's devices have arithmetic only
 
 
@@ -79,7 +79,7 @@ def paper_view(seed: int, n_devices: int, shape: ModelShape, total_tokens: int, 
 
 
 def loaded(view: ClusterView, seed: int, step: int, most: float = 0.2) -> ClusterView:
-    """The same cluster some steps on, with background load on every device."""
+    """The cluster some steps later, with background load on every device."""
 
     def left(device: DeviceView, what: str) -> float:
         return 1.0 - draw_uniform(uniform(seed, what, device.name, str(step)), 0.0, most)
@@ -96,7 +96,7 @@ def loaded(view: ClusterView, seed: int, step: int, most: float = 0.2) -> Cluste
 
 
 def trajectory_s(name: str, views: Sequence[ClusterView]) -> float | None:
-    """What all steps and migrations take under a policy; None: it finds no first placement."""
+    """Time of all steps and migrations under a policy; None if it finds no first placement."""
     decide, current, total_s = policy(name), None, 0.0
     for view in views:
         try:

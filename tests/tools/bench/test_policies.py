@@ -1,6 +1,6 @@
 """On instances drawn as in the head-level paper: how far from the optimum, and quickly enough.
 
-`tools/bench_policies.py` prints the same of 200 instances, and the times.
+`tools/bench/policies.py` prints the same of 200 instances, and the times.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "bench_policies.py"
+TOOL = Path(__file__).parents[3] / "tools" / "bench" / "policies.py"
 NAMES = ("lookahead", "resource-aware", "greedy", "round-robin", "dynamic-layers", "layers", "single")
 
 

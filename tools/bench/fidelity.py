@@ -1,43 +1,20 @@
 """Measures whole runs against what edgeemu promises, through its command line. Prints a table; status 1 on a miss.
 
-    python tools/bench.py [--json]
+    python tools/bench/fidelity.py [--json]
 
 Figures of time depend on the host and on what else it does: run it on a quiet machine.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent
-QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"
-LAN_25 = ROOT / "scenarios" / "lan-25.yaml"
+from measure import ROOT, SCENARIOS, Figure, Run, report
 
-
-class Figure(NamedTuple):
-    what: str
-    measured: float
-    limit: float
-    unit: str
-
-    @property
-    def reached(self) -> bool:
-        return self.measured <= self.limit
-
-
-def run(*arguments: str) -> dict[str, Any]:
-    """The summary of one `edgeemu run`."""
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "edgeemu", "run", *arguments, "--out", out, "--json"]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
-    if done.returncode not in (0, 5):
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
-    summary: dict[str, Any] = json.loads(done.stdout)
-    return summary
+QUICKSTART = SCENARIOS / "quickstart.yaml"
+LAN_25 = SCENARIOS / "lan-25.yaml"
 
 
 def first_token_s() -> float:
@@ -58,8 +35,8 @@ def first_token_s() -> float:
 
 
 def figures() -> list[Figure]:
-    quickstart = run(str(QUICKSTART))
-    many = run(str(LAN_25), "--policy", "round-robin", "--set", "time.mode=virtual")
+    quickstart = Run("run", QUICKSTART).summary
+    many = Run("run", LAN_25, "time.mode=virtual", policy="round-robin").summary
     tpot_ms, predicted_ms = quickstart["tpot_ms"]["mean"], quickstart["predicted"]["tpot_ms"]
     beyond = [
         (device["resident_bytes"] - device["weights_bytes"]) / 1e6
@@ -98,16 +75,5 @@ def figures() -> list[Figure]:
     ]
 
 
-def main() -> None:
-    found = figures()
-    if "--json" in sys.argv[1:]:
-        print(json.dumps([{**figure._asdict(), "reached": figure.reached} for figure in found], indent=2))
-    else:
-        for figure in found:
-            mark = "ok  " if figure.reached else "MISS"
-            print(f"{mark}  {figure.measured:8.3f} {figure.unit:<2} (at most {figure.limit:g})  {figure.what}")
-    sys.exit(not all(figure.reached for figure in found))
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(report(figures(), "--json" in sys.argv[1:]))

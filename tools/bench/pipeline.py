@@ -1,33 +1,23 @@
 """MDI-LLM's ring on 1, 2, 3 and 5 equal devices, with as many sequences and with one. Status 1 on a miss.
 
-    python tools/bench_pipeline.py [--simulate]
+    python tools/bench/pipeline.py [--simulate]
 
 Real kernels in virtual time. Throughput must be at least 0.85 x devices x that of one device, and the memory of the
 fullest device fall with its share of the layers; with one sequence nothing is gained, and the output says why.
 """
 
 import argparse
-import asyncio
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from edgeemu.report.summary_tables import summary_lines
-from edgeemu.run.run_scenario import run_scenario
-from edgeemu.scenario.load import load_scenario
+from measure import SCENARIOS, Run
 
-SCENARIO = Path(__file__).parent.parent / "scenarios" / "papers" / "mdi-llm-nanollama.yaml"
+from edgeemu.report.summary_tables import summary_lines
+
+SCENARIO = SCENARIOS / "papers" / "mdi-llm-nanollama.yaml"
 DEVICES = (1, 2, 3, 5)
 LEAST = 0.85
 TOKENS = 24
-
-
-class Silent:
-    """Watches nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
 
 
 def run(devices: int, sequences: int, *, simulate: bool) -> dict[str, Any]:
@@ -38,10 +28,7 @@ def run(devices: int, sequences: int, *, simulate: bool) -> dict[str, Any]:
         f"workload.concurrency={sequences}",
         f"workload.max_tokens={TOKENS}",
     ]
-    with tempfile.TemporaryDirectory() as out:
-        scenario = load_scenario(SCENARIO, settings)
-        running = run_scenario(scenario, policy="mdi", out=Path(out), observer=Silent(), simulate=simulate)
-        return asyncio.run(running).summary
+    return Run("simulate" if simulate else "run", SCENARIO, *settings, policy="mdi").summary
 
 
 def main() -> int:

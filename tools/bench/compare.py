@@ -1,6 +1,6 @@
 """Every policy on six small clusters with real kernels; where lookahead stands. Prints tables; status 1 on a miss.
 
-    python tools/bench_compare.py [SCENARIO …] [--repeats N]
+    python tools/bench/compare.py [SCENARIO …] [--repeats N]
 
 The clusters differ in link latency, bandwidth, memory, kinds of devices and the number of sequences. The same tokens
 are required of all policies, and lookahead must be first or within 2 % of the first. Runs are in virtual time, but the
@@ -8,28 +8,13 @@ time that decisions take is this host's, so run it on a quiet machine.
 """
 
 import argparse
-import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from measure import edgeemu
+
 SCENARIOS = ("lan-5", "wan-5", "thin-5", "tight-5", "uneven-5", "crowd-5")
 WITHIN = 0.02
-
-
-def compared(scenario: str, repeats: int) -> dict[str, Any]:
-    """The document of `edgeemu compare`."""
-    with tempfile.TemporaryDirectory() as out:
-        line = [sys.executable, "-m", "edgeemu", "compare", scenario, "--policies", "all", "--repeats", str(repeats)]
-        line += ["--out", out, "--json"]
-        done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    document: dict[str, Any] = json.loads(done.stdout)
-    if "error" in document:
-        raise SystemExit(f"{' '.join(line)}: {document['error']}")
-    return document
 
 
 def stands(name: str, document: dict[str, Any]) -> bool:
@@ -50,7 +35,10 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", default=SCENARIOS)
     parser.add_argument("--repeats", type=int, default=1)
     asked = parser.parse_args()
-    fine = [stands(name, compared(f"scenarios/{name}.yaml", asked.repeats)) for name in asked.scenarios]
+    fine = [
+        stands(name, edgeemu("compare", f"scenarios/{name}.yaml", "--repeats", str(asked.repeats)))
+        for name in asked.scenarios
+    ]
     print(f"lookahead first or within {WITHIN:.0%} of the first in {sum(fine)} of {len(fine)}")
     return 0 if all(fine) else 1
 

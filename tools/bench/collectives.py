@@ -1,21 +1,18 @@
 """Measures what joins the shards of a layer: time to first token by star, ring and tiles, beside one device alone.
 
-    python tools/bench_collectives.py [PROMPT_TOKENS ...]
+    python tools/bench/collectives.py [PROMPT_TOKENS ...]
 
 Everything goes through the command line: `edgeemu simulate` and `edgeemu run` of scenarios/galaxy-lan.yaml, in virtual
 mode. Status 1 if a run's times are not those that are simulated, if its tokens are not those of one device, or if the
 order of the ways is not single, star, ring, tiles on the longest prompt.
 """
 
-import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-SCENARIO = ROOT / "scenarios" / "galaxy-lan.yaml"
+from measure import SCENARIOS, Run
+
+SCENARIO = SCENARIOS / "galaxy-lan.yaml"
 PROMPTS = (16, 64, 256)
 WAYS: dict[str, tuple[str, ...]] = {
     "single": ("policy=single",),
@@ -27,17 +24,7 @@ TOLERANCE = 1e-6
 
 
 def summary(command: str, prompt_tokens: int, changes: tuple[str, ...]) -> dict[str, Any]:
-    settings = [f"workload.prompts=[{{tokens: {prompt_tokens}}}]", *changes]
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    with tempfile.TemporaryDirectory() as directory:
-        shown = subprocess.run(
-            [sys.executable, "-m", "edgeemu", command, str(SCENARIO), "--json", "--out", directory, *arguments],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    found: dict[str, Any] = json.loads(shown.stdout)
-    return found
+    return Run(command, SCENARIO, f"workload.prompts=[{{tokens: {prompt_tokens}}}]", *changes).summary
 
 
 def main() -> int:

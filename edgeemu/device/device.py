@@ -1,0 +1,302 @@
+"""One emulated device: events in, instructions out (as in dask.distributed's worker state machine).
+
+Knows no sockets, no clock and no sleep: `process` has those, and carries the instructions out.
+"""
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgeemu.cluster.devices import memory_left_bytes
+from edgeemu.cluster.variation import scaled
+from edgeemu.device.dataflow import Dataflow, ReadyOp
+from edgeemu.device.executor import Executor
+from edgeemu.device.instructions import (
+    BeginTimeline,
+    ChunkSent,
+    Connect,
+    Event,
+    Instruction,
+    Leave,
+    OperationRan,
+    RunOperation,
+    SendProbes,
+    SleepUntil,
+    Tell,
+    Tick,
+    Woke,
+)
+from edgeemu.device.link_probe import LinkProbe
+from edgeemu.device.migration import DeviceMigration
+from edgeemu.device.pacing import Pacer
+from edgeemu.device.protocol_in import (
+    Abort,
+    Assign,
+    Begin,
+    ChangeDevice,
+    Close,
+    Commit,
+    DeviceConfig,
+    Expect,
+    ForgetPeak,
+    Open,
+    Prepare,
+    Probe,
+    Ship,
+    Start,
+    Status,
+    Stop,
+    ToDevice,
+)
+from edgeemu.device.protocol_out import Bye, DeviceStatus, Opened, Ready
+from edgeemu.device.protocol_states import ProtocolStates
+from edgeemu.device.sequences import SequenceState
+from edgeemu.device.step_runner import StepRunner
+from edgeemu.links.messages import Data, ShipmentChunk
+from edgeemu.placement.ledger import Ledger
+from edgeemu.placement.program import MessageKind
+from edgeemu.timeline.clock import WallClock
+from edgeemu_kernels.sampling import Sampling
+from edgeemu_kernels.weights.sources import open_source
+
+
+@dataclass(frozen=True, slots=True)
+class _Assignment:
+    """Parts of a device that exist since it was assigned blocks."""
+
+    executor: Executor
+    runner: StepRunner
+    migration: DeviceMigration
+
+
+class EmulatedDevice:
+    """State of one device, from its start to its last message."""
+
+    def __init__(self, config: DeviceConfig) -> None:
+        self.ledger = Ledger(config.name, config.memory_bytes)
+        self.states = ProtocolStates(config.name)
+        self.pacer = Pacer(config)
+        self._config = config
+        self._dataflow = Dataflow()
+        self._probes = LinkProbe(config.name)
+        self._memory_availability = config.memory_availability
+        self._held: list[tuple[float, int, Data | Start]] = []  # until they are due; a heap
+        self._order = count()
+        self._assignment: _Assignment | None = None
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Takes an event; returns what is to be done, in this order.
+
+        Raises:
+            OutOfMemoryError: the device cannot hold what the event brings.
+            ProtocolError: the message is not legal now.
+            EdgeemuError: a message is not what it should be; the device cannot go on.
+        """
+        match event:
+            case Tick():
+                return self._tick(event.now_s)
+            case OperationRan():
+                end_s = self._assigned.runner.ran(event)
+                return [*self._assigned.migration.ship_until(end_s), SleepUntil(end_s)]
+            case Woke():
+                return self._assigned.runner.woke(event)
+            case ChunkSent():
+                return self._assigned.migration.sent(event.taken_s)
+            case Data():
+                return self._take(event)
+            case ShipmentChunk():
+                return self._take_chunk(event)
+            case _:
+                return self._request(event)
+
+    @property
+    def executor(self) -> Executor:
+        """The blocks that the device holds, and the open sequences' caches."""
+        return self._assigned.executor
+
+    def run(self, ready: ReadyOp) -> NDArray[Any]:
+        """Executes the operation of a `RunOperation`, which takes as long as it takes; returns its result."""
+        payloads = [each.payload for each in ready.inputs]
+        return self._assigned.executor.run(ready.op, *ready.key, ready.inputs[0].position, payloads)
+
+    # -- what the process waits for -------------------------------------------------------------------------------
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether the next `Tick` runs an operation."""
+        return self._assignment is not None and self._assignment.runner.has_ready
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether chunks are due whose receivers are too far behind: they are offered again at the next `Tick`."""
+        return self._assignment is not None and self._assignment.migration.is_stuck
+
+    @property
+    def due_s(self) -> list[float]:
+        """Instants at which a `Tick` has something to do."""
+        due_s = [self._held[0][0]] if self._held else []
+        if self._assignment is not None and (chunk_s := self._assignment.migration.due_s) is not None:
+            due_s.append(chunk_s)
+        return due_s
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> list[Instruction]:
+        """Delivers what has arrived on the timeline (unpaced: all), ships what is due, and runs what is next.
+
+        Chunks that are due before the operation ends leave before it: the interface does not wait for the kernel.
+        """
+        instructions: list[Instruction] = []
+        while self._held and self._held[0][0] <= now_s:
+            instructions += self._release(heappop(self._held)[-1], now_s)
+        if self._assignment is None:
+            return instructions
+        runner, migration = self._assignment.runner, self._assignment.migration
+        if not runner.has_ready:
+            return instructions + migration.ship_until(now_s)
+        ready, end_s = runner.run_next()
+        instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))
+        instructions.append(RunOperation(ready))
+        return instructions
+
+    def _hold(self, due_s: float, message: Data | Start) -> None:
+        heappush(self._held, (due_s, next(self._order), message))
+
+    def _release(self, message: Data | Start, now_s: float) -> list[Instruction]:
+        if isinstance(message, Start):
+            return self._assigned.runner.start(message)
+        if message.stage is MessageKind.PROBE:
+            probed = self._probes.take(message, now_s)
+            return [] if probed is None else [Tell(probed)]
+        self._assigned.runner.deliver(message)
+        return []
+
+    # -- messages of devices --------------------------------------------------------------------------------------
+
+    def _take(self, message: Data) -> list[Instruction]:
+        self.states.check_data()
+        if message.stage is not MessageKind.PROBE:
+            self._assigned.runner.take(message)
+        self._hold(message.arrival_s, message)
+        return []
+
+    def _take_chunk(self, chunk: ShipmentChunk) -> list[Instruction]:
+        """Takes a chunk in at once: nothing waits for it here, and its arrival is told with it."""
+        is_current, assigned = self.states.takes(chunk), self._assigned
+        source = chunk.header.shipment.source
+        assigned.runner.transits.passed(source, self._config.index, 0.0, chunk.header.arrival_s)
+        return assigned.migration.take_chunk(chunk) if is_current else []
+
+    # -- messages of the controller -------------------------------------------------------------------------------
+
+    def _request(self, request: ToDevice) -> list[Instruction]:
+        self.states.receive(request)
+        match request:
+            case Start():
+                self._hold(request.at_s, request)
+                return []
+            case Assign():
+                return self._assign(request)
+            case Begin():
+                return self._begin(request)
+            case Open():
+                return self._open(request)
+            case Close():
+                self._assigned.executor.close(request.sequence)
+                self._dataflow.forget(request.sequence)
+                return []
+            case Prepare() | Ship() | Expect() | Commit() | Abort():
+                return self._migrate(request)
+            case ChangeDevice():
+                return self._change(request)
+            case Probe():
+                return [Connect([request.peer]), SendProbes(request)]
+            case Status():
+                return [Tell(self._status(request.at_s))]
+            case ForgetPeak():
+                self.ledger.forget_peak()
+                return [self._done("ForgetPeak")]
+            case Stop():
+                return [Leave(self._bye())]
+
+    def _assign(self, request: Assign) -> list[Instruction]:
+        self.ledger = Ledger(self._config.name, self._config.memory_bytes)
+        executor = Executor(open_source(request.source), self.ledger)
+        executor.load(request.ops)
+        runner = StepRunner(self._config, self.pacer, self._dataflow, executor, self.ledger)
+        migration = DeviceMigration(self._config, self.ledger, executor, runner.sent_bytes)
+        self._assignment = _Assignment(executor, runner, migration)
+        self._dataflow.install(request.epoch, request.ops)
+        return [Connect(request.peers), self._done("Assign")]
+
+    def _begin(self, request: Begin) -> list[Instruction]:
+        self.pacer.begin(paced=request.paced)
+        self._memory_availability = self._config.memory_availability
+        self._assigned.runner.begin()
+        clock = WallClock(request.start_s, request.dilation) if request.paced else None
+        return [BeginTimeline(clock), self._done("Begin")]
+
+    def _open(self, request: Open) -> list[Instruction]:
+        sampling = Sampling(request.temperature, request.top_k, request.top_p, request.seed)
+        opened = SequenceState(sampling, request.keep_logits)
+        self._assigned.executor.open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
+        return [Tell(Opened(self._config.name, request.sequence, self.ledger.page()))]
+
+    def _migrate(self, request: Prepare | Ship | Expect | Commit | Abort) -> list[Instruction]:
+        migration = self._assigned.migration
+        match request:
+            case Prepare():
+                prepared = migration.prepare(request, self._memory_left_bytes(request.at_s))
+                if prepared.refusal:
+                    self.states.refuse()
+                return [Tell(prepared)]
+            case Ship():
+                return migration.ship(request)
+            case Expect():
+                return migration.expect(request)
+            case Commit():
+                return self._commit(request)
+            case Abort():
+                migration.abort()
+                return [self._done("Abort")]
+
+    def _commit(self, request: Commit) -> list[Instruction]:
+        """Switches to the new placement: takes in what has arrived, and lets go of what has left."""
+        self._dataflow.install(request.epoch, request.ops)
+        arriving = self._assigned.migration.collect()
+        self._assigned.executor.exchange(request.ops, request.leaving, arriving)
+        return [Connect(request.peers), self._done("Commit")]
+
+    def _change(self, request: ChangeDevice) -> list[Instruction]:
+        """An event. What is held stays and grows, however little memory is left; what would come is refused."""
+        if request.speed is not None:
+            self.pacer.steer(request.at_s, request.speed)
+        if request.memory_bytes is not None:
+            share = request.memory_bytes / self._config.memory_bytes
+            self._memory_availability = scaled(self._memory_availability, request.at_s, share)
+        return [Connect(request.peers), self._done("Change")]
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def _done(self, request: str) -> Tell:
+        return Tell(Ready(self._config.name, request, self.ledger.page()))
+
+    def _status(self, at_s: float) -> DeviceStatus:
+        availability = self.pacer.availability_at(at_s)
+        return DeviceStatus(self._config.name, availability, self._memory_left_bytes(at_s), self.ledger.used_bytes)
+
+    def _bye(self) -> Bye:
+        sent_bytes = dict(self._assignment.runner.sent_bytes) if self._assignment is not None else {}
+        return Bye(self._config.name, self.ledger.page(), self.ledger.peak_bytes, sent_bytes)
+
+    def _memory_left_bytes(self, at_s: float) -> int:
+        """Memory that other work leaves at an instant."""
+        return memory_left_bytes(self._config.memory_bytes, self._memory_availability, at_s)
+
+    @property
+    def _assigned(self) -> _Assignment:
+        assert self._assignment is not None, "nothing that needs blocks is legal before Assign"
+        return self._assignment

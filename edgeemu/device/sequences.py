@@ -1,0 +1,105 @@
+"""The open sequences of a device, and their K/V caches for the heads that it holds. No weights, no ledger."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement.blocks import Block, Kind
+from edgeemu_kernels.attention import Heads
+from edgeemu_kernels.kvcache import KVCache
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.sampling import Sampling
+
+
+class NotHeldError(EdgeemuError):
+    """An operation on a block or a sequence that the device does not hold."""
+
+
+class ArrivedBlock(NamedTuple):
+    """A block that has arrived from another device: its weights, and its cache's rows (none but for heads)."""
+
+    weights: list[Array]
+    rows: Mapping[int, tuple[Array, Array]] = {}  # by open sequence, keys and values [rows, head_dim]
+
+
+@dataclass(slots=True)
+class SequenceState:
+    """One sequence: how its tokens are sampled, its length, and its caches by layer."""
+
+    sampling: Sampling
+    keep_logits: bool
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+    caches: dict[int, KVCache] = field(default_factory=dict)
+
+
+class OpenSequences:
+    """Sequences by their numbers, from `open` to `close`."""
+
+    def __init__(self, head_dim: int) -> None:
+        self._head_dim = head_dim
+        self._open: dict[int, SequenceState] = {}
+
+    def __contains__(self, sequence: int) -> bool:
+        return sequence in self._open
+
+    def __iter__(self) -> Iterator[SequenceState]:
+        return iter(self._open.values())
+
+    def __getitem__(self, sequence: int) -> SequenceState:
+        """Raises: NotHeldError, if the sequence is not open."""
+        if sequence not in self._open:
+            raise NotHeldError(f"sequence {sequence} is not open; open are {sorted(self._open)}")
+        return self._open[sequence]
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the rows in all caches."""
+        return sum(cache.nbytes_used for opened in self for cache in opened.caches.values())
+
+    def open(self, sequence: int, opened: SequenceState, heads: Mapping[int, Heads]) -> None:
+        """Adds a sequence with empty caches for these heads, by layer."""
+        opened.caches = {layer: each.new_cache(opened.total_tokens) for layer, each in heads.items()}
+        self._open[sequence] = opened
+
+    def close(self, sequence: int) -> int:
+        """Removes a sequence; returns the bytes that its caches held."""
+        freed_bytes = sum(cache.nbytes_used for cache in self[sequence].caches.values())
+        del self._open[sequence]
+        return freed_bytes
+
+    def rows(self, sequence: int, layer: int, index: int, first_row: int, end_row: int) -> tuple[Array, Array]:
+        """Keys and values of some rows of the `index`-th group of a layer, [rows, head_dim] each.
+
+        Zeros for a sequence that has ended meanwhile: they are sent as planned, and not used.
+        """
+        if sequence in self:
+            return self[sequence].caches[layer].take(index, first_row, end_row)
+        none = np.zeros((end_row - first_row, self._head_dim), np.float32)
+        return none, none
+
+    def regroup(
+        self, layer: int, before: Sequence[int], after: Sequence[int], arriving: Mapping[Block, ArrivedBlock]
+    ) -> None:
+        """Rebuilds one layer's caches, of groups `before`, for the groups `after`: rows kept, and rows arrived."""
+        none = np.empty((0, self._head_dim), np.float32)
+        for sequence, opened in self._open.items():
+            old = opened.caches.pop(layer, None)
+            if not after:
+                continue
+            keys, values = [], []
+            for group in after:
+                arrived = arriving.get(Block(Kind.HEAD, layer, group))
+                if arrived is not None:
+                    k, v = arrived.rows.get(sequence, (none, none))
+                else:
+                    assert old is not None, "a group that has not arrived was here before"
+                    k, v = old.take(before.index(group))
+                keys.append(k)
+                values.append(v)
+            cache = KVCache(len(after), self._head_dim, opened.total_tokens)
+            cache.append(np.stack(keys), np.stack(values))  # [groups, rows, head_dim]
+            opened.caches[layer] = cache

@@ -1,0 +1,189 @@
+"""The steps under way on a device: which operation runs next, where its result goes, and the report when all have run.
+
+Pure: what has to be sent or told is returned as instructions.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.device.dataflow import Dataflow, Input, ReadyOp, StepKey
+from edgeemu.device.executor import Executor
+from edgeemu.device.instructions import Instruction, OperationRan, Send, Tell, Woke
+from edgeemu.device.pacing import Pacer
+from edgeemu.device.protocol_in import DeviceConfig, Start
+from edgeemu.device.protocol_out import Report, Token
+from edgeemu.links.messages import Data, data_bytes
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.ledger import MESSAGES, Ledger
+from edgeemu.placement.operation_costs import op_s
+from edgeemu.placement.program import MessageKind, Op, Slot
+from edgeemu.timeline.clock import Occupation
+from edgeemu.timeline.network import Transits
+from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
+from edgeemu.timeline.steps import OperationRecord, Step
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """The operation that occupies the device. `time` is None until it is known."""
+
+    ready: ReadyOp
+    time: Occupation | None
+    ran: OperationRan | None = None
+
+
+class StepRunner:
+    """Steps of the operations that a device was assigned. Every payload that it holds is charged to the ledger."""
+
+    def __init__(
+        self, config: DeviceConfig, pacer: Pacer, dataflow: Dataflow, executor: Executor, ledger: Ledger
+    ) -> None:
+        self.sent_bytes: Counter[int] = Counter()  # by receiver, since the timeline began
+        self.transits = Transits()
+        self._name, self._index = config.name, config.index
+        self._pacer, self._dataflow, self._executor, self._ledger = pacer, dataflow, executor, ledger
+        self._ready: ReadyQueue[ReadyOp] = ReadyQueue()
+        self._running: _Running | None = None
+        self._records: dict[StepKey, list[OperationRecord]] = {}
+
+    def begin(self) -> None:
+        """A new timeline: nothing has been sent or has arrived on it."""
+        self.transits = Transits()
+        self.sent_bytes.clear()
+
+    # -- inputs ---------------------------------------------------------------------------------------------------
+
+    def take(self, message: Data) -> None:
+        """Holds a message until it is delivered.
+
+        Raises:
+            OutOfMemoryError: its payload does not fit.
+        """
+        self._ledger.charge(MESSAGES, message.payload.nbytes)
+        if self._pacer.paced:
+            size_bytes = data_bytes(message.payload)
+            self.transits.add(message.source, self._index, size_bytes, message.departure_s, message.arrival_s)
+
+    def deliver(self, message: Data) -> None:
+        """Hands a message that was taken to the operations that wait for it: its arrival has come."""
+        key = StepKey(message.sequence, message.step)
+        slot = Slot(message.stage, message.layer, message.source, message.part)
+        arrived = Input(message.arrival_s, message.position, message.payload, rows=message.step_rows)
+        self._deliver(message.epoch, key, slot, arrived)
+
+    def start(self, request: Start) -> list[Instruction]:
+        """Begins a step: a prompt enters at the embedding; a token leaves for it from where it was sampled."""
+        key = StepKey(request.sequence, request.step)
+        ids = np.asarray(request.ids, dtype=np.int64)  # [t]
+        if request.step == 0:
+            self._ledger.charge(MESSAGES, ids.nbytes)
+            prompt = Input(request.at_s, request.position, ids, rows=len(ids))
+            self._deliver(request.epoch, key, Slot(MessageKind.PROMPT, 0, -1), prompt)
+            return []
+        self._dataflow.check_epoch(request.epoch)
+        return self._send(self._dataflow.only(Kind.LM_HEAD), key, request.position, len(ids), ids, request.at_s)
+
+    def _deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> None:
+        for ready in self._dataflow.deliver(epoch, key, slot, arrived):
+            self._ready.push(Waiting(ready.ready_s, key.sequence, key.step, ready.op.index), ready)
+
+    # -- operations -----------------------------------------------------------------------------------------------
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether an operation could run."""
+        return bool(self._ready)
+
+    def run_next(self) -> tuple[ReadyOp, float | None]:
+        """The operation that is to run now, and its end on the timeline, where that is known already."""
+        ready = self._ready.pop()[1]
+        op, costs = ready.op, self._executor.costs
+        rows, position = ready.inputs[0].rows, ready.inputs[0].position
+        time = self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, rows, position, costs))
+        self._running = _Running(ready, time)
+        return ready, None if time is None else time.end_s
+
+    def ran(self, event: OperationRan) -> float:
+        """The kernel has run. Returns the operation's end on the timeline, when its result may be sent."""
+        running = self._current()
+        running.ran = event
+        if running.time is None:
+            ready = running.ready
+            starts_kernel = ready.op.starts_kernel
+            running.time = self._pacer.book_measured(ready.ready_s, event.cpu_s, starts_kernel=starts_kernel)
+        return running.time.end_s
+
+    def woke(self, event: Woke) -> list[Instruction]:
+        """The operation's end has come: its result leaves; after a step's last operation, so does the report."""
+        running, self._running = self._current(), None
+        ready, time, ran = running.ready, running.time, running.ran
+        assert time is not None
+        assert ran is not None
+        op, key, rows, position = ready.op, ready.key, ready.inputs[0].rows, ready.inputs[0].position
+        overrun = event.overran and op.computes  # what takes no time on the timeline cannot keep to it
+        record = OperationRecord(op, Step(*key, rows, position), time, ran.cpu_s, event.late_s, overrun)
+        self._records.setdefault(key, []).append(record)
+        freed, step_done = self._dataflow.finish(ready)
+        self._ledger.release(MESSAGES, sum(each.payload.nbytes for each in freed))
+        if op.kind is Kind.LM_HEAD:
+            instructions: list[Instruction] = [Tell(self._token(key, int(ran.result[0]), time.end_s, event.wall_s))]
+        else:
+            instructions = self._send(op, key, position, rows, ran.result, time.end_s)
+        if step_done:
+            instructions.append(Tell(self._report(key)))
+        return instructions
+
+    def _current(self) -> _Running:
+        assert self._running is not None, "the process answers each instruction to run once"
+        return self._running
+
+    # -- results --------------------------------------------------------------------------------------------------
+
+    def _send(
+        self, op: Op, key: StepKey, position: int, rows: int, payload: NDArray[Any], departure_s: float
+    ) -> list[Instruction]:
+        """One result to all that need it. Their messages leave in the order of `op.to`, through one interface."""
+        slot, epoch = op.emits, self._dataflow.epoch
+        instructions: list[Instruction] = []
+        for target in op.to:
+            if target == self._index:
+                self._ledger.charge(MESSAGES, payload.nbytes)
+                self._deliver(epoch, key, slot, Input(departure_s, position, payload, rows=rows))
+                continue
+            if self._pacer.paced:
+                self.sent_bytes[target] += data_bytes(payload)
+            message = Data(
+                slot.stage,
+                slot.layer,
+                self._index,
+                *key,
+                epoch,
+                position,
+                departure_s,
+                departure_s,
+                payload,
+                rows,
+                slot.part,
+            )
+            instructions.append(Send(message, target))
+        return instructions
+
+    def _token(self, key: StepKey, token: int, sampled_s: float, wall_s: float) -> Token:
+        kept = self._executor.last_logits
+        return Token(self._name, *key, token, sampled_s, wall_s, b"" if kept is None else kept.tobytes())
+
+    def _report(self, key: StepKey) -> Report:
+        return Report(
+            self._name,
+            *key,
+            self._dataflow.epoch,
+            self._records.pop(key),
+            self._ledger.used_bytes,
+            self._ledger.peak_bytes,
+            transits=self.transits.take(),
+            held=self._ledger.page(),
+        )

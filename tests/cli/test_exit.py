@@ -1,0 +1,109 @@
+"""Ends of a command: signals, terminals, readers that go away, full outputs."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeemu.report.record_files import read_table
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "edgeemu", *arguments]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_and_what_there_is_can_be_read(tmp_path: Path, tiny: str, sign: signal.Signals) -> None:
+    slow = ["--set", "time.mode=realtime", "--set", "workload.max_tokens=2000", "--json"]
+    with subprocess.Popen(
+        command("run", tiny, *slow), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        assert running.stdout is not None
+        while not running.stderr.readline().startswith(">"):  # the first prompt is being answered
+            assert running.poll() is None
+        time.sleep(0.3)
+        running.send_signal(sign)
+        err = running.stderr.read()
+        out = running.stdout.read()
+        assert running.wait(10) == 128 + sign
+    assert err.endswith(f"\nedgeemu: ended by {sign.name}\n")
+    assert "Traceback" not in err
+    assert json.loads(out) == {"error": f"ended by {sign.name}", "status": 128 + sign}
+    (directory,) = (tmp_path / "runs").iterdir()
+    rows = read_table(directory, "tokens")
+    assert rows.num_rows > 1
+    assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == rows.num_rows
+
+
+def in_a_terminal(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command with a terminal of 70 columns; exit status and all that it wrote."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 70, 0, 0))
+    written = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                written.extend(os.read(ours, 65536))
+            except OSError:  # nobody has the other end any more
+                return
+
+    with subprocess.Popen(
+        arguments, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", **environment}
+    ) as running:
+        os.close(theirs)
+        reader = threading.Thread(target=read)
+        reader.start()
+        status = running.wait(60)
+        reader.join()
+    os.close(ours)
+    return status, written.decode()
+
+
+def test_on_a_terminal_there_is_a_bar_and_then_tables(tiny: str, tmp_path: Path) -> None:
+    arguments = command("run", tiny, "--out", str(tmp_path), "--set", "workload.max_tokens=40")
+    status, seen = in_a_terminal(arguments, {})
+    assert status == 0
+    assert "━" in seen  # the bar
+    assert "│" in seen  # a table
+    assert "start devices" in seen
+    assert seen.count("\x1b[?25h") == seen.count("\x1b[?25l") == 1  # the cursor is back
+    colours = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
+    assert colours.search(seen)
+    status, seen = in_a_terminal(arguments, {"NO_COLOR": "1"})
+    assert status == 0
+    assert not colours.search(seen)
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        run = subprocess.run(command("models"), stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(theirs)
+    assert (run.returncode, run.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["validate", "nowhere.yaml", "--json"]])
+def test_an_output_that_is_full_is_one_message(arguments: list[str], buffered: bool) -> None:
+    """Buffered output fails when it is flushed, and what is left of it must not fail once more at exit."""
+    env = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
+    assert run.returncode == 4
+    assert run.stderr.startswith("edgeemu: ")
+    assert run.stderr.count("\n") == 1

@@ -1,0 +1,265 @@
+"""Two devices joined in memory: their instructions are carried out by lists. No sockets, no processes, no sleeping.
+
+The clock is a number. It goes on to the next instant at which a device has something to do, and to the end of every
+operation that runs.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.cluster.links import Hop, Path
+from edgeemu.device import codec
+from edgeemu.device.device import EmulatedDevice
+from edgeemu.device.instructions import (
+    BeginTimeline,
+    ChunkSent,
+    Connect,
+    Event,
+    Instruction,
+    Leave,
+    OperationRan,
+    RunOperation,
+    Send,
+    SendChunk,
+    SleepUntil,
+    Tell,
+    Tick,
+    Woke,
+)
+from edgeemu.device.protocol_in import (
+    Abort,
+    Assign,
+    Begin,
+    Close,
+    Commit,
+    DeviceConfig,
+    Expect,
+    Open,
+    Prepare,
+    Ship,
+    Start,
+    ToDevice,
+)
+from edgeemu.device.protocol_out import Arrived, FromDevice, Prepared, Report, Token
+from edgeemu.links.interface import Peer
+from edgeemu.links.messages import Data, ShipmentChunk, decode_frames, encode_chunk, encode_data
+from edgeemu.placement.blocks import Block
+from edgeemu.placement.compile import compile_routes
+from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.memory import usages
+from edgeemu.placement.migration import MigrationProtocol, needs
+from edgeemu.placement.placement import Placement
+from edgeemu.placement.program import Program
+from edgeemu.placement.shipments import chains
+from edgeemu_kernels.shape import ModelShape
+
+MessageT = TypeVar("MessageT")
+
+DELAY_S = 0.01  # of every message
+CHUNK_S = 0.002  # that a link takes for a chunk
+CHUNK_BYTES = 100
+
+
+class DevicePair:
+    """Devices d0 and d1, and what they have told their controller, in `told`."""
+
+    def __init__(self, memory_bytes: Sequence[int] = (1 << 30, 1 << 30)) -> None:
+        self.devices = [EmulatedDevice(_config(index, room)) for index, room in enumerate(memory_bytes)]
+        self.told: list[FromDevice] = []
+        self.now_s = 0.0
+        self.rooms = [1 << 30, 1 << 30]  # chunks for which the link to each device has room; none: it stays due
+        self._flying: deque[tuple[int, Data | ShipmentChunk]] = deque()
+
+    def tell(self, device: int, request: ToDevice) -> None:
+        """Hands a request to a device, as it would arrive; what follows from it is for `settle`."""
+        self._handle(device, codec.decode_for_device(codec.encode(request)))
+
+    def tell_both(self, request: ToDevice) -> None:
+        for device in (0, 1):
+            self.tell(device, request)
+
+    def take(self, kind: type[MessageT]) -> list[MessageT]:
+        """The messages of a kind that have been told, which are then forgotten."""
+        taken = [message for message in self.told if isinstance(message, kind)]
+        self.told = [message for message in self.told if not isinstance(message, kind)]
+        return taken
+
+    def settle(self) -> None:
+        """Lets time pass until nothing is left to do, and no chunk finds room."""
+        while True:
+            self.step()
+            if self._flying or any(device.has_ready for device in self.devices):
+                continue
+            due_s = [each for device in self.devices for each in device.due_s]
+            if not due_s:
+                return
+            self.now_s = max(self.now_s, min(due_s))
+
+    def step(self) -> None:
+        """Delivers what has been sent; then each device does what is due, and runs one operation at most."""
+        while self._flying:
+            target, message = self._flying.popleft()
+            self._handle(target, message)
+        for device in (0, 1):
+            self._handle(device, Tick(self.now_s))
+
+    def _handle(self, device: int, event: Event) -> None:
+        todo = deque(self.devices[device].handle(event))
+        while todo:
+            outcome = self._carry_out(device, todo.popleft())
+            if outcome is not None:
+                todo.extendleft(reversed(self.devices[device].handle(outcome)))
+
+    def _carry_out(self, device: int, instruction: Instruction) -> Event | None:
+        match instruction:
+            case Tell(message):
+                self.told.append(codec.decode_for_controller(codec.encode(message)))
+            case Send(message, target):
+                sent = msgspec.structs.replace(message, arrival_s=message.departure_s + DELAY_S)
+                self._fly(target, encode_data(sent))
+            case SendChunk(chunk, _, target, departure_s):
+                if not self.rooms[target]:
+                    return ChunkSent(None)
+                self.rooms[target] -= 1
+                header = msgspec.structs.replace(chunk.header, arrival_s=departure_s + CHUNK_S + DELAY_S)
+                self._fly(target, encode_chunk(ShipmentChunk(header, chunk.payload)))
+                return ChunkSent(departure_s + CHUNK_S)
+            case RunOperation(ready):
+                return OperationRan(self.devices[device].run(ready), 0.0)
+            case SleepUntil(end_s):
+                self.now_s = max(self.now_s, end_s)
+                return Woke(0.0, False, self.now_s)
+            case Connect() | BeginTimeline() | Leave():
+                pass
+            case _:
+                raise AssertionError(instruction)
+        return None
+
+    def _fly(self, target: int, frames: Sequence[bytes | memoryview]) -> None:
+        self._flying.append((target, decode_frames([bytes(frame) for frame in frames])))
+
+
+class Generation:
+    """A controller in miniature: a model on the pair, the tokens of sequences, and migrations between the two."""
+
+    def __init__(self, shape: ModelShape, placement: Placement, pair: DevicePair, *, paced: bool = True) -> None:
+        self.pair, self.shape, self.costs = pair, shape, PhysicalCosts(shape)
+        self.placement, self.epoch, self._last_epoch = placement, 1, 1
+        self.tokens: dict[int, list[int]] = {}
+        self.logits: dict[int, list[NDArray[np.float32]]] = defaultdict(list)  # of every step, [vocab]
+        self.rows: dict[int, int] = {}  # in the caches, by open sequence
+        self._program = self._compiled(placement)
+        self._prompts: dict[int, list[int]] = {}
+        self._lengths: dict[int, int] = {}
+        source = {"kind": "seeded", "shape": shape.to_dict(), "seed": 0}
+        for device in (0, 1):
+            pair.tell(device, Assign(self.epoch, source, self._program.on(device), [_peer(1 - device)]))
+        if paced:
+            pair.tell_both(Begin(0.0, 1.0, paced=True))
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def open(self, sequence: int, ids: list[int], new_tokens: int) -> None:
+        self._prompts[sequence], self._lengths[sequence] = ids, len(ids) + new_tokens
+        self.tokens[sequence], self.rows[sequence] = [], 0
+        self.pair.tell_both(Open(sequence, len(ids), len(ids) + new_tokens, 0.0, 0, 1.0, 0, keep_logits=True))
+
+    def close(self, sequence: int) -> None:
+        del self.rows[sequence]
+        self.pair.tell_both(Close(sequence))
+
+    def start(self, sequence: int) -> None:
+        """Releases the next step of a sequence."""
+        step, past = len(self.tokens[sequence]), self.rows[sequence]
+        ids = self.tokens[sequence][-1:] or self._prompts[sequence]
+        device = self._program.lm_head_device if step else self._program.embed_device
+        self.pair.tell(device, Start(sequence, step, self.epoch, self.pair.now_s, past, ids))
+        self.rows[sequence] += len(ids)
+
+    def generate(self, sequence: int, tokens: int = 1) -> None:
+        """So many steps of a sequence, one after the other."""
+        for _ in range(tokens):
+            self.start(sequence)
+            self.pair.settle()
+            (token,) = self.pair.take(Token)
+            assert len(self.pair.take(Report)) == len({op.device for op in self._program.ops})
+            self.tokens[sequence].append(token.token)
+            self.logits[sequence].append(np.frombuffer(token.logits, np.float32))
+
+    # -- migrations -----------------------------------------------------------------------------------------------
+
+    def migration(self, moved: Mapping[Block, int]) -> MigrationProtocol:
+        self._last_epoch += 1
+        return MigrationProtocol(self._last_epoch, self.placement, Placement({**self.placement.owner, **moved}))
+
+    def prepare(self, migration: MigrationProtocol, growth_rows: int = 0) -> list[Prepared]:
+        """Asks receivers; returns their answers."""
+        rows, longest = sum(self.rows.values()), max(self._lengths.values())
+        held = usages(migration.old, self.costs, 2, longest, longest)
+        for target, moved, reserve_bytes, growth_bytes in needs(migration, held, rows, rows + growth_rows, self.costs):
+            blocks = [move.block for move in moved]
+            prepare = Prepare(migration.epoch, blocks, reserve_bytes, growth_bytes, self.pair.now_s)
+            self.pair.tell(target, prepare)
+        answers = self.pair.take(Prepared)
+        if not any(answer.refusal for answer in answers):
+            migration.prepared()
+        return answers
+
+    def ship(self, migration: MigrationProtocol) -> None:
+        """Begins a round for the rows that are in the caches now."""
+        shipments = migration.next_round(self.rows)
+        for target in sorted({shipment.target for shipment in shipments}):
+            parcels = sum(shipment.target == target for shipment in shipments)
+            expect = Expect(migration.epoch, migration.round, parcels, from_flash=False, flash_end_s=0.0)
+            self.pair.tell(target, expect)
+        for (source, target), shipped in chains(shipments).items():
+            peers, at_s = [_peer(target)], self.pair.now_s
+            self.pair.tell(source, Ship(migration.epoch, migration.round, at_s, CHUNK_BYTES, shipped, peers))
+
+    def arrive(self, migration: MigrationProtocol) -> None:
+        """Waits for the round."""
+        self.pair.settle()
+        for arrived in self.pair.take(Arrived):
+            migration.arrived(arrived.device, arrived.number)
+
+    def commit(self, migration: MigrationProtocol) -> None:
+        self._program = self._compiled(migration.new)
+        for device in (0, 1):
+            leaving = [move.block for move in migration.moves if move.source == device]
+            commit = Commit(migration.epoch, self._program.on(device), leaving, [_peer(1 - device)])
+            self.pair.tell(device, commit)
+        migration.committed()
+        self.placement, self.epoch = migration.new, migration.epoch
+
+    def abort(self, migration: MigrationProtocol) -> None:
+        self.pair.tell_both(Abort(migration.epoch))
+        migration.aborted("the test has it so")
+
+    def _compiled(self, placement: Placement) -> Program:
+        return compile_routes(placement, self.shape)
+
+
+def _config(index: int, memory_bytes: int) -> DeviceConfig:
+    return DeviceConfig(
+        index,
+        f"d{index}",
+        control="",
+        address="",
+        memory_bytes=memory_bytes,
+        flops_per_s=1e6,
+        mem_bytes_per_s=1e6,
+        overhead_s=1e-3,
+        host_fraction=None,
+        seed=0,
+        pipes_fd=-1,
+        n_pipes=0,
+    )
+
+
+def _peer(device: int) -> Peer:
+    return Peer(device, f"memory://d{device}", Path((Hop(0, 1e6, DELAY_S),), 0.0, 0.0))
