@@ -17,7 +17,7 @@ from edgeemu.links.self_test import LinkTest
 from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
-from edgeemu.report.rows import OperationRow
+from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
 from edgeemu.timeline.network import Transit
@@ -105,8 +105,8 @@ class StepBackend(Protocol):
         """Apply an event: every device that it concerns has the change when this returns."""
         ...
 
-    def take_operations(self) -> list[OperationRow]:
-        """Return the operations executed since the last call."""
+    def take_rows(self) -> StepRows:
+        """Return the rows about operations, devices and links since the last call."""
         ...
 
 

@@ -7,7 +7,7 @@ activations to each other, of several sequences at once. What executes is a `Bac
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.report.rows import OperationRow, SequenceRow, TokenRow
+from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
 from edgeemu.run.decider import Decider
 from edgeemu.run.migrator import Migrator
@@ -18,18 +18,14 @@ from edgeemu.timeline.scheduler import Due
 
 
 class Controller:
-    """One run of a plan on a backend. Its results grow in `tokens`, `sequences`, `ops` and `texts` as it goes."""
+    """One run of a plan on a backend. Its results go to `records` as rows, and none of them are kept."""
 
     def __init__(self, plan: Plan, devices: Backend, observer: Observer, records: Records) -> None:
         self.plan = plan
         self.devices = devices
-        self.tokens: list[TokenRow] = []
-        self.sequences: list[SequenceRow] = []  # that have ended
-        self.ops: list[OperationRow] = []
-        self.texts: list[str] = []
-        self.logits: list[list[NDArray[np.float32]]] = []  # by sequence and step, [vocab]
+        self.logits: dict[int, list[NDArray[np.float32]]] = {}  # by sequence and step, [vocab], if devices keep them
         self.decider = Decider(plan, devices)
-        self.migrator = Migrator(plan, devices, self.decider.add_problem)
+        self.migrator = Migrator(plan, devices, self.decider.add_refusal)
         self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}
         self._opened = 0  # sequences that devices know
@@ -48,15 +44,17 @@ class Controller:
         """Generate every sequence, on devices that have their blocks."""
         await self._open_ahead(self.plan.concurrency)
         self._zero_s = (await self.devices.begin()).wall_s
-        while self._scheduler.unfinished:
-            await self._admit()
-            await self._migrate()  # what was decided, once no step is in flight
-            await self._step()
-            token = await self._measure()
-            if token is not None and (following := await self._complete(token)):
-                await self._decide(following)
-        await self.devices.settle()
-        self._record()
+        try:
+            while self._scheduler.unfinished:
+                await self._admit()
+                await self._migrate()  # what was decided, once no step is in flight
+                await self._step()
+                token = await self._measure()
+                if token is not None and (following := await self._complete(token)):
+                    await self._decide(following)
+            await self.devices.settle()
+        finally:
+            self._record()
 
     async def _admit(self) -> None:
         """Give free slots to sequences that have arrived."""
@@ -65,8 +63,6 @@ class Controller:
             request, tokenizer = self.plan.requests[sequence], self.plan.model.tokenizer
             stream = tokenizer.stream() if tokenizer else None
             self._open[sequence] = OpenSequence(request, stream, self.devices.instant(first.since_s), first.at_s)
-            self.texts.append("")
-            self.logits.append([])
             self._observer.sequence_started(sequence, request.prompt, request.max_tokens)
             await self._open_ahead(sequence + 1 + self.plan.concurrency)
             await self._apply_events(first)
@@ -130,9 +126,7 @@ class Controller:
     async def _end(self, sequence: int) -> None:
         """Record a sequence that has its last token, and free what it holds."""
         opened = self._open.pop(sequence)
-        self.texts[sequence] += opened.finish()
-        self.sequences.append(opened.row(sequence, self.plan.scenario.workload.latency_target))
-        self._records.append_sequences(self.sequences[-1:])
+        self._records.append("sequences", [opened.row(sequence, self.plan.scenario.workload.latency_target)])
         await self.migrator.sequence_ended(still_open=len(self._open))
         await self.devices.close(sequence)
         self._observer.sequence_ended(sequence)
@@ -151,16 +145,16 @@ class Controller:
             wall_s=at.wall_s - self._zero_s,
             wall_latency_s=(at.wall_s - since.wall_s) / self.devices.dilation,
         )
-        self.tokens.append(row)
-        self._records.append_tokens([row])
-        self.texts[step.sequence] += text
+        self._records.append("tokens", [row])
         if logits is not None:
-            self.logits[step.sequence].append(logits)
+            self.logits.setdefault(step.sequence, []).append(logits)
         self._observer.token(step.sequence, step.step, text, latency_s)
 
     def _record(self) -> None:
-        """Record the operations and migrations since the last call."""
-        ops = self.devices.take_operations()
-        self.ops += ops
-        self._records.append_ops(ops)
-        self._records.append_migrations(self.migrator.take_rows())
+        """Record what has been done since the last call."""
+        rows = self.devices.take_rows()
+        self._records.append("ops", rows.ops)
+        self._records.append("devices", rows.devices)
+        self._records.append("links", rows.links)
+        self._records.append("migrations", self.migrator.take_rows())
+        self._records.append("decisions", self.decider.take_rows())

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, largest_change
+from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import next_decision
 from edgeemu.run.backend import Measurements
 from edgeemu.run.plan import Plan
@@ -25,12 +26,10 @@ class Decision(NamedTuple):
 
 
 class Decider:
-    """Asks the policy of a plan from time to time. `problems` grow with every answer that could not be used."""
+    """Asks the policy of a plan from time to time."""
 
     def __init__(self, plan: Plan, devices: Measurements) -> None:
-        self.decision_s: list[float] = []  # how long each decision took
-        self.problems: list[str] = []
-        self.given_up = ""  # why the policy is not asked any more
+        self._rows: list[DecisionRow] = []  # since they were taken
         self._plan = plan
         self._rules = plan.rules
         self._watcher = Watcher(plan, devices)
@@ -56,20 +55,23 @@ class Decider:
         if not self._worth_asking(view):
             return None
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
-        self.decision_s.append(answer.took_s)
-        if answer.problem:
-            self.add_problem(step, answer.problem)
+        self._rows.append(DecisionRow(step.sequence, step.step, "decided", answer.took_s, answer.problem))
         self._late = self._late + 1 if answer.late else 0
         if self._late == PATIENCE:
             where = f"sequence {step.sequence}, step {step.step}"
-            self.given_up = f"{self._plan.policy} was not asked again after {where}: late {PATIENCE} times in a row"
-            self.problems.append(self.given_up)
+            why = f"{self._plan.policy} was not asked again after {where}: late {PATIENCE} times in a row"
+            self._rows.append(DecisionRow(step.sequence, step.step, "given up", None, why))
         took_s = answer.took_s if self._rules.decision_s is None else self._rules.decision_s
         return Decision(answer.placement, step, due.at_s + took_s)
 
-    def add_problem(self, step: Step, problem: str) -> None:
-        """Note why the placement was kept before a step."""
-        self.problems.append(f"sequence {step.sequence}, step {step.step}: {problem}")
+    def add_refusal(self, step: Step, why: str) -> None:
+        """Note that devices refused what was decided before a step."""
+        self._rows.append(DecisionRow(step.sequence, step.step, "refused", None, why))
+
+    def take_rows(self) -> list[DecisionRow]:
+        """Return the rows since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
 
     def _worth_asking(self, view: ClusterView) -> bool:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""

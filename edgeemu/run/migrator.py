@@ -14,7 +14,7 @@ from edgeemu.timeline.steps import Step
 
 
 class Migrator:
-    """The placement of a run and how it changes. `rows` grow with every block that was to move, moved or not.
+    """The placement of a run and how it changes. Rows tell of every block that was to move, moved or not.
 
     A migration begins, and its routes switch, while no step is in flight: as long as the migrator `waits`, no step may
     be released, and when the last one has its token it is to `advance`. A background copy runs while steps go on.
@@ -22,7 +22,6 @@ class Migrator:
 
     def __init__(self, plan: Plan, devices: MigrationTransport, on_refusal: Callable[[Step, str], None]) -> None:
         self.placement = plan.placement
-        self.rows: list[MigrationRow] = []
         self._plan = plan
         self._devices = devices
         self._on_refusal = on_refusal
@@ -122,6 +121,4 @@ class Migrator:
 
     def _record(self, running: RunningMigration, outcome: str, ended_s: float, pause_s: float) -> None:
         names = [device.name for device in self._plan.cluster.devices]
-        rows = running.rows(names, outcome, ended_s, pause_s)
-        self._new_rows += rows
-        self.rows += rows
+        self._new_rows += running.rows(names, outcome, ended_s, pause_s)

@@ -1,9 +1,10 @@
 """Observers of a run, and the sink of its records."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from edgeemu.report.rows import MigrationRow, OperationRow, SequenceRow, TokenRow
+from edgeemu.report.rows import Row, TableName
 
 
 class Observer(Protocol):
@@ -19,7 +20,4 @@ class Observer(Protocol):
 class Records(Protocol):
     """Sink of the rows that a run makes."""
 
-    def append_tokens(self, rows: list[TokenRow]) -> None: ...
-    def append_sequences(self, rows: list[SequenceRow]) -> None: ...
-    def append_ops(self, rows: list[OperationRow]) -> None: ...
-    def append_migrations(self, rows: list[MigrationRow]) -> None: ...
+    def append(self, table: TableName, rows: Sequence[Row]) -> None: ...

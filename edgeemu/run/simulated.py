@@ -3,19 +3,19 @@
 Every token is -1, because no model runs.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from edgeemu.cluster.links import Change
 from edgeemu.cluster.variation import share_at
-from edgeemu.placement.ledger import INCOMING, OutOfMemoryError, between_steps
+from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE, OutOfMemoryError, between_steps
 from edgeemu.placement.memory import usages
 from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
-from edgeemu.report.rows import OperationRow, operation_row
+from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
@@ -33,7 +33,9 @@ class SimulatedBackend:
         self._program = plan.program
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
-        self._executions: list[OperationRecord] = []
+        self._rows = StepRows()
+        self._pages: list[dict[str, int]] = []  # by device, in bytes by account of the memory ledger
+        self._reserved_bytes: dict[int, int] = {}  # by receiver, for the migration in progress
         self._observed: deque[StepMeasurement] = deque()  # since the last call
         self.cluster = plan.cluster
         self.measured = RunMeasurements()
@@ -69,7 +71,7 @@ class SimulatedBackend:
             return None
         observed = StepMeasurement(self._timeline.executions(token.step), self._timeline.transits())
         self._observed.append(observed)
-        self._executions += observed.executions
+        self._record(token.step, observed.executions, token.sampled_s)
         return SampledToken(token.step, NO_TOKEN, self.instant(token.sampled_s))
 
     async def close(self, sequence: int) -> None:
@@ -115,6 +117,7 @@ class SimulatedBackend:
                 refusals.append(str(error))
             else:
                 self._note_peak(target, ledger.used_bytes + growth_bytes)
+                self._reserved_bytes[target] = reserve_bytes
         return "; ".join(refusals)
 
     async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
@@ -150,18 +153,34 @@ class SimulatedBackend:
         self._holds(migration.new)
 
     async def abort(self, migration: MigrationProtocol) -> None:  # noqa: ARG002
+        self._reserved_bytes.clear()
         self._timeline.cancel()
 
-    def take_operations(self) -> list[OperationRow]:
-        names = [device.name for device in self.plan.cluster.devices]
-        rows = [operation_row(names[record.op.device], record) for record in self._executions]
-        self._executions.clear()
+    def take_rows(self) -> StepRows:
+        rows, self._rows = self._rows, StepRows()
         return rows
+
+    def _record(self, step: Step, executions: list[OperationRecord], sampled_s: float) -> None:
+        """Record a step. Memory is what devices hold at their fullest under the placement in force."""
+        self._rows.add_operations(self.cluster, executions)
+        by_device: dict[int, list[OperationRecord]] = defaultdict(list)
+        for record in executions:
+            by_device[record.op.device].append(record)
+        for index, records in by_device.items():
+            peak_bytes = self.measured.peak_bytes[self.cluster.devices[index].name]
+            held = self._pages[index] | {INCOMING: self._reserved_bytes.get(index, 0)}
+            self._rows.add_device(self.cluster, records, held, peak_bytes=peak_bytes, reordered=0)
+        self._rows.add_links(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     def _holds(self, placement: Placement) -> None:
         """Note that devices hold their blocks under a placement."""
+        self._reserved_bytes.clear()
+        self._pages = []
         for index, usage in enumerate(self.plan.usages(placement)):
-            self._note_peak(index, usage.page().total_bytes)
+            page = usage.page()
+            accounts = (WEIGHTS, CACHE, WORKSPACE, MESSAGES)
+            self._pages.append(dict(zip(accounts, page, strict=True)))
+            self._note_peak(index, page.total_bytes)
 
     def _note_peak(self, device: int, used_bytes: int) -> None:
         name, peaks = self.cluster.devices[device].name, self.measured.peak_bytes

@@ -8,7 +8,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, placements, view
-from support.watching import Silent
+from support.watching import RecordedRun
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import RequestError
@@ -21,7 +21,6 @@ from edgeemu.policies.search import pipeline_moves
 from edgeemu.policies.search.candidates import candidates
 from edgeemu.policies.view.cluster_view import ClusterView, largest_change
 from edgeemu.policies.view.step_time import StepTimes
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan, make_rehearsal
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
@@ -50,14 +49,13 @@ def plan_of(*settings: str, name: str | None = None) -> Plan:
     return make_plan(parse_scenario(SCENARIO, "first", settings), name)
 
 
-def simulated(plan: Plan) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+def simulated(plan: Plan) -> RecordedRun:
+    controller = RecordedRun(plan, SimulatedBackend(plan))
     uvloop.run(controller.run())
     return controller
 
 
-def makespan_s(controller: Controller) -> float:
+def makespan_s(controller: RecordedRun) -> float:
     return max(row.emulated_s for row in controller.tokens)
 
 
@@ -180,10 +178,10 @@ def test_with_a_threshold_a_policy_is_asked_when_something_has_changed_or_after_
     threshold: str, count: int
 ) -> None:
     asked = ("workload.max_tokens=90", "workload.prompts=[{tokens: 8}]", f"decisions.threshold={threshold}")
-    assert len(simulated(plan_of(*asked)).decider.decision_s) == count
+    assert len(simulated(plan_of(*asked)).decision_s) == count
     slower = (*asked, "decisions.smoothing=1", "events=[{at_token: 40, device: a-1, speed: 80 %}]")
     more = 1 if threshold == "1 %" else 0
-    assert len(simulated(plan_of(*slower)).decider.decision_s) == count + more
+    assert len(simulated(plan_of(*slower)).decision_s) == count + more
 
 
 def test_a_threshold_is_for_measurements() -> None:
@@ -196,5 +194,5 @@ def test_several_sequences_go_on_while_a_policy_is_asked() -> None:
     stays: Callable[[ClusterView, Placement | None], Placement] = lambda seen, current: current or mdi.place(seen)  # noqa: E731
     plan = plan_of("workload.concurrency=3", name="mdi")
     asked = simulated(replace(plan, decide=stays))
-    assert len(asked.decider.decision_s) > 10
+    assert len(asked.decision_s) > 10
     assert [row.emulated_s for row in asked.tokens] == [row.emulated_s for row in simulated(plan).tokens]

@@ -9,13 +9,12 @@ import numpy as np
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 SCENARIO = """
 name: moving
@@ -64,14 +63,13 @@ def reference_tokens(plan: Plan) -> list[list[int]]:
 @asynccontextmanager
 async def cluster(
     plan: Plan, devices: ProcessBackend | None = None
-) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+) -> AsyncIterator[Callable[[Plan], Awaitable[RecordedRun]]]:
     """Device processes on which one plan after the other can be run."""
-    watcher = Silent()
-    devices = devices or ProcessBackend(plan, watcher.phase, keep_logits=True)
+    devices = devices or ProcessBackend(plan, Silent().phase, keep_logits=True)
 
-    async def run(changed: Plan) -> Controller:
+    async def run(changed: Plan) -> RecordedRun:
         await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
+        controller = RecordedRun(changed, devices)
         await controller.run_requests()
         return controller
 
@@ -79,7 +77,7 @@ async def cluster(
         yield run
 
 
-def assert_reference(controller: Controller, plan: Plan, expected: list[list[int]]) -> None:
+def assert_reference(controller: RecordedRun, plan: Plan, expected: list[list[int]]) -> None:
     reference = Reference(plan.model.open_source())
     for sequence, tokens in enumerate(expected):
         assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -13,7 +12,7 @@ from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.sampling import Sampling
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 SCENARIO = """
 name: several
@@ -54,7 +53,7 @@ def reference_tokens(plan: Plan) -> list[list[int]]:
     ]
 
 
-def tokens_of(controller: Controller) -> list[list[int]]:
+def tokens_of(controller: RecordedRun) -> list[list[int]]:
     made: list[list[int]] = [[] for _ in controller.plan.requests]
     for row in controller.tokens:
         made[row.sequence].append(row.token)
@@ -62,14 +61,13 @@ def tokens_of(controller: Controller) -> list[list[int]]:
 
 
 @asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[RecordedRun]]]:
     """Device processes on which one plan after the other can be run."""
-    watcher = Silent()
-    devices = ProcessBackend(plan, watcher.phase)
+    devices = ProcessBackend(plan, Silent().phase)
 
-    async def run(changed: Plan) -> Controller:
+    async def run(changed: Plan) -> RecordedRun:
         await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
+        controller = RecordedRun(changed, devices)
         await controller.run_requests()
         return controller
 
@@ -77,8 +75,7 @@ async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Contro
         yield run
 
 
-def simulated(plan: Plan) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+def simulated(plan: Plan) -> RecordedRun:
+    controller = RecordedRun(plan, SimulatedBackend(plan))
     uvloop.run(controller.run())
     return controller

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import uvloop
 from numpy.typing import NDArray
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -62,15 +61,14 @@ def expected(plan: Plan) -> Expected:
 
 
 @asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Placement], Awaitable[Controller]]]:
+async def cluster(plan: Plan) -> AsyncIterator[Callable[[Placement], Awaitable[RecordedRun]]]:
     """Five device processes, on which one placement after the other can be run."""
-    watcher = Silent()
-    devices = ProcessBackend(plan, watcher.phase, keep_logits=True)
+    devices = ProcessBackend(plan, Silent().phase, keep_logits=True)
 
-    async def run(placement: Placement) -> Controller:
+    async def run(placement: Placement) -> RecordedRun:
         placed = replace(plan, placement=placement)
         await devices.assign(placed)
-        controller = Controller(placed, devices, watcher, watcher)
+        controller = RecordedRun(placed, devices)
         await controller.run_requests()
         return controller
 
@@ -78,7 +76,7 @@ async def cluster(plan: Plan) -> AsyncIterator[Callable[[Placement], Awaitable[C
         yield run
 
 
-def assert_equal(controller: Controller, expected: Expected) -> None:
+def assert_equal(controller: RecordedRun, expected: Expected) -> None:
     """Tokens the same, logits within 1e-3, at every step of every prompt."""
     for sequence, (tokens, logits) in enumerate(expected):
         assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens
@@ -120,9 +118,8 @@ def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, ex
 
 
 def test_a_simulation_of_a_model_that_has_words_has_none(plan: Plan) -> None:
-    async def main() -> Controller:
-        watcher = Silent()
-        controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+    async def main() -> RecordedRun:
+        controller = RecordedRun(plan, SimulatedBackend(plan))
         await controller.run()
         return controller
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvloop
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -54,14 +53,13 @@ def make(n_devices: int, *changes: str) -> Plan:
 
 
 @asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
+async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[RecordedRun]]]:
     """Device processes on which one plan after the other can be run."""
-    watcher = Silent()
-    devices = ProcessBackend(plan, watcher.phase, keep_logits=True)
+    devices = ProcessBackend(plan, Silent().phase, keep_logits=True)
 
-    async def run(changed: Plan) -> Controller:
+    async def run(changed: Plan) -> RecordedRun:
         await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
+        controller = RecordedRun(changed, devices)
         await controller.run_requests()
         return controller
 
@@ -69,7 +67,7 @@ async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Contro
         yield run
 
 
-def assert_reference(controller: Controller, plan: Plan) -> None:
+def assert_reference(controller: RecordedRun, plan: Plan) -> None:
     reference = Reference(plan.model.open_source())
     for sequence, request in enumerate(plan.requests):
         ids = list(request.ids)
@@ -79,9 +77,8 @@ def assert_reference(controller: Controller, plan: Plan) -> None:
         np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-4)
 
 
-async def simulated(plan: Plan) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+async def simulated(plan: Plan) -> RecordedRun:
+    controller = RecordedRun(plan, SimulatedBackend(plan))
     await controller.run()
     return controller
 
@@ -173,7 +170,7 @@ def test_any_sequence_of_migrations_of_shards_leaves_the_text_as_it_is(mode: str
                 moving = replace(plan, placement=divided(plan, chance), decide=Shuffle(chance))
                 controller = await run(moving)
                 assert_reference(controller, plan)
-                moved = [row.block for row in controller.migrator.rows if row.outcome == "committed"]
+                moved = [row.block for row in controller.migrations if row.outcome == "committed"]
                 assert any(name.startswith(("ffn", "proj")) and "," in name for name in moved)
 
     asyncio.run(main())

@@ -17,7 +17,7 @@ import uvloop
 from support.builders import LLAMA
 from support.device_pids import device_pids
 from support.moving import Shuffle, assert_reference, cluster, make, reference_tokens
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cli import app
 from edgeemu.device.executor import Executor
@@ -35,7 +35,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.record_files import read_table
 from edgeemu.run import plan
 from edgeemu.run.ask_policy import first_decision, next_decision
-from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
@@ -58,21 +57,20 @@ def to_device(number: int) -> Callable[[ClusterView, Placement | None], Placemen
     return place
 
 
-async def on_processes(plan: Plan) -> Controller:
+async def on_processes(plan: Plan) -> RecordedRun:
     async with cluster(plan) as run:
         return await run(plan)
 
 
 def interrupted(plan: Plan, act: Callable[[], None]) -> None:
     """Runs a plan in which something happens as soon as a first round of copying has begun."""
-    watcher = Silent()
 
     class Devices(ProcessBackend):
         async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
             await super().ship(migration, shipments, at_s)
             act()
 
-    uvloop.run(Controller(plan, Devices(plan, watcher.phase), watcher, watcher).run())
+    uvloop.run(RecordedRun(plan, Devices(plan, Silent().phase)).run())
 
 
 @pytest.mark.parametrize("device", ["a", "b-2"], ids=["sender", "receiver"])
@@ -107,11 +105,11 @@ def test_a_copy_under_way_when_a_sequence_ends_is_given_up_and_the_next_one_goes
     async def main() -> None:
         async with cluster(slow) as run:
             given_up = await run(slow)
-            assert {row.outcome for row in given_up.migrator.rows} == {"aborted: the sequence ended"}
+            assert {row.outcome for row in given_up.migrations} == {"aborted: the sequence ended"}
             assert_reference(given_up, slow, expected)
             paused = replace(quick, rules=replace(quick.rules, precopy=False))
             committed = await run(paused)
-            assert {row.outcome for row in committed.migrator.rows} == {"committed"}
+            assert {row.outcome for row in committed.migrations} == {"committed"}
             assert_reference(committed, paused, expected)
 
     uvloop.run(main())
@@ -131,7 +129,7 @@ def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block()
     async def main() -> None:
         async with cluster(plan) as run, asyncio.timeout(60):
             swapped = await run(plan)
-            assert {row.outcome for row in swapped.migrator.rows} == {"committed"}
+            assert {row.outcome for row in swapped.migrations} == {"committed"}
             assert_reference(swapped, plan, reference_tokens(plan))
 
     uvloop.run(main())
@@ -141,7 +139,7 @@ def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block()
 @pytest.mark.parametrize("interval", [1, 3])
 def test_routes_that_no_report_can_name_are_forgotten(time: str, interval: int) -> None:
     """Only programs of steps in flight are kept, however often they change."""
-    watcher, kept = Silent(), []
+    kept = []
     programs: list[weakref.ref[Program]] = []
 
     class Devices(ProcessBackend):
@@ -152,7 +150,7 @@ def test_routes_that_no_report_can_name_are_forgotten(time: str, interval: int) 
 
     changes = (f"time.mode={time}", f"decisions.interval={interval}", "workload.prompts=[{tokens: 4}]")
     plan = make(*changes, "workload.max_tokens=20", decide=Shuffle(1, 0.3))
-    uvloop.run(Controller(plan, Devices(plan, watcher.phase), watcher, watcher).run())
+    uvloop.run(RecordedRun(plan, Devices(plan, Silent().phase)).run())
     assert len(kept) > 4
     assert max(kept) <= 3
 
@@ -175,12 +173,12 @@ def test_what_goes_on_growing_during_a_copy_has_room_or_the_copy_does_not_begin(
         real = uvloop.run(on_processes(plan))
         assert_reference(real, plan, reference_tokens(plan))
         for made in (real, simulated(plan)):
-            assert made.migrator.rows[0].outcome.startswith(outcome)
+            assert made.migrations[0].outcome.startswith(outcome)
             assert made.migrator.placement == (old if spare_bytes < 0 else new)
-            first = made.migrator.rows[0]
+            first = made.migrations[0]
             during = [token for token in made.tokens if first.began_s < token.emulated_s < first.ended_s]
             assert (len(during) > 2) == (spare_bytes == 0)
-        assert real.migrator.rows[0].outcome == made.migrator.rows[0].outcome
+        assert real.migrations[0].outcome == made.migrations[0].outcome
 
 
 def test_the_workspace_of_what_has_come_is_charged() -> None:
@@ -209,9 +207,8 @@ def test_the_workspace_of_what_has_come_is_charged() -> None:
 # What policies may do
 
 
-def simulated(plan: Plan) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+def simulated(plan: Plan) -> RecordedRun:
+    controller = RecordedRun(plan, SimulatedBackend(plan))
     asyncio.run(controller.run())
     return controller
 
@@ -300,10 +297,10 @@ def test_a_policy_that_is_late_three_times_in_a_row_is_not_asked_again(late: set
     made = simulated(replace(plan, rules=replace(plan.rules, decision_limit_s=0.02)))
     assert policy.asked == asked
     assert len(made.tokens) == 16
-    *problems, last = made.decider.problems
+    *problems, last = made.problems
     assert all(problem.endswith("the policy did not answer within 0.02 s") for problem in problems)
     assert len(problems) == len({n for n in late if n <= asked})
-    assert last == made.decider.given_up == f"round-robin was not asked again after {step}: late 3 times in a row"
+    assert last == made.given_up == f"round-robin was not asked again after {step}: late 3 times in a row"
 
 
 def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
@@ -311,8 +308,8 @@ def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
         raise ZeroDivisionError
 
     made = simulated(make(decide=fails))
-    assert len(made.decider.problems) == len(made.decider.decision_s) == 14
-    assert made.decider.given_up == ""
+    assert len(made.problems) == len(made.decision_s) == 14
+    assert made.given_up == ""
 
 
 def test_a_refusal_is_a_problem_that_is_told() -> None:
@@ -323,7 +320,7 @@ def test_a_refusal_is_a_problem_that_is_told() -> None:
     roomy = make(decide=exchange)
     need_bytes = max(page.total_bytes for page in roomy.pages[1:])
     made = simulated(make(f"devices[1].memory={need_bytes + 1000} B", decide=exchange))
-    assert "sequence 0, step 1: b-1 is out of memory: incoming needs" in made.decider.problems[0]
+    assert "sequence 0, step 1: b-1 is out of memory: incoming needs" in made.problems[0]
 
 
 def test_a_simulated_peak_is_that_of_all_placements() -> None:
@@ -415,7 +412,7 @@ def test_that_a_policy_was_given_up_is_printed(call: Call, command: str, monkeyp
     assert status == 0
     assert "3 decisions: 0 changes of placement\n" in out
     told = "mine.py:sleeps was not asked again after sequence 0, step 3: late 3 times in a row"
-    assert f"policy given up: {told}\n" in out
+    assert f"policy no longer asked: {told}\n" in out
 
 
 @pytest.mark.parametrize(

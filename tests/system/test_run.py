@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import uvloop
 from support.device_pids import device_pids
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
 from edgeemu.report.record_files import read_table
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -49,9 +48,8 @@ def run(tmp_path: Path, *settings: str, policy: str | None = None) -> RunResult:
     return uvloop.run(run_scenario(scenario(*settings), policy=policy, out=tmp_path, observer=Silent()))
 
 
-def controller(plan: Plan) -> Controller:
-    watcher = Silent()
-    return Controller(plan, ProcessBackend(plan, watcher.phase), watcher, watcher)
+def controller(plan: Plan) -> RecordedRun:
+    return RecordedRun(plan, ProcessBackend(plan, Silent().phase))
 
 
 def only_run(base: Path) -> Path:
@@ -106,11 +104,15 @@ def test_a_run_leaves_its_records(tmp_path: Path) -> None:
     assert names == {
         "scenario.yaml",
         "meta.json",
+        "facts.json",
         "summary.json",
         "tokens.parquet",
         "sequences.parquet",
         "ops.parquet",
         "migrations.parquet",
+        "decisions.parquet",
+        "devices.parquet",
+        "links.parquet",
     }
     summary = json.loads((made.directory / "summary.json").read_text())
     assert summary == made.summary

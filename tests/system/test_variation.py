@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.variation import done_s
 from edgeemu.report.record_files import read_table
 from edgeemu.run.backend import Backend, StepMeasurement
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -129,11 +128,11 @@ class Heard:
         return self.times[-1]
 
 
-class Listening(Controller):
+class Listening(RecordedRun):
     """Asks for the view when it would be time to decide; remembers what it was."""
 
-    def __init__(self, plan: Plan, devices: Backend, watcher: Silent) -> None:
-        super().__init__(replace(plan, decide=None), devices, watcher, watcher)
+    def __init__(self, plan: Plan, devices: Backend) -> None:
+        super().__init__(replace(plan, decide=None), devices)
         self.views: list[Any] = []
         self.heard = Heard(devices)
         self.watcher = Watcher(plan, self.heard)  # type: ignore[arg-type]  # it has what it does not define
@@ -151,9 +150,8 @@ class Listening(Controller):
 def listened(how: str, *settings: str) -> Listening:
     mode = () if how == "paced" else ("time.mode=virtual",)
     plan = plan_of(*settings, *mode)
-    watcher = Silent()
-    devices = SimulatedBackend(plan) if how == "simulated" else ProcessBackend(plan, watcher.phase)
-    controller = Listening(plan, devices, watcher)
+    devices = SimulatedBackend(plan) if how == "simulated" else ProcessBackend(plan, Silent().phase)
+    controller = Listening(plan, devices)
     uvloop.run(controller.run())
     return controller
 

@@ -14,7 +14,7 @@ from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
-from edgeemu.report.rows import OperationRow
+from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.backend import DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.choose_links import STAMPED, LinkChoice
 from edgeemu.run.plan import Plan
@@ -116,6 +116,7 @@ class ProcessBackend:
         speeds = await self._warm_up() if asked.mode == "realtime" or relative else []
         await self._devices.session.ask_all(protocol_in.ForgetPeak())
         if asked.mode == "virtual":
+            self._on_facts(self._devices.facts)
             self._keep_time(VirtualTime(self.plan, time.monotonic, self._devices.session, self._reports))
             return self.instant(0.0)
         self.dilation = (
@@ -126,6 +127,7 @@ class ProcessBackend:
         await links.shape(self.dilation)
         if links.shaped:
             await self.test_links()
+        self._on_facts(self._devices.facts)  # now, and not while the timeline runs
         clock = await self._start_timeline()
         self._keep_time(PacedTime(self.plan, clock, time.monotonic, self._devices.session, self._reports))
         await links.follow(clock)
@@ -226,8 +228,8 @@ class ProcessBackend:
         await self._devices.session.ask(messages)
         self._time.change(change, at_s)
 
-    def take_operations(self) -> list[OperationRow]:
-        return self._time.take_operations()
+    def take_rows(self) -> StepRows:
+        return self._time.take_rows()
 
     # -- measurements -------------------------------------------------------------------------------------------
 

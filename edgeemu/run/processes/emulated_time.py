@@ -1,21 +1,22 @@
 """How emulated time passes for device processes: paced by the wall clock, or kept by the simulator."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_out
 from edgeemu.placement.operation_costs import op_s
 from edgeemu.placement.program import Op, Program
-from edgeemu.report.rows import OperationRow, operation_row
+from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
 from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.clock import WallClock
-from edgeemu.timeline.steps import Step
+from edgeemu.timeline.steps import OperationRecord, Step
 from edgeemu.timeline.virtual import VirtualTimeline
 
 SentBytes = dict[tuple[int, int], int]
@@ -37,7 +38,7 @@ class EmulatedTime(Protocol):
         ...
 
     async def observe(self) -> list[StepMeasurement]: ...
-    def take_operations(self) -> list[OperationRow]: ...
+    def take_rows(self) -> StepRows: ...
     def change(self, change: Change, at_s: float) -> None: ...
 
     def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None:
@@ -68,10 +69,11 @@ class PacedTime:
         self, plan: Plan, clock: WallClock, now_s: Callable[[], float], session: Session, reports: StepReports
     ) -> None:
         self._clock = clock
+        self._cluster = plan.cluster
         self._now_s = now_s
         self._session = session
         self._reports = reports
-        self._operations: list[OperationRow] = []
+        self._rows = StepRows()
         self._unobserved: deque[StepInFlight] = deque(maxlen=_kept_steps(plan))
 
     def instant(self, emulated_s: float) -> Instant:
@@ -95,7 +97,10 @@ class PacedTime:
         return sampled_token(step.step, token, token.sampled_s)
 
     def reported(self, report: protocol_out.Report) -> None:
-        self._operations += [operation_row(report.name, record) for record in report.operations]
+        self._rows.add_operations(self._cluster, report.operations)
+        _add_device(self._rows, self._cluster, report, report.operations)
+        step = report.sequence, report.step
+        self._rows.add_links(self._cluster, step, report.traffic, report.operations[-1].time.end_s)
 
     async def observe(self) -> list[StepMeasurement]:
         await self._reports.complete(self._unobserved)
@@ -103,11 +108,13 @@ class PacedTime:
         self._unobserved.clear()
         return observed
 
-    def take_operations(self) -> list[OperationRow]:
-        rows, self._operations = self._operations, []
+    def take_rows(self) -> StepRows:
+        rows, self._rows = self._rows, StepRows()
         return rows
 
-    def change(self, change: Change, at_s: float) -> None: ...
+    def change(self, change: Change, at_s: float) -> None:
+        self._cluster = self._cluster.changed(change, at_s)
+
     def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None: ...
 
     async def arrived_s(self, round_: MigrationRound) -> float | None:
@@ -127,12 +134,13 @@ class VirtualTime:
 
     def __init__(self, plan: Plan, now_s: Callable[[], float], session: Session, reports: StepReports) -> None:
         self._plan = plan
+        self._cluster = plan.cluster
         self._now_s = now_s
         self._session = session
         self._reports = reports
         self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s)
         self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
-        self._operations: list[OperationRow] = []
+        self._rows = StepRows()
         self._observed: deque[StepMeasurement] = deque(maxlen=_kept_steps(plan))
 
     def instant(self, emulated_s: float) -> Instant:
@@ -148,30 +156,33 @@ class VirtualTime:
         timed = self._timeline.sampled(by_s)
         if timed is None:
             return None
-        self._record(timed.step)
+        self._record(timed.step, timed.sampled_s)
         return sampled_token(timed.step, self._tokens.pop(timed.step.sequence), timed.sampled_s)
 
     def reported(self, report: protocol_out.Report) -> None: ...
 
-    def _record(self, step: Step) -> None:
+    def _record(self, step: Step, sampled_s: float) -> None:
         """Record the operations of a step, at the instants that the timeline gave them."""
         observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
         self._observed.append(observed)
         times = {record.op.index: record.time for record in observed.executions}
         for report in self._reports.latest(step.sequence).reports:
-            timed = (record._replace(time=times[record.op.index]) for record in report.operations)
-            self._operations += [operation_row(report.name, record) for record in timed]
+            timed = [record._replace(time=times[record.op.index]) for record in report.operations]
+            self._rows.add_operations(self._cluster, timed)
+            _add_device(self._rows, self._cluster, report, timed)
+        self._rows.add_links(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     async def observe(self) -> list[StepMeasurement]:
         observed = list(self._observed)
         self._observed.clear()
         return observed
 
-    def take_operations(self) -> list[OperationRow]:
-        rows, self._operations = self._operations, []
+    def take_rows(self) -> StepRows:
+        rows, self._rows = self._rows, StepRows()
         return rows
 
     def change(self, change: Change, at_s: float) -> None:
+        self._cluster = self._cluster.changed(change, at_s)
         self._timeline.change(change, at_s)
 
     def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None:
@@ -204,6 +215,12 @@ class VirtualTime:
         assert device.host_fraction is not None
         cpu_s = self._reports.latest(step.sequence).cpu_s[op.index]
         return cpu_s / device.host_fraction + (device.overhead_s if op.starts_kernel else 0.0)
+
+
+def _add_device(
+    rows: StepRows, cluster: Cluster, report: protocol_out.Report, operations: Sequence[OperationRecord]
+) -> None:
+    rows.add_device(cluster, operations, report.held, peak_bytes=report.peak_bytes, reordered=report.reordered)
 
 
 def _kept_steps(plan: Plan) -> int:
