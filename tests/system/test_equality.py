@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,20 +59,21 @@ def expected(plan: Plan) -> Expected:
     return found
 
 
-@asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Placement], Awaitable[RecordedRun]]]:
-    """Five device processes, on which one placement after the other can be run."""
+async def compare(plan: Plan, placements: Sequence[Placement], expected: Expected) -> None:
+    """Run one placement after the other on five device processes, and compare each with the reference."""
     devices = ProcessBackend(plan, Silent().phase, keep_logits=True)
-
-    async def run(placement: Placement) -> RecordedRun:
-        placed = replace(plan, placement=placement)
-        await devices.assign(placed)
-        controller = RecordedRun(placed, devices)
-        await controller.run_requests()
-        return controller
-
     async with devices.launched():
-        yield run
+        for placement in placements:
+            placed = replace(plan, placement=placement)
+            await devices.assign(placed)
+            controller = RecordedRun(placed, devices)
+            await controller.run_requests()
+            assert_equal(controller, expected)
+
+
+async def compare_all(plan: Plan, placements: Sequence[Placement], expected: Expected) -> None:
+    """Compare on two clusters at once: one device of a cluster computes at a time, and hosts have two cores."""
+    await asyncio.gather(*(compare(plan, placements[first::2], expected) for first in (0, 1)))
 
 
 def assert_equal(controller: RecordedRun, expected: Expected) -> None:
@@ -88,13 +88,9 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     two_devices = parse_scenario("\n".join(line for line in lines if "name: pi" not in line and "phone" not in line))
     assert two_devices.device_names == ("laptop", "jetson")
 
-    async def main() -> None:
-        async with cluster(plan) as run:
-            for name in POLICIES:
-                scenario = two_devices if name == "exact" else plan.scenario  # of five it takes seconds
-                assert_equal(await run(make_plan(scenario, name).placement), expected)
-
-    uvloop.run(main())
+    # Of five devices `exact` takes seconds.
+    placed = [make_plan(two_devices if name == "exact" else plan.scenario, name).placement for name in POLICIES]
+    uvloop.run(compare_all(plan, placed, expected))
 
 
 @pytest.mark.timeout(400)
@@ -103,18 +99,12 @@ def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, ex
     blocks = list(all_blocks(plan.model.shape))
     draw = random.Random(2505)
 
-    async def main() -> None:
-        async with cluster(plan) as run:
-            for _ in range(30):
-                placement = Placement({block: draw.randrange(5) for block in blocks})
-                scattered = [
-                    len(placement.groups(layer, plan.model.shape.n_groups))
-                    for layer in range(plan.model.shape.n_layers)
-                ]
-                assert sum(scattered) > 1.5 * len(scattered)
-                assert_equal(await run(placement), expected)
-
-    asyncio.run(main())
+    placements = [Placement({block: draw.randrange(5) for block in blocks}) for _ in range(30)]
+    shape = plan.model.shape
+    for placement in placements:
+        scattered = [len(placement.groups(layer, shape.n_groups)) for layer in range(shape.n_layers)]
+        assert sum(scattered) > 1.5 * len(scattered)
+    asyncio.run(compare_all(plan, placements, expected))
 
 
 def test_a_simulation_of_a_model_that_has_words_has_none(plan: Plan) -> None:
