@@ -1,15 +1,18 @@
 """A small model on three devices whose blocks move while it generates, and the reference that its text must equal."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
+from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
 from support.watching import RecordedRun
@@ -65,3 +68,20 @@ def assert_reference(controller: RecordedRun, plan: Plan, expected: list[list[in
         ids = list(plan.requests[sequence].ids)
         logits = reference.logits(ids + tokens[:-1])[len(ids) - 1 :]
         np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-4)
+
+
+def to_device(number: int) -> Callable[[ClusterView, Placement | None], Placement]:
+    """A policy that wants the heads of layer 0 on one device."""
+
+    def place(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        assert current is not None
+        return current.moved([head(0, group) for group in range(4)], number)
+
+    return place
+
+
+def simulated(plan: Plan) -> RecordedRun:
+    """Run a plan in the simulator."""
+    controller = RecordedRun(plan, SimulatedBackend(plan))
+    asyncio.run(controller.run())
+    return controller
