@@ -1,4 +1,4 @@
-"""Which sequence runs when: who gets a slot, whose next step goes, who waits. Pure; no devices, no tokens, no clock.
+"""Scheduler of sequences: admission to slots, and release of steps. Pure; no devices, no tokens, no clock.
 
 Controller and prediction share it, so a run and its prediction differ only by what was measured.
 """
@@ -12,18 +12,18 @@ from edgeemu.timeline.steps import Step
 
 
 class Asked(Protocol):
-    """What the schedule must know of a sequence to generate."""
+    """Request as the scheduler needs it: a sequence to generate."""
 
     @property
     def prompt_tokens(self) -> int: ...
     @property
     def arrival_s(self) -> float | None:
-        """None: it comes as soon as there is a slot for it."""
+        """Arrival; None: the sequence arrives as soon as there is a slot for it."""
         ...
 
 
 class Due(NamedTuple):
-    """A step that may go at an instant. Its latency counts from `since_s`: its arrival, or the token before it."""
+    """Step that can start at an instant. Its latency counts from `since_s`: the arrival, or the token before it."""
 
     step: Step
     since_s: float
@@ -31,7 +31,7 @@ class Due(NamedTuple):
 
 
 class Scheduler:
-    """At most `concurrency` sequences at once, in the order of their arrival.
+    """Scheduler of at most `concurrency` concurrent sequences, in the order of their arrival.
 
     A sequence gets a slot when it has arrived and one is free. Its step is `waiting` until it is released, and is then
     in flight until it is complete. With `bubbles` no step is released before every one in flight has its token.
@@ -54,7 +54,7 @@ class Scheduler:
 
     @property
     def drained(self) -> bool:
-        """Nothing is in flight."""
+        """Whether no step is in flight."""
         return not self._flying
 
     @property
@@ -63,7 +63,7 @@ class Scheduler:
         return [due.step for due in (*self.waiting.values(), *self._flying.values())]
 
     def admit(self) -> Iterator[Due]:
-        """First steps of the sequences that get a slot now; of one that is still to come where nothing else is."""
+        """Admit sequences: first steps of those that get a slot now, or of the next arrival if nothing else runs."""
         while (at_s := self.next_arrival_s) is not None and (at_s <= self.now_s or not (self._flying or self.waiting)):
             sequence, free_s = self._queue.popleft(), heappop(self._free_s)
             arrival_s = self._asked[sequence].arrival_s
@@ -73,13 +73,13 @@ class Scheduler:
 
     @property
     def next_arrival_s(self) -> float | None:
-        """When the next sequence can be admitted as things are; None: nobody waits, or no slot is free."""
+        """Instant at which the next sequence can be admitted; None: none waits, or no slot is free."""
         if not self._queue or not self._free_s:
             return None
         return max(self._asked[self._queue[0]].arrival_s or 0.0, self._free_s[0], self._not_before_s)
 
     def release(self) -> list[Due]:
-        """Returns the steps that start now, in the order of their start; they are in flight from then on."""
+        """Release the steps that start now, in the order of their start; they are in flight from then on."""
         if self._bubbles and self._flying:
             return []
         going = sorted(self.waiting.values(), key=lambda due: (due.at_s, due.step))
@@ -91,7 +91,7 @@ class Scheduler:
         return going
 
     def complete(self, step: Step, at_s: float, *, ended: bool) -> Due | None:
-        """Records a step's token at an instant. Returns the sequence's next step; None: it has ended."""
+        """Record a step's token at an instant. Returns the sequence's next step; None: it has ended."""
         del self._flying[step.sequence]
         self.now_s = max(self.now_s, at_s)
         if ended:
@@ -102,16 +102,16 @@ class Scheduler:
         return self.waiting[step.sequence]
 
     def advance_to(self, at_s: float) -> None:
-        """Moves the present to an instant up to which no token was sampled."""
+        """Move the present to an instant up to which no token was sampled."""
         self.now_s = max(self.now_s, at_s)
 
     def delay(self, sequence: int, at_s: float) -> None:
-        """Keeps one sequence's waiting step from starting before an instant."""
+        """Keep one sequence's waiting step from starting before an instant."""
         due = self.waiting[sequence]
         self.waiting[sequence] = due._replace(at_s=max(due.at_s, at_s))
 
     def delay_all(self, at_s: float) -> None:
-        """Keeps every step from starting before an instant: those that wait, and those of sequences to come."""
+        """Keep every step from starting before an instant: those that wait, and those of sequences to come."""
         self.advance_to(at_s)
         self._not_before_s = max(self._not_before_s, at_s)
         self.waiting = {n: due._replace(at_s=max(due.at_s, at_s)) for n, due in self.waiting.items()}

@@ -9,6 +9,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, placements, view
+from support.one_sequence import predict
 from support.watching import RecordedRun
 
 from edgeemu.cluster.devices import Compute
@@ -26,7 +27,6 @@ from edgeemu.run.make_plan import make_plan, make_rehearsal
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
-from edgeemu.timeline.prediction import predict
 from edgeemu.timeline.steps import OperationRecord, roofline_durations
 
 ROOMY = 2**40

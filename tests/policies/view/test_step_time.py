@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, devices, placements, shapes, view
+from support.one_sequence import predict
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -22,7 +23,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.step_time import StepTimes, step_s
-from edgeemu.timeline.prediction import predict
 from edgeemu.timeline.steps import roofline_durations
 
 N = 4
