@@ -1,15 +1,13 @@
-"""A policy of one's own: the fastest devices first, each as full as it can be.
+"""An example of a policy: the fastest devices first, each filled as far as its memory allows.
 
 Run it with: edgeemu run scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
 """
 
-from edgeemu.placement.blocks import Block, all_blocks
-from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.api import Block, ClusterView, NoBetterPlacement, Placement, all_blocks
 
 
 class FastestFirst:
-    """Blocks in model order on the fastest device that has room; anew when another device becomes the fastest."""
+    """Blocks in model order on the fastest device that has room; again when another device becomes the fastest."""
 
     def __call__(self, view: ClusterView, current: Placement | None) -> Placement:
         by_speed = sorted(range(len(view.devices)), key=view.layer_time_s)

@@ -6,7 +6,7 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Block, Kind, layer_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import layers
-from edgeemu.policies.search.layer_runs import whole_layer_s, whole_layers_room
+from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_time import MoveCosts
@@ -29,10 +29,9 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     times, costs = StepTimes(view), MoveCosts(view)
     old = PlacementArrays.of(current, shape)
     draft = PartialPlacement.of(view, times, old)
-    alone_s = whole_layer_s(times)  # [n_devices]
     owner: dict[Block, int] = {}
     for layer in range(shape.n_layers):
-        target = _better(draft, costs, layer, alone_s)
+        target = _move_layer(draft, costs, layer)
         if target is not None:
             owner.update(dict.fromkeys(layer_blocks(shape, layer), target))
     over = draft.room.over()
@@ -42,19 +41,16 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     return Placement({**current.owner, **owner}) if owner else current
 
 
-def _better(
-    draft: PartialPlacement, costs: MoveCosts, layer: int, alone_s: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> int | None:
-    """Where a whole layer moves to, which is done in the draft; None: it stays."""
+def _move_layer(draft: PartialPlacement, costs: MoveCosts, layer: int) -> int | None:
+    """Move a layer in the draft to where that pays most, or where there is memory for it; None: it stays."""
     times, here, last = draft.times, int(draft.ffn[layer]), len(draft.ffn) - 1
     bits, n_groups = times.hidden_bits, times.n_groups
     must = bool(draft.room.total[here] > draft.room.capacity[here])
     source = draft.source(layer)
     after = int(draft.proj[layer + 1]) if layer < last else draft.lm_head
-    step_s = times.links.out_of(source, bits) + alone_s + times.links.into(after, bits)  # [n_devices]
-    moved_bits = costs.link_bits[Kind.PROJ] + costs.link_bits[Kind.FFN] + n_groups * costs.link_bits[Kind.HEAD]
-    flash_s = costs.flash_s[Kind.PROJ] + costs.flash_s[Kind.FFN] + n_groups * costs.flash_s[Kind.HEAD]
-    move_s = np.maximum(times.links.out_of(here, moved_bits), flash_s)
+    step_s = times.links.row(source, bits) + times.whole_layer_s + times.links.column(after, bits)  # [n_devices]
+    moved_bits, flash_s = costs.layer(n_groups)
+    move_s = np.maximum(times.links.row(here, moved_bits), flash_s)
     net_s = draft.view.interval_tokens * (step_s[here] - step_s) - move_s
     net_s[whole_layers_room(draft) < 1] = -np.inf
     net_s[here] = -np.inf

@@ -56,8 +56,7 @@ class _Programme:
         self.times, self.sizes = StepTimes(view), sizes_of(view)
         self.n, self.n_groups = len(view.devices), view.costs.shape.n_groups
         self.n_layers = view.costs.shape.n_layers
-        whole = self.times.heads_s(np.arange(self.n), np.full(self.n, self.n_groups))
-        step_s = self.n_layers * float((whole + self.times.proj_s + self.times.ffn_s).min())
+        step_s = self.n_layers * float(self.times.whole_layer_s.min())
         self.per_s = _RESOLUTION / step_s
         self.model = MixedIntegerProgram()
         self._variables()
@@ -130,7 +129,7 @@ class _Programme:
             self.model.cost[column] += tokens * price_s
 
     def _hops_s(self, bits: float) -> Any:
-        return np.stack([self.times.links.out_of(d, bits) for d in range(self.n)])  # [n, n]
+        return np.stack([self.times.links.row(d, bits) for d in range(self.n)])  # [n, n]
 
     def _steps(self) -> None:
         times = self.times
@@ -156,8 +155,8 @@ class _Programme:
         way = model.add(n, n, n, upper=1)
         sent = model.add(n, n, upper=self.n_groups)
         fixed_s, slope_s = self._hops_s(times.attention_fixed_bits), self._hops_s(times.attention_slope_bits)
-        slope_s = slope_s - np.stack([times.links.delay_s.out_of(d) for d in range(n)])
-        leaves_s = x_s - np.stack([times.links.delay_s.out_of(d) for d in range(n)])
+        slope_s = slope_s - np.stack([times.links.delay_s.row(d) for d in range(n)])
+        leaves_s = x_s - np.stack([times.links.delay_s.row(d) for d in range(n)])
         model.row([(1, stage), *((-per_s * x_s[s, j], pair[s, j]) for s in range(n) for j in range(n))], low=0)
         roofs = (
             (times.compute_fixed_s, times.compute_slope_s),
@@ -228,8 +227,8 @@ class _Programme:
             for d in range(n):
                 model.equal([(1.0, int(x)) for x in flow[d]], int(held[d]))
                 model.equal([*((1, x) for x in flow[:, d]), (-1, counts[d])])
-        rate = [self.times.links.s_per_bit.out_of(d) for d in range(n)]
-        delay = [self.times.links.delay_s.out_of(d) for d in range(n)]
+        rate = [self.times.links.s_per_bit.row(d) for d in range(n)]
+        delay = [self.times.links.delay_s.row(d) for d in range(n)]
         singles: list[tuple[Kind, int, Columns]] = [
             (Kind.EMBED, old.embed, self.embed),
             (Kind.LM_HEAD, old.lm_head, self.lm_head),

@@ -19,25 +19,17 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, proj, shards
 from edgeemu.placement.costs import roofline_s
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.apportion import proportional
-from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.apportion import largest_remainders
+from edgeemu.policies.search.keep_current import planned_once
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.units import SIZE
 
 MAX_OUTPUTS = 16  # devices that are tried for the output matrix
 
 
-def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """Planned once, as in the paper, and kept for as long as it fits.
-
-    Raises:
-        InfeasibleError: first call: shares that fit the devices' memory were not found.
-        NoBetterPlacement: the same at a later call.
-    """
-    return kept(_planned, view, current)
-
-
-def _planned(view: ClusterView) -> Placement:
+@planned_once
+def place(view: ClusterView) -> Placement:
+    """Divide every layer over all devices, in shares that fit their memory. Planned once, as in the paper."""
     shape = view.costs.shape
     speeds = [1.0 / layer_s(view, device) for device in range(len(view.devices))]
     problem = InfeasibleError("there is no device")
@@ -81,8 +73,8 @@ class _Shares:
         self._ends = {EMBED: embed, LM_HEAD: lm_head}
         self._speeds = speeds
         self._known: dict[tuple[int, int, int], bool] = {}
-        self.groups = proportional(speeds, shape.n_groups, [shape.n_groups] * n)
-        self.units = proportional(speeds, shape.ffn_units, [shape.ffn_units] * n)
+        self.groups = largest_remainders(speeds, shape.n_groups, [shape.n_groups] * n)
+        self.units = largest_remainders(speeds, shape.ffn_units, [shape.ffn_units] * n)
 
     def balance(self) -> None:
         """Moves what overflows to where there is slack.
@@ -124,7 +116,7 @@ class _Shares:
         """Gives so many to devices with slack, in proportion to their speeds; repeats until none is left."""
         while number:
             rooms = [self._room(device, counts, min(most, counts[device] + number)) for device in range(len(counts))]
-            given = proportional(self._speeds, number, rooms)
+            given = largest_remainders(self._speeds, number, rooms)
             if not any(given):
                 raise self._no_room()
             for device, more in enumerate(given):

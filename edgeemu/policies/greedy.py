@@ -1,19 +1,16 @@
 """Greedy first fit, a baseline of the head-level paper (arXiv 2505.02533, section V). Pure."""
 
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.first_fit import dealt
-from edgeemu.policies.search.keep_current import placed_anew
+from edgeemu.policies.search.first_fit import first_fit
+from edgeemu.policies.search.keep_current import placed_again
 from edgeemu.policies.view.cluster_view import ClusterView
 
 
-def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """Blocks in model order, each to the first device, in the order of the scenario, that has room for it.
+@placed_again
+def place(view: ClusterView) -> Placement:
+    """Place blocks in model order, each on the first device, in the order of the scenario, that has room for it.
 
-    Asked again, it places by the same rule what devices now have room for, whatever that moves [D]: the paper has its
-    baselines decide at every interval as its own algorithm does, and does not say how.
-
-    Raises:
-        InfeasibleError: first call: a block fits nowhere.
-        NoBetterPlacement: the same at a later call.
+    [D] Every decision places all blocks by this rule, on the memory that devices now have, whatever that moves: the
+    paper's baselines decide at every interval, but it does not say how.
     """
-    return placed_anew(lambda seen: dealt(seen, lambda _: 0), view, current)
+    return first_fit(view, lambda _: 0)

@@ -1,26 +1,40 @@
-"""Checks any policy's answers: complete, within memory, the same every time, on time. For tests of one's own policy.
+"""Checks of any policy's answers: complete, within memory, reproducible, on time. For tests of a policy of one's own.
 
-    from edgeemu.policies import policy
+    from edgeemu.policies.api import policy
     from edgeemu.policies.kit import faults
 
     assert faults(policy("my_policy.py:MyPolicy"), time.perf_counter) == []
 
 Every case is a short run on a small cluster: a first placement, then decisions while devices slow down, lose memory and
-the cache grows. Knows no clock but the one it is given.
+the cache grows. Imports only `edgeemu.policies.api`; reads no clock but the one that it is given.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from edgeemu.cluster.devices import Compute
-from edgeemu.cluster.keyed_random import draw_lognormal, uniform
-from edgeemu.errors import EdgeemuError, InfeasibleError
-from edgeemu.placement.costs import PhysicalCosts
-from edgeemu.placement.placement import Placement
-from edgeemu.policies import Policy
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
-from edgeemu.policies.view.memory_arrays import sizes_of
-from edgeemu_kernels.shape import ModelShape
+from edgeemu.policies.api import (
+    EMBED,
+    LM_HEAD,
+    Block,
+    ClusterView,
+    Compute,
+    DeviceView,
+    EdgeemuError,
+    InfeasibleError,
+    LinkMatrix,
+    MemoryPage,
+    ModelShape,
+    NoBetterPlacement,
+    PhysicalCosts,
+    Placement,
+    Policy,
+    WorkloadView,
+    draw_lognormal,
+    head,
+    layer_blocks,
+    proj,
+    uniform,
+)
 
 LIMIT_S = 0.1  # for a decision on these small clusters
 PROMPT_TOKENS, TOTAL_TOKENS = 16, 48
@@ -28,7 +42,7 @@ PROMPT_TOKENS, TOTAL_TOKENS = 16, 48
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a policy is shown, one decision after the other. `feasible`: some placement fits throughout."""
+    """The views of a short run, one for each decision. `feasible`: some placement fits throughout."""
 
     name: str
     views: tuple[ClusterView, ...]
@@ -38,10 +52,10 @@ class Case:
 def faults(
     decide: Policy, clock: Callable[[], float], limit_s: float = LIMIT_S, cases: list[Case] | None = None
 ) -> list[str]:
-    """What is wrong with a policy, each with the case and the decision; empty where nothing is.
+    """Check a policy and describe every fault, with its case and decision; an empty list is a pass.
 
-    A policy may raise `InfeasibleError` at its first decision of a case, and `NoBetterPlacement` at later ones; the
-    first only where the cluster is too small.
+    A policy may raise `InfeasibleError` at its first decision of a case, if no placement fits, and `NoBetterPlacement`
+    at later ones. `cases`: those of `built_in_cases` by default.
     """
     return [fault for case in cases or built_in_cases() for fault in _faults_in(case, decide, clock, limit_s)]
 
@@ -60,7 +74,7 @@ def _faults_in(case: Case, decide: Policy, clock: Callable[[], float], limit_s: 
             yield f"{where}: changed the current placement that it was given"
             return
         if _differs(found, _answer(decide, replace(view), current)):
-            yield f"{where}: asked again, it gave another answer"
+            yield f"{where}: called again with the same view, it gave another answer"
         if isinstance(found, Exception):
             allowed = InfeasibleError if current is None else NoBetterPlacement
             if not isinstance(found, allowed):
@@ -80,7 +94,7 @@ def _faults_in(case: Case, decide: Policy, clock: Callable[[], float], limit_s: 
 
 
 def _answer(decide: Policy, view: ClusterView, current: Placement | None) -> object:
-    """What a policy returns or raises."""
+    """Call a policy: what it returns, or the exception that it raises."""
     try:
         return decide(view, current)
     except Exception as error:  # noqa: BLE001  # whatever a user's policy raises is a finding
@@ -131,33 +145,43 @@ def _run(
 ) -> tuple[ClusterView, ...]:
     """Four decisions. Each device has room for `share` of the model, and is slower or faster from one to the next."""
 
-    def drawn(low: float, high: float, *names: str) -> float:
+    def sampled(low: float, high: float, *names: str) -> float:
         return draw_lognormal(uniform(seed, *names), low, high)
 
-    costs = PhysicalCosts(shape)
     roomy = tuple(DeviceView(f"d{i}", Compute(1e8, 1e8, 1e-5), 2**30) for i in range(n_devices))
-    view = ClusterView(
-        costs,
-        roomy,
-        lambda a, b: drawn(1e7, 1e9, "link", str(min(a, b)), str(max(a, b))),
-        lambda *_: delay_s,
-        PROMPT_TOKENS,
-        TOTAL_TOKENS,
-        interval_tokens=4,
-        weights_on_flash=weights_on_flash,
+    links = LinkMatrix.of_pairs(
+        n_devices, lambda a, b: sampled(1e7, 1e9, "link", str(min(a, b)), str(max(a, b))), lambda *_: delay_s
     )
-    sizes = sizes_of(view)
-    layer_bytes = int(sizes.groups_total[-1]) + sum(sizes.weights.values())
-    need = share * (shape.n_layers * layer_bytes) + int(sizes.head_workspace[-1]) + sizes.proj_messages
+    workload = WorkloadView(PROMPT_TOKENS, TOTAL_TOKENS, interval_tokens=4)
+    view = ClusterView(PhysicalCosts(shape), roomy, links, workload, weights_on_flash=weights_on_flash)
+    need = _need_bytes(view, share)
     views = []
     for step, slowest in enumerate((1.0, 0.9, 0.2, 0.8)):
         devices = tuple(
             DeviceView(
                 f"d{i}",
-                Compute(drawn(1e7, 1e9, "flops", str(i)) * (slowest if i == step % n_devices else 1.0), 1e9, 1e-5),
-                int(need * drawn(0.9, 1.1, "memory", str(i))),
+                Compute(sampled(1e7, 1e9, "flops", str(i)) * (slowest if i == step % n_devices else 1.0), 1e9, 1e-5),
+                int(need * sampled(0.9, 1.1, "memory", str(i))),
             )
             for i in range(n_devices)
         )
-        views.append(replace(view, devices=devices, length=PROMPT_TOKENS + 4 * step if step else 0))
+        length = PROMPT_TOKENS + 4 * step if step else 0
+        views.append(replace(view, devices=devices, workload=replace(workload, length=length)))
     return tuple(views)
+
+
+def _need_bytes(view: ClusterView, share: float) -> float:
+    """Memory of a device for `share` of a model: per layer its blocks, and both ends once more."""
+    shape = view.costs.shape
+    layer, embed = _page(view, LM_HEAD, *layer_blocks(shape, 0)), _page(view, EMBED)
+    heads = _page(view, *(head(0, group) for group in range(shape.n_groups)))
+    layer_bytes = layer.weights_bytes + layer.cache_bytes + embed.weights_bytes
+    proj_messages_bytes = _page(view, proj(0)).messages_bytes - heads.messages_bytes
+    return share * (shape.n_layers * layer_bytes) + heads.workspace_bytes + proj_messages_bytes
+
+
+def _page(view: ClusterView, *blocks: Block) -> MemoryPage:
+    usage = view.empty_usage()
+    for block in blocks:
+        usage.add(block)
+    return usage.page()

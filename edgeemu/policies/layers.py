@@ -1,30 +1,22 @@
-"""Whole layers in a chain: the layout of pipeline-parallel systems, with shares by speed. Pure."""
+"""Complete layers in a chain, as in pipeline-parallel systems, with shares by speed. Pure."""
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, layer_blocks
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.apportion import shares
-from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.apportion import highest_averages
+from edgeemu.policies.search.keep_current import planned_once
 from edgeemu.policies.view.cluster_view import ClusterView
 
 
-def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """Contiguous layers over the devices in the order of the scenario, in proportion to how fast each runs a layer.
+@planned_once
+def place(view: ClusterView) -> Placement:
+    """Divide contiguous layers over the devices, in the order of the scenario, in proportion to their speeds.
 
     The embedding is on the first device that has room for it and begins the chain; the output matrix is on the last
-    one that has room and ends it. Where a device's memory is full, its share goes to the others by their speed.
-
-    It is kept for as long as it fits, as those systems do; then the chain is made anew.
-
-    Raises:
-        InfeasibleError: first call: the chain cannot hold the model.
-        NoBetterPlacement: the same at a later call.
+    one that has room and ends it. Where a device's memory is full, its share goes to the others by their speed. The
+    chain is kept while it fits, as in those systems.
     """
-    return kept(_chain, view, current)
-
-
-def _chain(view: ClusterView) -> Placement:
     shape = view.costs.shape
     usages = view.empty_usages()
     first = _first_that_fits(view, usages, EMBED, range(len(usages)))
@@ -40,7 +32,7 @@ def _chain(view: ClusterView) -> Placement:
     speeds = [1.0 / view.layer_time_s(device) for device in chain]
     owner: dict[Block, int] = {EMBED: first}
     layer = 0
-    for device, share in zip(chain, shares(speeds, rooms, shape.n_layers), strict=True):
+    for device, share in zip(chain, highest_averages(speeds, shape.n_layers, rooms), strict=True):
         for mine in range(layer, layer + share):
             owner.update(dict.fromkeys(layer_blocks(shape, mine), device))
         layer += share
@@ -49,6 +41,7 @@ def _chain(view: ClusterView) -> Placement:
 
 
 def _first_that_fits(view: ClusterView, usages: list[Usage], block: Block, candidates: range) -> int:
+    """Add a block to the first device that has room for it."""
     for device in candidates:
         if view.fits(usages[device], block, device):
             usages[device].add(block)
@@ -57,7 +50,7 @@ def _first_that_fits(view: ClusterView, usages: list[Usage], block: Block, candi
 
 
 def _room_in_layers(view: ClusterView, usage: Usage, device: int) -> int:
-    """How many whole layers fit beside what the device holds already; `usage` is left with them."""
+    """How many more complete layers fit a device; `usage` is left with them."""
     for layer in range(view.costs.shape.n_layers):
         for block in layer_blocks(view.costs.shape, layer):
             usage.add(block)

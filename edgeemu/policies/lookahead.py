@@ -1,20 +1,23 @@
-"""Our own policy: minimises what the rest of the sequence will take, moves included. Pure.
+"""Our own policy, a portfolio: placements of several kinds are proposed, and the one with the least time wins. Pure.
 
-It reckons with the real makespan of a step (`view.step_time`): hops between devices in series, heads of a layer side
-by side. So layers stay whole where latency dominates and heads are spread where compute does, with no rule for it.
+*The first placement.* `PROPOSERS` give placements: our own search, other policies, pipelines, single devices. One judge
+compares them: the start of the run is simulated with each (`search.candidates`), which includes several sequences,
+prompts, jitter, and links that share an interface.
 
-* A model of one layer is placed exactly but for memory (`ring.py`), one of many in runs of layers (`chain.py`); the
-  result is improved by moves (`improve.py`).
-* Costs are those in the middle of the steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
-* With a current placement: it is improved by moves that pay, and a new one is made beside it on clusters that are small
-  enough. What takes least over the horizon wins: migration + steps.
-* Against flapping, from measurements that are never quite right: a move has to gain `MARGIN` times what it takes, and
-  all of them together `WORTH` of a step; nothing is moved for less.
-* The first placement is the best of that and of placements of other kinds (pipelines, shards, one device), when the
-  beginning of the run is played on the timeline (`candidates.py`): with several sequences at once, prompts, jitter, and
-  whatever links share. With several sequences a later change is to another pipeline (`pipelined.py`).
-* [D] A placement with divided projections or feed-forwards, and any for the objective of energy, stays while it fits.
-* What is overfull because memory was lost is relieved first, as `resource-aware` does it.
+*Our own search* minimises the closed form of a decode step (`view.step_time`): hops between devices in series, heads
+of a layer in parallel. So layers stay together where latency dominates, and heads are spread where compute does. A
+model of one layer is placed exactly but for memory (`search.one_layer`), one of many layers in runs
+(`search.layer_runs`); the result is improved by moves (`search.local_moves`). Costs are those in the middle of the
+steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
+
+*Later placements* are the current one improved by moves that pay, or, on clusters that are small enough, a new one.
+The rule for every change: migration + steps over the horizon must become less. Measurements are never quite right, so
+a move must gain `MARGIN` times its migration time, and all moves together `WORTH` of a step; else nothing is moved.
+With several sequences the change is to another pipeline (`search.pipeline_moves`).
+
+* [D] A placement with divided projections or feed-forward blocks stays while it fits, and so does any placement for the
+  objective of energy.
+* Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
 import numpy as np
@@ -23,8 +26,9 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement, is_divided
+from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
-from edgeemu.policies.search.candidates import best_played
+from edgeemu.policies.search.candidates import best_pipelines, divided_by, less, placed_by, score, single_devices
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
@@ -38,16 +42,25 @@ from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
-# Of 64-256 steps and 1.5-3, these lost least in runs of 200 tokens under load drawn anew at each token, and won as much
-# as any under load drawn anew every 50.
+# Of 64-256 steps and margins of 1.5-3, these lost least in runs of 200 tokens under load that changes at each token,
+# and won as much as any under load that changes every 50 tokens.
 HORIZON = 64  # steps
 MARGIN = 1.5
 WORTH = 0.01
-SMALL = 20_000  # devices x groups up to which a placement is made anew at every decision
+SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
+
+PROPOSERS = (
+    placed_by(edgeshard_latency.place),
+    placed_by(mdi.place),
+    placed_by(layers.place),
+    divided_by(galaxy.place),
+    best_pipelines,
+    single_devices,
+)
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """Places; with a current placement, moves what pays over the horizon.
+    """Place; with a current placement, move what pays over the horizon.
 
     Raises:
         InfeasibleError: first call, and no placement was found.
@@ -57,39 +70,62 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         return _first(view)
     if view.objective == "energy" or is_divided(current):
         return kept(_first, view, current)
-    shape, horizon = view.costs.shape, min(view.remaining_tokens, HORIZON)
+    horizon = min(view.remaining_tokens, HORIZON)
     times = StepTimes(view, view.past + horizon // 2)
     if view.sequences > 1:
         return better_pipeline(view, times, current, horizon, MARGIN, WORTH)
-    old, costs = PlacementArrays.of(current, shape), MoveCosts(view)
-    prices = Prices(costs, horizon / MARGIN)
+    return _later(view, times, current, horizon / MARGIN)
+
+
+def _first(view: ClusterView) -> Placement:
+    """The best of our own placement and all that are proposed; our own where the cluster is too large to simulate."""
+    times = StepTimes(view, view.past + min(view.remaining_tokens, HORIZON) // 2)
+    best = _search(view, times).layout(None).placement(view.costs.shape)
+    best_score = score(view, best) if len(view.devices) > 1 else None
+    if best_score is None:
+        return best
+    seen = [best.owner]
+    for propose in PROPOSERS:
+        for placement in propose(view):
+            if placement.owner in seen or not view.holds(placement):
+                continue
+            seen.append(placement.owner)
+            found = score(view, placement)
+            if found is not None and less(found, best_score):
+                best, best_score = placement, found
+    return best
+
+
+def _later(view: ClusterView, times: StepTimes, current: Placement, tokens: float) -> Placement:
+    """The current placement improved by moves, or a new one, if its gain in `tokens` steps exceeds its migration."""
+    shape, costs = view.costs.shape, MoveCosts(view)
+    prices = Prices(costs, tokens)
+    old = PlacementArrays.of(current, shape)
     draft = relieved(view, times, old)
-    base = draft.layout(old)
+    base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
     improve(draft, prices, layers_s)
     best = draft.layout(old)
     best_s = draft.step_s()
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
-        anew = _anew_below(view, times, best_s * (1 - WORTH), old, prices)
-        if anew is not None:
-            moved_s = costs.migration_s(old, anew) - costs.migration_s(old, best)
-            gain_s = best_s - times.step_s(anew)
-            if prices.pays(gain_s, moved_s) and union_fits(view, old, anew):
-                best, best_s = anew, best_s - gain_s
+        new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
+        if new is not None:
+            moved_s = costs.migration_s(old, new) - costs.migration_s(old, best)
+            gain_s = best_s - times.step_s(new)
+            if prices.pays(gain_s, moved_s) and union_fits(view, old, new):
+                best, best_s = new, best_s - gain_s
     if before_s - best_s < WORTH * before_s:
         best = base
     return current if best.same(old) else best.placement(shape)
 
 
-def _first(view: ClusterView) -> Placement:
-    """The best of our own search's result and placements of other kinds."""
-    times = StepTimes(view, view.past + min(view.remaining_tokens, HORIZON) // 2)
-    return best_played(view, _anew(view, times).layout(None).placement(view.costs.shape))
+def _search(view: ClusterView, times: StepTimes) -> PartialPlacement:
+    """Our own search from nothing: the best of a ring or chain and of the head-level paper's algorithm.
 
-
-def _anew(view: ClusterView, times: StepTimes) -> PartialPlacement:
-    """A placement from nothing, the best of what is there to make one."""
+    Raises:
+        InfeasibleError: nothing that fits was found.
+    """
     if view.costs.shape.n_layers == 1:
         return best_ring(view, times) or first(view, times)
     chain = best_chain(view, times)
@@ -106,10 +142,10 @@ def _anew(view: ClusterView, times: StepTimes) -> PartialPlacement:
     return min(drafts, key=PartialPlacement.step_s)
 
 
-def _anew_below(
+def _new_below(
     view: ClusterView, times: StepTimes, below_s: float, old: PlacementArrays, prices: Prices
 ) -> PlacementArrays | None:
-    """A placement from nothing with steps below `below_s`, as many groups where they are as possible; None: none."""
+    """A placement from nothing with a step below `below_s`; as many groups as possible stay. None: there is none."""
     if view.costs.shape.n_layers == 1:
         draft = best_ring(view, times, below_s, _moves_s(times, old, prices))
     else:
@@ -118,7 +154,7 @@ def _anew_below(
 
 
 def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kind, FloatArray] | None:
-    """What moving each single block of a layer to each device adds to a step: [n_devices]."""
+    """The migration time of each single block of a layer to each device, per step of the horizon: [n_devices]."""
     costs = prices.costs
     if costs is None:
         return None
@@ -130,7 +166,7 @@ def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kin
         (Kind.LM_HEAD, old.lm_head),
     ):
         bits = costs.link_bits[kind]
-        sent_s = times.links.out_of(at, bits) if bits else np.zeros(times.n_devices)
+        sent_s = times.links.row(at, bits) if bits else np.zeros(times.n_devices)
         found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
         found[kind][at] = 0.0
     return found

@@ -11,12 +11,12 @@ import numpy as np
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.keep_current import planned_once
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView
 
 # Layers of the starter and of each secondary, by the model's layers and the number of nodes. Source: the authors'
-# public code (MDI-LLM), for alike nodes.
+# public code (MDI-LLM), for equal nodes.
 TABLE = {
     (12, 2): (5, 7),
     (12, 3): (2, 5),
@@ -35,26 +35,19 @@ TABLE = {
 }
 
 
-def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """The authors' table where it has the model and the nodes are alike and hold it; else a balanced partition [D].
+@planned_once
+def place(view: ClusterView) -> Placement:
+    """Partition as the authors' table does, where it has the model and the nodes are equal; else balanced [D].
 
-    All devices are nodes, in the order of the scenario from the source device on; a model with fewer layers than that
-    takes as many as it has layers. The partition is static: it is kept for as long as it fits.
-
-    Raises:
-        InfeasibleError: first call: the ring cannot hold the model.
-        NoBetterPlacement: the same at a later call.
+    All devices are nodes, in the order of the scenario from the source device on; a model with fewer layers than
+    devices takes as many nodes as it has layers. The partition is static: it is kept while it fits.
     """
-    return kept(_ring, view, current)
-
-
-def _ring(view: ClusterView) -> Placement:
     costs = StageCosts(view)
     everyone = list(range(len(view.devices)))
     nodes = (everyone[view.source :] + everyone[: view.source])[: costs.n_layers]
     shares = _published(costs, nodes)
     if shares is None:
-        shares = _balanced(costs, nodes)
+        shares = balanced(costs, nodes)
     if shares is None:
         raise costs.too_small("MDI-LLM's ring", nodes)
     stages, first = [], 0
@@ -67,7 +60,7 @@ def _ring(view: ClusterView) -> Placement:
 
 
 def _published(costs: StageCosts, nodes: list[int]) -> list[int] | None:
-    """What the table says, if it does and it fits."""
+    """The layers of each node by the authors' table, if it has them and they fit."""
     alike = len({costs.view.devices[node].compute for node in nodes}) == 1
     entry = TABLE.get((costs.n_layers, len(nodes)))
     if entry is None or not alike:
@@ -77,11 +70,11 @@ def _published(costs: StageCosts, nodes: list[int]) -> list[int] | None:
     return shares if all(share <= room for share, room in zip(shares, rooms, strict=True)) else None
 
 
-def _balanced(costs: StageCosts, nodes: list[int]) -> list[int] | None:
-    """Shares that make the busiest node's, or link's, time per token least: one layer at least on every node.
+def balanced(costs: StageCosts, nodes: list[int]) -> list[int] | None:
+    """The layers of each node, one at least, with the least time per token of the busiest node or link.
 
-    A dynamic programme over the nodes in the order of the ring, exact for that order: best(node, layers done) is the
-    least over the share of the node of the greater of best(before, layers done before) and the node's own time.
+    A dynamic program over the nodes in the order of the ring, exact for that order: best(node, layers done) = min over
+    the node's layers of max(best(node before, layers done before), the node's own time). None: nothing fits.
     """
     layers = np.arange(costs.n_layers + 1)
     starter = nodes[0]

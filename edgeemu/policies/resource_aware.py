@@ -29,9 +29,9 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.head_split import resplit
-from edgeemu.policies.search.partial_placement import PartialPlacement
-from edgeemu.policies.search.score_search import ENDS, NothingFoundError, Search
+from edgeemu.policies.search.local_moves import Prices, resplit_heads, to_move, touched_s, try_move
+from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
+from edgeemu.policies.search.score_search import NothingFoundError, Search
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
@@ -85,15 +85,12 @@ def relieved(view: ClusterView, times: StepTimes, old: PlacementArrays) -> Parti
 
 def improved(view: ClusterView, times: StepTimes, draft: PartialPlacement) -> PartialPlacement:
     """The draft, with every move that pays within the interval."""
-    tokens, costs = float(view.interval_tokens), MoveCosts(view)
-    if _some_single_could_pay(draft, tokens, costs):
-        with suppress(InfeasibleError):  # from nothing it may find none; then there is nothing to move towards
-            _move_singles(draft, first(view, times), tokens, costs)
-    for layer in range(len(draft.ffn)):
-        source, gather = draft.source(layer), int(draft.proj[layer])
-        better = resplit(times, costs, source, gather, draft.groups[layer], draft.room, layer, tokens)
-        if better.gain_s > 0:
-            draft.resplit(layer, better.counts)
+    costs = MoveCosts(view)
+    prices = Prices(costs, float(view.interval_tokens))
+    if _some_single_could_pay(draft, prices.tokens, costs):
+        with suppress(InfeasibleError):  # from nothing it can fail; then there is nothing to move towards
+            _move_singles(draft, first(view, times), prices)
+    resplit_heads(draft, prices)
     return draft
 
 
@@ -108,64 +105,31 @@ def _some_single_could_pay(draft: PartialPlacement, tokens: float, costs: MoveCo
     )
 
 
-def _move_singles(draft: PartialPlacement, target: PartialPlacement, tokens: float, costs: MoveCosts) -> None:
-    """Moves single blocks, and layers, to where `target` has them, where each pays."""
+def _move_singles(draft: PartialPlacement, target: PartialPlacement, prices: Prices) -> None:
+    """Move single blocks, and layers, to where `target` has them, where each pays."""
     last = len(draft.ffn) - 1
     layers_s = [draft.layer_s(layer) for layer in range(last + 1)]
     ends_s = draft.ends_s()
     for kind in ENDS:
         layer = 0 if kind is Kind.EMBED else last
-        _move(draft, target, layer, (kind,), tokens, costs, ends_s + layers_s[layer])
+        _try_towards(draft, target, layer, (kind,), prices, ends_s + layers_s[layer])
     for layer in range(last + 1):
         at_most_s = layers_s[layer] + (layers_s[layer + 1] if layer < last else ends_s)
         for kinds in ((Kind.FFN,), (Kind.PROJ,), (Kind.FFN, Kind.PROJ), (Kind.FFN, Kind.PROJ, Kind.HEAD)):
-            _move(draft, target, layer, kinds, tokens, costs, at_most_s)
+            _try_towards(draft, target, layer, kinds, prices, at_most_s)
 
 
-def _move(
+def _try_towards(
     draft: PartialPlacement,
     target: PartialPlacement,
     layer: int,
     kinds: tuple[Kind, ...],
-    tokens: float,
-    costs: MoveCosts,
+    prices: Prices,
     at_most_s: float,
 ) -> None:
-    """Moves blocks of one layer to where `target` has the first of them, if that pays and fits.
-
-    Heads go along from the projection's device. `at_most_s` is more than a step can gain: if that does not pay, nothing
-    is tried.
-    """
+    """Try to move blocks of one layer, if there are several both single ones, to where `target` has the first."""
     device = target.at(kinds[0], layer)
-    before = {k: draft.at(k, layer) for k in kinds if k is not Kind.HEAD and draft.at(k, layer) != device}
-    if not before or (len(kinds) > 1 and len(before) < 2):
-        return
-    counts, beside = draft.groups[layer].copy(), draft.at(Kind.PROJ, layer)
-    n_heads = int(counts[beside]) if Kind.HEAD in kinds else 0
-    moved = [(kind, at, device) for kind, at in before.items()] + [(Kind.HEAD, beside, device)] * n_heads
-    delay_s = costs.total_s(moved)
-    if tokens * at_most_s <= delay_s:
-        return
-    before_s = _touched_s(draft, layer, kinds)
-    for kind in before:
-        draft.put(kind, layer, device)
-    if n_heads:
-        after = counts.copy()
-        after[device] += n_heads
-        after[beside] -= n_heads
-        draft.resplit(layer, after)
-    gain_s = before_s - _touched_s(draft, layer, kinds)
-    if draft.room.total[device] > draft.room.capacity[device] or tokens * gain_s <= delay_s:
-        for kind, at in before.items():
-            draft.room.remove_single(kind, device)
-            draft.set(kind, layer, at)
-        if n_heads:
-            draft.room.remove_groups(layer, device, n_heads)
-            draft.groups[layer] = counts
-
-
-def _touched_s(draft: PartialPlacement, layer: int, kinds: tuple[Kind, ...]) -> float:
-    """The stages that depend on where these blocks are."""
-    if kinds[0] in ENDS:
-        return draft.ends_s() + draft.layer_s(0)
-    return draft.around_s(layer)
+    moved = to_move(draft, layer, kinds, device)
+    singles = sum(each.kind is not Kind.HEAD for each in moved)
+    if singles == min(2, len(kinds)):
+        try_move(draft, prices, moved, device, lambda: touched_s(draft, layer, kinds[0]), at_most_s)

@@ -1,18 +1,15 @@
 """Round-robin, a baseline of the head-level paper (arXiv 2505.02533, section V). Pure."""
 
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.first_fit import dealt
-from edgeemu.policies.search.keep_current import placed_anew
+from edgeemu.policies.search.first_fit import first_fit
+from edgeemu.policies.search.keep_current import placed_again
 from edgeemu.policies.view.cluster_view import ClusterView
 
 
-def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """Blocks in model order, each to the next device in turn that has room for it.
+@placed_again
+def place(view: ClusterView) -> Placement:
+    """Place blocks in model order, each on the next device in turn that has room for it.
 
-    Asked again, it deals the blocks out once more by what devices now have room for [D], as `greedy` does.
-
-    Raises:
-        InfeasibleError: first call: a block fits nowhere.
-        NoBetterPlacement: the same at a later call.
+    [D] Every decision places all blocks by this rule, on the memory that devices now have, as with `greedy`.
     """
-    return placed_anew(lambda seen: dealt(seen, lambda device: device + 1), view, current)
+    return first_fit(view, lambda device: device + 1)

@@ -1,24 +1,16 @@
-"""The best single device: what every split has to beat. Pure."""
+"""The best single device: the baseline that every split has to beat. Pure."""
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.keep_current import planned_once
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.units import SIZE
 
 
-def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """Everything on the device with the least decode time, among those that can hold it, for as long as it can.
-
-    Raises:
-        InfeasibleError: first call: no device can.
-        NoBetterPlacement: the same at a later call.
-    """
-    return kept(_best_alone, view, current)
-
-
-def _best_alone(view: ClusterView) -> Placement:
+@planned_once
+def place(view: ClusterView) -> Placement:
+    """Place everything on the device with the least decode time, of those that can hold it; keep it while it fits."""
     blocks = list(all_blocks(view.costs.shape))
     whole = Placement(dict.fromkeys(blocks, 0))
     need_bytes = view.usages(whole)[0].page().total_bytes

@@ -1,4 +1,4 @@
-"""The first placement, frozen: what moving blocks has to beat. A baseline of the head-level paper. Pure."""
+"""The first placement, never changed: the baseline that moving blocks has to beat, of the head-level paper. Pure."""
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import resource_aware
@@ -6,7 +6,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """What `resource-aware` places first, and the same ever after, also where devices slow down or lose memory [D].
+    """Place as `resource-aware` does first, and keep that, also where devices slow down or lose memory [D].
 
     Raises:
         InfeasibleError: no placement was found.

@@ -13,7 +13,7 @@ from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies import STEADY, Policy, policy
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import oracle_view, whole_devices
 from edgeemu.policies.view.rehearsal import Length, Rehearsal
 from edgeemu.policies.view.step_energy import missing_links, missing_power
@@ -44,7 +44,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
-    host, links, rules = _host_speed(cluster), Links.of(cluster), Rules.of(scenario)
+    host, links, rules = _host_speed(cluster), LinkMatrix.of(cluster), Rules.of(scenario)
     view = _first_view(scenario, cluster, _costs(scenario, model, requests), host, links, requests)
     _check_energy_known(scenario, cluster)
     computes = whole_devices(cluster, host)
@@ -96,22 +96,22 @@ def _first_view(
     cluster: Cluster,
     costs: Costs,
     host: Compute | None,
-    links: Links,
+    links: LinkMatrix,
     requests: Sequence[Request],
 ) -> ClusterView:
     """Return the view for the first decision: the cluster at its start, and the longest sequences of the workload."""
     rules = Rules.of(scenario)
-    longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
+    longest, *concurrent = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     prompt_tokens = max(len(request.ids) for request in requests)
+    view = oracle_view(cluster, costs, host, prompt_tokens, longest, links=links)
     return replace(
-        oracle_view(cluster, costs, host, prompt_tokens, longest, links=links),
-        interval_tokens=rules.interval_tokens,
+        view,
+        workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
         star=scenario.sharding.collectives == "star",
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
         source=scenario.source_index,
-        beside=tuple(beside),
         objective=scenario.objective,
         energy_budget_j=scenario.energy_budget,
     )

@@ -15,7 +15,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.prediction import SequenceTimes, predict_workload
@@ -63,7 +63,7 @@ class Plan:
     model: Model
     cluster: Cluster
     computes: tuple[Compute, ...]  # nominal speed of each device, with no other work on it
-    links: Links  # without variation or events
+    links: LinkMatrix  # without variation or events
     view: ClusterView
     requests: tuple[Request, ...]
     placement: Placement

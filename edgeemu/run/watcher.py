@@ -25,7 +25,8 @@ class Watcher:
         """Return the view for a decision at an instant, before decode steps, one of each open sequence."""
         view, longest = self._plan.view, max(steps, key=lambda step: step.past)
         costs = view.costs.at_step(longest.rows, longest.past)
-        base = replace(view, length=longest.past, cached=sum(step.past for step in steps), costs=costs)
+        workload = replace(view.workload, length=longest.past, cached=sum(step.past for step in steps))
+        base = replace(view, workload=workload, costs=costs)
         if self._plan.scenario.knowledge == "oracle":
             return self._oracle(base, at_s)
         for observed in await self._devices.observe():

@@ -11,7 +11,8 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import exact, lookahead, resource_aware
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_time import StepTimes, step_s
 from edgeemu_kernels.shape import ModelShape
@@ -23,7 +24,8 @@ COSTS = PaperCosts(SHAPE, b, prompt_tokens=64, length=L)
 
 def seen(costs: Costs = COSTS) -> ClusterView:
     devices = tuple(DeviceView(f"d{i}", Compute(speed, 1e15, 0.0), 2**33) for i, speed in enumerate((1e10, 2e10, 3e10)))
-    return ClusterView(costs, devices, lambda *_: 1e9, lambda *_: 0.0, 64, 100, length=L - 1)
+    links = LinkMatrix.of_pairs(len(devices), lambda *_: 1e9, lambda *_: 0.0)
+    return ClusterView(costs, devices, links, WorkloadView(64, 100, length=L - 1))
 
 
 def test_memory_and_operations_are_the_published_ones() -> None:

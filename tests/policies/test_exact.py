@@ -14,7 +14,8 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies import exact
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
@@ -55,23 +56,16 @@ def tiny(seed: int, priced: Callable[[ModelShape], Costs] = PhysicalCosts) -> Cl
         )
         for i in range(n)
     )
-    return ClusterView(
-        costs,
-        devices,
-        lambda a, b: rate[a][b],
-        lambda a, b: delay[a][b],
-        prompt_tokens=5,
-        total_tokens=20,
-        length=chance.choice([0, 8]),
-        interval_tokens=chance.choice([1, 10]),
-        weights_on_flash=chance.random() < 0.4,
-        flash_bytes_per_s=1e7,
-    )
+    links = LinkMatrix.of_pairs(n, lambda a, b: rate[a][b], lambda a, b: delay[a][b])
+    workload = WorkloadView(5, 20, length=chance.choice([0, 8]), interval_tokens=chance.choice([1, 10]))
+    on_flash = chance.random() < 0.4
+    return ClusterView(costs, devices, links, workload, weights_on_flash=on_flash, flash_bytes_per_s=1e7)
 
 
 def view_of(costs: Costs, n: int, rate: list[list[float]], delay: list[list[float]]) -> ClusterView:
     roomy = tuple(DeviceView(f"d{i}", Compute(1e7, 1e7, 0.0), 2**30) for i in range(n))
-    return ClusterView(costs, roomy, lambda a, b: rate[a][b], lambda a, b: delay[a][b], 5, 20)
+    links = LinkMatrix.of_pairs(n, lambda a, b: rate[a][b], lambda a, b: delay[a][b])
+    return ClusterView(costs, roomy, links, WorkloadView(5, 20))
 
 
 def objective_s(view: ClusterView, old: PlacementArrays | None, new: PlacementArrays) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import GPT2, LLAMA, QUICK, shapes, view
+from support.builders import GPT2, LLAMA, QUICK, shapes, view, with_links
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
@@ -15,7 +15,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import policy
 from edgeemu.policies.galaxy import layer_s, place
 from edgeemu.policies.kit import faults
-from edgeemu.policies.search.apportion import proportional
+from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu_kernels.shape import ModelShape
 
@@ -44,9 +44,9 @@ def pages(seen: ClusterView, placement: Placement) -> list[int]:
 @given(
     st.lists(st.floats(0.1, 10), min_size=1, max_size=8), st.integers(0, 100), st.lists(st.integers(0, 40), min_size=8)
 )
-def test_proportional_shares(weights: list[float], total: int, rooms: list[int]) -> None:
+def test_largest_remainders_shares(weights: list[float], total: int, rooms: list[int]) -> None:
     rooms = rooms[: len(weights)]
-    given_ = proportional(weights, total, rooms)
+    given_ = largest_remainders(weights, total, rooms)
     assert sum(given_) == min(total, sum(rooms))
     assert all(0 <= share <= room for share, room in zip(given_, rooms, strict=True))
     if all(room >= total for room in rooms):
@@ -121,7 +121,7 @@ def test_one_device_holds_the_model_undivided() -> None:
 def test_the_output_matrix_is_where_it_is_fastest_and_the_embedding_at_the_source() -> None:
     slow, fast = Compute(1e8, 1e8, 0.0), Compute(1e11, 1e11, 0.0)
     seen = view(LLAMA, [ROOMY] * 3, [slow, slow, fast], PROMPT, TOTAL)
-    far = replace(seen, delay_s=lambda *_: 0.0)
+    far = with_links(seen, 1e8, 0.0)
     placement = place(far)
     assert (placement.owner[EMBED], placement.owner[LM_HEAD]) == (0, 2)
     placement = place(replace(far, source=1))

@@ -163,7 +163,7 @@ def test_the_kit_finds_what_is_wrong() -> None:
 
     clock = time.perf_counter
     expected = {
-        Wavering(): "asked again, it gave another answer",
+        Wavering(): "called again with the same view, it gave another answer",
         incomplete: "embed is on no device",
         all_on_one: "does not fit the devices' memory",
         greedy_with_current: "changed the current placement",

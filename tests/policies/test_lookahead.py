@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, placements, view
+from support.builders import LLAMA, QUICK, placements, view, with_links, with_workload
 from support.one_sequence import predict
 from support.watching import RecordedRun
 
@@ -20,7 +20,6 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead, mdi
 from edgeemu.policies.search import pipeline_moves
-from edgeemu.policies.search.candidates import candidates
 from edgeemu.policies.view.cluster_view import ClusterView, largest_change
 from edgeemu.policies.view.step_time import StepTimes
 from edgeemu.run.make_plan import make_plan, make_rehearsal
@@ -119,8 +118,9 @@ def test_candidates_are_complete_and_those_that_are_chosen_fit() -> None:
     tight = [f"devices[0].memory={room} KiB" for room in (700, 900, 1800)]
     for setting in tight:
         plan = plan_of(setting, "workload.concurrency=3", name="layers")
-        for candidate in candidates(plan.view):
-            candidate.check(plan.model.shape, 3)
+        for propose in lookahead.PROPOSERS:
+            for candidate in propose(plan.view):
+                candidate.check(plan.model.shape, 3)
         assert plan.view.holds(lookahead.place(plan_of(setting, "workload.concurrency=3", name="layers").view))
 
 
@@ -131,7 +131,7 @@ def test_candidates_are_complete_and_those_that_are_chosen_fit() -> None:
 @QUICK
 def test_the_busiest_device_is_what_the_simulator_says(data: st.DataObject) -> None:
     computes = [Compute(data.draw(st.floats(1e7, 1e9)), data.draw(st.floats(1e7, 1e9)), 1e-5) for _ in range(3)]
-    seen = replace(view(LLAMA, [ROOMY] * 3, computes, 8, 24), length=12, bandwidth_bps=lambda *_: 1e15)
+    seen = with_links(with_workload(view(LLAMA, [ROOMY] * 3, computes, 8, 24), length=12), 1e15, 1e-3)
     placement = data.draw(placements(LLAMA, 3))
     times = StepTimes(seen)
     busy_s = [0.0] * 3
@@ -150,12 +150,12 @@ def test_a_device_that_slows_down_gets_less_of_the_pipeline() -> None:
         replace(device, compute=Compute(1e9, 10e6, 0.0)) if n == 1 else device
         for n, device in enumerate(made.view.devices)
     )
-    seen = replace(made.view, length=12, cached=36, devices=slower)
+    seen = with_workload(replace(made.view, devices=slower), length=12, cached=36)
     moved = lookahead.place(seen, made.placement)
     assert moved is not made.placement
     assert len(moved.on(1)) < len(made.placement.on(1))
     assert lookahead.place(seen, moved) is moved, "and stays there"
-    assert lookahead.place(replace(made.view, length=12, cached=36), made.placement) is made.placement
+    assert lookahead.place(with_workload(made.view, length=12, cached=36), made.placement) is made.placement
 
 
 # When policies are asked

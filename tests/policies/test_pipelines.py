@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, SLOW, view
+from support.builders import LLAMA, QUICK, SLOW, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
@@ -16,9 +16,10 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import mdi, policy
-from edgeemu.policies.search import pipeline_programmes
+from edgeemu.policies.search import pipeline_programs
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.step_time import step_s
 from edgeemu_kernels.shape import ModelShape
 
@@ -39,7 +40,7 @@ def small_views(draw: st.DrawFn, n_devices: int, max_layers: int, *, tight: bool
     whole = StageCosts(view(shape, [ROOMY], [Compute(1e9, 1e9, 0.0)], 8, 24))
     kinds = [Compute(chance.uniform(1e7, 1e9), chance.uniform(1e7, 1e9), chance.choice([0.0, 1e-4])) for _ in range(2)]
     computes = [chance.choice(kinds) for _ in range(n_devices)]
-    sizes = [whole._totals[True, True][chance.randint(0, shape.n_layers)] for _ in range(2)]
+    sizes = [whole.total_bytes[True, True][chance.randint(0, shape.n_layers)] for _ in range(2)]
     memory = [chance.choice(sizes) if tight else ROOMY for _ in range(n_devices)]
     links = {
         (a, b): (chance.choice([1e5, 1e7]), chance.choice([0.0, 1e-3, 1e-2]))
@@ -48,7 +49,8 @@ def small_views(draw: st.DrawFn, n_devices: int, max_layers: int, *, tight: bool
     }
     seen = tuple(DeviceView(f"d{n}", c, m) for n, (c, m) in enumerate(zip(computes, memory, strict=True)))
     source = draw(st.integers(0, n_devices - 1))
-    return ClusterView(costs, seen, lambda a, b: links[a, b][0], lambda a, b: links[a, b][1], 8, 24, source=source)
+    matrix = LinkMatrix.of_pairs(n_devices, lambda a, b: links[a, b][0], lambda a, b: links[a, b][1])
+    return ClusterView(costs, seen, matrix, WorkloadView(8, 24), source=source)
 
 
 def every_assignment(costs: StageCosts) -> list[list[Stage]]:
@@ -78,7 +80,7 @@ def every_pipeline(costs: StageCosts) -> list[list[Stage]]:
 def test_the_programme_for_latency_is_the_optimum_of_all_assignments(data: st.DataObject, tight: bool) -> None:
     seen = data.draw(small_views(3, 3, tight=tight))
     costs = StageCosts(seen)
-    found = pipeline_programmes.least_latency(costs, seen.source)
+    found = pipeline_programs.least_latency(costs, seen.source)
     best_s = min((costs.latency_s(stages) for stages in every_assignment(costs)), default=None)
     if best_s is None:
         assert found is None
@@ -90,7 +92,7 @@ def test_the_programme_for_latency_is_the_optimum_of_all_assignments(data: st.Da
     placed = policy("edgeshard-latency")(seen, None)
     assert seen.holds(placed)
     assert placed.owner[EMBED] == seen.source
-    assert step_s(replace(seen, length=seen.total_tokens - 1), placed) == pytest.approx(best_s, rel=1e-9)
+    assert step_s(with_workload(seen, length=seen.total_tokens - 1), placed) == pytest.approx(best_s, rel=1e-9)
 
 
 @given(data=st.data(), tight=st.booleans())
@@ -98,7 +100,7 @@ def test_the_programme_for_latency_is_the_optimum_of_all_assignments(data: st.Da
 def test_the_programme_for_throughput_is_the_optimum_of_all_pipelines(data: st.DataObject, tight: bool) -> None:
     seen = data.draw(small_views(4, 3, tight=tight))
     costs = StageCosts(seen)
-    found = pipeline_programmes.least_bottleneck(costs, seen.source)
+    found = pipeline_programs.least_bottleneck(costs, seen.source)
     best_s = min((costs.bottleneck_s(stages) for stages in every_pipeline(costs)), default=None)
     if best_s is None:
         assert found is None
@@ -117,7 +119,7 @@ def test_the_programme_for_throughput_is_the_optimum_of_all_pipelines(data: st.D
 def test_in_the_order_of_speed_it_is_the_optimum_of_pipelines_in_that_order(data: st.DataObject) -> None:
     seen = data.draw(small_views(4, 3, tight=True))
     costs = StageCosts(seen)
-    found = pipeline_programmes._in_order(costs, seen.source, range(4))
+    found = pipeline_programs.in_order_of_speed(costs, seen.source, range(4))
     rank = {seen.source: -1} | {
         d: n for n, d in enumerate(sorted(range(4), key=lambda d: (costs.layer_s[d], d))) if d != seen.source
     }
@@ -153,10 +155,10 @@ def test_many_alike_devices_are_taken_as_a_group() -> None:
     shape = model(80)
     fast, slow = Compute(4e9, 4e9, 0.0), Compute(1e9, 1e9, 0.0)
     seen = view(shape, [ROOMY] * 15, [fast] * 12 + [slow] * 3, 8, 24)
-    groups = pipeline_programmes.alike_devices(seen, 0, range(15))
+    groups = pipeline_programs.alike_devices(seen, 0, range(15))
     assert sorted(map(len, groups)) == [1, 3, 11]
     costs = StageCosts(seen)
-    found = pipeline_programmes.least_bottleneck(costs, 0)
+    found = pipeline_programs.least_bottleneck(costs, 0)
     assert found is not None
     assert len({stage.device for stage in found}) == len(found)
     speed = 12 * 1.0 + 3 * 0.25  # in fast devices: no partition of whole layers can be better
@@ -198,7 +200,7 @@ def test_a_balanced_ring_is_the_best_of_its_order(data: st.DataObject) -> None:
 
     ways = [s for s in product(range(1, costs.n_layers + 1), repeat=len(nodes)) if sum(s) == costs.n_layers]
     fitting = [shares for shares in ways if seen.holds(ring(shares))]
-    found = mdi._balanced(costs, nodes)
+    found = mdi.balanced(costs, nodes)
     if not fitting:
         assert found is None
         return
@@ -219,7 +221,7 @@ def test_the_baselines_are_what_the_paper_calls_them() -> None:
     assert set(best.devices()) <= {1, 3}
     costs = StageCosts(seen)
     cuts = [[Stage(1, 0, cut), Stage(3, cut, 8)] for cut in range(1, 8)] + [[Stage(1, 0, 8)]]
-    assert step_s(replace(seen, length=23), best) == pytest.approx(min(map(costs.latency_s, cuts)))
+    assert step_s(with_workload(seen, length=23), best) == pytest.approx(min(map(costs.latency_s, cuts)))
 
 
 @pytest.mark.parametrize("name", PLANNED)

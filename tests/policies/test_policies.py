@@ -203,7 +203,7 @@ def test_shares_sum_up_fit_and_no_move_of_one_is_fairer(asked: list[tuple[float,
     """D'Hondt: whoever has one has earned it at least as much as anybody with room would earn their next."""
     weights, rooms = [weight for weight, _ in asked], [room for _, room in asked]
     total = min(total, sum(rooms))
-    given_out = apportion.shares(weights, rooms, total)
+    given_out = apportion.highest_averages(weights, total, rooms)
     assert sum(given_out) == total
     assert all(0 <= share <= room for share, room in zip(given_out, rooms, strict=True))
     last = [weight / share for weight, share in zip(weights, given_out, strict=True) if share]
@@ -216,8 +216,13 @@ def test_shares_sum_up_fit_and_no_move_of_one_is_fairer(asked: list[tuple[float,
 
 def test_dhondt_by_the_book() -> None:
     """The textbook's election: 100, 80, 30 and 20 thousand votes, 8 seats."""
-    assert apportion.shares([100, 80, 30, 20], [8] * 4, 8) == [4, 3, 1, 0]
-    assert apportion.shares([100, 80, 30, 20], [2, 8, 8, 8], 8) == [2, 4, 1, 1]  # the first has room for two only
+    assert apportion.highest_averages([100, 80, 30, 20], 8, [8] * 4) == [4, 3, 1, 0]
+    assert apportion.highest_averages([100, 80, 30, 20], 8, [2, 8, 8, 8]) == [
+        2,
+        4,
+        1,
+        1,
+    ]  # the first has room for two only
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, shapes, view
+from support.builders import LLAMA, QUICK, shapes, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
@@ -14,7 +14,8 @@ from edgeemu.placement.blocks import Kind, all_blocks, layer_blocks
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies import dynamic_layers, greedy, lookahead, resource_aware, static
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_time import step_s
@@ -24,10 +25,11 @@ N = 3
 WIDE = ModelShape("wide", 1, 256, 16, 16, 16, 1024, 64, 4096, activation="gelu")  # one layer, as the paper's
 
 
-def cluster(speeds: list[float], *, bandwidth_bps: float = 1e9, memory: int = 2**30, **more: object) -> ClusterView:
+def cluster(speeds: list[float], *, bandwidth_bps: float = 1e9, memory: int = 2**30, **more: int) -> ClusterView:
     devices = tuple(DeviceView(f"d{i}", Compute(speed, 1e15, 0.0), memory) for i, speed in enumerate(speeds))
-    seen = ClusterView(PhysicalCosts(WIDE), devices, lambda *_: bandwidth_bps, lambda *_: 0.0, 64, 1064, length=64)
-    return replace(seen, **more)  # type: ignore[arg-type]
+    links = LinkMatrix.of_pairs(len(devices), lambda *_: bandwidth_bps, lambda *_: 0.0)
+    seen = ClusterView(PhysicalCosts(WIDE), devices, links, WorkloadView(64, 1064, length=64))
+    return with_workload(seen, **more)
 
 
 def slower(view: ClusterView, device: int, times: float) -> ClusterView:
@@ -108,7 +110,7 @@ def test_answers_are_complete_and_fit_first_and_later(data: st.DataObject) -> No
     for _ in range(3):
         memories = [int(share * whole.total[0]) for share in data.draw(rooms)]
         computes = [Compute(speed, 1e8, 1e-6) for speed in data.draw(speeds)]
-        seen = replace(view(shape, memories, computes, 4, 9), interval_tokens=100)
+        seen = with_workload(view(shape, memories, computes, 4, 9), interval_tokens=100)
         try:
             found = decide(seen, current)
         except InfeasibleError:
@@ -143,9 +145,9 @@ def test_static_places_as_resource_aware_and_never_moves() -> None:
 
 def test_dynamic_layers_moves_whole_layers() -> None:
     shape = replace(LLAMA, n_layers=6)
-    seen = replace(view(shape, [2**30] * N, [Compute(1e6, 1e6, 0.0)] * N, 4, 5000), interval_tokens=1000)
+    seen = with_workload(view(shape, [2**30] * N, [Compute(1e6, 1e6, 0.0)] * N, 4, 5000), interval_tokens=1000)
     first = dynamic_layers.place(seen)
-    after = slower(replace(seen, length=10), 1, 3.0)
+    after = slower(with_workload(seen, length=10), 1, 3.0)
     devices = list(after.devices)
     devices[1] = replace(devices[1], compute=replace(devices[1].compute, mem_bytes_per_s=1e5))
     after = replace(after, devices=tuple(devices))
@@ -155,7 +157,7 @@ def test_dynamic_layers_moves_whole_layers() -> None:
     for layer in range(6):
         assert len({again.owner[block] for block in layer_blocks(shape, layer)}) == 1
     assert {move.block.kind for move in moves(first, again)} == {Kind.HEAD, Kind.PROJ, Kind.FFN}
-    assert dynamic_layers.place(replace(after, interval_tokens=0), first) is first
+    assert dynamic_layers.place(with_workload(after, interval_tokens=0), first) is first
 
 
 def test_load_that_comes_and_goes_does_not_make_lookahead_flap() -> None:
@@ -163,7 +165,7 @@ def test_load_that_comes_and_goes_does_not_make_lookahead_flap() -> None:
     current = lookahead.place(seen)
     moved = []
     for step in range(12):
-        loaded = slower(replace(seen, length=64 + step), step % 2, 1.1)
+        loaded = slower(with_workload(seen, length=64 + step), step % 2, 1.1)
         again = lookahead.place(loaded, current)
         moved.append(len(moves(current, again)))
         current = again

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, devices, placements, shapes
+from support.builders import QUICK, devices, placements, shapes, with_workload
 from support.watts import scenario
 
 from edgeemu.cluster.cluster import Cluster
@@ -72,7 +72,7 @@ def test_a_step_draws_what_the_simulator_says(data: st.DataObject) -> None:
     counted = account(cluster, token.sampled_s, busy_s, simulator.sent_bytes)
     assert counted.total_j is not None
     assert step_energy_j(seen, placement, past) == pytest.approx(counted.total_j, rel=1e-9)
-    assert step_energy_j(replace(seen, length=past), placement) == pytest.approx(counted.total_j, rel=1e-9)
+    assert step_energy_j(with_workload(seen, length=past), placement) == pytest.approx(counted.total_j, rel=1e-9)
 
 
 @QUICK
@@ -91,7 +91,9 @@ def test_sequences_in_flight_share_the_waiting_until_a_device_is_always_busy() -
     plan = make_plan(scenario())
     scattered = plan.placement
     alone_j = token_energy_j(plan.view, scattered)
-    drawn = [token_energy_j(replace(plan.view, beside=(15,) * others), scattered) for others in (1, 2, 40, 80)]
+    drawn = [
+        token_energy_j(with_workload(plan.view, concurrent=(15,) * others), scattered) for others in (1, 2, 40, 80)
+    ]
     assert alone_j > drawn[0] > drawn[1] > drawn[2] == drawn[3]
 
 

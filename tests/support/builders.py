@@ -14,7 +14,8 @@ from edgeemu.cluster.topology import Line, Mesh, Star, Topology
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu_kernels.shape import ModelShape
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=100)  # the same examples every time, and no stopwatch
@@ -160,4 +161,16 @@ def view(
         DeviceView(f"d{index}", compute, room)
         for index, (compute, room) in enumerate(zip(computes, memory_bytes, strict=True))
     )
-    return ClusterView(PhysicalCosts(shape), seen, lambda *_: 1e8, lambda *_: 1e-3, prompt_tokens, total_tokens)
+    links = LinkMatrix.of_pairs(len(seen), lambda *_: 1e8, lambda *_: 1e-3)
+    return ClusterView(PhysicalCosts(shape), seen, links, WorkloadView(prompt_tokens, total_tokens))
+
+
+def with_links(seen: ClusterView, bandwidth_bps: float, delay_s: float) -> ClusterView:
+    """A view with equal links between all devices."""
+    links = LinkMatrix.of_pairs(len(seen.devices), lambda *_: bandwidth_bps, lambda *_: delay_s)
+    return replace(seen, links=links)
+
+
+def with_workload(seen: ClusterView, **changes: int | tuple[int, ...]) -> ClusterView:
+    """A view with other numbers in its workload."""
+    return replace(seen, workload=replace(seen.workload, **changes))

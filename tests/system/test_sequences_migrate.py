@@ -69,7 +69,7 @@ def test_decisions_wait_for_all_in_flight_and_come_once_for_all() -> None:
     def same(view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         assert view.sequences == 3
-        seen.append(view.cached)
+        seen.append(view.workload.cached)
         return current
 
     plan = make(

@@ -31,9 +31,9 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import policy
-from edgeemu.policies.view import memory_arrays
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
-from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.memory_arrays import cached_sizes
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.step_time import step_s
@@ -71,11 +71,8 @@ def paper_view(seed: int, n_devices: int, shape: ModelShape, total_tokens: int, 
     def bandwidth_bps(a: int, b: int) -> float:
         return draw_uniform(uniform(seed, "bandwidth", str(min(a, b)), str(max(a, b))), 1e9, 10e9)
 
-    links = Links(n_devices, bandwidth_bps, lambda *_: delay_s)
-    costs = PhysicalCosts(shape)
-    return ClusterView(
-        costs, devices, bandwidth_bps, lambda *_: delay_s, PROMPT_TOKENS, total_tokens, PROMPT_TOKENS, links=links
-    )
+    links = LinkMatrix.of_pairs(n_devices, bandwidth_bps, lambda *_: delay_s)
+    return ClusterView(PhysicalCosts(shape), devices, links, WorkloadView(PROMPT_TOKENS, total_tokens, PROMPT_TOKENS))
 
 
 def loaded(view: ClusterView, seed: int, step: int, most: float = 0.2) -> ClusterView:
@@ -92,7 +89,7 @@ def loaded(view: ClusterView, seed: int, step: int, most: float = 0.2) -> Cluste
         )
         for device in view.devices
     )
-    return replace(view, devices=devices, length=view.prompt_tokens + step)
+    return replace(view, devices=devices, workload=replace(view.workload, length=view.prompt_tokens + step))
 
 
 def trajectory_s(name: str, views: Sequence[ClusterView]) -> float | None:
@@ -176,7 +173,7 @@ def decision_times(name: str, file: str, decisions: int) -> dict[str, float]:
         before_s = time.thread_time()
         view = oracle_view(draw(scenario), PhysicalCosts(shape), None, PROMPT_TOKENS, PROMPT_TOKENS + 100)
         planned_s.append(time.thread_time() - before_s)
-        memory_arrays._sizes.cache_clear()  # nothing is kept from one cluster to the next
+        cached_sizes.cache_clear()  # nothing is kept from one cluster to the next
         before_s = time.thread_time()
         decide(view, None)
         first.append(time.thread_time() - before_s)

@@ -1,10 +1,11 @@
-"""Apportionment of whole units to devices in proportion to their weights."""
+"""Apportionment: whole units for devices in proportion to their weights. Two rules, which give different numbers."""
 
 
-def proportional(weights: list[float], total: int, rooms: list[int]) -> list[int]:
-    """Whole numbers as near to the proportions of `weights` as largest remainders make them, none above its room.
+def largest_remainders(weights: list[float], total: int, rooms: list[int]) -> list[int]:
+    """Divide `total` by the largest-remainder method (Hamilton), with at most `rooms[i]` units for i.
 
-    What a full one cannot take goes to the others by the same rule. The sum is `total`, or all there is room for.
+    Units for which there is no room are divided among the others by the same method. The sum is `total`, or all that
+    there is room for. `galaxy` uses it: its paper rounds shares.
     """
     given = [0] * len(weights)
     left = min(total, sum(rooms))
@@ -13,7 +14,7 @@ def proportional(weights: list[float], total: int, rooms: list[int]) -> list[int
         weight = sum(weights[i] for i in able)
         exact = {i: left * weights[i] / weight for i in able}
         parts = {i: min(int(exact[i]), rooms[i] - given[i]) for i in able}
-        if any(int(exact[i]) > parts[i] for i in able):  # someone is full: his rest is divided anew
+        if any(int(exact[i]) > parts[i] for i in able):  # someone is full: what is left over is divided again
             parts = {i: part for i, part in parts.items() if int(exact[i]) > part}
         else:
             rest = left - sum(parts.values())
@@ -25,13 +26,14 @@ def proportional(weights: list[float], total: int, rooms: list[int]) -> list[int
     return given
 
 
-def shares(weights: list[float], rooms: list[int], total: int) -> list[int]:
-    """Whole numbers with sum `total`, none above its room, as near to the proportions of `weights` as that allows.
+def highest_averages(weights: list[float], total: int, rooms: list[int]) -> list[int]:
+    """Divide `total` by the highest-averages method (D'Hondt), with at most `rooms[i]` units for i.
 
-    One unit at a time to whoever is furthest behind (the D'Hondt method), which respects the rooms as it goes.
+    One unit at a time goes to whoever is furthest behind, so that the fullest share, in proportion to its weight, is
+    the least. `layers` uses it: the slowest stage of a pipeline counts. There must be room for `total`.
     """
     given = [0] * len(weights)
     for _ in range(total):
-        open_to = [i for i, room in enumerate(rooms) if given[i] < room]
-        given[max(open_to, key=lambda i: weights[i] / (given[i] + 1))] += 1
+        able = [i for i, room in enumerate(rooms) if given[i] < room]
+        given[max(able, key=lambda i: weights[i] / (given[i] + 1))] += 1
     return given

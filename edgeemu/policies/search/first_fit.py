@@ -1,4 +1,4 @@
-"""Blocks dealt out one by one, each to the first device that has room, from some device on. Pure."""
+"""First fit: blocks one by one, each on the first device with room, from some device on. Pure."""
 
 from collections.abc import Callable
 
@@ -10,22 +10,24 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 
 
-def dealt(view: ClusterView, next_turn: Callable[[int], int]) -> Placement:
-    """Blocks in model order. The search begins at device 0, and after a block at `next_turn` of the device it went to.
+def first_fit(view: ClusterView, next_start: Callable[[int], int]) -> Placement:
+    """Place blocks in model order. The search for a device begins at device 0, then at `next_start(device)`.
+
+    `next_start` is given the device of the block before. Device numbers wrap round.
 
     Raises:
-        InfeasibleError: a block fits nowhere.
+        InfeasibleError: a block fits on no device.
     """
     room, n_devices = MemoryHeadroom(view), len(view.devices)
     owner: dict[Block, int] = {}
-    turn = 0
+    start = 0
     for block in all_blocks(view.costs.shape):
         if block.kind is Kind.HEAD:
             fits = room.groups_room(block.layer) > 0
         else:
             fits = room.with_single(block.kind) <= room.capacity
-        after = int(np.roll(fits, -turn).argmax())  # devices from this turn's on
-        device = (turn + after) % n_devices
+        after = int(np.roll(fits, -start).argmax())  # devices that were passed over
+        device = (start + after) % n_devices
         if not fits[device]:
             raise view.infeasible(block, room.total.tolist())
         if block.kind is Kind.HEAD:
@@ -33,5 +35,5 @@ def dealt(view: ClusterView, next_turn: Callable[[int], int]) -> Placement:
         else:
             room.add_single(block.kind, device)
         owner[block] = device
-        turn = next_turn(device) % n_devices
+        start = next_start(device) % n_devices
     return Placement(owner)

@@ -1,8 +1,8 @@
-"""How the groups of one layer are best spread over devices. Pure.
+"""The best split of one layer's groups over devices. Pure.
 
-Groups are alike, so a device's k-th group is a *slot* with a price (when the device would be done with k of them, say)
-that never falls with k. Taking the cheapest slots then is taking each device's first ones, and it minimises the
-dearest slot that is taken: water-filling, exact also for whole numbers.
+Groups are alike, so a device's k-th group is a *slot* with a price (for example the time when the device finishes k
+groups) that never falls with k. The cheapest slots are then the first ones of each device, and taking them minimises
+the dearest slot that is taken: water-filling, which is exact also for whole numbers.
 """
 
 from collections import defaultdict
@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
+from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts
@@ -19,14 +20,14 @@ from edgeemu.policies.view.step_time import StepTimes
 
 
 class Split(NamedTuple):
-    """`stage_s`: from x at its source until proj has all. `counts` [n_devices]."""
+    """Groups of a layer on each device, `counts` [n_devices], and their time from x at its source to all at proj."""
 
     stage_s: float
     counts: IntArray
 
 
 class Finish(NamedTuple):
-    """When a device's first k groups of a layer have reached proj: the larger of two lines in k. All [n_devices]."""
+    """Time until a device's first k groups of a layer are at proj: the larger of two lines in k. All [n_devices]."""
 
     compute_fixed_s: FloatArray
     compute_slope_s: FloatArray
@@ -34,7 +35,7 @@ class Finish(NamedTuple):
     memory_slope_s: FloatArray
 
     def at(self, counts: IntArray | int, devices: IntArray | slice) -> FloatArray:
-        """Of some devices, with a number of groups above 0 on each: [m] -> [m]."""
+        """Finish time of each chosen device with `counts` > 0 groups: [m] -> [m]."""
         return np.maximum(
             self.compute_fixed_s[devices] + counts * self.compute_slope_s[devices],
             self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
@@ -42,13 +43,13 @@ class Finish(NamedTuple):
 
 
 def finish(times: StepTimes, source: int, gather: int) -> Finish:
-    """The lines of every device, with x at `source` and proj at `gather`.
+    """Finish times of every device, with x at `source` and proj at `gather`.
 
-    Left out is that outputs may queue behind x on the way from `source` to `gather`, as `StepTimes` has it.
+    Outputs that queue behind x on the link from `source` to `gather` are left out: see `slot_prices`.
     """
     links = times.links
-    fixed_s = links.out_of(source, times.hidden_bits) + links.into(gather, times.attention_fixed_bits)
-    slope_s = links.s_per_bit.into(gather) * times.attention_slope_bits
+    fixed_s = links.row(source, times.hidden_bits) + links.column(gather, times.attention_fixed_bits)
+    slope_s = links.s_per_bit.column(gather) * times.attention_slope_bits
     return Finish(
         fixed_s + times.compute_fixed_s,
         slope_s + times.compute_slope_s,
@@ -58,9 +59,9 @@ def finish(times: StepTimes, source: int, gather: int) -> Finish:
 
 
 def cheapest_slots(prices: FloatArray, needed: int) -> tuple[float, IntArray] | None:
-    """The `needed` cheapest of [m, n_slots]: the dearest of them, and how many each row gives; None: too few.
+    """Take the `needed` cheapest slots of [m, n_slots]: the dearest of them, and how many each row gives.
 
-    A slot that is not there costs infinity.
+    None: there are too few. A slot that does not exist costs infinity.
     """
     flat = prices.ravel()
     if flat.size < needed:
@@ -73,11 +74,35 @@ def cheapest_slots(prices: FloatArray, needed: int) -> tuple[float, IntArray] | 
 
 
 def slots(n: int) -> IntArray:
-    return np.arange(1, n + 1)[None, :]  # [1, n]
+    """Numbers of the slots, 1 … n: [1, n]."""
+    return np.arange(1, n + 1)[None, :]
+
+
+def slot_prices(times: StepTimes, source: int, gather: int, lines: Finish, chosen: IntArray) -> FloatArray:
+    """Time when the k-th group of each chosen device has reached proj: [m, n_groups]."""
+    k = slots(times.n_groups)
+    prices = np.maximum(
+        lines.compute_fixed_s[chosen, None] + k * lines.compute_slope_s[chosen, None],
+        lines.memory_fixed_s[chosen, None] + k * lines.memory_slope_s[chosen, None],
+    )  # [m, n_groups]
+    if source != gather:
+        _queue_behind_x(times, source, gather, chosen, prices)
+    return prices
+
+
+def _queue_behind_x(times: StepTimes, source: int, gather: int, chosen: IntArray, prices: FloatArray) -> None:
+    """Raise the prices [m, n_groups] of the source's own slots to the time when x and they have left the link."""
+    here = (chosen == source).nonzero()[0]
+    if here.size:
+        per_bit_s = times.links.s_per_bit.pair(source, gather)
+        delay_s = times.links.delay_s.pair(source, gather)
+        k = slots(times.n_groups)[0]  # [n_groups]
+        bits = times.hidden_bits + times.attention_fixed_bits + k * times.attention_slope_bits
+        prices[here[0]] = np.maximum(prices[here[0]], bits * per_bit_s + delay_s)
 
 
 def best_split(times: StepTimes, source: int, gather: int, room: MemoryHeadroom, layer: int) -> Split | None:
-    """The split of a layer that is on no device yet, with the shortest heads stage. None: it does not fit."""
+    """The split with the shortest heads stage of a layer that no device holds yet. None: it does not fit."""
     needed = times.n_groups
     lines = finish(times, source, gather)
     chosen = room.first_group_fits().nonzero()[0]  # [m]
@@ -99,100 +124,103 @@ def best_split(times: StepTimes, source: int, gather: int, room: MemoryHeadroom,
     return Split(max(found[0], times.hop_s(source, gather)), counts)
 
 
-def _queue_behind_x(times: StepTimes, source: int, gather: int, chosen: IntArray, prices: FloatArray) -> None:
-    """Raises the prices of the source's own slots, [m, n_groups], to when the pipe has let x pass."""
-    here = (chosen == source).nonzero()[0]
-    if here.size:
-        per_bit_s = times.links.s_per_bit.between(source, gather)
-        delay_s = times.links.delay_s.between(source, gather)
-        k = slots(times.n_groups)[0]  # [n_groups]
-        bits = times.hidden_bits + times.attention_fixed_bits + k * times.attention_slope_bits
-        prices[here[0]] = np.maximum(prices[here[0]], bits * per_bit_s + delay_s)
-
-
-def slot_prices(times: StepTimes, source: int, gather: int, lines: Finish, chosen: IntArray) -> FloatArray:
-    """When the k-th group of each chosen device has reached proj: [m, n_groups]."""
-    k = slots(times.n_groups)
-    prices = np.maximum(
-        lines.compute_fixed_s[chosen, None] + k * lines.compute_slope_s[chosen, None],
-        lines.memory_fixed_s[chosen, None] + k * lines.memory_slope_s[chosen, None],
-    )  # [m, n_groups]
-    if source != gather:
-        _queue_behind_x(times, source, gather, chosen, prices)
-    return prices
-
-
 class Resplit(NamedTuple):
-    """A split, what a step gains by it, and how long its moves take."""
+    """Another split of a placed layer, what a step gains by it, and how long its moves take."""
 
     counts: IntArray  # [n_devices]
     gain_s: float
     migration_s: float
 
 
-def resplit(
-    times: StepTimes,
-    costs: MoveCosts,
-    source: int,
-    gather: int,
-    counts: IntArray,
-    room: MemoryHeadroom,
-    layer: int,
-    tokens: float,
-) -> Resplit:
-    """Moves groups of a placed layer from the latest devices to the earliest: as many as gain most over `tokens` steps.
+class _Exchange(NamedTuple):
+    """Moves in the order in which they pay: the m-th takes the m-th latest group to the m-th earliest free slot."""
 
-    The m-th move takes the group that is m-th latest to the slot that is m-th earliest. Net of the migration, the best
-    m is taken. `counts` [n_devices] is the split now; `room` may count more as taken, of groups that are leaving.
+    sources: list[int]  # [n_moves]
+    targets: list[int]  # [n_moves]
+    left_s: FloatArray  # [≥ n_moves + 1] the latest group that has not moved, after 0, 1, … moves
+    filled_s: FloatArray  # [≥ n_moves] the latest slot that is filled, after 1, 2, … moves
+
+
+def resplit(draft: PartialPlacement, layer: int, costs: MoveCosts, tokens: float) -> Resplit:
+    """Move groups of a placed layer from the latest devices to the earliest, as many as gain most over `tokens` steps.
+
+    The gain is net of the migration. `draft.room` can count more than `draft.groups`: what is leaving still is there.
     """
+    times, counts = draft.times, draft.groups[layer]
+    source, gather = draft.source(layer), int(draft.proj[layer])
     floor_s = times.hop_s(source, gather)
-    holders = counts.nonzero()[0]
-    held_s = times.gathered_s(source, gather, holders, counts[holders])
+    holders = counts.nonzero()[0]  # [m]
+    held_s = times.gathered_s(source, gather, holders, counts[holders])  # [m]
     last_s = float(held_s.max())
     last = int(holders[held_s.argmax()])
     # Of the moves that pay, one is from `last`, and the stage then takes as long as the slots that are filled: a slot
-    # that is not done by this time is of no use. It rules out most devices, and most layers, before memory is counted.
+    # that is later than this limit is of no use. It rules out most devices, and most layers, before memory is counted.
     limit_s = last_s - costs.quickest_s(Kind.HEAD, last) / tokens
     if limit_s <= floor_s:
         return Resplit(counts, 0.0, 0.0)
     lines = finish(times, source, gather)
-    next_s = lines.at(counts + 1, slice(None))  # [n_devices] when one more group there would be done
-    spare = (next_s < limit_s).nonzero()[0]
-    spare = spare[room.groups_room(layer, spare) > 0]
+    spare = _spare_devices(draft, layer, lines, limit_s)
     if not len(spare):
         return Resplit(counts, 0.0, 0.0)
-    if len(spare) > times.n_groups:
-        spare = spare[next_s[spare].argpartition(times.n_groups - 1)[: times.n_groups]]
     chosen = np.union1d(holders, spare)  # [m]
-    extra = room.groups_room(layer, chosen)  # [m]
     prices = slot_prices(times, source, gather, lines, chosen)  # [m, n_groups]
-    k = slots(times.n_groups)
-    held = counts[chosen, None]
-    free_at, free_k = np.nonzero((k > held) & (k <= held + extra[:, None]) & (prices < limit_s))
-    free = prices[free_at, free_k]
-    taken_at, taken_k = np.nonzero((k <= held) & (prices > free.min(initial=last_s)))
-    taken = prices[taken_at, taken_k]
-    rest_s = prices[(k <= held) & (prices <= free.min(initial=last_s))].max(initial=0.0)  # of those that never move
-    latest = np.argsort(-taken, kind="stable")
-    earliest = np.argsort(free, kind="stable")[: len(taken)]
-    down, up = np.append(taken[latest], rest_s), free[earliest]
-    useful = int(np.count_nonzero(up < down[: len(up)]))
-    before_s = max(floor_s, float(down[0]))
+    extra = draft.room.groups_room(layer, chosen)  # [m]
+    exchange = _exchange(chosen, prices, counts[chosen], extra, limit_s, last_s)
+    return _best_number_of_moves(times, costs, exchange, counts, floor_s, tokens)
+
+
+def _spare_devices(draft: PartialPlacement, layer: int, lines: Finish, limit_s: float) -> IntArray:
+    """The earliest devices, at most n_groups, where one more group would finish before the limit and fits: [s]."""
+    n_groups = draft.times.n_groups
+    next_s = lines.at(draft.groups[layer] + 1, slice(None))  # [n_devices] with one more group on each
+    spare = (next_s < limit_s).nonzero()[0]
+    spare = spare[draft.room.groups_room(layer, spare) > 0]
+    if len(spare) > n_groups:
+        spare = spare[next_s[spare].argpartition(n_groups - 1)[:n_groups]]
+    return spare
+
+
+def _exchange(
+    chosen: IntArray, prices: FloatArray, held: IntArray, extra: IntArray, limit_s: float, last_s: float
+) -> _Exchange:
+    """Pair taken slots, the latest first, with free slots, the earliest first.
+
+    `prices` [m, n_groups] of the devices `chosen` [m], of which each has `held` [m] groups and room for `extra` [m].
+    """
+    k = slots(prices.shape[1])  # [1, n_groups]
+    own = k <= held[:, None]  # [m, n_groups]
+    free_at, free_k = np.nonzero(~own & (k <= (held + extra)[:, None]) & (prices < limit_s))
+    free_s = prices[free_at, free_k]  # [n_free]
+    earliest_s = free_s.min(initial=last_s)
+    taken_at, taken_k = np.nonzero(own & (prices > earliest_s))
+    taken_s = prices[taken_at, taken_k]  # [n_taken] slots that are later than the earliest free one
+    rest_s = prices[own & (prices <= earliest_s)].max(initial=0.0)  # slots that never move
+    latest = np.argsort(-taken_s, kind="stable")  # [n_taken]
+    earliest = np.argsort(free_s, kind="stable")[: len(taken_s)]  # [≤ n_taken]
+    left_s, filled_s = np.append(taken_s[latest], rest_s), free_s[earliest]
+    useful = int(np.count_nonzero(filled_s < left_s[: len(filled_s)]))
+    sources, targets = chosen[taken_at[latest[:useful]]], chosen[free_at[earliest[:useful]]]
+    return _Exchange(sources.tolist(), targets.tolist(), left_s, filled_s)
+
+
+def _best_number_of_moves(
+    times: StepTimes, costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
+) -> Resplit:
+    """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
+    before_s = max(floor_s, float(exchange.left_s[0]))
     best_m, best_net_s, best = 0, 0.0, (0.0, 0.0)
     bits: dict[tuple[int, int], float] = defaultdict(float)
-    flash: dict[int, float] = defaultdict(float)
+    flash_s: dict[int, float] = defaultdict(float)
     moving_s = 0.0
-    sources, targets = chosen[taken_at[latest[:useful]]].tolist(), chosen[free_at[earliest[:useful]]].tolist()
-    for m, (a, b) in enumerate(zip(sources, targets, strict=True), start=1):
+    for m, (a, b) in enumerate(zip(exchange.sources, exchange.targets, strict=True), start=1):
         bits[a, b] += costs.link_bits[Kind.HEAD]
-        flash[b] += costs.flash_s[Kind.HEAD]
-        moving_s = max(moving_s, times.links.between(a, b, bits[a, b]) if bits[a, b] else 0.0, flash[b])
-        after_s = max(floor_s, float(up[m - 1]), float(down[m]))
-        gain_s = before_s - after_s
+        flash_s[b] += costs.flash_s[Kind.HEAD]
+        moving_s = max(moving_s, times.links.pair(a, b, bits[a, b]) if bits[a, b] else 0.0, flash_s[b])
+        gain_s = before_s - max(floor_s, float(exchange.filled_s[m - 1]), float(exchange.left_s[m]))
         if tokens * gain_s - moving_s > best_net_s:
             best_m, best_net_s, best = m, tokens * gain_s - moving_s, (gain_s, moving_s)
     after = counts.copy()
-    for a, b in zip(sources[:best_m], targets[:best_m], strict=True):
+    for a, b in zip(exchange.sources[:best_m], exchange.targets[:best_m], strict=True):
         after[a] -= 1
         after[b] += 1
     return Resplit(after, *best)

@@ -58,13 +58,6 @@ def whole_layers_room(draft: PartialPlacement, *, with_heads: bool = True) -> In
     return fitting
 
 
-def whole_layer_s(times: StepTimes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """A layer that is alone on a device: [n_devices]."""
-    everyone = np.arange(times.n_devices)
-    heads_s = times.heads_s(everyone, np.full(times.n_devices, times.n_groups))
-    return heads_s + times.proj_s + times.ffn_s
-
-
 def spread(draft: PartialPlacement, layers: Iterator[int] | range) -> None:
     """Splits the heads of layers anew, from nothing, wherever that is shorter."""
     times = draft.times
@@ -87,7 +80,7 @@ def _ends(view: ClusterView, times: StepTimes) -> list[tuple[int, int]]:
     empty_lm = room.with_single(Kind.LM_HEAD)
     shared = room.sizes.shared
     both = empty_lm + room.sizes.weights[Kind.EMBED] - shared <= capacity  # [n_devices]
-    ends_s, layer_s = times.embed_s + times.lm_head_s, whole_layer_s(times)
+    ends_s, layer_s = times.embed_s + times.lm_head_s, times.whole_layer_s
     able = np.flatnonzero(both)
     small = times.n_devices * len(empty.ffn) <= SMALL
     if len(able):
@@ -109,14 +102,14 @@ def _chain(
     draft.put(Kind.EMBED, 0, embed)
     draft.put(Kind.LM_HEAD, 0, lm_head)
     room, n_layers = draft.room, len(draft.ffn)
-    layer_s = whole_layer_s(times)
+    layer_s = times.whole_layer_s
     everything = np.zeros(times.n_devices, np.int64)
-    to_end_s = times.links.into(lm_head, times.hidden_bits)  # [n_devices]
+    to_end_s = times.links.column(lm_head, times.hidden_bits)  # [n_devices]
     layer, source = 0, embed
     while layer < n_layers:
         left = n_layers - layer
         run = np.minimum(whole_layers_room(draft, with_heads=not heads_beside), left)  # [n_devices]
-        cost_s = times.links.out_of(source, times.hidden_bits) + run * layer_s
+        cost_s = times.links.row(source, times.hidden_bits) + run * layer_s
         cost_s += np.where(run == left, to_end_s, 0.0)
         device = int(np.where(run > 0, cost_s / np.maximum(run, 1), np.inf).argmin())
         length = int(run[device])

@@ -1,38 +1,48 @@
 """Moves that shorten the steps to come by more than they take: layers, single blocks, heads. Pure.
 
-A move is tried where an estimate promises most, is then reckoned exactly, and stays only if it pays. Memory is counted
-as in the middle of a migration: what leaves a device still is there, because senders free only when all has arrived.
+A move is tried where an estimate promises most, its gain is then computed exactly, and it stays only if it pays. Memory
+is counted as in the middle of a migration: senders free theirs only when everything has arrived.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from edgeemu.placement.arrays import runs
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.head_split import resplit
-from edgeemu.policies.search.layer_runs import whole_layer_s, whole_layers_room
-from edgeemu.policies.search.partial_placement import PartialPlacement
+from edgeemu.policies.search.layer_runs import whole_layers_room
+from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 
 PASSES = 3
 SMALL = 2000  # devices x layers up to which there is more than one pass
+LEAST_GAIN_S = 1e-12  # below it, a gain is rounding
+LAYER = (Kind.PROJ, Kind.FFN, Kind.HEAD)
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a move takes, and how many steps it has to pay for itself. No `costs`: moves are free, nothing runs yet."""
+    """Migration times, and the number of steps in which a move must pay back. No `costs`: nothing runs yet."""
 
     costs: MoveCosts | None
     tokens: float
 
     def pays(self, gain_s: float, move_s: float) -> bool:
-        return self.tokens * gain_s > move_s and gain_s > 1e-12
+        return self.tokens * gain_s > move_s and gain_s > LEAST_GAIN_S
+
+    def move_s(self, moved: Iterable[Moved], device: int) -> float:
+        """Migration time of moves to one device."""
+        if self.costs is None:
+            return 0.0
+        return self.costs.total_s([(kind, source, device) for kind, _, source, n in moved for _ in range(n)])
 
 
 def improve(draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None) -> None:
-    """Improves a complete draft in place. `layers_s`: what its layers take now, if that is known."""
+    """Improve a complete draft in place. `layers_s`: the times of its layers, if they are known."""
     small = draft.times.n_devices * len(draft.ffn) <= SMALL
     for _ in range(PASSES if small else 1):
         changed = _move_runs(draft, prices, layers_s or draft.layers_s())
@@ -47,37 +57,76 @@ def improve(draft: PartialPlacement, prices: Prices, layers_s: list[float] | Non
 
 
 def resplit_heads(draft: PartialPlacement, prices: Prices) -> None:
-    """Heads one by one, from the device of a layer that is last to the one that is first."""
-    times = draft.times
+    """Move heads one by one, from the device of a layer that finishes last to the one that finishes first."""
     costs = prices.costs or MoveCosts(draft.view)
     tokens = prices.tokens if prices.costs else np.inf
     for layer in range(len(draft.ffn)):
-        source, gather = draft.source(layer), int(draft.proj[layer])
-        better = resplit(times, costs, source, gather, draft.groups[layer], draft.room, layer, tokens)
+        better = resplit(draft, layer, costs, tokens)
         if better.gain_s > 0:
             draft.resplit(layer, better.counts)
 
 
+def to_move(draft: PartialPlacement, layer: int, kinds: tuple[Kind, ...], device: int) -> list[Moved]:
+    """Blocks of a layer that are not on a device yet; heads only from the projection's device."""
+    moved = [
+        Moved(kind, layer, draft.at(kind, layer))
+        for kind in kinds
+        if kind is not Kind.HEAD and draft.at(kind, layer) != device
+    ]
+    here = int(draft.proj[layer])
+    if Kind.HEAD in kinds and here != device and draft.groups[layer, here]:
+        moved.append(Moved(Kind.HEAD, layer, here, int(draft.groups[layer, here])))
+    return moved
+
+
+def touched_s(draft: PartialPlacement, layer: int, kind: Kind) -> float:
+    """Time of the stages that depend on where a block of this kind is."""
+    return draft.ends_s() + draft.layer_s(0) if kind in ENDS else draft.around_s(layer)
+
+
+def try_move(
+    draft: PartialPlacement,
+    prices: Prices,
+    moved: list[Moved],
+    device: int,
+    touched: Callable[[], float],
+    at_most_s: float = np.inf,
+) -> bool:
+    """Move blocks to a device, and back if that does not pay or fit. Whether they have moved.
+
+    `touched` computes the time of all stages that the move changes. `at_most_s`: more than a step can gain.
+    """
+    move_s = prices.move_s(moved, device)
+    if prices.tokens * at_most_s <= move_s:
+        return False
+    before_s = touched()
+    draft.move(moved, device)
+    gain_s = before_s - touched()
+    if draft.room.total[device] <= draft.room.capacity[device] and prices.pays(gain_s, move_s):
+        return True
+    draft.move_back(moved, device)
+    return False
+
+
 def _move_runs(draft: PartialPlacement, prices: Prices, layers_s: list[float]) -> bool:
-    """Runs of layers on one device, or their first or last part, to another device."""
+    """Move runs of layers on one device, or their first or last part, to another device."""
     changed = False
-    alone_s = whole_layer_s(draft.times)
     for begin, end in runs(draft.ffn * draft.times.n_devices + draft.proj):
-        best = _best_part(draft, prices, begin, end, alone_s, layers_s)
+        best = _best_part(draft, prices, begin, end, layers_s)
         if best is not None:
             changed |= _try_run(draft, prices, *best)
     return changed
 
 
 def _best_part(
-    draft: PartialPlacement, prices: Prices, begin: int, end: int, alone_s: FloatArray, layers_s: list[float]
+    draft: PartialPlacement, prices: Prices, begin: int, end: int, layers_s: list[float]
 ) -> tuple[int, int, int] | None:
-    """(begin, end, device) of what promises the most, of a run on one device: all of it, its first or its last part."""
+    """(begin, end, device) of the move that promises most, of a run on one device or of its first or last part."""
     times, here, length = draft.times, int(draft.ffn[begin]), end - begin
-    source = draft.source(begin)
+    alone_s, source = times.whole_layer_s, draft.source(begin)
     after = int(draft.proj[end]) if end < len(draft.ffn) else draft.lm_head
     inner_s = layers_s[begin + 1] if length > 1 else layers_s[begin] - times.hop_s(source, here)
-    share = inner_s / float(alone_s[here])  # what spreading the heads makes of a layer, here and so elsewhere
+    share = inner_s / float(alone_s[here])  # by how much spread heads shorten a layer, here and so elsewhere
     if prices.costs is not None:
         # No layer gains more elsewhere, and hops are gained once: if that does not pay for one, more do not either.
         at_most_s = inner_s - share * float(alone_s.min()) + times.hop_s(source, here) + times.hop_s(here, after)
@@ -88,8 +137,8 @@ def _best_part(
     if not room.any():
         return None
     bits = times.hidden_bits
-    out_s, into_s = times.links.out_of(here, bits), times.links.into(here, bits)  # [n_devices]
-    come_s, go_s = times.links.out_of(source, bits), times.links.into(after, bits)  # [n_devices]
+    out_s, into_s = times.links.row(here, bits), times.links.column(here, bits)  # [n_devices]
+    come_s, go_s = times.links.row(source, bits), times.links.column(after, bits)  # [n_devices]
     each_s = inner_s - share * alone_s  # [n_devices]
     in_gain_s = times.hop_s(source, here) - come_s
     out_gain_s = times.hop_s(here, after) - go_s
@@ -100,73 +149,44 @@ def _best_part(
             np.where(part > 0, part * each_s + in_gain_s - into_s, -np.inf),
             np.where(part > 0, part * each_s + out_gain_s - out_s, -np.inf),
         ]
-    )  # [3, n_devices]: whole, first part, last part
+    )  # [3, n_devices]: all, first part, last part
     net_s = prices.tokens * gains_s
     if prices.costs is not None:
         net_s -= np.stack([room, part, part]) * _layer_move_s(draft, prices.costs, here)
-    way, device = divmod(int(net_s.argmax()), times.n_devices)
-    if net_s[way, device] <= 0:
+    which, device = divmod(int(net_s.argmax()), times.n_devices)
+    if net_s[which, device] <= 0:
         return None
-    moved = length if way == 0 else int(part[device])
-    return (begin, begin + moved, device) if way < 2 else (end - moved, end, device)
+    moved = length if which == 0 else int(part[device])
+    return (begin, begin + moved, device) if which < 2 else (end - moved, end, device)
 
 
 def _layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> FloatArray:
-    """A whole layer from a device to each: [n_devices]."""
-    bits, flash_s = _layer_costs(draft, costs)
-    return np.maximum(draft.times.links.s_per_bit.out_of(here) * bits, flash_s)
+    """Time to move a complete layer from a device to each: [n_devices]."""
+    bits, flash_s = costs.layer(draft.times.n_groups)
+    return np.maximum(draft.times.links.s_per_bit.row(here) * bits, flash_s)
 
 
 def _quickest_layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> float:
-    """The least of them."""
-    bits, flash_s = _layer_costs(draft, costs)
-    return max(draft.times.links.s_per_bit.least_out_of(here) * bits, flash_s) if bits else flash_s
-
-
-def _layer_costs(draft: PartialPlacement, costs: MoveCosts) -> tuple[float, float]:
-    """What a whole layer brings along: bits on the link, seconds of storage."""
-    n = draft.times.n_groups
-    bits = costs.link_bits[Kind.PROJ] + costs.link_bits[Kind.FFN] + n * costs.link_bits[Kind.HEAD]
-    return bits, costs.flash_s[Kind.PROJ] + costs.flash_s[Kind.FFN] + n * costs.flash_s[Kind.HEAD]
+    """The least time to move a complete layer from a device to another."""
+    bits, flash_s = costs.layer(draft.times.n_groups)
+    return max(draft.times.links.s_per_bit.least_in_row(here) * bits, flash_s) if bits else flash_s
 
 
 def _try_run(draft: PartialPlacement, prices: Prices, begin: int, end: int, device: int) -> bool:
-    """Moves layers with the heads beside them; takes it back if it does not pay or fit."""
-    last = len(draft.ffn)
-    touched = range(begin, min(end + 1, last))
-    proj, ffn, groups = draft.proj.copy(), draft.ffn.copy(), draft.groups[begin:end].copy()
-    before_s = sum(map(draft.layer_s, touched)) + draft.ends_s()
-    moved: list[tuple[Kind, int, int]] = []
-    for layer in range(begin, end):
-        here = int(draft.proj[layer])
-        for kind in (Kind.PROJ, Kind.FFN):
-            if draft.at(kind, layer) != device:
-                moved.append((kind, draft.at(kind, layer), device))
-                draft.put(kind, layer, device)
-        beside = int(draft.groups[layer, here])
-        if beside and here != device:
-            counts = draft.groups[layer].copy()
-            counts[device] += beside
-            counts[here] = 0
-            draft.resplit(layer, counts)
-            moved += [(Kind.HEAD, here, device)] * beside
-    gain_s = before_s - sum(map(draft.layer_s, touched)) - draft.ends_s()
-    move_s = prices.costs.total_s(moved) if prices.costs else 0.0
-    if draft.room.total[device] <= draft.room.capacity[device] and prices.pays(gain_s, move_s):
-        return True
-    for kind, _, _ in moved:
-        if kind is not Kind.HEAD:
-            draft.room.singles[kind][device] -= 1
-    arrived = np.maximum(draft.groups[begin:end] - groups, 0)  # [layers, n_devices]
-    draft.room.groups[begin:end] -= arrived
-    draft.proj, draft.ffn = proj, ffn
-    draft.groups[begin:end] = groups
-    draft.room.recount_one(device)
-    return False
+    """Try to move layers with the heads on their projections' device."""
+    touched = range(begin, min(end + 1, len(draft.ffn)))
+    moved = list(chain.from_iterable(to_move(draft, layer, LAYER, device) for layer in range(begin, end)))
+    return try_move(draft, prices, moved, device, lambda: sum(map(draft.layer_s, touched)) + draft.ends_s())
+
+
+def _try_singles(draft: PartialPlacement, prices: Prices, layer: int, kinds: tuple[Kind, ...], device: int) -> bool:
+    """Try to move single blocks of a layer, or ends."""
+    moved = to_move(draft, layer, kinds, device)
+    return bool(moved) and try_move(draft, prices, moved, device, lambda: touched_s(draft, layer, kinds[0]))
 
 
 def _move_ends(draft: PartialPlacement, prices: Prices) -> bool:
-    """Output matrix and embedding, both to one device or either."""
+    """Move output matrix and embedding, both to one device or either."""
     changed, times, costs, bits = False, draft.times, prices.costs, draft.times.hidden_bits
     if costs is not None:
         at_most_s = draft.ends_s() + times.hop_s(draft.embed, int(draft.proj[0]))
@@ -174,16 +194,16 @@ def _move_ends(draft: PartialPlacement, prices: Prices) -> bool:
         quickest_s = min(costs.quickest_s(Kind.LM_HEAD, draft.lm_head), costs.quickest_s(Kind.EMBED, draft.embed))
         if prices.tokens * at_most_s <= quickest_s:
             return False
-    for kinds in ((Kind.LM_HEAD, Kind.EMBED), (Kind.LM_HEAD,), (Kind.EMBED,)):
+    for kinds in (ENDS, (Kind.LM_HEAD,), (Kind.EMBED,)):
         cost_s = np.zeros(times.n_devices)
         if Kind.LM_HEAD in kinds:
-            cost_s += times.links.out_of(int(draft.ffn[-1]), bits) + times.lm_head_s
+            cost_s += times.links.row(int(draft.ffn[-1]), bits) + times.lm_head_s
         if Kind.EMBED in kinds:
-            cost_s += times.links.into(int(draft.proj[0]), bits) + times.embed_s
+            cost_s += times.links.column(int(draft.proj[0]), bits) + times.embed_s
         if kinds == (Kind.LM_HEAD,):
-            cost_s += times.links.into(draft.embed, times.token_bits)
+            cost_s += times.links.column(draft.embed, times.token_bits)
         if kinds == (Kind.EMBED,):
-            cost_s += times.links.out_of(draft.lm_head, times.token_bits)
+            cost_s += times.links.row(draft.lm_head, times.token_bits)
         fits = np.ones(times.n_devices, np.bool_)
         for kind in kinds:
             fits &= draft.room.with_single(kind) <= draft.room.capacity
@@ -199,7 +219,7 @@ def _move_ends(draft: PartialPlacement, prices: Prices) -> bool:
 
 
 def _join_layers(draft: PartialPlacement, prices: Prices) -> bool:
-    """A projection that is apart from its feed-forward block goes to it, or the other way round."""
+    """Move a projection to the device of its feed-forward block, or the feed-forward block to the projection's."""
     changed, times = False, draft.times
     for layer in np.flatnonzero(draft.proj != draft.ffn).tolist():
         at_proj, at_ffn, source = int(draft.proj[layer]), int(draft.ffn[layer]), draft.source(layer)
@@ -212,25 +232,3 @@ def _join_layers(draft: PartialPlacement, prices: Prices) -> bool:
             if prices.costs is None or prices.tokens * promise_s > prices.costs.quickest_s(kind, here):
                 changed |= _try_singles(draft, prices, layer, (kind,), there)
     return changed
-
-
-def _try_singles(draft: PartialPlacement, prices: Prices, layer: int, kinds: tuple[Kind, ...], device: int) -> bool:
-    before = {kind: draft.at(kind, layer) for kind in kinds if draft.at(kind, layer) != device}
-    if not before:
-        return False
-    ends = Kind.EMBED in kinds or Kind.LM_HEAD in kinds
-
-    def touched_s() -> float:
-        return draft.ends_s() + draft.layer_s(0) if ends else draft.around_s(layer)
-
-    before_s = touched_s()
-    for kind in before:
-        draft.put(kind, layer, device)
-    gain_s = before_s - touched_s()
-    move_s = prices.costs.total_s([(kind, at, device) for kind, at in before.items()]) if prices.costs else 0.0
-    if draft.room.total[device] <= draft.room.capacity[device] and prices.pays(gain_s, move_s):
-        return True
-    for kind, at in before.items():
-        draft.room.remove_single(kind, device)
-        draft.set(kind, layer, at)
-    return False

@@ -1,10 +1,12 @@
-"""One layer placed as well as can be: all ways round the ring output matrix, embedding, heads, proj, ffn. Pure.
+"""The best placement of one layer: every choice of devices for output matrix, embedding, proj and ffn. Pure.
 
 For every pair of a device that sends x and one that has the projection, the best split of the heads is a water-filling
-problem with an exact answer; the rest of a step is a sum over the ring. Memory ties the parts together: ways round are
-tried from the one that would be shortest if every device were empty for the heads, until none can be shorter than the
-best that fits.
+problem with an exact answer; the rest of a step is a sum over the *ring* of hops from the output matrix through
+embedding, proj and ffn back to it. Memory ties the parts together: choices are tried from the one that would be
+shortest if every device were empty for the heads, until none can be shorter than the best that fits.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +18,17 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.step_time import StepTimes
 
-MAX_WAYS = 24  # that are looked at in full
-FEW = 6  # devices, up to which all may hold single blocks
-CARRIERS = 4  # that may, on clusters that have more
+MAX_CHOICES = 24  # that are tried in full
+FEW = 6  # devices, up to which every device can hold single blocks
+CARRIERS = 4  # devices that can, on clusters that have more
+RING = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
+
+
+class _Bounds(NamedTuple):
+    """Lower bounds of times, by the carriers that hold the single blocks."""
+
+    stage_s: FloatArray  # [source, proj] of the heads' stage
+    step_s: FloatArray  # [embed, proj, ffn, lm_head] of a step, with the migration's share
 
 
 def best_ring(
@@ -29,48 +39,28 @@ def best_ring(
 ) -> PartialPlacement | None:
     """The placement with the shortest step; None: none of those that were tried fits and is below `below_s`.
 
-    `moves_s` says what a single block's move to each device, [n_devices], adds to a step: they go side by side, so the
-    largest counts.
+    `moves_s` gives the seconds that a single block's move to each device, [n_devices], adds to a step: moves happen in
+    parallel, so the largest counts.
     """
     empty = PartialPlacement.empty(view, times)
     carriers = _carriers(times, empty)  # [c]
-    n, everyone = len(carriers), carriers.tolist()
-    if not n:
+    if not len(carriers):
         return None
-    s_per_bit = np.stack([times.links.s_per_bit.out_of(d)[carriers] for d in everyone])  # [c, c]
-    delay_s = np.stack([times.links.delay_s.out_of(d)[carriers] for d in everyone])  # [c, c]
-    hop_s = s_per_bit * times.hidden_bits + delay_s  # [c, c]
-    token_s = s_per_bit * times.token_bits + delay_s  # [c, c]
-    embed_s, proj_s = times.embed_s[carriers], times.proj_s[carriers]
-    ffn_s, lm_head_s = times.ffn_s[carriers], times.lm_head_s[carriers]
-    least_stage_s = np.maximum(hop_s, _stage_without_links_s(times))  # [c, c] by source and gather: a bound
-    step_s = (  # [embed, proj, ffn, lm_head]: a bound of every way
-        (embed_s[:, None] + least_stage_s + proj_s[None, :])[:, :, None, None]
-        + (hop_s + ffn_s[None, :])[None, :, :, None]
-        + (hop_s + lm_head_s[None, :])[None, None, :, :]
-        + token_s.T[:, None, None, :]
-    )
-    if moves_s is not None:
-        e, p, f, o = (
-            moves_s[kind][carriers].reshape([-1 if axis == at else 1 for axis in range(4)])
-            for at, kind in enumerate((Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD))
-        )
-        step_s = step_s + np.maximum(np.maximum(e, p), np.maximum(f, o))
-    flat = step_s.ravel()
-    first = np.argpartition(flat, min(MAX_WAYS, flat.size) - 1)[:MAX_WAYS]
+    everyone, bounds = carriers.tolist(), _bounds(times, carriers, moves_s)
     best, best_s = None, below_s
     splits: dict[tuple[int, int], Split | None] = {}  # as if every device were empty for the heads
-    for way in first[np.argsort(flat[first], kind="stable")].tolist():
-        if flat[way] >= best_s:
+    for choice in _shortest_first(bounds.step_s):
+        bound_s = bounds.step_s[choice]
+        if bound_s >= best_s:
             break
-        at_embed, at_proj, at_ffn, at_lm_head = way // n**3, way // n**2 % n, way // n % n, way % n
-        pair = at_embed, at_proj
+        devices = [everyone[index] for index in choice]
+        pair = choice[0], choice[1]
         if pair not in splits:
-            splits[pair] = best_split(times, everyone[at_embed], everyone[at_proj], empty.room, 0)
+            splits[pair] = best_split(times, devices[0], devices[1], empty.room, 0)
         split = splits[pair]
-        if split is None or flat[way] - least_stage_s[pair] + split.stage_s >= best_s:
+        if split is None or bound_s - bounds.stage_s[pair] + split.stage_s >= best_s:
             continue
-        draft = _realised(view, times, [everyone[i] for i in (at_embed, at_proj, at_ffn, at_lm_head)], split)
+        draft = _realised(view, times, devices, split)
         if draft is None:
             continue
         moving_s = max(moves_s[kind][draft.at(kind, 0)] for kind in moves_s) if moves_s is not None else 0.0
@@ -79,8 +69,41 @@ def best_ring(
     return best
 
 
+def _bounds(times: StepTimes, carriers: IntArray, moves_s: dict[Kind, FloatArray] | None) -> _Bounds:
+    """Times of all choices if heads took no time on links, and every device were empty for them."""
+    everyone = carriers.tolist()
+    s_per_bit = np.stack([times.links.s_per_bit.row(d)[carriers] for d in everyone])  # [c, c]
+    delay_s = np.stack([times.links.delay_s.row(d)[carriers] for d in everyone])  # [c, c]
+    hop_s = s_per_bit * times.hidden_bits + delay_s  # [c, c]
+    token_s = s_per_bit * times.token_bits + delay_s  # [c, c]
+    embed_s, proj_s = times.embed_s[carriers], times.proj_s[carriers]
+    ffn_s, lm_head_s = times.ffn_s[carriers], times.lm_head_s[carriers]
+    stage_s = np.maximum(hop_s, _stage_without_links_s(times))  # [source, proj]
+    step_s = (  # [embed, proj, ffn, lm_head]
+        (embed_s[:, None] + stage_s + proj_s[None, :])[:, :, None, None]
+        + (hop_s + ffn_s[None, :])[None, :, :, None]
+        + (hop_s + lm_head_s[None, :])[None, None, :, :]
+        + token_s.T[:, None, None, :]
+    )
+    if moves_s is not None:
+        e, p, f, o = (
+            moves_s[kind][carriers].reshape([-1 if axis == at else 1 for axis in range(4)])
+            for at, kind in enumerate(RING)
+        )
+        step_s = step_s + np.maximum(np.maximum(e, p), np.maximum(f, o))
+    return _Bounds(stage_s, step_s)
+
+
+def _shortest_first(step_s: FloatArray) -> list[tuple[int, ...]]:
+    """The choices with the least bounds, as indexes of [embed, proj, ffn, lm_head], ascending."""
+    flat = step_s.ravel()
+    first = np.argpartition(flat, min(MAX_CHOICES, flat.size) - 1)[:MAX_CHOICES]
+    ordered = first[np.argsort(flat[first], kind="stable")]
+    return list(zip(*(axis.tolist() for axis in np.unravel_index(ordered, step_s.shape)), strict=True))
+
+
 def _stage_without_links_s(times: StepTimes) -> float:
-    """What the heads would take if links took no time: no split is faster."""
+    """Time of the heads' stage if links took no time: no split is faster."""
     k = slots(times.n_groups)
     prices = np.maximum(
         times.compute_fixed_s[:, None] + k * times.compute_slope_s[:, None],
@@ -92,9 +115,9 @@ def _stage_without_links_s(times: StepTimes) -> float:
 
 
 def _carriers(times: StepTimes, empty: PartialPlacement) -> IntArray:
-    """The devices that run the single blocks fastest, by all of them and by each, with memory for one at least."""
+    """Devices that could hold single blocks: the fastest with memory for one at least, ascending."""
     fits = np.zeros(times.n_devices, np.bool_)
-    for kind in (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD):
+    for kind in RING:
         fits |= empty.room.with_single(kind) <= empty.room.capacity
     able = np.flatnonzero(fits)
     if len(able) <= FEW:
@@ -106,14 +129,14 @@ def _carriers(times: StepTimes, empty: PartialPlacement) -> IntArray:
 
 
 def _realised(view: ClusterView, times: StepTimes, devices: list[int], ideal: Split) -> PartialPlacement | None:
-    """Single blocks on their devices, heads split into the memory that is left; None: it does not fit.
+    """Place single blocks on `devices`, in the order of RING, and heads where memory is left; None: it does not fit.
 
     `ideal` is the split if the devices were empty for the heads: where there is memory for it, no other is shorter.
     """
-    embed, proj, ffn, lm_head = devices
+    embed, proj = devices[:2]
     draft = PartialPlacement.empty(view, times)
     room = draft.room
-    for kind, device in ((Kind.EMBED, embed), (Kind.PROJ, proj), (Kind.FFN, ffn), (Kind.LM_HEAD, lm_head)):
+    for kind, device in zip(RING, devices, strict=True):
         draft.put(kind, 0, device)
     if not room.fits():
         return None

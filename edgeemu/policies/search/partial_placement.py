@@ -1,6 +1,7 @@
 """A placement in the making, with the memory that it takes and the time of its layers. Pure."""
 
-from typing import Self
+from collections.abc import Iterable
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -11,14 +12,24 @@ from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.step_time import StepTimes
 
 UNPLACED = -1
-MANY = 4  # layers from which it is quicker to reckon all of them at once
+ENDS = (Kind.LM_HEAD, Kind.EMBED)
+MANY = 4  # layers from which it is quicker to compute all of them at once
+
+
+class Moved(NamedTuple):
+    """A single block of a layer, or `number` of its groups, that moves from `source`."""
+
+    kind: Kind
+    layer: int
+    source: int
+    number: int = 1
 
 
 class PartialPlacement:
     """Devices of all single blocks (-1: none yet), and the number of groups of each layer on each device.
 
-    `room` has what is held. A block that is put elsewhere still counts where it was, until `take` or `settle`: what a
-    migration needs in between has to fit as well, because senders free their memory only when all has arrived.
+    `room` has the memory that is held. A block that moves still counts on its old device, until `take` or `settle`:
+    memory must suffice during the migration too, because senders free theirs only when everything has arrived.
     """
 
     def __init__(self, view: ClusterView, times: StepTimes, room: MemoryHeadroom) -> None:
@@ -34,10 +45,12 @@ class PartialPlacement:
 
     @classmethod
     def empty(cls, view: ClusterView, times: StepTimes) -> Self:
+        """Nothing placed."""
         return cls(view, times, MemoryHeadroom(view))
 
     @classmethod
     def of(cls, view: ClusterView, times: StepTimes, layout: PlacementArrays) -> Self:
+        """Everything placed as in a placement."""
         draft = cls(view, times, MemoryHeadroom.of(view, layout))
         draft.embed, draft.lm_head = layout.embed, layout.lm_head
         draft.proj, draft.ffn = layout.proj.copy(), layout.ffn.copy()
@@ -45,6 +58,7 @@ class PartialPlacement:
         return draft
 
     def at(self, kind: Kind, layer: int) -> int:
+        """The device of a single block; -1 if it is not placed."""
         match kind:
             case Kind.EMBED:
                 return self.embed
@@ -56,6 +70,7 @@ class PartialPlacement:
                 return int(self.ffn[layer])
 
     def set(self, kind: Kind, layer: int, device: int) -> None:
+        """Note the device of a single block; memory is not changed."""
         match kind:
             case Kind.EMBED:
                 self.embed = device
@@ -67,50 +82,75 @@ class PartialPlacement:
                 self.ffn[layer] = device
 
     def put(self, kind: Kind, layer: int, device: int) -> None:
-        """Places a single block; where it was before stays taken."""
+        """Place a single block; its old device, if any, still has the memory of it."""
         self.set(kind, layer, device)
         self.room.add_single(kind, device)
 
     def take(self, kind: Kind, layer: int) -> None:
-        """Takes a single block from its device."""
+        """Remove a single block from its device."""
         self.room.remove_single(kind, self.at(kind, layer))
         self.set(kind, layer, UNPLACED)
 
     def put_groups(self, layer: int, counts: IntArray) -> None:
-        """Adds groups of a layer: counts [n_devices]."""
+        """Add groups of a layer: counts [n_devices]."""
         self.groups[layer] += counts
         self.room.add_groups(layer, counts)
 
     def take_groups(self, layer: int, device: int, count: int) -> None:
+        """Remove groups of a layer from a device."""
         self.groups[layer, device] -= count
         self.room.remove_groups(layer, device, count)
 
     def resplit(self, layer: int, counts: IntArray) -> None:
-        """Gives a layer other counts; what leaves a device stays taken there."""
+        """Give a layer other counts; devices that groups leave still have the memory of them."""
         self.room.add_groups(layer, np.maximum(counts - self.groups[layer], 0))
         self.groups[layer] = counts
 
+    def move(self, moved: Iterable[Moved], device: int) -> None:
+        """Move blocks and groups to a device; their old devices still have the memory of them."""
+        for kind, layer, source, number in moved:
+            if kind is Kind.HEAD:
+                counts = self.groups[layer].copy()
+                counts[device] += number
+                counts[source] -= number
+                self.resplit(layer, counts)
+            else:
+                self.put(kind, layer, device)
+
+    def move_back(self, moved: Iterable[Moved], device: int) -> None:
+        """Undo `move`, if nothing was changed since."""
+        for kind, layer, source, number in moved:
+            if kind is Kind.HEAD:
+                self.groups[layer, device] -= number
+                self.groups[layer, source] += number
+                self.room.groups[layer, device] -= number
+            else:
+                self.set(kind, layer, source)
+                self.room.singles[kind][device] -= 1
+        self.room.recount_one(device)
+
     def settle(self) -> None:
-        """Frees what has left, once nothing needs to be held twice."""
+        """Free the memory of what has left, once nothing needs to be held twice."""
         self.room = MemoryHeadroom.of(self.view, self.layout(None))
 
     def source(self, layer: int) -> int:
-        """The device that has x when a layer begins; -1 if that is not placed."""
+        """The device that has x when a layer begins; -1 if that block is not placed."""
         return int(self.ffn[layer - 1]) if layer else self.embed
 
     def layer_s(self, layer: int) -> float:
-        """A placed layer, from x at its source to the end of its feed-forward block."""
+        """Time of a placed layer, from x at its source to the end of its feed-forward block."""
         devices = self.groups[layer].nonzero()[0]  # [m]
         counts = self.groups[layer, devices]  # [m]
         return self.times.layer_s(self.source(layer), int(self.proj[layer]), int(self.ffn[layer]), devices, counts)
 
     def around_s(self, layer: int) -> float:
-        """A layer and what comes after it: all that changes when its blocks move."""
+        """Time of a layer and of the next, or the ends: all that changes when its blocks move."""
         if layer + 1 < len(self.ffn):
             return self.layer_s(layer) + self.layer_s(layer + 1)
         return self.layer_s(layer) + self.ends_s()
 
     def ends_s(self) -> float:
+        """Time of everything but the layers."""
         return self.times.ends_s(self.embed, int(self.ffn[-1]), self.lm_head)
 
     def layers_s(self) -> list[float]:
@@ -125,7 +165,7 @@ class PartialPlacement:
         return self.ends_s() + sum(self.layers_s())
 
     def layout(self, old: PlacementArrays | None) -> PlacementArrays:
-        """With every group's owner: as many as possible stay where `old` has them."""
+        """The placement with an owner for each group: as many groups as possible stay where `old` has them."""
         if old is None:
             heads = np.stack([assign_groups(counts, None) for counts in self.groups])  # [n_layers, n_groups]
         else:

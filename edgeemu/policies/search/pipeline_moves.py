@@ -4,16 +4,11 @@ With C sequences in flight all of them get a token in the time that the busiest 
 in less than one sequence alone takes: a round takes max(C x busiest, step).
 """
 
-from collections import defaultdict
-from itertools import pairwise
-
-import numpy as np
-
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.local_moves import Prices
-from edgeemu.policies.search.pipeline_programmes import pipelines
+from edgeemu.policies.search.pipeline_programs import pipelines
 from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.memory_arrays import union_fits
@@ -22,21 +17,17 @@ from edgeemu.policies.view.step_time import StepTimes
 
 
 def busiest_s(times: StepTimes, layout: PlacementArrays) -> float:
-    """The longest that any device, or any link, is busy with one decode step of one sequence.
+    """The longest time that any device, or any link, is busy with one decode step of one sequence.
 
-    Of links what goes round is counted, x and the token; heads that are not where x is send little beside.
+    Links count with x and the token: heads on other devices than x send little in comparison.
     """
-    way = [layout.embed, *np.stack([layout.proj, layout.ffn], 1).ravel().tolist(), layout.lm_head]
-    bits: dict[tuple[int, int], float] = defaultdict(float)
-    for source, target in pairwise(way):
-        bits[source, target] += times.hidden_bits
-    bits[layout.lm_head, layout.embed] += times.token_bits
-    links_s = (times.links.s_per_bit.between(a, b) * size for (a, b), size in bits.items())
-    return max(float(times.busy_s(layout).max()), *links_s)
+    bits = times.message_bits(layout, heads=False)
+    links_s = [times.links.s_per_bit.pair(a, b) * size for (a, b), size in bits.items()]
+    return max([float(times.busy_s(layout).max()), *links_s])
 
 
 def round_s(times: StepTimes, layout: PlacementArrays, sequences: int) -> float:
-    """Until every sequence that is in flight has its next token."""
+    """Time until every sequence in flight has its next token."""
     return max(sequences * busiest_s(times, layout), times.step_s(layout))
 
 

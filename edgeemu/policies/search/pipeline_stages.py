@@ -51,24 +51,24 @@ class StageCosts:
 
     def hop_s(self, source: int, target: int) -> float:
         """x of one row from one device to another; nothing where that is the same."""
-        return self.view.rows.between(source, target, self._hidden_bits)
+        return self.view.links.pair(source, target, self._hidden_bits)
 
     def occupied_s(self, source: int, target: int) -> float:
         """How long one row of x keeps a link busy: whatever its delay, the next can follow at once."""
-        return self.view.rows.s_per_bit.between(source, target) * self._hidden_bits
+        return self.view.links.s_per_bit.pair(source, target) * self._hidden_bits
 
     def token_s(self, source: int, target: int) -> float:
         """A sampled token's way back to the embedding."""
-        return self.view.rows.between(source, target, self._token_bits)
+        return self.view.links.pair(source, target, self._token_bits)
 
     def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
         """How many layers fit a device beside the ends that it holds; -1 where not even those do."""
         limit_bytes = self.view.devices[device].memory_bytes
-        return sum(total <= limit_bytes for total in self._totals[embed, lm_head]) - 1
+        return sum(total <= limit_bytes for total in self.total_bytes[embed, lm_head]) - 1
 
     @cached_property
-    def _totals(self) -> dict[tuple[bool, bool], list[int]]:
-        """Bytes with 0, 1, … layers, by which ends are there too. They are the same on every device."""
+    def total_bytes(self) -> dict[tuple[bool, bool], list[int]]:
+        """Memory of 0, 1, … layers and the ends (embed, lm_head) beside them. It is the same on every device."""
         return {(e, o): self._total_bytes(e, o) for e in (False, True) for o in (False, True)}
 
     def _total_bytes(self, embed: bool, lm_head: bool) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.head_split import cheapest_slots, slots
-from edgeemu.policies.search.partial_placement import UNPLACED, PartialPlacement
+from edgeemu.policies.search.partial_placement import ENDS, UNPLACED, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.step_time import StepTimes
@@ -19,7 +19,6 @@ MAX_BACKTRACKS = 50
 MAX_SCORED = 400  # blocks placed again by overload resolution: about 25 us each, so 10 ms
 FREED = 1.1  # of a device's excess
 
-ENDS = (Kind.LM_HEAD, Kind.EMBED)
 LAYER_KINDS = (Kind.FFN, Kind.PROJ, Kind.HEAD)
 
 
@@ -50,9 +49,7 @@ class Search:
             Kind.PROJ: times.proj_s,
             Kind.FFN: times.ffn_s,
         }
-        whole = np.full(times.n_devices, times.n_groups)
-        layer_s = times.heads_s(np.arange(times.n_devices), whole) + times.proj_s + times.ffn_s  # [n_devices]
-        self.interval_s = float(layer_s.min())
+        self.interval_s = float(times.whole_layer_s.min())
 
     def everything(self) -> PartialPlacement:
         demand = self._demands()
@@ -124,9 +121,9 @@ class Search:
                 go_to, bits_out = (int(draft.proj[layer + 1]), bits) if layer < last else (draft.lm_head, bits)
         total = np.zeros(self.times.n_devices)
         if come_from != UNPLACED:
-            total += links.out_of(come_from, bits_in)
+            total += links.row(come_from, bits_in)
         if go_to != UNPLACED:
-            total += links.into(go_to, bits_out)
+            total += links.column(go_to, bits_out)
         return total
 
     # -- heads --------------------------------------------------------------------------------------------------
@@ -154,10 +151,10 @@ class Search:
         transfer_s = np.zeros(times.n_devices)
         each_s = np.zeros(times.n_devices)
         if source != UNPLACED:
-            transfer_s += times.links.out_of(source, times.hidden_bits)
+            transfer_s += times.links.row(source, times.hidden_bits)
         if gather != UNPLACED:
-            transfer_s += times.links.into(gather, times.attention_fixed_bits)
-            each_s = times.links.s_per_bit.into(gather) * times.attention_slope_bits
+            transfer_s += times.links.column(gather, times.attention_fixed_bits)
+            each_s = times.links.s_per_bit.column(gather) * times.attention_slope_bits
         before = draft.groups[layer]  # [n_devices]
         one = np.maximum(times.heads_s(np.arange(times.n_devices), before + 1), transfer_s + each_s)
         chosen = np.flatnonzero(room)  # [m]
@@ -206,7 +203,7 @@ class Search:
             order = self.times.compute_slope_s / self.interval_s
             for at in (source, gather):
                 if at != UNPLACED:
-                    order = order + self.times.links.out_of(at, self.times.hidden_bits) / self.interval_s
+                    order = order + self.times.links.row(at, self.times.hidden_bits) / self.interval_s
             need = np.full(self.times.n_devices, room.sizes.group + room.sizes.norm)
             after = room.total + need
         else:

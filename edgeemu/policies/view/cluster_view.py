@@ -1,10 +1,10 @@
 """What a policy may know of the cluster. Plain numbers; it does not say where they come from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import expm1, log
-from typing import TYPE_CHECKING, NamedTuple
+from math import expm1, inf, log
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,11 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, proj
 from edgeemu.placement.costs import Costs, Work, roofline_s
 from edgeemu.placement.memory import Usage, usages
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.link_matrix import FloatArray, Links, Pairwise
+from edgeemu.policies.view.link_matrix import Factors, FloatArray, LinkMatrix
 from edgeemu.units import SIZE
 
-if TYPE_CHECKING:
-    from edgeemu.scenario.options import Objective
-
-
 MANY = 25  # devices that an error lists
+Objective = Literal["latency", "throughput", "energy"]
 EnergyPerBit = Callable[[int, int], float | None]
 
 
@@ -60,32 +57,55 @@ def _no_energy(_source: int, _target: int) -> float | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkloadView:
+    """Numbers of tokens (positions) of the sequence to place for, and of those that run concurrently."""
+
+    prompt_tokens: int
+    total_tokens: int  # prompt and generated tokens, when the sequence ends
+    length: int = 0  # positions that are cached now; 0 before the prompt has run
+    interval_tokens: int = 1  # tokens until the next decision
+    concurrent: tuple[int, ...] = ()  # `total_tokens` of each sequence that runs at the same time, at most
+    cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
+
+
 @dataclass(frozen=True)
 class ClusterView:
-    """Devices, links, and the sequence to place for: its prompt, how far it is, and its length when it ends."""
+    """Devices and links as they are known, the workload to place for, and the rules of the scenario."""
 
     costs: Costs
     devices: tuple[DeviceView, ...]
-    bandwidth_bps: Pairwise
-    delay_s: Pairwise
-    prompt_tokens: int
-    total_tokens: int
-    length: int = 0  # positions that are cached now; 0 before the prompt has run
-    interval_tokens: int = 1  # tokens until the next decision
+    links: LinkMatrix
+    workload: WorkloadView
     weights_on_flash: bool = False  # every device can read every block's weights from its own storage
     flash_bytes_per_s: float = 100e6
     source: int = 0  # the device where prompts come from
-    beside: tuple[int, ...] = ()  # how long the others become that run at the same time, at most
-    cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
-    divide: bool = True  # whether a policy that may divide projections and feed-forwards shall
-    star: bool = False  # how results of shards are joined: by one device, or in a ring
-    rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision; None: too large to play
-    observed: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
-    """By link that was observed, by what its delay, and its time per bit, are more than the data sheet's."""
-    links: Links | None = None  # rows kept from earlier views; made from the callables above where there are none
-    objective: "Objective" = "latency"
-    energy_budget_j: float | None = None  # for a token, of all devices; `view.step_energy` reckons what one needs
-    j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all on the way; None: not known
+    divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
+    star: bool = False  # results of shards are combined by one device; else in a ring
+    rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
+    observed: Factors = field(default_factory=dict)  # of the links that were measured
+    objective: Objective = "latency"
+    energy_budget_j: float | None = None  # for a token, of all devices; `view.step_energy` estimates what one needs
+    j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.workload.prompt_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and generated tokens, when the sequence ends."""
+        return self.workload.total_tokens
+
+    @property
+    def length(self) -> int:
+        """Positions that are cached now; 0 before the prompt has run."""
+        return self.workload.length
+
+    @property
+    def interval_tokens(self) -> int:
+        """Decode steps until the next decision."""
+        return self.workload.interval_tokens
 
     @property
     def past(self) -> int:
@@ -94,18 +114,31 @@ class ClusterView:
 
     @property
     def sequences(self) -> int:
-        """How many run at the same time, at most: a pipeline needs several."""
-        return 1 + len(self.beside)
+        """How many sequences run at the same time, at most: a pipeline needs several."""
+        return 1 + len(self.workload.concurrent)
 
     @property
     def remaining_tokens(self) -> int:
         """Decode steps that are still to come, at most."""
         return max(1, self.total_tokens - self.past)
 
-    @cached_property
-    def rows(self) -> Links:
-        """`links`, or the same from the callables."""
-        return self.links or Links(len(self.devices), self.bandwidth_bps, self.delay_s)
+    def bandwidth_bps(self, source: int, target: int) -> float:
+        """Bit/s of the link from `source` to `target`; infinite where they are one device."""
+        s_per_bit = self.links.s_per_bit.pair(source, target)
+        return 1.0 / s_per_bit if s_per_bit else inf
+
+    def delay_s(self, source: int, target: int) -> float:
+        """Seconds of delay of the link from `source` to `target`; 0 where they are one device."""
+        return self.links.delay_s.pair(source, target)
+
+    def bandwidth_from(self, source: int) -> FloatArray:
+        """Bit/s from `source` to every device, infinite to itself: [n_devices]."""
+        with np.errstate(divide="ignore"):
+            return 1.0 / self.links.s_per_bit.row(source)
+
+    def delay_from(self, source: int) -> FloatArray:
+        """Seconds from `source` to every device, 0 to itself: [n_devices]."""
+        return self.links.delay_s.row(source)
 
     @cached_property
     def flops_per_s(self) -> FloatArray:
@@ -122,15 +155,6 @@ class ClusterView:
     @cached_property
     def memory_bytes(self) -> NDArray[np.int64]:
         return np.array([device.memory_bytes for device in self.devices], np.int64)  # [n_devices]
-
-    def bandwidth_from(self, source: int) -> FloatArray:
-        """Bit/s from `source` to every device, infinite to itself: [n_devices]."""
-        with np.errstate(divide="ignore"):
-            return 1.0 / self.rows.s_per_bit.out_of(source)
-
-    def delay_from(self, source: int) -> FloatArray:
-        """Seconds from `source` to every device, 0 to itself: [n_devices]."""
-        return self.rows.delay_s.out_of(source)
 
     def work(self, block: Block) -> Work:
         """What one decode step asks of the block at the sequence's full length."""
@@ -157,12 +181,15 @@ class ClusterView:
 
     def empty_usage(self) -> Usage:
         """That of one device, to which blocks can be added."""
-        return Usage(self.costs, self.prompt_tokens, self.total_tokens, self.beside, star=self.star)
+        concurrent = self.workload.concurrent
+        return Usage(self.costs, self.prompt_tokens, self.total_tokens, concurrent, star=self.star)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """What each device holds under a placement, with all sequences at their ends."""
-        n_devices, beside = len(self.devices), self.beside
-        return usages(placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, beside, star=self.star)
+        n_devices, concurrent = len(self.devices), self.workload.concurrent
+        return usages(
+            placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, concurrent, star=self.star
+        )
 
     def fits(self, usage: Usage, block: Block, device: int) -> bool:
         """Whether the device still fits its memory with the block added."""
@@ -200,7 +227,7 @@ def largest_change(before: ClusterView, after: ClusterView) -> float:
     )
     largest = max(float(np.abs(np.log(new / old)).max()) for old, new in pairs)
     same = (1.0, 1.0)
-    for way in before.observed.keys() | after.observed.keys():
-        for old, new in zip(before.observed.get(way, same), after.observed.get(way, same), strict=True):
+    for pair in before.observed.keys() | after.observed.keys():
+        for old, new in zip(before.observed.get(pair, same), after.observed.get(pair, same), strict=True):
             largest = max(largest, abs(log(new / old)))
     return expm1(largest)

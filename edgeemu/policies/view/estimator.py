@@ -14,7 +14,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_s
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
-from edgeemu.policies.view.link_matrix import Links, Patched
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
@@ -69,7 +69,12 @@ class Estimate:
     """What has been observed of a cluster so far."""
 
     def __init__(
-        self, cluster: Cluster, whole: Sequence[Compute], costs: Costs, smoothing: float, sheet: Links | None = None
+        self,
+        cluster: Cluster,
+        whole: Sequence[Compute],
+        costs: Costs,
+        smoothing: float,
+        sheet: LinkMatrix | None = None,
     ) -> None:
         """`whole` are the devices' data sheets (`view.whole_devices`); the links', `sheet` or the cluster's."""
         self._cluster = cluster
@@ -78,7 +83,7 @@ class Estimate:
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._links: dict[tuple[int, int], _LinkEstimate] = {}
-        self._sheet = sheet or Links.of(cluster)
+        self._sheet = sheet or LinkMatrix.of(cluster)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
@@ -101,7 +106,7 @@ class Estimate:
         """What messages took from departure to arrival, waiting on the way included."""
         by_way: dict[tuple[int, int], list[Transit]] = defaultdict(list)
         for transit in transits:
-            if not transit.size_bytes and not self._sheet.delay_s.between(transit.source, transit.target):
+            if not transit.size_bytes and not self._sheet.delay_s.pair(transit.source, transit.target):
                 continue  # nothing, at once: likewise
             by_way[transit.source, transit.target].append(transit)
         for way, seen in by_way.items():
@@ -109,8 +114,8 @@ class Estimate:
             weight = self._smoothing if link.seen else 1.0
             link.fade(1.0 - weight)
             for transit in seen:
-                bits_s = 8.0 * transit.size_bytes * self._sheet.s_per_bit.between(*way)
-                sheet_s = bits_s + self._sheet.delay_s.between(*way)
+                bits_s = 8.0 * transit.size_bytes * self._sheet.s_per_bit.pair(*way)
+                sheet_s = bits_s + self._sheet.delay_s.pair(*way)
                 link.add(weight / len(seen), 1.0 - bits_s / sheet_s, transit.sum_s / transit.messages / sheet_s)
             link.seen = True
 
@@ -142,31 +147,11 @@ class Estimate:
         known = self._devices[device].memory_bytes
         return self._cluster.devices[device].memory_bytes if known is None else known
 
-    def bandwidth_bps(self, source: int, target: int) -> float:
-        sheet_bps = self._cluster.bandwidth_bps(source, target)
-        link = self._links.get((source, target))
-        return sheet_bps if link is None else sheet_bps / link.factors()[1]
-
-    def delay_s(self, source: int, target: int) -> float:
-        sheet_s = self._cluster.delay_s(source, target)
-        link = self._links.get((source, target))
-        return sheet_s if link is None else sheet_s * link.factors()[0]
-
     def view(self, base: ClusterView) -> ClusterView:
         """`base` (its costs, its sequence, its rules) with the devices and links as they are known now."""
         devices = tuple(
             DeviceView.of(device, slowed(compute, self.slowdown(index)), self.memory_bytes(index))
             for index, (device, compute) in enumerate(zip(self._cluster.devices, self._whole, strict=True))
         )
-        factors = {way: link.factors() for way, link in self._links.items()}
-        links = Links(len(devices), self.bandwidth_bps, self.delay_s)
-        links.delay_s = Patched(self._sheet.delay_s, {way: delay for way, (delay, _) in factors.items()})
-        links.s_per_bit = Patched(self._sheet.s_per_bit, {way: bits for way, (_, bits) in factors.items()})
-        return replace(
-            base,
-            devices=devices,
-            bandwidth_bps=self.bandwidth_bps,
-            delay_s=self.delay_s,
-            observed=factors,
-            links=links,
-        )
+        factors = {pair: link.factors() for pair, link in self._links.items()}
+        return replace(base, devices=devices, links=self._sheet.scaled(factors), observed=factors)

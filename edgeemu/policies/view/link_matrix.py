@@ -1,198 +1,224 @@
-"""Matrices of seconds per bit and delay between all devices, dense or computed by row on demand."""
+"""Seconds per bit and delay between all devices, as matrices: dense, or computed by row and column on demand.
 
+Rows and columns that were read are kept, and the views of a run share them. Nobody may write into them.
+"""
+
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.placement.arrays import IntArray
 
-ALL_AT_ONCE = 2000  # devices up to which all links are drawn before the first decision: 64 MB
+ALL_AT_ONCE = 2000  # devices up to which a cluster's matrices are dense: 64 MB
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
-Row = Callable[[int], FloatArray]  # of one device and all: [n_devices]
+Pair = tuple[int, int]  # source, target
+Factors = Mapping[Pair, tuple[float, float]]
+"""Measured delay, and measured time per bit, of some links: multiples of the nominal values."""
 
 
-class Rows:
-    """A time per pair of devices as vectors, each worked out when first asked for. A device reaches itself at once."""
+class PairMatrix(ABC):
+    """A duration for every source and target; 0 from a device to itself."""
 
-    def __init__(self, n_devices: int, pair: Pairwise, row: Row | None = None, column: Row | None = None) -> None:
-        """`row` and `column`, where they are given, make whole vectors; else they are made of `pair`."""
+    def __init__(self, n_devices: int) -> None:
         self.n_devices = n_devices
-        self._pair = pair
-        self._row = row or self._row_of_pairs
-        self._column = column or self._column_of_pairs
-        self._out_of: dict[int, FloatArray] = {}
-        self._into: dict[int, FloatArray] = {}
-        self._least_out_of: dict[int, float] = {}
+        self._rows: dict[int, FloatArray] = {}
+        self._columns: dict[int, FloatArray] = {}
+        self._least: dict[int, float] = {}
 
-    def out_of(self, source: int) -> FloatArray:
+    def row(self, source: int) -> FloatArray:
         """From `source` to every device: [n_devices]."""
-        row = self._out_of.get(source)
+        row = self._rows.get(source)
         if row is None:
-            row = self._out_of[source] = self._row(source)
+            row = self._rows[source] = self._make_row(source)
         return row
 
-    def into(self, target: int) -> FloatArray:
+    def column(self, target: int) -> FloatArray:
         """From every device to `target`: [n_devices]."""
-        column = self._into.get(target)
+        column = self._columns.get(target)
         if column is None:
-            column = self._into[target] = self._column(target)
+            column = self._columns[target] = self._make_column(target)
         return column
 
-    def least_out_of(self, source: int) -> float:
-        """The least from `source` to another device; infinite where there is none."""
-        least = self._least_out_of.get(source)
-        if least is None:
-            others = np.delete(self.out_of(source), source)
-            least = self._least_out_of[source] = float(others.min(initial=np.inf))
-        return least
-
-    def between(self, source: int, target: int) -> float:
+    def pair(self, source: int, target: int) -> float:
         if source == target:
             return 0.0
-        row = self._out_of.get(source)
-        return self._pair(source, target) if row is None else float(row[target])
+        row = self._rows.get(source)
+        return self._make_pair(source, target) if row is None else float(row[target])
 
-    def _row_of_pairs(self, source: int) -> FloatArray:
-        values = (0.0 if d == source else self._pair(source, d) for d in range(self.n_devices))
-        return np.fromiter(values, np.float64, self.n_devices)
+    def least_in_row(self, source: int) -> float:
+        """The least duration from `source` to another device; infinite where there is none."""
+        least = self._least.get(source)
+        if least is None:
+            others = np.delete(self.row(source), source)
+            least = self._least[source] = float(others.min(initial=np.inf))
+        return least
 
-    def _column_of_pairs(self, target: int) -> FloatArray:
-        values = (0.0 if d == target else self._pair(d, target) for d in range(self.n_devices))
-        return np.fromiter(values, np.float64, self.n_devices)
+    def scaled(self, factors: Mapping[Pair, float]) -> "PairMatrix":
+        """A copy with the durations of some pairs multiplied."""
+        return _Overlay(self, lambda a, b: self.pair(a, b) * factors[a, b], factors)
+
+    @abstractmethod
+    def _make_row(self, source: int) -> FloatArray: ...
+
+    @abstractmethod
+    def _make_column(self, target: int) -> FloatArray: ...
+
+    @abstractmethod
+    def _make_pair(self, source: int, target: int) -> float: ...
 
 
-class Links:
-    """Every pair's seconds per bit, and delay. Keep one for as long as the links do, and decisions share its rows."""
+class DenseMatrix(PairMatrix):
+    """All pairs in one array."""
 
-    def __init__(self, n_devices: int, bandwidth_bps: Pairwise, delay_s: Pairwise) -> None:
-        self.n_devices = n_devices
-        self.s_per_bit = Rows(n_devices, lambda a, b: 1.0 / bandwidth_bps(a, b))
-        self.delay_s = Rows(n_devices, delay_s)
+    def __init__(self, values: FloatArray) -> None:
+        """`values`: [n_devices, n_devices], 0 on the diagonal."""
+        super().__init__(len(values))
+        self._values = values
+        self._values.flags.writeable = False
+
+    def _make_row(self, source: int) -> FloatArray:
+        row: FloatArray = self._values[source]
+        return row
+
+    def _make_column(self, target: int) -> FloatArray:
+        column = self._values[:, target].copy()  # contiguous, which is quicker to read again and again
+        column.flags.writeable = False
+        return column
+
+    def _make_pair(self, source: int, target: int) -> float:
+        return float(self._values[source, target])
+
+
+class ComputedMatrix(PairMatrix):
+    """Rows and columns that are computed when they are first read."""
+
+    def __init__(self, n_devices: int, block: Callable[[IntArray, IntArray], FloatArray]) -> None:
+        """`block` gives the durations from some devices to others: [m], [k] -> [m, k]."""
+        super().__init__(n_devices)
+        self._block = block
+        self._everyone = np.arange(n_devices)
+
+    def _make_row(self, source: int) -> FloatArray:
+        row: FloatArray = self._block(np.array([source]), self._everyone)[0]
+        return row
+
+    def _make_column(self, target: int) -> FloatArray:
+        return self._block(self._everyone, np.array([target]))[:, 0]
+
+    def _make_pair(self, source: int, target: int) -> float:
+        return float(self._block(np.array([source]), np.array([target]))[0, 0])
+
+
+class _Overlay(PairMatrix):
+    """Another matrix with other durations for some pairs. Only rows and columns that are read are copied."""
+
+    def __init__(self, base: PairMatrix, value: Pairwise, pairs: Collection[Pair]) -> None:
+        super().__init__(base.n_devices)
+        self._base = base
+        self._value = value
+        self._pairs = pairs
+        self._targets: dict[int, list[int]] = defaultdict(list)  # by source
+        self._sources: dict[int, list[int]] = defaultdict(list)  # by target
+        for source, target in pairs:
+            self._targets[source].append(target)
+            self._sources[target].append(source)
+
+    def _make_row(self, source: int) -> FloatArray:
+        row, targets = self._base.row(source), self._targets.get(source)
+        if not targets:
+            return row
+        row = row.copy()
+        row[targets] = [self._value(source, target) for target in targets]
+        return row
+
+    def _make_column(self, target: int) -> FloatArray:
+        column, sources = self._base.column(target), self._sources.get(target)
+        if not sources:
+            return column
+        column = column.copy()
+        column[sources] = [self._value(source, target) for source in sources]
+        return column
+
+    def _make_pair(self, source: int, target: int) -> float:
+        if (source, target) in self._pairs:
+            return self._value(source, target)
+        return self._base.pair(source, target)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMatrix:
+    """Seconds per bit, and delay in seconds, of the link from every device to every other."""
+
+    s_per_bit: PairMatrix
+    delay_s: PairMatrix
 
     @classmethod
-    def of(cls, cluster: Cluster) -> "Links":
-        """Those of a cluster by themselves: all now, or, of very many devices, each row when it is asked for."""
-        made = cls(len(cluster.devices), cluster.bandwidth_bps, cluster.delay_s)
-        everyone = np.arange(made.n_devices)
-        if made.n_devices <= ALL_AT_ONCE:
-            bps, delay_s = cluster.arrays(everyone, everyone)  # [n_devices, n_devices] each
-            made.s_per_bit, made.delay_s = _rows_of(1.0 / bps), _rows_of(delay_s)
-            return made
+    def of(cls, cluster: Cluster) -> "LinkMatrix":
+        """The nominal links of a cluster: dense, or, above `ALL_AT_ONCE` devices, computed on demand."""
+        n = len(cluster.devices)
+        if n <= ALL_AT_ONCE:
+            bps, delay_s = cluster.arrays(np.arange(n), np.arange(n))  # [n, n] each
+            return cls(DenseMatrix(1.0 / bps), DenseMatrix(delay_s))
+        return cls(
+            ComputedMatrix(n, lambda sources, targets: 1.0 / cluster.arrays(sources, targets)[0]),
+            ComputedMatrix(n, lambda sources, targets: cluster.arrays(sources, targets)[1]),
+        )
 
-        def row(source: int) -> tuple[FloatArray, FloatArray]:
-            bps, delay_s = cluster.arrays(everyone[source, None], everyone)
-            return 1.0 / bps[0], delay_s[0]
+    @classmethod
+    def of_pairs(cls, n_devices: int, bandwidth_bps: Pairwise, delay_s: Pairwise) -> "LinkMatrix":
+        """Dense matrices, from functions of (source, target), which are two devices."""
+        everyone = np.arange(n_devices)
+        s_per_bit = _one_by_one(lambda a, b: 1.0 / bandwidth_bps(a, b))
+        return cls(
+            DenseMatrix(s_per_bit(everyone, everyone)),
+            DenseMatrix(_one_by_one(delay_s)(everyone, everyone)),
+        )
 
-        def column(target: int) -> tuple[FloatArray, FloatArray]:
-            bps, delay_s = cluster.arrays(everyone, everyone[target, None])
-            return 1.0 / bps[:, 0], delay_s[:, 0]
+    def at(self, cluster: Cluster, at_s: float) -> "LinkMatrix":
+        """The links at an instant. `self` has the nominal links of `cluster`."""
 
-        n, s_per_bit, delay = made.n_devices, made.s_per_bit.between, cluster.delay_s
-        made.s_per_bit = Rows(n, s_per_bit, lambda source: row(source)[0], lambda target: column(target)[0])
-        made.delay_s = Rows(n, delay, lambda source: row(source)[1], lambda target: column(target)[1])
-        return made
+        def s_per_bit(source: int, target: int) -> float:
+            return 1.0 / cluster.path(source, target).bandwidth_at(at_s)
 
-    def at(self, cluster: Cluster, at_s: float) -> "Links":
-        """These, of a cluster by itself, as they are at an instant: what does not vary is taken as it is."""
-        ways = cluster.varying_pairs()
-        bandwidth_bps, delay_s = at(cluster, at_s)
-        if ways is None:
-            return Links(self.n_devices, bandwidth_bps, delay_s)
-        made = Links(self.n_devices, bandwidth_bps, delay_s)
-        made.s_per_bit = _patched(self.s_per_bit, made.s_per_bit.between, ways)
-        made.delay_s = _patched(self.delay_s, made.delay_s.between, ways)
-        return made
+        def delay_s(source: int, target: int) -> float:
+            return cluster.path(source, target).delay_at(at_s)
 
-    def out_of(self, source: int, bits: float) -> FloatArray:
-        """When a message of `bits` from `source` is wholly at each device, alone on its way: [n_devices], seconds."""
-        return self.s_per_bit.out_of(source) * bits + self.delay_s.out_of(source)
+        n, varying = len(cluster.devices), cluster.varying_pairs()
+        if varying is None:
+            return LinkMatrix(ComputedMatrix(n, _one_by_one(s_per_bit)), ComputedMatrix(n, _one_by_one(delay_s)))
+        return LinkMatrix(_Overlay(self.s_per_bit, s_per_bit, varying), _Overlay(self.delay_s, delay_s, varying))
 
-    def into(self, target: int, bits: float) -> FloatArray:
-        """When a message of `bits` from each device is wholly at `target`: [n_devices], seconds."""
-        return self.s_per_bit.into(target) * bits + self.delay_s.into(target)
+    def scaled(self, factors: Factors) -> "LinkMatrix":
+        """The links with measured factors applied."""
+        return LinkMatrix(
+            self.s_per_bit.scaled({pair: per_bit for pair, (_, per_bit) in factors.items()}),
+            self.delay_s.scaled({pair: delay for pair, (delay, _) in factors.items()}),
+        )
 
-    def between(self, source: int, target: int, bits: float) -> float:
-        return self.s_per_bit.between(source, target) * bits + self.delay_s.between(source, target)
+    def row(self, source: int, bits: float) -> FloatArray:
+        """Seconds until a message of `bits` from `source`, alone on its path, is at each device: [n_devices]."""
+        return self.s_per_bit.row(source) * bits + self.delay_s.row(source)
 
+    def column(self, target: int, bits: float) -> FloatArray:
+        """Seconds until a message of `bits` from each device is at `target`: [n_devices]."""
+        return self.s_per_bit.column(target) * bits + self.delay_s.column(target)
 
-def at(cluster: Cluster, at_s: float) -> tuple[Pairwise, Pairwise]:
-    """Bandwidth and delay at an instant."""
-    return (
-        lambda a, b: cluster.path(a, b).bandwidth_at(at_s),
-        lambda a, b: cluster.path(a, b).delay_at(at_s),
-    )
-
-
-def _rows_of(matrix: FloatArray) -> Rows:
-    """Of all pairs, [n_devices, n_devices]. Nobody may write into the rows."""
-    matrix.flags.writeable = False
-
-    def column(target: int) -> FloatArray:
-        found = matrix[:, target].copy()  # in one piece, which is quicker to read again and again
-        found.flags.writeable = False
-        return found
-
-    return Rows(len(matrix), lambda a, b: float(matrix[a, b]), matrix.__getitem__, column)
+    def pair(self, source: int, target: int, bits: float) -> float:
+        """Seconds until a message of `bits` from `source` is at `target`; 0 where they are one device."""
+        return self.s_per_bit.pair(source, target) * bits + self.delay_s.pair(source, target)
 
 
-def _patched(rows: Rows, pair: Pairwise, ways: set[tuple[int, int]]) -> Rows:
-    """The same rows but for some ways, whose values are `pair`'s."""
-    targets: dict[int, list[int]] = defaultdict(list)
-    sources: dict[int, list[int]] = defaultdict(list)
-    for source, target in ways:
-        targets[source].append(target)
-        sources[target].append(source)
+def _one_by_one(value: Pairwise) -> Callable[[IntArray, IntArray], FloatArray]:
+    """Durations as an array, from a function of (source, target)."""
 
-    def row(source: int) -> FloatArray:
-        found = rows.out_of(source)
-        if source in targets:
-            found = found.copy()
-            found[targets[source]] = [pair(source, target) for target in targets[source]]
-        return found
+    def block(sources: IntArray, targets: IntArray) -> FloatArray:
+        rows = [[0.0 if a == b else value(a, b) for b in targets.tolist()] for a in sources.tolist()]
+        return np.array(rows, np.float64).reshape(len(sources), len(targets))
 
-    def column(target: int) -> FloatArray:
-        found = rows.into(target)
-        if target in sources:
-            found = found.copy()
-            found[sources[target]] = [pair(source, target) for source in sources[target]]
-        return found
-
-    def value(source: int, target: int) -> float:
-        return pair(source, target) if (source, target) in ways else rows.between(source, target)
-
-    return Rows(rows.n_devices, value, row, column)
-
-
-class Patched(Rows):
-    """The data sheet's rows, with factors where something was observed: a decision copies only rows that it reads."""
-
-    def __init__(self, sheet: Rows, factors: dict[tuple[int, int], float]) -> None:
-        super().__init__(0, lambda a, b: sheet.between(a, b) * factors.get((a, b), 1.0))
-        self._sheet = sheet
-        self._from: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        self._to: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        for (source, target), factor in factors.items():
-            self._from[source].append((target, factor))
-            self._to[target].append((source, factor))
-
-    def out_of(self, source: int) -> FloatArray:
-        if source not in self._out_of:
-            self._out_of[source] = _scaled(self._sheet.out_of(source), self._from.get(source, []))
-        return self._out_of[source]
-
-    def into(self, target: int) -> FloatArray:
-        if target not in self._into:
-            self._into[target] = _scaled(self._sheet.into(target), self._to.get(target, []))
-        return self._into[target]
-
-
-def _scaled(row: FloatArray, factors: list[tuple[int, float]]) -> FloatArray:
-    if not factors:
-        return row
-    scaled = row.copy()
-    for index, factor in factors:
-        scaled[index] *= factor
-    return scaled
+    return block

@@ -21,7 +21,7 @@ _SINGLES = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
 class Sizes:
     """What every kind of block takes, for a sequence at its end, and for those that run beside it. Bytes."""
 
-    def __init__(self, costs: Costs, prompt: int, total: int, beside: tuple[int, ...] = ()) -> None:
+    def __init__(self, costs: Costs, prompt: int, total: int, concurrent: tuple[int, ...] = ()) -> None:
         shape = costs.shape
         self.n_groups = shape.n_groups
         self.weights = {
@@ -30,7 +30,7 @@ class Sizes:
             Kind.FFN: costs.weight_bytes(ffn(0)),
             Kind.LM_HEAD: costs.weight_bytes(LM_HEAD),
         }
-        self.group = costs.weight_bytes(head(0, 0)) + caches_bytes(costs, total, beside)
+        self.group = costs.weight_bytes(head(0, 0)) + caches_bytes(costs, total, concurrent)
         self.norm = costs.norm_bytes()
         tied = shape.tied_embeddings
         self.shared = shape.vocab_size * shape.d_model * costs.value_bytes if tied else 0  # embed and lm_head together
@@ -44,8 +44,8 @@ class Sizes:
         self.head_workspace = np.array(  # [n_groups + 1], by the most groups of one layer; ascending
             [0, *(workspace(Kind.HEAD, k) for k in range(1, shape.n_groups + 1))], np.int64
         )
-        self.any_messages = costs.inbox_bytes(prompt) * (1 + len(beside))
-        self.proj_messages = costs.gather_bytes(prompt) * (1 + len(beside))
+        self.any_messages = costs.inbox_bytes(prompt) * (1 + len(concurrent))
+        self.proj_messages = costs.gather_bytes(prompt) * (1 + len(concurrent))
         k = np.arange(shape.n_groups + 1)  # [n_groups + 1]
         # What k groups of a layer take where none of it is yet: without and with their workspace.
         self.groups_total = np.where(k > 0, self.norm + k * self.group, 0)
@@ -53,13 +53,15 @@ class Sizes:
 
 
 @lru_cache(maxsize=16)
-def _sizes(costs: Costs, prompt: int, total: int, beside: tuple[int, ...]) -> Sizes:
-    return Sizes(costs, prompt, total, beside)
+def cached_sizes(costs: Costs, prompt: int, total: int, concurrent: tuple[int, ...]) -> Sizes:
+    """`Sizes`, of which the last few are kept: they take longer to compute than a decision."""
+    return Sizes(costs, prompt, total, concurrent)
 
 
 def sizes_of(view: ClusterView) -> Sizes:
-    """Those of the view's sequences, made once."""
-    return _sizes(view.costs.at_step(1, view.total_tokens - 1), view.prompt_tokens, view.total_tokens, view.beside)
+    """The sizes for the workload of a view."""
+    costs = view.costs.at_step(1, view.total_tokens - 1)
+    return cached_sizes(costs, view.prompt_tokens, view.total_tokens, view.workload.concurrent)
 
 
 class MemoryHeadroom:

@@ -23,7 +23,8 @@ class MoveCosts:
             Kind.LM_HEAD: float(costs.weight_bytes(LM_HEAD)),
         }
         self.cache_bytes = {
-            kind: float(costs.kv_bytes(view.cached or view.length)) if kind is Kind.HEAD else 0.0 for kind in Kind
+            kind: float(costs.kv_bytes(view.workload.cached or view.length)) if kind is Kind.HEAD else 0.0
+            for kind in Kind
         }
         sent = {kind: self.cache_bytes[kind] + self.weight_bytes[kind] for kind in Kind}
         self.link_bits = {kind: 8.0 * (self.cache_bytes if view.weights_on_flash else sent)[kind] for kind in Kind}
@@ -31,18 +32,20 @@ class MoveCosts:
             kind: self.weight_bytes[kind] / view.flash_bytes_per_s if view.weights_on_flash else 0.0 for kind in Kind
         }
 
-    def block_s(self, kind: Kind, source: int, target: int) -> float:
-        """One block alone."""
-        bits = self.link_bits[kind]
-        sent_s = self.view.rows.between(source, target, bits) if bits else 0.0
-        return max(sent_s, self.flash_s[kind])
+    def layer(self, n_groups: int) -> tuple[float, float]:
+        """Bits on the link, and seconds of the receiver's storage, of a complete layer."""
+        bits, flash_s = self.link_bits, self.flash_s
+        return (
+            bits[Kind.PROJ] + bits[Kind.FFN] + n_groups * bits[Kind.HEAD],
+            flash_s[Kind.PROJ] + flash_s[Kind.FFN] + n_groups * flash_s[Kind.HEAD],
+        )
 
     def quickest_s(self, kind: Kind, source: int) -> float:
         """The least that one block's move from `source` can take, to whatever device: a bound."""
-        links, bits = self.view.rows, self.link_bits[kind]
+        links, bits = self.view.links, self.link_bits[kind]
         if not bits:
             return self.flash_s[kind]
-        sent_s = links.s_per_bit.least_out_of(source) * bits + links.delay_s.least_out_of(source)
+        sent_s = links.s_per_bit.least_in_row(source) * bits + links.delay_s.least_in_row(source)
         return max(sent_s, self.flash_s[kind])
 
     def total_s(self, moved: Sequence[tuple[Kind, int, int]]) -> float:
@@ -55,7 +58,7 @@ class MoveCosts:
         for kind, source, target in moved:
             bits[source, target] += self.link_bits[kind]
             flash_s[target] += self.flash_s[kind]
-        sent_s = (self.view.rows.between(a, b, size) for (a, b), size in bits.items() if size)
+        sent_s = (self.view.links.pair(a, b, size) for (a, b), size in bits.items() if size)
         return max((*sent_s, *flash_s.values()), default=0.0)
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:

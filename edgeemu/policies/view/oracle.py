@@ -5,8 +5,8 @@ from dataclasses import replace
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
-from edgeemu.policies.view.link_matrix import Links, at
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.link_matrix import LinkMatrix
 
 
 def whole_devices(cluster: Cluster, host: Compute | None) -> tuple[Compute, ...]:
@@ -30,7 +30,7 @@ def oracle_view(
     prompt_tokens: int,
     total_tokens: int,
     at_s: float = 0.0,
-    links: Links | None = None,
+    links: LinkMatrix | None = None,
 ) -> ClusterView:
     """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`.
 
@@ -40,24 +40,15 @@ def oracle_view(
         DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
         for device, compute in zip(cluster.devices, whole_devices(cluster, host), strict=True)
     )
-    view = ClusterView(
-        costs,
-        devices,
-        cluster.bandwidth_bps,
-        cluster.delay_s,
-        prompt_tokens,
-        total_tokens,
-        j_per_bit=cluster.j_per_bit,
-    )
-    return view_at(view, cluster, links or Links.of(cluster), at_s)
+    nominal = links or LinkMatrix.of(cluster)
+    workload = WorkloadView(prompt_tokens, total_tokens)
+    view = ClusterView(costs, devices, nominal, workload, j_per_bit=cluster.j_per_bit)
+    return view_at(view, cluster, nominal, at_s)
 
 
-def view_at(view: ClusterView, cluster: Cluster, links: Links, at_s: float) -> ClusterView:
-    """The view with the cluster's links as they are at an instant; `links` are those by themselves."""
-    if not cluster.links_vary:
-        return replace(view, links=links)
-    bandwidth_bps, delay_s = at(cluster, at_s)
-    return replace(view, bandwidth_bps=bandwidth_bps, delay_s=delay_s, links=links.at(cluster, at_s))
+def view_at(view: ClusterView, cluster: Cluster, links: LinkMatrix, at_s: float) -> ClusterView:
+    """The view with the links of the cluster at an instant; `links` are the nominal ones."""
+    return replace(view, links=links.at(cluster, at_s) if cluster.links_vary else links)
 
 
 def slowed(compute: Compute, slowdown: float) -> Compute:

@@ -10,7 +10,6 @@ not counted; while ours runs beside it, ours counts in full. An access point is 
 the storage that weights are read from, and a radio's wait for its channel are not counted.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,31 +82,13 @@ class StepEnergy:
     def radio_j(self, layout: PlacementArrays) -> float:
         """What the messages of a step cost all that send, relay or receive them."""
         spent_j = 0.0
-        for (source, target), bits in self._bits(layout).items():
+        for (source, target), bits in self.times.message_bits(layout).items():
             j_per_bit = self._view.j_per_bit(source, target)
             if j_per_bit is None:
                 a, b = (self._view.devices[end].name for end in (source, target))
                 raise UnknownEnergyError(f"energy cannot be reckoned: no energy per bit on the way from {a} to {b}")
             spent_j += bits * j_per_bit
         return spent_j
-
-    def _bits(self, layout: PlacementArrays) -> dict[tuple[int, int], float]:
-        """What each device sends to each other, by pairs, as `routes.compile_routes` has it."""
-        times = self.times
-        bits: dict[tuple[int, int], float] = defaultdict(float)
-        bits[layout.lm_head, layout.embed] += times.token_bits
-        source = layout.embed
-        counts = layout.counts(times.n_devices)  # [n_layers, n_devices]
-        for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
-            holders = np.flatnonzero(row).tolist()
-            for target in {*holders, at_proj}:
-                bits[source, target] += times.hidden_bits
-            for device in holders:
-                bits[device, at_proj] += times.attention_fixed_bits + int(row[device]) * times.attention_slope_bits
-            bits[at_proj, at_ffn] += times.hidden_bits
-            source = at_ffn
-        bits[source, layout.lm_head] += times.hidden_bits
-        return {(a, b): size for (a, b), size in bits.items() if a != b}
 
 
 def step_energy_j(view: ClusterView, placement: Placement, past: int | None = None) -> float:

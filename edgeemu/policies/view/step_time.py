@@ -11,7 +11,9 @@ Heads that share a device with the sender of x are done before x has left for pr
 outputs then wait behind it in the pipe. A pipe shared by several pairs (an interface, an access point) is not modelled.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -29,7 +31,7 @@ class StepTimes:
     def __init__(self, view: ClusterView, past: int | None = None) -> None:
         """`past`: positions cached; by default those of the view's next step."""
         self.view = view
-        self.links = view.rows
+        self.links = view.links
         self.past = view.past if past is None else past
         costs, shape = view.costs.at_step(1, self.past), view.costs.shape
         self.n_devices = len(view.devices)
@@ -42,7 +44,6 @@ class StepTimes:
         # The heads of one layer on one device are one execution. Both roofs are affine in their number:
         one, two = costs.work(Kind.HEAD, 1, 1, self.past), costs.work(Kind.HEAD, 2, 1, self.past)
         self.head_flops = two.flops - one.flops
-        self.head_work = one
         fixed = Work(one.flops - self.head_flops, 2 * one.bytes_read - two.bytes_read)
         self.compute_fixed_s = fixed.flops / self._flops + self._overhead
         self.compute_slope_s = self.head_flops / self._flops
@@ -53,6 +54,14 @@ class StepTimes:
         first, second = costs.attention_bytes(1, 1), costs.attention_bytes(2, 1)
         self.attention_slope_bits = 8.0 * (second - first)
         self.attention_fixed_bits = 8.0 * first - self.attention_slope_bits
+
+    @cached_property
+    def whole_layer_s(self) -> FloatArray:
+        """A complete layer on each device alone: [n_devices]."""
+        everyone = np.arange(self.n_devices)
+        heads_s = self.heads_s(everyone, np.full(self.n_devices, self.n_groups))
+        layer_s: FloatArray = heads_s + self.proj_s + self.ffn_s
+        return layer_s
 
     def _alone_s(self, work: Work) -> FloatArray:
         return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
@@ -66,19 +75,19 @@ class StepTimes:
 
     def hop_s(self, source: int, target: int) -> float:
         """x from one device to another."""
-        return self.links.between(source, target, self.hidden_bits)
+        return self.links.pair(source, target, self.hidden_bits)
 
     def gathered_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> FloatArray:
         """When each device's heads have reached proj, after x was there at `source`: [m], counts above 0 -> [m]."""
         links = self.links
-        x_s = links.s_per_bit.out_of(source)[devices] * self.hidden_bits + links.delay_s.out_of(source)[devices]
+        x_s = links.s_per_bit.row(source)[devices] * self.hidden_bits + links.delay_s.row(source)[devices]
         done_s = x_s + self.heads_s(devices, counts)
         if source != gather:  # its own heads' outputs queue behind x
-            leaves_s = self.hidden_bits * links.s_per_bit.between(source, gather)
+            leaves_s = self.hidden_bits * links.s_per_bit.pair(source, gather)
             done_s = np.where(devices == source, np.maximum(done_s, leaves_s), done_s)
         bits = self.attention_fixed_bits + counts * self.attention_slope_bits
         away = devices != gather
-        sent_s = bits * links.s_per_bit.into(gather)[devices] + links.delay_s.into(gather)[devices]
+        sent_s = bits * links.s_per_bit.column(gather)[devices] + links.delay_s.column(gather)[devices]
         return done_s + np.where(away, sent_s, 0.0)
 
     def heads_stage_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> float:
@@ -107,15 +116,15 @@ class StepTimes:
             return np.array([self.hop_s(a, b) for a, b in zip(sources, targets, strict=True)])  # [n_layers]
 
         s_per_bit, delay_s = links.s_per_bit, links.delay_s
-        x_s = per_device(s_per_bit.out_of, at_source) * self.hidden_bits + per_device(delay_s.out_of, at_source)
+        x_s = per_device(s_per_bit.row, at_source) * self.hidden_bits + per_device(delay_s.row, at_source)
         done_s = x_s + self.heads_s(devices, held)
         # A source's own heads' outputs queue behind x.
-        per_bit_s = [s_per_bit.between(a, b) for a, b in zip(at_source, at_proj, strict=True)]  # [n_layers]
+        per_bit_s = [s_per_bit.pair(a, b) for a, b in zip(at_source, at_proj, strict=True)]  # [n_layers]
         leaves_s = self.hidden_bits * np.array(per_bit_s)  # [n_layers]
         queued = (devices == sources[layers]) & (sources != projs)[layers]
         done_s = np.where(queued, np.maximum(done_s, leaves_s[layers]), done_s)
         bits = self.attention_fixed_bits + held * self.attention_slope_bits
-        sent_s = bits * per_device(s_per_bit.into, at_proj) + per_device(delay_s.into, at_proj)
+        sent_s = bits * per_device(s_per_bit.column, at_proj) + per_device(delay_s.column, at_proj)
         heads_s = done_s + np.where(devices != projs[layers], sent_s, 0.0)
         stage_s = np.maximum(per_layer(at_source, at_proj), np.maximum.reduceat(heads_s, starts))
         found: FloatArray = stage_s + self.proj_s[projs] + per_layer(at_proj, at_ffn) + self.ffn_s[ffns]
@@ -123,7 +132,7 @@ class StepTimes:
 
     def ends_s(self, embed: int, last: int, lm_head: int) -> float:
         """All but the layers: the token to the embedding, the embedding, x to the output matrix, the output matrix."""
-        token_s = self.links.between(lm_head, embed, self.token_bits)
+        token_s = self.links.pair(lm_head, embed, self.token_bits)
         return token_s + float(self.embed_s[embed]) + self.hop_s(last, lm_head) + float(self.lm_head_s[lm_head])
 
     def layer_times_s(self, layout: PlacementArrays) -> list[float]:
@@ -156,6 +165,26 @@ class StepTimes:
         layers, devices = counts.nonzero()  # [m] each
         np.add.at(busy_s, devices, self.heads_s(devices, counts[layers, devices]))
         return busy_s
+
+    def message_bits(self, layout: PlacementArrays, *, heads: bool = True) -> dict[tuple[int, int], float]:
+        """Bits that each device sends to each other in a step, by (source, target).
+
+        Without `heads`, only the token and the vectors x on their path through the single blocks.
+        """
+        bits: dict[tuple[int, int], float] = defaultdict(float)
+        bits[layout.lm_head, layout.embed] += self.token_bits
+        source = layout.embed
+        counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
+        for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
+            holders = np.flatnonzero(row).tolist() if heads else []
+            for target in {*holders, at_proj}:
+                bits[source, target] += self.hidden_bits
+            for device in holders:
+                bits[device, at_proj] += self.attention_fixed_bits + int(row[device]) * self.attention_slope_bits
+            bits[at_proj, at_ffn] += self.hidden_bits
+            source = at_ffn
+        bits[source, layout.lm_head] += self.hidden_bits
+        return {(a, b): size for (a, b), size in bits.items() if a != b}
 
 
 def step_s(view: ClusterView, placement: Placement) -> float:

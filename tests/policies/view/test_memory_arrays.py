@@ -1,12 +1,11 @@
 """Memory as arrays agrees with the page of each device, to the byte."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, SHAPES, placements, scattered, shapes, view
+from support.builders import QUICK, SHAPES, placements, scattered, shapes, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import PlacementArrays, assign_groups
@@ -27,9 +26,9 @@ def some_view(shape_index: int = 0, memory_bytes: int = 2**40) -> ClusterView:
 def test_totals_are_the_pages(data: st.DataObject) -> None:
     shape = data.draw(shapes())
     placement = data.draw(placements(shape, N))
-    beside = data.draw(st.sampled_from([(), (30,), (24, 17, 3)]))
-    seen = replace(view(shape, [2**40] * N, [Compute(1e9, 1e9, 0.0)] * N, 9, 30), beside=beside)
-    pages = [usage.page().total_bytes for usage in usages(placement, seen.costs, N, 9, 30, beside)]
+    concurrent = data.draw(st.sampled_from([(), (30,), (24, 17, 3)]))
+    seen = with_workload(view(shape, [2**40] * N, [Compute(1e9, 1e9, 0.0)] * N, 9, 30), concurrent=concurrent)
+    pages = [usage.page().total_bytes for usage in usages(placement, seen.costs, N, 9, 30, concurrent)]
     assert pages == [usage.page().total_bytes for usage in seen.usages(placement)]
     assert MemoryHeadroom.of(seen, PlacementArrays.of(placement, shape)).total.tolist() == pages
 

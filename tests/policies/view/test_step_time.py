@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, devices, placements, shapes, view
+from support.builders import LLAMA, QUICK, devices, placements, shapes, view, with_workload
 from support.one_sequence import predict
 
 from edgeemu.cluster.cluster import Cluster
@@ -56,17 +56,15 @@ def test_a_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
     assert step_s(seen, placement) == pytest.approx(simulated, rel=1e-9)
     later = predict(cluster, costs, program, durations, 7, 21)
     last_s = later.sampled_s[-1] - later.sampled_s[-2]
-    assert step_s(replace(seen, length=26), placement) == pytest.approx(last_s, rel=1e-9)
+    assert step_s(with_workload(seen, length=26), placement) == pytest.approx(last_s, rel=1e-9)
 
 
-def some_view(**more: object) -> ClusterView:
-    shape = LLAMA
-    seen = view(shape, [2**40] * N, [Compute(1e9, 1e9, 0.0)] * N, 7, 30)
-    return replace(seen, **more)  # type: ignore[arg-type]
+def some_view(length: int) -> ClusterView:
+    return with_workload(view(LLAMA, [2**40] * N, [Compute(1e9, 1e9, 0.0)] * N, 7, 30), length=length)
 
 
 def test_moves_share_a_link_one_after_the_other_and_links_work_side_by_side() -> None:
-    seen = some_view(length=10)
+    seen = some_view(10)
     shape, costs = seen.costs.shape, seen.costs
     old = Placement(dict.fromkeys(all_blocks(shape), 0))
     ffn_s = 8 * costs.weight_bytes(ffn(0)) / 1e8 + 1e-3
@@ -79,7 +77,7 @@ def test_moves_share_a_link_one_after_the_other_and_links_work_side_by_side() ->
 
 
 def test_weights_on_flash_do_not_cross_the_link() -> None:
-    seen = some_view(length=10, weights_on_flash=True, flash_bytes_per_s=1e6)
+    seen = replace(some_view(10), weights_on_flash=True, flash_bytes_per_s=1e6)
     shape, costs = seen.costs.shape, seen.costs
     old = Placement(dict.fromkeys(all_blocks(shape), 0))
     read_s = costs.weight_bytes(ffn(0)) / 1e6

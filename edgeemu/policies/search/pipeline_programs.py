@@ -142,10 +142,10 @@ def _same(view: ClusterView, a: int, b: int, among: Sequence[int]) -> bool:
     if (mine.compute, mine.memory_bytes) != (other.compute, other.memory_bytes):
         return False
     rest = [d for d in among if d not in (a, b)]
-    for rows in (view.rows.s_per_bit, view.rows.delay_s):
-        if rows.between(a, b) != rows.between(b, a):
+    for rows in (view.links.s_per_bit, view.links.delay_s):
+        if rows.pair(a, b) != rows.pair(b, a):
             return False
-        if any(rows.between(a, d) != rows.between(b, d) or rows.between(d, a) != rows.between(d, b) for d in rest):
+        if any(rows.pair(a, d) != rows.pair(b, d) or rows.pair(d, a) != rows.pair(d, b) for d in rest):
             return False
     return True
 
@@ -183,7 +183,7 @@ def pipelines(costs: StageCosts, source: int, devices: Sequence[int] | None = No
     among = list(devices) if devices is not None else candidates(costs, source)
     groups = alike_devices(costs.view, source, among)
     if len(groups) ** 2 * prod(len(group) + 1 for group in groups) > TRANSITIONS:
-        best = _in_order(costs, source, among)
+        best = in_order_of_speed(costs, source, among)
         return [] if best is None else [best]
     first = next(n for n, group in enumerate(groups) if group[0] == source)
     segments_s = [costs.segments_s(group[0]) for group in groups]
@@ -252,7 +252,7 @@ def _stages(found: _PartialPipeline, n_elements: int, groups: list[list[int]]) -
     return [Stage(next(members[group]), first, end) for group, first, end in reversed(spans)]
 
 
-def _in_order(costs: StageCosts, source: int, among: Sequence[int]) -> list[Stage] | None:
+def in_order_of_speed(costs: StageCosts, source: int, among: Sequence[int]) -> list[Stage] | None:
     """The same programme with the source first and the others by speed, each used or left out."""
     order = [source, *sorted((d for d in among if d != source), key=lambda d: (float(costs.layer_s[d]), d))]
     groups = [[device] for device in order]

@@ -1,0 +1,106 @@
+"""The matrices of links agree with the cluster's paths, however they are stored and whatever is read first."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import QUICK, clusters, even_cluster
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute
+from edgeemu.cluster.draw.cluster import draw as draw_cluster
+from edgeemu.cluster.links import Link
+from edgeemu.policies.view import link_matrix
+from edgeemu.policies.view.link_matrix import LinkMatrix, PairMatrix
+from edgeemu.scenario.load import parse_scenario
+
+N = 4
+PAIRS = [(a, b) for a in range(N) for b in range(N) if a != b]
+Expected = Callable[[int, int], float]
+
+DRAWN = """
+model: smollm2-135m-instruct
+seed: {seed}
+devices: [{{name: d, profile: laptop-cpu, count: 4}}]
+network:
+  default: {{bandwidth: {{uniform: {{low: 1 Mbit/s, high: 1 Gbit/s}}}}, delay: {{uniform: {{low: 1 ms, high: 9 ms}}}}}}
+  links:
+    - between: [d-1, d-2]
+      bandwidth: 10 Mbit/s
+      variation: {{bandwidth: {{uniform: {{low: 10 %, high: 90 %}}, every: 1 s}}}}
+workload: {{prompts: [Hello]}}
+"""
+
+
+def agrees(data: st.DataObject, matrix: PairMatrix, expected: Expected) -> None:
+    """Reads rows, columns and pairs in any order."""
+    for _ in range(8):
+        a, b = data.draw(st.integers(0, N - 1)), data.draw(st.integers(0, N - 1))
+        match data.draw(st.sampled_from(("row", "column", "pair", "least"))):
+            case "row":
+                assert matrix.row(a).tolist() == [0.0 if a == d else expected(a, d) for d in range(N)]
+            case "column":
+                assert matrix.column(b).tolist() == [0.0 if d == b else expected(d, b) for d in range(N)]
+            case "pair":
+                assert matrix.pair(a, b) == (0.0 if a == b else expected(a, b))
+            case _:
+                assert matrix.least_in_row(a) == min(expected(a, d) for d in range(N) if d != a)
+
+
+@QUICK
+@given(st.data(), clusters(N))
+def test_a_cluster_s_links_are_its_paths(data: st.DataObject, cluster: Cluster) -> None:
+    links = LinkMatrix.of(cluster)
+    agrees(data, links.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b))
+    agrees(data, links.delay_s, cluster.delay_s)
+
+
+@QUICK
+@given(st.data(), st.integers(0, 99), st.booleans())
+def test_drawn_links_are_the_paths_also_at_an_instant(data: st.DataObject, seed: int, large: bool) -> None:
+    cluster = draw_cluster(parse_scenario(DRAWN.format(seed=seed), "drawn"))
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            patch.setattr(link_matrix, "ALL_AT_ONCE", N - 1)
+        links = LinkMatrix.of(cluster)
+    agrees(data, links.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b))
+    agrees(data, links.delay_s, cluster.delay_s)
+    at_s = data.draw(st.floats(0.0, 9.0))
+    then = links.at(cluster, at_s)
+    agrees(data, then.s_per_bit, lambda a, b: 1.0 / cluster.path(a, b).bandwidth_at(at_s))
+    agrees(data, then.delay_s, lambda a, b: cluster.path(a, b).delay_at(at_s))
+    agrees(data, links.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b))  # the nominal ones are as before
+
+
+@QUICK
+@given(st.data(), clusters(N), st.dictionaries(st.sampled_from(PAIRS), st.tuples(st.floats(0.1, 9), st.floats(0.1, 9))))
+def test_scaled_links_are_the_nominal_ones_times_the_factors(
+    data: st.DataObject, cluster: Cluster, factors: dict[tuple[int, int], tuple[float, float]]
+) -> None:
+    scaled = LinkMatrix.of(cluster).scaled(factors)
+    one = (1.0, 1.0)
+    agrees(data, scaled.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b) * factors.get((a, b), one)[1])
+    agrees(data, scaled.delay_s, lambda a, b: cluster.delay_s(a, b) * factors.get((a, b), one)[0])
+
+
+def test_messages_take_their_bits_and_the_delay() -> None:
+    links = LinkMatrix.of(even_cluster(3, Link(1e6, 0.25), compute=Compute(1e9, 1e9, 0.0)))
+    assert links.row(0, 1e6).tolist() == pytest.approx([0.0, 1.25, 1.25])
+    assert links.column(2, 2e6).tolist() == pytest.approx([2.25, 2.25, 0.0])
+    assert links.pair(1, 2, 5e5) == pytest.approx(0.75)
+    assert links.pair(1, 1, 5e5) == 0.0
+
+
+def test_nobody_can_write_into_the_matrices() -> None:
+    links = LinkMatrix.of(even_cluster(3, Link(1e6, 0.25)))
+    for values in (links.s_per_bit.row(0), links.delay_s.column(1)):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 1.0
+
+
+def test_one_device_has_no_link() -> None:
+    links = LinkMatrix.of_pairs(1, lambda *_: 1e6, lambda *_: 1e-3)
+    assert links.s_per_bit.row(0).tolist() == [0.0]
+    assert links.delay_s.least_in_row(0) == np.inf
