@@ -78,35 +78,35 @@ class StepBackend(Protocol):
     """Devices that run steps of sequences."""
 
     def instant(self, emulated_s: float) -> Instant:
-        """Returns a moment of the timeline with its wall-clock time: the present, if the clock is not paced."""
+        """Return a moment of the timeline with its wall-clock time: the present, if the clock is not paced."""
         ...
 
     async def open(self, sequence: int, request: Request) -> None:
-        """Makes room for a sequence, some time before its first step."""
+        """Make room for a sequence, some time before its first step."""
         ...
 
     async def start(self, step: Step, ids: list[int], at_s: float) -> None:
-        """Releases a step of an open sequence at an instant; others may be in flight."""
+        """Release a step of an open sequence at an instant; others may be in flight."""
         ...
 
     async def next_token(self, by_s: float | None = None) -> SampledToken | None:
-        """Waits for the next token of any sequence; None if there is none by an instant."""
+        """Wait for the next token of any sequence; None if there is none by an instant."""
         ...
 
     async def close(self, sequence: int) -> None:
-        """Frees what a sequence holds, before any step that is started later needs it."""
+        """Free what a sequence holds, before any step that is started later needs it."""
         ...
 
     async def settle(self) -> None:
-        """Waits until nothing is in flight and every device has reported all that it did."""
+        """Wait until nothing is in flight and every device has reported all that it did."""
         ...
 
     async def change(self, change: Change, at_s: float) -> None:
-        """Applies an event: every device that it concerns has the change when this returns."""
+        """Apply an event: every device that it concerns has the change when this returns."""
         ...
 
     def take_rows(self) -> StepRows:
-        """Returns the rows about operations, devices and links since the last call."""
+        """Return the rows about operations, devices and links since the last call."""
         ...
 
 
@@ -119,14 +119,14 @@ class Measurements(Protocol):
         ...
 
     async def observe(self) -> list[StepMeasurement]:
-        """Returns the measurements of each step that has its token since the last call, oldest first.
+        """Return the measurements of each step that has its token since the last call, oldest first.
 
         Measurements of the last two decision intervals are kept.
         """
         ...
 
     async def states(self, at_s: float) -> list[DeviceState]:
-        """Returns the state of every device at an instant."""
+        """Return the state of every device at an instant."""
         ...
 
 
@@ -134,30 +134,34 @@ class MigrationTransport(Protocol):
     """Devices that hand blocks over to each other."""
 
     def next_epoch(self) -> int:
-        """Returns the number of a new migration; no number is returned twice."""
+        """Return the number of a new migration; no number is returned twice."""
         ...
 
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
-        """Has receivers reserve memory, of what they have at an instant. Returns why one refused, or "".
+        """Have receivers reserve memory, of what they have at an instant. Return why one refused, or "".
 
         Caches hold `rows` rows then, by sequence, and at most `last_rows` in all at the commit.
         """
         ...
 
     async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
-        """Begins a round of copying at an instant."""
+        """Begin a round of copying at an instant."""
         ...
 
-    async def arrived(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
-        """Returns when the round had arrived; None if not by an instant. Without an instant, waits for it."""
+    async def arrived(self, migration: MigrationProtocol, by_s: float) -> float | None:
+        """Return when the round had arrived; None if it had not by an instant."""
+        ...
+
+    async def wait(self, migration: MigrationProtocol) -> float:
+        """Wait for the round, with no step in flight. Return when it had arrived."""
         ...
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
-        """Switches all devices to the program of the new placement."""
+        """Switch all devices to the program of the new placement."""
         ...
 
     async def abort(self, migration: MigrationProtocol) -> None:
-        """Has devices free what they reserved, and drop what arrived."""
+        """Have devices free what they reserved, and drop what arrived."""
         ...
 
 
@@ -175,17 +179,17 @@ class Backend(StepBackend, Measurements, MigrationTransport, Protocol):
     def dilation(self) -> float: ...
 
     def launched(self) -> AbstractAsyncContextManager[None]:
-        """Launches the devices; nothing of them is left when the block ends, however it ends."""
+        """Launch the devices; nothing of them is left when the block ends, however it ends."""
         ...
 
     async def assign(self, plan: Plan) -> None:
-        """Gives every device its blocks and operations under a plan."""
+        """Give every device its blocks and operations under a plan."""
         ...
 
     async def begin(self) -> Instant:
-        """Starts the timeline; returns its zero."""
+        """Start the timeline; return its zero."""
         ...
 
     async def end(self) -> None:
-        """Ends the devices, and takes their last measurements."""
+        """End the devices, and take their last measurements."""
         ...

@@ -41,7 +41,7 @@ class Controller:
             await self.devices.end()
 
     async def run_requests(self) -> None:
-        """Generates every sequence, on devices that have their blocks."""
+        """Generate every sequence, on devices that have their blocks."""
         await self._open_ahead(self.plan.concurrency)
         self._zero_s = (await self.devices.begin()).wall_s
         try:
@@ -57,7 +57,7 @@ class Controller:
             self._record()
 
     async def _admit(self) -> None:
-        """Gives free slots to sequences that have arrived."""
+        """Give free slots to sequences that have arrived."""
         for first in self._scheduler.admit():
             sequence = first.step.sequence
             request, tokenizer = self.plan.requests[sequence], self.plan.model.tokenizer
@@ -68,19 +68,19 @@ class Controller:
             await self._apply_events(first)
 
     async def _migrate(self) -> None:
-        """Continues a migration that waits for the steps in flight, when there are none."""
+        """Continue a migration that waits for the steps in flight, when there are none."""
         if self.migrator.waits and self._scheduler.drained:
             may_start_s = await self.migrator.advance(self._scheduler.waiting.values(), self._scheduler.now_s)
             self._scheduler.delay_all(may_start_s)
 
     async def _step(self) -> None:
-        """Starts the steps that are due."""
+        """Start the steps that are due."""
         if not self.migrator.waits:
             for due in self._scheduler.release():
                 await self.devices.start(due.step, self._open[due.step.sequence].next_ids, due.at_s)
 
     async def _measure(self) -> SampledToken | None:
-        """Records what devices have done, and waits for the next token; None if a sequence arrives before it."""
+        """Record what devices have done, and wait for the next token; None if a sequence arrives before it."""
         self._record()
         arrival_s = self._scheduler.next_arrival_s
         token = await self.devices.next_token(arrival_s)
@@ -89,10 +89,10 @@ class Controller:
         return token
 
     async def _complete(self, token: SampledToken) -> Due | None:
-        """Takes a token: its sequence ends, or has a next step, which is returned."""
+        """Take a token: its sequence ends, or has a next step, which is returned."""
         sequence = token.step.sequence
         opened = self._open[sequence]
-        self._record_token(token, opened.since, opened.takes(token))
+        self._record_token(token, opened.since, opened.add(token))
         following = self._scheduler.complete(token.step, token.at.emulated_s, ended=bool(opened.ended_by()))
         if following is None:
             await self._end(sequence)
@@ -101,7 +101,7 @@ class Controller:
         return following
 
     async def _decide(self, following: Due) -> None:
-        """Asks the policy before a step if it is time to; the step is delayed by the decision."""
+        """Ask the policy before a step if it is time to; the step is delayed by the decision."""
         steps = self._scheduler.open_steps
         turn = self.decider.count_token(len(steps))
         if self.migrator.busy:
@@ -111,20 +111,20 @@ class Controller:
             self.migrator.request(decision)
 
     async def _open_ahead(self, until: int) -> None:
-        """Has devices make room for sequences before they are admitted, so that each can begin at once."""
+        """Have devices make room for sequences before they are admitted, so that each can begin at once."""
         until = min(until, len(self.plan.requests))
         for sequence in range(self._opened, until):
             await self.devices.open(sequence, self.plan.requests[sequence])
         self._opened = max(self._opened, until)
 
     async def _apply_events(self, due: Due) -> None:
-        """Changes the cluster as the scenario has it for this token, before anything else happens for it."""
+        """Change the cluster as the scenario has it for this token, before anything else happens for it."""
         if due.step.sequence == 0:
             for change in self.plan.cluster.events_at(due.step.step):
                 await self.devices.change(change, due.at_s)
 
     async def _end(self, sequence: int) -> None:
-        """Records a sequence that has its last token, and frees what it holds."""
+        """Record a sequence that has its last token, and free what it holds."""
         opened = self._open.pop(sequence)
         self._records.append("sequences", [opened.row(sequence, self.plan.scenario.workload.latency_target)])
         await self.migrator.sequence_ended(still_open=len(self._open))
@@ -132,7 +132,7 @@ class Controller:
         self._observer.sequence_ended(sequence)
 
     def _record_token(self, sampled: SampledToken, since: Instant, text: str) -> None:
-        """Records one token and shows it to the observer."""
+        """Record one token and show it to the observer."""
         step, token, at, logits = sampled
         latency_s = at.emulated_s - since.emulated_s
         row = TokenRow(
@@ -151,7 +151,7 @@ class Controller:
         self._observer.token(step.sequence, step.step, text, latency_s)
 
     def _record(self) -> None:
-        """Records what has been done since the last call."""
+        """Record what has been done since the last call."""
         rows = self.devices.take_rows()
         self._records.append("ops", rows.ops)
         self._records.append("devices", rows.devices)

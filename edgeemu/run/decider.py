@@ -39,7 +39,7 @@ class Decider:
         self._tokens = 0  # of all open sequences, since the last turn
 
     def count_token(self, open_sequences: int) -> bool:
-        """Counts a sampled token. Returns whether it is time to decide: one decision interval of every sequence."""
+        """Count a sampled token. Return whether it is time to decide: one decision interval of every sequence."""
         self._tokens += 1
         turn = self._tokens >= self._rules.interval_tokens * open_sequences
         if turn:
@@ -47,7 +47,7 @@ class Decider:
         return turn
 
     async def decide(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
-        """Asks the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
+        """Ask the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
         policy, step = self._plan.decide, due.step
         if policy is None or self._late == PATIENCE:
             return None
@@ -65,16 +65,16 @@ class Decider:
         return Decision(answer.placement, step, due.at_s + took_s)
 
     def add_refusal(self, step: Step, why: str) -> None:
-        """Notes that devices refused what was decided before a step."""
+        """Note that devices refused what was decided before a step."""
         self._rows.append(DecisionRow(step.sequence, step.step, "refused", None, why))
 
     def take_rows(self) -> list[DecisionRow]:
-        """Returns the rows since the last call."""
+        """Return the rows since the last call."""
         rows, self._rows = self._rows, []
         return rows
 
     def _worth_asking(self, view: ClusterView) -> bool:
-        """Returns whether something has changed beyond the threshold since the last question, or that is long ago."""
+        """Return whether something has changed beyond the threshold since the last question, or that is long ago."""
         self._unasked += 1
         before, threshold = self._asked, self._rules.threshold
         if threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:

@@ -1,4 +1,4 @@
-"""From a scenario to what a run needs: model, cluster, workload, placement, memory. Starts no process."""
+"""Makes the plan of a run from a scenario: model, cluster, workload, first placement. Starts no process."""
 
 import time
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.host import measure
 from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingface, seeded_model
 
-LINKS_CHECKED = 32  # devices of which all links are asked for their energy, before a run that needs it
+LINKS_CHECKED = 32  # devices between which all links are checked for their energy
 
 
 def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
@@ -47,15 +47,15 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     host, links, rules = _host_speed(cluster), Links.of(cluster), Rules.of(scenario)
     view = _first_view(scenario, cluster, _costs(scenario, model, requests), host, links, requests)
     _check_energy_known(scenario, cluster)
-    whole = whole_devices(cluster, host)
-    at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, whole, view, requests))
+    computes = whole_devices(cluster, host)
+    at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
     first = first_decision(place, at_first, rules.decision_limit_s)
     return Plan(
         scenario,
         name,
         model,
         cluster,
-        whole,
+        computes,
         links,
         view,
         requests,
@@ -67,14 +67,14 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
 
 
 def make_rehearsal(
-    scenario: Scenario, cluster: Cluster, whole: Sequence[Compute], view: ClusterView, requests: Sequence[Request]
+    scenario: Scenario, cluster: Cluster, computes: Sequence[Compute], view: ClusterView, requests: Sequence[Request]
 ) -> Rehearsal:
     """Return a simulator of the first steps of a run under any placement, on the cluster as it is at the start."""
     return Rehearsal(
         cluster.still(),
         view.costs,
         roofline_durations([device.compute for device in view.devices], view.costs),
-        lambda placement: compiled(scenario, whole, view.costs, placement),
+        lambda placement: compiled(scenario, computes, view.costs, placement),
         [Length(request.prompt_tokens, request.max_tokens) for request in requests],
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",
@@ -82,7 +82,7 @@ def make_rehearsal(
 
 
 def _policy(scenario: Scenario, policy_name: str | None) -> Policy:
-    """Returns the policy of that name, or that of the scenario."""
+    """Return the policy of that name, or that of the scenario."""
     try:
         return policy(policy_name or scenario.policy)
     except RequestError as error:
@@ -99,7 +99,7 @@ def _first_view(
     links: Links,
     requests: Sequence[Request],
 ) -> ClusterView:
-    """Returns the view for the first decision: the cluster at its start, and the longest sequences of the workload."""
+    """Return the view for the first decision: the cluster at its start, and the longest sequences of the workload."""
     rules = Rules.of(scenario)
     longest, *beside = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     prompt_tokens = max(len(request.ids) for request in requests)
@@ -118,7 +118,7 @@ def _first_view(
 
 
 def _check_energy_known(scenario: Scenario, cluster: Cluster) -> None:
-    """Where energy is asked for, it can be reckoned; of very many links, some are looked at."""
+    """Refuse a scenario that asks for energy without the figures for it; of very many links, only some are checked."""
     field = "energy_budget" if scenario.energy_budget is not None else "objective"
     if scenario.energy_budget is None and scenario.objective != "energy":
         return
@@ -126,16 +126,16 @@ def _check_energy_known(scenario: Scenario, cluster: Cluster) -> None:
     unknown = [(a, b) for a in some for b in some if a != b and cluster.j_per_bit(a, b) is None]
     missing = missing_power(cluster.devices) or missing_links(cluster, unknown)
     if missing:
-        raise scenario.error(field, f"energy cannot be reckoned: {missing}")
+        raise scenario.error(field, f"energy cannot be computed: {missing}")
 
 
 def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Costs:
-    """What the scenario has blocks cost."""
+    """Return the cost formulas of the scenario."""
     if scenario.cost.formulas == "physical":
         return PhysicalCosts(model.shape)
     lengths = {len(request.ids) for request in requests}
     if len(lengths) > 1:
-        raise scenario.error("cost", "literal costs know prompts of one length; give all the same number of tokens")
+        raise scenario.error("cost", "literal costs need prompts of one length; give all the same number of tokens")
     prompt = lengths.pop()
     try:
         return PaperCosts(model.shape, scenario.cost.value_bytes, prompt_tokens=prompt, length=prompt)
@@ -144,13 +144,13 @@ def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Cos
 
 
 def _memory_varies(scenario: Scenario) -> bool:
-    """Whether what fits now may not fit later."""
+    """Return whether a placement that fits at the start may not fit later."""
     loaded = any(device.memory_load is not None for device in scenario.devices)
     return loaded or any(event.memory is not None for event in scenario.events)
 
 
 def _open_model(scenario: Scenario) -> Model:
-    """Reads headers only. The model has the name that the scenario gives it, whatever its file calls itself."""
+    """Open the model, reading headers only. Its name is that in the scenario, not that in its file."""
     try:
         weights = scenario.model.weights()
         if weights.gguf is not None:
@@ -167,7 +167,7 @@ def _open_model(scenario: Scenario) -> Model:
 
 
 def _host_speed(cluster: Cluster) -> Compute | None:
-    """This machine's speed, measured only where a device is given as a fraction of it."""
+    """Measure this machine's speed; None if no device is given as a fraction of it."""
     if all(device.host_fraction is None for device in cluster.devices):
         return None
     host = measure(time.perf_counter)

@@ -39,18 +39,18 @@ class Migrator:
         return isinstance(self._pending, Decision) or (self._pending is not None and self._pending.copied)
 
     def request(self, decision: Decision) -> None:
-        """Takes a decision over; one for the present placement needs nothing."""
+        """Take a decision over; one for the present placement needs nothing."""
         if decision.placement is not self.placement:
             self._pending = decision
 
     async def poll(self, at_s: float) -> None:
-        """Notices whether a background copy has arrived by an instant."""
+        """Check whether a background copy has arrived by an instant."""
         running = self._pending
         if isinstance(running, RunningMigration) and not running.copied:
-            running.copied = await self._devices.arrived(running.protocol, by_s=at_s) is not None
+            running.copied = await self._devices.arrived(running.protocol, at_s) is not None
 
     async def advance(self, waiting: Iterable[Due], at_s: float) -> float:
-        """Begins or completes a migration, with no step in flight. Returns when the steps that wait may start."""
+        """Begin or completes a migration, with no step in flight. Return when the steps that wait may start."""
         rows = {due.step.sequence: due.step.past for due in waiting if due.step.step > 0}
         match self._pending:
             case RunningMigration() as running:
@@ -62,17 +62,17 @@ class Migrator:
         return at_s
 
     async def sequence_ended(self, still_open: int) -> None:
-        """Gives a copy up if no sequence is open any more; it goes on for others."""
+        """Give a copy up if no sequence is open any more; it goes on for others."""
         if isinstance(self._pending, RunningMigration) and not still_open:
             await self._abort(self._pending, "the sequence ended")
 
     def take_rows(self) -> list[MigrationRow]:
-        """Returns the rows since the last call."""
+        """Return the rows since the last call."""
         rows, self._new_rows = self._new_rows, []
         return rows
 
     async def _begin(self, decision: Decision, rows: Mapping[int, int], at_s: float) -> float:
-        """Prepares, and ships the first round: all of it with `pause`, in the background with `precopy`."""
+        """Prepare, and ship the first round: all of it with `pause`, in the background with `precopy`."""
         rules, epoch = self._plan.rules, self._devices.next_epoch()
         protocol = MigrationProtocol(epoch, self.placement, decision.placement, rules.weights_on_flash)
         running = RunningMigration(protocol, decision.step, at_s)
@@ -89,7 +89,7 @@ class Migrator:
         return await self._switch(running, at_s)
 
     def _last_rows(self, rows: Mapping[int, int]) -> int:
-        """Returns how many rows all caches hold at the commit, at most: with `precopy`, sequences go on or change."""
+        """Return how many rows all caches hold at the commit, at most: with `precopy`, sequences go on or change."""
         if not self._plan.rules.precopy:
             return sum(rows.values())
         asked, at_once = self._plan.requests, self._plan.concurrency
@@ -102,13 +102,11 @@ class Migrator:
             await self._devices.ship(running.protocol, shipments, at_s)
 
     async def _switch(self, running: RunningMigration, at_s: float) -> float:
-        """Waits for the round, and commits. Returns when the next step may be released."""
+        """Wait for the round, and commit. Return when the next step may be released."""
         self._pending = None
         protocol, arrived_s = running.protocol, at_s
         if protocol.state is MigrationState.COPYING:
-            waited_s = await self._devices.arrived(protocol, by_s=None)
-            assert waited_s is not None
-            arrived_s = max(at_s, waited_s)
+            arrived_s = max(at_s, await self._devices.wait(protocol))
         await self._devices.commit(protocol, self._plan.compiled(protocol.new))
         protocol.committed()
         self.placement = protocol.new

@@ -8,7 +8,7 @@ from edgeemu.report.rows import Row, TableName
 
 
 class Observer(Protocol):
-    """Who watches a run; the terminal, for example."""
+    """Observer of a run; the terminal, for example."""
 
     def phase(self, name: str, done: int, total: int) -> None: ...
     def directory(self, path: Path) -> None: ...
@@ -18,6 +18,6 @@ class Observer(Protocol):
 
 
 class Records(Protocol):
-    """Where rows go as the run makes them."""
+    """Sink of the rows that a run makes."""
 
     def append(self, table: TableName, rows: Sequence[Row]) -> None: ...

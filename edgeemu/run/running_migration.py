@@ -22,14 +22,14 @@ class RunningMigration:
     sent_bytes: Counter[str] = field(default_factory=Counter)  # by block
 
     def next_round(self, rows: Mapping[int, int], costs: Costs) -> list[Shipment]:
-        """Returns what to ship now, when caches hold so many rows by sequence, and counts its bytes."""
+        """Return what to ship now, when caches hold so many rows by sequence, and count its bytes."""
         shipments = self.protocol.next_round(rows)
         for shipment in shipments:
             self.sent_bytes[str(shipment.block)] += payload_bytes(shipment, costs)
         return shipments
 
     def rows(self, names: Sequence[str], outcome: str, ended_s: float, pause_s: float) -> list[MigrationRow]:
-        """Returns a row for each block that was to move; `names` are those of the devices."""
+        """Return a row for each block that was to move; `names` are those of the devices."""
         return [
             MigrationRow(
                 sequence=self.step.sequence,

@@ -1,6 +1,6 @@
-"""Devices on the timeline alone: the same run with no process and no kernel. The other backend of a run.
+"""The simulated backend of a run: no process and no kernel, for clusters that no host can emulate.
 
-It answers for clusters that no host can emulate. A token is always -1: there is no model here that could say which.
+Every token is -1, because no model runs.
 """
 
 from collections import defaultdict, deque
@@ -24,7 +24,7 @@ from edgeemu.timeline.virtual import VirtualTimeline
 
 
 class SimulatedBackend:
-    """Executes a plan's dataflow as events. Memory is as planned; a migration is refused where a device would."""
+    """Simulates a plan's operations as events. Memory is as planned; a migration is refused as a device would."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -99,7 +99,7 @@ class SimulatedBackend:
         return self._last_epoch
 
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
-        """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
+        """Reserve memory for blocks to come, in addition to what receivers hold until the commit."""
         refusals, costs, n_devices = [], self.plan.costs, len(self.cluster.devices)
         star = self.plan.view.star
         by_sequence = [
@@ -132,13 +132,21 @@ class SimulatedBackend:
         )
         self._receivers = {shipment.target for shipment in shipments}
 
-    async def arrived(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
-        arrived_s = self._timeline.wait_for_round() if by_s is None else self._timeline.arrived_s()
-        if arrived_s is None or (by_s is not None and arrived_s > by_s):
+    async def arrived(self, migration: MigrationProtocol, by_s: float) -> float | None:
+        arrived_s = self._timeline.arrived_s()
+        if arrived_s is None or arrived_s > by_s:
             return None
+        self._all_arrived(migration)
+        return arrived_s
+
+    async def wait(self, migration: MigrationProtocol) -> float:
+        arrived_s = self._timeline.wait_for_round()
+        self._all_arrived(migration)
+        return arrived_s
+
+    def _all_arrived(self, migration: MigrationProtocol) -> None:
         for target in sorted(self._receivers):
             migration.arrived(target, migration.round)
-        return arrived_s
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
         self._program = program
@@ -153,7 +161,7 @@ class SimulatedBackend:
         return rows
 
     def _record(self, step: Step, executions: list[OperationRecord], sampled_s: float) -> None:
-        """Records a step. Memory is what devices hold at their fullest under the placement in force."""
+        """Record a step. Memory is what devices hold at their fullest under the placement in force."""
         self._rows.add_operations(self.cluster, executions)
         by_device: dict[int, list[OperationRecord]] = defaultdict(list)
         for record in executions:
@@ -165,6 +173,7 @@ class SimulatedBackend:
         self._rows.add_links(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     def _holds(self, placement: Placement) -> None:
+        """Note that devices hold their blocks under a placement."""
         self._reserved_bytes.clear()
         self._pages = []
         for index, usage in enumerate(self.plan.usages(placement)):
@@ -179,5 +188,5 @@ class SimulatedBackend:
 
     @staticmethod
     def instant(emulated_s: float) -> Instant:
-        """There is no wall clock but the timeline."""
+        """Return a moment; the wall clock of a simulation is the timeline."""
         return Instant(emulated_s, emulated_s)

@@ -77,7 +77,7 @@ def test_a_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
     """The rehearsal of a run that is no longer than a rehearsal equals it to the last bit."""
     asked = ("workload.max_tokens=6", f"workload.concurrency={concurrency}")
     plan = plan_of(*asked, "workload.prompts=" + str([{"tokens": 8}] * concurrency).replace("'", ""), name="mdi")
-    played = make_rehearsal(plan.scenario, plan.cluster, plan.whole, plan.view, plan.requests)(plan.placement)
+    played = make_rehearsal(plan.scenario, plan.cluster, plan.computes, plan.view, plan.requests)(plan.placement)
     assert played is not None
     made = simulated(plan)
     sequences = [[row for row in made.tokens if row.sequence == n] for n in range(concurrency)]
@@ -88,7 +88,7 @@ def test_a_rehearsal_is_how_the_run_begins(concurrency: int) -> None:
     assert played.throughput_tok_s == pytest.approx(concurrency / played.latency_s)
 
 
-def test_amake_rehearsal_knows_nothing_of_what_will_happen() -> None:
+def test_a_rehearsal_knows_nothing_of_what_will_happen() -> None:
     happens = (
         "devices[0].load={uniform: {low: 0 %, high: 90 %}, every: 10 ms}",
         "events=[{at: 1 ms, device: a-2, speed: 5 %}]",
@@ -97,7 +97,7 @@ def test_amake_rehearsal_knows_nothing_of_what_will_happen() -> None:
     at_start = calm.view.devices
     views = (calm.view, replace(eventful.view, devices=at_start))
     played = [
-        make_rehearsal(plan.scenario, plan.cluster, plan.whole, seen, plan.requests)(calm.placement)
+        make_rehearsal(plan.scenario, plan.cluster, plan.computes, seen, plan.requests)(calm.placement)
         for plan, seen in zip((calm, eventful), views, strict=True)
     ]
     assert played[0] == played[1]
@@ -105,7 +105,7 @@ def test_amake_rehearsal_knows_nothing_of_what_will_happen() -> None:
 
 def test_a_program_that_is_too_large_is_not_played() -> None:
     plan = plan_of(name="mdi")
-    rehearse = make_rehearsal(plan.scenario, plan.cluster, plan.whole, plan.view, plan.requests)
+    rehearse = make_rehearsal(plan.scenario, plan.cluster, plan.computes, plan.view, plan.requests)
     assert replace(rehearse, lengths=list(rehearse.lengths) * 500, concurrency=3000)(plan.placement) is None
 
 

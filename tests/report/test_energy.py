@@ -210,7 +210,7 @@ def test_a_resolved_scenario_draws_to_the_same_figures(changes: tuple[str, ...])
 def test_energy_that_is_asked_for_and_cannot_be_reckoned_is_an_error_of_the_scenario() -> None:
     unknown = "devices[1].power={busy: 5 W}"
     make_plan(scenario(unknown))
-    with pytest.raises(RequestError, match=r"energy cannot be reckoned: b-1, b-2 without idle or busy power") as caught:
+    with pytest.raises(RequestError, match=r"energy cannot be computed: b-1, b-2 without idle or busy power") as caught:
         make_plan(scenario(unknown, "energy_budget=5 J"))
     assert caught.value.field == "--set energy_budget"
     with pytest.raises(RequestError) as caught:

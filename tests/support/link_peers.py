@@ -148,7 +148,7 @@ class Peers:
     def address(self, device: int) -> str:
         return f"ipc://{self.fleet.directory}/d{device}"
 
-    async def tell_network_process(self, request: bytes) -> None:
+    async def send_to_network_process(self, request: bytes) -> None:
         await self._router.send_multipart([b"switchboard", request])
 
     async def receive(self, kind: type[protocol.Answer]) -> protocol.Answer:

@@ -138,7 +138,7 @@ def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block()
 @pytest.mark.parametrize("time", ["virtual", "realtime"])
 @pytest.mark.parametrize("interval", [1, 3])
 def test_routes_that_no_report_can_name_are_forgotten(time: str, interval: int) -> None:
-    """Routes of the steps of two decision intervals are kept, however often they change."""
+    """Only programs of steps in flight are kept, however often they change."""
     kept = []
     programs: list[weakref.ref[Program]] = []
 

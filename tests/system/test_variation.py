@@ -160,7 +160,7 @@ def listened(how: str, *settings: str) -> Listening:
 def test_what_is_measured_of_a_steady_cluster_is_its_data_sheet(how: str) -> None:
     made = listened(how)
     for view in made.views:
-        for device, sheet in zip(view.devices, made.plan.whole, strict=True):
+        for device, sheet in zip(view.devices, made.plan.computes, strict=True):
             assert device.compute.flops_per_s == pytest.approx(sheet.flops_per_s, rel=1e-9)
             assert device.memory_bytes == 8 * 2**20
         assert view.bandwidth_bps(0, 1) == pytest.approx(10e6, rel=1e-6)
@@ -171,7 +171,7 @@ def test_what_is_measured_of_a_steady_cluster_is_its_data_sheet(how: str) -> Non
 def test_a_slower_device_is_noticed_after_the_token_in_which_it_was(how: str) -> None:
     """Smoothing is 50 %: after one token half of the change is known, after two three quarters."""
     made = listened(how, SLOWER)
-    slowdowns = [made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
+    slowdowns = [made.plan.computes[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
     assert slowdowns == pytest.approx([1, 1, 1, 2.5, 3.25], rel=1e-6)
 
 
@@ -180,7 +180,7 @@ def test_who_is_asked_seldom_has_still_seen_every_step(how: str) -> None:
     """At the decision before token 5 the estimate is what it is with one before every token."""
     made = listened(how, SLOWER, "decisions.interval=5")
     (view,) = made.views
-    assert made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s == pytest.approx(3.25, rel=1e-6)
+    assert made.plan.computes[1].flops_per_s / view.devices[1].compute.flops_per_s == pytest.approx(3.25, rel=1e-6)
     made = listened(how, "workload.prompts=[{tokens: 9}, {tokens: 3}]", "decisions.interval=4")
     steps = [[{done.step[:2] for done in observed.executions} for observed in time] for time in made.heard.times]
     before_it = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0), (1, 1), (1, 2), (1, 3)]
@@ -190,7 +190,7 @@ def test_who_is_asked_seldom_has_still_seen_every_step(how: str) -> None:
 
 def test_an_oracle_knows_at_once() -> None:
     made = listened("virtual", SLOWER, "knowledge=oracle")
-    slowdowns = [made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
+    slowdowns = [made.plan.computes[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
     assert slowdowns == pytest.approx([1, 1, 4, 4, 4])
     made = listened("virtual", FARTHER, "knowledge=oracle")
     assert [view.delay_s(0, 1) for view in made.views] == [0.003, 0.003, 0.009, 0.009, 0.009]

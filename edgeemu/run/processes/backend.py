@@ -110,7 +110,7 @@ class ProcessBackend:
         self.measured.loaded_in_s = time.monotonic() - began_s
 
     async def begin(self) -> Instant:
-        """Warms up, chooses the dilation, and starts the timeline."""
+        """Warm up, choose the dilation, and start the timeline."""
         asked, links = self.plan.scenario.time, self._devices.links
         relative = any(device.host_fraction is not None for device in self.plan.cluster.devices)
         speeds = await self._warm_up() if asked.mode == "realtime" or relative else []
@@ -134,7 +134,7 @@ class ProcessBackend:
         return self.instant(0.0)
 
     async def test_links(self) -> list[LinkTest]:
-        """Measures the paths that messages take, on a timeline of its own, as the devices have them now."""
+        """Measure the paths that messages take, on a timeline of its own, as the devices have them now."""
         clock = await self._start_timeline()
         await asyncio.sleep(clock.start_s - time.monotonic())  # nothing departs before the timeline's zero
         self.measured.link_tests = await test_links(
@@ -158,7 +158,7 @@ class ProcessBackend:
         self.measured.sent_bytes = self._time.sent_bytes(reported)
 
     async def _warm_up(self) -> list[WarmUpSpeed]:
-        """Runs a few tokens without pacing: they touch all memory, and show how fast this host can go."""
+        """Run a few tokens without pacing: they touch all memory, and show how fast this host can go."""
         await self._devices.session.ask_all(protocol_in.Begin(0.0, 1.0, paced=False))
         self._keep_time(VirtualTime(self.plan, time.monotonic, self._devices.session, self._reports))
         longest = sorted(self.plan.requests, key=lambda request: -len(request.ids))[: self.plan.concurrency]
@@ -166,7 +166,7 @@ class ProcessBackend:
         return await warm_up(self, longest, len(self.plan.requests), cores, self._on_phase)
 
     async def _start_timeline(self) -> WallClock:
-        """Puts every device at the zero of a timeline, with nothing in flight."""
+        """Put every device at the zero of a timeline, with nothing in flight."""
         self._devices.pipes.reset()
         clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
         await self._devices.session.ask_all(protocol_in.Begin(clock.start_s, self.dilation, paced=True))
@@ -185,10 +185,10 @@ class ProcessBackend:
         return self._time.instant(emulated_s)
 
     async def open(self, sequence: int, request: Request) -> None:
-        """Has all devices open a sequence; whether they have is awaited when it starts."""
+        """Have all devices open a sequence; whether they have is awaited when it starts."""
         sampling = self.plan.scenario.workload.sampling
         self._opening[sequence] = len(self.cluster.devices)
-        await self._devices.session.tell_all(
+        await self._devices.session.send_all(
             protocol_in.Open(
                 sequence=sequence,
                 prompt_tokens=len(request.ids),
@@ -202,20 +202,20 @@ class ProcessBackend:
         )
 
     async def start(self, step: Step, ids: list[int], at_s: float) -> None:
-        """Starts a prompt at the embedding, and a token where it was sampled: it crosses the link back by itself."""
+        """Start a prompt at the embedding, and a token where it was sampled: it crosses the link back by itself."""
         session, program = self._devices.session, self.installed.program
         while self._opening.get(step.sequence, 0):
             await session.handle_next(protocol_out.Opened)
         self._reports.started(step, len({op.device for op in program.ops}))
         device = program.embed_device if step.step == 0 else program.lm_head_device
-        await session.tell(device, protocol_in.Start(*step[:2], self.installed.epoch, at_s, step.past, ids))
+        await session.send(device, protocol_in.Start(*step[:2], self.installed.epoch, at_s, step.past, ids))
         await self._time.start(step, program, at_s)
 
     async def next_token(self, by_s: float | None = None) -> SampledToken | None:
         return await self._time.next_token(by_s)
 
     async def close(self, sequence: int) -> None:
-        await self._devices.session.tell_all(protocol_in.Close(sequence))
+        await self._devices.session.send_all(protocol_in.Close(sequence))
         self._reports.close(sequence)
 
     async def settle(self) -> None:
@@ -238,7 +238,7 @@ class ProcessBackend:
 
     async def states(self, at_s: float) -> list[DeviceState]:
         session, devices = self._devices.session, self.cluster.devices
-        await session.tell_all(protocol_in.Status(at_s))
+        await session.send_all(protocol_in.Status(at_s))
         answers = [await session.receive(protocol_out.DeviceStatus) for _ in devices]
         by_name = {answer.name: DeviceState(answer.availability, answer.memory_bytes) for answer in answers}
         return [by_name[device.name] for device in devices]
@@ -268,8 +268,11 @@ class ProcessBackend:
     async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
         await self._migration.ship(migration, shipments, at_s)
 
-    async def arrived(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
+    async def arrived(self, migration: MigrationProtocol, by_s: float) -> float | None:
         return await self._migration.arrived(migration, by_s)
+
+    async def wait(self, migration: MigrationProtocol) -> float:
+        return await self._migration.wait(migration)
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
         await self._migration.commit(migration, program)

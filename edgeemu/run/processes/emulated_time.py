@@ -28,13 +28,13 @@ class EmulatedTime(Protocol):
     def instant(self, emulated_s: float) -> Instant: ...
 
     async def start(self, step: Step, program: Program, at_s: float) -> None:
-        """Notes a step that a device was told to start at an instant."""
+        """Note a step that a device was told to start at an instant."""
         ...
 
     async def next_token(self, by_s: float | None) -> SampledToken | None: ...
 
     def reported(self, report: protocol_out.Report) -> None:
-        """Takes a device's report of a step."""
+        """Take a device's report of a step."""
         ...
 
     async def observe(self) -> list[StepMeasurement]: ...
@@ -42,16 +42,23 @@ class EmulatedTime(Protocol):
     def change(self, change: Change, at_s: float) -> None: ...
 
     def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None:
-        """Notes a round of a migration; `flash_s` is when each receiver has read weights from its own flash."""
+        """Note a round of a migration; `flash_s` is when each receiver has read weights from its own flash."""
         ...
 
-    async def arrived_s(self, round_: MigrationRound, by_s: float | None) -> float | None: ...
+    async def arrived_s(self, round_: MigrationRound) -> float | None:
+        """Return when a round had arrived; None if it has not, up to the last token."""
+        ...
+
+    def wait_for(self, round_: MigrationRound) -> float:
+        """Return when a round has arrived on the timeline; all of its bytes are at their receivers."""
+        ...
+
     def cancel(self) -> None:
-        """Forgets the round in progress."""
+        """Forget the round in progress."""
         ...
 
     def sent_bytes(self, reported: SentBytes) -> SentBytes:
-        """Returns the bytes sent by sender and receiver, given those that the devices report."""
+        """Return the bytes sent by sender and receiver, given those that the devices report."""
         ...
 
 
@@ -75,14 +82,16 @@ class PacedTime:
     async def start(self, step: Step, program: Program, at_s: float) -> None: ...
 
     async def next_token(self, by_s: float | None) -> SampledToken | None:
+        token: protocol_out.Token | None
         if self._reports.tokens:
             token = self._reports.tokens.popleft()
+        elif by_s is None:
+            token = await self._session.receive(protocol_out.Token)
         else:
-            limit_s = None if by_s is None else self._clock.wall_s(by_s) - self._now_s()
-            received = await self._session.receive_within(protocol_out.Token, limit_s)
-            if received is None:
-                return None
-            token = received
+            limit_s = self._clock.wall_s(by_s) - self._now_s()
+            token = await self._session.receive_within(protocol_out.Token, limit_s)
+        if token is None:
+            return None
         step = self._reports.latest(token.sequence)
         self._unobserved.append(step)
         return sampled_token(step.step, token, token.sampled_s)
@@ -108,10 +117,11 @@ class PacedTime:
 
     def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None: ...
 
-    async def arrived_s(self, round_: MigrationRound, by_s: float | None) -> float | None:
-        if by_s is None:
-            await round_.wait()
+    async def arrived_s(self, round_: MigrationRound) -> float | None:
         return round_.last_arrival_s if round_.complete else None
+
+    def wait_for(self, round_: MigrationRound) -> float:
+        return round_.last_arrival_s
 
     def cancel(self) -> None: ...
 
@@ -137,7 +147,7 @@ class VirtualTime:
         return Instant(emulated_s, self._now_s())
 
     async def start(self, step: Step, program: Program, at_s: float) -> None:
-        """Waits until the devices have run the step, and puts it on the timeline."""
+        """Wait until the devices have run the step, and put it on the timeline."""
         self._tokens[step.sequence] = await self._session.receive(protocol_out.Token)
         await self._reports.settle()
         self._timeline.start(step, program, at_s)
@@ -152,7 +162,7 @@ class VirtualTime:
     def reported(self, report: protocol_out.Report) -> None: ...
 
     def _record(self, step: Step, sampled_s: float) -> None:
-        """Records the operations of a step, at the instants that the timeline gave them."""
+        """Record the operations of a step, at the instants that the timeline gave them."""
         observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
         self._observed.append(observed)
         times = {record.op.index: record.time for record in observed.executions}
@@ -181,10 +191,14 @@ class VirtualTime:
             round_.shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s
         )
 
-    async def arrived_s(self, round_: MigrationRound, by_s: float | None) -> float | None:
-        """Waits for the bytes, whatever the timeline says: they must be there to be committed."""
+    async def arrived_s(self, round_: MigrationRound) -> float | None:
+        """Wait for the bytes, whatever the timeline says: they must be there to be committed."""
         await round_.wait()
-        return self._timeline.wait_for_round() if by_s is None else self._timeline.arrived_s()
+        return self._timeline.arrived_s()
+
+    def wait_for(self, round_: MigrationRound) -> float:
+        del round_
+        return self._timeline.wait_for_round()
 
     def cancel(self) -> None:
         self._timeline.cancel()

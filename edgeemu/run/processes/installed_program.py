@@ -30,26 +30,26 @@ class InstalledProgram:
         return [(source, target) for source, targets in self._known.items() for target in targets]
 
     def next_epoch(self) -> int:
-        """Returns a number for a program to come; an epoch that was aborted is not used again."""
+        """Return a number for a program to come; an epoch that was aborted is not used again."""
         self._last_epoch += 1
         return self._last_epoch
 
     def install(self, program: Program, epoch: int) -> None:
-        """Notes that all devices follow a program."""
+        """Note that all devices follow a program."""
         self.program, self.epoch = program, epoch
 
     def peers(self, program: Program, device: int) -> list[Peer]:
-        """Returns all devices that this one sends to."""
+        """Return all devices that this one sends to."""
         targets = {target for op in program.on(device) for target in op.to}
         return [self.peer(device, target) for target in sorted(targets - {device})]
 
     def peer(self, source: int, target: int) -> Peer:
-        """Returns what a device has to know of another to send to it."""
+        """Return what a device has to know of another to send to it."""
         self._known[source].add(target)
         return Peer(target, self.address(target), self.cluster.path(source, target))
 
     def change(self, change: Change, at_s: float) -> Mapping[int, protocol_in.ChangeDevice]:
-        """Applies an event. Returns the message to each device that it concerns."""
+        """Apply an event. Return the message to each device that it concerns."""
         before, self.cluster = self.cluster, self.cluster.changed(change, at_s)
         messages = {}
         for device in range(len(before.devices)) if change.links else sorted(set(change.devices)):

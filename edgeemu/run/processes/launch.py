@@ -45,17 +45,17 @@ class LaunchedDevices:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the host allows, for meta.json."""
+        """Memory cap and scheduling that the host allows, for meta.json."""
         return {"memory_cap": self.caps.described, "scheduling": self.scheduling}
 
     def limitations(self, *, realtime: bool) -> list[str]:
-        """Returns what this host does not allow, of what would make a run more exact."""
+        """Return what this host does not allow, of what would make a run more exact."""
         slow = realtime and "no real-time priority" in self.scheduling
         found = [self.caps.weaker, "devices wait without real-time priority" if slow else ""]
         return [text for text in found if text]
 
     async def start(self, cluster: Cluster, pipes_fd: int, on_progress: Callable[[int, int], None]) -> None:
-        """Forks a process for every device, waits until each has said hello, and caps its memory."""
+        """Fork a process for every device, wait until each has said hello, and cap its memory."""
         for device in cluster.devices:
             config = self._config(device, cluster, pipes_fd)
             self.pids.append(await self.fleet.fork(device.name, codec.encode(config)))
@@ -89,7 +89,7 @@ class LaunchedDevices:
         )
 
     def _cap(self, device: Device, baseline_bytes: int) -> None:
-        """Caps a device before it is given anything to hold. The exit of one that is gone is reported elsewhere."""
+        """Cap a device before it is given anything to hold. The exit of one that is gone is reported elsewhere."""
         pid = self.fleet.alive.get(device.name)
         if pid is not None:
             self.caps.cap(device.name, device.index, pid, baseline_bytes, device.memory_bytes)
@@ -122,7 +122,7 @@ async def launch_devices(
 
 
 def _explain(fleet: Fleet, caps: MemoryCaps, ended: DeviceExit, held: dict[str, int]) -> EdgeemuError:
-    """Returns the error for a process that died; `held` is the last page of its ledger."""
+    """Return the error for a process that died; `held` is the last page of its ledger."""
     if (why := caps.why_killed(ended.name, ended.status, held)) is not None:
         return InfeasibleError(why)
     return RunError(fleet.explain(ended))

@@ -19,16 +19,16 @@ class _Prober:
         self._numbers = count(1)
 
     async def burst(self, source: int, target: int, burst: Burst) -> Sequence[ProbeRecord]:
-        """Sends messages one after the other, and waits for all of them."""
+        """Send messages one after the other, and wait for all of them."""
         number, peer = next(self._numbers), self._installed.peer(source, target)
-        await self._session.tell(source, protocol_in.Probe(number, *burst, peer))
+        await self._session.send(source, protocol_in.Probe(number, *burst, peer))
         while True:
             probed = await self._session.receive(protocol_out.Probed)
             if probed.number == number:
                 return probed.records
 
     async def one_by_one(self, source: int, target: int, size_bytes: int) -> list[ProbeRecord]:
-        """Sends small bursts of one message, each when the one before has arrived."""
+        """Send small bursts of one message, each when the one before has arrived."""
         return [(await self.burst(source, target, Burst(1, size_bytes)))[0] for _ in range(SMALL_MESSAGES)]
 
 

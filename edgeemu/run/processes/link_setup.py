@@ -32,13 +32,13 @@ class LinkSetup:
         return self._layout is not None
 
     def address(self, device: int) -> str:
-        """Returns where others reach a device."""
+        """Return where others reach a device."""
         if self._layout is None:
             return self._session.address(device)
         return f"tcp://{self._layout.address(device)}:{DATA_PORT}"
 
     async def build(self, dilation: float, pids: Sequence[int]) -> None:
-        """Connects the devices, which have these process ids, as fast as the host can.
+        """Connect the devices, which have these process ids, as fast as the host can.
 
         `dilation` is as far as it is known: 1 if not.
         """
@@ -50,25 +50,25 @@ class LinkSetup:
         await self._ask(protocol.Build(self._layout, tuple(pids), dilation))
 
     async def shape(self, dilation: float) -> None:
-        """Gives the links their rates and delays."""
+        """Give the links their rates and delays."""
         if self._layout is not None:
             await self._ask(protocol.Shape(dilation))
 
     async def follow(self, clock: WallClock) -> None:
-        """Starts the variation of links over time."""
+        """Start the variation of links over time."""
         if self._layout is not None:
             await self._ask(protocol.BeginVariation(clock.start_s, clock.dilation))
 
     async def change(self, cluster: Cluster) -> None:
-        """Applies an event that has changed the cluster."""
+        """Apply an event that has changed the cluster."""
         if self._layout is not None:
             await self._ask(protocol.ChangeQueues(network_layout(cluster, delays=self._layout.delays)))
 
     async def end(self) -> None:
-        """Ends the network process."""
+        """End the network process."""
         if self._layout is not None:
             await self._ask(protocol.StopNetwork())
 
     async def _ask(self, order: protocol.Order) -> None:
-        await self._session.tell_network_process(protocol.encode(order))
+        await self._session.send_to_network_process(protocol.encode(order))
         await self._session.receive(protocol.Done)

@@ -26,7 +26,7 @@ class ProcessMigration:
         self._round = MigrationRound(session, 0, -1, [])
 
     def on_arrived(self, message: protocol_out.Arrived) -> None:
-        """Takes a receiver's message that it has all of the round in progress."""
+        """Take a receiver's message that it has all of the round in progress."""
         self._round.arrived.append(message)
 
     def next_epoch(self) -> int:
@@ -38,7 +38,7 @@ class ProcessMigration:
         for target, moved, reserve_bytes, growth_bytes in receivers:
             blocks = [move.block for move in moved]
             prepare = protocol_in.Prepare(migration.epoch, blocks, reserve_bytes, growth_bytes, at_s)
-            await self._session.tell(target, prepare)
+            await self._session.send(target, prepare)
         answers = [await self._session.receive(protocol_out.Prepared) for _ in receivers]
         refusals = {answer.name: answer.refusal for answer in answers if answer.refusal}
         return "; ".join(refusals[device.name] for device in devices if device.name in refusals)
@@ -50,23 +50,31 @@ class ProcessMigration:
         for target in self._round.receivers:
             count = sum(shipment.target == target for shipment in shipments)
             expect = protocol_in.Expect(epoch, number, count, target in flash_s, flash_s.get(target, 0.0))
-            await self._session.tell(target, expect)
+            await self._session.send(target, expect)
         by_source: dict[int, list[Shipment]] = defaultdict(list)
         for (source, _), shipped in chains(shipments).items():
             by_source[source] += shipped
         for source, shipped in by_source.items():
             peers = [self._installed.peer(source, target) for target in sorted({s.target for s in shipped})]
             ship = protocol_in.Ship(epoch, number, at_s, rules.chunk_bytes, shipped, peers)
-            await self._session.tell(source, ship)
+            await self._session.send(source, ship)
         self._time.ship(self._round, at_s, rules.chunk_bytes, flash_s)
 
-    async def arrived(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
-        arrived_s = await self._time.arrived_s(self._round, by_s)
-        if arrived_s is None or (by_s is not None and arrived_s > by_s):
+    async def arrived(self, migration: MigrationProtocol, by_s: float) -> float | None:
+        arrived_s = await self._time.arrived_s(self._round)
+        if arrived_s is None or arrived_s > by_s:
             return None
+        self._all_arrived(migration)
+        return arrived_s
+
+    async def wait(self, migration: MigrationProtocol) -> float:
+        await self._round.wait()
+        self._all_arrived(migration)
+        return self._time.wait_for(self._round)
+
+    def _all_arrived(self, migration: MigrationProtocol) -> None:
         for message in self._round.arrived:
             migration.arrived(message.device, message.number)
-        return arrived_s
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
         leaving: dict[int, list[Block]] = defaultdict(list)

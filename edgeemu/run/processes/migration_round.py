@@ -29,6 +29,6 @@ class MigrationRound:
         return max(message.at_s for message in self.arrived)
 
     async def wait(self) -> None:
-        """Waits until every receiver has all of the round."""
+        """Wait until every receiver has all of the round."""
         while not self.complete:
             await self._session.handle_next(protocol_out.Arrived)

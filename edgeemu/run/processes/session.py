@@ -77,7 +77,7 @@ class Session:
         self._context.term()
 
     def address(self, device: int) -> str:
-        """Returns where a device listens for data."""
+        """Return where a device listens for data."""
         return self._address(f"d{device}")
 
     @property
@@ -85,86 +85,89 @@ class Session:
         """Where the controller listens."""
         return self._address("control")
 
-    async def tell(self, device: int, request: protocol_in.ToDevice) -> None:
-        """Sends a device a request."""
+    async def send(self, device: int, request: protocol_in.ToDevice) -> None:
+        """Send a device a request."""
         await self._control.send_multipart([str(device).encode(), codec.encode(request)])
 
-    async def tell_network_process(self, request: bytes) -> None:
-        """Sends a request to the process that shapes kernel links."""
+    async def send_to_network_process(self, request: bytes) -> None:
+        """Send a request to the process that shapes kernel links."""
         await self._control.send_multipart([_NETWORK_PROCESS, request])
 
     async def ask(
         self, requests: Mapping[int, protocol_in.ToDevice], on_progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Sends requests by device, and waits until all are done."""
+        """Send requests by device, and wait until all are done."""
         for device, request in requests.items():
-            await self.tell(device, request)
+            await self.send(device, request)
         for done in range(1, len(requests) + 1):
             await self.receive(protocol_out.Ready)
             if on_progress is not None:
                 on_progress(done, len(requests))
 
-    async def tell_all(self, request: protocol_in.ToDevice) -> None:
-        """Sends every device a request."""
+    async def send_all(self, request: protocol_in.ToDevice) -> None:
+        """Send every device a request."""
         for device in range(self._n_devices):
-            await self.tell(device, request)
+            await self.send(device, request)
 
     async def ask_all(self, request: protocol_in.ToDevice) -> None:
-        """Sends every device a request, and waits until all are done."""
+        """Send every device a request, and wait until all are done."""
         await self.ask(dict.fromkeys(range(self._n_devices), request))
 
     async def handle_next(self, kind: type[Unasked]) -> None:
-        """Waits for the next message of a kind, and hands it to `on_unasked`."""
+        """Wait for the next message of a kind, and hand it to `on_unasked`."""
         self._on_unasked(await self.receive(kind))
 
     async def receive(self, kind: type[Answer]) -> Answer:
-        """Returns the next message of a kind. Messages that answer no request are handed on meanwhile.
-
-        Raises: as `receive_within`; RunError, where no device sent anything for ten minutes.
-        """
-        answer = await self.receive_within(kind, None)
-        assert answer is not None
-        return answer
-
-    async def receive_within(self, kind: type[Answer], limit_s: float | None) -> Answer | None:
-        """Returns the next message of a kind, or None if there is none within so many seconds of the wall clock.
+        """Return the next message of a kind. Messages that answer no request are handed on meanwhile.
 
         Raises:
             InfeasibleError: a device ran out of memory, by its own account or the kernel's.
             RequestError: a model file cannot be read.
             RunError: a device died, broke the protocol, or no device sent anything for ten minutes.
         """
-        deadline_s = None if limit_s is None else asyncio.get_running_loop().time() + limit_s
         while True:
-            left_s = ANSWER_TIMEOUT_S if deadline_s is None else deadline_s - asyncio.get_running_loop().time()
-            message = await self._next(min(left_s, ANSWER_TIMEOUT_S))
-            if message is None and deadline_s is not None:
-                return None
+            message = await self._next(ANSWER_TIMEOUT_S)
             if message is None:
                 raise RunError(f"no device has sent anything for {ANSWER_TIMEOUT_S:.0f} s")
             if isinstance(message, kind):
                 return message
-            match message:
-                case protocol_out.Report() | protocol_out.Token() | protocol_out.Arrived() | protocol_out.Opened():
-                    self._on_unasked(message)
-                case protocol_out.Failure(kind="link"):
-                    raise await self._cause_of(message)
-                case protocol_out.Failure() | protocol.Failed():
-                    raise _failure(message)
-                case messages.WireError():
-                    raise message
-                case DeviceExit() if self._stopping and message.status == 0:
-                    continue  # its last message is on the way by another socket
-                case DeviceExit():
-                    raise await self._error_of(message)
-                case _:
-                    who = getattr(message, "name", "the network process")
-                    raise RunError(f"expected {kind.__name__}, but {who} sent {message}")
+            await self._handle(message, kind)
+
+    async def receive_within(self, kind: type[Answer], limit_s: float) -> Answer | None:
+        """Return the next message of a kind, or None if there is none within so many seconds of the wall clock.
+
+        Raises: as `receive`.
+        """
+        deadline_s = asyncio.get_running_loop().time() + limit_s
+        while True:
+            message = await self._next(deadline_s - asyncio.get_running_loop().time())
+            if message is None or isinstance(message, kind):
+                return message
+            await self._handle(message, kind)
+
+    async def _handle(self, message: _Message, awaited: type[Answer]) -> None:
+        """Hand a message on that was not awaited, or raises what it means."""
+        match message:
+            case protocol_out.Report() | protocol_out.Token() | protocol_out.Arrived() | protocol_out.Opened():
+                self._on_unasked(message)
+            case protocol_out.Failure(kind="link"):
+                raise await self._cause_of(message)
+            case protocol_out.Failure() | protocol.Failed():
+                raise _failure(message)
+            case messages.WireError():
+                raise message
+            case DeviceExit() if self._stopping and message.status == 0:
+                pass  # its last message is on the way by another socket
+            case DeviceExit():
+                raise await self._error_of(message)
+            case _:
+                sender = getattr(message, "name", "the network process")
+                raise RunError(f"expected {awaited.__name__}, but {sender} sent {message}")
 
     async def stop_devices(self) -> list[protocol_out.Bye]:
-        """Ends all devices; returns their last messages."""
+        """End all devices; return their last messages."""
         self._stopping = True
-        await self.tell_all(protocol_in.Stop())
+        await self.send_all(protocol_in.Stop())
         return [await self.receive(protocol_out.Bye) for _ in range(self._n_devices)]
 
     async def _next(self, timeout_s: float) -> _Message | None:
@@ -175,7 +178,7 @@ class Session:
             return None
 
     async def _cause_of(self, lost: protocol_out.Failure) -> EdgeemuError:
-        """Returns why a connection was lost: the failure or death of the device at its other end, if one follows."""
+        """Return why a connection was lost: the failure or death of the device at its other end, if one follows."""
         while (message := await self._next(_LAST_MESSAGE_S)) is not None:
             if isinstance(message, protocol_out.Failure) and message.kind != "link":
                 return _failure(message)
@@ -184,7 +187,7 @@ class Session:
         return _failure(lost)
 
     async def _error_of(self, ended: DeviceExit) -> EdgeemuError:
-        """Returns why a device ended: its last message, which may arrive after the news, or how its process died."""
+        """Return why a device ended: its last message, which may arrive after the news, or how its process died."""
         while (message := await self._next(_LAST_MESSAGE_S)) is not None:
             if isinstance(message, protocol_out.Failure) and message.name == ended.name:
                 return _failure(message)

@@ -23,7 +23,7 @@ class StepInFlight:
 
     @property
     def measurement(self) -> StepMeasurement:
-        """What the devices have reported of the step."""
+        """Measurement of the step, as far as devices have reported it."""
         executions = [record for report in self.reports for record in report.operations]
         return StepMeasurement(executions, [transit for report in self.reports for transit in report.transits])
 
@@ -38,11 +38,11 @@ class StepReports:
         self._latest: dict[int, StepInFlight] = {}  # by open sequence
 
     def started(self, step: Step, devices: int) -> None:
-        """Notes a step on which so many devices will report."""
+        """Note a step on which so many devices will report."""
         self._in_flight[step[:2]] = self._latest[step.sequence] = StepInFlight(step, devices)
 
     def add(self, report: protocol_out.Report) -> None:
-        """Takes a device's report."""
+        """Take a device's report."""
         step = self._in_flight[report.sequence, report.step]
         step.reports.append(report)
         step.cpu_s |= {record.op.index: record.cpu_s for record in report.operations}
@@ -51,25 +51,25 @@ class StepReports:
             del self._in_flight[report.sequence, report.step]
 
     def latest(self, sequence: int) -> StepInFlight:
-        """Returns the step of an open sequence that was started last."""
+        """Return the step of an open sequence that was started last."""
         return self._latest[sequence]
 
     def close(self, sequence: int) -> None:
-        """Forgets a sequence that has ended."""
+        """Forget a sequence that has ended."""
         del self._latest[sequence]
 
     async def complete(self, steps: Iterable[StepInFlight]) -> None:
-        """Waits for all reports about these steps, and not for those about others."""
+        """Wait for all reports about these steps, and not for those about others."""
         while any(step.owed for step in steps):
             await self._session.handle_next(protocol_out.Report)
 
     async def settle(self) -> None:
-        """Waits for all reports about all steps."""
+        """Wait for all reports about all steps."""
         while self._in_flight:
             await self._session.handle_next(protocol_out.Report)
 
 
 def sampled_token(step: Step, token: protocol_out.Token, sampled_s: float) -> SampledToken:
-    """Converts a device's message to the token of a step that was sampled at an instant."""
+    """Convert a device's message to the token of a step that was sampled at an instant."""
     logits = np.frombuffer(token.logits, dtype=np.float32) if token.logits else None  # [vocab]
     return SampledToken(step, token.token, Instant(sampled_s, token.wall_s), logits)
