@@ -106,7 +106,7 @@ def thread_names() -> list[str]:
     names = []
     for task in Path("/proc/self/task").iterdir():
         try:
-            names.append((task / "comm").read_text().strip())
+            names.append((task / "comm").read_text("utf-8", "replace").strip())
         except (FileNotFoundError, ProcessLookupError):
             continue
     return names
@@ -119,7 +119,9 @@ def processes() -> list[str]:
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         try:
-            name, status = (process / "stat").read_text().rsplit(")", 1)  # "pid (name) state parent ..."
+            name, status = (
+                (process / "stat").read_text("utf-8", "replace").rsplit(")", 1)
+            )  # "pid (name) state parent ..."
             parent = int(status.split()[1])
             if parent == os.getpid() or TOKEN.encode() in (process / "environ").read_bytes():
                 found.append(f"process {name})")
