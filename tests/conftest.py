@@ -30,7 +30,8 @@ os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
 VARIABLES = (
     *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "EDGEEMU_DEBUG"),
-    *("PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "PYTHONUNBUFFERED"),
+    *("PYTHONDEVMODE", "PYTHONDONTWRITEBYTECODE", "PYTHONINSPECT", "PYTHONIOENCODING", "PYTHONOPTIMIZE"),
+    *("PYTHONSAFEPATH", "PYTHONUNBUFFERED"),
     *("PYTHONUTF8", "PYTHONVERBOSE", "PYTHONWARNINGS"),
 )
 
@@ -106,7 +107,7 @@ def thread_names() -> list[str]:
     names = []
     for task in Path("/proc/self/task").iterdir():
         try:
-            names.append((task / "comm").read_text().strip())
+            names.append((task / "comm").read_text("utf-8", "replace").strip())
         except (FileNotFoundError, ProcessLookupError):
             continue
     return names
@@ -115,14 +116,20 @@ def thread_names() -> list[str]:
 def processes() -> list[str]:
     """Children of this process, zombies too, and whatever carries our token wherever it hangs by now."""
     found = []
-    for process in Path("/proc").iterdir():
+    for process in os.scandir("/proc"):
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         try:
-            name, status = (process / "stat").read_text().rsplit(")", 1)  # "pid (name) state parent ..."
+            name, status = contents(f"{process.path}/stat").rsplit(b")", 1)  # "pid (name) state parent ..."
             parent = int(status.split()[1])
-            if parent == os.getpid() or TOKEN.encode() in (process / "environ").read_bytes():
-                found.append(f"process {name})")
+            if parent == os.getpid() or TOKEN.encode() in contents(f"{process.path}/environ"):
+                found.append(f"process {name.decode(errors='replace')})")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended meanwhile, or is another user's
     return found
+
+
+def contents(path: str) -> bytes:
+    """Bytes of a file, read directly: hundreds are read for every test."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read()

@@ -11,7 +11,7 @@ import uvloop
 from pydantic import BaseModel
 from support.watching import Silent
 
-from edgeemu.report.rows import schema
+from edgeemu.report.rows import TableName, schema
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.document import read, write
 from edgeemu.scenario.load import parse_scenario
@@ -114,7 +114,7 @@ def named(text: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", text))
 
 
-@pytest.mark.parametrize("table", ["tokens", "sequences", "ops", "migrations"])
+@pytest.mark.parametrize("table", get_args(TableName))
 def test_every_column_is_explained(table: Any) -> None:
     assert set(schema(table).names) <= named(section(RUN, f"{table}.parquet"))
 

@@ -13,6 +13,7 @@ import typer
 from edgeemu.cli.exit import call
 from edgeemu.cli.host_commands import clean, doctor, links
 from edgeemu.cli.inspect_commands import devices, models, plan, policies, schema, validate
+from edgeemu.cli.report_command import report
 from edgeemu.cli.run_commands import compare, run, simulate
 
 app = typer.Typer(
@@ -66,7 +67,7 @@ profiles = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_h
 profiles.command()(links)
 
 commands: list[Callable[..., None]] = [
-    *(run, simulate, compare, validate, plan),
+    *(run, simulate, compare, report, validate, plan),
     *(devices, models, policies, doctor, clean, schema),
 ]
 for command in commands:

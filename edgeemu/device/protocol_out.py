@@ -5,6 +5,7 @@ import msgspec
 from edgeemu.links.interface import ProbeRecord
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
+from edgeemu.timeline.traffic import PathTraffic
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -43,6 +44,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     peak_bytes: int
     reordered: int = 0  # messages that met a pipe out of the order of departure
     transits: list[Transit] = []
+    traffic: list[PathTraffic] = []  # messages of this step that it has received, where devices are paced
     held: dict[str, int] = {}  # the ledger's page
 
 

@@ -25,6 +25,7 @@ from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.network import Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.steps import OperationRecord, Step
+from edgeemu.timeline.traffic import StepTraffic
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +45,7 @@ class StepRunner:
     ) -> None:
         self.sent_bytes: Counter[int] = Counter()  # by receiver, since the timeline began
         self.transits = Transits()
+        self._traffic = StepTraffic()
         self._name, self._index = config.name, config.index
         self._pacer, self._dataflow, self._executor, self._ledger = pacer, dataflow, executor, ledger
         self._ready: ReadyQueue[ReadyOp] = ReadyQueue()
@@ -67,6 +69,8 @@ class StepRunner:
         if self._pacer.paced:
             size_bytes = data_bytes(message.payload)
             self.transits.add(message.source, self._index, size_bytes, message.departure_s, message.arrival_s)
+            step, path = (message.sequence, message.step), (message.source, self._index)
+            self._traffic.add(step, path, size_bytes, message.arrival_s - message.departure_s)
 
     def deliver(self, message: Data) -> None:
         """Hands a message that was taken to the operations that wait for it: its arrival has come."""
@@ -186,4 +190,5 @@ class StepRunner:
             self._ledger.peak_bytes,
             transits=self.transits.take(),
             held=self._ledger.page(),
+            traffic=self._traffic.take((key.sequence, key.step)),
         )

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
+from edgeemu.host.owner import read_proc
+
 Version = Literal[1, 2]
 
 
@@ -28,8 +30,8 @@ def hierarchies(
     mountinfo: str | None = None, membership: str | None = None, read_controllers: bool = True
 ) -> list[Hierarchy]:
     """Parse hierarchies with a memory controller, v2 first, from /proc/self/mountinfo and /proc/self/cgroup."""
-    mountinfo = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
-    membership = Path("/proc/self/cgroup").read_text() if membership is None else membership
+    mountinfo = read_proc("/proc/self/mountinfo") if mountinfo is None else mountinfo
+    membership = read_proc("/proc/self/cgroup") if membership is None else membership
     found = []
     for kind, root, mount, options in _mounts(mountinfo):
         if kind == "cgroup2":

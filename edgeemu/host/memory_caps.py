@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 from edgeemu.host.cgroups import DeviceGroup, NoGroupError, RunGroup, make_run_group
-from edgeemu.host.owner import Owner
+from edgeemu.host.owner import Owner, read_proc
 from edgeemu.units import SIZE
 
 # What a group counts beside the ledger (the C library's heap in pieces, messages on their way out, a tensor's raw bytes
@@ -107,6 +107,6 @@ class MemoryCaps:
 
 
 def _data_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = read_proc(f"/proc/{pid}/status")
     (line,) = (line for line in status.splitlines() if line.startswith("VmData:"))
     return int(line.split()[1]) * 1024

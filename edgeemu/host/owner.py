@@ -48,8 +48,13 @@ def start_ticks(pid: int) -> int:
     return _state_and_start(pid)[1]
 
 
+def read_proc(path: str) -> str:
+    """Read a file of proc(5). A process's name there can be cut off within a character, and paths can be any bytes."""
+    return Path(path).read_text("utf-8", "surrogateescape")
+
+
 def _state_and_start(pid: int) -> tuple[str, int]:
-    stat = Path(f"/proc/{pid}/stat").read_text()
+    stat = read_proc(f"/proc/{pid}/stat")
     fields = stat[stat.rindex(")") + 2 :].split()  # after the command's name, which may hold spaces
     return fields[0], int(fields[19])
 

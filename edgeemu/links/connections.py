@@ -3,10 +3,10 @@
 A connection that breaks is not made again: what was on its way would be lost, and nobody would know.
 """
 
+import struct
 from typing import Protocol
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from edgeemu.links.interface import LinkLostError
 from edgeemu.links.messages import Frames
@@ -14,6 +14,7 @@ from edgeemu.links.messages import Frames
 HIGH_WATER = 64  # messages that wait at either end of a connection; a sender blocks above it
 _POLLIN = int(zmq.POLLIN)
 _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+_MONITOR_EVENT = struct.Struct("=Hi")  # event and value (zmq_socket_monitor(3)); zmq.utils.monitor needs asyncio
 
 
 class Inbox(Protocol):
@@ -133,6 +134,6 @@ class Connection:
 
     def _check(self) -> None:
         while self._monitor.poll(0):
-            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            event, _ = _MONITOR_EVENT.unpack(self._monitor.recv_multipart()[0])
             if event & _LOST:
                 raise LinkLostError(f"the connection to {self._address} is lost")

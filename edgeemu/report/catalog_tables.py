@@ -12,22 +12,25 @@ from edgeemu.units import BIT_RATE, BYTE_RATE, FLOP_RATE, POWER
 
 
 def host_table(found: Mapping[str, Any]) -> Table:
-    """What `doctor` has found, as it is; what it means is said beside it."""
+    """Make the table of what `doctor` has found on this host."""
     host, caps, scheduling, links = found["host"], found["caps"], found["scheduling"], found["links"]
     late = " and ".join(f"{1e6 * scheduling[key]:.0f} us" for key in ("late_p50_s", "late_p99_s"))
     rows = [
         ("kernel, Python", f"{host['kernel']}, {host['python']}"),
         ("cores", str(host["cores"])),
         ("memory", f"{size(host['memory_bytes'])}, {size(host['memory_available_bytes'])} of it available"),
-        ("one core", f"{host['flops_per_s'] / 1e9:.0f} GFLOP/s, reads {host['mem_bytes_per_s'] / 1e9:.0f} GB/s"),
+        (
+            "single-core matmul, memory read",
+            f"{host['flops_per_s'] / 1e9:.0f} GFLOP/s, {host['mem_bytes_per_s'] / 1e9:.0f} GB/s",
+        ),
         ("BLAS", host["blas"]),
-        ("memory groups", ", ".join(caps["mounted"]) or "none mounted"),
-        ("can be made in", caps["where"] or "none"),
+        ("cgroups", ", ".join(caps["mounted"]) or "none mounted"),
+        ("cgroup parent", caps["where"] or "none"),
         ("real-time priority", "yes" if scheduling["realtime"] else "no"),
-        ("a sleep is late by", f"{late} (p50 and p99)"),
+        ("sleep overshoot", f"{late} (p50 and p99)"),
         ("network namespaces", "yes" if links["namespaces"] else "no"),
         ("user namespaces", "yes" if links["user_namespaces"] else "no"),
-        ("links: missing", ", ".join(links["missing"]) or "nothing"),
+        ("missing for kernel links", ", ".join(links["missing"]) or "nothing"),
     ]
     return Table(("this host", "has"), rows)
 
@@ -63,4 +66,4 @@ def model_table(entries: Iterable[ModelEntry]) -> Table:
         rows.append(
             [entry.name, entry.title, *dimensions, heads, str(shape.d_ff), size(whole.page().weights_bytes), source]
         )
-    return Table(("model", "is", ">layers", ">width", ">heads/KV", ">FFN", ">float32", "weights"), rows)
+    return Table(("model", "description", ">layers", ">width", ">heads/KV", ">FFN", ">float32", "weights"), rows)

@@ -1,4 +1,4 @@
-"""Several policies' summaries side by side: figures, who is first, whether the tokens agree. Pure; knows no runs."""
+"""Comparison of policies from the summaries of their runs: figures, ranking, equality of tokens. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ Summary = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One policy: the summaries of its runs, one a repetition, or why there are none."""
+    """One policy: the summary of each repetition of its run, or why there are none."""
 
     policy: str
     summaries: Sequence[Summary]
     directories: Sequence[str] = ()
     problem: str = ""
-    status: int = 0  # what the problem would end a single run with
+    status: int = 0  # exit status of a single run with this problem
 
 
 class Figure(NamedTuple):
-    """What is compared: where it is in a summary, and how it is shown. `best` is min or max; None: not judged."""
+    """A compared figure: its place in a summary, and its format. `best` is min or max; None: no ranking by it."""
 
     key: str
     heading: str
@@ -35,7 +35,7 @@ FIGURES = (
     Figure("ttft_ms", ">first token", ("ttft_ms", "mean"), "ms", min),
     Figure("tpot_ms", ">per token", ("tpot_ms", "mean"), "ms", min),
     Figure("throughput_tok_s", ">tokens/s", ("throughput_tok_s",), "", max),
-    Figure("energy_per_token_j", ">energy a token", ("energy", "per_token_j"), "J", min),
+    Figure("energy_per_token_j", ">energy/token", ("energy", "per_token_j"), "J", min),
     Figure("peak_bytes", ">peak memory", ("memory", "peak_bytes_max"), "B"),
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
 )
@@ -43,10 +43,10 @@ JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "ene
 
 
 def comparison(scenario: str, entries: Sequence[Entry], judged: str, *, words: bool) -> dict[str, Any]:
-    """The document of `edgeemu compare --json`. `judged` is the figure that makes the order; `words`: tokens are real.
+    """Make the document of `edgeemu compare --json`, sorted by the figure `judged`; `words`: whether tokens are real.
 
-    Every figure is the median over the repetitions, with the least and the most beside it. `gap` is by how much a
-    policy is behind the best in the judged figure: 0 for the first.
+    Every figure is the median over the repetitions, with the least and the most. `gap` is by what share a policy is
+    worse than the best in the judged figure: 0 for the best.
     """
     figure = next(figure for figure in FIGURES if figure.key == judged)
     rows = [_row(entry) for entry in entries]
@@ -104,20 +104,20 @@ def _gap(value: float | None, best: float | None, figure: Figure) -> float | Non
 
 
 def _tokens_equal(entries: Sequence[Entry]) -> bool:
-    """Whether every run of every policy has generated the same."""
+    """Tell whether all runs of all policies have generated equal tokens."""
     generated = [summary["tokens"] for entry in entries for summary in entry.summaries]
     return all(tokens == generated[0] for tokens in generated)
 
 
 def comparison_table(document: Mapping[str, Any]) -> Table:
-    """The rows in the order of the judged figure; those that could not run at the end, with a dash."""
+    """Make the table, in the order of the judged figure; policies that could not run are last, with a dash."""
     rows = []
     for row in document["policies"]:
         figures = row["figures"]
         cells = [_shown(figures.get(figure.key), figure) for figure in FIGURES]
-        behind = "–" if row["gap"] is None else "first" if row["gap"] == 0 else f"+{row['gap']:.1%}"
-        rows.append([row["policy"], *cells, behind, row["certificate"] or "did not run"])
-    return Table(("policy", *(figure.heading for figure in FIGURES), ">behind", "certificate"), rows)
+        versus_best = "–" if row["gap"] is None else "best" if row["gap"] == 0 else f"+{row['gap']:.1%}"
+        rows.append([row["policy"], *cells, versus_best, row["certificate"] or "did not run"])
+    return Table(("policy", *(figure.heading for figure in FIGURES), ">vs best", "certificate"), rows)
 
 
 def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:
@@ -135,11 +135,11 @@ def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:
 
 
 def comparison_lines(document: Mapping[str, Any]) -> list[str]:
-    """What the table does not say: whether the tokens agree, and why some policies did not run."""
+    """Make the lines below the table: whether the tokens are equal, and why some policies did not run."""
     lines = []
     if document["tokens_equal"] is not None:
         runs = sum(len(row["runs"]) for row in document["policies"])
-        equal = "the same tokens" if document["tokens_equal"] else "DIFFERENT TOKENS: this is a bug of edgeemu"
+        equal = "equal tokens" if document["tokens_equal"] else "DIFFERENT TOKENS: this is a bug of edgeemu"
         lines.append(f"{counted(runs, 'run')}: {equal}")
     lines += [f"{row['policy']}: {row['problem']}" for row in document["policies"] if row["problem"]]
     for row in document["policies"]:

@@ -7,7 +7,7 @@ from edgeemu.units import SIZE
 
 
 class Table(NamedTuple):
-    """Headings that start with ">" are of columns that are aligned to the right."""
+    """A table. Columns whose heading starts with ">" are aligned to the right."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -22,10 +22,10 @@ def ms_text(value: float | None) -> str:
 
 
 def number_text(value: float, decimals: int) -> str:
-    """So many decimals, or of a number below one as many as show three digits."""
+    """Format with so many decimals; a number below one with three significant digits."""
     return f"{value:.3g}" if 0 < value < 1 else f"{value:.{decimals}f}"
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 device`, `2 devices`"""
+    """Format a number with its noun: `1 device`, `2 devices`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

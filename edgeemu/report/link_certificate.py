@@ -1,20 +1,20 @@
-"""The links' self-test for people and for the certificate: what was off, and whether it matters. Pure."""
+"""The self-test of links as a verdict of the certificate, and as a table for people. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from edgeemu.links.self_test import MIN_STREAM_WALL_S, LinkTest
 
-WARN_DELAY_S = 0.5e-3  # of the wall clock, beside the share
+WARN_DELAY_S = 0.5e-3  # of the wall clock, added to the share
 WARN_DELAY = 0.05
 WARN_RATE = 0.08
-WARN_OF_TPOT = 0.01  # what a round trip of the run's own messages may be off: as the clock's inflation
+WARN_OF_TPOT = 0.01  # deviation of a round trip of the run's own messages, in the mean TPOT: as the clock's inflation
 INVALID_OF_TPOT = 0.10
 WARN_TRANSPORT = 0.10  # the run's TPOT against the timeline's
 
 
 class Verdict(NamedTuple):
-    """`PASS`, `WARN` or `INVALID`, and why."""
+    """The words `PASS`, `WARN` or `INVALID`, and the reasons."""
 
     word: str
     reasons: list[str]
@@ -23,9 +23,9 @@ class Verdict(NamedTuple):
 def judge_links(
     tests: Sequence[LinkTest], dilation: float, tpot_ms: float | None, predicted_tpot_ms: float | None
 ) -> Verdict:
-    """How far kernel links were what the scenario asks for.
+    """Judge how far kernel links were what the scenario asks for.
 
-    `tpot_ms` is the run's; `predicted_tpot_ms` what stamped links would come to, where that is known.
+    `tpot_ms` is the run's; `predicted_tpot_ms` that of stamped links, where it is known.
     """
     word, reasons = "PASS", []
     for test in tests:
@@ -36,7 +36,7 @@ def judge_links(
         off = tpot_ms / predicted_tpot_ms - 1.0
         if abs(off) > WARN_TRANSPORT:
             word = "WARN" if word == "PASS" else word
-            reasons.append(f"TPOT is {off:+.1%} off what stamped links come to{_transport(tests)}")
+            reasons.append(f"TPOT is {off:+.1%} off that of stamped links{_transport(tests)}")
     return Verdict(word, reasons)
 
 
@@ -45,7 +45,7 @@ def _deviations(test: LinkTest, dilation: float, tpot_ms: float | None) -> Itera
     if abs(test.delay_off_s) > allowed_s and not test.loss:
         yield "WARN", f"the delay is {_ms(test.delay_s)}, not {_ms(test.asked_delay_s)}"
     if abs(test.rate_off) > WARN_RATE and not test.loss and test.streamed_s * dilation >= MIN_STREAM_WALL_S:
-        why = "; raise time.dilation, or what it carries is too short to fill it" if test.rate_off < 0 else ""
+        why = "; raise time.dilation, or the messages are too short to fill the link" if test.rate_off < 0 else ""
         yield "WARN", f"the throughput is {test.rate_off:+.0%} off{why}"
     off_s = abs(test.round_trip_off_s) - 2 * test.jitter_s
     if tpot_ms and not test.loss and off_s > WARN_OF_TPOT * tpot_ms / 1000:
@@ -55,7 +55,7 @@ def _deviations(test: LinkTest, dilation: float, tpot_ms: float | None) -> Itera
 
 
 def _transport(tests: Sequence[LinkTest]) -> str:
-    """What a message pays on real TCP, as the self-test saw it."""
+    """Tell how much longer a message takes on real TCP, by the self-test."""
     if not tests:
         return ""
     extra_s = sum(test.round_trip_off_s * test.stands_for for test in tests) / sum(t.stands_for for t in tests) / 2
@@ -65,7 +65,7 @@ def _transport(tests: Sequence[LinkTest]) -> str:
 def links_document(
     tests: Sequence[LinkTest], dilation: float, tpot_ms: float | None, predicted_tpot_ms: float | None
 ) -> dict[str, Any]:
-    """What the certificate carries of the links: the worst deviations, and the run beside the timeline."""
+    """Make the part of the certificate about links: the worst deviations, and the run against the timeline."""
 
     def worst(values: Sequence[float]) -> float | None:
         return max(values, key=abs, default=None)
@@ -80,7 +80,7 @@ def links_document(
 
 
 def profile_document(kind: str, why_not_kernel: str, dilation: float, tests: Sequence[LinkTest]) -> dict[str, Any]:
-    """`edgeemu profile links --json`."""
+    """Make the document of `edgeemu profile links --json`."""
     return {
         "links": kind,
         "why_not_kernel": why_not_kernel,
@@ -104,8 +104,8 @@ def profile_document(kind: str, why_not_kernel: str, dilation: float, tests: Seq
 
 
 def profile_table(document: Mapping[str, Any]) -> tuple[Sequence[str], list[list[str]]]:
-    """The same for a terminal: columns and rows."""
-    columns = ("link", ">alike", ">delay", ">asked", ">throughput", ">asked", ">round trip", ">asked", ">late")
+    """Make the table of that document: columns and rows."""
+    columns = ("link", ">links like it", ">delay", ">asked", ">throughput", ">asked", ">round trip", ">asked", ">late")
     rows = [
         [
             f"{test['source']} -> {test['target']}",

@@ -1,46 +1,41 @@
-"""What a run leaves behind. Knows its files and their columns; not how what is in them came about.
+"""The record tables of a run as files. Knows files and columns; not how the rows are made.
 
 Tables are appended to as the run goes, as Arrow IPC streams, and become Parquet files at its end: a run that was killed
-can still be read. JSON and text files appear whole or not at all.
+can still be read. Both are written and read in batches, so that memory does not grow with the length of a run.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from edgeemu.report.rows import COLUMNS, MigrationRow, OperationRow, SequenceRow, TableName, TokenRow, schema
+from edgeemu.report.rows import TableName, column_kinds, schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BATCH_ROWS = 1 << 16  # of a Parquet row group, and of what is read at a time
+BATCH_PIECES = 1 << 12  # batches of a stream that are joined at most: a batch of one row takes kilobytes
+
 
 class RecordWriter:
-    """Appends rows to a run's tables; a context manager, which finishes them also when the run failed."""
+    """Appends rows to a run's tables; a context manager, which completes the files also when the run failed."""
 
     def __init__(self, path: Path) -> None:
         """Open all tables in the directory `path`."""
         self._tables = {name: _TableFile(path, name) for name in get_args(TableName)}
 
-    def append_tokens(self, rows: Sequence[TokenRow]) -> None:
-        """Append and flush: the rows survive the end of this process."""
-        self._tables["tokens"].append(rows)
+    def append(self, table: TableName, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Append and flush: the rows survive the end of this process.
 
-    def append_sequences(self, rows: Sequence[SequenceRow]) -> None:
-        """Append and flush: the rows survive the end of this process."""
-        self._tables["sequences"].append(rows)
-
-    def append_ops(self, rows: Sequence[OperationRow]) -> None:
-        """Append and flush: the rows survive the end of this process."""
-        self._tables["ops"].append(rows)
-
-    def append_migrations(self, rows: Sequence[MigrationRow]) -> None:
-        """Append and flush: the rows survive the end of this process."""
-        self._tables["migrations"].append(rows)
+        Raises:
+            ValueError: a row does not have the table's columns; nothing is appended.
+        """
+        self._tables[table].append(rows)
 
     def close(self) -> None:
-        """Turn the streams into Parquet files. Closing twice is closing once."""
+        """Convert the streams to Parquet files. A second call does nothing."""
         for table in self._tables.values():
             table.close()
 
@@ -67,7 +62,7 @@ class _TableFile:
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._stream = pa.ipc.new_stream(self._file, self._schema, options=options)
         self._names: dict[str, dict[str, int]] = {
-            column: {} for column, kind in COLUMNS[name].items() if kind == "name"
+            column: {} for column, kind in column_kinds(name).items() if kind == "name"
         }
         self._file.flush()
 
@@ -102,34 +97,92 @@ def _to_parquet(path: Path, name: TableName) -> None:
     import pyarrow.parquet as pq
 
     partial = path / f".{name}.parquet.partial"
-    pq.write_table(_read_stream(path / f"{name}.arrows", name), partial, compression="zstd")
+    with pq.ParquetWriter(partial, schema(name), compression="zstd") as writer:
+        for table in _stream_tables(path / f"{name}.arrows", name):
+            writer.write_table(table)
     partial.replace(path / f"{name}.parquet")
     (path / f"{name}.arrows").unlink()
 
 
-def read_table(path: Path, name: TableName) -> "pa.Table":
-    """A table of the run in the directory `path`, whether the run has ended, goes on, or was killed.
+class RunRecords:
+    """The tables of the run in a directory, to be read."""
 
-    Raises FileNotFoundError where there is none.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, table: TableName, columns: Sequence[str] | None = None) -> Iterator["pa.Table"]:
+        """Yield the rows of a table in pieces of bounded size; see `read_tables`."""
+        return read_tables(self._path, table, columns)
+
+
+def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = None) -> Iterator["pa.Table"]:
+    """Yield the rows of a table in pieces of bounded size, whether the run has ended, goes on, or was killed.
+
+    Args:
+        path: the run's directory.
+        name: the table.
+        columns: those to read; None: all.
+
+    Raises:
+        FileNotFoundError: there is no such table.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with suppress(FileNotFoundError):
-        return pq.read_table(path / f"{name}.parquet").cast(schema(name))
-    return _read_stream(path / f"{name}.arrows", name)
+    wanted = schema(name)
+    if columns is not None:
+        wanted = pa.schema([wanted.field(column) for column in columns])
+    parquet = path / f"{name}.parquet"
+    if not parquet.exists():
+        for table in _stream_tables(path / f"{name}.arrows", name):
+            yield table.select(wanted.names)
+        return
+    with pq.ParquetFile(parquet) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
+            yield pa.Table.from_batches([batch]).cast(wanted)
 
 
-def _read_stream(file: Path, name: TableName) -> "pa.Table":
-    """All whole batches; the last one may have been cut off."""
+def count_rows(path: Path, name: TableName) -> int:
+    """Count the rows of a table. Raises as `read_tables`."""
+    return sum(table.num_rows for table in read_tables(path, name, [schema(name).names[0]]))
+
+
+def read_table(path: Path, name: TableName) -> "pa.Table":
+    """Read a table of the run in the directory `path` into memory. Raises as `read_tables`."""
     import pyarrow as pa
 
+    tables = [schema(name).empty_table(), *read_tables(path, name)]
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _stream_tables(file: Path, name: TableName) -> Iterator["pa.Table"]:
+    """Yield the rows of a stream, many batches at a time. The last batch may have been cut off: it is left out."""
+    import pyarrow as pa
+
+    def joined(batches: Iterable["pa.RecordBatch"]) -> "pa.Table":
+        return pa.Table.from_batches(batches, schema(name)).unify_dictionaries().combine_chunks()
+
     batches: list[pa.RecordBatch] = []
+    rows = 0
+    with closing(_stream_batches(file)) as stream:
+        for batch in stream:
+            batches.append(batch)
+            rows += batch.num_rows
+            if rows >= BATCH_ROWS or len(batches) == BATCH_PIECES:
+                yield joined(batches)
+                batches, rows = [], 0
+    if batches:
+        yield joined(batches)
+
+
+def _stream_batches(file: Path) -> Generator["pa.RecordBatch", None, None]:
+    import pyarrow as pa
+
     with file.open("rb") as source, suppress(StopIteration, pa.ArrowInvalid):
         try:
             stream = pa.ipc.open_stream(source)
             while True:
-                batches.append(stream.read_next_batch())
+                yield stream.read_next_batch()
         except OSError as error:
             if error.errno is not None:  # the disk's; Arrow's own, for a message that is cut off, has none
                 raise
-    return pa.Table.from_batches(batches, schema(name)).unify_dictionaries()

@@ -1,65 +1,75 @@
-"""Rows of the record tables, and their columns."""
+"""Rows of the record tables. The fields of a row are the columns of its table; their types give the columns' types."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from edgeemu.timeline.steps import OperationRecord
 
+TableName = Literal["tokens", "sequences", "ops", "migrations", "decisions", "devices", "links"]
 
-TableName = Literal["tokens", "sequences", "ops", "migrations"]
+Int16 = Annotated[int, "int16"]
+Int32 = Annotated[int, "int32"]
+Int64 = Annotated[int, "int64"]
+Float64 = Annotated[float, "float64"]
+Bool = Annotated[bool, "bool"]
+Text = Annotated[str, "string"]
+Name = Annotated[str, "name"]  # one of a small set: stored as a dictionary
 
 
 class TokenRow(NamedTuple):
     """One generated token. Emulated times in seconds of the timeline, wall times in seconds of the clock."""
 
-    sequence: int
-    step: int  # 0 is the token that prefill ends with
-    token: int
-    text: str
-    emulated_s: float  # when it was sampled
-    latency_s: float  # step 0: since the sequence came (TTFT); later: since the previous token
-    wall_s: float  # when it was sampled, by the clock
-    wall_latency_s: float  # latency by the clock, divided by the dilation: comparable with `latency_s`
+    sequence: Int32
+    step: Int32  # 0 is the token that prefill ends with
+    token: Int32
+    text: Text
+    emulated_s: Float64  # when it was sampled
+    latency_s: Float64  # step 0: since the sequence arrived (TTFT); later: since the previous token
+    wall_s: Float64  # when it was sampled, by the clock
+    wall_latency_s: Float64  # latency by the clock, divided by the dilation: comparable with `latency_s`
 
 
 class SequenceRow(NamedTuple):
-    """One sequence that has ended. Times are of the timeline."""
+    """One sequence that has ended. Times are those of the timeline."""
 
-    sequence: int
-    prompt_tokens: int
-    tokens: int
-    arrival_s: float
-    start_s: float  # when its first step was released
-    queue_s: float  # what it waited for a slot, from its arrival to its start
-    ttft_s: float  # from its arrival to its first token
-    tpot_s: float | None  # mean of the later ones; None: there is none
-    end_s: float
-    ended_by: str  # length or stop
-    good: bool | None  # whether it kept the latency target; None: there is none
+    sequence: Int32
+    prompt_tokens: Int32
+    tokens: Int32
+    arrival_s: Float64
+    start_s: Float64  # when its first step was released
+    queue_s: Float64  # queueing delay: from its arrival to its start
+    ttft_s: Float64  # from its arrival to its first token
+    tpot_s: Float64 | None  # mean time of each later token; None: there is none
+    end_s: Float64
+    ended_by: Name  # length or stop
+    good: Bool | None  # whether it met the latency target; None: there is none
+    tail_text: Text = ""  # text after that of its last token: the replacement of a character that is incomplete
 
 
 class OperationRow(NamedTuple):
     """One fused block execution on a device."""
 
-    device: str
-    sequence: int
-    step: int
-    layer: int
-    block: str  # embed, head, proj, ffn or lm_head; sum, norm, gather or attend
-    groups: int  # how many head groups or shards were computed as one product; 0 where the block is whole
-    rows: int  # positions computed: the prompt's length in prefill, 1 in decode
-    ready_s: float  # when its last input arrived
-    start_s: float
-    end_s: float
-    cpu_s: float  # thread time of the real kernel
-    late_s: float  # how far behind `end_s` the clock was when the result was there, in emulated seconds
-    overrun: bool
+    device: Name
+    sequence: Int32
+    step: Int32
+    layer: Int16
+    block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather or attend
+    groups: Int16  # head groups or shards that were computed as one product; 0 where the block is undivided
+    rows: Int32  # positions computed: the prompt's length in prefill, 1 in decode
+    ready_s: Float64  # when its last input arrived
+    start_s: Float64
+    end_s: Float64
+    cpu_s: Float64  # thread time of the real kernel
+    late_s: Float64  # lateness: how long after `end_s` the result was there, in emulated seconds
+    overrun: Bool
 
 
 def operation_row(device: str, record: "OperationRecord") -> OperationRow:
-    """The row of an operation that ran on a device of that name."""
+    """Make the row of an operation that ran on a device of that name."""
     op, step, time, cpu_s, late_s, overrun = record
     block, groups = str(op.kind), len(op.groups)
     return OperationRow(
@@ -70,76 +80,91 @@ def operation_row(device: str, record: "OperationRecord") -> OperationRow:
 class MigrationRow(NamedTuple):
     """One block that was to move. Rows of one epoch belong to one change of placement."""
 
-    sequence: int
-    step: int  # the step before which it was decided
-    epoch: int
-    block: str
-    source: str
-    target: str
-    bytes: int  # what was sent of it: weights, and rows of its cache
-    began_s: float
-    ended_s: float  # when the routes switched; where it was aborted, when it began
-    pause_s: float  # how long the token waited for the whole change
-    outcome: str  # committed, or aborted and why
+    sequence: Int32
+    step: Int32  # the step before which it was decided
+    epoch: Int32
+    block: Name
+    source: Name
+    target: Name
+    bytes: Int64  # sent for it: weights, and rows of its cache
+    began_s: Float64
+    ended_s: Float64  # when the routes switched; of an aborted change, when it began
+    pause_s: Float64  # how long the token waited for the change
+    outcome: Text  # committed, or aborted and why
 
 
-COLUMNS: dict[TableName, dict[str, str]] = {
-    "tokens": {
-        "sequence": "int32",
-        "step": "int32",
-        "token": "int32",
-        "text": "string",
-        "emulated_s": "float64",
-        "latency_s": "float64",
-        "wall_s": "float64",
-        "wall_latency_s": "float64",
-    },
-    "sequences": {
-        "sequence": "int32",
-        "prompt_tokens": "int32",
-        "tokens": "int32",
-        "arrival_s": "float64",
-        "start_s": "float64",
-        "queue_s": "float64",
-        "ttft_s": "float64",
-        "tpot_s": "float64",
-        "end_s": "float64",
-        "ended_by": "name",
-        "good": "bool",
-    },
-    "ops": {
-        "device": "name",
-        "sequence": "int32",
-        "step": "int32",
-        "layer": "int16",
-        "block": "name",
-        "groups": "int16",
-        "rows": "int32",
-        "ready_s": "float64",
-        "start_s": "float64",
-        "end_s": "float64",
-        "cpu_s": "float64",
-        "late_s": "float64",
-        "overrun": "bool",
-    },
-    "migrations": {
-        "sequence": "int32",
-        "step": "int32",
-        "epoch": "int32",
-        "block": "name",
-        "source": "name",
-        "target": "name",
-        "bytes": "int64",
-        "began_s": "float64",
-        "ended_s": "float64",
-        "pause_s": "float64",
-        "outcome": "string",
-    },
-}
+class DecisionRow(NamedTuple):
+    """One decision of the policy, or why one was not carried out."""
+
+    sequence: Int32
+    step: Int32  # the step before which it was made
+    event: Name  # decided; refused: a device had no memory for it; given up: the policy is not asked again
+    took_s: Float64 | None  # processor time of the policy; None: it was not asked
+    problem: Text  # why the placement was kept; empty: there is no problem
 
 
-def schema(name: TableName) -> "pa.Schema":
-    """The Arrow schema of a table. Strings out of a small set are dictionaries."""
+class DeviceRow(NamedTuple):
+    """One device's part in one token: memory held at its end, and the time and energy of its operations."""
+
+    device: Name
+    sequence: Int32
+    step: Int32
+    weights_bytes: Int64
+    cache_bytes: Int64
+    workspace_bytes: Int64
+    messages_bytes: Int64
+    incoming_bytes: Int64  # reserved for blocks that a migration brings
+    peak_bytes: Int64  # of the memory ledger, so far
+    reordered: Int32  # messages, so far, that reached a pipe after one that departs later
+    busy_s: Float64
+    queue_s: Float64  # that operations were ready and waited for the device, in all
+    energy_j: Float64 | None  # of computing, on top of idle power; None: its power is not known
+
+
+class LinkRow(NamedTuple):
+    """Messages of one token from one device to another. Times are those of the timeline, of all messages together."""
+
+    source: Name
+    target: Name
+    sequence: Int32
+    step: Int32
+    messages: Int32
+    bytes: Int64
+    transit_s: Float64  # from departure to arrival: the sum of the next three
+    queue_s: Float64  # waiting for pipes; also what jitter, loss and variation add
+    transfer_s: Float64  # at the path's bandwidth
+    delay_s: Float64  # at the path's delay
+    energy_j: Float64 | None  # of all devices on the path; None: not known
+
+
+Row = TokenRow | SequenceRow | OperationRow | MigrationRow | DecisionRow | DeviceRow | LinkRow
+ROWS: Mapping[TableName, type[Row]] = MappingProxyType(
+    {
+        "tokens": TokenRow,
+        "sequences": SequenceRow,
+        "ops": OperationRow,
+        "migrations": MigrationRow,
+        "decisions": DecisionRow,
+        "devices": DeviceRow,
+        "links": LinkRow,
+    }
+)
+
+
+def column_kinds(table: TableName) -> dict[str, str]:
+    """Return the kind of each column of a table: `int32`, …, or `name`."""
+    return {column: _kind(hint) for column, hint in get_type_hints(ROWS[table], include_extras=True).items()}
+
+
+def _kind(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    kind: str = get_args(hint)[1]
+    return kind
+
+
+def schema(table: TableName) -> "pa.Schema":
+    """Return the Arrow schema of a table."""
     import pyarrow as pa
 
     types = {
@@ -151,4 +176,4 @@ def schema(name: TableName) -> "pa.Schema":
         "string": pa.string(),
         "name": pa.dictionary(pa.int32(), pa.string()),
     }
-    return pa.schema([(column, types[kind]) for column, kind in COLUMNS[name].items()])
+    return pa.schema([(column, types[kind]) for column, kind in column_kinds(table).items()])

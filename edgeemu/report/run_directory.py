@@ -1,13 +1,20 @@
-"""The directory of a run and the files in it that are written whole."""
+"""The directory of a run, and the small files in it that appear complete or not at all."""
 
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+
+from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.report.facts import RunFacts, decode_facts
+from edgeemu.report.record_files import RunRecords
+
+FACTS = "facts.json"
 
 
 class RunDirectory:
@@ -18,7 +25,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, base: Path, scenario_name: str, policy: str, started_utc: datetime) -> Self:
-        """A new directory below `base`; runs that start in the same second get a number at the end."""
+        """Make a new directory below `base`; runs that start in the same second get a number at the end."""
         stamp = started_utc.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(policy)}"
         base.mkdir(parents=True, exist_ok=True)
@@ -32,34 +39,87 @@ class RunDirectory:
             else:
                 return cls(path)
 
+    @classmethod
+    def find(cls, path: Path) -> Self:
+        """Find the directory of a run that is there.
+
+        Raises:
+            RequestError: there is none; the message says what the user may have meant.
+        """
+        if path.is_dir():
+            if (path / FACTS).is_file():
+                return cls(path)
+            raise RequestError(_why_no_run(path), file=str(path))
+        if path.is_file():
+            inside = f' (did you mean "{path.parent}"?)' if (path.parent / FACTS).is_file() else ""
+            raise RequestError(f"not the directory of a run, but a file{inside}", file=str(path))
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise RequestError(f"no such directory{did_you_mean(path.name, siblings)}", file=str(path))
+
+    @property
+    def records(self) -> RunRecords:
+        """Tables of the run."""
+        return RunRecords(self.path)
+
+    def read_facts(self) -> RunFacts:
+        """Read the facts of the run.
+
+        Raises:
+            RequestError: they are damaged, or of another version.
+        """
+        return decode_facts((self.path / FACTS).read_bytes(), str(self.path / FACTS))
+
+    def write_facts(self, facts: RunFacts) -> None:
+        """Write what is known of the run by now, which no table holds."""
+        _write_complete(self.path / FACTS, asdict(facts))
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        _write_whole(self.path / "summary.json", to_json(summary) + "\n")
+        """Write the figures of the run."""
+        _write_complete(self.path / "summary.json", summary)
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
-        _write_whole(self.path / "meta.json", to_json(meta) + "\n")
+        """Write the host, the versions and the command line."""
+        _write_complete(self.path / "meta.json", meta)
 
     def write_scenario(self, text: str) -> None:
-        """The resolved scenario, which runs again to the same cluster."""
-        _write_whole(self.path / "scenario.yaml", text)
+        """Write the resolved scenario, which runs again to the same cluster."""
+        _write_complete(self.path / "scenario.yaml", text)
+
+
+def _why_no_run(path: Path) -> str:
+    if (path / "meta.json").is_file():
+        return f"no {FACTS}: the run was made by an older edgeemu, or was killed before it began"
+    runs = sorted((other for other in path.iterdir() if (other / FACTS).is_file()), key=lambda run: run.stat().st_mtime)
+    latest = f' (did you mean the latest run in it, "{runs[-1]}"?)' if runs else ""
+    return f"not the directory of a run{latest}"
 
 
 def _as_file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that whoever looks sees the old one or the new one, never half of it."""
+def _write_complete(path: Path, content: str | Mapping[str, Any]) -> None:
+    """Write a text or a JSON document so that a reader finds the old file or the new one, never half of it."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+        if isinstance(content, str):
+            file.write(content)
+        else:
+            file.writelines(json_pieces(content))
+            file.write("\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
-    """JSON text. JSON has no NaN and no infinity: they become null."""
-    return json.dumps(_without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Convert to JSON text. JSON has no NaN and no infinity: they become null."""
+    return "".join(json_pieces(value, indent=indent))
+
+
+def json_pieces(value: Any, *, indent: int | None = 2) -> Iterator[str]:
+    """Convert to JSON piece by piece, so that the text of a large document is never in memory as a string."""
+    return json.JSONEncoder(indent=indent, ensure_ascii=False, allow_nan=False).iterencode(_without_nan(value))
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,25 +1,74 @@
-"""Percentiles and means of a run's figures."""
+"""Means, percentiles and exact sums of a run's figures. Knows numbers only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 
 def ratio(numerator: float, denominator: float) -> float | None:
+    """Divide; None where the denominator is not above 0."""
     return numerator / denominator if denominator > 0 else None
 
 
-def statistics_ms(values_s: Sequence[float]) -> dict[str, float | None]:
-    """Mean and percentiles in milliseconds, null without a value."""
-    if not values_s:
+def statistics_ms(values_s: Sequence[float] | Floats) -> dict[str, float | None]:
+    """Mean and percentiles in milliseconds; null without a value."""
+    if not len(values_s):
         return dict.fromkeys(("mean", "p50", "p95", "p99"))
-    ordered = sorted(1000 * value for value in values_s)
+    ordered = np.sort(1000.0 * np.asarray(values_s, np.float64))  # [n]
     percentiles = {f"p{percent}": percentile(ordered, percent) for percent in (50, 95, 99)}
     return {"mean": math.fsum(ordered) / len(ordered), **percentiles}
 
 
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Of sorted values, interpolated linearly between neighbours (Hyndman and Fan's type 7, as NumPy's default)."""
+def percentile(ordered: Sequence[float] | Floats, percent: float) -> float:
+    """Percentile of sorted values, interpolated linearly (Hyndman and Fan's type 7, as NumPy's default)."""
     position = (len(ordered) - 1) * percent / 100
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+    return float(ordered[below] + (ordered[above] - ordered[below]) * (position - below))
+
+
+def percentile_of_batches(batches: Iterable[Floats], count: int, percent: float) -> float:
+    """Percentile of `count` unsorted values in batches, equal to `percentile`; 0 without a value.
+
+    Only the values above the percentile are kept.
+    """
+    if not count:
+        return 0.0
+    position = (count - 1) * percent / 100
+    below = math.floor(position)
+    kept = count - below
+    top: Floats = np.empty(0)  # [<= kept + batch]
+    for batch in batches:
+        top = np.concatenate([top, batch])
+        if len(top) > kept:
+            top = np.partition(top, len(top) - kept)[-kept:]
+    top.sort()
+    return float(top[0] + (top[min(1, kept - 1)] - top[0]) * (position - below))
+
+
+class ExactSum:
+    """Sum of values that arrive in batches; `value` is what `math.fsum` returns for all of them."""
+
+    def __init__(self) -> None:
+        self._parts: list[float] = []  # whose sum is exactly that of all values (Shewchuk 1997)
+
+    def add(self, values: Iterable[float]) -> None:
+        """Add a batch of finite values."""
+        left = [*self._parts, *values]
+        self._parts = []
+        while part := math.fsum(left):
+            self._parts.append(part)
+            left.append(-part)
+
+    @property
+    def value(self) -> float:
+        return math.fsum(self._parts)
+
+
+def in_order(values: Floats) -> float:
+    """Sum from the first value to the last, as `sum` of a list does."""
+    return sum(values.data)  # whose items are Python's floats, one at a time

@@ -1,92 +1,100 @@
-"""From a run's tokens and memory to summary.json. Pure arithmetic on rows; knows no files, devices or clocks."""
+"""The summary of a run, made from its records and facts by one function. Knows no devices, clocks or processes."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from edgeemu.report.rows import OperationRow, SequenceRow, TokenRow
-from edgeemu.report.statistics import ratio, statistics_ms
+from edgeemu.report.certificate import certify, with_verdict
+from edgeemu.report.energy import account
+from edgeemu.report.facts import RunFacts
+from edgeemu.report.figures import (
+    OperationFigures,
+    Records,
+    TokenFigures,
+    decision_figures,
+    largest_by_device,
+    migration_figures,
+    operation_figures,
+    sequence_rows,
+    token_figures,
+)
+from edgeemu.report.link_certificate import judge_links, links_document
+from edgeemu.report.rows import SequenceRow
+from edgeemu.report.statistics import in_order, ratio, statistics_ms
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMemory:
-    """What a device used at most, and what it might."""
-
-    peak_bytes: int
-    cap_bytes: int
-
-
-def summarise(
-    *,
-    scenario: str,
-    policy: str,
-    model: str,
-    devices: int,
-    tokens: Sequence[TokenRow],
-    sequences: Sequence[SequenceRow] = (),
-    ops: Sequence[OperationRow] = (),
-    memory: Mapping[str, DeviceMemory],
-    controller_s: Sequence[float],
-    certificate: Mapping[str, Any],
-    migrations: Mapping[str, Any] | None = None,
-    texts: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """The contents of summary.json.
+def summarise(records: Records, facts: RunFacts) -> dict[str, Any]:
+    """Make the contents of summary.json, of a run that has ended, was killed, or goes on.
 
     TTFT and TPOT are emulated; TPOT is over all tokens but the first of each sequence. `wall.inflation` is the time
-    that the clock took for the tokens over the time that the timeline says. Where there is no sample there is null.
-    The makespan is from the first arrival to the last token.
-    `controller_s` are the controller's decision times. `texts`, by sequence, replaces those joined from the tokens.
+    that the clock took for the tokens over the time on the timeline. Where there is no sample there is null. The
+    makespan is from the first arrival to the last token.
     """
-    by_sequence: dict[int, list[TokenRow]] = {}
-    for row in sorted(tokens, key=lambda row: (row.sequence, row.step)):
-        by_sequence.setdefault(row.sequence, []).append(row)
-    first = [row for row in tokens if row.step == 0]
-    later = [row for row in tokens if row.step > 0]
-    span = span_s(tokens)
+    sequences = sequence_rows(records)
+    tokens = token_figures(records, sequences)
+    ops = operation_figures(records, paced=facts.mode == "realtime")
+    decisions, migrations = decision_figures(records), migration_figures(records)
+    controller_ms = statistics_ms(decisions.took_s if len(decisions.took_s) else [facts.placed_in_s])
+    reordered = facts.reordered
+    if reordered is None:
+        reordered = sum(largest_by_device(records, "reordered").values())
+    certificate = certify(tokens, ops, mode=facts.mode, reordered=reordered)
+    latencies = _latencies(tokens)
+    changed = facts.has_events or migrations["changes"] + migrations["aborted"] > 0
     return {
-        "scenario": scenario,
-        "policy": policy,
-        "model": model,
-        "devices": devices,
-        "text": (
-            list(texts) if texts is not None else ["".join(row.text for row in rows) for rows in by_sequence.values()]
-        ),
-        "tokens": [[row.token for row in rows] for rows in by_sequence.values()],
-        "ttft_ms": statistics_ms([row.latency_s for row in first]),
-        "tpot_ms": statistics_ms([row.latency_s for row in later]),
-        "throughput_tok_s": len(tokens) / span if span > 0 else None,
-        "makespan_s": span,
-        "goodput": _goodput(sequences, span),
-        "sequences": [row._asdict() for row in sorted(sequences)],
-        "idle": _idle(ops, span),
-        "wall": {
-            "ttft_ms": statistics_ms([row.wall_latency_s for row in first]),
-            "tpot_ms": statistics_ms([row.wall_latency_s for row in later]),
-            "inflation": ratio(sum(row.wall_latency_s for row in later), sum(row.latency_s for row in later)),
+        "scenario": facts.scenario,
+        "policy": facts.policy,
+        "model": facts.model,
+        "devices": len(facts.devices),
+        "text": tokens.texts,
+        "tokens": tokens.tokens,
+        **latencies,
+        "throughput_tok_s": tokens.number / tokens.span_s if tokens.span_s > 0 else None,
+        "makespan_s": tokens.span_s,
+        "goodput": _goodput(sequences, tokens.span_s),
+        "sequences": [row._asdict() for row in sequences],
+        "idle": _idle(ops.busy_s, tokens.span_s),
+        "wall": _wall(tokens),
+        "migrations": migrations,
+        "memory": _memory(records, facts),
+        "controller_ms": {key: controller_ms[key] for key in ("mean", "p99")},
+        "certificate": _with_links(certificate, facts, latencies["tpot_ms"]["mean"], changed=changed),
+        **_energy(facts, tokens, ops),
+        "objective": facts.objective,
+        "mode": facts.mode,
+        "concurrency": facts.concurrency,
+        "cost": facts.cost,
+        "dilation": facts.dilation,
+        "decisions": {
+            "count": len(decisions.took_s),
+            "problems": decisions.problems,
+            "given_up": decisions.given_up,
         },
-        "migrations": dict(migrations or {"count": 0, "bytes": 0, "ms": 0.0}),
-        "memory": {
-            "peak_bytes_max": max((device.peak_bytes for device in memory.values()), default=0),
-            "by_device": {
-                name: {"peak_bytes": device.peak_bytes, "cap_bytes": device.cap_bytes}
-                for name, device in memory.items()
-            },
-        },
-        "controller_ms": {key: value for key, value in statistics_ms(controller_s).items() if key in ("mean", "p99")},
-        "certificate": dict(certificate),
+        "weaker": facts.limitations,
+        "ready_s": facts.ready_s,
+        "loaded_s": facts.loaded_s,
+        "predicted": facts.predicted,
+        "links": facts.links,
+        "ended": facts.ended,
     }
 
 
-def span_s(tokens: Sequence[TokenRow]) -> float:
-    """From the first start of a sequence to the last token, on the timeline."""
-    starts_s = (row.emulated_s - row.latency_s for row in tokens if row.step == 0)
-    return max((row.emulated_s for row in tokens), default=0.0) - min(starts_s, default=0.0)
+def _latencies(tokens: TokenFigures) -> dict[str, Any]:
+    first, later = tokens.latency_s[tokens.first], tokens.latency_s[~tokens.first]
+    return {"ttft_ms": statistics_ms(first), "tpot_ms": statistics_ms(later)}
+
+
+def _wall(tokens: TokenFigures) -> dict[str, Any]:
+    """Latencies by the clock, divided by the dilation."""
+    first, later = tokens.first, ~tokens.first
+    return {
+        "ttft_ms": statistics_ms(tokens.wall_latency_s[first]),
+        "tpot_ms": statistics_ms(tokens.wall_latency_s[later]),
+        "inflation": ratio(in_order(tokens.wall_latency_s[later]), in_order(tokens.latency_s[later])),
+    }
 
 
 def _goodput(sequences: Sequence[SequenceRow], span_s: float) -> dict[str, float | int] | None:
-    """Sequences that kept the latency target, per second and in all; None where there is none.
+    """Count sequences that met the latency target, in all and per second; None where there is no target.
 
     As request goodput is in serving benchmarks (Zhong et al., DistServe, OSDI 2024; vLLM's benchmark_serving.py).
     """
@@ -96,13 +104,57 @@ def _goodput(sequences: Sequence[SequenceRow], span_s: float) -> dict[str, float
     return {"sequences_per_s": sum(judged) / span_s, "met": sum(judged), "of": len(judged)}
 
 
-def _idle(ops: Sequence[OperationRow], span_s: float) -> dict[str, Any] | None:
-    """Which share of the time devices that were at work at all were not, and how many were on average."""
-    busy_s: dict[str, float] = defaultdict(float)
-    for op in ops:
-        busy_s[op.device] += op.end_s - op.start_s
+def _idle(busy_s: Mapping[str, float], span_s: float) -> dict[str, Any] | None:
+    """Share of the time in which devices computed nothing, of those that computed at all."""
     if not busy_s or span_s <= 0:
         return None
     idle = {device: 1.0 - spent_s / span_s for device, spent_s in sorted(busy_s.items())}
     at_work = sum(busy_s.values()) / span_s
     return {"min": min(idle.values()), "max": max(idle.values()), "at_work": at_work, "by_device": idle}
+
+
+def _memory(records: Records, facts: RunFacts) -> dict[str, Any]:
+    """Peaks of the ledgers, and what the system reports of the processes."""
+    peaks = facts.peak_bytes if facts.peak_bytes is not None else largest_by_device(records, "peak_bytes")
+    by_device = {
+        device.name: {
+            "peak_bytes": peaks.get(device.name, 0),
+            "cap_bytes": device.cap_bytes,
+            "weights_bytes": facts.weights_bytes.get(device.name),
+            "resident_bytes": facts.resident_bytes.get(device.name),
+            "baseline_bytes": facts.baseline_bytes.get(device.name),
+            "group_peak_bytes": facts.group_peak_bytes.get(device.name),
+        }
+        for device in facts.devices
+    }
+    return {
+        "peak_bytes_max": max((used["peak_bytes"] or 0 for used in by_device.values()), default=0),
+        "by_device": by_device,
+    }
+
+
+def _energy(facts: RunFacts, tokens: TokenFigures, ops: OperationFigures) -> dict[str, Any]:
+    """Energy from the first arrival to the last token, and the budget for it."""
+    spent = account(facts.devices, tokens.span_s, ops.exact_busy_s, facts.radio, facts.missing_power)
+    names = [device.name for device in facts.devices]
+    return {
+        "energy_j": spent.total_j,
+        "energy": {
+            "per_token_j": spent.total_j / tokens.number if spent.total_j is not None and tokens.number else None,
+            "budget_j": facts.energy_budget_j,
+            "missing": spent.missing or None,
+            "by_device": {name: each._asdict() for name, each in zip(names, spent.devices, strict=True)},
+        },
+    }
+
+
+def _with_links(
+    certificate: dict[str, Any], facts: RunFacts, tpot_ms: float | None, *, changed: bool
+) -> dict[str, Any]:
+    """Add the self-test of kernel links. The predicted TPOT is that of a run in which nothing has changed."""
+    if not facts.link_tests:
+        return certificate
+    predicted_ms = None if changed or facts.predicted is None else facts.predicted["tpot_ms"]
+    verdict = judge_links(facts.link_tests, facts.dilation, tpot_ms, predicted_ms)
+    document = links_document(facts.link_tests, facts.dilation, tpot_ms, predicted_ms)
+    return with_verdict(certificate, *verdict) | {"links": document}

@@ -1,4 +1,4 @@
-"""A plan or a summary as documents and tables for people. Pure; knows no terminal and no files."""
+"""The summary of a run as tables and lines for people. Pure; knows no terminal and no files."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,17 +6,22 @@ from typing import Any
 from edgeemu.report.formats import Table, counted, ms_text, number_text, size
 from edgeemu.units import ENERGY
 
-MAX_SEQUENCES = 20  # that are listed; the rest is in sequences.parquet
-MAX_DEVICES = 32  # whose memory is listed: if there are more, the fullest; the rest is in summary.json
+MAX_SEQUENCES = 20  # listed; the others are in sequences.parquet
+MAX_DEVICES = 32  # listed with their memory, the fullest first if there are more; the others are in summary.json
+
+ENDED = {
+    "failed": "failed, or stopped by a signal: figures are those up to then",
+    "unfinished": "no, the run was killed or still goes on: figures are those up to the last record",
+}
 
 
 def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
-    """The figures of summary.json that one looks at first."""
+    """Make the tables of the figures of summary.json that matter most."""
     keys = ("mean", "p50", "p95", "p99")
     latencies = {"time to first token": summary["ttft_ms"], "time per output token": summary["tpot_ms"]}
-    by_the_clock = {"realtime": "the same, by the clock", "virtual": "by the clock, unpaced"}
-    if summary["mode"] in by_the_clock:
-        latencies[by_the_clock[summary["mode"]]] = summary["wall"]["tpot_ms"]
+    wall_clock = {"realtime": "wall-clock time per output token", "virtual": "wall-clock time (not paced)"}
+    if summary["mode"] in wall_clock:
+        latencies[wall_clock[summary["mode"]]] = summary["wall"]["tpot_ms"]
     times = [[name, *(ms_text(values[key]) for key in keys)] for name, values in latencies.items()]
     return [
         *_sequence_tables(summary),
@@ -36,12 +41,12 @@ def _memory_table(by_device: Mapping[str, Mapping[str, int]]) -> Table:
         for name in names
     ]
     if len(shares) > len(rows):
-        rows.append([f"and {len(shares) - len(rows)} less full", "", "", ""])
+        rows.append([f"and {len(shares) - len(rows)} more, less full", "", "", ""])
     return Table(("device", ">peak memory", ">of", ">used"), rows)
 
 
 def _sequence_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """Each sequence by itself, where they do not simply follow one another."""
+    """Make a table of the sequences, unless they simply followed one another."""
     rows = summary["sequences"]
     if not rows or not (summary["concurrency"] > 1 or any(row["queue_s"] or row["good"] is not None for row in rows)):
         return
@@ -59,17 +64,17 @@ def _sequence_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     ]
     if len(rows) > MAX_SEQUENCES:
         shown.append([f"and {len(rows) - MAX_SEQUENCES} more", *[""] * 6])
-    columns = ("prompt", ">came at", ">waited", ">first token", ">per token", ">tokens", "in time")
+    columns = ("prompt", ">arrival", ">queued", ">first token", ">per token", ">tokens", "target met")
     judged = any(row["good"] is not None for row in rows)
     yield Table(columns, shown) if judged else Table(columns[:-1], [row[:-1] for row in shown])
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What fits no table: throughput, and how far the figures can be trusted."""
+    """Make the lines below the tables: throughput, energy, changes, and how far the figures can be trusted."""
     certificate = summary["certificate"]
     throughput = summary["throughput_tok_s"]
     tokens = sum(len(sequence) for sequence in summary["tokens"])
-    rate = "" if throughput is None else f", {number_text(throughput, 2)} a second"
+    rate = "" if throughput is None else f", {number_text(throughput, 2)} tokens/s"
     reasons = f": {'; '.join(certificate['reasons'])}" if certificate["reasons"] else ""
     return [
         f"{counted(tokens, 'token')}{rate}, by {summary['policy']} on {counted(summary['devices'], 'device')}",
@@ -79,17 +84,22 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         *_change_lines(summary),
         *([f"links: {summary['links']}"] if summary["links"] != "stamped" else []),
         f"certificate: {certificate['verdict']}{reasons}",
-        *([f"weaker on this host: {'; '.join(weaker)} (see edgeemu doctor)"] if (weaker := summary["weaker"]) else []),
+        *([] if summary["ended"] == "done" else [f"ended: {ENDED[summary['ended']]}"]),
+        *(
+            [f"limitations on this host: {'; '.join(weaker)} (see edgeemu doctor)"]
+            if (weaker := summary["weaker"])
+            else []
+        ),
     ]
 
 
 def _energy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What was drawn; where that is not known, why, if the scenario asks for it."""
+    """Energy; where it is not known, why, if the scenario asks for it."""
     energy, show = summary["energy"], ENERGY.format_human
     budget_j = energy["budget_j"]
     if energy["per_token_j"] is not None:
         allowed = "" if budget_j is None else f" ({show(budget_j)} allowed)"
-        yield f"energy: {show(summary['energy_j'])}, {show(energy['per_token_j'])} a token{allowed}"
+        yield f"energy: {show(summary['energy_j'])}, {show(energy['per_token_j'])}/token{allowed}"
     elif energy["missing"] and (budget_j is not None or summary["objective"] == "energy"):
         yield f"energy: {energy['missing']}"
 
@@ -97,11 +107,12 @@ def _energy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 def _goodput_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if goodput := summary["goodput"]:
         rate = number_text(goodput["sequences_per_s"], 2)
-        yield f"goodput: {goodput['met']} of {counted(goodput['of'], 'sequence')} in time, {rate} a second"
+        judged = counted(goodput["of"], "sequence")
+        yield f"goodput: {goodput['met']} of {judged} met the latency target, {rate} sequences/s"
 
 
 def _idle_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    """How busy devices were; and why, where no two were at work at the same time."""
+    """Share of the time in which devices computed nothing; and why, if no two ever computed at the same time."""
     idle = summary["idle"]
     if not idle or len(idle["by_device"]) < 2:
         return
@@ -113,13 +124,13 @@ def _idle_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What the policy's decisions on the way have come to; nothing of a policy that was not asked again."""
+    """Decisions during the run and the migrations that followed; none if the policy was not asked again."""
     decisions, migrations = summary["decisions"], summary["migrations"]
     if decisions["count"]:
         moved = ""
         if migrations["changes"]:
-            moved = f", {counted(migrations['count'], 'block')} moved, tokens waited {ms_text(migrations['ms'])} for it"
-        given_up = f", {migrations['aborted']} given up" if migrations["aborted"] else ""
+            moved = f", {counted(migrations['count'], 'block')} moved, tokens delayed by {ms_text(migrations['ms'])}"
+        given_up = f", {migrations['aborted']} aborted" if migrations["aborted"] else ""
         sent = f", {size(migrations['bytes'])} sent" if migrations["changes"] or migrations["aborted"] else ""
         changes = counted(migrations["changes"], "change")
         yield f"{counted(decisions['count'], 'decision')}: {changes} of placement{moved}{sent}{given_up}"
@@ -127,4 +138,4 @@ def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         more = f" (and {counted(len(problems) - 1, 'more problem')}; see summary.json)" if len(problems) > 1 else ""
         yield f"placement kept: {problems[0]}{more}"
     if decisions["given_up"]:
-        yield f"policy given up: {decisions['given_up']}"
+        yield f"policy no longer asked: {decisions['given_up']}"

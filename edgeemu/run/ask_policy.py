@@ -1,6 +1,6 @@
-"""Asks a policy, and believes nothing: an answer that is late, wrong or none leaves the placement as it was.
+"""Asks a policy and checks its answer: one that is late or wrong leaves the placement as it was.
 
-The only place where a policy's exceptions are caught, because policies may be a user's own code. Knows a clock.
+The only place where a policy's exceptions are caught, because policies may be a user's own code. Reads the clock.
 """
 
 import operator
@@ -20,29 +20,29 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_energy import over_budget
 
 
-class Decision(NamedTuple):
-    """What to do from now on. `problem` says why it is the previous placement, where it should not have been."""
+class Answer(NamedTuple):
+    """The placement to go on with. `problem` is why the policy's own was rejected; empty if it was not."""
 
     placement: Placement
     took_s: float
     problem: str = ""
-    late: bool = False  # there was no answer within the limit
+    late: bool = False  # the policy did not answer within the limit
 
 
 class OvertimeError(BaseException):
-    """A policy did not answer in time. No Exception: a policy that catches those must not catch this."""
+    """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
 
 
-_FAILURES = (Exception, OvertimeError, SystemExit)  # of somebody else's code; Ctrl-C is not one
-_REPEAT_S = 1.0  # of the alarm, for code that swallowed it
+_FAILURES = (Exception, OvertimeError, SystemExit)  # of a user's code; Ctrl-C is not one
+_REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
 
 
-def first_decision(policy: Policy, view: ClusterView, limit_s: float) -> Decision:
-    """The placement that a run begins with.
+def first_decision(policy: Policy, view: ClusterView, limit_s: float) -> Answer:
+    """Ask for the placement that a run begins with.
 
     Raises:
         InfeasibleError: the policy finds no room, or its placement needs more energy than the budget allows.
-        RunError: it failed, was late, or its answer is not a placement that fits.
+        RunError: the policy failed, was late, or its answer is not a placement that fits.
     """
     began_s = time.perf_counter()
     try:
@@ -58,13 +58,13 @@ def first_decision(policy: Policy, view: ClusterView, limit_s: float) -> Decisio
         raise RunError(f"the policy's first placement is wrong: {problem}")
     problem = over_budget(view, placement)
     if problem:
-        raise InfeasibleError(f"{problem}\nAllow more, give better devices, or take another policy or a smaller model.")
-    return Decision(_own(placement), took_s)
+        raise InfeasibleError(f"{problem}\nRaise the budget, or use other devices, another policy or a smaller model.")
+    return Answer(_own(placement), took_s)
 
 
-def next_decision(policy: Policy, view: ClusterView, current: Placement, limit_s: float) -> Decision:
-    """The placement to go on with: the policy's, or the current one and the reason."""
-    shown = Placement(dict(current.owner))  # a policy may write into it
+def next_decision(policy: Policy, view: ClusterView, current: Placement, limit_s: float) -> Answer:
+    """Ask for the placement to go on with; if the answer cannot be used, it is the current one, with the reason."""
+    shown = Placement(dict(current.owner))  # a copy: a policy may write into it
     began_s = time.perf_counter()
     try:
         with time_limit(limit_s):
@@ -72,22 +72,22 @@ def next_decision(policy: Policy, view: ClusterView, current: Placement, limit_s
         took_s = time.perf_counter() - began_s
         problem = fault(placement, view, current)
     except _FAILURES as error:  # a user's policy may raise anything, and the run must go on
-        return Decision(current, time.perf_counter() - began_s, describe(error), isinstance(error, OvertimeError))
+        return Answer(current, time.perf_counter() - began_s, describe(error), isinstance(error, OvertimeError))
     if problem or placement == current:
-        return Decision(current, took_s, problem)
+        return Answer(current, took_s, problem)
     problem = over_budget(view, placement, current)
     if problem:
-        return Decision(current, took_s, problem)
-    return Decision(_own(placement), took_s)
+        return Answer(current, took_s, problem)
+    return Answer(_own(placement), took_s)
 
 
 def _own(placement: Placement) -> Placement:
-    """A copy that nobody else can change, with devices as plain integers (NumPy's are also taken)."""
+    """Return a copy that the policy cannot change, with devices as plain integers (NumPy's are accepted)."""
     return Placement({block: operator.index(device) for block, device in placement.owner.items()})
 
 
 def fault(placement: object, view: ClusterView, current: Placement | None = None) -> str:
-    """What is wrong with an answer; empty where nothing is, or where it is what there is already."""
+    """Return what is wrong with an answer; empty if it is right, or is the current placement."""
     if not isinstance(placement, Placement):
         return f"the answer is a {type(placement).__name__}, not a Placement"
     owner: Any = placement.owner
@@ -105,7 +105,7 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
     except EdgeemuError as error:
         return str(error)
     if current is not None and (divided := placement.owner.keys() ^ current.owner.keys()):
-        return f"{min(divided)} is in only one of the two placements: no block can be divided or joined on the way"
+        return f"{min(divided)} is in only one of the two placements: no block can be divided or joined by a migration"
     for device, usage in zip(view.devices, view.usages(placement), strict=True):
         need_bytes = usage.page().total_bytes
         if need_bytes > device.memory_bytes:
@@ -114,12 +114,13 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
 
 
 def describe(error: BaseException) -> str:
+    """Return an error's message, with its type if it is not one of ours."""
     return str(error) if isinstance(error, EdgeemuError | OvertimeError) else f"{type(error).__name__}: {error}"
 
 
 @contextmanager
 def time_limit(limit_s: float) -> Iterator[None]:
-    """Raises OvertimeError in the block when it has taken so long. Only the main thread can be interrupted."""
+    """Raise OvertimeError in a block that takes longer. Only the main thread can be interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -129,11 +130,11 @@ def time_limit(limit_s: float) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     began_s = time.monotonic()
-    others_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, _REPEAT_S)
+    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, _REPEAT_S)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
-        if others_s:  # somebody else's alarm goes on
-            signal.setitimer(signal.ITIMER_REAL, max(1e-3, others_s - (time.monotonic() - began_s)))
+        if earlier_s:  # an alarm that was set before goes on
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, earlier_s - (time.monotonic() - began_s)))

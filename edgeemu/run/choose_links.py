@@ -1,6 +1,6 @@
-"""Which links a run has: what the scenario asks for, what the run can use, and what the host can do.
+"""Chooses the links of a run, from what the scenario asks for, what the run can use, and what the host can do.
 
-Tries the host only where kernel links are asked for.
+Probes the host only if kernel links are asked for.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,14 @@ from edgeemu.links.netns.layout import network_layout, unsupported
 from edgeemu.scenario.scenario import Scenario
 
 Kind = Literal["stamped", "kernel", "hybrid"]
-Shaped = Literal["kernel", "hybrid"]  # those for which the kernel does something
+Shaped = Literal["kernel", "hybrid"]  # those that the kernel shapes, altogether or in part
 
 
 class LinkChoice(NamedTuple):
-    """`why_not_kernel`, where that was left to the host and it cannot; `rootless`: as root of a user namespace.
+    """The kind of links, and how they are made.
 
-    `netem` does delay, jitter and loss; kernel links that have none of them do without.
+    `why_not_kernel` is set if `auto` fell back to stamped links. `rootless`: as root of a user namespace. `netem`:
+    with the kernel's delay, jitter and loss; kernel links that have none of them do without.
     """
 
     kind: Kind
@@ -38,17 +39,17 @@ STAMPED = LinkChoice("stamped")
 def choose_links(
     scenario: Scenario, cluster: Cluster, *, simulate: bool, probe: Callable[[], Capabilities]
 ) -> LinkChoice:
-    """What carries the messages of a run.
+    """Choose what carries the messages of a run.
 
     Raises:
-        RequestError: kernel or hybrid links are asked for, and this run or this host cannot have them.
+        RequestError: kernel or hybrid links are asked for, and are not available to this run or on this host.
     """
     asked = scenario.network.backend
     if asked == "stamped":
         return STAMPED
     kind: Shaped = "kernel" if asked == "auto" else asked
     netem = kind == "kernel" and has_more_than_rates(cluster)
-    why, rootless = _why_no_clock(scenario, simulate), False
+    why, rootless = _why_not_in_run(scenario, simulate), False
     if not why:
         why = "; ".join(unsupported(cluster))
     if not why:
@@ -60,12 +61,12 @@ def choose_links(
     if asked == "auto":
         return LinkChoice("stamped", why)
     other = "; hybrid links need no netem" if "no netem" in why else ""
-    message = f"{kind} links cannot be had: {why}{other}; with auto, links are stamped then"
+    message = f"{kind} links are not available: {why}{other}; backend: auto would use stamped links"
     raise scenario.error("network.backend", message)
 
 
 def has_more_than_rates(cluster: Cluster) -> bool:
-    """Whether a link has a delay, jitter or loss, or will have, or packets out of order or doubled."""
+    """Return whether any link has, or will have, delay, jitter, loss, reordering or duplication."""
     if any(event.change.delay_s for event in cluster.events):
         return True
     everyone = range(len(cluster.devices))
@@ -83,7 +84,7 @@ def _has_delay(hop: Hop) -> bool:
     return bool(hop.delay_s) or varies.delay_s is not None or varies.added_delay_s is not None
 
 
-def _why_no_clock(scenario: Scenario, simulate: bool) -> str:
+def _why_not_in_run(scenario: Scenario, simulate: bool) -> str:
     if simulate:
         return "a simulation has no links"
-    return "they need the wall clock, and time.mode is virtual" if scenario.time.mode == "virtual" else ""
+    return "they need the wall clock, but time.mode is virtual" if scenario.time.mode == "virtual" else ""

@@ -1,4 +1,4 @@
-"""One scenario under several policies, one after the other, each as often as asked. Knows runs; judges nothing."""
+"""Runs one scenario under several policies, one after the other, with repeats. Judges nothing."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,15 +16,15 @@ ALL = "all"
 
 
 class Watch(Protocol):
-    """Makes the observer of one run: of a policy, which is number `done` + 1 of `total` runs."""
+    """Factory of the observer of a policy's run, which is number `done` + 1 of `total` runs."""
 
     def __call__(self, policy: str, done: int, total: int) -> AbstractContextManager[Observer]: ...
 
 
 def named_policies(names: Sequence[str]) -> list[str]:
-    """The policies that were asked for, each once; `all` stands for those that are built in.
+    """Return the policies that were asked for, each once; `all` stands for those that are built in.
 
-    `single`, the best single device, is always among them: what every split has to beat.
+    `single`, the best single device, is always among them: the baseline that every split has to beat.
 
     Raises:
         RequestError: there is no such policy, or none is named.
@@ -42,7 +42,7 @@ def named_policies(names: Sequence[str]) -> list[str]:
 async def compare_scenario(
     scenario: Scenario, policies: Sequence[str], *, repeats: int, simulate: bool, out: Path, watch: Watch
 ) -> list[Entry]:
-    """Runs them all. A policy that finds no placement, or whose run fails, is an entry with its reason.
+    """Run a scenario under all policies. One without a placement, or whose run fails, is an entry with its reason.
 
     Raises:
         RequestError: the scenario is wrong, whatever the policy.

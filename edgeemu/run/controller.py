@@ -1,4 +1,4 @@
-"""The run: admit, step, measure, decide, migrate, record. Knows the order of things; how each is done is elsewhere.
+"""The run: admit, migrate, step, measure, decide. Knows the order of events; how each is done is elsewhere.
 
 The controller is not in the data path. It releases steps and receives tokens; between the two the devices pass
 activations to each other, of several sequences at once. What executes is a `Backend`: processes, or the timeline alone.
@@ -7,8 +7,9 @@ activations to each other, of several sequences at once. What executes is a `Bac
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.report.rows import OperationRow, SequenceRow, TokenRow
+from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
+from edgeemu.run.decider import Decider
 from edgeemu.run.migrator import Migrator
 from edgeemu.run.observer import Observer, Records
 from edgeemu.run.open_sequence import OpenSequence
@@ -17,18 +18,15 @@ from edgeemu.timeline.scheduler import Due
 
 
 class Controller:
-    """One run of a plan on a backend. What it makes grows in `tokens`, `ops`, `migrations` and `texts` as it goes."""
+    """One run of a plan on a backend. Its results go to `records` as rows, and none of them are kept."""
 
     def __init__(self, plan: Plan, devices: Backend, observer: Observer, records: Records) -> None:
         self.plan = plan
         self.devices = devices
-        self.tokens: list[TokenRow] = []
-        self.sequences: list[SequenceRow] = []  # that have ended
-        self.ops: list[OperationRow] = []
-        self.texts: list[str] = []
-        self.logits: list[list[NDArray[np.float32]]] = []  # by sequence and step, [vocab]
-        self.migrator = Migrator(plan, devices)
-        self._schedule = plan.schedule()
+        self.logits: dict[int, list[NDArray[np.float32]]] = {}  # by sequence and step, [vocab], if devices keep them
+        self.decider = Decider(plan, devices)
+        self.migrator = Migrator(plan, devices, self.decider.add_refusal)
+        self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}
         self._opened = 0  # sequences that devices know
         self._observer = observer
@@ -36,82 +34,105 @@ class Controller:
         self._zero_s = 0.0
 
     async def run(self) -> None:
-        """Launches the devices, generates every sequence, and ends the devices."""
+        """Launch the devices, generate every sequence, and end the devices."""
         async with self.devices.launched():
             await self.devices.assign(self.plan)
             await self.run_requests()
             await self.devices.end()
 
     async def run_requests(self) -> None:
-        """All sequences of the plan, on devices that have their blocks."""
+        """Generate every sequence, on devices that have their blocks."""
         await self._open_ahead(self.plan.concurrency)
         self._zero_s = (await self.devices.begin()).wall_s
-        schedule, migrator = self._schedule, self.migrator
-        while schedule.unfinished:
-            for first in schedule.admit():
-                await self._begin(first)
-            if migrator.waits and schedule.drained:
-                schedule.postpone(await migrator.between(list(schedule.held.values()), schedule.now_s))
-            if not migrator.waits:
-                for due in schedule.release():
-                    await self.devices.start(due.step, self._open[due.step.sequence].next_ids, due.at_s)
+        try:
+            while self._scheduler.unfinished:
+                await self._admit()
+                await self._migrate()  # what was decided, once no step is in flight
+                await self._step()
+                token = await self._measure()
+                if token is not None and (following := await self._complete(token)):
+                    await self._decide(following)
+            await self.devices.settle()
+        finally:
             self._record()
-            arrival_s = schedule.next_arrival_s
-            sampled = await self.devices.sampled(arrival_s)
-            if sampled is not None:
-                await self._take(sampled)
-            elif arrival_s is not None:
-                schedule.passed(arrival_s)
-        await self.devices.settle()
+
+    async def _admit(self) -> None:
+        """Give free slots to sequences that have arrived."""
+        for first in self._scheduler.admit():
+            sequence = first.step.sequence
+            request, tokenizer = self.plan.requests[sequence], self.plan.model.tokenizer
+            stream = tokenizer.stream() if tokenizer else None
+            self._open[sequence] = OpenSequence(request, stream, self.devices.instant(first.since_s), first.at_s)
+            self._observer.sequence_started(sequence, request.prompt, request.max_tokens)
+            await self._open_ahead(sequence + 1 + self.plan.concurrency)
+            await self._apply_events(first)
+
+    async def _migrate(self) -> None:
+        """Continue a migration that waits for the steps in flight, when there are none."""
+        if self.migrator.waits and self._scheduler.drained:
+            may_start_s = await self.migrator.advance(self._scheduler.waiting.values(), self._scheduler.now_s)
+            self._scheduler.delay_all(may_start_s)
+
+    async def _step(self) -> None:
+        """Start the steps that are due."""
+        if not self.migrator.waits:
+            for due in self._scheduler.release():
+                await self.devices.start(due.step, self._open[due.step.sequence].next_ids, due.at_s)
+
+    async def _measure(self) -> SampledToken | None:
+        """Record what devices have done, and wait for the next token; None if a sequence arrives before it."""
         self._record()
+        arrival_s = self._scheduler.next_arrival_s
+        token = await self.devices.next_token(arrival_s)
+        if token is None and arrival_s is not None:
+            self._scheduler.advance_to(arrival_s)
+        return token
+
+    async def _complete(self, token: SampledToken) -> Due | None:
+        """Take a token: its sequence ends, or has a next step, which is returned."""
+        sequence = token.step.sequence
+        opened = self._open[sequence]
+        self._record_token(token, opened.since, opened.add(token))
+        following = self._scheduler.complete(token.step, token.at.emulated_s, ended=bool(opened.ended_by()))
+        if following is None:
+            await self._end(sequence)
+        else:
+            await self._apply_events(following)
+        return following
+
+    async def _decide(self, following: Due) -> None:
+        """Ask the policy before a step if it is time to; the step is delayed by the decision."""
+        steps = self._scheduler.open_steps
+        turn = self.decider.count_token(len(steps))
+        if self.migrator.busy:
+            await self.migrator.poll(following.at_s)
+        elif turn and (decision := await self.decider.decide(following, steps, self.migrator.placement)):
+            self._scheduler.delay(following.step.sequence, decision.at_s)
+            self.migrator.request(decision)
 
     async def _open_ahead(self, until: int) -> None:
-        """Devices make room for sequences before they begin, so that one can begin at the instant at which it may."""
+        """Have devices make room for sequences before they are admitted, so that each can begin at once."""
         until = min(until, len(self.plan.requests))
         for sequence in range(self._opened, until):
             await self.devices.open(sequence, self.plan.requests[sequence])
         self._opened = max(self._opened, until)
 
-    async def _begin(self, first: Due) -> None:
-        """A sequence has a slot."""
-        sequence = first.step.sequence
-        request, tokenizer = self.plan.requests[sequence], self.plan.model.tokenizer
-        stream = tokenizer.stream() if tokenizer else None
-        self._open[sequence] = OpenSequence(request, stream, self.devices.instant(first.since_s), first.at_s)
-        self.texts.append("")
-        self.logits.append([])
-        self._observer.sequence_started(sequence, request.prompt, request.max_tokens)
-        await self._open_ahead(sequence + 1 + self.plan.concurrency)
-        await self._happen(first)
-
-    async def _happen(self, due: Due) -> None:
-        """What the scenario says of this token: it happens before anything else does for it."""
+    async def _apply_events(self, due: Due) -> None:
+        """Change the cluster as the scenario has it for this token, before anything else happens for it."""
         if due.step.sequence == 0:
             for change in self.plan.cluster.events_at(due.step.step):
                 await self.devices.change(change, due.at_s)
 
-    async def _take(self, sampled: SampledToken) -> None:
-        """A token: its sequence goes on, or ends."""
-        sequence = sampled.step.sequence
-        opened = self._open[sequence]
-        self._note(sampled, opened.since, opened.takes(sampled))
-        ended = bool(opened.ended_by())
-        self._schedule.sampled(sampled.step, sampled.at.emulated_s, ended=ended)
-        if not ended:
-            following = self._schedule.held[sequence]
-            await self._happen(following)
-            self._schedule.delay(sequence, await self.migrator.goes_on(following, self._schedule.steps))
-            return
-        del self._open[sequence]
-        self.texts[sequence] += opened.finish()
-        self.sequences.append(opened.row(sequence, self.plan.scenario.workload.latency_target))
-        self._records.append_sequences(self.sequences[-1:])
-        await self.migrator.ended(still_open=len(self._open))
+    async def _end(self, sequence: int) -> None:
+        """Record a sequence that has its last token, and free what it holds."""
+        opened = self._open.pop(sequence)
+        self._records.append("sequences", [opened.row(sequence, self.plan.scenario.workload.latency_target)])
+        await self.migrator.sequence_ended(still_open=len(self._open))
         await self.devices.close(sequence)
         self._observer.sequence_ended(sequence)
 
-    def _note(self, sampled: SampledToken, since: Instant, text: str) -> None:
-        """One token to the records and to whoever watches."""
+    def _record_token(self, sampled: SampledToken, since: Instant, text: str) -> None:
+        """Record one token and show it to the observer."""
         step, token, at, logits = sampled
         latency_s = at.emulated_s - since.emulated_s
         row = TokenRow(
@@ -124,16 +145,16 @@ class Controller:
             wall_s=at.wall_s - self._zero_s,
             wall_latency_s=(at.wall_s - since.wall_s) / self.devices.dilation,
         )
-        self.tokens.append(row)
-        self._records.append_tokens([row])
-        self.texts[step.sequence] += text
+        self._records.append("tokens", [row])
         if logits is not None:
-            self.logits[step.sequence].append(logits)
+            self.logits.setdefault(step.sequence, []).append(logits)
         self._observer.token(step.sequence, step.step, text, latency_s)
 
     def _record(self) -> None:
-        """What devices have done and moved since the last time."""
-        ops = self.devices.take_ops()
-        self.ops += ops
-        self._records.append_ops(ops)
-        self._records.append_migrations(self.migrator.take_rows())
+        """Record what has been done since the last call."""
+        rows = self.devices.take_rows()
+        self._records.append("ops", rows.ops)
+        self._records.append("devices", rows.devices)
+        self._records.append("links", rows.links)
+        self._records.append("migrations", self.migrator.take_rows())
+        self._records.append("decisions", self.decider.take_rows())

@@ -1,4 +1,4 @@
-"""From a scenario to what a run needs: model, cluster, workload, placement, memory. Starts no process."""
+"""Makes the plan of a run from a scenario: model, cluster, workload, first placement. Starts no process."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import RequestError
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
-from edgeemu.policies import STEADY, policy
+from edgeemu.policies import STEADY, Policy, policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import nominal_computes, oracle_view
@@ -26,61 +26,36 @@ from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.host import measure
 from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingface, seeded_model
 
-LINKS_CHECKED = 32  # devices of which all links are asked for their energy, before a run that needs it
+LINKS_CHECKED = 32  # devices between which all links are checked for their energy
 
 
 def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
-    """Opens the model, draws the cluster, tokenizes the prompts and lets the policy place.
+    """Open the model, draw the cluster, tokenize the prompts and have the policy place the blocks.
 
     Raises:
         RequestError: the model's file or package is missing or broken, a prompt does not fit it, no such policy.
         InfeasibleError: the cluster cannot hold the model.
     """
     name = policy_name or scenario.policy
-    try:
-        place = policy(name)
-    except RequestError as error:
-        if policy_name is not None:
-            raise RequestError(error.message, field="--policy") from None
-        raise scenario.error("policy", error.message) from None
+    place = _policy(scenario, policy_name)
     model = _open_model(scenario)
     try:
         requests = make_requests(scenario, model)
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
-    host, links = _host_speed(cluster), LinkMatrix.of(cluster)
-    longest, *concurrent = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
-    view = oracle_view(
-        cluster,
-        _costs(scenario, model, requests),
-        host,
-        max(len(request.ids) for request in requests),
-        longest,
-        links=links,
-    )
-    rules = Rules.of(scenario)
-    view = replace(
-        view,
-        workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
-        star=scenario.sharding.collectives == "star",
-        divide=scenario.sharding.divide,
-        weights_on_flash=rules.weights_on_flash,
-        flash_bytes_per_s=rules.flash_bytes_per_s,
-        source=scenario.source_index,
-        objective=scenario.objective,
-        energy_budget_j=scenario.energy_budget,
-    )
+    host, links, rules = _host_speed(cluster), LinkMatrix.of(cluster), Rules.of(scenario)
+    view = _first_view(scenario, cluster, _costs(scenario, model, requests), host, links, requests)
     _check_energy_known(scenario, cluster)
-    whole = nominal_computes(cluster, host)
-    at_first = replace(view, rehearse=_rehearsal(scenario, cluster, whole, view, requests))
+    computes = nominal_computes(cluster, host)
+    at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
     first = first_decision(place, at_first, rules.decision_limit_s)
     return Plan(
         scenario,
         name,
         model,
         cluster,
-        whole,
+        computes,
         links,
         view,
         requests,
@@ -91,23 +66,59 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     )
 
 
-def _rehearsal(
-    scenario: Scenario, cluster: Cluster, whole: Sequence[Compute], view: ClusterView, requests: Sequence[Request]
+def make_rehearsal(
+    scenario: Scenario, cluster: Cluster, computes: Sequence[Compute], view: ClusterView, requests: Sequence[Request]
 ) -> Rehearsal:
-    """What placements would come to with everything as it is at the start."""
+    """Return a simulator of the first steps of a run under any placement, on the cluster as it is at the start."""
     return Rehearsal(
         cluster.still(),
         view.costs,
         roofline_durations([device.compute for device in view.devices], view.costs),
-        lambda placement: compiled(scenario, whole, view.costs, placement),
+        lambda placement: compiled(scenario, computes, view.costs, placement),
         [Length(request.prompt_tokens, request.max_tokens) for request in requests],
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",
     )
 
 
+def _policy(scenario: Scenario, policy_name: str | None) -> Policy:
+    """Return the policy of that name, or that of the scenario."""
+    try:
+        return policy(policy_name or scenario.policy)
+    except RequestError as error:
+        if policy_name is not None:
+            raise RequestError(error.message, field="--policy") from None
+        raise scenario.error("policy", error.message) from None
+
+
+def _first_view(
+    scenario: Scenario,
+    cluster: Cluster,
+    costs: Costs,
+    host: Compute | None,
+    links: LinkMatrix,
+    requests: Sequence[Request],
+) -> ClusterView:
+    """Return the view for the first decision: the cluster at its start, and the longest sequences of the workload."""
+    rules = Rules.of(scenario)
+    longest, *concurrent = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
+    prompt_tokens = max(len(request.ids) for request in requests)
+    view = oracle_view(cluster, costs, host, prompt_tokens, longest, links=links)
+    return replace(
+        view,
+        workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
+        star=scenario.sharding.collectives == "star",
+        divide=scenario.sharding.divide,
+        weights_on_flash=rules.weights_on_flash,
+        flash_bytes_per_s=rules.flash_bytes_per_s,
+        source=scenario.source_index,
+        objective=scenario.objective,
+        energy_budget_j=scenario.energy_budget,
+    )
+
+
 def _check_energy_known(scenario: Scenario, cluster: Cluster) -> None:
-    """Where energy is asked for, it can be reckoned; of very many links, some are looked at."""
+    """Refuse a scenario that asks for energy without the figures for it; of very many links, only some are checked."""
     field = "energy_budget" if scenario.energy_budget is not None else "objective"
     if scenario.energy_budget is None and scenario.objective != "energy":
         return
@@ -115,16 +126,16 @@ def _check_energy_known(scenario: Scenario, cluster: Cluster) -> None:
     unknown = [(a, b) for a in some for b in some if a != b and cluster.j_per_bit(a, b) is None]
     missing = missing_power(cluster.devices) or missing_links(cluster, unknown)
     if missing:
-        raise scenario.error(field, f"energy cannot be reckoned: {missing}")
+        raise scenario.error(field, f"energy cannot be computed: {missing}")
 
 
 def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Costs:
-    """What the scenario has blocks cost."""
+    """Return the cost formulas of the scenario."""
     if scenario.cost.formulas == "physical":
         return PhysicalCosts(model.shape)
     lengths = {len(request.ids) for request in requests}
     if len(lengths) > 1:
-        raise scenario.error("cost", "literal costs know prompts of one length; give all the same number of tokens")
+        raise scenario.error("cost", "literal costs need prompts of one length; give all the same number of tokens")
     prompt = lengths.pop()
     try:
         return PaperCosts(model.shape, scenario.cost.value_bytes, prompt_tokens=prompt, length=prompt)
@@ -133,13 +144,13 @@ def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Cos
 
 
 def _memory_varies(scenario: Scenario) -> bool:
-    """Whether what fits now may not fit later."""
+    """Return whether a placement that fits at the start may not fit later."""
     loaded = any(device.memory_load is not None for device in scenario.devices)
     return loaded or any(event.memory is not None for event in scenario.events)
 
 
 def _open_model(scenario: Scenario) -> Model:
-    """Reads headers only. The model has the name that the scenario gives it, whatever its file calls itself."""
+    """Open the model, reading headers only. Its name is that in the scenario, not that in its file."""
     try:
         weights = scenario.model.weights()
         if weights.gguf is not None:
@@ -156,7 +167,7 @@ def _open_model(scenario: Scenario) -> Model:
 
 
 def _host_speed(cluster: Cluster) -> Compute | None:
-    """This machine's speed, measured only where a device is given as a fraction of it."""
+    """Measure this machine's speed; None if no device is given as a fraction of it."""
     if all(device.host_fraction is None for device in cluster.devices):
         return None
     host = measure(time.perf_counter)

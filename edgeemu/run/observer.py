@@ -1,13 +1,14 @@
 """Observers of a run, and the sink of its records."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from edgeemu.report.rows import MigrationRow, OperationRow, SequenceRow, TokenRow
+from edgeemu.report.rows import Row, TableName
 
 
 class Observer(Protocol):
-    """Who watches a run; the terminal, for example."""
+    """Observer of a run; the terminal, for example."""
 
     def phase(self, name: str, done: int, total: int) -> None: ...
     def directory(self, path: Path) -> None: ...
@@ -17,9 +18,6 @@ class Observer(Protocol):
 
 
 class Records(Protocol):
-    """Where rows go as the run makes them."""
+    """Sink of the rows that a run makes."""
 
-    def append_tokens(self, rows: list[TokenRow]) -> None: ...
-    def append_sequences(self, rows: list[SequenceRow]) -> None: ...
-    def append_ops(self, rows: list[OperationRow]) -> None: ...
-    def append_migrations(self, rows: list[MigrationRow]) -> None: ...
+    def append(self, table: TableName, rows: Sequence[Row]) -> None: ...

@@ -1,4 +1,4 @@
-"""A sequence that is in flight."""
+"""Sequences that are being generated."""
 
 from typing import TYPE_CHECKING
 
@@ -12,22 +12,26 @@ if TYPE_CHECKING:
 
 
 class OpenSequence:
-    """A sequence between its first step and its last token: what it was asked, and what comes next."""
+    """A sequence between its first step and its last token: its request, its text so far, and its next input."""
 
-    def __init__(self, request: Request, stream: "TextStream | None", came: Instant, start_s: float) -> None:
+    def __init__(self, request: Request, stream: "TextStream | None", arrival: Instant, start_s: float) -> None:
         self.request = request
         self.next_ids = list(request.ids)
-        self.since = came  # its arrival, or its last token
+        self.since = arrival  # or its last token
         self.text = ""
         self._stream = stream
-        self._arrival_s = came.emulated_s
+        self._arrival_s = arrival.emulated_s
         self._start_s = start_s
-        self._sampled_s: list[float] = []
+        self._tokens = 0
+        self._first_s = self._last_s = 0.0  # when its first and its last token were sampled
 
-    def takes(self, sampled: SampledToken) -> str:
-        """A token: what it adds to the text. Its number where the model has no words, nothing where there is none."""
+    def add(self, sampled: SampledToken) -> str:
+        """Take a token. Return what it adds to the text: its number if there is no tokenizer, "" without a model."""
         token, self.next_ids, self.since = sampled.token, [sampled.token], sampled.at
-        self._sampled_s.append(sampled.at.emulated_s)
+        self._last_s = sampled.at.emulated_s
+        if not self._tokens:
+            self._first_s = self._last_s
+        self._tokens += 1
         if token == NO_TOKEN:
             return ""
         added = self._stream.add(token) if self._stream else f"{token} "
@@ -35,20 +39,20 @@ class OpenSequence:
         return added
 
     def ended_by(self) -> str:
-        """What its last token ends it by, or nothing."""
+        """Return why the last token ends the sequence: stop or length; "" if it does not."""
         asked, (last,) = self.request, self.next_ids
         if last in asked.stop_ids or any(stop in self.text for stop in asked.stop_texts):
             return "stop"
-        return "length" if len(self._sampled_s) == asked.max_tokens else ""
+        return "length" if self._tokens == asked.max_tokens else ""
 
     def row(self, sequence: int, target: LatencyTarget | None) -> SequenceRow:
-        first_s, *_, last_s = [self._sampled_s[0], *self._sampled_s]
-        later = len(self._sampled_s) - 1
+        """Return the row of a sequence that has ended, judged by a latency target."""
+        first_s, last_s, later = self._first_s, self._last_s, self._tokens - 1
         ttft_s, tpot_s = first_s - self._arrival_s, (last_s - first_s) / later if later else None
         return SequenceRow(
             sequence=sequence,
             prompt_tokens=self.request.prompt_tokens,
-            tokens=len(self._sampled_s),
+            tokens=self._tokens,
             arrival_s=self._arrival_s,
             start_s=self._start_s,
             queue_s=self._start_s - self._arrival_s,
@@ -57,8 +61,5 @@ class OpenSequence:
             end_s=last_s,
             ended_by=self.ended_by(),
             good=None if target is None else target.met(ttft_s, tpot_s),
+            tail_text=self._stream.finish() if self._stream else "",
         )
-
-    def finish(self) -> str:
-        """Text that is still to come when no more tokens do."""
-        return self._stream.finish() if self._stream else ""

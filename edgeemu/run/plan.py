@@ -1,4 +1,4 @@
-"""The plan of a run: model, cluster, workload, first placement, and the rules of decisions."""
+"""The plan of a run: model, cluster, workload, first placement, and the rules of decisions and migrations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
-from edgeemu.timeline.prediction import Prediction, SequenceTimes, predict, predict_workload
+from edgeemu.timeline.prediction import SequenceTimes, predict_workload
 from edgeemu.timeline.scheduler import Scheduler
 from edgeemu.timeline.steps import Duration, roofline_durations
 from edgeemu_kernels.weights.open_model import Model
 
-DECISION_LIMIT_S = 10.0  # a policy that has not answered by then is not waited for
+DECISION_LIMIT_S = 10.0  # time limit of a decision
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How often the policy is asked, what of its time counts, and how blocks move."""
+    """Rules of decisions and migrations: how often the policy is asked, how its time counts, and how blocks move."""
 
     interval_tokens: int
-    threshold: float  # by what share something must have changed
-    decision_s: float | None  # what a decision takes on the timeline; None: what it really took
+    threshold: float  # relative change below which the policy is not asked
+    decision_s: float | None  # time of a decision on the timeline; None: as measured
     decision_limit_s: float
     precopy: bool
     weights_on_flash: bool
@@ -56,14 +56,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is decided before a device is started. `decide`, where it is there, is asked again on the way."""
+    """Everything that is decided before a device is started. `decide` is the policy to ask during the run, if any."""
 
     scenario: Scenario
     policy: str
     model: Model
     cluster: Cluster
-    whole: tuple[Compute, ...]  # what each device can do with nothing else on it
-    links: LinkMatrix  # as they are by themselves
+    computes: tuple[Compute, ...]  # nominal speed of each device, with no other work on it
+    links: LinkMatrix  # without variation or events
     view: ClusterView
     requests: tuple[Request, ...]
     placement: Placement
@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def concurrency(self) -> int:
-        """So many sequences at once, at most."""
+        """Number of sequences that run at once, at most."""
         return min(self.scenario.workload.concurrency, len(self.requests))
 
     @cached_property
@@ -85,51 +85,47 @@ class Plan:
         return self.compiled(self.placement)
 
     def compiled(self, placement: Placement) -> Program:
-        """A placement's operations, with shards joined as the scenario says."""
-        return compiled(self.scenario, self.whole, self.costs, placement)
+        """Compile a placement to operations, with the collectives of the scenario."""
+        return compiled(self.scenario, self.computes, self.costs, placement)
 
     def usages(self, placement: Placement) -> list[Usage]:
-        """What each device holds under a placement, with as many sequences as run at once, at their full lengths."""
+        """Return what each device holds under a placement, with all concurrent sequences at their full lengths."""
         return self.view.usages(placement)
 
     @cached_property
     def pages(self) -> list[MemoryPage]:
-        """What each device will hold at most."""
+        """Memory of each device at its most."""
         return [usage.page() for usage in self.usages(self.placement)]
 
     @property
     def durations(self) -> Duration:
-        """How long each operation takes by the roofline; relative devices by this host's measured speed."""
-        return roofline_durations(self.whole, self.costs)
+        """Duration of an operation by the roofline; for devices relative to the host, by its measured speed."""
+        return roofline_durations(self.computes, self.costs)
 
-    def prediction(self, request: int = 0, start_s: float = 0.0) -> Prediction:
-        """What the timeline alone says of one sequence that starts at an instant, if it runs to its full length."""
-        asked, program, durations = self.requests[request], self.program, self.durations
-        return predict(self.cluster, self.costs, program, durations, len(asked.ids), asked.max_tokens, start_s)
-
-    def schedule(self) -> Scheduler:
-        """The order in which sequences run, at its beginning."""
+    def scheduler(self) -> Scheduler:
+        """Return a scheduler of all sequences, before any of them has begun."""
         bubbles = self.scenario.workload.pipeline == "bubbles"
         return Scheduler(self.requests, self.concurrency, bubbles=bubbles)
 
     def predictions(self, lengths: Sequence[int] | None = None) -> list[SequenceTimes]:
-        """What the timeline alone says of the whole workload under the first placement.
+        """Simulate the complete workload under the first placement.
 
-        `lengths` are the tokens of each sequence; without them, they run to their full lengths.
+        `lengths` are the tokens of each sequence; without them, all run to their full lengths.
         """
         lengths = lengths or [request.max_tokens for request in self.requests]
-        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.schedule(), lengths)
+        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.scheduler(), lengths)
 
 
 def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
-    """Of how many rows a product must be for its arithmetic to take as long as reading its weights, on any device.
+    """Return the least rows of a matrix product for which arithmetic takes as long as reading weights, on any device.
 
-    [D] Smaller tiles would read weights once more each, and take longer than the messages that they hide.
+    [D] Smaller tiles would read the weights once more each, and take longer than the messages that they hide.
     """
     return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
 
-def compiled(scenario: Scenario, whole: Sequence[Compute], costs: Costs, placement: Placement) -> Program:
+def compiled(scenario: Scenario, computes: Sequence[Compute], costs: Costs, placement: Placement) -> Program:
+    """Compile a placement to operations, with the collectives of the scenario."""
     sharding = scenario.sharding
-    tile_rows = arithmetic_rows(whole, costs.value_bytes) if sharding.tile_overlap else None
+    tile_rows = arithmetic_rows(computes, costs.value_bytes) if sharding.tile_overlap else None
     return compile_routes(placement, costs.shape, sharding.collectives, tile_rows=tile_rows)

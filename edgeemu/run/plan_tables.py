@@ -1,4 +1,4 @@
-"""Tables and document of a plan: what would go where, and how fast it would be."""
+"""Tables and document of a plan: the placement, its memory, and the predicted latencies."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from edgeemu.run.requests import Request
 from edgeemu.timeline.prediction import SequenceTimes
 from edgeemu_kernels.shape import ModelShape
 
-MAX_RUNS = 4  # of layers that are listed; a placement more scattered than that is counted
+MAX_RUNS = 4  # ranges of layers that are listed; of a more scattered placement, blocks are counted
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON: who holds what, the memory that takes, and what the timeline predicts."""
+    """Make the JSON document of a plan: blocks and memory of each device, and what the timeline predicts."""
     return {
         "scenario": plan.scenario.name,
         "policy": plan.policy,
@@ -42,6 +42,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def plan_tables(plan: Plan) -> list[Table]:
+    """Make the tables of a plan."""
     placement = [
         [
             device.name,
@@ -65,7 +66,7 @@ def plan_tables(plan: Plan) -> list[Table]:
     ]
     return [
         Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
-        Table((">prompt", ">its tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
+        Table((">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
     ]
 
 
@@ -74,12 +75,12 @@ def _predictions(plan: Plan) -> list[tuple[Request, SequenceTimes]]:
 
 
 def describe(blocks: Sequence[Block], shape: ModelShape) -> str:
-    """What a device holds, in a few words: `embed, layers 0-9, layer 10: groups 0, 2 + ffn`."""
+    """Describe the blocks of a device in a few words: `embed, layers 0-9, layer 10: groups 0, 2 + ffn`."""
     layers: dict[int, list[Block]] = defaultdict(list)
     for block in blocks:
         if block.layer >= 0:
             layers[block.layer].append(block)
-    runs: list[tuple[list[int], str]] = []  # consecutive layers of which the same is held
+    runs: list[tuple[list[int], str]] = []  # consecutive layers with equal contents
     for layer in sorted(layers):
         contents = _layer_contents(layers[layer], shape)
         if runs and runs[-1][0][-1] == layer - 1 and runs[-1][1] == contents:
@@ -93,7 +94,7 @@ def describe(blocks: Sequence[Block], shape: ModelShape) -> str:
 
 
 def _layer_contents(blocks: Sequence[Block], shape: ModelShape) -> str:
-    """Empty for a whole layer."""
+    """Describe the blocks of one layer; empty for a complete layer."""
     groups = sorted(block.group for block in blocks if block.kind is Kind.HEAD)
     kinds = (Kind.PROJ, Kind.FFN)
     others = [kind.value for kind in kinds if any(block.kind is kind and not block.is_shard for block in blocks)]

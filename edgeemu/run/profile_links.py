@@ -1,4 +1,4 @@
-"""`edgeemu profile links`: the devices of a scenario with their links, and nothing generated. The shell around it."""
+"""`edgeemu profile links`: the devices of a scenario are launched, and their links measured."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,16 @@ from edgeemu.scenario.scenario import Scenario
 async def profile_links(
     scenario: Scenario, policy: str | None, on_phase: Callable[[str, int, int], None]
 ) -> dict[str, Any]:
-    """Measures one link of each kind that a run of the scenario would use, as it would use it.
+    """Measure one link of each kind that a run of the scenario would use, as the run would use it.
 
     Raises:
         RequestError, InfeasibleError: as a run does.
-        RunError: a device died, or the kernel did not do what it was asked for.
+        RunError: a device died, or the kernel's links could not be made.
     """
     if scenario.time.mode == "virtual":
-        raise scenario.error("time.mode", "virtual has no clock to hold links against; use realtime")
+        raise scenario.error(
+            "time.mode", "links are measured against the wall clock, which virtual does not have; use realtime"
+        )
     plan = make_plan(scenario, policy)
     links = choose_links(scenario, plan.cluster, simulate=False, probe=probe_host)
     devices = ProcessBackend(plan, on_phase, links=links)

@@ -1,4 +1,4 @@
-"""What is asked of a model: prompts as tokens, with what each may become. Knows scenario and tokenizer; no cluster."""
+"""Requests to the model: prompts as tokens, and what ends each. Knows scenario and tokenizer; no cluster."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sequence to generate: its prompt as the user wrote it and as the model reads it, and what ends it.
+    """One sequence to generate: its prompt as text and as tokens, and what ends it.
 
-    `arrival_s` is None where it comes as soon as there is a slot for it. `seed` is of its own draws.
+    `arrival_s` is None for a request that arrives as soon as there is a slot for it. `seed` is that of its sampling.
     """
 
     prompt: str
@@ -39,10 +39,15 @@ class Request:
 
 
 def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
-    """The prompts as tokens. ModelFileError for a broken tokenizer, also if no prompt needs it: the text will."""
+    """Make a request of each prompt.
+
+    Raises:
+        RequestError: a prompt or a stop does not fit the model.
+        ModelFileError: the tokenizer is broken, even if no prompt needs it: the text will.
+    """
     workload, tokenizer = scenario.workload, model.tokenizer
     asked = [(n, prompt) for n, prompt in enumerate(workload.prompts) for _ in range(prompt.repeat)]
-    come_s = arrivals_s(scenario)
+    arrive_s = arrivals_s(scenario)
     requests = []
     for index, (number, prompt) in enumerate(asked):
         field = f"workload.prompts[{number}]"
@@ -55,7 +60,7 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
             text,
             ids,
             prompt.max_tokens or workload.max_tokens,
-            arrival_s=come_s[index] if come_s else None,
+            arrival_s=arrive_s[index] if arrive_s else None,
             seed=(workload.sampling.seed + index) % 2**63 if prompt.seed is None else prompt.seed,
             stop_ids=stop_ids,
             stop_texts=stop_texts,
@@ -65,21 +70,21 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
         if max(ids) >= model.shape.vocab_size:
             raise scenario.error(
                 field,
-                f"the tokenizer makes token {max(ids)} of it, and {model.name} has {model.shape.vocab_size}: "
-                "it is another model's",
+                f"the tokenizer yields token {max(ids)}, but {model.name} has {model.shape.vocab_size} tokens: "
+                "the tokenizer is another model's",
             )
         if request.total_tokens > model.shape.max_context:
             raise scenario.error(
                 field,
-                f"{len(ids)} prompt tokens and {request.max_tokens} new ones are more than the "
-                f"{model.shape.max_context} that {model.name} can see; lower max_tokens or shorten the prompt",
+                f"{len(ids)} prompt tokens and {request.max_tokens} new ones exceed the context of {model.name}, "
+                f"{model.shape.max_context} tokens; lower max_tokens or shorten the prompt",
             )
         requests.append(request)
     return tuple(requests)
 
 
 def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[frozenset[int], tuple[str, ...]]:
-    """Tokens and texts that end a sequence. A text that is one token (a special one has no text) is both."""
+    """Return the tokens and texts that end a sequence. A text that is one token (a special one has no text) is both."""
     tokenizer = model.tokenizer
     if scenario.workload.ignore_stop:
         return frozenset(), ()
@@ -102,7 +107,7 @@ def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[
 def _tokens(
     scenario: Scenario, model: Model, tokenizer: "Tokenizer | None", index: int, prompt: Prompt, field: str
 ) -> tuple[str, tuple[int, ...]]:
-    """A prompt to show, and its ids: random ones where the scenario gives only their number."""
+    """Return a prompt's text to show, and its tokens: random ones if the scenario gives only their number."""
     if prompt.tokens is not None:
         generator = np.random.default_rng([scenario.seed, index])
         ids = generator.integers(0, model.shape.vocab_size, prompt.tokens)  # [tokens]

@@ -3,9 +3,8 @@
 import os
 import platform
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,20 +15,20 @@ import numpy as np
 
 from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.links.netns.capabilities import probe_host
-from edgeemu.report.certificate import certify, with_verdict
-from edgeemu.report.energy import account
-from edgeemu.report.link_certificate import judge_links, links_document
+from edgeemu.policies.view.step_energy import missing_power
+from edgeemu.report.energy import radio_energy
+from edgeemu.report.facts import DeviceFacts, RunFacts
+from edgeemu.report.figures import token_counts
 from edgeemu.report.record_files import RecordWriter
 from edgeemu.report.run_directory import RunDirectory
-from edgeemu.report.summary import DeviceMemory, span_s, summarise
+from edgeemu.report.summary import summarise
+from edgeemu.run.backend import Backend, RunMeasurements
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.migrator import Migrator
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
-from edgeemu.run.processes.launch import Measured
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
@@ -71,122 +70,81 @@ async def run_scenario(
     meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
-    def on_facts(facts: dict[str, str]) -> None:
-        directory.write_meta({**meta, **facts})
+    facts = _facts(plan, links, simulate=simulate)
 
-    with RecordWriter(directory.path) as records:
-        devices = SimulatedBackend(plan) if simulate else ProcessBackend(plan, observer.phase, on_facts, links=links)
-        controller = Controller(plan, devices, observer, records)
-        ended = "failed"
-        try:
-            await controller.run()
-            ended = "done"
-        finally:
-            measured = devices.measured if isinstance(devices, ProcessBackend) else Measured()
-            summary = {**_summary(controller, measured), "links": str(links), "ended": ended}
-            directory.write_summary(summary)
+    def on_ready(told: dict[str, str]) -> None:
+        directory.write_meta({**meta, **told})
+        directory.write_facts(_with_measured(facts, devices))
+
+    devices = SimulatedBackend(plan) if simulate else ProcessBackend(plan, observer.phase, on_ready, links=links)
+    records, ended = RecordWriter(directory.path), "failed"
+    directory.write_facts(facts)
+    try:
+        with records:
+            await Controller(plan, devices, observer, records).run()
+        ended = "done"
+    finally:
+        facts = _at_end(_with_measured(facts, devices), plan, devices.measured, token_counts(directory.records), ended)
+        directory.write_facts(facts)
+        summary = summarise(directory.records, facts)
+        directory.write_summary(summary)
     return RunResult(summary, directory.path)
 
 
-def _summary(controller: Controller, measured: Measured) -> dict[str, Any]:
-    """What there is so far."""
-    plan, migrator = controller.plan, controller.migrator
-    simulated = controller.devices if isinstance(controller.devices, SimulatedBackend) else None
-    mode = "simulated" if simulated else plan.scenario.time.mode
-    last_words = {bye.name: bye for bye in measured.last_words}
-    memory = {
-        device.name: DeviceMemory(
-            simulated.peak_bytes[device.index] if simulated else measured.peak_bytes.get(device.name, 0),
-            device.memory_bytes,
-        )
-        for device in plan.cluster.devices
-    }
-    summary = summarise(
-        scenario=plan.scenario.name,
+def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
+    """Collect what is known before a device is started."""
+    scenario = plan.scenario
+    return RunFacts(
+        scenario=scenario.name,
         policy=plan.policy,
         model=plan.model.name,
-        devices=len(plan.cluster.devices),
-        tokens=controller.tokens,
-        sequences=controller.sequences,
-        ops=controller.ops,
-        memory=memory,
-        controller_s=migrator.decision_s or [plan.placed_in_s],
-        migrations=_migrations(migrator),
-        certificate=certify(controller.tokens, controller.ops, mode=mode, reordered=sum(measured.reordered.values())),
-        texts=controller.texts,
+        devices=[DeviceFacts(d.name, d.memory_bytes, d.idle_w, d.busy_w) for d in plan.cluster.devices],
+        mode="simulated" if simulate else scenario.time.mode,
+        objective=scenario.objective,
+        concurrency=plan.concurrency,
+        cost=scenario.cost.formulas,
+        links=str(links),
+        energy_budget_j=scenario.energy_budget,
+        missing_power=missing_power(plan.cluster.devices),
+        placed_in_s=plan.placed_in_s,
+        has_events=bool(plan.cluster.events),
     )
-    for name, entry in summary["memory"]["by_device"].items():
-        bye = last_words.get(name)
-        entry["weights_bytes"] = bye.ledger.get("weights", 0) if bye else None
-        entry["resident_bytes"] = bye.resident_bytes if bye else None
-        entry["baseline_bytes"] = measured.baseline_bytes.get(name)
-        entry["group_peak_bytes"] = measured.group_peak_bytes.get(name)
-    sent = simulated.sent_bytes if simulated else measured.sent_bytes
-    predicted = None if simulated else _predicted(controller)
-    return {
-        **_with_links(summary, controller, measured, predicted),
-        **_energy(controller, sent),
-        "objective": plan.scenario.objective,
-        "mode": mode,
-        "concurrency": plan.concurrency,
-        "cost": plan.scenario.cost.formulas,
-        "dilation": controller.devices.dilation,
-        "decisions": {
-            "count": len(migrator.decision_s),
-            "problems": migrator.problems,
-            "given_up": migrator.given_up or None,
-        },
-        "weaker": measured.weaker,
-        "ready_s": measured.ready_in_s,
-        "loaded_s": measured.loaded_in_s,
-        "predicted": predicted,
-    }
 
 
-def _energy(controller: Controller, sent: Mapping[tuple[int, int], int] | None) -> dict[str, Any]:
-    """What it drew, from the first start to the last token, and what it was allowed."""
-    plan, tokens = controller.plan, controller.tokens
-    numbers = {device.name: device.index for device in plan.cluster.devices}
-    busy_s: dict[int, list[float]] = defaultdict(list)
-    for op in controller.ops:
-        busy_s[numbers[op.device]].append(op.end_s - op.start_s)
-    drawn = account(plan.cluster, span_s(tokens), busy_s, sent)
-    return drawn.summary(list(numbers), len(tokens), plan.scenario.energy_budget)
+def _with_measured(facts: RunFacts, devices: Backend) -> RunFacts:
+    """Add what the backend has measured so far, apart from what is known only at the end."""
+    measured = devices.measured
+    return replace(
+        facts,
+        dilation=devices.dilation,
+        ready_s=measured.ready_in_s,
+        loaded_s=measured.loaded_in_s,
+        limitations=measured.limitations,
+        baseline_bytes=measured.baseline_bytes,
+        link_tests=measured.link_tests,
+    )
 
 
-def _with_links(
-    summary: dict[str, Any], controller: Controller, measured: Measured, predicted: dict[str, float | None] | None
-) -> dict[str, Any]:
-    """The summary, its certificate with what kernel links came to; the timeline's TPOT is of a run without changes."""
-    if not measured.link_tests:
-        return summary
-    changed = controller.migrator.rows or controller.plan.cluster.events
-    beside = None if changed or predicted is None else predicted["tpot_ms"]
-    tpot_ms = summary["tpot_ms"]["mean"]
-    tests, dilation = measured.link_tests, controller.devices.dilation
-    verdict = judge_links(tests, dilation, tpot_ms, beside)
-    certificate = with_verdict(summary["certificate"], *verdict)
-    return {**summary, "certificate": certificate | {"links": links_document(tests, dilation, tpot_ms, beside)}}
+def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Sequence[int], ended: str) -> RunFacts:
+    """Add what is known when the run has ended, however it ended; `lengths` are those of the texts, in tokens."""
+    sent = measured.sent_bytes
+    return replace(
+        facts,
+        ended=ended,
+        peak_bytes=measured.peak_bytes,
+        weights_bytes=measured.weights_bytes,
+        resident_bytes=measured.resident_bytes,
+        group_peak_bytes=measured.group_peak_bytes,
+        reordered=sum(measured.reordered.values()),
+        radio=None if sent is None else radio_energy(plan.cluster, sent),
+        predicted=None if facts.mode == "simulated" else _predicted(plan, lengths),
+    )
 
 
-def _migrations(migrator: Migrator) -> dict[str, Any]:
-    """Blocks that moved, what was sent for them, and how long tokens waited for it."""
-    moved = [row for row in migrator.rows if row.outcome == "committed"]
-    pauses_s = {row.epoch: row.pause_s for row in moved}
-    return {
-        "count": len(moved),
-        "bytes": sum(row.bytes for row in migrator.rows),
-        "ms": 1000 * sum(pauses_s.values()),
-        "changes": len(pauses_s),
-        "aborted": len({row.epoch for row in migrator.rows} - pauses_s.keys()),
-    }
-
-
-def _predicted(controller: Controller) -> dict[str, float | None]:
-    """What the timeline alone says of the first placement, and of sequences as long as they became."""
-    made = Counter(row.sequence for row in controller.tokens)
-    requests = controller.plan.requests
-    times = controller.plan.predictions([made[n] or request.max_tokens for n, request in enumerate(requests)])
+def _predicted(plan: Plan, reached: Sequence[int]) -> dict[str, float | None]:
+    """Compute what the timeline predicts for the first placement, for sequences of the lengths that they reached."""
+    lengths = [*reached, *[0] * (len(plan.requests) - len(reached))]
+    times = plan.predictions([n or request.max_tokens for n, request in zip(lengths, plan.requests, strict=True)])
     later = [(t.sampled_s[-1] - t.sampled_s[0], len(t.sampled_s) - 1) for t in times]
     tokens, took_s = sum(n for _, n in later), sum(spent_s for spent_s, _ in later)
     makespan_s = max(t.sampled_s[-1] for t in times) - min(t.arrival_s for t in times)

@@ -1,22 +1,22 @@
-"""Devices on the timeline alone: the same run with no process and no kernel. The other backend of a run.
+"""The simulated backend of a run: no process and no kernel, for clusters that no host can emulate.
 
-It answers for clusters that no host can emulate. A token is always -1: there is no model here that could say which.
+Every token is -1, because no model runs.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from edgeemu.cluster.links import Change
 from edgeemu.cluster.variation import share_at
-from edgeemu.placement.ledger import INCOMING, OutOfMemoryError, between_steps
+from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE, OutOfMemoryError, between_steps
 from edgeemu.placement.memory import usages
 from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
-from edgeemu.report.rows import OperationRow, operation_row
-from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, SampledToken, StepMeasurement
+from edgeemu.report.usage_rows import StepRows
+from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
 from edgeemu.timeline.steps import OperationRecord, Step
@@ -24,20 +24,26 @@ from edgeemu.timeline.virtual import VirtualTimeline
 
 
 class SimulatedBackend:
-    """Executes a plan's dataflow as events. Memory is as planned; a migration is refused where a device would."""
+    """Simulates a plan's operations as events. Memory is as planned; a migration is refused as a device would."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.dilation = 1.0
-        self.epoch = 0
+        self._last_epoch = 0
         self._program = plan.program
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
-        self._executions: list[OperationRecord] = []
-        self._observed: deque[StepMeasurement] = deque()  # of steps since the last call
+        self._rows = StepRows()
+        self._pages: list[dict[str, int]] = []  # by device, in bytes by account of the memory ledger
+        self._reserved_bytes: dict[int, int] = {}  # by receiver, for the migration in progress
+        self._observed: deque[StepMeasurement] = deque()  # since the last call
         self.cluster = plan.cluster
-        self.peak_bytes = [0] * len(plan.cluster.devices)  # as planned, with what migrations reserve
-        self.sent_bytes: dict[tuple[int, int], int] | None = None  # by sender and receiver, when the run has ended
+        self.measured = RunMeasurements()
+        self.measured.peak_bytes = {device.name: 0 for device in plan.cluster.devices}  # with what migrations reserve
+
+    @property
+    def mode(self) -> str:
+        return "simulated"
 
     @asynccontextmanager
     async def launched(self) -> AsyncIterator[None]:
@@ -46,7 +52,7 @@ class SimulatedBackend:
     async def assign(self, plan: Plan) -> None:
         self.plan, self._program, self.cluster = plan, plan.program, plan.cluster
         self._observed = deque(maxlen=2 * plan.rules.interval_tokens * plan.concurrency)
-        self.epoch += 1
+        self._last_epoch += 1
         self._holds(plan.placement)
 
     async def begin(self) -> Instant:
@@ -59,13 +65,13 @@ class SimulatedBackend:
     async def start(self, step: Step, ids: list[int], at_s: float) -> None:  # noqa: ARG002
         self._timeline.start(step, self._program, at_s)
 
-    async def sampled(self, by_s: float | None = None) -> SampledToken | None:
+    async def next_token(self, by_s: float | None = None) -> SampledToken | None:
         token = self._timeline.sampled(by_s)
         if token is None:
             return None
         observed = StepMeasurement(self._timeline.executions(token.step), self._timeline.transits())
         self._observed.append(observed)
-        self._executions += observed.executions
+        self._record(token.step, observed.executions, token.sampled_s)
         return SampledToken(token.step, NO_TOKEN, self.instant(token.sampled_s))
 
     async def close(self, sequence: int) -> None:
@@ -86,10 +92,14 @@ class SimulatedBackend:
         return [DeviceState(share_at(d.availability, at_s), d.memory_at(at_s)) for d in self.cluster.devices]
 
     async def end(self) -> None:
-        self.sent_bytes = self._timeline.sent_bytes()
+        self.measured.sent_bytes = self._timeline.sent_bytes()
+
+    def next_epoch(self) -> int:
+        self._last_epoch += 1
+        return self._last_epoch
 
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
-        """Beside what it holds until commit, a receiver must have room for what comes, at that instant."""
+        """Reserve memory for blocks to come, in addition to what receivers hold until the commit."""
         refusals, costs, n_devices = [], self.plan.costs, len(self.cluster.devices)
         star = self.plan.view.star
         by_sequence = [
@@ -106,7 +116,8 @@ class SimulatedBackend:
             except OutOfMemoryError as error:
                 refusals.append(str(error))
             else:
-                self.peak_bytes[target] = max(self.peak_bytes[target], ledger.used_bytes + growth_bytes)
+                self._note_peak(target, ledger.used_bytes + growth_bytes)
+                self._reserved_bytes[target] = reserve_bytes
         return "; ".join(refusals)
 
     async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
@@ -121,32 +132,61 @@ class SimulatedBackend:
         )
         self._receivers = {shipment.target for shipment in shipments}
 
-    async def arrived(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
-        arrived_s = self._timeline.wait_for_round() if by_s is None else self._timeline.arrived_s()
-        if arrived_s is None or (by_s is not None and arrived_s > by_s):
+    async def arrived(self, migration: MigrationProtocol, by_s: float) -> float | None:
+        arrived_s = self._timeline.arrived_s()
+        if arrived_s is None or arrived_s > by_s:
             return None
-        for target in sorted(self._receivers):
-            migration.arrived(target, migration.round)
+        self._all_arrived(migration)
         return arrived_s
 
+    async def wait(self, migration: MigrationProtocol) -> float:
+        arrived_s = self._timeline.wait_for_round()
+        self._all_arrived(migration)
+        return arrived_s
+
+    def _all_arrived(self, migration: MigrationProtocol) -> None:
+        for target in sorted(self._receivers):
+            migration.arrived(target, migration.round)
+
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
-        self._program, self.epoch = program, migration.epoch
+        self._program = program
         self._holds(migration.new)
 
     async def abort(self, migration: MigrationProtocol) -> None:  # noqa: ARG002
+        self._reserved_bytes.clear()
         self._timeline.cancel()
 
-    def take_ops(self) -> list[OperationRow]:
-        names = [device.name for device in self.plan.cluster.devices]
-        rows = [operation_row(names[record.op.device], record) for record in self._executions]
-        self._executions.clear()
+    def take_rows(self) -> StepRows:
+        rows, self._rows = self._rows, StepRows()
         return rows
 
+    def _record(self, step: Step, executions: list[OperationRecord], sampled_s: float) -> None:
+        """Record a step. Memory is what devices hold at their fullest under the placement in force."""
+        self._rows.add_operations(self.cluster, executions)
+        by_device: dict[int, list[OperationRecord]] = defaultdict(list)
+        for record in executions:
+            by_device[record.op.device].append(record)
+        for index, records in by_device.items():
+            peak_bytes = self.measured.peak_bytes[self.cluster.devices[index].name]
+            held = self._pages[index] | {INCOMING: self._reserved_bytes.get(index, 0)}
+            self._rows.add_device(self.cluster, records, held, peak_bytes=peak_bytes, reordered=0)
+        self._rows.add_links(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
+
     def _holds(self, placement: Placement) -> None:
-        pages = (usage.page().total_bytes for usage in self.plan.usages(placement))
-        self.peak_bytes = [max(peak) for peak in zip(self.peak_bytes, pages, strict=True)]
+        """Note that devices hold their blocks under a placement."""
+        self._reserved_bytes.clear()
+        self._pages = []
+        for index, usage in enumerate(self.plan.usages(placement)):
+            page = usage.page()
+            accounts = (WEIGHTS, CACHE, WORKSPACE, MESSAGES)
+            self._pages.append(dict(zip(accounts, page, strict=True)))
+            self._note_peak(index, page.total_bytes)
+
+    def _note_peak(self, device: int, used_bytes: int) -> None:
+        name, peaks = self.cluster.devices[device].name, self.measured.peak_bytes
+        peaks[name] = max(peaks[name], used_bytes)
 
     @staticmethod
     def instant(emulated_s: float) -> Instant:
-        """There is no wall clock but the timeline."""
+        """Return a moment; the wall clock of a simulation is the timeline."""
         return Instant(emulated_s, emulated_s)

@@ -2,58 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Program
 from edgeemu.timeline.scheduler import Due, Scheduler
 from edgeemu.timeline.simulator import Simulator
-from edgeemu.timeline.steps import Duration, OperationRecord, Step
-
-
-class Prediction(NamedTuple):
-    """What the timeline alone says of one sequence: the instant of every token, and every execution."""
-
-    sampled_s: list[float]
-    executions: list[OperationRecord]
-
-    @property
-    def ttft_s(self) -> float:
-        return self.sampled_s[0]
-
-    @property
-    def tpot_s(self) -> float | None:
-        """Mean time per output token after the first; None where there is only one."""
-        later = len(self.sampled_s) - 1
-        return (self.sampled_s[-1] - self.sampled_s[0]) / later if later else None
-
-
-def predict(
-    cluster: Cluster,
-    costs: Costs,
-    program: Program,
-    duration: Duration,
-    prompt_tokens: int,
-    new_tokens: int,
-    start_s: float = 0.0,
-) -> Prediction:
-    """One sequence under a fixed placement, alone on the cluster; what happens at its tokens happens."""
-    simulator = Simulator(cluster, costs, duration)
-    sampled: list[float] = []
-
-    def begin(token: int, at_s: float) -> None:
-        for change in cluster.events_at(token):
-            simulator.change(change, at_s)
-        rows, past = (1, prompt_tokens + token - 1) if token else (prompt_tokens, 0)
-        simulator.start(Step(0, token, rows, past), program, at_s)
-
-    begin(0, start_s)
-    for token in simulator.tokens():
-        sampled.append(token.sampled_s)
-        if len(sampled) < new_tokens:
-            begin(len(sampled), token.sampled_s)
-    return Prediction(sampled, simulator.executions)
+from edgeemu.timeline.steps import Duration
 
 
 @dataclass(slots=True)
@@ -97,14 +52,13 @@ def predict_workload(
         by_s = schedule.next_arrival_s
         token = simulator.next_token(by_s)
         if token is None:
-            schedule.passed(by_s or 0.0)
+            schedule.advance_to(by_s or 0.0)
             continue
         sequence, number = token.step.sequence, token.step.step
         made[sequence].sampled_s.append(token.sampled_s)
-        ended = number + 1 == max_tokens[sequence]
-        schedule.sampled(token.step, token.sampled_s, ended=ended)
-        if not ended:
-            happen(schedule.held[sequence])
+        following = schedule.complete(token.step, token.sampled_s, ended=number + 1 == max_tokens[sequence])
+        if following is not None:
+            happen(following)
     return made
 
 

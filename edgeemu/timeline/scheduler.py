@@ -1,4 +1,4 @@
-"""Which sequence runs when: who gets a slot, whose next step goes, who waits. Pure; no devices, no tokens, no clock.
+"""Scheduler of sequences: admission to slots, and release of steps. Pure; no devices, no tokens, no clock.
 
 Controller and prediction share it, so a run and its prediction differ only by what was measured.
 """
@@ -12,18 +12,18 @@ from edgeemu.timeline.steps import Step
 
 
 class Asked(Protocol):
-    """What the schedule must know of a sequence to generate."""
+    """Request as the scheduler needs it: a sequence to generate."""
 
     @property
     def prompt_tokens(self) -> int: ...
     @property
     def arrival_s(self) -> float | None:
-        """None: it comes as soon as there is a slot for it."""
+        """Arrival; None: the sequence arrives as soon as there is a slot for it."""
         ...
 
 
 class Due(NamedTuple):
-    """A step that may go at an instant. Its latency counts from `since_s`: its arrival, or the token before it."""
+    """Step that can start at an instant. Its latency counts from `since_s`: the arrival, or the token before it."""
 
     step: Step
     since_s: float
@@ -31,18 +31,18 @@ class Due(NamedTuple):
 
 
 class Scheduler:
-    """At most `concurrency` sequences at once, in the order of their arrival.
+    """Scheduler of at most `concurrency` concurrent sequences, in the order of their arrival.
 
-    A sequence gets a slot when it has come and one is free. Its step waits in `held` until it is released, and is then
-    in flight until its token is `sampled`. With `bubbles` no step goes before every one in flight has its token.
+    A sequence gets a slot when it has arrived and one is free. Its step is `waiting` until it is released, and is then
+    in flight until it is complete. With `bubbles` no step is released before every one in flight has its token.
     """
 
     def __init__(self, asked: Sequence[Asked], concurrency: int = 1, *, bubbles: bool = False) -> None:
         self.now_s = 0.0  # the last instant at which something has happened
-        self.held: dict[int, Due] = {}  # by sequence
+        self.waiting: dict[int, Due] = {}  # by sequence, the step that is not released yet
         self._asked = asked
         self._bubbles = bubbles
-        self._waiting = deque(range(len(asked)))
+        self._queue = deque(range(len(asked)))
         self._flying: dict[int, Due] = {}
         self._free_s = [0.0] * concurrency  # since when each free slot is free
         self._not_before_s = 0.0
@@ -50,73 +50,68 @@ class Scheduler:
 
     @property
     def unfinished(self) -> bool:
-        return bool(self._waiting or self.held or self._flying)
+        return bool(self._queue or self.waiting or self._flying)
 
     @property
     def drained(self) -> bool:
-        """Nothing is in flight."""
+        """Whether no step is in flight."""
         return not self._flying
 
     @property
-    def steps(self) -> list[Step]:
-        """Of every sequence that has a slot: its step that waits or is in flight."""
-        return [due.step for due in (*self.held.values(), *self._flying.values())]
-
-    @property
-    def next_up(self) -> int | None:
-        """Who gets the next slot."""
-        return self._waiting[0] if self._waiting else None
+    def open_steps(self) -> list[Step]:
+        """The step of each sequence that has a slot: waiting or in flight."""
+        return [due.step for due in (*self.waiting.values(), *self._flying.values())]
 
     def admit(self) -> Iterator[Due]:
-        """First steps of the sequences that get a slot now; of one that is still to come where nothing else is."""
-        while (at_s := self.next_arrival_s) is not None and (at_s <= self.now_s or not (self._flying or self.held)):
-            sequence, free_s = self._waiting.popleft(), heappop(self._free_s)
+        """Admit sequences: first steps of those that get a slot now, or of the next arrival if nothing else runs."""
+        while (at_s := self.next_arrival_s) is not None and (at_s <= self.now_s or not (self._flying or self.waiting)):
+            sequence, free_s = self._queue.popleft(), heappop(self._free_s)
             arrival_s = self._asked[sequence].arrival_s
             first = Step(sequence, 0, self._asked[sequence].prompt_tokens, 0)
-            self.held[sequence] = Due(first, free_s if arrival_s is None else arrival_s, at_s)
-            yield self.held[sequence]
+            self.waiting[sequence] = Due(first, free_s if arrival_s is None else arrival_s, at_s)
+            yield self.waiting[sequence]
 
     @property
     def next_arrival_s(self) -> float | None:
-        """When the next sequence can be admitted as things are; None: nobody waits, or no slot is free."""
-        if not self._waiting or not self._free_s:
+        """Instant at which the next sequence can be admitted; None: none waits, or no slot is free."""
+        if not self._queue or not self._free_s:
             return None
-        return max(self._asked[self._waiting[0]].arrival_s or 0.0, self._free_s[0], self._not_before_s)
+        return max(self._asked[self._queue[0]].arrival_s or 0.0, self._free_s[0], self._not_before_s)
 
     def release(self) -> list[Due]:
-        """The steps that go now, in the order in which they do."""
+        """Release the steps that start now, in the order of their start; they are in flight from then on."""
         if self._bubbles and self._flying:
             return []
-        going = sorted(self.held.values(), key=lambda due: (due.at_s, due.step))
+        going = sorted(self.waiting.values(), key=lambda due: (due.at_s, due.step))
         if self._bubbles and going:
             together_s = going[-1].at_s
             going = [due._replace(at_s=together_s) for due in going]
         self._flying |= {due.step.sequence: due for due in going}
-        self.held.clear()
+        self.waiting.clear()
         return going
 
-    def sampled(self, step: Step, at_s: float, *, ended: bool) -> Due:
-        """A step has its token, and its sequence goes on or ends. Returns what it was when it was released."""
-        done = self._flying.pop(step.sequence)
+    def complete(self, step: Step, at_s: float, *, ended: bool) -> Due | None:
+        """Record a step's token at an instant. Returns the sequence's next step; None: it has ended."""
+        del self._flying[step.sequence]
         self.now_s = max(self.now_s, at_s)
         if ended:
             heappush(self._free_s, at_s)
-        else:
-            following = Step(step.sequence, step.step + 1, 1, step.past + step.rows)
-            self.held[step.sequence] = Due(following, at_s, at_s)
-        return done
+            return None
+        following = Step(step.sequence, step.step + 1, 1, step.past + step.rows)
+        self.waiting[step.sequence] = Due(following, at_s, at_s)
+        return self.waiting[step.sequence]
 
-    def passed(self, at_s: float) -> None:
-        """It is that late now, and nothing was sampled."""
+    def advance_to(self, at_s: float) -> None:
+        """Move the present to an instant up to which no token was sampled."""
         self.now_s = max(self.now_s, at_s)
 
     def delay(self, sequence: int, at_s: float) -> None:
-        """One sequence's step goes no sooner."""
-        due = self.held[sequence]
-        self.held[sequence] = due._replace(at_s=max(due.at_s, at_s))
+        """Keep one sequence's waiting step from starting before an instant."""
+        due = self.waiting[sequence]
+        self.waiting[sequence] = due._replace(at_s=max(due.at_s, at_s))
 
-    def postpone(self, at_s: float) -> None:
-        """Nothing goes before an instant: what is held waits until then, and so does whoever comes."""
-        self.passed(at_s)
+    def delay_all(self, at_s: float) -> None:
+        """Keep every step from starting before an instant: those that wait, and those of sequences to come."""
+        self.advance_to(at_s)
         self._not_before_s = max(self._not_before_s, at_s)
-        self.held = {n: due._replace(at_s=max(due.at_s, at_s)) for n, due in self.held.items()}
+        self.waiting = {n: due._replace(at_s=max(due.at_s, at_s)) for n, due in self.waiting.items()}

@@ -23,6 +23,7 @@ from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.network import DrawKey, Network, Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
+from edgeemu.timeline.traffic import StepTraffic
 
 Flash = Mapping[int, float]
 
@@ -77,6 +78,7 @@ class Simulator:
         self.duration = duration
         self.executions: list[OperationRecord] = []
         self.transits = Transits()
+        self.traffic: StepTraffic | None = None  # set by who takes it
         self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, parcels included
         self._cluster = cluster
         self._network = Network(lambda source, target: self._cluster.path(source, target), cluster.seed)
@@ -210,5 +212,7 @@ class Simulator:
             key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.stage, slot.place)
             arrival_s = self._network.arrival_s(key, size, now_s)
             self.transits.add(op.device, target, size, now_s, arrival_s)
+            if self.traffic is not None:
+                self.traffic.add(flow.step[:2], (op.device, target), size, arrival_s - now_s)
             self.sent_bytes[op.device, target] += size
             self._at(arrival_s, lambda at_s, target=target: self._deliver(flow, target, slot, at_s))  # type: ignore[misc]

@@ -13,13 +13,16 @@ from edgeemu.placement.shipments import Shipment
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.simulator import Round, Shipped, Simulator
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
+from edgeemu.timeline.traffic import PathTraffic, StepTraffic
 
 
 class VirtualTimeline:
     """Simulator that is driven by requests: start a step, get the next token, ship a round, get its arrival."""
 
     def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
+        self._traffic = StepTraffic()
         self._simulator = Simulator(cluster, costs, duration)
+        self._simulator.traffic = self._traffic
         self._round: Round | None = None
         self._awaited: set[int] = set()
         self._arrived_s = 0.0
@@ -58,6 +61,10 @@ class VirtualTimeline:
     def transits(self) -> list[Transit]:
         """Transit times of messages since the last call."""
         return self._simulator.transits.take()
+
+    def traffic(self, step: Step) -> list[PathTraffic]:
+        """Messages of the step of a sequence that was sampled last, by path."""
+        return self._traffic.take(step[:2])
 
     def sent_bytes(self) -> dict[tuple[int, int], int]:
         """Bytes that each device has sent to each other device since the start."""

@@ -31,6 +31,10 @@ def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, 
     directory = Path(out.splitlines()[-1].removeprefix("records: "))
     assert directory.parent.name == "runs"
     assert sorted(path.name for path in directory.iterdir()) == [
+        "decisions.parquet",
+        "devices.parquet",
+        "facts.json",
+        "links.parquet",
         "meta.json",
         "migrations.parquet",
         "ops.parquet",
@@ -198,7 +202,7 @@ def test_a_certificate_that_is_invalid_is_status_5(
     edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict = {"verdict": "INVALID", "reasons": ["the host is too slow"]}
-    monkeypatch.setattr("edgeemu.run.run_scenario.certify", lambda *_, **__: verdict)
+    monkeypatch.setattr("edgeemu.report.summary.certify", lambda *_, **__: verdict)
     status, out, _ = edgeemu("run", tiny)
     assert status == 5
     assert "certificate: INVALID: the host is too slow\n" in out

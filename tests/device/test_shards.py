@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, QUICK, SLOW, clusters, divided_placements, even_cluster, shapes, view
 from support.memory_cluster import MemoryCluster
+from support.one_sequence import predict
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -22,7 +23,6 @@ from edgeemu.placement.program import Collective, MessageKind, Op, Program, Slot
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_time import step_s
 from edgeemu.run.plan import arithmetic_rows
-from edgeemu.timeline.prediction import predict
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape

@@ -47,6 +47,7 @@ def test_one_process_may_run_another_function_than_the_devices(run: Runner, tmp_
             pid = await fleet.fork("other", str(tmp_path / "facts").encode(), "support.fleet_entries:describe")
             assert await next_exit(fleet) == DeviceExit("other", pid, 0)
             assert set(fleet.alive) == {"device"}
+            await fleet.close(grace_s=0)
         assert json.loads((tmp_path / "facts").read_text())["comm"] == "other"
 
     run(main())

@@ -103,7 +103,7 @@ def test_a_run_that_pays_for_transport_is_told_what_it_paid() -> None:
     slow = replace(GOOD, round_trip_s=0.0054)
     found, reasons = judge_links([slow], 1.0, 1.2 * TPOT_MS, TPOT_MS)
     assert found == "WARN"
-    assert "TPOT is +20.0% off what stamped links come to: a message takes 0.50 ms longer" in reasons[-1]
+    assert "TPOT is +20.0% off that of stamped links: a message takes 0.50 ms longer" in reasons[-1]
     assert judge_links([GOOD], 1.0, 1.05 * TPOT_MS, TPOT_MS).word == "PASS"
     assert judge_links([GOOD], 1.0, None, None).word == "PASS"
 

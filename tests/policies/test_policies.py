@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, LLAMA_TIED, QUICK, even_cluster, shapes, view
+from support.one_sequence import predict
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -23,7 +24,6 @@ from edgeemu.policies import POLICIES, greedy, layers, policy, round_robin, sing
 from edgeemu.policies.search import apportion
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.oracle import oracle_view
-from edgeemu.timeline.prediction import predict
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.shape import ModelShape
 

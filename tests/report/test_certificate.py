@@ -1,11 +1,16 @@
 """A run is trusted as far as its own clock allows."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
+from support.watching import Recording
 
-from edgeemu.report.certificate import INVALID_INFLATION, WARN_INFLATION, WARN_LAG, certify
+from edgeemu.report.certificate import INVALID_INFLATION, WARN_INFLATION, WARN_LAG
+from edgeemu.report.certificate import certify as certify_figures
+from edgeemu.report.figures import operation_figures, token_figures
 from edgeemu.report.rows import OperationRow, TokenRow
 
 TOKEN_S = 0.1
@@ -18,6 +23,14 @@ def tokens(inflation: float, number: int = 10, first_wall_s: float = 0.5) -> lis
         wall_s = first_wall_s + step * TOKEN_S * (1 + inflation)
         rows.append(TokenRow(0, step, 1, "a", 0.5 + step * TOKEN_S, TOKEN_S, wall_s, TOKEN_S * (1 + inflation)))
     return rows
+
+
+def certify(tokens: list[TokenRow], ops: list[OperationRow], *, mode: str, reordered: int) -> dict[str, Any]:
+    records = Recording()
+    records.append("tokens", tokens)
+    records.append("ops", ops)
+    figures = token_figures(records, []), operation_figures(records, paced=mode == "realtime")
+    return certify_figures(*figures, mode=mode, reordered=reordered)
 
 
 def ops(late_s: list[float], overruns: int = 0) -> list[OperationRow]:
@@ -56,7 +69,7 @@ def test_results_late_by_a_good_part_of_a_token_are_a_warning_at_most() -> None:
     prompt = certify(tokens(0.0), ops([0.9 * WARN_LAG * TOKEN_S] * 200), mode="realtime", reordered=0)
     late = certify(tokens(0.0), ops([1.1 * WARN_LAG * TOKEN_S] * 200), mode="realtime", reordered=0)
     assert (prompt["verdict"], late["verdict"]) == ("PASS", "WARN")
-    assert late["reasons"] == ["results were up to 11.0 ms late (p99), over 10% of a token"]
+    assert late["reasons"] == ["p99 lateness 11.0 ms, over 10% of a token"]
     assert late["lag_p99_ms"] == pytest.approx(11.0)
     both = certify(tokens(0.06), ops([1.0] * 200), mode="realtime", reordered=0)
     assert both["verdict"] == "INVALID"
@@ -84,7 +97,7 @@ def test_single_tokens_are_judged_by_their_first() -> None:
 def test_a_run_without_a_token_vouches_for_nothing() -> None:
     made = certify([], [], mode="realtime", reordered=0)
     assert made["verdict"] == "INVALID"
-    assert made["reasons"] == ["there is no token to measure the host by"]
+    assert made["reasons"] == ["no token was generated"]
     assert (made["lag_p99_ms"], made["overruns"]) == (0.0, 0.0)
 
 

@@ -1,16 +1,16 @@
-"""Joules: by hand, in closed form against the simulator, of runs with processes and without, and within a budget."""
+"""Energy in joules: by hand, in closed form against the simulator, and from the figures of a scenario."""
 
+import math
 import random
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, devices, placements, shapes, with_workload
-from support.watching import Silent
+from support.watts import scenario
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -18,50 +18,20 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.cluster.links import Link
 from edgeemu.cluster.topology import Line, Mesh, Star
-from edgeemu.errors import InfeasibleError, RequestError
-from edgeemu.placement.blocks import EMBED, all_blocks, ffn, head
+from edgeemu.errors import RequestError
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
-from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.oracle import oracle_view
-from edgeemu.policies.view.step_energy import UnknownEnergyError, step_energy_j, token_energy_j
-from edgeemu.report.energy import account
-from edgeemu.run.ask_policy import first_decision, next_decision
-from edgeemu.run.controller import Controller
+from edgeemu.policies.view.step_energy import missing_power, step_energy_j, token_energy_j
+from edgeemu.report.energy import EnergyAccount, radio_energy
+from edgeemu.report.energy import account as account_of
+from edgeemu.report.facts import DeviceFacts
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
-from edgeemu.run.run_scenario import run_scenario
-from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario, to_yaml
-from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Step, roofline_durations
 
 N = 4
-
-SCENARIO = """
-name: watts
-seed: 5
-model:
-  shape: {n_layers: 2, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4, d_ff: 64, vocab_size: 200, max_context: 64}
-devices:
-  - {name: a, gflops: 1 GFLOPS, mem_bandwidth: 0.1 GB/s, memory: 8 MiB, power: {idle: 2 W, busy: 5 W}}
-  - {name: b, count: 2, gflops: 1 GFLOPS, mem_bandwidth: 0.05 GB/s, memory: 8 MiB, power: {idle: 1 W, busy: 7 W}}
-network:
-  default: {bandwidth: 10 Mbit/s, delay: 1 ms, energy: {send: 40 nJ/bit, receive: 10 nJ/bit}}
-policy: round-robin
-workload:
-  prompts: [{tokens: 7}, {tokens: 3}]
-  max_tokens: 8
-time: {mode: virtual}
-decisions: {time: 0 ms}
-"""
-
-
-def scenario(*settings: str) -> Scenario:
-    return parse_scenario(SCENARIO, "watts", settings)
 
 
 def with_power(computes: list[Compute], chance: random.Random) -> Cluster:
@@ -128,6 +98,15 @@ def test_sequences_in_flight_share_the_waiting_until_a_device_is_always_busy() -
 
 
 # -- the sum, by hand -----------------------------------------------------------------------------------------------
+
+
+def account(
+    cluster: Cluster, span_s: float, busy_s: Mapping[int, Iterable[float]], sent: Mapping[tuple[int, int], int] | None
+) -> EnergyAccount:
+    devices = [DeviceFacts(d.name, d.memory_bytes, d.idle_w, d.busy_w) for d in cluster.devices]
+    busy_by_name = {cluster.devices[index].name: math.fsum(times_s) for index, times_s in busy_s.items()}
+    radio = None if sent is None else radio_energy(cluster, sent)
+    return account_of(devices, span_s, busy_by_name, radio, missing_power(cluster.devices))
 
 
 def three(kind: type[Mesh | Line | Star], link: Link) -> Cluster:
@@ -233,7 +212,7 @@ def test_a_resolved_scenario_draws_to_the_same_figures(changes: tuple[str, ...])
 def test_energy_that_is_asked_for_and_cannot_be_reckoned_is_an_error_of_the_scenario() -> None:
     unknown = "devices[1].power={busy: 5 W}"
     make_plan(scenario(unknown))
-    with pytest.raises(RequestError, match=r"energy cannot be reckoned: b-1, b-2 without idle or busy power") as caught:
+    with pytest.raises(RequestError, match=r"energy cannot be computed: b-1, b-2 without idle or busy power") as caught:
         make_plan(scenario(unknown, "energy_budget=5 J"))
     assert caught.value.field == "--set energy_budget"
     with pytest.raises(RequestError) as caught:
@@ -243,141 +222,3 @@ def test_energy_that_is_asked_for_and_cannot_be_reckoned_is_an_error_of_the_scen
     with pytest.raises(RequestError, match=r"energy per bit, b-1 to b-2, b-2 to b-1: give energy: {send: 5 nJ/bit"):
         make_plan(scenario(*unpriced, "objective=energy"))
     make_plan(scenario(*unpriced))
-
-
-# -- runs -----------------------------------------------------------------------------------------------------------
-
-
-class Shuffle:
-    """Every time some blocks, of any kind, go to any device."""
-
-    def __init__(self, seed: int) -> None:
-        self._draw = random.Random(seed)
-
-    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
-        assert current is not None
-        moving = [block for block in sorted(current.owner) if self._draw.random() < 0.2]
-        return Placement({**current.owner, **{block: self._draw.randrange(3) for block in moving}})
-
-
-def shuffled(*changes: str) -> Plan:
-    return replace(make_plan(scenario("migration.chunk=1 kB", *changes)), decide=Shuffle(3))
-
-
-def controlled(plan: Plan, devices: ProcessBackend | SimulatedBackend) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, devices, watcher, watcher)
-    uvloop.run(controller.run())
-    return controller
-
-
-@pytest.mark.parametrize("time", ["virtual", "realtime"])
-def test_processes_send_what_the_simulator_says_parcels_included(time: str) -> None:
-    """Paced devices count for themselves, without the tokens of their warm-up."""
-    changes = ("migration.mode=pause", f"time.mode={time}")
-    real = ProcessBackend(shuffled(*changes), Silent().phase)
-    ran = controlled(shuffled(*changes), real)
-    simulated = SimulatedBackend(shuffled(*changes))
-    controlled(simulated.plan, simulated)
-    moved_bytes = sum(row.bytes for row in ran.migrator.rows)
-    assert moved_bytes > 0
-    assert real.measured.sent_bytes == simulated.sent_bytes
-    assert sum((simulated.sent_bytes or {}).values()) > moved_bytes
-
-
-def test_a_background_copy_that_is_given_up_costs_what_was_sent_of_it() -> None:
-    changes = ("migration.mode=precopy", "network.default.bandwidth=1 Mbit/s")
-    real = ProcessBackend(shuffled(*changes), Silent().phase)
-    ran = controlled(shuffled(*changes), real)
-    simulated = SimulatedBackend(shuffled(*changes))
-    controlled(simulated.plan, simulated)
-    assert any(row.outcome == "aborted: the sequence ended" for row in ran.migrator.rows)
-    assert real.measured.sent_bytes == simulated.sent_bytes
-
-
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_run_and_simulate_agree_to_the_last_bit(tmp_path: Path, at_once: int) -> None:
-    made = scenario(f"workload.concurrency={at_once}")
-    ran, simulated = (
-        uvloop.run(run_scenario(made, policy=None, out=tmp_path, observer=Silent(), simulate=simulate)).summary
-        for simulate in (False, True)
-    )
-    assert ran["energy_j"] == simulated["energy_j"]
-    assert ran["energy"] == simulated["energy"]
-    energy = ran["energy"]
-    parts = [part for device in energy["by_device"].values() for part in device.values()]
-    assert all(part > 0 for part in parts)
-    assert ran["energy_j"] == pytest.approx(sum(parts))
-    assert energy["per_token_j"] == pytest.approx(ran["energy_j"] / 16)
-    assert energy["missing"] is None
-
-
-def test_a_run_without_figures_says_what_is_missing(tmp_path: Path) -> None:
-    made = scenario("devices[0].power={}", "network.default.energy={}")
-    summary = uvloop.run(run_scenario(made, policy=None, out=tmp_path, observer=Silent(), simulate=True)).summary
-    assert summary["energy_j"] is None
-    assert summary["energy"]["per_token_j"] is None
-    assert summary["energy"]["missing"].startswith("a without idle or busy power: give power")
-    assert "links without energy per bit, a to b-1" in summary["energy"]["missing"]
-    assert summary["energy"]["by_device"]["a"] == {"idle_j": None, "busy_j": None, "radio_j": None}
-
-
-# -- the budget -----------------------------------------------------------------------------------------------------
-
-
-def test_a_first_placement_above_the_budget_is_infeasible_with_figures() -> None:
-    needs_j = token_energy_j(make_plan(scenario()).view, make_plan(scenario()).placement)
-    make_plan(scenario(f"energy_budget={1.01 * needs_j} J"))
-    for policy in ("round-robin", "layers", "greedy"):
-        with pytest.raises(InfeasibleError, match=r"needs [\d.]+ m?J a token, [\d.]+ uJ allowed \(energy_budget\)"):
-            make_plan(scenario("energy_budget=4 uJ"), policy)
-
-
-def test_a_later_placement_above_the_budget_is_not_taken_unless_it_draws_less() -> None:
-    plan = make_plan(scenario())
-    home = Placement(dict.fromkeys(all_blocks(plan.model.shape), 0))
-    some, more = home.moved([head(0, 0)], 1), home.moved([head(0, 0), head(1, 1), ffn(0)], 1)
-    drawn = [token_energy_j(plan.view, placement) for placement in (home, some, more)]
-    assert drawn[0] < drawn[1] < drawn[2]
-
-    def decided(answer: Placement, current: Placement, budget_j: float) -> tuple[Placement, str]:
-        view = replace(plan.view, energy_budget_j=budget_j)
-        decision = next_decision(lambda *_: answer, view, current, 1.0)
-        return decision.placement, decision.problem
-
-    assert decided(some, home, drawn[1]) == (some, "")
-    kept, why = decided(more, home, drawn[1])
-    assert kept is home
-    assert "the placement needs" in why
-    assert decided(some, more, drawn[0]) == (some, ""), "better than what is there, though not good"
-    assert decided(more, more, drawn[0]) == (more, "")
-    with pytest.raises(InfeasibleError, match="energy_budget"):
-        first_decision(lambda *_: more, replace(plan.view, energy_budget_j=drawn[1]), 1.0)
-
-
-def test_energy_needs_figures_of_the_links_that_are_crossed() -> None:
-    plan = make_plan(scenario("network.default.energy={}"))
-    home = Placement(dict.fromkeys(all_blocks(plan.model.shape), 0))
-    assert step_energy_j(plan.view, home) > 0
-    with pytest.raises(UnknownEnergyError, match="no energy per bit on the way from"):
-        step_energy_j(plan.view, home.moved([EMBED], 1))
-    budgeted = replace(plan.view, energy_budget_j=1e3)
-    assert "no energy per bit" in next_decision(lambda *_: plan.placement, budgeted, home, 1.0).problem
-
-
-@pytest.mark.parametrize("knowledge", ["oracle", "measured"])
-def test_a_policy_is_shown_the_figures_at_every_decision(knowledge: str) -> None:
-    seen: list[ClusterView] = []
-
-    def look(view: ClusterView, current: Placement | None) -> Placement:
-        seen.append(view)
-        assert current is not None
-        return current
-
-    plan = replace(make_plan(scenario(f"knowledge={knowledge}", "objective=energy", "energy_budget=1 kJ")), decide=look)
-    controlled(plan, SimulatedBackend(plan))
-    assert len(seen) == 14
-    for view in (plan.view, *seen):
-        assert (view.objective, view.energy_budget_j) == ("energy", 1000.0)
-        assert [(device.idle_w, device.busy_w) for device in view.devices] == [(2.0, 5.0), (1.0, 7.0), (1.0, 7.0)]
-        assert view.j_per_bit(0, 1) == pytest.approx(50e-9)

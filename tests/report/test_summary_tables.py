@@ -67,6 +67,7 @@ def summary(ms: float, devices: int, mode: str) -> dict[str, Any]:
         "idle": None,
         "decisions": {"count": 0, "problems": [], "given_up": None},
         "weaker": ["no cgroups"],
+        "ended": "done",
         "migrations": {"count": 0, "bytes": 0, "ms": 0.0, "changes": 0, "aborted": 0},
     }
 
@@ -80,13 +81,13 @@ def test_figures_of_every_size_can_be_read(ms: float, shown: str, rate: str) -> 
     assert times.rows == [
         ["time to first token", *[shown] * 4],
         ["time per output token", *["–"] * 4],
-        ["the same, by the clock", *[shown] * 4],
+        ["wall-clock time per output token", *[shown] * 4],
     ]
     assert memory.rows == [["pi", "3 MiB", "4 MiB", "75%"]]
     assert summary_lines(summary(ms, 1, "realtime")) == [
-        f"1 token, {rate} a second, by single on 1 device",
+        f"1 token, {rate} tokens/s, by single on 1 device",
         "certificate: WARN: so; and so",
-        "weaker on this host: no cgroups (see edgeemu doctor)",
+        "limitations on this host: no cgroups (see edgeemu doctor)",
     ]
 
 
@@ -96,12 +97,12 @@ def test_of_many_devices_the_fullest_are_listed() -> None:
     _, memory = summary_tables(many | {"memory": {"by_device": by_device}})
     assert memory.rows[0] == ["edge-100", "100 MiB", "100 MiB", "100%"]
     assert memory.rows[-2][0] == f"edge-{101 - MAX_DEVICES}"
-    assert memory.rows[-1] == [f"and {100 - MAX_DEVICES} less full", "", "", ""]
+    assert memory.rows[-1] == [f"and {100 - MAX_DEVICES} more, less full", "", "", ""]
 
 
 def test_virtual_mode_does_not_claim_that_the_clock_followed() -> None:
     times, _ = summary_tables(summary(2.0, 2, "virtual"))
-    assert times.rows[-1][0] == "by the clock, unpaced"
+    assert times.rows[-1][0] == "wall-clock time (not paced)"
     assert summary_lines(summary(2.0, 2, "virtual"))[0].startswith("2 tokens, ")
     assert summary_lines(summary(2.0, 2, "virtual"))[0].endswith(" on 2 devices")
 
@@ -112,4 +113,4 @@ def test_energy_is_shown_where_it_is_known_or_asked_for() -> None:
     asked = quiet | {"objective": "energy"}
     assert "energy: pi without idle or busy power" in summary_lines(asked)
     known = quiet | {"energy_j": 30.0, "energy": {"per_token_j": 15.0, "budget_j": 20.0, "missing": None}}
-    assert "energy: 30 J, 15 J a token (20 J allowed)" in summary_lines(known)
+    assert "energy: 30 J, 15 J/token (20 J allowed)" in summary_lines(known)

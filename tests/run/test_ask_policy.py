@@ -84,7 +84,7 @@ def test_no_block_is_divided_on_the_way(plan: Plan) -> None:
     for current, asked in ((plan.placement, divided), (divided, plan.placement)):
         decision = next_decision(answers(asked), plan.view, current, 1.0)
         assert decision.placement is current
-        assert "no block can be divided or joined on the way" in decision.problem
+        assert "no block can be divided or joined by a migration" in decision.problem
 
 
 def test_a_policy_that_never_answers_is_not_waited_for(plan: Plan) -> None:

@@ -75,7 +75,7 @@ def test_auto_says_why_not() -> None:
     ("backend", "host", "settings", "simulate", "says"),
     [
         ("kernel", NO_NETEM, (), False, "no netem (the kernel has none); hybrid links need no netem"),
-        ("hybrid", NOTHING, (), False, "no network namespaces (not allowed); with auto, links are stamped then"),
+        ("hybrid", NOTHING, (), False, "no network namespaces (not allowed); backend: auto would use stamped links"),
         ("hybrid", ALL, ("time.mode=virtual",), False, "time.mode is virtual"),
         ("kernel", ALL, (), True, "a simulation has no links"),
         ("kernel", ALL, ("devices[0].count=300",), False, "300 devices"),

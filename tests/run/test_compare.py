@@ -59,7 +59,7 @@ def test_the_best_is_first_and_the_others_say_by_how_much_they_are_behind() -> N
     rows = comparison_table(document).rows
     assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "3", "+20.0%", "PASS"]
     assert rows[2] == ["none", *["–"] * 7, "did not run"]
-    assert comparison_lines(document) == ["2 runs: the same tokens", "none: no room"]
+    assert comparison_lines(document) == ["2 runs: equal tokens", "none: no room"]
 
 
 def test_by_throughput_more_is_better() -> None:

@@ -10,7 +10,8 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
-from support.several import cluster, make, simulated
+from support.clusters import cluster
+from support.several import make, simulated
 
 from edgeemu.cluster.draw.cluster import arrivals_s
 from edgeemu.cluster.draw.resolve import resolve
@@ -164,12 +165,12 @@ def test_a_schedule_runs_all_in_order_and_never_more_than_it_may(data: st.DataOb
         arrival_s = schedule.next_arrival_s
         sequence, (at_s, step) = min(flying.items(), key=lambda item: item[1][0])
         if arrival_s is not None and arrival_s < at_s:
-            schedule.passed(arrival_s)
+            schedule.advance_to(arrival_s)
             continue
         del flying[sequence]
         made[sequence] += 1
         over = made[sequence] == lengths[sequence]
-        schedule.sampled(step, at_s, ended=over)  # type: ignore[arg-type]
+        schedule.complete(step, at_s, ended=over)  # type: ignore[arg-type]
         if over:
             ended[sequence] = at_s
     assert list(made.values()) == lengths

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from edgeemu.host.fleet import DeviceExit, Fleet
+from edgeemu.host.owner import read_proc
 
 Runner = Callable[[Awaitable[None]], None]
 
@@ -12,7 +12,7 @@ Runner = Callable[[Awaitable[None]], None]
 def alive(pid: int) -> bool:
     """A zombie is not: whoever became its parent reaps it in their own time."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = read_proc(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat[stat.rindex(")") + 2] != "Z"

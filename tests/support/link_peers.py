@@ -148,7 +148,7 @@ class Peers:
     def address(self, device: int) -> str:
         return f"ipc://{self.fleet.directory}/d{device}"
 
-    async def tell_switchboard(self, request: bytes) -> None:
+    async def send_to_network_process(self, request: bytes) -> None:
         await self._router.send_multipart([b"switchboard", request])
 
     async def receive(self, kind: type[protocol.Answer]) -> protocol.Answer:
@@ -171,7 +171,7 @@ class Peers:
             self.pids.append(await self.fleet.fork(device.name, msgspec.msgpack.encode(Spec(spec, peers, start_s))))
         for i in everyone:
             await self._from(str(i).encode())
-        await self.cabling.build(1.0)
+        await self.cabling.build(1.0, self.pids)
         await self.cabling.shape(1.0)
         for i in everyone:
             await self.ask(i, "connect")

@@ -94,13 +94,13 @@ def main() -> None:
     from edgeemu.cli import app
     from edgeemu.run import run_scenario
     from edgeemu.run.processes.backend import ProcessBackend
-    from edgeemu.run.processes.launch import Launch
+    from edgeemu.run.processes.launch import LaunchSettings
 
     entry, means, *arguments = sys.argv[1:]
 
     class Misled(ProcessBackend):
         def __init__(self, *args: Any, **options: Any) -> None:
-            launch = Launch(f"support.misbehaving:{entry}", tuple(means.split(",")) if means else ())
+            launch = LaunchSettings(f"support.misbehaving:{entry}", tuple(means.split(",")) if means else ())
             super().__init__(*args, **options, launch=launch)
 
     run_scenario.ProcessBackend = Misled  # type: ignore[misc]

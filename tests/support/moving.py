@@ -1,21 +1,21 @@
 """A small model on three devices whose blocks move while it generates, and the reference that its text must equal."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
+from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
-from support.watching import Silent
+from support.watching import RecordedRun
 
 SCENARIO = """
 name: moving
@@ -61,28 +61,27 @@ def reference_tokens(plan: Plan) -> list[list[int]]:
     return [reference.generate(list(request.ids), request.max_tokens) for request in plan.requests]
 
 
-@asynccontextmanager
-async def cluster(
-    plan: Plan, devices: ProcessBackend | None = None
-) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
-    """Device processes on which one plan after the other can be run."""
-    watcher = Silent()
-    devices = devices or ProcessBackend(plan, watcher.phase, keep_logits=True)
-
-    async def run(changed: Plan) -> Controller:
-        await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
-
-
-def assert_reference(controller: Controller, plan: Plan, expected: list[list[int]]) -> None:
+def assert_reference(controller: RecordedRun, plan: Plan, expected: list[list[int]]) -> None:
     reference = Reference(plan.model.open_source())
     for sequence, tokens in enumerate(expected):
         assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens
         ids = list(plan.requests[sequence].ids)
         logits = reference.logits(ids + tokens[:-1])[len(ids) - 1 :]
         np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-4)
+
+
+def to_device(number: int) -> Callable[[ClusterView, Placement | None], Placement]:
+    """A policy that wants the heads of layer 0 on one device."""
+
+    def place(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        assert current is not None
+        return current.moved([head(0, group) for group in range(4)], number)
+
+    return place
+
+
+def simulated(plan: Plan) -> RecordedRun:
+    """Run a plan in the simulator."""
+    controller = RecordedRun(plan, SimulatedBackend(plan))
+    asyncio.run(controller.run())
+    return controller

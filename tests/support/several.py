@@ -1,19 +1,14 @@
 """Several sequences in flight on three devices, and the reference that their texts must equal."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
 import uvloop
 
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.sampling import Sampling
-from support.watching import Silent
+from support.watching import RecordedRun
 
 SCENARIO = """
 name: several
@@ -54,31 +49,14 @@ def reference_tokens(plan: Plan) -> list[list[int]]:
     ]
 
 
-def tokens_of(controller: Controller) -> list[list[int]]:
+def tokens_of(controller: RecordedRun) -> list[list[int]]:
     made: list[list[int]] = [[] for _ in controller.plan.requests]
     for row in controller.tokens:
         made[row.sequence].append(row.token)
     return made
 
 
-@asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
-    """Device processes on which one plan after the other can be run."""
-    watcher = Silent()
-    devices = ProcessBackend(plan, watcher.phase)
-
-    async def run(changed: Plan) -> Controller:
-        await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
-
-
-def simulated(plan: Plan) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+def simulated(plan: Plan) -> RecordedRun:
+    controller = RecordedRun(plan, SimulatedBackend(plan))
     uvloop.run(controller.run())
     return controller

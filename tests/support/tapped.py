@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 import zmq
 import zmq.asyncio
 
-from edgeemu.links.interface import Peer
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from support.watching import Silent
@@ -26,8 +25,10 @@ class TappedDevices(ProcessBackend):
         async with super().launched():
             context = zmq.asyncio.Context()
             pumps = []
+            address_of = self.installed.address
+            self.installed.address = lambda device: f"{address_of(device)}-tap"
             for device in range(len(self.plan.cluster.devices)):
-                address = self._session.address(device)
+                address = address_of(device)
                 here, there = context.socket(zmq.PULL), context.socket(zmq.PUSH)
                 here.bind(f"{address}-tap")
                 there.connect(address)
@@ -39,10 +40,6 @@ class TappedDevices(ProcessBackend):
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
                 context.destroy(linger=0)
-
-    def _peer(self, source: int, target: int) -> Peer:
-        peer = super()._peer(source, target)
-        return peer._replace(address=f"{peer.address}-tap")
 
     async def _pump(self, here: zmq.asyncio.Socket, there: zmq.asyncio.Socket) -> None:
         while True:

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +9,14 @@ import numpy as np
 import pytest
 import uvloop
 from numpy.typing import NDArray
-from support.watching import Silent
+from support.clusters import cluster, run_side_by_side
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
@@ -61,24 +58,7 @@ def expected(plan: Plan) -> Expected:
     return found
 
 
-@asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Placement], Awaitable[Controller]]]:
-    """Five device processes, on which one placement after the other can be run."""
-    watcher = Silent()
-    devices = ProcessBackend(plan, watcher.phase, keep_logits=True)
-
-    async def run(placement: Placement) -> Controller:
-        placed = replace(plan, placement=placement)
-        await devices.assign(placed)
-        controller = Controller(placed, devices, watcher, watcher)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
-
-
-def assert_equal(controller: Controller, expected: Expected) -> None:
+def assert_equal(controller: RecordedRun, expected: Expected) -> None:
     """Tokens the same, logits within 1e-3, at every step of every prompt."""
     for sequence, (tokens, logits) in enumerate(expected):
         assert [row.token for row in controller.tokens if row.sequence == sequence] == tokens
@@ -90,39 +70,38 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     two_devices = parse_scenario("\n".join(line for line in lines if "name: pi" not in line and "phone" not in line))
     assert two_devices.device_names == ("laptop", "jetson")
 
-    async def main() -> None:
-        async with cluster(plan) as run:
-            for name in POLICIES:
-                scenario = two_devices if name == "exact" else plan.scenario  # of five it takes seconds
-                assert_equal(await run(make_plan(scenario, name).placement), expected)
-
-    uvloop.run(main())
+    placements = [
+        make_plan(two_devices if name == "exact" else plan.scenario, name).placement  # of five it takes seconds
+        for name in POLICIES
+    ]
+    plans = [replace(plan, placement=placement, decide=None) for placement in placements]
+    uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
 
 
 @pytest.mark.timeout(400)
 def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, expected: Expected) -> None:
-    """Heads of one layer scattered over all devices."""
-    blocks = list(all_blocks(plan.model.shape))
+    """Heads of one layer scattered over all devices; of one placement more, they move while it answers."""
+    shape, blocks = plan.model.shape, list(all_blocks(plan.model.shape))
     draw = random.Random(2505)
+    placements = [Placement({block: draw.randrange(5) for block in blocks}) for _ in range(31)]
+    for placement in placements:
+        holders = [len(placement.groups(layer, shape.n_groups)) for layer in range(shape.n_layers)]
+        assert sum(holders) > 1.5 * len(holders)
 
     async def main() -> None:
+        plans = [replace(plan, placement=placement, decide=None) for placement in placements[:30]]
+        await run_side_by_side(plans, lambda _, run: assert_equal(run, expected))
         async with cluster(plan) as run:
-            for _ in range(30):
-                placement = Placement({block: draw.randrange(5) for block in blocks})
-                scattered = [
-                    len(placement.groups(layer, plan.model.shape.n_groups))
-                    for layer in range(plan.model.shape.n_layers)
-                ]
-                assert sum(scattered) > 1.5 * len(scattered)
-                assert_equal(await run(placement), expected)
+            moving = await run(replace(plan, placement=placements[30]))
+        assert len(moving.migrations) > 100
+        assert_equal(moving, expected)
 
     asyncio.run(main())
 
 
 def test_a_simulation_of_a_model_that_has_words_has_none(plan: Plan) -> None:
-    async def main() -> Controller:
-        watcher = Silent()
-        controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+    async def main() -> RecordedRun:
+        controller = RecordedRun(plan, SimulatedBackend(plan))
         await controller.run()
         return controller
 

@@ -2,23 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uvloop
-from support.watching import Silent
+from support.clusters import cluster
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu_kernels.reference import Reference
@@ -53,23 +50,7 @@ def make(n_devices: int, *changes: str) -> Plan:
     return make_plan(scenario.model_copy(update={"devices": scenario.devices[:n_devices]}))
 
 
-@asynccontextmanager
-async def cluster(plan: Plan) -> AsyncIterator[Callable[[Plan], Awaitable[Controller]]]:
-    """Device processes on which one plan after the other can be run."""
-    watcher = Silent()
-    devices = ProcessBackend(plan, watcher.phase, keep_logits=True)
-
-    async def run(changed: Plan) -> Controller:
-        await devices.assign(changed)
-        controller = Controller(changed, devices, watcher, watcher)
-        await controller.run_requests()
-        return controller
-
-    async with devices.launched():
-        yield run
-
-
-def assert_reference(controller: Controller, plan: Plan) -> None:
+def assert_reference(controller: RecordedRun, plan: Plan) -> None:
     reference = Reference(plan.model.open_source())
     for sequence, request in enumerate(plan.requests):
         ids = list(request.ids)
@@ -79,9 +60,8 @@ def assert_reference(controller: Controller, plan: Plan) -> None:
         np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-4)
 
 
-async def simulated(plan: Plan) -> Controller:
-    watcher = Silent()
-    controller = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+async def simulated(plan: Plan) -> RecordedRun:
+    controller = RecordedRun(plan, SimulatedBackend(plan))
     await controller.run()
     return controller
 
@@ -126,7 +106,7 @@ def test_on_a_fast_lan_it_beats_the_best_device_and_tiles_beat_the_ring_and_that
 
     def ttft_s(policy: str, *changes: str) -> float:
         scenario = load_scenario(path, ["model.weights_seed=0", *changes])
-        return make_plan(scenario, policy).prediction().ttft_s
+        return make_plan(scenario, policy).predictions()[0].ttft_s
 
     alone_s, tiles_s = ttft_s("single"), ttft_s("galaxy")
     ring_s = ttft_s("galaxy", "sharding.tile_overlap=false")
@@ -173,7 +153,7 @@ def test_any_sequence_of_migrations_of_shards_leaves_the_text_as_it_is(mode: str
                 moving = replace(plan, placement=divided(plan, chance), decide=Shuffle(chance))
                 controller = await run(moving)
                 assert_reference(controller, plan)
-                moved = [row.block for row in controller.migrator.rows if row.outcome == "committed"]
+                moved = [row.block for row in controller.migrations if row.outcome == "committed"]
                 assert any(name.startswith(("ffn", "proj")) and "," in name for name in moved)
 
     asyncio.run(main())

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import uvloop
 from support.moving import Shuffle, assert_reference, make, reference_tokens
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cli import app
 from edgeemu.errors import RunError
 from edgeemu.links.netns.capabilities import Capabilities, probe_host
 from edgeemu.report.record_files import read_table
 from edgeemu.run.choose_links import LinkChoice
-from edgeemu.run.controller import Controller
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
@@ -76,17 +75,14 @@ def test_blocks_that_move_over_real_links_leave_the_text_as_it_is(links: Links, 
     changes = (f"migration.mode={mode}", "migration.chunk=1 kB", "time.mode=realtime", *settings)
     plan = make(*changes, decide=Shuffle(4, 0.4))
 
-    async def run() -> Controller:
-        watcher = Silent()
-        controller = Controller(
-            plan, ProcessBackend(plan, watcher.phase, keep_logits=True, links=choice), watcher, watcher
-        )
+    async def run() -> RecordedRun:
+        controller = RecordedRun(plan, ProcessBackend(plan, Silent().phase, keep_logits=True, links=choice))
         await controller.run()
         return controller
 
     controller = uvloop.run(run())
     assert_reference(controller, plan, reference_tokens(plan))
-    assert any(row.outcome == "committed" for row in controller.migrator.rows)
+    assert any(row.outcome == "committed" for row in controller.migrations)
 
 
 def test_a_run_takes_at_least_what_its_links_take_and_an_event_changes_them(links: Links, tmp_path: Path) -> None:
@@ -142,20 +138,19 @@ def test_stamped_links_are_what_was_asked(tmp_path: Path, capsys: pytest.Capture
     assert test["late_ms"] >= 0.0
 
 
-def test_a_switchboard_that_dies_ends_the_run(host: Capabilities) -> None:
+def test_a_network_process_that_dies_ends_the_run(host: Capabilities) -> None:
     if why := host.why_not("hybrid"):
         pytest.skip(why)
     plan = make("time.mode=realtime", decide=Shuffle(0, 0.0))
-    watcher = Silent()
 
-    devices = ProcessBackend(plan, watcher.phase, links=LinkChoice("hybrid", rootless=host.rootless))
+    devices = ProcessBackend(plan, Silent().phase, links=LinkChoice("hybrid", rootless=host.rootless))
 
     async def run() -> None:
         async with devices.launched():
             await devices.assign(plan)
-            pid = next(pid for name, pid in devices._cabling._fleet.alive.items() if name == "~switchboard")
+            pid = devices.process_ids["~network"]
             os.kill(pid, signal.SIGKILL)
             await devices.begin()
 
-    with pytest.raises(RunError, match="switchboard was killed by SIGKILL"):
+    with pytest.raises(RunError, match="network was killed by SIGKILL"):
         uvloop.run(run())

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
-from support.moving import assert_reference, cluster, make, reference_tokens
-from support.watching import Silent
+from support.clusters import cluster
+from support.moving import assert_reference, make, reference_tokens
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 
@@ -32,24 +32,23 @@ def heads_to(number: int) -> Deciding:
     return place
 
 
-def ran_twice(plan: Plan) -> tuple[Controller, Controller]:
+def ran_twice(plan: Plan) -> tuple[RecordedRun, RecordedRun]:
     """With processes, whose text is the reference's, and simulated."""
 
-    async def processes() -> Controller:
+    async def processes() -> RecordedRun:
         async with cluster(plan) as run:
             return await run(plan)
 
     real = uvloop.run(processes())
     assert_reference(real, plan, reference_tokens(plan))
-    watcher = Silent()
-    simulated = Controller(plan, SimulatedBackend(plan), watcher, watcher)
+    simulated = RecordedRun(plan, SimulatedBackend(plan))
     uvloop.run(simulated.run())
     return real, simulated
 
 
-def outcomes(controller: Controller) -> dict[int, str]:
+def outcomes(controller: RecordedRun) -> dict[int, str]:
     """By the step before which it was decided."""
-    return {row.step: row.outcome for row in controller.migrator.rows}
+    return {row.step: row.outcome for row in controller.migrations}
 
 
 def squeezed_bytes() -> int:
@@ -57,7 +56,7 @@ def squeezed_bytes() -> int:
     return max(page.total_bytes for page in make(ONE_PROMPT, decide=exchange).pages[1:]) + 1000
 
 
-def assert_refused(controller: Controller, steps: set[int], left_bytes: int) -> None:
+def assert_refused(controller: RecordedRun, steps: set[int], left_bytes: int) -> None:
     """At these steps, by the device that had too little; at the others everything moved."""
     made = outcomes(controller)
     assert made.keys() == set(range(1, 8))
@@ -68,7 +67,7 @@ def assert_refused(controller: Controller, steps: set[int], left_bytes: int) -> 
         else:
             assert outcome == "committed"
     refused = [f"sequence 0, step {step}: {made[step].removeprefix('aborted: ')}" for step in sorted(steps)]
-    assert controller.migrator.problems == refused
+    assert controller.problems == refused
 
 
 @pytest.mark.parametrize("mode", ["virtual", "realtime"])
@@ -87,8 +86,7 @@ def test_what_does_not_fit_beside_other_work_at_that_instant_is_refused() -> Non
     """The load comes by the timeline: between the decisions before tokens 2 and 3."""
     roomy = make(ONE_PROMPT, decide=exchange)
     left_bytes = squeezed_bytes()
-    watcher = Silent()
-    undisturbed = Controller(roomy, SimulatedBackend(roomy), watcher, watcher)
+    undisturbed = RecordedRun(roomy, SimulatedBackend(roomy))
     uvloop.run(undisturbed.run())
     second, third = (undisturbed.tokens[token].emulated_s for token in (1, 2))
     load = 1 - left_bytes / 200_000
@@ -111,11 +109,11 @@ def test_what_is_held_stays_and_grows_however_little_is_left() -> None:
     assert held.pages[1].cache_bytes > 0
     for made in ran_twice(held):
         assert outcomes(made) == {1: "committed"}
-        assert made.migrator.problems == []
+        assert made.problems == []
 
     for made in ran_twice(make(ONE_PROMPT, event, "decisions.interval=7", decide=heads_to(1))):
         assert outcomes(made) == {}
-        assert "step 7: b-1 would need" in made.migrator.problems[0]
+        assert "step 7: b-1 would need" in made.problems[0]
 
     def away(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
         assert current is not None
@@ -123,4 +121,4 @@ def test_what_is_held_stays_and_grows_however_little_is_left() -> None:
 
     for made in ran_twice(make(ONE_PROMPT, event, "decisions.interval=4", decide=away)):
         assert outcomes(made) == {4: "committed"}
-        assert made.migrator.problems == []
+        assert made.problems == []

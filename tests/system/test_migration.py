@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import uvloop
-from support.moving import Shuffle, assert_reference, cluster, make, reference_tokens
-from support.watching import Silent
+from support.clusters import cluster
+from support.moving import Shuffle, assert_reference, make, reference_tokens
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 
@@ -30,7 +30,7 @@ def test_blocks_that_move_all_the_time_leave_the_text_of_every_sequence_as_it_is
             async def one(seed: int, share: float) -> None:
                 controller = await run(replace(base, decide=Shuffle(seed, share)))
                 assert_reference(controller, base, expected)
-                assert any(row.outcome == "committed" for row in controller.migrator.rows)
+                assert any(row.outcome == "committed" for row in controller.migrations)
 
             draw = random.Random(mode)
             for seed in range(4):
@@ -39,12 +39,11 @@ def test_blocks_that_move_all_the_time_leave_the_text_of_every_sequence_as_it_is
     uvloop.run(main())
 
 
-async def paced_and_simulated(plan: Plan, again: Plan) -> tuple[Controller, Controller]:
+async def paced_and_simulated(plan: Plan, again: Plan) -> tuple[RecordedRun, RecordedRun]:
     async with cluster(plan) as run:
         paced = await run(plan)
     assert_reference(paced, plan, reference_tokens(plan))
-    watcher = Silent()
-    simulated = Controller(again, SimulatedBackend(again), watcher, watcher)
+    simulated = RecordedRun(again, SimulatedBackend(again))
     await simulated.run()
     return paced, simulated
 
@@ -53,9 +52,9 @@ def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says() 
     changes = ("migration.mode=pause", "time.mode=realtime", "migration.chunk=1 kB")
     plan, again = (make(*changes, decide=Shuffle(3, 0.2)) for _ in range(2))
     paced, simulated = uvloop.run(paced_and_simulated(plan, again))
-    assert paced.migrator.rows
-    assert [(row.epoch, row.block, row.bytes) for row in simulated.migrator.rows] == [
-        (row.epoch, row.block, row.bytes) for row in paced.migrator.rows
+    assert paced.migrations
+    assert [(row.epoch, row.block, row.bytes) for row in simulated.migrations] == [
+        (row.epoch, row.block, row.bytes) for row in paced.migrations
     ]
     for a, b in zip(simulated.tokens, paced.tokens, strict=True):
         assert b.latency_s == pytest.approx(a.latency_s, rel=1e-6)
@@ -71,8 +70,8 @@ def test_migrations_in_the_background_take_the_time_that_the_simulator_says() ->
     changes = ("migration.mode=precopy", "time.mode=realtime", "migration.chunk=1 kB")
     plan = make(*changes, decide=gather)
     paced, simulated = uvloop.run(paced_and_simulated(plan, plan))
-    assert [row.block for row in simulated.migrator.rows] == [row.block for row in paced.migrator.rows]
-    assert {row.outcome for row in paced.migrator.rows} == {"committed"}
+    assert [row.block for row in simulated.migrations] == [row.block for row in paced.migrations]
+    assert {row.outcome for row in paced.migrations} == {"committed"}
     total_s = [sum(row.latency_s for row in run.tokens) for run in (simulated, paced)]
     assert total_s[1] == pytest.approx(total_s[0], rel=0.05)
 
@@ -95,7 +94,7 @@ def test_a_receiver_without_room_refuses_and_the_old_placement_stays() -> None:
             controller = await run(plan)
         assert_reference(controller, plan, expected)
         assert controller.migrator.placement == plan.placement
-        assert controller.migrator.rows, controller.migrator.problems
-        assert all("is out of memory: incoming needs" in row.outcome for row in controller.migrator.rows)
+        assert controller.migrations, controller.problems
+        assert all("is out of memory: incoming needs" in row.outcome for row in controller.migrations)
 
     uvloop.run(main())

@@ -13,8 +13,10 @@ import uvloop
 from hypothesis import given, seed
 from hypothesis import strategies as st
 from support.builders import QUICK
-from support.moving import cluster, make
+from support.clusters import cluster
+from support.moving import make
 from support.tapped import Tap, TappedDevices
+from support.watching import RecordedRun
 
 from edgeemu.errors import RunError
 from edgeemu.links.messages import ChunkHeader, ShipmentChunk, decode_frames
@@ -22,7 +24,6 @@ from edgeemu.placement.blocks import Block, all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.shipments import Shipment
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
 from edgeemu_kernels.reference import Reference
 
@@ -136,9 +137,9 @@ class Lasting:
         self._runner = runner
         self._tap = tap
         self._stack = AsyncExitStack()
-        self._run: Callable[[Plan], Awaitable[Controller]] | None = None
+        self._run: Callable[[Plan], Awaitable[RecordedRun]] | None = None
 
-    def run(self, plan: Plan) -> Controller:
+    def run(self, plan: Plan) -> RecordedRun:
         try:
             return self._runner.run(self._on_devices(plan))
         except BaseException:
@@ -149,7 +150,7 @@ class Lasting:
         self._run = None
         self._runner.run(self._stack.aclose())
 
-    async def _on_devices(self, plan: Plan) -> Controller:
+    async def _on_devices(self, plan: Plan) -> RecordedRun:
         if self._run is None:
             self._run = await self._stack.enter_async_context(cluster(BASE, TappedDevices(BASE, self._tap)))
         return await self._run(plan)
@@ -181,8 +182,8 @@ def test_any_migrations_leave_the_text_as_it_is_and_caches_to_the_bit() -> None:
         logits = reference.logits(ids + tokens[:-1])[len(ids) - 1 :]  # [new, vocab]
         np.testing.assert_allclose(np.stack(made.logits[0]), logits, rtol=0, atol=1e-4)
         assert parcels.wrong == []
-        assert made.migrator.problems == []
-        outcomes.update(f"{plan.scenario.migration.mode} {row.outcome}" for row in made.migrator.rows)
+        assert made.problems == []
+        outcomes.update(f"{plan.scenario.migration.mode} {row.outcome}" for row in made.migrations)
 
     with lasting(parcels.tap) as devices:
         example()

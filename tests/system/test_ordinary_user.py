@@ -41,7 +41,7 @@ def test_a_run_says_in_one_line_what_is_weaker_and_is_otherwise_the_same(open_di
     arguments = ("run", str(file), "--set", "time.mode=realtime", "--set", "workload.max_tokens=5")
     status, out, err = unprivileged(open_directory, *arguments, "--out", str(open_directory / "weak"))
     assert status in (0, 5), err  # 5: a busy host
-    weaker = [line for line in out.splitlines() if line.startswith("weaker on this host: ")]
+    weaker = [line for line in out.splitlines() if line.startswith("limitations on this host: ")]
     (directory,) = (open_directory / "weak").iterdir()
     meta = json.loads((directory / "meta.json").read_text())
     if os.geteuid() == 0:  # else this user may have what is taken from root here

@@ -128,7 +128,7 @@ def test_a_run_refuses_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ("workload.prompts=[{tokens: 4}, {tokens: 5}]", "cost: literal costs know prompts of one length"),
+        ("workload.prompts=[{tokens: 4}, {tokens: 5}]", "cost: literal costs need prompts of one length"),
         ("model.shape.tied_embeddings=true", "cost: the paper's costs have no embedding that could be tied"),
     ],
 )

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import uvloop
 from support.device_pids import device_pids
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
 from edgeemu.report.record_files import read_table
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -49,9 +48,8 @@ def run(tmp_path: Path, *settings: str, policy: str | None = None) -> RunResult:
     return uvloop.run(run_scenario(scenario(*settings), policy=policy, out=tmp_path, observer=Silent()))
 
 
-def controller(plan: Plan) -> Controller:
-    watcher = Silent()
-    return Controller(plan, ProcessBackend(plan, watcher.phase), watcher, watcher)
+def controller(plan: Plan) -> RecordedRun:
+    return RecordedRun(plan, ProcessBackend(plan, Silent().phase))
 
 
 def only_run(base: Path) -> Path:
@@ -64,12 +62,13 @@ def test_the_emulated_time_of_a_paced_run_is_what_the_timeline_alone_says(tmp_pa
     """To the last bits, not within a tolerance: no pipe is shared, so the host's lateness has no way in."""
     made = run(tmp_path, policy=policy)
     tokens = read_table(made.directory, "tokens").to_pylist()
-    plan = make_plan(scenario(), policy)
+    predictions = make_plan(scenario(), policy).predictions()
     for sequence in range(2):
         rows = [row for row in tokens if row["sequence"] == sequence]
-        predicted = plan.prediction(sequence).sampled_s
+        predicted = predictions[sequence]
         began_s = rows[0]["emulated_s"] - rows[0]["latency_s"]
-        assert [row["emulated_s"] - began_s for row in rows] == pytest.approx(predicted, rel=1e-9)
+        expected = [sampled_s - predicted.start_s for sampled_s in predicted.sampled_s]
+        assert [row["emulated_s"] - began_s for row in rows] == pytest.approx(expected, rel=1e-9)
 
 
 def test_virtual_mode_keeps_the_same_time_and_the_same_tokens(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_virtual_mode_keeps_the_same_time_and_the_same_tokens(tmp_path: Path) ->
 def test_an_interface_that_all_share_is_booked_alike_by_devices_and_simulator(tmp_path: Path) -> None:
     settings = ("devices[0].nic=5 Mbit/s", "devices[1].nic=5 Mbit/s", "time.mode=virtual")
     made = run(tmp_path, *settings)
-    predicted = make_plan(scenario(*settings)).prediction().tpot_s
+    predicted = make_plan(scenario(*settings)).predictions()[0].tpot_s
     tokens = [row for row in read_table(made.directory, "tokens").to_pylist() if row["sequence"] == 0]
     tpot_s = (tokens[-1]["emulated_s"] - tokens[0]["emulated_s"]) / (len(tokens) - 1)
     assert tpot_s == pytest.approx(predicted, rel=1e-9)
@@ -105,11 +104,15 @@ def test_a_run_leaves_its_records(tmp_path: Path) -> None:
     assert names == {
         "scenario.yaml",
         "meta.json",
+        "facts.json",
         "summary.json",
         "tokens.parquet",
         "sequences.parquet",
         "ops.parquet",
         "migrations.parquet",
+        "decisions.parquet",
+        "devices.parquet",
+        "links.parquet",
     }
     summary = json.loads((made.directory / "summary.json").read_text())
     assert summary == made.summary

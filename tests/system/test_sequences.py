@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import uvloop
 from support.builders import scattered
-from support.several import SAMPLED, SCENARIO, cluster, make, reference_tokens, simulated, tokens_of
-from support.watching import Silent
+from support.clusters import cluster, run_side_by_side
+from support.several import SAMPLED, SCENARIO, make, reference_tokens, simulated, tokens_of
+from support.watching import RecordedRun, Silent
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.report.record_files import read_table
 from edgeemu.report.summary_tables import summary_lines, summary_tables
-from edgeemu.run.controller import Controller
+from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
@@ -24,6 +25,7 @@ SYSTEMS = ("mdi", "edgeshard-latency", "edgeshard-throughput", "lookahead")
 
 @pytest.mark.parametrize("mode", ["virtual", "realtime"])
 def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> None:
+    greedy, drawn = reference_tokens(make()), reference_tokens(make(SAMPLED))
     plans = [
         make(f"time.mode={mode}", f"workload.concurrency={n}", f"policy={policy}", *how)
         for n in (1, 3, 8)
@@ -31,18 +33,19 @@ def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> Non
         for how in ((), (SAMPLED,))
     ]
 
+    def check(plan: Plan, made: RecordedRun) -> None:
+        assert tokens_of(made) == (drawn if plan.scenario.workload.sampling.temperature else greedy)
+        assert most_at_once(made) == plan.concurrency
+
     async def main() -> None:
         async with cluster(plans[0]) as run:
             for plan in plans:
-                made = await run(plan)
-                assert tokens_of(made) == reference_tokens(plan)
-                at_once = most_at_once(made)
-                assert at_once == plan.concurrency, at_once
+                check(plan, await run(plan))
 
-    uvloop.run(main())
+    uvloop.run(run_side_by_side(plans, check) if mode == "virtual" else main())
 
 
-def most_at_once(controller: Controller) -> int:
+def most_at_once(controller: RecordedRun) -> int:
     """Sequences that were open at the same time, at most."""
     begun = sorted(row.emulated_s - row.latency_s for row in controller.tokens if row.step == 0)
     last = {row.sequence: row.emulated_s for row in controller.tokens}
@@ -56,7 +59,7 @@ def test_virtual_time_is_what_is_simulated_and_predicted(pipeline: str, concurre
     plan = make(f"workload.concurrency={concurrency}", f"workload.pipeline={pipeline}", f"policy={policy}")
     plan = replace(plan, decide=None)
 
-    async def main() -> Controller:
+    async def main() -> RecordedRun:
         async with cluster(plan) as run:
             return await run(plan)
 
@@ -104,9 +107,8 @@ def test_devices_never_need_more_memory_than_was_planned(mode: str, concurrency:
         for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
     )
     plan = replace(plan, cluster=tight)
-    watcher = Silent()
-    processes = ProcessBackend(plan, watcher.phase)
-    made = Controller(plan, processes, watcher, watcher)
+    processes = ProcessBackend(plan, Silent().phase)
+    made = RecordedRun(plan, processes)
     uvloop.run(made.run())
     assert tokens_of(made) == reference_tokens(plan)
     for page, device in zip(plan.pages, tight.devices, strict=True):
@@ -157,7 +159,7 @@ def test_a_run_says_how_each_sequence_and_all_together_did(tmp_path: Path) -> No
     assert predicted["makespan_s"] == pytest.approx(makespan_s)
     assert predicted["ttft_ms"] == pytest.approx(summary["ttft_ms"]["mean"])
     assert predicted["tpot_ms"] == pytest.approx(summary["tpot_ms"]["mean"])
-    assert "waited" in summary_tables(summary)[0].columns[2]
+    assert "queued" in summary_tables(summary)[0].columns[2]
 
 
 def test_why_one_sequence_gains_nothing_from_a_pipeline_is_said(tmp_path: Path) -> None:

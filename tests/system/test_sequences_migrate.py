@@ -8,14 +8,15 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK
+from support.clusters import cluster
 from support.moving import Shuffle
-from support.several import cluster, make, reference_tokens, simulated, tokens_of
+from support.several import make, reference_tokens, simulated, tokens_of
+from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import Kind, all_blocks, ffn, head
 from edgeemu.placement.migration import IllegalTransitionError, MigrationProtocol
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
 
 SAMPLED = "workload.sampling={temperature: 1.5, seed: 3}"
@@ -38,7 +39,7 @@ def test_any_migrations_leave_every_text_as_it_is(mode: str, flash: str) -> None
             for plan in plans:
                 made = await run(replace(plan, decide=Shuffle(draw.randrange(99), draw.choice([0.1, 0.5]))))
                 assert tokens_of(made) == expected
-                assert any(row.outcome == "committed" for row in made.migrator.rows)
+                assert any(row.outcome == "committed" for row in made.migrations)
 
     uvloop.run(main())
 
@@ -51,13 +52,13 @@ def test_what_moves_and_when_is_as_simulated(mode: str, interval: int) -> None:
     def plan() -> Plan:
         return replace(make(*changes, "workload.concurrency=3"), decide=Shuffle(4, 0.3))
 
-    async def main() -> Controller:
+    async def main() -> RecordedRun:
         async with cluster(plan()) as run:
             return await run(plan())
 
     made, again = uvloop.run(main()), simulated(plan())
-    assert made.migrator.rows
-    assert made.migrator.rows == again.migrator.rows
+    assert made.migrations
+    assert made.migrations == again.migrations
     assert [row.emulated_s for row in made.tokens] == [row.emulated_s for row in again.tokens]
 
 
@@ -76,7 +77,7 @@ def test_decisions_wait_for_all_in_flight_and_come_once_for_all() -> None:
     )
     made = simulated(replace(plan, decide=same))
     assert seen == [3 * (4 + 1), 3 * (4 + 3)]
-    assert len(made.migrator.decision_s) == 2
+    assert len(made.decision_s) == 2
 
 
 BLOCKS = list(all_blocks(LLAMA))

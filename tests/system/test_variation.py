@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from support.watching import Silent
+from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.variation import done_s
 from edgeemu.report.record_files import read_table
 from edgeemu.run.backend import Backend, StepMeasurement
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -65,8 +64,9 @@ def test_a_run_takes_what_the_timeline_alone_says(tmp_path: Path, how: str, sett
     mode = () if how == "paced" else ("time.mode=virtual",)
     began_s, sampled_s, _ = emulated(tmp_path, *settings, *mode, simulate=how == "simulated")
     plan = plan_of(*settings)
-    assert sampled_s == pytest.approx(plan.prediction(start_s=began_s).sampled_s, rel=1e-9)
-    assert sampled_s != pytest.approx(plan_of().prediction(start_s=began_s).sampled_s, rel=1e-3)
+    assert began_s == 0.0
+    assert sampled_s == pytest.approx(plan.predictions()[0].sampled_s, rel=1e-9)
+    assert sampled_s != pytest.approx(plan_of().predictions()[0].sampled_s, rel=1e-3)
 
 
 def durations_s(ops: list[dict[str, Any]], device: str) -> dict[int, float]:
@@ -128,17 +128,17 @@ class Heard:
         return self.times[-1]
 
 
-class Listening(Controller):
+class Listening(RecordedRun):
     """Asks for the view when it would be time to decide; remembers what it was."""
 
-    def __init__(self, plan: Plan, devices: Backend, watcher: Silent) -> None:
-        super().__init__(replace(plan, decide=None), devices, watcher, watcher)
+    def __init__(self, plan: Plan, devices: Backend) -> None:
+        super().__init__(replace(plan, decide=None), devices)
         self.views: list[Any] = []
         self.heard = Heard(devices)
         self.watcher = Watcher(plan, self.heard)  # type: ignore[arg-type]  # it has what it does not define
 
-    async def _happen(self, due: Due) -> None:
-        await super()._happen(due)
+    async def _apply_events(self, due: Due) -> None:
+        await super()._apply_events(due)
         if due.step.step and due.step.step % self.plan.rules.interval_tokens == 0:
             self.views.append(await self.watcher.view([due.step], due.at_s))
 
@@ -150,9 +150,8 @@ class Listening(Controller):
 def listened(how: str, *settings: str) -> Listening:
     mode = () if how == "paced" else ("time.mode=virtual",)
     plan = plan_of(*settings, *mode)
-    watcher = Silent()
-    devices = SimulatedBackend(plan) if how == "simulated" else ProcessBackend(plan, watcher.phase)
-    controller = Listening(plan, devices, watcher)
+    devices = SimulatedBackend(plan) if how == "simulated" else ProcessBackend(plan, Silent().phase)
+    controller = Listening(plan, devices)
     uvloop.run(controller.run())
     return controller
 
@@ -161,7 +160,7 @@ def listened(how: str, *settings: str) -> Listening:
 def test_what_is_measured_of_a_steady_cluster_is_its_data_sheet(how: str) -> None:
     made = listened(how)
     for view in made.views:
-        for device, sheet in zip(view.devices, made.plan.whole, strict=True):
+        for device, sheet in zip(view.devices, made.plan.computes, strict=True):
             assert device.compute.flops_per_s == pytest.approx(sheet.flops_per_s, rel=1e-9)
             assert device.memory_bytes == 8 * 2**20
         assert view.bandwidth_bps(0, 1) == pytest.approx(10e6, rel=1e-6)
@@ -172,7 +171,7 @@ def test_what_is_measured_of_a_steady_cluster_is_its_data_sheet(how: str) -> Non
 def test_a_slower_device_is_noticed_after_the_token_in_which_it_was(how: str) -> None:
     """Smoothing is 50 %: after one token half of the change is known, after two three quarters."""
     made = listened(how, SLOWER)
-    slowdowns = [made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
+    slowdowns = [made.plan.computes[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
     assert slowdowns == pytest.approx([1, 1, 1, 2.5, 3.25], rel=1e-6)
 
 
@@ -181,7 +180,7 @@ def test_who_is_asked_seldom_has_still_seen_every_step(how: str) -> None:
     """At the decision before token 5 the estimate is what it is with one before every token."""
     made = listened(how, SLOWER, "decisions.interval=5")
     (view,) = made.views
-    assert made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s == pytest.approx(3.25, rel=1e-6)
+    assert made.plan.computes[1].flops_per_s / view.devices[1].compute.flops_per_s == pytest.approx(3.25, rel=1e-6)
     made = listened(how, "workload.prompts=[{tokens: 9}, {tokens: 3}]", "decisions.interval=4")
     steps = [[{done.step[:2] for done in observed.executions} for observed in time] for time in made.heard.times]
     before_it = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0), (1, 1), (1, 2), (1, 3)]
@@ -191,7 +190,7 @@ def test_who_is_asked_seldom_has_still_seen_every_step(how: str) -> None:
 
 def test_an_oracle_knows_at_once() -> None:
     made = listened("virtual", SLOWER, "knowledge=oracle")
-    slowdowns = [made.plan.whole[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
+    slowdowns = [made.plan.computes[1].flops_per_s / view.devices[1].compute.flops_per_s for view in made.views]
     assert slowdowns == pytest.approx([1, 1, 4, 4, 4])
     made = listened("virtual", FARTHER, "knowledge=oracle")
     assert [view.delay_s(0, 1) for view in made.views] == [0.003, 0.003, 0.009, 0.009, 0.009]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, QUICK, SHAPES, clusters, devices, even_cluster, placements, scattered, shapes
+from support.one_sequence import Prediction, predict
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -18,7 +19,6 @@ from edgeemu.placement.costs import Costs, PhysicalCosts, roofline_s
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op, Program
-from edgeemu.timeline.prediction import Prediction, predict
 from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime, roofline_durations
 from edgeemu_kernels.shape import ModelShape

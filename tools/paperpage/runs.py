@@ -9,14 +9,14 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
-from edgeemu.report.rows import MigrationRow, OperationRow, TokenRow
+from edgeemu.report.rows import Row, TableName
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import load_scenario
 from edgeemu.scenario.scenario import Scenario
@@ -75,9 +75,7 @@ class Silent:
     def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None: ...
     def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
     def sequence_ended(self, index: int) -> None: ...
-    def append_tokens(self, rows: list[TokenRow]) -> None: ...
-    def append_ops(self, rows: list[OperationRow]) -> None: ...
-    def append_migrations(self, rows: list[MigrationRow]) -> None: ...
+    def append(self, table: TableName, rows: Sequence[Row]) -> None: ...
 
 
 def run(job: Job, extra: tuple[str, ...] = ()) -> Outcome:

@@ -127,7 +127,7 @@ def _missing(rootless: bool, only_namespaces: bool) -> dict[str, str]:
 def _missing_kinds() -> dict[str, str]:
     """The kinds of interface, queue, filter and action that this kernel refuses in the current namespace."""
     from edgeemu.links.netns import interfaces, netlink, queues, tc
-    from edgeemu.links.netns.queues import Place
+    from edgeemu.links.netns.queues import QueuePlace
 
     socket = netlink.Netlink()
     missing: dict[str, str] = {}
@@ -146,19 +146,21 @@ def _missing_kinds() -> dict[str, str]:
     works("ifb", interfaces.add_ifb(ifb, "ifb", 1500, 1000))
     if not works("veth", interfaces.add_veth(*ends, bridge=None, mtu=1500, queue_packets=1000, gso_max_segs=1)):
         return missing | {name: "could not be tried without veth" for name in _OPTIONS if name not in missing}
-    root = Place(near, queues.HTB_ROOT, queues.ROOT_PARENT)
+    root = QueuePlace(near, queues.HTB_ROOT, queues.ROOT_PARENT)
     if works("htb", tc.request(root, queues.HtbRoot(), netlink.CREATE, "an htb queue")):
         by_destination = queues.Filter(queues.BY_DESTINATION)
-        at_htb = Place(near, 1, queues.HTB_ROOT)
+        at_htb = QueuePlace(near, 1, queues.HTB_ROOT)
         works("bpf filter", tc.request(at_htb, by_destination, netlink.CREATE, "a filter in BPF"))
     else:
         missing["bpf filter"] = "could not be tried without htb"
-    leaf = Place(far, 0x20000, queues.ROOT_PARENT)
+    leaf = QueuePlace(far, 0x20000, queues.ROOT_PARENT)
     works("netem", tc.request(leaf, queues.Netem(1000, 1_000_000), netlink.CREATE, "a netem queue"))
-    clsact = Place(near, queues.CLSACT_HANDLE, queues.CLSACT_PARENT)
+    clsact = QueuePlace(near, queues.CLSACT_HANDLE, queues.CLSACT_PARENT)
     if works("clsact", tc.request(clsact, queues.Clsact(), netlink.CREATE, "a place for filters (clsact)")):
         redirect = queues.Filter(queues.EVERYTHING, ifb if "ifb" not in missing else far)
-        works("redirect", tc.request(Place(near, 1, queues.EGRESS), redirect, netlink.CREATE, "to redirect packets"))
+        works(
+            "redirect", tc.request(QueuePlace(near, 1, queues.EGRESS), redirect, netlink.CREATE, "to redirect packets")
+        )
     else:
         missing["redirect"] = "could not be tried without clsact"
     socket.close()

@@ -13,7 +13,7 @@ from edgeemu.links.netns import build, interfaces, netlink, queue_trees, tc
 from edgeemu.links.netns.layout import CHANNEL, NetworkLayout
 from edgeemu.links.netns.netlink import Netlink, NetlinkRequest
 from edgeemu.links.netns.queue_trees import Tree
-from edgeemu.links.netns.queues import HtbRoot, Place, Settings
+from edgeemu.links.netns.queues import HtbRoot, QueuePlace, Settings
 from edgeemu.timeline.clock import WallClock
 
 MIN_STEP_S = 1e-3  # wall seconds between two updates of what varies: more often costs more than it shows
@@ -134,12 +134,12 @@ class KernelNetwork:
 
     # -- reading back -------------------------------------------------------------------------------------------
 
-    def queues(self, device: int | None, ifindex: int) -> dict[Place, Settings]:
+    def queues(self, device: int | None, ifindex: int) -> dict[QueuePlace, Settings]:
         """The queues, classes and filters that the kernel has on an interface. `device` None: the central namespace."""
         socket = self._sockets[device]
         return self._read(device, ifindex, tc.found_qdiscs(socket.dump(tc.list_qdiscs(), tc.Tc)))
 
-    def _read(self, device: int | None, ifindex: int, qdiscs: dict[Place, Settings]) -> dict[Place, Settings]:
+    def _read(self, device: int | None, ifindex: int, qdiscs: dict[QueuePlace, Settings]) -> dict[QueuePlace, Settings]:
         """The queues of an interface, of which `qdiscs` has those of the namespace: these are listed all at once."""
         socket = self._sockets[device]
         found = {place: has for place, has in qdiscs.items() if place.ifindex == ifindex}
@@ -152,7 +152,7 @@ class KernelNetwork:
 
     def _check_queues(self, touched: Iterable[InterfaceKey]) -> None:
         """Raises: RunError, where the kernel does not have exactly the trees that were sent."""
-        qdiscs: dict[int | None, dict[Place, Settings]] = {}
+        qdiscs: dict[int | None, dict[QueuePlace, Settings]] = {}
         for device, ifindex in touched:
             if device not in qdiscs:
                 qdiscs[device] = tc.found_qdiscs(self._sockets[device].dump(tc.list_qdiscs(), tc.Tc))
@@ -164,7 +164,7 @@ class KernelNetwork:
                         f"{found.get(place, 'nothing')} instead of {asked.get(place, 'nothing')}"
                     )
 
-    def _name(self, device: int | None, place: Place) -> str:
+    def _name(self, device: int | None, place: QueuePlace) -> str:
         assert self._layout is not None
         for end in self._layout.interfaces():
             if (end.device, end.ifindex) == (device, place.ifindex):

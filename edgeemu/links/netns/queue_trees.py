@@ -21,11 +21,11 @@ from edgeemu.links.netns.queues import (
     HtbClass,
     HtbRoot,
     Netem,
-    Place,
+    QueuePlace,
     Settings,
 )
 
-Tree = dict[Place, Settings]  # in the order in which it is made
+Tree = dict[QueuePlace, Settings]  # in the order in which it is made
 
 _NIC_CLASS = 0xFFFF
 _ALL = 0xFFFE  # the class of a queue that is for no device in particular
@@ -58,7 +58,7 @@ def slowest_bps(interface: Interface) -> float | None:
     return min(rates, default=None)
 
 
-def name_of(interface: Interface, place: Place) -> str:
+def name_of(interface: Interface, place: QueuePlace) -> str:
     """The queue at a place of an interface's tree, in words."""
     minor = (place.handle if place.parent == ROOT_PARENT else place.parent) & 0xFFFF
     found = [queue.what for queue in interface.queues if _minor(queue) == minor]
@@ -70,36 +70,36 @@ def _tree(
 ) -> Tree:
     rates = {queue: rate / dilation for queue in queues if (rate := queue.rate_at(t_s)) is not None}
     disturbances = {queue: _netem(queue, t_s, dilation) for queue in queues} if netem else {}
-    root = Place(ifindex, HTB_ROOT, ROOT_PARENT)
+    root = QueuePlace(ifindex, HTB_ROOT, ROOT_PARENT)
     if not rates and nic_bps is None:
         return dict(zip([root], disturbances.values(), strict=False))
     made: Tree = {root: HtbRoot(_ALL if queues and queues[0].target is None else 0)}
-    nic = Place(ifindex, HTB_ROOT | _NIC_CLASS, ROOT_PARENT)
+    nic = QueuePlace(ifindex, HTB_ROOT | _NIC_CLASS, ROOT_PARENT)
     if nic_bps is not None:  # its quantum is unused; a constant, so that no change of rate changes it
         made[nic] = _class(nic_bps, nic_bps)._replace(quantum_bytes=buffer_sizes.FRAME_BYTES)
     asked_bps = sum(min(rates.get(queue, nic_bps or 0.0), nic_bps or float("inf")) for queue in queues)
     for queue in queues:
         handle = HTB_ROOT | _minor(queue)
         if nic_bps is None:
-            place, settings = Place(ifindex, handle, ROOT_PARENT), _class(rates[queue], rates[queue])
+            place, settings = QueuePlace(ifindex, handle, ROOT_PARENT), _class(rates[queue], rates[queue])
         else:  # htb keeps no class below its own rate, so these must not add up to more than the interface's
             ceil_bps = min(rates.get(queue, nic_bps), nic_bps)
             certain_bps = ceil_bps * min(1.0, nic_bps / asked_bps)
-            place, settings = Place(ifindex, handle, nic.handle), _class(certain_bps, ceil_bps)
+            place, settings = QueuePlace(ifindex, handle, nic.handle), _class(certain_bps, ceil_bps)
         made[place] = settings
         if queue in disturbances:
-            made[Place(ifindex, (_minor(queue) + 1) << 16, handle)] = disturbances[queue]
+            made[QueuePlace(ifindex, (_minor(queue) + 1) << 16, handle)] = disturbances[queue]
     if queues and queues[0].target is not None:
-        made[Place(ifindex, 1, HTB_ROOT)] = Filter(BY_DESTINATION)
+        made[QueuePlace(ifindex, 1, HTB_ROOT)] = Filter(BY_DESTINATION)
     return made
 
 
 def _to_shared_channel(ifindex: int) -> Tree:
     """Filters that send all packets of a port, in both directions, through the queue of the shared channel first."""
     return {
-        Place(ifindex, CLSACT_HANDLE, CLSACT_PARENT): Clsact(),
-        Place(ifindex, 1, INGRESS): Filter(EVERYTHING, CHANNEL),
-        Place(ifindex, 1, EGRESS): Filter(EVERYTHING, CHANNEL),
+        QueuePlace(ifindex, CLSACT_HANDLE, CLSACT_PARENT): Clsact(),
+        QueuePlace(ifindex, 1, INGRESS): Filter(EVERYTHING, CHANNEL),
+        QueuePlace(ifindex, 1, EGRESS): Filter(EVERYTHING, CHANNEL),
     }
 
 

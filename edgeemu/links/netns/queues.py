@@ -23,7 +23,7 @@ BY_DESTINATION = ((_LOAD_HALF, 0, 0, 32), (_OR, 0, 0, HTB_ROOT), (_RETURN_A, 0, 
 EVERYTHING = ((_RETURN, 0, 0, 0xFFFFFFFF),)
 
 
-class Place(NamedTuple):
+class QueuePlace(NamedTuple):
     """The position of a queue, class or filter in the tree of an interface."""
 
     ifindex: int

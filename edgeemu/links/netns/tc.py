@@ -29,7 +29,7 @@ from edgeemu.links.netns.queues import (
     HtbClass,
     HtbRoot,
     Netem,
-    Place,
+    QueuePlace,
     Settings,
 )
 
@@ -74,7 +74,7 @@ _REQUESTS: dict[type[Settings], tuple[int, str]] = {
 FILTERED_AT: dict[type[Settings], tuple[int, ...]] = {HtbRoot: (HTB_ROOT,), Clsact: (INGRESS, EGRESS)}  # parents
 
 
-def request(place: Place, settings: Settings, flags: int, what: str) -> NetlinkRequest:
+def request(place: QueuePlace, settings: Settings, flags: int, what: str) -> NetlinkRequest:
     """A request to make a queue, class or filter (`flags` CREATE), or to give it other settings (CHANGE)."""
     data = bytearray(_encoded(flags, settings))
     pack_into("=iII", data, 20, *place)  # struct tcmsg: tcm_ifindex, tcm_handle, tcm_parent
@@ -113,29 +113,31 @@ def list_filters(index: int, parent: int) -> bytes:
     return encoded(message, RTM_GETTFILTER, 0)
 
 
-def found_qdiscs(messages: Iterable[Any]) -> dict[Place, Settings]:
+def found_qdiscs(messages: Iterable[Any]) -> dict[QueuePlace, Settings]:
     """The qdiscs of a listing that are of the kinds used here."""
-    found: dict[Place, Settings] = {}
+    found: dict[QueuePlace, Settings] = {}
     for message in messages:
         kind = _QDISCS.get(message.get_attr("TCA_KIND"))
         if kind is not None:
-            place = Place(message["index"], message["handle"], message["parent"])
+            place = QueuePlace(message["index"], message["handle"], message["parent"])
             found[place] = kind.read(message.get_attr("TCA_OPTIONS"))
     return found
 
 
-def found_classes(messages: Iterable[Any]) -> dict[Place, Settings]:
+def found_classes(messages: Iterable[Any]) -> dict[QueuePlace, Settings]:
     return {
-        Place(message["index"], message["handle"], message["parent"]): HtbClass.read(message.get_attr("TCA_OPTIONS"))
+        QueuePlace(message["index"], message["handle"], message["parent"]): HtbClass.read(
+            message.get_attr("TCA_OPTIONS")
+        )
         for message in messages
         if message.get_attr("TCA_KIND") == "htb"
     }
 
 
-def found_filters(messages: Iterable[Any]) -> dict[Place, Settings]:
+def found_filters(messages: Iterable[Any]) -> dict[QueuePlace, Settings]:
     """The BPF filters of a listing. The kernel lists chains of filters too; a chain has no options."""
     return {
-        Place(message["index"], message["handle"], message["parent"]): Filter.read(options)
+        QueuePlace(message["index"], message["handle"], message["parent"]): Filter.read(options)
         for message in messages
         if message.get_attr("TCA_KIND") == "bpf" and (options := message.get_attr("TCA_OPTIONS")) is not None
     }

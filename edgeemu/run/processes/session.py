@@ -1,30 +1,27 @@
-"""The controller's talk with its devices: requests out, answers in, failures raised. Knows no model and no policy."""
+"""The controller's socket to its devices: requests out, answers in, failures raised. Knows no model and no policy."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import zmq
 import zmq.asyncio
 
-from edgeemu.cluster.cluster import Cluster
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
-from edgeemu.host.fleet import DeviceExit, Fleet
-from edgeemu.host.memory_caps import MemoryCaps
+from edgeemu.host.fleet import DeviceExit
 from edgeemu.links import messages
 from edgeemu.links.netns import protocol
-from edgeemu.links.netns.layout import DATA_PORT
-from edgeemu.links.stamped import SharedPipes
 
 Answer = TypeVar("Answer", bound=protocol_out.FromDevice | protocol.NetworkReady | protocol.Done)
-Aside = protocol_out.Report | protocol_out.Token | protocol_out.Arrived | protocol_out.Opened
+Unasked = protocol_out.Report | protocol_out.Token | protocol_out.Arrived | protocol_out.Opened
 
-_SWITCHBOARD = b"switchboard"  # its identity on the socket; devices have numbers
+_NETWORK_PROCESS = b"switchboard"  # its identity on the socket; devices have numbers
 
-ANSWER_TIMEOUT_S = 600.0  # a device that says nothing for so long, alive or not, has lost its way
-_LAST_WORD_S = 0.2
+ANSWER_TIMEOUT_S = 600.0  # a run in which no device sends anything for so long will not go on
+_LAST_MESSAGE_S = 0.2
 _FAILURES: dict[str, type[EdgeemuError]] = {"out of memory": InfeasibleError, "model file": RequestError}
 
 
@@ -40,27 +37,24 @@ _Message = protocol_out.FromDevice | protocol.Answer | DeviceExit | messages.Wir
 class Session:
     """The devices of one run, started and connected; an asynchronous context manager.
 
-    Whatever is awaited here raises as soon as a device fails or dies. `on_aside` is given
-    what comes unasked: tokens and reports of steps, arrivals of migrations, sequences that are open.
+    Everything awaited here raises as soon as a device fails or dies. `on_unasked` takes messages that answer no
+    request: tokens and reports of steps, arrivals of migrations, sequences that are open. `explain` returns the error
+    for a process that died, given the last page of its ledger.
     """
 
     def __init__(
         self,
-        cluster: Cluster,
-        fleet: Fleet,
-        pipes_fd: int,
-        on_aside: Callable[[Aside], None],
-        caps: MemoryCaps,
+        directory: Path,
+        exits: "asyncio.Queue[DeviceExit]",
+        n_devices: int,
+        on_unasked: Callable[[Unasked], None],
+        explain: Callable[[DeviceExit, dict[str, int]], EdgeemuError],
     ) -> None:
-        self.cluster = cluster
-        self.caps = caps
-        self.resident_bytes: dict[str, int] = {}
-        self.pids: list[int] = []  # of the devices
-        self.scheduling = ""  # how devices wait for their instants, in their words
-        self.pipes = SharedPipes(pipes_fd, cluster.n_pipes)
-        self._pipes_fd = pipes_fd
-        self._fleet = fleet
-        self._on_aside = on_aside
+        self._directory = directory
+        self._exits = exits
+        self._n_devices = n_devices
+        self._on_unasked = on_unasked
+        self._explain = explain
         self._held: dict[str, dict[str, int]] = {}  # by device, the last page of its ledger
         self._context = zmq.asyncio.Context()
         self._control = self._context.socket(zmq.ROUTER)
@@ -83,121 +77,98 @@ class Session:
         self._context.term()
 
     def address(self, device: int) -> str:
-        """Where a device listens for data."""
+        """Return where a device listens for data."""
         return self._address(f"d{device}")
 
     @property
     def control_address(self) -> str:
-        """Where this end listens."""
+        """Where the controller listens."""
         return self._address("control")
 
-    async def start_devices(self, links: str, on_progress: Callable[[int, int], None]) -> None:
-        """Forks a process for every device, with these links, and waits until each has said hello."""
-        devices = self.cluster.devices
-        for device in devices:
-            compute = device.compute
-            spec = protocol_in.DeviceConfig(
-                index=device.index,
-                name=device.name,
-                control=self.control_address,
-                # In a network namespace of its own, where it has no address yet.
-                address=self.address(device.index) if links == "stamped" else f"tcp://*:{DATA_PORT}",
-                memory_bytes=device.memory_bytes,
-                flops_per_s=compute.flops_per_s if compute else None,
-                mem_bytes_per_s=compute.mem_bytes_per_s if compute else None,
-                overhead_s=device.overhead_s,
-                host_fraction=device.host_fraction,
-                seed=self.cluster.seed,
-                pipes_fd=self._pipes_fd,
-                n_pipes=self.cluster.n_pipes,
-                links=links,
-                availability=device.availability,
-                memory_availability=device.memory_availability,
-            )
-            self.pids.append(await self._fleet.fork(device.name, codec.encode(spec)))
-        for done in range(1, len(devices) + 1):
-            hello = await self.receive(protocol_out.Hello)
-            self.resident_bytes[hello.name] = hello.resident_bytes
-            self.scheduling = hello.scheduling
-            self._cap(hello)
-            on_progress(done, len(devices))
-
-    def _cap(self, hello: protocol_out.Hello) -> None:
-        """Before it is given anything to hold. One that is gone already has its exit in the inbox."""
-        device = next(device for device in self.cluster.devices if device.name == hello.name)
-        pid = self._fleet.alive.get(hello.name)
-        if pid is not None:
-            self.caps.cap(hello.name, device.index, pid, hello.resident_bytes, device.memory_bytes)
-        if self.caps.cost_realtime:
-            self.scheduling = "timer slack 1 ns; no real-time priority (this kernel has none in control groups)"
-
-    async def tell(self, device: int, request: protocol_in.ToDevice) -> None:
+    async def send(self, device: int, request: protocol_in.ToDevice) -> None:
+        """Send a device a request."""
         await self._control.send_multipart([str(device).encode(), codec.encode(request)])
 
-    async def tell_switchboard(self, request: bytes) -> None:
-        await self._control.send_multipart([_SWITCHBOARD, request])
+    async def send_to_network_process(self, request: bytes) -> None:
+        """Send a request to the process that shapes kernel links."""
+        await self._control.send_multipart([_NETWORK_PROCESS, request])
 
-    async def ask_all(
-        self, requests: Sequence[protocol_in.ToDevice], on_progress: Callable[[int, int], None] | None = None
+    async def ask(
+        self, requests: Mapping[int, protocol_in.ToDevice], on_progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Sends each device its request, in the order of the cluster, and waits until all are done."""
-        for device, request in enumerate(requests):
-            await self.tell(device, request)
+        """Send requests by device, and wait until all are done."""
+        for device, request in requests.items():
+            await self.send(device, request)
         for done in range(1, len(requests) + 1):
             await self.receive(protocol_out.Ready)
             if on_progress is not None:
                 on_progress(done, len(requests))
 
+    async def send_all(self, request: protocol_in.ToDevice) -> None:
+        """Send every device a request."""
+        for device in range(self._n_devices):
+            await self.send(device, request)
+
+    async def ask_all(self, request: protocol_in.ToDevice) -> None:
+        """Send every device a request, and wait until all are done."""
+        await self.ask(dict.fromkeys(range(self._n_devices), request))
+
+    async def handle_next(self, kind: type[Unasked]) -> None:
+        """Wait for the next message of a kind, and hand it to `on_unasked`."""
+        self._on_unasked(await self.receive(kind))
+
     async def receive(self, kind: type[Answer]) -> Answer:
-        """The next message of that kind. What devices say unasked before it is passed on.
-
-        Raises: as `receive_within`; RunError, where no device said anything for ten minutes.
-        """
-        answer = await self.receive_within(kind, None)
-        assert answer is not None
-        return answer
-
-    async def receive_within(self, kind: type[Answer], limit_s: float | None) -> Answer | None:
-        """The same, or None if there is none within so many seconds of the wall clock.
+        """Return the next message of a kind. Messages that answer no request are handed on meanwhile.
 
         Raises:
             InfeasibleError: a device ran out of memory, by its own account or the kernel's.
             RequestError: a model file cannot be read.
-            RunError: a device died, broke the protocol, or said nothing for ten minutes.
+            RunError: a device died, broke the protocol, or no device sent anything for ten minutes.
         """
-        deadline_s = None if limit_s is None else asyncio.get_running_loop().time() + limit_s
         while True:
-            left_s = ANSWER_TIMEOUT_S if deadline_s is None else deadline_s - asyncio.get_running_loop().time()
-            message = await self._next(min(left_s, ANSWER_TIMEOUT_S))
-            if message is None and deadline_s is not None:
-                return None
+            message = await self._next(ANSWER_TIMEOUT_S)
             if message is None:
-                raise RunError(f"no device has said anything for {ANSWER_TIMEOUT_S:.0f} s")
+                raise RunError(f"no device has sent anything for {ANSWER_TIMEOUT_S:.0f} s")
             if isinstance(message, kind):
                 return message
-            match message:
-                case protocol_out.Report() | protocol_out.Token() | protocol_out.Arrived() | protocol_out.Opened():
-                    self._on_aside(message)
-                case protocol_out.Failure(kind="link"):
-                    raise await self._cause(message)
-                case protocol_out.Failure() | protocol.Failed():
-                    raise _failure(message)
-                case messages.WireError():
-                    raise message
-                case DeviceExit() if self._stopping and message.status == 0:
-                    continue  # its last word is on the way by another socket
-                case DeviceExit():
-                    raise await self._why(message)
-                case _:
-                    who = getattr(message, "name", "the switchboard")
-                    raise RunError(f"expected {kind.__name__}, but {who} sent {message}")
+            await self._handle(message, kind)
+
+    async def receive_within(self, kind: type[Answer], limit_s: float) -> Answer | None:
+        """Return the next message of a kind, or None if there is none within so many seconds of the wall clock.
+
+        Raises: as `receive`.
+        """
+        deadline_s = asyncio.get_running_loop().time() + limit_s
+        while True:
+            message = await self._next(deadline_s - asyncio.get_running_loop().time())
+            if message is None or isinstance(message, kind):
+                return message
+            await self._handle(message, kind)
+
+    async def _handle(self, message: _Message, awaited: type[Answer]) -> None:
+        """Hand a message on that was not awaited, or raises what it means."""
+        match message:
+            case protocol_out.Report() | protocol_out.Token() | protocol_out.Arrived() | protocol_out.Opened():
+                self._on_unasked(message)
+            case protocol_out.Failure(kind="link"):
+                raise await self._cause_of(message)
+            case protocol_out.Failure() | protocol.Failed():
+                raise _failure(message)
+            case messages.WireError():
+                raise message
+            case DeviceExit() if self._stopping and message.status == 0:
+                pass  # its last message is on the way by another socket
+            case DeviceExit():
+                raise await self._error_of(message)
+            case _:
+                sender = getattr(message, "name", "the network process")
+                raise RunError(f"expected {awaited.__name__}, but {sender} sent {message}")
 
     async def stop_devices(self) -> list[protocol_out.Bye]:
-        """Ends all devices; returns their last words."""
+        """End all devices; return their last messages."""
         self._stopping = True
-        for device in range(len(self.cluster.devices)):
-            await self.tell(device, protocol_in.Stop())
-        return [await self.receive(protocol_out.Bye) for _ in self.cluster.devices]
+        await self.send_all(protocol_in.Stop())
+        return [await self.receive(protocol_out.Bye) for _ in range(self._n_devices)]
 
     async def _next(self, timeout_s: float) -> _Message | None:
         try:
@@ -206,35 +177,33 @@ class Session:
         except TimeoutError:
             return None
 
-    async def _cause(self, lost: protocol_out.Failure) -> EdgeemuError:
-        """A lost connection is what the others see of a device that dies: what that one said last, or how it died."""
-        while (message := await self._next(_LAST_WORD_S)) is not None:
+    async def _cause_of(self, lost: protocol_out.Failure) -> EdgeemuError:
+        """Return why a connection was lost: the failure or death of the device at its other end, if one follows."""
+        while (message := await self._next(_LAST_MESSAGE_S)) is not None:
             if isinstance(message, protocol_out.Failure) and message.kind != "link":
                 return _failure(message)
             if isinstance(message, DeviceExit) and message.status != 0:
-                return await self._why(message)
+                return await self._error_of(message)
         return _failure(lost)
 
-    async def _why(self, ended: DeviceExit) -> EdgeemuError:
-        """What a dead device said last, which may come after the news of its death, or else how it died."""
-        while (message := await self._next(_LAST_WORD_S)) is not None:
+    async def _error_of(self, ended: DeviceExit) -> EdgeemuError:
+        """Return why a device ended: its last message, which may arrive after the news, or how its process died."""
+        while (message := await self._next(_LAST_MESSAGE_S)) is not None:
             if isinstance(message, protocol_out.Failure) and message.name == ended.name:
                 return _failure(message)
-        if (why := self.caps.why_killed(ended.name, ended.status, self._held.get(ended.name, {}))) is not None:
-            return InfeasibleError(why)
-        return RunError(self._fleet.explain(ended))
+        return self._explain(ended, self._held.get(ended.name, {}))
 
     def _address(self, name: str) -> str:
-        return f"ipc://{self._fleet.directory}/{name}"
+        return f"ipc://{self._directory}/{name}"
 
     async def _pump_messages(self) -> None:
         while True:
             identity, frame = await self._control.recv_multipart()
-            decode = protocol.decode_answer if identity == _SWITCHBOARD else codec.decode_for_controller
+            decode = protocol.decode_answer if identity == _NETWORK_PROCESS else codec.decode_for_controller
             try:
                 message = decode(frame)
             except messages.WireError as error:
-                self._inbox.put_nowait(error)  # whoever waits for a message gets it
+                self._inbox.put_nowait(error)  # raised where a message is awaited
                 continue
             if isinstance(message, protocol_out.Ready | protocol_out.Opened | protocol_out.Report):
                 self._held[message.name] = message.held
@@ -242,4 +211,4 @@ class Session:
 
     async def _pump_exits(self) -> None:
         while True:
-            self._inbox.put_nowait(await self._fleet.exits.get())
+            self._inbox.put_nowait(await self._exits.get())

@@ -1,27 +1,75 @@
-"""Reports of devices about one step, joined to rows."""
+"""Steps on device processes between their start and the last device's report."""
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeemu.device import protocol_out
-from edgeemu.placement.program import Program
-from edgeemu.run.backend import Instant, SampledToken
+from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
+from edgeemu.run.processes.session import Session
 from edgeemu.timeline.steps import Step
 
 
 @dataclass(slots=True)
-class Flight:
-    """A step between its start and the last device's report of it."""
+class StepInFlight:
+    """A step that was started, and the reports of devices about it."""
 
     step: Step
-    program: Program
     owed: int  # reports that are still to come
-    token: protocol_out.Token | None = None
     reports: list[protocol_out.Report] = field(default_factory=list)
     cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
 
+    @property
+    def measurement(self) -> StepMeasurement:
+        """Measurement of the step, as far as devices have reported it."""
+        executions = [record for report in self.reports for record in report.operations]
+        return StepMeasurement(executions, [transit for report in self.reports for transit in report.transits])
 
-def sampled_at(step: Step, token: protocol_out.Token, sampled_s: float) -> SampledToken:
+
+class StepReports:
+    """Collects the reports of devices by step. `tokens` are those that have arrived and were not taken yet."""
+
+    def __init__(self, session: Session) -> None:
+        self.tokens: deque[protocol_out.Token] = deque()
+        self._session = session
+        self._in_flight: dict[tuple[int, int], StepInFlight] = {}  # by sequence and step
+        self._latest: dict[int, StepInFlight] = {}  # by open sequence
+
+    def started(self, step: Step, devices: int) -> None:
+        """Note a step on which so many devices will report."""
+        self._in_flight[step[:2]] = self._latest[step.sequence] = StepInFlight(step, devices)
+
+    def add(self, report: protocol_out.Report) -> None:
+        """Take a device's report."""
+        step = self._in_flight[report.sequence, report.step]
+        step.reports.append(report)
+        step.cpu_s |= {record.op.index: record.cpu_s for record in report.operations}
+        step.owed -= 1
+        if not step.owed:
+            del self._in_flight[report.sequence, report.step]
+
+    def latest(self, sequence: int) -> StepInFlight:
+        """Return the step of an open sequence that was started last."""
+        return self._latest[sequence]
+
+    def close(self, sequence: int) -> None:
+        """Forget a sequence that has ended."""
+        del self._latest[sequence]
+
+    async def complete(self, steps: Iterable[StepInFlight]) -> None:
+        """Wait for all reports about these steps, and not for those about others."""
+        while any(step.owed for step in steps):
+            await self._session.handle_next(protocol_out.Report)
+
+    async def settle(self) -> None:
+        """Wait for all reports about all steps."""
+        while self._in_flight:
+            await self._session.handle_next(protocol_out.Report)
+
+
+def sampled_token(step: Step, token: protocol_out.Token, sampled_s: float) -> SampledToken:
+    """Convert a device's message to the token of a step that was sampled at an instant."""
     logits = np.frombuffer(token.logits, dtype=np.float32) if token.logits else None  # [vocab]
     return SampledToken(step, token.token, Instant(sampled_s, token.wall_s), logits)

@@ -6,29 +6,29 @@ from math import ceil
 from statistics import median
 from typing import NamedTuple
 
-from edgeemu.run.backend import Backend
+from edgeemu.run.backend import StepBackend
 from edgeemu.run.requests import Request
 from edgeemu.timeline.steps import Step
 
 HEADROOM = 1.6  # kernels run a third slower after a sleep than one after the other, and the host may be shared
+WARM_UP_TOKENS = 5
 
-
-# On links of the kernel, times the rest: a message takes 0.3 ms of the wall clock through a quiet host, more through a
-# busy one (`tools/bench/backends.py`); that belongs to no link, and is divided by the dilation.
+# Kernel links multiply the dilation by this: a message takes 0.3 ms of the wall clock through a quiet host, more
+# through a busy one (`tools/bench/backends.py`). That time belongs to no link, and is divided by the dilation.
 TRANSPORT_FACTOR = 2.0
 
 
 class WarmUpSpeed(NamedTuple):
-    """How long one step took: on the timeline, and on the wall clock of a host that waited for nothing."""
+    """Time of one step on the timeline, and on the wall clock of a host that does not pace it."""
 
     emulated_s: float
     wall_s: float
 
 
 def smallest_dilation(prefill: WarmUpSpeed, decode: Sequence[WarmUpSpeed], *, real_links: bool = False) -> float:
-    """The least dilation, in tenths and at least 1, at which the unpaced host is faster than the emulated cluster.
+    """Return the least dilation, in tenths and at least 1, at which the host is faster than the emulated cluster.
 
-    Prefill and the median of the decode steps each have to keep up, with `HEADROOM`; on `real_links`, twice as slowly.
+    Prefill and the median of the decode steps each have to keep up, with `HEADROOM`; `real_links` double the result.
     """
     ratios = [prefill.wall_s / prefill.emulated_s]
     if decode:
@@ -37,16 +37,13 @@ def smallest_dilation(prefill: WarmUpSpeed, decode: Sequence[WarmUpSpeed], *, re
     return TRANSPORT_FACTOR * least if real_links else least
 
 
-WARM_UP_TOKENS = 5
-
-
 async def warm_up(
-    devices: Backend, requests: Sequence[Request], first: int, cores: int, on_phase: Callable[[str, int, int], None]
+    devices: StepBackend, requests: Sequence[Request], first: int, cores: int, on_phase: Callable[[str, int, int], None]
 ) -> list[WarmUpSpeed]:
-    """Runs the requests side by side as sequences `first` and following; returns how each of their rounds went.
+    """Run requests concurrently as sequences `first` and following; return the speed of each round of their steps.
 
-    Unpaced devices run one step after the other. Paced, they share `cores`: a round of n steps takes them as long as
-    n/cores of its steps, and none less than one.
+    Devices that are not paced run one step after the other. Paced, they share `cores`: a round of n steps takes as long
+    as n/cores of its steps, and at least one.
     """
     tokens = min(WARM_UP_TOKENS, max(request.max_tokens for request in requests))
     lengths = [min(tokens, request.max_tokens) for request in requests]
@@ -54,34 +51,34 @@ async def warm_up(
         await devices.open(first + number, replace(request, max_tokens=lengths[number]))
     steps = [Step(first + number, 0, len(request.ids), 0) for number, request in enumerate(requests)]
     ids = {first + number: list(request.ids) for number, request in enumerate(requests)}
-    at_s, tempo = 0.0, []
+    at_s, speeds = 0.0, []
     for token in range(tokens):
         on_phase("warm up", token, tokens)
         steps = [step for step in steps if token < lengths[step.sequence - first]]
-        tempo.append(await _round(devices, steps, ids, at_s, cores))
-        at_s += tempo[-1].emulated_s
+        speeds.append(await _round(devices, steps, ids, at_s, cores))
+        at_s += speeds[-1].emulated_s
         steps = [Step(step.sequence, token + 1, 1, step.past + step.rows) for step in steps]
     on_phase("warm up", tokens, tokens)
     for sequence in ids:
         await devices.close(sequence)
     await devices.settle()
-    return tempo
+    return speeds
 
 
 async def _round(
-    devices: Backend, steps: Sequence[Step], ids: dict[int, list[int]], at_s: float, cores: int
+    devices: StepBackend, steps: Sequence[Step], ids: dict[int, list[int]], at_s: float, cores: int
 ) -> WarmUpSpeed:
-    """One step of every sequence: as long as all take together, or the first alone, whichever needs the faster host."""
+    """Run one step of every sequence; return the speed of all together, or of one alone if that needs a faster host."""
     began_s = devices.instant(at_s).wall_s
     for step in steps:
         await devices.start(step, ids[step.sequence], at_s)
     wall_s = devices.instant(at_s).wall_s - began_s
     sampled_s = []
     for _ in steps:
-        sampled = await devices.sampled()
+        sampled = await devices.next_token()
         assert sampled is not None
         ids[sampled.step.sequence] = [sampled.token]
         sampled_s.append(sampled.at.emulated_s - at_s)
     together = WarmUpSpeed(max(sampled_s), wall_s / min(len(steps), cores))
     alone = WarmUpSpeed(min(sampled_s), wall_s / len(steps))
-    return max(together, alone, key=lambda tempo: tempo.wall_s / tempo.emulated_s)
+    return max(together, alone, key=lambda speed: speed.wall_s / speed.emulated_s)

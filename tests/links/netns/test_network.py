@@ -23,7 +23,7 @@ from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.links.netns.layout import NetworkLayout, network_layout
 from edgeemu.links.netns.network import KernelNetwork
 from edgeemu.links.netns.process import run_network_process
-from edgeemu.links.netns.queues import HtbClass, Place
+from edgeemu.links.netns.queues import HtbClass, QueuePlace
 from edgeemu.timeline.clock import WallClock
 
 PROBED = probe_host()
@@ -67,7 +67,7 @@ def network_namespaces() -> set[str]:
     return found
 
 
-def classes(network: KernelNetwork, device: int, ifindex: int) -> dict[Place, HtbClass]:
+def classes(network: KernelNetwork, device: int, ifindex: int) -> dict[QueuePlace, HtbClass]:
     """The classes that the kernel has, not those that it was asked for."""
     found = network.queues(device, ifindex)
     return {place: settings for place, settings in found.items() if isinstance(settings, HtbClass)}
@@ -110,7 +110,7 @@ def test_other_settings_than_were_asked_for_are_an_error() -> None:
 def meddle() -> None:
     """Another program in d0's namespace sets the class of the packets to d1."""
     socket = netlink.Netlink()
-    place = Place(2, 0x10002, queues.ROOT_PARENT)
+    place = QueuePlace(2, 0x10002, queues.ROOT_PARENT)
     socket.request([tc.request(place, HtbClass(1000, 1000, 100, 100, 1514), netlink.CHANGE, "meddling")])
     socket.close()
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, placements, shapes, uneven_mesh, view, with_workload
+from support.one_sequence import Prediction, predict
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -31,7 +32,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.step_time import StepTimes, step_s
-from edgeemu.timeline.prediction import Prediction, predict
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.shape import ModelShape
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, placements, shapes, uneven_mesh, view, with_workload
+from support.one_sequence import predict
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import PlacementArrays
@@ -18,7 +19,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.step_time import StepTimes, step_s
-from edgeemu.timeline.prediction import predict
 from edgeemu.timeline.steps import roofline_durations
 
 N = 4

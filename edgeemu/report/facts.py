@@ -1,0 +1,94 @@
+"""Facts of a run that are in none of its tables: what it was asked, what its host allowed, and how it ended.
+
+A run writes them to `facts.json` when it starts, again when its devices are ready, and when it ends: a run that was
+killed can be reported with what was known by then.
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from edgeemu.errors import RequestError
+from edgeemu.links.self_test import LinkTest
+
+VERSION = 1  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """A device as the plan has it. Watts are None where the scenario gives none."""
+
+    name: str
+    cap_bytes: int
+    idle_w: float | None
+    busy_w: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RadioEnergy:
+    """Energy of all that devices sent, relayed and received; None for a device with a link of unknown energy."""
+
+    by_device_j: list[float | None]  # in the order of the devices
+    missing: str  # the links of unknown energy, and what to do; empty where there are none
+
+
+@dataclass(slots=True)
+class RunFacts:
+    """All facts of a run. Dictionaries are by device name."""
+
+    # From the plan:
+    scenario: str
+    policy: str
+    model: str
+    devices: list[DeviceFacts]
+    mode: str  # realtime, virtual or simulated
+    objective: str
+    concurrency: int
+    cost: str
+    links: str  # what carries messages
+    energy_budget_j: float | None
+    missing_power: str  # devices of unknown power, and what to do; empty where there are none
+    placed_in_s: float  # how long the first placement took the policy
+    has_events: bool  # whether the cluster changes on the way
+    version: int = VERSION
+    # When the devices are ready:
+    dilation: float = 1.0
+    ready_s: float = 0.0
+    loaded_s: float = 0.0
+    limitations: list[str] = field(default_factory=list)
+    baseline_bytes: dict[str, int] = field(default_factory=dict)
+    link_tests: list[LinkTest] = field(default_factory=list)
+    # At the end:
+    ended: str = UNFINISHED  # done; failed; unfinished: the run was killed, or goes on
+    peak_bytes: dict[str, int] | None = None  # of the memory ledgers; None: see the table of devices
+    weights_bytes: dict[str, int] = field(default_factory=dict)
+    resident_bytes: dict[str, int] = field(default_factory=dict)
+    group_peak_bytes: dict[str, int | None] = field(default_factory=dict)
+    reordered: int | None = None  # None: see the table of devices
+    radio: RadioEnergy | None = None  # None: what the links carried is not known
+    predicted: dict[str, float | None] | None = None
+
+
+class _Version(msgspec.Struct):
+    """The part of facts.json that every version has."""
+
+    version: int
+
+
+def decode_facts(text: bytes, where: str) -> RunFacts:
+    """Read facts from JSON; `where` names the file in messages.
+
+    Raises:
+        RequestError: they are damaged, or of another version.
+    """
+    try:
+        version = msgspec.json.decode(text, type=_Version).version
+        if version != VERSION:
+            raise RequestError(
+                f"{where}: records of version {version}, and this edgeemu reads version {VERSION}; "
+                "report them with the version of edgeemu that is named in meta.json"
+            )
+        return msgspec.json.decode(text, type=RunFacts)
+    except msgspec.MsgspecError as error:
+        raise RequestError(f"{where}: not the facts of a run: {error}") from error

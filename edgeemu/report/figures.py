@@ -1,0 +1,202 @@
+"""Figures of a run's tables, read in batches. Memory grows with the number of tokens by some bytes each, not with rows.
+
+Sums are those that a list of all rows would give, to the last digit.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.report.rows import DecisionRow, SequenceRow, TableName
+from edgeemu.report.statistics import ExactSum, Floats, percentile_of_batches
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Records(Protocol):
+    """The tables of a run, to be read."""
+
+    def read(self, table: TableName, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
+        """Yield the rows of a table in pieces of bounded size; `columns`: those to read, None: all."""
+        ...
+
+
+class TokenFigures(NamedTuple):
+    """Latencies of all tokens in the order of their rows, [tokens]; and what was generated, by sequence."""
+
+    first: NDArray[np.bool_]  # whether the token is its sequence's first: its latency is a TTFT
+    latency_s: Floats
+    wall_latency_s: Floats
+    span_s: float  # from the first arrival to the last token, on the timeline
+    tokens: list[list[int]]
+    texts: list[str]
+
+    @property
+    def number(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFigures:
+    """How long devices computed, and how late operations were."""
+
+    busy_s: Mapping[str, float]  # by device, added up in the order of the rows
+    exact_busy_s: Mapping[str, float]  # by device, rounded once
+    late_p99_s: float = 0.0
+    overruns: float = 0.0  # share of the operations
+
+
+def token_figures(records: Records, sequences: Sequence[SequenceRow]) -> TokenFigures:
+    """Read the table of tokens; `sequences` are the rows of those that have ended."""
+    latencies_s, walls_s, firsts = [], [], []
+    begin_s, end_s = np.inf, 0.0
+    for table in records.read("tokens", ("step", "emulated_s", "latency_s", "wall_latency_s")):
+        step, emulated_s, latency_s, wall_s = (_numbers(table, name) for name in table.column_names)  # [rows] each
+        first = step == 0
+        firsts.append(first)
+        latencies_s.append(latency_s)
+        walls_s.append(wall_s)
+        begin_s = min(begin_s, np.min((emulated_s - latency_s)[first], initial=np.inf))
+        end_s = max(end_s, np.max(emulated_s, initial=0.0))
+    ids, texts = _generated(records, sequences)
+    return TokenFigures(
+        first=np.concatenate([np.empty(0, np.bool_), *firsts]),
+        latency_s=np.concatenate([np.empty(0), *latencies_s]),
+        wall_latency_s=np.concatenate([np.empty(0), *walls_s]),
+        span_s=float(end_s - (begin_s if begin_s < np.inf else 0.0)),
+        tokens=ids,
+        texts=texts,
+    )
+
+
+def _generated(records: Records, sequences: Sequence[SequenceRow]) -> tuple[list[list[int]], list[str]]:
+    """Tokens and text of every sequence, in the order of their steps."""
+    import pyarrow as pa
+
+    pieces = list(records.read("tokens", ("sequence", "step", "token", "text")))
+    if not pieces:
+        return [], []
+    table = pa.concat_tables(pieces).sort_by([("sequence", "ascending"), ("step", "ascending")])
+    del pieces
+    sequence = _numbers(table, "sequence")  # [tokens]
+    tails = {row.sequence: row.tail_text for row in sequences}
+    ids, texts = [], []
+    for number in range(int(sequence[-1]) + 1 if len(sequence) else 0):
+        begin, end = np.searchsorted(sequence, [number, number + 1]).tolist()
+        part = table.slice(begin, end - begin)
+        ids.append(part.column("token").to_pylist())
+        texts.append("".join(part.column("text").to_pylist()) + tails.get(number, ""))
+    return ids, texts
+
+
+def token_counts(records: Records) -> list[int]:
+    """Count the tokens of each sequence."""
+    counts = np.zeros(0, np.int64)  # [sequences]
+    for table in records.read("tokens", ("sequence",)):
+        found = np.bincount(_numbers(table, "sequence"))
+        longer, shorter = (counts, found) if len(counts) >= len(found) else (found, counts)
+        counts = longer.copy()
+        counts[: len(shorter)] += shorter
+    return [int(count) for count in counts]
+
+
+def operation_figures(records: Records, *, paced: bool) -> OperationFigures:
+    """Read the table of operations. Only those of a paced run can be late."""
+    busy_s: dict[str, float] = {}
+    exact_s: dict[str, ExactSum] = defaultdict(ExactSum)
+    count = overruns = 0
+    columns = ("device", "start_s", "end_s", *(("overrun",) if paced else ()))
+    for table in records.read("ops", columns):
+        durations_s = _numbers(table, "end_s") - _numbers(table, "start_s")  # [rows]
+        for device, spent_s in _by_name(table, "device", durations_s):
+            before_s = busy_s.get(device, 0.0)
+            busy_s[device] = float(np.cumsum(np.concatenate([[before_s], spent_s]))[-1])
+            exact_s[device].add(spent_s.tolist())
+        count += table.num_rows
+        overruns += int(_numbers(table, "overrun").sum()) if paced else 0
+    late_s = (_numbers(table, "late_s") for table in records.read("ops", ("late_s",)))
+    return OperationFigures(
+        busy_s=busy_s,
+        exact_busy_s={device: total.value for device, total in exact_s.items()},
+        late_p99_s=percentile_of_batches(late_s, count, 99) if paced else 0.0,
+        overruns=overruns / count if count else 0.0,
+    )
+
+
+def sequence_rows(records: Records) -> list[SequenceRow]:
+    """Read the rows of all sequences that have ended, in the order of the sequences."""
+    return sorted(SequenceRow(**row) for table in records.read("sequences") for row in table.to_pylist())
+
+
+def migration_figures(records: Records) -> dict[str, Any]:
+    """Count what moved, what was sent for it, and how long tokens waited."""
+    count = sent_bytes = 0
+    pauses_s: dict[int, float] = {}  # by epoch that was committed
+    epochs: set[int] = set()
+    for table in records.read("migrations", ("epoch", "bytes", "pause_s", "outcome")):
+        for row in table.to_pylist():
+            epochs.add(row["epoch"])
+            sent_bytes += row["bytes"]
+            if row["outcome"] == "committed":
+                count += 1
+                pauses_s[row["epoch"]] = row["pause_s"]
+    return {
+        "count": count,
+        "bytes": sent_bytes,
+        "ms": 1000 * sum(pauses_s.values()),
+        "changes": len(pauses_s),
+        "aborted": len(epochs - pauses_s.keys()),
+    }
+
+
+class DecisionFigures(NamedTuple):
+    """Times that the policy took, [decisions], and why placements were kept."""
+
+    took_s: Floats
+    problems: list[str]
+    given_up: str | None
+
+
+def decision_figures(records: Records) -> DecisionFigures:
+    """Read the table of decisions."""
+    took_s, problems, given_up = [], list[str](), None
+    for table in records.read("decisions"):
+        took_s.append(table.column("took_s").drop_null().to_numpy())
+        for row in (DecisionRow(**row) for row in table.to_pylist()):
+            if row.event == "given up":
+                given_up = row.problem
+                problems.append(row.problem)
+            elif row.problem:
+                problems.append(f"sequence {row.sequence}, step {row.step}: {row.problem}")
+    return DecisionFigures(np.concatenate([np.empty(0), *took_s]), problems, given_up)
+
+
+def largest_by_device(records: Records, column: str) -> dict[str, int]:
+    """Find the largest value of a column of the table of devices, by device."""
+    largest: dict[str, int] = {}
+    for table in records.read("devices", ("device", column)):
+        for device, values in _by_name(table, "device", _numbers(table, column)):
+            largest[device] = max(largest.get(device, 0), int(values.max()))
+    return largest
+
+
+def _numbers(table: "pa.Table", column: str) -> NDArray[Any]:
+    values: NDArray[Any] = table.column(column).to_numpy()
+    return values
+
+
+def _by_name(table: "pa.Table", column: str, values: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the values of each name in the order of their rows; names in the order in which they first appear."""
+    chunk = table.column(column).unify_dictionaries().combine_chunks()
+    for part in getattr(chunk, "chunks", [chunk]):
+        indices = part.indices.to_numpy()  # [rows]
+        order = np.argsort(indices, kind="stable")
+        present, begins, counts = np.unique(indices[order], return_index=True, return_counts=True)  # [names] each
+        for at in np.argsort(order[begins]).tolist():
+            begin = int(begins[at])
+            yield part.dictionary[int(present[at])].as_py(), values[order[begin : begin + int(counts[at])]]

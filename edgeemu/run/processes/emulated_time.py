@@ -1,0 +1,228 @@
+"""How emulated time passes for device processes: paced by the wall clock, or kept by the simulator."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.links import Change
+from edgeemu.device import protocol_out
+from edgeemu.placement.operation_costs import op_s
+from edgeemu.placement.program import Op, Program
+from edgeemu.report.usage_rows import StepRows
+from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.migration_round import MigrationRound
+from edgeemu.run.processes.session import Session
+from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
+from edgeemu.timeline.clock import WallClock
+from edgeemu.timeline.steps import OperationRecord, Step
+from edgeemu.timeline.virtual import VirtualTimeline
+
+SentBytes = dict[tuple[int, int], int]
+
+
+class EmulatedTime(Protocol):
+    """Gives instants of the timeline to what device processes do. Its methods follow those of a backend."""
+
+    def instant(self, emulated_s: float) -> Instant: ...
+
+    async def start(self, step: Step, program: Program, at_s: float) -> None:
+        """Note a step that a device was told to start at an instant."""
+        ...
+
+    async def next_token(self, by_s: float | None) -> SampledToken | None: ...
+
+    def reported(self, report: protocol_out.Report) -> None:
+        """Take a device's report of a step."""
+        ...
+
+    async def observe(self) -> list[StepMeasurement]: ...
+    def take_rows(self) -> StepRows: ...
+    def change(self, change: Change, at_s: float) -> None: ...
+
+    def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None:
+        """Note a round of a migration; `flash_s` is when each receiver has read weights from its own flash."""
+        ...
+
+    async def arrived_s(self, round_: MigrationRound) -> float | None:
+        """Return when a round had arrived; None if it has not, up to the last token."""
+        ...
+
+    def wait_for(self, round_: MigrationRound) -> float:
+        """Return when a round has arrived on the timeline; all of its bytes are at their receivers."""
+        ...
+
+    def cancel(self) -> None:
+        """Forget the round in progress."""
+        ...
+
+    def sent_bytes(self, reported: SentBytes) -> SentBytes:
+        """Return the bytes sent by sender and receiver, given those that the devices report."""
+        ...
+
+
+class PacedTime:
+    """Time of devices that wait for their instants: they stamp what they do by the wall clock, which reads `now_s`."""
+
+    def __init__(
+        self, plan: Plan, clock: WallClock, now_s: Callable[[], float], session: Session, reports: StepReports
+    ) -> None:
+        self._clock = clock
+        self._cluster = plan.cluster
+        self._now_s = now_s
+        self._session = session
+        self._reports = reports
+        self._rows = StepRows()
+        self._unobserved: deque[StepInFlight] = deque(maxlen=_kept_steps(plan))
+
+    def instant(self, emulated_s: float) -> Instant:
+        return Instant(emulated_s, self._clock.wall_s(emulated_s))
+
+    async def start(self, step: Step, program: Program, at_s: float) -> None: ...
+
+    async def next_token(self, by_s: float | None) -> SampledToken | None:
+        token: protocol_out.Token | None
+        if self._reports.tokens:
+            token = self._reports.tokens.popleft()
+        elif by_s is None:
+            token = await self._session.receive(protocol_out.Token)
+        else:
+            limit_s = self._clock.wall_s(by_s) - self._now_s()
+            token = await self._session.receive_within(protocol_out.Token, limit_s)
+        if token is None:
+            return None
+        step = self._reports.latest(token.sequence)
+        self._unobserved.append(step)
+        return sampled_token(step.step, token, token.sampled_s)
+
+    def reported(self, report: protocol_out.Report) -> None:
+        self._rows.add_operations(self._cluster, report.operations)
+        _add_device(self._rows, self._cluster, report, report.operations)
+        step = report.sequence, report.step
+        self._rows.add_links(self._cluster, step, report.traffic, report.operations[-1].time.end_s)
+
+    async def observe(self) -> list[StepMeasurement]:
+        await self._reports.complete(self._unobserved)
+        observed = [step.measurement for step in self._unobserved]
+        self._unobserved.clear()
+        return observed
+
+    def take_rows(self) -> StepRows:
+        rows, self._rows = self._rows, StepRows()
+        return rows
+
+    def change(self, change: Change, at_s: float) -> None:
+        self._cluster = self._cluster.changed(change, at_s)
+
+    def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None: ...
+
+    async def arrived_s(self, round_: MigrationRound) -> float | None:
+        return round_.last_arrival_s if round_.complete else None
+
+    def wait_for(self, round_: MigrationRound) -> float:
+        return round_.last_arrival_s
+
+    def cancel(self) -> None: ...
+
+    def sent_bytes(self, reported: SentBytes) -> SentBytes:
+        return reported
+
+
+class VirtualTime:
+    """Time of devices that do not wait: they run one step after the other, and the simulator gives the instants."""
+
+    def __init__(self, plan: Plan, now_s: Callable[[], float], session: Session, reports: StepReports) -> None:
+        self._plan = plan
+        self._cluster = plan.cluster
+        self._now_s = now_s
+        self._session = session
+        self._reports = reports
+        self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s)
+        self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
+        self._rows = StepRows()
+        self._observed: deque[StepMeasurement] = deque(maxlen=_kept_steps(plan))
+
+    def instant(self, emulated_s: float) -> Instant:
+        return Instant(emulated_s, self._now_s())
+
+    async def start(self, step: Step, program: Program, at_s: float) -> None:
+        """Wait until the devices have run the step, and put it on the timeline."""
+        self._tokens[step.sequence] = await self._session.receive(protocol_out.Token)
+        await self._reports.settle()
+        self._timeline.start(step, program, at_s)
+
+    async def next_token(self, by_s: float | None) -> SampledToken | None:
+        timed = self._timeline.sampled(by_s)
+        if timed is None:
+            return None
+        self._record(timed.step, timed.sampled_s)
+        return sampled_token(timed.step, self._tokens.pop(timed.step.sequence), timed.sampled_s)
+
+    def reported(self, report: protocol_out.Report) -> None: ...
+
+    def _record(self, step: Step, sampled_s: float) -> None:
+        """Record the operations of a step, at the instants that the timeline gave them."""
+        observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
+        self._observed.append(observed)
+        times = {record.op.index: record.time for record in observed.executions}
+        for report in self._reports.latest(step.sequence).reports:
+            timed = [record._replace(time=times[record.op.index]) for record in report.operations]
+            self._rows.add_operations(self._cluster, timed)
+            _add_device(self._rows, self._cluster, report, timed)
+        self._rows.add_links(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
+
+    async def observe(self) -> list[StepMeasurement]:
+        observed = list(self._observed)
+        self._observed.clear()
+        return observed
+
+    def take_rows(self) -> StepRows:
+        rows, self._rows = self._rows, StepRows()
+        return rows
+
+    def change(self, change: Change, at_s: float) -> None:
+        self._cluster = self._cluster.changed(change, at_s)
+        self._timeline.change(change, at_s)
+
+    def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None:
+        epoch, number = round_.epoch, round_.number
+        self._timeline.ship(
+            round_.shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s
+        )
+
+    async def arrived_s(self, round_: MigrationRound) -> float | None:
+        """Wait for the bytes, whatever the timeline says: they must be there to be committed."""
+        await round_.wait()
+        return self._timeline.arrived_s()
+
+    def wait_for(self, round_: MigrationRound) -> float:
+        del round_
+        return self._timeline.wait_for_round()
+
+    def cancel(self) -> None:
+        self._timeline.cancel()
+
+    def sent_bytes(self, reported: SentBytes) -> SentBytes:
+        del reported  # of the warm-up too
+        return self._timeline.sent_bytes()
+
+    def _duration_s(self, op: Op, step: Step) -> float:
+        """Duration by the roofline; on a device relative to the host, by the measured time of its kernel."""
+        device = self._plan.cluster.devices[op.device]
+        if device.compute is not None:
+            return op_s(device.compute, op, step.rows, step.past, self._plan.costs)
+        assert device.host_fraction is not None
+        cpu_s = self._reports.latest(step.sequence).cpu_s[op.index]
+        return cpu_s / device.host_fraction + (device.overhead_s if op.starts_kernel else 0.0)
+
+
+def _add_device(
+    rows: StepRows, cluster: Cluster, report: protocol_out.Report, operations: Sequence[OperationRecord]
+) -> None:
+    rows.add_device(cluster, operations, report.held, peak_bytes=report.peak_bytes, reordered=report.reordered)
+
+
+def _kept_steps(plan: Plan) -> int:
+    """Steps of two decision intervals: measurements of older ones are dropped."""
+    return 2 * plan.rules.interval_tokens * plan.concurrency

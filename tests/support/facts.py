@@ -1,0 +1,25 @@
+"""Facts of a run that nobody has made, for tests of what is computed from them."""
+
+from typing import Any
+
+from edgeemu.report.facts import DeviceFacts, RunFacts
+
+
+def some_facts(**changes: Any) -> RunFacts:
+    """Facts of a simulated run on two devices, with some fields changed."""
+    known: dict[str, Any] = {
+        "scenario": "quickstart",
+        "policy": "greedy",
+        "model": "tiny",
+        "devices": [DeviceFacts("pi", 100, 1.0, 3.0), DeviceFacts("nano", 90, 1.0, 5.0)],
+        "mode": "simulated",
+        "objective": "latency",
+        "concurrency": 1,
+        "cost": "physical",
+        "links": "stamped",
+        "energy_budget_j": None,
+        "missing_power": "",
+        "placed_in_s": 0.002,
+        "has_events": False,
+    }
+    return RunFacts(**{**known, **changes})
