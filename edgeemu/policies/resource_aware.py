@@ -134,7 +134,7 @@ def _try_towards(
     prices: Prices,
     at_most_s: float,
 ) -> None:
-    """Try to move blocks of one layer, if there are several both single ones, to where `target` has the first."""
+    """Try to move blocks of one layer to where `target` has the first; two single blocks move only together."""
     device = target.at(kinds[0], layer)
     moved = to_move(draft, layer, kinds, device)
     singles = sum(each.kind is not Kind.HEAD for each in moved)

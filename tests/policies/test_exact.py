@@ -1,4 +1,4 @@
-"""The programme's optimum is the least that enumeration finds, with and without a placement to start from."""
+"""The program's optimum is the least that enumeration finds, with and without a placement to start from."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""EdgeShard's programmes against enumeration, MDI-LLM's ring, and the baselines of both papers."""
+"""EdgeShard's programs against enumeration, MDI-LLM's ring, and the baselines of both papers."""
 
 import random
 from dataclasses import replace
@@ -77,7 +77,7 @@ def every_pipeline(costs: StageCosts) -> list[list[Stage]]:
 
 @given(data=st.data(), tight=st.booleans())
 @QUICK
-def test_the_programme_for_latency_is_the_optimum_of_all_assignments(data: st.DataObject, tight: bool) -> None:
+def test_the_program_for_latency_is_the_optimum_of_all_assignments(data: st.DataObject, tight: bool) -> None:
     seen = data.draw(small_views(3, 3, tight=tight))
     costs = StageCosts(seen)
     found = pipeline_programs.least_latency(costs, seen.source)
@@ -97,7 +97,7 @@ def test_the_programme_for_latency_is_the_optimum_of_all_assignments(data: st.Da
 
 @given(data=st.data(), tight=st.booleans())
 @QUICK
-def test_the_programme_for_throughput_is_the_optimum_of_all_pipelines(data: st.DataObject, tight: bool) -> None:
+def test_the_program_for_throughput_is_the_optimum_of_all_pipelines(data: st.DataObject, tight: bool) -> None:
     seen = data.draw(small_views(4, 3, tight=tight))
     costs = StageCosts(seen)
     found = pipeline_programs.least_bottleneck(costs, seen.source)

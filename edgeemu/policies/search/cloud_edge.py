@@ -5,7 +5,7 @@ from edgeemu.policies.search.pipeline_stages import StageCosts
 
 
 def cloud(costs: StageCosts, source: int) -> int:
-    """The "cloud" of the paper, one RTX 3090. [D] Here: the device other than the source that runs a layer fastest.
+    """The device that stands for the paper's cloud (one RTX 3090). [D] Of all but the source, the fastest at a layer.
 
     Raises:
         InfeasibleError: there is no other device.

@@ -70,7 +70,7 @@ def best_ring(
 
 
 def _bounds(times: StepTimes, carriers: IntArray, moves_s: dict[Kind, FloatArray] | None) -> _Bounds:
-    """Times of all choices if heads took no time on links, and every device were empty for them."""
+    """Lower bounds for all choices of carriers: heads take no time on links and have all memory."""
     everyone = carriers.tolist()
     s_per_bit = np.stack([times.links.s_per_bit.row(d)[carriers] for d in everyone])  # [c, c]
     delay_s = np.stack([times.links.delay_s.row(d)[carriers] for d in everyone])  # [c, c]
