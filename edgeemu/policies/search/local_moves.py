@@ -68,14 +68,12 @@ def resplit_heads(draft: PartialPlacement, prices: Prices) -> None:
 
 def to_move(draft: PartialPlacement, layer: int, kinds: tuple[Kind, ...], device: int) -> list[Moved]:
     """Blocks of a layer that are not on a device yet; heads only from the projection's device."""
-    moved = [
-        Moved(kind, layer, draft.at(kind, layer))
-        for kind in kinds
-        if kind is not Kind.HEAD and draft.at(kind, layer) != device
-    ]
-    here = int(draft.proj[layer])
-    if Kind.HEAD in kinds and here != device and draft.groups[layer, here]:
-        moved.append(Moved(Kind.HEAD, layer, here, int(draft.groups[layer, here])))
+    moved = []
+    for kind in kinds:
+        here = int(draft.proj[layer]) if kind is Kind.HEAD else draft.at(kind, layer)
+        number = int(draft.groups[layer, here]) if kind is Kind.HEAD else 1
+        if here != device and number:
+            moved.append(Moved(kind, layer, here, number))
     return moved
 
 

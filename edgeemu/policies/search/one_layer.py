@@ -94,12 +94,13 @@ def _bounds(times: StepTimes, carriers: IntArray, moves_s: dict[Kind, FloatArray
     return _Bounds(stage_s, step_s)
 
 
-def _shortest_first(step_s: FloatArray) -> list[tuple[int, ...]]:
+def _shortest_first(step_s: FloatArray) -> list[tuple[int, int, int, int]]:
     """The choices with the least bounds, as indexes of [embed, proj, ffn, lm_head], ascending."""
     flat = step_s.ravel()
     first = np.argpartition(flat, min(MAX_CHOICES, flat.size) - 1)[:MAX_CHOICES]
-    ordered = first[np.argsort(flat[first], kind="stable")]
-    return list(zip(*(axis.tolist() for axis in np.unravel_index(ordered, step_s.shape)), strict=True))
+    n = len(step_s)
+    ordered = first[np.argsort(flat[first], kind="stable")].tolist()
+    return [(at // n**3, at // n**2 % n, at // n % n, at % n) for at in ordered]
 
 
 def _stage_without_links_s(times: StepTimes) -> float:

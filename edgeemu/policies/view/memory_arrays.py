@@ -60,8 +60,9 @@ def cached_sizes(costs: Costs, prompt: int, total: int, concurrent: tuple[int, .
 
 def sizes_of(view: ClusterView) -> Sizes:
     """The sizes for the workload of a view."""
-    costs = view.costs.at_step(1, view.total_tokens - 1)
-    return cached_sizes(costs, view.prompt_tokens, view.total_tokens, view.workload.concurrent)
+    workload = view.workload
+    costs = view.costs.at_step(1, workload.total_tokens - 1)
+    return cached_sizes(costs, workload.prompt_tokens, workload.total_tokens, workload.concurrent)
 
 
 class MemoryHeadroom:
