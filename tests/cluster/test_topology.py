@@ -10,7 +10,7 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.keyed_random import directed_uniforms, pair_uniforms, uniform
 from edgeemu.cluster.links import Change
 from edgeemu.policies.view import link_matrix
-from edgeemu.policies.view.link_matrix import Links
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.scenario.load import parse_scenario
 
 DEVICE = "gflops: 10 GFLOPS, mem_bandwidth: 4 GB/s, memory: 1 GiB"
@@ -54,7 +54,7 @@ def cluster(network: str, more: str = "") -> Cluster:
     return draw(parse_scenario(TEXT + network + more, "s"))
 
 
-def same(links: Links, made: Cluster, at_s: float | None = None) -> None:
+def same(links: LinkMatrix, made: Cluster, at_s: float | None = None) -> None:
     """Every row, column and pair against the paths."""
     n = len(made.devices)
     for a in range(n):
@@ -68,9 +68,9 @@ def same(links: Links, made: Cluster, at_s: float | None = None) -> None:
             return [(p and (p.delay_s if at_s is None else p.delay_at(at_s))) or 0.0 for p in paths]
 
         for rows, values in ((links.s_per_bit, rates), (links.delay_s, delays)):
-            assert [rows.between(a, b) for b in range(n)] == values(paths)
-            assert rows.out_of(a).tolist() == values(paths)
-            assert rows.into(a).tolist() == values(back)
+            assert [rows.pair(a, b) for b in range(n)] == values(paths)
+            assert rows.row(a).tolist() == values(paths)
+            assert rows.column(a).tolist() == values(back)
 
 
 @pytest.mark.parametrize("all_at_once", [True, False])
@@ -78,7 +78,7 @@ def same(links: Links, made: Cluster, at_s: float | None = None) -> None:
 def test_rows_are_the_paths(network: str, all_at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_matrix, "ALL_AT_ONCE", 2000 if all_at_once else 0)
     made = cluster(NETWORKS[network])
-    same(Links.of(made), made)
+    same(LinkMatrix.of(made), made)
     assert made.varying_pairs() == set()
 
 
@@ -95,7 +95,7 @@ def test_at_an_instant_only_varying_paths_are_asked_for_again(network: str, monk
     varied = "".join(f"  {line}\n" for line in VARIED[network].splitlines())
     event = f"events: [{{at: 3 s, link: [{', '.join(LINKS[network])}], bandwidth: 1 kbit/s, delay: 1 s}}]\n"
     made = cluster(NETWORKS[network] + varied, event)
-    links = Links.of(made)
+    links = LinkMatrix.of(made)
     same(links, made)
     for at_s in (0.0, 2.5, 9.0):
         same(links.at(made, at_s), made, at_s)
@@ -109,18 +109,18 @@ def test_at_an_instant_only_varying_paths_are_asked_for_again(network: str, monk
     monkeypatch.setattr(Cluster, "path", lambda self, a, b: asked.append((a, b)) or path(self, a, b))
     now = links.at(later, 9.0)
     for a in range(15):
-        now.s_per_bit.out_of(a)
+        now.s_per_bit.row(a)
     assert set(asked) == pairs
 
 
 def test_where_the_default_varies_all_paths_may() -> None:
     made = cluster("network: {default: {type: wifi-6, variation: {bandwidth: 50 %}}}\n")
     assert made.varying_pairs() is None
-    same(Links.of(made).at(made, 4.0), made, 4.0)
+    same(LinkMatrix.of(made).at(made, 4.0), made, 4.0)
 
 
 def test_shared_rows_are_read_only() -> None:
-    row = Links.of(cluster(MESH)).delay_s.out_of(1)
+    row = LinkMatrix.of(cluster(MESH)).delay_s.row(1)
     assert not row.flags.writeable
     with pytest.raises(ValueError):
         row[0] = 1.0
