@@ -1,7 +1,11 @@
-"""The policies by name. One file each, a pure function from what may be known, and what is, to what shall be.
+"""Where blocks should go: policies, pure functions (view, current placement) -> placement. One file each.
 
-A policy is called at the beginning with no current placement, and then at every decision. It keeps nothing between
-calls and looks at no clock. It may raise `InfeasibleError` at the first call, and `NoBetterPlacement` at later ones.
+This folder knows what a policy may know (`view/`), the search algorithms that policies share (`search/`), the built-in
+policies by name, and how others are loaded. It may import `timeline`, `placement`, `cluster` and the modules beside the
+folders; no scenario, no input or output, no clock. Policy authors import `api`, and `kit` for their tests.
+
+A policy is called at the beginning with no current placement, and then at every decision. It keeps no state between
+calls. It can raise `InfeasibleError` at the first call, and `NoBetterPlacement` at later ones.
 """
 
 from collections.abc import Callable
@@ -12,25 +16,25 @@ from edgeemu.policies.view.cluster_view import ClusterView
 Policy = Callable[[ClusterView, Placement | None], Placement]
 
 POLICIES = {
-    "lookahead": "our own: least time for the tokens to come, moves included; whole layers or single heads",
-    "resource-aware": "the head-level paper's: blocks by least score, moved where an interval pays for it",
+    "lookahead": "our own: the least time for the remaining tokens, moves included; complete layers or single heads",
+    "resource-aware": "the head-level paper's: each block where its score is least; moves that pay within an interval",
     "exact": "the optimum of each decision by mixed-integer programming; for small clusters",
-    "greedy": "every block on the first device, as listed, that has room",
-    "round-robin": "blocks in turn, one device after the other, where they fit",
-    "static": "what resource-aware places first, and nothing moves after",
-    "dynamic-layers": "a chain of whole layers, which move where an interval pays for it",
-    "galaxy": "every layer on all devices at once: heads and columns in shares by speed, joined in rings",
-    "layers": "whole layers in a chain, each device a run of them by its speed",
-    "mdi": "MDI-LLM's ring: the ends of the model on the source device, a run of whole layers on every node",
-    "edgeshard-latency": "EdgeShard's partition for one sequence: devices and whole layers with the least latency",
+    "greedy": "every block on the first device, in the scenario's order, that has room",
+    "round-robin": "blocks on the devices in turn, where they fit",
+    "static": "as resource-aware places first; nothing moves afterwards",
+    "dynamic-layers": "a chain of complete layers, which move where that pays within an interval",
+    "galaxy": "every layer on all devices at once: heads and columns in shares by speed, combined in rings",
+    "layers": "complete layers in a chain, on each device a run of them by its speed",
+    "mdi": "MDI-LLM's ring: both ends of the model on the source device, a run of complete layers on every node",
+    "edgeshard-latency": "EdgeShard's partition for one sequence: devices and complete layers with the least latency",
     "edgeshard-throughput": "EdgeShard's partition for many sequences: the pipeline whose slowest stage is fastest",
-    "edge-solo": "EdgeShard's baseline: the whole model on the source device",
+    "edge-solo": "EdgeShard's baseline: the complete model on the source device",
     "cloud-edge-even": "EdgeShard's baseline: half of the layers on the source device, half on the fastest other",
     "cloud-edge-opt": "EdgeShard's baseline: the best cut between the source device and the fastest other",
-    "single": "the whole model on the one device that runs it fastest",
+    "single": "the complete model on the one device that runs it fastest",
 }
 
-# Not asked again while every device keeps its memory: they would answer what is there already.
+# Not called again while every device keeps its memory: they would return the current placement.
 STEADY = frozenset(
     {
         *("static", "galaxy", "layers", "single", "mdi", "edgeshard-latency", "edgeshard-throughput"),
@@ -40,10 +44,10 @@ STEADY = frozenset(
 
 
 def policy(name: str) -> Policy:
-    """The policy of that name: built in, `path.py:Name`, or of an installed package (`loading.py`).
+    """Load a policy by name: built in, `path.py:Name`, or of an installed package (`loading.py`).
 
     Raises:
-        RequestError: there is none, with the nearest name, or it cannot be loaded.
+        RequestError: there is no such policy (with the nearest name), or it cannot be loaded.
     """
     from edgeemu.policies.loading import load
 

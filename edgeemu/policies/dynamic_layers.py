@@ -1,4 +1,4 @@
-"""Whole layers move, never heads: the dynamic layer-based baseline of the head-level paper (arXiv 2505.02533). Pure."""
+"""Complete layers move, never heads: the dynamic layer-based baseline of the head-level paper (arXiv 2505.02533)."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from edgeemu.policies.view.step_time import StepTimes
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """First the chain of `layers`; then each layer, in order, goes to where it shortens the step most, if that pays.
+    """Place the chain of `layers` first; then move each layer, in order, to where that shortens the step most and pays.
 
-    [D] As the paper's algorithm does with its blocks, a layer moves only where what the interval gains exceeds its
-    migration delay; one on a device that has lost the memory for it moves in any case, to where it takes least.
+    [D] As with the blocks of the paper's algorithm, a layer moves only where its gain over the interval exceeds its
+    migration delay; a layer on a device that has lost the memory for it moves in any case, to where it takes least.
 
     Raises:
         InfeasibleError: first call: the chain cannot hold the model.
@@ -37,7 +37,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     over = draft.room.over()
     if len(over):
         names = ", ".join(view.devices[device].name for device in over.tolist())
-        raise NoBetterPlacement(f"{names}: more is held than there is memory, and no whole layer fits elsewhere")
+        raise NoBetterPlacement(f"{names}: more is held than there is memory, and no complete layer fits elsewhere")
     return Placement({**current.owner, **owner}) if owner else current
 
 

@@ -1,13 +1,14 @@
-"""The optimum of one decision, as a mixed-integer programme solved by HiGHS. Pure, and slow on large clusters.
+"""The optimum of one decision, as a mixed-integer program solved by HiGHS. Pure, and slow on large clusters.
 
-Minimised is migration + `interval_tokens` x decode step, both as `view.step_time` has them, subject to memory to
-the sequence's end. It is myopic, as the head-level paper's optimum is (arXiv 2505.02533, section IV), but the paper's
-enumerates |V|^(h+2) placements. Here, groups of a layer being alike, their *number* on each device is a variable, and
-so is how many go from a device to another. For every layer, with devices s (has x), d (holds groups), j (projection):
+The objective is migration + `interval_tokens` x decode step, by `view.migration_time` and `view.step_time`, subject to
+memory at the end of the sequence. It is myopic, as the head-level paper's optimum is (arXiv 2505.02533, section IV),
+but the paper enumerates |V|^(h+2) placements. Here, groups of a layer being alike, their *number* on each device is a
+variable, and so is how many go from a device to another. For every layer, with devices s (has x), d (holds groups), j
+(projection):
 
-    pair[s, j] = 1 where x is at s and the projection on j       a transport plan between two one-hot choices, so it is
-                                                                 whole where they are, and needs no binaries of its own
-    way[s, d, j] = 1 where, besides, d holds groups              the same, one more index; sums to used[d]
+    pair[s, j] = 1 where x is at s and the projection on j       a transport plan between two one-hot choices: integer
+                                                                 where they are, and it needs no binaries of its own
+    via[s, d, j] = 1 where, besides, d holds groups              like pair, one more index; sums to used[d]
     sent[d, j] = groups of d if the projection is on j           so that time is linear in it
 
     stage >= every device's time through its groups to j         a maximum of linear terms: exact, no big constant
@@ -42,7 +43,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     shape = view.costs.shape
     old = None if current is None else PlacementArrays.of(current, shape)
-    best = _Programme(view, old).solve()
+    best = _Program(view, old).solve()
     if best is None and current is None:
         raise InfeasibleError(f"no placement of {shape.name} fits the devices' memory; that is proven")
     if best is None:
@@ -50,7 +51,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     return current if current is not None and old is not None and best.same(old) else best.placement(shape)
 
 
-class _Programme:
+class _Program:
     def __init__(self, view: ClusterView, old: PlacementArrays | None) -> None:
         self.view, self.old = view, old
         self.times, self.sizes = StepTimes(view), sizes_of(view)
@@ -82,11 +83,11 @@ class _Programme:
         proj = np.array([chosen(row) for row in self.proj])
         ffn = np.array([chosen(row) for row in self.ffn])
         layout = PlacementArrays(chosen(self.embed), chosen(self.lm_head), heads, proj, ffn)
-        assert MemoryHeadroom.of(self.view, layout).fits(), "the programme's memory is the page's"
+        assert MemoryHeadroom.of(self.view, layout).fits(), "the program's memory is that of placement.memory"
         return layout
 
     def _owners(self, counts: IntArray, values: Any, layer: int, before: IntArray | None) -> IntArray:
-        """The groups' owners, by the programme's own flows from device to device."""
+        """The groups' owners, by the program's own flows from device to device."""
         if before is None:
             return assign_groups(counts, None)
         flow = np.rint(values[self.flow[layer]]).astype(np.int64)  # [n, n]
@@ -99,12 +100,12 @@ class _Programme:
 
     def _variables(self) -> None:
         model, n, layers = self.model, self.n, self.n_layers
-        self.embed = model.add(n, upper=1, whole=True)
-        self.lm_head = model.add(n, upper=1, whole=True)
-        self.proj = model.add(layers, n, upper=1, whole=True)
-        self.ffn = model.add(layers, n, upper=1, whole=True)
-        self.count = model.add(layers, n, upper=self.n_groups, whole=True)
-        self.used = model.add(layers, n, upper=1, whole=True)
+        self.embed = model.add(n, upper=1, integer=True)
+        self.lm_head = model.add(n, upper=1, integer=True)
+        self.proj = model.add(layers, n, upper=1, integer=True)
+        self.ffn = model.add(layers, n, upper=1, integer=True)
+        self.count = model.add(layers, n, upper=self.n_groups, integer=True)
+        self.used = model.add(layers, n, upper=1, integer=True)
         for choice in (self.embed, self.lm_head, *self.proj, *self.ffn):
             model.equal([(1.0, int(x)) for x in choice], 1)
         for count, used in zip(self.count, self.used, strict=True):
@@ -114,7 +115,7 @@ class _Programme:
                 model.row([(1, k), (-1, u)], low=0)
 
     def _pair(self, a: Columns, b: Columns) -> Columns:
-        """1 where both are chosen, for two one-hot choices: [n, n]."""
+        """Variables that are 1 where both of two one-hot choices are made: [n, n]."""
         model = self.model
         both = model.add(self.n, self.n, upper=1)
         for i in range(self.n):
@@ -123,7 +124,7 @@ class _Programme:
         return both
 
     def _charge(self, columns: Columns, seconds: Any) -> None:
-        """Adds a price in seconds per step to variables."""
+        """Add seconds per step to the cost of variables."""
         tokens = self.view.interval_tokens * self.per_s
         for column, price_s in zip(columns.ravel().tolist(), np.asarray(seconds).ravel().tolist(), strict=True):
             self.model.cost[column] += tokens * price_s
@@ -147,12 +148,12 @@ class _Programme:
             source = self.ffn[layer]
 
     def _heads(self, layer: int, source: Columns, x_s: Any) -> None:
-        """The stage of a layer's heads, as the module's docstring has it."""
+        """Add the stage of a layer's heads: see the module's docstring."""
         model, times, n, per_s = self.model, self.times, self.n, self.per_s
         count, used, proj = self.count[layer], self.used[layer], self.proj[layer]
         stage = int(model.add(1, cost=float(self.view.interval_tokens))[0])
         pair = self._pair(source, proj)
-        way = model.add(n, n, n, upper=1)
+        via = model.add(n, n, n, upper=1)
         sent = model.add(n, n, upper=self.n_groups)
         fixed_s, slope_s = self._hops_s(times.attention_fixed_bits), self._hops_s(times.attention_slope_bits)
         slope_s = slope_s - np.stack([times.links.delay_s.row(d) for d in range(n)])
@@ -163,22 +164,22 @@ class _Programme:
             (times.memory_fixed_s, times.memory_slope_s),
         )
         for d in range(n):
-            model.equal([*((1.0, int(w)) for w in way[:, d].ravel()), (-1.0, int(used[d]))])
+            model.equal([*((1.0, int(w)) for w in via[:, d].ravel()), (-1.0, int(used[d]))])
             model.equal([*((1, x) for x in sent[d]), (-1, count[d])])
             for j in range(n):
-                model.row([(1, sent[d, j]), *((-self.n_groups, w) for w in way[:, d, j])], high=0)
+                model.row([(1, sent[d, j]), *((-self.n_groups, w) for w in via[:, d, j])], high=0)
                 for s in range(n):
-                    model.row([(1, way[s, d, j]), (-1, pair[s, j])], high=0)
-            through = [(-per_s * (x_s[s, d] + fixed_s[d, j]), way[s, d, j]) for s in range(n) for j in range(n)]
+                    model.row([(1, via[s, d, j]), (-1, pair[s, j])], high=0)
+            through = [(-per_s * (x_s[s, d] + fixed_s[d, j]), via[s, d, j]) for s in range(n) for j in range(n)]
             out = [(-per_s * slope_s[d, j], sent[d, j]) for j in range(n)]
             for roof_fixed_s, roof_slope_s in roofs:
                 own = [(-per_s * roof_fixed_s[d], used[d]), (-per_s * roof_slope_s[d], count[d])]
                 model.row([(1, stage), *through, *out, *own], low=0)
-            behind_x = [(-per_s * (leaves_s[d, j] + fixed_s[d, j]), way[d, d, j]) for j in range(n) if j != d]
+            behind_x = [(-per_s * (leaves_s[d, j] + fixed_s[d, j]), via[d, d, j]) for j in range(n) if j != d]
             model.row([(1, stage), *behind_x, *out], low=0)
 
     def _memory(self) -> None:
-        """Every device's page, in MiB: a tolerance of 1e-6 is a byte."""
+        """Add the memory of every device, in MiB: a tolerance of 1e-6 is a byte."""
         model, s = self.model, self.sizes
         for d in range(self.n):
             workspace = int(model.add(1)[0])
@@ -209,7 +210,7 @@ class _Programme:
             model.row(terms, high=int(self.view.memory_bytes[d]) / _MIB)
 
     def _head_workspace(self, workspace: int, count: int, used: int) -> None:
-        """A convex function of whole numbers is the maximum of the lines through its neighbouring values."""
+        """Add the heads' workspace: a convex function of integers, the maximum of lines through neighbouring values."""
         table = self.sizes.head_workspace / _MIB  # [n_groups + 1]
         for at_k, slope in enumerate(np.diff(table[1:]), start=1):
             fixed = float(table[at_k] - at_k * slope)
@@ -218,10 +219,10 @@ class _Programme:
             self.model.row([(1, workspace), (-float(table[1]), used)], low=0)
 
     def _migration(self, old: PlacementArrays) -> None:
-        """One more maximum: over links and storages of what moves."""
+        """Add the migration time: the maximum over links and storages."""
         model, n, costs, per_s = self.model, self.n, MoveCosts(self.view), self.per_s
         migration = int(model.add(1, cost=1.0)[0])
-        self.flow = model.add(self.n_layers, n, n, upper=self.n_groups, whole=True)
+        self.flow = model.add(self.n_layers, n, n, upper=self.n_groups, integer=True)
         before = old.counts(n)  # [n_layers, n]
         for flow, counts, held in zip(self.flow, self.count, before, strict=True):
             for d in range(n):
@@ -251,7 +252,7 @@ class _Programme:
                 terms: list[tuple[float, int]] = [(1, migration)]
                 terms += [(-per_s * bits * float(rate[a][b]), x) for bits, x in moved]
                 if delay[a][b]:
-                    anything = int(model.add(1, upper=1, whole=True)[0])
+                    anything = int(model.add(1, upper=1, integer=True)[0])
                     terms.append((-per_s * float(delay[a][b]), anything))
                     for _, x in moved:
                         model.row([(model.upper[x], anything), (-1, x)], low=0)

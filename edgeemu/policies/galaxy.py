@@ -3,16 +3,16 @@
 Attention is divided by KV groups, each with its part of the projection, and the feed-forward by columns; between them
 the rows of a prompt are divided equally (`routes`). The planner:
 
-* V_d = 1 / (time of a layer's whole attention and whole feed-forward on device d). [D] For the prompt's rows, as the
-  paper profiles: it is about prompts. In decoding the same shares hold.
+* V_d = 1 / (time of a layer's undivided attention and feed-forward on device d). [D] For the prompt's rows, as in the
+  paper's profiles: it is about prompts. Decoding has the same shares.
 * Groups and units of the feed-forward in proportion to V_d, whole numbers by largest remainders.
 * A device whose memory is exceeded gives its overflow to devices with slack, in proportion to V_d, until all fit. [D]
   Units of the feed-forward go first, being finer, then groups.
 
 [D] The paper leaves both ends of a model open. The embedding is on the source device, the output matrix where it runs
-fastest, the token's way back counted; the layers' shares have the memory that is left. If they do not fit, the next
-device takes the output matrix, and in the end both ends. [D] All layers are divided alike. A device that is left with
-every share of them holds them undivided.
+fastest, with the delay of the token's return; the layers' shares use the memory that is left. If they do not fit, the
+next device takes the output matrix, and in the end both ends. [D] All layers are divided in the same shares. If one
+device has every share, it holds the layers undivided.
 """
 
 from edgeemu.errors import InfeasibleError
@@ -46,14 +46,14 @@ def place(view: ClusterView) -> Placement:
 
 
 def layer_s(view: ClusterView, device: int) -> float:
-    """A layer's whole attention and whole feed-forward on one device, for the prompt's rows."""
+    """Time of a layer's undivided attention and feed-forward on one device, for the prompt's rows."""
     compute, rows = view.devices[device].compute, view.prompt_tokens
     kinds = (Kind.HEAD, Kind.PROJ, Kind.FFN)
     return sum(roofline_s(compute, view.costs.work(kind, view.costs.shape.n_groups, rows, 0)) for kind in kinds)
 
 
 def _ends(view: ClusterView) -> list[tuple[int, int]]:
-    """Where the embedding and the output matrix may be, the best first."""
+    """Pairs of devices for embedding and output matrix, the best first."""
     source = view.source
 
     def output_s(device: int) -> float:
@@ -64,7 +64,7 @@ def _ends(view: ClusterView) -> list[tuple[int, int]]:
 
 
 class _Shares:
-    """How many groups and units of every layer each device has. Memory is that of all layers together."""
+    """Groups and units of every layer on each device. Memory is counted for all layers together."""
 
     def __init__(self, view: ClusterView, embed: int, lm_head: int, speeds: list[float]) -> None:
         shape = view.costs.shape
@@ -77,15 +77,15 @@ class _Shares:
         self.units = largest_remainders(speeds, shape.ffn_units, [shape.ffn_units] * n)
 
     def balance(self) -> None:
-        """Moves what overflows to where there is slack.
+        """Move shares that overflow a device's memory to devices with slack.
 
         Raises:
-            InfeasibleError: there is none.
+            InfeasibleError: there is no slack.
         """
         if not all(self._fits(device, groups=0, units=0) for device in self._ends.values()):
             raise self._no_room()
         shape = self._view.costs.shape
-        groups, units = 0, 0  # that are on no device
+        groups, units = 0, 0  # on no device
         for device in range(len(self._speeds)):
             while self.units[device] and not self._fits(device):
                 self.units[device] -= 1
@@ -97,6 +97,7 @@ class _Shares:
         self._hand_out(self.units, units, shape.ffn_units)
 
     def placement(self) -> Placement:
+        """The shares as blocks on devices."""
         shape = self._view.costs.shape
         group_owners = [device for device, count in enumerate(self.groups) for _ in range(count)]
         unit_owners = [device for device, count in enumerate(self.units) for _ in range(count)]
@@ -109,11 +110,11 @@ class _Shares:
         return Placement(owner)
 
     def undivided(self, device: int) -> Placement:
-        """Every layer on one device, both ends where they are."""
+        """The placement with every layer on one device, both ends where they are."""
         return Placement(dict.fromkeys(all_blocks(self._view.costs.shape), device) | self._ends)
 
     def _hand_out(self, counts: list[int], number: int, most: int) -> None:
-        """Gives so many to devices with slack, in proportion to their speeds; repeats until none is left."""
+        """Give `number` shares to devices with slack, in proportion to their speeds; repeat until none is left."""
         while number:
             rooms = [self._room(device, counts, min(most, counts[device] + number)) for device in range(len(counts))]
             given = largest_remainders(self._speeds, number, rooms)
@@ -124,24 +125,24 @@ class _Shares:
             number -= sum(given)
 
     def _room(self, device: int, counts: list[int], most: int) -> int:
-        """How many more fit on a device, at most up to `most` of them in all."""
+        """How many more shares fit on a device, at most up to `most` in all."""
         before = counts[device]
         low, high = before, most
-        while low < high:  # what more of them take only grows
+        while low < high:  # memory grows with their number
             counts[device] = (low + high + 1) // 2
             low, high = (counts[device], high) if self._fits(device) else (low, counts[device] - 1)
         counts[device] = before
         return low - before
 
     def _fits(self, device: int, groups: int | None = None, units: int | None = None) -> bool:
-        """Whether a device has the memory for its shares, or for so many."""
+        """Whether a device has the memory for its shares, or for these numbers of them."""
         key = device, self.groups[device] if groups is None else groups, self.units[device] if units is None else units
         if key not in self._known:
             self._known[key] = self._need_bytes(*key) <= self._view.devices[device].memory_bytes
         return self._known[key]
 
     def _need_bytes(self, device: int, groups: int, units: int) -> int:
-        """With the first shards, which are the heaviest: they have the biases. Layers are alike, so one is counted."""
+        """Memory of a device with the first shards, the largest: they have the biases. One layer stands for all."""
         view = self._view
         usage = view.empty_usage()
         usage.members = len(self._speeds)

@@ -1,4 +1,4 @@
-"""Finds a policy by its name: built in, in a file of the user's own, or in an installed package. Runs that code.
+"""Loading of a policy by its name: built in, from a user's file, or from an installed package. Runs that code.
 
 A file's policy is `path.py:Name`; `path.py` alone means its `place`. A package's is an entry point of the group
 `edgeemu.policies`. Either is a function of (view, current), or a class that is instantiated without arguments and
@@ -25,10 +25,10 @@ _Policy = Callable[[ClusterView, Placement | None], Placement]
 
 
 def load(name: str, built_in: Collection[str]) -> _Policy:
-    """The policy that a user named.
+    """Load the policy that a user named.
 
     Raises:
-        RequestError: it is not there, cannot be loaded, or cannot be called as a policy is.
+        RequestError: there is none, it cannot be loaded, or it cannot be called with (view, current).
     """
     if name in built_in:
         place: _Policy = import_module(f"edgeemu.policies.{name.replace('-', '_')}").place
@@ -46,12 +46,12 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
 
 
 def installed_policies() -> dict[str, EntryPoint]:
-    """What installed packages bring, by name."""
+    """Policies of installed packages, by name."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def _module(path: str) -> ModuleType:
-    """Runs a Python file. It is known to `sys.modules` under its path, as dataclasses and pickling want it."""
+    """Run a Python file. It is in `sys.modules` under its path, which dataclasses and pickling need."""
     spec = importlib.util.spec_from_file_location(f"policy at {path}", path)
     assert spec is not None, "the name ends in .py"
     assert spec.loader is not None
@@ -86,7 +86,7 @@ def _loaded(point: EntryPoint) -> Any:
 
 
 def _callable(found: Any, name: str) -> _Policy:
-    """`found`, or an instance of it, if that can be called with a view and a placement."""
+    """Check that an object, or an instance of a class, can be called with a view and a placement; return it."""
     if inspect.isclass(found):
         try:
             found = found()
@@ -103,7 +103,7 @@ def _callable(found: Any, name: str) -> _Policy:
 
 
 def _described(error: Exception) -> str:
-    """What went wrong in somebody else's code, and where."""
+    """Describe an error in a user's code, with its line."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
     trace = error.__traceback__

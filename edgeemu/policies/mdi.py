@@ -1,8 +1,8 @@
 """MDI-LLM's partition (arXiv 2505.18164): a ring of nodes with the ends of the model on the starter. Pure.
 
 The starter has the embedding, the first layers, the final norm, the output matrix and the sampling, so that every hop
-carries one activation; secondaries have layers only. Recurrent pipeline parallelism is how several sequences run on it
-(`workload: {concurrency: …}`), not a matter of placement.
+carries one activation; secondary nodes have layers only. Recurrent pipeline parallelism is how several sequences run on
+the ring (`workload: {concurrency: …}`), not part of the placement.
 """
 
 from itertools import pairwise

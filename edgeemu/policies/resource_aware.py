@@ -1,26 +1,27 @@
 """The head-level paper's algorithm (arXiv 2505.02533), resource-aware placement with migration. Pure.
 
-The published parts, and what is ours, marked [D], where the paper and its public code are silent or odd:
+The published parts, and our choices, marked [D], where the paper and its public code leave something open:
 
 * Score of a block on a device: S = max( operations / compute, memory with cache / memory, transfer time ), feasible
-  up to 1. [D] Denominators are what is left: with total capacities every block ends on one device.
-* [D] What compute is left of: an *interval*, and operations over compute is then a share of it. Blocks of one layer
-  run in stages, and only heads run side by side; so only heads use up compute for each other. The interval of the
+  up to 1. [D] Denominators are the remaining capacities: with total capacities every block ends on one device.
+* [D] The remaining compute is that of an *interval*, of which operations over compute are a share. Blocks of one layer
+  run in stages, and only heads run in parallel; so only heads use up compute for each other. The interval of the
   heads' stage is the shortest in which all of a layer's heads are feasible. Single blocks and their transfers are
-  measured by the time that the fastest device takes for a whole layer, and a slower device is dear but not forbidden.
-* Transfers: to the blocks that are placed already and that a block exchanges data with [D: both ways; for the
+  measured by the time that the fastest device takes for a layer, and a slower device is expensive but not forbidden.
+* Transfers: to the blocks that are placed already and that a block exchanges data with [D: in both directions; for the
   feed-forward block also where x comes from, because a layer's other blocks are not placed yet]; latency counts.
 * Order: by demand, memory/max memory + operations/max operations, largest first. [D] For L layers: embedding and
   output matrix, then layer by layer, because a layer's blocks exchange data and those of distant layers do not.
 * Overload: where a block fits nowhere, or a device has lost memory, its largest users of memory are unplaced until
   1.1 x the excess is free, and are placed again by least S; else the next device is tried (a backtrack). Compute
-  that was lost is not an overload [D]: a late token is no error, and what is moved for it must pay.
+  that was lost is not an overload [D]: a late token is no error, and a move for it must pay.
 * Caps: 50 backtracks, and [D] 10 ms counted in scored placements, so that a decision is the same on every machine.
 * [D] If that finds nothing on the first call, once more by memory alone. If nothing is feasible later, the current
   placement stays: `NoBetterPlacement` says why.
-* A block moves only where what the interval (`view.interval_tokens` steps) gains exceeds its migration delay. [D] Tried
-  are a layer's feed-forward block, its projection, both, or the layer with the heads beside them, towards where the
-  algorithm would place them anew; and heads one by one, from the device that is last to the one that is first.
+* A block moves only where its gain over the interval (`view.interval_tokens` steps) exceeds its migration delay. [D]
+  Tried are a layer's feed-forward block, its projection, both, or both with the heads on the projection's device,
+  towards where the algorithm would place them from nothing; and heads one by one, from the device that finishes last to
+  the one that finishes first.
 """
 
 from contextlib import suppress
@@ -38,7 +39,7 @@ from edgeemu.policies.view.step_time import StepTimes
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
-    """Places; with a current placement, moves what has to move or what pays within the interval.
+    """Place; with a current placement, move what has to move or what pays within the interval.
 
     Raises:
         InfeasibleError: first call, and no placement was found.
@@ -53,7 +54,11 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 
 
 def first(view: ClusterView, times: StepTimes) -> PartialPlacement:
-    """A placement from nothing."""
+    """Place from nothing.
+
+    Raises:
+        InfeasibleError: no placement was found.
+    """
     try:
         return Search(view, times, PartialPlacement.empty(view, times)).everything()
     except NothingFoundError:
@@ -65,7 +70,7 @@ def first(view: ClusterView, times: StepTimes) -> PartialPlacement:
 
 
 def relieved(view: ClusterView, times: StepTimes, old: PlacementArrays) -> PartialPlacement:
-    """The current placement, with blocks moved from the devices that hold more than they now have.
+    """Move blocks of the current placement off devices that hold more than they now have memory for.
 
     Raises:
         NoBetterPlacement: what must move fits nowhere.
@@ -79,7 +84,9 @@ def relieved(view: ClusterView, times: StepTimes, old: PlacementArrays) -> Parti
                 search.relieve(device)
         except NothingFoundError as error:
             name = view.devices[error.device].name
-            raise NoBetterPlacement(f"{name} holds more than it now has, and the others have no room for it") from error
+            raise NoBetterPlacement(
+                f"{name} holds more than it now has memory for, and the other devices have no room"
+            ) from error
     return draft
 
 

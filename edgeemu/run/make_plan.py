@@ -14,7 +14,7 @@ from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies import STEADY, Policy, policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
-from edgeemu.policies.view.oracle import oracle_view, whole_devices
+from edgeemu.policies.view.oracle import nominal_computes, oracle_view
 from edgeemu.policies.view.rehearsal import Length, Rehearsal
 from edgeemu.policies.view.step_energy import missing_links, missing_power
 from edgeemu.run.ask_policy import first_decision
@@ -47,7 +47,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
     host, links, rules = _host_speed(cluster), LinkMatrix.of(cluster), Rules.of(scenario)
     view = _first_view(scenario, cluster, _costs(scenario, model, requests), host, links, requests)
     _check_energy_known(scenario, cluster)
-    computes = whole_devices(cluster, host)
+    computes = nominal_computes(cluster, host)
     at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
     first = first_decision(place, at_first, rules.decision_limit_s)
     return Plan(

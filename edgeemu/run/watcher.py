@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
-from edgeemu.policies.view.estimator import Estimate
+from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.run.backend import Measurements
 from edgeemu.run.plan import Plan
@@ -17,7 +17,7 @@ class Watcher:
     def __init__(self, plan: Plan, devices: Measurements) -> None:
         self._plan = plan
         self._devices = devices
-        self._estimate = Estimate(
+        self._estimate = Estimator(
             plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing, plan.links
         )
 

@@ -137,8 +137,10 @@ def test_the_busiest_device_is_what_the_simulator_says(data: st.DataObject) -> N
     busy_s = [0.0] * 3
     program = compile_routes(placement, LLAMA)
     cluster = plan_of(name="single").cluster
-    played = predict(cluster, PhysicalCosts(LLAMA), program, roofline_durations(computes, PhysicalCosts(LLAMA)), 12, 2)
-    step: list[OperationRecord] = [done for done in played.executions if done.step.step == 1]
+    simulated = predict(
+        cluster, PhysicalCosts(LLAMA), program, roofline_durations(computes, PhysicalCosts(LLAMA)), 12, 2
+    )
+    step: list[OperationRecord] = [done for done in simulated.executions if done.step.step == 1]
     for op, _, time, *_ in step:
         busy_s[op.device] += time.end_s - time.start_s
     assert pipeline_moves.busiest_s(times, PlacementArrays.of(placement, LLAMA)) == pytest.approx(max(busy_s), rel=1e-9)

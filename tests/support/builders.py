@@ -125,6 +125,21 @@ def even_cluster(
     return Cluster("even", seed, devices([every] * n_devices, nic_bps=nic_bps), Mesh(n_devices, lambda *_: link))
 
 
+def uneven_mesh(n_devices: int, seed: int, memory_bytes: Sequence[int] | None = None) -> Cluster:
+    """Uneven devices, and links that differ by pair and by direction."""
+    chance = random.Random(seed)
+    computes = [
+        Compute(chance.uniform(1e6, 1e9), chance.uniform(1e6, 1e9), chance.choice([0.0, 1e-5, 1e-3]))
+        for _ in range(n_devices)
+    ]
+    links = {
+        (a, b): Link(chance.choice([1e5, 1e6, 1e8]), chance.choice([0.0, 1e-4, 2e-2]))
+        for a in range(n_devices)
+        for b in range(n_devices)
+    }
+    return Cluster("drawn", 0, devices(computes, memory_bytes), Mesh(n_devices, lambda a, b: links[a, b]))
+
+
 @st.composite
 def clusters(draw: st.DrawFn, n_devices: int, disturbed: bool = True) -> Cluster:
     """Uneven devices in a mesh, a line, or a star of which some devices share a wireless channel."""

@@ -1,8 +1,8 @@
-"""Many layers placed in runs: whole layers stay together on a device for as long as it has memory. Pure.
+"""Placement of many layers in runs: a device takes complete layers for as long as it has memory. Pure.
 
-Between layers x goes to one device, and every change of it costs a hop; so the chain goes on with the device whose run
-of layers is cheapest on average, the hop to it included. Afterwards the heads of each layer are spread over devices
-that have memory left, where that shortens the layer.
+Every change of device between layers costs a hop; so the chain continues on the device whose run of layers takes least
+per layer, the hop to it included. Afterwards the heads of each layer are spread over devices that have memory left,
+where that shortens the layer.
 """
 
 from collections.abc import Iterator
@@ -16,22 +16,22 @@ from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_time import StepTimes
 
-WORTH = 0.002  # of a layer's time: what spreading its heads must gain
+WORTH = 0.002  # share of a layer's time that spreading its heads must gain
 SMALL = 2000  # devices x layers up to which several beginnings are tried
 
 
 def best_chain(view: ClusterView, times: StepTimes) -> PartialPlacement | None:
-    """The best of a few chains, which differ in where they begin and how runs are measured; None: none fits.
+    """The best of a few chains, which differ in their ends and in how runs are measured; None: none fits.
 
-    On a large cluster it is the first that fits, with what a single layer asks for: short runs with all heads beside
-    them, or long ones whose heads are elsewhere.
+    On a large cluster it is the first chain that fits. Whether runs are measured with their heads, or without because
+    heads go to other devices, is then chosen by the best split of one layer.
     """
     best, best_s = None, np.inf
     small = times.n_devices * view.costs.shape.n_layers <= SMALL
-    ways = (True, False) if _spreads(view, times) else (False, True)
+    measures = (True, False) if _spreads(view, times) else (False, True)
     for embed, lm_head in _ends(view, times):
-        for heads_beside in ways:
-            draft = _chain(view, times, embed, lm_head, heads_beside)
+        for heads_elsewhere in measures:
+            draft = _chain(view, times, embed, lm_head, heads_elsewhere)
             if draft is not None and (found_s := draft.step_s()) < best_s:
                 best, best_s = draft, found_s
             if best is not None and not small:
@@ -40,14 +40,14 @@ def best_chain(view: ClusterView, times: StepTimes) -> PartialPlacement | None:
 
 
 def _spreads(view: ClusterView, times: StepTimes) -> bool:
-    """Whether the fastest device would send most heads of a layer elsewhere, if all devices were empty."""
+    """Whether most heads of a layer are best on other devices than the fastest, if all devices are empty."""
     fastest = int((times.proj_s + times.ffn_s).argmin())
     split = best_split(times, fastest, fastest, PartialPlacement.empty(view, times).room, 0)
     return split is not None and int(split.counts[fastest]) < times.n_groups // 2
 
 
 def whole_layers_room(draft: PartialPlacement, *, with_heads: bool = True) -> IntArray:
-    """How many more whole layers every device has room for: [n_devices]."""
+    """How many more complete layers every device has room for: [n_devices]."""
     room, s = draft.room, draft.room.sizes
     layer = s.weights[Kind.PROJ] + s.weights[Kind.FFN] + (int(s.groups_total[-1]) if with_heads else 0)
     heads = int(s.head_workspace[-1]) if with_heads else 0
@@ -59,7 +59,7 @@ def whole_layers_room(draft: PartialPlacement, *, with_heads: bool = True) -> In
 
 
 def spread(draft: PartialPlacement, layers: Iterator[int] | range) -> None:
-    """Splits the heads of layers anew, from nothing, wherever that is shorter."""
+    """Split the heads of layers from nothing, wherever that is shorter."""
     times = draft.times
     for layer in layers:
         held = draft.groups[layer].copy()
@@ -74,7 +74,7 @@ def spread(draft: PartialPlacement, layers: Iterator[int] | range) -> None:
 
 
 def _ends(view: ClusterView, times: StepTimes) -> list[tuple[int, int]]:
-    """(embed, lm_head) to begin with: on the device that is fastest at the layers, at the ends, or has most memory."""
+    """Choices of (embed, lm_head): on the device that is fastest at the ends, at layers, or has most memory."""
     empty = PartialPlacement.empty(view, times)
     room, capacity = empty.room, empty.room.capacity
     empty_lm = room.with_single(Kind.LM_HEAD)
@@ -95,9 +95,9 @@ def _ends(view: ClusterView, times: StepTimes) -> list[tuple[int, int]]:
 
 
 def _chain(
-    view: ClusterView, times: StepTimes, embed: int, lm_head: int, heads_beside: bool
+    view: ClusterView, times: StepTimes, embed: int, lm_head: int, heads_elsewhere: bool
 ) -> PartialPlacement | None:
-    """Runs one after the other. With `heads_beside`, runs are as long as if heads took no memory: they go elsewhere."""
+    """Place runs one after the other. With `heads_elsewhere`, run lengths are computed as if heads took no memory."""
     draft = PartialPlacement.empty(view, times)
     draft.put(Kind.EMBED, 0, embed)
     draft.put(Kind.LM_HEAD, 0, lm_head)
@@ -108,7 +108,7 @@ def _chain(
     layer, source = 0, embed
     while layer < n_layers:
         left = n_layers - layer
-        run = np.minimum(whole_layers_room(draft, with_heads=not heads_beside), left)  # [n_devices]
+        run = np.minimum(whole_layers_room(draft, with_heads=not heads_elsewhere), left)  # [n_devices]
         cost_s = times.links.row(source, times.hidden_bits) + run * layer_s
         cost_s += np.where(run == left, to_end_s, 0.0)
         device = int(np.where(run > 0, cost_s / np.maximum(run, 1), np.inf).argmin())
@@ -119,12 +119,12 @@ def _chain(
         draft.ffn[layer : layer + length] = device
         room.singles[Kind.PROJ][device] += length
         room.singles[Kind.FFN][device] += length
-        if not heads_beside:
+        if not heads_elsewhere:
             draft.groups[layer : layer + length, device] = times.n_groups
             room.groups[layer : layer + length, device] = times.n_groups
         room.recount_one(device)
         layer, source = layer + length, device
-    if heads_beside:
+    if heads_elsewhere:
         for at in range(n_layers):
             split = best_split(times, draft.source(at), int(draft.proj[at]), room, at)
             if split is None:

@@ -1,4 +1,4 @@
-"""A mixed-integer programme, gathered row by row, and HiGHS that solves it. Knows numbers only.
+"""A mixed-integer program that is built row by row, and solved by HiGHS. Knows numbers only.
 
 HiGHS (through SciPy) is loaded at the first solve: it takes a tenth of a second, and most runs never need it.
 """
@@ -20,32 +20,32 @@ Terms = Sequence[tuple[float, int]]
 
 
 class UnprovenError(EdgeemuError):
-    """No proven optimum in the time that was given."""
+    """No optimum was proven within the time limit."""
 
 
 @dataclass(slots=True)
 class MixedIntegerProgram:
-    """Minimise a linear cost of variables from 0 up, some of them whole, under linear constraints."""
+    """Minimise a linear cost of variables ≥ 0, some of them integers, under linear constraints."""
 
     cost: list[float] = field(default_factory=list)
     upper: list[float] = field(default_factory=list)
-    whole: list[int] = field(default_factory=list)
+    integer: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
 
-    def add(self, *dims: int, cost: float = 0.0, upper: float = np.inf, whole: bool = False) -> Columns:
-        """New variables from 0 to `upper`: their numbers, in an array of these dimensions."""
+    def add(self, *dims: int, cost: float = 0.0, upper: float = np.inf, integer: bool = False) -> Columns:
+        """Add variables from 0 to `upper`; their numbers, in an array of these dimensions."""
         start, count = len(self.cost), int(np.prod(dims))
         self.cost += [cost] * count
         self.upper += [upper] * count
-        self.whole += [int(whole)] * count
+        self.integer += [int(integer)] * count
         return np.arange(start, start + count).reshape(dims)
 
     def row(self, terms: Terms, low: float = -np.inf, high: float = np.inf) -> None:
-        """low <= sum of factor x variable <= high."""
+        """Add the constraint low <= sum of factor x variable <= high."""
         for factor, column in terms:
             self.values.append(factor)
             self.rows.append(len(self.low))
@@ -54,10 +54,11 @@ class MixedIntegerProgram:
         self.high.append(high)
 
     def equal(self, terms: Terms, value: float = 0.0) -> None:
+        """Add the constraint sum of factor x variable = value."""
         self.row(terms, value, value)
 
     def solve(self, time_limit_s: float) -> Values | None:
-        """The optimum's values, to a millionth of its cost; None: it is proven that there is none.
+        """Find the values of the optimum, to a millionth of its cost; None: it is proven that there is no solution.
 
         Raises:
             UnprovenError: neither is known after `time_limit_s`, or HiGHS failed.
@@ -69,7 +70,7 @@ class MixedIntegerProgram:
         with _stdout_kept_clean():
             result = milp(
                 np.array(self.cost),
-                integrality=np.array(self.whole),
+                integrality=np.array(self.integer),
                 bounds=Bounds(0, np.array(self.upper)),
                 constraints=LinearConstraint(matrix, np.array(self.low), np.array(self.high)),
                 options={"mip_rel_gap": 1e-6, "time_limit": time_limit_s},
@@ -84,7 +85,7 @@ class MixedIntegerProgram:
 
 @contextmanager
 def _stdout_kept_clean() -> Iterator[None]:
-    """Sends what C code prints to standard error.
+    """Send what C code prints to standard error.
 
     HiGHS 1.12 leaves a debugging line on standard output now and then, whatever its options say; there it would break
     the one JSON document of `--json`.

@@ -1,4 +1,4 @@
-"""Later decisions with several sequences at once: another pipeline, where what it gains pays for the moves. Pure.
+"""Later decisions with several sequences at once: another pipeline, where its gain pays for the moves. Pure.
 
 With C sequences in flight all of them get a token in the time that the busiest device or link needs for them, and not
 in less than one sequence alone takes: a round takes max(C x busiest, step).
@@ -49,7 +49,7 @@ def better_pipeline(
     if not found:
         if fits:
             return current
-        raise NoBetterPlacement("a device has lost memory, and no pipeline of whole layers fits what is left")
+        raise NoBetterPlacement("a device has lost memory, and no pipeline of complete layers fits the others")
     best = min(found, key=lambda layout: round_s(times, layout, view.sequences))
     before_s, after_s = (round_s(times, layout, view.sequences) for layout in (old, best))
     pays = Prices(costs, horizon / margin).pays(before_s - after_s, costs.migration_s(old, best))

@@ -1,7 +1,7 @@
-"""EdgeShard's two dynamic programmes (arXiv 2405.14371): which devices, and which layers on each. Pure.
+"""EdgeShard's two dynamic programs (arXiv 2405.14371): which devices, and which layers on each. Pure.
 
-The profile of the paper (time and activation size per layer and device) is the view's: decode steps at the sequence's
-full length. The first element, the embedding, stays on the source device, so that prompts never leave it.
+The profile of the paper (time and activation size per layer and device) is taken from the view: decode steps at the
+sequence's full length. The first element, the embedding, stays on the source device, so that prompts never leave it.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from edgeemu.policies.view.link_matrix import FloatArray
 
 KEPT = 32  # [D] partial paths that are kept for each element and device, where the paper keeps one
 CANDIDATES = 32  # [D] devices that are looked at on larger clusters
-TRANSITIONS = 30_000  # [D] of the throughput programme, above which devices are taken in the order of their speed
+TRANSITIONS = 30_000  # [D] of the throughput program, above which devices are taken in the order of their speed
 
 
 class _PartialPath(NamedTuple):
@@ -94,7 +94,7 @@ def _devices(path: _PartialPath) -> list[int]:
 
 
 def _canonical(taken: tuple[int, ...], here: int, alike: list[list[int]]) -> tuple[int, ...]:
-    """The same for paths that differ only in which of several alike devices took what."""
+    """Canonical key of a partial path: equal for paths that differ only by swapping equal devices."""
     found = list(taken)
     for group in alike:
         others = [member for member in group if member != here]
@@ -104,13 +104,13 @@ def _canonical(taken: tuple[int, ...], here: int, alike: list[list[int]]) -> tup
 
 
 def _alike(costs: StageCosts, source: int, among: Sequence[int]) -> list[list[int]]:
-    """Groups of two or more alike devices, as indexes into `among`."""
+    """Groups of two or more equal devices, as indexes into `among`."""
     index = {device: n for n, device in enumerate(among)}
     return [[index[d] for d in group] for group in alike_devices(costs.view, source, among) if len(group) > 1]
 
 
 def candidates(costs: StageCosts, source: int) -> list[int]:
-    """The source, and the fastest of the others: as many as are looked at, and as many as the model needs."""
+    """The source and the fastest other devices: `CANDIDATES`, or more if the model needs more memory."""
     others = [d for d in np.argsort(costs.layer_s, kind="stable").tolist() if d != source]
     chosen, layers = [source], max(0, costs.room(source, embed=True))
     for device in others:
@@ -125,7 +125,7 @@ def candidates(costs: StageCosts, source: int) -> list[int]:
 
 
 def alike_devices(view: ClusterView, source: int, among: Sequence[int]) -> list[list[int]]:
-    """Devices that can stand in for each other: same speed, memory and links. The source is always by itself."""
+    """Group devices that are interchangeable: equal speed, memory and links. The source is a group of its own."""
     groups: list[list[int]] = []
     for device in among:
         for group in groups:
@@ -152,7 +152,7 @@ def _same(view: ClusterView, a: int, b: int, among: Sequence[int]) -> bool:
 
 @dataclass(slots=True)
 class _PartialPipeline:
-    """With these devices used and this one last: the least bottleneck by elements done, and how it came about."""
+    """The least bottleneck by elements done, with these devices used and this one last, and how it is reached."""
 
     used: tuple[int, ...]
     last: int  # a group
@@ -165,7 +165,7 @@ class _PartialPipeline:
 def least_bottleneck(costs: StageCosts, source: int, devices: Sequence[int] | None = None) -> list[Stage] | None:
     """g(m, S, j) = min over i < m, k in S of max(g(i, S - j, k), t_comm(i - 1, k, j), sum of t_comp(i → m, j)).
 
-    Groups of alike devices stand for their members, as many as are used of each [D]; without groups this is the
+    Groups of equal devices stand for their members, as many as are used of each [D]; without groups this is the
     paper's O(N² 2^M M²). None: nothing fits. Of equal bottlenecks the one with fewer devices is taken. A link counts
     with the time that it is busy [D]: its delay does not keep the next token from following.
 
@@ -176,9 +176,9 @@ def least_bottleneck(costs: StageCosts, source: int, devices: Sequence[int] | No
 
 
 def pipelines(costs: StageCosts, source: int, devices: Sequence[int] | None = None) -> list[list[Stage]]:
-    """The programme's best pipeline of one stage, of two, and so on; without those that do not fit.
+    """The program's best pipeline of one stage, of two, and so on; without those that do not fit.
 
-    Where devices are taken in the order of their speed, only the best of all lengths.
+    Where devices are taken in the order of their speed, only the best one of all lengths.
     """
     among = list(devices) if devices is not None else candidates(costs, source)
     groups = alike_devices(costs.view, source, among)
@@ -208,7 +208,7 @@ def pipelines(costs: StageCosts, source: int, devices: Sequence[int] | None = No
 
 
 def _two(groups: list[list[int]], before: int, after: int) -> tuple[int, int]:
-    """A device of each group, different ones."""
+    """Two different devices, one of each group."""
     return groups[before][0], groups[after][1 if before == after else 0]
 
 
@@ -224,7 +224,7 @@ def _extend(
     link_s: float,
     segments_s: FloatArray,
 ) -> None:
-    """One more stage, on a device of `group`, of every length."""
+    """Add one more stage, on a device of `group`, of every length."""
     so_far_s = np.maximum(state.best_s, link_s)  # [n + 1] by elements done before it
     through_s = np.maximum(so_far_s[:, None], segments_s)  # [before, after]
     best_s = through_s.min(axis=0)  # [n + 1]
@@ -253,7 +253,7 @@ def _stages(found: _PartialPipeline, n_elements: int, groups: list[list[int]]) -
 
 
 def in_order_of_speed(costs: StageCosts, source: int, among: Sequence[int]) -> list[Stage] | None:
-    """The same programme with the source first and the others by speed, each used or left out."""
+    """The throughput program with the source first and the other devices by speed, each used or left out."""
     order = [source, *sorted((d for d in among if d != source), key=lambda d: (float(costs.layer_s[d]), d))]
     groups = [[device] for device in order]
     states = [_start(costs, costs.segments_s(source), (0,), 0)]

@@ -1,4 +1,4 @@
-"""Contiguous stages of whole layers: what each costs on each device, how many fit, and as a placement. Pure.
+"""Contiguous stages of complete layers: their times, how many layers fit a device, and their placement. Pure.
 
 The elements of a model are counted as pipelined systems count layers: the embedding (0), the decoder layers
 (1 … n_layers) and the output matrix (n_layers + 1).
@@ -28,7 +28,7 @@ class Stage(NamedTuple):
 
 
 class StageCosts:
-    """A decode step's times in a view, by element and device, and how many layers fit."""
+    """Times of a decode step by element and device, and how many layers fit. At the sequence's full length."""
 
     def __init__(self, view: ClusterView) -> None:
         self.view = view
@@ -43,32 +43,32 @@ class StageCosts:
         return np.array([self.view.layer_time_s(device) for device in range(len(self.view.devices))])
 
     def until_s(self, device: int) -> FloatArray:
-        """How long a device takes for all elements before each: [n_elements + 1], so that differences are stages."""
+        """Time of a device for all elements before each: [n_elements + 1], so that differences are stages."""
         layers_s = np.full(self.n_layers, self.layer_s[device])
         embed_s, lm_head_s = self.view.time_s(EMBED, device), self.view.time_s(LM_HEAD, device)
         until_s: FloatArray = np.concatenate([[0.0, embed_s], layers_s, [lm_head_s]]).cumsum()
         return until_s
 
     def hop_s(self, source: int, target: int) -> float:
-        """x of one row from one device to another; nothing where that is the same."""
+        """Time of one row of x from one device to another; 0 where they are one device."""
         return self.view.links.pair(source, target, self._hidden_bits)
 
     def occupied_s(self, source: int, target: int) -> float:
-        """How long one row of x keeps a link busy: whatever its delay, the next can follow at once."""
+        """Time that one row of x occupies a link, without the delay: the next row can follow at once."""
         return self.view.links.s_per_bit.pair(source, target) * self._hidden_bits
 
     def token_s(self, source: int, target: int) -> float:
-        """A sampled token's way back to the embedding."""
+        """Time of a sampled token's return to the embedding."""
         return self.view.links.pair(source, target, self._token_bits)
 
     def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
-        """How many layers fit a device beside the ends that it holds; -1 where not even those do."""
+        """How many layers fit a device with the ends that it holds; -1 where not even the ends do."""
         limit_bytes = self.view.devices[device].memory_bytes
         return sum(total <= limit_bytes for total in self.total_bytes[embed, lm_head]) - 1
 
     @cached_property
     def total_bytes(self) -> dict[tuple[bool, bool], list[int]]:
-        """Memory of 0, 1, … layers and the ends (embed, lm_head) beside them. It is the same on every device."""
+        """Memory of 0, 1, … layers, by (embed, lm_head) on the device too. It is the same on every device."""
         return {(e, o): self._total_bytes(e, o) for e in (False, True) for o in (False, True)}
 
     def _total_bytes(self, embed: bool, lm_head: bool) -> list[int]:
@@ -104,17 +104,17 @@ class StageCosts:
         return float(until_s[stage.end] - until_s[stage.first])
 
     def bottleneck_s(self, stages: Sequence[Stage]) -> float:
-        """The longest that any stage or link is busy with one token of one sequence: the throughput's bound."""
+        """The longest time that any stage or link is busy with one token of one sequence."""
         links_s = [self.occupied_s(before.device, after.device) for before, after in pairwise(stages)]
         return max([self.stage_s(stage) for stage in stages] + links_s)
 
     def latency_s(self, stages: Sequence[Stage]) -> float:
-        """One token through all stages and back to the embedding."""
+        """Time of one token through all stages and back to the embedding."""
         hops_s = sum(self.hop_s(before.device, after.device) for before, after in pairwise(stages))
         return sum(map(self.stage_s, stages)) + hops_s + self.token_s(stages[-1].device, stages[0].device)
 
     def too_small(self, what: str, devices: Sequence[int]) -> InfeasibleError:
-        """No partition of this kind fits: says how many layers each of these devices has room for."""
+        """An error: no partition of this kind fits. Its message has the layers that fit each of these devices."""
         shown = [self.view.devices[device] for device in devices[:MANY]]
         rooms = [
             f"  {device.name}: {max(0, self.room(index))} layers in {SIZE.format_human(device.memory_bytes)}"
@@ -131,7 +131,7 @@ class StageCosts:
         )
 
     def placement(self, stages: Sequence[Stage]) -> Placement:
-        """The stages' blocks on their devices, element by element."""
+        """The stages as a placement."""
         shape = self.view.costs.shape
         layers = [tuple(layer_blocks(shape, layer)) for layer in range(self.n_layers)]
         elements: list[tuple[Block, ...]] = [(EMBED,), *layers, (LM_HEAD,)]
@@ -143,7 +143,7 @@ class StageCosts:
 
 
 def merged(devices: Sequence[int]) -> list[Stage]:
-    """A device for each element, as stages."""
+    """Merge a device for each element into stages."""
     stages: list[Stage] = []
     for element, device in enumerate(devices):
         if stages and stages[-1].device == device:

@@ -1,6 +1,6 @@
 """The head-level paper's search for a placement: scores, order, overload resolution, backtracking, caps. Pure.
 
-What is published of it and what is ours stands in `resource_aware.py`.
+The docstring of `resource_aware.py` says which parts are published.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ LAYER_KINDS = (Kind.FFN, Kind.PROJ, Kind.HEAD)
 
 
 class NothingFoundError(Exception):
-    """A block, or what a device has to lose, fits nowhere."""
+    """A block fits nowhere, or a device's excess does."""
 
     def __init__(self, layer: int = 0, device: int = 0) -> None:
         super().__init__(layer, device)
@@ -32,7 +32,7 @@ class NothingFoundError(Exception):
 
 
 class Search:
-    """The algorithm at work on a draft."""
+    """The algorithm, applied to a draft."""
 
     def __init__(
         self, view: ClusterView, times: StepTimes, draft: PartialPlacement, *, memory_only: bool = False
@@ -52,6 +52,7 @@ class Search:
         self.interval_s = float(times.whole_layer_s.min())
 
     def everything(self) -> PartialPlacement:
+        """Place all blocks."""
         demand = self._demands()
         for kind in sorted(ENDS, key=demand.__getitem__, reverse=True):
             self.single(kind, 0)
@@ -65,7 +66,7 @@ class Search:
         return self.draft
 
     def _demands(self) -> dict[Kind, float]:
-        """Memory/max memory + operations/max operations of a block of every kind."""
+        """Demand of a block of every kind: memory/max memory + operations/max operations."""
         sizes, costs = self.draft.room.sizes, self.view.costs
         memory = {**sizes.weights, Kind.HEAD: sizes.group}
         work = {kind: costs.work(kind, 1, 1, self.times.past) for kind in Kind}
@@ -75,7 +76,7 @@ class Search:
     # -- single blocks ------------------------------------------------------------------------------------------
 
     def single(self, kind: Kind, layer: int, without: int = UNPLACED, depth: int = 0) -> None:
-        """Places one block by least S; makes room for it where it fits nowhere."""
+        """Place one block by least S; make room for it where it fits nowhere."""
         score = self._scores(kind, layer)
         if without != UNPLACED:
             score[without] = np.inf
@@ -85,7 +86,7 @@ class Search:
         self.draft.put(kind, layer, device)
 
     def _scores(self, kind: Kind, layer: int) -> FloatArray:
-        """S of a block on every device; infinite where it does not fit: [n_devices]."""
+        """Score S of a block on every device; infinite where it does not fit: [n_devices]."""
         room = self.draft.room
         after = room.with_single(kind)
         free = room.capacity - room.total  # [n_devices]
@@ -97,39 +98,39 @@ class Search:
         return score
 
     def _slowness(self, kind: Kind, layer: int) -> FloatArray:
-        """The worse of compute and transfers, as shares of the interval: [n_devices]."""
+        """The larger of compute and transfer times, as shares of the interval: [n_devices]."""
         return np.maximum(self.alone_s[kind], self._transfers_s(kind, layer)) / self.interval_s
 
     def _transfers_s(self, kind: Kind, layer: int) -> FloatArray:
-        """Between a device and the placed blocks that a block there would exchange data with: [n_devices]."""
+        """Transfer time between each device and the placed blocks with which a block exchanges data: [n_devices]."""
         draft, links, bits = self.draft, self.times.links, self.times.hidden_bits
         last = len(draft.ffn) - 1
         match kind:
             case Kind.EMBED:
-                come_from, bits_in = draft.lm_head, self.times.token_bits
-                go_to, bits_out = int(draft.proj[0]), bits
+                from_device, bits_in = draft.lm_head, self.times.token_bits
+                to_device, bits_out = int(draft.proj[0]), bits
             case Kind.LM_HEAD:
-                come_from, bits_in = int(draft.ffn[last]), bits
-                go_to, bits_out = draft.embed, self.times.token_bits
+                from_device, bits_in = int(draft.ffn[last]), bits
+                to_device, bits_out = draft.embed, self.times.token_bits
             case Kind.PROJ:
-                come_from, bits_in = draft.source(layer), bits
-                go_to, bits_out = int(draft.ffn[layer]), bits
+                from_device, bits_in = draft.source(layer), bits
+                to_device, bits_out = int(draft.ffn[layer]), bits
             case _:
-                come_from, bits_in = int(draft.proj[layer]), bits
-                if come_from == UNPLACED:
-                    come_from = draft.source(layer)
-                go_to, bits_out = (int(draft.proj[layer + 1]), bits) if layer < last else (draft.lm_head, bits)
+                from_device, bits_in = int(draft.proj[layer]), bits
+                if from_device == UNPLACED:
+                    from_device = draft.source(layer)
+                to_device, bits_out = (int(draft.proj[layer + 1]), bits) if layer < last else (draft.lm_head, bits)
         total = np.zeros(self.times.n_devices)
-        if come_from != UNPLACED:
-            total += links.row(come_from, bits_in)
-        if go_to != UNPLACED:
-            total += links.column(go_to, bits_out)
+        if from_device != UNPLACED:
+            total += links.row(from_device, bits_in)
+        if to_device != UNPLACED:
+            total += links.column(to_device, bits_out)
         return total
 
     # -- heads --------------------------------------------------------------------------------------------------
 
     def heads(self, layer: int, without: int = UNPLACED) -> None:
-        """Places the groups of a layer that have no device yet, each by least S."""
+        """Place the groups of a layer that have no device yet, each by least S."""
         draft = self.draft
         while needed := self.times.n_groups - int(draft.groups[layer].sum()):
             room = draft.room.groups_room(layer)  # [n_devices]
@@ -162,7 +163,7 @@ class Search:
             chosen = chosen[np.argpartition(one[chosen], needed - 1)[:needed]]
             if int(room[chosen].sum()) < needed:
                 chosen = np.flatnonzero(room)
-        k = slots(needed)  # [1, needed]: the k-th group beside those that are there
+        k = slots(needed)  # [1, needed]: the k-th group in addition to those that are there
         count = before[chosen, None] + k
         compute_s = self._heads_s(chosen, count)  # [m, needed]
         moved_s = transfer_s[chosen, None] + count * each_s[chosen, None]
@@ -178,7 +179,9 @@ class Search:
             left_s = interval_s - already_s
             compute = np.where(left_s > 0, (compute_s - already_s) / left_s, np.inf)
         score = memory if self.memory_only else np.maximum(np.maximum(memory, compute), moved_s / interval_s)
-        score = np.maximum.accumulate(np.minimum(score, 1e300), axis=1)  # full, but there: before what is not there
+        score = np.maximum.accumulate(
+            np.minimum(score, 1e300), axis=1
+        )  # a full device comes before a slot that does not exist
         found = cheapest_slots(np.where(absent, np.inf, score), needed)
         assert found is not None, "as many slots are there as before"
         counts = np.zeros(times.n_devices, np.int64)
@@ -186,7 +189,7 @@ class Search:
         return counts
 
     def _heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
-        """Fused heads of one layer: [m], [m, k] -> [m, k]."""
+        """Time of fused heads of one layer: [m], [m, k] -> [m, k]."""
         times, at = self.times, devices[:, None]
         return np.maximum(
             times.compute_fixed_s[at] + counts * times.compute_slope_s[at],
@@ -196,7 +199,7 @@ class Search:
     # -- overload -----------------------------------------------------------------------------------------------
 
     def _make_room(self, kind: Kind, layer: int, without: int, depth: int) -> int:
-        """Empties a device far enough for a block that fits nowhere, and returns it. Tried by what is left of S."""
+        """Free memory on a device for a block that fits nowhere; the device. Devices are tried by S without memory."""
         room = self.draft.room
         if kind is Kind.HEAD:
             source, gather = self.draft.source(layer), int(self.draft.proj[layer])
@@ -229,13 +232,13 @@ class Search:
         raise NothingFoundError(layer, max(without, 0))
 
     def relieve(self, device: int) -> None:
-        """Unplaces what a device holds too much, and places it elsewhere."""
+        """Move a device's excess to other devices."""
         room = self.draft.room
         while (excess := int(room.total[device] - room.capacity[device])) > 0:
             self._free(device, float(excess), 0)
 
     def _free(self, device: int, excess: float, depth: int) -> None:
-        """Unplaces a device's largest users of memory until 1.1 x the excess is free; places them elsewhere by S."""
+        """Unplace a device's largest users of memory until 1.1 x the excess is free; place them elsewhere by S."""
         freed, unplaced = 0.0, []
         for size, kind, layer, count in self._users(device):
             if freed >= FREED * excess:
@@ -260,7 +263,7 @@ class Search:
                 self.single(kind, layer, device, depth + 1)
 
     def _users(self, device: int) -> Iterator[tuple[int, Kind, int, int]]:
-        """(bytes of one, kind, layer, how many) of what a device holds, largest first."""
+        """(bytes of one, kind, layer, number) of the blocks of a device, largest first."""
         draft, sizes = self.draft, self.draft.room.sizes
         users = [(sizes.weights[kind], kind, 0, 1) for kind in ENDS if draft.at(kind, 0) == device]
         users += [(sizes.weights[Kind.FFN], Kind.FFN, int(at), 1) for at in np.flatnonzero(draft.ffn == device)]

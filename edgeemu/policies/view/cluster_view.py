@@ -1,4 +1,4 @@
-"""What a policy may know of the cluster. Plain numbers; it does not say where they come from."""
+"""The view of a cluster that a policy gets: plain numbers, from measurements or from the true cluster."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ EnergyPerBit = Callable[[int, int], float | None]
 
 
 class NoBetterPlacement(EdgeemuError):  # noqa: N818  # an answer, not a fault: the placement that is there stays
-    """A policy found nothing to put in the current placement's stead. `str()` says why; whoever asked records it."""
+    """A policy found no other placement. `str()` gives the reason, which is recorded; the current placement stays."""
 
 
 class Rehearsed(NamedTuple):
-    """What the beginning of the run would come to. `latency_s` is the time per token of a sequence, prompt included."""
+    """Simulated start of a run. `latency_s` is the time per token of a sequence, prompt included."""
 
     latency_s: float
     throughput_tok_s: float  # of all sequences together
@@ -36,9 +36,9 @@ class Rehearsed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """`compute` is what the device has left for us now, and `memory_bytes` what our blocks may hold there in all.
+    """A device: `compute` is its current speed under load, `memory_bytes` what our blocks may hold there in all.
 
-    `idle_w` is what it draws when it waits, `busy_w` when it computes for us; None: not known.
+    `idle_w` is its power when it waits, `busy_w` when it computes for us; None: not known.
     """
 
     name: str
@@ -49,7 +49,7 @@ class DeviceView:
 
     @classmethod
     def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
-        """A device of the cluster, whose compute and memory are known to be these."""
+        """A device of the cluster with this compute and memory."""
         return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w)
 
 
@@ -157,35 +157,36 @@ class ClusterView:
         return np.array([device.memory_bytes for device in self.devices], np.int64)  # [n_devices]
 
     def work(self, block: Block) -> Work:
-        """What one decode step asks of the block at the sequence's full length."""
+        """Operations and bytes of one decode step of the block at the sequence's full length."""
         return self.costs.work(block.kind, 1, 1, self.total_tokens - 1)
 
     def time_s(self, block: Block, device: int) -> float:
-        """One decode step of the block on the device, alone."""
+        """Time of one decode step of the block on the device, alone."""
         return roofline_s(self.devices[device].compute, self.work(block))
 
     def layer_time_s(self, device: int) -> float:
-        """One decode step of a whole layer on the device, alone: its heads are fused, and run as one."""
+        """Time of one decode step of a complete layer on the device, alone: its heads are fused, and run as one."""
         past = self.total_tokens - 1
         heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, past)
         heads_s = roofline_s(self.devices[device].compute, heads)
         return heads_s + self.time_s(proj(0), device) + self.time_s(ffn(0), device)
 
     def model_time_s(self, device: int) -> float:
-        """One decode step of the whole model on the device, alone."""
+        """Time of one decode step of the complete model on the device, alone."""
         layers_s = self.costs.shape.n_layers * self.layer_time_s(device)
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
 
     def empty_usages(self) -> list[Usage]:
+        """Memory of every device without blocks; blocks can be added."""
         return [self.empty_usage() for _ in self.devices]
 
     def empty_usage(self) -> Usage:
-        """That of one device, to which blocks can be added."""
+        """Memory of one device without blocks; blocks can be added."""
         concurrent = self.workload.concurrent
         return Usage(self.costs, self.prompt_tokens, self.total_tokens, concurrent, star=self.star)
 
     def usages(self, placement: Placement) -> list[Usage]:
-        """What each device holds under a placement, with all sequences at their ends."""
+        """Memory of each device under a placement, with all sequences at their ends."""
         n_devices, concurrent = len(self.devices), self.workload.concurrent
         return usages(
             placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, concurrent, star=self.star
@@ -196,12 +197,12 @@ class ClusterView:
         return usage.page_with(block).total_bytes <= self.devices[device].memory_bytes
 
     def holds(self, placement: Placement) -> bool:
-        """Whether every device has the memory that a placement asks of it, to the sequence's end."""
+        """Whether every device has memory for a placement, to the end of the sequence."""
         held = self.usages(placement)
         return all(u.page().total_bytes <= d.memory_bytes for u, d in zip(held, self.devices, strict=True))
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
-        """No device has room for `block`: says what each holds, as usages or in bytes, and has."""
+        """An error: no device has room for `block`. `held`: memory that each device holds, as usages or in bytes."""
         show = SIZE.format_human
         need_bytes = self.costs.weight_bytes(block)
         taken = [usage if isinstance(usage, int) else usage.page().total_bytes for usage in held]

@@ -1,7 +1,7 @@
-"""What can be known of a cluster by watching it: speeds, queues, memory and links, smoothed. Pure; knows no scenario.
+"""Estimates of speeds, queueing, memory and links from measurements, smoothed. Pure; knows no scenario.
 
-Everything starts from the data sheet: what was never observed is taken to be as it says. Observations come from
-reports of real devices or from the simulator, in the same form. The one parameter is `smoothing`, the weight of the
+Every estimate starts from the nominal value and keeps it until something is measured. Measurements are reports of real
+devices or of the simulator, in one form. The one parameter is `smoothing`, the weight of the
 newest observation; the first counts in full.
 """
 
@@ -19,13 +19,13 @@ from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 
-_RIDGE = 1e-3  # weight of the data sheet in a link's estimate, of 1 for what was observed
-_LEAST = 0.01  # of what the data sheet says: a link is not believed to be faster than a hundred times that
+_RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
+_LEAST = 0.01  # least factor: no link is estimated to be more than a hundred times as fast as nominally
 
 
 @dataclass(slots=True)
 class _DeviceEstimate:
-    slowdown: float | None = None  # what operations take, by the roofline of the whole device; None: not known yet
+    slowdown: float | None = None  # duration of operations, relative to the unloaded device; None: not measured yet
     unloaded: float = (
         1.0  # the same with nothing else on the device: other than 1 only where it is relative to the host
     )
@@ -58,41 +58,41 @@ class _LinkEstimate:
         self.bits_took += weight * bits_part * took
 
     def factors(self) -> tuple[float, float]:
-        """By what the delay, and the time per bit, are more than the data sheet's."""
+        """Measured delay, and measured time per bit, as multiples of the nominal values."""
         a, b, c = self.delay_delay + _RIDGE, self.delay_bits, self.bits_bits + _RIDGE
         x, y = self.delay_took + _RIDGE, self.bits_took + _RIDGE
         det = a * c - b * b
         return max(_LEAST, (c * x - b * y) / det), max(_LEAST, (a * y - b * x) / det)
 
 
-class Estimate:
-    """What has been observed of a cluster so far."""
+class Estimator:
+    """Estimates from all measurements of a cluster so far."""
 
     def __init__(
         self,
         cluster: Cluster,
-        whole: Sequence[Compute],
+        nominal: Sequence[Compute],
         costs: Costs,
         smoothing: float,
         sheet: LinkMatrix | None = None,
     ) -> None:
-        """`whole` are the devices' data sheets (`view.whole_devices`); the links', `sheet` or the cluster's."""
+        """`nominal`: speeds without load (`oracle.nominal_computes`). `sheet`: nominal links, if made already."""
         self._cluster = cluster
-        self._whole = whole
+        self._nominal = nominal
         self._costs = costs
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._links: dict[tuple[int, int], _LinkEstimate] = {}
         self._sheet = sheet or LinkMatrix.of(cluster)
 
-    # -- what comes in ------------------------------------------------------------------------------------------
+    # -- measurements ------------------------------------------------------------------------------------------
 
     def observe_executions(self, executions: Iterable[OperationRecord]) -> None:
-        """Operations of one step, or of several, each as long as it took on the timeline."""
+        """Add operations of one step or of several, with their times on the timeline."""
         took_s: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
         for op, step, time, *_ in executions:
-            sheet_s = op_s(self._whole[op.device], op, step.rows, step.past, self._costs)
-            if sheet_s:  # some take nothing, and say nothing
+            sheet_s = op_s(self._nominal[op.device], op, step.rows, step.past, self._costs)
+            if sheet_s:  # an operation that takes no time has no information
                 took_s[op.device].append((sheet_s, time.end_s - time.start_s, time.start_s - time.ready_s))
         for index, done in took_s.items():
             device = self._devices[index]
@@ -103,24 +103,24 @@ class Estimate:
             device.worked = True
 
     def observe_transits(self, transits: Iterable[Transit]) -> None:
-        """What messages took from departure to arrival, waiting on the way included."""
-        by_way: dict[tuple[int, int], list[Transit]] = defaultdict(list)
+        """Add durations of messages from departure to arrival, with the time in queues."""
+        by_pair: dict[tuple[int, int], list[Transit]] = defaultdict(list)
         for transit in transits:
             if not transit.size_bytes and not self._sheet.delay_s.pair(transit.source, transit.target):
-                continue  # nothing, at once: likewise
-            by_way[transit.source, transit.target].append(transit)
-        for way, seen in by_way.items():
-            link = self._links.setdefault(way, _LinkEstimate())
+                continue  # a message that takes no time has no information
+            by_pair[transit.source, transit.target].append(transit)
+        for pair, seen in by_pair.items():
+            link = self._links.setdefault(pair, _LinkEstimate())
             weight = self._smoothing if link.seen else 1.0
             link.fade(1.0 - weight)
             for transit in seen:
-                bits_s = 8.0 * transit.size_bytes * self._sheet.s_per_bit.pair(*way)
-                sheet_s = bits_s + self._sheet.delay_s.pair(*way)
+                bits_s = 8.0 * transit.size_bytes * self._sheet.s_per_bit.pair(*pair)
+                sheet_s = bits_s + self._sheet.delay_s.pair(*pair)
                 link.add(weight / len(seen), 1.0 - bits_s / sheet_s, transit.sum_s / transit.messages / sheet_s)
             link.seen = True
 
     def observe_state(self, index: int, availability: float, memory_bytes: int) -> None:
-        """What a device's own meters say at an instant. Its load counts if it has executed nothing since the last."""
+        """Add a device's own readings at an instant. Availability counts if nothing was executed since the last."""
         device = self._devices[index]
         device.memory_bytes = memory_bytes
         if not device.worked:
@@ -132,26 +132,26 @@ class Estimate:
     def _smoothed(self, before: float | None, newest: float) -> float:
         return newest if before is None else before + self._smoothing * (newest - before)
 
-    # -- what is known ------------------------------------------------------------------------------------------
+    # -- estimates ------------------------------------------------------------------------------------------
 
     def slowdown(self, device: int) -> float:
-        """How much longer everything takes on a device than its data sheet says."""
+        """By how many times operations on a device take longer than nominally."""
         return self._devices[device].slowdown or 1.0
 
     def queueing_s(self, device: int) -> float:
-        """How long an operation that is ready waits for the device, in the mean."""
+        """Mean time that a ready operation waits for the device."""
         return self._devices[device].queueing_s
 
     def memory_bytes(self, device: int) -> int:
-        """What our blocks may hold there in all."""
+        """Bytes that our blocks may hold on a device in all."""
         known = self._devices[device].memory_bytes
         return self._cluster.devices[device].memory_bytes if known is None else known
 
     def view(self, base: ClusterView) -> ClusterView:
-        """`base` (its costs, its sequence, its rules) with the devices and links as they are known now."""
+        """`base` (its costs, workload and rules) with the estimated devices and links."""
         devices = tuple(
             DeviceView.of(device, slowed(compute, self.slowdown(index)), self.memory_bytes(index))
-            for index, (device, compute) in enumerate(zip(self._cluster.devices, self._whole, strict=True))
+            for index, (device, compute) in enumerate(zip(self._cluster.devices, self._nominal, strict=True))
         )
         factors = {pair: link.factors() for pair, link in self._links.items()}
         return replace(base, devices=devices, links=self._sheet.scaled(factors), observed=factors)

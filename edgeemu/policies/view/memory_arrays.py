@@ -1,7 +1,7 @@
-"""The memory of all devices at once, as arrays: what `placement.memory` says of one, quickly. Knows bytes; no time.
+"""Memory of all devices at once, as arrays: a fast equivalent of `placement.memory`. Knows bytes; no time.
 
-The two agree to the byte, and a test holds them to it: what fits here fits when a plan is checked and when a device
-charges its ledger.
+The two agree to the byte, and a test holds that: what fits here fits when a plan is checked and when a device charges
+its ledger.
 """
 
 from functools import lru_cache
@@ -19,7 +19,7 @@ _SINGLES = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
 
 
 class Sizes:
-    """What every kind of block takes, for a sequence at its end, and for those that run beside it. Bytes."""
+    """Bytes of every kind of block, for a sequence at its end and the concurrent ones."""
 
     def __init__(self, costs: Costs, prompt: int, total: int, concurrent: tuple[int, ...] = ()) -> None:
         shape = costs.shape
@@ -47,7 +47,7 @@ class Sizes:
         self.any_messages = costs.inbox_bytes(prompt) * (1 + len(concurrent))
         self.proj_messages = costs.gather_bytes(prompt) * (1 + len(concurrent))
         k = np.arange(shape.n_groups + 1)  # [n_groups + 1]
-        # What k groups of a layer take where none of it is yet: without and with their workspace.
+        # Bytes of k groups of a layer on a device that has none of them yet: without and with their workspace.
         self.groups_total = np.where(k > 0, self.norm + k * self.group, 0)
         self.groups_with_workspace = self.groups_total + self.head_workspace
 
@@ -65,7 +65,7 @@ def sizes_of(view: ClusterView) -> Sizes:
 
 
 class MemoryHeadroom:
-    """What devices hold, and what would still fit. Starts empty; blocks are added and removed by kind."""
+    """Memory that devices hold, and that is left. It starts empty; blocks are added and removed by kind."""
 
     def __init__(self, view: ClusterView) -> None:
         n, shape = len(view.devices), view.costs.shape
@@ -79,7 +79,7 @@ class MemoryHeadroom:
 
     @classmethod
     def of(cls, view: ClusterView, layout: PlacementArrays) -> "MemoryHeadroom":
-        """Everything of a placement added."""
+        """The memory of a placement."""
         room = cls(view)
         n = len(view.devices)
         room.groups = layout.counts(n)
@@ -91,7 +91,7 @@ class MemoryHeadroom:
         return room
 
     def recount(self) -> None:
-        """Makes the totals anew from what is held."""
+        """Compute the totals from `groups` and `singles`."""
         s, singles = self.sizes, self.singles
         self.held = self.groups.sum(0) * s.group + (self.groups > 0).sum(0) * s.norm
         for kind in _SINGLES:
@@ -105,7 +105,7 @@ class MemoryHeadroom:
 
     @property
     def total(self) -> IntArray:
-        """What every device holds at its fullest: [n]."""
+        """Bytes that every device holds at its fullest: [n]."""
         return self.held + self.workspace + self.messages
 
     def over(self) -> IntArray:
@@ -113,10 +113,11 @@ class MemoryHeadroom:
         return np.flatnonzero(self.total > self.capacity)
 
     def fits(self) -> bool:
+        """Whether no device holds more than it has."""
         return not bool((self.total > self.capacity).any())
 
     def with_single(self, kind: Kind) -> IntArray:
-        """What every device would hold with one more block of a kind: [n]."""
+        """Bytes that every device would hold with one more block of a kind: [n]."""
         s = self.sizes
         total = self.held + s.weights[kind] + np.maximum(self.workspace, s.workspace[kind])
         total += np.maximum(self.messages, s.any_messages)
@@ -160,7 +161,7 @@ class MemoryHeadroom:
         self.singles[kind][device] += 1
 
     def add_groups(self, layer: int, counts: IntArray) -> None:
-        """Adds groups of a layer: counts [n]."""
+        """Add groups of a layer: counts [n]."""
         s, devices = self.sizes, counts.nonzero()[0]
         before = self.groups[layer, devices]  # [m]
         after = before + counts[devices]  # [m]
@@ -178,6 +179,7 @@ class MemoryHeadroom:
         self.recount_one(device)
 
     def recount_one(self, device: int) -> None:
+        """Compute the totals of one device from `groups` and `singles`."""
         s, singles, mine = self.sizes, self.singles, self.groups[:, device]
         kinds = [kind for kind in _SINGLES if singles[kind][device]]
         held = int(mine.sum()) * s.group + int(np.count_nonzero(mine)) * s.norm
@@ -191,9 +193,9 @@ class MemoryHeadroom:
 
 
 def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) -> bool:
-    """Whether receivers have room for what comes beside what has not gone yet: senders free only at the commit.
+    """Whether receivers have room for both placements during a migration: senders free memory only at the commit.
 
-    A device that receives nothing must hold `new` only, which is for the caller to see to.
+    Devices that receive nothing are not checked: they must hold `new` only, which the caller has to ensure.
     """
     n = len(view.devices)
     both, receives = MemoryHeadroom(view), np.zeros(n, np.bool_)
@@ -209,8 +211,8 @@ def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) ->
         (Kind.PROJ, old.proj, new.proj),
         (Kind.FFN, old.ffn, new.ffn),
     ):
-        coming = afters[befores != afters]
-        both.singles[kind] = np.bincount(befores, minlength=n) + np.bincount(coming, minlength=n)
-        receives[coming] = True
+        arriving = afters[befores != afters]
+        both.singles[kind] = np.bincount(befores, minlength=n) + np.bincount(arriving, minlength=n)
+        receives[arriving] = True
     both.recount()
     return not bool((receives & (both.total > both.capacity)).any())

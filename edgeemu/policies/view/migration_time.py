@@ -1,4 +1,4 @@
-"""How long a change of placement takes while the sequence waits."""
+"""Duration of a change of placement while the sequence waits, in closed form."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 
 
 class MoveCosts:
-    """What a block brings along when it moves, and what the move takes."""
+    """Bytes that blocks send when they move, and the time of moves."""
 
     def __init__(self, view: ClusterView) -> None:
         costs = view.costs.at_step(1, view.past)
@@ -41,7 +41,7 @@ class MoveCosts:
         )
 
     def quickest_s(self, kind: Kind, source: int) -> float:
-        """The least that one block's move from `source` can take, to whatever device: a bound."""
+        """A lower bound of the time to move one block from `source` to any device."""
         links, bits = self.view.links, self.link_bits[kind]
         if not bits:
             return self.flash_s[kind]
@@ -49,9 +49,9 @@ class MoveCosts:
         return max(sent_s, self.flash_s[kind])
 
     def total_s(self, moved: Sequence[tuple[Kind, int, int]]) -> float:
-        """All moves: what shares a link goes one after the other, links and storages work side by side.
+        """Time of all moves (kind, source, target): serial on a link or storage, which work in parallel.
 
-        A pair's delay is paid once.
+        The delay of a link counts once.
         """
         bits: dict[tuple[int, int], float] = defaultdict(float)
         flash_s: dict[int, float] = defaultdict(float)
@@ -62,10 +62,11 @@ class MoveCosts:
         return max((*sent_s, *flash_s.values()), default=0.0)
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
+        """Time of all moves from one placement to another."""
         return self.total_s(moved_blocks(old, new))
 
 
 def migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
-    """How long the moves from one placement to another take while the sequence waits: seconds."""
+    """Seconds that the sequence waits for the moves from one placement to another."""
     shape = view.costs.shape
     return MoveCosts(view).migration_s(PlacementArrays.of(old, shape), PlacementArrays.of(new, shape))

@@ -9,8 +9,12 @@ from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, Workload
 from edgeemu.policies.view.link_matrix import LinkMatrix
 
 
-def whole_devices(cluster: Cluster, host: Compute | None) -> tuple[Compute, ...]:
-    """Every device's data sheet, when nothing slows it. Relative devices are their fraction of `host`."""
+def nominal_computes(cluster: Cluster, host: Compute | None) -> tuple[Compute, ...]:
+    """Nominal speeds of all devices, without load. Relative devices have their fraction of `host`.
+
+    Raises:
+        ValueError: a device is relative, and `host` is None.
+    """
     computes = []
     for device in cluster.devices:
         compute = device.compute
@@ -32,13 +36,13 @@ def oracle_view(
     at_s: float = 0.0,
     links: LinkMatrix | None = None,
 ) -> ClusterView:
-    """The cluster as it truly is at an instant, by the scenario. Relative devices are their fraction of `host`.
+    """The true cluster at an instant. Relative devices have their fraction of `host`.
 
-    `links` are the cluster's by themselves, if somebody has them already.
+    `links`: the nominal links of the cluster, if they were made already.
     """
     devices = tuple(
         DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
-        for device, compute in zip(cluster.devices, whole_devices(cluster, host), strict=True)
+        for device, compute in zip(cluster.devices, nominal_computes(cluster, host), strict=True)
     )
     nominal = links or LinkMatrix.of(cluster)
     workload = WorkloadView(prompt_tokens, total_tokens)
@@ -52,7 +56,7 @@ def view_at(view: ClusterView, cluster: Cluster, links: LinkMatrix, at_s: float)
 
 
 def slowed(compute: Compute, slowdown: float) -> Compute:
-    """A device on which everything takes `slowdown` times as long."""
+    """The speed of a device on which everything takes `slowdown` times as long."""
     if slowdown == 1.0:
         return compute
     return Compute(compute.flops_per_s / slowdown, compute.mem_bytes_per_s / slowdown, compute.overhead_s * slowdown)

@@ -1,13 +1,13 @@
-"""What a run, or a decode step of a placement, draws in joules. Pure arithmetic; knows no devices, clock or records.
+"""Energy of a decode step of a placement, in joules. Pure arithmetic; knows no device processes, clock or records.
 
 The model is the usual one of idle and dynamic power (Fan, Weber, Barroso, ISCA 2007), with a state machine's two states
 for processors and a cost per bit for links (Huang et al., MobiSys 2012):
 
     E = sum over devices of ( idle_w * span + (busy_w - idle_w) * busy time ) + sum over messages of bits * J/bit
 
-A device that holds nothing draws its idle power too: it is there. What other work on a device draws is not ours, and is
-not counted; while ours runs beside it, ours counts in full. An access point is no device. Packets that are sent again,
-the storage that weights are read from, and a radio's wait for its channel are not counted.
+A device that holds nothing has its idle power too. The power of other work on a device is not counted; our work that
+runs at the same time counts in full. An access point is no device. Retransmitted packets, the storage that weights are
+read from, and a radio's wait for its channel are not counted.
 """
 
 from collections.abc import Sequence
@@ -27,20 +27,20 @@ MANY = 5  # names that a reason lists
 
 
 class UnknownEnergyError(EdgeemuError):
-    """Something has no figure of its power, so that no energy can be reckoned. `str()` says what, and what to do."""
+    """A power or an energy per bit is missing, so that no energy can be computed. `str()` gives the reason."""
 
 
 def missing_power(devices: Sequence[Device]) -> str:
-    """Which devices have no figure, and what to do; empty where all have."""
+    """Message about devices without idle or busy power; empty where there are none."""
     without = [device.name for device in devices if device.idle_w is None or device.busy_w is None]
     return f"{_some(without)} without idle or busy power: give power: {{idle: 2 W, busy: 5 W}}" if without else ""
 
 
-def missing_links(cluster: Cluster, ways: Sequence[tuple[int, int]]) -> str:
-    """Which of these ways have no figure, and what to do; empty where there are none."""
+def missing_links(cluster: Cluster, pairs: Sequence[tuple[int, int]]) -> str:
+    """Message about pairs (source, target) without energy per bit; empty where there are none."""
     names = [device.name for device in cluster.devices]
-    shown = _some([f"{names[a]} to {names[b]}" for a, b in ways])
-    return f"links without energy per bit, {shown}: give energy: {{send: 5 nJ/bit, receive: 5 nJ/bit}}" if ways else ""
+    shown = _some([f"{names[a]} to {names[b]}" for a, b in pairs])
+    return f"links without energy per bit, {shown}: give energy: {{send: 5 nJ/bit, receive: 5 nJ/bit}}" if pairs else ""
 
 
 def _some(names: Sequence[str]) -> str:
@@ -49,10 +49,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 class StepEnergy:
-    """What decode steps draw under placements, from a view: of one sequence alone, as `makespan` has their times.
+    """Energy of decode steps of placements: of one sequence alone, with the times of `StepTimes`.
 
     Raises:
-        UnknownEnergyError: a device has no figure; a layout's message crosses a link that has none.
+        UnknownEnergyError: a device has no power; a message crosses a link without energy per bit.
     """
 
     def __init__(self, view: ClusterView, past: int | None = None) -> None:
@@ -62,16 +62,16 @@ class StepEnergy:
         powers = [(device.idle_w, device.busy_w) for device in view.devices]
         without = [d.name for d, power in zip(view.devices, powers, strict=True) if None in power]
         if without:
-            raise UnknownEnergyError(f"energy cannot be reckoned: {_some(without)} without idle or busy power")
+            raise UnknownEnergyError(f"energy cannot be computed: {_some(without)} without idle or busy power")
         self.idle_w = np.array([idle for idle, _ in powers], np.float64)  # [n_devices]
         self.dynamic_w = np.array([busy for _, busy in powers], np.float64) - self.idle_w  # [n_devices]
 
     def step_j(self, layout: PlacementArrays) -> float:
-        """One decode step: all devices wait for as long as it takes, some compute, and messages pass."""
+        """Energy of one decode step: idle power of all devices, dynamic power of those that compute, and messages."""
         return self.token_j(layout, 1)
 
     def token_j(self, layout: PlacementArrays, sequences: int) -> float:
-        """A token where so many sequences are in flight, which share the waiting.
+        """Energy of a token with several sequences in flight, which share the idle energy.
 
         At best: a pipeline is never quicker than one sequence's share of its steps, nor than its busiest device.
         """
@@ -80,34 +80,34 @@ class StepEnergy:
         return float(self.idle_w.sum()) * between_s + float(self.dynamic_w @ busy_s) + self.radio_j(layout)
 
     def radio_j(self, layout: PlacementArrays) -> float:
-        """What the messages of a step cost all that send, relay or receive them."""
+        """Energy of the messages of a step on all devices that send, relay or receive them."""
         spent_j = 0.0
         for (source, target), bits in self.times.message_bits(layout).items():
             j_per_bit = self._view.j_per_bit(source, target)
             if j_per_bit is None:
                 a, b = (self._view.devices[end].name for end in (source, target))
-                raise UnknownEnergyError(f"energy cannot be reckoned: no energy per bit on the way from {a} to {b}")
+                raise UnknownEnergyError(f"energy cannot be computed: no energy per bit on the path from {a} to {b}")
             spent_j += bits * j_per_bit
         return spent_j
 
 
 def step_energy_j(view: ClusterView, placement: Placement, past: int | None = None) -> float:
-    """One decode step of a placement, alone on the cluster: joules. `past`, and errors, as of `StepEnergy`."""
+    """Joules of one decode step of a placement, alone on the cluster. `past` and errors: see `StepEnergy`."""
     return StepEnergy(view, past).step_j(PlacementArrays.of(placement, view.costs.shape))
 
 
 def token_energy_j(view: ClusterView, placement: Placement) -> float:
-    """What a token of those that are still to come draws in the mean: the step in their middle. Errors as above.
+    """Mean energy of the remaining tokens: of the step in their middle. Errors: see `StepEnergy`.
 
-    A step's energy grows with the cache all but linearly. Sequences in flight share the waiting, at best evenly. The
-    prompt, and moves between placements, come on top.
+    A step's energy grows almost linearly with the cache. Sequences in flight share the idle energy, at best evenly. The
+    prompt, and moves between placements, are not included.
     """
-    reckoned = StepEnergy(view, view.past + max(0, view.remaining_tokens - 2) // 2)
-    return reckoned.token_j(PlacementArrays.of(placement, view.costs.shape), view.sequences)
+    middle = StepEnergy(view, view.past + max(0, view.remaining_tokens - 2) // 2)
+    return middle.token_j(PlacementArrays.of(placement, view.costs.shape), view.sequences)
 
 
 def over_budget(view: ClusterView, placement: Placement, current: Placement | None = None) -> str:
-    """By what a placement breaks the view's budget; empty where it does not, or where it draws less than `current`."""
+    """Message if a placement exceeds the energy budget; empty if not, or if it needs less than `current`."""
     allowed_j = view.energy_budget_j
     if allowed_j is None:
         return ""
@@ -118,6 +118,6 @@ def over_budget(view: ClusterView, placement: Placement, current: Placement | No
     except UnknownEnergyError as error:
         return str(error)
     except PlacementError:
-        return "the energy of divided blocks cannot be reckoned beforehand (energy_budget)"
+        return "the energy of divided blocks cannot be computed before the run (energy_budget)"
     need, allowed = (ENERGY.format_human(joules) for joules in (need_j, allowed_j))
     return f"the placement needs {need} a token, {allowed} allowed (energy_budget)"

@@ -1,14 +1,14 @@
-"""How long a decode step takes under a placement, and a change of placement, in closed form. No events, no clock.
+"""Duration of a decode step of a placement, in closed form. No events, no clock.
 
-Of one sequence alone, on links that are each pair's own: what the simulator says of it, vectorised. A step is a
-chain of stages, and only a layer's heads run side by side:
+For one sequence alone, and where every pair has a link of its own, it is the simulator's result, vectorised. A step is
+a chain of stages, and only the heads of a layer run in parallel:
 
     token to embed, embed, then for each layer
         max over devices of ( x to the device, its heads, their outputs to proj ), proj, x to ffn, ffn
     then x to lm_head, lm_head.
 
-Heads that share a device with the sender of x are done before x has left for proj where the link is slow: their
-outputs then wait behind it in the pipe. A pipe shared by several pairs (an interface, an access point) is not modelled.
+Heads on the device that sends x can finish before x has left for proj, where the link is slow: their outputs then wait
+behind it in the pipe. A pipe shared by several pairs (an interface, an access point) is not modelled.
 """
 
 from collections import defaultdict
@@ -26,7 +26,7 @@ from edgeemu.policies.view.link_matrix import FloatArray
 
 
 class StepTimes:
-    """What the stages of a decode step take, from a view. All times in seconds; vectors are [n_devices]."""
+    """Times of the stages of a decode step, from a view. All in seconds; vectors are [n_devices]."""
 
     def __init__(self, view: ClusterView, past: int | None = None) -> None:
         """`past`: positions cached; by default those of the view's next step."""
@@ -57,7 +57,7 @@ class StepTimes:
 
     @cached_property
     def whole_layer_s(self) -> FloatArray:
-        """A complete layer on each device alone: [n_devices]."""
+        """Time of a complete layer on each device alone: [n_devices]."""
         everyone = np.arange(self.n_devices)
         heads_s = self.heads_s(everyone, np.full(self.n_devices, self.n_groups))
         layer_s: FloatArray = heads_s + self.proj_s + self.ffn_s
@@ -67,18 +67,18 @@ class StepTimes:
         return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
 
     def heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
-        """Fused heads of one layer on each of `devices`: [m], [m] -> [m]."""
+        """Time of fused heads of one layer on each of `devices`: [m], [m] -> [m]."""
         return np.maximum(
             self.compute_fixed_s[devices] + counts * self.compute_slope_s[devices],
             self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
         )
 
     def hop_s(self, source: int, target: int) -> float:
-        """x from one device to another."""
+        """Time of x from one device to another."""
         return self.links.pair(source, target, self.hidden_bits)
 
     def gathered_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> FloatArray:
-        """When each device's heads have reached proj, after x was there at `source`: [m], counts above 0 -> [m]."""
+        """Time until the outputs of each device's heads are at proj, from x at `source`: [m], counts above 0 -> [m]."""
         links = self.links
         x_s = links.s_per_bit.row(source)[devices] * self.hidden_bits + links.delay_s.row(source)[devices]
         done_s = x_s + self.heads_s(devices, counts)
@@ -91,12 +91,12 @@ class StepTimes:
         return done_s + np.where(away, sent_s, 0.0)
 
     def heads_stage_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> float:
-        """From x at `source` until proj's device has x and all outputs."""
+        """Time from x at `source` until proj's device has x and all outputs."""
         heads_s = self.gathered_s(source, gather, devices, counts)
         return max(self.hop_s(source, gather), float(heads_s.max(initial=0.0)))
 
     def layer_s(self, source: int, proj: int, ffn: int, devices: IntArray, counts: IntArray) -> float:
-        """From x at `source` until the feed-forward block is done."""
+        """Time from x at `source` to the end of the feed-forward block."""
         stage_s = self.heads_stage_s(source, proj, devices, counts)
         return stage_s + float(self.proj_s[proj]) + self.hop_s(proj, ffn) + float(self.ffn_s[ffn])
 
@@ -131,15 +131,16 @@ class StepTimes:
         return found
 
     def ends_s(self, embed: int, last: int, lm_head: int) -> float:
-        """All but the layers: the token to the embedding, the embedding, x to the output matrix, the output matrix."""
+        """Time of everything but the layers: token to embedding, embedding, x to output matrix, output matrix."""
         token_s = self.links.pair(lm_head, embed, self.token_bits)
         return token_s + float(self.embed_s[embed]) + self.hop_s(last, lm_head) + float(self.lm_head_s[lm_head])
 
     def layer_times_s(self, layout: PlacementArrays) -> list[float]:
+        """Time of each layer."""
         counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
         times: list[float] = []
         source = layout.embed
-        known: dict[tuple[object, ...], float] = {}  # layers that are placed alike take the same
+        known: dict[tuple[object, ...], float] = {}  # layers on the same devices take the same time
         for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
             devices = np.flatnonzero(row)  # [m]
             held = row[devices]  # [m]
@@ -151,11 +152,11 @@ class StepTimes:
         return times
 
     def step_s(self, layout: PlacementArrays) -> float:
-        """One decode step."""
+        """Time of one decode step."""
         return self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + sum(self.layer_times_s(layout))
 
     def busy_s(self, layout: PlacementArrays) -> FloatArray:
-        """How long each device computes in a step: [n_devices]."""
+        """Time that each device computes in a step: [n_devices]."""
         busy_s = np.zeros(self.n_devices)  # [n_devices]
         busy_s[layout.embed] += self.embed_s[layout.embed]
         busy_s[layout.lm_head] += self.lm_head_s[layout.lm_head]
@@ -188,5 +189,5 @@ class StepTimes:
 
 
 def step_s(view: ClusterView, placement: Placement) -> float:
-    """One decode step of a placement, alone on the cluster: seconds from token to token."""
+    """Seconds of one decode step of a placement, alone on the cluster, from token to token."""
     return StepTimes(view).step_s(PlacementArrays.of(placement, view.costs.shape))

@@ -16,7 +16,7 @@ from edgeemu.cluster.variation import Constant, LinkVariation, Trace
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
-from edgeemu.policies.view.estimator import Estimate
+from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.clock import occupy
@@ -29,8 +29,8 @@ SHEET = Compute(1e9, 1e9, 1e-4)
 SIZES = st.lists(st.integers(64, 200_000), min_size=1, max_size=4, unique=True)
 
 
-def estimate(smoothing: float = 0.5, link: Link = LINK) -> Estimate:
-    return Estimate(even_cluster(3, link), [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
+def estimate(smoothing: float = 0.5, link: Link = LINK) -> Estimator:
+    return Estimator(even_cluster(3, link), [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
 
 
 def transit(size_bytes: int, bandwidth_bps: float, delay_s: float) -> Transit:
@@ -139,7 +139,7 @@ def executed(availability: float) -> tuple[Simulator, Cluster]:
 def test_a_slow_device_is_known_by_what_its_operations_took(smoothing: float) -> None:
     slow, cluster = executed(0.25)
     usual, _ = executed(1.0)
-    known = Estimate(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
+    known = Estimator(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
     known.observe_executions(usual.executions)
     assert [known.slowdown(n) for n in range(3)] == pytest.approx([1, 1, 1])
     for n in range(1, 4):
@@ -151,14 +151,14 @@ def test_a_slow_device_is_known_by_what_its_operations_took(smoothing: float) ->
 
 def test_the_first_observation_counts_in_full() -> None:
     slow, cluster = executed(0.25)
-    known = Estimate(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.1)
+    known = Estimator(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.1)
     known.observe_executions(slow.executions)
     assert known.slowdown(1) == pytest.approx(4)
 
 
 def test_a_load_is_taken_from_meters_only_where_nothing_was_executed() -> None:
     slow, cluster = executed(0.25)
-    known = Estimate(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.5)
+    known = Estimator(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.5)
     known.observe_executions(slow.executions)
     for index in range(3):
         known.observe_state(index, 0.5, 2**20)

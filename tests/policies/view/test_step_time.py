@@ -1,19 +1,15 @@
 """The closed form of a step is what the simulator says, and moves take what their links take."""
 
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, devices, placements, shapes, view, with_workload
+from support.builders import LLAMA, QUICK, placements, shapes, uneven_mesh, view, with_workload
 from support.one_sequence import predict
 
-from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
-from edgeemu.cluster.links import Link
-from edgeemu.cluster.topology import Mesh
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
@@ -28,25 +24,11 @@ from edgeemu.timeline.steps import roofline_durations
 N = 4
 
 
-def meshed(seed: int) -> Cluster:
-    """Uneven devices, and links that differ by pair and by direction."""
-    chance = random.Random(seed)
-    computes = [
-        Compute(chance.uniform(1e6, 1e9), chance.uniform(1e6, 1e9), chance.choice([0.0, 1e-5, 1e-3])) for _ in range(N)
-    ]
-    links = {
-        (a, b): Link(chance.choice([1e5, 1e6, 1e8]), chance.choice([0.0, 1e-4, 2e-2]))
-        for a in range(N)
-        for b in range(N)
-    }
-    return Cluster("drawn", 0, devices(computes), Mesh(N, lambda a, b: links[a, b]))
-
-
 @QUICK
 @given(st.data())
 def test_a_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
     shape = data.draw(shapes())
-    cluster = meshed(data.draw(st.integers(0, 2**32)))
+    cluster = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
     placement = data.draw(placements(shape, N))
     costs = PhysicalCosts(shape)
     seen = oracle_view(cluster, costs, None, 7, 30)
@@ -91,7 +73,7 @@ def test_weights_on_flash_do_not_cross_the_link() -> None:
 @given(st.data())
 def test_all_layers_at_once_take_what_they_take_one_by_one(data: st.DataObject) -> None:
     shape = data.draw(shapes())
-    seen = oracle_view(meshed(data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, 7, 30)
+    seen = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, 7, 30)
     layout = PlacementArrays.of(data.draw(placements(shape, N)), shape)
     times = StepTimes(seen, 20)
     sources = np.array([layout.embed, *layout.ffn[:-1]])
