@@ -43,7 +43,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     shape = view.costs.shape
     old = None if current is None else PlacementArrays.of(current, shape)
-    best = _Program(view, old).solve()
+    best = _PlacementProgram(view, old).solve()
     if best is None and current is None:
         raise InfeasibleError(f"no placement of {shape.name} fits the devices' memory; that is proven")
     if best is None:
@@ -51,7 +51,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     return current if current is not None and old is not None and best.same(old) else best.placement(shape)
 
 
-class _Program:
+class _PlacementProgram:
     def __init__(self, view: ClusterView, old: PlacementArrays | None) -> None:
         self.view, self.old = view, old
         self.times, self.sizes = StepTimes(view), sizes_of(view)

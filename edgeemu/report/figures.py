@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Records(Protocol):
+class RecordTables(Protocol):
     """The tables of a run, to be read."""
 
     def read(self, table: TableName, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
@@ -51,7 +51,7 @@ class OperationFigures:
     overruns: float = 0.0  # share of the operations
 
 
-def token_figures(records: Records, sequences: Sequence[SequenceRow]) -> TokenFigures:
+def token_figures(records: RecordTables, sequences: Sequence[SequenceRow]) -> TokenFigures:
     """Read the table of tokens; `sequences` are the rows of those that have ended."""
     latencies_s, walls_s, firsts = [], [], []
     begin_s, end_s = np.inf, 0.0
@@ -74,7 +74,7 @@ def token_figures(records: Records, sequences: Sequence[SequenceRow]) -> TokenFi
     )
 
 
-def _generated(records: Records, sequences: Sequence[SequenceRow]) -> tuple[list[list[int]], list[str]]:
+def _generated(records: RecordTables, sequences: Sequence[SequenceRow]) -> tuple[list[list[int]], list[str]]:
     """Tokens and text of every sequence, in the order of their steps."""
     import pyarrow as pa
 
@@ -94,7 +94,7 @@ def _generated(records: Records, sequences: Sequence[SequenceRow]) -> tuple[list
     return ids, texts
 
 
-def token_counts(records: Records) -> list[int]:
+def token_counts(records: RecordTables) -> list[int]:
     """Count the tokens of each sequence."""
     counts = np.zeros(0, np.int64)  # [sequences]
     for table in records.read("tokens", ("sequence",)):
@@ -105,7 +105,7 @@ def token_counts(records: Records) -> list[int]:
     return [int(count) for count in counts]
 
 
-def operation_figures(records: Records, *, paced: bool) -> OperationFigures:
+def operation_figures(records: RecordTables, *, paced: bool) -> OperationFigures:
     """Read the table of operations. Only those of a paced run can be late."""
     busy_s: dict[str, float] = {}
     exact_s: dict[str, ExactSum] = defaultdict(ExactSum)
@@ -128,12 +128,12 @@ def operation_figures(records: Records, *, paced: bool) -> OperationFigures:
     )
 
 
-def sequence_rows(records: Records) -> list[SequenceRow]:
+def sequence_rows(records: RecordTables) -> list[SequenceRow]:
     """Read the rows of all sequences that have ended, in the order of the sequences."""
     return sorted(SequenceRow(**row) for table in records.read("sequences") for row in table.to_pylist())
 
 
-def migration_figures(records: Records) -> dict[str, Any]:
+def migration_figures(records: RecordTables) -> dict[str, Any]:
     """Count what moved, what was sent for it, and how long tokens waited."""
     count = sent_bytes = 0
     pauses_s: dict[int, float] = {}  # by epoch that was committed
@@ -162,7 +162,7 @@ class DecisionFigures(NamedTuple):
     given_up: str | None
 
 
-def decision_figures(records: Records) -> DecisionFigures:
+def decision_figures(records: RecordTables) -> DecisionFigures:
     """Read the table of decisions."""
     took_s, problems, given_up = [], list[str](), None
     for table in records.read("decisions"):
@@ -176,7 +176,7 @@ def decision_figures(records: Records) -> DecisionFigures:
     return DecisionFigures(np.concatenate([np.empty(0), *took_s]), problems, given_up)
 
 
-def largest_by_device(records: Records, column: str) -> dict[str, int]:
+def largest_by_device(records: RecordTables, column: str) -> dict[str, int]:
     """Find the largest value of a column of the table of devices, by device."""
     largest: dict[str, int] = {}
     for table in records.read("devices", ("device", column)):

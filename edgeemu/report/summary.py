@@ -8,7 +8,7 @@ from edgeemu.report.energy import account
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import (
     OperationFigures,
-    Records,
+    RecordTables,
     TokenFigures,
     decision_figures,
     largest_by_device,
@@ -22,7 +22,7 @@ from edgeemu.report.rows import SequenceRow
 from edgeemu.report.statistics import in_order, ratio, statistics_ms
 
 
-def summarise(records: Records, facts: RunFacts) -> dict[str, Any]:
+def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
     """Make the contents of summary.json, of a run that has ended, was killed, or goes on.
 
     TTFT and TPOT are emulated; TPOT is over all tokens but the first of each sequence. `wall.inflation` is the time
@@ -109,11 +109,11 @@ def _idle(busy_s: Mapping[str, float], span_s: float) -> dict[str, Any] | None:
     if not busy_s or span_s <= 0:
         return None
     idle = {device: 1.0 - spent_s / span_s for device, spent_s in sorted(busy_s.items())}
-    at_work = sum(busy_s.values()) / span_s
+    at_work = sum(spent_s for _, spent_s in sorted(busy_s.items())) / span_s  # in no order of arrival
     return {"min": min(idle.values()), "max": max(idle.values()), "at_work": at_work, "by_device": idle}
 
 
-def _memory(records: Records, facts: RunFacts) -> dict[str, Any]:
+def _memory(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
     """Peaks of the ledgers, and what the system reports of the processes."""
     peaks = facts.peak_bytes if facts.peak_bytes is not None else largest_by_device(records, "peak_bytes")
     by_device = {

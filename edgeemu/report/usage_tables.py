@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeemu.report.figures import Records
+from edgeemu.report.figures import RecordTables
 from edgeemu.report.formats import Table, ms_text, size
 from edgeemu.units import ENERGY
 
@@ -14,7 +14,7 @@ _DEVICES = (*_MEMORY, "busy_s", "queue_s", "energy_j")
 _LINKS = ("messages", "bytes", "transit_s", "queue_s", "energy_j")
 
 
-def usage_tables(records: Records) -> list[Table]:
+def usage_tables(records: RecordTables) -> list[Table]:
     """Make the tables of devices and of links; none of a run without a row of them."""
     tables = [_device_table(_totals(records, "devices", ("device",), _DEVICES))]
     links = _totals(records, "links", ("source", "target"), _LINKS)
@@ -36,7 +36,7 @@ class _Total:
 _Totals = Mapping[tuple[str, ...], Mapping[str, _Total]]
 
 
-def _totals(records: Records, table: Any, names: tuple[str, ...], columns: tuple[str, ...]) -> _Totals:
+def _totals(records: RecordTables, table: Any, names: tuple[str, ...], columns: tuple[str, ...]) -> _Totals:
     """Add up columns of a table by the names in others."""
     totals: dict[tuple[str, ...], dict[str, _Total]] = {}
     functions = [(column, function) for column in columns for function in ("sum", "max", "count")]

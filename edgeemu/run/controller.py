@@ -11,7 +11,7 @@ from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
 from edgeemu.run.decider import Decider
 from edgeemu.run.migrator import Migrator
-from edgeemu.run.observer import Observer, Records
+from edgeemu.run.observer import Observer, RecordSink
 from edgeemu.run.open_sequence import OpenSequence
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.scheduler import Due
@@ -20,7 +20,7 @@ from edgeemu.timeline.scheduler import Due
 class Controller:
     """One run of a plan on a backend. Its results go to `records` as rows, and none of them are kept."""
 
-    def __init__(self, plan: Plan, devices: Backend, observer: Observer, records: Records) -> None:
+    def __init__(self, plan: Plan, devices: Backend, observer: Observer, records: RecordSink) -> None:
         self.plan = plan
         self.devices = devices
         self.logits: dict[int, list[NDArray[np.float32]]] = {}  # by sequence and step, [vocab], if devices keep them

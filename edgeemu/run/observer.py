@@ -17,7 +17,7 @@ class Observer(Protocol):
     def sequence_ended(self, index: int) -> None: ...
 
 
-class Records(Protocol):
+class RecordSink(Protocol):
     """Sink of the rows that a run makes."""
 
     def append(self, table: TableName, rows: Sequence[Row]) -> None: ...
