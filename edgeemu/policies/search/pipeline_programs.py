@@ -166,8 +166,9 @@ def least_bottleneck(costs: StageCosts, source: int, devices: Sequence[int] | No
     """g(m, S, j) = min over i < m, k in S of max(g(i, S - j, k), t_comm(i - 1, k, j), sum of t_comp(i → m, j)).
 
     Groups of equal devices stand for their members, as many as are used of each [D]; without groups this is the
-    paper's O(N² 2^M M²). None: nothing fits. Of equal bottlenecks the one with fewer devices is taken. A link counts
-    with the time that it is busy [D]: its delay does not keep the next token from following.
+    paper's O(N² 2^M M²). None: nothing fits. Of exactly equal bottlenecks the one with fewer devices is taken; rounding
+    can make another one less in its last digit. A link counts with the time that it is busy [D]: its delay does not
+    keep the next token from following.
 
     Where even so there are too many sets of devices, only those in the order of their speed are looked at [D].
     """
