@@ -51,7 +51,7 @@ def test_energy_needs_figures_of_the_links_that_are_crossed() -> None:
     plan = make_plan(scenario("network.default.energy={}"))
     home = Placement(dict.fromkeys(all_blocks(plan.model.shape), 0))
     assert step_energy_j(plan.view, home) > 0
-    with pytest.raises(UnknownEnergyError, match="no energy per bit on the way from"):
+    with pytest.raises(UnknownEnergyError, match="no energy per bit on the path from"):
         step_energy_j(plan.view, home.moved([EMBED], 1))
     budgeted = replace(plan.view, energy_budget_j=1e3)
     assert "no energy per bit" in next_decision(lambda *_: plan.placement, budgeted, home, 1.0).problem
