@@ -168,7 +168,7 @@ class EmulatedDevice:
     def _release(self, message: Data | Start, now_s: float) -> list[Instruction]:
         if isinstance(message, Start):
             return self._assigned.runner.start(message)
-        if message.stage is MessageKind.PROBE:
+        if message.kind is MessageKind.PROBE:
             probed = self._probes.take(message, now_s)
             return [] if probed is None else [Tell(probed)]
         self._assigned.runner.deliver(message)
@@ -178,7 +178,7 @@ class EmulatedDevice:
 
     def _take(self, message: Data) -> list[Instruction]:
         self.states.check_data()
-        if message.stage is not MessageKind.PROBE:
+        if message.kind is not MessageKind.PROBE:
             self._assigned.runner.take(message)
         self._hold(message.arrival_s, message)
         return []

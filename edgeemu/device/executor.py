@@ -79,7 +79,7 @@ class Executor:
             case Kind.HEAD:
                 heads = _present(self._held.heads.get(op.layer), op)
                 normed = self._normed(op, inputs, heads.norm)  # [t, d_model], or of a chunk
-                if op.emits.stage is MessageKind.QKV:
+                if op.emits.kind is MessageKind.QKV:
                     return heads.project(normed)  # -> [chunk, groups * (group_size + 2) * head_dim]
                 return self._attend(op, heads.project(normed), sequence, position)
             case Collective.ATTEND:
@@ -112,7 +112,7 @@ class Executor:
 
     def _normed(self, op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
         """Normed input of heads and shards of a feed-forward: from x, or from chunks that are standardised already."""
-        if op.needs[0].stage is not MessageKind.NORMED:
+        if op.needs[0].kind is not MessageKind.NORMED:
             return norm.forward(_rows(op, 0, inputs))
         return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
 

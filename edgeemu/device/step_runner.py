@@ -75,7 +75,7 @@ class StepRunner:
     def deliver(self, message: Data) -> None:
         """Hands a message that was taken to the operations that wait for it: its arrival has come."""
         key = StepKey(message.sequence, message.step)
-        slot = Slot(message.stage, message.layer, message.source, message.part)
+        slot = Slot(message.kind, message.layer, message.source, message.part)
         arrived = Input(message.arrival_s, message.position, message.payload, rows=message.step_rows)
         self._deliver(message.epoch, key, slot, arrived)
 
@@ -161,7 +161,7 @@ class StepRunner:
             if self._pacer.paced:
                 self.sent_bytes[target] += data_bytes(payload)
             message = Data(
-                slot.stage,
+                slot.kind,
                 slot.layer,
                 self._index,
                 *key,

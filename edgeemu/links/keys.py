@@ -7,11 +7,11 @@ from edgeemu.timeline.network import DrawKey
 
 def draw_key(message: Data, target: int) -> DrawKey:
     """Random key of a message to a target."""
-    slot = Slot(message.stage, message.layer, message.source, message.part)
-    return DrawKey(message.source, target, message.sequence, message.step, message.stage, slot.place)
+    slot = Slot(message.kind, message.layer, message.source, message.part)
+    return DrawKey(message.source, target, message.sequence, message.step, message.kind, slot.place)
 
 
 def chunk_draw_key(chunk: ShipmentChunk, number: int, target: int) -> DrawKey:
     """Random key of the chunk with that number in its round to a target."""
     header = chunk.header
-    return DrawKey(header.shipment.source, target, header.epoch, header.number, MessageKind.PARCEL, number)
+    return DrawKey(header.shipment.source, target, header.epoch, header.number, MessageKind.SHIPMENT, number)

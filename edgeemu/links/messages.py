@@ -1,7 +1,7 @@
 """Messages between devices, as frames. Knows no sockets, no processes and no time.
 
 Data is two frames: a header of fixed size, so that the size of a message is known before it is sent, and the array's
-bytes. So is a chunk of a parcel. What controller and device say to each other is in `control.py`.
+bytes. So is a chunk of a shipment. Messages between controller and device are in `device/`.
 """
 
 from struct import Struct
@@ -17,7 +17,7 @@ from edgeemu.placement.shipments import Shipment
 
 _HEADER = Struct(
     "<4sBBhIIIIIddIIHd2x"
-)  # magic, stage, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
+)  # magic, kind, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
 _MAGIC = b"emu1"
 _DTYPES = (np.dtype("<f4"), np.dtype("<i8"))
 assert _HEADER.size == MESSAGE_HEADER_BYTES
@@ -36,7 +36,7 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is of the wall clock.
     """
 
-    stage: MessageKind
+    kind: MessageKind
     layer: int
     source: int
     sequence: int
@@ -56,7 +56,7 @@ def encode_data(message: Data) -> Frames:
     array = np.ascontiguousarray(message.payload)
     header = _HEADER.pack(
         _MAGIC,
-        message.stage,
+        message.kind,
         _DTYPES.index(array.dtype),
         message.layer,
         message.source,
@@ -88,17 +88,18 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
     if len(frames) != 2 or len(frames[0]) != MESSAGE_HEADER_BYTES:
         raise WireError(f"a data message has a header of {MESSAGE_HEADER_BYTES} bytes and a payload")
     header = _HEADER.unpack(frames[0])
-    magic, stage, kind, layer, source, sequence, step, epoch, rows, departure_s, arrival_s, position = header[:12]
-    if magic != _MAGIC or kind >= len(_DTYPES) or stage not in MessageKind.__members__.values():
+    magic, kind, dtype_number, layer, source, sequence, step, epoch, rows = header[:9]
+    departure_s, arrival_s, position = header[9:12]
+    if magic != _MAGIC or dtype_number >= len(_DTYPES) or kind not in MessageKind.__members__.values():
         raise WireError(f"not a data message of this version: header starts with {bytes(frames[0][:8])!r}")
-    size_bytes, dtype = len(frames[1]), _DTYPES[kind]
+    size_bytes, dtype = len(frames[1]), _DTYPES[dtype_number]
     width, rest = divmod(size_bytes, max(1, rows) * dtype.itemsize)
     if rows < 1 or width < 1 or rest or (dtype.kind == "i" and width != 1):
         raise WireError(f"a payload of {size_bytes} bytes does not fill {rows} rows")
     values = np.frombuffer(frames[1], dtype=dtype)
     payload = values if dtype.kind == "i" else values.reshape(rows, width)
     return Data(
-        MessageKind(stage),
+        MessageKind(kind),
         layer,
         source,
         sequence,

@@ -92,15 +92,15 @@ def assign_groups(counts: IntArray, old: IntArray | None) -> IntArray:
         return np.repeat(np.arange(len(counts)), counts)
     want = counts.tolist()
     owners = old.tolist()
-    homeless = []
+    unplaced = []
     for group, device in enumerate(owners):
         if want[device]:
             want[device] -= 1
         else:
-            homeless.append(group)
-    if homeless:
+            unplaced.append(group)
+    if unplaced:
         lacking = [device for device, count in enumerate(want) for _ in range(count)]
-        for group, device in zip(homeless, lacking, strict=True):
+        for group, device in zip(unplaced, lacking, strict=True):
             owners[group] = device
     return np.array(owners, np.int64)
 

@@ -53,12 +53,12 @@ def sends_last_row(op: Op, costs: Costs) -> bool:
 def is_last(slot: Slot, n_layers: int) -> bool:
     """Whether a result is x after the last layer, or a part of it."""
     last = {MessageKind.HIDDEN: n_layers, MessageKind.PARTIAL: 2 * n_layers - 1}
-    return last.get(slot.stage) == slot.layer
+    return last.get(slot.kind) == slot.layer
 
 
 def message_bytes(op: Op, rows: int, costs: Costs) -> int:
     """Bytes of the message with an operation's result, header included."""
-    match op.emits.stage:
+    match op.emits.kind:
         case MessageKind.ATTENTION:
             return costs.attention_bytes(len(op.groups), rows)
         case MessageKind.TOKEN:

@@ -25,7 +25,7 @@ class MessageKind(IntEnum):
     HIDDEN = 2  # x into layer l, to its groups and its projection; l = n_layers is the output matrix
     ATTENTION = 3  # the outputs of one device's groups of layer l, to the projection
     RESIDUAL = 4  # x after attention of layer l, to the feed-forward block
-    PARCEL = 5  # a chunk of a block that migrates
+    SHIPMENT = 5  # chunk of a block that migrates
     PARTIAL = 6  # partial sum of one device's shards: all rows (part 0), or only chunk c (part c + 1)
     REDUCE = 7  # chunk `part` of a sum in transit round the ring, with the terms of the devices so far
     ROWS = 8  # chunk `part` of x after a boundary; its device adds it to the next sum
@@ -37,7 +37,7 @@ class MessageKind(IntEnum):
 class Slot(NamedTuple):
     """Input of an operation: its kind, and the device that sends it (-1: the controller)."""
 
-    stage: MessageKind
+    kind: MessageKind
     layer: int
     source: int
     part: int = 0
@@ -50,7 +50,7 @@ class Slot(NamedTuple):
     @property
     def is_chunk(self) -> bool:
         """Whether it has only some of a step's rows."""
-        return self.stage in _CHUNKS or (self.stage is MessageKind.PARTIAL and self.part > 0)
+        return self.kind in _CHUNKS or (self.kind is MessageKind.PARTIAL and self.part > 0)
 
 
 _CHUNKS = frozenset({MessageKind.REDUCE, MessageKind.ROWS, MessageKind.NORMED, MessageKind.QKV})

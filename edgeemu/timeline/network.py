@@ -47,7 +47,7 @@ class DrawKey(NamedTuple):
     target: int
     sequence: int
     step: int
-    stage: int
+    kind: int
     layer: int
 
 

@@ -79,7 +79,7 @@ class Simulator:
         self.executions: list[OperationRecord] = []
         self.transits = Transits()
         self.traffic: StepTraffic | None = None  # set by who takes it
-        self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, parcels included
+        self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, shipments included
         self._cluster = cluster
         self._network = Network(lambda source, target: self._cluster.path(source, target), cluster.seed)
         self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
@@ -112,11 +112,11 @@ class Simulator:
         round_ = Round(epoch, number, chunk_bytes, dict(targets))
         for device, end_s in flash_s.items():
             round_.missing[device] = round_.missing.get(device, 0) + 1
-            self._at(end_s, lambda now_s, device=device: self._parcel_came(round_, device, now_s))  # type: ignore[misc]
+            self._at(end_s, lambda now_s, device=device: self._shipment_arrived(round_, device, now_s))  # type: ignore[misc]
         for shipped in chains(shipments).values():
             sizes = [message_sizes(shipment, self.costs, chunk_bytes) for shipment in shipped]
-            last_of_parcel = [index == len(parcel) - 1 for parcel in sizes for index in range(len(parcel))]
-            messages = list(zip([size for parcel in sizes for size in parcel], last_of_parcel, strict=True))
+            last_of_shipment = [index == len(chunks) - 1 for chunks in sizes for index in range(len(chunks))]
+            messages = list(zip([size for chunks in sizes for size in chunks], last_of_shipment, strict=True))
             way = shipped[0].source, shipped[0].target
             self._at(at_s, lambda now_s, way=way, messages=messages: self._send_chunk(round_, way, messages, 0, now_s))  # type: ignore[misc]
 
@@ -156,19 +156,19 @@ class Simulator:
         if round_.cancelled:
             return
         source, target = way
-        size, last_of_parcel = messages[number]
-        key = DrawKey(source, target, round_.epoch, round_.number, MessageKind.PARCEL, number)
+        size, last_of_shipment = messages[number]
+        key = DrawKey(source, target, round_.epoch, round_.number, MessageKind.SHIPMENT, number)
         arrival_s = self._network.arrival_s(key, size, now_s)
         self.transits.passed(source, target, now_s, arrival_s)
         self.sent_bytes[way] += size
-        if last_of_parcel:
-            self._at(arrival_s, lambda at_s: self._parcel_came(round_, target, at_s))
+        if last_of_shipment:
+            self._at(arrival_s, lambda at_s: self._shipment_arrived(round_, target, at_s))
         if number + 1 < len(messages):
             free_s = max(now_s, arrival_s - self._network.delay_s(source, target, now_s))
             self._at(free_s, lambda at_s: self._send_chunk(round_, way, messages, number + 1, at_s))
 
     @staticmethod
-    def _parcel_came(round_: Round, device: int, now_s: float) -> Shipped | None:
+    def _shipment_arrived(round_: Round, device: int, now_s: float) -> Shipped | None:
         round_.missing[device] -= 1
         return None if round_.missing[device] or round_.cancelled else Shipped(device, now_s)
 
@@ -209,7 +209,7 @@ class Simulator:
             if target == op.device:
                 self._deliver(flow, target, slot, now_s)
                 continue
-            key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.stage, slot.place)
+            key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.kind, slot.place)
             arrival_s = self._network.arrival_s(key, size, now_s)
             self.transits.add(op.device, target, size, now_s, arrival_s)
             if self.traffic is not None:

@@ -110,7 +110,7 @@ def test_every_input_is_made_once_before_it_is_needed(
             assert op.emits not in made
             assert len(set(op.needs)) == len(op.needs)
             for slot in op.needs:
-                if slot.stage not in (MessageKind.PROMPT, MessageKind.TOKEN):
+                if slot.kind not in (MessageKind.PROMPT, MessageKind.TOKEN):
                     assert op.device in made[slot].to
             made[op.emits] = op
         for op in ops:
@@ -125,7 +125,7 @@ def test_a_rings_chunk_passes_each_device_once(data: st.DataObject, shape: Model
     placement = data.draw(divided_placements(shape, N_DEVICES))
     program = compile_routes(placement, shape)
     for op in program.ops:
-        if op.emits.stage in (MessageKind.REDUCE, MessageKind.NORMED) and op.steps.low:
+        if op.emits.kind in (MessageKind.REDUCE, MessageKind.NORMED) and op.steps.low:
             assert len(set(op.to) - {op.device}) <= 1
 
 
@@ -147,8 +147,8 @@ def test_a_ring_of_three_by_hand() -> None:
     few, many = sets_of(program)
     assert {op.steps for op in few} == {(0, 3)}
     assert {op.steps for op in many} == {(3, 0)}
-    seam = [op for op in many if op.emits.layer == 1 and op.emits.part == 0 and op.emits.stage >= MessageKind.PARTIAL]
-    found = [(op.kind, op.device, op.emits.stage, op.to) for op in seam if op.kind is not Kind.FFN]
+    seam = [op for op in many if op.emits.layer == 1 and op.emits.part == 0 and op.emits.kind >= MessageKind.PARTIAL]
+    found = [(op.kind, op.device, op.emits.kind, op.to) for op in seam if op.kind is not Kind.FFN]
     assert found == [
         (Collective.SUM, 1, MessageKind.REDUCE, (2,)),
         (Collective.SUM, 2, MessageKind.REDUCE, (0,)),
@@ -157,7 +157,7 @@ def test_a_ring_of_three_by_hand() -> None:
         (Collective.SUM, 1, MessageKind.NORMED, (2,)),
     ]
     assert [op.computes for op in seam if op.kind is Collective.SUM] == [False, True, True, False]
-    sums = [op for op in few if op.kind is Collective.SUM and op.emits.stage is MessageKind.RESIDUAL and op.layer == 0]
+    sums = [op for op in few if op.kind is Collective.SUM and op.emits.kind is MessageKind.RESIDUAL and op.layer == 0]
     assert [op.device for op in sums] == [0, 1, 2]
     assert all(op.to == (op.device,) and len(op.needs) == 4 for op in sums)
 

@@ -103,7 +103,7 @@ def test_operations_come_back_as_they_were(data: st.DataObject, shape: ModelShap
     assert isinstance(received, protocol_in.Assign)
     assert received.ops == ops
     for op in received.ops:
-        assert isinstance(op.emits.stage, MessageKind)
+        assert isinstance(op.emits.kind, MessageKind)
 
 
 @QUICK
@@ -163,7 +163,7 @@ activations = arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers
 tokens = arrays.arrays(np.int64, st.tuples(st.integers(1, 5)))
 data_messages = st.builds(
     messages.Data,
-    stage=st.sampled_from(MessageKind),
+    kind=st.sampled_from(MessageKind),
     layer=st.integers(-(2**15), 2**15 - 1),
     source=unsigned,
     sequence=unsigned,
@@ -190,7 +190,7 @@ def test_data_comes_back_as_it_was(message: messages.Data) -> None:
     for field in msgspec.structs.fields(messages.Data):
         if field.name != "payload":
             assert getattr(decoded, field.name) == getattr(message, field.name)
-    assert isinstance(decoded.stage, MessageKind)
+    assert isinstance(decoded.kind, MessageKind)
     assert decoded.payload.dtype == message.payload.dtype
     np.testing.assert_array_equal(decoded.payload, message.payload)
     assert encoded(decoded) == frames
@@ -278,7 +278,7 @@ IDS = encoded(some_data(np.array([7, 8], np.int64)))
         ([*WHOLE, b""], "a header of 64 bytes and a payload"),
         ([WHOLE[0][:-1], WHOLE[1]], "a header of 64 bytes and a payload"),
         ([b"emu0" + WHOLE[0][4:], WHOLE[1]], "not a data message of this version"),
-        ([WHOLE[0][:4] + b"\xff" + WHOLE[0][5:], WHOLE[1]], "not a data message of this version"),  # no such stage
+        ([WHOLE[0][:4] + b"\xff" + WHOLE[0][5:], WHOLE[1]], "not a data message of this version"),  # no such kind
         ([WHOLE[0][:5] + b"\x02" + WHOLE[0][6:], WHOLE[1]], "not a data message of this version"),  # no such type
         ([WHOLE[0], WHOLE[1][:-4]], "44 bytes does not fill 3 rows"),
         ([WHOLE[0], b""], "0 bytes does not fill 3 rows"),

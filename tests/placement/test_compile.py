@@ -53,12 +53,12 @@ def test_every_input_is_emitted_by_one_operation_and_sent_there(data: st.DataObj
     for op in program.ops:
         assert len(set(op.needs)) == len(op.needs)
         for slot in op.needs:
-            if slot.stage is MessageKind.PROMPT:
+            if slot.kind is MessageKind.PROMPT:
                 assert slot.source == -1
                 continue
             (emitter,) = emitters[slot]
             assert op.device in emitter.to
-            if slot.stage is not MessageKind.TOKEN:  # a token goes round; all else comes from earlier in the model
+            if slot.kind is not MessageKind.TOKEN:  # a token goes round; all else comes from earlier in the model
                 assert emitter.index < op.index
 
 

@@ -97,7 +97,7 @@ class MemoryCluster:
                 target, frames = self._messages.pop(chance.randrange(len(self._messages)))
                 message = messages.decode_data(frames)
                 self.devices[target].ledger.charge(MESSAGES, message.payload.nbytes)
-                slot = Slot(message.stage, message.layer, message.source, message.part)
+                slot = Slot(message.kind, message.layer, message.source, message.part)
                 arrived = Input(0.0, message.position, message.payload, rows=message.step_rows)
                 self._deliver(target, key, slot, arrived, made)
             position += len(payload)
@@ -131,8 +131,8 @@ class MemoryCluster:
                 self.devices[target].ledger.charge(MESSAGES, payload.nbytes)
                 self._deliver(target, key, op.emits, Input(0.0, position, payload, rows=rows), made)
                 continue
-            stage, layer, source, part = op.emits
-            message = messages.Data(stage, layer, source, *key, EPOCH, position, 0.0, 0.0, payload, rows, part)
+            kind, layer, source, part = op.emits
+            message = messages.Data(kind, layer, source, *key, EPOCH, position, 0.0, 0.0, payload, rows, part)
             frames = [bytes(frame) for frame in messages.encode_data(message)]
             self.sent.append(Sent(op, rows, sum(map(len, frames))))
             self._messages.append((target, frames))
