@@ -1,1 +1,1 @@
-"""docs/papers.md: the experiments of published systems, run anew, and what they claim beside what comes out."""
+"""docs/papers.md: experiments of published systems, run again, with the papers' claims and the results here."""

@@ -87,7 +87,7 @@ def _latency_claim(found: Found) -> Claim:
     most = max(cuts)
     if most > 0.55:
         verdict = (
-            "More than claimed where the way to the cloud is slow: the programme goes round it by way of another "
+            "More than claimed where the path to the cloud is slow: the program goes round it by way of another "
             "device, whose link is not"
         )
     elif most >= 0.45:
@@ -99,7 +99,7 @@ def _latency_claim(found: Found) -> Claim:
     if min(cuts) < 0.01:
         near = ". Where the cloud is as near as any other device, source and cloud are all that it takes"
     if min(cuts) < -0.001:
-        near += "; of all devices the programme, which follows few partial paths, makes a little less than of those two"
+        near += "; of all devices the program, which follows few partial paths, makes a little less than of those two"
     return Claim(
         "up to 50 % less latency than the baselines",
         "P",
