@@ -80,8 +80,8 @@ def _setting() -> str:
         "of the time per token to that under `exact`, which takes the optimum of migration and step at every "
         "decision; over several tokens a policy may be better than that. Medium: {many} devices, {tokens} tokens, "
         "{medium} clusters, and the time is that of all tokens, migrations included. *Literal* is at the paper's "
-        "costs, without link latency; *physical* at those of the kernels, with the memory-bandwidth cost of weights and "
-        "a link latency. Load is drawn by time, about once a step, where the paper draws it by step.",
+        "costs, without link latency; *physical* at those of the kernels, with the memory-bandwidth cost of weights "
+        "and a link latency. Load is drawn by time, about once a step, where the paper draws it by step.",
         heads=str(one.model.known_shape().n_heads),
         width=str(one.model.known_shape().d_model),
         prompt=str(one.workload.prompts[0].tokens),
