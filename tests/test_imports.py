@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,9 @@ NEVER = {
     "device": ["scenario", "policies", "cluster.draw"],
 }
 EXCEPT = ["edgeemu.cluster.draw"]
+
+# Pairs of places, the kernels and the tools among them, of which one imports from the other.
+MAX_ARROWS = 77
 
 # What a device process must never load: it has to stay small, and knows only what it is told.
 NOT_IN_DEVICES = [
@@ -91,16 +94,22 @@ def all_modules() -> dict[str, Module]:
             name = ".".join(parts).removesuffix(".__init__")
             modules[name] = Module(name, ast.parse(file.read_text(), str(file)))
     for module in modules.values():
-        for node in at_run_time(module.tree):
-            if isinstance(node, ast.Import):
-                module.imports.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{module.name}: relative import"
-                assert node.module is not None
-                for alias in node.names:
-                    inner = f"{node.module}.{alias.name}"
-                    module.imports.add(inner if inner in modules else node.module)
+        relative = [node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom) and node.level]
+        assert not relative, f"{module.name}: relative import"
+        module.imports.update(imported(module.tree, modules))
     return modules
+
+
+def imported(tree: ast.AST, modules: Container[str]) -> Iterator[str]:
+    """Names of the modules that a file imports at run time, but relative ones; of those in `modules`, the innermost."""
+    for node in at_run_time(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules else node.module
 
 
 def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
@@ -150,6 +159,22 @@ def test_imports_point_one_way(name: str) -> None:
         backwards = order.index(MODULES[target].folder) > order.index(module.folder)
         assert not backwards, f"{name} imports {target}, which comes after it in FOLDERS"
         assert matches(name, EXCEPT) or not matches(target, never), f"{name} imports {target}"
+
+
+def place(name: str) -> str:
+    """The folder or the module beside the folders that a module of `edgeemu` stands in; else its whole package."""
+    package, *inner = name.split(".")
+    return inner[0] if package == "edgeemu" and inner else package
+
+
+def test_few_places_know_each_other() -> None:
+    imports = [(place(name), target) for name, module in MODULES.items() for target in module.imports]
+    for file in (ROOT / "tools").rglob("*.py"):
+        imports += [("tools", target) for target in imported(ast.parse(file.read_text(), str(file)), MODULES)]
+    arrows = {(start, place(target)) for start, target in imports if target in MODULES and target != "edgeemu"}
+    arrows = {(start, end) for start, end in arrows if start != end}
+    assert {("tools", "run"), ("device", "edgeemu_kernels")} <= arrows
+    assert len(arrows) <= MAX_ARROWS, sorted(arrows)
 
 
 def test_the_kernels_know_no_cluster() -> None:

@@ -30,7 +30,7 @@ readers of the paper, [D] ours, where sources are silent. "From" is one of the r
 other seeds, counts, policies or bandwidths. Several clusters are shown as median (least to most).
 
 The scenarios, with the source of every parameter, are in [scenarios/papers](../scenarios/papers); the policies in
-[policies.md](policies.md). Where a claim is not met, that is what this page is for.
+[policies.md](policies.md). Where a claim is not met, the last column says why.
 """
 
 

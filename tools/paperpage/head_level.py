@@ -265,9 +265,9 @@ def _with_prompt(found: Found) -> str:
     pays = spread.most < 0.01 < max(gaps(found, "physical", OURS))
     return sentence(
         f"`exact` is the optimum of blocks as the paper has them. `galaxy` divides the projection and the feed-forward "
-        f"block too, and `{OURS}` may; and it counts the prompt, which `exact` does not. All of a sequence, "
-        "time to first token included, takes it {mean} of `exact`'s time on average with physical costs (from {least} "
-        "to {most})" + (", also where its later tokens take longer." if pays else "."),
+        f"block too, and `{OURS}` may; `{OURS}` also counts the prompt, which `exact` does not. A whole sequence, "
+        f"time to first token included, takes `{OURS}` {{mean}} of `exact`'s time on average with physical costs "
+        "(from {least} to {most})" + (", also where its later tokens take longer." if pays else "."),
         mean=percent(1.0 + _mean(ratios)),
         least=percent(1.0 + spread.least),
         most=percent(1.0 + spread.most),

@@ -68,7 +68,7 @@ def _throughput(found: Found) -> Claim:
     least = min(every)
     grows = all(grown[NODES[-1]] > grown[NODES[1]] > 0 for grown in by_model.values())
     if least >= 0.5 and grows:
-        verdict = "Reproduced, and with more to spare than claimed where nodes and sequences are as many"
+        verdict = "Reproduced, with more growth than claimed where there are as many sequences as nodes"
     elif grows:
         verdict = (
             "It grows with the devices; where sequences and nodes are not as many, they crowd on one node while "
