@@ -14,6 +14,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from support.shared_memory import left_in_shared_memory
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before anything imports NumPy
 
@@ -89,7 +90,7 @@ def remains() -> Counter[str]:
     found = [f"thread {thread.name}" for thread in threading.enumerate()]
     found += [f"ZeroMQ thread {name}" for name in thread_names() if name.startswith("ZMQ")]
     found += [f"run directory {path}" for path in RUNTIME_DIR.iterdir()]
-    found += [f"shared memory {path}" for path in Path("/dev/shm").iterdir()]
+    found += [f"shared memory {path}" for path in left_in_shared_memory(TOKEN.encode())]
     found += [f"control group {path}" for path in control_groups()]
     found += processes()
     return Counter(found)
