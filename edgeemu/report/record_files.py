@@ -142,11 +142,6 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
             yield pa.Table.from_batches([batch]).cast(wanted)
 
 
-def count_rows(path: Path, name: TableName) -> int:
-    """Count the rows of a table. Raises as `read_tables`."""
-    return sum(table.num_rows for table in read_tables(path, name, [schema(name).names[0]]))
-
-
 def read_table(path: Path, name: TableName) -> "pa.Table":
     """Read a table of the run in the directory `path` into memory. Raises as `read_tables`."""
     import pyarrow as pa

@@ -87,24 +87,6 @@ class Heads:
                 to[...] = origin
         return heads
 
-    def with_group(self, index: int, group: int, weights: GroupWeights) -> Heads:
-        """Kernel of these groups and one more, at `index`."""
-        if group in self.groups:
-            raise ValueError(f"group {group} is already here: {self.groups}")
-        parts = [(held, self.group_weights(held)) for held in self.groups]
-        parts.insert(index, (group, weights))
-        return self.from_groups(self.shape, self.norm, dict(parts), self._rope)
-
-    def without_group(self, group: int) -> Heads:
-        """Kernel of these groups without one."""
-        index = self.groups.index(group)
-        return self.selected(self.groups[:index] + self.groups[index + 1 :])
-
-    def selected(self, groups: Sequence[int]) -> Heads:
-        """Kernel with a copy of some of these groups, in the given order."""
-        parts = {group: self.group_weights(group) for group in groups}
-        return self.from_groups(self.shape, self.norm, parts, self._rope)
-
     def group_weights(self, group: int) -> GroupWeights:
         """Views of one group's rows of the fused matrix."""
         i, hd = self.groups.index(group), self.shape.head_dim

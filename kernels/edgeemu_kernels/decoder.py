@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from edgeemu_kernels.linear import Array
-from edgeemu_kernels.sampling import GREEDY, Sampling, sample
 from edgeemu_kernels.weights.sources import WeightSource
 
 
@@ -51,20 +48,3 @@ class Decoder:
     def step(self, token: int) -> Array:
         """Decode step: logits of the token after `token`, [vocab]."""
         return self.prefill([token])
-
-    def generate(
-        self,
-        ids: list[int],
-        max_tokens: int,
-        sampling: Sampling = GREEDY,
-        stop_ids: frozenset[int] = frozenset(),
-    ) -> Iterator[int]:
-        """Generate tokens after `ids`, one by one; a stop token ends the sequence and is not part of it."""
-        logits = self.prefill(ids)
-        for step in range(max_tokens):
-            token = sample(logits, sampling, step)
-            if token in stop_ids:
-                return
-            yield token
-            if step + 1 < max_tokens:
-                logits = self.step(token)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 
 from edgeemu_kernels.linear import Array
@@ -64,35 +62,6 @@ class KVCache:
         if not 0 <= start <= stop <= self.length:
             raise ValueError(f"rows {start}:{stop} of a cache that holds {self.length}")
         return self._keys[index, start:stop].copy(), self._values[index, start:stop].copy()
-
-    def with_group(self, index: int, keys: Array, values: Array) -> Self:
-        """Cache with one more group, at `index`.
-
-        K, v [length, head_dim]. An empty cache takes any length.
-        """
-        if self.n_groups and len(keys) != self.length:
-            raise ValueError(f"a group of {len(keys)} rows does not fit a cache of {self.length}")
-        if keys.shape != values.shape or keys.shape[1:] != (self.head_dim,):
-            raise ValueError(f"keys {keys.shape} and values {values.shape} are not both [rows, {self.head_dim}]")
-        order: list[int | None] = list(range(self.n_groups))
-        order.insert(index, None)
-        return self._rebuilt(order, keys, values)
-
-    def without_group(self, index: int) -> Self:
-        """Cache without the group at `index`; the others keep their order and their rows."""
-        order: list[int | None] = list(range(self.n_groups))
-        del order[index]
-        return self._rebuilt(order)
-
-    def _rebuilt(self, order: list[int | None], keys: Array | None = None, values: Array | None = None) -> Self:
-        """Cache with groups in this order; None stands for the new one."""
-        length = self.length if keys is None else len(keys)
-        cache = type(self)(len(order), self.head_dim, max(self.capacity, length))
-        cache.length = length if order else 0
-        for to, origin in enumerate(order):
-            cache._keys[to, :length] = keys if origin is None else self._keys[origin, :length]
-            cache._values[to, :length] = values if origin is None else self._values[origin, :length]
-        return cache
 
     def _resize(self, capacity: int) -> None:
         for name in ("_keys", "_values"):

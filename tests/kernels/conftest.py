@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from support.loaded import Loaded
 
 from edgeemu_kernels.weights.open_model import Model, open_gguf
-from edgeemu_kernels.weights.sources import Loaded
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.kernel_shapes import GPT2, SMALL, shapes
+from support.loaded import Loaded
 
 from edgeemu_kernels.attention import QUERY_ROWS, Heads
 from edgeemu_kernels.kvcache import KVCache
@@ -12,7 +13,7 @@ from edgeemu_kernels.linear import Array
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
-from edgeemu_kernels.weights.sources import Loaded, WeightSource
+from edgeemu_kernels.weights.sources import WeightSource
 
 
 class Divided:
@@ -72,44 +73,6 @@ def test_a_wrong_position_is_refused() -> None:
     heads.forward(np.zeros((2, SMALL.d_model), np.float32), 0, cache)
     with pytest.raises(ValueError, match="position 3, but the cache holds 2"):
         heads.forward(np.zeros((1, SMALL.d_model), np.float32), 3, cache)
-
-
-@pytest.mark.parametrize("shape", [SMALL, GPT2], ids=lambda shape: shape.name)
-def test_groups_come_and_go_bit_identically(shape: ModelShape) -> None:
-    source = SeededSource(shape, 5)
-    whole, newcomer = source.heads(1, [0, 1, 2]), source.heads(1, [1])
-    smaller = whole.without_group(1)
-    assert smaller.groups == (0, 2)
-    np.testing.assert_array_equal(smaller.weight, source.heads(1, [0, 2]).weight)
-    back = smaller.with_group(1, 1, newcomer.group_weights(1))
-    assert back.groups == (0, 1, 2)
-    np.testing.assert_array_equal(back.weight, whole.weight)
-    assert back.weight_bytes == whole.weight_bytes
-    if shape.bias:
-        np.testing.assert_array_equal(back.bias, whole.bias)
-    with pytest.raises(ValueError, match="already here"):
-        whole.with_group(0, 1, newcomer.group_weights(1))
-    with pytest.raises(ValueError):
-        smaller.without_group(1)
-
-
-def test_a_group_moves_with_its_cache_in_mid_sequence() -> None:
-    """Group 1 goes from device A to B after 7 tokens; what comes out is what would have come without the move."""
-    source = SeededSource(SMALL, 3)
-    x = np.random.default_rng(0).standard_normal((9, SMALL.d_model)).astype(np.float32)
-    whole = source.heads(0, [0, 1, 2])
-    expected = whole.forward(x, 0, whole.new_cache(16))
-    a, b = source.heads(0, [0, 1]), source.heads(0, [2])
-    cache_a, cache_b = a.new_cache(4), b.new_cache(16)
-    a.forward(x[:7], 0, cache_a)
-    b.forward(x[:7], 0, cache_b)
-    keys, values = cache_a.take(1)
-    b, cache_b = b.with_group(0, 1, a.group_weights(1)), cache_b.with_group(0, keys, values)
-    a, cache_a = a.without_group(1), cache_a.without_group(1)
-    for row in (7, 8):
-        out = np.concatenate([a.forward(x[row : row + 1], row, cache_a), b.forward(x[row : row + 1], row, cache_b)], 1)
-        np.testing.assert_allclose(out[0], expected[row], atol=1e-5)
-    np.testing.assert_array_equal(cache_b.take(0, 0, 7)[0], keys)
 
 
 def test_weight_bytes_are_those_of_the_arrays() -> None:

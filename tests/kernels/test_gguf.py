@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 from support.gguf_files import SHAPE, Q, write
+from support.loaded import Loaded
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.reference import Reference
@@ -16,7 +17,6 @@ from edgeemu_kernels.shape import RopeScaling
 from edgeemu_kernels.weights.open_model import open_gguf, open_model
 from edgeemu_kernels.weights.quants import ggml_format, named_format
 from edgeemu_kernels.weights.seeded import SeededSource
-from edgeemu_kernels.weights.sources import Loaded
 
 
 def test_smollm2_equals_the_gguf_package(smollm2_gguf: Path, smollm2_weights: Loaded) -> None:

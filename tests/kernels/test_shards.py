@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gguf_files import Q, write
 from support.kernel_shapes import GPT2, SMALL
+from support.loaded import Loaded
 
 from edgeemu_kernels.dense import Ffn, Proj
 from edgeemu_kernels.linear import Array
@@ -17,7 +18,7 @@ from edgeemu_kernels.norms import Norm, standardised
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import open_gguf, open_huggingface
 from edgeemu_kernels.weights.seeded import SeededSource
-from edgeemu_kernels.weights.sources import Loaded, WeightSource
+from edgeemu_kernels.weights.sources import WeightSource
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=60)
 FIXTURES = Path(__file__).parent.parent / "fixtures"

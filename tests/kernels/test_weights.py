@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.kernel_shapes import GPT2, SMALL, shapes
+from support.loaded import Loaded
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.reference import Reference
@@ -18,7 +19,7 @@ from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.huggingface_config import read_config
 from edgeemu_kernels.weights.open_model import Model, open_model, seeded_model
 from edgeemu_kernels.weights.seeded import SeededSource
-from edgeemu_kernels.weights.sources import Loaded, WeightSource, open_source
+from edgeemu_kernels.weights.sources import WeightSource, open_source
 
 
 def assert_same(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:

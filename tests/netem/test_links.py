@@ -106,7 +106,7 @@ def test_a_mebibyte_takes_what_its_bandwidth_says(joined: Joined, bandwidth_bps:
     while not took_s or (min(took_s) != ideal and len(took_s) < 100):  # a host that is busy elsewhere makes it slower
         took_s += hosts.transfers(0, 1, MESSAGE_BYTES, messages=5)
     assert min(took_s) == ideal
-    assert hosts.on_network(KernelNetwork.packets_dropped) == 0
+    assert hosts.packets_dropped() == 0
 
 
 def test_jitter_spreads_delays_evenly_round_the_delay(joined: Joined) -> None:
@@ -128,7 +128,7 @@ def test_packets_are_lost_as_asked(joined: Joined, loss: float) -> None:
     hosts = joined(pair(Link(1e9, 0.001, loss=loss)))
     came = hosts.packets(0, 1, count, gap_s=2e-4)
     assert count - len(came) == within(loss, count)
-    assert hosts.on_network(KernelNetwork.packets_dropped) >= count - len(came)  # it is netem that lost them
+    assert hosts.packets_dropped() >= count - len(came)  # it is netem that lost them
 
 
 def overtakers(numbers: list[int]) -> int:
@@ -162,7 +162,7 @@ def test_a_change_loses_nothing_that_waits(joined: Joined) -> None:
     hosts.on_network(KernelNetwork.change, pair(Link(8e6, 0.01)), 0.0)
     came = hosts.wait(1)
     assert sorted(number for number, _, _ in came) == list(range(count))
-    assert hosts.on_network(KernelNetwork.packets_dropped) == 0
+    assert hosts.packets_dropped() == 0
     assert delay_s_of(hosts, 0, 1, 0.01, 1e-3) == pytest.approx(0.01, abs=1e-3)
 
 

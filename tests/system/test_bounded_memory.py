@@ -9,7 +9,7 @@ import uvloop
 from support.watching import Silent
 
 from edgeemu.report import record_files
-from edgeemu.report.record_files import count_rows
+from edgeemu.report.record_files import read_tables
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 
@@ -36,7 +36,8 @@ def peaks_bytes(tokens: int, out: Path) -> tuple[int, int, int]:
     tracemalloc.start()
     try:
         made = uvloop.run(run_scenario(scenario, policy=None, out=out, observer=Silent(), simulate=True))
-        return tracemalloc.get_traced_memory()[1], pool.max_memory(), count_rows(made.directory, "ops")
+        rows = sum(table.num_rows for table in read_tables(made.directory, "ops", ["step"]))
+        return tracemalloc.get_traced_memory()[1], pool.max_memory(), rows
     finally:
         tracemalloc.stop()
         pa.set_memory_pool(before)

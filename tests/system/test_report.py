@@ -18,7 +18,7 @@ from support.watching import Silent
 
 from edgeemu.host import scratch
 from edgeemu.host.owner import is_alive
-from edgeemu.report.record_files import count_rows, read_table
+from edgeemu.report.record_files import read_table
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 
@@ -108,7 +108,7 @@ def test_the_report_of_a_run_ended_by_ctrl_c_is_its_summary(tmp_path: Path) -> N
     found = reported(directory)
     assert found == summary_of(directory)
     assert found["ended"] == "failed"
-    assert len(found["tokens"][0]) == count_rows(directory, "tokens") > 1
+    assert len(found["tokens"][0]) == read_table(directory, "tokens").num_rows > 1
     assert "ended: failed, or stopped by a signal" in report(directory)[1]
 
 

@@ -17,7 +17,9 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from edgeemu.host.namespaces import own_network_namespace, own_user_namespace
+from edgeemu.links.netns import tc
 from edgeemu.links.netns.layout import NetworkLayout
+from edgeemu.links.netns.netlink import Netlink
 from edgeemu.links.netns.network import KernelNetwork
 
 PORT = 5555
@@ -91,6 +93,10 @@ class Hosts:
         self.start(target, receive_udp, 1.0, at_most)
         self.call(source, send_udp, self.layout.address(target), count, gap_s, 64)
         return [(number, came - went) for number, went, came in self.wait(target)]
+
+    def packets_dropped(self) -> int:
+        """Packets that all queues dropped so far: those that found a queue full, and those that netem was to lose."""
+        return self.on_network(_dropped_here) + sum(self.call(i, _dropped_here) for i in range(len(self._pids)))
 
     def close(self) -> None:
         """Ends all of them; interfaces and namespaces go with them."""
@@ -190,6 +196,16 @@ def _serve(end: Connection, *first: Any) -> None:
             end.send((error, None))
         else:
             end.send((None, result))
+
+
+def _dropped_here(*_: KernelNetwork) -> int:
+    """Packets that the queues of this process's namespace dropped."""
+    socket = Netlink()
+    try:
+        queues = socket.dump(tc.list_qdiscs(), tc.Tc)
+    finally:
+        socket.close()
+    return sum(queue.get_attr("TCA_STATS2").get_attr("TCA_STATS_QUEUE")["drops"] for queue in queues)
 
 
 # -- what a host can be asked for -----------------------------------------------------------------------------------

@@ -171,14 +171,6 @@ class KernelNetwork:
                 return queue_trees.name_of(end, place)
         return "the shared wireless channel"
 
-    def packets_dropped(self) -> int:
-        """Packets that all queues dropped so far: those that found a queue full, and those that netem was to lose."""
-        return sum(
-            message.get_attr("TCA_STATS2").get_attr("TCA_STATS_QUEUE")["drops"]
-            for socket in self._sockets.values()
-            for message in socket.dump(tc.list_qdiscs(), tc.Tc)
-        )
-
     # -- the end ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

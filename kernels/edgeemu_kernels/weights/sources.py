@@ -18,7 +18,7 @@ from edgeemu_kernels.weights.gguf_source import GgufSource
 from edgeemu_kernels.weights.huggingface_source import HuggingFaceSource
 from edgeemu_kernels.weights.seeded import SeededSource
 
-__all__ = ["Loaded", "ModelFileError", "WeightSource", "open_source"]
+__all__ = ["ModelFileError", "WeightSource", "open_source"]
 
 
 class WeightSource(Protocol):
@@ -65,43 +65,3 @@ def open_source(spec: dict[str, Any]) -> WeightSource:
             return SeededSource(shape, spec["seed"])
         case kind:
             raise ValueError(f"unknown kind of weights: {kind!r}")
-
-
-class Loaded:
-    """All blocks of a source in memory, itself a `WeightSource`: loaded once, shared by many readers."""
-
-    def __init__(self, source: WeightSource) -> None:
-        self.shape = source.shape
-        every = range(self.shape.n_groups)
-        self._embed = source.embed()
-        self._heads = [source.heads(layer, every) for layer in range(self.shape.n_layers)]
-        self._proj = [source.proj(layer) for layer in range(self.shape.n_layers)]
-        self._ffn = [source.ffn(layer) for layer in range(self.shape.n_layers)]
-        self._lm_head = source.lm_head(self._embed)
-
-    def embed(self) -> Embed:
-        return self._embed
-
-    def heads(self, layer: int, groups: Sequence[int]) -> Heads:
-        """Kernel of the layer: the shared object for all groups in order, a copy of the rows for any other choice."""
-        heads = self._heads[layer]
-        return heads if tuple(groups) == heads.groups else heads.selected(groups)
-
-    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
-        proj = self._proj[layer]
-        if groups is None:
-            return proj
-        every = Proj(proj.weight, proj.bias, tuple(range(self.shape.n_groups)))
-        return Proj.from_groups({group: every.group_weights(group) for group in groups})
-
-    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
-        ffn = self._ffn[layer]
-        if units is None:
-            return ffn
-        every = Ffn(
-            ffn.norm, ffn.gated, ffn.up, ffn.down, ffn.up_bias, ffn.down_bias, tuple(range(self.shape.ffn_units))
-        )
-        return Ffn.from_units(ffn.norm, ffn.gated, {unit: every.unit_weights(unit) for unit in units})
-
-    def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here
-        return self._lm_head

@@ -85,7 +85,7 @@ def test_messages_arrive_complete(kind: str, rootless: bool) -> None:
         hosts.shape()
         for ends in ((0, 3), (3, 0), (2, 1)):
             assert len(hosts.transfers(*ends, size_bytes=100_000, messages=2)) == 2
-        assert hosts.on_network(KernelNetwork.packets_dropped) == 0
+        assert hosts.packets_dropped() == 0
 
 
 def test_the_kernel_has_the_queues_of_the_layout() -> None:
@@ -156,7 +156,7 @@ def test_a_change_loses_no_queued_packets() -> None:
         hosts.on_network(KernelNetwork.change, with_rate(2, 8e6), 0.0)
         numbers = [number for number, _, _ in hosts.wait(1)]
         assert numbers == list(range(count))
-        assert hosts.on_network(KernelNetwork.packets_dropped) == 0
+        assert hosts.packets_dropped() == 0
         assert rates_bps(hosts, 0) == [8e6]
 
 
