@@ -9,7 +9,7 @@ import tokenizers
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.tokenizer import tokenizer
-from edgeemu_kernels.weights.huggingface_config import read_json
+from edgeemu_kernels.weights.json_files import read_json
 
 
 def huggingface_tokenizer(directory: Path) -> tokenizer.Tokenizer:

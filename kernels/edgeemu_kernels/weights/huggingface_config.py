@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.shape import ModelShape, RopeScaling
+from edgeemu_kernels.weights.json_files import read_json
 from edgeemu_kernels.weights.quants import named_format
 
 Entry = tuple[str, int, str, tuple[int, ...]]  # file, offset in it, dtype, dims
@@ -22,19 +23,6 @@ _GPT2 = ("GPT2LMHeadModel",)
 _BASE_PREFIXES = ("model.", "transformer.")  # what the head model puts before the base model's names
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object from a JSON file. Raises ModelFileError if it is missing or not an object."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelFileError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelFileError(path, f"is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelFileError(path, "is not a JSON object")
-    return data
 
 
 def read_config(directory: Path) -> tuple[ModelShape, str]:
