@@ -73,14 +73,21 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
                 f"the tokenizer yields token {max(ids)}, but {model.name} has {model.shape.vocab_size} tokens: "
                 "the tokenizer is another model's",
             )
-        if request.total_tokens > model.shape.max_context:
-            raise scenario.error(
-                field,
-                f"{len(ids)} prompt tokens and {request.max_tokens} new ones exceed the context of {model.name}, "
-                f"{model.shape.max_context} tokens; lower max_tokens or shorten the prompt",
-            )
+        _check_context(scenario, model, request, field)
         requests.append(request)
     return tuple(requests)
+
+
+def _check_context(scenario: Scenario, model: Model, request: Request, field: str) -> None:
+    """Refuse a request with more positions than the model has; the last token is sampled, but never fed."""
+    positions, context = request.total_tokens - 1, model.shape.max_context
+    if positions > context:
+        limit = f", limited by {model.context_limit}" if model.context_limit else f", {context} positions"
+        raise scenario.error(
+            field,
+            f"{request.prompt_tokens} prompt tokens and {request.max_tokens} new ones need {positions} positions, more "
+            f"than the context of {model.name}{limit}; lower max_tokens or shorten the prompt",
+        )
 
 
 def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[frozenset[int], tuple[str, ...]]:

@@ -25,9 +25,8 @@ T = TypeVar("T")
 
 def read_bounded(path: Path, limit_bytes: int = CONFIG_BYTES) -> bytes:
     """Read a whole regular file of at most that size. Raises ModelFileError otherwise, and for a Git LFS pointer."""
+    check_inside(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ModelFileError(path, "is not a regular file")
         with path.open("rb") as file:
             raw = file.read(limit_bytes + 1)
     except OSError as error:
@@ -36,6 +35,24 @@ def read_bounded(path: Path, limit_bytes: int = CONFIG_BYTES) -> bytes:
         raise ModelFileError(path, f"is larger than {limit_bytes} bytes, the limit for such a file")
     refuse_pointer(path, raw)
     return raw
+
+
+def check_inside(path: Path) -> None:
+    """Check that a file of a model directory is a regular file in it, or in the Hugging Face cache's `blobs`.
+
+    There, files are symbolic links to `models--…/blobs/…`. Raises ModelFileError otherwise: nothing outside is opened.
+    """
+    try:
+        real, directory = path.resolve(), path.parent.resolve()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelFileError(path, "is not a regular file")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise ModelFileError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    in_cache = real.parent.name == "blobs" and real.parent.parent.name.startswith("models--")
+    if real.parent != directory and not in_cache:
+        raise ModelFileError(
+            path, "is a symbolic link out of its directory, which is not followed; put the file itself there"
+        )
 
 
 def refuse_pointer(path: Path, start: bytes) -> None:
@@ -79,18 +96,22 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def typed(path: Path, data: dict[str, Any], kind: type[T]) -> T:
-    """Convert parsed JSON to a msgspec type. ModelFileError names the field that does not fit, its value and why."""
+def typed(path: Path, data: dict[str, Any], kind: type[T], within: str = "") -> T:
+    """Convert parsed JSON to a msgspec type. ModelFileError names the field that does not fit, its value and why.
+
+    `within` is the place of `data` in the file, where it is not the whole.
+    """
+    where = f"{within}: " if within else ""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         text = str(error)
         place = _PLACE.search(text)
         if place is None or not place[1]:
-            raise ModelFileError(path, _lower(text)) from error
+            raise ModelFileError(path, where + _lower(text)) from error
         name, reason = place[1], _lower(text[: place.start()])
         got = "" if ", got" in reason or name not in data else f", got {short(data[name])}"
-        raise ModelFileError(path, f"{name}: {reason}{got}") from error
+        raise ModelFileError(path, f"{where}{name}: {reason}{got}") from error
 
 
 def _lower(text: str) -> str:
