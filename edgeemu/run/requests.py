@@ -51,7 +51,10 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
     requests = []
     for index, (number, prompt) in enumerate(asked):
         field = f"workload.prompts[{number}]"
+        max_tokens = prompt.max_tokens or workload.max_tokens
+        _check_context(scenario, model, prompt.tokens or 0, max_tokens, field)  # before any is made
         text, ids = _tokens(scenario, model, tokenizer, index, prompt, field)
+        _check_context(scenario, model, len(ids), max_tokens, field)
         if prompt.stop is None:
             stop_ids, stop_texts = _stops(scenario, model, workload.stop, "workload.stop")
         else:
@@ -59,7 +62,7 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
         request = Request(
             text,
             ids,
-            prompt.max_tokens or workload.max_tokens,
+            max_tokens,
             arrival_s=arrive_s[index] if arrive_s else None,
             seed=(workload.sampling.seed + index) % 2**63 if prompt.seed is None else prompt.seed,
             stop_ids=stop_ids,
@@ -73,20 +76,19 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
                 f"the tokenizer yields token {max(ids)}, but {model.name} has {model.shape.vocab_size} tokens: "
                 "the tokenizer is another model's",
             )
-        _check_context(scenario, model, request, field)
         requests.append(request)
     return tuple(requests)
 
 
-def _check_context(scenario: Scenario, model: Model, request: Request, field: str) -> None:
-    """Refuse a request with more positions than the model has; the last token is sampled, but never fed."""
-    positions, context = request.total_tokens - 1, model.shape.max_context
+def _check_context(scenario: Scenario, model: Model, prompt_tokens: int, max_tokens: int, field: str) -> None:
+    """Refuse a prompt with more positions than the model has; the last token is sampled, but never fed."""
+    positions, context = prompt_tokens + max_tokens - 1, model.shape.max_context
     if positions > context:
         limit = f", limited by {model.context_limit}" if model.context_limit else f", {context} positions"
         raise scenario.error(
             field,
-            f"{request.prompt_tokens} prompt tokens and {request.max_tokens} new ones need {positions} positions, more "
-            f"than the context of {model.name}{limit}; lower max_tokens or shorten the prompt",
+            f"{prompt_tokens} prompt tokens and {max_tokens} new ones need {positions} positions, more than the context "
+            f"of {model.name}{limit}; lower max_tokens or shorten the prompt",
         )
 
 
