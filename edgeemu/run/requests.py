@@ -87,8 +87,8 @@ def _check_context(scenario: Scenario, model: Model, prompt_tokens: int, max_tok
         limit = f", limited by {model.context_limit}" if model.context_limit else f", {context} positions"
         raise scenario.error(
             field,
-            f"{prompt_tokens} prompt tokens and {max_tokens} new ones need {positions} positions, more than the context "
-            f"of {model.name}{limit}; lower max_tokens or shorten the prompt",
+            f"{prompt_tokens} prompt tokens and {max_tokens} new ones need {positions} positions, more than the "
+            f"context of {model.name}{limit}; lower max_tokens or shorten the prompt",
         )
 
 
