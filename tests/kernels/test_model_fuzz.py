@@ -16,7 +16,7 @@ from support.gguf_files import write
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.weights.open_model import open_gguf, open_huggingface
 
-EXAMPLES = settings(QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(QUICK, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHARD = "model-00004-of-00004.safetensors"  # the smallest of the fixture
 
 texts = st.text(max_size=6) | st.sampled_from(

@@ -31,7 +31,7 @@ Entry = tuple[str, int, str, tuple[int, ...]]  # file, offset in it, dtype, dims
 _BASE_PREFIXES = ("model.", "transformer.")  # what the head model puts before the base model's names
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_MAX_FILES = 1000
+_MAX_FILES, _MAX_TENSORS = 1000, 2**16
 _OTHER_FORMATS = ("pytorch_model*.bin*", "consolidated*.pth", "*.pt", "tf_model.h5", "flax_model.msgpack")
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
@@ -68,6 +68,8 @@ def read_index(directory: Path) -> dict[str, Entry]:
                     directory / file, f"tensor {short(name)} is there twice, also in {entries[bare][0]}"
                 )
             entries[bare], held[name] = entry, file
+        if len(entries) > _MAX_TENSORS:
+            raise ModelFileError(directory, f"has more than {_MAX_TENSORS} tensors")
     for name, file in weight_map.items():
         if held.get(name) != file:
             where = f"it is in {held[name]}" if name in held else "it is nowhere"
