@@ -1,7 +1,6 @@
 """Requests to the model: prompts as tokens, and what ends each. Knows scenario and tokenizer; no cluster."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,9 +8,6 @@ from edgeemu.cluster.draw.cluster import arrivals_s
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.workload import Prompt, Stops
 from edgeemu_kernels.weights.open_model import Model
-
-if TYPE_CHECKING:
-    from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[
             continue
         if tokenizer is None:
             raise scenario.error(field, f"{model.name} has no tokenizer; give the numbers of tokens")
-        encoded = _encoded(scenario, tokenizer, stop, field, add_special_tokens=False)
+        encoded = tokenizer.encode(stop, add_special_tokens=False)
         if encoded and (len(encoded) == 1 or not tokenizer.decode(encoded)):
             ids.add(encoded[-1])
     return frozenset(ids), tuple(texts)
@@ -119,11 +115,11 @@ def _tokens_of_texts(scenario: Scenario, model: Model) -> dict[int, tuple[str, t
     texts = {number: prompt.text for number, prompt in enumerate(workload.prompts) if prompt.text is not None}
     if not texts:
         return {}
-    fields = {number: f"workload.prompts[{number}]" for number in texts}
     if tokenizer is None:
         why = "with weights from a seed" if scenario.model.is_seeded else "without a tokenizer.json"
         raise scenario.error(
-            fields[min(texts)], f"{model.name} {why} has no tokenizer; give a number of random tokens: {{tokens: 64}}"
+            f"workload.prompts[{min(texts)}]",
+            f"{model.name} {why} has no tokenizer; give a number of random tokens: {{tokens: 64}}",
         )
     if workload.chat is True and not tokenizer.has_chat_template:
         raise scenario.error("workload.chat", f"{model.name} has no chat template; set chat: false")
@@ -136,16 +132,6 @@ def _tokens_of_texts(scenario: Scenario, model: Model) -> dict[int, tuple[str, t
     chats = [[*system, {"role": "user", "content": text}] for text in texts.values()]
     written = tokenizer.render(chats, workload.date) if chat else texts.values()
     return {
-        number: (text, tuple(_encoded(scenario, tokenizer, rendered, fields[number], add_special_tokens=not chat)))
+        number: (text, tuple(tokenizer.encode(rendered, add_special_tokens=not chat)))
         for (number, text), rendered in zip(texts.items(), written, strict=True)
     }
-
-
-def _encoded(
-    scenario: Scenario, tokenizer: "Tokenizer", text: str, field: str, *, add_special_tokens: bool
-) -> list[int]:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise scenario.error(field, f"is not text: {error.reason} (at character {error.start})") from error
-    return tokenizer.encode(text, add_special_tokens=add_special_tokens)

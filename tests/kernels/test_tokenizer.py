@@ -186,6 +186,44 @@ def test_add_bos_is_what_the_file_says(tmp_path: Path) -> None:
         assert (tokenizer.encode("a")[0] == metadata["tokenizer.ggml.bos_token_id"]) is flag
 
 
+def test_a_template_gets_the_special_tokens_that_the_file_numbers(tmp_path: Path) -> None:
+    tokens = byte_level_metadata()["tokenizer.ggml.tokens"]
+    numbered = {"eos_token_id": len(tokens) - 2, "eot_token_id": 5, "eom_token_id": 7, "padding_token_id": 9}
+    metadata = byte_level_metadata(**{f"tokenizer.ggml.{name}": number for name, number in numbered.items()})
+    metadata["tokenizer.ggml.add_bos_token"] = True
+    template = "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ unk_token is defined }}"
+    metadata |= {"tokenizer.chat_template": template, "tokenizer.chat_template.rag": "R"}
+    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    [text] = tokenizer.render([chat("x")])
+    assert text == f"<|begin_of_text|><|eot_id|>{tokens[9]}False"
+    assert tokenizer.stop_ids == {5, 7, len(tokens) - 2}
+    assert tokenizer.encode("<|eot_id|>", add_special_tokens=False) == [len(tokens) - 2]
+    del metadata["tokenizer.chat_template"]
+    tokenizer = open_model(write(tmp_path / "b.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    with pytest.raises(ModelFileError, match=r"b.gguf: chat template: has several \(rag\), and none is the default"):
+        tokenizer.render([chat("x")])
+
+
+def test_eos_is_added_where_the_file_says_so(tmp_path: Path) -> None:
+    metadata = spm_metadata(**{"tokenizer.ggml.add_eos_token": True, "tokenizer.ggml.add_bos_token": False})
+    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    assert [SPM_TOKENS[i] for i in tokenizer.encode("hello")] == ["▁h", "el", "lo", "</s>"]
+    assert [SPM_TOKENS[i] for i in tokenizer.encode("<unk>")] == ["<unk>", "</s>"]
+
+
+def test_llama_tokenizers_have_their_known_special_tokens(tmp_path: Path) -> None:
+    """Files that number none of them: as llama.cpp, 0, 1 and 2."""
+    names = ("bos_token_id", "eos_token_id", "unknown_token_id")
+    metadata = {key: value for key, value in spm_metadata().items() if not key.endswith(names)}
+    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    assert [SPM_TOKENS[i] for i in tokenizer.encode("hello")] == ["<s>", "▁h", "el", "lo"]
+    assert tokenizer.stop_ids == {2}
+
+
 @pytest.mark.parametrize(
     ("metadata", "problem"),
     [
@@ -205,6 +243,10 @@ def test_add_bos_is_what_the_file_says(tmp_path: Path) -> None:
             "no eos_token_id",
         ),
         (byte_level_metadata(**{"tokenizer.ggml.token_type": [1]}), "token_type has 1 values for"),
+        (
+            spm_metadata(**{"tokenizer.ggml.tokens": [*SPM_TOKENS[:-1], "x" * 9999]}),
+            "tokens has one of 9999 characters",
+        ),
         (spm_metadata(**{"tokenizer.ggml.scores": [0.0]}), "scores has 1 values for"),
         (
             spm_metadata(**{"tokenizer.ggml.scores": [float("nan")] * len(SPM_TOKENS)}),

@@ -78,7 +78,7 @@ class ModelTokens(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Companions:
-    """What the files beside a `tokenizer.json` say.
+    """Content of the files beside a `tokenizer.json`.
 
     `named` are special tokens by name (`bos_token` and the like), `unnamed` the other special ones; `numbered` are
     tokens with the file and the number that it gives them.

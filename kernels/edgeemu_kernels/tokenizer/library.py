@@ -41,6 +41,8 @@ def typed(path: Path, data: Mapping[str, Any], kind: type[T], prefix: str = "") 
         problem, at, place = str(error).partition(" - at ")
         where = f"{prefix}{place.strip('`').removeprefix('$.')}: " if at else ""
         raise ModelFileError(path, f"{where}{problem[:1].lower()}{problem[1:]}".replace("`", "")) from error
+    except UnicodeEncodeError as error:
+        raise ModelFileError(path, f"has {error.object!r:.80}, which is not text") from error
 
 
 def checked_id(path: Path, place: str, number: int | None, size: int) -> int | None:
