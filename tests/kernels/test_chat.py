@@ -87,7 +87,7 @@ def test_chats_are_rendered_in_their_order_by_one_process() -> None:
             "too much memory",
         ),
         ("{{ '%0999999999d' | format(1) }}", "takes too much memory"),
-        ("{{ 'x' * 2**25 }}", "chat template: writes 33554432 characters"),
+        ("{{ 'x' * 2**25 }}", "chat template: writes 33554432 characters for a chat of "),
     ],
 )
 def test_what_a_template_does_wrong_is_its_files_fault(source: str, problem: str) -> None:

@@ -15,8 +15,8 @@ import tokenizers
 
 from edgeemu_kernels.errors import ModelFileError
 
-MAX_GROWTH = 10_000  # times its length
-_GROWTH = {"ByteLevel": 2, "BertNormalizer": 3, "Precompiled": 1000}  # bytes for a byte, at most or nearly so
+MAX_GROWTH = 1000  # times its length
+_GROWTH = {"ByteLevel": 2, "BertNormalizer": 3, "Precompiled": 20}  # bytes for a byte, at most or nearly so
 
 
 def check_bounds(path: Path, core: tokenizers.Tokenizer) -> None:

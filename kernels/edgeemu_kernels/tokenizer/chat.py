@@ -16,7 +16,7 @@ from edgeemu_kernels.errors import ModelFileError
 Chat = Sequence[Mapping[str, str]]  # messages, each with its role and content
 
 _CPU_S, _CPU_S_PER_CHAT = 1.0, 0.01
-_MEMORY_BYTES = 192 * 2**20  # of address space; Python and Jinja take 25 MB of it
+_MEMORY_BYTES = 160 * 2**20  # of address space, beside that of Python and Jinja
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ChatTemplate:
 
         Raises:
             ModelFileError: the template is broken, refuses a chat (some know no system role), or takes more than a
-                second of processor time or 192 MiB of memory.
+                second of processor time or 160 MiB of memory.
         """
         if not chats:
             return []

@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, TemplateSyntaxError, nodes
@@ -26,7 +27,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-MAX_CHARACTERS = 2**24  # of one rendered text
+MAX_CHARACTERS = 2**20  # of one rendered text, or four times its chat
 FILE_NAME = "<template>"  # what Jinja calls a template without a file
 
 
@@ -104,9 +105,11 @@ def environment(date: str | None) -> ImmutableSandboxedEnvironment:
 
 
 def limit(cpu_s: float, memory_bytes: int) -> None:
-    """Have this process killed after `cpu_s` of processor time, and memory refused above `memory_bytes`."""
+    """Have this process killed after `cpu_s` of processor time, and refused more than `memory_bytes` from now on."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    wanted = pages * resource.getpagesize() + memory_bytes
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    allowed = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
@@ -118,8 +121,8 @@ def render_all(job: dict[str, Any], chats: Iterable[str]) -> Iterable[dict[str, 
     for chat in chats:
         given = {"messages": json.loads(chat), "tools": None, "documents": None, "add_generation_prompt": True}
         text = template.render(job["variables"] | given)
-        if len(text) > MAX_CHARACTERS:
-            raise TemplateError(f"writes {len(text)} characters, of at most {MAX_CHARACTERS}")
+        if len(text) > max(MAX_CHARACTERS, 4 * len(chat)):
+            raise TemplateError(f"writes {len(text)} characters for a chat of {len(chat)}")
         text.encode()  # a template can write halves of surrogate pairs, which no tokenizer reads
         yield {"text": text}
 
