@@ -70,6 +70,8 @@ def test_chats_are_rendered_in_their_order_by_one_process() -> None:
         ("{% if", "chat template, line 1: "),
         ("a\n{% do 1 %}", "chat template, line 2: Encountered unknown tag 'do'"),
         ("a\n\n{{ messages[0].content + 1 }}", "chat template, line 3: TypeError: "),
+        ("{{ [1, 2] | random }}", "chat template, line 1: No filter named 'random'"),
+        ("{{ lipsum() }}", "chat template, line 1: 'lipsum' is undefined"),
         ("{{ 1 / 0 }}", "chat template, line 1: ZeroDivisionError: division by zero"),
         ("{{ raise_exception('no system role') }}", "chat template, line 1: no system role"),
         ("{{ nothing.x }}", "chat template, line 1: 'nothing' is undefined"),

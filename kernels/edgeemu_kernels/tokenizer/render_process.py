@@ -6,7 +6,8 @@ nothing of ours. Standard input has a job (`{"template", "variables", "date", "c
 line, and a list of messages on each further one; standard output gets `{"text"}` for each, or `{"error", "line"}` for
 the first that fails.
 
-Templates see what they see in transformers (`render_jinja_template`, version 5), but a date that was passed in.
+Templates see what they see in transformers (`render_jinja_template`, version 5), but a date that was passed in, and no
+random values.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def environment(date: str | None) -> ImmutableSandboxedEnvironment:
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
     made.filters["tojson"] = to_json
+    del made.filters["random"], made.globals["lipsum"]  # no two runs would have the same prompt
     made.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
     made.globals |= {"dict": TemplateDict(), "namespace": TemplateNamespace}
     return made
