@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.builders import QUICK
 from support.clusters import cluster
 from support.gguf_files import SHAPE, write
+from support.model_directories import copied
 from support.several import make, simulated
 
 from edgeemu.cluster.draw.cluster import arrivals_s
@@ -237,3 +238,20 @@ def test_a_schedule_runs_all_in_order_and_never_more_than_it_may(data: st.DataOb
         ends = sorted(ended[n] for n in range(sequence))
         free_s = ends[sequence - concurrency] if sequence >= concurrency else 0.0
         assert start_s == max(come[sequence] or 0.0, free_s)
+
+
+def test_the_last_token_needs_no_position(tmp_path: Path) -> None:
+    """It is sampled, and never fed: 128 positions hold 121 tokens of prompt and 8 new ones."""
+    copied(Path(__file__).parents[1] / "fixtures" / "golden_llama", tmp_path / "model", sliding_window=128)
+    text = """
+model: {{directory: model}}
+devices: [{{name: laptop, gflops: 40 GFLOPS, mem_bandwidth: 12 GB/s, memory: 4 GiB}}]
+policy: single
+workload: {{prompts: [{{tokens: {tokens}}}], max_tokens: 8}}
+"""
+    [request] = make_plan(parse_scenario(text.format(tokens=121), base=tmp_path)).requests
+    assert len(request.ids) == 121
+    for tokens, positions in ((122, 129), (10**6, 1_000_007)):
+        message = f"need {positions} positions, more than the context of model, limited by its sliding window of 128 "
+        with pytest.raises(RequestError, match=message):
+            make_plan(parse_scenario(text.format(tokens=tokens), base=tmp_path))

@@ -17,7 +17,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.tokenizer import tokenizer
 from edgeemu_kernels.tokenizer.chat import ChatTemplate
-from edgeemu_kernels.tokenizer.library import checked_id, library_errors, surround, typed
+from edgeemu_kernels.tokenizer.library import checked_id, library_errors, surround
+from edgeemu_kernels.weights.json_files import short, typed
 
 _PREFIX = "tokenizer.ggml."
 _TEMPLATE = "tokenizer.chat_template"
@@ -34,7 +35,7 @@ _LONGEST_PIECE = 512  # characters of a SentencePiece token; every way to cut it
 _SPACE = "▁"  # SentencePiece writes a space so
 
 
-class GgmlTokenizer(msgspec.Struct):
+class GgmlTokenizer(msgspec.Struct, rename=_PREFIX.__add__):
     """Metadata `tokenizer.ggml.*` of a file."""
 
     model: str | None = None
@@ -81,8 +82,7 @@ class GgmlTokenizer(msgspec.Struct):
 
 def gguf_tokenizer(path: Path, metadata: dict[str, Any]) -> tokenizer.Tokenizer:
     """Build the tokenizer. Raises ModelFileError if the file has none, or one that is damaged or of another kind."""
-    ours = {key.removeprefix(_PREFIX): value for key, value in metadata.items() if key.startswith(_PREFIX)}
-    given = typed(path, ours, GgmlTokenizer, _PREFIX)
+    given = typed(path, metadata, GgmlTokenizer)
     if not given.tokens:
         raise ModelFileError(path, "has no tokenizer (metadata tokenizer.ggml.tokens)")
     if given.model == "llama":
@@ -122,7 +122,7 @@ def _template(path: Path, metadata: dict[str, Any], given: GgmlTokenizer) -> Cha
         return None
     for key, value in sources.items():
         if not isinstance(value, str):
-            raise ModelFileError(path, f"{key} is {value!r:.80}, not a text")
+            raise ModelFileError(path, f"metadata {key} is {short(value)}, not a text")
     ids = {
         "bos_token": given.bos_token_id,
         "eos_token": given.eos_token_id,

@@ -15,6 +15,9 @@ from edgeemu_kernels.tokenizer.bounds import check_bounds
 from edgeemu_kernels.tokenizer.huggingface_files import Companions, read_companions
 from edgeemu_kernels.tokenizer.library import library_errors, surround
 from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
+from edgeemu_kernels.weights.json_files import read_bounded
+
+_TOKENIZER_BYTES = 64 * 2**20  # the largest of known models, with 262,000 tokens, has 33 MB
 
 
 def huggingface_tokenizer(directory: Path) -> Tokenizer:
@@ -33,12 +36,7 @@ def huggingface_tokenizer(directory: Path) -> Tokenizer:
 
 def _core(path: Path) -> tokenizers.Tokenizer:
     """Load a `tokenizer.json`, and refuse one under which texts could grow without end, or tokens would be random."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelFileError(path, "is missing") from error
-    except OSError as error:
-        raise ModelFileError(path, f"cannot be read: {error.strerror}") from error
+    data = read_bounded(path, _TOKENIZER_BYTES)
     with library_errors(path, "is not a tokenizer"):
         core = tokenizers.Tokenizer.from_buffer(data)
         check_bounds(path, core)

@@ -17,8 +17,8 @@ from msgspec import UNSET, UnsetType
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.tokenizer.chat import ChatTemplate
-from edgeemu_kernels.tokenizer.library import checked_id, typed
-from edgeemu_kernels.weights.huggingface_config import read_json
+from edgeemu_kernels.tokenizer.library import checked_id
+from edgeemu_kernels.weights.json_files import read_bounded, read_json, typed
 
 
 class Token(msgspec.Struct):
@@ -171,8 +171,6 @@ def _token(entry: str | Token) -> Token:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise ModelFileError(path, f"cannot be read: {error.strerror}") from error
+        return read_bounded(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ModelFileError(path, f"is not text in UTF-8: {error}") from error

@@ -1,21 +1,17 @@
-"""Guards around what model files say of tokenizers: types, ids, and errors of the `tokenizers` library."""
+"""Guards around the `tokenizers` library: its errors, ids that it does not have, tokens around a text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
-import msgspec
 import tokenizers
 from tokenizers import processors
 
 from edgeemu_kernels.errors import ModelFileError
 
 _PANIC = "PanicException"  # of pyo3, a BaseException that cannot be imported: a bug in Rust code
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -31,18 +27,6 @@ def library_errors(path: Path, what: str) -> Iterator[None]:
         if type(error).__name__ != _PANIC:
             raise
         raise ModelFileError(path, f"{what}: {error}") from error
-
-
-def typed(path: Path, data: Mapping[str, Any], kind: type[T], prefix: str = "") -> T:
-    """Convert what a file says to a `msgspec.Struct`. Raises ModelFileError with the place of a value that is wrong."""
-    try:
-        return msgspec.convert(data, kind, str_keys=True)
-    except msgspec.ValidationError as error:
-        problem, at, place = str(error).partition(" - at ")
-        where = f"{prefix}{place.strip('`').removeprefix('$.')}: " if at else ""
-        raise ModelFileError(path, f"{where}{problem[:1].lower()}{problem[1:]}".replace("`", "")) from error
-    except UnicodeEncodeError as error:
-        raise ModelFileError(path, f"has {error.object!r:.80}, which is not text") from error
 
 
 def checked_id(path: Path, place: str, number: int | None, size: int) -> int | None:
