@@ -18,6 +18,8 @@ from edgeemu_kernels.weights.json_files import read_bounded, read_json, short, t
         (b"[1]", "is not a JSON object"),
         (b"\xff\xfe{}", "is not JSON: .*utf-8"),
         (b'{"a": NaN}', "is not JSON: NaN is not a JSON number"),
+        (b'{"a": ["\\ud83d"]}', "is not JSON: .*surrogates not allowed"),
+        (b'{"\\uDE00": 1}', "is not JSON: .*surrogates not allowed"),
         (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
         (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON"),
         (b'{"b": {"a\\n": 1, "a\\n": 2}}', r"key 'a\\n' occurs twice"),
@@ -33,10 +35,12 @@ def test_what_is_not_an_object_is_refused(tmp_path: Path, raw: bytes, problem: s
         read_json(path, limit_bytes=1000 if b"xxx" in raw else 1 << 20)
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+def test_byte_order_marks_and_escaped_characters_are_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(path) == {"a": 1}
+    path.write_bytes(b'{"a": "\\ud83d\\ude00"}')
+    assert read_json(path) == {"a": "😀"}
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

@@ -74,9 +74,7 @@ FILES = files()
 PLACES = list(paths(FILES))
 EXAMPLES = settings(QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-texts = st.text(max_size=6) | st.sampled_from(
-    ["<s>", "<t>", "ab", "a" * 2000, "(a+)+$", "default", "ByteLevel", "\ud800"]
-)
+texts = st.text(max_size=6) | st.sampled_from(["<s>", "<t>", "ab", "a" * 2000, "(a+)+$", "default", "ByteLevel"])
 numbers = st.integers(-(2**65), 2**65) | st.sampled_from([-1, 0, 1, 2**31, 2**32 - 1, 2**63]) | st.floats()
 scalars = st.none() | st.booleans() | numbers | texts
 junk = scalars | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2) | st.just(TOKEN)

@@ -7,10 +7,12 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tokenizers
 import uvloop
 from support.device_pids import device_pids
+from support.model_directories import copied, in_one_file, tensors, write_safetensors
 from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.draw.cluster import draw
@@ -241,3 +243,15 @@ def test_a_tokenizer_that_cannot_decode_is_the_models_fault(tmp_path: Path) -> N
     with pytest.raises(RequestError, match=r"model: .*tokenizer.json: tokenizer: .*retry-limit-in-match"):
         run(tmp_path / "out", f"model={{directory: {tmp_path}}}", "policy=single", "devices[0].memory=64 MiB")
     assert json.loads((only_run(tmp_path / "out") / "summary.json").read_text())["ended"] == "failed"
+
+
+def test_a_model_that_computes_no_numbers_is_refused_at_its_token(tmp_path: Path) -> None:
+    """Weights that are finite can lead to logits that are not; no token can be sampled from them."""
+    here = in_one_file(copied(FIXTURES / "golden_llama", tmp_path / "huge"))
+    stored = tensors(here)
+    huge = {name: np.full_like(array, 3e38) for name, array in stored.items() if name.endswith("o_proj.weight")}
+    write_safetensors(here / "model.safetensors", stored | huge)
+    text = SMALL.replace(SMALL[SMALL.index("model:") : SMALL.index("devices:")], "model: {directory: huge}\n")
+    small = parse_scenario(text, "small", ["time.mode=virtual"], base=tmp_path)
+    with pytest.raises(RequestError, match=r"^[ab].*: logits of token 0 \(from 0\) are not finite \(nan\)"):
+        uvloop.run(run_scenario(small, policy="layers", out=tmp_path / "runs", observer=Silent()))

@@ -72,7 +72,10 @@ def read_json(path: Path, limit_bytes: int = CONFIG_BYTES) -> dict[str, Any]:
 def parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     """Parse an object from JSON text of the file `path`, which errors name."""
     try:
-        data = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_distinct, parse_constant=_refuse)
+        text = raw.decode("utf-8-sig")
+        data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
+        if "\\ud" in text or "\\uD" in text:  # halves of a character, each alone, are no text
+            json.dumps(data, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ModelFileError(path, "is not JSON for a model: nested too deeply") from error
     except ValueError as error:  # of UTF-8 and of too many digits too
@@ -104,8 +107,6 @@ def typed(path: Path, data: dict[str, Any], kind: type[T], within: str = "") -> 
     where = f"{within}: " if within else ""
     try:
         return msgspec.convert(data, kind, str_keys=True)
-    except UnicodeEncodeError as error:
-        raise ModelFileError(path, f"{where}has {short(error.object)}, which is not text") from error
     except msgspec.ValidationError as error:
         text = str(error)
         place = _PLACE.search(text)

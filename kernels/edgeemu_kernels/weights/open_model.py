@@ -71,7 +71,7 @@ def open_gguf(location: Path | str) -> Model:
     check_complete(path, dims_of, wanted)
     strange = next((name for name in dims_of if name not in wanted and name != ROPE_FREQS), None)
     if strange is not None:
-        raise ModelFileError(path, f"has tensor {strange!r}, which a Llama model of its metadata does not have")
+        raise ModelFileError(path, f"has tensor {strange[:60]!r}, which a Llama model of its metadata does not have")
     tensors = {name: [*header.tensors[name][:2], list(header.tensors[name][2])] for name in wanted}
     spec = {"kind": "gguf", "path": str(path), "shape": shape.to_dict(), "tensors": tensors}
     return Model(shape.name, shape, spec, make_tokenizer, context_limit)

@@ -94,7 +94,7 @@ def _weight_map(directory: Path) -> dict[str, str]:
     if not files or len(files) > _MAX_FILES:
         raise ModelFileError(path, f"weight_map names {len(files)} files")
     for file in sorted(files):
-        if Path(file).name != file or "\0" in file or not file.endswith(".safetensors"):
+        if Path(file).name != file or not file.isprintable() or not file.endswith(".safetensors"):
             raise ModelFileError(
                 path, f"weight_map names {short(file)}, which is not the name of a safetensors file in its directory"
             )

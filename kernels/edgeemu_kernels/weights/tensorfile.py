@@ -66,7 +66,7 @@ def check_apart(path: Path, spans: Mapping[str, tuple[int, int]]) -> None:
     placed = sorted((start, end, name) for name, (start, end) in spans.items())
     for (_, end, name), (start, _, other) in itertools.pairwise(placed):
         if start < end:
-            raise ModelFileError(path, f"tensors {name!r} and {other!r} overlap at byte {start}")
+            raise ModelFileError(path, f"tensors {name[:60]!r} and {other[:60]!r} overlap at byte {start}")
 
 
 class TensorFiles:
