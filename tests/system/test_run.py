@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import uvloop
 from support.device_pids import device_pids
 from support.model_directories import copied, in_one_file, tensors, write_safetensors
@@ -23,6 +24,8 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import RunResult, run_scenario
 from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu.scenario.scenario import Scenario
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 SMALL = """
 name: small
@@ -229,9 +232,22 @@ def test_a_model_file_that_changes_after_planning_is_named(tmp_path: Path, smoll
         uvloop.run(controller(plan).run())
 
 
+def test_a_tokenizer_that_cannot_decode_is_the_models_fault(tmp_path: Path) -> None:
+    """Found when the first token has come: the expression in its decoder never ends."""
+    for file in (FIXTURES / "golden_gpt2").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tokens = {f"{'a' * 40}{i}": i for i in range(101)}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(tokens, unk_token=next(iter(tokens))))
+    core.decoder = tokenizers.decoders.Replace(tokenizers.Regex("(a+)+$"), "")
+    core.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(RequestError, match=r"model: .*tokenizer.json: tokenizer: .*retry-limit-in-match"):
+        run(tmp_path / "out", f"model={{directory: {tmp_path}}}", "policy=single", "devices[0].memory=64 MiB")
+    assert json.loads((only_run(tmp_path / "out") / "summary.json").read_text())["ended"] == "failed"
+
+
 def test_a_model_that_computes_no_numbers_is_refused_at_its_token(tmp_path: Path) -> None:
     """Weights that are finite can lead to logits that are not; no token can be sampled from them."""
-    here = in_one_file(copied(Path(__file__).parents[1] / "fixtures" / "golden_llama", tmp_path / "huge"))
+    here = in_one_file(copied(FIXTURES / "golden_llama", tmp_path / "huge"))
     stored = tensors(here)
     huge = {name: np.full_like(array, 3e38) for name, array in stored.items() if name.endswith("o_proj.weight")}
     write_safetensors(here / "model.safetensors", stored | huge)

@@ -106,7 +106,7 @@ def typed(path: Path, data: dict[str, Any], kind: type[T], within: str = "") -> 
     """
     where = f"{within}: " if within else ""
     try:
-        return msgspec.convert(data, kind)
+        return msgspec.convert(data, kind, str_keys=True)
     except msgspec.ValidationError as error:
         text = str(error)
         place = _PLACE.search(text)
