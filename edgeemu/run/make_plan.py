@@ -18,7 +18,7 @@ from edgeemu.policies.view.oracle import nominal_computes, oracle_view
 from edgeemu.policies.view.rehearsal import Length, Rehearsal
 from edgeemu.policies.view.step_energy import missing_links, missing_power
 from edgeemu.run.ask_policy import first_decision
-from edgeemu.run.plan import Plan, Rules, compiled
+from edgeemu.run.plan import Plan, Rules, compiler
 from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.steps import roofline_durations
@@ -74,7 +74,7 @@ def make_rehearsal(
         cluster.still(),
         view.costs,
         roofline_durations([device.compute for device in view.devices], view.costs),
-        lambda placement: compiled(scenario, computes, view.costs, placement),
+        compiler(scenario, computes, view.costs),
         [Length(request.prompt_tokens, request.max_tokens) for request in requests],
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",

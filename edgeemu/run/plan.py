@@ -1,8 +1,8 @@
 """The plan of a run: model, cluster, workload, first placement, and the rules of decisions and migrations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from typing import Self
 
@@ -86,7 +86,7 @@ class Plan:
 
     def compiled(self, placement: Placement) -> Program:
         """Compile a placement to operations, with the collectives of the scenario."""
-        return compiled(self.scenario, self.computes, self.costs, placement)
+        return compiler(self.scenario, self.computes, self.costs)(placement)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """Return what each device holds under a placement, with all concurrent sequences at their full lengths."""
@@ -124,8 +124,8 @@ def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
     return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
 
-def compiled(scenario: Scenario, computes: Sequence[Compute], costs: Costs, placement: Placement) -> Program:
-    """Compile a placement to operations, with the collectives of the scenario."""
+def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> Callable[[Placement], Program]:
+    """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled."""
     sharding = scenario.sharding
     tile_rows = arithmetic_rows(computes, costs.value_bytes) if sharding.tile_overlap else None
-    return compile_routes(placement, costs.shape, sharding.collectives, tile_rows=tile_rows)
+    return partial(compile_routes, shape=costs.shape, collective=sharding.collectives, tile_rows=tile_rows)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -84,6 +84,10 @@ class Scenario(Strict):
         if not isinstance(other, Scenario):
             return NotImplemented
         return all(getattr(self, key) == getattr(other, key) for key in type(self).model_fields)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Pickle the content only: the text that it was read from stays behind."""
+        return super().__getstate__() | {"__pydantic_private__": {"_document": None}}
 
     @cached_property
     def device_names(self) -> tuple[str, ...]:
