@@ -16,6 +16,7 @@ from edgeemu.placement.program import Program
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.prediction import SequenceTimes, predict_workload
@@ -69,7 +70,17 @@ class Plan:
     placement: Placement
     placed_in_s: float
     rules: Rules
-    decide: Policy | None = None
+    decide: Policy | SeparatePolicy | None = None
+
+    @property
+    def absolute_policy(self) -> str:
+        """The name of the policy, which for that of a file means the same in every directory."""
+        return self.decide.absolute_name if isinstance(self.decide, SeparatePolicy) else self.policy
+
+    def close(self) -> None:
+        """End the process of a user's policy, if there is one."""
+        if isinstance(self.decide, SeparatePolicy):
+            self.decide.close()
 
     @property
     def costs(self) -> Costs:

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.scenario.devices import MAX_DEVICES, DeviceSpec
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.document import Document, Position, position_of
 from edgeemu.scenario.events import EventSpec
+from edgeemu.scenario.files import absolute
 from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import Name
 from edgeemu.scenario.network import LinkOverride, NetworkSpec
@@ -48,8 +49,8 @@ class Scenario(Strict):
     policy: str = Field(
         default="greedy",
         min_length=1,
-        description="Policy that places blocks: a name that `edgeemu policies` lists, or FILE.py:NAME. `--policy` "
-        "overrides it.",
+        description="Policy that places blocks: a name that `edgeemu policies` lists, that of an installed package, or "
+        "FILE.py:NAME, which needs `--trust`. `--policy` overrides it.",
     )
     objective: Objective = Field(
         default="latency",
@@ -73,6 +74,13 @@ class Scenario(Strict):
     time: TimeSpec = Field(default=TimeSpec(), description="Relation of the wall clock to emulated time.")
 
     _document: Document | None = PrivateAttr(None)
+
+    @field_validator("policy")
+    @classmethod
+    def _absolute(cls, policy: str, info: ValidationInfo) -> str:
+        """Make the file of a policy absolute. It need not be there: another policy can be asked."""
+        path, suffix, attribute = policy.rpartition(".py")
+        return f"{absolute(path + suffix, info)}{attribute}" if suffix and attribute[:1] in ("", ":") else policy
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -106,6 +114,10 @@ class Scenario(Strict):
     def ends(self, name: str) -> Sequence[End]:
         """The ends of links that a name stands for: the access point, or the devices of `members`."""
         return (None,) if name == self.network.access_point else self.members(name)
+
+    def is_set(self, field: str) -> bool:
+        """Whether a field was set on the command line (`--set`), and not by the file."""
+        return self._document is not None and position_of(field) in self._document.overrides
 
     def error(self, field: str, message: str) -> RequestError:
         """Error about a field of this scenario (`devices[2].memory`), with its file and line."""
