@@ -4,12 +4,7 @@ The only place where a policy's exceptions are caught, because policies may be a
 """
 
 import operator
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError, InfeasibleError, Interrupted, RunError
@@ -17,8 +12,9 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_energy import over_budget
+from edgeemu.run.limits import OvertimeError, interruptible, time_limit
 from edgeemu.run.policy_process.messages import wrong_kind
-from edgeemu.run.policy_process.separate_policy import Asked, LostPolicyError, PolicyError, SeparatePolicy
+from edgeemu.run.policy_process.separate_policy import Called, LostPolicyError, PolicyError, SeparatePolicy
 
 
 class Answer(NamedTuple):
@@ -28,14 +24,6 @@ class Answer(NamedTuple):
     took_s: float
     problem: str = ""
     lost: bool = False  # the policy did not answer within the limit, or its process ended
-
-
-class OvertimeError(BaseException):
-    """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
-
-
-_REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: float) -> Answer:
@@ -72,6 +60,10 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
     shown = Placement(dict(current.owner))  # a copy: a policy may write into it
     began_s = time.perf_counter()
     try:
+        if isinstance(policy, SeparatePolicy):
+            with interruptible():
+                policy.load()  # a process that was lost is replaced, and that is not the policy's time
+            began_s = time.perf_counter()
         placement, took_s = _ask(policy, view, shown, limit_s)
         problem = fault(placement, view, current)
     except (Interrupted, KeyboardInterrupt):
@@ -87,14 +79,14 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
     return Answer(_own(placement), took_s)
 
 
-def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement | None, limit_s: float) -> Asked:
+def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
     with interruptible():
         if isinstance(policy, SeparatePolicy):
             return policy.ask(view, current, limit_s)
         began_s = time.perf_counter()
         with time_limit(limit_s):
             placement = policy(view, current)
-        return Asked(placement, time.perf_counter() - began_s)
+        return Called(placement, time.perf_counter() - began_s)
 
 
 def _own(placement: Placement) -> Placement:
@@ -125,46 +117,3 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
 def describe(error: BaseException) -> str:
     """Return an error's message, with its type if it is not one of ours."""
     return str(error) if isinstance(error, EdgeemuError | OvertimeError) else f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted in a block when a signal comes that ends the command: an event loop would see it afterwards."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.getsignal(number) for number in _ENDING}
-    kept = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for number in kept:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def time_limit(limit_s: float) -> Iterator[None]:
-    """Raise OvertimeError in a block that takes longer. Only the main thread can be interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise OvertimeError(f"the policy did not answer within {limit_s:g} s")
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    began_s = time.monotonic()
-    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, _REPEAT_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-        if earlier_s:  # an alarm that was set before goes on
-            signal.setitimer(signal.ITIMER_REAL, max(1e-3, earlier_s - (time.monotonic() - began_s)))

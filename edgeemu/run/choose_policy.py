@@ -5,6 +5,7 @@ from pathlib import Path
 from edgeemu.errors import RequestError
 from edgeemu.policies import POLICIES, Policy, policy
 from edgeemu.policies.loading import installed_policy, policy_file
+from edgeemu.run.limits import interruptible
 from edgeemu.run.plan import DECISION_LIMIT_S
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.scenario.scenario import Scenario
@@ -19,12 +20,14 @@ def open_policy(name: str, limit_s: float) -> Policy | SeparatePolicy:
     Raises:
         RequestError: there is no such policy, or it cannot be loaded.
         RunError: its process could not be started.
+        Interrupted: a signal ended the command meanwhile.
     """
     check_policy(name)
     if name in POLICIES and name not in IN_C:
         return policy(name)
     opened = SeparatePolicy(name, limit_s)
-    opened.load()
+    with interruptible():
+        opened.load()
     return opened
 
 

@@ -64,7 +64,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None, *, trust: bool
 
 
 class Checked(NamedTuple):
-    """What was found to be right; `placed`: the policy was asked too."""
+    """Names and numbers of a scenario that is right. `placed`: its policy was asked too."""
 
     scenario: str
     model: str

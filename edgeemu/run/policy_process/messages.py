@@ -30,7 +30,7 @@ class Ask(NamedTuple):
     current: Placement | None
 
 
-class Ready(msgspec.Struct, tag="ready"):
+class Started(msgspec.Struct, tag="started"):
     """Answer without a request: the process can be asked."""
 
 
@@ -47,14 +47,14 @@ class Answered(msgspec.Struct, tag="answered"):
     took_s: float
 
 
-class Failed(msgspec.Struct, tag="failed"):
+class Blamed(msgspec.Struct, tag="blamed"):
     """Answer to any request: the reason, with file and line. `infeasible`: the policy's own finding, by its error."""
 
     reason: str
     infeasible: bool = False
 
 
-Reply = Ready | Loaded | Answered | Failed
+Reply = Started | Loaded | Answered | Blamed
 
 
 class WrongAnswerError(Exception):

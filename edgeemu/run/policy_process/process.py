@@ -16,7 +16,7 @@ import msgspec
 
 from edgeemu.errors import RunError
 from edgeemu.policies.blame import is_home
-from edgeemu.run.policy_process.messages import Failed, Ready, Reply
+from edgeemu.run.policy_process.messages import Blamed, Reply, Started
 from edgeemu.run.policy_process.shared import Sender
 
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
@@ -55,12 +55,14 @@ class PolicyProcess:
             raise RunError(f"the policy's process could not be started: {error.strerror}") from error
         try:
             self._limit(START_TIMEOUT_S)
-            self._receive(Ready, START_TIMEOUT_S)
-        except NoAnswerError as error:
+            self._receive(Started, START_TIMEOUT_S)
+        except BaseException as error:
             self.end()
-            raise RunError(f"the policy's process could not be started: {error}") from error
+            if isinstance(error, NoAnswerError):
+                raise RunError(f"the policy's process could not be started: {error}") from error
+            raise
 
-    def ask(self, request: object, kind: type[ReplyT], limit_s: float) -> ReplyT | Failed:
+    def ask(self, request: object, kind: type[ReplyT], limit_s: float) -> ReplyT | Blamed:
         """Send a request and wait for its reply.
 
         Raises:
@@ -87,7 +89,7 @@ class PolicyProcess:
         self._finish(grace_s=0.0)
         os.close(self._faults)
 
-    def _receive(self, kind: type[ReplyT], limit_s: float) -> ReplyT | Failed:
+    def _receive(self, kind: type[ReplyT], limit_s: float) -> ReplyT | Blamed:
         try:
             if not self._connection.poll(limit_s):
                 raise self._late(limit_s)
@@ -98,7 +100,7 @@ class PolicyProcess:
             raise self._ended() from None
         except msgspec.MsgspecError:
             reply = None
-        if not isinstance(reply, kind | Failed):
+        if not isinstance(reply, kind | Blamed):
             raise NoAnswerError("the policy's process wrote to a file descriptor that is not its own")
         return reply
 

@@ -8,7 +8,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES
 from edgeemu.policies.loading import policy_file
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.policy_process.messages import Answered, Ask, Failed, Load, Loaded, unpacked
+from edgeemu.run.policy_process.messages import Answered, Ask, Blamed, Load, Loaded, unpacked
 from edgeemu.run.policy_process.process import NoAnswerError, PolicyProcess
 
 
@@ -20,7 +20,7 @@ class LostPolicyError(PolicyError):
     """A policy did not answer in time and was killed, or has ended its process. It can be asked again."""
 
 
-class Asked(NamedTuple):
+class Called(NamedTuple):
     """An answer of a policy, not checked yet, and the time of its call."""
 
     placement: Placement
@@ -56,7 +56,7 @@ class SeparatePolicy:
         """
         self._loaded()
 
-    def ask(self, view: ClusterView, current: Placement | None, limit_s: float) -> Asked:
+    def ask(self, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
         """Call the policy.
 
         Raises:
@@ -69,9 +69,9 @@ class SeparatePolicy:
         except NoAnswerError as error:
             self.close()
             raise LostPolicyError(str(error)) from error
-        if isinstance(reply, Failed):
+        if isinstance(reply, Blamed):
             raise InfeasibleError(reply.reason) if reply.infeasible else PolicyError(reply.reason)
-        return Asked(unpacked(reply.owner), reply.took_s)
+        return Called(unpacked(reply.owner), reply.took_s)
 
     def close(self) -> None:
         """End the process of the policy. It is started again when it is asked again."""
@@ -89,7 +89,7 @@ class SeparatePolicy:
             reply = process.ask(Load(self.name), Loaded, self._limit_s)
         except NoAnswerError as error:
             raise LostPolicyError(f"{self.name} cannot be loaded: {error}") from error
-        if isinstance(reply, Failed):
+        if isinstance(reply, Blamed):
             process.end()
             raise PolicyError(reply.reason)
         process.home = reply.home

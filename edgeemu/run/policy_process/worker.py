@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+import edgeemu.cluster.draw.links  # noqa: F401  # views have links: loaded before the policy's time begins
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.policies import POLICIES, Policy
 from edgeemu.policies.blame import blame, message
@@ -22,11 +23,11 @@ from edgeemu.policies.view.cluster_view import NoBetterPlacement
 from edgeemu.run.policy_process.messages import (
     Answered,
     Ask,
-    Failed,
+    Blamed,
     Load,
     Loaded,
-    Ready,
     Reply,
+    Started,
     WrongAnswerError,
     packed,
 )
@@ -43,7 +44,7 @@ def main(control_fd: str, faults_fd: str) -> None:
     faulthandler.enable(int(faults_fd), all_threads=False)
     _limit_memory()
     connection, worker = Connection(int(control_fd)), Worker()
-    reply: Reply = Ready()
+    reply: Reply = Started()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             connection.send_bytes(msgspec.msgpack.encode(reply))
@@ -77,9 +78,9 @@ class Worker:
             if file is None and name not in POLICIES:
                 self._home = home_of(installed_policy(name, POLICIES))
         except RequestError as error:
-            return Failed(str(error))
+            return Blamed(str(error))
         except BaseException as error:  # noqa: BLE001 - a user's code can raise anything
-            return Failed(self._blame(error))
+            return Blamed(self._blame(error))
         return Loaded(self._home)
 
     def _ask(self, ask: Ask) -> Reply:
@@ -91,9 +92,9 @@ class Worker:
             reply = Answered(packed(answer), took_s)
             msgspec.msgpack.encode(reply)  # a number can be too large
         except (InfeasibleError, NoBetterPlacement, WrongAnswerError) as error:
-            return Failed(message(error), isinstance(error, InfeasibleError))
+            return Blamed(message(error), isinstance(error, InfeasibleError))
         except BaseException as error:  # noqa: BLE001 - a user's code can raise anything
-            return Failed(self._blame(error))
+            return Blamed(self._blame(error))
         return reply
 
     def _blame(self, error: BaseException) -> str:
