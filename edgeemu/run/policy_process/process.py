@@ -20,7 +20,8 @@ from edgeemu.run.policy_process.messages import Blamed, Reply, Started
 from edgeemu.run.policy_process.shared import Sender
 
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
-END_TIMEOUT_S = 2.0  # longer than the report of where the process is, and the end of all that it has started
+GRACE_S = 2.0  # for a process that ends by itself; longer than the report of where it is
+END_TIMEOUT_S = 10.0  # a killed process has to give its memory back
 _ENTRY = "edgeemu.run.policy_process.worker:main"
 _STDERR = 2
 _LARGEST_REPLY_BYTES = 1 << 28
@@ -114,11 +115,11 @@ class PolicyProcess:
     def _late(self, limit_s: float) -> NoAnswerError:
         with suppress(OSError):
             _lifeline(self._supervisor).write(b"?")  # where is it?
-        self._finish(END_TIMEOUT_S)
+        self._finish(GRACE_S)
         return NoAnswerError(f"{self._place()}the policy did not answer within {limit_s:g} s")
 
     def _ended(self) -> NoAnswerError:
-        status = self._finish(END_TIMEOUT_S)
+        status = self._finish(GRACE_S)
         how = f"was killed by {_signal_name(status - 128)}" if status > 128 else f"ended with status {status}"
         return NoAnswerError(f"{self._place()}the policy's process {how}")
 

@@ -66,9 +66,11 @@ class SeparatePolicy:
         """
         try:
             reply = self._loaded().ask(Ask(view, current), Answered, limit_s)
-        except NoAnswerError as error:
+        except BaseException as error:
             self.close()
-            raise LostPolicyError(str(error)) from error
+            if isinstance(error, NoAnswerError):
+                raise LostPolicyError(str(error)) from error
+            raise
         if isinstance(reply, Blamed):
             raise InfeasibleError(reply.reason) if reply.infeasible else PolicyError(reply.reason)
         return Called(unpacked(reply.owner), reply.took_s)
