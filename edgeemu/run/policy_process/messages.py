@@ -27,7 +27,7 @@ class Ask(NamedTuple):
     """Request: call the policy."""
 
     view: ClusterView
-    current: Placement | None
+    current: Owner | None
 
 
 class Started(msgspec.Struct, tag="started"):

@@ -8,7 +8,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES
 from edgeemu.policies.loading import policy_file
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.policy_process.messages import Answered, Ask, Blamed, Load, Loaded, unpacked
+from edgeemu.run.policy_process.messages import Answered, Ask, Blamed, Load, Loaded, packed, unpacked
 from edgeemu.run.policy_process.process import NoAnswerError, PolicyProcess
 
 
@@ -64,8 +64,9 @@ class SeparatePolicy:
             PolicyError: it raised something else, or its answer is no placement.
             LostPolicyError: it did not answer in time, or its process ended.
         """
+        shown = None if current is None else packed(current)
         try:
-            reply = self._loaded().ask(Ask(view, current), Answered, limit_s)
+            reply = self._loaded().ask(Ask(view, shown), Answered, limit_s)
         except BaseException as error:
             self.close()
             if isinstance(error, NoAnswerError):

@@ -30,6 +30,7 @@ from edgeemu.run.policy_process.messages import (
     Started,
     WrongAnswerError,
     packed,
+    unpacked,
 )
 from edgeemu.run.policy_process.shared import Receiver
 
@@ -86,8 +87,9 @@ class Worker:
     def _ask(self, ask: Ask) -> Reply:
         assert self._policy is not None
         try:
+            current = None if ask.current is None else unpacked(ask.current)
             began_s = time.perf_counter()
-            answer = self._policy(ask.view, ask.current)
+            answer = self._policy(ask.view, current)
             took_s = time.perf_counter() - began_s
             reply = Answered(packed(answer), took_s)
             msgspec.msgpack.encode(reply)  # a number can be too large
