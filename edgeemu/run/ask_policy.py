@@ -4,15 +4,20 @@ The only place where a policy's exceptions are caught, because policies may be a
 """
 
 import operator
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError, InfeasibleError, Interrupted, RunError
+from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_energy import over_budget
-from edgeemu.run.limits import OvertimeError, interruptible, time_limit
 from edgeemu.run.policy_process.messages import wrong_kind
 from edgeemu.run.policy_process.separate_policy import Called, LostPolicyError, PolicyError, SeparatePolicy
 
@@ -24,6 +29,13 @@ class Answer(NamedTuple):
     took_s: float
     problem: str = ""
     lost: bool = False  # the policy did not answer within the limit, or its process ended
+
+
+class OvertimeError(BaseException):
+    """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
+
+
+_REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
 
 
 def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: float) -> Answer:
@@ -61,7 +73,7 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
     began_s = time.perf_counter()
     try:
         if isinstance(policy, SeparatePolicy):
-            with interruptible():
+            with interrupted_at_once():
                 policy.load()  # a process that was lost is replaced, and that is not the policy's time
             began_s = time.perf_counter()
         placement, took_s = _ask(policy, view, shown, limit_s)
@@ -80,7 +92,7 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
 
 
 def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
-    with interruptible():
+    with interrupted_at_once():
         if isinstance(policy, SeparatePolicy):
             return policy.ask(view, current, limit_s)
         began_s = time.perf_counter()
@@ -117,3 +129,25 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
 def describe(error: BaseException) -> str:
     """Return an error's message, with its type if it is not one of ours."""
     return str(error) if isinstance(error, EdgeemuError | OvertimeError) else f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def time_limit(limit_s: float) -> Iterator[None]:
+    """Raise OvertimeError in a block that takes longer. Only the main thread can be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise OvertimeError(f"the policy did not answer within {limit_s:g} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    began_s = time.monotonic()
+    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, _REPEAT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+        if earlier_s:  # an alarm that was set before goes on
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, earlier_s - (time.monotonic() - began_s)))

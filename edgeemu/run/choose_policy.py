@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from edgeemu.errors import RequestError
+from edgeemu.host.signals import interrupted_at_once
 from edgeemu.policies import POLICIES, Policy, policy
 from edgeemu.policies.loading import installed_policy, policy_file
-from edgeemu.run.limits import interruptible
 from edgeemu.run.plan import DECISION_LIMIT_S
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.scenario.scenario import Scenario
@@ -26,7 +26,7 @@ def open_policy(name: str, limit_s: float) -> Policy | SeparatePolicy:
     if name in POLICIES and name not in IN_C:
         return policy(name)
     opened = SeparatePolicy(name, limit_s)
-    with interruptible():
+    with interrupted_at_once():
         opened.load()
     return opened
 

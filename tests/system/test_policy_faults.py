@@ -235,6 +235,17 @@ def test_a_policy_that_cannot_begin_is_one_message(
     assert not list(Path("runs").iterdir())
 
 
+def test_a_comparison_has_a_row_for_a_policy_that_cannot_begin(call: Call) -> None:
+    status, out, _ = call("compare", "--policies", "mine.py:at_once,greedy", "--simulate", "--json")
+    assert status == 0
+    problems = {row["policy"]: row["problem"] for row in json.loads(out)["policies"]}
+    assert problems["mine.py:at_once"].endswith("mine.py:31: RuntimeError: not today")
+    assert problems["greedy"] in ("", None)
+    assert call("compare", "--policies", "mine.py:rotate,single", "--simulate")[0] == 0
+    status, _, told = call("compare", "--policies", "yours.py", "--simulate")
+    assert (status, told) == (2, "edgeemu: there is no policy file yours.py\n")
+
+
 def test_what_a_policy_prints_does_not_spoil_the_answer(call: Call) -> None:
     status, out, _ = call("simulate", "--policy", "mine.py:prints", "--json")
     assert status == 0
