@@ -120,7 +120,8 @@ class PolicyProcess:
 
     def _ended(self) -> NoAnswerError:
         status = self._finish(GRACE_S)
-        how = f"was killed by {_signal_name(status - 128)}" if status > 128 else f"ended with status {status}"
+        number = -status if status < 0 else status - 128  # of the supervisor itself, or as it tells it
+        how = f"was killed by {_signal_name(number)}" if number > 0 else f"ended with status {status}"
         return NoAnswerError(f"{self._place()}the policy's process {how}")
 
     def _finish(self, grace_s: float) -> int:
