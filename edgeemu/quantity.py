@@ -44,6 +44,7 @@ class Quantity:
     minimum: float = 0.0
     positive: bool = False
     below: float = math.inf  # values must be less than this …
+    why_below: str = ""  # what is wrong with this value
     maximum: float = math.inf  # … and at most this
 
     @property
@@ -148,7 +149,8 @@ class Quantity:
             bound = f"less than {self.below:g}" if self.below < math.inf else f"at most {self.maximum:g}"
             percent = isinstance(value, int | float) and value / 100 < self.below and value / 100 <= self.maximum
             meant = f' (did you mean "{value:g} %"?)' if percent else ""
-            raise UnitError(f"{_shown(value)} must be {bound}{meant}")
+            why = f": {self.why_below}" if self.why_below and result == self.below else ""
+            raise UnitError(f"{_shown(value)} must be {bound}{meant or why}")
 
     @property
     def base(self) -> str:

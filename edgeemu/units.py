@@ -100,7 +100,13 @@ FRACTION = Quantity(
     bare=True,
     maximum=1.0,
 )
-PROBABILITY = replace(FRACTION, noun="a loss rate", maximum=math.inf, below=1.0)
+PROBABILITY = replace(
+    FRACTION,
+    noun="a loss rate",
+    maximum=math.inf,
+    below=1.0,
+    why_below="nothing would ever arrive; an outage is a rate of 0 in a bandwidth_trace",
+)
 
 Seconds = Annotated[float, DURATION]
 BitsPerSecond = Annotated[float, BIT_RATE.above_zero()]

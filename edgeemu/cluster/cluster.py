@@ -11,7 +11,7 @@ are the pipes that a message passes, in order.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from math import prod
+from math import nextafter, prod
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from edgeemu.cluster.topology import Arrays, IntArray, Topology
 from edgeemu.cluster.variation import LinkVariation, scaled, with_level
 from edgeemu.topologies import End
 
+MAX_LOSS = nextafter(1.0, 0.0)  # of a path of links that each lose nearly all: its product would be rounded to 1
 LinkChanges = Mapping[LinkEnds, tuple[tuple[float, Change], ...]]  # by link: instants and events, in their order
 
 
@@ -152,7 +153,7 @@ class Cluster:
             hops += self._interface(target, 1)
             paid = (source, link.send_j_per_bit), (target, link.receive_j_per_bit)
             energies += [HopEnergy(device, j_per_bit) for device, j_per_bit in paid if device is not None]
-        loss = 1 - prod(1 - link.loss for link in links) if len(links) > 1 else links[0].loss
+        loss = min(1 - prod(1 - link.loss for link in links), MAX_LOSS) if len(links) > 1 else links[0].loss
         return Path(tuple(hops), sum(link.jitter_s for link in links), loss, tuple(energies))
 
     def _interface(self, device: End, direction: int) -> tuple[Hop, ...]:
