@@ -51,7 +51,10 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
     requests = []
     for index, (number, prompt) in enumerate(asked):
         field = f"workload.prompts[{number}]"
+        max_tokens = prompt.max_tokens or workload.max_tokens
+        _check_context(scenario, model, prompt.tokens or 0, max_tokens, field)  # before any is made
         text, ids = _tokens(scenario, model, tokenizer, index, prompt, field)
+        _check_context(scenario, model, len(ids), max_tokens, field)
         if prompt.stop is None:
             stop_ids, stop_texts = _stops(scenario, model, workload.stop, "workload.stop")
         else:
@@ -59,7 +62,7 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
         request = Request(
             text,
             ids,
-            prompt.max_tokens or workload.max_tokens,
+            max_tokens,
             arrival_s=arrive_s[index] if arrive_s else None,
             seed=(workload.sampling.seed + index) % 2**63 if prompt.seed is None else prompt.seed,
             stop_ids=stop_ids,
@@ -73,14 +76,17 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
                 f"the tokenizer yields token {max(ids)}, but {model.name} has {model.shape.vocab_size} tokens: "
                 "the tokenizer is another model's",
             )
-        if request.total_tokens > model.shape.max_context:
-            raise scenario.error(
-                field,
-                f"{len(ids)} prompt tokens and {request.max_tokens} new ones exceed the context of {model.name}, "
-                f"{model.shape.max_context} tokens; lower max_tokens or shorten the prompt",
-            )
         requests.append(request)
     return tuple(requests)
+
+
+def _check_context(scenario: Scenario, model: Model, prompt_tokens: int, max_tokens: int, field: str) -> None:
+    if prompt_tokens + max_tokens > model.shape.max_context:
+        raise scenario.error(
+            field,
+            f"{prompt_tokens} prompt tokens and {max_tokens} new ones exceed the context of {model.name}, "
+            f"{model.shape.max_context} tokens; lower max_tokens or shorten the prompt",
+        )
 
 
 def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[frozenset[int], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from edgeemu.errors import RequestError, did_you_mean
-from edgeemu.scenario.document import Document, Position
+from edgeemu.scenario.document import Document, Position, field_name
 
 _MAX_SHOWN = 10
 
@@ -77,7 +77,7 @@ def validate(model: type[ModelT], document: Document, context: dict[str, Any] | 
         found = error.errors(include_url=False)
         # A list whose items are all wrong is also reported as empty.
         real = [details for details in found if details["type"] != "too_short" or not details["input"]]
-        errors = [_located(document, details) for details in real]
+        errors = [_located(document, details) for details in real or found]
     errors.sort(key=lambda found: found.line or 0)
     first = errors[0]
     lines = [first.message, *(str(other) for other in errors[1:_MAX_SHOWN])]
@@ -86,12 +86,23 @@ def validate(model: type[ModelT], document: Document, context: dict[str, Any] | 
     raise RequestError("\n".join(lines), file=first.file, line=first.line, field=first.field)
 
 
+def first_message(error: ValidationError) -> str:
+    """First message of an error about a value that is not in a document: its field and what is wrong."""
+    details = error.errors(include_url=False)[0]
+    context = details.get("ctx", {})
+    field = field_name(_position(details, context))
+    return f"{field}: {_message(details, context)}" if field else _message(details, context)
+
+
 def _located(document: Document, details: ErrorDetails) -> RequestError:
     context = details.get("ctx", {})
-    # A discriminated union puts its tag into the location; ours are in angle brackets.
+    return document.error(_position(details, context), _message(details, context))
+
+
+def _position(details: ErrorDetails, context: dict[str, Any]) -> Position:
+    """Position of the wrong value. A discriminated union puts its tag into the location; ours are in angle brackets."""
     position: Position = tuple(key for key in details["loc"] if not str(key).startswith("<"))
-    position += tuple(context.get("position", ()))
-    return document.error(position, _message(details, context))
+    return position + tuple(context.get("position", ()))
 
 
 def _message(details: ErrorDetails, context: dict[str, Any]) -> str:

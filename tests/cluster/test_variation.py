@@ -10,12 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.builders import QUICK
 
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.variation import (
     MIN_SHARE,
     STANDSTILL,
     Constant,
     LeftByLoad,
-    LinkVariation,
     Product,
     Scaled,
     Trace,

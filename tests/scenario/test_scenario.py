@@ -119,7 +119,10 @@ def test_what_is_no_scenario_at_all_is_refused(text, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, f"{os.strerror(errno.ENOENT).lower()} (did you mean"), (b"\xff\xfe\x00", "is not text in UTF-8")],
+    [
+        (None, f"{os.strerror(errno.ENOENT).lower()} (did you mean"),
+        (b"\xff\xfe\x00", "is text in UTF-16; save it in UTF-8"),
+    ],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, message: str):
     (tmp_path / "quickstart.yaml").write_text(TEXT)
@@ -136,7 +139,7 @@ def test_a_directory_is_no_scenario(tmp_path: Path):
     directory.mkdir()
     with pytest.raises(RequestError) as caught:
         load_scenario(directory)
-    assert str(caught.value) == f"{directory}: {os.strerror(errno.EISDIR).lower()}"
+    assert str(caught.value) == f"{directory}: is a directory, not a file"
 
 
 # -- models ---------------------------------------------------------------------------------------------------

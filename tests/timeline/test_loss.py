@@ -86,7 +86,7 @@ def test_three_packets_that_arrive_call_for_the_others_and_two_do_not() -> None:
 
 
 def test_progress_ends_the_doubling() -> None:
-    """Of two packets both are lost twice, then one, then none: 200 ms, 400 ms, and 200 ms again."""
+    """Two packets are both lost twice, then one, then none: 200 ms, 400 ms, and 200 ms again."""
     draws = iter([0.999, 1 - 0.5**2.5, 0.9, 0.0])
     assert retransmission_s(2, 0.5, 0.01, 0.0, draws) == pytest.approx(0.2 + 0.4 + 0.2)
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeemu.cluster.draw.value import draw_value
-from edgeemu.cluster.draw.variation import rate_factor, trace_factor, variation_of
+from edgeemu.cluster.draw.variation import deliveries_of, rate_factor, trace_factor, variation_of
 from edgeemu.cluster.keyed_random import FloatArray, directed_uniforms, draw_lognormals, draw_uniforms, pair_uniforms
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.links import Link, LinkEnds
 from edgeemu.cluster.topology import Arrays, IntArray
-from edgeemu.cluster.variation import LinkVariation, product
+from edgeemu.cluster.variation import product
 from edgeemu.scenario.catalog import link_type
 from edgeemu.scenario.distributions import Distribution
 from edgeemu.scenario.network import LinkOverride, LinkSpec
@@ -72,8 +73,11 @@ class LinkDraws:
         varied = values.get("variation", KeyedValue(LinkVariationSpec()))
         factor = rate_factor(varied.given.bandwidth, seed, *varied.key, "bandwidth")
         rate = product(trace_factor(trace, link.bandwidth_bps), factor)
+        deliveries = deliveries_of(trace, factor)
         added_delay_s = variation_of(varied.given.delay, seed, *varied.key, "delay")
-        varies = None if rate is None and added_delay_s is None else LinkVariation(rate, None, added_delay_s)
+        varies = (
+            None if rate is None and added_delay_s is None else LinkVariation(rate, None, added_delay_s, deliveries)
+        )
         return replace(link, jitter_s=link.jitter_s if added_delay_s is None else jitter_s, varies=varies)
 
     def values(self, a: End, b: End) -> dict[str, KeyedValue]:
