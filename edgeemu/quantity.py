@@ -227,8 +227,10 @@ class Quantity:
 def _shown(value: object) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a mapping"
+    if value is None:
+        return "nothing"
     if not isinstance(value, str):
-        return str(value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
     return f'"{value}"' if len(value) <= _MAX_LENGTH else f'"{value[:40]}…"'
 
 

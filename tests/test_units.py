@@ -79,7 +79,7 @@ def test_reads(quantity: Quantity, text: str | float, value: float):
         (SIZE, "0.3 B", '"0.3 B" is not a whole number of bytes'),
         (SIZE, "1e300 TB", '"1e300 TB" is too large'),
         (SIZE, [1], 'a list is not a size (write e.g. "512 MiB")'),
-        (SIZE, True, 'True is not a size (write e.g. "512 MiB")'),
+        (SIZE, True, 'true is not a size (write e.g. "512 MiB")'),
         (BYTE_RATE, "4 GB", '"4 GB" is not a memory bandwidth (did you mean "4 GB/s"?)'),
         (BIT_RATE, "100 Mbit", '"100 Mbit" is not a bit rate (did you mean "100 Mbit/s"?)'),
         (BIT_RATE, "100 MB/s", '"100 MB/s" is not a bit rate (did you mean "800 Mbit/s"?)'),

@@ -13,7 +13,8 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.scenario.document import Document, Position, field_name
 
-_MAX_SHOWN = 10
+_MAX_SHOWN = 10  # errors
+_MAX_LENGTH = 100  # characters of a wrong value
 
 ModelT = TypeVar("ModelT", bound="Strict")
 
@@ -108,7 +109,7 @@ def _position(details: ErrorDetails, context: dict[str, Any]) -> Position:
 def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
     """Message of a pydantic error in this project's words."""
     value = details["input"]
-    shown = f'"{value}"' if isinstance(value, str) else _kind(value)
+    shown = f'"{_short(value)}"' if isinstance(value, str) else _kind(value)
     bound = next((f"{context[key]}" for key in ("ge", "gt", "le", "lt") if key in context), "")
     match details["type"]:
         case "at":
@@ -129,7 +130,9 @@ def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
             return f"{shown} is not text" + (" (put it in quotes)" if isinstance(value, int | float) else "")
         case "int_type" | "int_parsing" | "int_from_float":
             return f"{shown} is not a whole number"
-        case "bool_type":
+        case "path_type":
+            return f"{shown} is not the name of a file"
+        case "bool_type" | "bool_parsing":
             return f"{shown} is neither true nor false"
         case "float_type" | "float_parsing" | "finite_number":
             return f"{shown} is not a number"
@@ -139,9 +142,15 @@ def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
             return f"{shown} is not more than {bound}"
         case "less_than_equal":
             return f"{shown} is more than {bound}"
+        case "less_than":
+            return f"{shown} is not less than {bound}"
         case "too_short" | "string_too_short":
             return "is empty"
     return f"{shown}: {details['msg']}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_LENGTH else f"{text[:40]}…"
 
 
 def _kind(value: Any) -> str:

@@ -88,6 +88,12 @@ def test_the_scenarios_that_ship_are_valid(path):
         ("policy: greedy", "policy: \x01", ":13: not YAML: it has the character U+0001"),
         ("name: laptop", "name: " + "é" * 200 + "\udcff", ":4: not YAML: it has the character U+DCFF"),
         ("policy: greedy", "policy: " + "[" * 20_000, ":13: policy[0][0]: nested too deeply"),
+        ("policy: greedy", "policy: greedy\nseed: " + "9" * 5000, ":14: seed: a number of 5000 characters; at most 100 are read"),
+        ("policy: greedy", "policy: greedy\nseed: 0x" + "f" * 99, ":14: seed: a number of 101 characters; at most 100 are read"),
+        ("policy: greedy", "policy: greedy\nseed: 1" + "0" * 60, ":14: seed: 1" + "0" * 60 + " is not less than 9223372036854775808"),
+        ("policy: greedy", "policy: greedy\n<<: 5", ":14: a merge key (<<) takes a mapping, or a list of mappings"),
+        ("policy: greedy", 'policy: greedy\n"<<": {}', ':14: <<: unknown key "<<"'),
+        ("policy: greedy", "policy: greedy\n? [a]\n: 1", ":14: a key must be text"),
         ("policy: greedy", "policy: greedy\n---\nseed: 1", ":14: a second document begins here; there can be one"),
     ],
 )  # fmt: skip
