@@ -62,7 +62,7 @@ def test_a_setting_changes_one_of_two_merged_mappings() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BOMB.format(value="[x, x, x, x, x, x, x, x, x, x]"), "x.yaml:3: c[7]: more than 1,000 values, aliases written out"),
+        (BOMB.format(value=f"[{'x, ' * 10}]"), "x.yaml:3: c[7]: more than 1,000 values, aliases written out"),
         ("a: [" + "1," * 1001 + "]", "x.yaml:1: a[998]: more than 1,000 values, aliases written out"),
     ],
 )  # fmt: skip
