@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from edgeemu.scenario.catalog.shapes import MAX_COUNT
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.files import or_file
 from edgeemu.scenario.names import Flag, KindName
@@ -21,7 +22,7 @@ MAX_TEXT = 64 << 20  # characters of all prompts together
 
 _Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS), KindName("count")]
 _Sequences = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQUENCES), KindName("count")]
-_Id = Annotated[int, Field(strict=True, ge=0), Tag("<id>")]
+_Id = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT), Tag("<id>")]
 _Text = Annotated[str, Field(strict=True, min_length=1), Tag("<text>")]
 Stops = Annotated[
     tuple[Annotated[_Id | _Text, Discriminator(lambda value: "<id>" if isinstance(value, int) else "<text>")], ...],
@@ -65,7 +66,7 @@ class SamplingSpec(Strict):
     temperature: Annotated[float, Field(strict=True, ge=0)] = Field(
         default=0.0, description="Temperature of the softmax; 0 always takes the most likely token."
     )
-    top_k: Annotated[int, Field(strict=True, ge=0)] = Field(
+    top_k: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] = Field(
         default=0, description="Number of the most likely tokens that can be sampled; 0: all."
     )
     top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(

@@ -8,7 +8,8 @@ from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import Strict
 from edgeemu_kernels.shape import Activation, ModelShape, Norm, Positions
 
-Count = Annotated[int, Field(strict=True, ge=1), KindName("count")]
+MAX_COUNT = 2**31 - 1  # what NumPy and the wire can hold, and more than any model has of anything
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), KindName("count")]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
 
