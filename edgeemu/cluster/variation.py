@@ -16,7 +16,7 @@ from edgeemu.cluster.keyed_random import block as random_block
 
 MIN_SHARE = 0.01  # [D] the least that a load leaves: schedulers give every process something
 STANDSTILL = 1e-6  # lower shares count as this one, so that all work ends
-MAX_OUTAGES = 100_000  # pieces of a share of zero that work waits for
+MAX_PIECES = 100_000  # pieces of a share that one piece of work is followed through: then it would take too long
 _NORMAL = NormalDist()
 _BLOCK = 128  # steps of a walk that are computed together
 _FORGOTTEN = 1e-6  # a walk starts so early that this share of its start is left at the first step of a block
@@ -160,16 +160,16 @@ def share_at(share: Variation | None, t_s: float) -> float:
 def finish(share: Variation | None, start_s: float, nominal_s: float) -> float:
     """The end of work that begins at `start_s` and takes `nominal_s` at full speed, with a `share` of that speed.
 
-    The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that. In a piece of
-    zero nothing is done, but one that never ends, or is after `MAX_OUTAGES`, counts as `STANDSTILL` too: all work ends.
+    The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that, but nothing is
+    done in a piece of zero that ends. After `MAX_PIECES`, what is left is done at the mean share until then.
     """
     if share is None:
         return start_s + nominal_s
-    now_s, left_s, outages = start_s, nominal_s, 0
-    while True:
+    now_s, left_s = start_s, nominal_s
+    for _ in range(MAX_PIECES):
         level, until_s = share.piece(now_s)
-        if level == 0.0 and until_s < inf and outages < MAX_OUTAGES:
-            now_s, outages = until_s, outages + 1
+        if level == 0.0 and until_s < inf and left_s:
+            now_s = until_s
             continue
         level = max(level, STANDSTILL)
         end_s = now_s + left_s / level
@@ -177,6 +177,7 @@ def finish(share: Variation | None, start_s: float, nominal_s: float) -> float:
             return end_s
         left_s = max(0.0, left_s - (until_s - now_s) * level)
         now_s = until_s
+    return now_s + left_s / max((nominal_s - left_s) / (now_s - start_s), STANDSTILL)
 
 
 def done_s(share: Variation | None, start_s: float, end_s: float) -> float:
