@@ -160,8 +160,8 @@ def share_at(share: Variation | None, t_s: float) -> float:
 def finish(share: Variation | None, start_s: float, nominal_s: float) -> float:
     """The end of work that begins at `start_s` and takes `nominal_s` at full speed, with a `share` of that speed.
 
-    The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that, but nothing is
-    done in a piece of zero that ends. After `MAX_PIECES`, what is left is done at the mean share until then.
+    The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that, but nothing
+    is done in a piece of zero that ends. After `MAX_PIECES`, what is left is done at the mean share until then.
     """
     if share is None:
         return start_s + nominal_s

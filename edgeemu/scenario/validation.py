@@ -15,6 +15,7 @@ from edgeemu.scenario.document import Document, Position, field_name
 
 _MAX_SHOWN = 10  # errors
 _MAX_LENGTH = 100  # characters of a wrong value
+_MAX_MESSAGE = 2000  # characters of an error, which names what is wrong
 
 ModelT = TypeVar("ModelT", bound="Strict")
 
@@ -97,7 +98,9 @@ def first_message(error: ValidationError) -> str:
 
 def _located(document: Document, details: ErrorDetails) -> RequestError:
     context = details.get("ctx", {})
-    return document.error(_position(details, context), _message(details, context))
+    message = _message(details, context)
+    shown = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
+    return document.error(_position(details, context), shown)
 
 
 def _position(details: ErrorDetails, context: dict[str, Any]) -> Position:

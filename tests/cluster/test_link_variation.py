@@ -10,7 +10,7 @@ from support.builders import QUICK, even_cluster
 
 from edgeemu.cluster.link_variation import Deliveries, LinkVariation
 from edgeemu.cluster.links import Change, Hop, Link, Path
-from edgeemu.cluster.variation import Trace
+from edgeemu.cluster.variation import Trace, Uniform, Variation
 from edgeemu.timeline.network import serialise
 
 NOISE_S = 1e-3 - 1e-9  # deliveries are a microsecond each, and follow each other within their millisecond
@@ -106,6 +106,34 @@ def test_a_factor_is_one_on_the_bytes_of_each_delivery() -> None:
     assert halved.passed_s(0.0, 8 * 1500) == pytest.approx(0.02, abs=2e-6)
     assert halved.passed_s(0.0, 8 * 9 * 750) == pytest.approx(0.09, abs=2e-6)  # 9 deliveries at half
     assert halved.passed_s(0.0, 8 * (9 * 750 + 10 * 3000)) == pytest.approx(0.19, abs=2e-6)
+
+
+shares = st.one_of(
+    st.none(),
+    st.builds(Uniform, st.just(0.1), st.just(1.0), st.floats(1e-3, 0.05), st.integers(0, 99)),
+    st.builds(Trace, st.just((0.0, 0.02, 0.05)), st.tuples(*[st.floats(0.0, 2.0)] * 3)),
+)
+
+
+@QUICK
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=12).map(sorted),
+    shares,
+    st.lists(st.tuples(st.floats(0, 0.3), st.integers(72, 9000)), min_size=2, max_size=12),
+)
+def test_arrivals_are_monotonic_in_departure_and_size(
+    instants_ms: list[int], share: Variation | None, sent: list[tuple[float, int]]
+) -> None:
+    varies = Deliveries(array("I", instants_ms).tobytes(), share)
+    for departure_s, size_bytes in sent:
+        passed_s = varies.passed_s(departure_s, 8.0 * size_bytes)
+        assert passed_s > departure_s
+        assert varies.passed_s(departure_s + 0.001, 8.0 * size_bytes) >= passed_s
+        assert varies.passed_s(departure_s, 8.0 * size_bytes + 8) >= passed_s
+    free = defaultdict[int, float](float)
+    link = Path((Hop(0, 1e6, 0.0, LinkVariation(deliveries=varies)),), 0.0, 0.0)
+    in_order_s = [serialise(free, link, size_bytes, departure_s) for departure_s, size_bytes in sorted(sent)]
+    assert in_order_s == sorted(in_order_s)
 
 
 def test_an_event_changes_the_rate_of_deliveries() -> None:

@@ -1,7 +1,12 @@
 """Text that is no YAML, or nested deeper than is read here, is answered with its place by every parser version."""
 
+import contextlib
+
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import QUICK
 
 from edgeemu.errors import RequestError
 from edgeemu.scenario import document
@@ -11,6 +16,32 @@ from edgeemu.scenario.load import parse_scenario
 BOMB = "a: &a {value}\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
 )
+
+PIECES = [
+    *(
+        "a",
+        "b",
+        ": ",
+        ":\n ",
+        "\n",
+        "- ",
+        "&x ",
+        "*x",
+        "<<: ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        "? ",
+        "| ",
+        "'",
+        '"',
+        "\\",
+        "#",
+    ),
+    *("1", "1e999", "9" * 200, ".nan", "0x", "null", "~", "!t ", "%YAML 1.1\n", "---", "...", "\t", "@", "\u00e9"),
+]
 
 
 @pytest.mark.parametrize(
@@ -82,4 +113,11 @@ def test_numbers_of_one_line_need_no_place_of_their_own() -> None:
 def test_what_aliases_nest_too_deeply_is_refused() -> None:
     text = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 60))])
     with pytest.raises(RequestError, match=r"x.yaml:50: a49\[0\]: nested too deeply"):
+        read(text, "x.yaml")
+
+
+@QUICK
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(RequestError):
         read(text, "x.yaml")

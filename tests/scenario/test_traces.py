@@ -153,12 +153,25 @@ def test_arrivals_are_read_exactly_and_in_order(
 
 
 @QUICK
-@given(st.binary(max_size=60) | st.text("0123456789,.;e-+ []#\nsMkbit/\t\"'\ufeff", max_size=60).map(str.encode))
+@given(
+    st.binary(max_size=60)
+    | st.text("0123456789,.;e-+ []#\nsMkbit/\t\"'\ufeff", max_size=60).map(str.encode)
+    | st.lists(
+        st.sampled_from(['{"', "prompt", "tokens", '": ', '"', "5", "1e9", "-1", "NaN", "[", "]", "}", ",", "\n"])
+    )
+    .map("".join)
+    .map(str.encode)
+)
 def test_no_file_is_anything_but_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     directory = tmp_path_factory.mktemp("files")
     for rates, arrivals in [(content, b"0\n1\n"), (b"0,1 Mbit/s\n", content)]:
         with contextlib.suppress(RequestError):
             scenario(directory, rates, arrivals)
+    for name in ("x.up", "x.txt", "x.jsonl"):
+        (directory / name).write_bytes(content)
+        place, field = ("rates.csv", name) if name == "x.up" else ("[{tokens: 3}, {tokens: 2}]", name)
+        with contextlib.suppress(RequestError):
+            parse_scenario(SCENARIO.replace(place, field), "s", base=directory)
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
