@@ -32,6 +32,7 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
+from edgeemu_kernels.errors import ModelFileError
 
 LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers")
 
@@ -83,6 +84,8 @@ async def run_scenario(
         with records:
             await Controller(plan, devices, observer, records).run()
         ended = "done"
+    except ModelFileError as error:  # the tokenizer cannot decode what the model generates
+        raise scenario.error("model", str(error)) from error
     finally:
         facts = _at_end(_with_measured(facts, devices), plan, devices.measured, token_counts(directory.records), ended)
         directory.write_facts(facts)
