@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from edgeemu.errors import EdgeemuError, RequestError
+from edgeemu.host.signals import Interrupted, handled_by
 
 ResultT = TypeVar("ResultT")
 
@@ -19,14 +20,6 @@ ResultT = TypeVar("ResultT")
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 FAILED = 4
-
-
-class Interrupted(BaseException):
-    """Raised when a signal has ended the run and everything is cleaned up."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.status = 128 + number
 
 
 def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -41,18 +34,17 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
     caught: list[int] = []
 
     async def main() -> ResultT:
-        task = asyncio.ensure_future(coroutine)
+        task, loop = asyncio.ensure_future(coroutine), asyncio.get_running_loop()
 
         def on_signal(number: int) -> None:
             if caught:
                 os._exit(128 + number)
             caught.append(number)
-            task.cancel()
+            loop.call_soon_threadsafe(task.cancel)
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs set it
-                asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-        return await task
+        # Not the loop's own handlers: they wait for code that does not return to it, and so would a second signal.
+        with handled_by(on_signal):
+            return await task
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -66,11 +58,20 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run a command and leave: one message for an error, and the exit status that the help describes."""
     _open_closed_streams()
+    caught: list[int] = []
+
+    def on_signal(number: int) -> None:
+        if caught:
+            os._exit(128 + number)
+        caught.append(number)
+        raise Interrupted(number)
+
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a locale that cannot print "–" is no error
     try:
         try:
-            status = _run(app, arguments)
+            with handled_by(on_signal):
+                status = _run(app, arguments)
             sys.stdout.flush()
         except typer.Exit as leaving:
             status = leaving.exit_code
@@ -78,7 +79,8 @@ def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
         except BrokenPipeError:
             raise
         except BaseException as error:  # noqa: BLE001 - here everything becomes a message and a status
-            status = _report(error, "--json" in arguments)
+            # What a signal interrupted may have made another error of it: an import, for example.
+            status = _report(Interrupted(caught[0]) if caught else error, "--json" in arguments)
             sys.stdout.flush()  # what could not be written must fail here, not at exit
     except OSError as error:  # nobody reads any more, of `edgeemu models | head -3` for example; or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also not the flush at exit
@@ -123,8 +125,6 @@ def _message_and_status(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_status
     if isinstance(error, UsageError):
         return _usage_message(error), RequestError.exit_status
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return str(Interrupted(signal.SIGINT)), 128 + signal.SIGINT
     if isinstance(error, Interrupted):
         return str(error), error.status
     if isinstance(error, OSError):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.report.link_certificate import profile_document
 from edgeemu.run.choose_links import choose_links
@@ -24,7 +25,8 @@ async def profile_links(
         raise scenario.error(
             "time.mode", "links are measured against the wall clock, which virtual does not have; use realtime"
         )
-    plan = make_plan(scenario, policy)
+    with interrupted_at_once():  # planning does not return to the event loop
+        plan = make_plan(scenario, policy)
     links = choose_links(scenario, plan.cluster, simulate=False, probe=probe_host)
     devices = ProcessBackend(plan, on_phase, links=links)
     async with devices.launched():

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeemu.cluster.draw.resolve import resolve
+from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
 from edgeemu.report.energy import radio_energy
@@ -60,7 +61,8 @@ async def run_scenario(
             "cost", "literal costs are the simulator's: devices really compute; use simulate, or --set cost=physical"
         )
     observer.phase("plan", 0, 1)
-    plan = make_plan(scenario, policy)
+    with interrupted_at_once():  # planning does not return to the event loop
+        plan = make_plan(scenario, policy)
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
