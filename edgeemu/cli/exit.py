@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from edgeemu.errors import EdgeemuError, RequestError
+from edgeemu.host.limits import ONE_THREAD, check_threads, fit_command
 from edgeemu.host.signals import Interrupted, handled_by
 
 ResultT = TypeVar("ResultT")
@@ -26,6 +27,9 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run a coroutine to its end or to a signal, which cancels it; the coroutine then cleans up after itself.
 
     A second signal leaves at once. Nothing is left running then either: the fork server ends with this process.
+
+    Raises:
+        RunError: the libraries that every run needs cannot start their threads, and would abort.
     """
     import asyncio
 
@@ -47,17 +51,22 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
             return await task
 
     try:
+        check_threads()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
     except BaseException as error:
         if caught:
             raise Interrupted(caught[0]) from error
         raise
+    finally:
+        coroutine.close()  # if it was not even begun
 
 
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run a command and leave: one message for an error, and the exit status that the help describes."""
     _open_closed_streams()
+    for variable, value in ONE_THREAD.items():
+        os.environ.setdefault(variable, value)
     caught: list[int] = []
 
     def on_signal(number: int) -> None:
@@ -71,6 +80,7 @@ def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     try:
         try:
             with handled_by(on_signal):
+                fit_command()
                 status = _run(app, arguments)
             sys.stdout.flush()
         except typer.Exit as leaving:
@@ -125,6 +135,8 @@ def _message_and_status(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_status
     if isinstance(error, UsageError):
         return _usage_message(error), RequestError.exit_status
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
         return str(error), error.status
     if isinstance(error, OSError):

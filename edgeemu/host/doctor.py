@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from edgeemu.host import cgroups, scratch
 from edgeemu.host.cgroup_mounts import hierarchies
-from edgeemu.host.fleet import ONE_THREAD
+from edgeemu.host.limits import ONE_THREAD
 from edgeemu.host.owner import Owner
 from edgeemu.host.realtime import RealtimePriority
 from edgeemu.units import BYTE_RATE, DURATION, FLOP_RATE, SIZE

@@ -23,13 +23,11 @@ import msgspec
 from edgeemu.errors import RunError
 from edgeemu.host import cgroups, scratch
 from edgeemu.host.fork_protocol import Config, Event, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
+from edgeemu.host.limits import ONE_THREAD, shortage
 
 DEVICE_ENTRY = "edgeemu.device.process:run_device"
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
 END_TIMEOUT_S = 10.0  # a killed process has to give its memory back
-
-# Read by BLAS libraries when they are loaded, so it must be there before NumPy is.
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +161,8 @@ class Fleet:
         if self._lost is not None:
             return f"{self._lost}, and with it device {ended.name}"
         said = self.log_tail(ended.name)
+        if ended.status == -signal.SIGABRT and (why := shortage(said)):
+            return f"{ended}: {why}"
         return f"{ended}\n{said}" if said else str(ended)
 
     async def close(self, grace_s: float = 1.0) -> None:

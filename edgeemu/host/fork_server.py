@@ -11,6 +11,7 @@ kernel kills the devices (PR_SET_PDEATHSIG).
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import gc
 import importlib
@@ -28,6 +29,7 @@ import msgspec
 
 from edgeemu.host import cgroups, scratch
 from edgeemu.host.fork_protocol import Config, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
+from edgeemu.host.limits import NO_MORE_PROCESSES
 from edgeemu.host.namespaces import own_user_namespace
 
 PRELOAD = ("numpy", "zmq", "msgspec")  # what every device needs; the entry's module brings the rest
@@ -77,11 +79,18 @@ class Server:
         try:
             pid = os.fork()
         except OSError as error:
-            self._control.sendall(frame(Refused(request.name, f"fork: {error.strerror}")))
+            why = NO_MORE_PROCESSES if error.errno == errno.EAGAIN else f"fork: {error.strerror}"
+            self._control.sendall(frame(Refused(request.name, why)))
             return
         if pid == 0:
             self._be_device(request, server_pid)
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # too many open files
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._control.sendall(frame(Refused(request.name, f"pidfd_open: {error.strerror}")))
+            return
         self._devices[pidfd] = (request.name, pid)
         self._selector.register(pidfd, selectors.EVENT_READ)
         self._control.sendall(frame(Forked(request.name, pid)))

@@ -11,6 +11,7 @@ from edgeemu.cluster.devices import Device
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
 from edgeemu.host.fleet import DEVICE_ENTRY, DeviceExit, Fleet
+from edgeemu.host.limits import fit_devices
 from edgeemu.host.memory_caps import ALL_MEANS, MemoryCaps
 from edgeemu.links.netns.layout import DATA_PORT
 from edgeemu.links.stamped import SharedPipes, create_shared_pipes
@@ -105,7 +106,12 @@ async def launch_devices(
     on_unasked: Callable[[Unasked], None],
     on_progress: Callable[[int, int], None],
 ) -> AsyncIterator[LaunchedDevices]:
-    """Launch a process for every device; nothing of them is left when the block ends."""
+    """Launch a process for every device; nothing of them is left when the block ends.
+
+    Raises:
+        RunError: this process may open fewer files than that needs.
+    """
+    fit_devices(len(cluster.devices))
     pipes_fd = create_shared_pipes(cluster.n_pipes)
     try:
         on_progress(0, len(cluster.devices))
