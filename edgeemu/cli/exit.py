@@ -11,9 +11,9 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from edgeemu.errors import EdgeemuError, RequestError
+from edgeemu.errors import EdgeemuError, Interrupted, RequestError
 from edgeemu.host.limits import ONE_THREAD, check_threads, fit_command
-from edgeemu.host.signals import Interrupted, handled_by
+from edgeemu.host.signals import handled_by
 
 ResultT = TypeVar("ResultT")
 

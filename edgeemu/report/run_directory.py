@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.report.disk import RecordsError, writing
 from edgeemu.report.facts import RunFacts, decode_facts
 from edgeemu.report.record_files import RunRecords
 
@@ -101,15 +102,20 @@ def _as_file_name(text: str) -> str:
 def _write_complete(path: Path, content: str | Mapping[str, Any]) -> None:
     """Write a text or a JSON document so that a reader finds the old file or the new one, never half of it."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        if isinstance(content, str):
-            file.write(content)
-        else:
-            file.writelines(json_pieces(content))
-            file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with writing(path):
+            with partial.open("w", encoding="utf-8") as file:
+                if isinstance(content, str):
+                    file.write(content)
+                else:
+                    file.writelines(json_pieces(content))
+                    file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except RecordsError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:

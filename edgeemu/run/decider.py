@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, largest_change
 from edgeemu.report.rows import DecisionRow
@@ -55,8 +54,7 @@ class Decider:
         view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
         if not self._worth_asking(view):
             return None
-        with interrupted_at_once():
-            answer = next_decision(policy, view, current, self._rules.decision_limit_s)
+        answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         self._rows.append(DecisionRow(step.sequence, step.step, "decided", answer.took_s, answer.problem))
         self._late = self._late + 1 if answer.late else 0
         if self._late == PATIENCE:

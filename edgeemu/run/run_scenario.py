@@ -17,6 +17,7 @@ from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
+from edgeemu.report.disk import RecordsError
 from edgeemu.report.energy import radio_energy
 from edgeemu.report.facts import DeviceFacts, RunFacts
 from edgeemu.report.figures import token_counts
@@ -55,6 +56,7 @@ async def run_scenario(
         RequestError, InfeasibleError: before anything is started, or when a device finds its model file changed
             or its memory full.
         RunError: a device died or broke the protocol.
+        RecordsError: the disk is full, or the directory of the records was removed.
     """
     if not simulate and scenario.cost.formulas == "literal":
         raise scenario.error(
@@ -79,18 +81,29 @@ async def run_scenario(
         directory.write_facts(_with_measured(facts, devices))
 
     devices = SimulatedBackend(plan) if simulate else ProcessBackend(plan, observer.phase, on_ready, links=links)
-    records, ended = RecordWriter(directory.path), "failed"
+    records = RecordWriter(directory.path)
     directory.write_facts(facts)
     try:
         with records:
             await Controller(plan, devices, observer, records).run()
-        ended = "done"
-    finally:
-        facts = _at_end(_with_measured(facts, devices), plan, devices.measured, token_counts(directory.records), ended)
-        directory.write_facts(facts)
-        summary = summarise(directory.records, facts)
-        directory.write_summary(summary)
+    except RecordsError:  # nothing can be written any more; what was is read like that of a run that was killed
+        raise
+    except BaseException:
+        _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "failed")
+        raise
+    summary = _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "done")
     return RunResult(summary, directory.path)
+
+
+def _conclude(
+    directory: RunDirectory, facts: RunFacts, plan: Plan, measured: RunMeasurements, ended: str
+) -> dict[str, Any]:
+    """Write what is known when the run has ended, however it ended; return the summary."""
+    facts = _at_end(facts, plan, measured, token_counts(directory.records), ended)
+    directory.write_facts(facts)
+    summary = summarise(directory.records, facts)
+    directory.write_summary(summary)
+    return summary
 
 
 def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:

@@ -1,4 +1,4 @@
-"""Signals at any moment: while the command is imported, while it plans, while a policy decides, and twice."""
+"""Signals at any moment: while the command is imported, while it plans, and twice."""
 
 import asyncio
 import json
@@ -6,16 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import Edgeemu
 
 from edgeemu.cli.exit import until_signal
-from edgeemu.host.signals import Interrupted
-from edgeemu.report.record_files import read_table
+from edgeemu.errors import Interrupted
 
 WHILE_IMPORTING = """
 import os, runpy, signal, sys
@@ -59,44 +56,24 @@ def test_a_second_signal_leaves_at_once() -> None:
     assert (run.returncode, run.stdout, run.stderr) == (128 + signal.SIGTERM, "", "")
 
 
-def interrupted(then: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
-    """`then`, but its call number `after` is interrupted by Ctrl-C, and goes on for ever if that does nothing."""
-    calls = iter(range(after + 1))
-
-    def call(*arguments: Any) -> Any:
-        if next(calls, None) == after:
-            os.kill(os.getpid(), signal.SIGINT)
-            while True:
-                pass
-        return then(*arguments)
-
-    return call
+def plan_for_ever(*_: Any) -> None:
+    """Take the place of a function that is interrupted by Ctrl-C, and goes on for ever if that does nothing."""
+    os.kill(os.getpid(), signal.SIGINT)
+    while True:
+        pass
 
 
 @pytest.mark.parametrize("command", ["simulate", "plan", "validate"])
 def test_ctrl_c_while_planning(edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     from edgeemu.run import make_plan, run_scenario
 
-    monkeypatch.setattr(make_plan, "make_plan", interrupted(make_plan.make_plan))
-    monkeypatch.setattr(run_scenario, "make_plan", interrupted(run_scenario.make_plan))
+    monkeypatch.setattr(make_plan, "make_plan", plan_for_ever)
+    monkeypatch.setattr(run_scenario, "make_plan", plan_for_ever)
     status, out, err = edgeemu(command, tiny, "--json")
     assert status == 130
     assert err.endswith("edgeemu: ended by SIGINT\n")
     assert json.loads(out) == {"error": "ended by SIGINT", "status": 130}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # as before
-
-
-def test_ctrl_c_while_a_policy_decides_keeps_the_records(
-    edgeemu: Edgeemu, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgeemu.run import decider
-
-    monkeypatch.setattr(decider, "next_decision", interrupted(decider.next_decision, after=1))
-    status, _, err = edgeemu("simulate", tiny, "--policy", "greedy")
-    assert (status, err.splitlines()[-1]) == (130, "edgeemu: ended by SIGINT")
-    (directory,) = (tmp_path / "runs").iterdir()
-    assert read_table(directory, "tokens").num_rows == 2
-    assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == 2
 
 
 def test_an_import_that_a_signal_broke_is_no_bug(edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,47 @@
+"""Commands on a disk that is full, and in directories that go away or cannot be written."""
+
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import Edgeemu
+
+
+def test_a_full_disk_is_a_path_and_the_records_are_kept(edgeemu: Edgeemu, tiny: str, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))  # Python ignores SIGXFSZ, and writing fails
+    try:
+        status, _, err = edgeemu("simulate", tiny, "--set", "workload.max_tokens=500")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (directory,) = (tmp_path / "runs").iterdir()
+    path, _, why = err.splitlines()[-1].removeprefix("edgeemu: ").partition(": ")
+    assert status == 4
+    assert Path(path).parent == Path("runs") / directory.name
+    assert why == f"File too large; what was recorded before is kept (edgeemu report runs/{directory.name})"
+    status, out, err = edgeemu("report", str(directory))
+    assert (status, err) == (0, "")
+    assert "time per output token" in out
+
+
+def test_a_directory_that_is_removed_during_a_run(
+    edgeemu: Edgeemu, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeemu.run.controller import Controller
+
+    record = Controller._record_token
+    tokens = iter(range(100))
+
+    def remove_at_the_third(self: Controller, *arguments: Any) -> None:
+        if next(tokens) == 2:
+            shutil.rmtree(tmp_path / "runs")
+        record(self, *arguments)
+
+    monkeypatch.setattr(Controller, "_record_token", remove_at_the_third)
+    status, _, err = edgeemu("simulate", tiny)
+    assert status == 4
+    assert err.splitlines()[-1].endswith("tokens.arrows: was removed while the run was writing to it")
+    assert next(tokens) == 3
+    assert not (tmp_path / "runs").exists()
