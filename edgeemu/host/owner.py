@@ -43,6 +43,14 @@ def is_alive(pid: int, started_ticks: int) -> bool:
     return ticks == started_ticks and state not in "ZX"
 
 
+def process_state(pid: int) -> str:
+    """Return the letter that proc_pid_stat(5) has for a process's state; X, dead, if there is no such process."""
+    try:
+        return _state_and_start(pid)[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def start_ticks(pid: int) -> int:
     """Start time of a process in clock ticks since boot. Raises FileNotFoundError if there is none."""
     return _state_and_start(pid)[1]

@@ -1,4 +1,4 @@
-"""What the disk refuses while records are written: which file, and what is kept. Knows paths; no records."""
+"""Refusals of the disk while records are written: which file, and what is kept. Knows paths; no records."""
 
 import os
 from collections.abc import Iterator

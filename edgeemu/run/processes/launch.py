@@ -118,7 +118,9 @@ async def launch_devices(
         async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
-            async with Session(fleet.directory, fleet.exits, len(cluster.devices), on_unasked, explain) as session:
+            async with Session(
+                fleet.directory, fleet.exits, len(cluster.devices), on_unasked, explain, lambda: fleet.processes
+            ) as session:
                 links = LinkSetup(choice, cluster, fleet, session)
                 devices = LaunchedDevices(fleet, session, links, SharedPipes(pipes_fd, cluster.n_pipes), caps)
                 await devices.start(cluster, pipes_fd, on_progress)
