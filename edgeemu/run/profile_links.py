@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from edgeemu.errors import InfeasibleError
+from edgeemu.host.available_memory import available_memory
 from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.report.link_certificate import profile_document
 from edgeemu.run.choose_links import choose_links
+from edgeemu.run.host_memory import why_not_here
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.scenario.scenario import Scenario
@@ -27,6 +30,8 @@ async def profile_links(
         )
     with interrupted_at_once():  # planning does not return to the event loop
         plan = make_plan(scenario, policy)
+    if why_not := why_not_here(plan, available_memory()):
+        raise InfeasibleError(why_not)
     links = choose_links(scenario, plan.cluster, simulate=False, probe=probe_host)
     devices = ProcessBackend(plan, on_phase, links=links)
     async with devices.launched():

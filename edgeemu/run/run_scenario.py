@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgeemu.cluster.draw.resolve import resolve
+from edgeemu.errors import InfeasibleError
+from edgeemu.host.available_memory import available_memory
 from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
@@ -27,6 +29,7 @@ from edgeemu.report.summary import summarise
 from edgeemu.run.backend import Backend, RunMeasurements
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
+from edgeemu.run.host_memory import why_not_here
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
@@ -53,8 +56,8 @@ async def run_scenario(
 
     Raises:
         RequestError: also for literal costs without `simulate`.
-        RequestError, InfeasibleError: before anything is started, or when a device finds its model file changed
-            or its memory full.
+        RequestError, InfeasibleError: before anything is started (the second also if this host has too little memory),
+            or when a device finds its model file changed or its memory full.
         RunError: a device died or broke the protocol.
         RecordsError: the disk is full, or the directory of the records was removed.
     """
@@ -65,6 +68,8 @@ async def run_scenario(
     observer.phase("plan", 0, 1)
     with interrupted_at_once():  # planning does not return to the event loop
         plan = make_plan(scenario, policy)
+    if not simulate and (why_not := why_not_here(plan, available_memory())):
+        raise InfeasibleError(why_not)
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
