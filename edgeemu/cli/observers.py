@@ -158,7 +158,7 @@ class TerminalObserver:
             self._draw_soon()
 
     def directory(self, path: Path) -> None:
-        self._console.print(Text(f"records: {path}", style="dim"))
+        self._console.print(Text(f"records: {path}", style="dim"), soft_wrap=True)  # it is to be copied
 
     def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
         self._pace = _Pace()

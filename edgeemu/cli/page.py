@@ -28,7 +28,7 @@ class Page:
 
     def line(self, text: str = "", style: str = "") -> None:
         if self.is_terminal:
-            self.console.print(text, style=style)
+            self.console.print(text, style=style, soft_wrap=True)  # the terminal breaks what is to be copied
         else:
             print(text, file=self.file, flush=True)
 
