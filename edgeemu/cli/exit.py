@@ -1,5 +1,7 @@
 """Ends of a command: by itself, by a signal, with an error. Knows signals, messages and exit statuses; no commands."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -65,6 +67,7 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run a command and leave: one message for an error, and the exit status that the help describes."""
     _open_closed_streams()
+    _let_standard_error_fail()
     for variable, value in ONE_THREAD.items():
         os.environ.setdefault(variable, value)
     caught: list[int] = []
@@ -112,6 +115,24 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
+class _ToleratingFile(io.FileIO):
+    """A file that takes what cannot be written, and forgets it."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(memoryview(data).cast("B"))
+
+
+def _let_standard_error_fail() -> None:
+    """Have progress and messages that nobody can read end no run: a full disk, or a reader that has gone away."""
+    stream = sys.__stderr__
+    if stream is not None and sys.stderr is stream:  # and not what a test has put there
+        file = io.BufferedWriter(_ToleratingFile(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=True)
+
+
 def _run(app: typer.Typer, arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     with command.make_context(app.info.name, arguments) as context:
@@ -140,7 +161,9 @@ def _message_and_status(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Interrupted):
         return str(error), error.status
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED
+        # All other files that commands write are named where they are written.
+        name = error.filename or ("standard output" if error.errno == errno.ENOSPC else "")
+        return f"{name}: {error.strerror}" if name else str(error), FAILED
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     kind = type(error).__name__
