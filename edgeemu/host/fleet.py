@@ -108,7 +108,7 @@ class Fleet:
         try:
             self._directory = scratch.create(os.getpid())
         except OSError as error:
-            raise RunError(f"no private directory of the run can be made (XDG_RUNTIME_DIR, TMPDIR): {error}") from error
+            raise RunError(f"no private directory can be made (see TMPDIR): {error.strerror or error}") from error
         self._ready = loop.create_future()
         try:
             self._control, theirs = socket.socketpair()

@@ -13,8 +13,8 @@ class RecordsError(EdgeemuError):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Name the file in errors of a block that writes it.
+def writing(path: Path, *, appended: bool = False) -> Iterator[None]:
+    """Name the file in errors of a block that writes it. With `appended`, records that were written before stay.
 
     Raises:
         RecordsError: for OSError.
@@ -23,7 +23,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        kept = f"; what was recorded before is kept (edgeemu report {path.parent})" if path.parent.is_dir() else ""
+        kept = f"; what was recorded before is kept (edgeemu report {path.parent})" if appended else ""
         raise RecordsError(f"{path}: {why}{kept}") from error
 
 
@@ -38,7 +38,7 @@ def append_all(descriptor: int, data: bytes, path: Path) -> None:
         raise RecordsError(f"{path}: was removed while the run was writing to it")
     rest = memoryview(data)
     try:
-        with writing(path):
+        with writing(path, appended=True):
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
     except RecordsError:

@@ -58,7 +58,11 @@ class RecordWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RecordsError:
+            if not isinstance(error, RecordsError):  # the first is the cause
+                raise
 
 
 class _TableFile:
@@ -123,7 +127,7 @@ class _TableFile:
             self._write()
         partial = self._path / f".{self._name}.parquet.partial"
         try:
-            with writing(partial):
+            with writing(partial, appended=True):
                 _to_parquet(self._path, self._name, partial)
         except RecordsError:
             partial.unlink(missing_ok=True)

@@ -42,6 +42,6 @@ def test_a_directory_that_is_removed_during_a_run(
     monkeypatch.setattr(Controller, "_record_token", remove_at_the_third)
     status, _, err = edgeemu("simulate", tiny)
     assert status == 4
-    assert err.splitlines()[-1].endswith("tokens.arrows: was removed while the run was writing to it")
+    assert err.splitlines()[-1].endswith(".arrows: was removed while the run was writing to it")
     assert next(tokens) == 3
     assert not (tmp_path / "runs").exists()

@@ -136,5 +136,5 @@ def test_no_place_for_the_private_directory_is_a_sentence(monkeypatch: pytest.Mo
         raise OSError("no writable directory")
 
     monkeypatch.setattr(scratch, "create", refuse)
-    with pytest.raises(RunError, match=r"no private directory of the run can be made .*TMPDIR.*no writable directory"):
+    with pytest.raises(RunError, match=r"no private directory can be made \(see TMPDIR\): no writable directory"):
         asyncio.run(Fleet("support.fleet_entries:sleep").start())

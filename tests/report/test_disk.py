@@ -71,6 +71,16 @@ def test_a_conversion_that_fails_leaves_the_stream(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.glob(".*"))
 
 
+def test_the_first_refusal_is_the_one_that_is_told(tmp_path: Path) -> None:
+    def write() -> None:
+        with RecordWriter(tmp_path) as writer:
+            append_all(writer, iter(range(1000)))
+
+    with files_of_at_most(2_000), pytest.raises(RecordsError) as error:
+        write()
+    assert str(error.value).startswith(f"{tmp_path / 'tokens.arrows'}: ")
+
+
 def test_a_directory_that_is_removed_is_noticed_at_the_next_row(tmp_path: Path) -> None:
     directory = tmp_path / "run"
     directory.mkdir()
