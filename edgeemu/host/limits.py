@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import threading
+import warnings
 
 from edgeemu.errors import RunError
 
@@ -91,7 +92,9 @@ def check_threads(count: int = COMMAND_THREADS) -> None:
         RunError: it cannot be started, or not so many threads.
     """
     try:
-        pid = os.fork()
+        with warnings.catch_warnings():  # Python 3.12 warns of forks beside threads: the child needs nothing of theirs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
     except OSError as error:
         raise RunError(NO_MORE_PROCESSES) from error
     if pid == 0:
