@@ -42,6 +42,7 @@ from edgeemu.links.interface import LinkLostError
 from edgeemu.placement.ledger import OutOfMemoryError
 from edgeemu.timeline.clock import WallClock
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.sampling import LogitsError
 
 RETRY_S = 1e-3  # between two offers of a chunk to a receiver that has no room for it
 
@@ -101,7 +102,7 @@ class DeviceProcess:
             held = ", ".join(f"{name} {size:,} B" for name, size in self.device.ledger.page().items()) or "nothing"
             why = f"the system gives it no more memory ({error}); its ledger holds {held}"
             self.tell(Failure(self._name, "out of memory", why))
-        except ModelFileError as error:
+        except (ModelFileError, LogitsError) as error:
             self.tell(Failure(self._name, "model file", str(error)))
         except LinkLostError as error:
             self.tell(Failure(self._name, "link", str(error)))

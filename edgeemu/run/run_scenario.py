@@ -37,6 +37,7 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
+from edgeemu_kernels.errors import ModelFileError
 
 LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers")
 
@@ -93,8 +94,10 @@ async def run_scenario(
             await Controller(plan, devices, observer, records).run()
     except RecordsError:  # nothing can be written any more; what was is read like that of a run that was killed
         raise
-    except BaseException:
+    except BaseException as error:
         _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "failed")
+        if isinstance(error, ModelFileError):  # the tokenizer cannot decode what the model generates
+            raise scenario.error("model", str(error)) from error
         raise
     summary = _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "done")
     return RunResult(summary, directory.path)

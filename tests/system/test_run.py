@@ -7,13 +7,16 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tokenizers
 import uvloop
 from support.device_pids import device_pids
+from support.model_directories import copied, in_one_file, tensors, write_safetensors
 from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.draw.cluster import draw
-from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
+from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.report.record_files import read_table
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
@@ -21,6 +24,8 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import RunResult, run_scenario
 from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu.scenario.scenario import Scenario
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 SMALL = """
 name: small
@@ -225,3 +230,28 @@ def test_a_model_file_that_changes_after_planning_is_named(tmp_path: Path, smoll
     os.truncate(copy, 60_000_000)
     with pytest.raises(EdgeemuError, match=r"a: .*model\.gguf"):
         uvloop.run(controller(plan).run())
+
+
+def test_a_tokenizer_that_cannot_decode_is_the_models_fault(tmp_path: Path) -> None:
+    """Found when the first token has come: the expression in its decoder never ends."""
+    for file in (FIXTURES / "golden_gpt2").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tokens = {f"{'a' * 40}{i}": i for i in range(101)}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(tokens, unk_token=next(iter(tokens))))
+    core.decoder = tokenizers.decoders.Replace(tokenizers.Regex("(a+)+$"), "")
+    core.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(RequestError, match=r"model: .*tokenizer.json: tokenizer: .*retry-limit-in-match"):
+        run(tmp_path / "out", f"model={{directory: {tmp_path}}}", "policy=single", "devices[0].memory=64 MiB")
+    assert json.loads((only_run(tmp_path / "out") / "summary.json").read_text())["ended"] == "failed"
+
+
+def test_a_model_that_computes_no_numbers_is_refused_at_its_token(tmp_path: Path) -> None:
+    """Weights that are finite can lead to logits that are not; no token can be sampled from them."""
+    here = in_one_file(copied(FIXTURES / "golden_llama", tmp_path / "huge"))
+    stored = tensors(here)
+    huge = {name: np.full_like(array, 3e38) for name, array in stored.items() if name.endswith("o_proj.weight")}
+    write_safetensors(here / "model.safetensors", stored | huge)
+    text = SMALL.replace(SMALL[SMALL.index("model:") : SMALL.index("devices:")], "model: {directory: huge}\n")
+    small = parse_scenario(text, "small", ["time.mode=virtual"], base=tmp_path)
+    with pytest.raises(RequestError, match=r"^[ab].*: logits of token 0 \(from 0\) are not finite \(nan\)"):
+        uvloop.run(run_scenario(small, policy="layers", out=tmp_path / "runs", observer=Silent()))
