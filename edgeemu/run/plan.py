@@ -12,15 +12,16 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import MemoryPage, Usage
 from edgeemu.placement.placement import Placement
-from edgeemu.placement.program import Program
+from edgeemu.placement.program import Op, Program
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.prediction import SequenceTimes, predict_workload
 from edgeemu.timeline.scheduler import Scheduler
-from edgeemu.timeline.steps import Duration, roofline_durations
+from edgeemu.timeline.steps import Duration, Step, roofline_durations
 from edgeemu_kernels.weights.open_model import Model
 
 DECISION_LIMIT_S = 10.0  # time limit of a decision
@@ -107,13 +108,27 @@ class Plan:
         bubbles = self.scenario.workload.pipeline == "bubbles"
         return Scheduler(self.requests, self.concurrency, bubbles=bubbles)
 
-    def predictions(self, lengths: Sequence[int] | None = None) -> list[SequenceTimes]:
+    def predictions(
+        self, lengths: Sequence[int] | None = None, kernel_times: KernelTimes | None = None
+    ) -> list[SequenceTimes]:
         """Simulate the complete workload under the first placement.
 
-        `lengths` are the tokens of each sequence; without them, all run to their full lengths.
+        `lengths` are the tokens of each sequence; without them, all run to their full lengths. `kernel_times` are what
+        kernels took on devices relative to the host; without them, they run by the host's measured speed.
         """
         lengths = lengths or [request.max_tokens for request in self.requests]
-        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.scheduler(), lengths)
+        duration = self.durations if kernel_times is None else self._measured_durations(kernel_times)
+        return predict_workload(self.cluster, self.costs, self.program, duration, self.scheduler(), lengths)
+
+    def _measured_durations(self, kernel_times: KernelTimes) -> Duration:
+        by_roofline = self.durations
+
+        def duration_s(op: Op, step: Step) -> float:
+            device = self.cluster.devices[op.device]
+            cpu_s = kernel_times.known(op, step.rows) if device.compute is None else None
+            return by_roofline(op, step) if cpu_s is None else relative_s(device, op, cpu_s)
+
+        return duration_s
 
 
 def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:

@@ -37,6 +37,7 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.timeline.kernel_times import KernelTimes
 from edgeemu_kernels.errors import ModelFileError
 
 LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers")
@@ -131,6 +132,8 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         missing_power=missing_power(plan.cluster.devices),
         placed_in_s=plan.placed_in_s,
         has_events=bool(plan.cluster.events),
+        relative_devices=[device.name for device in plan.cluster.devices if device.compute is None],
+        decisions_measured=plan.rules.decision_s is None,
     )
 
 
@@ -159,15 +162,17 @@ def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Seq
         resident_bytes=measured.resident_bytes,
         group_peak_bytes=measured.group_peak_bytes,
         reordered=sum(measured.reordered.values()),
+        host_load=measured.host_load,
         radio=None if sent is None else radio_energy(plan.cluster, sent),
-        predicted=None if facts.mode == "simulated" else _predicted(plan, lengths),
+        predicted=None if facts.mode == "simulated" else _predicted(plan, lengths, measured.kernel_times),
     )
 
 
-def _predicted(plan: Plan, reached: Sequence[int]) -> dict[str, float | None]:
+def _predicted(plan: Plan, reached: Sequence[int], kernel_times: KernelTimes) -> dict[str, float | None]:
     """Compute what the timeline predicts for the first placement, for sequences of the lengths that they reached."""
     lengths = [*reached, *[0] * (len(plan.requests) - len(reached))]
-    times = plan.predictions([n or request.max_tokens for n, request in zip(lengths, plan.requests, strict=True)])
+    full = [n or request.max_tokens for n, request in zip(lengths, plan.requests, strict=True)]
+    times = plan.predictions(full, kernel_times)
     later = [(t.sampled_s[-1] - t.sampled_s[0], len(t.sampled_s) - 1) for t in times]
     tokens, took_s = sum(n for _, n in later), sum(spent_s for spent_s, _ in later)
     makespan_s = max(t.sampled_s[-1] for t in times) - min(t.arrival_s for t in times)
