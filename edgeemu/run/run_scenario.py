@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -50,11 +51,18 @@ class RunResult:
 
 
 async def run_scenario(
-    scenario: Scenario, *, policy: str | None, out: Path, observer: Observer, simulate: bool = False
+    scenario: Scenario,
+    *,
+    policy: str | None,
+    out: Path,
+    observer: Observer,
+    simulate: bool = False,
+    trust: bool = False,
 ) -> RunResult:
     """Runs a scenario and writes what it leaves below `out`, as it goes: also a run that fails or is ended is recorded.
 
     With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
+    `trust`: a file that the scenario names as its policy may be run.
 
     Raises:
         RequestError: also for literal costs without `simulate`.
@@ -69,15 +77,21 @@ async def run_scenario(
         )
     observer.phase("plan", 0, 1)
     with interrupted_at_once():  # planning does not return to the event loop
-        plan = make_plan(scenario, policy)
-    if not simulate and (why_not := why_not_here(plan, available_memory())):
-        raise InfeasibleError(why_not)
+        made = make_plan(scenario, policy, trust=trust)
+    with closing(made) as plan:
+        if not simulate and (why_not := why_not_here(plan, available_memory())):
+            raise InfeasibleError(why_not)
+        return await _run_plan(plan, out, observer, simulate=simulate)
+
+
+async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool) -> RunResult:
+    scenario = plan.scenario
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
     observer.directory(directory.path)
-    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
+    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.absolute_policy})))
     meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
