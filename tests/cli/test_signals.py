@@ -56,7 +56,7 @@ def test_a_second_signal_leaves_at_once() -> None:
     assert (run.returncode, run.stdout, run.stderr) == (128 + signal.SIGTERM, "", "")
 
 
-def plan_for_ever(*_: Any) -> None:
+def plan_for_ever(*_: Any, **__: Any) -> None:
     """Take the place of a function that is interrupted by Ctrl-C, and goes on for ever if that does nothing."""
     os.kill(os.getpid(), signal.SIGINT)
     while True:
@@ -79,7 +79,7 @@ def test_ctrl_c_while_planning(edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.
 def test_an_import_that_a_signal_broke_is_no_bug(edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeemu.run import make_plan
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Interrupted as error:
