@@ -10,7 +10,7 @@ import typer
 
 from edgeemu.cli.answers import answer
 from edgeemu.cli.exit import FAILED, until_signal
-from edgeemu.cli.options import AsJson, OutDirectory, PolicyName, ScenarioFile, Settings, check_writable, load
+from edgeemu.cli.options import AsJson, OutDirectory, PolicyName, ScenarioFile, Settings, Share, check_writable, load
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -23,6 +23,7 @@ def run(
     policy: PolicyName = None,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario on emulated devices.
@@ -41,7 +42,7 @@ def run(
       edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
       edgeemu run scenarios/quickstart.yaml --set network.backend=hybrid
     """
-    _run(scenario, policy, settings, out, as_json, simulate=False)
+    _run(scenario, policy, settings, out, as_json, simulate=False, share=share)
 
 
 def simulate(
@@ -49,6 +50,7 @@ def simulate(
     policy: PolicyName = None,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a scenario: no device processes, no computation, no text.
@@ -63,11 +65,18 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    _run(scenario, policy, settings, out, as_json, simulate=True)
+    _run(scenario, policy, settings, out, as_json, simulate=True, share=share)
 
 
 def _run(
-    scenario: Path, policy: str | None, settings: list[str] | None, out: Path, as_json: bool, *, simulate: bool
+    scenario: Path,
+    policy: str | None,
+    settings: list[str] | None,
+    out: Path,
+    as_json: bool,
+    *,
+    simulate: bool,
+    share: bool,
 ) -> None:
     from edgeemu.cli.observers import watch
     from edgeemu.report.summary_tables import summary_lines, summary_tables
@@ -77,7 +86,8 @@ def _run(
     check_writable(out)
     text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
     with watch(text, sys.stderr, words=not simulate, several=several) as observer:
-        result = until_signal(run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate))
+        running = run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate, share=share)
+        result = until_signal(running)
 
     def show(page: Page) -> None:
         for table in summary_tables(result.summary):
@@ -103,6 +113,7 @@ def compare(
     ] = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare policies on one scenario.
@@ -126,7 +137,7 @@ def compare(
     wanted = load(scenario, settings)
     check_writable(out)
     watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
-    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch)
+    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch, share=share)
     document = comparison(wanted.name, until_signal(comparing), JUDGED[wanted.objective], words=not simulated)
 
     def show(page: Page) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+from edgeemu.report.new_file import new_file
 from edgeemu.report.rows import TableName, column_kinds, schema
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class _TableFile:
         self._path = path
         self._name = name
         self._schema = schema(name)
-        self._file = (path / f"{name}.arrows").open("wb")
+        self._file = new_file(path / f"{name}.arrows")
         # Dictionaries grow from batch to batch: send what is new, not all of it again.
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._stream = pa.ipc.new_stream(self._file, self._schema, options=options)
@@ -97,7 +98,7 @@ def _to_parquet(path: Path, name: TableName) -> None:
     import pyarrow.parquet as pq
 
     partial = path / f".{name}.parquet.partial"
-    with pq.ParquetWriter(partial, schema(name), compression="zstd") as writer:
+    with new_file(partial) as file, pq.ParquetWriter(file, schema(name), compression="zstd") as writer:
         for table in _stream_tables(path / f"{name}.arrows", name):
             writer.write_table(table)
     partial.replace(path / f"{name}.parquet")

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.report.facts import RunFacts, decode_facts
+from edgeemu.report.new_file import new_file
 from edgeemu.report.record_files import RunRecords
 
 FACTS = "facts.json"
@@ -24,8 +25,11 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def create(cls, base: Path, scenario_name: str, policy: str, started_utc: datetime) -> Self:
-        """Make a new directory below `base`; runs that start in the same second get a number at the end."""
+    def create(cls, base: Path, scenario_name: str, policy: str, started_utc: datetime, *, share: bool = False) -> Self:
+        """Make a new directory below `base`; runs that start in the same second get a number at the end.
+
+        It is this user's alone, and so are the files in it; with `share` it is whose the umask says.
+        """
         stamp = started_utc.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(policy)}"
         base.mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,7 @@ class RunDirectory:
         while True:
             path = base / (stem if number == 1 else f"{stem}-{number}")
             try:
-                path.mkdir()
+                path.mkdir(0o777 if share else 0o700)
             except FileExistsError:
                 number += 1
             else:
@@ -101,7 +105,7 @@ def _as_file_name(text: str) -> str:
 def _write_complete(path: Path, content: str | Mapping[str, Any]) -> None:
     """Write a text or a JSON document so that a reader finds the old file or the new one, never half of it."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with new_file(partial, text=True) as file:
         if isinstance(content, str):
             file.write(content)
         else:

@@ -40,7 +40,14 @@ def named_policies(names: Sequence[str]) -> list[str]:
 
 
 async def compare_scenario(
-    scenario: Scenario, policies: Sequence[str], *, repeats: int, simulate: bool, out: Path, watch: Watch
+    scenario: Scenario,
+    policies: Sequence[str],
+    *,
+    repeats: int,
+    simulate: bool,
+    out: Path,
+    watch: Watch,
+    share: bool = False,
 ) -> list[Entry]:
     """Run a scenario under all policies. One without a placement, or whose run fails, is an entry with its reason.
 
@@ -55,7 +62,9 @@ async def compare_scenario(
         for repeat in range(repeats):
             try:
                 with watch(name, number * repeats + repeat, total) as observer:
-                    result = await run_scenario(scenario, policy=name, out=out, observer=observer, simulate=simulate)
+                    result = await run_scenario(
+                        scenario, policy=name, out=out, observer=observer, simulate=simulate, share=share
+                    )
             except (InfeasibleError, RunError) as error:
                 problem = error
                 break

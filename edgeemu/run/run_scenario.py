@@ -43,11 +43,18 @@ class RunResult:
 
 
 async def run_scenario(
-    scenario: Scenario, *, policy: str | None, out: Path, observer: Observer, simulate: bool = False
+    scenario: Scenario,
+    *,
+    policy: str | None,
+    out: Path,
+    observer: Observer,
+    simulate: bool = False,
+    share: bool = False,
 ) -> RunResult:
     """Runs a scenario and writes what it leaves below `out`, as it goes: also a run that fails or is ended is recorded.
 
-    With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
+    With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone. The records
+    are this user's alone; with `share` the umask says who may read them.
 
     Raises:
         RequestError: also for literal costs without `simulate`.
@@ -64,7 +71,7 @@ async def run_scenario(
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
-    directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
+    directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
     directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
     meta = _meta(plan, links, started_utc)
