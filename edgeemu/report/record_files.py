@@ -138,7 +138,7 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
         for table in _stream_tables(path / f"{name}.arrows", name):
             yield table.select(wanted.names)
         return
-    with pq.ParquetFile(parquet) as file:
+    with parquet.open("rb") as source, pq.ParquetFile(source) as file:  # Arrow takes no name that is not UTF-8
         for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
             yield pa.Table.from_batches([batch]).cast(wanted)
 

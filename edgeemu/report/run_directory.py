@@ -13,6 +13,7 @@ from typing import Any, Self
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.report.facts import RunFacts, decode_facts
 from edgeemu.report.new_file import new_file
+from edgeemu.report.printable import printable_json
 from edgeemu.report.record_files import RunRecords
 
 FACTS = "facts.json"
@@ -123,7 +124,8 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:
 
 def json_pieces(value: Any, *, indent: int | None = 2) -> Iterator[str]:
     """Convert to JSON piece by piece, so that the text of a large document is never in memory as a string."""
-    return json.JSONEncoder(indent=indent, ensure_ascii=False, allow_nan=False).iterencode(_without_nan(value))
+    encoder = json.JSONEncoder(indent=indent, ensure_ascii=False, allow_nan=False)
+    return map(printable_json, encoder.iterencode(_without_nan(value)))
 
 
 def _without_nan(value: Any) -> Any:
