@@ -219,6 +219,7 @@ class ProcessBackend:
         return await self._time.next_token(by_s)
 
     async def close(self, sequence: int) -> None:
+        self._opening.pop(sequence, None)
         await self._devices.session.send_all(protocol_in.Close(sequence))
         self._reports.close(sequence)
 
