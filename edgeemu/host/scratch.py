@@ -75,8 +75,11 @@ def directories_of_all_runs() -> Iterator[PrivateDirectory]:
 
     Believes only directories (no links) of this user's that nobody else can read: others' could name any process.
     """
-    for parent in sorted({str(Path(parent).resolve()) for parent in _all_parents()}):
-        for path in sorted(Path(parent).glob(f"{PREFIX}*")):
+    for parent in sorted({os.path.realpath(parent) for parent in _all_parents()}):
+        names: list[str] = []
+        with suppress(OSError):  # an environment variable can say anything
+            names = [name for name in os.listdir(parent) if name.startswith(PREFIX)]  # noqa: PTH208  # names, not paths
+        for path in (Path(parent, name) for name in sorted(names)):
             try:
                 with _opened(path) as fd:
                     found = PrivateDirectory(path, _owner(fd), _processes(fd))

@@ -172,6 +172,8 @@ def test_a_run_is_found_whatever_its_temporary_directory_was(
 def test_a_run_is_found_by_the_environment_of_this_users_processes(
     owner: Owner, waiting: Waiting, tmp_path: Path
 ) -> None:
+    for strange in ("/no/such/place", "x" * 5000, "/" + "x" * 5000, __file__, "\udcff"):
+        waiting(TMPDIR=strange)
     directory = leftover(owner, waiting(XDG_RUNTIME_DIR=str(tmp_path)), tmp_path)
     assert seen(owner) == ["directory", "process"]
     assert not directory.exists()
