@@ -16,6 +16,7 @@ import typer
 from edgeemu.errors import EdgeemuError, Interrupted, RequestError
 from edgeemu.host.limits import ONE_THREAD, check_threads, fit_command
 from edgeemu.host.signals import handled_by
+from edgeemu.report.printable import printable, printable_json
 
 ResultT = TypeVar("ResultT")
 
@@ -144,10 +145,10 @@ def _report(error: BaseException, as_json: bool) -> int:
     """Print an error's message to standard error, and with --json as a document, too. Returns the exit status."""
     message, status = _message_and_status(error)
     if os.environ.get("EDGEEMU_DEBUG") == "1":
-        traceback.print_exception(error)
-    print(f"edgeemu: {message}", file=sys.stderr, flush=True)
+        print(printable("".join(traceback.format_exception(error))), file=sys.stderr)
+    print(printable(f"edgeemu: {message}"), file=sys.stderr, flush=True)
     if as_json:
-        print(json.dumps({"error": message, "status": status}, ensure_ascii=False), flush=True)
+        print(printable_json(json.dumps({"error": message, "status": status}, ensure_ascii=False)), flush=True)
     return status
 
 

@@ -31,6 +31,7 @@ from edgeemu.host import cgroups, scratch
 from edgeemu.host.fork_protocol import Config, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
 from edgeemu.host.limits import NO_MORE_PROCESSES
 from edgeemu.host.namespaces import own_user_namespace
+from edgeemu.host.privileges import gain_no_privileges
 
 PRELOAD = ("numpy", "zmq", "msgspec")  # what every device needs; the entry's module brings the rest
 
@@ -146,6 +147,7 @@ class Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller decides how an interrupted run ends
         self._prctl(_PR_SET_TIMERSLACK, 1)  # ns; the default of 50 µs makes every sleep late by as much
         self._prctl(_PR_SET_NAME, name.encode()[:15])
+        gain_no_privileges()
 
     def _prctl(self, option: int, value: int | bytes) -> None:
         argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from edgeemu.report.disk import RecordsError, append_all, writing
+from edgeemu.report.new_file import new_file
 from edgeemu.report.rows import TableName, column_kinds, schema
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class _TableFile:
         self._schema = schema(name)
         self._stream_path = path / f"{name}.arrows"
         with writing(self._stream_path):
-            self._file = self._stream_path.open("wb")
+            self._file = new_file(self._stream_path)
         self._refused: RecordsError | None = None
         self._encoded = io.BytesIO()  # what the stream has written, and the file has not yet
         # Dictionaries grow from batch to batch: send what is new, not all of it again.
@@ -137,7 +138,7 @@ class _TableFile:
 def _to_parquet(path: Path, name: TableName, partial: Path) -> None:
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(partial, schema(name), compression="zstd") as writer:
+    with new_file(partial) as file, pq.ParquetWriter(file, schema(name), compression="zstd") as writer:
         for table in _stream_tables(path / f"{name}.arrows", name):
             writer.write_table(table)
     partial.replace(path / f"{name}.parquet")
@@ -177,7 +178,7 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
         for table in _stream_tables(path / f"{name}.arrows", name):
             yield table.select(wanted.names)
         return
-    with pq.ParquetFile(parquet) as file:
+    with parquet.open("rb") as source, pq.ParquetFile(source) as file:  # Arrow takes no name that is not UTF-8
         for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
             yield pa.Table.from_batches([batch]).cast(wanted)
 

@@ -58,11 +58,13 @@ async def run_scenario(
     observer: Observer,
     simulate: bool = False,
     trust: bool = False,
+    share: bool = False,
 ) -> RunResult:
     """Runs a scenario and writes what it leaves below `out`, as it goes: also a run that fails or is ended is recorded.
 
     With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
-    `trust`: a file that the scenario names as its policy may be run.
+    `trust`: a file that the scenario names as its policy may be run. The records are this user's alone; with `share`
+    the umask says who may read them.
 
     Raises:
         RequestError: also for literal costs without `simulate`.
@@ -81,15 +83,15 @@ async def run_scenario(
     with closing(made) as plan:
         if not simulate and (why_not := why_not_here(plan, available_memory())):
             raise InfeasibleError(why_not)
-        return await _run_plan(plan, out, observer, simulate=simulate)
+        return await _run_plan(plan, out, observer, simulate=simulate, share=share)
 
 
-async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool) -> RunResult:
+async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool, share: bool) -> RunResult:
     scenario = plan.scenario
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
-    directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
+    directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
     directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.absolute_policy})))
     meta = _meta(plan, links, started_utc)

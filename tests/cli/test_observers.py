@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from edgeemu.cli.observers import REDRAW_AFTER_S, PlainObserver, TerminalConcurrentObserver, TerminalObserver, watch
-from edgeemu.cli.page import Page, printable
+from edgeemu.cli.page import Page
+from edgeemu.report.printable import printable
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
