@@ -61,6 +61,7 @@ def plan(
     """
     from edgeemu.host.available_memory import available_memory
     from edgeemu.report.formats import counted
+    from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
     from edgeemu.run.plan_tables import plan_document, plan_tables
@@ -77,7 +78,7 @@ def plan(
     why_not = why_not_here(made, available_memory())
     answer({**plan_document(made), "why_not_here": why_not}, as_json, show)
     if why_not:
-        print(f"edgeemu: {why_not}", file=sys.stderr)
+        print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)
 
 

@@ -1,5 +1,7 @@
 """Commands on a disk that is full, and in directories that go away or cannot be written."""
 
+import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -45,3 +47,36 @@ def test_a_directory_that_is_removed_during_a_run(
     assert err.splitlines()[-1].endswith(".arrows: was removed while the run was writing to it")
     assert next(tokens) == 3
     assert not (tmp_path / "runs").exists()
+
+
+def test_names_that_are_not_utf_8_are_names(edgeemu: Edgeemu, tiny: str, tmp_path: Path) -> None:
+    scenario, out = (os.fsdecode(name) for name in (b"a \xff scenario.yaml", b"ou\xfft"))
+    shutil.copy(tiny, scenario)
+    status, said, err = edgeemu("simulate", scenario, "--out", out, "--json")
+    assert (status, "Traceback" in err) == (0, False)
+    directory = json.loads(said)["directory"]
+    assert Path(directory).parent == Path(out)
+    assert (tmp_path / directory / "summary.json").is_file()
+    status, said, err = edgeemu("report", directory)
+    assert (status, err) == (0, "")
+    assert "certificate" in said
+
+
+def test_a_working_directory_that_was_removed(
+    edgeemu: Edgeemu, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    status, _, err = edgeemu("simulate", tiny)
+    assert (status, err) == (2, 'edgeemu: --out: "runs" cannot be made: No such file or directory\n')
+    assert edgeemu("simulate", tiny, "--out", str(tmp_path / "out"))[0] == 0
+    assert edgeemu("run", "--set", "workload.max_tokens=2", tiny, "--out", str(tmp_path / "out"))[0] == 0
+
+
+def test_an_output_directory_that_is_none(edgeemu: Edgeemu, tiny: str) -> None:
+    for command in ("run", "simulate"):
+        status, out, err = edgeemu(command, tiny, "--out", tiny)
+        assert (status, out) == (2, "")
+        assert err == f'edgeemu: --out: "{tiny}" cannot be made: File exists\n'
