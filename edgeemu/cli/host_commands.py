@@ -92,11 +92,12 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove leftovers of ended runs.
+    """Remove leftovers of this user's ended runs.
 
     Leftovers are processes, control groups and private directories of a run whose controller has ended: identified by
     process id, start time and boot, never by name. A living run keeps everything. Records (--out of run) stay. A run
     that ends or is killed cleans up after itself; leftovers exist only if its fork server was killed or stopped too.
+    What belongs to another user is not touched, also not by root: use sudo -u USER edgeemu clean.
 
     \b
     Examples:

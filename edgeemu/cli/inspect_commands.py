@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeemu.cli.answers import answer, only, print_json
 from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load
+from edgeemu.errors import InfeasibleError
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -49,14 +51,18 @@ def plan(
 ) -> None:
     """Show the first placement of a policy.
 
-    Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing.
+    Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing. Exit status 3,
+    after the tables, if this host has too little memory to run it; simulate does not need that.
 
     \b
     Examples:
       edgeemu plan scenarios/quickstart.yaml
       edgeemu plan scenarios/quickstart.yaml --policy round-robin --json
     """
+    from edgeemu.host.available_memory import available_memory
     from edgeemu.report.formats import counted
+    from edgeemu.report.printable import printable
+    from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
     from edgeemu.run.plan_tables import plan_document, plan_tables
 
@@ -69,7 +75,11 @@ def plan(
             page.table(*table)
             page.line()
 
-    answer(plan_document(made), as_json, show)
+    why_not = why_not_here(made, available_memory())
+    answer({**plan_document(made), "why_not_here": why_not}, as_json, show)
+    if why_not:
+        print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
+        raise typer.Exit(InfeasibleError.exit_status)
 
 
 def devices(as_json: AsJson = False) -> None:

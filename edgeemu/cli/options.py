@@ -38,6 +38,10 @@ OutDirectory = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Directory in which the run makes its own directory of records.")
 ]
 
+Share = Annotated[
+    bool, typer.Option("--share", help="Let the umask say who can read the records; else only you can (mode 0700).")
+]
+
 
 def load(path: Path, settings: list[str] | None) -> Scenario:
     """Load a scenario with the `--set` changes applied, and with today as its date if it names none."""

@@ -10,7 +10,17 @@ import typer
 
 from edgeemu.cli.answers import answer
 from edgeemu.cli.exit import FAILED, until_signal
-from edgeemu.cli.options import AsJson, OutDirectory, PolicyName, ScenarioFile, Settings, Trust, check_writable, load
+from edgeemu.cli.options import (
+    AsJson,
+    OutDirectory,
+    PolicyName,
+    ScenarioFile,
+    Settings,
+    Share,
+    Trust,
+    check_writable,
+    load,
+)
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -24,6 +34,7 @@ def run(
     trust: Trust = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario on emulated devices.
@@ -44,7 +55,7 @@ def run(
       edgeemu run scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
       edgeemu run runs/NAME/scenario.yaml --trust      # again, with the code of the policy file that it names
     """
-    _run(scenario, policy, settings, out, as_json, simulate=False, trust=trust)
+    _run(scenario, policy, settings, out, as_json, simulate=False, trust=trust, share=share)
 
 
 def simulate(
@@ -53,6 +64,7 @@ def simulate(
     trust: Trust = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a scenario: no device processes, no computation, no text.
@@ -67,7 +79,7 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust)
+    _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
 
 
 def _run(
@@ -79,6 +91,7 @@ def _run(
     *,
     simulate: bool,
     trust: bool,
+    share: bool,
 ) -> None:
     from edgeemu.cli.observers import watch
     from edgeemu.report.summary_tables import summary_lines, summary_tables
@@ -88,7 +101,9 @@ def _run(
     check_writable(out)
     text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
     with watch(text, sys.stderr, words=not simulate, several=several) as observer:
-        running = run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust)
+        running = run_scenario(
+            wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
+        )
         result = until_signal(running)
 
     def show(page: Page) -> None:
@@ -115,6 +130,7 @@ def compare(
     ] = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare policies on one scenario.
@@ -138,7 +154,7 @@ def compare(
     wanted = load(scenario, settings)
     check_writable(out)
     watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
-    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch)
+    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch, share=share)
     document = comparison(wanted.name, until_signal(comparing), JUDGED[wanted.objective], words=not simulated)
 
     def show(page: Page) -> None:

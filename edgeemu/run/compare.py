@@ -42,7 +42,14 @@ def named_policies(names: Sequence[str]) -> list[str]:
 
 
 async def compare_scenario(
-    scenario: Scenario, policies: Sequence[str], *, repeats: int, simulate: bool, out: Path, watch: Watch
+    scenario: Scenario,
+    policies: Sequence[str],
+    *,
+    repeats: int,
+    simulate: bool,
+    out: Path,
+    watch: Watch,
+    share: bool = False,
 ) -> list[Entry]:
     """Run a scenario under all policies. One that fails or has no placement is an entry with its reason, as is a run.
 
@@ -57,7 +64,9 @@ async def compare_scenario(
         for repeat in range(repeats):
             try:
                 with watch(name, number * repeats + repeat, total) as observer:
-                    result = await run_scenario(scenario, policy=name, out=out, observer=observer, simulate=simulate)
+                    result = await run_scenario(
+                        scenario, policy=name, out=out, observer=observer, simulate=simulate, share=share
+                    )
             except (InfeasibleError, RunError, PolicyError) as error:
                 problem = error
                 break

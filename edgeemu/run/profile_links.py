@@ -4,9 +4,13 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+from edgeemu.errors import InfeasibleError
+from edgeemu.host.available_memory import available_memory
+from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.report.link_certificate import profile_document
 from edgeemu.run.choose_links import choose_links
+from edgeemu.run.host_memory import why_not_here
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -26,7 +30,11 @@ async def profile_links(
         raise scenario.error(
             "time.mode", "links are measured against the wall clock, which virtual does not have; use realtime"
         )
-    with closing(make_plan(scenario, policy, trust=trust)) as plan:
+    with interrupted_at_once():  # planning does not return to the event loop
+        made = make_plan(scenario, policy, trust=trust)
+    with closing(made) as plan:
+        if why_not := why_not_here(plan, available_memory()):
+            raise InfeasibleError(why_not)
         return await _measured(plan, on_phase)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from edgeemu.report.disk import RecordsError
 from edgeemu.report.record_files import RecordWriter, read_table
 from edgeemu.report.rows import MigrationRow, OperationRow, TokenRow, schema
 from edgeemu.report.run_directory import RunDirectory
@@ -140,7 +141,8 @@ def test_small_files_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RecordsError, match=r"meta\.json: disk full"):
         run.write_meta({"seed": 2})
+    assert not list(tmp_path.glob(".*"))
     assert json.loads((tmp_path / "meta.json").read_text())["seed"] == 1
     assert (tmp_path / "scenario.yaml").read_text() == "name: x\n"

@@ -16,6 +16,7 @@ import msgspec
 
 import edgeemu.cluster.draw.links  # noqa: F401  # views have links: loaded before the policy's time begins
 from edgeemu.errors import InfeasibleError, RequestError
+from edgeemu.host.available_memory import available_memory
 from edgeemu.policies import POLICIES, Policy
 from edgeemu.policies.blame import blame, message
 from edgeemu.policies.loading import home_of, installed_policy, load, policy_file
@@ -110,9 +111,6 @@ def _limit_memory() -> None:
     """Have a policy that allocates without end get a MemoryError, before the host runs out of memory."""
     with suppress(OSError):  # where /proc cannot be written to
         Path("/proc/self/oom_score_adj").write_text(_MOST_EXPENDABLE)
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    available_kib = next((int(number) for name, number, *_ in lines if name == "MemAvailable:"), None)
-    if available_kib is not None:
-        most, hard = int(available_kib * 1024 * MEMORY_SHARE), resource.getrlimit(resource.RLIMIT_DATA)[1]
-        if hard == resource.RLIM_INFINITY or most < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    most, hard = int(available_memory().available_bytes * MEMORY_SHARE), resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
