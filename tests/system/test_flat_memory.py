@@ -1,4 +1,4 @@
-"""A run whose blocks move at every token needs at its end what it needed at its beginning, in every process."""
+"""Memory of every process of a run whose blocks move at every token: at the end as at the beginning."""
 
 import gc
 import tracemalloc
