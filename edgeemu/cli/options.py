@@ -24,6 +24,9 @@ PolicyName = Annotated[
         show_default=False,
     ),
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the code of a policy file that the scenario names (policy: FILE.py:NAME).")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -176,9 +176,10 @@ class DeviceProcess:
         self._links.send(instruction.message, instruction.target)
 
     def tell(self, message: FromDevice) -> None:
-        """Sends a message to the controller. A report's `reordered` is known to the links alone."""
+        """Sends a message to the controller. A report's `reordered` and `stalled_s` are known to the links alone."""
         if isinstance(message, Report):
-            message = msgspec.structs.replace(message, reordered=self._links.reordered)
+            links = self._links
+            message = msgspec.structs.replace(message, reordered=links.reordered, stalled_s=links.take_stalled_s())
         self._control.send(codec.encode(message))
 
     def _send_probes(self, request: Probe) -> None:

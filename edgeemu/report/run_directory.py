@@ -27,7 +27,8 @@ class RunDirectory:
     def create(cls, base: Path, scenario_name: str, policy: str, started_utc: datetime) -> Self:
         """Make a new directory below `base`; runs that start in the same second get a number at the end."""
         stamp = started_utc.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(policy)}"
+        named = policy.rpartition("/")[2]  # of a user's file, without its directory
+        stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(named)}"
         base.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
