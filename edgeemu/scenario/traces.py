@@ -51,7 +51,7 @@ class TimeColumn:
     def read(self, cell: str) -> str:
         """Read a time to a text with a unit, and its exact value to `last_s`. Raises UnitError."""
         if self._begin_s is None and not self._unit:
-            bare = Fraction(cell[:100]) if _is_bare(cell) and "n" not in cell.lower() else Fraction(0)
+            bare = float(cell) if _is_bare(cell) else 0.0
             self._unit = next((unit for least, unit in _EPOCH_UNITS.items() if bare >= least), "s")
         text = f"{cell} {self._unit}" if _is_bare(cell) else cell
         exact_s = DURATION.exact(text)
