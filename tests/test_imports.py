@@ -40,7 +40,7 @@ NEVER = {
 EXCEPT = ["edgeemu.cluster.draw"]
 
 # Pairs of places, the kernels and the tools among them, of which one imports from the other.
-MAX_ARROWS = 77
+MAX_ARROWS = 78
 
 # What a device process must never load: it has to stay small, and knows only what it is told.
 NOT_IN_DEVICES = [
@@ -57,9 +57,11 @@ QUIET_SOLVER = {"edgeemu.policies.search.mip": {"os"}}  # HiGHS prints to descri
 
 # Who may look at a clock, or at chance, that it was not given: the edges, where processes meet the world.
 EDGES = {
+    "edgeemu.cli.options": "it says which day it is, for chat templates that write the date",
     "edgeemu.run.run_scenario": "it says when a run started",
     "edgeemu.run.processes.backend": "it holds the run against the wall clock",
     "edgeemu.run.ask_policy": "it measures how long a policy takes, and does not wait for ever",
+    "edgeemu.run.policy_process.worker": "it measures how long a policy takes",
     "edgeemu.run.make_plan": "it measures how long a policy takes, and gives the clock to who measures the host",
     "edgeemu.links.netns.process": "it follows what varies, and says how long an order took",
     "edgeemu.device.process": "it measures kernels, sleeps until the timeline's instants, and stamps tokens",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from edgeemu.errors import EdgeemuError, RequestError
+from edgeemu.errors import EdgeemuError, Interrupted, RequestError
 from edgeemu.report.printable import printable, printable_json
 
 ResultT = TypeVar("ResultT")
@@ -20,14 +20,6 @@ ResultT = TypeVar("ResultT")
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 FAILED = 4
-
-
-class Interrupted(BaseException):
-    """Raised when a signal has ended the run and everything is cleaned up."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.status = 128 + number
 
 
 def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,9 @@ PolicyName = Annotated[
         show_default=False,
     ),
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the code of a policy file that the scenario names (policy: FILE.py:NAME).")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,10 +44,14 @@ Share = Annotated[
 
 
 def load(path: Path, settings: list[str] | None) -> Scenario:
-    """Load a scenario with the `--set` changes applied."""
+    """Load a scenario with the `--set` changes applied, and with today as its date if it names none."""
     from edgeemu.scenario.load import load_scenario
 
-    return load_scenario(path, settings or ())
+    scenario = load_scenario(path, settings or ())
+    if scenario.workload.date is not None:
+        return scenario
+    today = scenario.workload.model_copy(update={"date": date.today().isoformat()})
+    return scenario.model_copy(update={"workload": today})
 
 
 def check_writable(out: Path) -> None:

@@ -10,7 +10,17 @@ import typer
 
 from edgeemu.cli.answers import answer
 from edgeemu.cli.exit import FAILED, until_signal
-from edgeemu.cli.options import AsJson, OutDirectory, PolicyName, ScenarioFile, Settings, Share, check_writable, load
+from edgeemu.cli.options import (
+    AsJson,
+    OutDirectory,
+    PolicyName,
+    ScenarioFile,
+    Settings,
+    Share,
+    Trust,
+    check_writable,
+    load,
+)
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -21,6 +31,7 @@ INVALID = 5
 def run(
     scenario: ScenarioFile,
     policy: PolicyName = None,
+    trust: Trust = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
@@ -41,13 +52,16 @@ def run(
       edgeemu run scenarios/quickstart.yaml --policy mdi --set workload.concurrency=3
       edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
       edgeemu run scenarios/quickstart.yaml --set network.backend=hybrid
+      edgeemu run scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
+      edgeemu run runs/NAME/scenario.yaml --trust      # again, with the code of the policy file that it names
     """
-    _run(scenario, policy, settings, out, as_json, simulate=False, share=share)
+    _run(scenario, policy, settings, out, as_json, simulate=False, trust=trust, share=share)
 
 
 def simulate(
     scenario: ScenarioFile,
     policy: PolicyName = None,
+    trust: Trust = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
@@ -65,7 +79,7 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    _run(scenario, policy, settings, out, as_json, simulate=True, share=share)
+    _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
 
 
 def _run(
@@ -76,6 +90,7 @@ def _run(
     as_json: bool,
     *,
     simulate: bool,
+    trust: bool,
     share: bool,
 ) -> None:
     from edgeemu.cli.observers import watch
@@ -86,7 +101,9 @@ def _run(
     check_writable(out)
     text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
     with watch(text, sys.stderr, words=not simulate, several=several) as observer:
-        running = run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate, share=share)
+        running = run_scenario(
+            wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
+        )
         result = until_signal(running)
 
     def show(page: Page) -> None:

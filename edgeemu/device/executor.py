@@ -71,7 +71,8 @@ class Executor:
     def run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Executes an operation on its inputs, in the order of its slots: rows at `position` and following.
 
-        Returns what the operation emits: [rows, width] float32, or the sampled id as [1] int64.
+        Returns what the operation emits: [rows, width] float32, or the sampled id as [1] int64. Raises LogitsError
+        where the logits are not finite.
         """
         match op.kind:
             case Kind.EMBED:

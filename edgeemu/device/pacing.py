@@ -1,6 +1,6 @@
 """When a device is busy on the timeline: how long its operations take, and when the next one can start.
 
-Pure: it computes instants and waits for none. Knows no blocks, no messages and no clock.
+Pure: it computes instants and waits for none. Knows no messages and no clock.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,9 @@ from collections.abc import Callable
 from edgeemu.cluster.devices import Compute as Speed
 from edgeemu.cluster.variation import scaled, share_at
 from edgeemu.device.protocol_in import DeviceConfig
+from edgeemu.placement.program import Op
 from edgeemu.timeline.clock import Occupation, occupy
+from edgeemu.timeline.kernel_times import KernelTimes
 
 
 class Pacer:
@@ -18,6 +20,7 @@ class Pacer:
         self.paced = False
         self._config = config
         self._free_s = 0.0
+        self._kernel_times = KernelTimes()  # also of what ran unpaced, to warm up
         self._availability = config.availability
         self._speed: Speed | None = None  # None: relative to the host
         if config.flops_per_s is not None and config.mem_bytes_per_s is not None:
@@ -43,13 +46,14 @@ class Pacer:
             return None
         return self._occupy(ready_s, duration_s(self._speed))
 
-    def book_measured(self, ready_s: float, cpu_s: float, *, starts_kernel: bool) -> Occupation:
+    def book_measured(self, ready_s: float, op: Op, rows: int, cpu_s: float) -> Occupation:
         """The time of an operation whose kernel took `cpu_s`, on a device relative to the host; unpaced, zeros."""
+        taken_s = self._kernel_times.add(op, rows, cpu_s)
         if not self.paced:
             return Occupation(0.0, 0.0, 0.0)
         assert self._config.host_fraction is not None
-        overhead_s = self._config.overhead_s if starts_kernel else 0.0
-        return self._occupy(ready_s, cpu_s / self._config.host_fraction + overhead_s)
+        overhead_s = self._config.overhead_s if op.starts_kernel else 0.0
+        return self._occupy(ready_s, taken_s / self._config.host_fraction + overhead_s)
 
     def _occupy(self, ready_s: float, duration_s: float) -> Occupation:
         when = occupy(self._free_s, ready_s, duration_s, self._availability)

@@ -43,6 +43,7 @@ from edgeemu.links.interface import LinkLostError
 from edgeemu.placement.ledger import OutOfMemoryError
 from edgeemu.timeline.clock import WallClock
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.sampling import LogitsError
 
 RETRY_S = 1e-3  # between two offers of a chunk to a receiver that has no room for it
 
@@ -103,7 +104,7 @@ class DeviceProcess:
             held = ", ".join(f"{name} {size:,} B" for name, size in self.device.ledger.page().items()) or "nothing"
             why = f"the system gives it no more memory ({error}); its ledger holds {held}"
             self.tell(Failure(self._name, "out of memory", why))
-        except ModelFileError as error:
+        except (ModelFileError, LogitsError) as error:
             self.tell(Failure(self._name, "model file", str(error)))
         except LinkLostError as error:
             self.tell(Failure(self._name, "link", str(error)))
@@ -177,9 +178,10 @@ class DeviceProcess:
         self._links.send(instruction.message, instruction.target)
 
     def tell(self, message: FromDevice) -> None:
-        """Sends a message to the controller. A report's `reordered` is known to the links alone."""
+        """Sends a message to the controller. A report's `reordered` and `stalled_s` are known to the links alone."""
         if isinstance(message, Report):
-            message = msgspec.structs.replace(message, reordered=self._links.reordered)
+            links = self._links
+            message = msgspec.structs.replace(message, reordered=links.reordered, stalled_s=links.take_stalled_s())
         self._control.send(codec.encode(message))
 
     def _send_probes(self, request: Probe) -> None:

@@ -43,6 +43,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     used_bytes: int
     peak_bytes: int
     reordered: int = 0  # messages that met a pipe out of the order of departure
+    stalled_s: float = 0.0  # of the wall clock, that the process stood still since its last report
     transits: list[Transit] = []
     traffic: list[PathTraffic] = []  # messages of this step that it has received, where devices are paced
     held: dict[str, int] = {}  # the ledger's page

@@ -117,8 +117,7 @@ class StepRunner:
         running.ran = event
         if running.time is None:
             ready = running.ready
-            starts_kernel = ready.op.starts_kernel
-            running.time = self._pacer.book_measured(ready.ready_s, event.cpu_s, starts_kernel=starts_kernel)
+            running.time = self._pacer.book_measured(ready.ready_s, ready.op, ready.inputs[0].rows, event.cpu_s)
         return running.time.end_s
 
     def woke(self, event: Woke) -> list[Instruction]:

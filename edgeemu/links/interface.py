@@ -44,6 +44,10 @@ class Links(Protocol):
     @property
     def reordered(self) -> int: ...
 
+    def take_stalled_s(self) -> float:
+        """Return how long this process stood still since the last call, by the wall clock, where arrivals feel it."""
+        ...
+
     def connect(self, peers: Sequence[Peer]) -> None:
         """Learns the paths to these devices, or how they have changed; a connection is opened once."""
         ...

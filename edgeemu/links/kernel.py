@@ -1,8 +1,8 @@
 """Kernel links: real TCP between network namespaces. A message takes what it took by the wall clock.
 
 `arrival = departure + (wall at receipt − wall at sending) / dilation`: a sender's own lateness is never charged to the
-network. With `hybrid` the kernel only shapes the rate; delay, jitter and retransmissions are added on the timeline, and
-the receiver holds the message so long.
+network, nor is the time in which the receiver's process stood still (`stalls`). With `hybrid` the kernel only shapes
+the rate; delay, jitter and retransmissions are added on the timeline, and the receiver holds the message so long.
 
 Chunks of shipments go over connections of their own with little room, so that activations do not queue behind many.
 """
@@ -14,10 +14,11 @@ import msgspec
 import zmq
 
 from edgeemu.cluster.links import Path
-from edgeemu.links.connections import Connection, Inbox
+from edgeemu.links.connections import Connection
 from edgeemu.links.interface import Peer
 from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
+from edgeemu.links.receiver_thread import StampingInbox
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import DrawKey, disturbance_s
@@ -35,7 +36,7 @@ class KernelLinks:
     def __init__(
         self,
         context: "zmq.Context[zmq.Socket[bytes]]",
-        inbox: Inbox,
+        inbox: StampingInbox,
         seed: int,
         now: Callable[[], float],
         *,
@@ -53,6 +54,7 @@ class KernelLinks:
         self._received: list[tuple[float, list[bytes]]] = []  # while a message waited for room
         self._clock: WallClock | None = None
         self._last_s: dict[tuple[int, str], float] = defaultdict(float)
+        self._offered_s: dict[int, float] = {}  # by target: when its next chunk was first offered
 
     def connect(self, peers: Sequence[Peer]) -> None:
         for device, address, path in peers:
@@ -64,6 +66,11 @@ class KernelLinks:
     def begin(self, clock: WallClock | None) -> None:
         self._clock = clock
         self._last_s.clear()
+        self._offered_s.clear()
+        self._inbox.stalls.take_s()
+
+    def take_stalled_s(self) -> float:
+        return self._inbox.stalls.take_s()
 
     def send(self, message: Data, target: int) -> None:
         added_s = self._added_s(draw_key(message, target), data_bytes(message.payload), message.departure_s)
@@ -76,14 +83,21 @@ class KernelLinks:
             address = self._addresses[target]
             connection = Connection(self._context, address, high_water=BULK_MESSAGES, buffer_bytes=BULK_BUFFER_BYTES)
             self._bulk_connections[target] = connection
+        now_s = self._now()
+        offered_s = self._offered_s.setdefault(target, now_s)
         if not connection.has_room:
             return None
+        del self._offered_s[target]
         size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
         added_s = self._added_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
-        taken_s = departure_s
+        taken_s, lag_s = departure_s, 0.0
         if self._clock is not None:
+            lag_s = max(0.0, offered_s - self._clock.wall_s(departure_s))
             taken_s += 8.0 * size_bytes / (BULK_SHARE * self._paths[target].bandwidth_at(departure_s))
-        header = msgspec.structs.replace(chunk.header, arrival_s=taken_s + added_s, added_s=added_s)
+        arrival_s = taken_s + added_s
+        if self._clock is not None:
+            taken_s = max(taken_s, self._clock.emulated_s(now_s - lag_s))  # it has waited for room
+        header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s, added_s=added_s, sent_s=now_s, lag_s=lag_s)
         connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
@@ -115,13 +129,14 @@ class KernelLinks:
         message = decode_frames(frames)
         if self._clock is None:
             return message
+        arrived_s = stamp_s - self._inbox.stalls.overlap_s(_sent_s(message), stamp_s)
         if isinstance(message, ShipmentChunk):
-            # A chunk leaves when the device has time and there is room, which may be before or after it is due.
+            # A chunk may leave before it is due, or wait for room, which is the network's time.
             header = message.header
-            arrival_s = max(header.arrival_s, self._clock.emulated_s(stamp_s) + header.added_s)
+            arrival_s = max(header.arrival_s, self._clock.emulated_s(arrived_s - header.lag_s) + header.added_s)
             arrival_s = self._in_order_s(header.shipment.source, "chunks", arrival_s)
             return ShipmentChunk(msgspec.structs.replace(header, arrival_s=arrival_s), message.payload)
-        took_s = max(0.0, stamp_s - message.sent_s) / self._clock.dilation
+        took_s = max(0.0, arrived_s - message.sent_s) / self._clock.dilation
         arrival_s = self._in_order_s(message.source, "data", message.arrival_s + took_s)
         return msgspec.structs.replace(message, arrival_s=arrival_s)
 
@@ -129,3 +144,7 @@ class KernelLinks:
         """The arrival, but not before that of the previous message on the same connection."""
         self._last_s[source, kind] = max(self._last_s[source, kind], arrival_s)
         return self._last_s[source, kind]
+
+
+def _sent_s(message: Data | ShipmentChunk) -> float:
+    return message.header.sent_s if isinstance(message, ShipmentChunk) else message.sent_s

@@ -124,6 +124,8 @@ class ChunkHeader(msgspec.Struct, frozen=True):
     crc: int
     arrival_s: float = 0.0  # as in `Data`
     added_s: float = 0.0  # what the timeline adds to the time that the bytes really take
+    sent_s: float = 0.0  # of the wall clock
+    lag_s: float = 0.0  # of the wall clock: how late the sender was, which is not the network's time
 
 
 class ShipmentChunk(msgspec.Struct, frozen=True, eq=False):

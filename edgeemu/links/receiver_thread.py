@@ -13,6 +13,7 @@ import zmq
 
 from edgeemu.links.connections import receiver
 from edgeemu.links.interface import LinkLostError
+from edgeemu.links.stalls import BEAT_MS, Stalls
 
 LIMIT_BYTES = 16 << 20  # received, but not yet taken by the device; one message more than that at most
 
@@ -27,6 +28,7 @@ class StampingInbox:
         now: Callable[[], float],
         limit_bytes: int = LIMIT_BYTES,
     ) -> None:
+        self.stalls = Stalls()
         self._socket = receiver(context, address)
         self._now = now
         self._limit_bytes = limit_bytes
@@ -82,11 +84,14 @@ class StampingInbox:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._close_fd, zmq.POLLIN)
         while not self._closing:
-            poller.poll()
+            poller.poll(BEAT_MS)
+            self.stalls.beat(self._now())  # before messages are stamped: a stall has ended by then
             with suppress(zmq.Again):
                 while not self._closing:
                     frames = self._socket.recv_multipart(zmq.NOBLOCK)
-                    self._put(self._now(), frames)
+                    stamp_s = self._now()
+                    self.stalls.beat(stamp_s)
+                    self._put(stamp_s, frames)
 
     def _put(self, stamp_s: float, frames: list[bytes]) -> None:
         with self._room:
@@ -95,3 +100,4 @@ class StampingInbox:
             os.eventfd_write(self.pollable, 1)
             while self._bytes >= self._limit_bytes and not self._closing:
                 self._room.wait()
+                self.stalls.pause()

@@ -81,6 +81,9 @@ class StampedLinks:
         self.reordered = 0
         self._network = Network(lambda _, target: self._paths[target], self._seed, self._pipes.free_s)
 
+    def take_stalled_s(self) -> float:
+        return 0.0  # arrivals are the timeline's, whenever this process runs
+
     def connect(self, peers: Sequence[Peer]) -> None:
         for device, address, path in peers:
             self._paths[device] = path

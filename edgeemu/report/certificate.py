@@ -1,63 +1,294 @@
-"""The certificate: how far a run's figures can be trusted. Knows figures, not how the run was made."""
+"""The certificate: whether the host kept the timeline of a run. Knows figures, not how the run was made.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+Each rule yields what it found, with the cause and what helps. The thresholds are in `thresholds.py`.
+"""
 
-from edgeemu.report.figures import OperationFigures, TokenFigures
-from edgeemu.report.statistics import in_order
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-WARN_INFLATION = 0.01  # wall-clock TPOT against emulated TPOT (of single tokens: TTFT)
-INVALID_INFLATION = 0.05
-WARN_LAG = 0.10  # p99 lateness against the mean TPOT
+from edgeemu.report.facts import RunFacts
+from edgeemu.report.figures import DecisionFigures, TokenFigures
+from edgeemu.report.formats import counted, ms_text
+from edgeemu.report.lateness import OperationLateness, Pause, passing_dilation
+from edgeemu.report.statistics import in_order, ratio
+from edgeemu.report.thresholds import (
+    ALLOWED_LAG_OF_TOKEN,
+    INVALID_CLOCK,
+    INVALID_DELAYED,
+    INVALID_FIRST_CLOCK,
+    INVALID_STALLED,
+    NOTED_DECISIONS,
+    SATURATED,
+    WARN_CLOCK,
+    WARN_DELAYED,
+    WARN_FIRST_CLOCK,
+    WARN_LAG_OF_TOKEN,
+    WARN_PAUSE_WALL_S,
+    WARN_PREDICTION,
+    WARN_RELATIVE,
+    WARN_RELATIVE_PACED,
+    WARN_REORDERED,
+    WARN_STEAL,
+)
 
-
-UNPACED = {
-    "virtual": "virtual mode: time is computed, so the host cannot be late",
-    "simulated": "simulated: time is computed, and no kernel has run",
+_NOT = "it does not say that the timeline is a real cluster's"
+MEANS = {  # of PASS, by mode
+    "realtime": f"this host kept the timeline; {_NOT}",
+    "virtual": f"virtual mode: time is computed, so the host cannot be late; {_NOT}",
+    "simulated": f"simulated: time is computed, and no kernel has run; {_NOT}",
 }
-
-
 VERDICTS = ("PASS", "WARN", "INVALID")  # from good to bad
+Level = Literal["PASS", "WARN", "INVALID"]
+TOO_SLOW = 50.0  # dilation above which virtual mode is the better advice
 
 
-def with_verdict(certificate: Mapping[str, Any], verdict: str, reasons: Sequence[str]) -> dict[str, Any]:
-    """Add reasons to a certificate; the worse verdict counts."""
-    worse = max(certificate["verdict"], verdict, key=VERDICTS.index)
-    return {**certificate, "verdict": worse, "reasons": [*certificate["reasons"], *reasons]}
+class Finding(NamedTuple):
+    """Finding of a rule. `PASS`: a remark that changes no verdict."""
+
+    level: Level
+    reason: str
 
 
-def certify(tokens: TokenFigures, ops: OperationFigures, *, mode: str, reordered: int) -> dict[str, Any]:
-    """Make the certificate of summary.json: a verdict, its reasons, and the figures behind it.
+class Evidence(NamedTuple):
+    """Figures that a certificate rests on. Operations are those of a paced run."""
 
-    `mode` is `realtime`, or one of `UNPACED`. `lag` is the lateness of results on the wall clock; `overruns` the share
-    of operations whose kernel ended after its time; `reordered` the messages that reached a pipe out of the order of
-    their departure.
-    """
-    if mode in UNPACED:
-        return {
-            "verdict": "PASS",
-            "reasons": [UNPACED[mode]],
-            "lag_p99_ms": 0.0,
-            "overruns": 0.0,
-            "reordered": reordered,
-        }
-    later = ~tokens.first  # [tokens]
-    judged, figure = (later, "TPOT") if later.any() else (tokens.first, "TTFT")
-    emulated_s = in_order(tokens.latency_s[judged])
-    inflation = in_order(tokens.wall_latency_s[judged]) / emulated_s - 1.0 if emulated_s else 0.0
-    verdict, reasons = "PASS", []
-    if not tokens.number:
-        verdict, reasons = "INVALID", ["no token was generated"]
-    if abs(inflation) > WARN_INFLATION:
-        verdict = "INVALID" if abs(inflation) > INVALID_INFLATION else "WARN"
-        reasons.append(f"wall-clock {figure} is {inflation:+.1%} off the emulated one; raise time.dilation")
-    if tokens.number and ops.late_p99_s > WARN_LAG * emulated_s / int(judged.sum()):
-        verdict = "WARN" if verdict == "PASS" else verdict
-        reasons.append(f"p99 lateness {1000 * ops.late_p99_s:.1f} ms, over {WARN_LAG:.0%} of a token")
-    return {
-        "verdict": verdict,
-        "reasons": reasons,
-        "lag_p99_ms": 1000 * ops.late_p99_s,
-        "overruns": ops.overruns,
-        "reordered": reordered,
+    facts: RunFacts
+    tokens: TokenFigures
+    pauses: Sequence[Pause]
+    operations: OperationLateness
+    decisions: DecisionFigures
+    changed: bool  # whether placement or cluster changed during the run
+    messages: int
+    reordered: int
+    stalled_s: Mapping[str, float]  # by device, of the wall clock: on kernel and hybrid links
+
+    @property
+    def paced(self) -> bool:
+        """Whether the run followed the wall clock."""
+        return self.facts.mode == "realtime"
+
+    @property
+    def stamped(self) -> bool:
+        """Whether the timeline alone says when messages arrive."""
+        return self.facts.links.startswith("stamped") or not self.paced
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean emulated time of each token after the first of its sequence."""
+        later = ~self.tokens.first
+        return ratio(in_order(self.tokens.latency_s[later]), int(later.sum()))
+
+
+def with_verdict(certificate: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
+    """Add findings to a certificate; the worst verdict counts."""
+    levels = [certificate["verdict"], *(finding.level for finding in findings)]
+    reasons = [*certificate["reasons"], *(finding.reason for finding in findings)]
+    return {**certificate, "verdict": max(levels, key=VERDICTS.index), "reasons": reasons}
+
+
+def certify(evidence: Evidence) -> dict[str, Any]:
+    """Make the certificate of summary.json: a verdict, its reasons, what it means, and the figures behind it."""
+    operations, load = evidence.operations, evidence.facts.host_load
+    found = [finding for rule in RULES for finding in rule(evidence)]
+    certificate = {
+        "verdict": "PASS",
+        "reasons": [],
+        "means": MEANS[evidence.facts.mode],
+        "lag_ms": {
+            "mean": 1000 * operations.mean_s,
+            "p99": 1000 * operations.p99_s,
+            "max": 1000 * operations.latest.late_s if operations.latest else 0.0,
+        },
+        "lag_of_token": operations.p99_of_token,
+        "delayed": operations.delayed,
+        "overruns": operations.overruns,
+        "reordered": evidence.reordered,
+        "pauses": [pause._asdict() for pause in evidence.pauses],
+        "stalled_s": dict(evidence.stalled_s),
+        "host": None if load is None else load._asdict(),
+        "prediction_off": _prediction_off(evidence),
     }
+    return with_verdict(certificate, found)
+
+
+# -- rules: each yields what it finds ---------------------------------------------------------------------------------
+
+
+def _nothing(evidence: Evidence) -> Iterator[Finding]:
+    if not evidence.tokens.number:
+        yield Finding("INVALID", "no token was generated")
+
+
+def _clock(evidence: Evidence) -> Iterator[Finding]:
+    """Judge the wall clock of tokens: TPOT, and TTFT with more patience."""
+    tokens = evidence.tokens
+    if not evidence.paced:
+        return
+    for figure, chosen, warn, invalid in (
+        ("TPOT", ~tokens.first, WARN_CLOCK, INVALID_CLOCK),
+        ("TTFT", tokens.first, WARN_FIRST_CLOCK, INVALID_FIRST_CLOCK),
+    ):
+        emulated_s = in_order(tokens.latency_s[chosen])
+        off = in_order(tokens.wall_latency_s[chosen]) / emulated_s - 1.0 if emulated_s else 0.0
+        if abs(off) > warn:
+            level: Level = "INVALID" if abs(off) > invalid else "WARN"
+            yield Finding(
+                level, f"wall-clock {figure} is {off:+.1%} off the emulated one{_cause(evidence)}; {_help(evidence)}"
+            )
+
+
+def _pause(evidence: Evidence) -> Iterator[Finding]:
+    """Name pauses of the host, also those that the run has caught up."""
+    kept = "the emulated figures do not contain it" if evidence.stamped else "what was sent meanwhile may contain it"
+    for pause in evidence.pauses:
+        where = f"at token {pause.step} of sequence {pause.sequence}"
+        harmless = evidence.stamped and (pause.migrating or pause.wall_s < WARN_PAUSE_WALL_S)
+        what = f"the host stood still for {pause.wall_s:.2f} s"
+        if pause.migrating:
+            what = f"moving blocks took the host {pause.wall_s:.2f} s longer than the timeline"
+        yield Finding("PASS" if harmless else "WARN", f"{what} {where}; {kept}")
+
+
+def _stall(evidence: Evidence) -> Iterator[Finding]:
+    """Name devices whose process stood still on links whose time is measured."""
+    wall_s = evidence.tokens.span_s * evidence.facts.dilation
+    for device, stalled_s in sorted(evidence.stalled_s.items()):
+        level: Level = "INVALID" if wall_s and stalled_s > INVALID_STALLED * wall_s else "WARN"
+        yield Finding(
+            level,
+            f"{device} stood still for {stalled_s:.2f} s in all{_busy(evidence)}; messages that it received meanwhile "
+            "count from the beginning of the stall",
+        )
+
+
+def _lag(evidence: Evidence) -> Iterator[Finding]:
+    """Judge how late results were, against their tokens and against their operations."""
+    late = evidence.operations
+    worst = f", at most {ms_text(1000 * late.latest.late_s)} on {late.latest.device}" if late.latest else ""
+    if late.p99_of_token > WARN_LAG_OF_TOKEN:
+        yield Finding(
+            "WARN",
+            f"results are late by up to {late.p99_of_token:.0%} of a token (p99{worst})"
+            f"{_cause(evidence)}; {_help(evidence)}",
+        )
+    if late.delayed > WARN_DELAYED:
+        level: Level = "INVALID" if late.delayed > INVALID_DELAYED else "WARN"
+        yield Finding(
+            level,
+            f"{late.delayed:.0%} of the operations are late by more than their own duration and "
+            f"{ALLOWED_LAG_OF_TOKEN:.0%} of a token (p99 {ms_text(1000 * late.p99_s)}{worst})"
+            f"{_cause(evidence)}; {_help(evidence)}",
+        )
+
+
+def _reordering(evidence: Evidence) -> Iterator[Finding]:
+    share = evidence.reordered / evidence.messages if evidence.messages else 0.0
+    if evidence.paced and share > WARN_REORDERED:
+        yield Finding(
+            "WARN",
+            f"{share:.1%} of the messages met a link out of the order of departure, so their queueing is not exact"
+            f"{_cause(evidence)}; {_help(evidence)}",
+        )
+
+
+def _prediction(evidence: Evidence) -> Iterator[Finding]:
+    """Judge TPOT against the timeline's prediction, where the two have to agree."""
+    off = _prediction_off(evidence)
+    if off is None or not evidence.stamped:
+        return
+    allowed, why = WARN_PREDICTION, "although neither placement nor cluster changed"
+    if evidence.facts.relative_devices:
+        allowed = WARN_RELATIVE_PACED if evidence.paced else WARN_RELATIVE
+        why = "this host ran the kernels faster or slower than in the warm-up; repeat it on a calm host"
+    if abs(off) > allowed:
+        yield Finding("WARN", f"TPOT is {off:+.1%} off the timeline's prediction: {why}")
+
+
+def _host_dependent(evidence: Evidence) -> Iterator[Finding]:
+    """Say which figures contain the speed of this host."""
+    facts, tpot_s = evidence.facts, evidence.tpot_s
+    if facts.relative_devices:
+        names = ", ".join(facts.relative_devices[:3]) + (", …" if len(facts.relative_devices) > 3 else "")
+        yield Finding("PASS", f"figures contain the speed of this host: {names} are given as a fraction of it")
+    share = _decisions_s(evidence) / tpot_s if tpot_s else 0.0
+    if share > NOTED_DECISIONS and facts.decisions_measured:
+        yield Finding(
+            "PASS",
+            f"figures contain the policy's time on this host, {share:.1%} of TPOT; decisions.time: 0 s leaves it out",
+        )
+
+
+def _decided(evidence: Evidence) -> Iterator[Finding]:
+    decisions = evidence.decisions
+    for problems, what in ((decisions.failed, "failed"), (decisions.refused, "refused by devices")):
+        if problems:
+            yield Finding("WARN", f"{counted(len(problems), 'decision')} {what}: {problems[0]}")
+    if decisions.given_up:
+        yield Finding("WARN", decisions.given_up)
+
+
+def _steal(evidence: Evidence) -> Iterator[Finding]:
+    load = evidence.facts.host_load
+    if evidence.paced and load is not None and load.steal > WARN_STEAL:
+        yield Finding("WARN", f"the hypervisor gave {load.steal:.0%} of the processor time to other guests")
+
+
+RULES = (
+    _nothing,
+    _clock,
+    _pause,
+    _stall,
+    _lag,
+    _reordering,
+    _prediction,
+    _decided,
+    _steal,
+    _host_dependent,
+)
+
+
+# -- causes, and what helps -------------------------------------------------------------------------------------------
+
+
+def _cause(evidence: Evidence) -> str:
+    """Say why the clock fell behind, as far as it is known."""
+    if evidence.pauses:
+        migrating = all(pause.migrating for pause in evidence.pauses)
+        return ": moving blocks took the host long" if migrating else ": the host stood still"
+    return _busy(evidence) or _overran(evidence)
+
+
+def _busy(evidence: Evidence) -> str:
+    load = evidence.facts.host_load
+    if load is None or load.busy < SATURATED:
+        return ""
+    return f": {counted(load.cores, 'processor')} were {load.busy:.0%} busy, {load.others:.0%} with other programs"
+
+
+def _overran(evidence: Evidence) -> str:
+    share = evidence.operations.overruns
+    return f": {share:.0%} of the kernels took longer here than their operations do" if share else ""
+
+
+def _help(evidence: Evidence) -> str:
+    if evidence.pauses and not evidence.pauses[0].migrating:
+        return "run it again, where nothing stops or suspends its processes"
+    passing = passing_dilation(evidence.tokens, evidence.operations, evidence.facts.dilation)
+    if passing > TOO_SLOW:
+        return "use time.mode: virtual, or a faster host"
+    return f"time.dilation {passing:g} would pass"
+
+
+def _decisions_s(evidence: Evidence) -> float:
+    """Mean time of decisions in a token."""
+    later = int((~evidence.tokens.first).sum())
+    return float(evidence.decisions.took_s.sum()) / later if later else 0.0
+
+
+def _prediction_off(evidence: Evidence) -> float | None:
+    """Deviation of TPOT from the prediction, decisions left out; None where they need not agree."""
+    facts, tpot_s = evidence.facts, evidence.tpot_s
+    if evidence.changed or facts.predicted is None or not (predicted_ms := facts.predicted["tpot_ms"]) or not tpot_s:
+        return None
+    decided_s = _decisions_s(evidence) if facts.decisions_measured else 0.0
+    return 1000 * (tpot_s - decided_s) / predicted_ms - 1.0

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from edgeemu.errors import RequestError
+from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 
-VERSION = 1  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
+VERSION = 2  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
 UNFINISHED = "unfinished"
 
 
@@ -51,6 +52,8 @@ class RunFacts:
     missing_power: str  # devices of unknown power, and what to do; empty where there are none
     placed_in_s: float  # how long the first placement took the policy
     has_events: bool  # whether the cluster changes on the way
+    relative_devices: list[str]  # given as a fraction of this host
+    decisions_measured: bool  # whether the policy's own time is on the timeline
     version: int = VERSION
     # When the devices are ready:
     dilation: float = 1.0
@@ -66,6 +69,7 @@ class RunFacts:
     resident_bytes: dict[str, int] = field(default_factory=dict)
     group_peak_bytes: dict[str, int | None] = field(default_factory=dict)
     reordered: int | None = None  # None: see the table of devices
+    host_load: HostLoad | None = None  # while the timeline ran
     radio: RadioEnergy | None = None  # None: what the links carried is not known
     predicted: dict[str, float | None] | None = None
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.report.rows import DecisionRow, SequenceRow, TableName
-from edgeemu.report.statistics import ExactSum, Floats, percentile_of_batches
+from edgeemu.report.statistics import ExactSum, Floats
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,45 +29,57 @@ class RecordTables(Protocol):
 class TokenFigures(NamedTuple):
     """Latencies of all tokens in the order of their rows, [tokens]; and what was generated, by sequence."""
 
-    first: NDArray[np.bool_]  # whether the token is its sequence's first: its latency is a TTFT
+    sequence: NDArray[np.int32]
+    step: NDArray[np.int32]  # 0: the sequence's first token, whose latency is a TTFT
     latency_s: Floats
     wall_latency_s: Floats
+    emulated_s: Floats  # when it was sampled, on the timeline
+    lag_s: Floats  # how far the clock was behind the timeline then, in emulated seconds
     span_s: float  # from the first arrival to the last token, on the timeline
     tokens: list[list[int]]
     texts: list[str]
 
     @property
+    def first(self) -> NDArray[np.bool_]:
+        """Whether each token is its sequence's first."""
+        first: NDArray[np.bool_] = self.step == 0
+        return first
+
+    @property
     def number(self) -> int:
-        return len(self.first)
+        return len(self.step)
 
 
 @dataclass(frozen=True, slots=True)
 class OperationFigures:
-    """How long devices computed, and how late operations were."""
+    """How long devices computed."""
 
     busy_s: Mapping[str, float]  # by device, added up in the order of the rows
     exact_busy_s: Mapping[str, float]  # by device, rounded once
-    late_p99_s: float = 0.0
-    overruns: float = 0.0  # share of the operations
 
 
-def token_figures(records: RecordTables, sequences: Sequence[SequenceRow]) -> TokenFigures:
+def token_figures(records: RecordTables, sequences: Sequence[SequenceRow], dilation: float) -> TokenFigures:
     """Read the table of tokens; `sequences` are the rows of those that have ended."""
-    latencies_s, walls_s, firsts = [], [], []
+    columns = ("sequence", "step", "latency_s", "wall_latency_s", "wall_s", "emulated_s")
+    values: list[list[NDArray[Any]]] = [[np.empty(0, np.int32)] * 2 + [np.empty(0)] * 4]
     begin_s, end_s = np.inf, 0.0
-    for table in records.read("tokens", ("step", "emulated_s", "latency_s", "wall_latency_s")):
-        step, emulated_s, latency_s, wall_s = (_numbers(table, name) for name in table.column_names)  # [rows] each
-        first = step == 0
-        firsts.append(first)
-        latencies_s.append(latency_s)
-        walls_s.append(wall_s)
-        begin_s = min(begin_s, np.min((emulated_s - latency_s)[first], initial=np.inf))
+    for table in records.read("tokens", columns):
+        *kept, wall_s, emulated_s = (_numbers(table, name) for name in columns)  # [rows] each
+        values.append([*kept, emulated_s, wall_s / dilation - emulated_s])
+        _, step, latency_s, _ = kept
+        begin_s = min(begin_s, np.min((emulated_s - latency_s)[step == 0], initial=np.inf))
         end_s = max(end_s, np.max(emulated_s, initial=0.0))
+    sequence, step, latency_s, wall_latency_s, all_emulated_s, lag_s = (
+        np.concatenate(parts) for parts in zip(*values, strict=True)
+    )
     ids, texts = _generated(records, sequences)
     return TokenFigures(
-        first=np.concatenate([np.empty(0, np.bool_), *firsts]),
-        latency_s=np.concatenate([np.empty(0), *latencies_s]),
-        wall_latency_s=np.concatenate([np.empty(0), *walls_s]),
+        sequence=sequence,
+        step=step,
+        latency_s=latency_s,
+        wall_latency_s=wall_latency_s,
+        emulated_s=all_emulated_s,
+        lag_s=lag_s,
         span_s=float(end_s - (begin_s if begin_s < np.inf else 0.0)),
         tokens=ids,
         texts=texts,
@@ -105,27 +117,17 @@ def token_counts(records: RecordTables) -> list[int]:
     return [int(count) for count in counts]
 
 
-def operation_figures(records: RecordTables, *, paced: bool) -> OperationFigures:
-    """Read the table of operations. Only those of a paced run can be late."""
+def operation_figures(records: RecordTables) -> OperationFigures:
+    """Read from the table of operations how long devices computed."""
     busy_s: dict[str, float] = {}
     exact_s: dict[str, ExactSum] = defaultdict(ExactSum)
-    count = overruns = 0
-    columns = ("device", "start_s", "end_s", *(("overrun",) if paced else ()))
-    for table in records.read("ops", columns):
+    for table in records.read("ops", ("device", "start_s", "end_s")):
         durations_s = _numbers(table, "end_s") - _numbers(table, "start_s")  # [rows]
         for device, spent_s in _by_name(table, "device", durations_s):
             before_s = busy_s.get(device, 0.0)
             busy_s[device] = float(np.cumsum(np.concatenate([[before_s], spent_s]))[-1])
             exact_s[device].add(spent_s.tolist())
-        count += table.num_rows
-        overruns += int(_numbers(table, "overrun").sum()) if paced else 0
-    late_s = (_numbers(table, "late_s") for table in records.read("ops", ("late_s",)))
-    return OperationFigures(
-        busy_s=busy_s,
-        exact_busy_s={device: total.value for device, total in exact_s.items()},
-        late_p99_s=percentile_of_batches(late_s, count, 99) if paced else 0.0,
-        overruns=overruns / count if count else 0.0,
-    )
+    return OperationFigures(busy_s, {device: total.value for device, total in exact_s.items()})
 
 
 def sequence_rows(records: RecordTables) -> list[SequenceRow]:
@@ -133,25 +135,36 @@ def sequence_rows(records: RecordTables) -> list[SequenceRow]:
     return sorted(SequenceRow(**row) for table in records.read("sequences") for row in table.to_pylist())
 
 
-def migration_figures(records: RecordTables) -> dict[str, Any]:
+class MigrationFigures(NamedTuple):
+    """Blocks that moved, and when."""
+
+    totals: dict[str, Any]
+    spans_s: dict[int, tuple[float, float]]  # by epoch: from the beginning of the transfer to its end
+
+
+def migration_figures(records: RecordTables) -> MigrationFigures:
     """Count what moved, what was sent for it, and how long tokens waited."""
     count = sent_bytes = 0
     pauses_s: dict[int, float] = {}  # by epoch that was committed
     epochs: set[int] = set()
-    for table in records.read("migrations", ("epoch", "bytes", "pause_s", "outcome")):
+    spans_s: dict[int, tuple[float, float]] = {}
+    columns = ("epoch", "bytes", "began_s", "ended_s", "pause_s", "outcome")
+    for table in records.read("migrations", columns):
         for row in table.to_pylist():
             epochs.add(row["epoch"])
+            spans_s[row["epoch"]] = row["began_s"], row["ended_s"]
             sent_bytes += row["bytes"]
             if row["outcome"] == "committed":
                 count += 1
                 pauses_s[row["epoch"]] = row["pause_s"]
-    return {
+    totals = {
         "count": count,
         "bytes": sent_bytes,
         "ms": 1000 * sum(pauses_s.values()),
         "changes": len(pauses_s),
         "aborted": len(epochs - pauses_s.keys()),
     }
+    return MigrationFigures(totals, spans_s)
 
 
 class DecisionFigures(NamedTuple):
@@ -160,20 +173,26 @@ class DecisionFigures(NamedTuple):
     took_s: Floats
     problems: list[str]
     given_up: str | None
+    failed: list[str]  # problems of decisions that failed or could not be used
+    refused: list[str]  # problems of those that devices refused
 
 
 def decision_figures(records: RecordTables) -> DecisionFigures:
     """Read the table of decisions."""
     took_s, problems, given_up = [], list[str](), None
+    by_event: dict[str, list[str]] = defaultdict(list)
     for table in records.read("decisions"):
         took_s.append(table.column("took_s").drop_null().to_numpy())
         for row in (DecisionRow(**row) for row in table.to_pylist()):
+            if not row.problem:
+                continue
+            where = "" if row.event == "given up" else f"sequence {row.sequence}, step {row.step}: "
+            problems.append(f"{where}{row.problem}")
+            by_event[row.event].append(problems[-1])
             if row.event == "given up":
                 given_up = row.problem
-                problems.append(row.problem)
-            elif row.problem:
-                problems.append(f"sequence {row.sequence}, step {row.step}: {row.problem}")
-    return DecisionFigures(np.concatenate([np.empty(0), *took_s]), problems, given_up)
+    times_s = np.concatenate([np.empty(0), *took_s])
+    return DecisionFigures(times_s, problems, given_up, by_event["decided"], by_event["refused"])
 
 
 def largest_by_device(records: RecordTables, column: str) -> dict[str, int]:
@@ -183,6 +202,20 @@ def largest_by_device(records: RecordTables, column: str) -> dict[str, int]:
         for device, values in _by_name(table, "device", _numbers(table, column)):
             largest[device] = max(largest.get(device, 0), int(values.max()))
     return largest
+
+
+def total_by_device(records: RecordTables, column: str) -> dict[str, float]:
+    """Add up a column of the table of devices, by device; those with nothing are left out."""
+    total: dict[str, float] = defaultdict(float)
+    for table in records.read("devices", ("device", column)):
+        for device, values in _by_name(table, "device", _numbers(table, column)):
+            total[device] += float(values.sum())
+    return {device: value for device, value in total.items() if value}
+
+
+def message_count(records: RecordTables) -> int:
+    """Count the messages of steps."""
+    return sum(int(_numbers(table, "messages").sum()) for table in records.read("links", ("messages",)))
 
 
 def _numbers(table: "pa.Table", column: str) -> NDArray[Any]:

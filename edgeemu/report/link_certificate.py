@@ -1,55 +1,44 @@
 """The self-test of links as a verdict of the certificate, and as a table for people. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgeemu.links.self_test import MIN_STREAM_WALL_S, LinkTest
-
-WARN_DELAY_S = 0.5e-3  # of the wall clock, added to the share
-WARN_DELAY = 0.05
-WARN_RATE = 0.08
-WARN_OF_TPOT = 0.01  # deviation of a round trip of the run's own messages, in the mean TPOT: as the clock's inflation
-INVALID_OF_TPOT = 0.10
-WARN_TRANSPORT = 0.10  # the run's TPOT against the timeline's
-
-
-class Verdict(NamedTuple):
-    """The words `PASS`, `WARN` or `INVALID`, and the reasons."""
-
-    word: str
-    reasons: list[str]
+from edgeemu.report.certificate import Finding, Level
+from edgeemu.report.thresholds import (
+    INVALID_TRIP_OF_TOKEN,
+    WARN_DELAY,
+    WARN_DELAY_WALL_S,
+    WARN_RATE,
+    WARN_TRANSPORT,
+    WARN_TRIP_OF_TOKEN,
+)
 
 
 def judge_links(
-    tests: Sequence[LinkTest], dilation: float, tpot_ms: float | None, predicted_tpot_ms: float | None
-) -> Verdict:
+    tests: Sequence[LinkTest], dilation: float, tpot_ms: float | None, tpot_off: float | None
+) -> Iterator[Finding]:
     """Judge how far kernel links were what the scenario asks for.
 
-    `tpot_ms` is the run's; `predicted_tpot_ms` that of stamped links, where it is known.
+    `tpot_ms` is the run's; `tpot_off` its deviation from that of stamped links, where it is known.
     """
-    word, reasons = "PASS", []
     for test in tests:
         for level, reason in _deviations(test, dilation, tpot_ms):
-            word = level if word != "INVALID" else word
-            reasons.append(f"{test.source} -> {test.target}: {reason}")
-    if tpot_ms and predicted_tpot_ms:
-        off = tpot_ms / predicted_tpot_ms - 1.0
-        if abs(off) > WARN_TRANSPORT:
-            word = "WARN" if word == "PASS" else word
-            reasons.append(f"TPOT is {off:+.1%} off that of stamped links{_transport(tests)}")
-    return Verdict(word, reasons)
+            yield Finding(level, f"{test.source} -> {test.target}: {reason}")
+    if tpot_off is not None and abs(tpot_off) > WARN_TRANSPORT:
+        yield Finding("WARN", f"TPOT is {tpot_off:+.1%} off that of stamped links{_transport(tests)}")
 
 
-def _deviations(test: LinkTest, dilation: float, tpot_ms: float | None) -> Iterator[tuple[str, str]]:
-    allowed_s = WARN_DELAY_S / dilation + WARN_DELAY * test.asked_delay_s + test.jitter_s
+def _deviations(test: LinkTest, dilation: float, tpot_ms: float | None) -> Iterator[tuple[Level, str]]:
+    allowed_s = WARN_DELAY_WALL_S / dilation + WARN_DELAY * test.asked_delay_s + test.jitter_s
     if abs(test.delay_off_s) > allowed_s and not test.loss:
         yield "WARN", f"the delay is {_ms(test.delay_s)}, not {_ms(test.asked_delay_s)}"
     if abs(test.rate_off) > WARN_RATE and not test.loss and test.streamed_s * dilation >= MIN_STREAM_WALL_S:
         why = "; raise time.dilation, or the messages are too short to fill the link" if test.rate_off < 0 else ""
         yield "WARN", f"the throughput is {test.rate_off:+.0%} off{why}"
     off_s = abs(test.round_trip_off_s) - 2 * test.jitter_s
-    if tpot_ms and not test.loss and off_s > WARN_OF_TPOT * tpot_ms / 1000:
-        level = "INVALID" if off_s > INVALID_OF_TPOT * tpot_ms / 1000 else "WARN"
+    if tpot_ms and not test.loss and off_s > WARN_TRIP_OF_TOKEN * tpot_ms / 1000:
+        level: Level = "INVALID" if off_s > INVALID_TRIP_OF_TOKEN * tpot_ms / 1000 else "WARN"
         trip = f"{_ms(test.round_trip_s)}, not {_ms(test.asked_round_trip_s)}"
         yield level, f"a round trip of the run's messages takes {trip}: {off_s * 1e5 / tpot_ms:.0f} % of a token"
 
@@ -62,9 +51,7 @@ def _transport(tests: Sequence[LinkTest]) -> str:
     return f": a message takes {_ms(extra_s)} longer than on an idle link (ZeroMQ, the kernel, slow start)"
 
 
-def links_document(
-    tests: Sequence[LinkTest], dilation: float, tpot_ms: float | None, predicted_tpot_ms: float | None
-) -> dict[str, Any]:
+def links_document(tests: Sequence[LinkTest], dilation: float, tpot_off: float | None) -> dict[str, Any]:
     """Make the part of the certificate about links: the worst deviations, and the run against the timeline."""
 
     def worst(values: Sequence[float]) -> float | None:
@@ -75,7 +62,7 @@ def links_document(
         "delay_off_ms": _times_1000(worst([test.delay_off_s for test in tests])),
         "throughput_off": worst([t.rate_off for t in tests if t.streamed_s * dilation >= MIN_STREAM_WALL_S]),
         "round_trip_off_ms": _times_1000(worst([test.round_trip_off_s for test in tests])),
-        "tpot_off": tpot_ms / predicted_tpot_ms - 1.0 if tpot_ms and predicted_tpot_ms else None,
+        "tpot_off": tpot_off,
     }
 
 

@@ -116,6 +116,7 @@ class DeviceRow(NamedTuple):
     incoming_bytes: Int64  # reserved for blocks that a migration brings
     peak_bytes: Int64  # of the memory ledger, so far
     reordered: Int32  # messages, so far, that reached a pipe after one that departs later
+    stalled_s: Float64  # of the clock, that its process stood still since its last row; kernel and hybrid links
     busy_s: Float64
     queue_s: Float64  # that operations were ready and waited for the device, in all
     energy_j: Float64 | None  # of computing, on top of idle power; None: its power is not known

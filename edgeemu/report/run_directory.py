@@ -32,7 +32,8 @@ class RunDirectory:
         It is this user's alone, and so are the files in it; with `share` it is whose the umask says.
         """
         stamp = started_utc.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(policy)}"
+        named = policy.rpartition("/")[2]  # of a user's file, without its directory
+        stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(named)}"
         base.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:

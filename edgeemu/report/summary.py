@@ -3,20 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeemu.report.certificate import certify, with_verdict
+import numpy as np
+
+from edgeemu.report.certificate import Evidence, certify, with_verdict
 from edgeemu.report.energy import account
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import (
+    DecisionFigures,
+    MigrationFigures,
     OperationFigures,
     RecordTables,
     TokenFigures,
     decision_figures,
     largest_by_device,
+    message_count,
     migration_figures,
     operation_figures,
     sequence_rows,
     token_figures,
+    total_by_device,
 )
+from edgeemu.report.lateness import OperationLateness, Pauses, find_pauses, operation_lateness
 from edgeemu.report.link_certificate import judge_links, links_document
 from edgeemu.report.rows import SequenceRow
 from edgeemu.report.statistics import in_order, ratio, statistics_ms
@@ -30,16 +37,12 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
     makespan is from the first arrival to the last token.
     """
     sequences = sequence_rows(records)
-    tokens = token_figures(records, sequences)
-    ops = operation_figures(records, paced=facts.mode == "realtime")
+    tokens = token_figures(records, sequences, facts.dilation)
+    ops = operation_figures(records)
     decisions, migrations = decision_figures(records), migration_figures(records)
     controller_ms = statistics_ms(decisions.took_s if len(decisions.took_s) else [facts.placed_in_s])
-    reordered = facts.reordered
-    if reordered is None:
-        reordered = sum(largest_by_device(records, "reordered").values())
-    certificate = certify(tokens, ops, mode=facts.mode, reordered=reordered)
+    evidence = _evidence(records, facts, tokens, decisions, migrations)
     latencies = _latencies(tokens)
-    changed = facts.has_events or migrations["changes"] + migrations["aborted"] > 0
     return {
         "scenario": facts.scenario,
         "policy": facts.policy,
@@ -54,10 +57,10 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
         "sequences": [row._asdict() for row in sequences],
         "idle": _idle(ops.busy_s, tokens.span_s),
         "wall": _wall(tokens),
-        "migrations": migrations,
+        "migrations": migrations.totals,
         "memory": _memory(records, facts),
         "controller_ms": {key: controller_ms[key] for key in ("mean", "p99")},
-        "certificate": _with_links(certificate, facts, latencies["tpot_ms"]["mean"], changed=changed),
+        "certificate": _with_links(certify(evidence), evidence),
         **_energy(facts, tokens, ops),
         "objective": facts.objective,
         "mode": facts.mode,
@@ -76,6 +79,34 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
         "links": facts.links,
         "ended": facts.ended,
     }
+
+
+def _evidence(
+    records: RecordTables,
+    facts: RunFacts,
+    tokens: TokenFigures,
+    decisions: DecisionFigures,
+    migrations: MigrationFigures,
+) -> Evidence:
+    """Collect what the certificate rests on."""
+    reordered = facts.reordered
+    if reordered is None:
+        reordered = sum(largest_by_device(records, "reordered").values())
+    pauses, operations = Pauses([], np.empty(0, np.int64)), OperationLateness()
+    if facts.mode == "realtime":
+        pauses = find_pauses(tokens, facts.dilation, migrations.spans_s.values())
+        operations = operation_lateness(records, tokens, pauses, facts.dilation)
+    return Evidence(
+        facts=facts,
+        tokens=tokens,
+        pauses=pauses.found,
+        operations=operations,
+        decisions=decisions,
+        changed=facts.has_events or bool(migrations.spans_s),
+        messages=message_count(records),
+        reordered=reordered,
+        stalled_s=total_by_device(records, "stalled_s"),
+    )
 
 
 def _latencies(tokens: TokenFigures) -> dict[str, Any]:
@@ -148,13 +179,11 @@ def _energy(facts: RunFacts, tokens: TokenFigures, ops: OperationFigures) -> dic
     }
 
 
-def _with_links(
-    certificate: dict[str, Any], facts: RunFacts, tpot_ms: float | None, *, changed: bool
-) -> dict[str, Any]:
-    """Add the self-test of kernel links. The predicted TPOT is that of a run in which nothing has changed."""
+def _with_links(certificate: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """Add the self-test of kernel links."""
+    facts, off = evidence.facts, certificate["prediction_off"]
     if not facts.link_tests:
         return certificate
-    predicted_ms = None if changed or facts.predicted is None else facts.predicted["tpot_ms"]
-    verdict = judge_links(facts.link_tests, facts.dilation, tpot_ms, predicted_ms)
-    document = links_document(facts.link_tests, facts.dilation, tpot_ms, predicted_ms)
-    return with_verdict(certificate, *verdict) | {"links": document}
+    tpot_ms = None if evidence.tpot_s is None else 1000 * evidence.tpot_s
+    findings = list(judge_links(facts.link_tests, facts.dilation, tpot_ms, off))
+    return with_verdict(certificate, findings) | {"links": links_document(facts.link_tests, facts.dilation, off)}

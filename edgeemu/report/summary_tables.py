@@ -75,7 +75,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     throughput = summary["throughput_tok_s"]
     tokens = sum(len(sequence) for sequence in summary["tokens"])
     rate = "" if throughput is None else f", {number_text(throughput, 2)} tokens/s"
-    reasons = f": {'; '.join(certificate['reasons'])}" if certificate["reasons"] else ""
+    means = f" ({certificate['means']})" if certificate["verdict"] == "PASS" else ""
     return [
         f"{counted(tokens, 'token')}{rate}, by {summary['policy']} on {counted(summary['devices'], 'device')}",
         *_energy_lines(summary),
@@ -83,7 +83,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         *_idle_lines(summary),
         *_change_lines(summary),
         *([f"links: {summary['links']}"] if summary["links"] != "stamped" else []),
-        f"certificate: {certificate['verdict']}{reasons}",
+        f"certificate: {certificate['verdict']}{means}",
+        *(f"  {reason}" for reason in certificate["reasons"]),
         *([] if summary["ended"] == "done" else [f"ended: {ENDED[summary['ended']]}"]),
         *(
             [f"limitations on this host: {'; '.join(weaker)} (see edgeemu doctor)"]

@@ -30,6 +30,7 @@ class StepRows:
         *,
         peak_bytes: int,
         reordered: int,
+        stalled_s: float = 0.0,
     ) -> None:
         """Add what one device did for a step: its operations, and its memory ledger, in bytes by account."""
         device = cluster.devices[operations[0].op.device]
@@ -48,6 +49,7 @@ class StepRows:
                 incoming_bytes=held.get(INCOMING, 0),
                 peak_bytes=peak_bytes,
                 reordered=reordered,
+                stalled_s=stalled_s,
                 busy_s=busy_s,
                 queue_s=sum(record.time.start_s - record.time.ready_s for record in operations),
                 energy_j=(device.busy_w - device.idle_w) * busy_s if known else None,  # type: ignore[operator]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
+from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
@@ -20,6 +21,7 @@ from edgeemu.placement.shipments import Shipment
 from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
+from edgeemu.timeline.kernel_times import KernelTimes
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord, Step
 
@@ -67,6 +69,8 @@ class RunMeasurements:
     peak_bytes: dict[str, int] = field(default_factory=dict)  # of the memory ledger
     reordered: dict[str, int] = field(default_factory=dict)  # messages out of the order of departure
     link_tests: list[LinkTest] = field(default_factory=list)
+    kernel_times: KernelTimes = field(default_factory=KernelTimes)  # of the warm-up, on relative devices
+    host_load: HostLoad | None = None  # while the timeline ran; None: not known
     # Known when the run has ended:
     weights_bytes: dict[str, int] = field(default_factory=dict)
     resident_bytes: dict[str, int] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """The plan of a run: model, cluster, workload, first placement, and the rules of decisions and migrations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from typing import Self
 
@@ -12,15 +12,17 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import MemoryPage, Usage
 from edgeemu.placement.placement import Placement
-from edgeemu.placement.program import Program
+from edgeemu.placement.program import Op, Program
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.prediction import SequenceTimes, predict_workload
 from edgeemu.timeline.scheduler import Scheduler
-from edgeemu.timeline.steps import Duration, roofline_durations
+from edgeemu.timeline.steps import Duration, Step, roofline_durations
 from edgeemu_kernels.weights.open_model import Model
 
 DECISION_LIMIT_S = 10.0  # time limit of a decision
@@ -69,7 +71,17 @@ class Plan:
     placement: Placement
     placed_in_s: float
     rules: Rules
-    decide: Policy | None = None
+    decide: Policy | SeparatePolicy | None = None
+
+    @property
+    def absolute_policy(self) -> str:
+        """The name of the policy, which for that of a file means the same in every directory."""
+        return self.decide.absolute_name if isinstance(self.decide, SeparatePolicy) else self.policy
+
+    def close(self) -> None:
+        """End the process of a user's policy, if there is one."""
+        if isinstance(self.decide, SeparatePolicy):
+            self.decide.close()
 
     @property
     def costs(self) -> Costs:
@@ -86,7 +98,7 @@ class Plan:
 
     def compiled(self, placement: Placement) -> Program:
         """Compile a placement to operations, with the collectives of the scenario."""
-        return compiled(self.scenario, self.computes, self.costs, placement)
+        return compiler(self.scenario, self.computes, self.costs)(placement)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """Return what each device holds under a placement, with all concurrent sequences at their full lengths."""
@@ -107,13 +119,27 @@ class Plan:
         bubbles = self.scenario.workload.pipeline == "bubbles"
         return Scheduler(self.requests, self.concurrency, bubbles=bubbles)
 
-    def predictions(self, lengths: Sequence[int] | None = None) -> list[SequenceTimes]:
+    def predictions(
+        self, lengths: Sequence[int] | None = None, kernel_times: KernelTimes | None = None
+    ) -> list[SequenceTimes]:
         """Simulate the complete workload under the first placement.
 
-        `lengths` are the tokens of each sequence; without them, all run to their full lengths.
+        `lengths` are the tokens of each sequence; without them, all run to their full lengths. `kernel_times` are what
+        kernels took on devices relative to the host; without them, they run by the host's measured speed.
         """
         lengths = lengths or [request.max_tokens for request in self.requests]
-        return predict_workload(self.cluster, self.costs, self.program, self.durations, self.scheduler(), lengths)
+        duration = self.durations if kernel_times is None else self._measured_durations(kernel_times)
+        return predict_workload(self.cluster, self.costs, self.program, duration, self.scheduler(), lengths)
+
+    def _measured_durations(self, kernel_times: KernelTimes) -> Duration:
+        by_roofline = self.durations
+
+        def duration_s(op: Op, step: Step) -> float:
+            device = self.cluster.devices[op.device]
+            cpu_s = kernel_times.known(op, step.rows) if device.compute is None else None
+            return by_roofline(op, step) if cpu_s is None else relative_s(device, op, cpu_s)
+
+        return duration_s
 
 
 def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
@@ -124,8 +150,8 @@ def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
     return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
 
-def compiled(scenario: Scenario, computes: Sequence[Compute], costs: Costs, placement: Placement) -> Program:
-    """Compile a placement to operations, with the collectives of the scenario."""
+def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> Callable[[Placement], Program]:
+    """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled."""
     sharding = scenario.sharding
     tile_rows = arithmetic_rows(computes, costs.value_bytes) if sharding.tile_overlap else None
-    return compile_routes(placement, costs.shape, sharding.collectives, tile_rows=tile_rows)
+    return partial(compile_routes, shape=costs.shape, collective=sharding.collectives, tile_rows=tile_rows)

@@ -1,7 +1,6 @@
 """Requests to the model: prompts as tokens, and what ends each. Knows scenario and tokenizer; no cluster."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,9 +8,6 @@ from edgeemu.cluster.draw.cluster import arrivals_s
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.workload import Prompt, Stops
 from edgeemu_kernels.weights.open_model import Model
-
-if TYPE_CHECKING:
-    from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +44,14 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
     workload, tokenizer = scenario.workload, model.tokenizer
     asked = [(n, prompt) for n, prompt in enumerate(workload.prompts) for _ in range(prompt.repeat)]
     arrive_s = arrivals_s(scenario)
+    written = _tokens_of_texts(scenario, model)
     requests = []
     for index, (number, prompt) in enumerate(asked):
         field = f"workload.prompts[{number}]"
-        text, ids = _tokens(scenario, model, tokenizer, index, prompt, field)
+        max_tokens = prompt.max_tokens or workload.max_tokens
+        _check_context(scenario, model, prompt.tokens or 0, max_tokens, field)  # before any is made
+        text, ids = written[number] if number in written else _random_tokens(scenario, model, index, prompt)
+        _check_context(scenario, model, len(ids), max_tokens, field)
         if prompt.stop is None:
             stop_ids, stop_texts = _stops(scenario, model, workload.stop, "workload.stop")
         else:
@@ -59,7 +59,7 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
         request = Request(
             text,
             ids,
-            prompt.max_tokens or workload.max_tokens,
+            max_tokens,
             arrival_s=arrive_s[index] if arrive_s else None,
             seed=(workload.sampling.seed + index) % 2**63 if prompt.seed is None else prompt.seed,
             stop_ids=stop_ids,
@@ -68,19 +68,26 @@ def make_requests(scenario: Scenario, model: Model) -> tuple[Request, ...]:
         if not ids:
             raise scenario.error(field, "the prompt has no tokens")
         if max(ids) >= model.shape.vocab_size:
+            word = f" ({tokenizer.token_text(max(ids))!r})" if tokenizer else ""
             raise scenario.error(
                 field,
-                f"the tokenizer yields token {max(ids)}, but {model.name} has {model.shape.vocab_size} tokens: "
+                f"the tokenizer yields token {max(ids)}{word}, but {model.name} has {model.shape.vocab_size} tokens: "
                 "the tokenizer is another model's",
-            )
-        if request.total_tokens > model.shape.max_context:
-            raise scenario.error(
-                field,
-                f"{len(ids)} prompt tokens and {request.max_tokens} new ones exceed the context of {model.name}, "
-                f"{model.shape.max_context} tokens; lower max_tokens or shorten the prompt",
             )
         requests.append(request)
     return tuple(requests)
+
+
+def _check_context(scenario: Scenario, model: Model, prompt_tokens: int, max_tokens: int, field: str) -> None:
+    """Refuse a prompt with more positions than the model has; the last token is sampled, but never fed."""
+    positions, context = prompt_tokens + max_tokens - 1, model.shape.max_context
+    if positions > context:
+        limit = f", limited by {model.context_limit}" if model.context_limit else f", {context} positions"
+        raise scenario.error(
+            field,
+            f"{prompt_tokens} prompt tokens and {max_tokens} new ones need {positions} positions, more than the "
+            f"context of {model.name}{limit}; lower max_tokens or shorten the prompt",
+        )
 
 
 def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[frozenset[int], tuple[str, ...]]:
@@ -98,36 +105,42 @@ def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[
             continue
         if tokenizer is None:
             raise scenario.error(field, f"{model.name} has no tokenizer; give the numbers of tokens")
-        encoded = tokenizer.encode(stop)
-        if len(encoded) == 1 or not tokenizer.decode(encoded):
+        encoded = tokenizer.encode(stop, add_special_tokens=False)
+        if encoded and (len(encoded) == 1 or not tokenizer.decode(encoded)):
             ids.add(encoded[-1])
     return frozenset(ids), tuple(texts)
 
 
-def _tokens(
-    scenario: Scenario, model: Model, tokenizer: "Tokenizer | None", index: int, prompt: Prompt, field: str
-) -> tuple[str, tuple[int, ...]]:
-    """Return a prompt's text to show, and its tokens: random ones if the scenario gives only their number."""
-    if prompt.tokens is not None:
-        generator = np.random.default_rng([scenario.seed, index])
-        ids = generator.integers(0, model.shape.vocab_size, prompt.tokens)  # [tokens]
-        return f"({prompt.tokens} random tokens)", tuple(int(token) for token in ids)
-    assert prompt.text is not None
+def _random_tokens(scenario: Scenario, model: Model, index: int, prompt: Prompt) -> tuple[str, tuple[int, ...]]:
+    """Return a prompt's text to show, and random tokens: as many as the scenario gives."""
+    generator = np.random.default_rng([scenario.seed, index])
+    ids = generator.integers(0, model.shape.vocab_size, prompt.tokens)  # [tokens]
+    return f"({prompt.tokens} random tokens)", tuple(int(token) for token in ids)
+
+
+def _tokens_of_texts(scenario: Scenario, model: Model) -> dict[int, tuple[str, tuple[int, ...]]]:
+    """Return the prompts that are texts, by their numbers, each with its tokens."""
+    workload, tokenizer = scenario.workload, model.tokenizer
+    texts = {number: prompt.text for number, prompt in enumerate(workload.prompts) if prompt.text is not None}
+    if not texts:
+        return {}
     if tokenizer is None:
         why = "with weights from a seed" if scenario.model.is_seeded else "without a tokenizer.json"
         raise scenario.error(
-            field, f"{model.name} {why} has no tokenizer; give a number of random tokens: {{tokens: 64}}"
+            f"workload.prompts[{min(texts)}]",
+            f"{model.name} {why} has no tokenizer; give a number of random tokens: {{tokens: 64}}",
         )
-    workload = scenario.workload
     if workload.chat is True and not tokenizer.has_chat_template:
         raise scenario.error("workload.chat", f"{model.name} has no chat template; set chat: false")
     chat = tokenizer.has_chat_template if workload.chat == "auto" else workload.chat
-    if chat:
-        written = tokenizer.chat(prompt.text, workload.system)
-    elif workload.system is not None:
+    if workload.system is not None and not chat:
         raise scenario.error(
             "workload.system", "a system prompt needs a chat template; leave it out, or set chat: true"
         )
-    else:
-        written = prompt.text
-    return prompt.text, tuple(tokenizer.encode(written))
+    system = [] if workload.system is None else [{"role": "system", "content": workload.system}]
+    chats = [[*system, {"role": "user", "content": text}] for text in texts.values()]
+    written = tokenizer.render(chats, workload.date) if chat else texts.values()
+    return {
+        number: (text, tuple(tokenizer.encode(rendered, add_special_tokens=not chat)))
+        for (number, text), rendered in zip(texts.items(), written, strict=True)
+    }

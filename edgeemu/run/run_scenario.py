@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,6 +33,8 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.timeline.kernel_times import KernelTimes
+from edgeemu_kernels.errors import ModelFileError
 
 LIBRARIES = ("edgeemu", "numpy", "pyzmq", "uvloop", "pyarrow", "gguf", "tokenizers")
 
@@ -49,12 +52,14 @@ async def run_scenario(
     out: Path,
     observer: Observer,
     simulate: bool = False,
+    trust: bool = False,
     share: bool = False,
 ) -> RunResult:
     """Runs a scenario and writes what it leaves below `out`, as it goes: also a run that fails or is ended is recorded.
 
-    With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone. The records
-    are this user's alone; with `share` the umask says who may read them.
+    With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
+    `trust`: a file that the scenario names as its policy may be run. The records are this user's alone; with `share`
+    the umask says who can read them.
 
     Raises:
         RequestError: also for literal costs without `simulate`.
@@ -67,13 +72,18 @@ async def run_scenario(
             "cost", "literal costs are the simulator's: devices really compute; use simulate, or --set cost=physical"
         )
     observer.phase("plan", 0, 1)
-    plan = make_plan(scenario, policy)
+    with closing(make_plan(scenario, policy, trust=trust)) as plan:
+        return await _run_plan(plan, out, observer, simulate=simulate, share=share)
+
+
+async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool, share: bool) -> RunResult:
+    scenario = plan.scenario
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
-    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
+    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.absolute_policy})))
     meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
@@ -90,6 +100,8 @@ async def run_scenario(
         with records:
             await Controller(plan, devices, observer, records).run()
         ended = "done"
+    except ModelFileError as error:  # the tokenizer cannot decode what the model generates
+        raise scenario.error("model", str(error)) from error
     finally:
         facts = _at_end(_with_measured(facts, devices), plan, devices.measured, token_counts(directory.records), ended)
         directory.write_facts(facts)
@@ -115,6 +127,8 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         missing_power=missing_power(plan.cluster.devices),
         placed_in_s=plan.placed_in_s,
         has_events=bool(plan.cluster.events),
+        relative_devices=[device.name for device in plan.cluster.devices if device.compute is None],
+        decisions_measured=plan.rules.decision_s is None,
     )
 
 
@@ -143,15 +157,17 @@ def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Seq
         resident_bytes=measured.resident_bytes,
         group_peak_bytes=measured.group_peak_bytes,
         reordered=sum(measured.reordered.values()),
+        host_load=measured.host_load,
         radio=None if sent is None else radio_energy(plan.cluster, sent),
-        predicted=None if facts.mode == "simulated" else _predicted(plan, lengths),
+        predicted=None if facts.mode == "simulated" else _predicted(plan, lengths, measured.kernel_times),
     )
 
 
-def _predicted(plan: Plan, reached: Sequence[int]) -> dict[str, float | None]:
+def _predicted(plan: Plan, reached: Sequence[int], kernel_times: KernelTimes) -> dict[str, float | None]:
     """Compute what the timeline predicts for the first placement, for sequences of the lengths that they reached."""
     lengths = [*reached, *[0] * (len(plan.requests) - len(reached))]
-    times = plan.predictions([n or request.max_tokens for n, request in zip(lengths, plan.requests, strict=True)])
+    full = [n or request.max_tokens for n, request in zip(lengths, plan.requests, strict=True)]
+    times = plan.predictions(full, kernel_times)
     later = [(t.sampled_s[-1] - t.sampled_s[0], len(t.sampled_s) - 1) for t in times]
     tokens, took_s = sum(n for _, n in later), sum(spent_s for spent_s, _ in later)
     makespan_s = max(t.sampled_s[-1] for t in times) - min(t.arrival_s for t in times)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from edgeemu.scenario.catalog import model_entry
-from edgeemu.scenario.catalog.shapes import Count, ShapeFields
+from edgeemu.scenario.catalog.shapes import Layers, ShapeFields
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.files import existing
 from edgeemu.scenario.validation import Shorthand, at, exactly_one_of
@@ -48,7 +48,7 @@ class ModelSpec(Shorthand):
         "*.safetensors, and for texts tokenizer.json.",
     )
     shape: ShapeFields | None = Field(default=None, description="Dimensions only; the weights are seeded.")
-    layers: Count | None = Field(
+    layers: Layers | None = Field(
         default=None, description="Number of layers in place of the model's own; the weights are then seeded."
     )
     weights_seed: Seed | None = Field(

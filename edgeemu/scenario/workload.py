@@ -3,8 +3,9 @@
 Prompts come from the scenario, a text file (one a line) or JSON lines; arrivals from a rate or a trace.
 """
 
+from datetime import date
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -120,6 +121,17 @@ class LatencyTarget(Strict):
         return in_time and (self.tpot is None or tpot_s is None or tpot_s <= self.tpot)
 
 
+def _check_day(day: Any) -> Any:
+    if isinstance(day, str):
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            raise ValueError(f'"{day}" is not a date like 2026-01-31') from None
+        if len(day) != len("2026-01-31"):  # 20260131 and 2026-W05-6 are ISO dates too
+            raise ValueError(f'"{day}" is not a date like 2026-01-31')
+    return day
+
+
 class Workload(Strict):
     """Workload: prompts and how their sequences are generated."""
 
@@ -134,6 +146,11 @@ class Workload(Strict):
         Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Flag, Tag("<flag>")],
         Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<flag>"),
     ] = Field(default="auto", description="Whether prompts go through the chat template; `auto`: if the model has one.")
+    date: Annotated[str, BeforeValidator(_check_day), KindName("date")] | None = Field(
+        default=None,
+        description="Day, as 2026-01-31, that a chat template writes if it writes the date; if not given, the day on "
+        "which the command runs, which the records keep.",
+    )
     max_tokens: Count = Field(
         default=64, description="Largest number of generated tokens per sequence; the model may end it earlier."
     )

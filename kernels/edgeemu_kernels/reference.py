@@ -120,7 +120,8 @@ def _rotated(x: Array, position: int, shape: ModelShape) -> Array:
     if shape.positions == "learned":
         return x
     places = position + np.arange(len(x))
-    angles = places[:, None] * frequencies(shape.head_dim, shape.rope_theta, shape.rope_scaling)  # [t, hd/2]
+    turns = frequencies(shape.head_dim, shape.rope_theta, shape.rope_scaling, shape.rope_linear_factor)
+    angles = places[:, None] * turns  # [t, hd/2]
     cos, sin = np.cos(angles), np.sin(angles)
     if shape.positions == "rope-interleaved":
         first, second = slice(0, None, 2), slice(1, None, 2)

@@ -1,4 +1,4 @@
-"""Rotary position embedding in both conventions, with Llama 3's scaling. Knows angles; no weights.
+"""Rotary position embedding in both conventions, with linear and Llama 3's scaling. Knows angles; no weights.
 
 Su et al. 2021, "RoFormer".
 """
@@ -16,13 +16,17 @@ from edgeemu_kernels.shape import ModelShape, RopeScaling
 FIRST_ROWS = 256  # the table starts this long and doubles: a device pays for the positions it has seen
 
 
-def frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> NDArray[np.float64]:
+def frequencies(
+    head_dim: int, theta: float, scaling: RopeScaling | None, linear_factor: float = 1.0
+) -> NDArray[np.float64]:
     """Radians per position of each rotated pair, [head_dim / 2], in float64.
 
-    Scaling as in Llama 3.1's reference code (`apply_scaling` in meta-llama/llama-models): short wavelengths
-    stay, long ones are slowed by `factor`, and those between are interpolated.
+    Linear scaling (Chen et al. 2023, "Extending Context Window … via Positional Interpolation") divides positions,
+    which is to divide all frequencies. `scaling` is as in Llama 3.1's reference code (`apply_scaling` in
+    meta-llama/llama-models): short wavelengths stay, long ones are slowed by `factor`, and those between are
+    interpolated.
     """
-    freqs = 1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)  # [hd/2]
+    freqs = 1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim) / linear_factor  # [hd/2]
     if scaling is None:
         return freqs
     turns = scaling.original_context * freqs / (2 * math.pi)  # rotations within the original context, [hd/2]
@@ -39,7 +43,7 @@ class Rope:
 
     def __init__(self, shape: ModelShape) -> None:
         self._interleaved = shape.positions == "rope-interleaved"
-        self._frequencies = frequencies(shape.head_dim, shape.rope_theta, shape.rope_scaling)
+        self._frequencies = frequencies(shape.head_dim, shape.rope_theta, shape.rope_scaling, shape.rope_linear_factor)
         self._table: NDArray[np.complex64] = np.empty((0, shape.head_dim // 2), np.complex64)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,10 @@ class Sampling:
 GREEDY = Sampling()
 
 
+class LogitsError(ArithmeticError):
+    """Raised for logits that are not finite: the model computes no numbers, so it has no next token."""
+
+
 def uniform(seed: int, step: int) -> float:
     """Uniform random number in [0, 1) that depends only on (seed, step)."""
     return float(np.random.Generator(np.random.PCG64([seed, step])).random())
@@ -62,10 +67,17 @@ def probabilities(logits: Array, sampling: Sampling) -> tuple[NDArray[np.int64],
 def sample(logits: Array, sampling: Sampling, step: int) -> int:
     """Sample a token id from logits [vocab].
 
-    The result depends on (seed, step) and the logits only. Greedy takes the lowest id in a tie.
+    The result depends on (seed, step) and the logits only. Greedy takes the lowest id in a tie. Raises LogitsError if
+    a logit is NaN or the greatest is infinite.
     """
+    best = int(logits.argmax())  # the first NaN, if there is one
+    if not math.isfinite(logits[best]):
+        raise LogitsError(
+            f"logits of token {step} (from 0) are not finite ({logits[best]}): the model's weights or its "
+            "hyperparameters are damaged, or too large for 32-bit floats"
+        )
     if sampling.temperature == 0 or sampling.top_k == 1:
-        return int(logits.argmax())
+        return best
     ids, weights = probabilities(logits, sampling)
     drawn = int(np.searchsorted(np.cumsum(weights), uniform(sampling.seed, step), side="right"))
     return int(ids[min(drawn, len(ids) - 1)])

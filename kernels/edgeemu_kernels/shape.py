@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
@@ -10,6 +11,9 @@ Activation = Literal["swiglu", "gelu"]
 Positions = Literal["rope-interleaved", "rope-half", "learned"]
 
 MAX_FFN_UNITS = 64  # fine enough that shares by speed are within 1 % of what they should be
+MAX_LAYERS = 4096  # far above any model: beyond these, a number is a mistake, or an attack
+MAX_DIM = 2**24
+MAX_CONTEXT = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,16 @@ class RopeScaling:
     low_freq_factor: float
     high_freq_factor: float
     original_context: int
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "low_freq_factor", "high_freq_factor"):
+            _check_positive(f"RoPE scaling: {name}", getattr(self, name))
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"RoPE scaling: high_freq_factor ({self.high_freq_factor}) must be above "
+                f"low_freq_factor ({self.low_freq_factor})"
+            )
+        _check_count("RoPE scaling: original_context", self.original_context, MAX_CONTEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +60,20 @@ class ModelShape:
     positions: Positions = "rope-half"
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
+    rope_linear_factor: float = 1.0  # linear scaling of RoPE: positions are divided by it
     tied_embeddings: bool = False
     bias: bool = False  # on Q/K/V, projection and feed-forward (GPT-2 has them, Llama has not)
 
     def __post_init__(self) -> None:
-        for field in (
-            "n_layers",
-            "d_model",
-            "n_heads",
-            "n_kv_heads",
-            "head_dim",
-            "d_ff",
-            "vocab_size",
-            "max_context",
-        ):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        _check_count("n_layers", self.n_layers, MAX_LAYERS)
+        for name in ("d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "vocab_size"):
+            _check_count(name, getattr(self, name), MAX_DIM)
+        _check_count("max_context", self.max_context, MAX_CONTEXT)
+        _check_positive("norm_eps", self.norm_eps, at_most=1.0)
+        _check_positive("rope_theta", self.rope_theta)
+        _check_positive("rope_linear_factor", self.rope_linear_factor)
+        if self.rope_theta < 1:
+            raise ValueError(f"rope_theta must be at least 1, not {self.rope_theta}")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.n_kv_heads})")
         if self.positions != "learned" and self.head_dim % 2:
@@ -104,3 +116,13 @@ class ModelShape:
         if isinstance(scaling, dict):
             values["rope_scaling"] = RopeScaling(**scaling)
         return cls(**values)
+
+
+def _check_count(name: str, value: int, limit: int) -> None:
+    if not 1 <= value <= limit:
+        raise ValueError(f"{name} must be at least 1 and at most {limit}, not {value}")
+
+
+def _check_positive(name: str, value: float, at_most: float = 1e18) -> None:
+    if not (math.isfinite(value) and 0 < value <= at_most):
+        raise ValueError(f"{name} must be positive and at most {at_most:g}, not {value}")

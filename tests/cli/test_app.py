@@ -201,8 +201,8 @@ def test_every_kind_of_failure_has_a_status(
 def test_a_certificate_that_is_invalid_is_status_5(
     edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verdict = {"verdict": "INVALID", "reasons": ["the host is too slow"]}
-    monkeypatch.setattr("edgeemu.report.summary.certify", lambda *_, **__: verdict)
+    verdict = {"verdict": "INVALID", "reasons": ["the host is too slow"], "means": "", "prediction_off": None}
+    monkeypatch.setattr("edgeemu.report.summary.certify", lambda _: verdict)
     status, out, _ = edgeemu("run", tiny)
     assert status == 5
-    assert "certificate: INVALID: the host is too slow\n" in out
+    assert "certificate: INVALID\n  the host is too slow\n" in out

@@ -25,7 +25,7 @@ def command(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_and_what_there_is_can_be_read(tmp_path: Path, tiny: str, sign: signal.Signals) -> None:
-    slow = ["--set", "time.mode=realtime", "--set", "workload.max_tokens=2000", "--json"]
+    slow = ["--set", "time={mode: realtime, dilation: 1}", "--set", "workload.max_tokens=2000", "--json"]
     with subprocess.Popen(
         command("run", tiny, *slow), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeemu_kernels.sampling import Sampling, probabilities, sample, uniform
+from edgeemu_kernels.sampling import LogitsError, Sampling, probabilities, sample, uniform
 
 LOGITS = np.log(np.array([0.05, 0.4, 0.1, 0.25, 0.2], np.float32))
 
@@ -65,3 +65,12 @@ def test_what_is_drawn_was_allowed(seed: int, temperature: float, top_k: int, to
 def test_settings_out_of_range_are_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         Sampling(**{field: value})
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0), Sampling(0.5, top_k=2)])
+@pytest.mark.parametrize("logit", [np.nan, np.inf])
+def test_logits_that_are_not_finite_have_no_next_token(sampling: Sampling, logit: float) -> None:
+    with pytest.raises(LogitsError, match=r"logits of token 7 \(from 0\) are not finite"):
+        sample(np.array([1, logit, 2], np.float32), sampling, 7)
+    with pytest.raises(LogitsError):
+        sample(np.full(3, -np.inf, np.float32), sampling, 7)

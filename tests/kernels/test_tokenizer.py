@@ -9,12 +9,16 @@ import pytest
 import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
-from jinja2.sandbox import SecurityError
 from support.gguf_files import write
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
 from edgeemu_kernels.weights.open_model import Model, open_model
+
+
+def chat(user: str, system: str | None = None) -> list[dict[str, str]]:
+    before = [] if system is None else [{"role": "system", "content": system}]
+    return [*before, {"role": "user", "content": user}]
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +73,11 @@ def test_any_stream_ends_as_the_whole_text(smollm2: Model, ids: list[int]) -> No
 
 def test_chat(smol: Tokenizer) -> None:
     assert smol.has_chat_template
-    assert smol.chat("Hi!", system="Be brief.") == (
+    with_system, without = smol.render([chat("Hi!", system="Be brief."), chat("Hi!")])
+    assert with_system == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert "named SmolLM" in smol.chat("Hi!")
+    assert "named SmolLM" in without
 
 
 SPM_TOKENS = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -107,7 +112,7 @@ def test_sentencepiece(tmp_path: Path) -> None:
     assert tokenizer.stop_ids == {2}
     assert not tokenizer.has_chat_template
     with pytest.raises(ModelFileError, match="has no chat template"):
-        tokenizer.chat("hi")
+        tokenizer.render([chat("hi")])
 
 
 def best_first(text: str) -> list[str]:
@@ -181,6 +186,44 @@ def test_add_bos_is_what_the_file_says(tmp_path: Path) -> None:
         assert (tokenizer.encode("a")[0] == metadata["tokenizer.ggml.bos_token_id"]) is flag
 
 
+def test_a_template_gets_the_special_tokens_that_the_file_numbers(tmp_path: Path) -> None:
+    tokens = byte_level_metadata()["tokenizer.ggml.tokens"]
+    numbered = {"eos_token_id": len(tokens) - 2, "eot_token_id": 5, "eom_token_id": 7, "padding_token_id": 9}
+    metadata = byte_level_metadata(**{f"tokenizer.ggml.{name}": number for name, number in numbered.items()})
+    metadata["tokenizer.ggml.add_bos_token"] = True
+    template = "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ unk_token is defined }}"
+    metadata |= {"tokenizer.chat_template": template, "tokenizer.chat_template.rag": "R"}
+    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    [text] = tokenizer.render([chat("x")])
+    assert text == f"<|begin_of_text|><|eot_id|>{tokens[9]}False"
+    assert tokenizer.stop_ids == {5, 7, len(tokens) - 2}
+    assert tokenizer.encode("<|eot_id|>", add_special_tokens=False) == [len(tokens) - 2]
+    del metadata["tokenizer.chat_template"]
+    tokenizer = open_model(write(tmp_path / "b.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    with pytest.raises(ModelFileError, match=r"b.gguf: chat template: has several \(rag\), and none is the default"):
+        tokenizer.render([chat("x")])
+
+
+def test_eos_is_added_where_the_file_says_so(tmp_path: Path) -> None:
+    metadata = spm_metadata(**{"tokenizer.ggml.add_eos_token": True, "tokenizer.ggml.add_bos_token": False})
+    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    assert [SPM_TOKENS[i] for i in tokenizer.encode("hello")] == ["▁h", "el", "lo", "</s>"]
+    assert [SPM_TOKENS[i] for i in tokenizer.encode("<unk>")] == ["<unk>", "</s>"]
+
+
+def test_llama_tokenizers_have_their_known_special_tokens(tmp_path: Path) -> None:
+    """Files that number none of them: as llama.cpp, 0, 1 and 2."""
+    names = ("bos_token_id", "eos_token_id", "unknown_token_id")
+    metadata = {key: value for key, value in spm_metadata().items() if not key.endswith(names)}
+    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    assert [SPM_TOKENS[i] for i in tokenizer.encode("hello")] == ["<s>", "▁h", "el", "lo"]
+    assert tokenizer.stop_ids == {2}
+
+
 @pytest.mark.parametrize(
     ("metadata", "problem"),
     [
@@ -189,8 +232,26 @@ def test_add_bos_is_what_the_file_says(tmp_path: Path) -> None:
         (byte_level_metadata(**{"tokenizer.ggml.pre": "klingon"}), "pre-tokenizer 'klingon' is not supported"),
         (byte_level_metadata(**{"tokenizer.ggml.merges": ["ab"]}), "'ab' is not a merge"),
         (byte_level_metadata(**{"tokenizer.ggml.merges": ["a zzz"]}), "tokenizer: "),
-        (byte_level_metadata(**{"tokenizer.chat_template": "{% if"}), "chat template: "),
-        (spm_metadata(**{"tokenizer.ggml.scores": [0.0]}), "without a score for each token"),
+        (byte_level_metadata(**{"tokenizer.chat_template": 5}), "tokenizer.chat_template is 5, not a text"),
+        (byte_level_metadata(**{"tokenizer.ggml.merges": [5]}), r"tokenizer.ggml.merges\[0\]: expected str, got int"),
+        (byte_level_metadata(**{"tokenizer.ggml.tokens": ["a", "b", "a"]}), "tokenizer.ggml.token"),
+        (byte_level_metadata(**{"tokenizer.ggml.eos_token_id": 999}), "eos_token_id is 999, but the vocabulary has"),
+        (byte_level_metadata(**{"tokenizer.ggml.eot_token_id": "2"}), "eot_token_id: expected int | null, got str"),
+        (byte_level_metadata(**{"tokenizer.ggml.bos_token_id": True}), "bos_token_id: expected int | null, got bool"),
+        (
+            byte_level_metadata(**{"tokenizer.ggml.eos_token_id": None, "tokenizer.ggml.add_eos_token": True}),
+            "no eos_token_id",
+        ),
+        (byte_level_metadata(**{"tokenizer.ggml.token_type": [1]}), "token_type has 1 values for"),
+        (
+            spm_metadata(**{"tokenizer.ggml.tokens": [*SPM_TOKENS[:-1], "x" * 9999]}),
+            "tokens has one of 9999 characters",
+        ),
+        (spm_metadata(**{"tokenizer.ggml.scores": [0.0]}), "scores has 1 values for"),
+        (
+            spm_metadata(**{"tokenizer.ggml.scores": [float("nan")] * len(SPM_TOKENS)}),
+            "scores has a value that is not finite",
+        ),
     ],
 )
 def test_tokenizers_that_we_cannot_build_say_why(tmp_path: Path, metadata: dict, problem: str) -> None:
@@ -198,24 +259,6 @@ def test_tokenizers_that_we_cannot_build_say_why(tmp_path: Path, metadata: dict,
     with pytest.raises(ModelFileError, match=problem) as raised:
         _ = model.tokenizer
     assert "model.gguf: " in str(raised.value)
-
-
-def test_a_template_may_refuse_and_may_not_escape(tmp_path: Path) -> None:
-    template = (
-        "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}hi"
-    )
-    metadata = byte_level_metadata(**{"tokenizer.chat_template": template})
-    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
-    assert tokenizer is not None
-    assert tokenizer.chat("x") == "<|begin_of_text|>hi"
-    with pytest.raises(ModelFileError, match="chat template: no system role"):
-        tokenizer.chat("x", system="y")
-    metadata = byte_level_metadata(**{"tokenizer.chat_template": "{{ ''.__class__.__mro__ }}"})
-    tokenizer = open_model(write(tmp_path / "b.gguf", metadata=metadata)).tokenizer
-    assert tokenizer is not None
-    with pytest.raises(ModelFileError, match="chat template: ") as refused:
-        tokenizer.chat("x")
-    assert isinstance(refused.value.__cause__, SecurityError)
 
 
 def test_huggingface_tokenizer(fixtures: Path, tmp_path: Path) -> None:
@@ -232,7 +275,7 @@ def test_huggingface_tokenizer(fixtures: Path, tmp_path: Path) -> None:
     assert tokenizer is not None
     assert tokenizer.encode("aba<|im_end|>") == [6, 4, 3]
     assert tokenizer.stop_ids == {2, 3}
-    assert tokenizer.chat("ab") == "[ab]"
+    assert tokenizer.render([chat("ab")]) == ["[ab]"]
     (tmp_path / "chat_template.jinja").write_text("<{{ messages[0].content }}{{ eos_token }}>")
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
     core.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
@@ -241,7 +284,7 @@ def test_huggingface_tokenizer(fixtures: Path, tmp_path: Path) -> None:
     assert tokenizer is not None
     assert tokenizer.encode("ab") == [1, 6]
     assert tokenizer.stop_ids == {2, 3, 5}
-    assert tokenizer.chat("ab") == "<ab</s>>"
+    assert tokenizer.render([chat("ab")]) == ["<ab</s>>"]
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelFileError, match="is not a tokenizer"):
         _ = open_model(tmp_path).tokenizer

@@ -116,7 +116,7 @@ def test_damaged_huggingface_directories(fixtures: Path, tmp_path: Path) -> None
         with pytest.raises(ModelFileError, match=problem):
             open_model(here)
     shard.write_bytes((20).to_bytes(8, "little") + b"x" * 40)
-    with pytest.raises(ModelFileError, match="has no safetensors header"):
+    with pytest.raises(ModelFileError, match="is not JSON"):
         open_model(here)
     shard.unlink()
     with pytest.raises(ModelFileError, match=r"model-00002-of-00004.safetensors: cannot be read"):
@@ -126,7 +126,7 @@ def test_damaged_huggingface_directories(fixtures: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "changes", "problem"),
     [
-        ("golden_llama", {"architectures": ["BertModel"]}, r"\['BertModel'\] is not supported"),
+        ("golden_llama", {"architectures": ["BertModel"]}, "architectures: 'BertModel' is not supported"),
         ("golden_llama", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ("golden_llama", {"attention_bias": True}, "attention_bias = True"),
         ("golden_llama", {"num_hidden_layers": 3}, "'layers.2.input_layernorm.weight' is missing"),
@@ -151,7 +151,7 @@ def test_older_configs_keep_rope_theta_apart(fixtures: Path, tmp_path: Path) -> 
     parameters = config.pop("rope_parameters")
     config |= {"rope_theta": parameters.pop("rope_theta"), "rope_scaling": parameters}
     (here / "config.json").write_text(json.dumps(config))
-    old, new = read_config(here)[0], read_config(fixtures / "golden_llama")[0]
+    old, new = read_config(here).shape, read_config(fixtures / "golden_llama").shape
     assert (old.rope_theta, old.rope_scaling) == (new.rope_theta, new.rope_scaling)
     assert old.rope_scaling is not None
 

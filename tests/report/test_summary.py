@@ -36,7 +36,7 @@ def op(device: str, start_s: float, end_s: float) -> OperationRow:
 
 
 def device(name: str, peak_bytes: int, reordered: int) -> DeviceRow:
-    return DeviceRow(name, 0, 0, 1, 1, 1, 1, 1, peak_bytes, reordered, 0.0, 0.0, None)
+    return DeviceRow(name, 0, 0, 1, 1, 1, 1, 1, peak_bytes, reordered, 0.0, 0.0, 0.0, None)
 
 
 def two_sequences() -> Recording:
@@ -141,7 +141,7 @@ def test_sums_do_not_depend_on_batches(times: list[tuple[str, float, float]], si
 
     records = InBatches()
     records.append("ops", [op(*each) for each in times])
-    figures = operation_figures(records, paced=False)
+    figures = operation_figures(records)
     expected: dict[str, float] = {}
     for name, start_s, end_s in times:
         expected[name] = expected.get(name, 0.0) + (end_s - start_s)

@@ -86,7 +86,9 @@ def test_figures_of_every_size_can_be_read(ms: float, shown: str, rate: str) -> 
     assert memory.rows == [["pi", "3 MiB", "4 MiB", "75%"]]
     assert summary_lines(summary(ms, 1, "realtime")) == [
         f"1 token, {rate} tokens/s, by single on 1 device",
-        "certificate: WARN: so; and so",
+        "certificate: WARN",
+        "  so",
+        "  and so",
         "limitations on this host: no cgroups (see edgeemu doctor)",
     ]
 

@@ -66,7 +66,7 @@ def test_another_models_tokenizer_is_found_out(directory: Path) -> None:
     save_tokenizer(directory, {"a": 5, "b": 101})
     assert make_plan(parse_scenario(text(directory, "aa"))).requests[0].ids == (5, 5)
     assert refusal(text(directory, "ab")) == (
-        "s.yaml:3: workload.prompts[0]: the tokenizer yields token 101, but model has 101 tokens: "
+        "s.yaml:3: workload.prompts[0]: the tokenizer yields token 101 ('b'), but model has 101 tokens: "
         "the tokenizer is another model's"
     )
 

@@ -2,15 +2,18 @@
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import tokenizers
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
 from support.clusters import cluster
+from support.gguf_files import SHAPE, write
+from support.model_directories import copied
 from support.several import make, simulated
 
 from edgeemu.cluster.draw.cluster import arrivals_s
@@ -69,6 +72,61 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "bad.jsonl").write_text(line)
     with pytest.raises(RequestError, match=re.escape(message)):
         parse_scenario(TEXTS.format(gguf=__file__, prompts="bad.jsonl"), base=tmp_path)
+
+
+def with_template(folder: Path, template: str) -> str:
+    """Write a tiny model whose tokenizer adds BOS and whose chat template is this; return its scenario."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": ["<s>", *alphabet],
+        "tokenizer.ggml.token_type": [3] + [1] * len(alphabet),
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.chat_template": template,
+    }
+    shape = replace(SHAPE, vocab_size=len(alphabet) + 1)
+    write(folder / "tiny.gguf", shape, metadata=metadata)
+    return TEXTS.format(gguf="tiny.gguf", prompts="[hello, hello]").replace("chat: false, ", "")
+
+
+def test_a_chat_gets_no_bos_but_its_templates(tmp_path: Path) -> None:
+    """As transformers does; a plain prompt has the BOS that the tokenizer adds."""
+    text = with_template(tmp_path, "{{ messages[0].content }}!")
+    plan, plain = (
+        make_plan(parse_scenario(text, overrides=[f"workload.chat={chat}"], base=tmp_path))
+        for chat in ("auto", "false")
+    )
+    assert [request.prompt_tokens for request in plan.requests] == [6, 6]
+    assert [request.prompt_tokens for request in plain.requests] == [6, 6]
+    assert plain.requests[0].ids == (0, *plan.requests[0].ids[:-1])
+
+
+def test_a_template_writes_the_scenarios_date(tmp_path: Path) -> None:
+    text = with_template(tmp_path, "{{ strftime_now('%Y-%m-%d') }}")
+    dated = parse_scenario(text, overrides=["workload.date=2026-01-31"], base=tmp_path)
+    plan = make_plan(dated)
+    assert plan.model.tokenizer is not None
+    assert plan.model.tokenizer.decode(plan.requests[0].ids) == "2026-01-31"
+    assert make_plan(parse_scenario(to_yaml(resolve(dated)), base=tmp_path)).requests == plan.requests
+    with pytest.raises(RequestError, match="writes the date"):
+        make_plan(parse_scenario(text, base=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("workload.date='20260131'", 'workload.date: "20260131" is not a date like 2026-01-31'),
+        ("workload.date=2026-02-31", 'workload.date: "2026-02-31" is not a date like 2026-01-31'),
+        ("workload.system=x", "model: "),
+    ],
+)
+def test_a_date_and_a_chat_that_cannot_be_are_refused(tmp_path: Path, setting: str, message: str) -> None:
+    text = with_template(tmp_path, "{{ messages[0].content if messages[0].role == 'user' else raise_exception('no') }}")
+    with pytest.raises(RequestError, match=re.escape(message)):
+        make_plan(parse_scenario(text, overrides=[setting], base=tmp_path))
 
 
 def plan_of(*changes: str) -> Plan:
@@ -180,3 +238,20 @@ def test_a_schedule_runs_all_in_order_and_never_more_than_it_may(data: st.DataOb
         ends = sorted(ended[n] for n in range(sequence))
         free_s = ends[sequence - concurrency] if sequence >= concurrency else 0.0
         assert start_s == max(come[sequence] or 0.0, free_s)
+
+
+def test_the_last_token_needs_no_position(tmp_path: Path) -> None:
+    """It is sampled, and never fed: 128 positions hold 121 tokens of prompt and 8 new ones."""
+    copied(Path(__file__).parents[1] / "fixtures" / "golden_llama", tmp_path / "model", sliding_window=128)
+    text = """
+model: {{directory: model}}
+devices: [{{name: laptop, gflops: 40 GFLOPS, mem_bandwidth: 12 GB/s, memory: 4 GiB}}]
+policy: single
+workload: {{prompts: [{{tokens: {tokens}}}], max_tokens: 8}}
+"""
+    [request] = make_plan(parse_scenario(text.format(tokens=121), base=tmp_path)).requests
+    assert len(request.ids) == 121
+    for tokens, positions in ((122, 129), (10**6, 1_000_007)):
+        message = f"need {positions} positions, more than the context of model, limited by its sliding window of 128 "
+        with pytest.raises(RequestError, match=message):
+            make_plan(parse_scenario(text.format(tokens=tokens), base=tmp_path))

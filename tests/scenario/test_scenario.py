@@ -148,6 +148,7 @@ def test_a_directory_is_no_scenario(tmp_path: Path):
         ("{name: gpt2, gguf: x.gguf}", 'model.gguf: there is no file "x.gguf"'),
         ("{layers: 2}", "model: give exactly one of name, gguf, directory and shape"),
         ("{name: gpt2, layers: 0}", "model.layers: 0 is less than 1"),
+        ("{name: gpt2, layers: 1000000000}", "model.layers: 1000000000 is more than 4096"),
         ("{shape: {n_layers: 2}}", "model.shape.d_model: is missing"),
     ],
 )

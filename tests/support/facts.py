@@ -21,5 +21,7 @@ def some_facts(**changes: Any) -> RunFacts:
         "missing_power": "",
         "placed_in_s": 0.002,
         "has_events": False,
+        "relative_devices": [],
+        "decisions_measured": True,
     }
     return RunFacts(**{**known, **changes})

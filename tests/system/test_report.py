@@ -198,7 +198,7 @@ def test_rows_of_devices_and_links_add_up_to_those_of_operations_and_to_what_was
         ("", 'not the directory of a run (did you mean the latest run in it, "{}/run"?)'),
         ("empty", "not the directory of a run"),
         ("old", "no facts.json: the run was made by an older edgeemu, or was killed before it began"),
-        ("newer", "records of version 99, and this edgeemu reads version 1"),
+        ("newer", "records of version 99, and this edgeemu reads version 2"),
         ("broken", "not the facts of a run: "),
     ],
 )
@@ -209,7 +209,7 @@ def test_what_is_no_run_is_refused_with_a_hint(tmp_path: Path, path: str, messag
         "old/meta.json": "{}",
         "empty/notes.txt": "",
         "newer/facts.json": '{"version": 99}',
-        "broken/facts.json": '{"version": 1, "scenario"',
+        "broken/facts.json": '{"version": 2, "scenario"',
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -4,16 +4,20 @@ import asyncio
 import json
 import os
 import signal
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tokenizers
 import uvloop
 from support.device_pids import device_pids
+from support.model_directories import copied, in_one_file, tensors, write_safetensors
 from support.watching import RecordedRun, Silent
 
 from edgeemu.cluster.draw.cluster import draw
-from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
+from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.report.record_files import read_table
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
@@ -21,6 +25,9 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import RunResult, run_scenario
 from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.timeline.kernel_times import KEPT
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 SMALL = """
 name: small
@@ -90,11 +97,19 @@ def test_an_interface_that_all_share_is_booked_alike_by_devices_and_simulator(tm
 
 def test_devices_relative_to_the_host_are_timed_by_their_own_kernels(tmp_path: Path) -> None:
     cpu = {"devices[1].gflops=null", "devices[1].mem_bandwidth=null", "devices[1].host_fraction=0.5"}
-    made = run(tmp_path, *sorted(cpu, reverse=True), "time.mode=virtual")
-    ops = [row for row in read_table(made.directory, "ops").to_pylist() if row["device"].startswith("b")]
-    assert ops
-    for op in ops:
-        assert op["end_s"] - op["start_s"] == pytest.approx(op["cpu_s"] / 0.5)
+    made = run(tmp_path, *sorted(cpu, reverse=True), "time.mode=virtual", "workload.max_tokens=24")
+    measured_s: dict[str, list[float]] = defaultdict(list)
+    compared = 0
+    for op in read_table(made.directory, "ops").to_pylist():
+        if op["device"].startswith("b") and op["rows"] == 1:
+            like_it = measured_s[f"{op['device']} {op['block']} {op['groups']}"]
+            like_it.append(op["cpu_s"])
+            if len(like_it) >= KEPT:  # before that, those of the warm-up count, too
+                usual_s = sorted(like_it[-KEPT:])[KEPT // 4]
+                assert op["end_s"] - op["start_s"] == pytest.approx(usual_s / 0.5)
+                compared += 1
+    assert compared
+    assert any("figures contain the speed of this host" in reason for reason in made.summary["certificate"]["reasons"])
 
 
 def test_a_run_leaves_its_records(tmp_path: Path) -> None:
@@ -225,3 +240,28 @@ def test_a_model_file_that_changes_after_planning_is_named(tmp_path: Path, smoll
     os.truncate(copy, 60_000_000)
     with pytest.raises(EdgeemuError, match=r"a: .*model\.gguf"):
         uvloop.run(controller(plan).run())
+
+
+def test_a_tokenizer_that_cannot_decode_is_the_models_fault(tmp_path: Path) -> None:
+    """Found when the first token has come: the expression in its decoder never ends."""
+    for file in (FIXTURES / "golden_gpt2").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tokens = {f"{'a' * 40}{i}": i for i in range(101)}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(tokens, unk_token=next(iter(tokens))))
+    core.decoder = tokenizers.decoders.Replace(tokenizers.Regex("(a+)+$"), "")
+    core.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(RequestError, match=r"model: .*tokenizer.json: tokenizer: .*retry-limit-in-match"):
+        run(tmp_path / "out", f"model={{directory: {tmp_path}}}", "policy=single", "devices[0].memory=64 MiB")
+    assert json.loads((only_run(tmp_path / "out") / "summary.json").read_text())["ended"] == "failed"
+
+
+def test_a_model_that_computes_no_numbers_is_refused_at_its_token(tmp_path: Path) -> None:
+    """Weights that are finite can lead to logits that are not; no token can be sampled from them."""
+    here = in_one_file(copied(FIXTURES / "golden_llama", tmp_path / "huge"))
+    stored = tensors(here)
+    huge = {name: np.full_like(array, 3e38) for name, array in stored.items() if name.endswith("o_proj.weight")}
+    write_safetensors(here / "model.safetensors", stored | huge)
+    text = SMALL.replace(SMALL[SMALL.index("model:") : SMALL.index("devices:")], "model: {directory: huge}\n")
+    small = parse_scenario(text, "small", ["time.mode=virtual"], base=tmp_path)
+    with pytest.raises(RequestError, match=r"^[ab].*: logits of token 0 \(from 0\) are not finite \(nan\)"):
+        uvloop.run(run_scenario(small, policy="layers", out=tmp_path / "runs", observer=Silent()))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
+from edgeemu.host.load import CpuTimes, cpu_times, load_between
 from edgeemu.links.self_test import LinkTest
 from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.migration import MigrationProtocol
@@ -25,9 +26,11 @@ from edgeemu.run.processes.link_self_test import test_links
 from edgeemu.run.processes.migration import ProcessMigration
 from edgeemu.run.processes.session import Unasked
 from edgeemu.run.processes.step_reports import StepReports
+from edgeemu.run.processes.trial import TRIALS, asking, passing_in_trial
 from edgeemu.run.processes.warm_up import WarmUpSpeed, smallest_dilation, warm_up
 from edgeemu.run.requests import Request
 from edgeemu.timeline.clock import WallClock
+from edgeemu.timeline.kernel_times import KernelTimes
 from edgeemu.timeline.steps import Step
 from edgeemu_kernels.weights.sources import files_of
 
@@ -56,11 +59,13 @@ class ProcessBackend:
         self._keep_logits = keep_logits
         self._on_phase = on_phase
         self._on_facts = on_facts
+        self._kernel_times = KernelTimes()
         self._opening: dict[int, int] = {}  # by sequence: devices that have not opened it yet
         # From the launch on:
         self.installed: InstalledProgram
         self._devices: LaunchedDevices
         self._reports: StepReports
+        self._began_with: CpuTimes | None = None  # when a paced timeline began
         # From the beginning of the timeline on:
         self._time: EmulatedTime
         self._migration: ProcessMigration
@@ -118,10 +123,11 @@ class ProcessBackend:
         asked, links = self.plan.scenario.time, self._devices.links
         relative = any(device.host_fraction is not None for device in self.plan.cluster.devices)
         speeds = await self._warm_up() if asked.mode == "realtime" or relative else []
+        self.measured.kernel_times = self._kernel_times.copy()
         await self._devices.session.ask_all(protocol_in.ForgetPeak())
         if asked.mode == "virtual":
             self._on_facts(self._devices.facts)
-            self._keep_time(VirtualTime(self.plan, time.monotonic, self._devices.session, self._reports))
+            self._keep_time(self._virtual_time())
             return self.instant(0.0)
         self.dilation = (
             asked.dilation
@@ -129,12 +135,15 @@ class ProcessBackend:
             else smallest_dilation(speeds[0], speeds[1:], real_links=links.shaped)
         )
         await links.shape(self.dilation)
+        if not isinstance(asked.dilation, float):
+            await self._try_dilation()
         if links.shaped:
             await self.test_links()
         self._on_facts(self._devices.facts)  # now, and not while the timeline runs
         clock = await self._start_timeline()
         self._keep_time(PacedTime(self.plan, clock, time.monotonic, self._devices.session, self._reports))
         await links.follow(clock)
+        self._began_with = self._cpu_times()
         return self.instant(0.0)
 
     async def test_links(self) -> list[LinkTest]:
@@ -152,6 +161,8 @@ class ProcessBackend:
         return self.measured.link_tests
 
     async def end(self) -> None:
+        if self._began_with is not None:
+            self.measured.host_load = load_between(self._began_with, self._cpu_times())
         self.measured.group_peak_bytes = self._devices.caps.peaks_bytes()
         last_messages = await self._devices.session.stop_devices()
         self.measured.weights_bytes = {bye.name: bye.ledger.get(WEIGHTS, 0) for bye in last_messages}
@@ -161,13 +172,35 @@ class ProcessBackend:
         reported = {(numbers[bye.name], to): size for bye in last_messages for to, size in bye.sent_bytes.items()}
         self.measured.sent_bytes = self._time.sent_bytes(reported)
 
+    def _cpu_times(self) -> CpuTimes:
+        return cpu_times([os.getpid(), *self.process_ids.values()])
+
     async def _warm_up(self) -> list[WarmUpSpeed]:
         """Run a few tokens without pacing: they touch all memory, and show how fast this host can go."""
         await self._devices.session.ask_all(protocol_in.Begin(0.0, 1.0, paced=False))
-        self._keep_time(VirtualTime(self.plan, time.monotonic, self._devices.session, self._reports))
-        longest = sorted(self.plan.requests, key=lambda request: -len(request.ids))[: self.plan.concurrency]
+        self._keep_time(self._virtual_time())
         cores = len(os.sched_getaffinity(0))
-        return await warm_up(self, longest, len(self.plan.requests), cores, self._on_phase)
+        return await warm_up(self, self._longest, len(self.plan.requests), cores, self._on_phase)
+
+    async def _try_dilation(self) -> None:
+        """Raise the dilation until a few paced tokens would pass."""
+        on_progress = self._progress("try the dilation")
+        for trial in range(TRIALS):
+            on_progress(trial, TRIALS)
+            clock = await self._start_timeline()
+            self._keep_time(PacedTime(self.plan, clock, time.monotonic, self._devices.session, self._reports))
+            first = len(self.plan.requests) + (1 + trial) * self.plan.concurrency
+            passing = await passing_in_trial(self, self._longest, first, self.dilation, asking(self.plan, self))
+            if passing <= self.dilation:
+                break
+            self.dilation = passing
+            await self._devices.links.shape(passing)
+        on_progress(TRIALS, TRIALS)
+
+    @property
+    def _longest(self) -> list[Request]:
+        """As many requests as are in flight at once, those with the longest prompts."""
+        return sorted(self.plan.requests, key=lambda request: -len(request.ids))[: self.plan.concurrency]
 
     async def _start_timeline(self) -> WallClock:
         """Put every device at the zero of a timeline, with nothing in flight."""
@@ -175,6 +208,10 @@ class ProcessBackend:
         clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
         await self._devices.session.ask_all(protocol_in.Begin(clock.start_s, self.dilation, paced=True))
         return clock
+
+    def _virtual_time(self) -> VirtualTime:
+        """Return the time of devices that do not wait; what it learns of kernels is kept."""
+        return VirtualTime(self.plan, time.monotonic, self._devices.session, self._reports, self._kernel_times)
 
     def _keep_time(self, emulated: EmulatedTime) -> None:
         self._time = emulated

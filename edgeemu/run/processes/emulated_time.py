@@ -16,6 +16,7 @@ from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
 from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.clock import WallClock
+from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.steps import OperationRecord, Step
 from edgeemu.timeline.virtual import VirtualTimeline
 
@@ -132,9 +133,17 @@ class PacedTime:
 class VirtualTime:
     """Time of devices that do not wait: they run one step after the other, and the simulator gives the instants."""
 
-    def __init__(self, plan: Plan, now_s: Callable[[], float], session: Session, reports: StepReports) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        now_s: Callable[[], float],
+        session: Session,
+        reports: StepReports,
+        kernel_times: KernelTimes,
+    ) -> None:
         self._plan = plan
         self._cluster = plan.cluster
+        self._kernel_times = kernel_times
         self._now_s = now_s
         self._session = session
         self._reports = reports
@@ -208,19 +217,25 @@ class VirtualTime:
         return self._timeline.sent_bytes()
 
     def _duration_s(self, op: Op, step: Step) -> float:
-        """Duration by the roofline; on a device relative to the host, by the measured time of its kernel."""
+        """Duration by the roofline; on a device relative to the host, by the measured times of its kernels."""
         device = self._plan.cluster.devices[op.device]
         if device.compute is not None:
             return op_s(device.compute, op, step.rows, step.past, self._plan.costs)
-        assert device.host_fraction is not None
-        cpu_s = self._reports.latest(step.sequence).cpu_s[op.index]
-        return cpu_s / device.host_fraction + (device.overhead_s if op.starts_kernel else 0.0)
+        taken_s = self._kernel_times.add(op, step.rows, self._reports.latest(step.sequence).cpu_s[op.index])
+        return relative_s(device, op, taken_s)
 
 
 def _add_device(
     rows: StepRows, cluster: Cluster, report: protocol_out.Report, operations: Sequence[OperationRecord]
 ) -> None:
-    rows.add_device(cluster, operations, report.held, peak_bytes=report.peak_bytes, reordered=report.reordered)
+    rows.add_device(
+        cluster,
+        operations,
+        report.held,
+        peak_bytes=report.peak_bytes,
+        reordered=report.reordered,
+        stalled_s=report.stalled_s,
+    )
 
 
 def _kept_steps(plan: Plan) -> int:

@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import Strict
-from edgeemu_kernels.shape import Activation, ModelShape, Norm, Positions
+from edgeemu_kernels.shape import MAX_LAYERS, Activation, ModelShape, Norm, Positions
 
+Layers = Annotated[int, Field(strict=True, ge=1, le=MAX_LAYERS), KindName("count")]
 Count = Annotated[int, Field(strict=True, ge=1), KindName("count")]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
@@ -28,7 +29,7 @@ class RopeScalingFields(Strict):
 class ShapeFields(Strict):
     """Dimensions of a model: the fields of `edgeemu_kernels.shape.ModelShape` without its name."""
 
-    n_layers: Count = Field(description="Number of layers.")
+    n_layers: Layers = Field(description="Number of layers.")
     d_model: Count = Field(description="Width of the residual stream.")
     n_heads: Count = Field(description="Number of query heads; a multiple of `n_kv_heads`.")
     n_kv_heads: Count = Field(description="Number of KV groups, the units that a placement moves.")
@@ -47,6 +48,9 @@ class ShapeFields(Strict):
     rope_theta: Positive = Field(default=10_000.0, description="Base of the RoPE frequencies.")
     rope_scaling: RopeScalingFields | None = Field(
         default=None, description="Scaling of the RoPE frequencies, as in Llama 3."
+    )
+    rope_linear_factor: Positive = Field(
+        default=1.0, description="Linear scaling of RoPE: positions are divided by this."
     )
     tied_embeddings: bool = Field(default=False, description="Whether the output matrix is the embedding.")
     bias: bool = Field(default=False, description="Whether Q/K/V, projection and feed-forward have biases.")

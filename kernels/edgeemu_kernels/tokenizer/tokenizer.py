@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-import jinja2
-import jinja2.sandbox
 import tokenizers
 
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.tokenizer.chat import Chat, ChatTemplate
+from edgeemu_kernels.tokenizer.library import library_errors
 
 REPLACEMENT = "\ufffd"  # what the decoder puts for bytes that are no character (yet)
 END_OF_TURN = (
@@ -25,48 +23,58 @@ END_OF_TURN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SpecialTokens:
-    """Special tokens as a model's file gives them."""
-
-    bos_id: int | None
-    eos_ids: frozenset[int]
-    add_bos: bool
-
-
 class Tokenizer:
-    """Wrap a tokenizer; `origin` is the file that errors name."""
+    """Wrap a tokenizer; `origin` is the file that errors name.
+
+    The post-processor of `core` adds BOS and EOS as the model's files say. `end_ids` are the tokens that end a text, as
+    the files give them; special tokens that are known to end a turn are added to them.
+    """
 
     def __init__(
-        self, core: tokenizers.Tokenizer, special: SpecialTokens, chat_template: str | None, origin: Path
+        self,
+        core: tokenizers.Tokenizer,
+        bos_id: int | None,
+        end_ids: Iterable[int],
+        template: ChatTemplate | None,
+        origin: Path,
     ) -> None:
+        core.no_padding()
+        core.no_truncation()
         self._core = core
-        self._special = special
+        self._bos_id = bos_id
+        self._template = template
         self._origin = origin
-        self._template = _compiled(chat_template, origin) if chat_template else None
         known = (core.token_to_id(text) for text in END_OF_TURN)
         special_ids = {i for i, token in core.get_added_tokens_decoder().items() if token.special}
-        self.stop_ids = special.eos_ids | frozenset(i for i in known if i is not None and i in special_ids)
+        self.stop_ids = frozenset(end_ids) | frozenset(i for i in known if i is not None and i in special_ids)
 
     @property
     def vocab_size(self) -> int:
         return self._core.get_vocab_size()
 
-    def encode(self, text: str) -> list[int]:
-        """Encode a text to ids.
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Encode a text to ids. Special tokens written in it are read as such.
 
-        Special tokens written in it are read as such, BOS comes first where the model wants it.
+        BOS comes first and EOS last where the model's files say so, but never BOS twice. `add_special_tokens` is False
+        for what a chat template has written, as in transformers: the template has put them where they belong.
+
+        Raises:
+            ModelFileError: the tokenizer cannot encode the text, as its files are wrong.
         """
-        ids: list[int] = self._core.encode(text, add_special_tokens=False).ids
-        bos = self._special.bos_id
-        if self._special.add_bos and bos is not None and ids[:1] != [bos]:
-            return [bos, *ids]
-        return ids
+        with library_errors(self._origin, "tokenizer"):
+            ids: list[int] = self._core.encode(text, add_special_tokens=add_special_tokens).ids
+        twice = add_special_tokens and self._bos_id is not None and ids[:2] == [self._bos_id] * 2
+        return ids[1:] if twice else ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text, without special tokens."""
-        text: str = self._core.decode(list(ids), skip_special_tokens=True)
+        with library_errors(self._origin, "tokenizer"):
+            text: str = self._core.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def token_text(self, token: int) -> str:
+        """Text of one token as the vocabulary has it."""
+        return self._core.id_to_token(token) or ""
 
     def stream(self) -> TextStream:
         """Decoder of ids that arrive one by one."""
@@ -76,27 +84,11 @@ class Tokenizer:
     def has_chat_template(self) -> bool:
         return self._template is not None
 
-    def chat(self, user: str, system: str | None = None) -> str:
-        """Render one user turn with the model's chat template, up to where the assistant begins.
-
-        ModelFileError if the model has no template, or the template refuses (some know no system role).
-        """
+    def render(self, chats: Sequence[Chat], date: str | None = None) -> list[str]:
+        """Render chats with the model's template. Raises ModelFileError if it has none; see `ChatTemplate.render`."""
         if self._template is None:
             raise ModelFileError(self._origin, "has no chat template")
-        messages = [{"role": "system", "content": system}] if system is not None else []
-        messages.append({"role": "user", "content": user})
-        try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=True,
-                bos_token=self._text_of(self._special.bos_id),
-                eos_token=self._text_of(min(self._special.eos_ids, default=None)),
-            )
-        except jinja2.TemplateError as error:
-            raise ModelFileError(self._origin, f"chat template: {error}") from error
-
-    def _text_of(self, token: int | None) -> str:
-        return "" if token is None else (self._core.id_to_token(token) or "")
+        return self._template.render(chats, date)
 
 
 class TextStream:
@@ -129,19 +121,3 @@ class TextStream:
         self._known = len(self._ids)
         self._given = self._decode(self._ids)
         return fresh
-
-
-def _compiled(template: str, origin: Path) -> jinja2.Template:
-    """Compile a chat template as transformers does (`render_jinja_template`), without a clock."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-
-    def raise_exception(message: str) -> NoReturn:
-        raise jinja2.TemplateError(message)
-
-    environment.globals["raise_exception"] = raise_exception
-    try:
-        return environment.from_string(template)
-    except jinja2.TemplateError as error:
-        raise ModelFileError(origin, f"chat template: {error}") from error

@@ -1,174 +1,211 @@
-"""Config and tensor index of a Hugging Face directory. Read once, where a run is planned; no weights.
+"""Shape of a model from `config.json`: each key that changes the computation is honored or refused. No weights.
 
-Formats: `config.json` as transformers writes it; safetensors' header (8 bytes little-endian length, then
-JSON).
+Keys and defaults as in transformers' LlamaConfig, MistralConfig and GPT2Config; docs/models.md lists each.
 """
 
 from __future__ import annotations
 
-import json
-from math import prod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.shape import ModelShape, RopeScaling
-from edgeemu_kernels.weights.quants import named_format
+from edgeemu_kernels.shape import MAX_CONTEXT, MAX_DIM, MAX_LAYERS, ModelShape
+from edgeemu_kernels.weights.huggingface_rope import read_rope
+from edgeemu_kernels.weights.json_files import read_json, short, typed
 
-Entry = tuple[str, int, str, tuple[int, ...]]  # file, offset in it, dtype, dims
+_LLAMA, _MISTRAL, _GPT2 = "LlamaForCausalLM", "MistralForCausalLM", "GPT2LMHeadModel"
+_MISTRAL_WINDOW = 4096  # what MistralConfig means when the key is missing
+_MISTRAL_KV_HEADS = 8
 
-_LLAMA = ("LlamaForCausalLM", "MistralForCausalLM")
-_GPT2 = ("GPT2LMHeadModel",)
-_BASE_PREFIXES = ("model.", "transformer.")  # what the head model puts before the base model's names
-_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
+Layers = Annotated[int, msgspec.Meta(ge=1, le=MAX_LAYERS)]
+Dim = Annotated[int, msgspec.Meta(ge=1, le=MAX_DIM)]
+Context = Annotated[int, msgspec.Meta(ge=1, le=MAX_CONTEXT)]
+
+# Keys of other computations, with the values that mean "none of it"; a key that is null or missing does so, too.
+_REFUSED_EVERYWHERE: dict[str, tuple[object, ...]] = {
+    "quantization_config": (),
+    "compression_config": (),
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+}
+_REFUSED_LLAMA: dict[str, tuple[object, ...]] = {
+    "hidden_act": ("silu", "swish"),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "partial_rotary_factor": (1,),
+    "attn_logit_softcapping": (),
+    "final_logit_softcapping": (),
+    "attention_multiplier": (),
+    "embedding_multiplier": (1,),
+    "residual_multiplier": (1,),
+    "logits_scaling": (1,),
+    "logit_scale": (1,),
+    "attention_chunk_size": (),
+    "use_qk_norm": (False,),
+    "num_local_experts": (0, 1),
+}
+_REFUSED_GPT2: dict[str, tuple[object, ...]] = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object from a JSON file. Raises ModelFileError if it is missing or not an object."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelFileError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelFileError(path, f"is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelFileError(path, "is not a JSON object")
-    return data
+class _Llama(msgspec.Struct):
+    """Keys of a Llama or Mistral config that give its shape."""
+
+    hidden_size: Dim
+    intermediate_size: Dim
+    num_hidden_layers: Layers
+    num_attention_heads: Dim
+    vocab_size: Dim
+    max_position_embeddings: Context
+    rms_norm_eps: float
+    num_key_value_heads: Dim | msgspec.UnsetType | None = msgspec.UNSET
+    head_dim: Dim | None = None
+    tie_word_embeddings: bool = False
+    sliding_window: Context | msgspec.UnsetType | None = msgspec.UNSET
+    layer_types: list[str] | None = None
 
 
-def read_config(directory: Path) -> tuple[ModelShape, str]:
-    """Shape, and the architecture ("llama" or "gpt2") that says how tensors are named and stored."""
+class _Gpt2(msgspec.Struct):
+    """Keys of a GPT-2 config that give its shape."""
+
+    n_embd: Dim
+    n_head: Dim
+    n_layer: Layers
+    vocab_size: Dim
+    n_positions: Context
+    layer_norm_epsilon: float
+    n_inner: Dim | None = None
+    tie_word_embeddings: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Meaning of a config.
+
+    `architecture` ("llama" or "gpt2") says how tensors are named and stored; `context_limit` is what limits the
+    context if it is not the model's own length ("").
+    """
+
+    shape: ModelShape
+    architecture: str
+    context_limit: str = ""
+
+
+def read_config(directory: Path) -> Config:
+    """Read `config.json`. Raises ModelFileError for what is not there, not valid, or not supported."""
     path = directory / "config.json"
     config = read_json(path)
-    names = config.get("architectures") or []
+    named = config.get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     try:
-        if any(name in _LLAMA for name in names):
-            return _llama_shape(path, config), "llama"
-        if any(name in _GPT2 for name in names):
-            return _gpt2_shape(path, config), "gpt2"
-    except KeyError as error:
-        raise ModelFileError(path, f"lacks {error}") from error
-    except (TypeError, ValueError) as error:
+        if _LLAMA in names or _MISTRAL in names:
+            return _llama(path, config, mistral=_MISTRAL in names)
+        if _GPT2 in names:
+            return _gpt2(path, config)
+    except ValueError as error:  # of ModelShape
         raise ModelFileError(path, str(error)) from error
-    known = ", ".join((*_LLAMA, *_GPT2))
-    raise ModelFileError(path, f"architecture {names} is not supported (supported: {known})")
+    asked = ", ".join(short(name) for name in names[:3]) or short(named)
+    raise ModelFileError(path, f"architectures: {asked} is not supported (supported: {_LLAMA}, {_MISTRAL}, {_GPT2})")
 
 
-def _llama_shape(path: Path, config: dict[str, Any]) -> ModelShape:
-    for key, supported in (("hidden_act", "silu"), ("attention_bias", False), ("mlp_bias", False)):
-        if config.get(key, supported) != supported:
-            raise ModelFileError(path, f"{key} = {config[key]!r} is not supported")
-    if config.get("sliding_window"):
-        raise ModelFileError(path, "sliding-window attention is not supported")
-    heads, width = config["num_attention_heads"], config["hidden_size"]
-    # transformers 5 keeps theta and scaling together in `rope_parameters`; before, apart
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    return ModelShape(
+def _llama(path: Path, config: dict[str, Any], *, mistral: bool) -> Config:
+    _refuse(path, config, _REFUSED_EVERYWHERE | _REFUSED_LLAMA)
+    keys = typed(path, config, _Llama)
+    heads, width = keys.num_attention_heads, keys.hidden_size
+    if keys.head_dim is None and width % heads:
+        raise ModelFileError(path, f"hidden_size ({width}) is not a multiple of num_attention_heads ({heads})")
+    kv_heads = keys.num_key_value_heads
+    if kv_heads is msgspec.UNSET:
+        kv_heads = _MISTRAL_KV_HEADS if mistral else None
+    rope = read_rope(path, config, keys.max_position_embeddings)
+    limits = {"": keys.max_position_embeddings}
+    window = _window(path, keys, mistral=mistral)
+    if window is not None:
+        limits[f"its sliding window of {window} tokens"] = window
+    if rope.unscaled_context is not None:
+        limits[f"its dynamic RoPE scaling, which begins after {rope.unscaled_context} tokens"] = rope.unscaled_context
+    reason = min(limits, key=lambda each: limits[each])
+    shape = ModelShape(
         name=directory_name(path, config),
-        n_layers=config["num_hidden_layers"],
+        n_layers=keys.num_hidden_layers,
         d_model=width,
         n_heads=heads,
-        n_kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or width // heads,
-        d_ff=config["intermediate_size"],
-        vocab_size=config["vocab_size"],
-        max_context=config["max_position_embeddings"],
-        norm_eps=config["rms_norm_eps"],
+        n_kv_heads=kv_heads or heads,
+        head_dim=keys.head_dim or width // heads,
+        d_ff=keys.intermediate_size,
+        vocab_size=keys.vocab_size,
+        max_context=limits[reason],
+        norm_eps=keys.rms_norm_eps,
         positions="rope-half",
-        rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
-        rope_scaling=_rope_scaling(path, rope),
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        rope_theta=rope.theta,
+        rope_scaling=rope.scaling,
+        rope_linear_factor=rope.linear_factor,
+        tied_embeddings=keys.tie_word_embeddings,
     )
+    return Config(shape, "llama", reason)
 
 
-def _rope_scaling(path: Path, rope: dict[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise ModelFileError(path, f"RoPE scaling {kind!r} is not supported")
-    return RopeScaling(
-        factor=float(rope["factor"]),
-        low_freq_factor=float(rope["low_freq_factor"]),
-        high_freq_factor=float(rope["high_freq_factor"]),
-        original_context=int(rope["original_max_position_embeddings"]),
-    )
+def _window(path: Path, keys: _Llama, *, mistral: bool) -> int | None:
+    """Sliding window of the attention. Sequences within it are computed exactly; longer ones are refused."""
+    kinds = set(keys.layer_types or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        raise ModelFileError(path, f"layer_types: {short(min(kinds))} is not supported")
+    window = keys.sliding_window
+    if window is msgspec.UNSET:
+        window = _MISTRAL_WINDOW if mistral else None
+    if window is None and "sliding_attention" in (keys.layer_types or ()):
+        raise ModelFileError(path, "layer_types has sliding_attention, but there is no sliding_window")
+    return window
 
 
-def _gpt2_shape(path: Path, config: dict[str, Any]) -> ModelShape:
-    activation = config.get("activation_function", "gelu_new")
-    if activation not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise ModelFileError(path, f"activation_function = {activation!r} is not supported")
-    if not config.get("scale_attn_weights", True) or config.get("scale_attn_by_inverse_layer_idx", False):
-        raise ModelFileError(path, "GPT-2 with another scaling of the attention is not supported")
-    heads, width = config["n_head"], config["n_embd"]
-    return ModelShape(
+def _gpt2(path: Path, config: dict[str, Any]) -> Config:
+    _refuse(path, config, _REFUSED_EVERYWHERE | _REFUSED_GPT2)
+    keys = typed(path, config, _Gpt2)
+    if keys.n_embd % keys.n_head:
+        raise ModelFileError(path, f"n_embd ({keys.n_embd}) is not a multiple of n_head ({keys.n_head})")
+    shape = ModelShape(
         name=directory_name(path, config),
-        n_layers=config["n_layer"],
-        d_model=width,
-        n_heads=heads,
-        n_kv_heads=heads,
-        head_dim=width // heads,
-        d_ff=config.get("n_inner") or 4 * width,
-        vocab_size=config["vocab_size"],
-        max_context=config["n_positions"],
+        n_layers=keys.n_layer,
+        d_model=keys.n_embd,
+        n_heads=keys.n_head,
+        n_kv_heads=keys.n_head,
+        head_dim=keys.n_embd // keys.n_head,
+        d_ff=keys.n_inner or 4 * keys.n_embd,
+        vocab_size=keys.vocab_size,
+        max_context=keys.n_positions,
         norm="layer",
-        norm_eps=config["layer_norm_epsilon"],
+        norm_eps=keys.layer_norm_epsilon,
         activation="gelu",
         positions="learned",
-        tied_embeddings=bool(config.get("tie_word_embeddings", True)),
+        tied_embeddings=keys.tie_word_embeddings,
         bias=True,
     )
+    return Config(shape, "gpt2")
+
+
+def _refuse(path: Path, config: dict[str, Any], refused: dict[str, tuple[object, ...]]) -> None:
+    """Refuse keys that ask for what the kernels do not compute."""
+    for key, without in refused.items():
+        value = config.get(key)
+        if value is None or value in without:
+            continue
+        if key in ("quantization_config", "compression_config"):
+            method = value.get("quant_method") if isinstance(value, dict) else value
+            raise ModelFileError(
+                path,
+                f"{key}: quantized weights ({short(method)}) are not supported; take the model in bf16, f16 or f32, "
+                "or as GGUF",
+            )
+        raise ModelFileError(path, f"{key} = {short(value)} is not supported")
 
 
 def directory_name(path: Path, config: dict[str, Any]) -> str:
     """Name of the model: the one it was published under, else its directory's."""
-    return str(config.get("_name_or_path") or path.parent.name)
-
-
-def read_index(directory: Path) -> dict[str, Entry]:
-    """Index of every tensor of the directory's safetensors, named without the base model's prefix.
-
-    ModelFileError if one does not lie within its file.
-    """
-    index_path = directory / _INDEX
-    weight_map = read_json(index_path).get("weight_map", {}) if index_path.exists() else {"": _SINGLE}
-    entries: dict[str, Entry] = {}
-    for file in sorted(set(weight_map.values())):
-        for name, entry in _read_safetensors(directory / file).items():
-            prefix = next((prefix for prefix in _BASE_PREFIXES if name.startswith(prefix)), "")
-            entries[name.removeprefix(prefix)] = entry
-    return entries
-
-
-def _read_safetensors(path: Path) -> dict[str, Entry]:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise ModelFileError(path, f"is truncated: it ends at byte {size}, within its header")
-            header = json.loads(file.read(length))
-    except OSError as error:
-        raise ModelFileError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelFileError(path, f"has no safetensors header: {error}") from error
-    if not isinstance(header, dict):
-        raise ModelFileError(path, "has no safetensors header: not a JSON object")
-    entries: dict[str, Entry] = {}
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        dtype, dims, (start, stop) = tensor["dtype"], tuple(tensor["shape"]), tensor["data_offsets"]
-        end = 8 + length + stop
-        if end > size:
-            raise ModelFileError(path, f"is truncated: tensor {name!r} ends at byte {end}, the file at byte {size}")
-        number_format = named_format(dtype)
-        if number_format is None or not dims:
-            continue  # masks, counters: nothing that a decoder's blocks ask for
-        if stop - start != prod(dims) * number_format.block_bytes:
-            raise ModelFileError(path, f"tensor {name!r} has {stop - start} bytes for {list(dims)} {dtype}")
-        entries[name] = (path.name, 8 + length + start, dtype, dims)
-    return entries
+    published = config.get("_name_or_path")
+    return published if isinstance(published, str) and published else path.parent.name

@@ -1,4 +1,4 @@
-"""Weights from a Hugging Face directory, by the index of `huggingface_config`. Knows tensor names; no config.
+"""Weights from a Hugging Face directory, by the index of `safetensors_index`. Knows tensor names; no config.
 
 Llama family: `layers.N.self_attn.q_proj.weight` …, stored [out, in]. GPT-2: `h.N.attn.c_attn.weight` …,
 Conv1D, stored [in, out], with Q, K and V side by side along the output.
@@ -21,6 +21,8 @@ from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.quants import named_format
 from edgeemu_kernels.weights.tensorfile import Dims, Tensor, TensorFiles, runs
+
+EMBEDDINGS = {"llama": "embed_tokens.weight", "gpt2": "wte.weight"}  # name of the embedding by architecture
 
 
 def required_tensors(shape: ModelShape, architecture: str) -> dict[str, Dims]:
@@ -165,7 +167,7 @@ class HuggingFaceSource:
             return LmHead(norm, self._table("lm_head.weight"))
         if embed is not None:
             return LmHead(norm, embed.table, shared=True)
-        return LmHead(norm, self._table("wte.weight" if self._gpt2 else "embed_tokens.weight"))
+        return LmHead(norm, self._table(EMBEDDINGS["gpt2" if self._gpt2 else "llama"]))
 
     def _fill_llama(self, heads: Heads, layer: int, group: int) -> None:
         s, prefix = self.shape, f"layers.{layer}.self_attn"

@@ -6,15 +6,18 @@ What devices need of it is `spec`, small plain data for `edgeemu_kernels.weights
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights import gguf_source, huggingface_source
-from edgeemu_kernels.weights.gguf_header import gguf_shape, read_header
-from edgeemu_kernels.weights.huggingface_config import read_config, read_index
+from edgeemu_kernels.weights.gguf_header import read_header
+from edgeemu_kernels.weights.gguf_shape import ROPE_FREQS, gguf_shape
+from edgeemu_kernels.weights.huggingface_config import read_config
+from edgeemu_kernels.weights.safetensors_index import check_tensors, has_own_head, read_index
 from edgeemu_kernels.weights.sources import WeightSource, open_source
 from edgeemu_kernels.weights.tensorfile import check_complete
 
@@ -24,12 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """Opened model. `tokenizer` is None for a seeded model or without its file; else it is built when first needed."""
+    """Opened model. `tokenizer` is None for a seeded model or without its file; else it is built when first needed.
+
+    `context_limit` is what limits `shape.max_context`, "" if it is simply the model's context.
+    """
 
     name: str
     shape: ModelShape
     spec: dict[str, Any] = field(repr=False)
     _make_tokenizer: Callable[[], Tokenizer] | None = field(default=None, repr=False)
+    context_limit: str = ""
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -52,7 +59,7 @@ def open_gguf(location: Path | str) -> Model:
     """Open a Llama-architecture GGUF file. Raises ModelFileError if it is missing, truncated or not supported."""
     path = Path(location).absolute()
     header = read_header(path)
-    shape = gguf_shape(header)
+    shape, context_limit = gguf_shape(header)
 
     def make_tokenizer() -> Tokenizer:
         from edgeemu_kernels.tokenizer.gguf import gguf_tokenizer
@@ -60,20 +67,27 @@ def open_gguf(location: Path | str) -> Model:
         return gguf_tokenizer(path, header.metadata)
 
     dims_of = {name: dims for name, (_, _, dims) in header.tensors.items()}
-    check_complete(path, dims_of, gguf_source.required_tensors(shape))
-    tensors = {name: [offset, kind, list(dims)] for name, (offset, kind, dims) in header.tensors.items()}
+    wanted = gguf_source.required_tensors(shape)
+    check_complete(path, dims_of, wanted)
+    strange = next((name for name in dims_of if name not in wanted and name != ROPE_FREQS), None)
+    if strange is not None:
+        raise ModelFileError(path, f"has tensor {strange[:60]!r}, which a Llama model of its metadata does not have")
+    tensors = {name: [*header.tensors[name][:2], list(header.tensors[name][2])] for name in wanted}
     spec = {"kind": "gguf", "path": str(path), "shape": shape.to_dict(), "tensors": tensors}
-    return Model(shape.name, shape, spec, make_tokenizer)
+    return Model(shape.name, shape, spec, make_tokenizer, context_limit)
 
 
 def open_huggingface(location: Path | str) -> Model:
     """Open a directory with `config.json` and *.safetensors (Llama family, GPT-2). Raises ModelFileError."""
     path = Path(location).absolute()
-    shape, architecture = read_config(path)
+    config = read_config(path)
+    shape, architecture = config.shape, config.architecture
     index = read_index(path)
-    dims_of = {name: dims for name, (_, _, _, dims) in index.items()}
-    check_complete(path, dims_of, huggingface_source.required_tensors(shape, architecture))
-    tensors = {name: [*entry[:3], list(entry[3])] for name, entry in index.items()}
+    if shape.tied_embeddings and has_own_head(path, index, huggingface_source.EMBEDDINGS[architecture]):
+        shape = replace(shape, tied_embeddings=False)
+    wanted = huggingface_source.required_tensors(shape, architecture)
+    check_tensors(path, index, wanted)
+    tensors = {name: [*index[name][:3], list(index[name][3])] for name in wanted}
 
     def make_tokenizer() -> Tokenizer:
         from edgeemu_kernels.tokenizer.huggingface import huggingface_tokenizer
@@ -87,7 +101,8 @@ def open_huggingface(location: Path | str) -> Model:
         "shape": shape.to_dict(),
         "tensors": tensors,
     }
-    return Model(shape.name, shape, spec, make_tokenizer if (path / "tokenizer.json").exists() else None)
+    has_tokenizer = (path / "tokenizer.json").exists()
+    return Model(shape.name, shape, spec, make_tokenizer if has_tokenizer else None, config.context_limit)
 
 
 def seeded_model(shape: ModelShape, seed: int) -> Model:

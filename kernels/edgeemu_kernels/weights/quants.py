@@ -114,3 +114,11 @@ def ggml_format(ggml_type: int) -> Format | None:
         out[...] = dequantize(raw.reshape(len(raw), -1), kind).reshape(out.shape)
 
     return Format(kind.name, *GGML_QUANT_SIZES[kind], unpack)
+
+
+def ggml_name(ggml_type: int) -> str:
+    """Name of a number format of ggml for a message, whether the kernels have it or not."""
+    from gguf.constants import GGMLQuantizationType
+
+    known = {kind.value: kind.name for kind in GGMLQuantizationType}
+    return known.get(ggml_type, f"{ggml_type}, unknown to ggml")

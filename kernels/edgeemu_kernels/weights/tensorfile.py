@@ -7,6 +7,8 @@ the destination itself.
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ import numpy as np
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.linear import Array
-from edgeemu_kernels.weights.quants import Format
+from edgeemu_kernels.weights.quants import Format, Raw
 
 CHUNK_BYTES = 128 * 1024  # what is read at a time: fits, with what becomes of it, into a core's second-level cache
 
@@ -59,6 +61,14 @@ def check_complete(origin: Path, held: Mapping[str, Dims], wanted: Mapping[str, 
             raise ModelFileError(origin, problem)
 
 
+def check_apart(path: Path, spans: Mapping[str, tuple[int, int]]) -> None:
+    """Check that no two tensors of a file share bytes. `spans`: name -> (first byte, end). ModelFileError names two."""
+    placed = sorted((start, end, name) for name, (start, end) in spans.items())
+    for (_, end, name), (start, _, other) in itertools.pairwise(placed):
+        if start < end:
+            raise ModelFileError(path, f"tensors {name[:60]!r} and {other[:60]!r} overlap at byte {start}")
+
+
 class TensorFiles:
     """Reader of tensors by name. Raises ModelFileError where the files do not hold what is requested."""
 
@@ -88,7 +98,7 @@ class TensorFiles:
         tensor = self._checked(name, (size, total))
         for to, chunk in self._chunks(name, tensor, 0, size):
             part: Array = np.empty((len(chunk), total), np.float32)
-            tensor.format.dequantise(chunk, part)
+            _decode(name, tensor, chunk, part)
             out[:, to : to + len(chunk)] = part[:, start : start + width].T
 
     def part(self, name: str, out: Array, dims: Dims, rows: Sequence[range], columns: Sequence[range]) -> None:
@@ -98,7 +108,7 @@ class TensorFiles:
         for run in rows:
             for _, chunk in self._chunks(name, tensor, run.start, len(run)):
                 whole: Array = np.empty((len(chunk), dims[1]), np.float32)
-                tensor.format.dequantise(chunk, whole)
+                _decode(name, tensor, chunk, whole)
                 at = 0
                 for these in columns:
                     out[to : to + len(chunk), at : at + len(these)] = whole[:, these.start : these.stop]
@@ -112,7 +122,7 @@ class TensorFiles:
 
     def _read(self, name: str, tensor: Tensor, out: Array, start: int) -> None:
         for to, chunk in self._chunks(name, tensor, start, len(out)):
-            tensor.format.dequantise(chunk, out[to : to + len(chunk)])
+            _decode(name, tensor, chunk, out[to : to + len(chunk)])
 
     def _chunks(self, name: str, tensor: Tensor, start: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
         """Raw pieces of a tensor: (row index from 0, bytes [rows, row_bytes]), until `count` rows are read."""
@@ -126,6 +136,14 @@ class TensorFiles:
                 if os.preadv(fd, [chunk.data], at) != chunk.nbytes:
                     raise ModelFileError(tensor.path, f"ends within tensor {name!r} (truncated?)")
                 yield done, chunk
+
+
+def _decode(name: str, tensor: Tensor, chunk: Raw, out: Array) -> None:
+    """Dequantize a chunk into `out`. Raises ModelFileError if a number in it is not finite: no text comes of it."""
+    with np.errstate(all="ignore"):  # a scale that is not finite is reported below, by name
+        tensor.format.dequantise(chunk, out)
+    if not (math.isfinite(out.max()) and math.isfinite(out.min())):  # NaN is both
+        raise ModelFileError(tensor.path, f"tensor {name!r} has values that are not finite numbers")
 
 
 @contextmanager

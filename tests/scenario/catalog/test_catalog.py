@@ -18,7 +18,8 @@ from edgeemu.scenario.catalog import (
 )
 from edgeemu.scenario.catalog.shapes import ShapeFields
 from edgeemu_kernels.shape import ModelShape
-from edgeemu_kernels.weights.gguf_header import gguf_shape, read_header
+from edgeemu_kernels.weights.gguf_header import read_header
+from edgeemu_kernels.weights.gguf_shape import gguf_shape
 
 # Parameters, in millions: the models' cards on huggingface.co; MDI-LLM for NanoLlama.
 PARAMETERS = {
@@ -60,7 +61,7 @@ def test_the_packaged_model_has_the_shape_that_its_file_says():
     entry = model_entry("smollm2-135m-instruct")
     path = entry.weights_file()
     assert path is not None
-    in_file = gguf_shape(read_header(path))
+    in_file, _ = gguf_shape(read_header(path))
     epsilon = float(f"{in_file.norm_eps:.6g}")  # the file has it as float32
     assert replace(in_file, name=entry.name, norm_eps=epsilon) == entry.model_shape()
 

@@ -1,0 +1,108 @@
+"""A paced trial before a run whose dilation this host may choose: a few tokens, judged as the run will be."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edgeemu.policies import POLICIES
+from edgeemu.report.figures import token_figures
+from edgeemu.report.lateness import find_pauses, operation_lateness, passing_dilation
+from edgeemu.report.rows import Row, TableName, TokenRow, schema
+from edgeemu.run.backend import Instant, Measurements, SampledToken, StepBackend
+from edgeemu.run.decider import Decider, Decision
+from edgeemu.run.plan import Plan
+from edgeemu.run.requests import Request
+from edgeemu.timeline.scheduler import Due
+from edgeemu.timeline.steps import Step
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TRIALS = 3  # each with the dilation that the one before has found
+TRIAL_TOKENS = 6
+
+
+class _Rows:
+    """Rows of the trial, to be read as those of a run."""
+
+    def __init__(self) -> None:
+        self.rows: dict[TableName, list[Any]] = defaultdict(list)
+
+    def append(self, table: TableName, rows: Sequence[Row]) -> None:
+        self.rows[table] += rows
+
+    def read(self, table: TableName, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
+        import pyarrow as pa
+
+        made = pa.Table.from_pylist([row._asdict() for row in self.rows[table]], schema(table))
+        yield made if columns is None else made.select(list(columns))
+
+
+HEADROOM = 1.5  # the run's tokens are many more: what is late in the trial must be so much less late than it may be
+
+Decide = Callable[[Due, Sequence[Step]], Awaitable[Decision | None]]
+
+
+async def passing_in_trial(
+    devices: StepBackend, requests: Sequence[Request], first: int, dilation: float, decide: Decide
+) -> float:
+    """Run the first tokens of requests as sequences `first` and following, on a paced timeline that has just begun.
+
+    `decide` is called before each round of steps, as in a run, because it takes the host's time; nothing is moved.
+    Returns the dilation at which the tokens would have passed: `dilation`, or more.
+    """
+    rows = _Rows()
+    lengths = [min(TRIAL_TOKENS, request.max_tokens) for request in requests]
+    for number, request in enumerate(requests):
+        await devices.open(first + number, replace(request, max_tokens=lengths[number]))
+    steps = [Step(first + number, 0, len(request.ids), 0) for number, request in enumerate(requests)]
+    ids = {first + number: list(request.ids) for number, request in enumerate(requests)}
+    zero, at_s = devices.instant(0.0), 0.0
+    while steps:
+        began = devices.instant(at_s)
+        for step in steps:
+            await devices.start(step, ids[step.sequence], at_s)
+        for _ in tuple(steps):
+            sampled = await devices.next_token()
+            assert sampled is not None, "there is no instant to wait for"
+            ids[sampled.step.sequence] = [sampled.token]
+            rows.append("tokens", [_token_row(sampled, began, zero, dilation)])
+            at_s = max(at_s, sampled.at.emulated_s)
+        following = [Step(step.sequence, step.step + 1, 1, step.past + step.rows) for step in steps]
+        steps = [step for step in following if step.step < lengths[step.sequence - first]]
+        if steps and (decision := await decide(Due(steps[0], at_s, at_s), steps)):
+            at_s = decision.at_s
+    for sequence in ids:
+        await devices.close(sequence)
+    await devices.settle()
+    rows.append("ops", devices.take_rows().ops)
+    tokens = token_figures(rows, [], dilation)
+    late = operation_lateness(rows, tokens, find_pauses(tokens, dilation), dilation)
+    return passing_dilation(tokens, late, dilation, headroom=HEADROOM)
+
+
+def asking(plan: Plan, devices: Measurements) -> Decide:
+    """Return what asks the policy in a trial. A user's policy is not asked, because it may remember that."""
+    decider = Decider(plan, devices)
+
+    async def decide(due: Due, steps: Sequence[Step]) -> Decision | None:
+        if plan.policy not in POLICIES or not decider.count_token(1):
+            return None
+        return await decider.decide(due, steps, plan.placement)
+
+    return decide
+
+
+def _token_row(sampled: SampledToken, began: Instant, zero: Instant, dilation: float) -> TokenRow:
+    step, token, at, _ = sampled
+    return TokenRow(
+        sequence=step.sequence,
+        step=step.step,
+        token=token,
+        text="",
+        emulated_s=at.emulated_s,
+        latency_s=at.emulated_s - began.emulated_s,
+        wall_s=at.wall_s - zero.wall_s,
+        wall_latency_s=(at.wall_s - began.wall_s) / dilation,
+    )

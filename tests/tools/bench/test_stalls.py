@@ -1,0 +1,24 @@
+"""A device whose process is stopped for a while is named, whatever carries its messages."""
+
+import pytest
+from stalls import Stall, summary_of, trial_holds
+
+from edgeemu.links.netns.capabilities import probe_host
+
+STALL = Stall("b", token=8, after_s=0.01, lasts_s=0.3)
+
+
+@pytest.mark.parametrize("links", ["stamped", "hybrid"])
+def test_a_stopped_device_is_named(links: str) -> None:
+    if links != "stamped" and (why := probe_host().why_not(links)):
+        pytest.skip(why)
+    summary = summary_of(links, ["workload.max_tokens=20"], STALL)
+    certificate = summary["certificate"]
+    assert certificate["verdict"] != "PASS"
+    assert any("stood still" in reason for reason in certificate["reasons"])
+    assert trial_holds(summary, summary) == (True, 0.0)
+    if links == "hybrid":
+        assert certificate["stalled_s"]["b"] > 0.25
+    else:
+        (pause,) = [pause for pause in certificate["pauses"] if pause["wall_s"] > 0.25]
+        assert pause["step"] in (8, 9, 10)
