@@ -64,7 +64,7 @@ async def run_scenario(
 
     With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
     `trust`: a file that the scenario names as its policy may be run. The records are this user's alone; with `share`
-    the umask says who may read them.
+    the umask says who can read them.
 
     Raises:
         RequestError: also for literal costs without `simulate`.
