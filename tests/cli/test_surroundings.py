@@ -50,7 +50,7 @@ def test_signals_that_were_ignored_stay_so_and_sigterm_ends_the_run(
 ) -> None:
     """As `edgeemu run … &` in a script and `nohup edgeemu run …` are started."""
     ignored = " ".join(sign.name.removeprefix("SIG") for sign in others)
-    long = ("--json", "--set", "time.mode=realtime", "--set", "workload.max_tokens=4000")
+    long = ("--json", "--set", "time={mode: realtime, dilation: 1}", "--set", "workload.max_tokens=4000")
     with running(tmp_path, f"trap '' {ignored}", *long) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith(">"):  # the prompt is being answered
