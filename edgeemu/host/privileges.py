@@ -1,4 +1,4 @@
-"""What a process of a run may do beyond its user's rights: next to nothing. Knows capabilities(7); no devices.
+"""Privileges of a run's processes beyond their user's rights: next to none. Knows capabilities(7); no devices.
 
 A device reads files that strangers made. Should one of them take it over, it has nothing that is worth having.
 """
