@@ -2,10 +2,10 @@
 
     python tools/bench/certificates.py [--busy-only | --calm-only] [--repeats N]
 
-With automatic dilation each has to PASS on a calm host; run it on one. Beside two busy loops the figures are the same (TPOT
-within 2 %, without the time of decisions), or the certificate is not PASS and says why. Kernels relative to the host
-(`host_fraction`) are measured both ways, too: they stay within 10 %, or the certificate names it. Prints a line for each
-run; status 1 on a miss.
+With automatic dilation each has to PASS on a calm host; run it on one. Beside two busy loops the figures are the same
+(TPOT within 2 %, without the time of decisions), or the certificate is not PASS and says why. Kernels relative to the
+host (`host_fraction`) are measured both ways, too: they stay within 10 %, or the certificate names it. Prints a line for
+each run; status 1 on a miss.
 """
 
 import argparse
@@ -73,10 +73,8 @@ def busy_loops(number: int) -> Iterator[None]:
 def show(mark: str, case: Case, tpot_ms: float, off: float | None, summary: dict[str, Any]) -> None:
     """Print a line for a run, and the reasons of its certificate."""
     moved = "" if off is None else f" ({off:+.1%})"
-    certificate = summary["certificate"]
-    print(
-        f"{mark}  {case.name:18} {certificate['verdict']:7} dilation {summary['dilation']:4g}  TPOT {tpot_ms:.2f} ms{moved}"
-    )
+    certificate, dilation = summary["certificate"], summary["dilation"]
+    print(f"{mark}  {case.name:18} {certificate['verdict']:7} dilation {dilation:4g}  TPOT {tpot_ms:.2f} ms{moved}")
     for reason in certificate["reasons"]:
         print(f"        {reason}")
     sys.stdout.flush()
