@@ -4,8 +4,8 @@
 
 With automatic dilation each has to PASS on a calm host; run it on one. Beside two busy loops the figures are the same
 (TPOT within 2 %, without the time of decisions), or the certificate is not PASS and says why. Kernels relative to the
-host (`host_fraction`) are measured both ways, too: they stay within 10 %, or the certificate names it. Prints a line for
-each run; status 1 on a miss.
+host (`host_fraction`) are measured both ways, too: they stay within 10 %, or the certificate names it. Prints a line
+for each run; status 1 on a miss.
 """
 
 import argparse
