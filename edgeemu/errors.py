@@ -53,6 +53,8 @@ class RunError(EdgeemuError):
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Candidate that `word` was probably meant to be, if one is near enough."""
+    if len(word) > 100:
+        return None
     by_folded = {candidate.casefold(): candidate for candidate in candidates}
     folded = word.casefold()
     found = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)

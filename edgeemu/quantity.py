@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction as Rational
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_MAX_LENGTH = 100  # of a text that is one quantity: longer ones have no meaning, and exact arithmetic would take long
 _TEXT = re.compile(rf"\s*({_NUMBER})\s*(.*?)\s*", re.ASCII)
 
 
@@ -44,6 +45,8 @@ class Quantity:
     minimum: float = 0.0
     positive: bool = False
     below: float = math.inf  # values must be less than this …
+    why_below: str = ""  # what is wrong with this value
+    mistaken: Mapping[str, Rational] = field(default_factory=dict)  # units taken for these, with what they are really
     maximum: float = math.inf  # … and at most this
 
     @property
@@ -61,6 +64,16 @@ class Quantity:
         result = self._rounded(value, exact, factor)
         self._check_bounds(value, result)
         return result
+
+    def exact(self, text: str) -> Rational:
+        """Parse a text to its exact value in base units, at least zero. Raises `UnitError`."""
+        number, unit = self._split(text)
+        exact = Rational(number) * self._factor(text, number, unit)
+        if exact < 0:
+            raise UnitError(f"{_shown(text)} is negative; {self.noun} cannot be")
+        if math.isinf(_nearest_float(exact)):
+            raise UnitError(f"{_shown(text)} is too large")
+        return exact
 
     def format_exact(self, value: float) -> str:
         """Format a value as the shortest text, in the best unit, that `parse` reads back to the same bits."""
@@ -92,11 +105,13 @@ class Quantity:
 
     def _split(self, value: str | int | float) -> tuple[str, str]:
         if isinstance(value, str):
+            if len(value) > _MAX_LENGTH:
+                raise UnitError(f"{_shown(value)} is not {self.noun} (too long)")
             match = _TEXT.fullmatch(value)
             if match is None:
                 raise self._refusal(value)
             return match[1], match[2]
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise self._refusal(value)
         return repr(value), ""
 
@@ -108,24 +123,27 @@ class Quantity:
             return Rational(1)
         if unit == "":
             raise self._refusal(value, "no unit; ")
-        meant = self._meant(unit)
+        meant = self._meant(number, unit)
         if meant is None:
             raise self._refusal(value)
-        raise UnitError(f'{_shown(value)} is not {self.noun} (did you mean "{number} {meant}"?)')
+        raise UnitError(f'{_shown(value)} is not {self.noun} (did you mean "{meant}"?)')
 
     def _refusal(self, value: object, why: str = "") -> UnitError:
         return UnitError(f'{_shown(value)} is not {self.noun} ({why}write e.g. "{self.example}")')
 
-    def _meant(self, unit: str) -> str | None:
-        """Unit that `unit` is probably a slip for: a stray or missing `/s`, the wrong case, a letter."""
+    def _meant(self, number: str, unit: str) -> str | None:
+        """Text that was probably meant: bytes for bits or bits for bytes, a stray or missing `/s`, another case."""
         known = [*self.units, *self.aliases]
         for guess in (unit, unit.removesuffix("/s"), f"{unit}/s", unit.removesuffix("ps") + "/s", f"{unit}B"):
+            if guess in self.mistaken:
+                exact = Rational(number) * self.mistaken[guess]
+                return self.format_exact(round(exact) if self.whole else _nearest_float(exact))
             for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
                 found = next((name for name in known if same(name, guess)), None)
                 if found is not None:
-                    return self.aliases.get(found, found)
+                    return f"{number} {self.aliases.get(found, found)}"
         found = nearest(unit, known) if len(unit) > 2 else None
-        return self.aliases.get(found, found) if found is not None else None
+        return f"{number} {self.aliases.get(found, found)}" if found is not None else None
 
     def _rounded(self, value: object, exact: Rational, factor: Rational) -> float | int:
         if self.whole:
@@ -146,9 +164,15 @@ class Quantity:
             raise UnitError(f"{_shown(value)} must be more than zero")
         if result >= self.below or result > self.maximum:
             bound = f"less than {self.below:g}" if self.below < math.inf else f"at most {self.maximum:g}"
-            percent = isinstance(value, int | float) and value / 100 < self.below and value / 100 <= self.maximum
+            percent = (
+                isinstance(value, int | float)
+                and value < 1e3
+                and value / 100 < self.below
+                and value / 100 <= self.maximum
+            )
             meant = f' (did you mean "{value:g} %"?)' if percent else ""
-            raise UnitError(f"{_shown(value)} must be {bound}{meant}")
+            why = f": {self.why_below}" if self.why_below and result == self.below else ""
+            raise UnitError(f"{_shown(value)} must be {bound}{meant or why}")
 
     @property
     def base(self) -> str:
@@ -203,7 +227,11 @@ class Quantity:
 def _shown(value: object) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a mapping"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if value is None:
+        return "nothing"
+    if not isinstance(value, str):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return f'"{value}"' if len(value) <= _MAX_LENGTH else f'"{value[:40]}…"'
 
 
 def _nearest_float(exact: Rational) -> float:

@@ -35,6 +35,8 @@ def _sizes(suffix: str) -> dict[str, Rational]:
 
 
 _PREFIXES = "kMGT"
+_BYTES = _sizes("")
+_BITS = _si("bit", " kMGT") | _si("b", "kMGT")
 
 DURATION = Quantity(
     noun="a duration",
@@ -48,6 +50,11 @@ BIT_RATE = Quantity(
     aliases={f"{p}{spelling}": f"{p}bit/s" for p in ("", *_PREFIXES) for spelling in ("bps", "b/s")}
     | {"Kbit/s": "kbit/s", "Kbps": "kbit/s"},
     example="100 Mbit/s",
+    mistaken={
+        f"{unit}{suffix}": 8 * factor
+        for unit, factor in (_BYTES | _si("byte", " kMGT") | {"KB": Rational(1000)}).items()
+        for suffix in ("/s", "ps")
+    },
 )
 SIZE = Quantity(
     noun="a size",
@@ -55,6 +62,7 @@ SIZE = Quantity(
     aliases={"KB": "kB", "bytes": "B", "byte": "B"},
     example="512 MiB",
     whole=True,
+    mistaken={unit: factor / 8 for unit, factor in _BITS.items()},
 )
 FLOP_RATE = Quantity(
     noun="a compute speed",
@@ -67,6 +75,7 @@ BYTE_RATE = Quantity(
     units=_sizes("/s"),
     aliases={"KB/s": "kB/s", **{f"{p}Bps": f"{p}B/s" for p in _PREFIXES}},
     example="4 GB/s",
+    mistaken={f"{unit}{suffix}": factor / 8 for unit, factor in _BITS.items() for suffix in ("/s", "ps")},
 )
 RATE = Quantity(
     noun="a rate",
@@ -100,7 +109,13 @@ FRACTION = Quantity(
     bare=True,
     maximum=1.0,
 )
-PROBABILITY = replace(FRACTION, noun="a loss rate", maximum=math.inf, below=1.0)
+PROBABILITY = replace(
+    FRACTION,
+    noun="a loss rate",
+    maximum=math.inf,
+    below=1.0,
+    why_below="nothing would ever arrive; an outage is a rate of 0 in a bandwidth_trace",
+)
 
 Seconds = Annotated[float, DURATION]
 BitsPerSecond = Annotated[float, BIT_RATE.above_zero()]

@@ -11,16 +11,18 @@ are the pipes that a message passes, in order.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from math import prod
+from math import nextafter, prod
 
 import numpy as np
 
 from edgeemu.cluster.devices import Device
+from edgeemu.cluster.link_variation import Deliveries, LinkVariation
 from edgeemu.cluster.links import Change, Hop, HopEnergy, Link, LinkEnds, Path, TokenEvent
 from edgeemu.cluster.topology import Arrays, IntArray, Topology
-from edgeemu.cluster.variation import LinkVariation, scaled, with_level
+from edgeemu.cluster.variation import scaled, with_level
 from edgeemu.topologies import End
 
+MAX_LOSS = nextafter(1.0, 0.0)  # of a path of links that each lose nearly all: its product would be rounded to 1
 LinkChanges = Mapping[LinkEnds, tuple[tuple[float, Change], ...]]  # by link: instants and events, in their order
 
 
@@ -152,7 +154,7 @@ class Cluster:
             hops += self._interface(target, 1)
             paid = (source, link.send_j_per_bit), (target, link.receive_j_per_bit)
             energies += [HopEnergy(device, j_per_bit) for device, j_per_bit in paid if device is not None]
-        loss = 1 - prod(1 - link.loss for link in links) if len(links) > 1 else links[0].loss
+        loss = min(1 - prod(1 - link.loss for link in links), MAX_LOSS) if len(links) > 1 else links[0].loss
         return Path(tuple(hops), sum(link.jitter_s for link in links), loss, tuple(energies))
 
     def _interface(self, device: End, direction: int) -> tuple[Hop, ...]:
@@ -175,9 +177,12 @@ def _changed_device(device: Device, change: Change, at_s: float) -> Device:
 def _changed_link(link: Link, varies: LinkVariation | None, change: Change, at_s: float) -> LinkVariation:
     """The variation of a link with another bandwidth or delay; its own variation goes on, relative to the new ones."""
     now = varies or LinkVariation()
-    rate, delay_s = now.rate, now.delay_s
+    rate, delay_s, deliveries = now.rate, now.delay_s, now.deliveries
     if change.bandwidth_bps is not None:
-        rate = scaled(rate, at_s, change.bandwidth_bps / link.bandwidth_bps)
+        factor = change.bandwidth_bps / link.bandwidth_bps
+        rate = scaled(rate, at_s, factor)
+        if deliveries is not None:
+            deliveries = Deliveries(deliveries.instants_ms, scaled(deliveries.share, at_s, factor))
     if change.delay_s is not None:
         delay_s = with_level(delay_s, at_s, change.delay_s, link.delay_s)
-    return LinkVariation(rate, delay_s, now.added_delay_s)
+    return LinkVariation(rate, delay_s, now.added_delay_s, deliveries)

@@ -1,9 +1,10 @@
 """Links of a cluster and the paths made of them, and changes of either at an instant or a token."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from edgeemu.cluster.variation import LinkVariation, finish, share_at
+from edgeemu.cluster.link_variation import LinkVariation
+from edgeemu.cluster.variation import finish, share_at
 from edgeemu.topologies import End
 
 LinkEnds = tuple[End, End]  # one direction of a link: where it starts, where it ends
@@ -36,6 +37,8 @@ class Hop(NamedTuple):
         """When the last bit of a message has passed the pipe, if its first one enters at `begin_s`."""
         if self.varies is None:
             return begin_s + bits / self.bandwidth_bps
+        if self.varies.deliveries is not None:
+            return self.varies.deliveries.passed_s(begin_s, bits)
         return finish(self.varies.rate, begin_s, bits / self.bandwidth_bps)
 
     def bandwidth_at(self, t_s: float) -> float:
@@ -75,6 +78,11 @@ class Path:
         That of its slowest pipe; a pipe that is crossed twice gives half.
         """
         return _stream_bps([(hop.pipe, hop.bandwidth_bps) for hop in self.hops])
+
+    def averaged(self) -> "Path":
+        """The path with mean rates in place of a trace's deliveries, as the kernel's queues follow it."""
+        hops = (hop if hop.varies is None else hop._replace(varies=hop.varies.averaged()) for hop in self.hops)
+        return replace(self, hops=tuple(hops))
 
     @property
     def varies(self) -> bool:

@@ -16,6 +16,7 @@ from edgeemu.cluster.keyed_random import block as random_block
 
 MIN_SHARE = 0.01  # [D] the least that a load leaves: schedulers give every process something
 STANDSTILL = 1e-6  # lower shares count as this one, so that all work ends
+MAX_PIECES = 100_000  # pieces of a share that one piece of work is followed through: then it would take too long
 _NORMAL = NormalDist()
 _BLOCK = 128  # steps of a walk that are computed together
 _FORGOTTEN = 1e-6  # a walk starts so early that this share of its start is left at the first step of a block
@@ -146,19 +147,6 @@ class Scaled(msgspec.Struct, frozen=True, tag=True):
 Variation = Constant | Trace | Repeated | Uniform | Walk | LeftByLoad | Product | Scaled
 
 
-class LinkVariation(msgspec.Struct, frozen=True):
-    """The variation of a link: a factor on its bandwidth, its delay where events set it, and an added delay."""
-
-    rate: Variation | None = None
-    delay_s: Trace | None = None
-    added_delay_s: Variation | None = None
-
-    def delay_at(self, t_s: float, nominal_s: float) -> float:
-        """The total delay at an instant, of a link with nominal delay `nominal_s`."""
-        delay_s = nominal_s if self.delay_s is None else value(self.delay_s, t_s)
-        return delay_s if self.added_delay_s is None else delay_s + value(self.added_delay_s, t_s)
-
-
 def value(variation: Variation | None, t_s: float) -> float:
     """The value at an instant. No variation (None), here and below, is a constant 1."""
     return 1.0 if variation is None else variation.piece(t_s)[0]
@@ -172,19 +160,24 @@ def share_at(share: Variation | None, t_s: float) -> float:
 def finish(share: Variation | None, start_s: float, nominal_s: float) -> float:
     """The end of work that begins at `start_s` and takes `nominal_s` at full speed, with a `share` of that speed.
 
-    The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that.
+    The integral of the share from start to end is `nominal_s`. A share below `STANDSTILL` counts as that, but nothing
+    is done in a piece of zero that ends. After `MAX_PIECES`, what is left is done at the mean share until then.
     """
     if share is None:
         return start_s + nominal_s
     now_s, left_s = start_s, nominal_s
-    while True:
+    for _ in range(MAX_PIECES):
         level, until_s = share.piece(now_s)
+        if level == 0.0 and until_s < inf and left_s:
+            now_s = until_s
+            continue
         level = max(level, STANDSTILL)
         end_s = now_s + left_s / level
         if end_s <= until_s:
             return end_s
         left_s = max(0.0, left_s - (until_s - now_s) * level)
         now_s = until_s
+    return now_s + left_s / max((nominal_s - left_s) / (now_s - start_s), STANDSTILL)
 
 
 def done_s(share: Variation | None, start_s: float, end_s: float) -> float:
@@ -193,9 +186,10 @@ def done_s(share: Variation | None, start_s: float, end_s: float) -> float:
         return end_s - start_s
     now_s, sum_s = start_s, 0.0
     while now_s < end_s:
-        level, until_s = share.piece(now_s)
-        until_s = min(until_s, end_s)
-        sum_s += (until_s - now_s) * max(level, STANDSTILL)
+        level, piece_end_s = share.piece(now_s)
+        until_s = min(piece_end_s, end_s)
+        if level > 0.0 or piece_end_s == inf:
+            sum_s += (until_s - now_s) * max(level, STANDSTILL)
         now_s = until_s
     return sum_s
 

@@ -108,6 +108,7 @@ def measured(
 ) -> LinkTest:
     """Compares bursts over a path with what the timeline expects of an idle one."""
     share = PACKET_BYTES / FRAME_BYTES if real_packets else 1.0
+    there, back = (path.averaged() if real_packets else path for path in (there, back))
     at_s = min(record.departure_s for record in small)
     middle = stream[len(stream) // 2 - 1]
     streamed_bytes = sum(record.size_bytes for record in stream[len(stream) // 2 :])

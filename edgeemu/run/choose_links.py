@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.links import Hop
-from edgeemu.cluster.variation import LinkVariation
 from edgeemu.links.netns.capabilities import Capabilities
 from edgeemu.links.netns.layout import network_layout, unsupported
 from edgeemu.scenario.scenario import Scenario

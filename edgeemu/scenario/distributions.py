@@ -69,9 +69,12 @@ class Distribution(OfQuantity, Generic[ValueT]):
 
 def _form(value: Any) -> str:
     """Tag of the member of a `MaybeRandom` union that a value belongs to."""
-    if isinstance(value, dict | Distribution):
-        return "<random>"
-    return "<word>" if value == "unlimited" else "<value>"
+    return "<random>" if isinstance(value, dict | Distribution) else "<value>"
+
+
+def _form_or_word(value: Any) -> str:
+    """Tag of the member of a `MaybeRandomOrUnlimited` union that a value belongs to."""
+    return "<word>" if value == "unlimited" else _form(value)
 
 
 if TYPE_CHECKING:
@@ -94,4 +97,4 @@ else:
             value = Annotated[quantity, Tag("<value>")]
             drawn = Annotated[Distribution[quantity], Tag("<random>")]
             word = Annotated[Literal["unlimited"], Tag("<word>")]
-            return Annotated[value | drawn | word, Discriminator(_form)]
+            return Annotated[value | drawn | word, Discriminator(_form_or_word)]

@@ -1,7 +1,7 @@
 """YAML text parsed to plain data, with the line of every value. Knows YAML; nothing of scenarios.
 
 Scalars follow YAML 1.2's core schema, not 1.1's: `no` and `on` are text, `1e9` is a number, `1:30` is text.
-Keys are text and must not repeat. Anchors work; tags are refused.
+Keys are text and must not repeat. Anchors work, and so do the merge keys (<<) of YAML 1.1; tags are refused.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,8 +19,11 @@ Key = str | int
 Position = tuple[Key, ...]  # of a value in the data: ("devices", 2, "memory")
 
 _MAX_DEPTH = 50
+_MAX_VALUES = 1_000_000
+_MAX_DIGITS = 100
+_MERGE = "<<"
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
-_INT = re.compile(r"[-+]?\d{1,4000}|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000}", re.ASCII)
+_INT = re.compile(r"[-+]?\d+|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
 _NO_YAML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.1, 5.1
 _PATH = re.compile(r"[\w-]+(\[\d{1,9}\])*(\.[\w-]+(\[\d{1,9}\])*)*", re.ASCII)
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -138,13 +141,23 @@ def _check_step(holder: Any, key: Key, at: Position, option: str) -> None:
         raise RequestError(f"{where} is not a mapping{hint}", field=option)
 
 
+class _Anchored(NamedTuple):
+    """Value with an anchor: its data, how many values it has with those in it, and how deep they are nested."""
+
+    data: Any
+    values: int
+    height: int
+
+
 class _Reader:
     """Composer of the parser's events to data with lines. (PyYAML's own composer can overflow the stack.)"""
 
     def __init__(self, document: Document, events: Iterator[Any]) -> None:
         self._document = document
         self._events = events
-        self._anchored: dict[str, Any] = {}
+        self._anchored: dict[str, _Anchored] = {}
+        self._values = 0
+        self._deepest = 0
 
     def read(self) -> None:
         n_documents = 0
@@ -153,56 +166,95 @@ class _Reader:
                 n_documents += 1
                 if n_documents > 1:
                     raise self._error(event, (), "a second document begins here; there can be one")
-                self._document.data = self._value(next(self._events), ())
+                self._document.data = self._value(next(self._events), (), 0)
 
-    def _value(self, event: Any, position: Position) -> Any:
+    def _value(self, event: Any, position: Position, above: int) -> Any:
+        """Value that begins with an event. Its line is noted if it is not that of the value above, which holds it."""
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchored:
-                raise self._error(event, position, f"there is no complete value named &{event.anchor} before")
-            return self._anchored[event.anchor]
+            return self._aliased(event, position)
         if event.tag not in (None, "!"):
             raise self._error(event, position, f"the tag {event.tag} is not supported here")
-        if len(position) > _MAX_DEPTH:
-            raise self._error(event, position[:3], "nested too deeply")
-        self._document.lines.setdefault(position, _line(event))
+        self._count(event, position, 1, 0)
+        line, values, outside = _line(event), self._values, self._deepest
+        self._deepest = len(position)
+        if line != above:
+            self._document.lines.setdefault(position, line)
+        noted = self._document.lines.get(position, line)
         if isinstance(event, yaml.ScalarEvent):
             plain = not event.style and event.tag is None
-            found = self._plain(event) if plain else event.value
+            found = self._plain(event, position) if plain else event.value
         elif isinstance(event, yaml.SequenceStartEvent):
-            found = self._items(position)
+            found = self._items(position, noted)
         else:
             found = self._entries(position)
         if event.anchor is not None:
-            self._anchored[event.anchor] = found
+            height = self._deepest - len(position)
+            self._anchored[event.anchor] = _Anchored(found, self._values - values + 1, height)
+        self._deepest = max(outside, self._deepest)
         return found
 
-    def _items(self, position: Position) -> list[Any]:
+    def _aliased(self, event: Any, position: Position) -> Any:
+        if event.anchor not in self._anchored:
+            raise self._error(event, position, f"there is no complete value named &{event.anchor} before")
+        anchored = self._anchored[event.anchor]
+        self._count(event, position, anchored.values, anchored.height)
+        self._deepest = max(self._deepest, len(position) + anchored.height)
+        return anchored.data
+
+    def _count(self, event: Any, position: Position, values: int, height: int) -> None:
+        """Refuse what would take long to check: each alias counts as often as it stands for its values."""
+        self._values += values
+        if self._values > _MAX_VALUES:
+            raise self._error(event, position[:3], f"more than {_MAX_VALUES:,} values, aliases written out")
+        if len(position) + height > _MAX_DEPTH:
+            raise self._error(event, position[:3], "nested too deeply")
+
+    def _items(self, position: Position, line: int) -> list[Any]:
         found: list[Any] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            found.append(self._value(event, (*position, len(found))))
+            found.append(self._value(event, (*position, len(found)), line))
         return found
 
     def _entries(self, position: Position) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        merged: list[dict[str, Any]] = []
+        lines: dict[str, int] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 raise self._error(event, position, "a key must be text")
-            key, inner = event.value, (*position, event.value)
-            if key in found:
-                message = f'the key "{key}" is here twice (first on line {self._document.lines[inner]})'
-                raise self._error(event, position, message)
-            self._document.lines[inner] = _line(event)
-            found[key] = self._value(next(self._events), inner)
+            key, line, inner = event.value, _line(event), (*position, event.value)
+            if key in lines:
+                raise self._error(event, position, f'the key "{key}" is here twice (first on line {lines[key]})')
+            lines[key] = self._document.lines[inner] = line
+            value = self._value(next(self._events), inner, line)
+            if key == _MERGE and not event.style:
+                merged = self._mappings(event, value, position)
+            else:
+                found[key] = value
+        for mapping in merged:  # own keys win, then earlier mappings: yaml.org/type/merge.html
+            for key, value in mapping.items():
+                if key not in found:
+                    found[key] = value
+                    self._document.lines.setdefault((*position, key), lines[_MERGE])
         return found
 
-    def _plain(self, event: Any) -> Any:
+    def _mappings(self, event: Any, value: Any, position: Position) -> list[dict[str, Any]]:
+        mappings = value if isinstance(value, list) else [value]
+        if not all(isinstance(mapping, dict) for mapping in mappings):
+            raise self._error(event, position, "a merge key (<<) takes a mapping, or a list of mappings")
+        return mappings
+
+    def _plain(self, event: Any, position: Position) -> Any:
         text: str = event.value
         if text in _WORDS or (text.lower() in _WORDS and (text.istitle() or text.isupper())):
             return _WORDS[text.lower()]
-        if _INT.fullmatch(text):
-            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-        if not _FLOAT.fullmatch(text):
+        is_integer = _INT.fullmatch(text)
+        if not is_integer and not _FLOAT.fullmatch(text):
             return text
+        if len(text) > _MAX_DIGITS:
+            raise self._error(event, position, f"a number of {len(text)} characters; at most {_MAX_DIGITS} are read")
+        if is_integer:
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
     def _error(self, event: Any, position: Position, message: str) -> RequestError:

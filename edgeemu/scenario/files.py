@@ -1,22 +1,96 @@
-"""Files and directories that a scenario names, relative to its own directory."""
+"""Files and directories that a scenario names, relative to its own directory, and the one way to read their text."""
 
-from collections.abc import Callable
+import codecs
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationInfo
 
-from edgeemu.errors import did_you_mean_path
+from edgeemu.errors import RequestError, did_you_mean_path
+
+MAX_TEXT_BYTES = 64 << 20  # no scenario, trace or list of prompts is longer, and its text must fit in memory
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_OTHER_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def existing(given: str | Path, info: ValidationInfo, kind: Literal["file", "directory"] = "file") -> Path:
     """The absolute path of a file or directory that a scenario names. Raises ValueError, with the nearest name."""
     path = Path(given)
-    full = (Path((info.context or {}).get("base") or ".") / path.expanduser()).absolute()
-    if not (full.is_file() if kind == "file" else full.is_dir()):
+    try:
+        full = (Path((info.context or {}).get("base") or ".") / path.expanduser()).absolute()
+        if full.is_file() if kind == "file" else full.is_dir():
+            return full
+        if full.exists():
+            raise ValueError(f'"{given}" is {_kind(full.stat().st_mode)}, not a {kind}')
         siblings = [path.parent / other.name for other in full.parent.glob("*") if other.is_dir() == (kind != "file")]
-        raise ValueError(f'there is no {kind} "{given}"{did_you_mean_path(path, siblings)}')
-    return full
+    except (OSError, RuntimeError) as error:  # a name too long, or a home directory of nobody
+        raise ValueError(f'"{given[:80] if isinstance(given, str) else given}" is no path: {error}') from error
+    raise ValueError(f'there is no {kind} "{given}"{did_you_mean_path(path, siblings)}')
+
+
+def read_text(path: Path, shown: str) -> str:
+    r"""Text of a regular file in UTF-8, without a byte-order mark, its lines ended by "\n".
+
+    Raises `RequestError` with file (as `shown`), line and reason: not a regular file, too large, in another encoding,
+    control characters. Raises `OSError` where it cannot be opened.
+    """
+    raw = _read_bytes(path, shown)
+    if len(raw) > MAX_TEXT_BYTES:
+        raise RequestError(f"is larger than {MAX_TEXT_BYTES >> 20} MiB, the most that is read of a text", file=shown)
+    for mark, encoding in _OTHER_ENCODINGS.items():
+        if raw.startswith(mark):
+            raise RequestError(f"is text in {encoding}; save it in UTF-8", file=shown)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise RequestError("is not text in UTF-8", file=shown, line=line) from error
+    if refused := _CONTROL.search(text):
+        line = text.count("\n", 0, refused.start()) + 1
+        raise RequestError(f"has the control character U+{ord(refused[0]):04X}", file=shown, line=line)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_bytes(path: Path, shown: str) -> bytes:
+    """Bytes of a regular file, one more than `MAX_TEXT_BYTES` at most."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise RequestError(f"is {_kind(mode)}, not a file", file=shown)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_TEXT_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def read_named_text(given: str | Path, info: ValidationInfo) -> str:
+    """Text of a file that a scenario names. Raises ValueError, as `existing` and `read_text`."""
+    path = existing(given, info)
+    try:
+        return read_text(path, str(given))
+    except RequestError as error:
+        raise ValueError(str(error)) from error
+    except OSError as error:
+        raise ValueError(f"{given}: {(error.strerror or str(error)).lower()}") from error
+
+
+def lines_of(text: str, shown: str) -> Iterator[tuple[str, str]]:
+    """Lines that are neither blank nor comments (#), stripped, each with its place, `file:line`."""
+    for number, line in enumerate(StringIO(text), start=1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            yield f"{shown}:{number}", stripped
 
 
 def or_file(what: str) -> Callable[[dict[str, Any]], None]:
@@ -29,3 +103,9 @@ def or_file(what: str) -> Callable[[dict[str, Any]], None]:
         schema["anyOf"] = [{"type": "string", "description": what}, *forms]
 
     return extend
+
+
+def _kind(mode: int) -> str:
+    """Kind of a file that is not the one asked for."""
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFREG: "a file"}
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeemu.errors import RequestError, did_you_mean_path
 from edgeemu.scenario.document import Inline, Position, override, read, write
+from edgeemu.scenario.files import read_text
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.validation import validate
 
@@ -16,9 +17,7 @@ def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
     """Read the scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise RequestError("is not text in UTF-8", file=str(path)) from error
+        text = read_text(path, str(path))
     except OSError as error:
         hint = did_you_mean_path(path, path.parent.glob("*.yaml")) if isinstance(error, FileNotFoundError) else ""
         raise RequestError(f"{(error.strerror or str(error)).lower()}{hint}", file=str(path)) from error

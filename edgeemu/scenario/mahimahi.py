@@ -1,43 +1,65 @@
-"""Packet-delivery traces of Mahimahi, converted to rates over time. Pure: from lines of text to points.
+"""Packet-delivery traces of Mahimahi. Pure: from texts to instants and back.
 
 A line is an instant in whole milliseconds at which the link can deliver a packet of 1,500 bytes; repeated instants
 are several packets. After the last instant the trace begins again. Source: Netravali et al., "Mahimahi: Accurate
 Record-and-Replay for HTTP", USENIX ATC 2015, and mm-link(1).
 """
 
-from collections import Counter
+from array import array
 from collections.abc import Iterable
+from typing import Any
 
-PACKET_BITS = 8 * 1500
-BIN_MS = 100  # [D] interval of one rate: 100 packets on a link of 12 Mbit/s
-OUTAGE_BPS = 1e3  # [D] rate of an interval without packets: a rate is never zero
-SUFFIXES = (".up", ".down", ".mahimahi")  # file names of traces: as Mahimahi distributes them, and a plain one
+SUFFIXES = (".up", ".down", ".pps", ".mahimahi")  # file names: as Mahimahi distributes them, and a plain one
+MAX_PACKETS = 2_000_000  # of a trace: 40 minutes at 10 Mbit/s
+MAX_PER_MS = 900  # packets in one millisecond, 10.8 Gbit/s: `cluster.link_variation` gives each a microsecond
+_EPOCH_MS = 100_000_000_000  # March 1973: instants from here on are times of day, in milliseconds since 1970
+_LIMIT_MS = 2**32
+_Placed = tuple[str, str]  # the place of a text, and the text
 
 
-def rates(lines: Iterable[str], file: str) -> tuple[list[tuple[int, float]], int]:
-    """Convert a trace to points of (milliseconds, bits per second), and the milliseconds after which they repeat.
+def read_instants(given: Iterable[_Placed], file: str) -> bytes:
+    """Convert the texts of a trace to unsigned 32-bit integers, in this machine's order.
 
-    Raises ValueError, with file and line, if the lines are not such a trace.
+    Instants since 1970 are counted from the first. Raises ValueError, with the place, if they are not such a trace.
     """
-    packets: Counter[int] = Counter()
-    last_ms = 0
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if not (text.isascii() and text.isdigit()):
-            raise ValueError(f'{file}:{number}: "{text}" is not a whole number of milliseconds')
-        at_ms = int(text)
-        if at_ms < last_ms:
-            raise ValueError(f"{file}:{number}: {at_ms} is earlier than the line before")
+    instants_ms = array("I")
+    begin_ms: int | None = None
+    last_ms = same = at_zero = 0
+    for place, text in given:
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise ValueError(f'{place}: "{text[:40]}" is not a whole number of milliseconds')
+        if begin_ms is None:
+            begin_ms = int(text) if int(text) >= _EPOCH_MS else 0
+        at_ms = int(text) - begin_ms
+        if instants_ms and at_ms < last_ms:
+            raise ValueError(f"{place}: {text} is earlier than the one before")
+        if at_ms >= _LIMIT_MS:
+            raise ValueError(f"{place}: {text} is more than 49 days after the beginning of the trace")
+        same = same + 1 if at_ms == last_ms else 1
+        at_zero += not at_ms
         last_ms = at_ms
-        packets[max(0, at_ms - 1) // BIN_MS] += 1  # an instant at the end of a bin belongs to it
+        instants_ms.append(at_ms)
+        if len(instants_ms) > MAX_PACKETS:
+            raise ValueError(f"{place}: has more than {MAX_PACKETS:,} packets")
+        if same + at_zero * (at_ms > 0) > MAX_PER_MS:
+            raise ValueError(f"{place}: has more than {MAX_PER_MS} packets in one millisecond")
     if not last_ms:
-        raise ValueError(f"{file}: has no instant after 0")
-    points: list[tuple[int, float]] = []
-    for first_ms in range(0, last_ms, BIN_MS):
-        length_s = min(BIN_MS, last_ms - first_ms) / 1e3
-        rate_bps = max(packets[first_ms // BIN_MS] * PACKET_BITS / length_s, OUTAGE_BPS)
-        if not points or points[-1][1] != rate_bps:
-            points.append((first_ms, rate_bps))
-    return points, last_ms
+        raise ValueError(f"{file}: has no instant after {'the first' if begin_ms else 0}")
+    return instants_ms.tobytes()
+
+
+def packed_instants(given: Any) -> bytes:
+    """Convert instants in a text, separated by spaces, to `read_instants`'s form; in which they are returned unchanged.
+
+    Raises ValueError.
+    """
+    if isinstance(given, bytes):
+        return given
+    if not isinstance(given, str):
+        raise ValueError('is not text (write the instants with spaces between them, e.g. "5 10 10 25")')
+    return read_instants(((f"packet {n}", text) for n, text in enumerate(given.split(), start=1)), "the trace")
+
+
+def written_instants(packed: bytes) -> str:
+    """Write instants as a text, the inverse of `packed_instants`."""
+    return " ".join(map(str, memoryview(packed).cast("I")))

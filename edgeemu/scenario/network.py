@@ -14,7 +14,7 @@ from edgeemu.scenario.time_varying import LinkVariationSpec
 from edgeemu.scenario.traces import RateTrace
 from edgeemu.scenario.validation import Shorthand, Strict, at
 from edgeemu.topologies import TopologyKind
-from edgeemu.units import BitsPerSecond, JoulesPerBit, LossRate, Seconds
+from edgeemu.units import DURATION, BitsPerSecond, JoulesPerBit, LossRate, Seconds
 
 
 class LinkEnergySpec(Strict):
@@ -40,13 +40,13 @@ class LinkSpec(Strict):
     delay: MaybeRandom[Seconds] | None = Field(default=None, description="One-way delay.")
     jitter: MaybeRandom[Seconds] | None = Field(
         default=None,
-        description="Half-width of the delay's distribution: each message's delay is uniform within delay ± jitter, "
-        "never below zero.",
+        description="Half-width of the delay's distribution: each message's delay is uniform within delay ± jitter. It "
+        "counts up to the delay, so that the mean is always the delay's.",
     )
     loss: MaybeRandom[LossRate] | None = Field(
         default=None,
         description="Fraction of packets (1,448 bytes) that are lost. A lost packet is retransmitted after a round "
-        "trip, or after 200 ms among fewer than four packets.",
+        "trip where three others arrive, else after TCP's timeout: 200 ms, doubled each time up to 120 s.",
     )
     reorder: MaybeRandom[LossRate] | None = Field(
         default=None,
@@ -70,6 +70,18 @@ class LinkSpec(Strict):
     @classmethod
     def _in_catalog(cls, name: str | None) -> str | None:
         return name if name is None else link_type(name).name
+
+    @model_validator(mode="after")
+    def _jitter_within_delay(self) -> Self:
+        constant = isinstance(self.jitter, float) and isinstance(self.delay, float) and not self.delay_varies
+        if constant and self.jitter > self.delay:  # type: ignore[operator]
+            shown = DURATION.format_human(self.delay)  # type: ignore[arg-type]
+            raise at(["jitter"], f"is more than the delay, {shown}; a message cannot arrive before it is sent")
+        return self
+
+    @property
+    def delay_varies(self) -> bool:
+        return self.variation is not None and self.variation.delay is not None
 
 
 class DefaultLink(LinkSpec, Shorthand):

@@ -1,61 +1,94 @@
 """Files of prompts and of arrival instants."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationInfo
+from pydantic import BaseModel, ValidationError, ValidationInfo
 
 from edgeemu.quantity import UnitError
-from edgeemu.scenario.files import existing
-from edgeemu.units import DURATION
+from edgeemu.scenario.files import lines_of, read_named_text
+from edgeemu.scenario.traces import TimeColumn
+from edgeemu.scenario.validation import first_message
 
 PROMPT_KEYS = ("prompt", "text", "tokens", "max_tokens", "stop", "seed", "repeat")  # of a line of JSON
+MAX_LINES = 100_000  # of a file: no more sequences than that fit in a run
+_JSON_LINES = (".jsonl", ".ndjson")
+_TABLES = (".csv", ".tsv", ".json", ".parquet", ".xlsx", ".xls", ".yaml", ".yml")  # other than a prompt a line
 
-
-def _lines(given: str | Path, info: ValidationInfo) -> Iterator[tuple[str, str]]:
-    """Lines of a file that are not empty, each with its place."""
-    try:
-        text = existing(given, info).read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f'"{given}" is not text in UTF-8') from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{given}:{number}", line.strip()
+PromptT = TypeVar("PromptT", bound=BaseModel)
 
 
 def read_instants(given: Any, info: ValidationInfo) -> Any:
     """Read a file with one instant a line, in seconds without a unit. Other values are returned unchanged."""
     if not isinstance(given, str | Path):
         return given
-    instants = []
-    for where, line in _lines(given, info):
-        if line.startswith("#"):
-            continue
+    instants: list[str] = []
+    times = TimeColumn("")
+    for where, line in lines_of(read_named_text(given, info), str(given)):
+        if len(instants) == MAX_LINES:
+            raise ValueError(f"{where}: has more than {MAX_LINES:,} instants")
+        before_s = times.last_s
         try:
-            instants.append(DURATION.parse(f"{line} s" if line.replace(".", "", 1).isdigit() else line))
+            instants.append(times.read(line))
         except UnitError as error:
             raise ValueError(f"{where}: {error}") from error
-    return [DURATION.format_exact(instant_s) for instant_s in instants]
+        if times.last_s < before_s:
+            raise ValueError(f"{where}: {line} is earlier than the line before")
+    if not instants:
+        raise ValueError(f"{given}: has no instants")
+    return instants
 
 
-def read_prompts(given: Any, info: ValidationInfo) -> Any:
-    """Read a file with one prompt, or one JSON object, a line. Other values are returned unchanged."""
+def read_prompts(given: Any, info: ValidationInfo, prompt: type[PromptT]) -> Any:
+    """Read a file with one prompt, or one JSON object, a line, as `prompt`s. Other values are returned unchanged."""
     if not isinstance(given, str | Path):
         return given
-    lines = list(_lines(given, info))
-    return [_object(*line) for line in lines] if str(given).endswith(".jsonl") else [line for _, line in lines]
+    suffix = Path(given).suffix.lower()
+    if suffix in _TABLES:
+        raise ValueError(
+            f"{given}: a {suffix} file is not read; write text with one prompt a line, or JSON lines (.jsonl) such as "
+            '{"prompt": "…"} or, in place of columns of lengths, {"tokens": 120, "max_tokens": 16}'
+        )
+    prompts: list[PromptT] = []
+    for number, line in enumerate(read_named_text(given, info).split("\n"), start=1):
+        if not line.strip():
+            continue
+        if len(prompts) == MAX_LINES:
+            raise ValueError(f"{given}:{number}: has more than {MAX_LINES:,} prompts")
+        try:
+            data = _object(line) if suffix in _JSON_LINES else {"text": line.strip()}
+            prompts.append(prompt.model_validate(data))
+        except ValidationError as error:
+            raise ValueError(f"{given}:{number}: {first_message(error)}") from error
+        except ValueError as error:
+            raise ValueError(f"{given}:{number}: {error}") from error
+    if not prompts:
+        raise ValueError(f"{given}: has no prompts")
+    return prompts
 
 
-def _object(where: str, line: str) -> dict[str, Any]:
-    """Parse and check a line of JSON as a prompt; errors name the file and line."""
+def _object(line: str) -> dict[str, Any]:
+    """Parse and check a line of JSON as a prompt. Raises ValueError."""
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_each_key_once)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: {error.msg} at column {error.colno}") from error
+        raise ValueError(f"{error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
     if not isinstance(value, dict):
-        raise ValueError(f'{where}: is not an object ({{"prompt": "…"}} or {{"tokens": 64}})')
+        raise ValueError('is not an object ({"prompt": "…"} or {"tokens": 64})')
     if unknown := [key for key in value if key not in PROMPT_KEYS]:
-        raise ValueError(f'{where}: unknown key "{unknown[0]}"; known are {", ".join(PROMPT_KEYS)}')
+        raise ValueError(f'unknown key "{unknown[0][:40]}"; known are {", ".join(PROMPT_KEYS)}')
+    if "prompt" in value and "text" in value:
+        raise ValueError('"prompt" and "text" mean the same; give one of them')
     return {"text" if key == "prompt" else key: item for key, item in value.items()}
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'the key "{key[:40]}" is here twice')
+        found[key] = value
+    return found

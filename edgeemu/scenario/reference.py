@@ -28,6 +28,7 @@ from edgeemu.scenario.network import DefaultLink, LinkEnergySpec, LinkOverride, 
 from edgeemu.scenario.options import CostSpec, DecisionSpec, MigrationSpec, ShardingSpec, TimeSpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.time_varying import LinkVariationSpec, ThrottleSpec, TimeVarying, WalkSpec
+from edgeemu.scenario.traces import PacketTrace
 from edgeemu.scenario.validation import Shorthand
 from edgeemu.scenario.workload import ArrivalsSpec, LatencyTarget, PoissonSpec, Prompt, SamplingSpec, Workload
 
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "network": NetworkSpec,
     "star": StarSpec,
     "links": LinkOverride,
+    "packets": PacketTrace,
     "energy": LinkEnergySpec,
     "variation": LinkVariationSpec,
     "Time-varying values": TimeVarying,

@@ -11,9 +11,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from edgeemu.errors import RequestError, did_you_mean
-from edgeemu.scenario.document import Document, Position
+from edgeemu.scenario.document import Document, Position, field_name
 
-_MAX_SHOWN = 10
+_MAX_SHOWN = 10  # errors
+_MAX_LENGTH = 100  # characters of a wrong value
+_MAX_MESSAGE = 2000  # characters of an error, which names what is wrong
 
 ModelT = TypeVar("ModelT", bound="Strict")
 
@@ -77,7 +79,7 @@ def validate(model: type[ModelT], document: Document, context: dict[str, Any] | 
         found = error.errors(include_url=False)
         # A list whose items are all wrong is also reported as empty.
         real = [details for details in found if details["type"] != "too_short" or not details["input"]]
-        errors = [_located(document, details) for details in real]
+        errors = [_located(document, details) for details in real or found]
     errors.sort(key=lambda found: found.line or 0)
     first = errors[0]
     lines = [first.message, *(str(other) for other in errors[1:_MAX_SHOWN])]
@@ -86,18 +88,31 @@ def validate(model: type[ModelT], document: Document, context: dict[str, Any] | 
     raise RequestError("\n".join(lines), file=first.file, line=first.line, field=first.field)
 
 
+def first_message(error: ValidationError) -> str:
+    """First message of an error about a value that is not in a document: its field and what is wrong."""
+    details = error.errors(include_url=False)[0]
+    context = details.get("ctx", {})
+    field = field_name(_position(details, context))
+    return f"{field}: {_message(details, context)}" if field else _message(details, context)
+
+
 def _located(document: Document, details: ErrorDetails) -> RequestError:
     context = details.get("ctx", {})
-    # A discriminated union puts its tag into the location; ours are in angle brackets.
+    message = _message(details, context)
+    shown = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
+    return document.error(_position(details, context), shown)
+
+
+def _position(details: ErrorDetails, context: dict[str, Any]) -> Position:
+    """Position of the wrong value. A discriminated union puts its tag into the location; ours are in angle brackets."""
     position: Position = tuple(key for key in details["loc"] if not str(key).startswith("<"))
-    position += tuple(context.get("position", ()))
-    return document.error(position, _message(details, context))
+    return position + tuple(context.get("position", ()))
 
 
 def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
     """Message of a pydantic error in this project's words."""
     value = details["input"]
-    shown = f'"{value}"' if isinstance(value, str) else _kind(value)
+    shown = f'"{_short(value)}"' if isinstance(value, str) else _kind(value)
     bound = next((f"{context[key]}" for key in ("ge", "gt", "le", "lt") if key in context), "")
     match details["type"]:
         case "at":
@@ -118,7 +133,9 @@ def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
             return f"{shown} is not text" + (" (put it in quotes)" if isinstance(value, int | float) else "")
         case "int_type" | "int_parsing" | "int_from_float":
             return f"{shown} is not a whole number"
-        case "bool_type":
+        case "path_type":
+            return f"{shown} is not the name of a file"
+        case "bool_type" | "bool_parsing":
             return f"{shown} is neither true nor false"
         case "float_type" | "float_parsing" | "finite_number":
             return f"{shown} is not a number"
@@ -128,9 +145,15 @@ def _message(details: ErrorDetails, context: dict[str, Any]) -> str:
             return f"{shown} is not more than {bound}"
         case "less_than_equal":
             return f"{shown} is more than {bound}"
+        case "less_than":
+            return f"{shown} is not less than {bound}"
         case "too_short" | "string_too_short":
             return "is empty"
     return f"{shown}: {details['msg']}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_LENGTH else f"{text[:40]}…"
 
 
 def _kind(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from edgeemu.scenario.catalog.shapes import Count
+from edgeemu.scenario.catalog.shapes import MAX_COUNT
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.files import or_file
 from edgeemu.scenario.names import Flag, KindName
@@ -17,7 +17,13 @@ from edgeemu.scenario.prompt_files import read_instants, read_prompts
 from edgeemu.scenario.validation import Shorthand, Strict, at, exactly_one_of
 from edgeemu.units import PerSecond, Seconds
 
-_Id = Annotated[int, Field(strict=True, ge=0), Tag("<id>")]
+MAX_SEQUENCES = 100_000
+MAX_TOKENS = 10_000_000  # of a sequence, and of all prompts together: no model has a longer context
+MAX_TEXT = 64 << 20  # characters of all prompts together
+
+_Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS), KindName("count")]
+_Sequences = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQUENCES), KindName("count")]
+_Id = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT), Tag("<id>")]
 _Text = Annotated[str, Field(strict=True, min_length=1), Tag("<text>")]
 Stops = Annotated[
     tuple[Annotated[_Id | _Text, Discriminator(lambda value: "<id>" if isinstance(value, int) else "<text>")], ...],
@@ -31,11 +37,11 @@ class Prompt(Shorthand):
     text_is: ClassVar[str] = "text"
 
     text: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="Text of the prompt.")
-    tokens: Count | None = Field(
+    tokens: _Tokens | None = Field(
         default=None,
         description="Number of random tokens in place of a text, for models without a tokenizer and for timing.",
     )
-    max_tokens: Count | None = Field(
+    max_tokens: _Tokens | None = Field(
         default=None, description="Largest number of generated tokens, in place of the workload's."
     )
     stop: Stops | None = Field(
@@ -45,7 +51,7 @@ class Prompt(Shorthand):
         default=None,
         description="Seed of its sampling; if not given, the seed of `sampling` plus the number of the sequence.",
     )
-    repeat: Count = Field(
+    repeat: _Sequences = Field(
         default=1, description="Number of sequences with this prompt, each with random tokens and a seed of its own."
     )
 
@@ -61,7 +67,7 @@ class SamplingSpec(Strict):
     temperature: Annotated[float, Field(strict=True, ge=0)] = Field(
         default=0.0, description="Temperature of the softmax; 0 always takes the most likely token."
     )
-    top_k: Annotated[int, Field(strict=True, ge=0)] = Field(
+    top_k: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] = Field(
         default=0, description="Number of the most likely tokens that can be sampled; 0: all."
     )
     top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
@@ -137,7 +143,7 @@ class Workload(Strict):
 
     prompts: Annotated[
         tuple[Prompt, ...],
-        BeforeValidator(read_prompts),
+        BeforeValidator(lambda given, info: read_prompts(given, info, Prompt)),
         Field(min_length=1, json_schema_extra=or_file("a text file, one prompt a line, or JSON lines")),
         KindName("list of [prompts](#prompts) or texts, or a file"),
     ] = Field(description="One sequence for each prompt: a list, a text file with one prompt a line, or JSON lines.")
@@ -151,7 +157,7 @@ class Workload(Strict):
         description="Day, as 2026-01-31, that a chat template writes if it writes the date; if not given, the day on "
         "which the command runs, which the records keep.",
     )
-    max_tokens: Count = Field(
+    max_tokens: _Tokens = Field(
         default=64, description="Largest number of generated tokens per sequence; the model may end it earlier."
     )
     stop: Stops = Field(
@@ -163,7 +169,7 @@ class Workload(Strict):
         default=False, description="Whether every sequence goes to its `max_tokens`, whatever is generated."
     )
     sampling: SamplingSpec = Field(default=SamplingSpec(), description="How tokens are sampled.")
-    concurrency: Count = Field(
+    concurrency: _Sequences = Field(
         default=1, description="Largest number of sequences in flight; devices need memory for their caches."
     )
     arrivals: Annotated[
@@ -177,6 +183,22 @@ class Workload(Strict):
     latency_target: LatencyTarget | None = Field(
         default=None, description="Latencies that a sequence must keep to count as good."
     )
+
+    @model_validator(mode="after")
+    def _not_too_much(self) -> Self:
+        asked = tokens = characters = 0
+        for n, prompt in enumerate(self.prompts):
+            asked += prompt.repeat
+            tokens += prompt.repeat * (prompt.tokens or 0)
+            characters += prompt.repeat * len(prompt.text or "")
+            for total, limit, what in [
+                (asked, MAX_SEQUENCES, "sequences"),
+                (tokens, MAX_TOKENS, "tokens"),
+                (characters, MAX_TEXT, "characters"),
+            ]:
+                if total > limit:
+                    raise at(["prompts", n], f"the prompts up to this one are {total:,} {what}; at most {limit:,} are")
+        return self
 
     @model_validator(mode="after")
     def _enough_arrivals(self) -> Self:

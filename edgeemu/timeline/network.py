@@ -1,7 +1,9 @@
 """Arrivals of messages on the timeline: queueing in pipes, delay, jitter, loss and retransmission."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
+from math import log
 from typing import NamedTuple, Protocol
 
 from edgeemu.cluster.keyed_random import block
@@ -9,7 +11,9 @@ from edgeemu.cluster.links import Path
 
 PACKET_BYTES = 1448  # TCP payload of one Ethernet frame with timestamps (RFC 7323)
 MIN_RTO_S = 0.2  # Linux TCP_RTO_MIN: what a loss costs when too few packets follow to notice it (RFC 5681, 3.2)
-FAST_RETRANSMIT_PACKETS = 4  # a loss among fewer cannot cause three duplicate acknowledgements
+MAX_RTO_S = 120.0  # Linux TCP_RTO_MAX: timeouts double up to it (RFC 6298, 5.5)
+DUPLICATE_ACKS = 3  # packets that must arrive for a loss among them to be noticed without a timeout
+_DOUBLINGS = 10  # enough for MAX_RTO_S
 
 
 class Instants(Protocol):
@@ -77,25 +81,69 @@ def lost_packets(packets: int, loss: float, uniform: float) -> int:
 def disturbance_s(path: Path, size_bytes: int, seed: int, key: DrawKey, departure_s: float = 0.0) -> float:
     """Delay that jitter (uniform, as netem's default) and retransmission of lost packets add to a message.
 
-    A round in which packets are lost costs a round trip, or the minimum retransmission timeout where too few packets
-    follow for a fast retransmit, and the lost packets' transmission. At most six rounds, each with a fresh draw. A link
-    that varies counts as it is when the message departs.
+    Jitter counts up to the delay, so that the mean stays the delay's. A link that varies counts as it is when the
+    message departs.
     """
     if not path.jitter_s and not path.loss:
         return 0.0
-    draws = uniforms(seed, key)
     delay_s = path.delay_at(departure_s)
-    extra_s = max((2.0 * draws[0] - 1.0) * path.jitter_s, -delay_s)
+    draws = _draws(seed, key)
+    extra_s = (2.0 * next(draws) - 1.0) * min(path.jitter_s, delay_s)
+    if not path.loss:
+        return extra_s
+    next(draws)
     bandwidth_bps = min(hop.bandwidth_at(departure_s) for hop in path.hops)
-    outstanding = -(-size_bytes // PACKET_BYTES)
-    for uniform in draws[2:]:
-        lost = lost_packets(outstanding, path.loss, uniform) if path.loss else 0
-        if not lost:
-            break
-        wait_s = 2.0 * delay_s if outstanding >= FAST_RETRANSMIT_PACKETS else max(MIN_RTO_S, 2.0 * delay_s)
-        extra_s += wait_s + 8.0 * lost * PACKET_BYTES / bandwidth_bps
-        outstanding = lost
-    return extra_s
+    packets = -(-size_bytes // PACKET_BYTES)
+    return extra_s + retransmission_s(packets, path.loss, 2.0 * delay_s, 8.0 * PACKET_BYTES / bandwidth_bps, draws)
+
+
+def retransmission_s(packets: int, loss: float, round_trip_s: float, packet_s: float, draws: Iterator[float]) -> float:
+    """Time that lost packets of a message cost: they are sent again, in rounds, until every one has arrived.
+
+    Each round each packet is lost with chance `loss`, so that a packet's tries are geometric. After a round of which
+    three packets arrive the others follow within a round trip (fast retransmit, RFC 5681, 3.2). Otherwise they wait for
+    a timeout, which doubles up to `MAX_RTO_S` with each round in a row that brings nothing (RFC 6298, 5.5). Unlike
+    Linux, which gives up a connection after 15 of them (tcp(7), tcp_retries2), it goes on for ever.
+    """
+    timeout_s = max(MIN_RTO_S, round_trip_s)
+    outstanding, backoff, total_s = packets, 0, 0.0
+    lost = lost_packets(outstanding, loss, next(draws))
+    while lost:
+        if lost == outstanding:
+            rounds = 1 + _more_rounds(loss, outstanding, next(draws))
+            total_s += _timeouts_s(timeout_s, backoff, rounds) + rounds * lost * packet_s
+            backoff += rounds
+            some_arrive = 1.0 - loss**outstanding  # the next draw is among the rounds in which not all are lost
+            lost = min(lost_packets(outstanding, loss, next(draws) * some_arrive), outstanding - 1)
+            continue
+        fast = outstanding - lost >= DUPLICATE_ACKS
+        total_s += (round_trip_s if fast else timeout_s) + lost * packet_s
+        outstanding, backoff = lost, 0 if fast else 1
+        lost = lost_packets(outstanding, loss, next(draws))
+    return total_s
+
+
+def _more_rounds(loss: float, packets: int, uniform: float) -> int:
+    """Number of further rounds in a row in which all packets are lost: geometric, at the quantile `uniform`."""
+    return int(log(1.0 - uniform) / (packets * log(loss)))
+
+
+def _timeouts_s(timeout_s: float, backoff: int, rounds: int) -> float:
+    """Sum of `rounds` timeouts in a row, of which the first is doubled `backoff` times."""
+    total_s = 0.0
+    for n in range(rounds):
+        each_s = timeout_s * 2.0 ** min(backoff + n, _DOUBLINGS)
+        if each_s >= MAX_RTO_S:
+            return total_s + (rounds - n) * max(MAX_RTO_S, timeout_s)
+        total_s += each_s
+    return total_s
+
+
+def _draws(seed: int, key: DrawKey) -> Iterator[float]:
+    """Endless independent numbers in [0, 1), of which the first eight are `uniforms`."""
+    yield from uniforms(seed, key)
+    for more in count(1):
+        yield from (word / 2**53 for word in block(seed, *key, more))
 
 
 class Transit(NamedTuple):

@@ -252,7 +252,8 @@ def _networks(draw_from: st.DrawFn) -> str:
     topology = draw_from(st.sampled_from(["mesh", "line", "star"]))
     default = draw_from(st.sampled_from(["wifi-5", *[_flow(f) for f in [
         {"bandwidth": "100 Mbit/s", "delay": "2 ms"},
-        {key: draw_from(_quantities[key]) for key in _quantities},
+        {key: draw_from(_quantities[key]) for key in _quantities} | {"delay": "1 ms"},
+        {"type": "wifi-5", "delay": "0.1 ms"},
     ]]]))  # fmt: skip
     ends = {
         "mesh": [("p", "x"), ("p", "p"), ("x", "y"), ("p-1", "y")],
@@ -263,6 +264,7 @@ def _networks(draw_from: st.DrawFn) -> str:
     for a, b in draw_from(st.lists(st.sampled_from(ends), max_size=4)):
         where = draw_from(st.sampled_from([{"between": f"[{a}, {b}]"}, {"from": a, "to": b}, {"from": b, "to": a}]))
         keys = draw_from(st.sets(st.sampled_from(sorted(_quantities)), max_size=3))
+        keys -= {"jitter"} if "delay" in keys else set()  # a jitter above the delay beside it is refused
         links.append(_flow(where | {key: draw_from(_quantities[key]) for key in sorted(keys)}))
     extra = f", star: {{shared_airtime: {draw_from(st.sampled_from(['true', 'false']))}}}" if topology == "star" else ""
     return f"{{topology: {topology}, default: {default}, links: [{', '.join(links)}]{extra}}}"

@@ -10,13 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.builders import QUICK
 
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.variation import (
     MIN_SHARE,
     STANDSTILL,
     Constant,
     LeftByLoad,
-    LinkVariation,
     Product,
+    Repeated,
     Scaled,
     Trace,
     Uniform,
@@ -122,6 +123,22 @@ def test_a_constant_share_divides(level: float, start_s: float, nominal_s: float
 
 def test_a_share_of_nothing_still_ends():
     assert finish(Constant(0.0), 1.0, 1.0) == pytest.approx(1.0 + 1.0 / STANDSTILL)
+
+
+def test_nothing_is_done_in_an_outage_and_all_after_it() -> None:
+    share = Trace((0.0, 1.0, 500.0), (1.0, 0.0, 0.5))
+    assert finish(share, 0.5, 0.5) == 1.0
+    assert finish(share, 0.5, 1.0) == 501.0
+    assert finish(share, 3.0, 0.0) == 3.0
+    assert done_s(share, 0.5, 499.0) == 0.5
+    assert done_s(share, 0.5, 501.0) == 1.0
+
+
+def test_work_through_very_many_pieces_ends_soon_at_their_mean() -> None:
+    blinking = Repeated(Trace((0.0, 1e-3), (1e-3, 0.0)), 2e-3)
+    assert finish(blinking, 0.0, 1.0) == pytest.approx(1.0 / 0.5e-3, rel=1e-3)
+    dark = Product((blinking, Trace((0.0, 1.0), (1.0, 0.0))))
+    assert 1e5 < finish(dark, 2.0, 1.0) < 1.1 / STANDSTILL
     assert share_at(Constant(0.0), 0.0) == STANDSTILL
     assert value(LeftByLoad(Constant(1.0)), 0.0) == MIN_SHARE
     assert share_at(None, 0.0) == 1.0

@@ -65,13 +65,61 @@ def test_json_lines_say_more_of_each_prompt(tmp_path: Path, smollm2_gguf: Path) 
         ('{"prompt": "x"', "bad.jsonl:1: Expecting ',' delimiter at column 15"),
         ('["x"]', "bad.jsonl:1: is not an object"),
         ('{"promt": "x"}', 'bad.jsonl:1: unknown key "promt"'),
-        ('{"prompt": "x", "tokens": 3}', "workload.prompts[0]: give exactly one of text and tokens"),
+        ('{"prompt": "x", "tokens": 3}', "bad.jsonl:1: give exactly one of text and tokens"),
+        ('\n\n{"prompt": 5}', "bad.jsonl:3: text: 5 is not text"),
+        ('{"tokens": 1e3}', "bad.jsonl:1: tokens: 1000.0 is not a whole number"),
+        ('{"tokens": NaN}', "bad.jsonl:1: tokens: nan is not a whole number"),
+        ('{"tokens": 1000000000}', "bad.jsonl:1: tokens: 1000000000 is more than 10000000"),
+        ('{"tokens": ' + "9" * 5000 + "}", "bad.jsonl:1: "),
+        ('{"tokens": 5, "tokens": 6}', 'bad.jsonl:1: the key "tokens" is here twice'),
+        ('{"prompt": "x", "text": "x"}', 'bad.jsonl:1: "prompt" and "text" mean the same'),
+        ("[" * 100_000, "bad.jsonl:1: is nested too deeply"),
+        ("", "bad.jsonl: has no prompts"),
+        ("\n \n", "bad.jsonl: has no prompts"),
+        ("{}", "bad.jsonl:1: give exactly one of text and tokens"),
+        ('{"prompt": ""}', "bad.jsonl:1: text: is empty"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "bad.jsonl").write_text(line)
     with pytest.raises(RequestError, match=re.escape(message)):
         parse_scenario(TEXTS.format(gguf=__file__, prompts="bad.jsonl"), base=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["requests.csv", "requests.TSV", "prompts.json", "prompts.parquet"])
+def test_a_table_is_no_list_of_prompts(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("arrival,prompt_tokens,output_tokens\n0.0,120,16\n")
+    with pytest.raises(RequestError, match=rf"{name}: a \.\w+ file is not read; .*in place of columns of lengths"):
+        parse_scenario(TEXTS.format(gguf=__file__, prompts=name), base=tmp_path)
+
+
+def test_a_byte_order_mark_and_carriage_returns_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "asked.txt").write_bytes("\ufeffWhy?\r\n\r\nHow?\r\n".encode())
+    scenario = parse_scenario(TEXTS.format(gguf=__file__, prompts="asked.txt"), base=tmp_path)
+    assert [prompt.text for prompt in scenario.workload.prompts] == ["Why?", "How?"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "message"),
+    [
+        ("{prompts: [{tokens: 1000000000}]}", "workload.prompts[0].tokens: 1000000000 is more than 10000000"),
+        ("{prompts: [{tokens: 1, repeat: 1000000000}]}", "workload.prompts[0].repeat: 1000000000 is more than 100000"),
+        ("{prompts: [x], max_tokens: 1000000000000}", "workload.max_tokens: 1000000000000 is more than 10000000"),
+        ("{prompts: [x], concurrency: 1000000000}", "workload.concurrency: 1000000000 is more than 100000"),
+        (
+            "{prompts: [x, {tokens: 10000, repeat: 2000}]}",
+            "workload.prompts[1]: the prompts up to this one are 20,000,000 tokens; at most 10,000,000 are",
+        ),
+        (
+            "{prompts: [{text: x, repeat: 60000}, {text: y, repeat: 60000}]}",
+            "workload.prompts[1]: the prompts up to this one are 120,000 sequences; at most 100,000 are",
+        ),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused_with_its_place(workload: str, message: str) -> None:
+    text = TEXTS.format(gguf=__file__, prompts="x.txt").partition("workload:")[0] + f"workload: {workload}"
+    with pytest.raises(RequestError, match=re.escape(message)):
+        parse_scenario(text)
 
 
 def with_template(folder: Path, template: str) -> str:

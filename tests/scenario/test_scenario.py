@@ -53,6 +53,8 @@ def test_the_scenarios_that_ship_are_valid(path):
         ("workload:\n", "workload:\n  chat: maybe\n", ':15: workload.chat: "maybe" is not known here ("auto")'),
         ("workload:\n", "workload:\n  chat: 1\n", ":15: workload.chat: 1 is neither true nor false"),
         ("delay: 2 ms}", "delay: 2 ms, loss: 5}", ':9: network.default.loss: 5 must be less than 1 (did you mean "5 %"?)'),
+        ("delay: 2 ms}", "delay: 2 ms, loss: 100 %}", ':9: network.default.loss: "100 %" must be less than 1: nothing would ever arrive; an outage is a rate of 0 in a bandwidth_trace'),
+        ("delay: 2 ms}", "delay: 20 ms, jitter: 30 ms}", ":9: network.default.jitter: is more than the delay, 20 ms; a message cannot arrive before it is sent"),
         ("delay: 2 ms}", "delay: 2 ms, reorder: 1 %}", ":9: network.default.reorder: is for real packets (backend: kernel); this is stamped"),
         ("dilation: auto", "dilation: 0", ":16: time.dilation: 0 is less than 0.001"),
         ("dilation: auto", "dilation: .inf", ":16: time.dilation: inf is not a number"),
@@ -86,6 +88,12 @@ def test_the_scenarios_that_ship_are_valid(path):
         ("policy: greedy", "policy: \x01", ":13: not YAML: it has the character U+0001"),
         ("name: laptop", "name: " + "é" * 200 + "\udcff", ":4: not YAML: it has the character U+DCFF"),
         ("policy: greedy", "policy: " + "[" * 20_000, ":13: policy[0][0]: nested too deeply"),
+        ("policy: greedy", "policy: greedy\nseed: " + "9" * 5000, ":14: seed: a number of 5000 characters; at most 100 are read"),
+        ("policy: greedy", "policy: greedy\nseed: 0x" + "f" * 99, ":14: seed: a number of 101 characters; at most 100 are read"),
+        ("policy: greedy", "policy: greedy\nseed: 1" + "0" * 60, ":14: seed: 1" + "0" * 60 + " is not less than 9223372036854775808"),
+        ("policy: greedy", "policy: greedy\n<<: 5", ":14: a merge key (<<) takes a mapping, or a list of mappings"),
+        ("policy: greedy", 'policy: greedy\n"<<": {}', ':14: <<: unknown key "<<"'),
+        ("policy: greedy", "policy: greedy\n? [a]\n: 1", ":14: a key must be text"),
         ("policy: greedy", "policy: greedy\n---\nseed: 1", ":14: a second document begins here; there can be one"),
     ],
 )  # fmt: skip
@@ -117,7 +125,10 @@ def test_what_is_no_scenario_at_all_is_refused(text, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, f"{os.strerror(errno.ENOENT).lower()} (did you mean"), (b"\xff\xfe\x00", "is not text in UTF-8")],
+    [
+        (None, f"{os.strerror(errno.ENOENT).lower()} (did you mean"),
+        (b"\xff\xfe\x00", "is text in UTF-16; save it in UTF-8"),
+    ],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, message: str):
     (tmp_path / "quickstart.yaml").write_text(TEXT)
@@ -134,7 +145,7 @@ def test_a_directory_is_no_scenario(tmp_path: Path):
     directory.mkdir()
     with pytest.raises(RequestError) as caught:
         load_scenario(directory)
-    assert str(caught.value) == f"{directory}: {os.strerror(errno.EISDIR).lower()}"
+    assert str(caught.value) == f"{directory}: is a directory, not a file"
 
 
 # -- models ---------------------------------------------------------------------------------------------------

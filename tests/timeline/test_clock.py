@@ -14,7 +14,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Hop, Path
 from edgeemu.placement.costs import Work, roofline_s
 from edgeemu.timeline.clock import WallClock, occupy
-from edgeemu.timeline.network import MIN_RTO_S, PACKET_BYTES, DrawKey, disturbance_s, lost_packets, serialise, uniforms
+from edgeemu.timeline.network import DrawKey, disturbance_s, lost_packets, serialise, uniforms
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 
 RATE_BPS = 8_000.0  # 1000 bytes a second: a message of 1000 bytes takes a second
@@ -209,38 +209,19 @@ def test_jitter_stays_within_its_half_width_and_after_departure(
     assert -min(jitter_s, delay_s) <= disturbance_s(path, size_bytes, 3, key) <= jitter_s
 
 
+def test_jitter_above_the_delay_counts_up_to_it_so_that_the_mean_stays() -> None:
+    path = Path((Hop(0, RATE_BPS, 0.02),), 0.03, 0.0)
+    extra_s = [disturbance_s(path, 100, 0, DrawKey(0, 1, 0, step, 0, 0)) for step in range(4000)]
+    assert fmean(extra_s) == pytest.approx(0.0, abs=6e-4)  # cut at zero, the mean would be 1.7 ms
+    assert min(extra_s) >= -0.02
+
+
 def test_jitter_is_symmetric_and_uniform() -> None:
     path = Path((Hop(0, RATE_BPS, 1.0),), 0.5, 0.0)
     extra_s = sorted(disturbance_s(path, 100, 0, DrawKey(0, 1, 0, step, 0, 0)) for step in range(2000))
     assert fmean(extra_s) == pytest.approx(0.0, abs=0.02)
     assert extra_s[500] == pytest.approx(-0.25, abs=0.03)
     assert extra_s[1500] == pytest.approx(0.25, abs=0.03)
-
-
-@QUICK
-@given(keys, st.integers(1, 60_000), st.floats(0, 0.3), st.floats(0.001, 0.9))
-def test_loss_costs_whole_rounds_and_the_lost_packets_again(
-    key: DrawKey, size_bytes: int, delay_s: float, loss: float
-) -> None:
-    path = Path((Hop(0, 4 * RATE_BPS, 0.0), Hop(1, RATE_BPS, delay_s)), 0.0, loss)
-    extra_s = disturbance_s(path, size_bytes, 3, key)
-    packets = -(-size_bytes // PACKET_BYTES)
-    packet_s = PACKET_BYTES / 1000  # at the slowest pipe's rate
-    if extra_s:
-        assert extra_s >= 2 * delay_s + packet_s - 1e-9
-        if packets < 4:  # no three duplicate acknowledgements can come
-            assert extra_s >= MIN_RTO_S + packet_s - 1e-9
-    assert extra_s <= 6 * (max(MIN_RTO_S, 2 * delay_s) + packets * packet_s) + 1e-9
-
-
-def test_a_single_lost_packet_costs_a_timeout_and_its_own_transmission() -> None:
-    path = Path((Hop(0, RATE_BPS, 0.02),), 0.0, 0.1)
-    extra_s = [disturbance_s(path, 1000, 0, DrawKey(0, 1, 0, step, 0, 0)) for step in range(2000)]
-    round_s = MIN_RTO_S + PACKET_BYTES / 1000
-    rounds = [round(extra / round_s) for extra in extra_s]
-    assert extra_s == pytest.approx([n * round_s for n in rounds])
-    assert sum(n > 0 for n in rounds) / 2000 == pytest.approx(0.1, abs=0.02)
-    assert sum(n > 1 for n in rounds) / 2000 == pytest.approx(0.01, abs=0.007)
 
 
 def test_a_device_goes_on_with_the_step_that_it_is_at() -> None:

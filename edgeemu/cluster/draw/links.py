@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeemu.cluster.draw.value import draw_value
-from edgeemu.cluster.draw.variation import rate_factor, trace_factor, variation_of
+from edgeemu.cluster.draw.variation import deliveries_of, rate_factor, trace_factor, variation_of
 from edgeemu.cluster.keyed_random import FloatArray, directed_uniforms, draw_lognormals, draw_uniforms, pair_uniforms
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.links import Link, LinkEnds
 from edgeemu.cluster.topology import Arrays, IntArray
-from edgeemu.cluster.variation import LinkVariation, product
+from edgeemu.cluster.variation import product
 from edgeemu.scenario.catalog import link_type
 from edgeemu.scenario.distributions import Distribution
 from edgeemu.scenario.network import LinkOverride, LinkSpec
@@ -65,16 +66,19 @@ class LinkDraws:
             for value, field in zip(priced, ENERGY_FIELDS, strict=True)
         )
         bandwidth_bps, delay_s, jitter_s, loss, *packets = (drawn[field] for field in DRAWN_FIELDS)
-        link = Link(bandwidth_bps, delay_s, jitter_s, loss, None, send, receive, *packets)
+        link = Link(bandwidth_bps, delay_s, min(jitter_s, delay_s), loss, None, send, receive, *packets)
         if values.keys().isdisjoint(VARYING_FIELDS):
             return link
         trace = values.get("bandwidth_trace", KeyedValue(None)).given
         varied = values.get("variation", KeyedValue(LinkVariationSpec()))
         factor = rate_factor(varied.given.bandwidth, seed, *varied.key, "bandwidth")
         rate = product(trace_factor(trace, link.bandwidth_bps), factor)
+        deliveries = deliveries_of(trace, factor)
         added_delay_s = variation_of(varied.given.delay, seed, *varied.key, "delay")
-        varies = None if rate is None and added_delay_s is None else LinkVariation(rate, None, added_delay_s)
-        return replace(link, varies=varies)
+        varies = (
+            None if rate is None and added_delay_s is None else LinkVariation(rate, None, added_delay_s, deliveries)
+        )
+        return replace(link, jitter_s=link.jitter_s if added_delay_s is None else jitter_s, varies=varies)
 
     def values(self, a: End, b: End) -> dict[str, KeyedValue]:
         """Every field that is given for the link from a to b."""
@@ -162,5 +166,7 @@ def _given(spec: LinkSpec) -> dict[str, Any]:
         else:  # not the energy of the default or of another type: that is another radio's
             fields |= {"unpriced": spec.type, **dict.fromkeys(ENERGY_FIELDS)}
     fields |= {field: given for field in _PLAIN_FIELDS if (given := getattr(spec, field)) is not None}
+    if all(isinstance(fields.get(field), float) for field in ("jitter", "delay")) and not spec.delay_varies:
+        fields["jitter"] = min(fields["jitter"], fields["delay"])  # what a delay of its own leaves of its type's
     energy = {"energy.send": spec.energy.send, "energy.receive": spec.energy.receive}
     return fields | {field: given for field, given in energy.items() if given is not None}

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from edgeemu.cluster.keyed_random import variation_seed
+from edgeemu.cluster.link_variation import Deliveries, mean_rates
 from edgeemu.cluster.variation import (
     MIN_SHARE,
     Constant,
@@ -19,7 +20,7 @@ from edgeemu.cluster.variation import (
     value,
 )
 from edgeemu.scenario.time_varying import LinkVariationSpec, ThrottleSpec, TimeVarying
-from edgeemu.scenario.traces import REPEAT, Points
+from edgeemu.scenario.traces import REPEAT, PacketTrace, Points
 from edgeemu.units import BIT_RATE, DURATION
 
 Given = float | TimeVarying[float] | None
@@ -63,15 +64,22 @@ def throttled(spec: ThrottleSpec | None) -> Variation | None:
     return None if spec is None or spec.to == 1.0 else falling(spec.after, spec.over, spec.to)
 
 
-def trace_factor(points: Points | None, nominal_bps: float) -> Variation | None:
-    """A trace of bit rates as a factor on the nominal rate of the link."""
-    if points is None:
+def trace_factor(trace: Points | PacketTrace | None, nominal_bps: float) -> Variation | None:
+    """A trace of bit rates, or the mean rates of one of packets, as a factor on the nominal rate of the link."""
+    if trace is None:
         return None
-    times_s, rates_bps = _columns(points)
+    if isinstance(trace, PacketTrace):
+        return mean_rates(trace.packets, nominal_bps)
+    times_s, rates_bps = _columns(trace)
     if rates_bps[-1] == REPEAT:
-        trace = Trace(times_s[:-1], tuple(rate_bps / nominal_bps for rate_bps in rates_bps[:-1]))
-        return Repeated(trace, times_s[-1])
+        levels = tuple(rate_bps / nominal_bps for rate_bps in rates_bps[:-1])
+        return Repeated(Trace(times_s[:-1], levels), times_s[-1])
     return Trace(times_s, tuple(rate_bps / nominal_bps for rate_bps in rates_bps))
+
+
+def deliveries_of(trace: Points | PacketTrace | None, factor: Variation | None) -> Deliveries | None:
+    """The deliveries of a trace of packets, each with a `factor` of its bytes. None: the link has a rate."""
+    return Deliveries(trace.packets, factor) if isinstance(trace, PacketTrace) else None
 
 
 def is_drawn(given: Any) -> bool:
@@ -88,6 +96,8 @@ def with_seed(given: Any, seed: int, *names: str) -> Any:
             [DURATION.format_exact(time_s), rate if rate == REPEAT else BIT_RATE.format_exact(rate)]
             for time_s, rate in given
         ]
+    if isinstance(given, PacketTrace):
+        return given.model_dump(mode="json")
     if isinstance(given, LinkVariationSpec):
         written = given.model_dump(mode="json", exclude_none=True)
         own = {field: getattr(given, field) for field in written}

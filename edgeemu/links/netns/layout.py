@@ -13,8 +13,9 @@ from itertools import groupby
 import msgspec
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.link_variation import OUTAGE_BPS, LinkVariation
 from edgeemu.cluster.links import Link, LinkEnds
-from edgeemu.cluster.variation import LinkVariation, share_at
+from edgeemu.cluster.variation import share_at
 from edgeemu.topologies import End
 
 DATA_PORT = 5555  # of every device, in its own namespace
@@ -46,7 +47,8 @@ class Queue(msgspec.Struct, frozen=True):
         """Bits per second at an instant."""
         if self.bandwidth_bps is None or self.varies is None:
             return self.bandwidth_bps
-        return max(self.bandwidth_bps * share_at(self.varies.rate, t_s), 8.0)
+        rate_bps = self.bandwidth_bps * share_at(self.varies.rate, t_s)
+        return max(rate_bps, min(OUTAGE_BPS, self.bandwidth_bps))  # slower, a packet's debt would outlast an outage
 
     def delay_at(self, t_s: float) -> float:
         """Seconds of delay at an instant."""
@@ -184,7 +186,7 @@ class _Interfaces:
             link.loss,
             link.reorder,
             link.duplicate,
-            link.varies,
+            link.varies and link.varies.averaged(),  # a queue has a rate
         )
 
 

@@ -114,7 +114,8 @@ def _class(rate_bps: float, ceil_bps: float) -> HtbClass:
 
 
 def _netem(queue: Queue, t_s: float, dilation: float) -> Netem:
-    delay_s, jitter_s = queue.delay_at(t_s), queue.jitter_s
+    delay_s = queue.delay_at(t_s)
+    jitter_s = min(queue.jitter_s, delay_s)  # netem would cut a negative delay at zero, and so raise the mean
     return Netem(
         limit_packets=buffer_sizes.queue_packets(queue.bandwidth_bps, queue.delay_s + jitter_s),
         delay_ns=round(delay_s * dilation * _NS),

@@ -51,7 +51,7 @@ class LaunchedDevices:
     def limitations(self, *, realtime: bool) -> list[str]:
         """Return what this host does not allow, of what would make a run more exact."""
         slow = realtime and "no real-time priority" in self.scheduling
-        found = [self.caps.weaker, "devices wait without real-time priority" if slow else ""]
+        found = [self.caps.weaker, "devices wait without real-time priority" if slow else "", self.links.limitation]
         return [text for text in found if text]
 
     async def start(self, cluster: Cluster, pipes_fd: int, on_progress: Callable[[int, int], None]) -> None:

@@ -6,6 +6,7 @@ Stamped links need nothing but an address. Kernel links have a process that owns
 from collections.abc import Sequence
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.link_variation import BIN_MS
 from edgeemu.host.fleet import Fleet
 from edgeemu.links.netns import protocol
 from edgeemu.links.netns.layout import DATA_PORT, NetworkLayout, network_layout
@@ -21,10 +22,13 @@ class LinkSetup:
 
     def __init__(self, choice: LinkChoice, cluster: Cluster, fleet: Fleet, session: Session) -> None:
         self.choice = choice
+        self.limitation = ""
         self._fleet, self._session = fleet, session
         self._layout: NetworkLayout | None = None
         if choice.kind != "stamped":
             self._layout = network_layout(cluster, delays=choice.netem)
+            if any(link.varies is not None and link.varies.deliveries is not None for link in cluster.links()):
+                self.limitation = f"the kernel follows packet traces by their mean rates in {BIN_MS} ms"
 
     @property
     def shaped(self) -> bool:

@@ -8,8 +8,9 @@ from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import Strict
 from edgeemu_kernels.shape import MAX_LAYERS, Activation, ModelShape, Norm, Positions
 
+MAX_COUNT = 2**31 - 1  # what NumPy and the wire can hold, and more than any model has of anything
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), KindName("count")]
 Layers = Annotated[int, Field(strict=True, ge=1, le=MAX_LAYERS), KindName("count")]
-Count = Annotated[int, Field(strict=True, ge=1), KindName("count")]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
 

@@ -101,7 +101,7 @@ def test_a_mistake_is_answered_with_its_place(directory: Path, old: str, new: st
         ("time,load\n0,10 %\n1,2,3\n", "load.csv:3: has 3 columns; a trace has two, time and value"),
         ("0,10 %\n2,20 %\n\n1,30 %\n", "load.csv:4: 1 is not later than the line before"),
         ("0,1e3\n", 'load.csv:1: "1e3" must be at most 1'),
-        ("", "is empty"),
+        ("", "load.csv: has no values"),
         ("time [parsecs],load\n0.5,10 %\n", 'load.csv:2: "0.5 parsecs" is not a duration (did you mean "0.5 s"?)'),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_mistake_in_a_trace_is_answered_with_its_file_and_line(directory: Path
 
 def test_a_trace_that_is_not_text(directory: Path) -> None:
     (directory / "load.csv").write_bytes(b"\xff\xfe\x00\x01")
-    assert '"load.csv" cannot be read as CSV' in error(directory, TEXT)
+    assert "load.csv: is text in UTF-16; save it in UTF-8" in error(directory, TEXT)
 
 
 def test_devices_vary_as_the_scenario_says(directory: Path) -> None:

@@ -14,9 +14,10 @@ from support.wired import COMPUTE, SLOW, cluster
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.links import Change, Link, LinkEnds
 from edgeemu.cluster.topology import Arrays, FloatArray, IntArray, Star, Topology
-from edgeemu.cluster.variation import LinkVariation, Trace
+from edgeemu.cluster.variation import Trace
 from edgeemu.links.messages import WireError
 from edgeemu.links.netns import buffer_sizes, protocol
 from edgeemu.links.netns.layout import CHANNEL, MAX_DEVICES, NetworkLayout, Queue, network_layout, unsupported

@@ -14,8 +14,9 @@ import zmq
 from link_hosts import Hosts, interfaces, listen_udp, receive_udp, send_udp
 from support.wired import SLOW, cluster
 
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.links import Link
-from edgeemu.cluster.variation import LinkVariation, Trace
+from edgeemu.cluster.variation import Trace
 from edgeemu.errors import RunError
 from edgeemu.host.namespaces import own_user_namespace
 from edgeemu.links.netns import netlink, protocol, queues, tc

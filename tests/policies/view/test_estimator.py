@@ -10,9 +10,10 @@ from support.builders import LLAMA, QUICK, devices, even_cluster, scattered
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
+from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.links import Hop, Link, Path
 from edgeemu.cluster.topology import Mesh
-from edgeemu.cluster.variation import Constant, LinkVariation, Trace
+from edgeemu.cluster.variation import Constant, Trace
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
