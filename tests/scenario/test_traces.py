@@ -91,6 +91,7 @@ def test_an_outage_that_never_ends_is_a_millionth_of_the_rate(tmp_path: Path) ->
         ("-1,5 Mbit/s\n", 'rates.csv:1: "-1 s" is negative; a duration cannot be'),
         ("0,5 Mbit/s\n1e999,5 Mbit/s\n", 'rates.csv:2: "1e999 s" is too large'),
         ("0,5 Mbit/s\n1e9999,5 Mbit/s\n", 'rates.csv:2: "1e9999 s" is not a duration (write e.g. "25 ms")'),
+        ("1e4001700000,5 Mbit/s\n", 'rates.csv:1: "1e4001700000 s" is not a duration (write e.g. "25 ms")'),
         ("0,1 Mbit/s\n1,1 Mbit/s\n1,2 Mbit/s\n", "rates.csv:3: 1 is not later than the line before"),
         ("1700000001,1 Mbit/s\n1700000000,1 Mbit/s\n", "rates.csv:2: 1700000000 is not later than the line before"),
         (",".join(["1"] * 5000), "rates.csv:1: has 5000 columns; a trace has two, time and value"),

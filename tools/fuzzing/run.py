@@ -15,9 +15,7 @@ from fuzzing.example import Finding
 from fuzzing.worker import Job
 
 TOOLS = Path(__file__).parents[1]
-SCRATCH = (
-    "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-)  # in memory: an input is written thousands of times a second
+SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # in memory: thousands of files are written a second
 
 
 class WorkerError(Exception):
