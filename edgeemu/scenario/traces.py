@@ -1,7 +1,6 @@
 """Traces of a value over time, given in the scenario or in a file."""
 
 import csv
-import math
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -52,8 +51,8 @@ class TimeColumn:
     def read(self, cell: str) -> str:
         """Read a time to a text with a unit, and its exact value to `last_s`. Raises UnitError."""
         if self._begin_s is None and not self._unit:
-            bare = float(cell[:100]) if _is_bare(cell) else 0.0
-            self._unit = next((unit for least, unit in _EPOCH_UNITS.items() if least <= bare < math.inf), "s")
+            bare = float(cell) if _is_bare(cell) else 0.0
+            self._unit = next((unit for least, unit in _EPOCH_UNITS.items() if bare >= least), "s")
         text = f"{cell} {self._unit}" if _is_bare(cell) else cell
         exact_s = DURATION.exact(text)
         if self._begin_s is None:
