@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+from edgeemu.report.damage import checked
 from edgeemu.report.rows import TableName, column_kinds, schema
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _to_parquet(path: Path, name: TableName) -> None:
     import pyarrow.parquet as pq
 
     partial = path / f".{name}.parquet.partial"
-    with pq.ParquetWriter(partial, schema(name), compression="zstd") as writer:
+    with pq.ParquetWriter(partial, schema(name), compression="zstd", write_page_checksum=True) as writer:
         for table in _stream_tables(path / f"{name}.arrows", name):
             writer.write_table(table)
     partial.replace(path / f"{name}.parquet")
@@ -125,20 +126,26 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
 
     Raises:
         FileNotFoundError: there is no such table.
+        RequestError: its file is damaged.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     wanted = schema(name)
     if columns is not None:
         wanted = pa.schema([wanted.field(column) for column in columns])
-    parquet = path / f"{name}.parquet"
-    if not parquet.exists():
-        for table in _stream_tables(path / f"{name}.arrows", name):
-            yield table.select(wanted.names)
-        return
-    with pq.ParquetFile(parquet) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
+    parquet, stream = path / f"{name}.parquet", path / f"{name}.arrows"
+    if parquet.exists():
+        yield from checked(_parquet_tables(parquet, wanted), parquet)
+    else:
+        yield from (table.select(wanted.names) for table in checked(_stream_tables(stream, name), stream))
+
+
+def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        for batch in opened.iter_batches(BATCH_ROWS, columns=wanted.names):
             yield pa.Table.from_batches([batch]).cast(wanted)
 
 

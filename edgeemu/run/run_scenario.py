@@ -17,7 +17,7 @@ from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
 from edgeemu.report.energy import radio_energy
-from edgeemu.report.facts import DeviceFacts, RunFacts
+from edgeemu.report.facts import DeviceFacts, Ended, RunFacts
 from edgeemu.report.figures import token_counts
 from edgeemu.report.record_files import RecordWriter
 from edgeemu.report.run_directory import RunDirectory
@@ -79,7 +79,8 @@ async def run_scenario(
         directory.write_facts(_with_measured(facts, devices))
 
     devices = SimulatedBackend(plan) if simulate else ProcessBackend(plan, observer.phase, on_ready, links=links)
-    records, ended = RecordWriter(directory.path), "failed"
+    records = RecordWriter(directory.path)
+    ended: Ended = "failed"
     directory.write_facts(facts)
     try:
         with records:
@@ -131,7 +132,7 @@ def _with_measured(facts: RunFacts, devices: Backend) -> RunFacts:
     )
 
 
-def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Sequence[int], ended: str) -> RunFacts:
+def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Sequence[int], ended: Ended) -> RunFacts:
     """Add what is known when the run has ended, however it ended; `lengths` are those of the texts, in tokens."""
     sent = measured.sent_bytes
     return replace(

@@ -41,7 +41,7 @@ workload: {prompts: %s, max_tokens: 4%s}
 TRACES = [
     b"time [s],rate [Mbit/s]\n0,50\n0.25,0.5\n2.25,4\n",
     b"# measured\n1700000000.5,50 Mbit/s\n1700000000.75,500 kbit/s\n1700000002.75,0\n1700000004,4e6 bit/s\n",
-    b"\xef\xbb\xbft [ms],rate [kbit/s]\r\n0,5e4\r\n100,5e2\r\n2000,repeat\r\n",
+    b"\xef\xbb\xbft [ms],rate [kbit/s]\r\n0,5e4\r\n100,5e2\r\n2000,1\r\n",
 ]
 PACKETS = [b"0\n0\n3\n7\n7\n12\n2000\n", b"1\n2\n3\n" * 1 + b"1700\n", b"1700000000000\n1700000000003\n1700000000100\n"]
 ARRIVALS = [b"0\n0.5\n1.25 s\n", b"1700000000\n1700000001.5\n# late\n1700000009\n", b"0 ms\n10 ms\n1 min\n"]

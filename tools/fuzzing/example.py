@@ -100,7 +100,7 @@ def _limits(hang_s: float | None, memory_bytes: int) -> Iterator[None]:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _found(error: BaseException) -> Finding:

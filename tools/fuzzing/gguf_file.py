@@ -29,10 +29,15 @@ def tiny_llama(vocabulary: int) -> dict[str, Any]:
     return {
         "version": 3,
         "counts": [None, None],  # None: as they are
-        "metadata": [_pair(key, value) for key, value in metadata.items()],
+        "metadata": pairs(metadata),
         "tensors": placed,
         "data_bytes": at,
     }
+
+
+def pairs(metadata: dict[str, Any]) -> list[list[Any]]:
+    """Metadata as in a tree."""
+    return [_pair(key, value) for key, value in metadata.items()]
 
 
 def tokenizer_of(path: Path, tokens: int) -> list[list[Any]]:
@@ -42,7 +47,7 @@ def tokenizer_of(path: Path, tokens: int) -> list[list[Any]]:
     merges = found["tokenizer.ggml.merges"][:tokens]
     found["tokenizer.ggml.merges"] = [line for line in merges if {*line.split(" "), line.replace(" ", "")} <= kept]
     lists = {key: value[:tokens] for key, value in found.items() if isinstance(value, list)}
-    return [_pair(key, value) for key, value in (found | lists).items()]
+    return pairs(found | lists)
 
 
 def _pair(key: str, value: Any) -> list[Any]:

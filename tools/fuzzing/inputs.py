@@ -29,7 +29,7 @@ _values = _scalars | _lists | st.dictionaries(_texts, _scalars, max_size=2)
 
 
 @lru_cache(maxsize=1)
-def odd_values(number: int, count: int = 500) -> list[Any]:
+def odd_values(number: int, count: int = 300) -> list[Any]:
     """Values of all types of JSON, equal for equal numbers."""
     found: list[Any] = []
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
+from edgeemu.errors import RequestError
 from edgeemu.report.record_files import RecordWriter, read_table
 from edgeemu.report.rows import TableName
 from edgeemu.report.run_directory import FACTS, RunDirectory
@@ -48,9 +49,12 @@ def make(editor: Editor) -> Files:
 
 
 def report(directory: Path) -> None:
-    """As `edgeemu report` does."""
+    """As `edgeemu report` does. Arrow takes what a damaged page says that it needs, up to 2 GiB, before it reads it."""
     run = RunDirectory.find(directory)
-    summary = summarise(run.records, run.read_facts())
+    try:
+        summary = summarise(run.records, run.read_facts())
+    except RequestError as error:
+        raise (RequestError(str(error)) if isinstance(error.__cause__, MemoryError) else error) from None
     for table in (*summary_tables(summary), *usage_tables(run.records)):
         assert all(len(row) == len(table.columns) for row in table.rows)
     assert all(isinstance(line, str) for line in summary_lines(summary))

@@ -68,7 +68,8 @@ def use_scenario(directory: Path) -> None:
     if len(cluster.devices) > 1:
         cluster.path(0, 1)
     weights = scenario.model.weights()
-    if weights.shape is not None and weights.seed is not None:
+    has_texts = any(prompt.text is not None for prompt in scenario.workload.prompts)  # then it needs a tokenizer
+    if weights.shape is not None and weights.seed is not None and not has_texts:
         make_requests(scenario, seeded_model(weights.shape, weights.seed))
     assert parse_scenario(to_yaml(scenario), "s", base=directory).devices == scenario.devices
 

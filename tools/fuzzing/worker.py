@@ -58,6 +58,7 @@ def work(job: Job) -> None:
         tell(round=0, tried=0)
         try_files()
         return
+    target.make(Editor(job.seed, 0))  # whatever is made once, before the time begins
     end_s = time.monotonic() + job.seconds
     for number in count(job.first_round):
         tell(round=number, tried=tried)  # that of the input which may end this process
