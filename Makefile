@@ -62,7 +62,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m edgeemu_kernels.bench
-	@for script in $(filter-out %/measure.py %/link_hosts.py,$(wildcard tools/bench/*.py)); do echo "$(BIN)/python $$script"; $(BIN)/python "$$script" || exit; done
+	@for script in $(filter-out %/measure.py %/link_hosts.py %/restless.py,$(wildcard tools/bench/*.py)); do echo "$(BIN)/python $$script"; $(BIN)/python "$$script" || exit; done
 
 papers: .venv/installed
 	@$(BIN)/python tools/papers.py $(CHECK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import ClassVar
@@ -49,6 +50,14 @@ class RunError(EdgeemuError):
     """Failed run: a device died, a link broke, a protocol was violated. Exit status 4."""
 
     exit_status: ClassVar[int] = 4
+
+
+class Interrupted(BaseException):  # no error: the user wants it
+    """Raised when a signal ends a command. Nothing catches it but the command line, which leaves with 128 + signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.status = 128 + number
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

@@ -25,7 +25,7 @@ app = typer.Typer(
 Exit status:
   0    done
   2    invalid request: the scenario or an option
-  3    infeasible: the model or a placement does not fit the cluster
+  3    infeasible: the model or a placement does not fit the cluster or this host
   4    the run failed
   5    done, but the certificate is INVALID: the host was too slow for the timeline
   130  ended by Ctrl-C; 143 by SIGTERM; 129 by SIGHUP

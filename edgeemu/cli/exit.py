@@ -1,5 +1,7 @@
 """Ends of a command: by itself, by a signal, with an error. Knows signals, messages and exit statuses; no commands."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -11,7 +13,10 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from edgeemu.errors import EdgeemuError, RequestError
+from edgeemu.errors import EdgeemuError, Interrupted, RequestError
+from edgeemu.host.limits import ONE_THREAD, check_threads, fit_command
+from edgeemu.host.signals import handled_by
+from edgeemu.report.printable import printable, printable_json
 
 ResultT = TypeVar("ResultT")
 
@@ -21,18 +26,13 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 FAILED = 4
 
 
-class Interrupted(BaseException):
-    """Raised when a signal has ended the run and everything is cleaned up."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.status = 128 + number
-
-
 def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run a coroutine to its end or to a signal, which cancels it; the coroutine then cleans up after itself.
 
     A second signal leaves at once. Nothing is left running then either: the fork server ends with this process.
+
+    Raises:
+        RunError: the libraries that every run needs cannot start their threads, and would abort.
     """
     import asyncio
 
@@ -41,36 +41,51 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
     caught: list[int] = []
 
     async def main() -> ResultT:
-        task = asyncio.ensure_future(coroutine)
+        task, loop = asyncio.ensure_future(coroutine), asyncio.get_running_loop()
 
         def on_signal(number: int) -> None:
             if caught:
                 os._exit(128 + number)
             caught.append(number)
-            task.cancel()
+            loop.call_soon_threadsafe(task.cancel)
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs set it
-                asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-        return await task
+        # Not the loop's own handlers: they wait for code that does not return to it, and so would a second signal.
+        with handled_by(on_signal):
+            return await task
 
     try:
+        check_threads()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
     except BaseException as error:
         if caught:
             raise Interrupted(caught[0]) from error
         raise
+    finally:
+        coroutine.close()  # if it was not even begun
 
 
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run a command and leave: one message for an error, and the exit status that the help describes."""
     _open_closed_streams()
+    _let_standard_error_fail()
+    for variable, value in ONE_THREAD.items():
+        os.environ.setdefault(variable, value)
+    caught: list[int] = []
+
+    def on_signal(number: int) -> None:
+        if caught:
+            os._exit(128 + number)
+        caught.append(number)
+        raise Interrupted(number)
+
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a locale that cannot print "–" is no error
     try:
         try:
-            status = _run(app, arguments)
+            with handled_by(on_signal):
+                fit_command()
+                status = _run(app, arguments)
             sys.stdout.flush()
         except typer.Exit as leaving:
             status = leaving.exit_code
@@ -78,7 +93,8 @@ def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
         except BrokenPipeError:
             raise
         except BaseException as error:  # noqa: BLE001 - here everything becomes a message and a status
-            status = _report(error, "--json" in arguments)
+            # What a signal interrupted may have made another error of it: an import, for example.
+            status = _report(Interrupted(caught[0]) if caught else error, "--json" in arguments)
             sys.stdout.flush()  # what could not be written must fail here, not at exit
     except OSError as error:  # nobody reads any more, of `edgeemu models | head -3` for example; or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also not the flush at exit
@@ -100,6 +116,24 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
+class _ToleratingFile(io.FileIO):
+    """A file that takes what cannot be written, and forgets it."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(memoryview(data).cast("B"))
+
+
+def _let_standard_error_fail() -> None:
+    """Have progress and messages that nobody can read end no run: a full disk, or a reader that has gone away."""
+    stream = sys.__stderr__
+    if stream is not None and sys.stderr is stream:  # and not what a test has put there
+        file = io.BufferedWriter(_ToleratingFile(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=True)
+
+
 def _run(app: typer.Typer, arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     with command.make_context(app.info.name, arguments) as context:
@@ -111,10 +145,10 @@ def _report(error: BaseException, as_json: bool) -> int:
     """Print an error's message to standard error, and with --json as a document, too. Returns the exit status."""
     message, status = _message_and_status(error)
     if os.environ.get("EDGEEMU_DEBUG") == "1":
-        traceback.print_exception(error)
-    print(f"edgeemu: {message}", file=sys.stderr, flush=True)
+        print(printable("".join(traceback.format_exception(error))), file=sys.stderr)
+    print(printable(f"edgeemu: {message}"), file=sys.stderr, flush=True)
     if as_json:
-        print(json.dumps({"error": message, "status": status}, ensure_ascii=False), flush=True)
+        print(printable_json(json.dumps({"error": message, "status": status}, ensure_ascii=False)), flush=True)
     return status
 
 
@@ -124,11 +158,13 @@ def _message_and_status(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UsageError):
         return _usage_message(error), RequestError.exit_status
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return str(Interrupted(signal.SIGINT)), 128 + signal.SIGINT
+        error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
         return str(error), error.status
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED
+        # All other files that commands write are named where they are written.
+        name = error.filename or ("standard output" if error.errno == errno.ENOSPC else "")
+        return f"{name}: {error.strerror}" if name else str(error), FAILED
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     kind = type(error).__name__

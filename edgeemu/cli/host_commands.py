@@ -9,14 +9,18 @@ import typer
 
 from edgeemu.cli.answers import answer
 from edgeemu.cli.exit import until_signal
-from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, load
+from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
 
 
 def links(
-    scenario: ScenarioFile, policy: PolicyName = None, settings: Settings = None, as_json: AsJson = False
+    scenario: ScenarioFile,
+    policy: PolicyName = None,
+    trust: Trust = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure links and compare them with the scenario.
 
@@ -36,7 +40,7 @@ def links(
 
     wanted = load(scenario, settings)
     with watch(sys.stderr, sys.stderr, words=False) as observer:
-        document = until_signal(profile_links(wanted, policy, observer.phase))
+        document = until_signal(profile_links(wanted, policy, observer.phase, trust=trust))
 
     def show(page: Page) -> None:
         page.table(*profile_table(document))
@@ -88,11 +92,12 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove leftovers of ended runs.
+    """Remove leftovers of this user's ended runs.
 
     Leftovers are processes, control groups and private directories of a run whose controller has ended: identified by
     process id, start time and boot, never by name. A living run keeps everything. Records (--out of run) stay. A run
     that ends or is killed cleans up after itself; leftovers exist only if its fork server was killed or stopped too.
+    What belongs to another user is not touched, also not by root: use sudo -u USER edgeemu clean.
 
     \b
     Examples:

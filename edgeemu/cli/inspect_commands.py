@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeemu.cli.answers import answer, only, print_json
-from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, load
+from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load
+from edgeemu.errors import InfeasibleError
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -18,48 +20,54 @@ def validate(
 ) -> None:
     """Check a scenario without running it.
 
-    Reads the scenario, opens its model and lets the policy place it.
+    Reads the scenario, opens its model and lets the policy place it. A policy of a file or of an installed package that
+    the scenario names is not run; one that --policy names is.
 
     \b
     Examples:
       edgeemu validate scenarios/quickstart.yaml
+      edgeemu validate scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
       edgeemu validate scenarios/quickstart.yaml --set devices[0].memory="256 MiB" --json
     """
     from edgeemu.report.formats import counted
-    from edgeemu.run.make_plan import make_plan
+    from edgeemu.run.make_plan import check
 
-    plan = make_plan(load(scenario, settings), policy)
-    document = {
-        "valid": True,
-        "scenario": plan.scenario.name,
-        "model": plan.model.name,
-        "devices": len(plan.cluster.devices),
-        "prompts": len(plan.requests),
-        "policy": plan.policy,
-    }
+    checked = check(load(scenario, settings), policy)
 
     def show(page: Page) -> None:
-        devices, prompts = counted(len(plan.cluster.devices), "device"), counted(len(plan.requests), "prompt")
-        page.line(f"{scenario} is valid: {plan.model.name} on {devices}, {prompts}; {plan.policy} finds room for it")
+        devices, prompts = counted(checked.devices, "device"), counted(checked.prompts, "prompt")
+        room = "finds room for it" if checked.placed else "was not run (--policy runs it)"
+        page.line(f"{scenario} is valid: {checked.model} on {devices}, {prompts}; {checked.policy} {room}")
 
-    answer(document, as_json, show)
+    answer({"valid": True, **checked._asdict()}, as_json, show)
 
 
-def plan(scenario: ScenarioFile, policy: PolicyName = None, settings: Settings = None, as_json: AsJson = False) -> None:
+def plan(
+    scenario: ScenarioFile,
+    policy: PolicyName = None,
+    trust: Trust = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the first placement of a policy.
 
-    Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing.
+    Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing. Exit status 3,
+    after the tables, if this host has too little memory to run it; simulate does not need that.
 
     \b
     Examples:
       edgeemu plan scenarios/quickstart.yaml
       edgeemu plan scenarios/quickstart.yaml --policy round-robin --json
     """
+    from edgeemu.host.available_memory import available_memory
     from edgeemu.report.formats import counted
+    from edgeemu.report.printable import printable
+    from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
     from edgeemu.run.plan_tables import plan_document, plan_tables
 
-    made = make_plan(load(scenario, settings), policy)
+    made = make_plan(load(scenario, settings), policy, trust=trust)
+    made.close()  # it is not asked again
 
     def show(page: Page) -> None:
         page.line(f"{made.model.name} on {counted(len(made.cluster.devices), 'device')}, placed by {made.policy}:")
@@ -67,7 +75,11 @@ def plan(scenario: ScenarioFile, policy: PolicyName = None, settings: Settings =
             page.table(*table)
             page.line()
 
-    answer(plan_document(made), as_json, show)
+    why_not = why_not_here(made, available_memory())
+    answer({**plan_document(made), "why_not_here": why_not}, as_json, show)
+    if why_not:
+        print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
+        raise typer.Exit(InfeasibleError.exit_status)
 
 
 def devices(as_json: AsJson = False) -> None:

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from edgeemu.cli.page import Page, printable
+from edgeemu.cli.page import Page
+from edgeemu.report.printable import printable
 
 if TYPE_CHECKING:
     from edgeemu.run.compare import Watch
@@ -97,10 +98,11 @@ class PlainObserver:
 
     def phase(self, name: str, done: int, total: int) -> None:
         if done == total:
-            print(f"{name}: {done}/{total}" if total > 1 else name, file=self._status, flush=True)
+            line = f"{name}: {done}/{total}" if total > 1 else name
+            print(printable(line), file=self._status, flush=True)
 
     def directory(self, path: Path) -> None:
-        print(f"records: {path}", file=self._status, flush=True)
+        print(printable(f"records: {path}"), file=self._status, flush=True)
 
     def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
         del index, max_tokens
@@ -151,14 +153,14 @@ class TerminalObserver:
 
     def phase(self, name: str, done: int, total: int) -> None:
         if done == 0:
-            self._progress.reset(self._bar, description=name, total=total, note="")
+            self._progress.reset(self._bar, description=printable(name), total=total, note="")
             self._draw()
         else:
-            self._progress.update(self._bar, description=name, completed=done, total=total)
+            self._progress.update(self._bar, description=printable(name), completed=done, total=total)
             self._draw_soon()
 
     def directory(self, path: Path) -> None:
-        self._console.print(Text(f"records: {path}", style="dim"))
+        self._console.print(Text(printable(f"records: {path}"), style="dim"), soft_wrap=True)  # it is to be copied
 
     def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
         self._pace = _Pace()

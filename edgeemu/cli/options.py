@@ -24,6 +24,9 @@ PolicyName = Annotated[
         show_default=False,
     ),
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the code of a policy file that the scenario names (policy: FILE.py:NAME).")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -33,6 +36,10 @@ Settings = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; everything else to standard error.")]
 OutDirectory = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Directory in which the run makes its own directory of records.")
+]
+
+Share = Annotated[
+    bool, typer.Option("--share", help="Let the umask say who can read the records; else only you can (mode 0700).")
 ]
 
 

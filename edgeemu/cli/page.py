@@ -8,13 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-# A model may say anything; what would steer the terminal is shown as a box. (Tab and newline are text.)
-_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(0x7F, 0xA0)) if code not in (9, 10)}
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which would steer the terminal, by a visible sign."""
-    return text.translate(_CONTROL)
+from edgeemu.report.printable import printable, printable_cell
 
 
 class Page:
@@ -27,13 +21,16 @@ class Page:
         self.console = Console(file=file, force_terminal=self.is_terminal, highlight=False, markup=False, emoji=False)
 
     def line(self, text: str = "", style: str = "") -> None:
+        text = printable(text)
         if self.is_terminal:
-            self.console.print(text, style=style)
+            self.console.print(text, style=style, soft_wrap=True)  # the terminal breaks what is to be copied
         else:
             print(text, file=self.file, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table. A column whose heading starts with ">" is aligned to the right."""
+        columns = [printable_cell(text) for text in columns]
+        rows = [[printable_cell(text) for text in row] for row in rows]
         if not self.is_terminal:
             for text in _plain_table(columns, rows):
                 self.line(text)

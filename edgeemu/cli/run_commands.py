@@ -10,7 +10,17 @@ import typer
 
 from edgeemu.cli.answers import answer
 from edgeemu.cli.exit import FAILED, until_signal
-from edgeemu.cli.options import AsJson, OutDirectory, PolicyName, ScenarioFile, Settings, check_writable, load
+from edgeemu.cli.options import (
+    AsJson,
+    OutDirectory,
+    PolicyName,
+    ScenarioFile,
+    Settings,
+    Share,
+    Trust,
+    check_writable,
+    load,
+)
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -21,8 +31,10 @@ INVALID = 5
 def run(
     scenario: ScenarioFile,
     policy: PolicyName = None,
+    trust: Trust = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario on emulated devices.
@@ -40,15 +52,19 @@ def run(
       edgeemu run scenarios/quickstart.yaml --policy mdi --set workload.concurrency=3
       edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
       edgeemu run scenarios/quickstart.yaml --set network.backend=hybrid
+      edgeemu run scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
+      edgeemu run runs/NAME/scenario.yaml --trust      # again, with the code of the policy file that it names
     """
-    _run(scenario, policy, settings, out, as_json, simulate=False)
+    _run(scenario, policy, settings, out, as_json, simulate=False, trust=trust, share=share)
 
 
 def simulate(
     scenario: ScenarioFile,
     policy: PolicyName = None,
+    trust: Trust = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a scenario: no device processes, no computation, no text.
@@ -63,11 +79,19 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    _run(scenario, policy, settings, out, as_json, simulate=True)
+    _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
 
 
 def _run(
-    scenario: Path, policy: str | None, settings: list[str] | None, out: Path, as_json: bool, *, simulate: bool
+    scenario: Path,
+    policy: str | None,
+    settings: list[str] | None,
+    out: Path,
+    as_json: bool,
+    *,
+    simulate: bool,
+    trust: bool,
+    share: bool,
 ) -> None:
     from edgeemu.cli.observers import watch
     from edgeemu.report.summary_tables import summary_lines, summary_tables
@@ -77,7 +101,10 @@ def _run(
     check_writable(out)
     text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
     with watch(text, sys.stderr, words=not simulate, several=several) as observer:
-        result = until_signal(run_scenario(wanted, policy=policy, out=out, observer=observer, simulate=simulate))
+        running = run_scenario(
+            wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
+        )
+        result = until_signal(running)
 
     def show(page: Page) -> None:
         for table in summary_tables(result.summary):
@@ -103,6 +130,7 @@ def compare(
     ] = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
+    share: Share = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare policies on one scenario.
@@ -126,7 +154,7 @@ def compare(
     wanted = load(scenario, settings)
     check_writable(out)
     watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
-    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch)
+    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch, share=share)
     document = comparison(wanted.name, until_signal(comparing), JUDGED[wanted.objective], words=not simulated)
 
     def show(page: Page) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from math import nextafter, prod
+from typing import Any
 
 import numpy as np
 
@@ -136,6 +137,14 @@ class Cluster:
         return all(self.path(a, b) == other.path(a, b) for a in everyone for b in everyone if a != b)
 
     __hash__ = None  # type: ignore[assignment]  # equal by content, and the content is made lazily
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__ if name != "_paths"}  # made again when needed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._paths = {}
 
     def __repr__(self) -> str:
         return f"Cluster({self.name!r}, seed={self.seed}, {len(self.devices)} devices, {self.n_pipes} pipes)"

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cache, cached_property
-from typing import ClassVar, Self
+from functools import cache, cached_property, partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Topology(ABC):
     ) -> None:
         """`varying`: the links that change over time by themselves; None: all. Pipes are 0 … n_pipes - 1."""
         self.n_devices = n_devices
+        self._make_link = link
         self.link: LinkBetween = cache(link)
         self.varying = varying
         self.n_pipes = n_pipes
@@ -80,10 +81,18 @@ class Topology(ABC):
 
     def still(self) -> Self:
         """This topology with links that do not change over time."""
-        other, link = copy(self), self.link
-        other.link = lambda a, b: replace(link(a, b), varies=None)
+        other = copy(self)
+        other._make_link = partial(_still_link, self)
+        other.link = cache(other._make_link)
         other.varying = frozenset()
         return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "link"}  # a cache cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.link = cache(self._make_link)
 
 
 class Mesh(Topology):
@@ -239,6 +248,10 @@ class Star(Topology):
         """Links from each device to the access point, and back: [n] each."""
         everyone = range(self.n_devices)
         return _columns(self.link(device, None) for device in everyone), _columns(self.link(None, d) for d in everyone)
+
+
+def _still_link(varying: Topology, source: End, target: End) -> Link:
+    return replace(varying.link(source, target), varies=None)
 
 
 def _columns(links: Iterable[Link]) -> Arrays:

@@ -36,6 +36,7 @@ from edgeemu.device.protocol_in import DeviceConfig, Probe, Start, ToDevice
 from edgeemu.device.protocol_out import Failure, FromDevice, Hello, Report
 from edgeemu.errors import EdgeemuError
 from edgeemu.host.namespaces import own_network_namespace
+from edgeemu.host.privileges import drop_capabilities
 from edgeemu.host.realtime import RealtimePriority
 from edgeemu.links.connections import is_readable
 from edgeemu.links.interface import LinkLostError
@@ -52,6 +53,7 @@ def run_device(config_bytes: bytes) -> None:
     config = msgspec.msgpack.decode(config_bytes, type=DeviceConfig)
     if config.links != "stamped":
         own_network_namespace()
+    drop_capabilities(config.reads)  # before there are threads, and before a model file is read
     process = DeviceProcess(config)
     try:
         process.serve()

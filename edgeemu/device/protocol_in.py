@@ -32,6 +32,7 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     links: str = "stamped"  # or kernel, or hybrid: then in a network namespace of its own
     availability: Variation | None = None  # share of its compute that other work leaves; None: all
     memory_availability: Variation | None = None
+    reads: tuple[str, ...] = ()  # model files that it will open
 
 
 class Assign(msgspec.Struct, frozen=True, tag=True):

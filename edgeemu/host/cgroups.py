@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,13 +158,16 @@ def recorded(directory: Path) -> list[Path]:
 
 
 def groups_of_all_runs() -> Iterator[tuple[Path, Owner]]:
-    """Cgroups of all runs on this machine that this process can see."""
+    """Yield the cgroups of all runs of this user that this process can see. Others' names say what they like."""
     for hierarchy in hierarchies():
         for parent, names, _ in os.walk(hierarchy.mount):
             for name in sorted(names):
                 if (owner := owner_of(name)) is not None:
                     names.remove(name)
-                    yield Path(parent) / name, owner
+                    path = Path(parent) / name
+                    with suppress(FileNotFoundError):  # removed right now
+                        if path.stat().st_uid == os.geteuid():
+                            yield path, owner
 
 
 def remove_recorded(directory: Path) -> None:

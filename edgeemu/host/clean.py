@@ -8,11 +8,10 @@ import os
 import select
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from edgeemu.host import cgroups, scratch
-from edgeemu.host.owner import Owner, is_alive
+from edgeemu.host.owner import Owner, is_alive, is_own
 
 KILL_TIMEOUT_S = 5.0  # a killed process has to give its memory back
 
@@ -29,22 +28,21 @@ class Item(NamedTuple):
 
 
 def clean(*, dry_run: bool = False) -> list[Item]:
-    """Remove all that ended runs own: their processes, then their cgroups, then their private directories.
+    """Remove all that this user's ended runs own: their processes, then their cgroups, then their private directories.
 
-    What a living run owns is listed, and not touched.
+    What a living run owns is listed, and not touched. What is another user's is not seen, also not by root: anybody can
+    write a file that names any process.
     """
     items: list[Item] = []
-    for directory, owner in scratch.directories_of_all_runs():
-        items += _processes(directory, owner, dry_run)
+    directories = list(scratch.directories_of_all_runs())
+    for directory in directories:
+        items += _processes(directory, dry_run)
     for path, owner in cgroups.groups_of_all_runs():
         left = _spared(owner) or ("" if dry_run else cgroups.remove(path))
         items.append(Item("cgroup", str(path), owner.pid, left))
-    for directory, owner in scratch.directories_of_all_runs():
-        left = _spared(owner)
-        if not left and not dry_run:
-            scratch.remove(directory)
-            left = "it cannot be removed; is it another user's?" if directory.exists() else ""
-        items.append(Item("directory", str(directory), owner.pid, left))
+    for path, owner, _ in directories:
+        left = _spared(owner) or ("" if dry_run else scratch.remove(path, owner))
+        items.append(Item("directory", str(path), owner.pid, left))
     return items
 
 
@@ -58,18 +56,18 @@ def _spared(owner: Owner) -> str:
             return ""
 
 
-def _processes(directory: Path, owner: Owner, dry_run: bool) -> Iterator[Item]:
-    """Live processes of a run, matched by process id and start time, so that no other process is meant."""
-    try:
-        recorded = scratch.processes(directory)
-    except (OSError, ValueError, TypeError):
+def _processes(directory: scratch.PrivateDirectory, dry_run: bool) -> Iterator[Item]:
+    """Live processes of a run, matched by process id, start time and user, so that no other process is meant."""
+    owner = directory.owner
+    if owner.state == "elsewhere":
         return
-    there = [
-        process for process in recorded if owner.state != "elsewhere" and is_alive(process.pid, process.start_ticks)
-    ]
-    for process in there:
+    for process in list(filter(_is_meant, directory.processes)):  # the end of the fork server is that of the others
         left = _spared(owner) or ("" if dry_run else _end(process))
         yield Item("process", f"{process.name} (pid {process.pid})", owner.pid, left)
+
+
+def _is_meant(process: scratch.Process) -> bool:
+    return is_alive(process.pid, process.start_ticks) and is_own(process.pid)
 
 
 def _end(process: scratch.Process) -> str:
@@ -79,7 +77,7 @@ def _end(process: scratch.Process) -> str:
     except ProcessLookupError:
         return ""
     try:
-        if not is_alive(process.pid, process.start_ticks):  # only now is the number held fast
+        if not _is_meant(process):  # only now is the number held fast
             return ""
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         gone = select.poll()
@@ -87,7 +85,5 @@ def _end(process: scratch.Process) -> str:
         return "" if gone.poll(KILL_TIMEOUT_S * 1000) else "it does not end"
     except ProcessLookupError:
         return ""
-    except PermissionError:
-        return "it is another user's"
     finally:
         os.close(pidfd)

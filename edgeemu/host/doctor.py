@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeemu.host import cgroups, scratch
+from edgeemu.host.available_memory import available_memory
 from edgeemu.host.cgroup_mounts import hierarchies
-from edgeemu.host.fleet import ONE_THREAD
+from edgeemu.host.limits import ONE_THREAD
 from edgeemu.host.owner import Owner
 from edgeemu.host.realtime import RealtimePriority
 from edgeemu.units import BYTE_RATE, DURATION, FLOP_RATE, SIZE
@@ -126,15 +127,14 @@ def _host() -> Host:
     from edgeemu_kernels.host import measure
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    speed = measure(time.perf_counter)
+    speed = measure(time.thread_time)
     memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    available = memory.get("MemAvailable", memory["MemFree"])
     return Host(
         kernel=platform.release(),
         python=platform.python_version(),
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=int(memory["MemTotal"].split()[0]) * 1024,
-        memory_available_bytes=int(available.split()[0]) * 1024,
+        memory_available_bytes=available_memory().available_bytes,
         blas=f"{blas['name']} {blas['version']}",
         flops_per_s=speed.gflops * 1e9,
         mem_bytes_per_s=speed.mem_bytes_per_s,

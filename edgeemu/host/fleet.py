@@ -7,7 +7,6 @@ does, and why nothing outlives a run, is in `device/server.py`.
 import asyncio
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -21,15 +20,13 @@ from typing import Self
 import msgspec
 
 from edgeemu.errors import RunError
-from edgeemu.host import cgroups, scratch
+from edgeemu.host import cgroups, reap, scratch
 from edgeemu.host.fork_protocol import Config, Event, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
+from edgeemu.host.limits import ONE_THREAD, shortage
+from edgeemu.host.stopped import LOOK_EVERY_S, StopWatch, what_they_do
 
 DEVICE_ENTRY = "edgeemu.device.process:run_device"
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
-END_TIMEOUT_S = 10.0  # a killed process has to give its memory back
-
-# Read by BLAS libraries when they are loaded, so it must be there before NumPy is.
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,12 @@ class Fleet:
         """Process ids of all devices that were forked and have not ended."""
         return {name: pid for name, (pid, _) in self._alive.items()}
 
+    @property
+    def processes(self) -> Mapping[str, int]:
+        """Process ids of everything that has to go on for the run to go on: `alive`, and the fork server."""
+        server = {} if self._server is None else {"the fork server": self._server.pid}
+        return server | dict(self.alive)
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -102,7 +105,10 @@ class Fleet:
     async def start(self) -> None:
         """Start the fork server and wait until its imports are done. Raises RunError with the server's log."""
         loop = asyncio.get_running_loop()
-        self._directory = scratch.create(os.getpid())
+        try:
+            self._directory = scratch.create(os.getpid())
+        except OSError as error:
+            raise RunError(f"no private directory can be made (see TMPDIR): {error.strerror or error}") from error
         self._ready = loop.create_future()
         try:
             self._control, theirs = socket.socketpair()
@@ -114,8 +120,9 @@ class Fleet:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._ready
         except TimeoutError:
+            does = what_they_do(self.processes)
             await self.close(grace_s=0.0)
-            raise RunError(f"the fork server was not ready within {START_TIMEOUT_S:g} s") from None
+            raise RunError(f"the fork server was not ready within {START_TIMEOUT_S:g} s: {does}") from None
         except BaseException:
             await self.close(grace_s=0.0)
             raise
@@ -138,7 +145,7 @@ class Fleet:
     async def fork(self, name: str, spec: bytes, entry: str = "") -> int:
         """Fork the device `name`, or a process that runs another `entry`. Returns its process id.
 
-        RunError if it cannot be forked, ValueError if it is there.
+        RunError if it cannot be forked, or the fork server is stopped; ValueError if it is there.
         """
         if self._lost is not None:
             raise self._lost
@@ -150,7 +157,14 @@ class Fleet:
         self._pending[name] = forked
         self._unsent += frame(Fork(name, spec, entry))
         self._send()
-        return await forked
+        watch = StopWatch()
+        try:
+            while not (await asyncio.wait((forked,), timeout=LOOK_EVERY_S))[0]:
+                if why := watch.look(self.processes):
+                    raise RunError(why)
+        finally:
+            forked.cancel()  # if it is not done
+        return forked.result()
 
     def log_tail(self, name: str) -> str:
         """Last lines that a device wrote to standard error, a traceback for example; also after closing."""
@@ -163,6 +177,8 @@ class Fleet:
         if self._lost is not None:
             return f"{self._lost}, and with it device {ended.name}"
         said = self.log_tail(ended.name)
+        if ended.status == -signal.SIGABRT and (why := shortage(said)):
+            return f"{ended}: {why}"
         return f"{ended}\n{said}" if said else str(ended)
 
     async def close(self, grace_s: float = 1.0) -> None:
@@ -209,8 +225,11 @@ class Fleet:
         if not data:
             self._on_server_lost()
             return
-        for body in self._frames.feed(data):
-            self._on_event(msgspec.msgpack.decode(body, type=Event))
+        try:
+            for body in self._frames.feed(data):
+                self._on_event(msgspec.msgpack.decode(body, type=Event))
+        except Exception as error:  # noqa: BLE001 - the event loop would log it, and who waits would wait for ever
+            self._on_server_lost(f"what the fork server reported could not be handled: {error}", error)
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -247,15 +266,22 @@ class Fleet:
         if not self._alive:
             self._all_gone.set()
 
-    def _on_server_lost(self) -> None:
-        """Handle the end of the fork server: the kernel kills its devices, and their exits are noticed here."""
+    def _on_server_lost(self, why: str = "", cause: Exception | None = None) -> None:
+        """Handle the end of the fork server: the kernel kills its devices, and their exits are noticed here.
+
+        With `why` it is this process that cannot go on, and the server ends because nobody listens to it any more.
+        """
         assert self._control is not None
         assert self._server is not None
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._control.fileno())
         loop.remove_writer(self._control.fileno())
+        if why:
+            self._control.close()
+            self._control = None
         said = scratch.tail(self.directory / scratch.SERVER_LOG)
-        self._lost = RunError("the fork server ended unexpectedly" + (f":\n{said}" if said else ""))
+        self._lost = RunError(why or "the fork server ended unexpectedly" + (f":\n{said}" if said else ""))
+        self._lost.__cause__ = cause
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(self._lost)
         for name in list(self._pending):
@@ -288,34 +314,17 @@ class Fleet:
         self._pending.clear()
         try:
             if self._server is not None:
-                self._end_server(self._server)
+                reap.end_server(self._server)
             self._end_orphans(loop)
         finally:
             cgroups.remove_recorded(self._directory)
             scratch.remove(self._directory)
 
-    def _end_server(self, server: subprocess.Popen[bytes]) -> None:
-        try:
-            server.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
     def _end_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
         """Kill devices whose exit the ended server can no longer report."""
-        open_ = [(name, pid, pidfd) for name, (pid, pidfd) in self._alive.items() if pidfd is not None]
-        for _, _, pidfd in open_:
+        orphans = [(name, pid, pidfd) for name, (pid, pidfd) in self._alive.items() if pidfd is not None]
+        for _, _, pidfd in orphans:
             loop.remove_reader(pidfd)
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        stuck = []
-        for name, pid, pidfd in open_:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(END_TIMEOUT_S * 1000):
-                stuck.append(f"{name} (pid {pid})")
-            os.close(pidfd)
         self._alive.clear()
         self._all_gone.set()
-        if stuck:
-            raise RunError(f"could not be killed: {', '.join(stuck)}")
+        reap.kill(orphans)

@@ -11,6 +11,7 @@ kernel kills the devices (PR_SET_PDEATHSIG).
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import gc
 import importlib
@@ -28,7 +29,9 @@ import msgspec
 
 from edgeemu.host import cgroups, scratch
 from edgeemu.host.fork_protocol import Config, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
+from edgeemu.host.limits import NO_MORE_PROCESSES
 from edgeemu.host.namespaces import own_user_namespace
+from edgeemu.host.privileges import gain_no_privileges
 
 PRELOAD = ("numpy", "zmq", "msgspec")  # what every device needs; the entry's module brings the rest
 
@@ -77,11 +80,18 @@ class Server:
         try:
             pid = os.fork()
         except OSError as error:
-            self._control.sendall(frame(Refused(request.name, f"fork: {error.strerror}")))
+            why = NO_MORE_PROCESSES if error.errno == errno.EAGAIN else f"fork: {error.strerror}"
+            self._control.sendall(frame(Refused(request.name, why)))
             return
         if pid == 0:
             self._be_device(request, server_pid)
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # too many open files
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._control.sendall(frame(Refused(request.name, f"pidfd_open: {error.strerror}")))
+            return
         self._devices[pidfd] = (request.name, pid)
         self._selector.register(pidfd, selectors.EVENT_READ)
         self._control.sendall(frame(Forked(request.name, pid)))
@@ -137,6 +147,7 @@ class Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller decides how an interrupted run ends
         self._prctl(_PR_SET_TIMERSLACK, 1)  # ns; the default of 50 µs makes every sleep late by as much
         self._prctl(_PR_SET_NAME, name.encode()[:15])
+        gain_no_privileges()
 
     def _prctl(self, option: int, value: int | bytes) -> None:
         argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)

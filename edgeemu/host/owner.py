@@ -5,6 +5,7 @@ Knows /proc; nothing of runs. A process id alone comes again: the start time mak
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -43,9 +44,34 @@ def is_alive(pid: int, started_ticks: int) -> bool:
     return ticks == started_ticks and state not in "ZX"
 
 
+def process_state(pid: int) -> str:
+    """Return the letter that proc_pid_stat(5) has for a process's state; X, dead, if there is no such process."""
+    try:
+        return _state_and_start(pid)[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def start_ticks(pid: int) -> int:
     """Start time of a process in clock ticks since boot. Raises FileNotFoundError if there is none."""
     return _state_and_start(pid)[1]
+
+
+def is_own(pid: int) -> bool:
+    """Whether a process is this user's: its real and its effective user, which a set-user-ID program has not."""
+    try:
+        status = read_proc(f"/proc/{pid}/status")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    (uids,) = (line.split()[1:3] for line in status.splitlines() if line.startswith("Uid:"))
+    return uids == [str(os.geteuid())] * 2
+
+
+def own_processes() -> Iterator[int]:
+    """Yield the ids of all processes of this user."""
+    for name in os.listdir("/proc"):  # noqa: PTH208  # names, not paths
+        if name.isdigit() and is_own(int(name)):
+            yield int(name)
 
 
 def read_proc(path: str) -> str:

@@ -7,7 +7,7 @@ devices and from the user; so the priority is given back before anything is comp
 
 import os
 
-PRIORITY = 1  # the least of the real-time priorities: above all that is not real-time, below all else that is
+from edgeemu.host.privileges import CAP_SYS_NICE, REALTIME_PRIORITY, InEffect
 
 
 class RealtimePriority:
@@ -17,10 +17,11 @@ class RealtimePriority:
         self.may = True
         self.described = "SCHED_FIFO while pacing, timer slack 1 ns"
         self._normal = os.sched_param(0)
-        self._urgent = os.sched_param(PRIORITY)
+        self._urgent = os.sched_param(REALTIME_PRIORITY)
         self._is_urgent = False
+        self._capability = InEffect(CAP_SYS_NICE)
         try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
+            self._raise(0)
             os.sched_setscheduler(0, os.SCHED_OTHER, self._normal)
         except OSError as error:
             self.may = False
@@ -35,13 +36,13 @@ class RealtimePriority:
         if self.may:
             for thread in map(int, os.listdir("/proc/self/task")):  # noqa: PTH208  # pathlib is not loaded for it
                 if thread != os.getpid():
-                    os.sched_setscheduler(thread, os.SCHED_FIFO, self._urgent)
+                    self._raise(thread)
 
     def urge(self) -> None:
         """Raise the priority before a sleep, until the messages due after it are sent."""
         if self.may and not self._is_urgent:
             try:
-                os.sched_setscheduler(0, os.SCHED_FIFO, self._urgent)
+                self._raise(0)
             except PermissionError:  # moved to a control group that has no real-time share: cgroups.py reports it
                 self.may = False
             else:
@@ -52,3 +53,7 @@ class RealtimePriority:
         if self._is_urgent:
             os.sched_setscheduler(0, os.SCHED_OTHER, self._normal)
             self._is_urgent = False
+
+    def _raise(self, thread: int) -> None:
+        with self._capability:
+            os.sched_setscheduler(thread, os.SCHED_FIFO, self._urgent)

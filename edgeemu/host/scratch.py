@@ -3,15 +3,20 @@
 It is not what a run leaves behind (`records.py`): nothing in it outlives the run.
 """
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from edgeemu.host.owner import Owner, start_ticks
+import msgspec
+
+from edgeemu.host.owner import Owner, own_processes, read_proc, start_ticks
 
 PREFIX = "edgeemu-"
 OWNER_FILE = "owner"
@@ -20,6 +25,23 @@ SERVER_LOG = "@server.log"  # `quote` encodes "@", so that no device's log can h
 
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7) less its final NUL
 _ROOM_FOR_NAMES_BYTES = 56  # "/edgeemu-xxxxxxxx/" and a socket file's name
+_PLACES = ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")  # environment variables that name a parent
+
+
+class Process(NamedTuple):
+    """Process that a run has started."""
+
+    name: str
+    pid: int
+    start_ticks: int
+
+
+class PrivateDirectory(NamedTuple):
+    """Private directory of a run, live or ended, and what it says: all read through one descriptor."""
+
+    path: Path
+    owner: Owner
+    processes: list[Process]
 
 
 def create(owner_pid: int) -> Path:
@@ -32,36 +54,82 @@ def create(owner_pid: int) -> Path:
     return directory
 
 
-def _parents() -> list[str]:
-    return [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
-
-
 def _parent() -> Path:
-    """Candidate parents: the user's runtime directory, then the temporary one; `/tmp` if their paths are too long."""
-    wanted = _parents()
+    """Candidate parents: the user's runtime directory, then `/tmp`, whatever TMPDIR says, then the temporary one.
+
+    `edgeemu clean` must find the directory from any shell, and its sockets and logs need next to no room.
+    """
+    wanted = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", tempfile.gettempdir()]
     for candidate in wanted:
         fits = len(os.fsencode(candidate)) + _ROOM_FOR_NAMES_BYTES <= _MAX_SOCKET_PATH_BYTES
-        if candidate and fits and Path(candidate).is_dir() and os.access(candidate, os.W_OK | os.X_OK):
-            return Path(candidate)
+        if not candidate or not fits or not Path(candidate).is_dir() or not os.access(candidate, os.W_OK | os.X_OK):
+            continue
+        if candidate == wanted[0] and Path(candidate).stat().st_uid != os.geteuid():
+            continue  # after `sudo -E`: whose directory it is could exchange what is in it
+        return Path(candidate)
     raise OSError(f"no writable directory with a path short enough for Unix sockets among {wanted}")
 
 
-def directories_of_all_runs() -> Iterator[tuple[Path, Owner]]:
-    """Directories of all runs, live or ended, below the parents that this user's runs use; each with its owner."""
-    for parent in sorted({str(Path(parent).resolve()) for parent in _parents() if parent}):
-        for directory in sorted(Path(parent).glob(f"{PREFIX}*")):
+def directories_of_all_runs() -> Iterator[PrivateDirectory]:
+    """Yield the directories of all of this user's runs, live or ended, whatever the environment says now.
+
+    Believes only directories (no links) of this user's that nobody else can read: others' could name any process.
+    """
+    for parent in sorted({os.path.realpath(parent) for parent in _all_parents()}):
+        names: list[str] = []
+        with suppress(OSError):  # an environment variable can say anything
+            names = [name for name in os.listdir(parent) if name.startswith(PREFIX)]  # noqa: PTH208  # names, not paths
+        for path in (Path(parent, name) for name in sorted(names)):
             try:
-                yield directory, Owner(**json.loads((directory / OWNER_FILE).read_text()))
+                with _opened(path) as fd:
+                    found = PrivateDirectory(path, _owner(fd), _processes(fd))
             except (OSError, ValueError, TypeError):
                 continue  # not a run's, another user's, or being made or removed right now
+            yield found
 
 
-class Process(NamedTuple):
-    """Process that a run has started."""
+def _all_parents() -> Iterator[str]:
+    """Yield all directories in which a run of this user can have made its own."""
+    yield from ("/tmp", "/var/tmp", f"/run/user/{os.geteuid()}", tempfile.gettempdir())
+    yield from (os.environ[name] for name in _PLACES if os.environ.get(name))
+    for pid in own_processes():
+        with suppress(OSError):  # it has ended
+            variables = (entry.partition("=") for entry in read_proc(f"/proc/{pid}/environ").split("\0"))
+            yield from (value for name, _, value in variables if name in _PLACES and value.startswith("/"))
 
-    name: str
-    pid: int
-    start_ticks: int
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    """Open a private directory of this user's. Raises OSError if it is anything else."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise PermissionError(errno.EACCES, "not a private directory of this user", str(directory))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read(directory_fd: int, name: str) -> str:
+    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)) as file:  # noqa: PTH123
+        return file.read()
+
+
+def _owner(directory_fd: int) -> Owner:
+    return Owner(**json.loads(_read(directory_fd, OWNER_FILE)))
+
+
+def _processes(directory_fd: int) -> list[Process]:
+    try:
+        lines = _read(directory_fd, PROCESSES_FILE).splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        with suppress(msgspec.MsgspecError):  # the last may be cut off
+            found.append(msgspec.json.decode(line, type=Process))
+    return found
 
 
 def record_process(directory: Path, name: str, pid: int) -> None:
@@ -72,15 +140,6 @@ def record_process(directory: Path, name: str, pid: int) -> None:
         return  # gone already
     with (directory / PROCESSES_FILE).open("a") as file:
         file.write(json.dumps(process) + "\n")
-
-
-def processes(directory: Path) -> list[Process]:
-    """Recorded processes of a run."""
-    try:
-        lines = (directory / PROCESSES_FILE).read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [Process(*json.loads(line)) for line in lines if line.endswith("]")]  # the last may be cut off
 
 
 def log_path(directory: Path, name: str) -> Path:
@@ -98,10 +157,26 @@ def tail(log: Path, max_bytes: int = 8192) -> str:
         return ""
 
 
-def remove(directory: Path) -> None:
-    """Remove a run's directory and its content. A directory without an owner file is no run's, and stays."""
-    if not directory.name.startswith(PREFIX) or not (directory / OWNER_FILE).is_file():
-        return
-    import shutil  # here, because devices are forked from who imports this module, and it is 1 MB
+def remove(directory: Path, owner: Owner | None = None) -> str:
+    """Remove a run's directory and its content. Returns the reason if it stays, else "".
 
-    shutil.rmtree(directory, ignore_errors=True)  # the controller and the fork server may both be at it
+    A directory without an owner file, or with another `owner`, is not meant and stays. Files are removed through the
+    descriptor by which that was read: whoever exchanges the path meanwhile loses an empty directory at most.
+    """
+    if not directory.name.startswith(PREFIX):
+        return "it is no run's"
+    try:
+        with _opened(directory) as fd:
+            if owner not in (None, _owner(fd)):
+                return "it is another run's"
+            for name in sorted(os.listdir(fd), key=lambda name: name == OWNER_FILE):  # noqa: PTH208  # that one last
+                with suppress(FileNotFoundError):  # the controller and the fork server may both be at it
+                    os.unlink(name, dir_fd=fd)
+        directory.rmdir()
+    except FileNotFoundError:
+        return "" if not directory.exists() else "it is no run's"
+    except OSError as error:
+        return error.strerror or str(error)
+    except (ValueError, TypeError):
+        return "it is no run's"
+    return ""

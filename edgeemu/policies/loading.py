@@ -8,20 +8,37 @@ whose instance is called with them.
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.placement.placement import Placement
+from edgeemu.policies.blame import blame
 from edgeemu.policies.view.cluster_view import ClusterView
 
 GROUP = "edgeemu.policies"
 DEFAULT_NAME = "place"
 
 _Policy = Callable[[ClusterView, Placement | None], Placement]
+
+
+class PolicyFile(NamedTuple):
+    """A policy in a file of the user's own."""
+
+    path: str
+    attribute: str
+
+
+def policy_file(name: str) -> PolicyFile | None:
+    """Return the file that a policy's name means; None: it is the name of a policy."""
+    path, colon, attribute = name.rpartition(":")
+    if not colon:
+        path, attribute = name, DEFAULT_NAME
+    return PolicyFile(path, attribute) if path.endswith(".py") else None
 
 
 def load(name: str, built_in: Collection[str]) -> _Policy:
@@ -33,21 +50,35 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
     if name in built_in:
         place: _Policy = import_module(f"edgeemu.policies.{name.replace('-', '_')}").place
         return place
-    path, colon, attribute = name.rpartition(":")
-    if not colon:
-        path, attribute = name, DEFAULT_NAME
-    if path.endswith(".py"):
-        return _callable(_attribute(_module(path), path, attribute), name)
-    installed = installed_policies()
-    if name in installed:
-        return _callable(_loaded(installed[name]), name)
-    hint = did_you_mean(name, [*built_in, *installed])
-    raise RequestError(f'there is no policy "{name}"{hint}; see: edgeemu policies; a file\'s policy is path.py:Name')
+    if file := policy_file(name):
+        module = _module(file.path)
+        return _callable(_attribute(module, *file), name, module.__file__ or "", file.path)
+    point = installed_policy(name, built_in)
+    with _blamed(home_of(point), f'the policy "{name}" ({point.value}) cannot be loaded'):
+        found = point.load()
+    return _callable(found, name, home_of(point))
 
 
-def installed_policies() -> dict[str, EntryPoint]:
-    """Policies of installed packages, by name."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+def installed_policy(name: str, built_in: Collection[str]) -> EntryPoint:
+    """Return the policy of an installed package, which is not imported.
+
+    Raises:
+        RequestError: there is none; the message has the nearest name.
+    """
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in installed:
+        hint = did_you_mean(name, [*built_in, *installed])
+        raise RequestError(
+            f'there is no policy "{name}"{hint}; see: edgeemu policies; a file\'s policy is path.py:Name'
+        )
+    return installed[name]
+
+
+def home_of(point: EntryPoint) -> str:
+    """Return the directory of a policy's package, or the file of its module; empty as long as it is not imported."""
+    top = sys.modules.get(point.module.partition(".")[0])
+    places = list(getattr(top, "__path__", ())) or [getattr(top, "__file__", None) or ""]
+    return str(places[0])
 
 
 def _module(path: str) -> ModuleType:
@@ -57,14 +88,13 @@ def _module(path: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except FileNotFoundError as error:
-        if error.filename != spec.origin:
-            raise RequestError(f"{path} cannot be loaded: {error}") from error
-        raise RequestError(f"there is no policy file {path}") from error
-    except Exception as error:
-        raise RequestError(f"{path} cannot be loaded: {_described(error)}") from error
+    with _blamed(spec.origin or "", f"{path} cannot be loaded", path):
+        try:
+            spec.loader.exec_module(module)
+        except FileNotFoundError as error:
+            if error.filename != spec.origin:
+                raise
+            raise RequestError(f"there is no policy file {path}") from error
     return module
 
 
@@ -76,22 +106,11 @@ def _attribute(module: ModuleType, path: str, attribute: str) -> Any:
     return found
 
 
-def _loaded(point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        raise RequestError(
-            f'the policy "{point.name}" ({point.value}) cannot be loaded: {_described(error)}'
-        ) from error
-
-
-def _callable(found: Any, name: str) -> _Policy:
+def _callable(found: Any, name: str, home: str, shown: str = "") -> _Policy:
     """Check that an object, or an instance of a class, can be called with a view and a placement; return it."""
     if inspect.isclass(found):
-        try:
+        with _blamed(home, f"{name} cannot be instantiated without arguments", shown):
             found = found()
-        except Exception as error:
-            raise RequestError(f"{name} cannot be instantiated without arguments: {_described(error)}") from error
     if not callable(found):
         raise RequestError(f"{name} is not a policy: a {type(found).__name__} cannot be called")
     try:
@@ -102,12 +121,12 @@ def _callable(found: Any, name: str) -> _Policy:
     return policy
 
 
-def _described(error: Exception) -> str:
-    """Describe an error in a user's code, with its line."""
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    line = f"line {trace.tb_lineno}: " if trace is not None else ""
-    return f"{line}{type(error).__name__}: {error}"
+@contextmanager
+def _blamed(home: str, what: str, shown: str = "") -> Iterator[None]:
+    """Turn whatever a user's code raises in a block into a RequestError that names its line."""
+    try:
+        yield
+    except (KeyboardInterrupt, RequestError):
+        raise
+    except BaseException as error:
+        raise RequestError(f"{what}: {blame(error, home, shown)}") from error

@@ -4,6 +4,7 @@ Tables are appended to as the run goes, as Arrow IPC streams, and become Parquet
 can still be read. Both are written and read in batches, so that memory does not grow with the length of a run.
 """
 
+import io
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from edgeemu.report.damage import checked
+from edgeemu.report.disk import RecordsError, append_all, writing
+from edgeemu.report.new_file import new_file
 from edgeemu.report.rows import TableName, column_kinds, schema
 
 if TYPE_CHECKING:
@@ -28,17 +31,28 @@ class RecordWriter:
         self._tables = {name: _TableFile(path, name) for name in get_args(TableName)}
 
     def append(self, table: TableName, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Append and flush: the rows survive the end of this process.
+        """Append at once: the rows survive the end of this process.
 
         Raises:
+            RecordsError: the disk refuses them, or has refused some of this table before.
             ValueError: a row does not have the table's columns; nothing is appended.
         """
         self._tables[table].append(rows)
 
     def close(self) -> None:
-        """Convert the streams to Parquet files. A second call does nothing."""
+        """Convert the streams to Parquet files. A second call does nothing.
+
+        Raises:
+            RecordsError: one of the tables could not be written; it stays as far as it was appended.
+        """
+        failed: list[RecordsError] = []
         for table in self._tables.values():
-            table.close()
+            try:
+                table.close()
+            except RecordsError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +60,11 @@ class RecordWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RecordsError:
+            if not isinstance(error, RecordsError):  # the first is the cause
+                raise
 
 
 class _TableFile:
@@ -58,14 +76,18 @@ class _TableFile:
         self._path = path
         self._name = name
         self._schema = schema(name)
-        self._file = (path / f"{name}.arrows").open("wb")
+        self._stream_path = path / f"{name}.arrows"
+        with writing(self._stream_path):
+            self._file = new_file(self._stream_path)
+        self._refused: RecordsError | None = None
+        self._encoded = io.BytesIO()  # what the stream has written, and the file has not yet
         # Dictionaries grow from batch to batch: send what is new, not all of it again.
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
-        self._stream = pa.ipc.new_stream(self._file, self._schema, options=options)
+        self._stream = pa.ipc.new_stream(self._encoded, self._schema, options=options)
         self._names: dict[str, dict[str, int]] = {
             column: {} for column, kind in column_kinds(name).items() if kind == "name"
         }
-        self._file.flush()
+        self._write()
 
     def append(self, rows: Sequence[tuple[Any, ...]]) -> None:
         import pyarrow as pa
@@ -75,7 +97,20 @@ class _TableFile:
         columns = zip(self._schema, zip(*rows, strict=True), strict=True)
         arrays = [self._array(field, values) for field, values in columns]
         self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
-        self._file.flush()
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is encoded. What follows a piece that is missing cannot be read, and so is not written."""
+        if self._refused is not None:
+            raise self._refused
+        encoded = self._encoded.getvalue()
+        self._encoded.seek(0)
+        self._encoded.truncate()
+        try:
+            append_all(self._file.fileno(), encoded, self._stream_path)
+        except RecordsError as error:
+            self._refused = error
+            raise
 
     def _array(self, field: "pa.Field", values: tuple[Any, ...]) -> "pa.Array":
         import pyarrow as pa
@@ -90,15 +125,22 @@ class _TableFile:
         if self._file.closed:
             return
         self._stream.close()
-        self._file.close()
-        _to_parquet(self._path, self._name)
+        with self._file:
+            self._write()
+        partial = self._path / f".{self._name}.parquet.partial"
+        try:
+            with writing(partial, appended=True):
+                _to_parquet(self._path, self._name, partial)
+        except RecordsError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
-def _to_parquet(path: Path, name: TableName) -> None:
+def _to_parquet(path: Path, name: TableName, partial: Path) -> None:
     import pyarrow.parquet as pq
 
-    partial = path / f".{name}.parquet.partial"
-    with pq.ParquetWriter(partial, schema(name), compression="zstd", write_page_checksum=True) as writer:
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with new_file(partial) as file, pq.ParquetWriter(file, schema(name), **options) as writer:
         for table in _stream_tables(path / f"{name}.arrows", name):
             writer.write_table(table)
     partial.replace(path / f"{name}.parquet")
@@ -144,7 +186,7 @@ def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+    with file.open("rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as opened:
         for batch in opened.iter_batches(BATCH_ROWS, columns=wanted.names):
             yield pa.Table.from_batches([batch]).cast(wanted)
 

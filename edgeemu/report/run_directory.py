@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.report.disk import RecordsError, writing
 from edgeemu.report.facts import RunFacts, decode_facts
+from edgeemu.report.new_file import new_file
+from edgeemu.report.printable import printable_json
 from edgeemu.report.record_files import RunRecords
 
 FACTS = "facts.json"
@@ -24,16 +27,20 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def create(cls, base: Path, scenario_name: str, policy: str, started_utc: datetime) -> Self:
-        """Make a new directory below `base`; runs that start in the same second get a number at the end."""
+    def create(cls, base: Path, scenario_name: str, policy: str, started_utc: datetime, *, share: bool = False) -> Self:
+        """Make a new directory below `base`; runs that start in the same second get a number at the end.
+
+        It is this user's alone, and so are the files in it; with `share` it is whose the umask says.
+        """
         stamp = started_utc.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(policy)}"
+        named = policy.rpartition("/")[2]  # of a user's file, without its directory
+        stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(named)}"
         base.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
             path = base / (stem if number == 1 else f"{stem}-{number}")
             try:
-                path.mkdir()
+                path.mkdir(0o777 if share else 0o700)
             except FileExistsError:
                 number += 1
             else:
@@ -101,15 +108,20 @@ def _as_file_name(text: str) -> str:
 def _write_complete(path: Path, content: str | Mapping[str, Any]) -> None:
     """Write a text or a JSON document so that a reader finds the old file or the new one, never half of it."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        if isinstance(content, str):
-            file.write(content)
-        else:
-            file.writelines(json_pieces(content))
-            file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with writing(path):
+            with new_file(partial, text=True) as file:
+                if isinstance(content, str):
+                    file.write(content)
+                else:
+                    file.writelines(json_pieces(content))
+                    file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except RecordsError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
@@ -119,7 +131,8 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:
 
 def json_pieces(value: Any, *, indent: int | None = 2) -> Iterator[str]:
     """Convert to JSON piece by piece, so that the text of a large document is never in memory as a string."""
-    return json.JSONEncoder(indent=indent, ensure_ascii=False, allow_nan=False).iterencode(_without_nan(value))
+    encoder = json.JSONEncoder(indent=indent, ensure_ascii=False, allow_nan=False)
+    return map(printable_json, encoder.iterencode(_without_nan(value)))
 
 
 def _without_nan(value: Any) -> Any:

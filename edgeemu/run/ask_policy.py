@@ -7,17 +7,19 @@ import operator
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
-from edgeemu.placement.blocks import Block
+from edgeemu.errors import EdgeemuError, InfeasibleError, Interrupted, RunError
+from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_energy import over_budget
+from edgeemu.run.policy_process.messages import wrong_kind
+from edgeemu.run.policy_process.separate_policy import Called, LostPolicyError, PolicyError, SeparatePolicy
 
 
 class Answer(NamedTuple):
@@ -26,59 +28,77 @@ class Answer(NamedTuple):
     placement: Placement
     took_s: float
     problem: str = ""
-    late: bool = False  # the policy did not answer within the limit
+    lost: bool = False  # the policy did not answer within the limit, or its process ended
 
 
 class OvertimeError(BaseException):
     """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
 
 
-_FAILURES = (Exception, OvertimeError, SystemExit)  # of a user's code; Ctrl-C is not one
 _REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
 
 
-def first_decision(policy: Policy, view: ClusterView, limit_s: float) -> Answer:
+def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: float) -> Answer:
     """Ask for the placement that a run begins with.
 
     Raises:
         InfeasibleError: the policy finds no room, or its placement needs more energy than the budget allows.
-        RunError: the policy failed, was late, or its answer is not a placement that fits.
+        PolicyError: a user's policy failed, was late, or its answer is not a placement that fits.
+        RunError: the same of a built-in policy.
+        Interrupted: a signal ended the command meanwhile.
     """
-    began_s = time.perf_counter()
+    wrong = PolicyError if isinstance(policy, SeparatePolicy) and policy.is_users else RunError
     try:
-        with time_limit(limit_s):
-            placement = policy(view, None)
-        took_s = time.perf_counter() - began_s
+        placement, took_s = _ask(policy, view, None, limit_s)
         problem = fault(placement, view)
-    except InfeasibleError:
+    except (InfeasibleError, Interrupted, KeyboardInterrupt):
         raise
-    except _FAILURES as error:
-        raise RunError(f"the policy gave no first placement: {describe(error)}") from error
+    except BaseException as error:
+        raise wrong(f"the policy gave no first placement: {describe(error)}") from error
     if problem:
-        raise RunError(f"the policy's first placement is wrong: {problem}")
+        raise wrong(f"the policy's first placement is wrong: {problem}")
     problem = over_budget(view, placement)
     if problem:
         raise InfeasibleError(f"{problem}\nRaise the budget, or use other devices, another policy or a smaller model.")
     return Answer(_own(placement), took_s)
 
 
-def next_decision(policy: Policy, view: ClusterView, current: Placement, limit_s: float) -> Answer:
-    """Ask for the placement to go on with; if the answer cannot be used, it is the current one, with the reason."""
+def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement, limit_s: float) -> Answer:
+    """Ask for the placement to go on with; if the answer cannot be used, it is the current one, with the reason.
+
+    Raises:
+        Interrupted: a signal ended the command meanwhile.
+    """
     shown = Placement(dict(current.owner))  # a copy: a policy may write into it
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     try:
-        with time_limit(limit_s):
-            placement = policy(view, shown)
-        took_s = time.perf_counter() - began_s
+        if isinstance(policy, SeparatePolicy):
+            with interrupted_at_once():
+                policy.load()  # a process that was lost is replaced, and that is not the policy's time
+            began_s = time.thread_time()
+        placement, took_s = _ask(policy, view, shown, limit_s)
         problem = fault(placement, view, current)
-    except _FAILURES as error:  # a user's policy may raise anything, and the run must go on
-        return Answer(current, time.perf_counter() - began_s, describe(error), isinstance(error, OvertimeError))
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a policy may raise anything, and the run must go on
+        lost = isinstance(error, OvertimeError | LostPolicyError)
+        return Answer(current, time.thread_time() - began_s, describe(error), lost)
     if problem or placement == current:
         return Answer(current, took_s, problem)
     problem = over_budget(view, placement, current)
     if problem:
         return Answer(current, took_s, problem)
     return Answer(_own(placement), took_s)
+
+
+def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
+    with interrupted_at_once():
+        if isinstance(policy, SeparatePolicy):
+            return policy.ask(view, current, limit_s)
+        began_s = time.thread_time()
+        with time_limit(limit_s):
+            placement = policy(view, current)
+        return Called(placement, time.thread_time() - began_s)
 
 
 def _own(placement: Placement) -> Placement:
@@ -88,16 +108,9 @@ def _own(placement: Placement) -> Placement:
 
 def fault(placement: object, view: ClusterView, current: Placement | None = None) -> str:
     """Return what is wrong with an answer; empty if it is right, or is the current placement."""
-    if not isinstance(placement, Placement):
-        return f"the answer is a {type(placement).__name__}, not a Placement"
-    owner: Any = placement.owner
-    if not isinstance(owner, Mapping):
-        return f"the placement's owner is a {type(owner).__name__}, not a mapping from blocks to devices"
-    for block, number in owner.items():
-        if not isinstance(block, Block):
-            return f"the placement names {block!r}, which is not a Block"
-        if not hasattr(number, "__index__"):
-            return f"{block} is on {number!r}, which is not a device's number"
+    if problem := wrong_kind(placement):
+        return problem
+    assert isinstance(placement, Placement)
     if current is not None and placement == current:
         return ""
     try:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
-from edgeemu.policies import POLICIES, policy
+from edgeemu.policies import POLICIES
 from edgeemu.report.comparison import Entry
+from edgeemu.run.choose_policy import check_policy
 from edgeemu.run.observer import Observer
+from edgeemu.run.policy_process.separate_policy import PolicyError
 from edgeemu.run.run_scenario import RunResult, run_scenario
 from edgeemu.scenario.scenario import Scenario
 
@@ -35,14 +37,21 @@ def named_policies(names: Sequence[str]) -> list[str]:
     for name in names:
         found.update(dict.fromkeys(POLICIES if name == ALL else [name]))
     for name in found:
-        policy(name)
+        check_policy(name)
     return [*found, *(["single"] if "single" not in found else [])]
 
 
 async def compare_scenario(
-    scenario: Scenario, policies: Sequence[str], *, repeats: int, simulate: bool, out: Path, watch: Watch
+    scenario: Scenario,
+    policies: Sequence[str],
+    *,
+    repeats: int,
+    simulate: bool,
+    out: Path,
+    watch: Watch,
+    share: bool = False,
 ) -> list[Entry]:
-    """Run a scenario under all policies. One without a placement, or whose run fails, is an entry with its reason.
+    """Run a scenario under all policies. One that fails or has no placement is an entry with its reason, as is a run.
 
     Raises:
         RequestError: the scenario is wrong, whatever the policy.
@@ -55,8 +64,10 @@ async def compare_scenario(
         for repeat in range(repeats):
             try:
                 with watch(name, number * repeats + repeat, total) as observer:
-                    result = await run_scenario(scenario, policy=name, out=out, observer=observer, simulate=simulate)
-            except (InfeasibleError, RunError) as error:
+                    result = await run_scenario(
+                        scenario, policy=name, out=out, observer=observer, simulate=simulate, share=share
+                    )
+            except (InfeasibleError, RunError, PolicyError) as error:
                 problem = error
                 break
             results.append(result)
@@ -65,7 +76,7 @@ async def compare_scenario(
                 policy=name,
                 summaries=[result.summary for result in results],
                 directories=[str(result.directory) for result in results],
-                problem=str(problem or ""),
+                problem=problem.message if isinstance(problem, PolicyError) else str(problem or ""),
                 status=problem.exit_status if problem else 0,
             )
         )

@@ -14,7 +14,7 @@ from edgeemu.timeline.scheduler import Due
 from edgeemu.timeline.steps import Step
 
 REASKED = 32  # turns after which a policy is asked even if nothing has changed beyond the threshold: caches grow
-PATIENCE = 3  # decisions in a row for which a policy may be late; then it is not asked again
+PATIENCE = 3  # decisions in a row without an answer: the policy was late or ended its process; it is not asked again
 
 
 class Decision(NamedTuple):
@@ -33,7 +33,7 @@ class Decider:
         self._plan = plan
         self._rules = plan.rules
         self._watcher = Watcher(plan, devices)
-        self._late = 0  # decisions in a row, up to the last
+        self._lost = 0  # decisions in a row without an answer, up to the last
         self._asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
         self._tokens = 0  # of all open sequences, since the last turn
@@ -49,17 +49,17 @@ class Decider:
     async def decide(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
         """Ask the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
         policy, step = self._plan.decide, due.step
-        if policy is None or self._late == PATIENCE:
+        if policy is None or self._lost == PATIENCE:
             return None
         view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
         if not self._worth_asking(view):
             return None
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         self._rows.append(DecisionRow(step.sequence, step.step, "decided", answer.took_s, answer.problem))
-        self._late = self._late + 1 if answer.late else 0
-        if self._late == PATIENCE:
+        self._lost = self._lost + 1 if answer.lost else 0
+        if self._lost == PATIENCE:
             where = f"sequence {step.sequence}, step {step.step}"
-            why = f"{self._plan.policy} was not asked again after {where}: late {PATIENCE} times in a row"
+            why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(step.sequence, step.step, "given up", None, why))
         took_s = answer.took_s if self._rules.decision_s is None else self._rules.decision_s
         return Decision(answer.placement, step, due.at_s + took_s)

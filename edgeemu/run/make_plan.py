@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from heapq import nlargest
+from typing import NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -11,14 +12,16 @@ from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import RequestError
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
-from edgeemu.policies import STEADY, Policy, policy
+from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import nominal_computes, oracle_view
 from edgeemu.policies.view.rehearsal import Length, Rehearsal
 from edgeemu.policies.view.step_energy import missing_links, missing_power
 from edgeemu.run.ask_policy import first_decision
-from edgeemu.run.plan import Plan, Rules, compiled
+from edgeemu.run.choose_policy import at_policy, check_named, choose_policy, names_code
+from edgeemu.run.plan import Plan, Rules, compiler
+from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.steps import roofline_durations
@@ -29,27 +32,85 @@ from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingfac
 LINKS_CHECKED = 32  # devices between which all links are checked for their energy
 
 
-def make_plan(scenario: Scenario, policy_name: str | None = None) -> Plan:
+class Unplaced(NamedTuple):
+    """Everything of a plan that no policy decides."""
+
+    model: Model
+    requests: tuple[Request, ...]
+    cluster: Cluster
+    computes: tuple[Compute, ...]
+    links: LinkMatrix
+    view: ClusterView
+
+
+def make_plan(scenario: Scenario, policy_name: str | None = None, *, trust: bool = False) -> Plan:
     """Open the model, draw the cluster, tokenize the prompts and have the policy place the blocks.
 
+    Whoever has the plan closes it. `trust`: a file that the scenario names as its policy may be run.
+
     Raises:
-        RequestError: the model's file or package is missing or broken, a prompt does not fit it, no such policy.
+        RequestError: the model's file or package is missing or broken, a prompt does not fit it, no such policy; or a
+            user's policy is not trusted, fails or gives a wrong answer.
         InfeasibleError: the cluster cannot hold the model.
+        RunError: a built-in policy failed, or the process of a user's could not be started.
     """
+    place = choose_policy(scenario, policy_name, trust=trust)
+    try:
+        return _placed(scenario, policy_name, place, unplaced(scenario))
+    except BaseException:
+        if isinstance(place, SeparatePolicy):
+            place.close()
+        raise
+
+
+class Checked(NamedTuple):
+    """Names and numbers of a scenario that is right. `placed`: its policy was asked too."""
+
+    scenario: str
+    model: str
+    devices: int
+    prompts: int
+    policy: str
+    placed: bool
+
+
+def check(scenario: Scenario, policy_name: str | None = None) -> Checked:
+    """Make a plan as far as that runs no code that the scenario names. Raises as `make_plan` does."""
+    placed = policy_name is not None or not names_code(scenario)
+    if placed:
+        made = make_plan(scenario, policy_name)
+        made.close()
+        model, cluster, requests = made.model, made.cluster, made.requests
+    else:
+        check_named(scenario)
+        model, requests, cluster, *_ = unplaced(scenario)
     name = policy_name or scenario.policy
-    place = _policy(scenario, policy_name)
+    return Checked(scenario.name, model.name, len(cluster.devices), len(requests), name, placed)
+
+
+def unplaced(scenario: Scenario) -> Unplaced:
+    """Open the model, draw the cluster and tokenize the prompts; asks no policy. Raises as `make_plan` does."""
     model = _open_model(scenario)
     try:
         requests = make_requests(scenario, model)
     except ModelFileError as error:
         raise scenario.error("model", str(error)) from error
     cluster = draw(scenario)
-    host, links, rules = _host_speed(cluster), LinkMatrix.of(cluster), Rules.of(scenario)
+    host, links = _host_speed(cluster), LinkMatrix.of(cluster)
     view = _first_view(scenario, cluster, _costs(scenario, model, requests), host, links, requests)
     _check_energy_known(scenario, cluster)
-    computes = nominal_computes(cluster, host)
+    return Unplaced(model, requests, cluster, nominal_computes(cluster, host), links, view)
+
+
+def _placed(scenario: Scenario, policy_name: str | None, place: Policy | SeparatePolicy, setting: Unplaced) -> Plan:
+    """Ask for the first placement, with which the plan is complete."""
+    model, requests, cluster, computes, links, view = setting
+    name, rules = policy_name or scenario.policy, Rules.of(scenario)
     at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
-    first = first_decision(place, at_first, rules.decision_limit_s)
+    try:
+        first = first_decision(place, at_first, rules.decision_limit_s)
+    except PolicyError as error:
+        raise at_policy(scenario, policy_name, error) from error
     return Plan(
         scenario,
         name,
@@ -74,21 +135,11 @@ def make_rehearsal(
         cluster.still(),
         view.costs,
         roofline_durations([device.compute for device in view.devices], view.costs),
-        lambda placement: compiled(scenario, computes, view.costs, placement),
+        compiler(scenario, computes, view.costs),
         [Length(request.prompt_tokens, request.max_tokens) for request in requests],
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",
     )
-
-
-def _policy(scenario: Scenario, policy_name: str | None) -> Policy:
-    """Return the policy of that name, or that of the scenario."""
-    try:
-        return policy(policy_name or scenario.policy)
-    except RequestError as error:
-        if policy_name is not None:
-            raise RequestError(error.message, field="--policy") from None
-        raise scenario.error("policy", error.message) from None
 
 
 def _first_view(

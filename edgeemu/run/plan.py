@@ -1,8 +1,8 @@
 """The plan of a run: model, cluster, workload, first placement, and the rules of decisions and migrations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from typing import Self
 
@@ -16,6 +16,7 @@ from edgeemu.placement.program import Op, Program
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.requests import Request
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
@@ -70,7 +71,17 @@ class Plan:
     placement: Placement
     placed_in_s: float
     rules: Rules
-    decide: Policy | None = None
+    decide: Policy | SeparatePolicy | None = None
+
+    @property
+    def absolute_policy(self) -> str:
+        """The name of the policy, which for that of a file means the same in every directory."""
+        return self.decide.absolute_name if isinstance(self.decide, SeparatePolicy) else self.policy
+
+    def close(self) -> None:
+        """End the process of a user's policy, if there is one."""
+        if isinstance(self.decide, SeparatePolicy):
+            self.decide.close()
 
     @property
     def costs(self) -> Costs:
@@ -87,7 +98,7 @@ class Plan:
 
     def compiled(self, placement: Placement) -> Program:
         """Compile a placement to operations, with the collectives of the scenario."""
-        return compiled(self.scenario, self.computes, self.costs, placement)
+        return compiler(self.scenario, self.computes, self.costs)(placement)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """Return what each device holds under a placement, with all concurrent sequences at their full lengths."""
@@ -139,8 +150,8 @@ def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
     return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
 
-def compiled(scenario: Scenario, computes: Sequence[Compute], costs: Costs, placement: Placement) -> Program:
-    """Compile a placement to operations, with the collectives of the scenario."""
+def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> Callable[[Placement], Program]:
+    """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled."""
     sharding = scenario.sharding
     tile_rows = arithmetic_rows(computes, costs.value_bytes) if sharding.tile_overlap else None
-    return compile_routes(placement, costs.shape, sharding.collectives, tile_rows=tile_rows)
+    return partial(compile_routes, shape=costs.shape, collective=sharding.collectives, tile_rows=tile_rows)

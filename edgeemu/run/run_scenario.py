@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from edgeemu.cluster.draw.resolve import resolve
+from edgeemu.errors import InfeasibleError
+from edgeemu.host.available_memory import available_memory
+from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
+from edgeemu.report.disk import RecordsError
 from edgeemu.report.energy import radio_energy
 from edgeemu.report.facts import DeviceFacts, Ended, RunFacts
 from edgeemu.report.figures import token_counts
@@ -25,6 +30,7 @@ from edgeemu.report.summary import summarise
 from edgeemu.run.backend import Backend, RunMeasurements
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
+from edgeemu.run.host_memory import why_not_here
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
@@ -45,30 +51,49 @@ class RunResult:
 
 
 async def run_scenario(
-    scenario: Scenario, *, policy: str | None, out: Path, observer: Observer, simulate: bool = False
+    scenario: Scenario,
+    *,
+    policy: str | None,
+    out: Path,
+    observer: Observer,
+    simulate: bool = False,
+    trust: bool = False,
+    share: bool = False,
 ) -> RunResult:
     """Runs a scenario and writes what it leaves below `out`, as it goes: also a run that fails or is ended is recorded.
 
     With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
+    `trust`: a file that the scenario names as its policy may be run. The records are this user's alone; with `share`
+    the umask says who can read them.
 
     Raises:
         RequestError: also for literal costs without `simulate`.
-        RequestError, InfeasibleError: before anything is started, or when a device finds its model file changed
-            or its memory full.
+        RequestError, InfeasibleError: before anything is started (the second also if this host has too little memory),
+            or when a device finds its model file changed or its memory full.
         RunError: a device died or broke the protocol.
+        RecordsError: the disk is full, or the directory of the records was removed.
     """
     if not simulate and scenario.cost.formulas == "literal":
         raise scenario.error(
             "cost", "literal costs are the simulator's: devices really compute; use simulate, or --set cost=physical"
         )
     observer.phase("plan", 0, 1)
-    plan = make_plan(scenario, policy)
+    with interrupted_at_once():  # planning does not return to the event loop
+        made = make_plan(scenario, policy, trust=trust)
+    with closing(made) as plan:
+        if not simulate and (why_not := why_not_here(plan, available_memory())):
+            raise InfeasibleError(why_not)
+        return await _run_plan(plan, out, observer, simulate=simulate, share=share)
+
+
+async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool, share: bool) -> RunResult:
+    scenario = plan.scenario
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
     started_utc = datetime.now(UTC)
-    directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc)
+    directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
-    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.policy})))
+    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.absolute_policy})))
     meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
@@ -80,20 +105,30 @@ async def run_scenario(
 
     devices = SimulatedBackend(plan) if simulate else ProcessBackend(plan, observer.phase, on_ready, links=links)
     records = RecordWriter(directory.path)
-    ended: Ended = "failed"
     directory.write_facts(facts)
     try:
         with records:
             await Controller(plan, devices, observer, records).run()
-        ended = "done"
-    except ModelFileError as error:  # the tokenizer cannot decode what the model generates
-        raise scenario.error("model", str(error)) from error
-    finally:
-        facts = _at_end(_with_measured(facts, devices), plan, devices.measured, token_counts(directory.records), ended)
-        directory.write_facts(facts)
-        summary = summarise(directory.records, facts)
-        directory.write_summary(summary)
+    except RecordsError:  # nothing can be written any more; what was is read like that of a run that was killed
+        raise
+    except BaseException as error:
+        _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "failed")
+        if isinstance(error, ModelFileError):  # the tokenizer cannot decode what the model generates
+            raise scenario.error("model", str(error)) from error
+        raise
+    summary = _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "done")
     return RunResult(summary, directory.path)
+
+
+def _conclude(
+    directory: RunDirectory, facts: RunFacts, plan: Plan, measured: RunMeasurements, ended: Ended
+) -> dict[str, Any]:
+    """Write what is known when the run has ended, however it ended; return the summary."""
+    facts = _at_end(facts, plan, measured, token_counts(directory.records), ended)
+    directory.write_facts(facts)
+    summary = summarise(directory.records, facts)
+    directory.write_summary(summary)
+    return summary
 
 
 def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:

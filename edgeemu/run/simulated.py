@@ -3,6 +3,7 @@
 Every token is -1, because no model runs.
 """
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -66,6 +67,7 @@ class SimulatedBackend:
         self._timeline.start(step, self._program, at_s)
 
     async def next_token(self, by_s: float | None = None) -> SampledToken | None:
+        await asyncio.sleep(0)  # for the event loop: it knows of a signal that ends the run
         token = self._timeline.sampled(by_s)
         if token is None:
             return None

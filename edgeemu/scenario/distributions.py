@@ -31,6 +31,16 @@ class OfQuantity(Strict):
         assert found is not None
         return found
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name: a model that a type parameter has made is no attribute of its module."""
+        generic = type(self).__pydantic_generic_metadata__["origin"]
+        return _unpickled, (generic, type(self).__name__, dict(self))
+
+
+def _unpickled(generic: type[OfQuantity], name: str, fields: dict[str, Any]) -> OfQuantity:
+    kind = next(kind for kind in generic.__subclasses__() if kind.__name__ == name)
+    return kind.model_construct(**fields)
+
 
 def _quantity(annotated: Any) -> Quantity | None:
     return next((arg for arg in get_args(annotated) if isinstance(arg, Quantity)), None)

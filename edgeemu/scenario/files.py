@@ -25,17 +25,24 @@ _OTHER_ENCODINGS = {
 
 def existing(given: str | Path, info: ValidationInfo, kind: Literal["file", "directory"] = "file") -> Path:
     """The absolute path of a file or directory that a scenario names. Raises ValueError, with the nearest name."""
-    path = Path(given)
+    path, full = Path(given), absolute(given, info)
     try:
-        full = (Path((info.context or {}).get("base") or ".") / path.expanduser()).absolute()
         if full.is_file() if kind == "file" else full.is_dir():
             return full
         if full.exists():
             raise ValueError(f'"{given}" is {_kind(full.stat().st_mode)}, not a {kind}')
         siblings = [path.parent / other.name for other in full.parent.glob("*") if other.is_dir() == (kind != "file")]
-    except (OSError, RuntimeError) as error:  # a name too long, or a home directory of nobody
-        raise ValueError(f'"{given[:80] if isinstance(given, str) else given}" is no path: {error}') from error
+    except OSError as error:  # a name too long
+        raise ValueError(f'"{str(given)[:80]}" is no path: {error.strerror}') from error
     raise ValueError(f'there is no {kind} "{given}"{did_you_mean_path(path, siblings)}')
+
+
+def absolute(given: str | Path, info: ValidationInfo) -> Path:
+    """The absolute path of a file name in a scenario. Raises ValueError."""
+    try:
+        return (Path((info.context or {}).get("base") or ".") / Path(given).expanduser()).absolute()
+    except RuntimeError as error:  # a home directory of nobody
+        raise ValueError(f'"{str(given)[:80]}" is no path: {error}') from error
 
 
 def read_text(path: Path, shown: str) -> str:

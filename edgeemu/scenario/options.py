@@ -68,7 +68,8 @@ class DecisionSpec(Strict):
         Discriminator(lambda value: "<measured>" if value == "measured" else "<time>"),
     ] = Field(
         default="measured",
-        description="Time that a decision takes on the timeline: `measured` on this host, or a duration.",
+        description="Time that a decision takes on the timeline: `measured`, the processor time of the policy on this"
+        " host, or a duration.",
     )
     threshold: Fraction = Field(
         default=0,

@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.scenario.devices import MAX_DEVICES, DeviceSpec
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.document import Document, Position, position_of
 from edgeemu.scenario.events import EventSpec
+from edgeemu.scenario.files import absolute
 from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import Name
 from edgeemu.scenario.network import LinkOverride, NetworkSpec
@@ -48,8 +49,8 @@ class Scenario(Strict):
     policy: str = Field(
         default="greedy",
         min_length=1,
-        description="Policy that places blocks: a name that `edgeemu policies` lists, or FILE.py:NAME. `--policy` "
-        "overrides it.",
+        description="Policy that places blocks: a name that `edgeemu policies` lists, that of an installed package, or "
+        "FILE.py:NAME, which needs `--trust`. `--policy` overrides it.",
     )
     objective: Objective = Field(
         default="latency",
@@ -74,6 +75,13 @@ class Scenario(Strict):
 
     _document: Document | None = PrivateAttr(None)
 
+    @field_validator("policy")
+    @classmethod
+    def _absolute(cls, policy: str, info: ValidationInfo) -> str:
+        """Make the file of a policy absolute. It need not be there: another policy can be asked."""
+        path, suffix, attribute = policy.rpartition(".py")
+        return f"{absolute(path + suffix, info)}{attribute}" if suffix and attribute[:1] in ("", ":") else policy
+
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         for position, message in self._contradictions():
@@ -84,6 +92,10 @@ class Scenario(Strict):
         if not isinstance(other, Scenario):
             return NotImplemented
         return all(getattr(self, key) == getattr(other, key) for key in type(self).model_fields)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Pickle the content only: the text that it was read from stays behind."""
+        return super().__getstate__() | {"__pydantic_private__": {"_document": None}}
 
     @cached_property
     def device_names(self) -> tuple[str, ...]:
@@ -102,6 +114,10 @@ class Scenario(Strict):
     def ends(self, name: str) -> Sequence[End]:
         """The ends of links that a name stands for: the access point, or the devices of `members`."""
         return (None,) if name == self.network.access_point else self.members(name)
+
+    def is_set(self, field: str) -> bool:
+        """Whether a field was set on the command line (`--set`), and not by the file."""
+        return self._document is not None and position_of(field) in self._document.overrides
 
     def error(self, field: str, message: str) -> RequestError:
         """Error about a field of this scenario (`devices[2].memory`), with its file and line."""

@@ -51,6 +51,7 @@ def predict_workload(
             simulator.start(due.step, program, due.at_s)
         by_s = schedule.next_arrival_s
         token = simulator.next_token(by_s)
+        simulator.executions.clear()  # nobody asks for them, and a long workload has millions
         if token is None:
             schedule.advance_to(by_s or 0.0)
             continue

@@ -1,6 +1,7 @@
 """Steps, and records of their operations."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from edgeemu.cluster.devices import Compute
@@ -41,9 +42,9 @@ class TokenTime(NamedTuple):
 
 
 def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
-    """Duration function by the roofline of each device, in the order of the cluster."""
+    """Duration function by the roofline of each device, in the order of the cluster. It can be pickled."""
+    return partial(_roofline_s, computes, costs)
 
-    def duration_s(op: Op, step: Step) -> float:
-        return op_s(computes[op.device], op, step.rows, step.past, costs)
 
-    return duration_s
+def _roofline_s(computes: Sequence[Compute], costs: Costs, op: Op, step: Step) -> float:
+    return op_s(computes[op.device], op, step.rows, step.past, costs)

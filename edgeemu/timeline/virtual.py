@@ -32,7 +32,6 @@ class VirtualTimeline:
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Release a step at an instant, which must not lie before the last requested token or arrival."""
         self._flying += 1
-        self._executions.pop(step.sequence, None)
         self._simulator.start(step, program, at_s)
 
     def sampled(self, by_s: float | None = None) -> TokenTime | None:
@@ -52,11 +51,11 @@ class VirtualTimeline:
         self._simulator.change(change, at_s)
 
     def executions(self, step: Step) -> list[OperationRecord]:
-        """Records of the operations for the step of a sequence that was sampled last."""
+        """Take the records of the operations for the step of a sequence that was sampled last."""
         for execution in self._simulator.executions:
             self._executions[execution.step.sequence].append(execution)
         self._simulator.executions.clear()
-        return self._executions[step.sequence]
+        return self._executions.pop(step.sequence, [])
 
     def transits(self) -> list[Transit]:
         """Transit times of messages since the last call."""

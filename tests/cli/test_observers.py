@@ -4,12 +4,14 @@ import asyncio
 import io
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from edgeemu.cli.observers import REDRAW_AFTER_S, PlainObserver, TerminalConcurrentObserver, TerminalObserver, watch
-from edgeemu.cli.page import Page, printable
+from edgeemu.cli.page import Page
+from edgeemu.report.printable import printable
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -72,6 +74,17 @@ def test_no_word_is_lost_however_lines_break(width: int) -> None:
     assert "".join(text.removeprefix("> go").split()) == "".join("".join(pieces).split())
     if width == 80:
         assert "word5 word6 word7" in text
+
+
+def test_what_is_to_be_copied_is_not_broken_over_two_lines() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=40, height=20, legacy_windows=False)
+    path = Path("a directory of its own") / ("o" * 60) / "quickstart-20260301T123005Z-layers"
+    TerminalObserver(console).directory(path)
+    page = Page(file)
+    page.is_terminal, page.console = True, console
+    page.line(f"records: {path}")
+    assert CONTROL.sub("", file.getvalue()) == f"records: {path}\n" * 2
 
 
 def test_drawing_waits_for_a_quiet_moment() -> None:

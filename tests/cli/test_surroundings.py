@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,10 +24,12 @@ PAUSE_S = 0.3  # several tokens
 
 
 @contextmanager
-def running(directory: Path, shell: str, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A run that a shell starts after `shell`'s commands; killed if it is still there at the end."""
+def running(
+    directory: Path, shell: str, *options: str, command: Sequence[str] = ("run",)
+) -> Iterator[subprocess.Popen[str]]:
+    """A command that a shell starts after `shell`'s commands; killed if it is still there at the end."""
     (directory / "s.yaml").write_text(SCENARIO)
-    command = [sys.executable, "-m", "edgeemu", "run", "s.yaml", *options]
+    command = [sys.executable, "-m", "edgeemu", *command, "s.yaml", *options]
     with subprocess.Popen(
         ["sh", "-c", f'{shell}; exec "$0" "$@"', *command],
         cwd=directory,
@@ -48,7 +50,7 @@ def test_signals_that_were_ignored_stay_so_and_sigterm_ends_the_run(
 ) -> None:
     """As `edgeemu run … &` in a script and `nohup edgeemu run …` are started."""
     ignored = " ".join(sign.name.removeprefix("SIG") for sign in others)
-    long = ("--json", "--set", "time.mode=realtime", "--set", "workload.max_tokens=4000")
+    long = ("--json", "--set", "time={mode: realtime, dilation: 1}", "--set", "workload.max_tokens=4000")
     with running(tmp_path, f"trap '' {ignored}", *long) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith(">"):  # the prompt is being answered
@@ -75,5 +77,36 @@ def test_a_run_does_not_mind(tmp_path: Path, shell: str) -> None:
     assert "Traceback" not in err
     assert ("certificate: PASS" in out) == (">&-" not in shell.replace("2>&-", ""))
     assert ("start devices" in err) == ("2>&-" not in shell)
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "shell"),
+    [
+        ("simulate", "exec <&- >&-"),
+        ("simulate", "exec <&- 2>&-"),
+        ("simulate", "exec >&- 2>&-"),
+        ("simulate", "exec 2>/dev/full"),
+        ("compare --simulate --policies layers", "exec <&- >&- 2>&-"),
+        ("profile links", "exec <&- >&- 2>&-"),
+        ("validate", "exec <&- >&- 2>&-"),
+        ("plan", "exec <&-"),
+    ],
+)
+def test_no_command_minds_closed_streams_or_a_standard_error_that_is_full(
+    tmp_path: Path, command: str, shell: str
+) -> None:
+    with running(tmp_path, shell, command=command.split()) as process:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert "Traceback" not in err
+
+
+def test_a_standard_output_that_is_full_is_named(tmp_path: Path) -> None:
+    with running(tmp_path, "exec >/dev/full", "--set", "workload.max_tokens=3", command=["simulate"]) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert err.endswith("\nedgeemu: standard output: No space left on device\n")
     (directory,) = (tmp_path / "runs").iterdir()
     assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == 3

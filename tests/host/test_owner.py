@@ -34,8 +34,11 @@ def test_a_name_that_is_cut_off_within_a_character_is_no_obstacle(pid: int, tmp_
     assert (Path("/proc") / str(pid) / "comm").read_bytes().strip() == CUT_OFF
     assert Owner.of(pid).state == "alive"
     assert is_alive(pid, start_ticks(pid))
-    scratch.record_process(tmp_path, "владивосток", pid)
-    assert scratch.processes(tmp_path) == [("владивосток", pid, start_ticks(pid))]
+    directory = scratch.create(pid)
+    scratch.record_process(directory, "владивосток", pid)
+    (found,) = [found for found in scratch.directories_of_all_runs() if found.owner.pid == pid]
+    scratch.remove(directory)
+    assert found.processes == [("владивосток", pid, start_ticks(pid))]
     caps = MemoryCaps(tmp_path, pid, means=("rlimit",))
     caps.cap("владивосток", 0, pid, 0, 2**30)
     assert caps.enforced_by == "rlimit"

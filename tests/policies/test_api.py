@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import edgeemu.policies.api as api
+from edgeemu.host.limits import ONE_THREAD
 from edgeemu.policies import POLICIES, kit
 from edgeemu.policies.kit import built_in_cases
 
@@ -69,7 +70,7 @@ def quoted_names() -> set[str]:
 
 
 def known(name: str) -> bool:
-    if name in OTHER or name in (DOOR, KIT) or name.endswith((".py", ".md", ".yaml")):
+    if name in OTHER or name in ONE_THREAD or name in (DOOR, KIT) or name.endswith((".py", ".md", ".yaml")):
         return True
     name = name.removeprefix("view.").replace("devices[i].", "").replace("shape.", "").replace("costs.", "")
     return any(hasattr(space, name) for space in (*NAMESPACES, VIEW.costs))

@@ -93,9 +93,10 @@ def test_what_is_no_policy_in_a_file(file: Path, suffix: str, message: str) -> N
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("def place(view, current:\n", r"broken\.py cannot be loaded: line 1: "),
-        ("import no_such_module_at_all\n", r"line 1: ModuleNotFoundError: .*no_such"),
-        ("\n\n1 / 0\n", r"line 3: ZeroDivisionError: "),
+        ("def place(view, current:\n", r"broken\.py cannot be loaded: .*broken\.py:1: SyntaxError: "),
+        ("import no_such_module_at_all\n", r"broken\.py:1: ModuleNotFoundError: .*no_such"),
+        ("\n\n1 / 0\n", r"broken\.py:3: ZeroDivisionError: "),
+        ("import sys\nsys.exit(3)\n", r"broken\.py:2: SystemExit: 3"),
         ("open('no such file')\n", r"broken\.py cannot be loaded: .*no such file"),
     ],
 )

@@ -65,6 +65,12 @@ def segfault(spec: bytes) -> None:
     ctypes.string_at(0)
 
 
+def abort(spec: bytes) -> None:
+    """Say the words in the spec and abort, as libraries do that cannot report an error."""
+    os.write(2, spec)
+    os.abort()
+
+
 def write_fd(spec: bytes) -> None:
     """Write to the inherited file descriptor whose number is in the spec."""
     os.write(int(spec), b"from the device")

@@ -46,8 +46,8 @@ def running(tmp_path: Path) -> Iterator[Running]:
     controller = start(tmp_path, "honest", "cgroup,rlimit", "time.mode=realtime", "workload.max_tokens=900")
     try:
         until(lambda: any(path.stat().st_size > 2000 for path in tmp_path.glob("runs/*/tokens.arrows")))
-        (directory,) = [d for d, owner in scratch.directories_of_all_runs() if owner.pid == controller.pid]
-        yield Running(controller, directory, scratch.processes(directory))
+        (found,) = [found for found in scratch.directories_of_all_runs() if found.owner.pid == controller.pid]
+        yield Running(controller, found.path, found.processes)
     finally:
         controller.kill()
         controller.communicate()

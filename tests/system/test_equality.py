@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,11 +71,10 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     two_devices = parse_scenario("\n".join(line for line in lines if "name: pi" not in line and "phone" not in line))
     assert two_devices.device_names == ("laptop", "jetson")
 
-    placements = [
-        make_plan(two_devices if name == "exact" else plan.scenario, name).placement  # of five it takes seconds
-        for name in POLICIES
-    ]
-    plans = [replace(plan, placement=placement, decide=None) for placement in placements]
+    plans = []
+    for name in POLICIES:
+        with closing(make_plan(two_devices if name == "exact" else plan.scenario, name)) as made:  # of five: seconds
+            plans.append(replace(plan, placement=made.placement, decide=None))
     uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
 
 

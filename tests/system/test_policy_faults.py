@@ -18,7 +18,6 @@ from edgeemu.placement.blocks import EMBED
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.record_files import read_table
-from edgeemu.run import plan
 from edgeemu.run.ask_policy import first_decision, next_decision
 
 
@@ -109,7 +108,7 @@ def test_a_policy_that_is_late_three_times_in_a_row_is_not_asked_again(late: set
     *problems, last = made.problems
     assert all(problem.endswith("the policy did not answer within 0.02 s") for problem in problems)
     assert len(problems) == len({n for n in late if n <= asked})
-    assert last == made.given_up == f"round-robin was not asked again after {step}: late 3 times in a row"
+    assert last == made.given_up == f"round-robin was not asked again after {step}: no answer 3 times in a row"
 
 
 def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
@@ -147,7 +146,7 @@ time: {mode: virtual}
 decisions: {time: 0 ms}
 """
 POLICIES = """
-import time
+import os
 import numpy as np
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import round_robin
@@ -168,8 +167,12 @@ def rotates(view, current):
         return first(view, current)
     return Placement({block: np.int64((at + 1) % 3) for block, at in current.owner.items()})
 
-def sleeps(view, current):
-    return first(view, current) if current is None else time.sleep(60)
+def ends(view, current):
+    return first(view, current) if current is None else os._exit(3)
+
+def prints(view, current):
+    print("a policy's own words")
+    return first(view, current)
 
 def at_once(view, current):
     raise RuntimeError("not today")
@@ -196,7 +199,7 @@ def call(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 @pytest.mark.parametrize("command", ["run", "simulate"])
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("array", "the answer is a ndarray, not a Placement"), ("raises", "ZeroDivisionError: as always")],
+    [("array", "the answer is a ndarray, not a Placement"), ("raises", "mine.py:15: ZeroDivisionError: as always")],
 )
 def test_why_a_placement_was_kept_is_printed(call: Call, command: str, name: str, reason: str) -> None:
     status, out, _ = call(command, "--policy", f"mine.py:{name}")
@@ -205,20 +208,19 @@ def test_why_a_placement_was_kept_is_printed(call: Call, command: str, name: str
     assert f"placement kept: sequence 0, step 1: {reason} (and 7 more problems; see summary.json)\n" in out
 
 
-@pytest.mark.parametrize("command", ["run", "simulate"])
-def test_that_a_policy_was_given_up_is_printed(call: Call, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "DECISION_LIMIT_S", 0.05)
-    status, out, _ = call(command, "--policy", "mine.py:sleeps")
+def test_that_a_policy_was_given_up_is_printed(call: Call) -> None:
+    status, out, _ = call("simulate", "--policy", "mine.py:ends")
     assert status == 0
+    assert "placement kept: sequence 0, step 1: the policy's process ended with status 3 (and 3 more problems" in out
     assert "3 decisions: 0 changes of placement\n" in out
-    told = "mine.py:sleeps was not asked again after sequence 0, step 3: late 3 times in a row"
+    told = "mine.py:ends was not asked again after sequence 0, step 3: no answer 3 times in a row"
     assert f"policy no longer asked: {told}\n" in out
 
 
 @pytest.mark.parametrize(
     ("policy", "status", "message"),
     [
-        ("mine.py:at_once", 4, "the policy gave no first placement: RuntimeError: not today"),
+        ("mine.py:at_once", 2, "--policy: the policy gave no first placement: mine.py:31: RuntimeError: not today"),
         ("mine.py:rotate", 2, '--policy: mine.py has no "rotate" (did you mean "rotates"?)'),
         ("yours.py", 2, "--policy: there is no policy file yours.py"),
     ],
@@ -231,6 +233,23 @@ def test_a_policy_that_cannot_begin_is_one_message(
     assert (left, out) == (status, "")
     assert message in told
     assert not list(Path("runs").iterdir())
+
+
+def test_a_comparison_has_a_row_for_a_policy_that_cannot_begin(call: Call) -> None:
+    status, out, _ = call("compare", "--policies", "mine.py:at_once,greedy", "--simulate", "--json")
+    assert status == 0
+    problems = {row["policy"]: row["problem"] for row in json.loads(out)["policies"]}
+    assert problems["mine.py:at_once"].endswith("mine.py:31: RuntimeError: not today")
+    assert problems["greedy"] in ("", None)
+    assert call("compare", "--policies", "mine.py:rotate,single", "--simulate")[0] == 0
+    status, _, told = call("compare", "--policies", "yours.py", "--simulate")
+    assert (status, told) == (2, "edgeemu: there is no policy file yours.py\n")
+
+
+def test_what_a_policy_prints_does_not_spoil_the_answer(call: Call) -> None:
+    status, out, _ = call("simulate", "--policy", "mine.py:prints", "--json")
+    assert status == 0
+    assert json.loads(out)["decisions"]["problems"] == []
 
 
 def test_a_simulation_leaves_what_a_run_leaves(call: Call) -> None:

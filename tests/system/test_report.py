@@ -114,8 +114,8 @@ def test_the_report_of_a_run_ended_by_ctrl_c_is_its_summary(tmp_path: Path) -> N
 
 def test_a_run_whose_fork_server_was_killed_is_reported(tmp_path: Path) -> None:
     with long_run(tmp_path) as (running, directory):
-        (scratch_directory,) = [d for d, owner in scratch.directories_of_all_runs() if owner.pid == running.pid]
-        os.kill(scratch.processes(scratch_directory)[0].pid, signal.SIGKILL)
+        (private,) = [found for found in scratch.directories_of_all_runs() if found.owner.pid == running.pid]
+        os.kill(private.processes[0].pid, signal.SIGKILL)
         assert running.wait(30) == 4
     assert reported(directory) == summary_of(directory)
     assert len(summary_of(directory)["tokens"][0]) > 1
@@ -123,8 +123,8 @@ def test_a_run_whose_fork_server_was_killed_is_reported(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_is_reported_up_to_its_last_record(tmp_path: Path) -> None:
     with long_run(tmp_path) as (running, directory):
-        (scratch_directory,) = [d for d, owner in scratch.directories_of_all_runs() if owner.pid == running.pid]
-        processes = scratch.processes(scratch_directory)
+        (private,) = [found for found in scratch.directories_of_all_runs() if found.owner.pid == running.pid]
+        processes = private.processes
         meanwhile = reported_while_it_grows(directory)
         running.kill()
         running.wait()

@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found with an input. `what` is one line, equal for inputs that find the same thing."""
+    """Thing that was found with an input. `what` is one line, equal for inputs that find the same thing."""
 
     what: str
     trace: str

@@ -136,7 +136,8 @@ class Editor:
             key = self.value(words)
             return tree | {key if isinstance(key, str) else "x": self.value(words)}
         if kind in (2, 3) and isinstance(tree, list) and 0 < len(tree) < 1000:
-            return tree * self.choose([2, 300])
+            is_flat = not any(isinstance(item, list | dict) for item in tree)
+            return tree * (self.choose([2, 300]) if is_flat else 2)
         return self.value(words)
 
     def _somewhere(self, tree: Any) -> Any:

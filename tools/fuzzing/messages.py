@@ -11,7 +11,7 @@ from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.links.messages import ChunkHeader, Data, ShipmentChunk, WireError, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.program import MessageKind
 from fuzzing import corpora
-from fuzzing.inputs import Editor, Files
+from fuzzing.inputs import MAX_BYTES, Editor, Files
 
 MESSAGE_WORDS = [b"\x91" * 5000, b"\x81\xa1a" * 5000, b"\xc1", b"\xdf", b"\xc0"]
 
@@ -45,7 +45,7 @@ def control_messages() -> tuple[bytes, ...]:
 
 def packed(tree: Any) -> bytes:
     try:
-        return msgspec.msgpack.encode(tree)
+        return msgspec.msgpack.encode(tree)[:MAX_BYTES]
     except (OverflowError, ValueError, RecursionError):
         return b"\xdd\xff\xff\xff\xff"
 

@@ -24,7 +24,7 @@ class WorkerError(Exception):
 
 @dataclass
 class Outcome:
-    """What workers have done for a target by now."""
+    """Result of the workers for a target, by now."""
 
     tried: int = 0
     found: dict[str, Path] = field(default_factory=dict)  # what it is -> where the input is

@@ -21,7 +21,7 @@ ROUND = 200  # inputs
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker has to do. With `tried_again` it tries that one input; without, those of its seed."""
+    """Work of a worker. With `tried_again` it tries that one input; without, those of its seed."""
 
     target: str
     files: str  # directory for the files of the input at hand

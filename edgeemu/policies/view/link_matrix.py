@@ -1,12 +1,15 @@
 """Seconds per bit and delay between all devices, as matrices: dense, or computed by row and column on demand.
 
-Rows and columns that were read are kept, and the views of a run share them. Nobody may write into them.
+Rows and columns that were read are kept, and the views of a run share them. Nobody can write into them. Matrices can
+be pickled; kept rows and columns stay behind.
 """
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +39,7 @@ class PairMatrix(ABC):
         row = self._rows.get(source)
         if row is None:
             row = self._rows[source] = self._make_row(source)
+            row.flags.writeable = False
         return row
 
     def column(self, target: int) -> FloatArray:
@@ -43,6 +47,7 @@ class PairMatrix(ABC):
         column = self._columns.get(target)
         if column is None:
             column = self._columns[target] = self._make_column(target)
+            column.flags.writeable = False
         return column
 
     def pair(self, source: int, target: int) -> float:
@@ -61,7 +66,10 @@ class PairMatrix(ABC):
 
     def scaled(self, factors: Mapping[Pair, float]) -> "PairMatrix":
         """A copy with the durations of some pairs multiplied."""
-        return _Overlay(self, lambda a, b: self.pair(a, b) * factors[a, b], factors)
+        return _Overlay(self, partial(_scaled, self, factors), factors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rows": {}, "_columns": {}}
 
     @abstractmethod
     def _make_row(self, source: int) -> FloatArray: ...
@@ -82,14 +90,16 @@ class DenseMatrix(PairMatrix):
         self._values = values
         self._values.flags.writeable = False
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._values.flags.writeable = False  # which NumPy does not pickle
+
     def _make_row(self, source: int) -> FloatArray:
         row: FloatArray = self._values[source]
         return row
 
     def _make_column(self, target: int) -> FloatArray:
-        column = self._values[:, target].copy()  # contiguous, which is quicker to read again and again
-        column.flags.writeable = False
-        return column
+        return self._values[:, target].copy()  # contiguous, which is quicker to read again and again
 
     def _make_pair(self, source: int, target: int) -> float:
         return float(self._values[source, target])
@@ -166,32 +176,25 @@ class LinkMatrix:
             bps, delay_s = cluster.arrays(np.arange(n), np.arange(n))  # [n, n] each
             return cls(DenseMatrix(1.0 / bps), DenseMatrix(delay_s))
         return cls(
-            ComputedMatrix(n, lambda sources, targets: 1.0 / cluster.arrays(sources, targets)[0]),
-            ComputedMatrix(n, lambda sources, targets: cluster.arrays(sources, targets)[1]),
+            ComputedMatrix(n, partial(_nominal_s_per_bit, cluster)),
+            ComputedMatrix(n, partial(_nominal_delay_s, cluster)),
         )
 
     @classmethod
     def of_pairs(cls, n_devices: int, bandwidth_bps: Pairwise, delay_s: Pairwise) -> "LinkMatrix":
         """Dense matrices, from functions of (source, target), which are two devices."""
         everyone = np.arange(n_devices)
-        s_per_bit = _one_by_one(lambda a, b: 1.0 / bandwidth_bps(a, b))
         return cls(
-            DenseMatrix(s_per_bit(everyone, everyone)),
-            DenseMatrix(_one_by_one(delay_s)(everyone, everyone)),
+            DenseMatrix(_one_by_one(lambda a, b: 1.0 / bandwidth_bps(a, b), everyone, everyone)),
+            DenseMatrix(_one_by_one(delay_s, everyone, everyone)),
         )
 
     def at(self, cluster: Cluster, at_s: float) -> "LinkMatrix":
         """The links at an instant. `self` has the nominal links of `cluster`."""
-
-        def s_per_bit(source: int, target: int) -> float:
-            return 1.0 / cluster.path(source, target).bandwidth_at(at_s)
-
-        def delay_s(source: int, target: int) -> float:
-            return cluster.path(source, target).delay_at(at_s)
-
         n, varying = len(cluster.devices), cluster.varying_pairs()
+        s_per_bit, delay_s = partial(_s_per_bit_at, cluster, at_s), partial(_delay_s_at, cluster, at_s)
         if varying is None:
-            return LinkMatrix(ComputedMatrix(n, _one_by_one(s_per_bit)), ComputedMatrix(n, _one_by_one(delay_s)))
+            return LinkMatrix(*(ComputedMatrix(n, partial(_one_by_one, value)) for value in (s_per_bit, delay_s)))
         return LinkMatrix(_Overlay(self.s_per_bit, s_per_bit, varying), _Overlay(self.delay_s, delay_s, varying))
 
     def scaled(self, factors: Factors) -> "LinkMatrix":
@@ -214,11 +217,30 @@ class LinkMatrix:
         return self.s_per_bit.pair(source, target) * bits + self.delay_s.pair(source, target)
 
 
-def _one_by_one(value: Pairwise) -> Callable[[IntArray, IntArray], FloatArray]:
-    """Durations as an array, from a function of (source, target)."""
+# Functions of modules and not lambdas, so that a matrix can be pickled
 
-    def block(sources: IntArray, targets: IntArray) -> FloatArray:
-        rows = [[0.0 if a == b else value(a, b) for b in targets.tolist()] for a in sources.tolist()]
-        return np.array(rows, np.float64).reshape(len(sources), len(targets))
 
-    return block
+def _scaled(matrix: PairMatrix, factors: Mapping[Pair, float], source: int, target: int) -> float:
+    return matrix.pair(source, target) * factors[source, target]
+
+
+def _nominal_s_per_bit(cluster: Cluster, sources: IntArray, targets: IntArray) -> FloatArray:
+    return 1.0 / cluster.arrays(sources, targets)[0]
+
+
+def _nominal_delay_s(cluster: Cluster, sources: IntArray, targets: IntArray) -> FloatArray:
+    return cluster.arrays(sources, targets)[1]
+
+
+def _s_per_bit_at(cluster: Cluster, at_s: float, source: int, target: int) -> float:
+    return 1.0 / cluster.path(source, target).bandwidth_at(at_s)
+
+
+def _delay_s_at(cluster: Cluster, at_s: float, source: int, target: int) -> float:
+    return cluster.path(source, target).delay_at(at_s)
+
+
+def _one_by_one(value: Pairwise, sources: IntArray, targets: IntArray) -> FloatArray:
+    """Durations as an array, [m, k], from a function of (source, target)."""
+    rows = [[0.0 if a == b else value(a, b) for b in targets.tolist()] for a in sources.tolist()]
+    return np.array(rows, np.float64).reshape(len(sources), len(targets))

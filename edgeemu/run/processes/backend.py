@@ -32,6 +32,7 @@ from edgeemu.run.requests import Request
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.kernel_times import KernelTimes
 from edgeemu.timeline.steps import Step
+from edgeemu_kernels.weights.sources import files_of
 
 LEAD_S = 0.05  # from the message to begin to the timeline's zero: time for every device to receive it
 _FLOAT_BYTES = 4
@@ -89,7 +90,10 @@ class ProcessBackend:
         cluster, time_spec = self.plan.cluster, self.plan.scenario.time
         started_s = time.monotonic()
         on_progress = self._progress("start devices")
-        async with launch_devices(cluster, self.links, self._launch, self._on_unasked, on_progress) as self._devices:
+        reads = files_of(self.plan.model.spec)
+        async with launch_devices(
+            cluster, self.links, self._launch, reads, self._on_unasked, on_progress
+        ) as self._devices:
             devices, dilation = self._devices, time_spec.dilation
             await devices.links.build(dilation if isinstance(dilation, float) else 1.0, devices.pids)
             self._reports = StepReports(devices.session)
@@ -252,6 +256,7 @@ class ProcessBackend:
         return await self._time.next_token(by_s)
 
     async def close(self, sequence: int) -> None:
+        self._opening.pop(sequence, None)
         await self._devices.session.send_all(protocol_in.Close(sequence))
         self._reports.close(sequence)
 

@@ -11,6 +11,7 @@ from edgeemu.cluster.devices import Device
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
 from edgeemu.host.fleet import DEVICE_ENTRY, DeviceExit, Fleet
+from edgeemu.host.limits import fit_devices
 from edgeemu.host.memory_caps import ALL_MEANS, MemoryCaps
 from edgeemu.links.netns.layout import DATA_PORT
 from edgeemu.links.stamped import SharedPipes, create_shared_pipes
@@ -54,10 +55,12 @@ class LaunchedDevices:
         found = [self.caps.weaker, "devices wait without real-time priority" if slow else "", self.links.limitation]
         return [text for text in found if text]
 
-    async def start(self, cluster: Cluster, pipes_fd: int, on_progress: Callable[[int, int], None]) -> None:
+    async def start(
+        self, cluster: Cluster, pipes_fd: int, reads: tuple[str, ...], on_progress: Callable[[int, int], None]
+    ) -> None:
         """Fork a process for every device, wait until each has said hello, and cap its memory."""
         for device in cluster.devices:
-            config = self._config(device, cluster, pipes_fd)
+            config = self._config(device, cluster, pipes_fd, reads)
             self.pids.append(await self.fleet.fork(device.name, codec.encode(config)))
         devices = {device.name: device for device in cluster.devices}
         for done in range(1, len(devices) + 1):
@@ -67,7 +70,9 @@ class LaunchedDevices:
             self._cap(devices[hello.name], hello.resident_bytes)
             on_progress(done, len(devices))
 
-    def _config(self, device: Device, cluster: Cluster, pipes_fd: int) -> protocol_in.DeviceConfig:
+    def _config(
+        self, device: Device, cluster: Cluster, pipes_fd: int, reads: tuple[str, ...]
+    ) -> protocol_in.DeviceConfig:
         compute, kind = device.compute, self.links.choice.kind
         return protocol_in.DeviceConfig(
             index=device.index,
@@ -86,6 +91,7 @@ class LaunchedDevices:
             links=kind,
             availability=device.availability,
             memory_availability=device.memory_availability,
+            reads=reads,
         )
 
     def _cap(self, device: Device, baseline_bytes: int) -> None:
@@ -102,20 +108,28 @@ async def launch_devices(
     cluster: Cluster,
     choice: LinkChoice,
     settings: LaunchSettings,
+    reads: tuple[str, ...],
     on_unasked: Callable[[Unasked], None],
     on_progress: Callable[[int, int], None],
 ) -> AsyncIterator[LaunchedDevices]:
-    """Launch a process for every device; nothing of them is left when the block ends."""
+    """Launch a process for every device, which `reads` these files; nothing is left of them when the block ends.
+
+    Raises:
+        RunError: this process may open fewer files than that needs.
+    """
+    fit_devices(len(cluster.devices))
     pipes_fd = create_shared_pipes(cluster.n_pipes)
     try:
         on_progress(0, len(cluster.devices))
         async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
-            async with Session(fleet.directory, fleet.exits, len(cluster.devices), on_unasked, explain) as session:
+            async with Session(
+                fleet.directory, fleet.exits, len(cluster.devices), on_unasked, explain, lambda: fleet.processes
+            ) as session:
                 links = LinkSetup(choice, cluster, fleet, session)
                 devices = LaunchedDevices(fleet, session, links, SharedPipes(pipes_fd, cluster.n_pipes), caps)
-                await devices.start(cluster, pipes_fd, on_progress)
+                await devices.start(cluster, pipes_fd, reads, on_progress)
                 yield devices
     finally:
         os.close(pipes_fd)

@@ -12,6 +12,7 @@ import zmq.asyncio
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.host.fleet import DeviceExit
+from edgeemu.host.stopped import LOOK_EVERY_S, StopWatch, what_they_do
 from edgeemu.links import messages
 from edgeemu.links.netns import protocol
 
@@ -39,7 +40,7 @@ class Session:
 
     Everything awaited here raises as soon as a device fails or dies. `on_unasked` takes messages that answer no
     request: tokens and reports of steps, arrivals of migrations, sequences that are open. `explain` returns the error
-    for a process that died, given the last page of its ledger.
+    for a process that died, given the last page of its ledger. `processes` are looked at when nothing arrives.
     """
 
     def __init__(
@@ -49,12 +50,15 @@ class Session:
         n_devices: int,
         on_unasked: Callable[[Unasked], None],
         explain: Callable[[DeviceExit, dict[str, int]], EdgeemuError],
+        processes: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._directory = directory
         self._exits = exits
         self._n_devices = n_devices
         self._on_unasked = on_unasked
         self._explain = explain
+        self._processes = processes
+        self._watch = StopWatch()
         self._held: dict[str, dict[str, int]] = {}  # by device, the last page of its ledger
         self._context = zmq.asyncio.Context()
         self._control = self._context.socket(zmq.ROUTER)
@@ -123,12 +127,13 @@ class Session:
         Raises:
             InfeasibleError: a device ran out of memory, by its own account or the kernel's.
             RequestError: a model file cannot be read.
-            RunError: a device died, broke the protocol, or no device sent anything for ten minutes.
+            RunError: a device died, is stopped, broke the protocol, or no device sent anything for ten minutes.
         """
         while True:
             message = await self._next(ANSWER_TIMEOUT_S)
             if message is None:
-                raise RunError(f"no device has sent anything for {ANSWER_TIMEOUT_S:.0f} s")
+                does = what_they_do(self._processes())
+                raise RunError(f"no device has sent anything for {ANSWER_TIMEOUT_S:.0f} s: {does}")
             if isinstance(message, kind):
                 return message
             await self._handle(message, kind)
@@ -171,11 +176,21 @@ class Session:
         return [await self.receive(protocol_out.Bye) for _ in range(self._n_devices)]
 
     async def _next(self, timeout_s: float) -> _Message | None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._inbox.get()
-        except TimeoutError:
-            return None
+        """Return the next message, or None if there is none in time. Processes are looked at meanwhile.
+
+        Raises:
+            RunError: one of them is stopped.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(min(timeout_s, LOOK_EVERY_S)):
+                    return await self._inbox.get()
+            except TimeoutError:
+                timeout_s -= LOOK_EVERY_S
+                if timeout_s <= 0:
+                    return None
+            if why := self._watch.look(self._processes()):
+                raise RunError(why)
 
     async def _cause_of(self, lost: protocol_out.Failure) -> EdgeemuError:
         """Return why a connection was lost: the failure or death of the device at its other end, if one follows."""

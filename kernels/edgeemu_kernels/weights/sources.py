@@ -18,7 +18,7 @@ from edgeemu_kernels.weights.gguf_source import GgufSource
 from edgeemu_kernels.weights.huggingface_source import HuggingFaceSource
 from edgeemu_kernels.weights.seeded import SeededSource
 
-__all__ = ["ModelFileError", "WeightSource", "open_source"]
+__all__ = ["ModelFileError", "WeightSource", "files_of", "open_source"]
 
 
 class WeightSource(Protocol):
@@ -47,6 +47,17 @@ class WeightSource(Protocol):
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         """Output matrix; shares `embed`'s table if the model ties the two."""
         ...
+
+
+def files_of(spec: dict[str, Any]) -> tuple[str, ...]:
+    """Files that the source of this `spec` reads; see `open_source`."""
+    match spec["kind"]:
+        case "gguf":
+            return (spec["path"],)
+        case "huggingface":
+            return tuple(sorted({str(Path(spec["path"], file)) for file, *_ in spec["tensors"].values()}))
+        case _:
+            return ()
 
 
 def open_source(spec: dict[str, Any]) -> WeightSource:

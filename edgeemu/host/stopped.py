@@ -1,0 +1,43 @@
+"""Processes that are stopped, by SIGSTOP or a debugger, as /proc shows. Knows process ids; no devices."""
+
+from collections.abc import Mapping
+
+from edgeemu.host.owner import process_state
+
+LOOK_EVERY_S = 1.0
+PATIENCE = 10  # looks in a row: a process that goes on within so many seconds ends no run
+
+_STOPPED = {"T": "stopped (SIGSTOP, or Ctrl-Z)", "t": "stopped by a debugger"}  # proc_pid_stat(5)
+_DOES = {"R": "computes", "S": "waits", "D": "waits for a disk"} | {
+    state: f"is {how}" for state, how in _STOPPED.items()
+}
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped now."""
+    return process_state(pid) in _STOPPED
+
+
+class StopWatch:
+    """Count of looks in a row at which each of some processes was stopped."""
+
+    def __init__(self) -> None:
+        self._looks: dict[str, int] = {}
+
+    def look(self, processes: Mapping[str, int]) -> str:
+        """Look at processes, given by name; return which have been stopped for too long, or ""."""
+        states = {name: process_state(pid) for name, pid in processes.items()}
+        self._looks = {name: self._looks.get(name, 0) + 1 for name, state in states.items() if state in _STOPPED}
+        for_s = PATIENCE * LOOK_EVERY_S
+        return "; ".join(
+            f"{name} (process {processes[name]}) has been {_STOPPED[states[name]]} for {for_s:.0f} s, and the run waits"
+            for name, looks in self._looks.items()
+            if looks >= PATIENCE
+        )
+
+
+def what_they_do(processes: Mapping[str, int], most: int = 10) -> str:
+    """Return what so many processes do, by their states: `pi (process 7) computes, nano (process 8) waits`."""
+    shown = list(processes.items())[:most]
+    found = [f"{name} (process {pid}) {_DOES.get(process_state(pid), 'has ended')}" for name, pid in shown]
+    return ", ".join(found) + (f" and {len(processes) - most} others" if len(processes) > most else "")

@@ -1,0 +1,39 @@
+"""Comparison of what a plan's devices hold together with this host's memory. Arithmetic: the memory is passed in."""
+
+from edgeemu.host.available_memory import HostMemory
+from edgeemu.report.formats import size
+from edgeemu.run.plan import Plan
+
+# Measured on devices that hold nothing: memory of their own beside what they share with the fork server; what the fork
+# server and the controller take from a run's start on; and the address space of a device.
+PROCESS_BYTES = 12 * 2**20
+RUN_BYTES = 96 * 2**20
+ADDRESS_BYTES = 280 * 2**20
+
+_HELP = "Take a smaller model, shorter texts or fewer of them at once; edgeemu simulate needs none of this memory."
+
+
+def why_not_here(plan: Plan, host: HostMemory) -> str:
+    """Return why this host cannot hold what the devices of a plan hold at their most; "" if it can.
+
+    A plan with literal costs is for the simulator only, and needs no memory.
+    """
+    if plan.scenario.cost.formulas == "literal":
+        return ""
+    pages = plan.pages
+    needed_bytes = sum(page.total_bytes + PROCESS_BYTES for page in pages) + RUN_BYTES
+    if needed_bytes > host.available_bytes:
+        return (
+            f"too large for this host: a run needs {size(needed_bytes)} of memory "
+            f"({size(sum(page.weights_bytes for page in pages))} of weights, "
+            f"{size(sum(page.cache_bytes for page in pages))} of K/V caches, the rest for activations, "
+            f"messages and {len(pages)} processes), and {size(host.available_bytes)} are "
+            f"{host.limited_by}. {_HELP}"
+        )
+    largest_bytes = max(page.total_bytes for page in pages) + ADDRESS_BYTES
+    if host.process_bytes is not None and largest_bytes > host.process_bytes:
+        return (
+            f"too large for this host: the largest device needs {size(largest_bytes)} of address space, "
+            f"and a process may have {size(host.process_bytes)} (ulimit -v). {_HELP}"
+        )
+    return ""

@@ -1,0 +1,86 @@
+"""Memory of every process of a run whose blocks move at every token: at the end as at the beginning."""
+
+import gc
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import uvloop
+from support.moving import make
+from support.watching import Silent
+
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.report.record_files import RecordWriter
+from edgeemu.run.controller import Controller
+from edgeemu.run.processes.backend import ProcessBackend
+
+SEQUENCES, TOKENS = 9, 24
+SETTINGS = (
+    f"workload.prompts=[{{tokens: 4, repeat: {SEQUENCES}}}]",
+    f"workload.max_tokens={TOKENS}",
+    "decisions.threshold=0",
+)
+TRACED_BYTES = 100  # of each token, at most: a step's rows take thousands
+
+
+def restless(view: ClusterView, current: Placement | None) -> Placement:
+    """Move the block that has been longest where it is; all of them have their turn."""
+    assert current is not None
+    block = next(iter(current.owner))
+    others = {kept: device for kept, device in current.owner.items() if kept != block}
+    return Placement({**others, block: (current.owner[block] + 1) % len(view.devices)})
+
+
+class Held(NamedTuple):
+    """Memory and descriptors that the processes hold when a sequence has ended."""
+
+    traced_bytes: int
+    resident_pages: list[int]
+    files: list[int]
+
+
+class Looking(Silent):
+    """Looks at the processes after every sequence."""
+
+    def __init__(self) -> None:
+        self.backend: ProcessBackend
+        self.seen: list[Held] = []
+
+    def sequence_ended(self, index: int) -> None:
+        del index
+        processes = [Path("/proc/self"), *(Path(f"/proc/{pid}") for pid in self.backend.process_ids.values())]
+        gc.collect()
+        pages = [int((process / "statm").read_text().split()[1]) for process in processes]
+        files = [len(list((process / "fd").iterdir())) for process in processes]
+        self.seen.append(Held(tracemalloc.get_traced_memory()[0], pages, files))
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_grows_while_blocks_move(tmp_path: Path) -> None:
+    plan = make(*SETTINGS, decide=restless)
+    looking = Looking()
+    looking.backend = ProcessBackend(plan, looking.phase)
+
+    async def run() -> None:
+        with RecordWriter(tmp_path) as records:
+            await Controller(plan, looking.backend, looking, records).run()
+
+    with traced():
+        uvloop.run(run())
+    assert len(looking.seen) == SEQUENCES
+    early, late = looking.seen[SEQUENCES // 3], looking.seen[-1]
+    assert late.files == early.files
+    assert late.traced_bytes - early.traced_bytes < TRACED_BYTES * TOKENS * (SEQUENCES - SEQUENCES // 3 - 1)
+    for before, after in zip(early.resident_pages[1:], late.resident_pages[1:], strict=True):
+        assert after < 1.02 * before
