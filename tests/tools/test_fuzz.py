@@ -15,7 +15,7 @@ from support import fuzzed
 
 ROOT = Path(__file__).parents[2]
 PATH = f"{ROOT / 'tools'}:{ROOT / 'tests'}"  # from where workers import
-COUNTS = {"template": 3, "wire": 300, "control": 300, "gguf": 150, "yaml": 30, "records": 30}  # of inputs; others: 60
+COUNTS = {"template": 3, "wire": 100, "control": 100, "gguf": 100, "yaml": 30, "records": 30}  # of inputs; others: 60
 
 
 class Unedited(Editor):

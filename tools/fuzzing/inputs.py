@@ -122,8 +122,9 @@ class Editor:
 
     def _change(self, tree: Any, whole: Any, words: Sequence[str]) -> Any:
         keys = _keys(tree)
-        if keys and self.odds(0.85):
-            key = self.choose(keys)
+        if keys and self.odds(0.9):
+            deeper = [key for key in keys if isinstance(tree[key], dict | list)]
+            key = self.choose(deeper if deeper and self.odds(0.6) else keys)
             return _with(tree, key, self._change(tree[key], whole, words))
         kind = self._random.randrange(6)
         if kind == 0:

@@ -1,6 +1,7 @@
 """Files of models as inputs: GGUF, safetensors, configs, tokenizers, chat templates."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,20 @@ TOKENIZER_WORDS += ["Sequence", "Precompiled", "Metaspace", "Split", "Regex", "c
 GGUF_WORDS = ["llama.rope.scaling.type", "llama.rope.dimension_count", "general.alignment", "output.weight", "gpt2"]
 GGUF_WORDS += ["rope_freqs.weight", "tokenizer.ggml.add_bos_token", "llama.attention.sliding_window", "qwen2", "linear"]
 JSON_WORDS = [b"\xff", b"[" * 4000, b'{"a":', b"\xef\xbb\xbf", b"1e999", b"\\ud800", b"NaN", b"null", b","]
-TEMPLATE_WORDS = [b"{% for x in range(10**9) %}", b"{{ 1 / 0 }}", b"{{ 'a' * 10**9 }}", b"{{ range(10**9) | list }}"]
-TEMPLATE_WORDS += [
-    b"{%- ",
-    b"{% endfor %}",
-    b"{{ messages ",
-    b" | tojson ",
-    b"{{ ''.__class__ }}",
-    b"{{ 9 ** 9 ** 9 }}",
+TEMPLATE_WORDS = [b"{%", b"%}", b"{{", b"}}", b"{%- ", b"{% endfor %}", b"{% endif %}", b"messages", b" | ", b"(", b"'"]
+STATEMENTS = [
+    *("{% for x in range(10**9) %}{% endfor %}", "{{ range(10**9) | list }}", "{{ messages * 10**8 }}", "{{ 1 / 0 }}"),
+    *("{{ 'a' * 10**9 }}", "{{ 9 ** 9 ** 9 }}", "{{ 'x' | center(10**9) }}", "{{ '%1000000000d' % 1 }}", "{{ x.y.z }}"),
+    *("{{ ('x' * 10**6) | wordwrap(1) }}", "{{ ('a' * 10**5) | replace('', 'b' * 10**5) }}", "{{ ''.__class__ }}"),
+    *("{% for k in [1] recursive %}{{ loop([1]) }}{% endfor %}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
+    *("{{ '{0.__class__}'.format(1) }}", "{{ '{:>1000000000}'.format(1) }}", "{% include 'x' %}", "{% extends 'x' %}"),
+    *("{{ strftime_now('%Y' * 10**6) }}", "{{ strftime_now(1) }}", "{{ '\\ud800' }}", "{{ raise_exception([1]) }}"),
+    *("{{ messages | tojson(indent=10**9) }}", "{{ messages | groupby('role') }}", "{{ [1] | sum(start='x') }}"),
+    *("{% set messages = 1 %}", "{% set bos_token = bos_token * 1000 %}", "{{ messages | map('upper') | list }}"),
+    *("{% set ns = namespace(a=1) %}{% set ns.__class__ = 1 %}", "{{ 1e308 * 10 | int }}", "{{ 10**4400 }}"),
+    *("{% generation %}", "{% break %}", "{% call x() %}{% endcall %}", "{{ self.x() }}", "{{ cycler('a').next() }}"),
 ]
-TEMPLATE_WORDS += [b"{% set x = x + x %}", b" recursive ", b"{{ loop(messages) }}", b"{{ '%1000000000d' % 1 }}"]
+_BETWEEN = re.compile(r"(?<=[%}]\})")
 
 
 def use_tokenizer(tokenizer: Tokenizer | None) -> None:
@@ -142,7 +147,15 @@ def use_tokenizer_files(directory: Path) -> None:
 
 
 def make_template(editor: Editor) -> Files:
-    return {"template": editor.edited([source.encode() for source in corpora.TEMPLATES], TEMPLATE_WORDS)}
+    """A template with bytes edited, or with other statements between its own."""
+    if editor.odds(0.4):
+        return {"template": editor.edited([source.encode() for source in corpora.TEMPLATES], TEMPLATE_WORDS)}
+    pieces = _BETWEEN.split(editor.choose(corpora.TEMPLATES))
+    for _ in range(editor.choose([1, 1, 2, 3])):
+        pieces.insert(editor.choose(range(len(pieces) + 1)), editor.choose(STATEMENTS))
+    if editor.odds(0.2):
+        del pieces[editor.choose(range(len(pieces)))]
+    return {"template": "".join(pieces).encode()}
 
 
 def render_template(directory: Path) -> None:
