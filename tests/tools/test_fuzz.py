@@ -27,6 +27,9 @@ class Unedited(Editor):
     def edited_tree(self, trees: Sequence[Any], words: Sequence[str] = ()) -> Any:  # noqa: ARG002
         return self.choose(trees)
 
+    def rearranged(self, pieces: Sequence[str], more: Sequence[str]) -> list[str]:  # noqa: ARG002
+        return list(pieces)
+
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_inputs_are_refused_as_declared(name: str, tmp_path: Path) -> None:

@@ -109,6 +109,15 @@ class Editor:
         if self.odds(0.3):
             del raw[at:]
 
+    def rearranged(self, pieces: Sequence[str], more: Sequence[str]) -> list[str]:
+        """Pieces of a text with one to three others between them, and perhaps without one of their own."""
+        found = list(pieces)
+        for _ in range(self._random.randint(1, 3)):
+            found.insert(self._random.randint(0, len(found)), self.choose(more))
+        if self.odds(0.2):
+            del found[self._random.randrange(len(found))]
+        return found
+
     def value(self, words: Sequence[str]) -> Any:
         """Any value of JSON, or one of these words."""
         return self.choose(words) if words and self.odds(0.25) else self.choose(self._values)

@@ -151,11 +151,7 @@ def make_template(editor: Editor) -> Files:
     if editor.odds(0.4):
         return {"template": editor.edited([source.encode() for source in corpora.TEMPLATES], TEMPLATE_WORDS)}
     pieces = _BETWEEN.split(editor.choose(corpora.TEMPLATES))
-    for _ in range(editor.choose([1, 1, 2, 3])):
-        pieces.insert(editor.choose(range(len(pieces) + 1)), editor.choose(STATEMENTS))
-    if editor.odds(0.2):
-        del pieces[editor.choose(range(len(pieces)))]
-    return {"template": "".join(pieces).encode()}
+    return {"template": "".join(editor.rearranged(pieces, STATEMENTS)).encode()}
 
 
 def render_template(directory: Path) -> None:
