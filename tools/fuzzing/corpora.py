@@ -43,13 +43,15 @@ TRACES = [
     b"# measured\n1700000000.5,50 Mbit/s\n1700000000.75,500 kbit/s\n1700000002.75,0\n1700000004,4e6 bit/s\n",
     b"\xef\xbb\xbft [ms],rate [kbit/s]\r\n0,5e4\r\n100,5e2\r\n2000,1\r\n",
 ]
-PACKETS = [b"0\n0\n3\n7\n7\n12\n2000\n", b"1\n2\n3\n" * 1 + b"1700\n", b"1700000000000\n1700000000003\n1700000000100\n"]
+PACKETS = [b"0\n0\n3\n7\n7\n12\n2000\n", b"1\n2\n3\n1700\n", b"1700000000000\n1700000000003\n1700000000100\n"]
 ARRIVALS = [b"0\n0.5\n1.25 s\n", b"1700000000\n1700000001.5\n# late\n1700000009\n", b"0 ms\n10 ms\n1 min\n"]
 PROMPTS = [
     b'{"prompt": "Why?", "max_tokens": 3}\n{"tokens": 5, "seed": 1, "repeat": 2}\n{"text": "So", "stop": ["a", 2]}\n',
     b'{"tokens": 2}\n\n{"tokens": 60, "max_tokens": 1, "stop": []}\n',
 ]
 LINES = [b"Why is the sky blue?\nAnd the sea?\n\n", "été\r\nüber 日本\r\n".encode(), b"a\n" * 100]
+SETTINGS = [b"devices[0].memory=1GiB", b"workload.prompts=[{tokens: 64}, Why?]", b"network.default.delay=20 ms"]
+SETTINGS += [b"workload.arrivals={poisson: {rate: 2 /s}}", b"model=llama-2-7b", b"devices[1].load=[[0 s, 50 %]]"]
 
 
 def scenario_texts() -> list[bytes]:

@@ -1,7 +1,10 @@
 """GGUF files as trees of JSON, so that they can be edited, and as bytes, whatever the tree has become."""
 
 import struct
+from functools import cache
+from math import prod
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from edgeemu_kernels.weights.gguf_header import read_header
@@ -9,10 +12,12 @@ from edgeemu_kernels.weights.gguf_header import read_header
 _LAYOUTS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
 _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 _ALIGNMENT = 32
+_F32, Q8_0 = 0, 8  # types of tensors
+_BYTES_OF_32 = {_F32: 128, Q8_0: 34}
 
 
-def tiny_llama(vocabulary: int) -> dict[str, Any]:
-    """The header of a Llama of one layer; its data are zeros."""
+def tiny_llama(vocabulary: int, ggml_type: int = _F32) -> dict[str, Any]:
+    """The header of a Llama of one layer, its matrices of this type."""
     d, d_ff = 32, 32
     keys = {"block_count": 1, "context_length": 64, "embedding_length": d, "feed_forward_length": d_ff}
     keys |= {"attention.head_count": 2, "attention.head_count_kv": 1, "attention.layer_norm_rms_epsilon": 1e-5}
@@ -24,8 +29,10 @@ def tiny_llama(vocabulary: int) -> dict[str, Any]:
     tensors |= {f"blk.0.{name}.weight": dims for name, dims in block.items()}
     placed, at = [], 0
     for name, dims in tensors.items():
-        placed.append([name, dims, 0, at])
-        at += 4 * dims[0] * (dims[1] if len(dims) > 1 else 1)
+        kind = ggml_type if len(dims) > 1 else _F32
+        placed.append([name, dims, kind, at])
+        at += prod(dims) // 32 * _BYTES_OF_32[kind]
+        at += -at % _ALIGNMENT
     return {
         "version": 3,
         "counts": [None, None],  # None: as they are
@@ -81,7 +88,13 @@ def gguf_bytes(tree: Any) -> bytes:
         out += b"".join(_number("Q", dim) for dim in _items(dims)) + _number("I", kind) + _number("Q", offset)
     out += bytes(-len(out) % _ALIGNMENT)
     data_bytes = tree.get("data_bytes")
-    return bytes(out) + bytes(data_bytes if isinstance(data_bytes, int) and 0 <= data_bytes < 2**20 else 0)
+    return bytes(out) + _data(data_bytes if isinstance(data_bytes, int) and 0 <= data_bytes < 2**20 else 0)
+
+
+@cache
+def _data(size: int) -> bytes:
+    """Weights that nobody has trained, finite in every format."""
+    return bytes(Random(0).choices(range(60), k=size))
 
 
 def _items(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from edgeemu_kernels.tokenizer.huggingface import huggingface_tokenizer
 from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
 from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingface
 from fuzzing import corpora
-from fuzzing.gguf_file import gguf_bytes, pairs, tiny_llama, tokenizer_of
+from fuzzing.gguf_file import Q8_0, gguf_bytes, pairs, tiny_llama, tokenizer_of
 from fuzzing.inputs import Editor, Files, as_json
 
 CONFIG_WORDS = ["llama3", "linear", "dynamic", "yarn", "longrope", "F8_E4M3", "BF16", "model.safetensors"]
@@ -64,7 +64,7 @@ def use_directory(directory: Path) -> None:
 @cache
 def gguf_trees() -> tuple[dict[str, Any], ...]:
     tokenizers = [tokenizer_of(corpora.smollm2(), 300), pairs(corpora.piece_tokenizer())]
-    models = [tiny_llama(300), tiny_llama(263)]
+    models = [tiny_llama(300), tiny_llama(263, Q8_0)]
     return tuple(model | {"metadata": model["metadata"] + more} for model, more in zip(models, tokenizers, strict=True))
 
 

@@ -56,6 +56,9 @@ def scenario_trees() -> list[Any]:
 
 
 def make_yaml(editor: Editor) -> Files:
+    """A scenario that is edited, or one as it is with an edited setting."""
+    if editor.odds(0.1):
+        return {"scenario.yaml": scenario_texts()[0], "setting": editor.edited(corpora.SETTINGS, YAML_WORDS)}
     if editor.odds(0.5):
         return {"scenario.yaml": editor.edited(scenario_texts(), YAML_WORDS)}
     return {"scenario.yaml": as_json(editor.edited_tree(scenario_trees(), SCENARIO_WORDS))}
@@ -63,7 +66,9 @@ def make_yaml(editor: Editor) -> Files:
 
 def use_scenario(directory: Path) -> None:
     """Read it, draw its cluster, make its requests, write it and read it again."""
-    scenario = load_scenario(directory / "scenario.yaml")
+    setting = directory / "setting"  # of the command line
+    settings = [setting.read_text(errors="surrogateescape")] if setting.exists() else []
+    scenario = load_scenario(directory / "scenario.yaml", settings)
     cluster = draw_cluster(scenario)
     if len(cluster.devices) > 1:
         cluster.path(0, 1)
