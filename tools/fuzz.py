@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 from fuzzing.run import Outcome, run_target, try_again
 from fuzzing.targets import TARGETS
@@ -57,7 +57,7 @@ def reproduce(directory: Path, parser: argparse.ArgumentParser) -> int:
 
 
 def fuzz(targets: list[str], job: Job, jobs: int) -> int:
-    lock = Lock()
+    lock, ending = Lock(), Event()
 
     def one(target: str) -> Outcome:
         out = OUT / target
@@ -67,6 +67,8 @@ def fuzz(targets: list[str], job: Job, jobs: int) -> int:
 
         def say(outcome: Outcome, *, last: bool = False) -> None:
             nonlocal said_s
+            if ending.is_set():
+                raise KeyboardInterrupt  # the worker ends when it next has something to tell
             now_s = time.monotonic()
             with lock:
                 for what in outcome.found.keys() - said:
@@ -84,7 +86,11 @@ def fuzz(targets: list[str], job: Job, jobs: int) -> int:
 
     print(f"{len(targets)} targets, {job.seconds:g} s each, {jobs} at a time, seed {job.seed}", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
-        outcomes = list(pool.map(one, targets))
+        try:
+            outcomes = list(pool.map(one, targets))
+        except KeyboardInterrupt:
+            ending.set()
+            return 130
     return 1 if any(outcome.found for outcome in outcomes) else 0
 
 
