@@ -76,7 +76,8 @@ def use_scenario(directory: Path) -> None:
     has_texts = any(prompt.text is not None for prompt in scenario.workload.prompts)  # then it needs a tokenizer
     if weights.shape is not None and weights.seed is not None and not has_texts:
         make_requests(scenario, seeded_model(weights.shape, weights.seed))
-    assert parse_scenario(to_yaml(scenario), "s", base=directory).devices == scenario.devices
+    if len(scenario.workload.prompts) < 1000:  # writing is no reading; it takes 2 kB for each
+        assert parse_scenario(to_yaml(scenario), "s", base=directory).devices == scenario.devices
 
 
 def scenario_with(link: str = "", prompts: str = "[{tokens: 3}, {tokens: 2}]", workload: str = "") -> bytes:
