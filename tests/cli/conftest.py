@@ -19,7 +19,7 @@ policy: round-robin
 workload:
   prompts: [{tokens: 8}, {tokens: 4}]
   max_tokens: 5
-time: {mode: virtual}
+time: {mode: virtual, dilation: 2}
 """
 
 

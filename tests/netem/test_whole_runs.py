@@ -22,6 +22,7 @@ network:
   default: {bandwidth: 10 Mbit/s, delay: 3 ms}
 policy: round-robin
 decisions: {time: 0 ms}
+time: {dilation: 2}
 workload:
   prompts: [{tokens: 9}, {tokens: 4}]
   max_tokens: 4

@@ -63,7 +63,7 @@ policy: layers
 workload:
   prompts: [{tokens: 40}]
   max_tokens: 20
-time: {mode: virtual}
+time: {mode: virtual, dilation: 2}
 """
 
 

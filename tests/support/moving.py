@@ -33,7 +33,7 @@ policy: round-robin
 workload:
   prompts: [{tokens: 7}, {tokens: 3}]
   max_tokens: 8
-time: {mode: virtual}
+time: {mode: virtual, dilation: 2}
 decisions: {time: 0 ms}
 """
 

@@ -27,7 +27,7 @@ workload:
   prompts: [{tokens: 7}, {tokens: 3}, {tokens: 12}, {tokens: 1}, {tokens: 5, max_tokens: 1}, {tokens: 9}, {tokens: 2},
             {tokens: 4, max_tokens: 9}, {tokens: 6}, {tokens: 8}]
   max_tokens: 6
-time: {mode: virtual}
+time: {mode: virtual, dilation: 2}
 decisions: {time: 0 ms}
 """
 SAMPLED = "workload.sampling={temperature: 1.5, top_k: 50, seed: 3}"

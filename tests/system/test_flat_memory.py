@@ -35,7 +35,7 @@ def restless(view: ClusterView, current: Placement | None) -> Placement:
 
 
 class Held(NamedTuple):
-    """Memory and descriptors that the processes hold when a sequence has ended."""
+    """Memory and files of the processes when a sequence has ended."""
 
     traced_bytes: int
     resident_pages: list[int]

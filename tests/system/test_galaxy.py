@@ -35,7 +35,7 @@ policy: galaxy
 workload:
   prompts: [{tokens: 1}, {tokens: 4}, {tokens: 23}]
   max_tokens: 4
-time: {mode: virtual}
+time: {mode: virtual, dilation: 2}
 decisions: {time: 0 ms}
 """
 WAYS = (

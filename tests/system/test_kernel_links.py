@@ -32,6 +32,7 @@ devices:
 network: {default: {bandwidth: 10 Mbit/s, delay: 3 ms}}
 policy: round-robin
 decisions: {time: 0 ms}
+time: {dilation: 4}
 workload: {prompts: [{tokens: 9}], max_tokens: 6}
 """
 FARTHER = "events=[{at_token: 3, link: [a, b], bandwidth: 5 Mbit/s, delay: 20 ms}]"

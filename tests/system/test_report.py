@@ -33,6 +33,7 @@ network:
   default: {bandwidth: 100 Mbit/s, delay: 2 ms, energy: {send: 5 nJ/bit, receive: 4 nJ/bit}}
 policy: round-robin
 decisions: {time: 0 ms, interval: 4}
+time: {dilation: 2}
 workload:
   prompts: [{tokens: 8}, {tokens: 4}]
   max_tokens: 6

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TRIALS = 3  # each with the dilation that the one before has found
 TRIAL_TOKENS = 6
+MOST_RAISED = 4.0  # times the dilation of the warm-up: beyond, a host is too busy, which is for the certificate to say
 
 
 class _Rows:
