@@ -59,8 +59,14 @@ class InputDirectory:
             (self.path / name).unlink()
         for name, content in files.items():
             if self._written.get(name) != content:
-                (self.path / name).write_bytes(content)
+                self._write(self.path / name, content)
         self._written = files
+
+    def _write(self, file: Path, content: bytes) -> None:
+        """Write over what is there: a file that is emptied and written again is sent to the disk by some systems."""
+        with file.open("r+b" if file.exists() else "wb") as opened:
+            opened.write(content)
+            opened.truncate()
 
 
 def try_input(target: Target, directory: Path, hang_s: float | None = HANG_S) -> Finding | None:

@@ -99,7 +99,7 @@ def make_safetensors(editor: Editor) -> Files:
 def edit_json(editor: Editor, trees: dict[str, Any], words: list[str]) -> Files:
     """One or two of these files edited, mostly as JSON."""
     made = {}
-    for name in {editor.choose(list(trees)) for _ in range(2)}:
+    for name in dict.fromkeys(editor.choose(list(trees)) for _ in range(2)):
         tree = trees[name]
         as_tree = editor.odds(0.75)
         made[name] = (

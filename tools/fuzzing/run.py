@@ -15,7 +15,6 @@ from fuzzing.example import Finding
 from fuzzing.worker import Job
 
 TOOLS = Path(__file__).parents[1]
-SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # in memory: thousands of files are written a second
 
 
 class WorkerError(Exception):
@@ -36,7 +35,7 @@ def run_target(job: Job, tell: Callable[[Outcome], None], path: str = str(TOOLS)
     Raises WorkerError if a worker cannot begin.
     """
     outcome, end_s = Outcome(), time.monotonic() + job.seconds
-    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=SCRATCH) as scratch:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         files = Path(scratch) / "input"
         files.mkdir()
         while True:
@@ -50,7 +49,7 @@ def run_target(job: Job, tell: Callable[[Outcome], None], path: str = str(TOOLS)
 def try_again(job: Job, path: str = str(TOOLS)) -> Outcome:
     """Try the one input in the directory `job.files`."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=SCRATCH) as scratch:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         stderr = Path(scratch) / "stderr"
         _run_worker(replace(job, tried_again=True, findings=scratch), outcome, lambda: None, stderr, path)
         print(stderr.read_text(errors="replace"), end="")
