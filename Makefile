@@ -2,6 +2,8 @@
 # make test    the tests
 # make check   ruff, mypy and the tests
 # make bench   benchmarks
+# make fuzz    damaged inputs for every reader of files and messages, five minutes each. FUZZ="gguf yaml" chooses readers,
+#              FUZZ_S=60 the time for each, FUZZ_SEED=7 other inputs
 # make papers  runs what the papers claim, and writes docs/papers.md; make papers CHECK=--check only says if it is the same
 # make test-latest   the tests with the newest versions of all packages that pyproject.toml allows, in .venv-latest
 # make lock          renews requirements/: the newest versions, with hashes, that demo, test and the others install
@@ -11,7 +13,7 @@
 # Most make .venv first, once; PYTHON=… chooses the Python (3.11 or later) that it is made with.
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-latest test-netem check lint bench papers lock
+.PHONY: demo test test-latest test-netem check lint bench fuzz papers lock
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -63,6 +65,10 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m edgeemu_kernels.bench
 	@for script in $(filter-out %/measure.py %/link_hosts.py %/restless.py,$(wildcard tools/bench/*.py)); do echo "$(BIN)/python $$script"; $(BIN)/python "$$script" || exit; done
+
+# Exit status 1 if anything is found; its input is kept below .fuzz/.
+fuzz: .venv/installed
+	@$(BIN)/python tools/fuzz.py --seconds $(or $(FUZZ_S),300) --seed $(or $(FUZZ_SEED),0) $(FUZZ)
 
 papers: .venv/installed
 	@$(BIN)/python tools/papers.py $(CHECK)

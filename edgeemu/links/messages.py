@@ -148,6 +148,6 @@ def decode_frames(frames: list[bytes]) -> Data | ShipmentChunk:
     if len(frames) == 2 and frames[0][:4] != _MAGIC:
         try:
             return ShipmentChunk(msgspec.msgpack.decode(frames[0], type=ChunkHeader), frames[1])
-        except ValueError as error:  # msgspec's own errors, and text that is not UTF-8
+        except (ValueError, RecursionError) as error:  # msgspec's own, and text that is not UTF-8
             raise WireError(f"neither data nor a chunk: {error}") from error
     return decode_data(frames)

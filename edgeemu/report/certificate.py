@@ -288,7 +288,12 @@ def _decisions_s(evidence: Evidence) -> float:
 def _prediction_off(evidence: Evidence) -> float | None:
     """Deviation of TPOT from the prediction, decisions left out; None where they need not agree."""
     facts, tpot_s = evidence.facts, evidence.tpot_s
-    if evidence.changed or facts.predicted is None or not (predicted_ms := facts.predicted["tpot_ms"]) or not tpot_s:
+    if (
+        evidence.changed
+        or facts.predicted is None
+        or not (predicted_ms := facts.predicted.get("tpot_ms"))
+        or not tpot_s
+    ):
         return None
     decided_s = _decisions_s(evidence) if facts.decisions_measured else 0.0
     return 1000 * (tpot_s - decided_s) / predicted_ms - 1.0

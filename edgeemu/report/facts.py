@@ -5,6 +5,7 @@ killed can be reported with what was known by then.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
@@ -13,7 +14,7 @@ from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 
 VERSION = 2  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
-UNFINISHED = "unfinished"
+Ended = Literal["done", "failed", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class RunFacts:
     policy: str
     model: str
     devices: list[DeviceFacts]
-    mode: str  # realtime, virtual or simulated
+    mode: Literal["realtime", "virtual", "simulated"]
     objective: str
     concurrency: int
     cost: str
@@ -63,7 +64,7 @@ class RunFacts:
     baseline_bytes: dict[str, int] = field(default_factory=dict)
     link_tests: list[LinkTest] = field(default_factory=list)
     # At the end:
-    ended: str = UNFINISHED  # done; failed; unfinished: the run was killed, or goes on
+    ended: Ended = "unfinished"  # unfinished: the run was killed, or goes on
     peak_bytes: dict[str, int] | None = None  # of the memory ledgers; None: see the table of devices
     weights_bytes: dict[str, int] = field(default_factory=dict)
     resident_bytes: dict[str, int] = field(default_factory=dict)
@@ -93,6 +94,9 @@ def decode_facts(text: bytes, where: str) -> RunFacts:
                 f"{where}: records of version {version}, and this edgeemu reads version {VERSION}; "
                 "report them with the version of edgeemu that is named in meta.json"
             )
-        return msgspec.json.decode(text, type=RunFacts)
-    except msgspec.MsgspecError as error:
+        facts = msgspec.json.decode(text, type=RunFacts)
+    except (ValueError, RecursionError) as error:  # msgspec's own, and text that is not UTF-8
         raise RequestError(f"{where}: not the facts of a run: {error}") from error
+    if facts.radio is not None and len(facts.radio.by_device_j) != len(facts.devices):
+        raise RequestError(f"{where}: not the facts of a run: radio.by_device_j is not one value for each device")
+    return facts

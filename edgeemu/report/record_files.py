@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+from edgeemu.report.damage import checked
 from edgeemu.report.disk import RecordsError, append_all, writing
 from edgeemu.report.new_file import new_file
 from edgeemu.report.rows import TableName, column_kinds, schema
@@ -138,7 +139,8 @@ class _TableFile:
 def _to_parquet(path: Path, name: TableName, partial: Path) -> None:
     import pyarrow.parquet as pq
 
-    with new_file(partial) as file, pq.ParquetWriter(file, schema(name), compression="zstd") as writer:
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with new_file(partial) as file, pq.ParquetWriter(file, schema(name), **options) as writer:
         for table in _stream_tables(path / f"{name}.arrows", name):
             writer.write_table(table)
     partial.replace(path / f"{name}.parquet")
@@ -166,22 +168,30 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
 
     Raises:
         FileNotFoundError: there is no such table.
+        RequestError: its file is damaged.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     wanted = schema(name)
     if columns is not None:
         wanted = pa.schema([wanted.field(column) for column in columns])
-    parquet = path / f"{name}.parquet"
-    if not parquet.exists():
-        for table in _stream_tables(path / f"{name}.arrows", name):
-            yield table.select(wanted.names)
-        return
+    parquet, stream = path / f"{name}.parquet", path / f"{name}.arrows"
+    if parquet.exists():
+        yield from checked(_parquet_tables(parquet, wanted), parquet)
+    else:
+        yield from (table.select(wanted.names) for table in checked(_stream_tables(stream, name), stream))
+
+
+def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     # Arrow takes no name that is not UTF-8, and what it reads through Python is in memory twice.
-    with parquet.open("rb") as source, pq.ParquetFile(f"/proc/self/fd/{source.fileno()}") as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
-            yield pa.Table.from_batches([batch]).cast(wanted)
+    with file.open("rb") as source:
+        name = f"/proc/self/fd/{source.fileno()}"
+        with pq.ParquetFile(name, page_checksum_verification=True) as opened:
+            for batch in opened.iter_batches(BATCH_ROWS, columns=wanted.names):
+                yield pa.Table.from_batches([batch]).cast(wanted)
 
 
 def read_table(path: Path, name: TableName) -> "pa.Table":

@@ -22,7 +22,7 @@ from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
 from edgeemu.report.disk import RecordsError
 from edgeemu.report.energy import radio_energy
-from edgeemu.report.facts import DeviceFacts, RunFacts
+from edgeemu.report.facts import DeviceFacts, Ended, RunFacts
 from edgeemu.report.figures import token_counts
 from edgeemu.report.record_files import RecordWriter
 from edgeemu.report.run_directory import RunDirectory
@@ -121,7 +121,7 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
 
 
 def _conclude(
-    directory: RunDirectory, facts: RunFacts, plan: Plan, measured: RunMeasurements, ended: str
+    directory: RunDirectory, facts: RunFacts, plan: Plan, measured: RunMeasurements, ended: Ended
 ) -> dict[str, Any]:
     """Write what is known when the run has ended, however it ended; return the summary."""
     facts = _at_end(facts, plan, measured, token_counts(directory.records), ended)
@@ -167,7 +167,7 @@ def _with_measured(facts: RunFacts, devices: Backend) -> RunFacts:
     )
 
 
-def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Sequence[int], ended: str) -> RunFacts:
+def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Sequence[int], ended: Ended) -> RunFacts:
     """Add what is known when the run has ended, however it ended; `lengths` are those of the texts, in tokens."""
     sent = measured.sent_bytes
     return replace(

@@ -72,8 +72,13 @@ def _object(line: str) -> dict[str, Any]:
     """Parse and check a line of JSON as a prompt. Raises ValueError."""
     try:
         value = json.loads(line, object_pairs_hook=_each_key_once)
+        if "\\u" in line:
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at column {error.colno}") from error
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
+        raise ValueError(f"has half of a character, as {half} is without the other half") from error
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     if not isinstance(value, dict):

@@ -33,7 +33,7 @@ Points: TypeAlias = tuple[tuple[float, Any], ...]
 MAX_POINTS = 100_000  # of a file: more than a day of one each second; each is read exactly, and that takes time
 _EPOCH_S = 100_000_000  # March 1973: times from here on are seconds since 1970
 _EPOCH_UNITS = {10**17: "ns", 10**14: "us", 10**11: "ms"}  # bare numbers from these on are in smaller units
-_BARE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_BARE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 
 
 class TimeColumn:

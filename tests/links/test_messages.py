@@ -266,6 +266,11 @@ def test_broken_frames_from_other_devices_are_refused_as_such(data: st.DataObjec
         messages.decode_frames(data.draw(damaged(header).map(lambda broken: [broken, payload])))
 
 
+def test_a_header_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(messages.WireError, match="neither data nor a chunk: "):
+        messages.decode_frames([b"\x81\xa1a" * 5000, b""])
+
+
 WHOLE = encoded(some_data(np.ones((3, 4), np.float32)))
 IDS = encoded(some_data(np.array([7, 8], np.int64)))
 

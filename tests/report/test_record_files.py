@@ -6,13 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from support.facts import some_facts
 
+from edgeemu.errors import RequestError
 from edgeemu.report.disk import RecordsError
+from edgeemu.report.facts import decode_facts
 from edgeemu.report.record_files import RecordWriter, read_table
 from edgeemu.report.rows import MigrationRow, OperationRow, TokenRow, schema
 from edgeemu.report.run_directory import RunDirectory
@@ -95,6 +101,62 @@ def test_a_stream_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> No
         assert len(rows) == 2 * sum(end <= length for end in ends)
         assert [row["device"] for row in rows[::2]] == [f"new device {step}" for step in range(len(rows) // 2)]
     assert len(rows) == 8
+
+
+def changed_bytes(file: Path) -> Iterator[bytes]:
+    """The file with each 23rd byte changed."""
+    whole = file.read_bytes()
+    for at in range(0, len(whole), 23):
+        yield whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :]
+
+
+def test_a_damaged_table_is_refused_and_gives_no_other_rows(tmp_path: Path) -> None:
+    rows = [token(0, step, 0.5 + 0.1 * step, 0.1) for step in range(200)]
+    with RecordWriter(tmp_path) as writer:
+        writer.append("tokens", rows)
+    file = tmp_path / "tokens.parquet"
+    refused: list[str] = []
+    for damaged in changed_bytes(file):
+        file.write_bytes(damaged)
+        try:
+            assert read_table(tmp_path, "tokens").to_pylist() == [row._asdict() for row in rows]
+        except RequestError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert all(said.startswith(f"{file}: is not a table of a run, or damaged: ") for said in refused)
+
+
+def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.append("tokens", [token(0, 0, 1.0, 1.0)])
+        writer.append("ops", [op("a", 0)])
+        stream = (tmp_path / "ops.arrows").read_bytes()
+    (tmp_path / "tokens.parquet").unlink()
+    (tmp_path / "tokens.arrows").write_bytes(stream)
+    with pytest.raises(RequestError, match="is not a table of a run, or damaged"):
+        read_table(tmp_path, "tokens")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"mode": "another"}, "Invalid enum value 'another'"),
+        ({"ended": "maybe"}, "Invalid enum value 'maybe'"),
+        ({"radio": {"by_device_j": [1.0], "missing": ""}}, "radio.by_device_j is not one value for each device"),
+        ({"devices": [{}]}, "Object missing required field `name`"),
+        ({"version": 1}, "records of version 1"),
+    ],
+)
+def test_facts_that_do_not_fit_are_refused(change: dict[str, Any], says: str) -> None:
+    text = json.dumps(asdict(some_facts()) | change).encode()
+    with pytest.raises(RequestError, match=f"^facts.json: .*{says}"):
+        decode_facts(text, "facts.json")
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b'{"version": 2, "scenario": "\xff"}', b'{"a":' * 5000, b"[]"])
+def test_what_is_no_facts_is_refused(text: bytes) -> None:
+    with pytest.raises(RequestError, match=r"^facts.json: not the facts of a run: "):
+        decode_facts(text, "facts.json")
 
 
 WRITER = """

@@ -74,6 +74,8 @@ def test_json_lines_say_more_of_each_prompt(tmp_path: Path, smollm2_gguf: Path) 
         ('{"tokens": 5, "tokens": 6}', 'bad.jsonl:1: the key "tokens" is here twice'),
         ('{"prompt": "x", "text": "x"}', 'bad.jsonl:1: "prompt" and "text" mean the same'),
         ("[" * 100_000, "bad.jsonl:1: is nested too deeply"),
+        ('{"prompt": "a\\ud800"}', "bad.jsonl:1: has half of a character, as \\ud800 is without the other half"),
+        ('{"max_tokens": "\\ude00"}', "bad.jsonl:1: has half of a character"),
         ("", "bad.jsonl: has no prompts"),
         ("\n \n", "bad.jsonl: has no prompts"),
         ("{}", "bad.jsonl:1: give exactly one of text and tokens"),

@@ -137,6 +137,7 @@ def test_arrivals_since_1970_are_counted_from_the_first(tmp_path: Path) -> None:
         ("1\n\n0.5\n", "at.txt:3: 0.5 is earlier than the line before"),
         ("0\nnan\n", 'at.txt:2: "nan s" is not a duration (write e.g. "25 ms")'),
         ("0.0,120,16\n", 'at.txt:1: "0.0,120,16" is not a duration (write e.g. "25 ms")'),
+        ("1" * 100_000 + "x\n", f'at.txt:1: "{"1" * 40}…" is not a duration (too long)'),
         ("0\n" * 100_001, "at.txt:100001: has more than 100,000 instants"),
     ],
 )
