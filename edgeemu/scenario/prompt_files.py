@@ -71,9 +71,15 @@ def read_prompts(given: Any, info: ValidationInfo, prompt: type[PromptT]) -> Any
 def _object(line: str) -> dict[str, Any]:
     """Parse and check a line of JSON as a prompt. Raises ValueError."""
     try:
-        value = json.loads(line, object_pairs_hook=_each_key_once)
+        value = json.loads(line, object_pairs_hook=_each_key_once, parse_int=_whole_number)
+        if "\\ud" in line or "\\uD" in line:  # halves of a character, each alone, are no text
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at column {error.colno}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "has one half of a surrogate pair alone (\\ud800 to \\udfff), which is no character"
+        ) from error
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     if not isinstance(value, dict):
@@ -83,6 +89,14 @@ def _object(line: str) -> dict[str, Any]:
     if "prompt" in value and "text" in value:
         raise ValueError('"prompt" and "text" mean the same; give one of them')
     return {"text" if key == "prompt" else key: item for key, item in value.items()}
+
+
+def _whole_number(digits: str) -> int:
+    """Convert the text of a whole number. Python itself refuses thousands of digits, in words about Python."""
+    try:
+        return int(digits)
+    except ValueError as error:
+        raise ValueError(f"{digits[:20]}… is a number of {len(digits)} digits") from error
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
