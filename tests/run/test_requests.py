@@ -197,6 +197,12 @@ def test_poisson_arrivals_are_drawn_from_the_seed_and_come_at_their_rate() -> No
     assert arrivals_s(again) == instants
 
 
+@pytest.mark.parametrize("arrivals", ["{poisson: {rate: 1e-15 /s}}", "{trace: [0 s, 1e17 s]}"])
+def test_arrivals_after_which_a_token_could_not_be_timed_are_refused(arrivals: str) -> None:
+    with pytest.raises(RequestError, match=r"workload\.arrivals\..*later than 1e\+09 s"):
+        plan_of("workload.prompts=[{tokens: 2, repeat: 2}]", f"workload.arrivals={arrivals}")
+
+
 def test_a_trace_says_when_each_comes(tmp_path: Path) -> None:
     (tmp_path / "when.csv").write_text("# seconds\n0\n0.5\n700 ms\n")
     changes = ("workload.prompts=[{tokens: 3, repeat: 3}]", "workload.concurrency=2")
