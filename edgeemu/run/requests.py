@@ -95,7 +95,7 @@ def _stops(scenario: Scenario, model: Model, stops: Stops, field: str) -> tuple[
     tokenizer = model.tokenizer
     if scenario.workload.ignore_stop:
         return frozenset(), ()
-    ids = set(tokenizer.stop_ids if tokenizer else ())
+    ids = set(tokenizer.stop_ids if tokenizer else model.end_ids)
     texts = [stop for stop in stops if isinstance(stop, str)]
     for stop in stops:
         if isinstance(stop, int):

@@ -13,6 +13,7 @@ SUFFIXES = (".up", ".down", ".pps", ".mahimahi")  # file names: as Mahimahi dist
 MAX_PACKETS = 2_000_000  # of a trace: 40 minutes at 10 Mbit/s
 MAX_PER_MS = 900  # packets in one millisecond, 10.8 Gbit/s: `cluster.link_variation` gives each a microsecond
 _EPOCH_MS = 100_000_000_000  # March 1973: instants from here on are times of day, in milliseconds since 1970
+_EPOCH_S = range(1_000_000_000, 4_000_000_000)  # 2001 to 2096 in seconds, which no trace in milliseconds begins with
 _LIMIT_MS = 2**32
 _Placed = tuple[str, str]  # the place of a text, and the text
 
@@ -29,6 +30,8 @@ def read_instants(given: Iterable[_Placed], file: str) -> bytes:
         if not (text.isascii() and text.isdigit() and len(text) < 20):
             raise ValueError(f'{place}: "{text[:40]}" is not a whole number of milliseconds')
         if begin_ms is None:
+            if int(text) in _EPOCH_S:
+                raise ValueError(f"{place}: {text} looks like seconds since 1970; the instants are milliseconds")
             begin_ms = int(text) if int(text) >= _EPOCH_MS else 0
         at_ms = int(text) - begin_ms
         if instants_ms and at_ms < last_ms:

@@ -71,7 +71,7 @@ def read_prompts(given: Any, info: ValidationInfo, prompt: type[PromptT]) -> Any
 def _object(line: str) -> dict[str, Any]:
     """Parse and check a line of JSON as a prompt. Raises ValueError."""
     try:
-        value = json.loads(line, object_pairs_hook=_each_key_once)
+        value = json.loads(line, object_pairs_hook=_each_key_once, parse_int=_whole_number)
         if "\\u" in line:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -88,6 +88,14 @@ def _object(line: str) -> dict[str, Any]:
     if "prompt" in value and "text" in value:
         raise ValueError('"prompt" and "text" mean the same; give one of them')
     return {"text" if key == "prompt" else key: item for key, item in value.items()}
+
+
+def _whole_number(digits: str) -> int:
+    """Convert the text of a whole number. Python itself refuses thousands of digits, in words about Python."""
+    try:
+        return int(digits)
+    except ValueError as error:
+        raise ValueError(f"{digits[:20]}… is a number of {len(digits)} digits") from error
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from io import StringIO
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -52,7 +53,8 @@ class TimeColumn:
         """Read a time to a text with a unit, and its exact value to `last_s`. Raises UnitError."""
         if self._begin_s is None and not self._unit:
             bare = float(cell) if _is_bare(cell) else 0.0
-            self._unit = next((unit for least, unit in _EPOCH_UNITS.items() if bare >= least), "s")
+            units = _EPOCH_UNITS.items() if isfinite(bare) else ()
+            self._unit = next((unit for least, unit in units if bare >= least), "s")
         text = f"{cell} {self._unit}" if _is_bare(cell) else cell
         exact_s = DURATION.exact(text)
         if self._begin_s is None:
@@ -77,7 +79,7 @@ def read_trace(given: Any, info: ValidationInfo, quantity: Quantity) -> Any:
     text = read_named_text(given, info)
     if quantity.noun == BIT_RATE.noun and Path(given).suffix.lower() in mahimahi.SUFFIXES:
         return {"packets": mahimahi.read_instants(lines_of(text, str(given)), str(given))}
-    rows = csv.reader(StringIO(text, newline=""))
+    rows = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         points = list(_points(rows, str(given), quantity))
     except csv.Error as error:

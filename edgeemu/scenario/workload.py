@@ -20,6 +20,7 @@ from edgeemu.units import PerSecond, Seconds
 MAX_SEQUENCES = 100_000
 MAX_TOKENS = 10_000_000  # of a sequence, and of all prompts together: no model has a longer context
 MAX_TEXT = 64 << 20  # characters of all prompts together
+LAST_ARRIVAL_S = 1e9  # 30 years of a run; there, instants still differ by 0.1 µs
 
 _Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS), KindName("count")]
 _Sequences = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQUENCES), KindName("count")]
@@ -112,6 +113,10 @@ class ArrivalsSpec(Strict):
         for n, (earlier_s, later_s) in enumerate(pairwise(self.trace or ()), start=1):
             if later_s < earlier_s:
                 raise at(["trace", n], "is earlier than the one before")
+        if self.trace and self.trace[-1] > LAST_ARRIVAL_S:
+            raise at(
+                ["trace", len(self.trace) - 1], f"is later than {LAST_ARRIVAL_S:.0e} s: too late to resolve a token"
+            )
         return self
 
 

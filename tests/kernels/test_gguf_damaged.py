@@ -106,6 +106,7 @@ def test_a_header_of_many_megabytes_is_refused_before_it_is_read(tmp_path: Path)
         ({"attention.value_length": 8}, "values of another width than keys"),
         ({"attention.key_length": 10**9}, "head_dim must be"),
         ({"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "RoPE scaling 'longrope'"),
+        ({"rope.scaling.type": "dynamic"}, "RoPE scaling 'dynamic' is not known"),
         ({"rope.scaling.factor": -2.0}, "rope_linear_factor must be positive"),
         ({"rope.scaling.attn_factor": 1.5}, "llama.rope.scaling.attn_factor = 1.5 is not supported"),
         ({"embedding_scale": 12.0}, "llama.embedding_scale = 12.0"),

@@ -24,6 +24,13 @@ from edgeemu_kernels.weights.safetensors_index import read_index
 LLAMA, GPT2 = "golden_llama", "golden_gpt2"
 
 
+def test_a_model_without_a_tokenizer_has_its_end_tokens(fixtures: Path, tmp_path: Path) -> None:
+    directory = copied(fixtures / LLAMA, tmp_path / "model", eos_token_id=7)
+    assert open_model(directory).end_ids == {7}
+    (directory / "generation_config.json").write_text('{"eos_token_id": [9, 11]}')
+    assert open_model(directory).end_ids == {7, 9, 11}
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "problem"),
     [
@@ -42,6 +49,9 @@ LLAMA, GPT2 = "golden_llama", "golden_gpt2"
         (LLAMA, {"architectures": 5}, "architectures: 5 is not supported"),
         (LLAMA, {"hidden_act": ["silu"]}, "hidden_act = a list of 1 is not supported"),
         (LLAMA, {"mlp_bias": True}, "mlp_bias = True"),
+        (LLAMA, {"layer_types": ["full_attention"]}, "layer_types has 1 entries for 2 layers"),
+        (LLAMA, {"eos_token_id": [1, "a"]}, "eos_token_id"),
+        (LLAMA, {"eos_token_id": 10**6}, "eos_token_id"),
         (LLAMA, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
         (LLAMA, {"residual_multiplier": 0.22}, "residual_multiplier = 0.22"),
         (LLAMA, {"attention_multiplier": 0.01}, "attention_multiplier = 0.01"),

@@ -70,7 +70,8 @@ def test_json_lines_say_more_of_each_prompt(tmp_path: Path, smollm2_gguf: Path) 
         ('{"tokens": 1e3}', "bad.jsonl:1: tokens: 1000.0 is not a whole number"),
         ('{"tokens": NaN}', "bad.jsonl:1: tokens: nan is not a whole number"),
         ('{"tokens": 1000000000}', "bad.jsonl:1: tokens: 1000000000 is more than 10000000"),
-        ('{"tokens": ' + "9" * 5000 + "}", "bad.jsonl:1: "),
+        ('{"tokens": ' + "9" * 5000 + "}", "bad.jsonl:1: " + "9" * 20 + "… is a number of 5000 digits"),
+        ('{"tokens": 5, "stop": ["a\\uDFff"]}', "bad.jsonl:1: has half of a character, as \\udfff"),
         ('{"tokens": 5, "tokens": 6}', 'bad.jsonl:1: the key "tokens" is here twice'),
         ('{"prompt": "x", "text": "x"}', 'bad.jsonl:1: "prompt" and "text" mean the same'),
         ("[" * 100_000, "bad.jsonl:1: is nested too deeply"),
@@ -195,6 +196,12 @@ def test_poisson_arrivals_are_drawn_from_the_seed_and_come_at_their_rate() -> No
     assert sum(gap > mean_s for gap in gaps) / len(gaps) == pytest.approx(0.368, abs=0.03)  # 1/e, as exponential ones
     again = parse_scenario(to_yaml(resolve(scenario)))
     assert arrivals_s(again) == instants
+
+
+@pytest.mark.parametrize("arrivals", ["{poisson: {rate: 1e-15 /s}}", "{trace: [0 s, 1e17 s]}"])
+def test_arrivals_after_which_a_token_could_not_be_timed_are_refused(arrivals: str) -> None:
+    with pytest.raises(RequestError, match=r"workload\.arrivals\..*later than 1e\+09 s"):
+        plan_of("workload.prompts=[{tokens: 2, repeat: 2}]", f"workload.arrivals={arrivals}")
 
 
 def test_a_trace_says_when_each_comes(tmp_path: Path) -> None:

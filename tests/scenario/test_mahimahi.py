@@ -69,6 +69,7 @@ def test_mean_rates_have_as_many_bits_as_the_packets(times_ms: list[int]) -> Non
         ("", "lte.up: has no instant after 0"),
         ("1700000000000\n", "lte.up: has no instant after the first"),
         ("1\n1700000000000\n", "lte.up:2: 1700000000000 is more than 49 days after the beginning of the trace"),
+        ("1700000000\n1700000001\n", "lte.up:1: 1700000000 looks like seconds since 1970"),
         ("1" * 30, 'lte.up:1: "' + "1" * 30 + '" is not a whole number of milliseconds'),
         ("5\n" * 901, "lte.up:901: has more than 900 packets in one millisecond"),
         ("7\n\x00\n", r"lte.up:2: has the control character U\+0000"),

@@ -21,6 +21,7 @@ from edgeemu.scenario.catalog import device_profile
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.scenario.workload import LAST_ARRIVAL_S
 from edgeemu.units import POWER
 
 
@@ -54,6 +55,7 @@ def arrivals_s(scenario: Scenario) -> list[float]:
     """The arrival of each sequence; empty where each arrives as soon as there is a slot for it.
 
     The times between arrivals of a Poisson process are exponential, with the inverse of the rate as their mean.
+    Raises RequestError if they end later than `LAST_ARRIVAL_S`.
     """
     arrivals = scenario.workload.arrivals
     if arrivals == "closed":
@@ -64,7 +66,14 @@ def arrivals_s(scenario: Scenario) -> list[float]:
     rate = arrivals.poisson.rate
     count = sum(prompt.repeat for prompt in scenario.workload.prompts)
     gaps_s = (-math.log1p(-uniform(scenario.seed, "arrival", str(n))) / rate for n in range(count))
-    return list(accumulate(gaps_s))
+    instants_s = list(accumulate(gaps_s))
+    if instants_s[-1] > LAST_ARRIVAL_S:
+        raise RequestError(
+            f"the last sequence arrives after {instants_s[-1]:.1e} s, later than {LAST_ARRIVAL_S:.0e} s: "
+            "too late to resolve a token",
+            field="workload.arrivals.poisson.rate",
+        )
+    return instants_s
 
 
 def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:

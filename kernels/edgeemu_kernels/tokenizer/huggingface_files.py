@@ -119,19 +119,24 @@ class Companions:
         return ChatTemplate(given.get("default"), variables, self.config_path, tuple(given))
 
     def model_ids(self, vocab_size: int) -> tuple[int | None, set[int]]:
-        """Return BOS and the tokens that end a text, of `config.json` and `generation_config.json`.
+        """Return what `model_token_ids` does for this directory."""
+        return model_token_ids(self.directory, vocab_size)
 
-        Raises ModelFileError for a number that neither the tokenizer, with its `vocab_size`, nor the model has.
-        """
-        bos_id, end_ids = None, set()
-        for file in ("config.json", "generation_config.json"):
-            path = self.directory / file
-            given = typed(path, _optional(path), ModelTokens)
-            vocab_size = max(vocab_size, given.vocab_size or 0)
-            ends = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
-            end_ids |= {checked_id(path, "eos_token_id", end, vocab_size) for end in ends}
-            bos_id = checked_id(path, "bos_token_id", given.bos_token_id, vocab_size) if bos_id is None else bos_id
-        return bos_id, {end for end in end_ids if end is not None}
+
+def model_token_ids(directory: Path, vocab_size: int) -> tuple[int | None, set[int]]:
+    """Return BOS and the tokens that end a text, of `config.json` and `generation_config.json`.
+
+    Raises ModelFileError for a number that neither the tokenizer, with its `vocab_size`, nor the model has.
+    """
+    bos_id, end_ids = None, set()
+    for file in ("config.json", "generation_config.json"):
+        path = directory / file
+        given = typed(path, _optional(path), ModelTokens)
+        vocab_size = max(vocab_size, given.vocab_size or 0)
+        ends = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
+        end_ids |= {checked_id(path, "eos_token_id", end, vocab_size) for end in ends}
+        bos_id = checked_id(path, "bos_token_id", given.bos_token_id, vocab_size) if bos_id is None else bos_id
+    return bos_id, {end for end in end_ids if end is not None}
 
 
 def read_companions(directory: Path) -> Companions:

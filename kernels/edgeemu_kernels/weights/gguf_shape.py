@@ -105,6 +105,8 @@ def _linear_factor(header: GgufHeader) -> float:
     """Factor of linear RoPE scaling, 1 without. As in llama.cpp, a factor without a type is linear, and 0 is none."""
     kind = header.text("llama.rope.scaling.type", "linear")
     factor = header.real("llama.rope.scaling.factor", header.real("llama.rope.scale_linear", 0.0))
+    if kind not in ("none", "linear", "yarn", "longrope"):  # those that llama.cpp has
+        raise ModelFileError(header.path, f"RoPE scaling {short(kind)} is not known")
     if kind == "none" or factor in (0.0, 1.0):
         return 1.0
     if kind != "linear":

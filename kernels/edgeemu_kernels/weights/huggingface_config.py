@@ -153,6 +153,10 @@ def _llama(path: Path, config: dict[str, Any], *, mistral: bool) -> Config:
 
 def _window(path: Path, keys: _Llama, *, mistral: bool) -> int | None:
     """Sliding window of the attention. Sequences within it are computed exactly; longer ones are refused."""
+    if keys.layer_types is not None and len(keys.layer_types) != keys.num_hidden_layers:
+        raise ModelFileError(
+            path, f"layer_types has {len(keys.layer_types)} entries for {keys.num_hidden_layers} layers"
+        )
     kinds = set(keys.layer_types or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         raise ModelFileError(path, f"layer_types: {short(min(kinds))} is not supported")

@@ -73,12 +73,12 @@ def parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     """Parse an object from JSON text of the file `path`, which errors name."""
     try:
         text = raw.decode("utf-8-sig")
-        data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
+        data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse, parse_int=_whole_number)
         if "\\ud" in text or "\\uD" in text:  # halves of a character, each alone, are no text
             json.dumps(data, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ModelFileError(path, "is not JSON for a model: nested too deeply") from error
-    except ValueError as error:  # of UTF-8 and of too many digits too
+    except ValueError as error:  # of UTF-8 too
         raise ModelFileError(path, f"is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ModelFileError(path, "is not a JSON object")
@@ -93,6 +93,14 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"key {short(twice)} occurs twice in one object")
     return found
+
+
+def _whole_number(digits: str) -> int:
+    """Convert the text of a whole number. Python itself refuses thousands of digits, in words about Python."""
+    try:
+        return int(digits)
+    except ValueError as error:
+        raise ValueError(f"{digits[:20]}… is a number of {len(digits)} digits") from error
 
 
 def _refuse(constant: str) -> NoReturn:

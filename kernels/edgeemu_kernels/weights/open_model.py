@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Model:
     """Opened model. `tokenizer` is None for a seeded model or without its file; else it is built when first needed.
 
-    `context_limit` is what limits `shape.max_context`, "" if it is simply the model's context.
+    `context_limit` is what limits `shape.max_context`, "" if it is simply the model's context. `end_ids` are the tokens
+    that end a text by the files of a model without a tokenizer; else the tokenizer knows them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Model:
     spec: dict[str, Any] = field(repr=False)
     _make_tokenizer: Callable[[], Tokenizer] | None = field(default=None, repr=False)
     context_limit: str = ""
+    end_ids: frozenset[int] = frozenset()
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -101,8 +103,13 @@ def open_huggingface(location: Path | str) -> Model:
         "shape": shape.to_dict(),
         "tensors": tensors,
     }
-    has_tokenizer = (path / "tokenizer.json").exists()
-    return Model(shape.name, shape, spec, make_tokenizer if has_tokenizer else None, config.context_limit)
+    if (path / "tokenizer.json").exists():
+        return Model(shape.name, shape, spec, make_tokenizer, config.context_limit)
+
+    from edgeemu_kernels.tokenizer.huggingface_files import model_token_ids
+
+    _, end_ids = model_token_ids(path, shape.vocab_size)
+    return Model(shape.name, shape, spec, None, config.context_limit, frozenset(end_ids))
 
 
 def seeded_model(shape: ModelShape, seed: int) -> Model:
