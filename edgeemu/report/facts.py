@@ -5,7 +5,7 @@ killed can be reported with what was known by then.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,7 +22,7 @@ class DeviceFacts:
     """A device as the plan has it. Watts are None where the scenario gives none."""
 
     name: str
-    cap_bytes: int
+    cap_bytes: Annotated[int, msgspec.Meta(gt=0)]
     idle_w: float | None
     busy_w: float | None
 
@@ -57,7 +57,7 @@ class RunFacts:
     decisions_measured: bool  # whether the policy's own time is on the timeline
     version: int = VERSION
     # When the devices are ready:
-    dilation: float = 1.0
+    dilation: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     ready_s: float = 0.0
     loaded_s: float = 0.0
     limitations: list[str] = field(default_factory=list)

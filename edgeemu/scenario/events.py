@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from edgeemu.scenario.names import KindName
-from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.units import BitsPerSecond, Bytes, PositiveFraction, Seconds
 
 
@@ -24,7 +24,7 @@ class EventSpec(Strict):
     device: str | None = Field(
         default=None, description="Device that changes. A name with a count means all its devices."
     )
-    link: Annotated[tuple[str, ...], KindName("two names")] | None = Field(
+    link: Annotated[tuple[str, ...], FirstErrorOfMany(), KindName("two names")] | None = Field(
         default=None, description="Link that changes, in both directions: the names of its two ends."
     )
     speed: PositiveFraction | None = Field(

@@ -13,7 +13,7 @@ from pydantic import ValidationInfo
 
 from edgeemu.errors import RequestError, did_you_mean_path
 
-MAX_TEXT_BYTES = 64 << 20  # no scenario, trace or list of prompts is longer, and its text must fit in memory
+MAX_TEXT_BYTES = 32 << 20  # no scenario, trace or list of prompts is longer, and its text must fit in memory
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _OTHER_ENCODINGS = {
     codecs.BOM_UTF32_LE: "UTF-32",

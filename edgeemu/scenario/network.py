@@ -12,7 +12,7 @@ from edgeemu.scenario.distributions import MaybeRandom
 from edgeemu.scenario.names import Flag, KindName, Name
 from edgeemu.scenario.time_varying import LinkVariationSpec
 from edgeemu.scenario.traces import RateTrace
-from edgeemu.scenario.validation import Shorthand, Strict, at
+from edgeemu.scenario.validation import FirstErrorOfMany, Shorthand, Strict, at
 from edgeemu.topologies import TopologyKind
 from edgeemu.units import DURATION, BitsPerSecond, JoulesPerBit, LossRate, Seconds
 
@@ -100,7 +100,7 @@ class DefaultLink(LinkSpec, Shorthand):
 class LinkOverride(LinkSpec):
     """Link that differs from the default: in both directions (`between`), or in one (`from`, `to`)."""
 
-    between: Annotated[tuple[str, ...], KindName("two names")] | None = Field(
+    between: Annotated[tuple[str, ...], FirstErrorOfMany(), KindName("two names")] | None = Field(
         default=None,
         description="The two ends, for both directions with the same random values: devices, or a device and the access"
         " point. A name with a count means all its devices.",
@@ -132,7 +132,7 @@ class StarSpec(Strict):
         description="Whether all devices that are not wired share one wireless channel; false: a channel for each "
         "device.",
     )
-    wired: Annotated[tuple[str, ...], KindName("list of names")] = Field(
+    wired: Annotated[tuple[str, ...], FirstErrorOfMany(), KindName("list of names")] = Field(
         default=(), description="Devices on cables; each needs a link of its own."
     )
 
@@ -148,7 +148,7 @@ class NetworkSpec(Strict):
         default=None, description="Link for every pair that has none of its own; required with two devices or more."
     )
     star: StarSpec | None = Field(default=None, description="Access point; only with `topology: star`.")
-    links: tuple[LinkOverride, ...] = Field(
+    links: Annotated[tuple[LinkOverride, ...], FirstErrorOfMany()] = Field(
         default=(),
         description="Links that differ from the default; later entries override earlier ones, field by field.",
     )

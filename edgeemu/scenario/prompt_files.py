@@ -1,6 +1,7 @@
 """Files of prompts and of arrival instants."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from edgeemu.scenario.validation import first_message
 
 PROMPT_KEYS = ("prompt", "text", "tokens", "max_tokens", "stop", "seed", "repeat")  # of a line of JSON
 MAX_LINES = 100_000  # of a file: no more sequences than that fit in a run
+_MAX_JSON = 2**20  # characters of a line of JSON, which takes much more memory than its text
 _JSON_LINES = (".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", ".json", ".parquet", ".xlsx", ".xls", ".yaml", ".yml")  # other than a prompt a line
 
@@ -51,7 +53,7 @@ def read_prompts(given: Any, info: ValidationInfo, prompt: type[PromptT]) -> Any
             '{"prompt": "…"} or, in place of columns of lengths, {"tokens": 120, "max_tokens": 16}'
         )
     prompts: list[PromptT] = []
-    for number, line in enumerate(read_named_text(given, info).split("\n"), start=1):
+    for number, line in enumerate(StringIO(read_named_text(given, info)), start=1):
         if not line.strip():
             continue
         if len(prompts) == MAX_LINES:
@@ -70,6 +72,8 @@ def read_prompts(given: Any, info: ValidationInfo, prompt: type[PromptT]) -> Any
 
 def _object(line: str) -> dict[str, Any]:
     """Parse and check a line of JSON as a prompt. Raises ValueError."""
+    if len(line) > _MAX_JSON:
+        raise ValueError(f"has {len(line):,} characters; at most {_MAX_JSON:,} are read of a line of JSON")
     try:
         value = json.loads(line, object_pairs_hook=_each_key_once, parse_int=_whole_number)
         if "\\u" in line:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
@@ -17,7 +17,7 @@ from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import Name
 from edgeemu.scenario.network import LinkOverride, NetworkSpec
 from edgeemu.scenario.options import CostSpec, DecisionSpec, Knowledge, MigrationSpec, Objective, ShardingSpec, TimeSpec
-from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.scenario.workload import Workload
 from edgeemu.topologies import LINK_RULES, End
 from edgeemu.units import Joules
@@ -32,8 +32,8 @@ class Scenario(Strict):
         default=0, description="Seed of all random values: devices, links, jitter, loss and random prompts."
     )
     model: ModelSpec = Field(description="Model whose tokens are generated.")
-    devices: tuple[DeviceSpec, ...] = Field(
-        min_length=1, description="Devices of the cluster: at least one, at most 10,000 with counts."
+    devices: Annotated[tuple[DeviceSpec, ...], Field(min_length=1), FirstErrorOfMany()] = Field(
+        description="Devices of the cluster: at least one, at most 10,000 with counts."
     )
     source: Name | None = Field(
         default=None,
@@ -43,7 +43,7 @@ class Scenario(Strict):
     network: NetworkSpec = Field(
         default=NetworkSpec(), description="Links between the devices. A single device needs none."
     )
-    events: tuple[EventSpec, ...] = Field(
+    events: Annotated[tuple[EventSpec, ...], FirstErrorOfMany()] = Field(
         default=(), description="Changes of devices and links at given instants or tokens."
     )
     policy: str = Field(

@@ -13,7 +13,7 @@ from edgeemu.scenario.distributions import OfQuantity, Range, Seed, ValueT
 from edgeemu.scenario.files import or_file
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.traces import Points, read_trace, rising
-from edgeemu.scenario.validation import Strict, at, exactly_one_of
+from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at, exactly_one_of
 from edgeemu.units import DURATION, Fraction, PositiveFraction, Seconds
 
 MIN_EVERY_S = 1e-3  # faster changes would cost more time than the work that they slow down
@@ -61,7 +61,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
     Random values are sampled again after each `every`. Their default seed derives from the scenario's and the names.
     """
 
-    trace: Annotated[tuple[tuple[Seconds, ValueT], ...], _TIMES_AND_VALUES] | None = Field(
+    trace: Annotated[tuple[tuple[Seconds, ValueT], ...], FirstErrorOfMany(), _TIMES_AND_VALUES] | None = Field(
         default=None,
         json_schema_extra=or_file("a CSV file of time and value"),
         description="Values over time: a list of [time, value], or a CSV file. Each value holds until the next time.",

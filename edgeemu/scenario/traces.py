@@ -26,12 +26,13 @@ from edgeemu.quantity import Quantity, UnitError
 from edgeemu.scenario import mahimahi
 from edgeemu.scenario.files import lines_of, or_file, read_named_text
 from edgeemu.scenario.names import KindName
-from edgeemu.scenario.validation import Strict, at
+from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.units import BIT_RATE, DURATION, Seconds
 
 Points: TypeAlias = tuple[tuple[float, Any], ...]
 
 MAX_POINTS = 100_000  # of a file: more than a day of one each second; each is read exactly, and that takes time
+_MAX_ROWS = 4 * MAX_POINTS  # with those that are empty or comments
 _EPOCH_S = 100_000_000  # March 1973: times from here on are seconds since 1970
 _EPOCH_UNITS = {10**17: "ns", 10**14: "us", 10**11: "ms"}  # bare numbers from these on are in smaller units
 _BARE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -93,6 +94,8 @@ def _points(rows: Any, file: str, quantity: Quantity) -> Iterator[tuple[str, str
     times: TimeColumn | None = None
     unit = ""
     for read, row in enumerate(rows):
+        if read > _MAX_ROWS:
+            raise ValueError(f"{file}: has more than {_MAX_ROWS:,} lines")
         cells = [cell.strip() for cell in row]
         if not any(cells) or cells[0].startswith("#"):
             continue
@@ -173,7 +176,10 @@ def _repeating_at_the_end(points: Points) -> Points:
 
 
 _RatePoints = Annotated[
-    tuple[tuple[Seconds, _RateOrRepeat], ...], AfterValidator(rising), AfterValidator(_repeating_at_the_end)
+    tuple[tuple[Seconds, _RateOrRepeat], ...],
+    FirstErrorOfMany(),
+    AfterValidator(rising),
+    AfterValidator(_repeating_at_the_end),
 ]
 RateTrace = Annotated[
     Annotated[_RatePoints, Tag("<points>")] | Annotated[PacketTrace, Tag("<packets>")],

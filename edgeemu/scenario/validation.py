@@ -6,14 +6,15 @@ Knows pydantic and `document`; nothing of scenarios.
 import re
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.scenario.document import Document, Position, field_name
 
 _MAX_SHOWN = 10  # errors
+_MANY = 100  # items of a list
 _MAX_LENGTH = 100  # characters of a wrong value
 _MAX_MESSAGE = 2000  # characters of an error, which names what is wrong
 
@@ -55,6 +56,24 @@ class Shorthand(Strict):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+class FirstErrorOfMany:
+    """Annotation of a list: of more than `_MANY` items only the first wrong one is reported, as errors take memory."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        few = handler(source)
+        many = {**few, "fail_fast": True}
+        is_many = {True: "<many>", False: "<few>"}
+        return core_schema.tagged_union_schema(
+            {"<few>": few, "<many>": many},
+            lambda given: is_many[isinstance(given, list) and len(given) > _MANY],
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        while schema["type"] != "tagged-union":  # validators stand around it
+            schema = schema["schema"]
+        return handler(schema["choices"]["<few>"])
 
 
 def exactly_one_of(model: Strict, *keys: str, hint: str = "") -> str:

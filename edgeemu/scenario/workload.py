@@ -14,7 +14,7 @@ from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.files import or_file
 from edgeemu.scenario.names import Flag, KindName
 from edgeemu.scenario.prompt_files import read_instants, read_prompts
-from edgeemu.scenario.validation import Shorthand, Strict, at, exactly_one_of
+from edgeemu.scenario.validation import FirstErrorOfMany, Shorthand, Strict, at, exactly_one_of
 from edgeemu.units import PerSecond, Seconds
 
 MAX_SEQUENCES = 100_000
@@ -28,6 +28,7 @@ _Id = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT), Tag("<id>")]
 _Text = Annotated[str, Field(strict=True, min_length=1), Tag("<text>")]
 Stops = Annotated[
     tuple[Annotated[_Id | _Text, Discriminator(lambda value: "<id>" if isinstance(value, int) else "<text>")], ...],
+    FirstErrorOfMany(),
     KindName("list of token ids and texts"),
 ]
 
@@ -96,6 +97,7 @@ class ArrivalsSpec(Strict):
     trace: (
         Annotated[
             tuple[Seconds, ...],
+            FirstErrorOfMany(),
             BeforeValidator(read_instants),
             Field(json_schema_extra=or_file("a file of instants, one a line")),
             KindName("list of durations, or a file"),
@@ -148,8 +150,10 @@ class Workload(Strict):
 
     prompts: Annotated[
         tuple[Prompt, ...],
+        Field(min_length=1),
+        FirstErrorOfMany(),
         BeforeValidator(lambda given, info: read_prompts(given, info, Prompt)),
-        Field(min_length=1, json_schema_extra=or_file("a text file, one prompt a line, or JSON lines")),
+        Field(json_schema_extra=or_file("a text file, one prompt a line, or JSON lines")),
         KindName("list of [prompts](#prompts) or texts, or a file"),
     ] = Field(description="One sequence for each prompt: a list, a text file with one prompt a line, or JSON lines.")
     system: str | None = Field(default=None, description="System prompt in the model's chat template.")

@@ -143,6 +143,8 @@ def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
         ({"mode": "another"}, "Invalid enum value 'another'"),
         ({"ended": "maybe"}, "Invalid enum value 'maybe'"),
         ({"radio": {"by_device_j": [1.0], "missing": ""}}, "radio.by_device_j is not one value for each device"),
+        ({"dilation": 0.0}, "Expected `float` > 0.0"),
+        ({"devices": [{"name": "a", "cap_bytes": 0, "idle_w": 1, "busy_w": 2}]}, "Expected `int` >= 1"),
         ({"devices": [{}]}, "Object missing required field `name`"),
         ({"version": 1}, "records of version 1"),
     ],

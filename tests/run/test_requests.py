@@ -77,6 +77,7 @@ def test_json_lines_say_more_of_each_prompt(tmp_path: Path, smollm2_gguf: Path) 
         ("[" * 100_000, "bad.jsonl:1: is nested too deeply"),
         ('{"prompt": "a\\ud800"}', "bad.jsonl:1: has half of a character, as \\ud800 is without the other half"),
         ('{"max_tokens": "\\ude00"}', "bad.jsonl:1: has half of a character"),
+        ('{"stop": [' + "1," * 600_000 + "1]}", "bad.jsonl:1: has 1,200,013 characters; at most 1,048,576 are read"),
         ("", "bad.jsonl: has no prompts"),
         ("\n \n", "bad.jsonl: has no prompts"),
         ("{}", "bad.jsonl:1: give exactly one of text and tokens"),

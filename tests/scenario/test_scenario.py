@@ -213,3 +213,12 @@ def test_the_packages_weights():
     assert weights.gguf is not None
     assert weights.gguf.is_file()
     assert weights.shape is not None
+
+
+def test_of_a_long_list_the_first_mistake_is_told():
+    """An error takes a kilobyte, and a text of a megabyte has room for 300,000."""
+    few, many = (TEXT.replace("[Why is the sky blue?, ", "[" + "{b: 1}, " * n) for n in (50, 5000))
+    assert error_of(few).endswith("(and 40 more)")
+    assert error_of(many) == 'quickstart.yaml:15: workload.prompts[0].b: unknown key "b"'
+    stops = TEXT.replace("max_tokens: 8}]", "max_tokens: 8, stop: [" + "{}, " * 5000 + "]}]")
+    assert error_of(stops) == "quickstart.yaml:15: workload.prompts[1].stop[0]: a mapping is not text"

@@ -99,6 +99,7 @@ def test_an_outage_that_never_ends_is_a_millionth_of_the_rate(tmp_path: Path) ->
         ("0;5 Mbit/s\n", "rates.csv:1: has 1 column; a trace has two, time and value with a comma between them"),
         ('0,"5 Mbit/s\n', "rates.csv:1: cannot be read as CSV: unexpected end of data"),
         ('0,"' + "1" * 200_000, "rates.csv:1: cannot be read as CSV: field larger than field limit (131072)"),
+        ("\n" * 400_002, "rates.csv: has more than 400,000 lines"),
         (MANY, "rates.csv:100002: has more than 100,000 values; take fewer, each holds until the next"),
         ("0,1 Mbit/s\n1,\x1b[31m Mbit/s\n", "rates.csv:2: has the control character U+001B"),
         (b"0,1 Mbit/s\n\xff\n", "rates.csv:2: is not text in UTF-8"),

@@ -1,12 +1,13 @@
 """One input, given to an entrance of the product under limits. Knows what a finding is; not how inputs are made.
 
 A finding is an error that the entrance does not declare, more memory than `MEMORY_BYTES` beyond what the process had
-and the size of the input, more time than `HANG_S`, or the end of the process.
+and the size of the input, more processor time than `HANG_S`, or the end of the process.
 """
 
 import faulthandler
 import resource
 import shutil
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from fuzzing.inputs import Editor, Files
 
-HANG_S = 5.0
+HANG_S, WALL = 5.0, 6.0
 MEMORY_BYTES = 200 * 2**20
 ROOT = Path(__file__).parents[2]
 _OWN = (str(ROOT / "edgeemu"), str(ROOT / "kernels"))
@@ -72,7 +73,8 @@ class InputDirectory:
 def try_input(target: Target, directory: Path, hang_s: float | None = HANG_S) -> Finding | None:
     """Run a target on the files in a directory.
 
-    After `hang_s` the process ends with status 1, and its standard error has "Timeout (" and says where it was.
+    After `hang_s` of processor time, or `WALL` times that of the clock (other programs may have the processor, and a
+    reader may wait for nothing), the process ends by SIGPROF, or with status 1; its standard error says where it was.
     """
     size = sum(file.stat().st_size for file in directory.iterdir())
     try:
@@ -90,7 +92,9 @@ def try_input(target: Target, directory: Path, hang_s: float | None = HANG_S) ->
 @contextmanager
 def _limits(hang_s: float | None, memory_bytes: int) -> Iterator[None]:
     if hang_s is not None:
-        faulthandler.dump_traceback_later(hang_s, exit=True)
+        faulthandler.register(signal.SIGPROF, chain=True)
+        signal.setitimer(signal.ITIMER_PROF, hang_s)
+        faulthandler.dump_traceback_later(WALL * hang_s, exit=True)
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     allowed = pages * resource.getpagesize() + memory_bytes
@@ -101,6 +105,7 @@ def _limits(hang_s: float | None, memory_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
         if hang_s is not None:
             faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

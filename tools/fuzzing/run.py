@@ -92,7 +92,7 @@ def _ended_by(status: int, trace: str) -> Finding:
     lines = [line.strip() for line in trace.splitlines()]
     own = [line for line in lines if "/edgeemu" in line and "/fuzzing/" not in line]
     place = f": {own[0]}" if own else ""
-    if "Timeout (0:" in trace:
+    if status == -signal.SIGPROF or "Timeout (0:" in trace:
         return Finding(f"hang{place}", trace)
     name = signal.Signals(-status).name if status < 0 else f"status {status}"
     return Finding(f"the process ended, {name}{place}", trace)
