@@ -1,4 +1,4 @@
-"""What the certificate says of the project's own scenarios: on a calm host, and beside two busy loops.
+"""Certificates of the project's own scenarios, on a calm host and beside two busy loops.
 
     python tools/bench/certificates.py [--busy-only | --calm-only] [--repeats N]
 
