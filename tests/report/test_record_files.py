@@ -137,6 +137,14 @@ def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path, "tokens")
 
 
+@pytest.mark.parametrize("wrong_s", [math.nan, math.inf, -1e300])
+def test_numbers_that_no_run_has_are_refused(tmp_path: Path, wrong_s: float) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.append("tokens", [token(0, 0, 1.0, 1.0), token(0, 1, wrong_s, 1.0)])
+    with pytest.raises(RequestError, match="emulated_s has a value that is not a finite number"):
+        read_table(tmp_path, "tokens")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
