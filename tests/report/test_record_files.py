@@ -126,6 +126,21 @@ def test_a_damaged_table_is_refused_and_gives_no_other_rows(tmp_path: Path) -> N
     assert all(said.startswith(f"{file}: is not a table of a run, or damaged: ") for said in refused)
 
 
+def test_a_damaged_stream_is_read_or_refused(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.append("ops", [op(f"device {n}", n) for n in range(3)])
+        (tmp_path / "whole").write_bytes((tmp_path / "ops.arrows").read_bytes())
+    (tmp_path / "ops.parquet").unlink()
+    refused = 0
+    for damaged in changed_bytes(tmp_path / "whole"):
+        (tmp_path / "ops.arrows").write_bytes(damaged)
+        try:
+            read_table(tmp_path, "ops")
+        except RequestError:
+            refused += 1
+    assert refused
+
+
 def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
     with RecordWriter(tmp_path) as writer:
         writer.append("tokens", [token(0, 0, 1.0, 1.0)])
@@ -153,6 +168,7 @@ def test_numbers_that_no_run_has_are_refused(tmp_path: Path, wrong_s: float) -> 
         ({"radio": {"by_device_j": [1.0], "missing": ""}}, "radio.by_device_j is not one value for each device"),
         ({"dilation": 0.0}, "Expected `float` > 0.0"),
         ({"devices": [{"name": "a", "cap_bytes": 0, "idle_w": 1, "busy_w": 2}]}, "Expected `int` >= 1"),
+        ({"resident_bytes": {"pi": 2**63}}, "Expected `int` <="),
         ({"devices": [{}]}, "Object missing required field `name`"),
         ({"version": 1}, "records of version 1"),
     ],
