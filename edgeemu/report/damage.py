@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LIMIT = 1e18
+_MAX_SEQUENCES = 1_000_000  # ten times what a scenario may ask for
 
 
 def checked(tables: Iterator["pa.Table"], file: Path) -> Iterator["pa.Table"]:
@@ -50,6 +51,10 @@ def _check_numbers(table: "pa.Table") -> None:
             values = column.drop_null().to_numpy()
             if not (np.abs(values) < _LIMIT).all():  # NaN is not less
                 raise ValueError(f"{name} has a value that is not a finite number")
+        if name == "sequence" and len(column):
+            numbers = column.to_numpy()
+            if numbers.min() < 0 or numbers.max() >= _MAX_SEQUENCES:
+                raise ValueError(f"sequence has the values {numbers.min()} to {numbers.max()}")
 
 
 def _damaged(file: Path, why: str) -> RequestError:

@@ -160,6 +160,14 @@ def test_numbers_that_no_run_has_are_refused(tmp_path: Path, wrong_s: float) -> 
         read_table(tmp_path, "tokens")
 
 
+@pytest.mark.parametrize("wrong", [-1, 2**31 - 1])
+def test_a_sequence_that_no_run_has_is_refused(tmp_path: Path, wrong: int) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.append("tokens", [token(0, 0, 1.0, 1.0), token(wrong, 0, 1.0, 1.0)])
+    with pytest.raises(RequestError, match="sequence has the values"):
+        read_table(tmp_path, "tokens")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
