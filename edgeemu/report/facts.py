@@ -14,6 +14,8 @@ from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 
 VERSION = 2  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
+_MAX_BYTES = 2**62
+Bytes = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_BYTES)]
 Ended = Literal["done", "failed", "unfinished"]
 
 
@@ -22,7 +24,7 @@ class DeviceFacts:
     """A device as the plan has it. Watts are None where the scenario gives none."""
 
     name: str
-    cap_bytes: Annotated[int, msgspec.Meta(gt=0)]
+    cap_bytes: Annotated[int, msgspec.Meta(gt=0, lt=_MAX_BYTES)]
     idle_w: float | None
     busy_w: float | None
 
@@ -61,14 +63,14 @@ class RunFacts:
     ready_s: float = 0.0
     loaded_s: float = 0.0
     limitations: list[str] = field(default_factory=list)
-    baseline_bytes: dict[str, int] = field(default_factory=dict)
+    baseline_bytes: dict[str, Bytes] = field(default_factory=dict)
     link_tests: list[LinkTest] = field(default_factory=list)
     # At the end:
     ended: Ended = "unfinished"  # unfinished: the run was killed, or goes on
-    peak_bytes: dict[str, int] | None = None  # of the memory ledgers; None: see the table of devices
-    weights_bytes: dict[str, int] = field(default_factory=dict)
-    resident_bytes: dict[str, int] = field(default_factory=dict)
-    group_peak_bytes: dict[str, int | None] = field(default_factory=dict)
+    peak_bytes: dict[str, Bytes] | None = None  # of the memory ledgers; None: see the table of devices
+    weights_bytes: dict[str, Bytes] = field(default_factory=dict)
+    resident_bytes: dict[str, Bytes] = field(default_factory=dict)
+    group_peak_bytes: dict[str, Bytes | None] = field(default_factory=dict)
     reordered: int | None = None  # None: see the table of devices
     host_load: HostLoad | None = None  # while the timeline ran
     radio: RadioEnergy | None = None  # None: what the links carried is not known

@@ -213,6 +213,7 @@ def _stream_tables(file: Path, name: TableName) -> Iterator["pa.Table"]:
     rows = 0
     with closing(_stream_batches(file)) as stream:
         for batch in stream:
+            batch.validate(full=True)  # before Arrow follows its indices: damaged ones would end the process
             batches.append(batch)
             rows += batch.num_rows
             if rows >= BATCH_ROWS or len(batches) == BATCH_PIECES:

@@ -106,6 +106,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f'the key "{key[:40]}" is here twice')
+            shown = key[:40].encode(errors="backslashreplace").decode()
+            raise ValueError(f'the key "{shown}" is here twice')
         found[key] = value
     return found

@@ -126,6 +126,21 @@ def test_a_damaged_table_is_refused_and_gives_no_other_rows(tmp_path: Path) -> N
     assert all(said.startswith(f"{file}: is not a table of a run, or damaged: ") for said in refused)
 
 
+def test_a_damaged_stream_is_read_or_refused(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.append("ops", [op(f"device {n}", n) for n in range(3)])
+        (tmp_path / "whole").write_bytes((tmp_path / "ops.arrows").read_bytes())
+    (tmp_path / "ops.parquet").unlink()
+    refused = 0
+    for damaged in changed_bytes(tmp_path / "whole"):
+        (tmp_path / "ops.arrows").write_bytes(damaged)
+        try:
+            read_table(tmp_path, "ops")
+        except RequestError:
+            refused += 1
+    assert refused
+
+
 def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
     with RecordWriter(tmp_path) as writer:
         writer.append("tokens", [token(0, 0, 1.0, 1.0)])
@@ -137,6 +152,22 @@ def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path, "tokens")
 
 
+@pytest.mark.parametrize("wrong_s", [math.nan, math.inf, -1e300])
+def test_numbers_that_no_run_has_are_refused(tmp_path: Path, wrong_s: float) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.append("tokens", [token(0, 0, 1.0, 1.0), token(0, 1, wrong_s, 1.0)])
+    with pytest.raises(RequestError, match="emulated_s has a value that is not a finite number"):
+        read_table(tmp_path, "tokens")
+
+
+@pytest.mark.parametrize("wrong", [-1, 2**31 - 1])
+def test_a_sequence_that_no_run_has_is_refused(tmp_path: Path, wrong: int) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.append("tokens", [token(0, 0, 1.0, 1.0), token(wrong, 0, 1.0, 1.0)])
+    with pytest.raises(RequestError, match="sequence has the values"):
+        read_table(tmp_path, "tokens")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -145,6 +176,7 @@ def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
         ({"radio": {"by_device_j": [1.0], "missing": ""}}, "radio.by_device_j is not one value for each device"),
         ({"dilation": 0.0}, "Expected `float` > 0.0"),
         ({"devices": [{"name": "a", "cap_bytes": 0, "idle_w": 1, "busy_w": 2}]}, "Expected `int` >= 1"),
+        ({"resident_bytes": {"pi": 2**63}}, "Expected `int` <="),
         ({"devices": [{}]}, "Object missing required field `name`"),
         ({"version": 1}, "records of version 1"),
     ],

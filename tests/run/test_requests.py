@@ -76,6 +76,7 @@ def test_json_lines_say_more_of_each_prompt(tmp_path: Path, smollm2_gguf: Path) 
         ('{"prompt": "x", "text": "x"}', 'bad.jsonl:1: "prompt" and "text" mean the same'),
         ("[" * 100_000, "bad.jsonl:1: is nested too deeply"),
         ('{"prompt": "a\\ud800"}', "bad.jsonl:1: has half of a character, as \\ud800 is without the other half"),
+        ('{"\\ud800": 1, "\\ud800": 2}', 'bad.jsonl:1: the key "\\ud800" is here twice'),
         ('{"max_tokens": "\\ude00"}', "bad.jsonl:1: has half of a character"),
         ('{"stop": [' + "1," * 600_000 + "1]}", "bad.jsonl:1: has 1,200,013 characters; at most 1,048,576 are read"),
         ("", "bad.jsonl: has no prompts"),
