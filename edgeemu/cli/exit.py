@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from edgeemu.errors import EdgeemuError, Interrupted, RequestError
-from edgeemu.host.limits import ONE_THREAD, check_threads, fit_command
+from edgeemu.host.limits import NO_MORE_MEMORY, ONE_THREAD, check_threads, fit_command
 from edgeemu.host.signals import handled_by
 from edgeemu.report.printable import printable, printable_json
 
@@ -165,6 +165,8 @@ def _message_and_status(error: BaseException) -> tuple[str, int]:
         # All other files that commands write are named where they are written.
         name = error.filename or ("standard output" if error.errno == errno.ENOSPC else "")
         return f"{name}: {error.strerror}" if name else str(error), FAILED
+    if isinstance(error, MemoryError):
+        return NO_MORE_MEMORY, FAILED
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     kind = type(error).__name__

@@ -17,6 +17,7 @@ CONTROLLER_DESCRIPTORS = (40, 2)  # and for each device
 DEVICE_DESCRIPTORS = (20, 5)
 COMMAND_THREADS = 14  # ZeroMQ's 2, Arrow's 10 and the allocator's
 COMMAND_ADDRESS_BYTES = 2**30  # code, stacks and what allocators reserve; it is not resident
+COMMAND_DATA_BYTES = 2**28  # what is private and can be written of that
 DEVICE_THREADS = 3
 
 # Read by libraries when they are loaded: a thread for each core would not make the controller faster, and is an error
@@ -27,6 +28,13 @@ NO_MORE_PROCESSES = (
     f"no more threads or processes can be started: a run needs {COMMAND_THREADS}, and {DEVICE_THREADS} for each device."
     " The limit is that of this user (ulimit -u) or of the control group (pids.max, in containers): raise it"
 )
+
+NO_MORE_MEMORY = (
+    "this process gets no more memory: see what is free (free -h), its limits (ulimit -v, ulimit -d), and those of "
+    "its control group (memory.max)"
+)
+
+_MEMORY = {resource.RLIMIT_AS: ("address space", "-v"), resource.RLIMIT_DATA: ("private memory", "-d")}
 
 # What ZeroMQ writes before it aborts (its err.hpp), as the C library words it.
 _SHORTAGES = {
@@ -44,6 +52,7 @@ def fit_command() -> None:
     """
     _allow(resource.RLIMIT_NOFILE, COMMAND_DESCRIPTORS, COMMAND_DESCRIPTORS)
     _allow(resource.RLIMIT_AS, COMMAND_ADDRESS_BYTES, COMMAND_ADDRESS_BYTES)
+    _allow(resource.RLIMIT_DATA, COMMAND_DATA_BYTES, COMMAND_DATA_BYTES)
 
 
 def fit_devices(n_devices: int) -> None:
@@ -74,10 +83,11 @@ def _allow(kind: int, needed: int, wanted: int) -> None:
 
 def too_few(kind: int, needed: int, hard: int) -> str:
     """Return the message that a hard limit is below what is needed, and how it is raised."""
-    if kind == resource.RLIMIT_AS:
+    if kind in _MEMORY:
+        what, option = _MEMORY[kind]
         return (
-            f"edgeemu needs {needed // 2**20} MiB of address space, and this process may have {hard // 2**20} MiB: "
-            f"start it with a higher limit (ulimit -v {needed // 2**10}), or without one (ulimit -v unlimited)"
+            f"edgeemu needs {needed // 2**20} MiB of {what}, and this process may have {hard // 2**20} MiB: start it "
+            f"with a higher limit (ulimit {option} {needed // 2**10}), or without one (ulimit {option} unlimited)"
         )
     return (
         f"{needed} file descriptors are needed, and this process may open {hard}: start edgeemu with a higher limit "

@@ -176,6 +176,7 @@ def test_an_error_is_one_message_with_its_status(
         (KeyboardInterrupt(), 130, "edgeemu: ended by SIGINT\n"),
         (PermissionError(13, "Permission denied", "/x"), 4, "edgeemu: /x: Permission denied\n"),
         (KeyError("x"), 4, "edgeemu: this is a bug: KeyError: 'x'"),
+        (MemoryError(), 4, "edgeemu: this process gets no more memory: see what is free (free -h), its limits"),
     ],
 )
 def test_every_kind_of_failure_has_a_status(

@@ -36,6 +36,7 @@ def shell(limit: str, *arguments: str, directory: Path | None = None) -> "subpro
     [
         ("-n 32", "40 file descriptors are needed, and this process may open 32: "),
         ("-v 300000", "edgeemu needs 1024 MiB of address space, and this process may have 292 MiB: "),
+        ("-d 50000", "edgeemu needs 256 MiB of private memory, and this process may have 48 MiB: "),
     ],
 )
 def test_a_hard_limit_that_is_too_low_is_one_sentence(limit: str, why: str) -> None:
@@ -46,7 +47,7 @@ def test_a_hard_limit_that_is_too_low_is_one_sentence(limit: str, why: str) -> N
 
 
 def test_soft_limits_are_no_obstacle() -> None:
-    run = shell("-S -n 16 && ulimit -S -v 300000", "-m", "edgeemu", "models", "--json")
+    run = shell("-S -n 16 && ulimit -S -v 300000 && ulimit -S -d 50000", "-m", "edgeemu", "models", "--json")
     assert (run.returncode, run.stderr) == (0, "")
 
 
