@@ -1,13 +1,18 @@
 """Real-time priority of a device's thread while it waits for an instant and sends; never while it computes.
 
-Knows scheduling policies (sched(7)); no time and no messages. A sleeper under SCHED_FIFO is woken as soon as its
+Knows scheduling policies (sched(7)); no timeline and no messages. A sleeper under SCHED_FIFO is woken as soon as its
 instant comes, however busy the host is. A kernel under it would take a core away from the controller, from the other
 devices and from the user; so the priority is given back before anything is computed.
 """
 
 import os
+import time
 
+from edgeemu.host.owner import read_proc
 from edgeemu.host.privileges import CAP_SYS_NICE, REALTIME_PRIORITY, InEffect
+
+_ZEROMQ_THREADS = 2  # of a context: the reaper, and the one that carries messages
+_NAME_TRIES = 200  # a millisecond each: a library that names no threads has started them by then
 
 
 class RealtimePriority:
@@ -31,12 +36,19 @@ class RealtimePriority:
         """Give real-time priority to the other threads of this process: ZeroMQ's, which carry messages only.
 
         Not by ZeroMQ's own option: it ends the process where that is refused, to a thread that starts when the process
-        is in a control group already.
+        is in a control group already. A thread of ZeroMQ that starts reads its scheduling, then sets it, and ends the
+        process if it has changed in between; it takes its name after that.
         """
-        if self.may:
-            for thread in map(int, os.listdir("/proc/self/task")):  # noqa: PTH208  # pathlib is not loaded for it
-                if thread != os.getpid():
-                    self._raise(thread)
+        if not self.may:
+            return
+        threads = _other_threads()
+        for _ in range(_NAME_TRIES):
+            if sum(name.startswith("ZMQbg/") for name in threads.values()) >= _ZEROMQ_THREADS:
+                break
+            time.sleep(1e-3)
+            threads = _other_threads()
+        for thread in threads:
+            self._raise(thread)
 
     def urge(self) -> None:
         """Raise the priority before a sleep, until the messages due after it are sent."""
@@ -57,3 +69,9 @@ class RealtimePriority:
     def _raise(self, thread: int) -> None:
         with self._capability:
             os.sched_setscheduler(thread, os.SCHED_FIFO, self._urgent)
+
+
+def _other_threads() -> dict[int, str]:
+    """Threads of this process but the main one, with their names."""
+    numbers = [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208  # pathlib is not loaded for it
+    return {number: read_proc(f"/proc/self/task/{number}/comm") for number in numbers if number != os.getpid()}
