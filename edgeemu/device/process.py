@@ -86,7 +86,7 @@ class DeviceProcess:
         self._control.setsockopt(zmq.LINGER, 2000)  # the last message must get out
         self._control.connect(config.control)
         self._links = make_links(config, self._context)
-        self.priority.lift_carriers()
+        self.priority.lift_carriers(time.sleep)
         self._running = True
 
     def serve(self) -> None:

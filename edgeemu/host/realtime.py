@@ -6,7 +6,7 @@ devices and from the user; so the priority is given back before anything is comp
 """
 
 import os
-import time
+from collections.abc import Callable
 
 from edgeemu.host.owner import read_proc
 from edgeemu.host.privileges import CAP_SYS_NICE, REALTIME_PRIORITY, InEffect
@@ -32,7 +32,7 @@ class RealtimePriority:
             self.may = False
             self.described = f"timer slack 1 ns; no real-time priority ({error.strerror})"
 
-    def lift_carriers(self) -> None:
+    def lift_carriers(self, sleep: Callable[[float], None]) -> None:
         """Give real-time priority to the other threads of this process: ZeroMQ's, which carry messages only.
 
         Not by ZeroMQ's own option: it ends the process where that is refused, to a thread that starts when the process
@@ -45,7 +45,7 @@ class RealtimePriority:
         for _ in range(_NAME_TRIES):
             if sum(name.startswith("ZMQbg/") for name in threads.values()) >= _ZEROMQ_THREADS:
                 break
-            time.sleep(1e-3)
+            sleep(1e-3)
             threads = _other_threads()
         for thread in threads:
             self._raise(thread)
