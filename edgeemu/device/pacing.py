@@ -10,7 +10,7 @@ from edgeemu.cluster.variation import scaled, share_at
 from edgeemu.device.protocol_in import DeviceConfig
 from edgeemu.placement.program import Op
 from edgeemu.timeline.clock import Occupation, occupy
-from edgeemu.timeline.kernel_times import KernelTimes
+from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 
 
 class Pacer:
@@ -51,9 +51,7 @@ class Pacer:
         taken_s = self._kernel_times.add(op, rows, cpu_s)
         if not self.paced:
             return Occupation(0.0, 0.0, 0.0)
-        assert self._config.host_fraction is not None
-        overhead_s = self._config.overhead_s if op.starts_kernel else 0.0
-        return self._occupy(ready_s, taken_s / self._config.host_fraction + overhead_s)
+        return self._occupy(ready_s, relative_s(self._config, op, taken_s))
 
     def _occupy(self, ready_s: float, duration_s: float) -> Occupation:
         when = occupy(self._free_s, ready_s, duration_s, self._availability)

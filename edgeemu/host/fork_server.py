@@ -10,7 +10,6 @@ kernel kills the devices (PR_SET_PDEATHSIG).
 """
 
 import contextlib
-import ctypes
 import errno
 import faulthandler
 import gc
@@ -31,11 +30,10 @@ from edgeemu.host import cgroups, scratch
 from edgeemu.host.fork_protocol import Config, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
 from edgeemu.host.limits import NO_MORE_PROCESSES
 from edgeemu.host.namespaces import own_user_namespace
+from edgeemu.host.prctl import SET_NAME, SET_PDEATHSIG, SET_TIMERSLACK, prctl
 from edgeemu.host.privileges import gain_no_privileges
 
 PRELOAD = ("numpy", "zmq", "msgspec")  # what every device needs; the entry's module brings the rest
-
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_TIMERSLACK = 1, 15, 29  # linux/prctl.h
 
 
 class Server:
@@ -47,7 +45,6 @@ class Server:
         self._directory = directory
         self._devices: dict[int, tuple[str, int]] = {}  # pidfd -> name, pid
         self._frames = Frames()
-        self._libc = ctypes.CDLL(None, use_errno=True)
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
 
@@ -131,7 +128,7 @@ class Server:
 
     def _settle(self, name: str, server_pid: int) -> None:
         """Turn the copy of the server that fork() made into a process of its own."""
-        self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != server_pid:  # it died before the line above
             os._exit(1)
         log = os.open(scratch.log_path(self._directory, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -145,15 +142,9 @@ class Server:
             os.close(pidfd)
         self._devices.clear()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller decides how an interrupted run ends
-        self._prctl(_PR_SET_TIMERSLACK, 1)  # ns; the default of 50 µs makes every sleep late by as much
-        self._prctl(_PR_SET_NAME, name.encode()[:15])
+        prctl(SET_TIMERSLACK, 1)  # ns; the default of 50 µs makes every sleep late by as much
+        prctl(SET_NAME, name.encode()[:15])
         gain_no_privileges()
-
-    def _prctl(self, option: int, value: int | bytes) -> None:
-        argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
-        if self._libc.prctl(option, argument, 0, 0, 0) != 0:
-            error = ctypes.get_errno()
-            raise OSError(error, f"prctl({option}): {os.strerror(error)}")
 
 
 def named(entry: str) -> Callable[[bytes], object]:

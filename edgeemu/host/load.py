@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from edgeemu.host.owner import stat_fields
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -67,10 +69,9 @@ def load_between(before: CpuTimes, after: CpuTimes) -> HostLoad | None:
 
 def _process_s(pid: int) -> float:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fields = stat_fields(pid)
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
-    fields = stat[stat.rindex(b")") + 2 :].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime and stime
 
 

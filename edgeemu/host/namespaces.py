@@ -3,16 +3,14 @@
 A namespace without a name lives as long as a process in it (or an open file of it), so nothing is left behind.
 """
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
-_PR_SET_DUMPABLE = 4  # linux/prctl.h
+from edgeemu.host.prctl import SET_DUMPABLE, check, libc, prctl
 
-_libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 
 
 def own_user_namespace() -> None:
@@ -21,9 +19,9 @@ def own_user_namespace() -> None:
     Raises: OSError, where the kernel does not allow it.
     """
     uid, gid = os.geteuid(), os.getegid()
-    _unshare(CLONE_NEWUSER)
+    check(libc.unshare(CLONE_NEWUSER), "unshare")
     # New capabilities make a process unreadable to others of its user, and so its namespaces (prctl(2)).
-    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    prctl(SET_DUMPABLE, 1)
     Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
     Path("/proc/self/setgroups").write_text("deny")  # else the kernel refuses the next line (user_namespaces(7))
     Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
@@ -34,7 +32,7 @@ def own_network_namespace() -> None:
 
     Raises: OSError, where the kernel does not allow it.
     """
-    _unshare(CLONE_NEWNET)
+    check(libc.unshare(CLONE_NEWNET), "unshare")
 
 
 @contextmanager
@@ -47,13 +45,13 @@ def network_namespace_of(pid: int | None) -> Iterator[None]:
     try:
         there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _setns(there)
+            check(libc.setns(there, CLONE_NEWNET), "setns")
         finally:
             os.close(there)
         try:
             yield
         finally:
-            _setns(here)
+            check(libc.setns(here, CLONE_NEWNET), "setns")
     finally:
         os.close(here)
 
@@ -65,15 +63,3 @@ def settle_namespace(*, forwarding: bool) -> None:
         Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
     if forwarding:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-
-
-def _unshare(flags: int) -> None:
-    if _libc.unshare(flags) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"unshare: {os.strerror(error)}")
-
-
-def _setns(fd: int) -> None:
-    if _libc.setns(fd, CLONE_NEWNET) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"setns: {os.strerror(error)}")

@@ -69,9 +69,8 @@ def is_own(pid: int) -> bool:
 
 def own_processes() -> Iterator[int]:
     """Yield the ids of all processes of this user."""
-    for name in os.listdir("/proc"):  # noqa: PTH208  # names, not paths
-        if name.isdigit() and is_own(int(name)):
-            yield int(name)
+    numbers = (int(process.name) for process in Path("/proc").glob("[0-9]*"))
+    yield from filter(is_own, numbers)
 
 
 def read_proc(path: str) -> str:
@@ -79,9 +78,14 @@ def read_proc(path: str) -> str:
     return Path(path).read_text("utf-8", "surrogateescape")
 
 
-def _state_and_start(pid: int) -> tuple[str, int]:
+def stat_fields(pid: int) -> list[str]:
+    """Return the fields of proc_pid_stat(5) from the third on, the state. Raises FileNotFoundError if there is none."""
     stat = read_proc(f"/proc/{pid}/stat")
-    fields = stat[stat.rindex(")") + 2 :].split()  # after the command's name, which may hold spaces
+    return stat[stat.rindex(")") + 2 :].split()  # after the command's name, which may hold spaces
+
+
+def _state_and_start(pid: int) -> tuple[str, int]:
+    fields = stat_fields(pid)
     return fields[0], int(fields[19])
 
 

@@ -11,19 +11,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from edgeemu.host.owner import read_proc
+from edgeemu.host.prctl import CAPBSET_DROP, SET_NO_NEW_PRIVS, check, libc, prctl
 
 CAP_DAC_READ_SEARCH, CAP_SETPCAP, CAP_SYS_NICE = 2, 8, 23  # linux/capability.h
 REALTIME_PRIORITY = 1  # the least: above all that is not real-time, below all else that is
 
 _VERSION_3 = 0x20080522  # of capset(2)
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38  # linux/prctl.h
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def gain_no_privileges() -> None:
     """Forbid the process to gain privileges by running programs, and to leave its memory behind in a core file."""
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))), "prctl(PR_SET_NO_NEW_PRIVS)")
+    prctl(SET_NO_NEW_PRIVS, 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -37,8 +35,7 @@ def drop_capabilities(reads: Iterable[str]) -> None:
     held = _capabilities("CapEff")
     if CAP_SETPCAP in held:
         for capability in _capabilities("CapBnd"):
-            dropped = _libc.prctl(_PR_CAPBSET_DROP, *map(ctypes.c_ulong, (capability, 0, 0, 0)))
-            _check(dropped, f"prctl(PR_CAPBSET_DROP, {capability})")
+            prctl(CAPBSET_DROP, capability)
     may = {CAP_SYS_NICE} if CAP_SYS_NICE in held and _needs_nice() else set()
     reading = held & {CAP_DAC_READ_SEARCH}
     _set_capabilities(set(), may | reading)
@@ -102,10 +99,4 @@ def _set_capabilities(effective: set[int], permitted: set[int]) -> None:
     for place, capabilities in enumerate((effective, permitted)):
         mask = sum(1 << number for number in capabilities)
         data[place], data[3 + place] = mask & 0xFFFFFFFF, mask >> 32
-    _check(_libc.capset(header, data), "capset")
-
-
-def _check(result: int, call: str) -> None:
-    if result != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{call}: {os.strerror(error)}")
+    check(libc.capset(header, data), "capset")

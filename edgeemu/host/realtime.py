@@ -7,6 +7,7 @@ devices and from the user; so the priority is given back before anything is comp
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from edgeemu.host.owner import read_proc
 from edgeemu.host.privileges import CAP_SYS_NICE, REALTIME_PRIORITY, InEffect
@@ -73,5 +74,5 @@ class RealtimePriority:
 
 def _other_threads() -> dict[int, str]:
     """Threads of this process but the main one, with their names."""
-    numbers = [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208  # pathlib is not loaded for it
+    numbers = [int(task.name) for task in Path("/proc/self/task").iterdir()]
     return {number: read_proc(f"/proc/self/task/{number}/comm") for number in numbers if number != os.getpid()}

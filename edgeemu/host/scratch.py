@@ -76,10 +76,10 @@ def directories_of_all_runs() -> Iterator[PrivateDirectory]:
     Believes only directories (no links) of this user's that nobody else can read: others' could name any process.
     """
     for parent in sorted({os.path.realpath(parent) for parent in _all_parents()}):
-        names: list[str] = []
+        paths: list[Path] = []
         with suppress(OSError):  # an environment variable can say anything
-            names = [name for name in os.listdir(parent) if name.startswith(PREFIX)]  # noqa: PTH208  # names, not paths
-        for path in (Path(parent, name) for name in sorted(names)):
+            paths = sorted(path for path in Path(parent).iterdir() if path.name.startswith(PREFIX))
+        for path in paths:
             try:
                 with _opened(path) as fd:
                     found = PrivateDirectory(path, _owner(fd), _processes(fd))
@@ -112,7 +112,7 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def _read(directory_fd: int, name: str) -> str:
-    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)) as file:  # noqa: PTH123
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)) as file:
         return file.read()
 
 
@@ -169,7 +169,8 @@ def remove(directory: Path, owner: Owner | None = None) -> str:
         with _opened(directory) as fd:
             if owner not in (None, _owner(fd)):
                 return "it is another run's"
-            for name in sorted(os.listdir(fd), key=lambda name: name == OWNER_FILE):  # noqa: PTH208  # that one last
+            names = os.listdir(fd)  # noqa: PTH208  # of a descriptor, which pathlib cannot list
+            for name in sorted(names, key=lambda name: name == OWNER_FILE):  # that one last
                 with suppress(FileNotFoundError):  # the controller and the fork server may both be at it
                     os.unlink(name, dir_fd=fd)
         directory.rmdir()

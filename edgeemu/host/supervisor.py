@@ -7,7 +7,6 @@ is also the end of whoever holds the other side, kills it. When the process has 
 kills what it has started, and leaves with its exit status (128 + the signal that killed it).
 """
 
-import ctypes
 import importlib
 import os
 import resource
@@ -16,16 +15,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from edgeemu.host.prctl import SET_CHILD_SUBREAPER, SET_PDEATHSIG, prctl
+
 REPORT_S = 0.5  # for the report of where the process is
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _STDIN, _STDERR = 0, 2
 
 
 def supervise(entry: str, arguments: Sequence[str]) -> int:
     """Run a function in a process of its own, to the end of it and of all that it starts. Returns its exit status."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # orphans of the process become children of this one
+    prctl(SET_CHILD_SUBREAPER, 1)  # orphans of the process become children of this one
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -42,7 +43,7 @@ def supervise(entry: str, arguments: Sequence[str]) -> int:
 def _be_supervised(entry: str, arguments: Sequence[str], supervisor: int) -> NoReturn:
     status = 1
     try:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != supervisor:  # it died before the line above
             os._exit(1)
         os.setsid()  # a signal to its process group is for it and its descendants only
@@ -74,22 +75,13 @@ def _end_children(pid: int) -> int:
 
 
 def _children() -> Iterator[int]:
-    for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib is not loaded for it
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
-                    _, _, after = file.read().rpartition(b")")  # "pid (name) state parent ..."
-            except OSError:  # it has ended
-                continue
-            if after and int(after.split()[1]) == os.getpid():
-                yield int(name)
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            _, _, after = (process / "stat").read_bytes().rpartition(b")")  # "pid (name) state parent ..."
+        except OSError:  # it has ended
+            continue
+        if after and int(after.split()[1]) == os.getpid():
+            yield int(process.name)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,15 @@ from typing import Any, Literal, NamedTuple
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import DecisionFigures, TokenFigures
 from edgeemu.report.formats import counted, ms_text
-from edgeemu.report.lateness import OperationLateness, Pause, passing_dilation
+from edgeemu.report.lateness import OperationLateness, Pause, clock_offs, passing_dilation
 from edgeemu.report.statistics import in_order, ratio
 from edgeemu.report.thresholds import (
     ALLOWED_LAG_OF_TOKEN,
-    INVALID_CLOCK,
     INVALID_DELAYED,
-    INVALID_FIRST_CLOCK,
     INVALID_STALLED,
     NOTED_DECISIONS,
     SATURATED,
-    WARN_CLOCK,
     WARN_DELAYED,
-    WARN_FIRST_CLOCK,
     WARN_LAG_OF_TOKEN,
     WARN_PAUSE_WALL_S,
     WARN_PREDICTION,
@@ -120,16 +116,7 @@ def _nothing(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _clock(evidence: Evidence) -> Iterator[Finding]:
-    """Judge the wall clock of tokens: TPOT, and TTFT with more patience."""
-    tokens = evidence.tokens
-    if not evidence.paced:
-        return
-    for figure, chosen, warn, invalid in (
-        ("TPOT", ~tokens.first, WARN_CLOCK, INVALID_CLOCK),
-        ("TTFT", tokens.first, WARN_FIRST_CLOCK, INVALID_FIRST_CLOCK),
-    ):
-        emulated_s = in_order(tokens.latency_s[chosen])
-        off = in_order(tokens.wall_latency_s[chosen]) / emulated_s - 1.0 if emulated_s else 0.0
+    for figure, off, warn, invalid in clock_offs(evidence.tokens) if evidence.paced else ():
         if abs(off) > warn:
             level: Level = "INVALID" if abs(off) > invalid else "WARN"
             yield Finding(

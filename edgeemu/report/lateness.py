@@ -5,7 +5,7 @@ has caught up. The operations of all of these are left out of what the others ar
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.report.figures import RecordTables, TokenFigures
-from edgeemu.report.statistics import Floats, in_order, percentile_of_batches
+from edgeemu.report.statistics import BatchedPercentile, Floats, in_order
 from edgeemu.report.thresholds import (
     ALLOWED_LAG_OF_TOKEN,
+    INVALID_CLOCK,
+    INVALID_FIRST_CLOCK,
     MIN_LAG_WALL_S,
     PAUSE_SHARE,
     PAUSE_WALL_S,
@@ -106,30 +108,36 @@ def find_pauses(tokens: TokenFigures, dilation: float, migrations_s: Iterable[tu
 def operation_lateness(
     records: RecordTables, tokens: TokenFigures, pauses: Pauses, dilation: float
 ) -> OperationLateness:
-    """Read how late the operations of a paced run were."""
+    """Read how late the operations of a paced run were: once for sums, and once for percentiles."""
     latest: LatestOperation | None = None
     count, overruns, delayed, late_sum_s = 0, 0, 0, 0.0
-    judged = _JudgedOperations(records, tokens, pauses, dilation)
-    for table in records.read("ops", ("device", "sequence", "step", "late_s")):
+    operations = _Operations(tokens, pauses, dilation)
+    columns = (*operations.columns, "device")
+    for table in records.read("ops", columns):
         late_s = _numbers(table, "late_s")  # [rows]
         if len(late_s) and (latest is None or late_s.max() > latest.late_s):
             at = int(late_s.argmax())
             device, sequence, step = (table.column(name)[at].as_py() for name in ("device", "sequence", "step"))
             latest = LatestOperation(float(late_s[at]), device, sequence, step)
-    for batch in judged.batches():
-        count += len(batch.late_s)
-        late_sum_s += float(batch.late_s.sum())
-        overruns += int(batch.overrun.sum())
-        delayed += int((batch.of_allowed > 1.0).sum())
+        judged = operations.judged(table)
+        count += len(judged.late_s)
+        late_sum_s += float(judged.late_s.sum())
+        overruns += int(judged.overrun.sum())
+        delayed += int((judged.of_allowed > 1.0).sum())
+    p99_s, p99_of_token = BatchedPercentile(count, 99), BatchedPercentile(count, 99)
+    p95_of_allowed = BatchedPercentile(count, 100 * (1 - WARN_DELAYED))
+    for table in records.read("ops", operations.columns):
+        judged = operations.judged(table)
+        p99_s.add(judged.late_s)
+        p99_of_token.add(judged.of_token)
+        p95_of_allowed.add(judged.of_allowed)
     return OperationLateness(
         latest=latest,
         mean_s=late_sum_s / count if count else 0.0,
-        p99_s=percentile_of_batches((batch.late_s for batch in judged.batches()), count, 99),
-        p99_of_token=percentile_of_batches((batch.of_token for batch in judged.batches()), count, 99),
+        p99_s=p99_s.value,
+        p99_of_token=p99_of_token.value,
         delayed=delayed / count if count else 0.0,
-        p95_of_allowed=percentile_of_batches(
-            (batch.of_allowed for batch in judged.batches()), count, 100 * (1 - WARN_DELAYED)
-        ),
+        p95_of_allowed=p95_of_allowed.value,
         overruns=overruns / count if count else 0.0,
     )
 
@@ -143,29 +151,51 @@ class _Judged(NamedTuple):
     overrun: NDArray[np.bool_]
 
 
-class _JudgedOperations:
-    """Reader of the operations whose tokens are known and were not made late by a pause."""
+class _Operations:
+    """Choice of the operations whose tokens are known and were not made late by a pause."""
 
-    def __init__(self, records: RecordTables, tokens: TokenFigures, pauses: Pauses, dilation: float) -> None:
+    columns = ("sequence", "step", "start_s", "end_s", "late_s", "overrun")
+
+    def __init__(self, tokens: TokenFigures, pauses: Pauses, dilation: float) -> None:
         keys = token_keys(tokens.sequence, tokens.step)
         order = np.argsort(keys)
-        self._keys, self._latency_s = keys[order], tokens.latency_s[order]  # [tokens] each
-        calm = np.isin(self._keys, pauses.shadow, invert=True)
-        self._keys, self._latency_s = self._keys[calm], self._latency_s[calm]
-        self._records, self._dilation = records, dilation
+        calm = np.isin(keys[order], pauses.shadow, invert=True)
+        self._keys, self._latency_s = keys[order][calm], tokens.latency_s[order][calm]  # [tokens] each
+        self._dilation = dilation
 
-    def batches(self) -> Iterator[_Judged]:
-        """Yield them in batches."""
-        columns = ("sequence", "step", "start_s", "end_s", "late_s", "overrun")
-        for table in self._records.read("ops", columns) if len(self._keys) else ():
-            sequence, step, start_s, end_s, late_s, overrun = (_numbers(table, name) for name in columns)
-            keys = token_keys(sequence, step)
-            at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)  # [rows]
-            known = self._keys[at] == keys
-            late_s, token_s = late_s[known], self._latency_s[at[known]]
-            allowed_s = np.maximum(ALLOWED_LAG_OF_TOKEN * token_s, (end_s - start_s)[known])
-            noticed_s = np.where(late_s * self._dilation > MIN_LAG_WALL_S, late_s, 0.0)
-            yield _Judged(late_s, noticed_s / token_s, noticed_s / allowed_s, overrun[known])
+    def judged(self, table: "pa.Table") -> _Judged:
+        """Return those of some rows by which the host is judged."""
+        sequence, step, start_s, end_s, late_s, overrun = (_numbers(table, name) for name in self.columns)
+        keys = token_keys(sequence, step)
+        at = np.searchsorted(self._keys, keys)  # [rows]
+        known = np.isin(keys, self._keys)
+        late_s, token_s = late_s[known], self._latency_s[at[known]]
+        allowed_s = np.maximum(ALLOWED_LAG_OF_TOKEN * token_s, (end_s - start_s)[known])
+        noticed_s = np.where(late_s * self._dilation > MIN_LAG_WALL_S, late_s, 0.0)
+        return _Judged(late_s, noticed_s / token_s, noticed_s / allowed_s, overrun[known])
+
+
+class ClockOff(NamedTuple):
+    """Deviation of the wall clock from the timeline in a figure of tokens, and how much of it is borne."""
+
+    figure: str
+    off: float
+    warn: float
+    invalid: float
+
+
+def clock_offs(tokens: TokenFigures) -> list[ClockOff]:
+    """Compare the wall clock with the timeline: TPOT, and TTFT with more patience."""
+    judged = (
+        ("TPOT", ~tokens.first, WARN_CLOCK, INVALID_CLOCK),
+        ("TTFT", tokens.first, WARN_FIRST_CLOCK, INVALID_FIRST_CLOCK),
+    )
+    found = []
+    for figure, chosen, warn, invalid in judged:
+        emulated_s = in_order(tokens.latency_s[chosen])
+        off = in_order(tokens.wall_latency_s[chosen]) / emulated_s - 1.0 if emulated_s else 0.0
+        found.append(ClockOff(figure, off, warn, invalid))
+    return found
 
 
 def passing_dilation(tokens: TokenFigures, late: OperationLateness, dilation: float, *, headroom: float = 1.0) -> float:
@@ -175,10 +205,7 @@ def passing_dilation(tokens: TokenFigures, late: OperationLateness, dilation: fl
     Lateness of operations must be less than it may be by the factor `headroom`.
     """
     factors = [1.0, headroom * late.p99_of_token / WARN_LAG_OF_TOKEN, headroom * late.p95_of_allowed]
-    for chosen, allowed in ((~tokens.first, WARN_CLOCK), (tokens.first, WARN_FIRST_CLOCK)):
-        emulated_s = in_order(tokens.latency_s[chosen])
-        off = in_order(tokens.wall_latency_s[chosen]) / emulated_s - 1.0 if emulated_s else 0.0
-        factors += [1.0 + off] if off > allowed else []
+    factors += [1.0 + clock.off for clock in clock_offs(tokens) if clock.off > clock.warn]
     least = max(factors)
     return dilation if least <= 1.0 else math.ceil(10.0 * MARGIN * least * dilation) / 10.0
 

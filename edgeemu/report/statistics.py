@@ -31,23 +31,31 @@ def percentile(ordered: Sequence[float] | Floats, percent: float) -> float:
     return float(ordered[below] + (ordered[above] - ordered[below]) * (position - below))
 
 
-def percentile_of_batches(batches: Iterable[Floats], count: int, percent: float) -> float:
-    """Percentile of `count` unsorted values in batches, equal to `percentile`; 0 without a value.
+class BatchedPercentile:
+    """Percentile of `count` unsorted values that arrive in batches, equal to `percentile`; 0 without a value.
 
     Only the values above the percentile are kept.
     """
-    if not count:
-        return 0.0
-    position = (count - 1) * percent / 100
-    below = math.floor(position)
-    kept = count - below
-    top: Floats = np.empty(0)  # [<= kept + batch]
-    for batch in batches:
-        top = np.concatenate([top, batch])
-        if len(top) > kept:
-            top = np.partition(top, len(top) - kept)[-kept:]
-    top.sort()
-    return float(top[0] + (top[min(1, kept - 1)] - top[0]) * (position - below))
+
+    def __init__(self, count: int, percent: float) -> None:
+        self._position = (count - 1) * percent / 100 if count else 0.0
+        self._kept = count - math.floor(self._position)
+        self._top: Floats = np.empty(0)  # [<= kept]
+
+    def add(self, values: Floats) -> None:
+        """Add a batch."""
+        top = np.concatenate([self._top, values])
+        if len(top) > self._kept:
+            top = np.partition(top, len(top) - self._kept)[-self._kept :]
+        self._top = top
+
+    @property
+    def value(self) -> float:
+        """The percentile, when all values have been added."""
+        if not self._kept:
+            return 0.0
+        top = np.sort(self._top)
+        return float(top[0] + (top[min(1, self._kept - 1)] - top[0]) * (self._position - math.floor(self._position)))
 
 
 class ExactSum:

@@ -4,7 +4,6 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,9 +14,6 @@ from typing import Any
 import numpy as np
 
 from edgeemu.cluster.draw.resolve import resolve
-from edgeemu.errors import InfeasibleError
-from edgeemu.host.available_memory import available_memory
-from edgeemu.host.signals import interrupted_at_once
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
 from edgeemu.report.disk import RecordsError
@@ -30,10 +26,9 @@ from edgeemu.report.summary import summarise
 from edgeemu.run.backend import Backend, RunMeasurements
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
-from edgeemu.run.host_memory import why_not_here
-from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
+from edgeemu.run.planned import planned
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import to_yaml
@@ -78,11 +73,7 @@ async def run_scenario(
             "cost", "literal costs are the simulator's: devices really compute; use simulate, or --set cost=physical"
         )
     observer.phase("plan", 0, 1)
-    with interrupted_at_once():  # planning does not return to the event loop
-        made = make_plan(scenario, policy, trust=trust)
-    with closing(made) as plan:
-        if not simulate and (why_not := why_not_here(plan, available_memory())):
-            raise InfeasibleError(why_not)
+    with planned(scenario, policy, trust=trust, on_devices=not simulate) as plan:
         return await _run_plan(plan, out, observer, simulate=simulate, share=share)
 
 

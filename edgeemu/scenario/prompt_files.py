@@ -1,7 +1,7 @@
 """Files of prompts and of arrival instants."""
 
-import json
 from io import StringIO
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from edgeemu.quantity import UnitError
 from edgeemu.scenario.files import lines_of, read_named_text
 from edgeemu.scenario.traces import TimeColumn
 from edgeemu.scenario.validation import first_message
+from edgeemu_kernels import strict_json
 
 PROMPT_KEYS = ("prompt", "text", "tokens", "max_tokens", "stop", "seed", "repeat")  # of a line of JSON
 MAX_LINES = 100_000  # of a file: no more sequences than that fit in a run
@@ -75,16 +76,9 @@ def _object(line: str) -> dict[str, Any]:
     if len(line) > _MAX_JSON:
         raise ValueError(f"has {len(line):,} characters; at most {_MAX_JSON:,} are read of a line of JSON")
     try:
-        value = json.loads(line, object_pairs_hook=_each_key_once, parse_int=_whole_number)
-        if "\\u" in line:
-            json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
+        value = strict_json.loads(line)
+    except JSONDecodeError as error:
         raise ValueError(f"{error.msg} at column {error.colno}") from error
-    except UnicodeEncodeError as error:
-        half = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
-        raise ValueError(f"has half of a character, as {half} is without the other half") from error
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError('is not an object ({"prompt": "…"} or {"tokens": 64})')
     if unknown := [key for key in value if key not in PROMPT_KEYS]:
@@ -92,21 +86,3 @@ def _object(line: str) -> dict[str, Any]:
     if "prompt" in value and "text" in value:
         raise ValueError('"prompt" and "text" mean the same; give one of them')
     return {"text" if key == "prompt" else key: item for key, item in value.items()}
-
-
-def _whole_number(digits: str) -> int:
-    """Convert the text of a whole number. Python itself refuses thousands of digits, in words about Python."""
-    try:
-        return int(digits)
-    except ValueError as error:
-        raise ValueError(f"{digits[:20]}… is a number of {len(digits)} digits") from error
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            shown = key[:40].encode(errors="backslashreplace").decode()
-            raise ValueError(f'the key "{shown}" is here twice')
-        found[key] = value
-    return found

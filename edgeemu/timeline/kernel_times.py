@@ -6,9 +6,8 @@ measurements: what disturbs a kernel makes it longer, never shorter.
 """
 
 from collections import deque
-from typing import Self
+from typing import Protocol, Self
 
-from edgeemu.cluster.devices import Device
 from edgeemu.placement.program import Op
 
 KEPT = 16  # measurements of one kind and size: half the layers of a small model
@@ -39,7 +38,16 @@ class KernelTimes:
         return None if measured_s is None else _lower_quartile(measured_s)
 
 
-def relative_s(device: Device, op: Op, cpu_s: float) -> float:
+class Relative(Protocol):
+    """Device whose speed is a fraction of this host's, with its fixed time per execution."""
+
+    @property
+    def host_fraction(self) -> float | None: ...
+    @property
+    def overhead_s(self) -> float: ...
+
+
+def relative_s(device: Relative, op: Op, cpu_s: float) -> float:
     """Duration of an operation on a device relative to the host, whose kernel takes `cpu_s` of processor time."""
     assert device.host_fraction is not None
     return cpu_s / device.host_fraction + (device.overhead_s if op.starts_kernel else 0.0)

@@ -15,8 +15,7 @@ def test_a_model_that_is_too_large_for_this_host(
     def little() -> HostMemory:
         return HostMemory(2**20, "available on this host")
 
-    monkeypatch.setattr("edgeemu.run.run_scenario.available_memory", little)
-    monkeypatch.setattr("edgeemu.run.profile_links.available_memory", little)
+    monkeypatch.setattr("edgeemu.run.planned.available_memory", little)
     monkeypatch.setattr("edgeemu.host.available_memory.available_memory", little)
     for command in (["run"], ["profile", "links", "--set", "time.mode=realtime"]):
         status, out, err = edgeemu(*command, tiny)

@@ -65,10 +65,10 @@ def plan_for_ever(*_: Any, **__: Any) -> None:
 
 @pytest.mark.parametrize("command", ["simulate", "plan", "validate"])
 def test_ctrl_c_while_planning(edgeemu: Edgeemu, tiny: str, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    from edgeemu.run import make_plan, run_scenario
+    from edgeemu.run import make_plan, planned
 
     monkeypatch.setattr(make_plan, "make_plan", plan_for_ever)
-    monkeypatch.setattr(run_scenario, "make_plan", plan_for_ever)
+    monkeypatch.setattr(planned, "make_plan", plan_for_ever)
     status, out, err = edgeemu(command, tiny, "--json")
     assert status == 130
     assert err.endswith("edgeemu: ended by SIGINT\n")

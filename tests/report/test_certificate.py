@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
 from support.facts import some_facts
-from support.watching import Recording
 
 from edgeemu.host.load import HostLoad
 from edgeemu.report import thresholds
 from edgeemu.report.rows import DecisionRow, DeviceRow, LinkRow, MigrationRow, OperationRow, TokenRow
+from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.report.summary import summarise
 from edgeemu.report.thresholds import (
     INVALID_CLOCK,
@@ -60,7 +60,7 @@ def certificate(
     tokens: Sequence[TokenRow] = (), ops: Sequence[OperationRow] = (), *more: Any, **facts: Any
 ) -> dict[str, Any]:
     """Make the certificate of a paced run from its rows and facts."""
-    records = Recording()
+    records = RowsInMemory()
     records.append("tokens", tokens)
     records.append("ops", ops)
     for row in more:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.facts import some_facts
-from support.watching import Recording
 
 from edgeemu.report import record_files
 from edgeemu.report.figures import operation_figures
 from edgeemu.report.record_files import RecordWriter, RunRecords
 from edgeemu.report.rows import DecisionRow, DeviceRow, MigrationRow, OperationRow, SequenceRow, TokenRow
+from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.report.run_directory import to_json
-from edgeemu.report.statistics import ExactSum, percentile, percentile_of_batches
+from edgeemu.report.statistics import BatchedPercentile, ExactSum, percentile
 from edgeemu.report.summary import summarise
 
 finite = st.floats(-1e6, 1e6)
@@ -39,8 +39,8 @@ def device(name: str, peak_bytes: int, reordered: int) -> DeviceRow:
     return DeviceRow(name, 0, 0, 1, 1, 1, 1, 1, peak_bytes, reordered, 0.0, 0.0, 0.0, None)
 
 
-def two_sequences() -> Recording:
-    records = Recording()
+def two_sequences() -> RowsInMemory:
+    records = RowsInMemory()
     rows = [
         token(0, 0, 2.0, 1.5),
         token(1, 0, 4.0, 0.5),  # in any order
@@ -81,7 +81,7 @@ def test_the_summary_of_two_sequences() -> None:
 
 @pytest.mark.parametrize("tokens", [[], [token(0, 0, 1.0, 1.0)]])
 def test_where_there_is_no_sample_there_is_null(tokens: list[TokenRow]) -> None:
-    records = Recording()
+    records = RowsInMemory()
     records.append("tokens", tokens)
     summary = summarise(records, some_facts(devices=[]))
     assert summary["tpot_ms"] == {"mean": None, "p50": None, "p95": None, "p99": None}
@@ -134,7 +134,7 @@ def test_decisions_and_migrations_are_counted_from_their_tables() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), finite, finite), max_size=40), st.integers(1, 9))
 def test_sums_do_not_depend_on_batches(times: list[tuple[str, float, float]], size: int) -> None:
-    class InBatches(Recording):
+    class InBatches(RowsInMemory):
         def read(self, table, columns=None):  # type: ignore[no-untyped-def]
             for rows in super().read(table, columns):
                 yield from (rows.slice(begin, size) for begin in range(0, rows.num_rows, size))
@@ -167,7 +167,10 @@ def test_percentiles_are_numpys(values: list[float], percent: float) -> None:
 def test_a_percentile_of_batches_is_that_of_all_values(values: list[float], size: int, percent: float) -> None:
     batches = (np.array(values[begin : begin + size]) for begin in range(0, len(values), size))
     expected = percentile(sorted(values), percent) if values else 0.0
-    assert percentile_of_batches(batches, len(values), percent) == expected
+    found = BatchedPercentile(len(values), percent)
+    for batch in batches:
+        found.add(batch)
+    assert found.value == expected
 
 
 @pytest.mark.parametrize("finished", [True, False])

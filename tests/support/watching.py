@@ -1,14 +1,11 @@
 """Watchers of runs, for tests."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
 
 from edgeemu.report.figures import decision_figures
-from edgeemu.report.rows import MigrationRow, OperationRow, Row, SequenceRow, TableName, TokenRow, schema
+from edgeemu.report.rows import MigrationRow, OperationRow, Row, SequenceRow, TableName, TokenRow
+from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.run.backend import Backend
 from edgeemu.run.controller import Controller
 from edgeemu.run.plan import Plan
@@ -25,25 +22,11 @@ class Silent:
     def append(self, table: TableName, rows: Sequence[Row]) -> None: ...
 
 
-class Recording:
-    """Records in memory, as a run writes them and as a summary reads them."""
-
-    def __init__(self) -> None:
-        self.rows: dict[TableName, list[Any]] = defaultdict(list)
-
-    def append(self, table: TableName, rows: Sequence[Row]) -> None:
-        self.rows[table] += rows
-
-    def read(self, table: TableName, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        rows = pa.Table.from_pylist([row._asdict() for row in self.rows[table]], schema(table))
-        yield rows if columns is None else rows.select(list(columns))
-
-
 class RecordedRun(Controller):
     """A run whose records are kept."""
 
     def __init__(self, plan: Plan, devices: Backend) -> None:
-        self.recorded = Recording()
+        self.recorded = RowsInMemory()
         super().__init__(plan, devices, Silent(), self.recorded)
 
     @property

@@ -1,45 +1,23 @@
 """A paced trial before a run whose dilation this host may choose: a few tokens, judged as the run will be."""
 
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
-from edgeemu import policies
 from edgeemu.report.figures import token_figures
 from edgeemu.report.lateness import find_pauses, operation_lateness, passing_dilation
-from edgeemu.report.rows import Row, TableName, TokenRow, schema
+from edgeemu.report.rows import TokenRow
+from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.run.backend import Instant, Measurements, SampledToken, StepBackend
 from edgeemu.run.decider import Decider, Decision
 from edgeemu.run.plan import Plan
+from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.requests import Request
 from edgeemu.timeline.scheduler import Due
 from edgeemu.timeline.steps import Step
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 TRIALS = 3  # each with the dilation that the one before has found
 TRIAL_TOKENS = 6
 MOST_RAISED = 4.0  # times the dilation of the warm-up: beyond, a host is too busy, which is for the certificate to say
-
-
-class _Rows:
-    """Rows of the trial, to be read as those of a run."""
-
-    def __init__(self) -> None:
-        self.rows: dict[TableName, list[Any]] = defaultdict(list)
-
-    def append(self, table: TableName, rows: Sequence[Row]) -> None:
-        self.rows[table] += rows
-
-    def read(self, table: TableName, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
-        import pyarrow as pa
-
-        made = pa.Table.from_pylist([row._asdict() for row in self.rows[table]], schema(table))
-        yield made if columns is None else made.select(list(columns))
-
-
 HEADROOM = 1.5  # the run's tokens are many more: what is late in the trial must be so much less late than it may be
 
 Decide = Callable[[Due, Sequence[Step]], Awaitable[Decision | None]]
@@ -53,7 +31,7 @@ async def passing_in_trial(
     `decide` is called before each round of steps, as in a run, because it takes the host's time; nothing is moved.
     Returns the dilation at which the tokens would have passed: `dilation`, or more.
     """
-    rows = _Rows()
+    rows = RowsInMemory()
     lengths = [min(TRIAL_TOKENS, request.max_tokens) for request in requests]
     for number, request in enumerate(requests):
         await devices.open(first + number, replace(request, max_tokens=lengths[number]))
@@ -84,12 +62,11 @@ async def passing_in_trial(
 
 
 def asking(plan: Plan, devices: Measurements) -> Decide:
-    """Return what asks the policy in a trial. A user's policy is not asked, because it may remember that."""
+    """Return what asks the policy in a trial. One in a process of its own is not asked: a user's may remember it."""
     decider = Decider(plan, devices)
-    built_in = getattr(plan.decide, "__module__", "").startswith(f"{policies.__name__}.")
 
     async def decide(due: Due, steps: Sequence[Step]) -> Decision | None:
-        if not built_in or not decider.count_token(1):
+        if isinstance(plan.decide, SeparatePolicy) or not decider.count_token(1):
             return None
         return await decider.decide(due, steps, plan.placement)
 

@@ -12,7 +12,7 @@ import tokenizers
 
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.tokenizer.bounds import check_bounds
-from edgeemu_kernels.tokenizer.huggingface_files import Companions, read_companions
+from edgeemu_kernels.tokenizer.huggingface_files import Companions, model_token_ids, read_companions
 from edgeemu_kernels.tokenizer.library import library_errors, surround
 from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
 from edgeemu_kernels.weights.json_files import read_bounded
@@ -27,7 +27,7 @@ def huggingface_tokenizer(directory: Path) -> Tokenizer:
     with library_errors(path, "tokenizer"):
         _add_tokens(core, companions)
         ids = {name: core.token_to_id(token.content) for name, token in companions.named.items()}
-        model_bos_id, end_ids = companions.model_ids(core.get_vocab_size())
+        model_bos_id, end_ids = model_token_ids(directory, core.get_vocab_size())
         bos_id, eos_id = ids.get("bos_token", model_bos_id), ids.get("eos_token")
         _surround(core, companions, bos_id, eos_id)
         end_ids |= set() if eos_id is None else {eos_id}

@@ -118,10 +118,6 @@ class Companions:
             given = {entry.name: entry.template for entry in given}
         return ChatTemplate(given.get("default"), variables, self.config_path, tuple(given))
 
-    def model_ids(self, vocab_size: int) -> tuple[int | None, set[int]]:
-        """Return what `model_token_ids` does for this directory."""
-        return model_token_ids(self.directory, vocab_size)
-
 
 def model_token_ids(directory: Path, vocab_size: int) -> tuple[int | None, set[int]]:
     """Return BOS and the tokens that end a text, of `config.json` and `generation_config.json`.

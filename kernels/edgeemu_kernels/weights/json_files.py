@@ -6,14 +6,14 @@ the limits bound.
 
 from __future__ import annotations
 
-import json
 import re
 import stat
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from edgeemu_kernels import strict_json
 from edgeemu_kernels.errors import ModelFileError
 
 CONFIG_BYTES = 4 * 2**20  # configs of real models are below 1 MB; JSON can take 20 times its size in memory
@@ -72,39 +72,12 @@ def read_json(path: Path, limit_bytes: int = CONFIG_BYTES) -> dict[str, Any]:
 def parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     """Parse an object from JSON text of the file `path`, which errors name."""
     try:
-        text = raw.decode("utf-8-sig")
-        data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse, parse_int=_whole_number)
-        if "\\ud" in text or "\\uD" in text:  # halves of a character, each alone, are no text
-            json.dumps(data, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise ModelFileError(path, "is not JSON for a model: nested too deeply") from error
+        data = strict_json.loads(raw.decode("utf-8-sig"))
     except ValueError as error:  # of UTF-8 too
         raise ModelFileError(path, f"is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ModelFileError(path, "is not a JSON object")
     return data
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of these pairs. ValueError if a key occurs twice: readers differ in which they take."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {short(twice)} occurs twice in one object")
-    return found
-
-
-def _whole_number(digits: str) -> int:
-    """Convert the text of a whole number. Python itself refuses thousands of digits, in words about Python."""
-    try:
-        return int(digits)
-    except ValueError as error:
-        raise ValueError(f"{digits[:20]}… is a number of {len(digits)} digits") from error
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
 
 
 def typed(path: Path, data: dict[str, Any], kind: type[T], within: str = "") -> T:
