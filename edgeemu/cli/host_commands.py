@@ -80,7 +80,7 @@ def doctor(as_json: AsJson = False) -> None:
         page.table(*host_table(found.document()))
         page.line()
         for topic, meaning in found.meaning().items():
-            page.line(f"{topic}: {meaning}")
+            page.sentence(f"{topic}: {meaning}")
         command, why = found.advice()
         page.line()
         page.line(f"to improve: {command}  ({why})" if command else f"to improve: no command; {why}")

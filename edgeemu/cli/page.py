@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -26,6 +27,19 @@ class Page:
             self.console.print(text, style=style, soft_wrap=True)  # the terminal breaks what is to be copied
         else:
             print(text, file=self.file, flush=True)
+
+    def sentence(self, text: str) -> None:
+        """Print a line of words. A terminal gets it in several, with the same indentation; no word is divided."""
+        if self.is_terminal:
+            indentation = text[: len(text) - len(text.lstrip())]
+            text = fill(
+                text,
+                max(self.console.width, len(indentation) + 1),
+                subsequent_indent=f"{indentation}  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        self.line(text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table. A column whose heading starts with ">" is aligned to the right."""

@@ -44,6 +44,6 @@ def report(
             page.table(*table)
             page.line()
         for line in summary_lines(summary):
-            page.line(line)
+            page.sentence(line)
 
     answer(summary, as_json, show)

@@ -111,7 +111,7 @@ def _run(
             page.table(*table)
             page.line()
         for line in summary_lines(result.summary):
-            page.line(line)
+            page.sentence(line)
         page.line(f"records: {result.directory}")
 
     answer({**result.summary, "directory": str(result.directory)}, as_json, show)
@@ -161,7 +161,7 @@ def compare(
         page.line()
         page.table(*comparison_table(document))
         for line in comparison_lines(document):
-            page.line(line)
+            page.sentence(line)
 
     answer(document, as_json, show)
     status = _comparison_status(document)

@@ -144,3 +144,17 @@ def test_of_several_at_once_a_terminal_has_a_bar_each() -> None:
         assert any(line.startswith("prompt 2") and "1/4" in line for line in bars)
         watcher.sequence_ended(1)
     assert "> second\nb\n" in CONTROL.sub("", file.getvalue()).replace("\r", "")
+
+
+def test_sentences_are_wrapped_between_words_on_a_terminal_only() -> None:
+    path = f"runs/{'x' * 60}"
+    for terminal, expected in (
+        (True, ["  to be or not", f"    {path}", "    to be"]),
+        (False, [f"  to be or not {path} to be"]),
+    ):
+        page = Page(io.StringIO())
+        page.is_terminal = terminal
+        page.console = Console(file=page.file, force_terminal=terminal, width=20, color_system=None)
+        page.sentence(f"  to be or not {path} to be")
+        assert isinstance(page.file, io.StringIO)
+        assert page.file.getvalue().splitlines() == expected
