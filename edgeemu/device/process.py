@@ -46,6 +46,7 @@ from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.sampling import LogitsError
 
 RETRY_S = 1e-3  # between two offers of a chunk to a receiver that has no room for it
+LAST_MESSAGE_MS = 2000  # for the last message to get out
 
 
 def run_device(config_bytes: bytes) -> None:
@@ -83,7 +84,7 @@ class DeviceProcess:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, str(config.index).encode())
-        self._control.setsockopt(zmq.LINGER, 2000)  # the last message must get out
+        self._control.setsockopt(zmq.LINGER, LAST_MESSAGE_MS)
         self._control.connect(config.control)
         self._links = make_links(config, self._context)
         self.priority.lift_carriers(time.sleep)
@@ -112,10 +113,14 @@ class DeviceProcess:
             self.tell(Failure(self._name, "protocol", str(error)))
 
     def close(self) -> None:
-        """Closes all sockets, after the last message has left."""
-        self._links.close()
+        """Waits until the last message to the controller has left.
+
+        Connections to other devices end with the process: ZeroMQ aborts it if a receiver dies just when a socket is
+        closed with a message of several frames half sent (libzmq issue 3442), and that would be taken for the cause.
+        """
+        left = self._control.get_monitor_socket(zmq.EVENT_MONITOR_STOPPED)
         self._control.close()
-        self._context.term()
+        left.poll(LAST_MESSAGE_MS)
 
     # -- events ---------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from support.watching import Silent
 
+NOTICE_S = 0.05  # for ZeroMQ to see that a process has ended
+
 Tap = Callable[[list[bytes]], list[bytes] | None]
 """Is given a message's frames; returns those that go on, or None."""
 
@@ -22,24 +24,36 @@ class TappedDevices(ProcessBackend):
 
     @asynccontextmanager
     async def launched(self) -> AsyncIterator[None]:
-        async with super().launched():
-            context = zmq.asyncio.Context()
-            pumps = []
-            address_of = self.installed.address
-            self.installed.address = lambda device: f"{address_of(device)}-tap"
-            for device in range(len(self.plan.cluster.devices)):
-                address = address_of(device)
-                here, there = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-                here.bind(f"{address}-tap")
-                there.connect(address)
-                pumps.append(asyncio.create_task(self._pump(here, there)))
-            try:
+        context = zmq.asyncio.Context()
+        sockets: list[zmq.asyncio.Socket] = []  # kept: one that is garbage is never closed
+        try:
+            async with super().launched(), self._tapped(context, sockets):
                 yield
-            finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
-                context.destroy(linger=0)
+        finally:
+            # ZeroMQ aborts if a receiver dies just when a socket is closed with a message half sent to it: so it has
+            # time to see that the devices are gone.
+            await asyncio.sleep(NOTICE_S)
+            context.destroy(linger=0)
+
+    @asynccontextmanager
+    async def _tapped(self, context: zmq.asyncio.Context, sockets: list[zmq.asyncio.Socket]) -> AsyncIterator[None]:
+        """Let messages to each device pass the tap."""
+        pumps = []
+        address_of = self.installed.address
+        self.installed.address = lambda device: f"{address_of(device)}-tap"
+        for device in range(len(self.plan.cluster.devices)):
+            address = address_of(device)
+            here, there = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+            sockets += [here, there]
+            here.bind(f"{address}-tap")
+            there.connect(address)
+            pumps.append(asyncio.create_task(self._pump(here, there)))
+        try:
+            yield
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(self, here: zmq.asyncio.Socket, there: zmq.asyncio.Socket) -> None:
         while True:

@@ -4,7 +4,9 @@ import gc
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import uvloop
@@ -23,7 +25,7 @@ SETTINGS = (
     f"workload.max_tokens={TOKENS}",
     "decisions.threshold=0",
 )
-TRACED_BYTES = 100  # of each token, at most: a step's rows take thousands
+TRACED_BYTES = 200  # of each token, at most: a step's rows take thousands
 
 
 def restless(view: ClusterView, current: Placement | None) -> Placement:
@@ -79,8 +81,11 @@ def test_nothing_grows_while_blocks_move(tmp_path: Path) -> None:
     with traced():
         uvloop.run(run())
     assert len(looking.seen) == SEQUENCES
-    early, late = looking.seen[SEQUENCES // 3], looking.seen[-1]
+    settled = looking.seen[SEQUENCES // 3 :]
+    early, late = settled[0], settled[-1]
     assert late.files == early.files
-    assert late.traced_bytes - early.traced_bytes < TRACED_BYTES * TOKENS * (SEQUENCES - SEQUENCES // 3 - 1)
+    # The median of the sequences: a list that was just enlarged, or a message in flight, is in one or two of them.
+    growths_bytes = [after.traced_bytes - before.traced_bytes for before, after in pairwise(settled)]
+    assert median(growths_bytes) < TRACED_BYTES * TOKENS
     for before, after in zip(early.resident_pages[1:], late.resident_pages[1:], strict=True):
         assert after < 1.02 * before
