@@ -34,7 +34,7 @@ network:
 workload:
   prompts: [The capital of France is, "def fibonacci(n):", Once upon a time there was a small robot who]
   chat: false
-  max_tokens: 4
+  max_tokens: 3
 time: {{mode: virtual}}
 """
 

@@ -37,12 +37,7 @@ def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> Non
         assert tokens_of(made) == (drawn if plan.scenario.workload.sampling.temperature else greedy)
         assert most_at_once(made) == plan.concurrency
 
-    async def main() -> None:
-        async with cluster(plans[0]) as run:
-            for plan in plans:
-                check(plan, await run(plan))
-
-    uvloop.run(run_side_by_side(plans, check) if mode == "virtual" else main())
+    uvloop.run(run_side_by_side(plans, check))
 
 
 def most_at_once(controller: RecordedRun) -> int:
