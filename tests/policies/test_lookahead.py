@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -25,10 +26,11 @@ from edgeemu.policies.view.step_time import StepTimes
 from edgeemu.run.make_plan import make_plan, make_rehearsal
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
-from edgeemu.scenario.load import parse_scenario
+from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu.timeline.steps import OperationRecord, roofline_durations
 
 ROOMY = 2**40
+SLOWDOWN = Path(__file__).parents[2] / "scenarios" / "slowdown.yaml"
 SCENARIO = """
 seed: 4
 model:
@@ -158,6 +160,18 @@ def test_a_device_that_slows_down_gets_less_of_the_pipeline() -> None:
     assert len(moved.on(1)) < len(made.placement.on(1))
     assert lookahead.place(seen, moved) is moved, "and stays there"
     assert lookahead.place(with_workload(made.view, length=12, cached=36), made.placement) is made.placement
+
+
+@pytest.mark.parametrize(
+    "event",
+    ["link: [laptop, nano], delay: 20 ms", "link: [laptop, nano], bandwidth: 1 Mbit/s", "device: nano, speed: 4 %"],
+)
+def test_a_search_that_moves_heads_out_and_back_is_not_confused(event: str) -> None:
+    made = simulated(
+        make_plan(load_scenario(SLOWDOWN, [f"events=[{{at_token: 9, {event}}}]", "workload.max_tokens=30"]))
+    )
+    assert len(made.decision_s) > 3
+    assert made.problems == []
 
 
 # When policies are asked

@@ -25,11 +25,17 @@ class Moved(NamedTuple):
     number: int = 1
 
 
+def _single(kind: Kind, layer: int) -> tuple[Kind, int]:
+    """The same for every layer where a model has one such block."""
+    return kind, 0 if kind in ENDS else layer
+
+
 class PartialPlacement:
     """Devices of all single blocks (-1: none yet), and the number of groups of each layer on each device.
 
-    `room` has the memory that is held. A block that moves still counts on its old device, until `take` or `settle`:
-    memory must suffice during the migration too, because senders free theirs only when everything has arrived.
+    `room` has the memory that is held. A block that moves still counts on the device where it was at the beginning,
+    until `take` or `settle`: memory must suffice during the migration too, because senders free theirs only when
+    everything has arrived. Where it was only in between, nothing is held for it.
     """
 
     def __init__(self, view: ClusterView, times: StepTimes, room: MemoryHeadroom) -> None:
@@ -42,6 +48,7 @@ class PartialPlacement:
         self.proj: IntArray = np.full(n_layers, UNPLACED)  # [n_layers]
         self.ffn: IntArray = np.full(n_layers, UNPLACED)  # [n_layers]
         self.groups: IntArray = np.zeros((n_layers, len(view.devices)), np.int64)  # [n_layers, n_devices]
+        self._begin()
 
     @classmethod
     def empty(cls, view: ClusterView, times: StepTimes) -> Self:
@@ -55,6 +62,7 @@ class PartialPlacement:
         draft.embed, draft.lm_head = layout.embed, layout.lm_head
         draft.proj, draft.ffn = layout.proj.copy(), layout.ffn.copy()
         draft.groups = draft.room.groups.copy()
+        draft._begin()
         return draft
 
     def at(self, kind: Kind, layer: int) -> int:
@@ -82,13 +90,18 @@ class PartialPlacement:
                 self.ffn[layer] = device
 
     def put(self, kind: Kind, layer: int, device: int) -> None:
-        """Place a single block; its old device, if any, still has the memory of it."""
+        """Place a single block; the device where it was at the beginning, if any, still has the memory of it."""
+        here, began = self.at(kind, layer), self._began.get(_single(kind, layer), UNPLACED)
+        if here not in (UNPLACED, began):
+            self.room.remove_single(kind, here)
+        if device != began:
+            self.room.add_single(kind, device)
         self.set(kind, layer, device)
-        self.room.add_single(kind, device)
 
     def take(self, kind: Kind, layer: int) -> None:
         """Remove a single block from its device."""
         self.room.remove_single(kind, self.at(kind, layer))
+        self._began.pop(_single(kind, layer), None)
         self.set(kind, layer, UNPLACED)
 
     def put_groups(self, layer: int, counts: IntArray) -> None:
@@ -99,21 +112,22 @@ class PartialPlacement:
     def take_groups(self, layer: int, device: int, count: int) -> None:
         """Remove groups of a layer from a device."""
         self.groups[layer, device] -= count
+        self._began_groups[layer, device] = min(self._began_groups[layer, device], self.groups[layer, device])
         self.room.remove_groups(layer, device, count)
 
     def resplit(self, layer: int, counts: IntArray) -> None:
-        """Give a layer other counts; devices that groups leave still have the memory of them."""
-        self.room.add_groups(layer, np.maximum(counts - self.groups[layer], 0))
+        """Give a layer other counts; devices that had groups at the beginning still have the memory of them."""
+        more = np.maximum(self._began_groups[layer], counts) - self.room.groups[layer]  # [n_devices]
+        for device in np.flatnonzero(more < 0).tolist():
+            self.room.remove_groups(layer, device, -int(more[device]))
+        self.room.add_groups(layer, np.maximum(more, 0))
         self.groups[layer] = counts
 
     def move(self, moved: Iterable[Moved], device: int) -> None:
-        """Move blocks and groups to a device; their old devices still have the memory of them."""
+        """Move blocks and groups to a device."""
         for kind, layer, source, number in moved:
             if kind is Kind.HEAD:
-                counts = self.groups[layer].copy()
-                counts[device] += number
-                counts[source] -= number
-                self.resplit(layer, counts)
+                self._move_groups(layer, source, device, number)
             else:
                 self.put(kind, layer, device)
 
@@ -121,17 +135,26 @@ class PartialPlacement:
         """Undo `move`, if nothing was changed since."""
         for kind, layer, source, number in moved:
             if kind is Kind.HEAD:
-                self.groups[layer, device] -= number
-                self.groups[layer, source] += number
-                self.room.groups[layer, device] -= number
+                self._move_groups(layer, device, source, number)
             else:
-                self.set(kind, layer, source)
-                self.room.singles[kind][device] -= 1
-        self.room.recount_one(device)
+                self.put(kind, layer, source)
+
+    def _move_groups(self, layer: int, source: int, target: int, number: int) -> None:
+        counts = self.groups[layer].copy()
+        counts[target] += number
+        counts[source] -= number
+        self.resplit(layer, counts)
 
     def settle(self) -> None:
         """Free the memory of what has left, once nothing needs to be held twice."""
         self.room = MemoryHeadroom.of(self.view, self.layout(None))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Note where everything is."""
+        singles = [_single(kind, layer) for layer in range(len(self.ffn)) for kind in (*ENDS, Kind.PROJ, Kind.FFN)]
+        self._began = {single: at for single in singles if (at := self.at(*single)) != UNPLACED}
+        self._began_groups = self.groups.copy()  # [n_layers, n_devices]
 
     def source(self, layer: int) -> int:
         """The device that has x when a layer begins; -1 if that block is not placed."""

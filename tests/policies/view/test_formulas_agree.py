@@ -26,7 +26,7 @@ from edgeemu.policies import galaxy
 from edgeemu.policies.search import pipeline_moves
 from edgeemu.policies.search.head_split import best_split
 from edgeemu.policies.search.layer_runs import whole_layers_room
-from edgeemu.policies.search.partial_placement import PartialPlacement
+from edgeemu.policies.search.partial_placement import Moved, PartialPlacement
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
@@ -183,6 +183,40 @@ def test_memory_to_the_byte(data: st.DataObject, shape: ModelShape, seed: int) -
             draft.take_groups(layer, holder, int(counts[holder]))
         draft.put_groups(layer, counts)
     assert draft.room.total.tolist() == pages
+
+
+@QUICK
+@given(st.data(), shapes(max_layers=5))
+def test_what_moved_is_held_where_it_was_and_where_it_is_and_nowhere_between(
+    data: st.DataObject, shape: ModelShape
+) -> None:
+    """Whatever was moved, moved back, moved on or taken back on the way."""
+    seen = view(shape, [2**40] * N, [Compute(1e9, 1e9, 0.0)] * N, PROMPT, TOTAL)
+    before = PlacementArrays.of(data.draw(placements(shape, N)), shape)
+    draft = PartialPlacement.of(seen, StepTimes(seen), before)
+    devices, layers = st.integers(0, N - 1), st.integers(0, shape.n_layers - 1)
+    for _ in range(data.draw(st.integers(0, 12))):
+        kind, layer, target = data.draw(st.sampled_from(Kind)), data.draw(layers), data.draw(devices)
+        source = data.draw(devices) if kind is Kind.HEAD else draft.at(kind, layer)
+        number = int(draft.groups[layer, source]) if kind is Kind.HEAD else 1
+        if source == target or not number:
+            continue
+        moved = [Moved(kind, layer, source, data.draw(st.integers(1, number)))]
+        draft.move(moved, target)
+        if data.draw(st.booleans()):
+            draft.move_back(moved, target)
+    after = draft.layout(before)
+    both = MemoryHeadroom(seen)
+    both.groups = np.maximum(before.counts(N), after.counts(N))
+    singles = [(Kind.EMBED, before.embed, after.embed), (Kind.LM_HEAD, before.lm_head, after.lm_head)]
+    singles += [(Kind.PROJ, *ends) for ends in zip(before.proj.tolist(), after.proj.tolist(), strict=True)]
+    singles += [(Kind.FFN, *ends) for ends in zip(before.ffn.tolist(), after.ffn.tolist(), strict=True)]
+    for kind, *ends in singles:
+        both.singles[kind][sorted(set(ends))] += 1
+    both.recount()
+    assert draft.room.total.tolist() == both.total.tolist()
+    draft.settle()
+    assert draft.room.total.tolist() == MemoryHeadroom.of(seen, after).total.tolist()
 
 
 @QUICK
