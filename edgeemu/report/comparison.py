@@ -37,6 +37,7 @@ FIGURES = (
     Figure("throughput_tok_s", ">tokens/s", ("throughput_tok_s",), "", max),
     Figure("energy_per_token_j", ">energy/token", ("energy", "per_token_j"), "J", min),
     Figure("peak_bytes", ">peak memory", ("memory", "peak_bytes_max"), "B"),
+    Figure("decision_ms", ">per decision", ("controller_ms", "mean"), "ms"),
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
 )
 JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "energy_per_token_j"}  # by objective

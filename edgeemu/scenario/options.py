@@ -67,9 +67,9 @@ class DecisionSpec(Strict):
         Annotated[Literal["measured"], Tag("<measured>")] | Annotated[Seconds, Tag("<time>")],
         Discriminator(lambda value: "<measured>" if value == "measured" else "<time>"),
     ] = Field(
-        default="measured",
-        description="Time that a decision takes on the timeline: `measured`, the processor time of the policy on this"
-        " host, or a duration.",
+        default=0.0,
+        description="Time that a decision takes on the timeline: a duration, or `measured`, the processor time of the "
+        "policy on this host, on which the figures then depend.",
     )
     threshold: Fraction = Field(
         default=0,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -142,7 +143,9 @@ def default_text(field: FieldInfo) -> str:
         return "see below"
     if isinstance(value, bool):
         return str(value).lower()
-    quantity = next((found for found in field.metadata if isinstance(found, Quantity)), None)
+    alternatives = chain.from_iterable(get_args(alternative)[1:] for alternative in get_args(field.annotation))
+    metadata = chain(field.metadata, alternatives if isinstance(value, float) else ())
+    quantity = next((found for found in metadata if isinstance(found, Quantity)), None)
     return quantity.format_exact(value) if quantity and not quantity.bare else str(value)
 
 

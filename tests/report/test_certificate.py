@@ -228,7 +228,13 @@ def test_the_time_of_decisions_is_not_a_deviation_but_is_told() -> None:
         "figures contain the policy's time on this host, 10.0% of TPOT; decisions.time: 0 s leaves it out"
     ]
     left_out = certificate(tokens(), ops([0.0]), *decided, decisions_measured=False, **predicted(100.0))
-    assert left_out["reasons"] == []
+    assert left_out["verdict"] == "PASS"
+    assert left_out["reasons"] == [
+        "the policy took 10.0% of TPOT in processor time of this host, which is not on the timeline; "
+        "decisions.time charges it"
+    ]
+    few = [DecisionRow(0, step, "decided", 1e-6, "") for step in range(1, 10)]
+    assert certificate(tokens(), ops([0.0]), *few, decisions_measured=False, **predicted(100.0))["reasons"] == []
 
 
 def test_figures_that_depend_on_the_host_say_so() -> None:
