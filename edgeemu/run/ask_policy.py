@@ -19,6 +19,7 @@ from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_energy import over_budget
 from edgeemu.run.policy_process.messages import wrong_kind
+from edgeemu.run.policy_process.process import WAIT
 from edgeemu.run.policy_process.separate_policy import Called, LostPolicyError, PolicyError, SeparatePolicy
 
 
@@ -133,21 +134,28 @@ def describe(error: BaseException) -> str:
 
 @contextmanager
 def time_limit(limit_s: float) -> Iterator[None]:
-    """Raise OvertimeError in a block that takes longer. Only the main thread can be interrupted."""
+    """Raise OvertimeError in a block that takes more processor time, or by the clock `WAIT` times as long.
+
+    Only the main thread can be interrupted.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise OvertimeError(f"the policy did not answer within {limit_s:g} s")
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        within = f"{limit_s:g} s of processor time" if number == signal.SIGPROF else f"{WAIT * limit_s:g} s"
+        raise OvertimeError(f"the policy did not answer within {within}")
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGPROF, signal.SIGALRM)}
     began_s = time.monotonic()
-    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, _REPEAT_S)
+    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, WAIT * limit_s, _REPEAT_S)
+    signal.setitimer(signal.ITIMER_PROF, limit_s, _REPEAT_S)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if earlier_s:  # an alarm that was set before goes on
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, earlier_s - (time.monotonic() - began_s)))

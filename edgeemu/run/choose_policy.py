@@ -6,10 +6,10 @@ from edgeemu.errors import RequestError
 from edgeemu.host.signals import interrupted_at_once
 from edgeemu.policies import POLICIES, Policy, policy
 from edgeemu.policies.loading import installed_policy, policy_file
-from edgeemu.run.plan import DECISION_LIMIT_S
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.scenario.scenario import Scenario
 
+IMPORT_LIMIT_S = 10.0  # of processor time
 IN_C = frozenset({"exact"})  # its solver is C code, which neither a limit nor a signal interrupts
 """Built-in policies that have a process of their own, too."""
 
@@ -59,7 +59,7 @@ def choose_policy(scenario: Scenario, policy_name: str | None, *, trust: bool) -
             raise RequestError(
                 f"{name} is code that this scenario wants to run; if you trust it, add --trust, or give --policy {name}"
             )
-        return open_policy(name, DECISION_LIMIT_S)
+        return open_policy(name, IMPORT_LIMIT_S)
     except RequestError as error:
         raise at_policy(scenario, policy_name, error) from None
 

@@ -25,8 +25,6 @@ from edgeemu.timeline.scheduler import Scheduler
 from edgeemu.timeline.steps import Duration, Step, roofline_durations
 from edgeemu_kernels.weights.open_model import Model
 
-DECISION_LIMIT_S = 10.0  # time limit of a decision
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -35,7 +33,7 @@ class Rules:
     interval_tokens: int
     threshold: float  # relative change below which the policy is not asked
     decision_s: float | None  # time of a decision on the timeline; None: as measured
-    decision_limit_s: float
+    decision_limit_s: float  # of processor time
     precopy: bool
     weights_on_flash: bool
     flash_bytes_per_s: float
@@ -48,7 +46,7 @@ class Rules:
             interval_tokens=decisions.interval,
             threshold=decisions.threshold,
             decision_s=None if decisions.time == "measured" else decisions.time,
-            decision_limit_s=DECISION_LIMIT_S,
+            decision_limit_s=decisions.limit,
             precopy=migration.mode == "precopy",
             weights_on_flash=migration.weights_on_flash,
             flash_bytes_per_s=migration.flash_bandwidth,

@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from edgeemu.scenario.catalog.shapes import Count
 from edgeemu.scenario.names import Flag
 from edgeemu.scenario.validation import Shorthand, Strict, at
-from edgeemu.units import Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
+from edgeemu.units import DURATION, Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
 
 
 class ShardingSpec(Strict):
@@ -70,6 +70,11 @@ class DecisionSpec(Strict):
         default=0.0,
         description="Time that a decision takes on the timeline: a duration, or `measured`, the processor time of the "
         "policy on this host, on which the figures then depend.",
+    )
+    limit: Annotated[float, DURATION.above_zero()] = Field(
+        default=10.0,
+        description="Processor time that a decision may take, and a fifth of what it may take by the clock. Then the "
+        "placement stays as it is; a run that has none yet ends.",
     )
     threshold: Fraction = Field(
         default=0,

@@ -90,9 +90,25 @@ def test_no_block_is_divided_on_the_way(plan: Plan) -> None:
 def test_a_policy_that_never_answers_is_not_waited_for(plan: Plan) -> None:
     decision = next_decision(forever, plan.view, plan.placement, 0.05)
     assert decision.placement is plan.placement
-    assert decision.problem == "the policy did not answer within 0.05 s"
+    assert decision.problem == "the policy did not answer within 0.25 s"
     with pytest.raises(RunError, match="did not answer within"):
         first_decision(forever, plan.view, 0.05)
+
+
+def test_a_limit_is_of_processor_time(plan: Plan) -> None:
+    """What others do on the host in the meantime is not the policy's."""
+
+    def computes(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        while True:
+            pass
+
+    def waits(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+        time.sleep(0.1)
+        return plan.placement
+
+    decision = next_decision(computes, plan.view, plan.placement, 0.05)
+    assert decision.problem == "the policy did not answer within 0.05 s of processor time"
+    assert next_decision(waits, plan.view, plan.placement, 0.05).problem == ""
 
 
 def test_no_room_stays_the_policys_own_message(plan: Plan) -> None:

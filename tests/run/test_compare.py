@@ -39,6 +39,7 @@ def summary(tpot_ms: float, tokens: list[list[int]], verdict: str = "PASS") -> d
         "energy": {"per_token_j": 100 / tpot_ms},
         "memory": {"peak_bytes_max": 2**20},
         "migrations": {"count": 3},
+        "controller_ms": {"mean": 0.5},
         "tokens": tokens,
         "certificate": {"verdict": verdict, "reasons": [] if verdict == "PASS" else [f"it is {verdict}"]},
     }
@@ -57,8 +58,8 @@ def test_the_best_is_first_and_the_others_say_by_how_much_they_are_behind() -> N
     assert [row["gap"] for row in document["policies"]] == [0.0, pytest.approx(0.2), None]
     assert document["first"] == "fast"
     rows = comparison_table(document).rows
-    assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "3", "+20.0%", "PASS"]
-    assert rows[2] == ["none", *["–"] * 7, "did not run"]
+    assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "0.5 ms", "3", "+20.0%", "PASS"]
+    assert rows[2] == ["none", *["–"] * 8, "did not run"]
     assert comparison_lines(document) == ["2 runs: equal tokens", "none: no room"]
 
 

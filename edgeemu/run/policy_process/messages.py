@@ -33,6 +33,8 @@ class Ask(NamedTuple):
 class Started(msgspec.Struct, tag="started"):
     """Answer without a request: the process can be asked."""
 
+    pid: int
+
 
 class Loaded(msgspec.Struct, tag="loaded"):
     """Answer to `Load`. `home` is the file of the policy, or the directory of its package."""

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,6 +22,8 @@ from edgeemu.run.policy_process.shared import Sender
 
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
 GRACE_S = 2.0  # for a process that ends by itself; longer than the report of where it is
+WAIT = 5.0  # limits of processor time by the clock: for a host that is busy, and a policy that sleeps
+_LOOK_EVERY_S = 0.05  # at the processor time of the process
 END_TIMEOUT_S = 10.0  # a killed process has to give its memory back
 _ENTRY = "edgeemu.run.policy_process.worker:main"
 _STDERR = 2
@@ -56,7 +59,7 @@ class PolicyProcess:
             raise RunError(f"the policy's process could not be started: {error.strerror}") from error
         try:
             self._limit(START_TIMEOUT_S)
-            self._receive(Started, START_TIMEOUT_S)
+            self._clock = _processor_clock(self._started().pid)
         except BaseException as error:
             self.end()
             if isinstance(error, NoAnswerError):
@@ -67,17 +70,19 @@ class PolicyProcess:
         """Send a request and wait for its reply.
 
         Raises:
-            NoAnswerError: it took longer than the limit, or the process has ended.
+            NoAnswerError: it took more processor time than the limit, or by the clock `WAIT` times as long, or the
+                process has ended.
         """
         try:
-            self._limit(limit_s)
+            self._limit(WAIT * limit_s)
             try:
                 self._connection.send_bytes(self._sender.dumps(request))
             except BlockingIOError:  # it no longer reads: a thread that a policy has left can keep it from it
-                raise self._late(limit_s) from None
+                raise self._late(WAIT * limit_s) from None
             except OSError:
                 raise self._ended() from None
-            return self._receive(kind, limit_s)
+            self._await(limit_s)
+            return self._receive(kind, WAIT * limit_s)
         except BaseException:
             self.end()
             raise
@@ -90,10 +95,26 @@ class PolicyProcess:
         self._finish(grace_s=0.0)
         os.close(self._faults)
 
+    def _started(self) -> Started:
+        if not self._connection.poll(START_TIMEOUT_S):
+            raise self._late(START_TIMEOUT_S)
+        started = self._receive(Started, START_TIMEOUT_S)
+        assert isinstance(started, Started)
+        return started
+
+    def _await(self, limit_s: float) -> None:
+        """Wait until a reply begins, or the process ends."""
+        ends_s = time.monotonic() + WAIT * limit_s
+        with suppress(OSError):  # it has ended, or ends while it is looked at
+            spent_s = time.clock_gettime(self._clock)
+            while not self._connection.poll(min(_LOOK_EVERY_S, limit_s)):
+                if time.clock_gettime(self._clock) - spent_s > limit_s:
+                    raise self._late(limit_s, " of processor time")
+                if time.monotonic() > ends_s:
+                    raise self._late(WAIT * limit_s)
+
     def _receive(self, kind: type[ReplyT], limit_s: float) -> ReplyT | Blamed:
         try:
-            if not self._connection.poll(limit_s):
-                raise self._late(limit_s)
             reply = msgspec.msgpack.decode(self._connection.recv_bytes(_LARGEST_REPLY_BYTES), type=Reply)
         except BlockingIOError:
             raise self._late(limit_s) from None
@@ -112,11 +133,11 @@ class PolicyProcess:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
-    def _late(self, limit_s: float) -> NoAnswerError:
+    def _late(self, limit_s: float, of: str = "") -> NoAnswerError:
         with suppress(OSError):
             _lifeline(self._supervisor).write(b"?")  # where is it?
         self._finish(GRACE_S)
-        return NoAnswerError(f"{self._place()}the policy did not answer within {limit_s:g} s")
+        return NoAnswerError(f"{self._place()}the policy did not answer within {limit_s:g} s{of}")
 
     def _ended(self) -> NoAnswerError:
         status = self._finish(GRACE_S)
@@ -156,6 +177,11 @@ def _start(control_fd: int, faults_fd: int) -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONPATH": path},
         bufsize=0,
     )
+
+
+def _processor_clock(pid: int) -> int:
+    """The clock of a process's processor time (clock_getcpuclockid(3), which Python has for threads only)."""
+    return (~pid << 3) | 2
 
 
 def _lifeline(supervisor: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -46,7 +46,7 @@ def main(control_fd: str, faults_fd: str) -> None:
     faulthandler.enable(int(faults_fd), all_threads=False)
     _limit_memory()
     connection, worker = Connection(int(control_fd)), Worker()
-    reply: Reply = Started()
+    reply: Reply = Started(os.getpid())
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             connection.send_bytes(msgspec.msgpack.encode(reply))
