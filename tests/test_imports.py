@@ -61,6 +61,7 @@ EDGES = {
     "edgeemu.run.run_scenario": "it says when a run started",
     "edgeemu.run.processes.backend": "it holds the run against the wall clock",
     "edgeemu.run.ask_policy": "it measures how long a policy takes, and does not wait for ever",
+    "edgeemu.run.policy_process.process": "it limits the processor time of a policy, and does not wait for ever",
     "edgeemu.run.policy_process.worker": "it measures how long a policy takes",
     "edgeemu.run.make_plan": "it measures how long a policy takes, and gives the clock to who measures the host",
     "edgeemu.links.netns.process": "it follows what varies, and says how long an order took",

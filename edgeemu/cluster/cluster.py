@@ -10,6 +10,7 @@ are the pipes that a message passes, in order.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from math import nextafter, prod
 from typing import Any
@@ -112,10 +113,10 @@ class Cluster:
         other._paths = {ends: path for ends, path in self._paths.items() if not self.crosses(*ends, change)}
         return other
 
-    def still(self) -> "Cluster":
-        """The cluster in its nominal state: no loads, no variation, no events."""
+    def still(self, at_s: float) -> "Cluster":
+        """The cluster with its links as they are at an instant, for ever, and without load: no variation, no events."""
         devices = tuple(replace(device, availability=None, memory_availability=None) for device in self.devices)
-        return Cluster(self.name, self.seed, devices, self.topology.still())
+        return Cluster(self.name, self.seed, devices, self.topology.with_links(partial(_still_link, self, at_s)))
 
     def crosses(self, src: int, dst: int, change: Change) -> bool:
         """Whether the path from one device to another has a link that a change is about."""
@@ -181,6 +182,15 @@ def _changed_device(device: Device, change: Change, at_s: float) -> Device:
     if change.memory_bytes is not None:
         memory_availability = scaled(memory_availability, at_s, change.memory_bytes / device.memory_bytes)
     return replace(device, availability=availability, memory_availability=memory_availability)
+
+
+def _still_link(cluster: Cluster, at_s: float, source: End, target: End) -> Link:
+    """A link as it is at an instant."""
+    link = cluster.link(source, target)
+    if link.varies is None:
+        return link
+    hop = Hop(0, link.bandwidth_bps, link.delay_s, link.varies)
+    return replace(link, bandwidth_bps=hop.bandwidth_at(at_s), delay_s=hop.delay_at(at_s), varies=None)
 
 
 def _changed_link(link: Link, varies: LinkVariation | None, change: Change, at_s: float) -> LinkVariation:

@@ -7,8 +7,7 @@ One class for each kind. Another kind takes a rule in `edgeemu.topologies`, a cl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -79,11 +78,11 @@ class Topology(ABC):
     def _arrays(self, sources: IntArray, targets: IntArray, nic_bps: FloatArray) -> Arrays:
         """`arrays` without the interfaces of source and target; of a device and itself, anything."""
 
-    def still(self) -> Self:
-        """This topology with links that do not change over time."""
+    def with_links(self, link: Callable[[End, End], Link]) -> Self:
+        """This topology with other links, which do not change over time."""
         other = copy(self)
-        other._make_link = partial(_still_link, self)
-        other.link = cache(other._make_link)
+        other._make_link = link
+        other.link = cache(link)
         other.varying = frozenset()
         return other
 
@@ -248,10 +247,6 @@ class Star(Topology):
         """Links from each device to the access point, and back: [n] each."""
         everyone = range(self.n_devices)
         return _columns(self.link(device, None) for device in everyone), _columns(self.link(None, d) for d in everyone)
-
-
-def _still_link(varying: Topology, source: End, target: End) -> Link:
-    return replace(varying.link(source, target), varies=None)
 
 
 def _columns(links: Iterable[Link]) -> Arrays:

@@ -132,7 +132,7 @@ def make_rehearsal(
 ) -> Rehearsal:
     """Return a simulator of the first steps of a run under any placement, on the cluster as it is at the start."""
     return Rehearsal(
-        cluster.still(),
+        cluster.still(0.0),
         view.costs,
         roofline_durations([device.compute for device in view.devices], view.costs),
         compiler(scenario, computes, view.costs),

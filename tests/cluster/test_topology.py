@@ -1,6 +1,6 @@
 """Bandwidths and delays as arrays are those of the paths one by one, to the last bit: nominal, and as they vary."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -111,6 +111,21 @@ def test_at_an_instant_only_varying_paths_are_asked_for_again(network: str, monk
     for a in range(15):
         now.s_per_bit.row(a)
     assert set(asked) == pairs
+
+
+@pytest.mark.parametrize("network", VARIED)
+@pytest.mark.parametrize("at_s", [0.0, 2.5, 9.0])
+def test_a_cluster_that_stands_still_has_its_links_as_they_are_at_the_instant(network: str, at_s: float) -> None:
+    varied = "".join(f"  {line}\n" for line in VARIED[network].splitlines())
+    event = f"events: [{{at: 0 s, link: [{', '.join(LINKS[network])}], bandwidth: 1 kbit/s, delay: 1 s}}]\n"
+    made = cluster(NETWORKS[network] + varied, event)
+    still = made.still(at_s)
+    assert not still.links_vary
+    for a, b in permutations(range(len(made.devices)), 2):
+        then, now = still.path(a, b), made.path(a, b)
+        assert not then.varies
+        assert (then.bandwidth_bps, then.delay_s) == (now.bandwidth_at(at_s), pytest.approx(now.delay_at(at_s)))
+        assert (then.jitter_s, then.loss, then.energies) == (now.jitter_s, now.loss, now.energies)
 
 
 def test_where_the_default_varies_all_paths_may() -> None:

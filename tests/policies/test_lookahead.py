@@ -174,6 +174,20 @@ def test_a_search_that_moves_heads_out_and_back_is_not_confused(event: str) -> N
     assert made.problems == []
 
 
+@pytest.mark.parametrize("link", ["bandwidth: 2 Mbit/s", "delay: 20 ms"])
+@pytest.mark.parametrize("divide", ["true", "false"])
+def test_the_first_placement_sees_links_as_they_are_at_the_start(link: str, divide: str) -> None:
+    """A link that is bad from the beginning on is worth as little as one that was never better."""
+    asked = (f"sharding.divide={divide}", "policy=lookahead")
+    event = make_plan(load_scenario(SLOWDOWN, [*asked, f"events=[{{at: 0 s, link: [laptop, nano], {link}}}]"]))
+    given = make_plan(
+        load_scenario(SLOWDOWN, [*asked, "events=[]", f"network.links=[{{between: [laptop, nano], {link}}}]"])
+    )
+    good = make_plan(load_scenario(SLOWDOWN, [*asked, "events=[]"]))
+    assert event.placement == given.placement
+    assert divide == "false" or event.placement != good.placement
+
+
 # When policies are asked
 
 

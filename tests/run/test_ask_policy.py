@@ -96,7 +96,7 @@ def test_a_policy_that_never_answers_is_not_waited_for(plan: Plan) -> None:
 
 
 def test_a_limit_is_of_processor_time(plan: Plan) -> None:
-    """What others do on the host in the meantime is not the policy's."""
+    """Time in which it waits, or others have the processor, is not the policy's."""
 
     def computes(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
         while True:

@@ -26,7 +26,7 @@ class Moved(NamedTuple):
 
 
 def _single(kind: Kind, layer: int) -> tuple[Kind, int]:
-    """The same for every layer where a model has one such block."""
+    """Name of a single block; its layer is 0 where a model has one such block."""
     return kind, 0 if kind in ENDS else layer
 
 
