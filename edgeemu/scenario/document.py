@@ -105,6 +105,8 @@ def override(document: Document, setting: str, shorthands: Mapping[Position, str
     if not _PATH.fullmatch(path.strip()):
         raise RequestError("not a path (write e.g. devices[2].memory)", field=option)
     position = position_of(path.strip())
+    if len(position) > _MAX_DEPTH:
+        raise RequestError("nested too deeply", field=f"--set {field_name(position[:3])}")
     try:
         value = read(text, option).data
     except RequestError as error:

@@ -55,6 +55,7 @@ def test_a_setting_inside_a_shorthand():
         ("seed", "--set seed: write PATH=VALUE, e.g. devices[2].memory=1GiB"),
         ("=1", "--set =1: write PATH=VALUE, e.g. devices[2].memory=1GiB"),
         ("a b=1", "--set a b: not a path (write e.g. devices[2].memory)"),
+        ("network" + ".delay" * 400_000 + "=1", "--set network.delay.delay: nested too deeply"),
         ("seed=", "--set seed: nothing is not a whole number"),
     ],
 )  # fmt: skip
