@@ -136,8 +136,9 @@ def compare(
     """Compare policies on one scenario.
 
     Every policy gets the same cluster, random draws and load. The best single device (single) is always in the table.
-    A policy that finds no placement is listed with its reason. Each run leaves its records below --out. Rows are sorted
-    by the scenario's objective: latency unless it says otherwise.
+    A policy that finds no placement is listed with its reason, and so is exact where it would not answer and was not
+    named. Each run leaves its records below --out. Rows are sorted by the scenario's objective: latency unless it says
+    otherwise.
 
     \b
     Examples:
@@ -148,13 +149,23 @@ def compare(
     """
     from edgeemu.cli.observers import watch_one_of
     from edgeemu.report.comparison import JUDGED, comparison, comparison_lines, comparison_table
-    from edgeemu.run.compare import compare_scenario, named_policies
+    from edgeemu.run.compare import compare_scenario, left_out, named_policies
 
-    names = named_policies([name.strip() for name in policies.split(",") if name.strip()])
+    asked = [name.strip() for name in policies.split(",") if name.strip()]
+    names = named_policies(asked)
     wanted = load(scenario, settings)
     check_writable(out)
     watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
-    comparing = compare_scenario(wanted, names, repeats=repeats, simulate=simulated, out=out, watch=watch, share=share)
+    comparing = compare_scenario(
+        wanted,
+        names,
+        repeats=repeats,
+        simulate=simulated,
+        out=out,
+        watch=watch,
+        share=share,
+        without=left_out(wanted, asked),
+    )
     document = comparison(wanted.name, until_signal(comparing), JUDGED[wanted.objective], words=not simulated)
 
     def show(page: Page) -> None:

@@ -30,6 +30,7 @@ from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
 TIME_LIMIT_S = 9.0  # below the controller's own limit, whose alarm cannot interrupt HiGHS
+MOST_DEVICES_CUBED_BY_LAYERS, MOST_LAYERS = 2000, 12  # up to which a proof takes a few seconds
 _RESOLUTION = 1e4  # the objective of a step on the fastest device, so that HiGHS's absolute tolerances do not matter
 _MIB = 2**20
 
@@ -49,6 +50,11 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     if best is None:
         raise NoBetterPlacement("no placement fits the devices' memory; that is proven")
     return current if current is not None and old is not None and best.same(old) else best.placement(shape)
+
+
+def answers(n_devices: int, n_layers: int) -> bool:
+    """Whether a proof within the time limit is likely: variables grow with the cube of devices, and with layers."""
+    return n_devices**3 * n_layers <= MOST_DEVICES_CUBED_BY_LAYERS and n_layers <= MOST_LAYERS
 
 
 class _PlacementProgram:

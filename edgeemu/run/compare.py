@@ -1,14 +1,17 @@
 """Runs one scenario under several policies, one after the other, with repeats. Judges nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
-from edgeemu.policies import POLICIES
+from edgeemu.policies import POLICIES, exact
 from edgeemu.report.comparison import Entry
+from edgeemu.report.formats import counted
 from edgeemu.run.choose_policy import check_policy
+from edgeemu.run.make_plan import unplaced
 from edgeemu.run.observer import Observer
 from edgeemu.run.policy_process.separate_policy import PolicyError
 from edgeemu.run.run_scenario import RunResult, run_scenario
@@ -41,6 +44,21 @@ def named_policies(names: Sequence[str]) -> list[str]:
     return [*found, *(["single"] if "single" not in found else [])]
 
 
+def left_out(scenario: Scenario, policies: Sequence[str]) -> dict[str, str]:
+    """Return the policies that `all` stands for and that would not answer, each with the reason.
+
+    Raises: as `make_plan`.
+    """
+    if ALL not in policies or "exact" in policies:
+        return {}
+    setting = unplaced(scenario)
+    n_devices, n_layers = len(setting.cluster.devices), setting.model.shape.n_layers
+    if exact.answers(n_devices, n_layers):
+        return {}
+    size = f"{counted(n_devices, 'device')} and {counted(n_layers, 'layer')}"
+    return {"exact": f"left out: it would prove no optimum of {size} in time; name it to try (--policies all,exact)"}
+
+
 async def compare_scenario(
     scenario: Scenario,
     policies: Sequence[str],
@@ -50,15 +68,19 @@ async def compare_scenario(
     out: Path,
     watch: Watch,
     share: bool = False,
+    without: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Entry]:
     """Run a scenario under all policies. One that fails or has no placement is an entry with its reason, as is a run.
+
+    Those of `without` are entries with the reason that they have there, and do not run.
 
     Raises:
         RequestError: the scenario is wrong, whatever the policy.
     """
-    entries = []
-    total = len(policies) * repeats
-    for number, name in enumerate(policies):
+    entries = [Entry(name, [], problem=without[name]) for name in policies if name in without]
+    running = [name for name in policies if name not in without]
+    total = len(running) * repeats
+    for number, name in enumerate(running):
         results: list[RunResult] = []
         problem: EdgeemuError | None = None
         for repeat in range(repeats):

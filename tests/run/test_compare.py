@@ -11,7 +11,8 @@ from edgeemu.cli import app
 from edgeemu.errors import RequestError
 from edgeemu.policies import POLICIES
 from edgeemu.report.comparison import JUDGED, Entry, comparison, comparison_lines, comparison_table
-from edgeemu.run.compare import named_policies
+from edgeemu.run.compare import left_out, named_policies
+from edgeemu.scenario.load import parse_scenario
 
 SCENARIO = """
 model:
@@ -118,6 +119,18 @@ def edgeemu(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
         return leaving.value.code, *capsys.readouterr()
 
     return call
+
+
+def test_of_all_policies_one_that_would_not_answer_is_left_out_and_that_is_no_failure(edgeemu: Edgeemu) -> None:
+    deep = "model.shape.n_layers=13"
+    status, out, _ = edgeemu("--simulate", "--json", "--set", deep, "--set", "workload.max_tokens=2")
+    assert status == 0
+    rows = {row["policy"]: row for row in json.loads(out)["policies"]}
+    assert set(rows) == set(POLICIES)
+    assert rows["exact"]["problem"].startswith("left out: it would prove no optimum of 3 devices and 13 layers in time")
+    assert [name for name, row in rows.items() if not row["runs"]] == ["exact"]
+    assert left_out(parse_scenario(SCENARIO), ["all"]) == {}
+    assert left_out(parse_scenario(SCENARIO, overrides=[deep]), ["all", "exact"]) == {}
 
 
 def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) -> None:
