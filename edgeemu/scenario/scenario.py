@@ -47,7 +47,7 @@ class Scenario(Strict):
         default=(), description="Changes of devices and links at given instants or tokens."
     )
     policy: str = Field(
-        default="greedy",
+        default="lookahead",
         min_length=1,
         description="Policy that places blocks: a name that `edgeemu policies` lists, that of an installed package, or "
         "FILE.py:NAME, which needs `--trust`. `--policy` overrides it.",

@@ -35,6 +35,7 @@ workload:
   prompts: [The capital of France is, "def fibonacci(n):", Once upon a time there was a small robot who]
   chat: false
   max_tokens: 3
+policy: greedy
 time: {{mode: virtual}}
 """
 

@@ -1,6 +1,6 @@
 """Simulation of the start of a planned run with a given placement. Pure; knows no device processes.
 
-It uses nominal values: the cluster at the start, without later loads and events, which no controller knows. Unlike
+It uses the cluster as it is at the start, without later loads and events, which no controller knows. Unlike
 `step_time` it has everything that the simulator has: several sequences at once, interfaces and access points that links
 share, jitter and loss, prompts.
 """
@@ -34,7 +34,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """Simulates placements on the nominal cluster. `concurrency` of the sequences run at once."""
+    """Simulates placements on a cluster that stands still. `concurrency` of the sequences run at once."""
 
     cluster: Cluster
     costs: Costs
