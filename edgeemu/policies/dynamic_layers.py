@@ -45,7 +45,7 @@ def _move_layer(draft: PartialPlacement, costs: MoveCosts, layer: int) -> int | 
     """Move a layer in the draft to where that pays most, or where there is memory for it; None: it stays."""
     times, here, last = draft.times, int(draft.ffn[layer]), len(draft.ffn) - 1
     bits, n_groups = times.hidden_bits, times.n_groups
-    must = bool(draft.room.total[here] > draft.room.capacity[here])
+    must = bool(draft.room.total[here] > draft.room.memory_bytes[here])
     source = draft.source(layer)
     after = int(draft.proj[layer + 1]) if layer < last else draft.lm_head
     step_s = times.links.row(source, bits) + times.whole_layer_s + times.links.column(after, bits)  # [n_devices]

@@ -174,6 +174,16 @@ def test_a_search_that_moves_heads_out_and_back_is_not_confused(event: str) -> N
     assert made.problems == []
 
 
+@pytest.mark.parametrize("policy", ["lookahead", "resource-aware"])
+@pytest.mark.parametrize("event", ["laptop, memory: 100 MiB", "phone, memory: 90 MiB", "nano, memory: 150 MiB"])
+def test_what_a_device_that_lost_memory_has_to_send_is_not_refused(event: str, policy: str) -> None:
+    """Nothing goes to the device meanwhile, and two ends of a tied model take a table each on their way."""
+    asked = (f"policy={policy}", f"events=[{{at_token: 9, device: {event}}}]", "workload.max_tokens=30")
+    made = simulated(make_plan(load_scenario(SLOWDOWN, asked)))
+    assert len(made.decision_s) > 3
+    assert made.problems == []
+
+
 @pytest.mark.parametrize("link", ["bandwidth: 2 Mbit/s", "delay: 20 ms"])
 @pytest.mark.parametrize("divide", ["true", "false"])
 def test_the_first_placement_sees_links_as_they_are_at_the_start(link: str, divide: str) -> None:

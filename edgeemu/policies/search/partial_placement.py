@@ -1,6 +1,6 @@
 """A placement in the making, with the memory that it takes and the time of its layers. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -23,6 +23,14 @@ class Moved(NamedTuple):
     layer: int
     source: int
     number: int = 1
+
+
+class Saved(NamedTuple):
+    """State of a placement in the making: `layout.heads` has the groups of each device, [n_layers, n_devices]."""
+
+    layout: PlacementArrays
+    began: dict[tuple[Kind, int], int]
+    began_groups: IntArray
 
 
 def _single(kind: Kind, layer: int) -> tuple[Kind, int]:
@@ -62,6 +70,7 @@ class PartialPlacement:
         draft.embed, draft.lm_head = layout.embed, layout.lm_head
         draft.proj, draft.ffn = layout.proj.copy(), layout.ffn.copy()
         draft.groups = draft.room.groups.copy()
+        draft.room.begin_migration()
         draft._begin()
         return draft
 
@@ -145,6 +154,24 @@ class PartialPlacement:
         counts[source] -= number
         self.resplit(layer, counts)
 
+    def save(self) -> Saved:
+        """Return all that is needed to restore the present state."""
+        layout = PlacementArrays(self.embed, self.lm_head, self.groups.copy(), self.proj.copy(), self.ffn.copy())
+        return Saved(layout, dict(self._began), self._began_groups.copy())
+
+    def restore(self, saved: Saved) -> None:
+        """Go back to a saved state; it can be restored once."""
+        layout, self._began, self._began_groups = saved
+        self.embed, self.lm_head, self.proj, self.ffn = layout.embed, layout.lm_head, layout.proj, layout.ffn
+        self.groups = layout.heads
+        self.room.groups = np.maximum(self.groups, self._began_groups)
+        for held in self.room.singles.values():
+            held[:] = 0
+        for kind, layer in self._singles():
+            for device in {self.at(kind, layer), self._began.get((kind, layer), UNPLACED)} - {UNPLACED}:
+                self.room.singles[kind][device] += 1
+        self.room.recount()
+
     def settle(self) -> None:
         """Free the memory of what has left, once nothing needs to be held twice."""
         self.room = MemoryHeadroom.of(self.view, self.layout(None))
@@ -152,9 +179,12 @@ class PartialPlacement:
 
     def _begin(self) -> None:
         """Note where everything is."""
-        singles = [_single(kind, layer) for layer in range(len(self.ffn)) for kind in (*ENDS, Kind.PROJ, Kind.FFN)]
-        self._began = {single: at for single in singles if (at := self.at(*single)) != UNPLACED}
+        self._began = {single: at for single in self._singles() if (at := self.at(*single)) != UNPLACED}
         self._began_groups = self.groups.copy()  # [n_layers, n_devices]
+
+    def _singles(self) -> Iterator[tuple[Kind, int]]:
+        yield from ((kind, 0) for kind in ENDS)
+        yield from ((kind, layer) for layer in range(len(self.ffn)) for kind in (Kind.PROJ, Kind.FFN))
 
     def source(self, layer: int) -> int:
         """The device that has x when a layer begins; -1 if that block is not placed."""

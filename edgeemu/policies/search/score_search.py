@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.head_split import cheapest_slots, slots
 from edgeemu.policies.search.partial_placement import ENDS, UNPLACED, PartialPlacement
@@ -213,28 +213,29 @@ class Search:
             order, after = self._slowness(kind, layer), room.with_single(kind)
         devices: list[int] = np.argsort(order, kind="stable").tolist()
         for device in devices:
-            if device == without or self.backtracks >= MAX_BACKTRACKS or depth > 1:
+            gets_nothing = device == without or not room.capacity[device]
+            if gets_nothing or self.backtracks >= MAX_BACKTRACKS or depth > 1:
                 continue
-            saved = self._save()
+            saved = self.draft.save()
             try:
                 self._free(device, float(after[device] - room.capacity[device]), depth)
             except NothingFoundError:
                 self.backtracks += 1
-                self._restore(saved)
+                self.draft.restore(saved)
                 room = self.draft.room
                 continue
             fits = room.groups_room(layer) if kind is Kind.HEAD else room.capacity - room.with_single(kind) + 1
             if fits[device] > 0:
                 return device
             self.backtracks += 1
-            self._restore(saved)
+            self.draft.restore(saved)
             room = self.draft.room
         raise NothingFoundError(layer, max(without, 0))
 
     def relieve(self, device: int) -> None:
         """Move a device's excess to other devices."""
         room = self.draft.room
-        while (excess := int(room.total[device] - room.capacity[device])) > 0:
+        while (excess := int(room.total[device] - room.memory_bytes[device])) > 0:
             self._free(device, float(excess), 0)
 
     def _free(self, device: int, excess: float, depth: int) -> None:
@@ -271,21 +272,3 @@ class Search:
         layers = np.flatnonzero(draft.groups[:, device])
         users += [(sizes.group, Kind.HEAD, int(at), int(draft.groups[at, device])) for at in layers]
         return iter(sorted(users, key=lambda user: (-user[0], user[2])))
-
-    def _save(self) -> tuple[PlacementArrays, IntArray]:
-        draft = self.draft
-        heads = np.zeros((0, 0), np.int64)
-        layout = PlacementArrays(draft.embed, draft.lm_head, heads, draft.proj.copy(), draft.ffn.copy())
-        return layout, draft.groups.copy()
-
-    def _restore(self, saved: tuple[PlacementArrays, IntArray]) -> None:
-        draft, (layout, groups) = self.draft, saved
-        draft.embed, draft.lm_head, draft.proj, draft.ffn = layout.embed, layout.lm_head, layout.proj, layout.ffn
-        draft.groups = groups
-        room, n = draft.room, self.times.n_devices
-        room.groups = groups.copy()
-        for kind, at in ((Kind.EMBED, [draft.embed]), (Kind.LM_HEAD, [draft.lm_head])):
-            room.singles[kind] = np.bincount([d for d in at if d != UNPLACED], minlength=n).astype(np.int64)
-        room.singles[Kind.PROJ] = np.bincount(draft.proj[draft.proj != UNPLACED], minlength=n)
-        room.singles[Kind.FFN] = np.bincount(draft.ffn[draft.ffn != UNPLACED], minlength=n)
-        room.recount()

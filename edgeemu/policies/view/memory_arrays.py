@@ -71,12 +71,14 @@ class MemoryHeadroom:
     def __init__(self, view: ClusterView) -> None:
         n, shape = len(view.devices), view.costs.shape
         self.sizes = sizes_of(view)
-        self.capacity = view.memory_bytes  # [n]
+        self.memory_bytes = view.memory_bytes  # [n]
+        self.capacity = view.memory_bytes  # [n] for what arrives
         self.held = np.zeros(n, np.int64)  # [n] weights and caches
         self.workspace = np.zeros(n, np.int64)  # [n]
         self.messages = np.zeros(n, np.int64)  # [n]
         self.groups = np.zeros((shape.n_layers, n), np.int64)  # [n_layers, n]
         self.singles = {kind: np.zeros(n, np.int64) for kind in _SINGLES}  # kind -> [n]
+        self.shared = np.full(n, self.sizes.shared)  # [n] what both ends of the model have once on a device
 
     @classmethod
     def of(cls, view: ClusterView, layout: PlacementArrays) -> "MemoryHeadroom":
@@ -91,13 +93,26 @@ class MemoryHeadroom:
         room.recount()
         return room
 
+    def begin_migration(self) -> None:
+        """From now on blocks arrive by migration.
+
+        Until it is over, ends that meet have a table each. A device that holds more than it has, because it has lost
+        memory, gets nothing: what it is about to send still fills it.
+        """
+        self.shared = np.where(self._both_ends(), self.sizes.shared, 0)
+        self.capacity = np.where(self.total > self.memory_bytes, 0, self.memory_bytes)
+
+    def _both_ends(self) -> NDArray[np.bool_]:
+        both: NDArray[np.bool_] = (self.singles[Kind.EMBED] > 0) & (self.singles[Kind.LM_HEAD] > 0)
+        return both
+
     def recount(self) -> None:
         """Compute the totals from `groups` and `singles`."""
         s, singles = self.sizes, self.singles
         self.held = self.groups.sum(0) * s.group + (self.groups > 0).sum(0) * s.norm
         for kind in _SINGLES:
             self.held += singles[kind] * s.weights[kind]
-        self.held -= s.shared * np.minimum(singles[Kind.EMBED], singles[Kind.LM_HEAD])
+        self.held -= np.where(self._both_ends(), self.shared, 0)
         self.workspace = s.head_workspace[self.groups.max(0)]
         for kind in _SINGLES:
             self.workspace = np.maximum(self.workspace, np.where(singles[kind] > 0, s.workspace[kind], 0))
@@ -111,11 +126,11 @@ class MemoryHeadroom:
 
     def over(self) -> IntArray:
         """The devices that hold more than they have, ascending."""
-        return np.flatnonzero(self.total > self.capacity)
+        return np.flatnonzero(self.total > self.memory_bytes)
 
     def fits(self) -> bool:
         """Whether no device holds more than it has."""
-        return not bool((self.total > self.capacity).any())
+        return not bool((self.total > self.memory_bytes).any())
 
     def with_single(self, kind: Kind) -> IntArray:
         """Bytes that every device would hold with one more block of a kind: [n]."""
@@ -126,7 +141,7 @@ class MemoryHeadroom:
             total += np.where(self.singles[kind] > 0, 0, s.proj_messages)
         elif s.shared and kind is not Kind.FFN:
             other = self.singles[Kind.LM_HEAD if kind is Kind.EMBED else Kind.EMBED]
-            total -= s.shared * np.minimum(other, 1)
+            total -= self.shared * np.minimum(other, 1)
         return total
 
     def groups_room(self, layer: int, devices: IntArray | None = None) -> IntArray:
@@ -153,7 +168,7 @@ class MemoryHeadroom:
         self.held[device] += s.weights[kind]
         if s.shared and kind in (Kind.EMBED, Kind.LM_HEAD):
             other = Kind.LM_HEAD if kind is Kind.EMBED else Kind.EMBED
-            self.held[device] -= s.shared * min(1, int(self.singles[other][device]))
+            self.held[device] -= self.shared[device] * min(1, int(self.singles[other][device]))
         if kind is Kind.PROJ and not self.singles[kind][device]:
             self.messages[device] += s.proj_messages
         if not self.workspace[device]:
@@ -186,7 +201,7 @@ class MemoryHeadroom:
         held = int(mine.sum()) * s.group + int(np.count_nonzero(mine)) * s.norm
         held += sum(int(singles[kind][device]) * s.weights[kind] for kind in kinds)
         if Kind.EMBED in kinds and Kind.LM_HEAD in kinds:
-            held -= s.shared
+            held -= int(self.shared[device])
         workspace = max((int(s.head_workspace[mine.max()]), *(s.workspace[kind] for kind in kinds)))
         self.held[device] = held
         self.workspace[device] = workspace
@@ -202,6 +217,8 @@ def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) ->
     both, receives = MemoryHeadroom(view), np.zeros(n, np.bool_)
     moved = old.heads != new.heads  # [n_layers, n_groups]
     both.groups = old.counts(n)
+    both.shared[np.arange(n) != old.embed] = 0
+    both.shared[np.arange(n) != old.lm_head] = 0
     if moved.any():
         layers, _ = np.nonzero(moved)
         np.add.at(both.groups, (layers, new.heads[moved]), 1)
