@@ -12,7 +12,7 @@ from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.memory import MemoryPage, Usage
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy, policy
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, Refusal, WorkloadView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_energy import step_energy_j, token_energy_j
@@ -37,6 +37,7 @@ __all__ = [
     "PhysicalCosts",
     "Placement",
     "Policy",
+    "Refusal",
     "Usage",
     "WorkloadView",
     "all_blocks",

@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -48,8 +49,7 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
         RequestError: there is none, it cannot be loaded, or it cannot be called with (view, current).
     """
     if name in built_in:
-        place: _Policy = import_module(f"edgeemu.policies.{name.replace('-', '_')}").place
-        return place
+        return partial(_unless_refused, import_module(f"edgeemu.policies.{name.replace('-', '_')}").place)
     if file := policy_file(name):
         module = _module(file.path)
         return _callable(_attribute(module, *file), name, module.__file__ or "", file.path)
@@ -57,6 +57,13 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
     with _blamed(home_of(point), f'the policy "{name}" ({point.value}) cannot be loaded'):
         found = point.load()
     return _callable(found, name, home_of(point))
+
+
+def _unless_refused(place: _Policy, view: ClusterView, current: Placement | None) -> Placement:
+    """The answer of a policy; the current placement, if the answer is what devices have just refused."""
+    found = place(view, current)
+    again = view.refused is not None and found.owner == view.refused.placement.owner
+    return current if again and current is not None else found
 
 
 def installed_policy(name: str, built_in: Collection[str]) -> EntryPoint:

@@ -1,10 +1,11 @@
 """Decisions of a run: when the policy is asked, and what it decided. Carries nothing out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import ClusterView, largest_change
+from edgeemu.policies.view.cluster_view import ClusterView, Refusal, largest_change
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import next_decision
 from edgeemu.run.backend import Measurements
@@ -36,6 +37,8 @@ class Decider:
         self._lost = 0  # decisions in a row without an answer, up to the last
         self._asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
+        self._decided: Placement | None = None  # the last change
+        self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
 
     def count_token(self, open_sequences: int) -> bool:
@@ -52,8 +55,11 @@ class Decider:
         if policy is None or self._lost == PATIENCE:
             return None
         view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
+        if self._refused is not None and (view.memory_bytes != self._asked.memory_bytes).any():
+            self._refused = None
         if not self._worth_asking(view):
             return None
+        view = replace(view, refused=self._refused)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         self._rows.append(DecisionRow(step.sequence, step.step, "decided", answer.took_s, answer.problem))
         self._lost = self._lost + 1 if answer.lost else 0
@@ -61,11 +67,15 @@ class Decider:
             where = f"sequence {step.sequence}, step {step.step}"
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(step.sequence, step.step, "given up", None, why))
+        if answer.placement != current:
+            self._decided = answer.placement
         took_s = answer.took_s if self._rules.decision_s is None else self._rules.decision_s
         return Decision(answer.placement, step, due.at_s + took_s)
 
     def add_refusal(self, step: Step, why: str) -> None:
-        """Note that devices refused what was decided before a step."""
+        """Note that devices refused what was decided before a step; the policy is told at the next decision."""
+        assert self._decided is not None
+        self._refused = Refusal(self._decided, why)
         self._rows.append(DecisionRow(step.sequence, step.step, "refused", None, why))
 
     def take_rows(self) -> list[DecisionRow]:

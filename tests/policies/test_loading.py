@@ -1,16 +1,19 @@
 """Policies by name, from files and from packages; and the kit that checks them."""
 
 import time
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from support.builders import LLAMA, view
 
+from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES, greedy, loading, policy
 from edgeemu.policies.kit import built_in_cases, faults
-from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement, Refusal
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_policy.py"
 PATIENT_S = 5.0  # how long a policy takes is not what is tested here
@@ -176,3 +179,13 @@ def test_the_kit_finds_what_is_wrong() -> None:
         assert any(message in fault for fault in faults(decide, clock, PATIENT_S)), message  # type: ignore[arg-type]
     ticking = iter(range(10_000))
     assert any("took 1000.0 ms, 100 ms are allowed" in f for f in faults(first_fit, lambda: float(next(ticking))))
+
+
+def test_a_built_in_policy_does_not_ask_again_for_what_was_refused() -> None:
+    seen = view(LLAMA, [2**40] * 2, [Compute(1e9, 1e9, 0.0), Compute(9e9, 9e9, 0.0)], 8, 24)
+    place = policy("greedy")
+    wanted = place(seen, None)
+    current = Placement(dict.fromkeys(wanted.owner, 1))
+    assert place(seen, current) == wanted
+    assert place(replace(seen, refused=Refusal(wanted, "no room")), current) is current
+    assert place(replace(seen, refused=Refusal(current, "no room")), current) == wanted

@@ -10,7 +10,7 @@ from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.cluster_view import ClusterView, Refusal
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 
@@ -80,6 +80,22 @@ def test_what_does_not_fit_after_an_event_is_refused_until_there_is_room_again(m
         assert_refused(made, {3, 4, 5}, left_bytes)
         assert made.migrator.placement == plan.placement  # four exchanges
     assert outcomes(real) == outcomes(simulated)
+
+
+def test_a_policy_is_told_what_was_refused_and_why_until_memory_changes() -> None:
+    told: list[Refusal | None] = []
+
+    def watchful(view: ClusterView, current: Placement | None) -> Placement:
+        told.append(view.refused)
+        return exchange(view, current)
+
+    events = f"{{at_token: 3, device: b-1, memory: {squeezed_bytes()} B}}, {{at_token: 6, device: b-1, memory: 8 MiB}}"
+    made = RecordedRun(plan := make(ONE_PROMPT, f"events=[{events}]", decide=watchful), SimulatedBackend(plan))
+    uvloop.run(made.run())
+    assert [refused is not None for refused in told] == [False, False, False, True, True, False, False]
+    assert told[3] is not None
+    assert told[3].reason.startswith("b-1 is out of memory: incoming needs")
+    assert told[3].placement == exchange(plan.view, plan.placement)
 
 
 def test_what_does_not_fit_beside_other_work_at_that_instant_is_refused() -> None:

@@ -69,6 +69,13 @@ class WorkloadView:
     cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
 
 
+class Refusal(NamedTuple):
+    """A placement that devices refused, because something that was to arrive has no room there, and their reason."""
+
+    placement: Placement
+    reason: str
+
+
 @dataclass(frozen=True)
 class ClusterView:
     """Devices and links as they are known, the workload to place for, and the rules of the scenario."""
@@ -83,6 +90,7 @@ class ClusterView:
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
     star: bool = False  # results of shards are combined by one device; else in a ring
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
+    refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
     observed: Factors = field(default_factory=dict)  # of the links that were measured
     objective: Objective = "latency"
     energy_budget_j: float | None = None  # for a token, of all devices; `view.step_energy` estimates what one needs
