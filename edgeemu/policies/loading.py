@@ -124,6 +124,8 @@ def _callable(found: Any, name: str, home: str, shown: str = "") -> _Policy:
         inspect.signature(found).bind(None, None)
     except (TypeError, ValueError) as error:
         raise RequestError(f"{name} is not a policy: it must take (view, current), and {error}") from error
+    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__):
+        raise RequestError(f"{name} is not a policy: it is a coroutine function (async def), and nobody would await it")
     policy: _Policy = found
     return policy
 

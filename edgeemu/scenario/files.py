@@ -15,11 +15,17 @@ from edgeemu.errors import RequestError, did_you_mean_path
 
 MAX_TEXT_BYTES = 32 << 20  # no scenario, trace or list of prompts is longer, and its text must fit in memory
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_OTHER_ENCODINGS = {
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
+_OTHER_FORMATS = {  # by their first bytes
+    codecs.BOM_UTF32_LE: "is text in UTF-32; save it in UTF-8",
+    codecs.BOM_UTF32_BE: "is text in UTF-32; save it in UTF-8",
+    codecs.BOM_UTF16_LE: "is text in UTF-16; save it in UTF-8",
+    codecs.BOM_UTF16_BE: "is text in UTF-16; save it in UTF-8",
+    b"\x1f\x8b": "is compressed with gzip; unpack it (gunzip)",
+    b"BZh91AY&SY": "is compressed with bzip2; unpack it (bunzip2)",
+    b"\xfd7zXZ\x00": "is compressed with xz; unpack it (unxz)",
+    b"\x28\xb5\x2f\xfd": "is compressed with Zstandard; unpack it (unzstd)",
+    b"PK\x03\x04": "is a ZIP archive; unpack it (unzip)",
+    b"PAR1": "is a Parquet file; save it as text",
 }
 
 
@@ -48,15 +54,15 @@ def absolute(given: str | Path, info: ValidationInfo) -> Path:
 def read_text(path: Path, shown: str) -> str:
     r"""Text of a regular file in UTF-8, without a byte-order mark, its lines ended by "\n".
 
-    Raises `RequestError` with file (as `shown`), line and reason: not a regular file, too large, in another encoding,
-    control characters. Raises `OSError` where it cannot be opened.
+    Raises `RequestError` with file (as `shown`), line and reason: not a regular file, too large, in another encoding
+    or format, control characters. Raises `OSError` where it cannot be opened.
     """
     raw = _read_bytes(path, shown)
     if len(raw) > MAX_TEXT_BYTES:
         raise RequestError(f"is larger than {MAX_TEXT_BYTES >> 20} MiB, the most that is read of a text", file=shown)
-    for mark, encoding in _OTHER_ENCODINGS.items():
+    for mark, what in _OTHER_FORMATS.items():
         if raw.startswith(mark):
-            raise RequestError(f"is text in {encoding}; save it in UTF-8", file=shown)
+            raise RequestError(what, file=shown)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -36,6 +36,13 @@ class Picky:
 
 def one_argument(view):
     return None
+
+async def later(view, current):
+    return None
+
+class Later:
+    async def __call__(self, view, current):
+        return None
 """
 
 
@@ -83,6 +90,8 @@ def test_a_file_has_a_function_or_a_class(file: Path, suffix: str) -> None:
         (":Mime", r'has no "Mime" \(did you mean "Mine"\?\)'),
         (":number", "an? int cannot be called"),
         (":Picky", r"cannot be instantiated without arguments: .*must"),
+        (":later", r"is a coroutine function \(async def\)"),
+        (":Later", r"is a coroutine function \(async def\)"),
         (":one_argument", r"must take \(view, current\), and "),
     ],
 )
