@@ -59,7 +59,7 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
     return _callable(found, name, home_of(point))
 
 
-def _unless_refused(place: _Policy, view: ClusterView, current: Placement | None) -> Placement:
+def _unless_refused(place: _Policy, view: ClusterView, current: Placement | None = None) -> Placement:
     """The answer of a policy; the current placement, if the answer is what devices have just refused."""
     found = place(view, current)
     again = view.refused is not None and found.owner == view.refused.placement.owner

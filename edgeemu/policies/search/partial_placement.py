@@ -115,22 +115,25 @@ class PartialPlacement:
 
     def put_groups(self, layer: int, counts: IntArray) -> None:
         """Add groups of a layer: counts [n_devices]."""
-        self.groups[layer] += counts
-        self.room.add_groups(layer, counts)
+        self.resplit(layer, self.groups[layer] + counts)
 
     def take_groups(self, layer: int, device: int, count: int) -> None:
         """Remove groups of a layer from a device."""
         self.groups[layer, device] -= count
         self._began_groups[layer, device] = min(self._began_groups[layer, device], self.groups[layer, device])
-        self.room.remove_groups(layer, device, count)
+        self._hold(layer)
 
     def resplit(self, layer: int, counts: IntArray) -> None:
         """Give a layer other counts; devices that had groups at the beginning still have the memory of them."""
-        more = np.maximum(self._began_groups[layer], counts) - self.room.groups[layer]  # [n_devices]
+        self.groups[layer] = counts
+        self._hold(layer)
+
+    def _hold(self, layer: int) -> None:
+        """Count the memory of a layer's groups, where they were at the beginning and where they are."""
+        more = np.maximum(self._began_groups[layer], self.groups[layer]) - self.room.groups[layer]  # [n_devices]
         for device in np.flatnonzero(more < 0).tolist():
             self.room.remove_groups(layer, device, -int(more[device]))
         self.room.add_groups(layer, np.maximum(more, 0))
-        self.groups[layer] = counts
 
     def move(self, moved: Iterable[Moved], device: int) -> None:
         """Move blocks and groups to a device."""
