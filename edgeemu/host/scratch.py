@@ -169,7 +169,8 @@ def remove(directory: Path, owner: Owner | None = None) -> str:
         with _opened(directory) as fd:
             if owner not in (None, _owner(fd)):
                 return "it is another run's"
-            names = os.listdir(fd)  # noqa: PTH208  # of a descriptor, which pathlib cannot list
+            with os.scandir(fd) as entries:
+                names = [entry.name for entry in entries]
             for name in sorted(names, key=lambda name: name == OWNER_FILE):  # that one last
                 with suppress(FileNotFoundError):  # the controller and the fork server may both be at it
                     os.unlink(name, dir_fd=fd)

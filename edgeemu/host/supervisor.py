@@ -15,9 +15,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from edgeemu.host.owner import stat_fields
 from edgeemu.host.prctl import SET_CHILD_SUBREAPER, SET_PDEATHSIG, prctl
 
 REPORT_S = 0.5  # for the report of where the process is
@@ -76,12 +78,9 @@ def _end_children(pid: int) -> int:
 
 def _children() -> Iterator[int]:
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            _, _, after = (process / "stat").read_bytes().rpartition(b")")  # "pid (name) state parent ..."
-        except OSError:  # it has ended
-            continue
-        if after and int(after.split()[1]) == os.getpid():
-            yield int(process.name)
+        with suppress(OSError):  # it has ended
+            if int(stat_fields(int(process.name))[1]) == os.getpid():
+                yield int(process.name)
 
 
 if __name__ == "__main__":

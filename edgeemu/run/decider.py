@@ -19,11 +19,15 @@ PATIENCE = 3  # decisions in a row without an answer: the policy was late or end
 
 
 class Decision(NamedTuple):
-    """The placement to go on with, the step before which it was decided, and when the decision was known."""
+    """The placement to go on with, the step before which it was decided, and when the decision was known.
+
+    `took_s` is the processor time of the policy, which the timeline need not have.
+    """
 
     placement: Placement
     step: Step
     at_s: float
+    took_s: float
 
 
 class Decider:
@@ -37,7 +41,6 @@ class Decider:
         self._lost = 0  # decisions in a row without an answer, up to the last
         self._asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
-        self._decided: Placement | None = None  # the last change
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
 
@@ -67,16 +70,13 @@ class Decider:
             where = f"sequence {step.sequence}, step {step.step}"
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(step.sequence, step.step, "given up", None, why))
-        if answer.placement != current:
-            self._decided = answer.placement
-        took_s = answer.took_s if self._rules.decision_s is None else self._rules.decision_s
-        return Decision(answer.placement, step, due.at_s + took_s)
+        charged_s = answer.took_s if self._rules.decision_s is None else self._rules.decision_s
+        return Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
 
-    def add_refusal(self, step: Step, why: str) -> None:
-        """Note that devices refused what was decided before a step; the policy is told at the next decision."""
-        assert self._decided is not None
-        self._refused = Refusal(self._decided, why)
-        self._rows.append(DecisionRow(step.sequence, step.step, "refused", None, why))
+    def add_refusal(self, decision: Decision, why: str) -> None:
+        """Note that devices refused what was decided; the policy is told at the next decision."""
+        self._refused = Refusal(decision.placement, why)
+        self._rows.append(DecisionRow(decision.step.sequence, decision.step.step, "refused", None, why))
 
     def take_rows(self) -> list[DecisionRow]:
         """Return the rows since the last call."""

@@ -10,7 +10,6 @@ from edgeemu.run.decider import Decision
 from edgeemu.run.plan import Plan
 from edgeemu.run.running_migration import RunningMigration
 from edgeemu.timeline.scheduler import Due
-from edgeemu.timeline.steps import Step
 
 
 class Migrator:
@@ -20,7 +19,7 @@ class Migrator:
     be released, and when the last one has its token it is to `advance`. A background copy runs while steps go on.
     """
 
-    def __init__(self, plan: Plan, devices: MigrationTransport, on_refusal: Callable[[Step, str], None]) -> None:
+    def __init__(self, plan: Plan, devices: MigrationTransport, on_refusal: Callable[[Decision, str], None]) -> None:
         self.placement = plan.placement
         self._plan = plan
         self._devices = devices
@@ -78,7 +77,7 @@ class Migrator:
         running = RunningMigration(protocol, decision.step, at_s)
         refusal = await self._devices.prepare(protocol, rows, self._last_rows(rows), at_s)
         if refusal:
-            self._on_refusal(decision.step, refusal)
+            self._on_refusal(decision, refusal)
             await self._abort(running, refusal)
             return at_s
         protocol.prepared()

@@ -163,7 +163,7 @@ def test_the_kit_finds_what_is_wrong() -> None:
             current.owner.clear()  # type: ignore[attr-defined]
         return first_fit(view, None)
 
-    def nothing(view: ClusterView, current: Placement | None) -> None:  # noqa: ARG001
+    def nothing(_view: ClusterView, _current: Placement | None) -> None:
         return None
 
     def raises(view: ClusterView, current: Placement | None) -> Placement:
@@ -171,7 +171,7 @@ def test_the_kit_finds_what_is_wrong() -> None:
             return first_fit(view, None)
         raise KeyError("lost")
 
-    def gives_up(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def gives_up(_view: ClusterView, current: Placement | None) -> Placement:
         raise InfeasibleError("no") if current is None else NoBetterPlacement("no")
 
     clock = time.perf_counter

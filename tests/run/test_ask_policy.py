@@ -34,7 +34,7 @@ def plan() -> Plan:
 
 
 def answers(answer: object) -> Callable[[ClusterView, Placement | None], Placement]:
-    def policy(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def policy(_view: ClusterView, _current: Placement | None) -> Placement:
         if isinstance(answer, Exception):
             raise answer
         return answer  # type: ignore[return-value]  # that is the point
@@ -42,7 +42,7 @@ def answers(answer: object) -> Callable[[ClusterView, Placement | None], Placeme
     return policy
 
 
-def forever(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+def forever(_view: ClusterView, _current: Placement | None) -> Placement:
     while True:
         time.sleep(0.001)
 
@@ -98,11 +98,11 @@ def test_a_policy_that_never_answers_is_not_waited_for(plan: Plan) -> None:
 def test_a_limit_is_of_processor_time(plan: Plan) -> None:
     """Time in which it waits, or others have the processor, is not the policy's."""
 
-    def computes(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def computes(_view: ClusterView, _current: Placement | None) -> Placement:
         while True:
             pass
 
-    def waits(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def waits(_view: ClusterView, _current: Placement | None) -> Placement:
         time.sleep(0.1)
         return plan.placement
 

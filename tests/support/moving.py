@@ -50,7 +50,7 @@ class Shuffle:
         self._draw = random.Random(seed)
         self._share = share
 
-    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+    def __call__(self, _view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         moving = [block for block in sorted(current.owner) if self._draw.random() < self._share]
         return Placement({**current.owner, **{block: self._draw.randrange(3) for block in moving}})
@@ -73,7 +73,7 @@ def assert_reference(controller: RecordedRun, plan: Plan, expected: list[list[in
 def to_device(number: int) -> Callable[[ClusterView, Placement | None], Placement]:
     """A policy that wants the heads of layer 0 on one device."""
 
-    def place(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def place(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return current.moved([head(0, group) for group in range(4)], number)
 

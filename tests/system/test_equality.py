@@ -4,7 +4,6 @@ import asyncio
 import random
 from contextlib import closing
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ network:
 workload:
   prompts: [The capital of France is, "def fibonacci(n):", Once upon a time there was a small robot who]
   chat: false
-  max_tokens: 3
+  max_tokens: 4
 policy: greedy
 time: {{mode: virtual}}
 """
@@ -84,10 +83,7 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
 
 @pytest.mark.timeout(400)
 def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, expected: Expected) -> None:
-    """Heads of one layer scattered over all devices, each for one of the prompts.
-
-    Of one placement more, heads move while it answers all of them.
-    """
+    """Heads of one layer scattered over all devices; of one placement more, they move while it answers."""
     shape, blocks = plan.model.shape, list(all_blocks(plan.model.shape))
     draw = random.Random(2505)
     placements = [Placement({block: draw.randrange(5) for block in blocks}) for _ in range(31)]
@@ -96,10 +92,8 @@ def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, ex
         assert sum(holders) > 1.5 * len(holders)
 
     async def main() -> None:
-        prompts = cycle(plan.requests)
-        plans = [replace(plan, placement=p, requests=(next(prompts),), decide=None) for p in placements[:30]]
-        answers = dict(zip(plan.requests, expected, strict=True))
-        await run_side_by_side(plans, lambda asked, run: assert_equal(run, [answers[asked.requests[0]]]))
+        plans = [replace(plan, placement=placement, decide=None) for placement in placements[:30]]
+        await run_side_by_side(plans, lambda _, run: assert_equal(run, expected))
         async with cluster(plan) as run:
             moving = await run(replace(plan, placement=placements[30]))
         assert len(moving.migrations) > 100

@@ -25,7 +25,7 @@ SETTINGS = (
     f"workload.max_tokens={TOKENS}",
     "decisions.threshold=0",
 )
-TRACED_BYTES = 200  # of each token, at most: a step's rows take thousands
+TRACED_BYTES = 100  # of each token, at most: a step's rows take thousands
 
 
 def restless(view: ClusterView, current: Placement | None) -> Placement:

@@ -133,7 +133,7 @@ class Shuffle:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
-    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+    def __call__(self, _view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         share = self._chance.choice([0.05, 0.3, 0.9])
         moving = [block for block in sorted(current.owner) if self._chance.random() < share]

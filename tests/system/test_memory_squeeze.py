@@ -18,14 +18,14 @@ Deciding = Callable[[ClusterView, Placement | None], Placement]
 ONE_PROMPT = "workload.prompts=[{tokens: 7}]"
 
 
-def exchange(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+def exchange(_view: ClusterView, current: Placement | None) -> Placement:
     """Two devices give each other all they hold: either has room for the one or the other, but both take more."""
     assert current is not None
     return Placement({block: {0: 0, 1: 2, 2: 1}[device] for block, device in current.owner.items()})
 
 
 def heads_to(number: int) -> Deciding:
-    def place(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def place(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return current.moved([head(0, group) for group in range(4)], number)
 
@@ -131,7 +131,7 @@ def test_what_is_held_stays_and_grows_however_little_is_left() -> None:
         assert outcomes(made) == {}
         assert "step 7: b-1 would need" in made.problems[0]
 
-    def away(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def away(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return current.moved(current.on(1), 2)
 

@@ -63,7 +63,7 @@ def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says() 
 def test_migrations_in_the_background_take_the_time_that_the_simulator_says() -> None:
     """That a copy is through may be noticed one token later where the host is late: times are not equal to the bit."""
 
-    def gather(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def gather(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return current.moved([head(0, group) for group in range(4)], 2)
 
@@ -79,7 +79,7 @@ def test_migrations_in_the_background_take_the_time_that_the_simulator_says() ->
 def test_a_receiver_without_room_refuses_and_the_old_placement_stays() -> None:
     """Two devices are to exchange all they hold: either has room for the one or the other, but not for both at once."""
 
-    def exchange(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def exchange(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return Placement({block: {0: 0, 1: 2, 2: 1}[device] for block, device in current.owner.items()})
 

@@ -34,12 +34,12 @@ class Forced:
     def __init__(self, moves: list[dict[Block, int]]) -> None:
         self._moves = iter(moves)
 
-    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+    def __call__(self, _view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return Placement({**current.owner, **next(self._moves, {})})
 
 
-def keep(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+def keep(_view: ClusterView, current: Placement | None) -> Placement:
     assert current is not None
     return current
 

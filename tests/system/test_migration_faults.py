@@ -99,7 +99,7 @@ def test_a_copy_under_way_when_a_sequence_ends_is_given_up_and_the_next_one_goes
 def test_devices_that_send_each_other_more_than_their_queues_hold_do_not_block() -> None:
     """Without pacing all chunks are due at once: two feed-forward blocks change places, byte by byte."""
 
-    def swap(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def swap(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return Placement({**current.owner, ffn(0): current.owner[ffn(1)], ffn(1): current.owner[ffn(0)]})
 

@@ -57,7 +57,7 @@ class Refuses:
     ],
 )
 def test_nonsense_of_any_kind_is_a_reason_and_not_a_crash(answer: Any, reason: str) -> None:
-    def policy(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def policy(_view: ClusterView, _current: Placement | None) -> Placement:
         if isinstance(answer, BaseException):
             raise answer
         return answer  # type: ignore[no-any-return]
@@ -71,7 +71,7 @@ def test_nonsense_of_any_kind_is_a_reason_and_not_a_crash(answer: Any, reason: s
 
 
 def test_a_policy_that_catches_everything_is_not_waited_for_either() -> None:
-    def stubborn(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def stubborn(_view: ClusterView, _current: Placement | None) -> Placement:
         while True:
             with suppress(Exception):
                 signal.pause()
@@ -87,7 +87,7 @@ class Late:
         self.asked = 0
         self._at = at
 
-    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG002
+    def __call__(self, _view: ClusterView, current: Placement | None) -> Placement:
         self.asked += 1
         while self.asked in self._at:
             signal.pause()
@@ -112,7 +112,7 @@ def test_a_policy_that_is_late_three_times_in_a_row_is_not_asked_again(late: set
 
 
 def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
-    def fails(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def fails(_view: ClusterView, _current: Placement | None) -> Placement:
         raise ZeroDivisionError
 
     made = simulated(make(decide=fails))
@@ -121,7 +121,7 @@ def test_a_policy_that_only_fails_is_asked_to_the_end() -> None:
 
 
 def test_a_refusal_is_a_problem_that_is_told() -> None:
-    def exchange(view: ClusterView, current: Placement | None) -> Placement:  # noqa: ARG001
+    def exchange(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return Placement({block: {0: 0, 1: 2, 2: 1}[device] for block, device in current.owner.items()})
 

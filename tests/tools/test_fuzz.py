@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fuzzing.example import InputDirectory, Target, try_input
 from fuzzing.inputs import Editor, Twice, as_json
-from fuzzing.run import WorkerError, run_target, try_again
+from fuzzing.run import WorkerError, ended_by, run_target, try_again
 from fuzzing.targets import TARGETS
 from fuzzing.worker import Job, inputs_of
 from support import fuzzed
@@ -82,6 +82,14 @@ def test_a_hang_and_a_crash_end_the_worker_and_are_saved_with_their_input(tmp_pa
     assert what == "the process ended, SIGSEGV"
     assert b"a" not in (saved / "input" / "input").read_bytes()
     assert told[-1] == 1
+
+
+def test_where_an_input_ended_its_worker_is_told_if_that_is_in_what_is_fuzzed() -> None:
+    """Also in a directory that is called edgeemu."""
+    frames = [f'File "{ROOT}/{file}", line 7 in f' for file in ("tests/edgeemu/x.py", ".venv/edgeemu_kernels/x.py")]
+    own = f'File "{ROOT}/kernels/edgeemu_kernels/x.py", line 9 in g'
+    assert ended_by(-11, "\n".join(frames)).what == "the process ended, SIGSEGV"
+    assert ended_by(-11, "\n".join([*frames, own])).what == f"the process ended, SIGSEGV: {own}"
 
 
 def test_a_worker_that_cannot_begin_is_an_error(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from fuzzing.inputs import Editor, Files
 HANG_S, WALL = 5.0, 6.0
 MEMORY_BYTES = 200 * 2**20
 ROOT = Path(__file__).parents[2]
-_OWN = (str(ROOT / "edgeemu"), str(ROOT / "kernels"))
+OWN = (f"{ROOT}/edgeemu/", f"{ROOT}/kernels/")  # what is fuzzed
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _found(error: BaseException) -> Finding:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename.startswith(_OWN)] or frames
+    own = [frame for frame in frames if frame.filename.startswith(OWN)] or frames
     place = f"{Path(own[-1].filename).name}:{own[-1].lineno}"
     return Finding(f"{type(error).__name__} at {place}", "".join(traceback.format_exception(error)))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from fuzzing.example import Finding
+from fuzzing.example import OWN, Finding
 from fuzzing.worker import Job
 
 TOOLS = Path(__file__).parents[1]
@@ -81,16 +81,16 @@ def _run_worker(job: Job, outcome: Outcome, changed: Callable[[], None], stderr:
     trace = stderr.read_text(errors="replace")
     if at is None or process.returncode == -signal.SIGINT:
         raise WorkerError(f"the worker for {job.target} ended with status {process.returncode}\n{trace}")
-    finding = _ended_by(process.returncode, trace)
+    finding = ended_by(process.returncode, trace)
     outcome.found[finding.what] = finding.save(Path(job.files), Path(job.findings))
     changed()
     return at + 1
 
 
-def _ended_by(status: int, trace: str) -> Finding:
+def ended_by(status: int, trace: str) -> Finding:
     """The finding of an input that ended its worker."""
     lines = [line.strip() for line in trace.splitlines()]
-    own = [line for line in lines if "/edgeemu" in line and "/fuzzing/" not in line]
+    own = [line for line in lines if line.removeprefix('File "').startswith(OWN)]
     place = f": {own[0]}" if own else ""
     if status == -signal.SIGPROF or "Timeout (0:" in trace:
         return Finding(f"hang{place}", trace)

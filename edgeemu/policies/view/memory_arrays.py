@@ -214,11 +214,9 @@ def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) ->
     Devices that receive nothing are not checked: they must hold `new` only, which the caller has to ensure.
     """
     n = len(view.devices)
-    both, receives = MemoryHeadroom(view), np.zeros(n, np.bool_)
+    both, receives = MemoryHeadroom.of(view, old), np.zeros(n, np.bool_)
+    both.begin_migration()
     moved = old.heads != new.heads  # [n_layers, n_groups]
-    both.groups = old.counts(n)
-    both.shared[np.arange(n) != old.embed] = 0
-    both.shared[np.arange(n) != old.lm_head] = 0
     if moved.any():
         layers, _ = np.nonzero(moved)
         np.add.at(both.groups, (layers, new.heads[moved]), 1)
@@ -230,7 +228,7 @@ def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) ->
         (Kind.FFN, old.ffn, new.ffn),
     ):
         arriving = afters[befores != afters]
-        both.singles[kind] = np.bincount(befores, minlength=n) + np.bincount(arriving, minlength=n)
+        both.singles[kind] = both.singles[kind] + np.bincount(arriving, minlength=n)
         receives[arriving] = True
     both.recount()
     return not bool((receives & (both.total > both.capacity)).any())

@@ -26,7 +26,7 @@ from edgeemu.run.processes.link_self_test import test_links
 from edgeemu.run.processes.migration import ProcessMigration
 from edgeemu.run.processes.session import Unasked
 from edgeemu.run.processes.step_reports import StepReports
-from edgeemu.run.processes.trial import MOST_RAISED, TRIALS, asking, passing_in_trial
+from edgeemu.run.processes.trial import TRIALS, asking, passing_in_trial
 from edgeemu.run.processes.warm_up import WarmUpSpeed, smallest_dilation, warm_up
 from edgeemu.run.requests import Request
 from edgeemu.timeline.clock import WallClock
@@ -184,16 +184,17 @@ class ProcessBackend:
 
     async def _try_dilation(self) -> None:
         """Raise the dilation until a few paced tokens would pass."""
-        on_progress, most = self._progress("try the dilation"), MOST_RAISED * self.dilation
+        on_progress, least = self._progress("try the dilation"), self.dilation
         for trial in range(TRIALS):
             on_progress(trial, TRIALS)
             clock = await self._start_timeline()
             self._keep_time(PacedTime(self.plan, clock, time.monotonic, self._devices.session, self._reports))
             first = len(self.plan.requests) + (1 + trial) * self.plan.concurrency
-            passing = await passing_in_trial(self, self._longest, first, self.dilation, asking(self.plan, self))
-            if min(passing, most) <= self.dilation:
+            decide = asking(self.plan, self)
+            passing = await passing_in_trial(self, self._longest, first, self.dilation, least, decide)
+            if passing <= self.dilation:
                 break
-            self.dilation = min(passing, most)
+            self.dilation = passing
             await self._devices.links.shape(self.dilation)
         on_progress(TRIALS, TRIALS)
 
