@@ -37,7 +37,7 @@ FIGURES = (
     Figure("throughput_tok_s", ">tokens/s", ("throughput_tok_s",), "", max),
     Figure("energy_per_token_j", ">energy/token", ("energy", "per_token_j"), "J", min),
     Figure("peak_bytes", ">peak memory", ("memory", "peak_bytes_max"), "B"),
-    Figure("decision_ms", ">per decision", ("controller_ms", "mean"), "ms"),
+    Figure("decision_ms", ">decision", ("controller_ms", "mean"), "ms"),
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
 )
 JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "energy_per_token_j"}  # by objective
@@ -111,14 +111,18 @@ def _tokens_equal(entries: Sequence[Entry]) -> bool:
 
 
 def comparison_table(document: Mapping[str, Any]) -> Table:
-    """Make the table, in the order of the judged figure; policies that could not run are last, with a dash."""
-    rows = []
+    """Make the table, in the order of the judged figure; policies that could not run are last, with a dash.
+
+    A figure that no policy has is left out.
+    """
+    rows, ran = [], [row["figures"] for row in document["policies"] if row["figures"]]
+    known = [figure for figure in FIGURES if any(figures[figure.key]["median"] is not None for figures in ran)]
     for row in document["policies"]:
         figures = row["figures"]
-        cells = [_shown(figures.get(figure.key), figure) for figure in FIGURES]
+        cells = [_shown(figures.get(figure.key), figure) for figure in known]
         versus_best = "–" if row["gap"] is None else "best" if row["gap"] == 0 else f"+{row['gap']:.1%}"
         rows.append([row["policy"], *cells, versus_best, row["certificate"] or "did not run"])
-    return Table(("policy", *(figure.heading for figure in FIGURES), ">vs best", "certificate"), rows)
+    return Table(("policy", *(figure.heading for figure in known), ">vs best", "certificate"), rows)
 
 
 def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:

@@ -90,6 +90,16 @@ def test_repetitions_give_the_median_and_its_spread_and_the_worst_certificate() 
     assert comparison_lines(document)[-1] == "a: INVALID: it is INVALID; it is WARN"
 
 
+def test_a_figure_that_no_policy_has_is_left_out_of_the_table() -> None:
+    unknown = {**summary(1.0, [[1]]), "energy": {"per_token_j": None}}
+    assert (
+        ">energy/token" in comparison_table(compared(Entry("a", [unknown]), Entry("b", [summary(1.0, [[1]])]))).columns
+    )
+    table = comparison_table(compared(Entry("a", [unknown]), Entry("b", [unknown]), Entry("c", [], problem="no room")))
+    assert ">energy/token" not in table.columns
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
 def test_tokens_that_differ_are_said_loudly() -> None:
     document = compared(Entry("a", [summary(1.0, [[1, 2]])], ["x"]), Entry("b", [summary(1.0, [[1, 3]])], ["y"]))
     assert document["tokens_equal"] is False
