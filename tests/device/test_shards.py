@@ -18,7 +18,7 @@ from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.placement import Placement, PlacementError, moves, ring_of
+from edgeemu.placement.placement import Placement, PlacementError, ring_of
 from edgeemu.placement.program import Collective, MessageKind, Op, Program, Slot
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_time import step_s
@@ -232,8 +232,6 @@ def test_a_layer_is_whole_or_all_of_its_shards() -> None:
         Placement({**owner, ffn(0): 0}).check(LLAMA, 2)
     with pytest.raises(PlacementError, match=r"ffn\(0,48\) is placed but not part of the model"):
         Placement({**owner, ffn(0, 48): 0}).check(LLAMA, 2)
-    with pytest.raises(PlacementError, match="no block is divided on the way"):
-        moves(Placement(owner), Placement(dict.fromkeys(all_blocks(LLAMA), 0)))
 
 
 def test_closed_forms_refuse_shards() -> None:
