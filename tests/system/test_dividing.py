@@ -39,6 +39,7 @@ def test_texts_are_the_references_and_figures_those_of_the_simulator(mode: str, 
         async with cluster(plan) as run:
             return [await run(dividing(seed, *rules, *case)) for seed, case in enumerate(cases)]
 
+    regrouped = 0
     for seed, (case, made) in enumerate(zip(cases, uvloop.run(main()), strict=True)):
         assert tokens_of(made) == expected
         again = simulated(dividing(seed, *rules, *case))
@@ -48,4 +49,5 @@ def test_texts_are_the_references_and_figures_those_of_the_simulator(mode: str, 
         assert made.problems == again.problems == []
         assert isinstance(made.plan.decide, Redivide)
         seen = made.plan.decide.seen
-        assert sum(bool(regroupings(*pair)) for pair in pairwise(seen)) > 4
+        regrouped += sum(bool(regroupings(*pair)) for pair in pairwise(seen))
+    assert regrouped > 5
