@@ -20,15 +20,17 @@ With several sequences the change is to another pipeline (`search.pipeline_moves
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
+from itertools import islice
+
 import numpy as np
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
-from edgeemu.placement.blocks import Kind
+from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
-from edgeemu.policies.search.candidates import best_pipelines, divided_by, less, placed_by, score, single_devices
+from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
@@ -36,6 +38,7 @@ from edgeemu.policies.search.local_moves import Prices, improve
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline
+from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import union_fits
@@ -48,6 +51,9 @@ HORIZON = 64  # steps
 MARGIN = 1.5
 WORTH = 0.01
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
+JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
+LEAST_JUDGED = 3
+SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
     placed_by(edgeshard_latency.place),
@@ -78,22 +84,45 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 
 
 def _first(view: ClusterView) -> Placement:
-    """The best of our own placement and all that are proposed; our own where the cluster is too large to simulate."""
+    """The best of all that is proposed, by the judge; our own where the cluster is too large to simulate."""
+    contest = Contest(view)
+    problem: InfeasibleError | None = None
+    try:
+        contest.add(_own(view))
+    except InfeasibleError as error:
+        problem = error  # other kinds can fit
+    if contest.simulates or problem is not None:
+        for propose in PROPOSERS:
+            for placement in propose(view):
+                contest.add(placement)
+        _add_shares(view, contest)
+    if contest.best is None:
+        raise problem or view.infeasible(head(0, 0), [0] * len(view.devices))
+    return contest.best
+
+
+def _add_shares(view: ClusterView, contest: Contest) -> None:
+    """Search over shares from all that was proposed, and then beside the best with the judge itself."""
+    proposer = ShareProposer(view, contest.by_score(), min(view.remaining_tokens, HORIZON))
+    size = view.costs.shape.n_layers * len(proposer.devices) ** 2
+    for placement in islice(proposer.placements(), max(LEAST_JUDGED, JUDGED // size)):
+        contest.add(placement)
+    left = contest.judged + max(LEAST_JUDGED, JUDGED // size)
+    improved = contest.simulates
+    while improved and contest.best is not None:
+        improved = False
+        for placement in proposer.beside(contest.best, SLACK):
+            if contest.judged >= left:
+                return
+            if contest.add(placement):
+                improved = True
+                break
+
+
+def _own(view: ClusterView) -> Placement:
+    """Our own search for a placement of undivided blocks."""
     times = StepTimes(view, view.past + min(view.remaining_tokens, HORIZON) // 2)
-    best = _search(view, times).layout(None).placement(view.costs.shape)
-    best_score = score(view, best) if len(view.devices) > 1 else None
-    if best_score is None:
-        return best
-    seen = [best.owner]
-    for propose in PROPOSERS:
-        for placement in propose(view):
-            if placement.owner in seen or not view.holds(placement):
-                continue
-            seen.append(placement.owner)
-            found = score(view, placement)
-            if found is not None and less(found, best_score):
-                best, best_score = placement, found
-    return best
+    return _search(view, times).layout(None).placement(view.costs.shape)
 
 
 def _later(view: ClusterView, times: StepTimes, current: Placement, tokens: float) -> Placement:

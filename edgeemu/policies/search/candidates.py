@@ -94,3 +94,38 @@ def less(one: Score, other: Score) -> bool:
             continue
         return mine < theirs
     return False
+
+
+class Contest:
+    """Placements that were proposed, each judged once, and the best of them.
+
+    On a cluster that is too large to simulate the first one that fits is the best.
+    """
+
+    def __init__(self, view: ClusterView) -> None:
+        self.best: Placement | None = None
+        self.simulates = len(view.devices) > 1
+        self.judged = 0
+        self._view = view
+        self._score: Score | None = None
+        self._seen: list[tuple[Score, Placement]] = []
+
+    def add(self, placement: Placement) -> bool:
+        """Judge a placement that was not proposed before and fits. Whether it is the best now."""
+        if any(placement.owner == each.owner for _, each in self._seen) or not self._view.holds(placement):
+            return False
+        found = score(self._view, placement) if self.simulates else None
+        self.judged += 1
+        if found is None:
+            self.simulates = self.simulates and self.best is not None
+            if self.best is None:
+                self.best = placement
+            return self.best is placement
+        self._seen.append((found, placement))
+        if self._score is None or less(found, self._score):
+            self.best, self._score = placement, found
+        return self.best is placement
+
+    def by_score(self) -> list[Placement]:
+        """All that were judged, the best first."""
+        return [placement for _, placement in sorted(self._seen, key=lambda pair: pair[0])]

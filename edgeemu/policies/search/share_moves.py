@@ -1,0 +1,106 @@
+"""Small changes of a placement with divided layers: shares shift, blocks join and divide, ends move. Pure.
+
+A change is of one layer, or of a run of layers alike. Numbers that shift are powers of two, and all of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.shares import WITH_HEADS, Shares
+
+FEW_LAYERS = 4  # up to which each layer is changed alone; else halves and quarters of the model
+
+
+def scopes(n_layers: int) -> list[IntArray]:
+    """Runs of layers that are changed alike: all, then single ones, or halves and quarters of many."""
+    everything = np.arange(n_layers)
+    if n_layers == 1:
+        return [everything]
+    parts = [n_layers] if n_layers <= FEW_LAYERS else [2, 4]
+    return [everything, *chain.from_iterable(np.array_split(everything, number) for number in parts)]
+
+
+def neighbours(base: Shares, n_groups: int, n_units: int, *, divide: bool) -> Iterator[Shares]:
+    """Small changes of one placement, in batches: its ends and all layers, then, of many layers, parts of them.
+
+    Some are equal to it. Without `divide` only those with undivided blocks.
+    """
+    runs = [_of_layers(base, run, n_groups, n_units) for run in scopes(base.proj.shape[1])]
+    first = [_ends(base), *(runs if base.proj.shape[1] <= FEW_LAYERS else runs[:1])]
+    for batch in (chain.from_iterable(first), *runs[len(first) - 1 :]):
+        near = Shares.joined(list(batch)).normal()
+        yield near if divide else near.taken(near.whole_proj.all(1) & near.whole_ffn.all(1))
+
+
+def n_neighbours(n_layers: int, n: int, n_groups: int, n_units: int) -> int:
+    """Number of placements in the first batch of neighbours."""
+    shifts = n * (n - 1) * (len(_powers(n_units)) + 2 * len(_powers(n_groups)))
+    runs = 1 + n_layers if 1 < n_layers <= FEW_LAYERS else 1
+    return 3 * n + runs * (shifts + 5 * n + 1)
+
+
+def _of_layers(base: Shares, layers: IntArray, n_groups: int, n_units: int) -> Iterator[Shares]:
+    """Changes of a run of layers."""
+    n = base.heads.shape[-1]
+    sources, targets = np.nonzero(~np.eye(n, dtype=np.bool_))  # [n * (n - 1)] each
+    groups, units = _powers(n_groups), _powers(n_units)
+    if n > 1:
+        yield _shifted(base, layers, sources, targets, [(0, number) for number in units])
+        yield _shifted(base, layers, sources, targets, [(number, 0) for number in groups])
+        per_group = max(1, n_units // n_groups)
+        yield _shifted(base, layers, sources, targets, [(number, number * per_group) for number in groups])
+    alone = np.arange(n)
+    projected = base.repeated(n + 1)
+    projected.proj[:, layers] = np.array([*alone, WITH_HEADS])[:, None]
+    yield projected
+    for heads, at_proj, ffn in ((1, 1, 0), (1, 1, 1), (0, 1, 1), (0, 0, 1)):
+        moved = base.repeated(n)
+        if heads:
+            _gather(moved.heads, layers, alone, n_groups)
+        if at_proj:
+            moved.proj[:, layers] = alone[:, None]
+        if ffn:
+            _gather(moved.units, layers, alone, n_units)
+        yield moved
+
+
+def _powers(most: int) -> list[int]:
+    """1, 2, 4 … below `most`, and `most`."""
+    return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
+
+
+def _shifted(
+    base: Shares, layers: IntArray, sources: IntArray, targets: IntArray, numbers: Sequence[tuple[int, int]]
+) -> Shares:
+    """Shift (groups, units) from each source to its target in each of `layers`, or as many as there are."""
+    m, k = len(sources), len(sources) * len(numbers)
+    moved = base.repeated(k)
+    at, source, target = np.arange(k)[:, None], np.tile(sources, len(numbers)), np.tile(targets, len(numbers))
+    for counts, which in ((moved.heads, 0), (moved.units, 1)):
+        wanted = np.repeat([pair[which] for pair in numbers], m)  # [k]
+        there = layers[None, :]
+        number = np.minimum(counts[at, there, source[:, None]], wanted[:, None])  # [k, layers]
+        counts[at, there, source[:, None]] -= number
+        counts[at, there, target[:, None]] += number
+    return moved
+
+
+def _gather(counts: IntArray, layers: IntArray, alone: IntArray, total: int) -> None:
+    """Put everything of `layers` on one device, another in each placement."""
+    counts[:, layers] = 0
+    counts[alone[:, None], layers[None, :], alone[:, None]] = total
+
+
+def _ends(base: Shares) -> Iterator[Shares]:
+    """Embedding, output matrix, or both on each device."""
+    n = base.heads.shape[-1]
+    for embed, lm_head in ((True, False), (False, True), (True, True)):
+        moved = base.repeated(n)
+        if embed:
+            moved.embed[:] = np.arange(n)
+        if lm_head:
+            moved.lm_head[:] = np.arange(n)
+        yield moved

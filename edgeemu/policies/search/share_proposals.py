@@ -1,0 +1,95 @@
+"""First placements with partly divided layers: a local search over shares, from other proposals and simple ones. Pure.
+
+On a cluster with many devices it has only the most promising ones. Its work is counted, so that it ends alike on every
+host.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind, n_shards
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.apportion import largest_remainders
+from edgeemu.policies.search.share_moves import n_neighbours
+from edgeemu.policies.search.share_search import MISSING_S, ShareJudge, ShareSearch, weight
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.shares import WITH_HEADS, Shares
+
+MOST_DEVICES = 8
+ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
+WORK = 3e6  # about half a second
+
+
+class ShareProposer:
+    """A local search over shares on the most promising devices of a cluster."""
+
+    def __init__(self, view: ClusterView, others: Sequence[Placement], horizon: int, work: float = WORK) -> None:
+        """`others`: placements to start from, the best first, which say what devices are promising too."""
+        self.view = view
+        self.devices = _promising(view, others, work / ROUNDS)
+        self.search = ShareSearch(ShareJudge(view, self.devices, horizon), work)
+        known = set(self.devices.tolist())
+        self._others = [each for each in others if known.issuperset(each.owner.values())]
+
+    def placements(self) -> Iterator[Placement]:
+        """The ends of the search that fit, the best first."""
+        for cost_s, end in self.search.all_from(self._seeds()):
+            if cost_s < MISSING_S:
+                yield end.placement(0, self.view.costs.shape, self.devices)
+
+    def beside(self, placement: Placement, slack: float) -> Iterator[Placement]:
+        """Neighbours of a placement that do not promise to be slower than it by more than `slack`, the best first."""
+        shape = self.view.costs.shape
+        if not set(self.devices.tolist()).issuperset(placement.owner.values()):
+            return
+        base = Shares.of(placement, shape, self.devices)
+        if base is None:
+            return
+        near = Shares.joined(list(self.search.around(base)))
+        costs_s, base_s = self.search.costs_s(near), float(self.search.costs_s(base)[0])
+        for at in costs_s.argsort(kind="stable").tolist():
+            if costs_s[at] > base_s * (1 + slack):
+                return
+            yield near.placement(at, shape, self.devices)
+
+    def _seeds(self) -> Shares:
+        """Where descents begin: other placements, everything on one device, and shares by speed and by memory."""
+        view, shape = self.view, self.view.costs.shape
+        n, units = len(self.devices), n_shards(shape, Kind.FFN)
+        found = [shares for each in self._others if (shares := Shares.of(each, shape, self.devices)) is not None]
+        for device in range(n):
+            alone = np.arange(n) == device
+            found.append(_alike(shape.n_layers, alone * shape.n_groups, alone * units, device, device))
+        if view.divide:
+            speeds = [1.0 / view.layer_time_s(device) for device in self.devices.tolist()]
+            for weights in (speeds, view.memory_bytes[self.devices].astype(np.float64).tolist()):
+                groups, parts = (
+                    np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
+                )
+                found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
+        return Shares.joined(found).normal()
+
+
+def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> Shares:
+    """A placement of which all layers are divided alike: groups and units [n]."""
+    one = np.array([ends])
+    heads, parts = (np.tile(counts, (1, n_layers, 1)) for counts in (groups, units))
+    return Shares(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
+
+
+def _promising(view: ClusterView, others: Sequence[Placement], most_work: float) -> IntArray:
+    """The devices to search on, ascending: those that proposals use, and the fastest; not too many to search."""
+    shape, n = view.costs.shape, len(view.devices)
+    size = min(n, MOST_DEVICES)
+    units = n_shards(shape, Kind.FFN)
+    while size > 2 and weight(n_neighbours(shape.n_layers, size, shape.n_groups, units), size, shape) > most_work:
+        size -= 1
+    chosen: dict[int, None] = {}
+    for placement in others:
+        used = placement.devices()
+        if len(chosen.keys() | set(used)) <= size:
+            chosen |= dict.fromkeys(used)
+    chosen |= dict.fromkeys(sorted(range(n), key=view.layer_time_s))
+    return np.array(sorted(list(chosen)[:size]))

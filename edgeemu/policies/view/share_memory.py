@@ -1,0 +1,84 @@
+"""Memory of placements with divided layers, many at once: `placement.memory` as arrays. Knows bytes; no time.
+
+It agrees to the byte but for the bias of a first shard (GPT-2), which it counts on every device with shards of a layer.
+"""
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.memory_arrays import sizes_of
+from edgeemu.policies.view.shares import BoolArray, Shares
+
+
+class ShareMemory:
+    """Sizes of shares on chosen devices [n], and what placements need."""
+
+    def __init__(self, view: ClusterView, devices: IntArray) -> None:
+        workload, shape = view.workload, view.costs.shape
+        costs = view.costs.at_step(1, workload.total_tokens - 1)
+        rows, total = workload.prompt_tokens, workload.total_tokens
+        self.sizes = sizes_of(view)
+        self.capacity = view.memory_bytes[devices]  # [n]
+        self._embed, self._lm_head = costs.weight_bytes(EMBED), costs.weight_bytes(LM_HEAD)
+        self._proj, self._ffn = costs.weight_bytes(proj(0)), costs.weight_bytes(ffn(0))
+        self._columns, self._unit = costs.weight_bytes(proj(0, 1)), costs.weight_bytes(ffn(0, 1))
+        self._columns_bias = costs.weight_bytes(proj(0, 0)) - self._columns
+        self._unit_bias = costs.weight_bytes(ffn(0, 0)) - self._unit
+
+        def workspaces(kind: Kind) -> IntArray:
+            most = n_shards(shape, kind)
+            found = [max(costs.shard_workspace_bytes(kind, k, r) for r in (rows, 1)) for k in range(1, most + 1)]
+            return np.array([0, *found], np.int64)
+
+        self._columns_workspace = workspaces(Kind.PROJ)  # [n_groups + 1]
+        self._units_workspace = workspaces(Kind.FFN)  # [ffn_units + 1]
+        self._once = 1 + len(workload.concurrent)  # as often as messages are held
+        widest = range(shape.n_groups + 1)
+        self._collective = np.array(  # [n + 1, n_groups + 1] by members and widest
+            [
+                [costs.collective_inbox_bytes(rows, m, w, star=view.star) if m else costs.inbox_bytes(rows) for w in widest]
+                for m in range(len(devices) + 1)
+            ],
+            np.int64,
+        )
+        del total
+
+    def need_bytes(self, shares: Shares) -> IntArray:
+        """Bytes that every device holds at its fullest: [k, n]."""
+        s, k = self.sizes, np.arange(len(shares))
+        n = len(self.capacity)
+        heads, units, whole_ffn = shares.heads, shares.units, shares.whole_ffn[..., None]  # [k, n_layers, n]
+        at_proj = shares.proj[..., None] == np.arange(n)  # [k, n_layers, n]
+        columns = np.where(shares.proj[..., None] < 0, heads, 0)  # [k, n_layers, n]
+        split = np.where(whole_ffn, 0, units)  # [k, n_layers, n]
+        at_ffn = whole_ffn & (units > 0)  # [k, n_layers, n]
+        held = heads.sum(1) * s.group + (heads > 0).sum(1) * s.norm  # [k, n]
+        held = held + at_proj.sum(1) * self._proj + at_ffn.sum(1) * self._ffn
+        held += columns.sum(1) * self._columns + (columns > 0).sum(1) * self._columns_bias
+        held += split.sum(1) * self._unit + (split > 0).sum(1) * (s.norm + self._unit_bias)
+        held[k, shares.embed] += self._embed
+        held[k, shares.lm_head] += self._lm_head
+        held[k, shares.embed] -= np.where(shares.embed == shares.lm_head, s.shared, 0)
+        widest = heads.max(1)  # [k, n]
+        workspace = np.maximum(s.head_workspace[widest], self._columns_workspace[columns.max(1)])
+        workspace = np.maximum(workspace, self._units_workspace[split.max(1)])
+        ends = np.zeros_like(held)
+        ends[k, shares.embed] = s.workspace[Kind.EMBED]
+        ends[k, shares.lm_head] = np.maximum(ends[k, shares.lm_head], s.workspace[Kind.LM_HEAD])
+        workspace = np.maximum(workspace, ends)
+        workspace = np.maximum(workspace, np.where(at_proj.any(1), s.workspace[Kind.PROJ], 0))
+        workspace = np.maximum(workspace, np.where(at_ffn.any(1), s.workspace[Kind.FFN], 0))
+        used = (heads.any(1) | units.any(1) | at_proj.any(1)).astype(np.bool_)  # [k, n]
+        used[k, shares.embed] = used[k, shares.lm_head] = True
+        members = shares.rings.sum(-1).max(-1)  # [k]
+        messages = np.where(used, self._collective[members[:, None], widest] * self._once, 0)  # [k, n]
+        messages += np.where((at_proj | (columns > 0)).any(1), s.proj_messages, 0)
+        needed: IntArray = held + workspace + messages
+        return needed
+
+    def fits(self, shares: Shares) -> BoolArray:
+        """Whether every device has the memory: [k]."""
+        fits: BoolArray = (self.need_bytes(shares) <= self.capacity).all(1)
+        return fits

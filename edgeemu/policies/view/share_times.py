@@ -1,0 +1,226 @@
+"""Duration of a step of placements with divided layers, many at once, in closed form. No events, no clock.
+
+For one sequence alone, where every pair has a link of its own, a decode step takes what the simulator says: the program
+of `placement.compile` (one hop for each collective) as arithmetic on "when has each device x". Messages of a pair
+queue in its pipe. For a prompt it is an estimate: the ring's chunks go round in step, and tiles are left out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind, n_shards
+from edgeemu.placement.costs import Work
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.shares import BoolArray, Shares
+from edgeemu.policies.view.share_ring import RingTimes
+
+
+@dataclass(frozen=True, slots=True)
+class ShareStep:
+    """What a step of each of k placements takes."""
+
+    step_s: FloatArray  # [k]
+    busy_s: FloatArray  # [k, n] that each device computes
+    bits: FloatArray  # [k, n, n] that each device sends to each other
+
+
+class ShareTimes:
+    """Times of the parts of a step of `rows` new positions on chosen devices [n], ascending. All in seconds."""
+
+    def __init__(self, view: ClusterView, devices: IntArray, past: int, rows: int = 1) -> None:
+        costs, shape = view.costs.at_step(rows, past), view.costs.shape
+        self.n, self.units, self.star, self.rows = len(devices), n_shards(shape, Kind.FFN), view.star, rows
+        links, n_groups = view.links, shape.n_groups
+        self.s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
+        self.delay_s = np.stack([links.delay_s.row(d)[devices] for d in devices.tolist()])  # [n, n]
+        flops, mem = view.flops_per_s[devices], view.mem_bytes_per_s[devices]
+        overhead = view.overhead_s[devices]
+
+        def alone(work: Work) -> FloatArray:
+            return np.maximum(work.flops / flops, work.bytes_read / mem) + overhead  # [n]
+
+        def table(works: list[Work]) -> FloatArray:
+            return np.stack([np.zeros(self.n), *map(alone, works)], axis=1)  # [n, 1 + len(works)]
+
+        self.embed_s = alone(costs.work(Kind.EMBED, 1, rows, past))
+        self.proj_s = alone(costs.work(Kind.PROJ, 1, rows, past))
+        self.ffn_s = alone(costs.work(Kind.FFN, 1, rows, past))
+        self.lm_head_s = alone(costs.work(Kind.LM_HEAD, 1, rows, past))
+        self.heads_s = table([costs.work(Kind.HEAD, g, rows, past) for g in range(1, n_groups + 1)])
+        self.columns_s = table(
+            [costs.shard_work(Kind.PROJ, 0, range(g), rows, past) for g in range(1, n_groups + 1)]
+        )  # [n, n_groups + 1]
+        # Shards are alike, so that two of them say what each more takes.
+        one, two = (costs.shard_work(Kind.FFN, 0, range(u), rows, past) for u in (1, min(2, self.units)))
+        more = Work(two.flops - one.flops, two.bytes_read - one.bytes_read)
+        self.units_s = table(
+            [Work(one.flops + u * more.flops, one.bytes_read + u * more.bytes_read) for u in range(self.units)]
+        )  # [n, units + 1]
+        self.sums_s = table([costs.rows_work(t + 1, rows, t - 1) for t in range(1, self.n + 2)])  # by terms
+        self.hidden_bits = 8.0 * costs.activation_bytes(rows)
+        self.last_bits = 8.0 * costs.activation_bytes(1)
+        self.token_bits = 8.0 * costs.token_bytes()
+        self.attention_bits = np.array([8.0 * costs.attention_bytes(g, rows) for g in range(n_groups + 1)])
+        self.ring = RingTimes(view, self.s_per_bit, self.delay_s, devices, rows) if rows > self.n else None
+
+    def step(self, shares: Shares) -> ShareStep:
+        """A step of each placement of a batch."""
+        return _Step(self, shares).result()
+
+
+class _Step:
+    """One step of k placements under way: who has x, since when, and when pipes are free."""
+
+    def __init__(self, times: ShareTimes, shares: Shares) -> None:
+        k, n = len(shares), times.n
+        self.t, self.s, self.k = times, shares, np.arange(k)
+        self.devices = np.arange(n)
+        self.apart = ~np.eye(n, dtype=np.bool_)
+        self.rings, self.whole_proj, self.whole_ffn = shares.rings, shares.whole_proj, shares.whole_ffn
+        self.has = np.zeros((k, n), np.bool_)  # who has x
+        self.x_s = np.zeros((k, n))  # since when
+        self.free_s = np.zeros((k, n, n))  # since when pipes are free
+        self.busy_s = np.zeros((k, n))
+        self.bits = np.zeros((k, n, n))
+        self.ring = times.ring if not times.star else None
+
+    def result(self) -> ShareStep:
+        t, s, k = self.t, self.s, self.k
+        sent_s = t.s_per_bit[s.lm_head, s.embed] * t.token_bits + t.delay_s[s.lm_head, s.embed]
+        if t.rows == 1:
+            self.bits[k, s.lm_head, s.embed] += t.token_bits
+        self.has[k, s.embed] = True
+        self.x_s[k, s.embed] = (sent_s if t.rows == 1 else 0.0) + t.embed_s[s.embed]
+        self.busy_s[k, s.embed] += t.embed_s[s.embed]
+        needs = self._needs()
+        for layer, (at_heads, sums, at_ffn, ffn_sums) in enumerate(needs):
+            self._attention(layer, at_heads, sums)
+            self._feed_forward(layer, at_ffn, ffn_sums)
+        self._spread(self._one(s.lm_head), t.hidden_bits if t.rows == 1 else t.last_bits)
+        self.busy_s[k, s.lm_head] += t.lm_head_s[s.lm_head]
+        bits = np.where(self.apart, self.bits, 0.0)
+        return ShareStep(self.x_s[k, s.lm_head] + t.lm_head_s[s.lm_head], self.busy_s, bits)
+
+    def _one(self, devices: IntArray) -> BoolArray:
+        one: BoolArray = devices[:, None] == self.devices
+        return one
+
+    def _needs(self) -> list[tuple[BoolArray, BoolArray, BoolArray, BoolArray]]:
+        """Who needs x in each layer, [k, n] each: for the attention, as sums after it, for the rest, as sums after it."""
+        s, star = self.s, self.t.star
+        at_proj = s.proj[..., None] == self.devices  # [k, n_layers, n]
+        need = self._one(s.lm_head)
+        found = []
+        for layer in reversed(range(s.proj.shape[1])):
+            ring = self.rings[:, layer]
+            first = self._one(ring.argmax(1))
+            if star:
+                embed = self._one(s.embed)
+                first = np.where((embed & ring).any(1)[:, None], embed, first)
+            last = layer == s.proj.shape[1] - 1
+
+            def sums(wanted: BoolArray, divided: BoolArray) -> BoolArray:
+                if star:
+                    at = first
+                else:
+                    at = (wanted & ring) | (first & (wanted & ~ring).any(1)[:, None])
+                both: BoolArray = at & divided[:, None]
+                return both
+
+            split_ffn = ~self.whole_ffn[:, layer]
+            ffn_sums = need & split_ffn[:, None] if last and not star else sums(need, split_ffn)
+            at_ffn = (s.units[:, layer] > 0) | ffn_sums
+            heads_sums = sums(at_ffn, ~self.whole_proj[:, layer])
+            need = (s.heads[:, layer] > 0) | at_proj[:, layer] | heads_sums
+            found.append((need, heads_sums, at_ffn, ffn_sums))
+        return found[::-1]
+
+    def _spread(self, need: BoolArray, bits: float) -> None:
+        """Send x from the first device that has it to those that need it."""
+        to = need & ~self.has  # [k, n]
+        if not to.any():
+            return
+        t, k, first = self.t, self.k, self.has.argmax(1)
+        began_s = np.maximum(self.x_s[k, first][:, None], self.free_s[k, first])  # [k, n]
+        left_s = began_s + bits * t.s_per_bit[first]
+        self.free_s[k, first] = np.where(to, left_s, self.free_s[k, first])
+        self.x_s = np.where(to, left_s + t.delay_s[first], self.x_s)
+        self.bits[k, first] += np.where(to, bits, 0.0)
+
+    def _attention(self, layer: int, need: BoolArray, sums: BoolArray) -> None:
+        t, k, counts = self.t, self.k, self.s.heads[:, layer]  # [k, n]
+        self._spread(need, t.hidden_bits)
+        held, whole = counts > 0, self.whole_proj[:, layer]
+        took_s = t.heads_s[self.devices, counts]  # [k, n]
+        self.busy_s += took_s
+        done_s = self.x_s + took_s
+        joined_s = np.zeros_like(done_s)
+        at = np.maximum(self.s.proj[:, layer], 0)  # [k]
+        if whole.any():
+            to, bits = held & whole[:, None], t.attention_bits[counts]  # [k, n]
+            free_s, here = self.free_s[k, :, at], self.devices == at[:, None]
+            left_s = np.maximum(done_s, free_s) + bits * t.s_per_bit[:, at].T
+            self.free_s[k, :, at] = np.where(to & ~here, left_s, free_s)
+            self.bits[k, :, at] += np.where(to, bits, 0.0)
+            there_s = np.where(here, done_s, left_s + t.delay_s[:, at].T)
+            ready_s = np.maximum(np.where(to, there_s, 0.0).max(1), self.x_s[k, at])
+            joined_s[k, at] = ready_s + t.proj_s[at]
+            self.busy_s[k, at] += np.where(whole, t.proj_s[at], 0.0)
+        if not whole.all():
+            terms = held & ~whole[:, None]
+            took_s = np.where(terms, t.columns_s[self.devices, counts], 0.0)
+            self.busy_s += took_s
+            self._join(done_s + took_s, terms, sums, self.rings[:, layer], joined_s, last=False)
+        self._become(joined_s, self._one(at) & whole[:, None], sums, self.rings[:, layer], whole)
+
+    def _feed_forward(self, layer: int, need: BoolArray, sums: BoolArray) -> None:
+        t, units, whole = self.t, self.s.units[:, layer], self.whole_ffn[:, layer]  # [k, n], [k]
+        self._spread(need, t.hidden_bits)
+        held = units > 0
+        split_s = t.units_s[self.devices, units]
+        took_s = np.where(held, np.where(whole[:, None], t.ffn_s, split_s), 0.0)
+        self.busy_s += took_s
+        done_s = self.x_s + took_s
+        joined_s = np.where(held & whole[:, None], done_s, 0.0)
+        last = layer == self.s.proj.shape[1] - 1
+        if not whole.all():
+            self._join(done_s, held & ~whole[:, None], sums, self.rings[:, layer], joined_s, last=last)
+        self._become(joined_s, held & whole[:, None], sums, self.rings[:, layer], whole, last=last)
+
+    def _become(
+        self,
+        joined_s: FloatArray,
+        alone: BoolArray,
+        sums: BoolArray,
+        ring: BoolArray,
+        whole: BoolArray,
+        *,
+        last: bool = False,
+    ) -> None:
+        """Go on with x on the device of an undivided block, or where partial sums were added."""
+        everywhere = ring if self.ring is not None and not last else sums
+        self.has = np.where(whole[:, None], alone, everywhere)
+        self.x_s = joined_s
+
+    def _join(
+        self, done_s: FloatArray, terms: BoolArray, sums: BoolArray, ring: BoolArray, joined_s: FloatArray, *, last: bool
+    ) -> None:
+        """Add partial sums, done at `done_s` on `terms`: [k, n] each. Writes when x is there into `joined_s`."""
+        t = self.t
+        if self.ring is not None and not last:
+            there_s = self.ring.joined_s(done_s, terms, ring, self.x_s)
+            np.copyto(joined_s, there_s, where=ring & terms.any(1)[:, None])
+            return
+        bits = t.last_bits if self.ring is not None else t.hidden_bits
+        to = terms[:, :, None] & sums[:, None, :]  # [k, n, n]
+        left_s = np.maximum(done_s[:, :, None], self.free_s) + bits * t.s_per_bit
+        self.free_s = np.where(to & self.apart, left_s, self.free_s)
+        self.bits += np.where(to, bits, 0.0)
+        there_s = np.where(self.apart, left_s + t.delay_s, done_s[:, :, None])
+        ready_s = np.maximum(np.where(to, there_s, 0.0).max(1), self.x_s)  # [k, n]
+        sums_s = t.sums_s[:, terms.sum(1) + 1].T  # [k, n]
+        np.copyto(joined_s, ready_s + sums_s, where=sums)
+        self.busy_s += np.where(sums, sums_s, 0.0)

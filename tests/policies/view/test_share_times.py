@@ -1,0 +1,91 @@
+"""Shares as arrays: a decode step is what the simulator says, memory what is charged, and back to blocks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import QUICK, divided_placements, shapes, uneven_mesh
+from support.one_sequence import predict
+
+from edgeemu.placement.compile import compile_routes
+from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.policies.view.oracle import oracle_view
+from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_times import ShareTimes
+from edgeemu.policies.view.shares import Shares
+from edgeemu.timeline.steps import roofline_durations
+from edgeemu_kernels.shape import ModelShape
+
+N = 4
+EVERYONE = np.arange(N)
+
+
+@st.composite
+def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
+    """One placement in which each layer is whole, divided, or divided in part."""
+    devices, n_layers = st.integers(0, N - 1), shape.n_layers
+
+    def counts(total: int) -> list[int]:
+        at = draw(st.lists(devices, min_size=1, max_size=3))
+        cuts = sorted(draw(st.lists(st.integers(0, total), min_size=len(at) - 1, max_size=len(at) - 1)))
+        found = [0] * N
+        for device, low, high in zip(at, [0, *cuts], [*cuts, total], strict=True):
+            found[device] += high - low
+        return found
+
+    return Shares(
+        np.array([draw(devices)]),
+        np.array([draw(devices)]),
+        np.array([[counts(shape.n_groups) for _ in range(n_layers)]]),
+        np.array([[draw(st.integers(-1, N - 1)) for _ in range(n_layers)]]),
+        np.array([[counts(shape.ffn_units) for _ in range(n_layers)]]),
+    ).normal()
+
+
+@QUICK
+@given(st.data())
+def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
+    shape = data.draw(shapes())
+    cluster, star = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(st.booleans())
+    shares = Shares.joined([data.draw(some_shares(shape)) for _ in range(2)])
+    costs = PhysicalCosts(shape)
+    seen = oracle_view(cluster, costs, None, 7, 30)
+    durations = roofline_durations([device.compute for device in seen.devices], costs)
+    found = ShareTimes(replace(seen, star=star), EVERYONE, 7).step(shares).step_s
+    for number in range(2):
+        placement = shares.placement(number, shape, EVERYONE)
+        program = compile_routes(placement, shape, "star" if star else "ring")
+        simulated = predict(cluster, costs, program, durations, 7, 2).tpot_s
+        assert found[number] == pytest.approx(simulated, rel=1e-3 if shape.bias else 1e-9)
+
+
+@QUICK
+@given(st.data())
+def test_memory_is_what_is_charged(data: st.DataObject) -> None:
+    shape = data.draw(shapes())
+    cluster, star = uneven_mesh(N, 0), data.draw(st.booleans())
+    shares = data.draw(some_shares(shape))
+    seen = replace(oracle_view(cluster, PhysicalCosts(shape), None, 7, 30), star=star)
+    seen = replace(seen, workload=replace(seen.workload, concurrent=(20,) if data.draw(st.booleans()) else ()))
+    need_bytes = ShareMemory(seen, EVERYONE).need_bytes(shares)[0].tolist()
+    charged = [usage.page().total_bytes for usage in seen.usages(shares.placement(0, shape, EVERYONE))]
+    if shape.bias:
+        most = 2 * shape.n_layers * shape.d_model * 4
+        assert all(0 <= need - paid <= most for need, paid in zip(need_bytes, charged, strict=True))
+    else:
+        assert need_bytes == charged
+
+
+@QUICK
+@given(st.data())
+def test_shares_become_blocks_and_blocks_shares(data: st.DataObject) -> None:
+    shape = data.draw(shapes())
+    shares, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
+    placement = shares.placement(0, shape, EVERYONE)
+    placement.check(shape, N)
+    for old in (None, others.placement(0, shape, EVERYONE)):
+        again = Shares.of(shares.placement(0, shape, EVERYONE, old), shape, EVERYONE)
+        assert again is not None
+        assert again.keys() == shares.keys()
