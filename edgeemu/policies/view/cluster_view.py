@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import expm1, inf, log
+from math import expm1, inf
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +15,8 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, proj
 from edgeemu.placement.costs import Costs, Work, roofline_s
 from edgeemu.placement.memory import Usage, usages
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.link_matrix import Factors, FloatArray, LinkMatrix
+from edgeemu.policies.view.link_factors import Factors, largest_log_change
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.units import SIZE
 
 MANY = 25  # devices that an error lists
@@ -238,8 +239,4 @@ def largest_change(before: ClusterView, after: ClusterView) -> float:
         (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
     )
     largest = max(float(np.abs(np.log(new / old)).max()) for old, new in pairs)
-    same = (1.0, 1.0)
-    for pair in before.observed.keys() | after.observed.keys():
-        for old, new in zip(before.observed.get(pair, same), after.observed.get(pair, same), strict=True):
-            largest = max(largest, abs(log(new / old)))
-    return expm1(largest)
+    return expm1(max(largest, largest_log_change(before.observed, after.observed)))

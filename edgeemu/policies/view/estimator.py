@@ -5,22 +5,20 @@ devices or of the simulator, in one form. The one parameter is `smoothing`, the 
 newest observation; the first counts in full.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
-from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import op_s
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.operation_costs import op_s, op_work
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
-
-_RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
-_LEAST = 0.01  # least factor: no link is estimated to be more than a hundred times as fast as nominally
 
 
 @dataclass(slots=True)
@@ -32,37 +30,6 @@ class _DeviceEstimate:
     queueing_s: float = 0.0  # from ready to start, mean of an operation
     memory_bytes: int | None = None
     worked: bool = False  # since its state was last observed
-
-
-@dataclass(slots=True)
-class _LinkEstimate:
-    """Sums of a weighted regression: took / nominal = p * (delay's part) + q * (transmission's part) of nominal."""
-
-    delay_delay: float = 0.0
-    delay_bits: float = 0.0
-    bits_bits: float = 0.0
-    delay_took: float = 0.0
-    bits_took: float = 0.0
-    seen: bool = False
-
-    def fade(self, kept: float) -> None:
-        for name in ("delay_delay", "delay_bits", "bits_bits", "delay_took", "bits_took"):
-            setattr(self, name, kept * getattr(self, name))
-
-    def add(self, weight: float, delay_part: float, took: float) -> None:
-        bits_part = 1.0 - delay_part
-        self.delay_delay += weight * delay_part * delay_part
-        self.delay_bits += weight * delay_part * bits_part
-        self.bits_bits += weight * bits_part * bits_part
-        self.delay_took += weight * delay_part * took
-        self.bits_took += weight * bits_part * took
-
-    def factors(self) -> tuple[float, float]:
-        """Measured delay, and measured time per bit, as multiples of the nominal values."""
-        a, b, c = self.delay_delay + _RIDGE, self.delay_bits, self.bits_bits + _RIDGE
-        x, y = self.delay_took + _RIDGE, self.bits_took + _RIDGE
-        det = a * c - b * b
-        return max(_LEAST, (c * x - b * y) / det), max(_LEAST, (a * y - b * x) / det)
 
 
 class Estimator:
@@ -82,42 +49,41 @@ class Estimator:
         self._costs = costs
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
-        self._links: dict[tuple[int, int], _LinkEstimate] = {}
         self._sheet = sheet or LinkMatrix.of(cluster)
+        self._links = LinkEstimates(self._sheet, smoothing)
+        self._last_shown: dict[int, tuple[float, int, DeviceView]] = {}  # by device, with its slowdown and memory
 
     # -- measurements ------------------------------------------------------------------------------------------
 
     def observe_executions(self, executions: Iterable[OperationRecord]) -> None:
         """Add operations of one step or of several, with their times on the timeline."""
-        took_s: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
+        totals_s: dict[int, list[float]] = {}  # by device: nominal, busy and waiting time, and number of operations
+        known: dict[tuple[object, ...], Work] = {}  # operations of alike blocks have the same work
         for op, step, time, *_ in executions:
-            sheet_s = op_s(self._nominal[op.device], op, step.rows, step.past, self._costs)
+            if isinstance(op.kind, Kind):
+                alike = op.kind, len(op.groups), op.groups[:1], op.chunk, step.rows, step.past
+                work = known.get(alike)
+                if work is None:
+                    work = known[alike] = op_work(op, step.rows, step.past, self._costs)
+                sheet_s = roofline_s(self._nominal[op.device], work)
+            else:
+                sheet_s = op_s(self._nominal[op.device], op, step.rows, step.past, self._costs)
             if sheet_s:  # an operation that takes no time has no information
-                took_s[op.device].append((sheet_s, time.end_s - time.start_s, time.start_s - time.ready_s))
-        for index, done in took_s.items():
+                total_s = totals_s.setdefault(op.device, [0.0, 0.0, 0.0, 0.0])
+                total_s[0] += sheet_s
+                total_s[1] += time.end_s - time.start_s
+                total_s[2] += time.start_s - time.ready_s
+                total_s[3] += 1
+        for index, (sheet_s, busy_s, waited_s, number) in totals_s.items():
             device = self._devices[index]
-            sheet_s, busy_s, waited_s = (sum(column) for column in zip(*done, strict=True))
             first = device.slowdown is None
-            device.queueing_s = self._smoothed(None if first else device.queueing_s, waited_s / len(done))
+            device.queueing_s = self._smoothed(None if first else device.queueing_s, waited_s / number)
             device.slowdown = self._smoothed(device.slowdown, busy_s / sheet_s)
             device.worked = True
 
     def observe_transits(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, with the time in queues."""
-        by_pair: dict[tuple[int, int], list[Transit]] = defaultdict(list)
-        for transit in transits:
-            if not transit.size_bytes and not self._sheet.delay_s.pair(transit.source, transit.target):
-                continue  # a message that takes no time has no information
-            by_pair[transit.source, transit.target].append(transit)
-        for pair, seen in by_pair.items():
-            link = self._links.setdefault(pair, _LinkEstimate())
-            weight = self._smoothing if link.seen else 1.0
-            link.fade(1.0 - weight)
-            for transit in seen:
-                bits_s = 8.0 * transit.size_bytes * self._sheet.s_per_bit.pair(*pair)
-                sheet_s = bits_s + self._sheet.delay_s.pair(*pair)
-                link.add(weight / len(seen), 1.0 - bits_s / sheet_s, transit.sum_s / transit.messages / sheet_s)
-            link.seen = True
+        self._links.observe(transits)
 
     def observe_state(self, index: int, availability: float, memory_bytes: int) -> None:
         """Add a device's own readings at an instant. Availability counts if nothing was executed since the last."""
@@ -149,9 +115,16 @@ class Estimator:
 
     def view(self, base: ClusterView) -> ClusterView:
         """`base` (its costs, workload and rules) with the estimated devices and links."""
-        devices = tuple(
-            DeviceView.of(device, slowed(compute, self.slowdown(index)), self.memory_bytes(index))
-            for index, (device, compute) in enumerate(zip(self._cluster.devices, self._nominal, strict=True))
-        )
-        factors = {pair: link.factors() for pair, link in self._links.items()}
+        devices = tuple(map(self._shown, range(len(self._devices))))
+        factors = self._links.factors()
         return replace(base, devices=devices, links=self._sheet.scaled(factors), observed=factors)
+
+    def _shown(self, index: int) -> DeviceView:
+        """Return the view of a device; the last one, where nothing has changed."""
+        slowdown, memory_bytes = self.slowdown(index), self.memory_bytes(index)
+        last = self._last_shown.get(index)
+        if last is None or last[:2] != (slowdown, memory_bytes):
+            device, compute = self._cluster.devices[index], slowed(self._nominal[index], slowdown)
+            last = slowdown, memory_bytes, DeviceView.of(device, compute, memory_bytes)
+            self._last_shown[index] = last
+        return last[2]

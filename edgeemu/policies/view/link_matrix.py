@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 
 ALL_AT_ONCE = 2000  # devices up to which a cluster's matrices are dense: 64 MB
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
-Pair = tuple[int, int]  # source, target
-Factors = Mapping[Pair, tuple[float, float]]
-"""Measured delay, and measured time per bit, of some links: multiples of the nominal values."""
 
 
 class PairMatrix(ABC):
@@ -64,9 +62,15 @@ class PairMatrix(ABC):
             least = self._least[source] = float(others.min(initial=np.inf))
         return least
 
-    def scaled(self, factors: Mapping[Pair, float]) -> "PairMatrix":
-        """A copy with the durations of some pairs multiplied."""
-        return _Overlay(self, partial(_scaled, self, factors), factors)
+    def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        """Durations of some pairs: [n_pairs], [n_pairs] -> [n_pairs]."""
+        found = [self.pair(a, b) for a, b in zip(sources.tolist(), targets.tolist(), strict=True)]
+        return np.array(found, np.float64)
+
+    def scaled(self, sources: IntArray, targets: IntArray, factors: FloatArray) -> "PairMatrix":
+        """A copy with the durations of some pairs multiplied: [n_pairs] each."""
+        by_pair = dict(zip(zip(sources.tolist(), targets.tolist(), strict=True), factors.tolist(), strict=True))
+        return _Overlay(self, partial(_scaled, self, by_pair), by_pair)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_rows": {}, "_columns": {}}
@@ -103,6 +107,26 @@ class DenseMatrix(PairMatrix):
 
     def _make_pair(self, source: int, target: int) -> float:
         return float(self._values[source, target])
+
+    def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        found: FloatArray = self._values[sources, targets]
+        return found
+
+    def scaled(self, sources: IntArray, targets: IntArray, factors: FloatArray) -> "PairMatrix":
+        return _ScaledMatrix(self, sources, targets, factors)
+
+
+class _ScaledMatrix(DenseMatrix):
+    """A dense matrix with the durations of some pairs multiplied. A pickle has the original and the factors."""
+
+    def __init__(self, base: DenseMatrix, sources: IntArray, targets: IntArray, factors: FloatArray) -> None:
+        values = base._values.copy()
+        values[sources, targets] *= factors
+        super().__init__(values)
+        self._made_of = base, sources, targets, factors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._made_of
 
 
 class ComputedMatrix(PairMatrix):
@@ -199,10 +223,11 @@ class LinkMatrix:
 
     def scaled(self, factors: Factors) -> "LinkMatrix":
         """The links with measured factors applied."""
-        return LinkMatrix(
-            self.s_per_bit.scaled({pair: per_bit for pair, (_, per_bit) in factors.items()}),
-            self.delay_s.scaled({pair: delay for pair, (delay, _) in factors.items()}),
-        )
+        if not factors:
+            return self
+        measured = LinkFactors.of(factors)
+        pairs = measured.sources, measured.targets
+        return LinkMatrix(self.s_per_bit.scaled(*pairs, measured.per_bit), self.delay_s.scaled(*pairs, measured.delay))
 
     def row(self, source: int, bits: float) -> FloatArray:
         """Seconds until a message of `bits` from `source`, alone on its path, is at each device: [n_devices]."""

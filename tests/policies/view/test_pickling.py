@@ -43,7 +43,7 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 def test_a_pickled_view_says_the_same(plan: Plan) -> None:
     rehearse = make_rehearsal(plan.scenario, plan.cluster, plan.computes, plan.view, plan.requests)
     at_3_s = plan.links.at(plan.cluster, 3.0).scaled({(0, 2): (1.5, 2.0)})
-    for links in (plan.links, at_3_s, LinkMatrix(at_3_s.s_per_bit, at_3_s.delay_s.scaled({(1, 0): 3.0}))):
+    for links in (plan.links, at_3_s, LinkMatrix(at_3_s.s_per_bit, at_3_s.scaled({(1, 0): (3.0, 1.0)}).delay_s)):
         view = replace(plan.view, links=links, rehearse=rehearse)
         other = pickle.loads(pickle.dumps(view))
         assert (other.devices, other.workload, other.costs) == (view.devices, view.workload, view.costs)

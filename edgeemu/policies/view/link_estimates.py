@@ -1,0 +1,89 @@
+"""Estimates of links from the messages that they carried: a weighted regression for each pair of devices. Pure.
+
+Of every message the nominal time is known, and how much of it is delay. The regression says by how many times the delay
+and the time per bit are longer than nominally: took / nominal = p * (delay's part) + q * (transmission's part).
+"""
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.timeline.network import Transit
+
+_RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
+_LEAST = 0.01  # least factor: no link is estimated to be more than a hundred times as fast as nominally
+
+
+class _Pairs(NamedTuple):
+    """Pairs of devices that messages went between."""
+
+    codes: IntArray  # [n_messages] of the messages: source * n_devices + target
+    at: IntArray  # [n_pairs] the pair's place in the estimates
+    which: IntArray  # [n_messages] each message's pair, as an index of `at`
+    number: IntArray  # [n_pairs] messages of each pair
+
+
+class LinkEstimates:
+    """Estimates of all pairs that were measured so far; `smoothing` is the weight of the newest measurement."""
+
+    def __init__(self, nominal: LinkMatrix, smoothing: float) -> None:
+        self._nominal = nominal
+        self._smoothing = smoothing
+        self._n_devices = nominal.delay_s.n_devices
+        self._codes = np.empty(0, np.int64)  # [n_pairs] source * n_devices + target, ascending
+        # [5, n_pairs] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
+        self._sums = np.zeros((5, 0))
+        self._last = _Pairs(*(np.empty(0, np.int64) for _ in _Pairs._fields))  # most steps have messages of the same
+
+    def observe(self, transits: Iterable[Transit]) -> None:
+        """Add durations of messages from departure to arrival, with the time in queues."""
+        table = np.fromiter(chain.from_iterable(transits), np.float64).reshape(-1, len(Transit._fields))
+        if not len(table):
+            return
+        sources, targets = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)  # [n_transits] each
+        delay_s = self._nominal.delay_s.pairs(sources, targets)  # [n_transits]
+        informs = (table[:, 2] > 0) | (delay_s > 0)  # a message that takes no time has no information
+        if not informs.all():
+            table, sources, targets, delay_s = table[informs], sources[informs], targets[informs], delay_s[informs]
+        if len(table):
+            bits_s = 8.0 * table[:, 2] * self._nominal.s_per_bit.pairs(sources, targets)
+            sheet_s = bits_s + delay_s
+            self._add(sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, table[:, 4] / table[:, 3] / sheet_s)
+
+    def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
+        """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each."""
+        weight: FloatArray | float = self._smoothing  # [n_pairs] or of all
+        if not np.array_equal(codes, self._last.codes):
+            weight = self._find(codes)
+        _, pairs, which, number = self._last
+        self._sums[:, pairs] *= 1.0 - weight
+        each, bits_part, at = (weight / number)[which], 1.0 - delay_part, pairs[which]  # [m] each
+        by_delay, by_bits = each * delay_part, each * bits_part
+        terms = (by_delay * delay_part, by_delay * bits_part, by_bits * bits_part, by_delay * took, by_bits * took)
+        for sums, term in zip(self._sums, terms, strict=True):
+            np.add.at(sums, at, term)
+
+    def _find(self, codes: IntArray) -> FloatArray:
+        """Find the pairs of messages, and add those that were not measured before. Return their weights: [n_pairs]."""
+        pairs, which, number = np.unique(codes, return_inverse=True, return_counts=True)
+        known = np.isin(pairs, self._codes, assume_unique=True)  # [n_pairs]
+        at = np.searchsorted(self._codes, pairs[~known])
+        self._codes = np.insert(self._codes, at, pairs[~known])
+        self._sums = np.insert(self._sums, at, 0.0, axis=1)
+        self._last = _Pairs(codes, np.searchsorted(self._codes, pairs), which, number)
+        return np.where(known, self._smoothing, 1.0)
+
+    def factors(self) -> LinkFactors:
+        """Measured delay, and measured time per bit, as multiples of the nominal values."""
+        delay_delay, delay_bits, bits_bits, delay_took, bits_took = self._sums
+        a, c = delay_delay + _RIDGE, bits_bits + _RIDGE
+        x, y = delay_took + _RIDGE, bits_took + _RIDGE
+        det = a * c - delay_bits * delay_bits
+        delay = np.maximum(_LEAST, (c * x - delay_bits * y) / det)
+        per_bit = np.maximum(_LEAST, (a * y - delay_bits * x) / det)
+        return LinkFactors(*np.divmod(self._codes, self._n_devices), delay, per_bit)

@@ -1,0 +1,60 @@
+"""Measured delay, and measured time per bit, of some links, as multiples of the nominal values."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.placement.arrays import IntArray
+
+Pair = tuple[int, int]  # source, target
+Factors = Mapping[Pair, tuple[float, float]]
+"""Measured delay, and measured time per bit, of some links: multiples of the nominal values."""
+
+
+class LinkFactors(Factors):
+    """Factors as arrays, [n_pairs] each; no pair is in them twice."""
+
+    def __init__(
+        self, sources: IntArray, targets: IntArray, delay: NDArray[np.float64], per_bit: NDArray[np.float64]
+    ) -> None:
+        self.sources = sources
+        self.targets = targets
+        self.delay = delay
+        self.per_bit = per_bit
+
+    @classmethod
+    def of(cls, factors: Factors) -> "LinkFactors":
+        """Any factors as arrays."""
+        if isinstance(factors, cls):
+            return factors
+        pairs = np.array(list(factors), np.int64).reshape(-1, 2)
+        values = np.array(list(factors.values()), np.float64).reshape(-1, 2)
+        return cls(pairs[:, 0], pairs[:, 1], values[:, 0], values[:, 1])
+
+    def __getitem__(self, pair: Pair) -> tuple[float, float]:
+        source, target = pair
+        found = np.flatnonzero((self.sources == source) & (self.targets == target))
+        if not len(found):
+            raise KeyError(pair)
+        return float(self.delay[found[0]]), float(self.per_bit[found[0]])
+
+    def __iter__(self) -> Iterator[Pair]:
+        return zip(self.sources.tolist(), self.targets.tolist(), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+def largest_log_change(before: Factors, after: Factors) -> float:
+    """The largest logarithm of the ratio of two factors of a pair; a pair that is in one of them only had 1."""
+    old, new = LinkFactors.of(before), LinkFactors.of(after)
+    pairs = np.concatenate([(old.sources, old.targets), (new.sources, new.targets)], axis=1)  # [2, n_old + n_new]
+    _, which = np.unique(pairs, axis=1, return_inverse=True)
+    largest = 0.0
+    for befores, afters in ((old.delay, new.delay), (old.per_bit, new.per_bit)):
+        logs = np.zeros(pairs.shape[1])  # [≥ number of pairs]
+        np.add.at(logs, which[len(old) :], np.log(afters))
+        np.subtract.at(logs, which[: len(old)], np.log(befores))
+        largest = max(largest, float(np.abs(logs).max(initial=0.0)))
+    return largest
