@@ -7,6 +7,7 @@ import numpy as np
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.links import messages
 from edgeemu.links.interface import ProbeRecord
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.placement.program import MessageKind
 
 _FLOAT_BYTES = 4
@@ -14,8 +15,17 @@ _FLOAT_BYTES = 4
 
 def probe_message(request: protocol_in.Probe, index: int, step: int, at_s: float) -> messages.Data:
     """Makes one message of a burst; it departs at `at_s`."""
-    payload = np.zeros((1, max(1, request.payload_bytes // _FLOAT_BYTES)), np.float32)  # [1, n]
+    payload = np.zeros((1, _floats(request)), np.float32)  # [1, n]
     return messages.Data(MessageKind.PROBE, 0, index, request.number, step, 0, request.messages, at_s, at_s, payload)
+
+
+def probe_bytes(request: protocol_in.Probe) -> int:
+    """Size of one message of a burst on the wire."""
+    return MESSAGE_HEADER_BYTES + _FLOAT_BYTES * _floats(request)
+
+
+def _floats(request: protocol_in.Probe) -> int:
+    return max(1, request.payload_bytes // _FLOAT_BYTES)
 
 
 class LinkProbe:

@@ -191,7 +191,8 @@ class DeviceProcess:
 
     def _send_probes(self, request: Probe) -> None:
         for step in range(request.messages):
-            self._links.send(probe_message(request, self._index, step, self._now_s()), request.peer.device)
+            at_s = self._now_s() if request.at_s is None else request.at_s
+            self._links.send(probe_message(request, self._index, step, at_s), request.peer.device)
 
     # -- time -----------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,9 @@ class Future:
         """A view with mean times of devices and links."""
         first = views[0]
         devices = tuple(
-            replace(device, compute=slowed(nominal, float(np.mean([_slowdown(v, i, nominal.flops_per_s) for v in views]))))
+            replace(
+                device, compute=slowed(nominal, float(np.mean([_slowdown(v, i, nominal.flops_per_s) for v in views])))
+            )
             for i, (device, nominal) in enumerate(zip(first.devices, self.plan.computes, strict=True))
         )
         n = len(devices)

@@ -44,6 +44,7 @@ class _LinkEstimate:
     delay_took: float = 0.0
     bits_took: float = 0.0
     seen: bool = False
+    unseen_turns: int = 0  # decisions since it was last measured
 
     def fade(self, kept: float) -> None:
         for name in ("delay_delay", "delay_bits", "bits_bits", "delay_took", "bits_took"):
@@ -118,6 +119,7 @@ class Estimator:
                 sheet_s = bits_s + self._sheet.delay_s.pair(*pair)
                 link.add(weight / len(seen), 1.0 - bits_s / sheet_s, transit.sum_s / transit.messages / sheet_s)
             link.seen = True
+            link.unseen_turns = -1  # until the view is made
 
     def observe_state(self, index: int, availability: float, memory_bytes: int) -> None:
         """Add a device's own readings at an instant. Availability counts if nothing was executed since the last."""
@@ -147,11 +149,21 @@ class Estimator:
         known = self._devices[device].memory_bytes
         return self._cluster.devices[device].memory_bytes if known is None else known
 
+    def doubtful(self, worse: float) -> dict[tuple[int, int], int]:
+        """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""
+        return {
+            pair: link.unseen_turns
+            for pair, link in self._links.items()
+            if link.unseen_turns and max(link.factors()) >= worse
+        }
+
     def view(self, base: ClusterView) -> ClusterView:
         """`base` (its costs, workload and rules) with the estimated devices and links."""
         devices = tuple(
             DeviceView.of(device, slowed(compute, self.slowdown(index)), self.memory_bytes(index))
             for index, (device, compute) in enumerate(zip(self._cluster.devices, self._nominal, strict=True))
         )
+        for link in self._links.values():
+            link.unseen_turns += 1
         factors = {pair: link.factors() for pair, link in self._links.items()}
         return replace(base, devices=devices, links=self._sheet.scaled(factors), observed=factors)
