@@ -29,7 +29,7 @@ from edgeemu.device.instructions import (
     Tick,
     Woke,
 )
-from edgeemu.device.link_probe import LinkProbe
+from edgeemu.device.link_probe import LinkProbe, probe_bytes
 from edgeemu.device.migration import DeviceMigration
 from edgeemu.device.pacing import Pacer
 from edgeemu.device.protocol_in import (
@@ -169,6 +169,9 @@ class EmulatedDevice:
         if isinstance(message, Start):
             return self._assigned.runner.start(message)
         if message.kind is MessageKind.PROBE:
+            if self._assignment is not None:
+                departure_s, arrival_s = message.departure_s, message.arrival_s
+                self._assignment.runner.transits.passed(message.source, self._config.index, departure_s, arrival_s)
             probed = self._probes.take(message, now_s)
             return [] if probed is None else [Tell(probed)]
         self._assigned.runner.deliver(message)
@@ -213,7 +216,7 @@ class EmulatedDevice:
             case ChangeDevice():
                 return self._change(request)
             case Probe():
-                return [Connect([request.peer]), SendProbes(request)]
+                return self._probe(request)
             case Status():
                 return [Tell(self._status(request.at_s))]
             case ForgetPeak():
@@ -244,6 +247,11 @@ class EmulatedDevice:
         opened = SequenceState(sampling, request.keep_logits)
         self._assigned.executor.open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
         return [Tell(Opened(self._config.name, request.sequence, self.ledger.page()))]
+
+    def _probe(self, request: Probe) -> list[Instruction]:
+        if request.at_s is not None:
+            self._assigned.runner.sent_bytes[request.peer.device] += sum(probe_bytes(request))
+        return [Connect([request.peer]), SendProbes(request)]
 
     def _migrate(self, request: Prepare | Ship | Expect | Commit | Abort) -> list[Instruction]:
         migration = self._assigned.migration

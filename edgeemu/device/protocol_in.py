@@ -3,6 +3,7 @@
 Messages between devices are in `edgeemu.links.messages`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -144,12 +145,15 @@ class ChangeDevice(msgspec.Struct, frozen=True, tag=True):
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
-    """Measure a link: send so many messages of a size to a peer, one after the other. The peer answers `Probed`."""
+    """Measure a link: send messages of these sizes to a peer, one after the other. The peer answers `Probed`.
+
+    They depart at `at_s`, in a run whose traffic they count to; None: at once, in a test before it.
+    """
 
     number: int
-    messages: int
-    payload_bytes: int
+    payload_bytes: Sequence[int]
     peer: Peer
+    at_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, tag=True):

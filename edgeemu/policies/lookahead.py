@@ -10,10 +10,8 @@ model of one layer is placed exactly but for memory (`search.one_layer`), one of
 (`search.layer_runs`); the result is improved by moves (`search.local_moves`). Costs are those in the middle of the
 steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
-*Later placements* are the current one improved by moves that pay, or, on clusters that are small enough, a new one.
-The rule for every change: migration + steps over the horizon must become less. Measurements are never quite right, so
-a move must gain `MARGIN` times its migration time, and all moves together `WORTH` of a step; else nothing is moved.
-With several sequences the change is to another pipeline (`search.pipeline_moves`).
+*Later placements* are the current one improved by moves that pay, or, on clusters that are small enough, a new one;
+with several sequences another pipeline (`search.pipeline_moves`). `search.change_rule` says when a change pays.
 
 * [D] A placement with divided projections or feed-forward blocks stays while it fits, and so does any placement for the
   objective of energy.
@@ -31,13 +29,14 @@ from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
+from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
-from edgeemu.policies.search.local_moves import Prices, improve
+from edgeemu.policies.search.local_moves import improve
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
-from edgeemu.policies.search.pipeline_moves import better_pipeline
+from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -45,11 +44,6 @@ from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
-# Of 64-256 steps and margins of 1.5-3, these lost least in runs of 200 tokens under load that changes at each token,
-# and won as much as any under load that changes every 50 tokens.
-HORIZON = 64  # steps
-MARGIN = 1.5
-WORTH = 0.01
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
@@ -76,11 +70,20 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         return _first(view)
     if view.objective == "energy" or is_divided(current):
         return kept(_first, view, current)
-    horizon = min(view.remaining_tokens, HORIZON)
-    times = StepTimes(view, view.past + horizon // 2)
-    if view.sequences > 1:
-        return better_pipeline(view, times, current, horizon, MARGIN, WORTH)
-    return _later(view, times, current, horizon / MARGIN)
+    for prospect in prospects(view):
+        better = _better(view, prospect, current)
+        if better is not current and not _loses(view, prospect, current, better):
+            return better
+    return current
+
+
+def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
+    """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
+    if prospect.meanwhile is None or not view.holds(current):
+        return False
+    times, shape = StepTimes(prospect.meanwhile), view.costs.shape
+    before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
+    return after_s > before_s * (1 + 1e-9)
 
 
 def _first(view: ClusterView) -> Placement:
@@ -125,10 +128,13 @@ def _own(view: ClusterView) -> Placement:
     return _search(view, times).layout(None).placement(view.costs.shape)
 
 
-def _later(view: ClusterView, times: StepTimes, current: Placement, tokens: float) -> Placement:
-    """The current placement improved by moves, or a new one, if its gain in `tokens` steps exceeds its migration."""
+def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
+    """The current placement improved by moves, or a new one, if its gain in the steps ahead exceeds its migration."""
+    times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
+    if view.sequences > 1:
+        return better_pipeline(view, prospect, times, current)
     shape, costs = view.costs.shape, MoveCosts(view)
-    prices = Prices(costs, tokens)
+    prices = Prices(costs, prospect.tokens)
     old = PlacementArrays.of(current, shape)
     draft = relieved(view, times, old)
     base = draft.layout(old)  # without the moves that only shorten the step

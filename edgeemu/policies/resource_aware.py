@@ -30,7 +30,8 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.local_moves import Prices, resplit_heads, to_move, touched_s, try_move
+from edgeemu.policies.search.change_rule import Prices
+from edgeemu.policies.search.local_moves import resplit_heads, to_move, touched_s, try_move
 from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
 from edgeemu.policies.search.score_search import NothingFoundError, Search
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement

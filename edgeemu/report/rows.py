@@ -98,7 +98,7 @@ class DecisionRow(NamedTuple):
 
     sequence: Int32
     step: Int32  # the step before which it was made
-    event: Name  # decided; refused: a device had no memory for it; given up: the policy is not asked again
+    event: Name  # decided; explored: what if unused links are good; refused: no memory; given up: not asked again
     took_s: Float64 | None  # processor time of the policy; None: it was not asked
     problem: Text  # why the placement was kept; empty: there is no problem
 

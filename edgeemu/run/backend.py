@@ -3,7 +3,7 @@
 Three small protocols: steps, measurements, migrations. A backend is all three, and can be launched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -26,6 +26,7 @@ from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord, Step
 
 NO_TOKEN = -1  # the token of a backend that runs no model
+PROBE_PAYLOAD_BYTES = (4, 16_384)  # of a link's test messages: one measures its delay, the other its rate too
 
 
 class Instant(NamedTuple):
@@ -131,6 +132,10 @@ class Measurements(Protocol):
 
     async def states(self, at_s: float) -> list[DeviceState]:
         """Return the state of every device at an instant."""
+        ...
+
+    async def probe(self, pairs: Sequence[tuple[int, int]], step: Step, at_s: float) -> None:
+        """Send test messages over links at an instant, before a step; `observe` has what has arrived."""
         ...
 
 

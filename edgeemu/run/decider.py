@@ -9,6 +9,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, Refusal, largest_cha
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import next_decision
 from edgeemu.run.backend import Measurements
+from edgeemu.run.explorer import Explorer, hopeful, used
 from edgeemu.run.plan import Plan
 from edgeemu.run.watcher import Watcher
 from edgeemu.timeline.scheduler import Due
@@ -37,7 +38,9 @@ class Decider:
         self._rows: list[DecisionRow] = []  # since they were taken
         self._plan = plan
         self._rules = plan.rules
+        self._devices = devices
         self._watcher = Watcher(plan, devices)
+        self._explorer = Explorer(plan.rules.interval_tokens)
         self._lost = 0  # decisions in a row without an answer, up to the last
         self._asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
@@ -71,7 +74,24 @@ class Decider:
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(step.sequence, step.step, "given up", None, why))
         charged_s = answer.took_s if self._rules.decision_s is None else self._rules.decision_s
-        return Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
+        decision = Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
+        if answer.placement is current:
+            await self._explore(view, decision)
+        return decision
+
+    async def _explore(self, view: ClusterView, decision: Decision) -> None:
+        """Have links measured that nothing uses, if the policy would use them were they as the scenario has them."""
+        policy, (current, step, at_s, _) = self._plan.decide, decision
+        pairs = self._explorer.due(self._watcher.doubtful())
+        if not pairs or policy is None:
+            return
+        answer = next_decision(policy, hopeful(view, pairs), current, self._rules.decision_limit_s)
+        if answer.placement is current:
+            return
+        wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
+        self._explorer.measured(wanted)
+        self._rows.append(DecisionRow(step.sequence, step.step, "explored", answer.took_s, ""))
+        await self._devices.probe(sorted(wanted), step, at_s)
 
     def add_refusal(self, decision: Decision, why: str) -> None:
         """Note that devices refused what was decided; the policy is told at the next decision."""

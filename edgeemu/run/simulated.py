@@ -5,11 +5,12 @@ Every token is -1, because no model runs.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from edgeemu.cluster.links import Change
 from edgeemu.cluster.variation import share_at
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE, OutOfMemoryError, between_steps
 from edgeemu.placement.memory import usages
 from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
@@ -17,7 +18,15 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.report.usage_rows import StepRows
-from edgeemu.run.backend import NO_TOKEN, DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
+from edgeemu.run.backend import (
+    NO_TOKEN,
+    PROBE_PAYLOAD_BYTES,
+    DeviceState,
+    Instant,
+    RunMeasurements,
+    SampledToken,
+    StepMeasurement,
+)
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
 from edgeemu.timeline.steps import OperationRecord, Step
@@ -31,6 +40,7 @@ class SimulatedBackend:
         self.plan = plan
         self.dilation = 1.0
         self._last_epoch = 0
+        self._probes = 0
         self._program = plan.program
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
@@ -92,6 +102,12 @@ class SimulatedBackend:
 
     async def states(self, at_s: float) -> list[DeviceState]:
         return [DeviceState(share_at(d.availability, at_s), d.memory_at(at_s)) for d in self.cluster.devices]
+
+    async def probe(self, pairs: Sequence[tuple[int, int]], step: Step, at_s: float) -> None:
+        for way in pairs:
+            self._probes += 1
+            sizes = [MESSAGE_HEADER_BYTES + size_bytes for size_bytes in PROBE_PAYLOAD_BYTES]
+            self._timeline.probe(way, self._probes, sizes, at_s, step)
 
     async def end(self) -> None:
         self.measured.sent_bytes = self._timeline.sent_bytes()

@@ -3,16 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from edgeemu.cluster.cluster import Cluster
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu.policies.view.estimator import Estimator
+from edgeemu.policies.view.history import TURN, History
+from edgeemu.policies.view.link_factors import Factors
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.run.backend import Measurements
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.steps import Step
 
+FOLLOWED = 64  # devices up to which an oracle follows every link of a cluster whose links all vary
+LEAST_S = 1e-9  # a delay that is as good as none
+
 
 class Watcher:
-    """Makes the view for each decision of a run, in the order of decisions: its estimates grow with each."""
+    """Makes the view for each decision of a run, in the order of decisions: what it has learned grows with each."""
 
     def __init__(self, plan: Plan, devices: Measurements) -> None:
         self._plan = plan
@@ -20,6 +27,8 @@ class Watcher:
         self._estimate = Estimator(
             plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing, plan.links
         )
+        self._history = History()
+        self._tokens = 0  # of each sequence, as decisions count them
 
     async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
         """Return the view for a decision at an instant, before decode steps, one of each open sequence."""
@@ -27,6 +36,7 @@ class Watcher:
         costs = view.costs.at_step(longest.rows, longest.past)
         workload = replace(view.workload, length=longest.past, cached=sum(step.past for step in steps))
         base = replace(view, workload=workload, costs=costs)
+        self._tokens += self._plan.rules.interval_tokens
         if self._plan.scenario.knowledge == "oracle":
             return self._oracle(base, at_s)
         for observed in await self._devices.observe():
@@ -34,13 +44,46 @@ class Watcher:
             self._estimate.observe_transits(observed.transits)
         for index, state in enumerate(await self._devices.states(at_s)):
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
-        return self._estimate.view(base)
+        known = self._estimate.view(base)
+        slowdowns = [self._estimate.slowdown(index) for index in range(len(known.devices))]
+        return self._with_outlook(known, slowdowns, known.observed)
+
+    def doubtful(self) -> dict[tuple[int, int], int]:
+        """Return decisions since a link was measured, of those that were slow then and that nothing uses."""
+        return self._estimate.doubtful(TURN)
 
     def _oracle(self, base: ClusterView, at_s: float) -> ClusterView:
         """Return the view of the cluster as it is at an instant."""
         cluster = self._devices.cluster
+        slowdowns = [device.slowdown_at(at_s) for device in cluster.devices]
         devices = tuple(
-            DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
-            for device, compute in zip(cluster.devices, self._plan.computes, strict=True)
+            DeviceView.of(device, slowed(compute, slowdown), device.memory_at(at_s))
+            for device, compute, slowdown in zip(cluster.devices, self._plan.computes, slowdowns, strict=True)
         )
-        return view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
+        known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
+        return self._with_outlook(known, slowdowns, _link_factors(cluster, self._plan.links, at_s))
+
+    def _with_outlook(self, known: ClusterView, slowdowns: Sequence[float], factors: Factors) -> ClusterView:
+        """Return the view with what is expected of devices and links; of links, by the time that a vector x takes.
+
+        Delay and rate by themselves are not known well enough: messages of one size measure only their sum.
+        """
+        nominal, bits = self._plan.links, 8.0 * self._plan.costs.activation_bytes(1)
+        slow = {}
+        for (a, b), (delay, per_bit) in factors.items():
+            parts = nominal.delay_s.pair(a, b), bits * nominal.s_per_bit.pair(a, b)
+            slow[a, b] = (delay * parts[0] + per_bit * parts[1]) / sum(parts)
+        return replace(known, outlook=self._history.outlook(self._tokens, slowdowns, slow))
+
+
+def _link_factors(cluster: Cluster, nominal: LinkMatrix, at_s: float) -> Factors:
+    """Delay, and time per bit, of the links that vary: multiples of the nominal ones."""
+    pairs, n = cluster.varying_pairs(), len(cluster.devices)
+    if pairs is None:
+        pairs = {(a, b) for a in range(n) for b in range(n) if a != b} if n <= FOLLOWED else set()
+    found = {}
+    for a, b in pairs:
+        path = cluster.path(a, b)
+        delay = max(LEAST_S, path.delay_at(at_s)) / max(LEAST_S, nominal.delay_s.pair(a, b))
+        found[a, b] = delay, 1.0 / (path.bandwidth_at(at_s) * nominal.s_per_bit.pair(a, b))
+    return found

@@ -20,7 +20,7 @@ from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.program import MessageKind, Op, Program, Slot
 from edgeemu.placement.shipments import Shipment, chains, message_sizes
 from edgeemu.timeline.clock import occupy
-from edgeemu.timeline.network import DrawKey, Network, Transits
+from edgeemu.timeline.network import DrawKey, Network, Transit, Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 from edgeemu.timeline.traffic import StepTraffic
@@ -78,6 +78,7 @@ class Simulator:
         self.duration = duration
         self.executions: list[OperationRecord] = []
         self.transits = Transits()
+        self.probed: list[Transit] = []  # test messages that have arrived
         self.traffic: StepTraffic | None = None  # set by who takes it
         self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, shipments included
         self._cluster = cluster
@@ -121,6 +122,12 @@ class Simulator:
             self._at(at_s, lambda now_s, way=way, messages=messages: self._send_chunk(round_, way, messages, 0, now_s))  # type: ignore[misc]
 
         return round_
+
+    def probe(
+        self, way: tuple[int, int], number: int, sizes: Sequence[int], at_s: float, step: tuple[int, int]
+    ) -> None:
+        """Send test messages from one device to another at an instant; they count as traffic of a step."""
+        self._at(at_s, lambda now_s: self._send_probes(way, number, sizes, now_s, step))
 
     def advance(self, until_s: float = math.inf) -> Outcome | None:
         """Handle events until a token is sampled or a device has received all of a round.
@@ -166,6 +173,21 @@ class Simulator:
         if number + 1 < len(messages):
             free_s = max(now_s, arrival_s - self._network.delay_s(source, target, now_s))
             self._at(free_s, lambda at_s: self._send_chunk(round_, way, messages, number + 1, at_s))
+
+    def _send_probes(
+        self, way: tuple[int, int], number: int, sizes: Sequence[int], now_s: float, step: tuple[int, int]
+    ) -> None:
+        """Send test messages at once; their times are known when all have arrived."""
+        took: list[Transit] = []
+        for index, size_bytes in enumerate(sizes):
+            key = DrawKey(*way, number, index, MessageKind.PROBE, 0)
+            arrival_s = self._network.arrival_s(key, size_bytes, now_s)
+            self.transits.passed(*way, now_s, arrival_s)
+            self.sent_bytes[way] += size_bytes
+            if self.traffic is not None:
+                self.traffic.add(step, way, size_bytes, arrival_s - now_s)
+            took.append(Transit(*way, size_bytes, 1, arrival_s - now_s))
+        self._at(arrival_s, lambda _: self.probed.extend(took))
 
     @staticmethod
     def _shipment_arrived(round_: Round, device: int, now_s: float) -> Shipped | None:

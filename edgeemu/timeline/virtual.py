@@ -58,8 +58,13 @@ class VirtualTimeline:
         return self._executions.pop(step.sequence, [])
 
     def transits(self) -> list[Transit]:
-        """Transit times of messages since the last call."""
-        return self._simulator.transits.take()
+        """Transit times of messages since the last call, and of test messages that have arrived since."""
+        probed, self._simulator.probed = self._simulator.probed, []
+        return [*self._simulator.transits.take(), *probed]
+
+    def probe(self, way: tuple[int, int], number: int, sizes: Sequence[int], at_s: float, step: Step) -> None:
+        """Send test messages from one device to another at an instant; they count as traffic of a step to come."""
+        self._simulator.probe(way, number, sizes, at_s, step[:2])
 
     def traffic(self, step: Step) -> list[PathTraffic]:
         """Messages of the step of a sequence that was sampled last, by path."""

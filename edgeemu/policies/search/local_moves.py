@@ -4,14 +4,14 @@ A move is tried where an estimate promises most, its gain is then computed exact
 is counted as in the middle of a migration: senders free theirs only when everything has arrived.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import chain
 
 import numpy as np
 
 from edgeemu.placement.arrays import runs
 from edgeemu.placement.blocks import Kind
+from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.head_split import resplit
 from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacement
@@ -20,25 +20,7 @@ from edgeemu.policies.view.migration_time import MoveCosts
 
 PASSES = 3
 SMALL = 2000  # devices x layers up to which there is more than one pass
-LEAST_GAIN_S = 1e-12  # below it, a gain is rounding
 LAYER = (Kind.PROJ, Kind.FFN, Kind.HEAD)
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Migration times, and the number of steps in which a move must pay back. No `costs`: nothing runs yet."""
-
-    costs: MoveCosts | None
-    tokens: float
-
-    def pays(self, gain_s: float, move_s: float) -> bool:
-        return self.tokens * gain_s > move_s and gain_s > LEAST_GAIN_S
-
-    def move_s(self, moved: Iterable[Moved], device: int) -> float:
-        """Migration time of moves to one device."""
-        if self.costs is None:
-            return 0.0
-        return self.costs.total_s([(kind, source, device) for kind, _, source, n in moved for _ in range(n)])
 
 
 def improve(draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None) -> None:

@@ -7,7 +7,7 @@ in less than one sequence alone takes: a round takes max(C x busiest, step).
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.local_moves import Prices
+from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
 from edgeemu.policies.search.pipeline_programs import pipelines
 from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
@@ -28,19 +28,21 @@ def busiest_s(times: StepTimes, layout: PlacementArrays) -> float:
 
 def round_s(times: StepTimes, layout: PlacementArrays, sequences: int) -> float:
     """Time until every sequence in flight has its next token."""
+    if sequences == 1:
+        return times.step_s(layout)
     return max(sequences * busiest_s(times, layout), times.step_s(layout))
 
 
-def better_pipeline(
-    view: ClusterView, times: StepTimes, current: Placement, horizon: int, margin: float, worth: float
-) -> Placement:
+def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, current: Placement) -> Placement:
     """The current placement, or the pipeline with the shortest round, if that gains more than its moves take.
+
+    `times` are those of the steps ahead.
 
     Raises:
         NoBetterPlacement: the current placement no longer fits, and no pipeline does.
     """
     shape = view.costs.shape
-    old, costs, stages = PlacementArrays.of(current, shape), MoveCosts(view), StageCosts(view)
+    old, costs, stages = PlacementArrays.of(current, shape), MoveCosts(view), StageCosts(prospect.ahead)
     fits = view.holds(current)
     try:
         found = [PlacementArrays.of(stages.placement(pipeline), shape) for pipeline in pipelines(stages, old.embed)]
@@ -52,7 +54,7 @@ def better_pipeline(
         raise NoBetterPlacement("a device has lost memory, and no pipeline of complete layers fits the others")
     best = min(found, key=lambda layout: round_s(times, layout, view.sequences))
     before_s, after_s = (round_s(times, layout, view.sequences) for layout in (old, best))
-    pays = Prices(costs, horizon / margin).pays(before_s - after_s, costs.migration_s(old, best))
-    if fits and not (pays and before_s - after_s > worth * before_s and union_fits(view, old, best)):
+    pays = Prices(costs, prospect.tokens).pays(before_s - after_s, costs.migration_s(old, best))
+    if fits and not (pays and before_s - after_s > WORTH * before_s and union_fits(view, old, best)):
         return current
     return best.placement(shape)

@@ -17,6 +17,7 @@ from edgeemu.placement.memory import Usage, usages
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.link_factors import Factors, largest_log_change
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.outlook import Outlook
 from edgeemu.units import SIZE
 
 MANY = 25  # devices that an error lists
@@ -96,6 +97,7 @@ class ClusterView:
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
     observed: Factors = field(default_factory=dict)  # of the links that were measured
+    outlook: Outlook = field(default_factory=Outlook)  # how long what was seen to come and go is expected to stay
     objective: Objective = "latency"
     energy_budget_j: float | None = None  # for a token, of all devices; `view.step_energy` estimates what one needs
     j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known

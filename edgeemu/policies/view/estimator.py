@@ -113,9 +113,14 @@ class Estimator:
         known = self._devices[device].memory_bytes
         return self._cluster.devices[device].memory_bytes if known is None else known
 
+    def doubtful(self, worse: float) -> dict[tuple[int, int], int]:
+        """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""
+        return self._links.doubtful(worse)
+
     def view(self, base: ClusterView) -> ClusterView:
         """`base` (its costs, workload and rules) with the estimated devices and links."""
         devices = tuple(map(self._shown, range(len(self._devices))))
+        self._links.next_turn()
         factors = self._links.factors()
         return replace(base, devices=devices, links=self._sheet.scaled(factors), observed=factors)
 

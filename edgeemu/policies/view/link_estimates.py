@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_factors import LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.timeline.network import Transit
 
@@ -38,6 +38,7 @@ class LinkEstimates:
         self._codes = np.empty(0, np.int64)  # [n_pairs] source * n_devices + target, ascending
         # [5, n_pairs] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
         self._sums = np.zeros((5, 0))
+        self._unseen_turns = np.empty(0, np.int64)  # [n_pairs] decisions since the last measurement
         self._last = _Pairs(*(np.empty(0, np.int64) for _ in _Pairs._fields))  # most steps have messages of the same
 
     def observe(self, transits: Iterable[Transit]) -> None:
@@ -57,26 +58,44 @@ class LinkEstimates:
 
     def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
         """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each."""
-        weight: FloatArray | float = self._smoothing  # [n_pairs] or of all
+        new: IntArray | None = None  # places of pairs that were not measured before
         if not np.array_equal(codes, self._last.codes):
-            weight = self._find(codes)
+            new = self._find(codes)
         _, pairs, which, number = self._last
-        self._sums[:, pairs] *= 1.0 - weight
+        kept = (1.0 - self._smoothing) ** np.maximum(1, self._unseen_turns[pairs] + 1)  # long ago: it weighs little
+        if new is not None:
+            kept[np.isin(pairs, new)] = 0.0
+        weight = 1.0 - kept  # [n_pairs]
+        self._sums[:, pairs] *= kept
+        self._unseen_turns[pairs] = -1  # until the next decision
         each, bits_part, at = (weight / number)[which], 1.0 - delay_part, pairs[which]  # [m] each
         by_delay, by_bits = each * delay_part, each * bits_part
         terms = (by_delay * delay_part, by_delay * bits_part, by_bits * bits_part, by_delay * took, by_bits * took)
         for sums, term in zip(self._sums, terms, strict=True):
             np.add.at(sums, at, term)
 
-    def _find(self, codes: IntArray) -> FloatArray:
-        """Find the pairs of messages, and add those that were not measured before. Return their weights: [n_pairs]."""
+    def _find(self, codes: IntArray) -> IntArray:
+        """Find the pairs of messages. Add those that were not measured before, and return their places."""
         pairs, which, number = np.unique(codes, return_inverse=True, return_counts=True)
         known = np.isin(pairs, self._codes, assume_unique=True)  # [n_pairs]
         at = np.searchsorted(self._codes, pairs[~known])
         self._codes = np.insert(self._codes, at, pairs[~known])
         self._sums = np.insert(self._sums, at, 0.0, axis=1)
-        self._last = _Pairs(codes, np.searchsorted(self._codes, pairs), which, number)
-        return np.where(known, self._smoothing, 1.0)
+        self._unseen_turns = np.insert(self._unseen_turns, at, 0)
+        places: IntArray = np.searchsorted(self._codes, pairs)
+        self._last = _Pairs(codes, places, which, number)
+        return places[~known]
+
+    def next_turn(self) -> None:
+        """Count a decision, before which some pairs were measured."""
+        self._unseen_turns += 1
+
+    def doubtful(self, worse: float) -> dict[Pair, int]:
+        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominally, or more."""
+        found = self.factors()
+        slow = np.maximum(found.delay, found.per_bit) >= worse  # [n_pairs]
+        pairs = zip(found.sources[slow].tolist(), found.targets[slow].tolist(), strict=True)
+        return dict(zip(pairs, self._unseen_turns[slow].tolist(), strict=True))
 
     def factors(self) -> LinkFactors:
         """Measured delay, and measured time per bit, as multiples of the nominal values."""

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
@@ -16,7 +17,14 @@ from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.report.usage_rows import StepRows
-from edgeemu.run.backend import DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
+from edgeemu.run.backend import (
+    PROBE_PAYLOAD_BYTES,
+    DeviceState,
+    Instant,
+    RunMeasurements,
+    SampledToken,
+    StepMeasurement,
+)
 from edgeemu.run.choose_links import STAMPED, LinkChoice
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.emulated_time import EmulatedTime, PacedTime, VirtualTime
@@ -60,6 +68,7 @@ class ProcessBackend:
         self._on_phase = on_phase
         self._on_facts = on_facts
         self._kernel_times = KernelTimes()
+        self._probes = count(1)
         self._opening: dict[int, int] = {}  # by sequence: devices that have not opened it yet
         # From the launch on:
         self.installed: InstalledProgram
@@ -286,12 +295,21 @@ class ProcessBackend:
         by_name = {answer.name: DeviceState(answer.availability, answer.memory_bytes) for answer in answers}
         return [by_name[device.name] for device in devices]
 
+    async def probe(self, pairs: Sequence[tuple[int, int]], step: Step, at_s: float) -> None:
+        for source, target in pairs:
+            peer = self.installed.peer(source, target)
+            request = protocol_in.Probe(next(self._probes), PROBE_PAYLOAD_BYTES, peer, at_s)
+            await self._devices.session.send(source, request)
+            await self._time.probe(source, request, step)
+
     def _on_unasked(self, message: Unasked) -> None:
         match message:
             case protocol_out.Arrived():
                 self._migration.on_arrived(message)
             case protocol_out.Token():
                 self._reports.tokens.append(message)
+            case protocol_out.Probed():
+                self._time.probed(message)
             case protocol_out.Opened():
                 self._opening[message.sequence] -= 1
             case protocol_out.Report():

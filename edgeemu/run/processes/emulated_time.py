@@ -6,7 +6,8 @@ from typing import Protocol
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
-from edgeemu.device import protocol_out
+from edgeemu.device import protocol_in, protocol_out
+from edgeemu.device.link_probe import probe_bytes
 from edgeemu.placement.operation_costs import op_s
 from edgeemu.placement.program import Op, Program
 from edgeemu.report.usage_rows import StepRows
@@ -17,7 +18,9 @@ from edgeemu.run.processes.session import Session
 from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
+from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord, Step
+from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.virtual import VirtualTimeline
 
 SentBytes = dict[tuple[int, int], int]
@@ -36,6 +39,14 @@ class EmulatedTime(Protocol):
 
     def reported(self, report: protocol_out.Report) -> None:
         """Take a device's report of a step."""
+        ...
+
+    async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:
+        """Note a test message that a device was told to send before a step."""
+        ...
+
+    def probed(self, message: protocol_out.Probed) -> None:
+        """Take the record of a test message that has arrived."""
         ...
 
     async def observe(self) -> list[StepMeasurement]: ...
@@ -76,6 +87,8 @@ class PacedTime:
         self._reports = reports
         self._rows = StepRows()
         self._unobserved: deque[StepInFlight] = deque(maxlen=_kept_steps(plan))
+        self._probing: dict[int, tuple[Step, int]] = {}  # by number of a test message: its step and its receiver
+        self._probed: list[Transit] = []  # of test messages, since the last call
 
     def instant(self, emulated_s: float) -> Instant:
         return Instant(emulated_s, self._clock.wall_s(emulated_s))
@@ -103,10 +116,22 @@ class PacedTime:
         step = report.sequence, report.step
         self._rows.add_links(self._cluster, step, report.traffic, report.operations[-1].time.end_s)
 
+    async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:  # noqa: ARG002
+        self._probing[request.number] = step, request.peer.device
+
+    def probed(self, message: protocol_out.Probed) -> None:
+        step, target = self._probing.pop(message.number)
+        for size_bytes, departure_s, arrival_s, _ in message.records:
+            took_s = arrival_s - departure_s
+            self._probed.append(Transit(message.source, target, size_bytes, 1, took_s))
+            sent = PathTraffic(message.source, target, 1, size_bytes, took_s)
+            self._rows.add_links(self._cluster, step[:2], [sent], arrival_s)
+
     async def observe(self) -> list[StepMeasurement]:
         await self._reports.complete(self._unobserved)
-        observed = [step.measurement for step in self._unobserved]
+        observed = [*(step.measurement for step in self._unobserved), StepMeasurement([], self._probed)]
         self._unobserved.clear()
+        self._probed = []
         return observed
 
     def take_rows(self) -> StepRows:
@@ -169,6 +194,15 @@ class VirtualTime:
         return sampled_token(timed.step, self._tokens.pop(timed.step.sequence), timed.sampled_s)
 
     def reported(self, report: protocol_out.Report) -> None: ...
+
+    async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:
+        """Wait until the message has passed from device to device, and put it on the timeline."""
+        await self._session.receive(protocol_out.Probed)
+        assert request.at_s is not None, "it departs at an instant of the run"
+        way = source, request.peer.device
+        self._timeline.probe(way, request.number, probe_bytes(request), request.at_s, step)
+
+    def probed(self, message: protocol_out.Probed) -> None: ...
 
     def _record(self, step: Step, sampled_s: float) -> None:
         """Record the operations of a step, at the instants that the timeline gave them."""

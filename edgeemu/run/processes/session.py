@@ -17,7 +17,7 @@ from edgeemu.links import messages
 from edgeemu.links.netns import protocol
 
 Answer = TypeVar("Answer", bound=protocol_out.FromDevice | protocol.NetworkReady | protocol.Done)
-Unasked = protocol_out.Report | protocol_out.Token | protocol_out.Arrived | protocol_out.Opened
+Unasked = protocol_out.Report | protocol_out.Token | protocol_out.Arrived | protocol_out.Opened | protocol_out.Probed
 
 _NETWORK_PROCESS = b"switchboard"  # its identity on the socket; devices have numbers
 
@@ -39,8 +39,9 @@ class Session:
     """The devices of one run, started and connected; an asynchronous context manager.
 
     Everything awaited here raises as soon as a device fails or dies. `on_unasked` takes messages that answer no
-    request: tokens and reports of steps, arrivals of migrations, sequences that are open. `explain` returns the error
-    for a process that died, given the last page of its ledger. `processes` are looked at when nothing arrives.
+    request: tokens and reports of steps, arrivals of migrations and of test messages, sequences that are open.
+    `explain` returns the error for a process that died, given the last page of its ledger. `processes` are looked at
+    when nothing arrives.
     """
 
     def __init__(
@@ -153,7 +154,13 @@ class Session:
     async def _handle(self, message: _Message, awaited: type[Answer]) -> None:
         """Hand a message on that was not awaited, or raises what it means."""
         match message:
-            case protocol_out.Report() | protocol_out.Token() | protocol_out.Arrived() | protocol_out.Opened():
+            case (
+                protocol_out.Report()
+                | protocol_out.Token()
+                | protocol_out.Arrived()
+                | protocol_out.Opened()
+                | protocol_out.Probed()
+            ):
                 self._on_unasked(message)
             case protocol_out.Failure(kind="link"):
                 raise await self._cause_of(message)

@@ -1,0 +1,98 @@
+"""History of the times of devices and links: when they turned, how long that lasted, and their means. Pure.
+
+A *turn* is where a time that went up by more than `TURN` comes down by more, or the other way round; a slow change in
+one direction is one state however long it takes, and so is what stays near its level. The first state of a run tells
+nothing of how long states last, because nobody knows when it began. So what changes for the first time is expected to
+stay, and what has turned is expected to turn again:
+
+* after the least of the last `KEPT` durations between turns, which errs on the side of staying;
+* a state that has outlasted that, in as long again as it has lasted. Whoever then acts once the loss since the turn has
+  reached the price of the change loses at most twice what the best of acting at the turn and never acting loses
+  (the rule of ski rental).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from edgeemu.policies.view.outlook import Forecast, Outlook, Pair
+
+TURN = 1.25  # a time that has changed by this factor from the extreme before
+KEPT = 4  # durations between turns from which the next is expected
+
+KeyT = TypeVar("KeyT")
+
+
+@dataclass(slots=True)
+class Course:
+    """Course of one time, from turn to turn."""
+
+    seen_at: int  # the token of the last observation
+    value: float  # since then
+    extreme: float  # in the present direction; at first, the value that it started from
+    rising: bool | None = None  # None: it has never changed
+    turned_at: int = 0
+    lasted: tuple[int, ...] = ()  # tokens between turns, the newest last
+    tokens: int = 0  # since it first changed
+    total: float = 0.0  # of the values of those tokens
+
+    def add(self, token: int, value: float) -> None:
+        """Add an observation before a token; tokens do not go down."""
+        if self.rising is not None:
+            self.tokens += token - self.seen_at
+            self.total += self.value * (token - self.seen_at)
+        up, down = value > TURN * self.extreme, TURN * value < self.extreme
+        if (up and self.rising is not True) or (down and self.rising is not False):
+            if self.rising is not None:
+                self.lasted = (*self.lasted, token - self.turned_at)[-KEPT:]
+            self.rising, self.extreme, self.turned_at = up, value, token
+        elif self.rising is not None:
+            self.extreme = max(self.extreme, value) if self.rising else min(self.extreme, value)
+        self.seen_at, self.value = token, value
+
+    def forecast(self, token: int) -> Forecast | None:
+        """How long the present state lasts from a token on; None: for ever, as far as is known."""
+        if not self.lasted:
+            return None
+        age, expected = token - self.turned_at, min(self.lasted)
+        lasts = expected - age if age < expected else age
+        mean = self.total / self.tokens if self.tokens else self.value
+        return Forecast(float(max(1, lasts)), mean / self.value)
+
+
+class _Courses(Generic[KeyT]):
+    """The courses of many times, by device or by link. A time that never changes costs one comparison."""
+
+    def __init__(self, first: float | None = None) -> None:
+        """`first`: the value before any observation; None: the first observation."""
+        self._first = first
+        self._still: dict[KeyT, float] = {}  # the first value, of what has not changed since
+        self._courses: dict[KeyT, Course] = {}
+
+    def add(self, token: int, values: Iterable[tuple[KeyT, float]]) -> None:
+        for key, value in values:
+            if key in self._courses:
+                self._courses[key].add(token, value)
+                continue
+            first = self._still.setdefault(key, value if self._first is None else self._first)
+            if first != value:
+                self._courses[key] = Course(token, first, first)
+                self._courses[key].add(token, value)
+
+    def forecasts(self, token: int) -> dict[KeyT, Forecast]:
+        found = ((key, course.forecast(token)) for key, course in self._courses.items())
+        return {key: forecast for key, forecast in found if forecast is not None}
+
+
+class History:
+    """What decisions have been shown so far: how slow each device was, and how slow links were for a vector x."""
+
+    def __init__(self) -> None:
+        self._devices: _Courses[int] = _Courses()
+        self._links: _Courses[Pair] = _Courses(1.0)
+
+    def outlook(self, token: int, slowdowns: Iterable[float], links: Mapping[Pair, float]) -> Outlook:
+        """Add what is known before a token, and return what to expect. `links`: multiples of nominal times."""
+        self._devices.add(token, enumerate(slowdowns))
+        self._links.add(token, links.items())
+        return Outlook(self._devices.forecasts(token), self._links.forecasts(token))

@@ -1,0 +1,51 @@
+"""What is expected of devices and links: how long their present states last, and what comes after. Pure.
+
+A decision for the next steps must not take the state of an instant for that of all of them. For every device or link
+that has gone up and down, `view.history` learns how long its states lasted and what they were in the mean; the view
+brings it, and `expected` makes of it the cluster as it is in the mean over some steps to come.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+Pair = tuple[int, int]  # source, target
+
+
+class Forecast(NamedTuple):
+    """One time, of a device's operations or of a link's messages: how long it stays, and its mean after that.
+
+    `mean` is a multiple of the present time.
+    """
+
+    lasts_tokens: float
+    mean: float
+
+    def factor(self, tokens: float) -> float:
+        """By how many times the mean over the next steps is the present."""
+        present = min(1.0, self.lasts_tokens / tokens)
+        return present + (1.0 - present) * self.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Forecasts of the devices and links that have been seen to change back; all others stay as they are."""
+
+    devices: Mapping[int, Forecast] = field(default_factory=dict)
+    links: Mapping[Pair, Forecast] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.devices or self.links)
+
+    def lasts_tokens(self) -> set[float]:
+        """How long the present states last: each length once."""
+        return {forecast.lasts_tokens for forecast in (*self.devices.values(), *self.links.values())}
+
+    def link_factors(self, tokens: float) -> dict[Pair, tuple[float, float]]:
+        """Mean delay, and mean time per bit, over the next steps: multiples of the present ones."""
+        factors = ((pair, forecast.factor(tokens)) for pair, forecast in self.links.items())
+        return {pair: (factor, factor) for pair, factor in factors}
+
+    def without(self, pairs: Collection[Pair]) -> "Outlook":
+        """The same without what is known of some links."""
+        return Outlook(self.devices, {pair: known for pair, known in self.links.items() if pair not in pairs})
