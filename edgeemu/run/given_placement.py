@@ -23,11 +23,11 @@ def given_placement(scenario: Scenario, shape: ModelShape) -> Placement | None:
     Raises:
         RequestError: a layer, a KV group or a unit is on no device or twice, or is not there; with its place.
     """
-    return None if scenario.placement is None else _Reader(scenario, scenario.placement, shape).read()
+    return None if scenario.placement is None else _ByHand(scenario, scenario.placement, shape).read()
 
 
-class _Reader:
-    """Reader of the placement of one scenario for a model."""
+class _ByHand:
+    """The placement of one scenario, for a model."""
 
     def __init__(self, scenario: Scenario, spec: PlacementSpec, shape: ModelShape) -> None:
         self._scenario = scenario
@@ -81,12 +81,12 @@ class _Reader:
         """Device of each KV group or unit of the layers of an entry."""
         total = self._shape.n_groups if kind is Kind.HEAD else n_shards(self._shape, kind)
         units = _UNITS[kind] if total == 1 else f"{_UNITS[kind]}s"
-        place = _Place((key, _KEYS[kind]), units, f"layer{'' if key.isdigit() else 's'} {key}", total)
+        place = _Parts((key, _KEYS[kind]), units, f"layer{'' if key.isdigit() else 's'} {key}", total)
         shares = {device: found for device, part in holders.items() if (found := share(part)) is not None}
         numbers = self._shared(place, shares) if len(shares) == len(holders) else self._numbered(place, holders, shares)
         return [self._device(numbers[number]) for number in range(total)]
 
-    def _numbered(self, place: "_Place", holders: Mapping[str, str], shares: Collection[str]) -> dict[int, str]:
+    def _numbered(self, place: "_Parts", holders: Mapping[str, str], shares: Collection[str]) -> dict[int, str]:
         """Device of each number, where every device has numbers."""
         owners: dict[int, str] = {}
         for device, part in holders.items():
@@ -108,7 +108,7 @@ class _Reader:
             raise self._error(place.position, f"{message}: add {number_text(missing)} to one")
         return owners
 
-    def _shared(self, place: "_Place", shares: Mapping[str, Fraction]) -> dict[int, str]:
+    def _shared(self, place: "_Parts", shares: Mapping[str, Fraction]) -> dict[int, str]:
         """Device of each number, in the order of the devices, each boundary at the nearest whole number."""
         if sum(shares.values()) != 1:
             total = f"{float(100 * sum(shares.values())):.6g} %"
@@ -132,7 +132,7 @@ class _Reader:
         return self._scenario.error_at(("placement", "layers", *position), message)
 
 
-class _Place(NamedTuple):
+class _Parts(NamedTuple):
     """Heads, projection or feed-forward of an entry: its position, and the words for its parts."""
 
     position: Position

@@ -1,7 +1,6 @@
 """A placement as a scenario writes it, the inverse of `given_placement`: equal layers together, everything exact."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, n_shards
 from edgeemu.placement.placement import Placement
@@ -26,7 +25,7 @@ def placement_yaml(plan: Plan, scenario: str) -> str:
     )
 
 
-def written(placement: Placement, shape: ModelShape, names: Sequence[str]) -> dict[str, Any]:
+def written(placement: Placement, shape: ModelShape, names: Sequence[str]) -> Lines:
     """Return the section of a scenario that means a placement; `names` are those of the devices."""
     alike: dict[str, list[int]] = {}  # layers, by what they are like
     layers = [_layer(placement, shape, names, layer) for layer in range(shape.n_layers)]
@@ -49,11 +48,7 @@ def written(placement: Placement, shape: ModelShape, names: Sequence[str]) -> di
 def _layer(placement: Placement, shape: ModelShape, names: Sequence[str], layer: int) -> str | Inline:
     """Return what a scenario writes for one layer: its device, or those of its heads, projection and feed-forward."""
     groups = placement.groups(layer, shape.n_groups)
-    heads: Holders
-    if len(groups) == 1:
-        heads = names[next(iter(groups))]
-    else:
-        heads = _numbers(groups, names)
+    heads: Holders = names[next(iter(groups))] if len(groups) == 1 else _numbers(groups, names)
     proj, ffn = (_holders(placement, shape, names, Block(kind, layer)) for kind in (Kind.PROJ, Kind.FFN))
     if heads == proj == ffn and isinstance(heads, str):
         return heads

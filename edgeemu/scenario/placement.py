@@ -95,10 +95,10 @@ class LayerPlacement(Shorthand):
 
     device: str | None = Field(default=None, description="Device of all that the other keys do not place.")
     heads: Holders | None = Field(
-        default=None, description="Devices of the K/V groups, each with its heads and their caches."
+        default=None, description="Devices of the KV groups, each group with its heads and their caches."
     )
     proj: Holders | None = Field(
-        default=None, description="Device of the projection; several hold the columns of the K/V groups that they name."
+        default=None, description="Device of the projection; several hold the columns of the KV groups that they name."
     )
     ffn: Holders | None = Field(
         default=None, description="Device of the feed-forward block; several hold the units of columns that they name."

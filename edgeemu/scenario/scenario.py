@@ -94,7 +94,9 @@ class Scenario(Strict):
     def _absolute(cls, policy: str, info: ValidationInfo) -> str:
         """Make the file of a policy absolute. It need not be there: another policy can be asked."""
         path, suffix, attribute = policy.rpartition(".py")
-        return f"{absolute(path + suffix, base_of(info))}{attribute}" if suffix and attribute[:1] in ("", ":") else policy
+        return (
+            f"{absolute(path + suffix, base_of(info))}{attribute}" if suffix and attribute[:1] in ("", ":") else policy
+        )
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -177,11 +179,15 @@ class Scenario(Strict):
             yield ("decisions", "threshold"), "is for what is measured; an oracle is asked always (knowledge: measured)"
         for n, event in enumerate(self.events):
             yield from self._event_contradictions(("events", n), event)
-        for position, name in self.placement.devices() if self.placement else ():
-            if len(self.members(name)) > 1:
-                first, *_, last = (self.device_names[i] for i in self.members(name))
-                yield ("placement", *position), f'"{name}" is {len(self.members(name))} devices; name one, {first} to {last}'
-            elif not self.members(name):
+        if self.placement is not None:
+            yield from self._placement_contradictions(self.placement)
+
+    def _placement_contradictions(self, placement: PlacementSpec) -> Iterator[tuple[Position, str]]:
+        for position, name in placement.devices():
+            found = [self.device_names[i] for i in self.members(name)]
+            if len(found) > 1:
+                yield ("placement", *position), f'"{name}" is {len(found)} devices; name one, {found[0]} to {found[-1]}'
+            elif not found:
                 yield ("placement", *position), self._no_device(name)
 
     def _link_contradictions(self, position: Position, link: LinkOverride) -> Iterator[tuple[Position, str]]:

@@ -73,7 +73,7 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     assert two_devices.device_names == ("laptop", "jetson")
 
     plans = []
-    for name in POLICIES:
+    for name in sorted(POLICIES.keys() - {"given"}):
         with closing(make_plan(two_devices if name == "exact" else plan.scenario, name)) as made:  # of five: seconds
             if all(made.placement.owner != other.placement.owner for other in plans):  # several agree here
                 plans.append(replace(plan, placement=made.placement, decide=None))
