@@ -135,66 +135,50 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def formulas() -> str:
+    """Table of the formulas of blocks."""
+    rows = []
+    for block in BLOCKS:
+        reads = ["the weights"] if block.own_weights and block.weights != "0" else []
+        reads += [f"`{block.reads}`"] if block.reads != "0" else []
+        rows.append([block.block, f"`{block.weights}`", f"`{block.operations}`", " and ".join(reads)])
+    return markdown(("block", "weights, bytes", "operations", "bytes read"), rows)
+
+
+def numbers(shape: ModelShape, decode: dict[str, float], prompt: dict[str, float]) -> str:
+    """Table of the values of the formulas of blocks, with all groups or units of a layer on one device."""
+    rows = []
+    for block in BLOCKS:
+        at = decode | {"n": shape.ffn_units if "n units" in block.block else shape.n_groups}
+        name = block.block.replace("n groups", f"all {shape.n_groups} groups")
+        figures = [value(block.weights, at)]
+        for step in (at, at | prompt):
+            figures += [value(block.operations, step), bytes_read(block, step)]
+        rows.append(
+            [name.replace("n units", f"all {shape.ffn_units} units"), *(f"{figure:,.0f}" for figure in figures)]
+        )
+    of_steps = [f"{what}, {step}" for step in ("decode", "prompt") for what in ("operations", "bytes read")]
+    return markdown(("block", "weights", *of_steps), rows)
+
+
 def tables(shape: ModelShape) -> dict[str, str]:
     """All tables of the page, by name."""
     known = symbols(shape)
-    decode = {**known, "t": 1, "p": DECODE_PAST, "n": known["G"], "z": 1, "k": 3, "r": 1}
-    units = {**decode, "n": known["U"]}
+    decode = {**known, "t": 1, "p": DECODE_PAST, "n": shape.n_groups, "z": 1, "k": 3, "r": 1}
     prompt = {"t": PROMPT_ROWS, "p": 0, "r": PROMPT_ROWS // 2}
-    meaning = {name: f"{number:g}" for name, number in known.items()}
-    example = example_ms(shape)
-    total = ("sum", sum(first for _, first, _ in example), sum(second for _, _, second in example))
-    by_block = [(block, units if "units" in block.block else decode) for block in BLOCKS]
-    numbers = [
-        [
-            block.block.replace("n groups", f"all {shape.n_groups} groups").replace(
-                "n units", f"all {shape.ffn_units}"
-            ),
-            f"{value(block.weights, at):,.0f}",
-            f"{value(block.operations, at):,.0f}",
-            f"{bytes_read(block, at):,.0f}",
-            f"{value(block.operations, at | prompt):,.0f}",
-            f"{bytes_read(block, at | prompt):,.0f}",
-        ]
-        for block, at in by_block
-    ]
     messages = [
         [name, f"`{formula}`", f"{value(formula, decode):,.0f}", f"{value(formula, decode | prompt):,.0f}"]
         for name, formula in MESSAGES.items()
     ]
+    parts = example_ms(shape)
+    total = ("sum", sum(first for _, first, _ in parts), sum(second for _, _, second in parts))
+    example = [[name, f"{first:.3f}", f"{second:.3f}"] for name, first, second in (*parts, total)]
     return {
-        "formulas": markdown(
-            ("block", "weights, bytes", "operations", "bytes read"),
-            [
-                [
-                    block.block,
-                    f"`{block.weights}`",
-                    f"`{block.operations}`",
-                    " and ".join(
-                        ["the weights"] * block.own_weights * (block.weights != "0")
-                        + [f"`{block.reads}`"] * (block.reads != "0")
-                    ),
-                ]
-                for block in BLOCKS
-            ],
-        ),
+        "formulas": formulas(),
         "messages": markdown(("message", "bytes", "decode", f"prompt of {PROMPT_ROWS}"), messages),
-        "example": markdown(
-            ("part", "first token, ms", "second token, ms"),
-            [[name, f"{first:.3f}", f"{second:.3f}"] for name, first, second in (*example, total)],
-        ),
-        "symbols": markdown(tuple(meaning), [tuple(meaning.values())]),
-        "numbers": markdown(
-            (
-                "block",
-                "weights",
-                "operations, decode",
-                "bytes read, decode",
-                "operations, prompt",
-                "bytes read, prompt",
-            ),
-            numbers,
-        ),
+        "symbols": markdown(tuple(known), [[f"{number:g}" for number in known.values()]]),
+        "numbers": numbers(shape, decode, prompt),
+        "example": markdown(("part", "first token, ms", "second token, ms"), example),
     }
 
 

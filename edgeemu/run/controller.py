@@ -13,7 +13,7 @@ from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
 from edgeemu.run.decider import Decider
 from edgeemu.run.migrator import Migrator
-from edgeemu.run.moves_told import Moved, MovesTold
+from edgeemu.run.moves_told import MovesTold, PlacementChange
 from edgeemu.run.observer import Observer, RecordSink
 from edgeemu.run.open_sequence import OpenSequence
 from edgeemu.run.plan import Plan
@@ -80,7 +80,8 @@ class Controller:
             self._scheduler.delay_all(may_start_s)
             if (new := self.migrator.placement) is not old:
                 step = min(due.step.step for due in waiting)
-                self._tell(self._told.moved(Moved(old, new, self.decider.asked, step, may_start_s - at_s)))
+                change = PlacementChange(old, new, self.decider.asked, step, may_start_s - at_s)
+                self._tell(self._told.moved(change))
 
     async def _step(self) -> None:
         """Start the steps that are due."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from edgeemu.placement.blocks import Block
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.report.formats import size as size_text
 from edgeemu.run.plan_tables import describe
-from edgeemu.units import SIZE
 from edgeemu_kernels.shape import ModelShape
 
 MAX_TOLD = 10  # moves of a run; the others are in its records
@@ -20,8 +20,8 @@ NOTICED = 1.1  # least factor by which what is named as a cause has changed
 REMEMBERED = 64  # latencies
 
 
-class Moved(NamedTuple):
-    """A change of placement: `seen` is the view for which it was decided, `step` the token that waited for it."""
+class PlacementChange(NamedTuple):
+    """Change of placement: `seen` is the view for which it was decided, `step` the token that waited for it."""
 
     old: Placement
     new: Placement
@@ -41,7 +41,7 @@ class MovesTold:
         self._delayed: set[int] = set()  # sequences whose first token after the last move has come
         self._told = 0
 
-    def moved(self, move: Moved) -> Iterator[str]:
+    def moved(self, move: PlacementChange) -> Iterator[str]:
         """Take a change of placement; the line about the one before is completed without what it gained."""
         yield from self.ended()
         if self._told < MAX_TOLD:
@@ -105,7 +105,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _causes(nominal: ClusterView, before: ClusterView, seen: ClusterView) -> list[str]:
-    """What was measured to have changed most since the last move, in words."""
+    """Measured changes since the last move in words, the largest first."""
     found = [*_of_devices(nominal, before, seen), *_of_links(before, seen)]
     found.sort(key=lambda cause: -cause[0])
     return [text for size, text in found if size > log(NOTICED)][:MAX_CAUSES]
@@ -118,8 +118,8 @@ def _of_devices(nominal: ClusterView, before: ClusterView, seen: ClusterView) ->
         was = f" (was {100 * then:.0f} %)" if abs(log(then)) > log(NOTICED) else ""
         yield abs(log(now / then)), f"{own.name} measured at {100 * now:.0f} % of its speed{was}"
         factor = max(new.memory_bytes, 1) / max(old.memory_bytes, 1)
-        room = f"{own.name} has {SIZE.format_human(new.memory_bytes)} of memory for us"
-        yield abs(log(factor)), f"{room} (was {SIZE.format_human(old.memory_bytes)})"
+        room = f"{own.name} has {size_text(new.memory_bytes)} of memory for us"
+        yield abs(log(factor)), f"{room} (was {size_text(old.memory_bytes)})"
 
 
 def _of_links(before: ClusterView, seen: ClusterView) -> Iterator[tuple[float, str]]:

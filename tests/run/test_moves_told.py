@@ -1,4 +1,4 @@
-"""What moved, why, and what it gained is told in one line, when a token has been measured under the new placement."""
+"""One line tells what moved, why, and what it gained, when a token has been measured under the new placement."""
 
 import re
 from dataclasses import replace
@@ -12,7 +12,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks, ffn, head, proj, shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run.moves_told import MAX_TOLD, Moved, MovesTold
+from edgeemu.run.moves_told import MAX_TOLD, MovesTold, PlacementChange
 
 FIRST = view(LLAMA, [2**30] * 3, [Compute(1e9, 1e9, 0.0)] * 3, 4, 99)
 WHOLE = Placement(dict.fromkeys(all_blocks(LLAMA), 0))
@@ -30,7 +30,7 @@ def line(old: Placement, new: Placement, seen: ClusterView, first: ClusterView =
     told = MovesTold(LLAMA, first)
     for latency_s in (0.05, 0.05, 0.09):
         assert list(told.token(0, latency_s)) == []
-    assert list(told.moved(Moved(old, new, seen, 7, 0.0125))) == []
+    assert list(told.moved(PlacementChange(old, new, seen, 7, 0.0125))) == []
     assert list(told.token(0, 0.5)) == [], "it waited for the move"
     (found,) = told.token(0, 0.06)
     assert list(told.ended()) == []
@@ -73,10 +73,10 @@ def test_the_largest_measured_changes_are_named(seen: ClusterView, first: Cluste
 
 def test_a_recovery_is_told_with_what_it_was() -> None:
     told = MovesTold(LLAMA, FIRST)
-    (*_,) = told.moved(Moved(WHOLE, SPLIT, slower(FIRST, 0, 4), 3, 0.0))
+    (*_,) = told.moved(PlacementChange(WHOLE, SPLIT, slower(FIRST, 0, 4), 3, 0.0))
     for latency_s in (0.5, 0.06):
         (*_,) = told.token(0, latency_s)
-    assert list(told.moved(Moved(SPLIT, WHOLE, FIRST, 9, 0.0))) == []
+    assert list(told.moved(PlacementChange(SPLIT, WHOLE, FIRST, 9, 0.0))) == []
     assert list(told.ended()) == [
         "before token 9: moved layer 1: group 2 + ffn from d2 to d0. "
         "Why: d0 measured at 100 % of its speed (was 25 %). Per token: 60.0 ms before"
@@ -97,7 +97,7 @@ def test_only_the_first_moves_of_a_run_are_told() -> None:
     lines = []
     for n in range(2 * MAX_TOLD):
         ways = (WHOLE, WHOLE.moved([proj(0)], 1))
-        lines += told.moved(Moved(ways[n % 2], ways[1 - n % 2], FIRST, n, 0.0))
+        lines += told.moved(PlacementChange(ways[n % 2], ways[1 - n % 2], FIRST, n, 0.0))
     assert len(lines) == MAX_TOLD + 1
     assert lines[-1] == "more moves follow; migrations.parquet has them all"
     assert list(told.ended()) == []
