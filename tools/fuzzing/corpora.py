@@ -57,7 +57,6 @@ PLACEMENTS = [
 LINES = [b"Why is the sky blue?\nAnd the sea?\n\n", "été\r\nüber 日本\r\n".encode(), b"a\n" * 100]
 SETTINGS = [b"devices[0].memory=1GiB", b"workload.prompts=[{tokens: 64}, Why?]", b"network.default.delay=20 ms"]
 SETTINGS += [b"workload.arrivals={poisson: {rate: 2 /s}}", b"model=llama-2-7b", b"devices[1].load=[[0 s, 50 %]]"]
-SETTINGS += [b"placement.layers.0-3=pi-1", b"placement.layers.0.heads={pi-1: 0-1, pi-2: 2}"]
 
 
 def scenario_texts() -> list[bytes]:
