@@ -69,7 +69,7 @@ def plan(
     """
     from edgeemu.host.available_memory import available_memory
     from edgeemu.report.formats import counted
-    from edgeemu.report.printable import printable, printable_cell
+    from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
     from edgeemu.run.plan_tables import plan_document, plan_tables
@@ -82,7 +82,7 @@ def plan(
 
     def show(page: Page) -> None:
         if as_yaml:
-            page.file.write(placement_yaml(made, printable_cell(str(scenario))))
+            page.file.write(placement_yaml(made, str(scenario)))
             return
         page.line(f"{made.model.name} on {counted(len(made.cluster.devices), 'device')}, placed by {made.policy}:")
         for table in plan_tables(made):

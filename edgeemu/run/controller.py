@@ -29,7 +29,7 @@ class Controller:
         self.logits: dict[int, list[NDArray[np.float32]]] = {}  # by sequence and step, [vocab], if devices keep them
         self.decider = Decider(plan, devices)
         self.migrator = Migrator(plan, devices, self.decider.add_refusal)
-        self._told = MovesTold(plan.model.shape, plan.view)
+        self._told = MovesTold(plan.model.shape, plan.view, measured=plan.scenario.knowledge == "measured")
         self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}
         self._opened = 0  # sequences that devices know

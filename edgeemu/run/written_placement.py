@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, n_shards
 from edgeemu.placement.placement import Placement
+from edgeemu.report.printable import printable_cell
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.document import Inline, Lines, write
 from edgeemu.scenario.placement import number_text
@@ -14,11 +15,12 @@ Holders = str | Mapping[str, str | int]
 
 def placement_yaml(plan: Plan, scenario: str) -> str:
     """Write the first placement of a plan as the section of a scenario, with a comment that says how to use it."""
+    scenario = printable_cell(scenario)
     names = [device.name for device in plan.cluster.devices]
     ms = [1000 * predicted.tpot_s for predicted in plan.predictions() if predicted.tpot_s is not None]
     predicted = f", {sum(ms) / len(ms):.1f} ms per output token predicted" if ms else ""
     return (
-        f"# {plan.model.name} on {len(names)} devices as {plan.policy} places it first{predicted}.\n"
+        f"# {printable_cell(plan.model.name)} on {len(names)} devices as {plan.policy} places it first{predicted}.\n"
         f"# Append this to {scenario}, or save it beside it as mine.yaml, and compare:\n"
         f"#   edgeemu run {scenario} --set placement=mine.yaml --policy given\n"
         + write({"placement": written(plan.placement, plan.model.shape, names)})

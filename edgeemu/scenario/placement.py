@@ -129,6 +129,13 @@ def _few(given: Any) -> Any:
 class PlacementSpec(Strict):
     """Placement of all blocks of a model, each on one device: both ends of the model, and its layers."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_list(cls, data: Any) -> Any:
+        if isinstance(data, list):
+            raise ValueError("write embed: DEVICE, lm_head: DEVICE and layers: {0-11: DEVICE, …}, not a list")
+        return data
+
     embed: str = Field(description="Device of the embedding.")
     lm_head: str = Field(
         description="Device of the final norm and the output matrix. Where a model ties it to the embedding, one "

@@ -163,6 +163,13 @@ def test_a_mistake_is_named_with_its_place(layers: str, message: str) -> None:
     assert refusal(layers).startswith(message)
 
 
+def test_a_list_is_met_with_the_form_to_write() -> None:
+    with pytest.raises(
+        RequestError, match=r"^scenario.yaml:8: placement: write embed: DEVICE, lm_head: DEVICE and lay"
+    ):
+        parse_scenario(SCENARIO + "placement: [{device: laptop, layers: 0-5}]\n")
+
+
 @pytest.mark.parametrize(("given", "missing"), [("lm_head: laptop", "embed"), ("embed: laptop", "lm_head")])
 def test_both_ends_need_a_device(given: str, missing: str) -> None:
     with pytest.raises(RequestError, match=rf"^scenario.yaml:8: placement.{missing}: is missing$"):

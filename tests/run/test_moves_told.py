@@ -71,6 +71,23 @@ def test_the_largest_measured_changes_are_named(seen: ClusterView, first: Cluste
     assert f"Why: {why}. Per token" in line(WHOLE, SPLIT, seen, first)
 
 
+def test_of_the_true_state_nothing_is_measured() -> None:
+    told = MovesTold(LLAMA, FIRST, measured=False)
+    seen = with_links(slower(FIRST, 1, 2), 1e8, 50e-3)
+    assert list(told.moved(PlacementChange(SPLIT, WHOLE, seen, 9, 0.0))) == []
+    (found,) = told.ended()
+    assert "Why: link d0-d2 49.3 times slower (50.0 ms for a token's activations) and d1 at 50 % of its speed." in found
+
+
+def test_of_several_sequences_each_has_a_token_that_waited() -> None:
+    told = MovesTold(LLAMA, FIRST)
+    assert list(told.moved(PlacementChange(WHOLE, SPLIT, FIRST, 2, 0.5))) == []
+    assert [list(told.token(sequence, latency_s)) for sequence, latency_s in ((0, 0.6), (1, 0.7))] == [[], []]
+    (found,) = told.token(1, 0.08)
+    assert found.endswith("in 500.0 ms. Why: no measured change above 10 %. Per token: not known before, now 80.0 ms")
+    assert list(told.token(0, 0.09)) == []
+
+
 def test_a_recovery_is_told_with_what_it_was() -> None:
     told = MovesTold(LLAMA, FIRST)
     (*_,) = told.moved(PlacementChange(WHOLE, SPLIT, slower(FIRST, 0, 4), 3, 0.0))
