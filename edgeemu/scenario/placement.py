@@ -80,7 +80,7 @@ def _holders(given: Any) -> Any:
     return found
 
 
-_PART_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "array"}]}
+_PART_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "array"}]}
 Holders: TypeAlias = Annotated[
     str | dict[str, Annotated[str, WithJsonSchema(_PART_SCHEMA)]],
     BeforeValidator(_holders),
