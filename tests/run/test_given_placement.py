@@ -11,7 +11,8 @@ from support.builders import QUICK, divided_placements, shapes
 
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj, shards
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Placement, is_divided
+from edgeemu.policies import POLICIES
 from edgeemu.run.given_placement import given_placement
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.written_placement import placement_yaml, written
@@ -194,6 +195,18 @@ def test_what_is_written_of_any_placement_is_read_back_as_the_same(
     assert found.owner == placement.owner
     again = given_placement(parse_scenario(to_yaml(scenario)), shape)
     assert again == found
+
+
+def test_the_placement_of_every_policy_is_written_and_read_back() -> None:
+    """Of those in this process: exact has one of its own."""
+    seen = []
+    for policy in sorted(POLICIES.keys() - {"given", "exact"}):
+        plan = make_plan(parse_scenario(SCENARIO), policy)
+        again = given_placement(parse_scenario(SCENARIO + placement_yaml(plan, "s.yaml")), plan.model.shape)
+        assert again == plan.placement, policy
+        seen.append(plan.placement)
+    assert any(is_divided(placement) for placement in seen)
+    assert any(len(placement.groups(0, 3)) > 1 for placement in seen)
 
 
 def test_equal_layers_are_written_together() -> None:

@@ -109,6 +109,17 @@ def test_many_moves_are_counted_and_what_only_is_divided_is_said() -> None:
     assert "moved nothing: blocks were divided or joined where they are," in line(WHOLE, divided, FIRST)
 
 
+def test_shares_that_move_are_counted() -> None:
+    """Also those of a layer that was whole before."""
+    units = [unit for layer in (0, 1) for unit in shards(LLAMA, Kind.FFN, layer)]
+    rest = {block: 0 for block in all_blocks(LLAMA) if block.kind is not Kind.FFN}
+    shared = Placement({**rest, **{unit: 2 if unit.group < 19 else 0 for unit in units}})
+    more = shared.moved([unit for unit in units if 19 <= unit.group < 24], 1)
+    assert "moved layers 0-1: 19/48 of ffn from d0 to d2," in line(WHOLE, shared, FIRST)
+    assert "moved layers 0-1: 5/48 of ffn from d0 to d1," in line(shared, more, FIRST)
+    assert "moved layers 0-1: 19/48 of ffn from d2 to d0," in line(shared, WHOLE, FIRST)
+
+
 def test_only_the_first_moves_of_a_run_are_told() -> None:
     told = MovesTold(LLAMA, FIRST)
     lines = []
