@@ -1,4 +1,4 @@
-# make demo    the quickstart: a real model on five emulated devices
+# make demo    a real model on five emulated devices, one of which slows down
 # make test    the tests
 # make check   ruff, mypy and the tests
 # make bench   benchmarks
@@ -24,7 +24,7 @@ PIP := -m pip --disable-pip-version-check --no-input --quiet
 INSTALL := $(BIN)/python $(PIP) install --require-hashes
 
 demo: .venv/installed
-	@$(BIN)/edgeemu run scenarios/quickstart.yaml
+	@$(BIN)/edgeemu run scenarios/slowdown.yaml
 
 test: .venv/installed
 	@$(BIN)/python -m pytest --no-header

@@ -9,7 +9,7 @@ import typer
 
 from edgeemu.cli.answers import answer, only, print_json
 from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load
-from edgeemu.errors import InfeasibleError
+from edgeemu.errors import InfeasibleError, RequestError
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -47,6 +47,9 @@ def plan(
     policy: PolicyName = None,
     trust: Trust = False,
     settings: Settings = None,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the placement as a scenario writes it (placement:), to be changed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the first placement of a policy.
@@ -54,10 +57,15 @@ def plan(
     Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing. Exit status 3,
     after the tables, if this host has too little memory to run it; simulate does not need that.
 
+    With --yaml, prints the placement as the section of a scenario that the policy given reads: append it to the
+    scenario, or save it beside the scenario, and name the file there.
+
     \b
     Examples:
       edgeemu plan scenarios/quickstart.yaml
       edgeemu plan scenarios/quickstart.yaml --policy round-robin --json
+      edgeemu plan scenarios/quickstart.yaml --policy lookahead --yaml > scenarios/mine.yaml
+      edgeemu run scenarios/quickstart.yaml --set placement=mine.yaml --policy given
     """
     from edgeemu.host.available_memory import available_memory
     from edgeemu.report.formats import counted
@@ -65,11 +73,17 @@ def plan(
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
     from edgeemu.run.plan_tables import plan_document, plan_tables
+    from edgeemu.run.written_placement import placement_yaml
 
+    if as_yaml and as_json:
+        raise RequestError("choose one of --yaml and --json")
     made = make_plan(load(scenario, settings), policy, trust=trust)
     made.close()  # it is not asked again
 
     def show(page: Page) -> None:
+        if as_yaml:
+            page.file.write(placement_yaml(made, str(scenario)))
+            return
         page.line(f"{made.model.name} on {counted(len(made.cluster.devices), 'device')}, placed by {made.policy}:")
         for table in plan_tables(made):
             page.table(*table)

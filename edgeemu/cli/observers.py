@@ -24,21 +24,23 @@ REDRAW_AFTER_S = 0.05  # while the devices compute, and not between a token and 
 
 
 @contextmanager
-def watch(text: TextIO, status: TextIO, *, words: bool = True, several: bool = False) -> Iterator["Observer"]:
+def watch(
+    text: TextIO, status: TextIO, *, words: bool = True, several: bool = False, moves: bool = True
+) -> Iterator["Observer"]:
     """Open an observer that shows a run: generated text goes to `text`, progress to `status`.
 
     Without `words` (a simulation has none) a line per sequence gives its latencies instead. With `several` concurrent
-    sequences, the text of each is shown when it is complete.
+    sequences, the text of each is shown when it is complete. Without `moves`, nothing is said of blocks that move.
     """
     page = Page(text)
     if not page.is_terminal:
-        plain = (PlainConcurrentObserver if several else PlainObserver)(text, status, words=words)
+        plain = (PlainConcurrentObserver if several else PlainObserver)(text, status, words=words, moves=moves)
         try:
             yield plain
         finally:
             plain.end_line()
         return
-    observer = (TerminalConcurrentObserver if several else TerminalObserver)(page.console, words=words)
+    observer = (TerminalConcurrentObserver if several else TerminalObserver)(page.console, words=words, moves=moves)
     try:
         with observer.live:
             yield observer
@@ -47,12 +49,15 @@ def watch(text: TextIO, status: TextIO, *, words: bool = True, several: bool = F
 
 
 def watch_one_of(text: TextIO, status: TextIO) -> "Watch":
-    """Open observers for one run after another, each under a line that names it; generated text is not shown."""
+    """Open observers for one run after another, each under a line that names it.
+
+    Neither the generated text is shown nor what moved.
+    """
 
     @contextmanager
     def watch_this(policy: str, done: int, total: int) -> Iterator["Observer"]:
         Page(text).line(f"{policy} (run {done + 1} of {total})", style="bold")
-        with watch(text, status, words=False, several=True) as observer:
+        with watch(text, status, words=False, several=True, moves=False) as observer:
             yield observer
 
     return watch_this
@@ -89,8 +94,9 @@ class _Pace:
 class PlainObserver:
     """Observer for pipes, files and logs: lines only, no control codes."""
 
-    def __init__(self, text: TextIO, status: TextIO, *, words: bool = True) -> None:
+    def __init__(self, text: TextIO, status: TextIO, *, words: bool = True, moves: bool = True) -> None:
         self._text = text
+        self._moves = moves
         self._status = status
         self._words = words
         self._pace = _Pace()
@@ -117,6 +123,11 @@ class PlainObserver:
         if self._words:
             print(printable(text), end="", file=self._text, flush=True)
 
+    def moved(self, line: str) -> None:
+        """Print what moved, and why, beside the text: on a line of its own also where both go to one place."""
+        if self._moves:
+            print(printable(f"\n{line}" if self._within_line else line), file=self._status, flush=True)
+
     def sequence_ended(self, index: int) -> None:
         print("\n" if self._words else self._pace.line(index), file=self._text, flush=True)
         self._within_line = False
@@ -131,10 +142,12 @@ class PlainObserver:
 class TerminalObserver:
     """Observer for a terminal: text grows above a progress bar. It draws in idle moments, not to delay the run."""
 
-    def __init__(self, console: Console, *, words: bool = True) -> None:
+    def __init__(self, console: Console, *, words: bool = True, moves: bool = True) -> None:
         self._console = console
+        self._moves = moves
         self._words = words
         self._line = ""  # of the text, the line that is not full yet
+        self._notes: list[str] = []  # about moves, not printed yet
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -176,6 +189,12 @@ class TerminalObserver:
         self._progress.update(self._bar, completed=step + 1, note=str(self._pace))
         self._draw_soon()
 
+    def moved(self, line: str) -> None:
+        """Print what moved, and why, above the line of text that is not full yet."""
+        if self._moves:
+            self._notes.append(printable(line))
+            self._draw_soon()
+
     def sequence_ended(self, index: int) -> None:
         self.keep_line()
         self._console.print("" if self._words else self._pace.line(index))
@@ -187,6 +206,12 @@ class TerminalObserver:
         self._line = ""
         if lines != [""]:
             self._console.print(Text("\n".join(lines)))
+        self._print_notes()
+
+    def _print_notes(self) -> None:
+        for note in self._notes:
+            self._console.print(Text(note, style="yellow"))
+        self._notes.clear()
 
     def _draw_soon(self) -> None:
         """Draw once, shortly, with all that arrives until then; at once where there is no event loop."""
@@ -202,9 +227,10 @@ class TerminalObserver:
         self._due = None
         if self.live.is_started:
             full = self._take_full_lines()
-            self.live.update(Group(Text(self._line), self._progress), refresh=not full)
+            self.live.update(Group(Text(self._line), self._progress), refresh=not (full or self._notes))
             if full:
                 self._console.print(Text("\n".join(full)))  # above the live part, which is drawn again below it
+            self._print_notes()
 
     def _take_full_lines(self) -> list[str]:
         """Take the lines that no token can change any more, no wider than the terminal; the rest stays in `_line`."""
@@ -235,8 +261,8 @@ class _OpenText:
 class PlainConcurrentObserver(PlainObserver):
     """Observer of concurrent sequences without a terminal: each is printed when it is complete."""
 
-    def __init__(self, text: TextIO, status: TextIO, *, words: bool = True) -> None:
-        super().__init__(text, status, words=words)
+    def __init__(self, text: TextIO, status: TextIO, *, words: bool = True, moves: bool = True) -> None:
+        super().__init__(text, status, words=words, moves=moves)
         self._open: dict[int, _OpenText] = {}
 
     def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None:
@@ -255,8 +281,8 @@ class PlainConcurrentObserver(PlainObserver):
 class TerminalConcurrentObserver(TerminalObserver):
     """Observer of concurrent sequences on a terminal: a progress bar each, and above them the complete texts."""
 
-    def __init__(self, console: Console, *, words: bool = True) -> None:
-        super().__init__(console, words=words)
+    def __init__(self, console: Console, *, words: bool = True, moves: bool = True) -> None:
+        super().__init__(console, words=words, moves=moves)
         self._open: dict[int, _OpenText] = {}
         self._bars: dict[int, TaskID] = {}
 

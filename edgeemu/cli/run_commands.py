@@ -41,9 +41,9 @@ def run(
 
     Every device is a process that executes real kernels, and every link has its bandwidth and delay.
 
-    Prints the text as it is generated and the latency of its tokens. The records (summary.json, scenario.yaml,
-    meta.json, facts.json; tokens, sequences, ops, migrations, decisions, devices and links as .parquet) go to a new
-    directory below --out; `edgeemu report` shows them again.
+    Prints the text as it is generated, the latency of its tokens, and where blocks move, what that gained, and why. The
+    records (summary.json, scenario.yaml, meta.json, facts.json; tokens, sequences, ops, migrations, decisions, devices
+    and links as .parquet) go to a new directory below --out; `edgeemu report` shows them again.
 
     \b
     Examples:
@@ -137,8 +137,8 @@ def compare(
 
     Every policy gets the same cluster, random draws and load. The best single device (single) is always in the table.
     A policy that finds no placement is listed with its reason, and so is exact where it would not answer and was not
-    named. Each run leaves its records below --out. Rows are sorted by the scenario's objective: latency unless it says
-    otherwise.
+    named; given is among all where the scenario has a placement. Each run leaves its records below --out. Rows are
+    sorted by the scenario's objective: latency unless it says otherwise.
 
     \b
     Examples:
@@ -152,8 +152,8 @@ def compare(
     from edgeemu.run.compare import compare_scenario, left_out, named_policies
 
     asked = [name.strip() for name in policies.split(",") if name.strip()]
-    names = named_policies(asked)
     wanted = load(scenario, settings)
+    names = named_policies(asked, given=wanted.placement is not None)
     check_writable(out)
     watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
     comparing = compare_scenario(

@@ -22,6 +22,7 @@ POLICIES = {
     "greedy": "every block on the first device, in the scenario's order, that has room",
     "round-robin": "blocks on the devices in turn, where they fit",
     "static": "as resource-aware places first; nothing moves afterwards",
+    "given": "the placement that the scenario writes (placement:); nothing moves",
     "dynamic-layers": "a chain of complete layers, which move where that pays within an interval",
     "galaxy": "every layer on all devices at once: heads and columns in shares by speed, combined in rings",
     "layers": "complete layers in a chain, on each device a run of them by its speed",
@@ -37,7 +38,7 @@ POLICIES = {
 # Not called again while every device keeps its memory: they would return the current placement.
 STEADY = frozenset(
     {
-        *("static", "galaxy", "layers", "single", "mdi", "edgeshard-latency", "edgeshard-throughput"),
+        *("static", "given", "galaxy", "layers", "single", "mdi", "edgeshard-latency", "edgeshard-throughput"),
         *("edge-solo", "cloud-edge-even", "cloud-edge-opt"),
     }
 )

@@ -59,6 +59,11 @@ def choose_policy(scenario: Scenario, policy_name: str | None, *, trust: bool) -
             raise RequestError(
                 f"{name} is code that this scenario wants to run; if you trust it, add --trust, or give --policy {name}"
             )
+        if name == "given" and scenario.placement is None:
+            raise RequestError(
+                "given keeps the placement that a scenario writes, and this one has no placement:; "
+                "edgeemu plan SCENARIO --policy NAME --yaml prints one"
+            )
         return open_policy(name, IMPORT_LIMIT_S)
     except RequestError as error:
         raise at_policy(scenario, policy_name, error) from None

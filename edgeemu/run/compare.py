@@ -26,10 +26,11 @@ class Watch(Protocol):
     def __call__(self, policy: str, done: int, total: int) -> AbstractContextManager[Observer]: ...
 
 
-def named_policies(names: Sequence[str]) -> list[str]:
+def named_policies(names: Sequence[str], *, given: bool = False) -> list[str]:
     """Return the policies that were asked for, each once; `all` stands for those that are built in.
 
-    `single`, the best single device, is always among them: the baseline that every split has to beat.
+    The policy `given` is among all where a placement is given. `single`, the best single device, is always asked for:
+    the baseline that every split has to beat.
 
     Raises:
         RequestError: there is no such policy, or none is named.
@@ -38,7 +39,8 @@ def named_policies(names: Sequence[str]) -> list[str]:
         raise RequestError("--policies: no policy is named; write e.g. --policies layers,mdi, or all")
     found: dict[str, None] = {}
     for name in names:
-        found.update(dict.fromkeys(POLICIES if name == ALL else [name]))
+        every = (policy for policy in POLICIES if given or policy != "given")
+        found.update(dict.fromkeys(every if name == ALL else [name]))
     for name in found:
         check_policy(name)
     return [*found, *(["single"] if "single" not in found else [])]

@@ -4,6 +4,8 @@ The controller is not in the data path. It releases steps and receives tokens; b
 activations to each other, of several sequences at once. What executes is a `Backend`: processes, or the timeline alone.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
 from edgeemu.run.decider import Decider
 from edgeemu.run.migrator import Migrator
+from edgeemu.run.moves_told import MovesTold, PlacementChange
 from edgeemu.run.observer import Observer, RecordSink
 from edgeemu.run.open_sequence import OpenSequence
 from edgeemu.run.plan import Plan
@@ -26,6 +29,7 @@ class Controller:
         self.logits: dict[int, list[NDArray[np.float32]]] = {}  # by sequence and step, [vocab], if devices keep them
         self.decider = Decider(plan, devices)
         self.migrator = Migrator(plan, devices, self.decider.add_refusal)
+        self._told = MovesTold(plan.model.shape, plan.view, measured=plan.scenario.knowledge == "measured")
         self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}
         self._opened = 0  # sequences that devices know
@@ -70,8 +74,14 @@ class Controller:
     async def _migrate(self) -> None:
         """Continue a migration that waits for the steps in flight, when there are none."""
         if self.migrator.waits and self._scheduler.drained:
-            may_start_s = await self.migrator.advance(self._scheduler.waiting.values(), self._scheduler.now_s)
+            old, at_s = self.migrator.placement, self._scheduler.now_s
+            waiting = list(self._scheduler.waiting.values())
+            may_start_s = await self.migrator.advance(waiting, at_s)
             self._scheduler.delay_all(may_start_s)
+            if (new := self.migrator.placement) is not old:
+                step = min(due.step.step for due in waiting)
+                change = PlacementChange(old, new, self.decider.asked, step, may_start_s - at_s)
+                self._tell(self._told.moved(change))
 
     async def _step(self) -> None:
         """Start the steps that are due."""
@@ -129,6 +139,8 @@ class Controller:
         self._records.append("sequences", [opened.row(sequence, self.plan.scenario.workload.latency_target)])
         await self.migrator.sequence_ended(still_open=len(self._open))
         await self.devices.close(sequence)
+        if not self._open:
+            self._tell(self._told.ended())
         self._observer.sequence_ended(sequence)
 
     def _record_token(self, sampled: SampledToken, since: Instant, text: str) -> None:
@@ -149,6 +161,12 @@ class Controller:
         if logits is not None:
             self.logits.setdefault(step.sequence, []).append(logits)
         self._observer.token(step.sequence, step.step, text, latency_s)
+        if step.step:
+            self._tell(self._told.token(step.sequence, latency_s))
+
+    def _tell(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._observer.moved(line)
 
     def _record(self) -> None:
         """Record what has been done since the last call."""

@@ -42,7 +42,7 @@ class Decider:
         self._watcher = Watcher(plan, devices)
         self._explorer = Explorer(plan.rules.interval_tokens)
         self._lost = 0  # decisions in a row without an answer, up to the last
-        self._asked = plan.view  # what the policy was shown when it was asked last
+        self.asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
@@ -61,7 +61,7 @@ class Decider:
         if policy is None or self._lost == PATIENCE:
             return None
         view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
-        if self._refused is not None and (view.memory_bytes != self._asked.memory_bytes).any():
+        if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
         if not self._worth_asking(view):
             return None
@@ -106,8 +106,8 @@ class Decider:
     def _worth_asking(self, view: ClusterView) -> bool:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""
         self._unasked += 1
-        before, threshold = self._asked, self._rules.threshold
+        before, threshold = self.asked, self._rules.threshold
         if threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:
             return False
-        self._asked, self._unasked = view, 0
+        self.asked, self._unasked = view, 0
         return True

@@ -20,6 +20,7 @@ from edgeemu.policies.view.rehearsal import Length, Rehearsal
 from edgeemu.policies.view.step_energy import missing_links, missing_power
 from edgeemu.run.ask_policy import first_decision
 from edgeemu.run.choose_policy import at_policy, check_named, choose_policy, names_code
+from edgeemu.run.given_placement import given_placement
 from edgeemu.run.plan import Plan, Rules, compiler
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.run.requests import Request, make_requests
@@ -166,6 +167,7 @@ def _first_view(
         source=scenario.source_index,
         objective=scenario.objective,
         energy_budget_j=scenario.energy_budget,
+        given=given_placement(scenario, costs.shape),
     )
 
 

@@ -41,6 +41,7 @@ class Document:
     file: str
     lines: dict[Position, int] = field(default_factory=dict)
     overrides: set[Position] = field(default_factory=set)  # values that `--set` has set
+    files: dict[Position, str] = field(default_factory=dict)  # of values that were read from another file
 
     def error(self, position: Position, message: str) -> RequestError:
         """Error about the value at `position`: its file, line and field, or the option that set it."""
@@ -49,7 +50,15 @@ class Document:
                 return RequestError(message, field=f"--set {field_name(position)}")
         known = next((position[:n] for n in range(len(position), -1, -1) if position[:n] in self.lines), None)
         line = self.lines[known] if known is not None else None
-        return RequestError(message, file=self.file, line=line, field=field_name(position) or None)
+        file = next((self.files[position[:n]] for n in range(len(position), 0, -1) if position[:n] in self.files), None)
+        return RequestError(message, file=file or self.file, line=line, field=field_name(position) or None)
+
+    def include(self, key: str, other: "Document") -> None:
+        """Take the value of a top-level key from another document, with its file and lines."""
+        self.data[key] = other.data[key]
+        self.lines |= {position: line for position, line in other.lines.items() if position[:1] == (key,)}
+        self.files[key,] = other.file
+        self.overrides.discard((key,))
 
 
 def field_name(position: Position) -> str:
@@ -91,6 +100,10 @@ def _read(text: str, file: str, loader: Any) -> Document:
 
 class Inline(dict[str, Any]):
     """Mapping that is written on one line."""
+
+
+class Lines(dict[str | int, Any]):
+    """Mapping that is written with a line for each key."""
 
 
 def write(data: Any) -> str:
@@ -282,6 +295,9 @@ class _Dumper(_SAFE_DUMPER):  # type: ignore[misc,valid-type]
 
 _Dumper.add_representer(
     Inline, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
+)
+_Dumper.add_representer(
+    Lines, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=False)
 )
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(rf"^(?:{_FLOAT.pattern}|{_INT.pattern})$"), list("-+.0123456789")

@@ -29,9 +29,14 @@ _OTHER_FORMATS = {  # by their first bytes
 }
 
 
-def existing(given: str | Path, info: ValidationInfo, kind: Literal["file", "directory"] = "file") -> Path:
+def base_of(info: ValidationInfo) -> Path:
+    """The directory that file names in a scenario are relative to, its own."""
+    return Path((info.context or {}).get("base") or ".")
+
+
+def existing(given: str | Path, base: Path, kind: Literal["file", "directory"] = "file") -> Path:
     """The absolute path of a file or directory that a scenario names. Raises ValueError, with the nearest name."""
-    path, full = Path(given), absolute(given, info)
+    path, full = Path(given), absolute(given, base)
     try:
         if full.is_file() if kind == "file" else full.is_dir():
             return full
@@ -43,10 +48,10 @@ def existing(given: str | Path, info: ValidationInfo, kind: Literal["file", "dir
     raise ValueError(f'there is no {kind} "{given}"{did_you_mean_path(path, siblings)}')
 
 
-def absolute(given: str | Path, info: ValidationInfo) -> Path:
+def absolute(given: str | Path, base: Path) -> Path:
     """The absolute path of a file name in a scenario. Raises ValueError."""
     try:
-        return (Path((info.context or {}).get("base") or ".") / Path(given).expanduser()).absolute()
+        return (base / Path(given).expanduser()).absolute()
     except RuntimeError as error:  # a home directory of nobody
         raise ValueError(f'"{str(given)[:80]}" is no path: {error}') from error
 
@@ -87,9 +92,9 @@ def _read_bytes(path: Path, shown: str) -> bytes:
         os.close(descriptor)
 
 
-def read_named_text(given: str | Path, info: ValidationInfo) -> str:
+def read_named_text(given: str | Path, base: Path) -> str:
     """Text of a file that a scenario names. Raises ValueError, as `existing` and `read_text`."""
-    path = existing(given, info)
+    path = existing(given, base)
     try:
         return read_text(path, str(given))
     except RequestError as error:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeemu.errors import RequestError, did_you_mean_path
-from edgeemu.scenario.document import Inline, Position, override, read, write
-from edgeemu.scenario.files import read_text
+from edgeemu.scenario.document import Document, Inline, Position, override, read, write
+from edgeemu.scenario.files import read_named_text, read_text
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.validation import validate
 
@@ -35,15 +35,33 @@ def parse_scenario(
 ) -> Scenario:
     """Read the scenario in a text. `name` is its default name; file names in it are relative to `base`."""
     document = read(text, file or f"{name}.yaml")
+    base = base or Path.cwd()
+    _include_placement(document, base)
     for setting in overrides:
         override(document, setting, _SHORTHANDS)
+        _include_placement(document, base)
     if document.data is None:
         raise document.error((), "is empty; a scenario names at least a model, devices and a workload")
     if isinstance(document.data, dict):
         document.data.setdefault("name", name)
-    scenario = validate(Scenario, document, {"base": base or Path.cwd()})
+    scenario = validate(Scenario, document, {"base": base})
     scenario._document = document
     return scenario
+
+
+def _include_placement(document: Document, base: Path) -> None:
+    """Read the file that a scenario names as its placement. Raises `RequestError`."""
+    key = "placement"
+    file = document.data.get(key) if isinstance(document.data, dict) else None
+    if not isinstance(file, str):
+        return
+    try:
+        found = read(read_named_text(file, base), file)
+    except ValueError as error:
+        raise document.error((key,), str(error)) from error
+    if not isinstance(found.data, dict) or list(found.data) != [key] or isinstance(found.data[key], str):
+        raise found.error((), f"must have {key}: and nothing else, as edgeemu plan --yaml prints it")
+    document.include(key, found)
 
 
 def to_yaml(scenario: Scenario) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from edgeemu.scenario.catalog import model_entry
 from edgeemu.scenario.catalog.shapes import Layers, ShapeFields
 from edgeemu.scenario.distributions import Seed
-from edgeemu.scenario.files import existing
+from edgeemu.scenario.files import base_of, existing
 from edgeemu.scenario.validation import Shorthand, at, exactly_one_of
 from edgeemu_kernels.shape import ModelShape
 
@@ -67,7 +67,7 @@ class ModelSpec(Shorthand):
         if path is None:
             return None
         kind: Literal["file", "directory"] = "file" if info.field_name == "gguf" else "directory"
-        full = existing(path, info, kind)
+        full = existing(path, base_of(info), kind)
         if kind == "directory" and not (full / "config.json").is_file():
             raise ValueError(f'there is no config.json in "{path}"')
         return full

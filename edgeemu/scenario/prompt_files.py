@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError, ValidationInfo
 
 from edgeemu.quantity import UnitError
-from edgeemu.scenario.files import lines_of, read_named_text
+from edgeemu.scenario.files import base_of, lines_of, read_named_text
 from edgeemu.scenario.traces import TimeColumn
 from edgeemu.scenario.validation import first_message
 from edgeemu_kernels import strict_json
@@ -28,7 +28,7 @@ def read_instants(given: Any, info: ValidationInfo) -> Any:
         return given
     instants: list[str] = []
     times = TimeColumn("")
-    for where, line in lines_of(read_named_text(given, info), str(given)):
+    for where, line in lines_of(read_named_text(given, base_of(info)), str(given)):
         if len(instants) == MAX_LINES:
             raise ValueError(f"{where}: has more than {MAX_LINES:,} instants")
         before_s = times.last_s
@@ -54,7 +54,7 @@ def read_prompts(given: Any, info: ValidationInfo, prompt: type[PromptT]) -> Any
             '{"prompt": "…"} or, in place of columns of lengths, {"tokens": 120, "max_tokens": 16}'
         )
     prompts: list[PromptT] = []
-    for number, line in enumerate(StringIO(read_named_text(given, info)), start=1):
+    for number, line in enumerate(StringIO(read_named_text(given, base_of(info))), start=1):
         if not line.strip():
             continue
         if len(prompts) == MAX_LINES:

@@ -27,6 +27,7 @@ from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.network import DefaultLink, LinkEnergySpec, LinkOverride, NetworkSpec, StarSpec
 from edgeemu.scenario.options import CostSpec, DecisionSpec, MigrationSpec, ShardingSpec, TimeSpec
+from edgeemu.scenario.placement import LayerPlacement, PlacementSpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.time_varying import LinkVariationSpec, ThrottleSpec, TimeVarying, WalkSpec
 from edgeemu.scenario.traces import PacketTrace
@@ -53,6 +54,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Time-varying values": TimeVarying,
     "walk": WalkSpec,
     "events": EventSpec,
+    "placement": PlacementSpec,
+    "layers": LayerPlacement,
     "decisions": DecisionSpec,
     "migration": MigrationSpec,
     "cost": CostSpec,

@@ -10,13 +10,14 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.scenario.devices import MAX_DEVICES, DeviceSpec
 from edgeemu.scenario.distributions import Seed
-from edgeemu.scenario.document import Document, Position, position_of
+from edgeemu.scenario.document import Document, Position, field_name, position_of
 from edgeemu.scenario.events import EventSpec
-from edgeemu.scenario.files import absolute
+from edgeemu.scenario.files import absolute, base_of, or_file
 from edgeemu.scenario.model import ModelSpec
-from edgeemu.scenario.names import Name
+from edgeemu.scenario.names import KindName, Name
 from edgeemu.scenario.network import LinkOverride, NetworkSpec
 from edgeemu.scenario.options import CostSpec, DecisionSpec, Knowledge, MigrationSpec, Objective, ShardingSpec, TimeSpec
+from edgeemu.scenario.placement import PlacementSpec
 from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.scenario.workload import Workload
 from edgeemu.topologies import LINK_RULES, End
@@ -50,8 +51,13 @@ class Scenario(Strict):
         default="lookahead",
         min_length=1,
         description="Policy that places blocks: a name that `edgeemu policies` lists, that of an installed package, or "
-        "FILE.py:NAME, which needs `--trust`. `--policy` overrides it.",
+        "FILE.py:NAME, which needs `--trust`. `--policy` overrides it. With a `placement`, the default is `given`.",
     )
+    placement: Annotated[
+        PlacementSpec | None,
+        Field(json_schema_extra=or_file("YAML file with `placement:`, as `edgeemu plan --yaml` prints it.")),
+        KindName("[placement](#placement) or a file"),
+    ] = Field(default=None, description="Placement by hand, which the policy `given` keeps for the whole run.")
     objective: Objective = Field(
         default="latency",
         description="Optimization goal of policies that support it, and sort key of `edgeemu compare`.",
@@ -75,12 +81,22 @@ class Scenario(Strict):
 
     _document: Document | None = PrivateAttr(None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _given_by_default(cls, data: Any) -> Any:
+        """Let the policy be `given` where there is a placement and no policy is named."""
+        if isinstance(data, dict) and data.get("placement") is not None and "policy" not in data:
+            return {**data, "policy": "given"}
+        return data
+
     @field_validator("policy")
     @classmethod
     def _absolute(cls, policy: str, info: ValidationInfo) -> str:
         """Make the file of a policy absolute. It need not be there: another policy can be asked."""
         path, suffix, attribute = policy.rpartition(".py")
-        return f"{absolute(path + suffix, info)}{attribute}" if suffix and attribute[:1] in ("", ":") else policy
+        return (
+            f"{absolute(path + suffix, base_of(info))}{attribute}" if suffix and attribute[:1] in ("", ":") else policy
+        )
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -121,9 +137,13 @@ class Scenario(Strict):
 
     def error(self, field: str, message: str) -> RequestError:
         """Error about a field of this scenario (`devices[2].memory`), with its file and line."""
+        return self.error_at(position_of(field), message)
+
+    def error_at(self, position: Position, message: str) -> RequestError:
+        """Error about the value at a position of this scenario, with its file and line."""
         if self._document is None:
-            return RequestError(message, field=field)
-        return self._document.error(position_of(field), message)
+            return RequestError(message, field=field_name(position))
+        return self._document.error(position, message)
 
     @cached_property
     def _members(self) -> dict[str, range]:
@@ -159,6 +179,16 @@ class Scenario(Strict):
             yield ("decisions", "threshold"), "is for what is measured; an oracle is asked always (knowledge: measured)"
         for n, event in enumerate(self.events):
             yield from self._event_contradictions(("events", n), event)
+        if self.placement is not None:
+            yield from self._placement_contradictions(self.placement)
+
+    def _placement_contradictions(self, placement: PlacementSpec) -> Iterator[tuple[Position, str]]:
+        for position, name in placement.devices():
+            found = [self.device_names[i] for i in self.members(name)]
+            if len(found) > 1:
+                yield ("placement", *position), f'"{name}" is {len(found)} devices; name one, {found[0]} to {found[-1]}'
+            elif not found:
+                yield ("placement", *position), self._no_device(name)
 
     def _link_contradictions(self, position: Position, link: LinkOverride) -> Iterator[tuple[Position, str]]:
         keys: tuple[Position, Position] = (("between", 0), ("between", 1)) if link.between else (("from",), ("to",))

@@ -24,7 +24,7 @@ from pydantic import (
 
 from edgeemu.quantity import Quantity, UnitError
 from edgeemu.scenario import mahimahi
-from edgeemu.scenario.files import lines_of, or_file, read_named_text
+from edgeemu.scenario.files import base_of, lines_of, or_file, read_named_text
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.units import BIT_RATE, DURATION, Seconds
@@ -77,7 +77,7 @@ def read_trace(given: Any, info: ValidationInfo, quantity: Quantity) -> Any:
     """Read and check the points of a CSV or Mahimahi file, as texts. Other values are returned unchanged."""
     if not isinstance(given, str | Path):
         return given
-    text = read_named_text(given, info)
+    text = read_named_text(given, base_of(info))
     if quantity.noun == BIT_RATE.noun and Path(given).suffix.lower() in mahimahi.SUFFIXES:
         return {"packets": mahimahi.read_instants(lines_of(text, str(given)), str(given))}
     rows = csv.reader(StringIO(text, newline=""), strict=True)

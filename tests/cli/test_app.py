@@ -18,6 +18,21 @@ from edgeemu.report.record_files import read_table
 NOT_THERE = os.strerror(errno.ENOENT).lower()
 
 
+def test_a_placement_is_written_and_read_again(edgeemu: Edgeemu, tiny: str) -> None:
+    status, written, _ = edgeemu("plan", tiny, "--yaml")
+    assert status == 0
+    assert written.startswith("# custom on 3 devices as round-robin places it first")
+    beside = Path(tiny).with_name("mine.yaml")
+    beside.write_text(written)
+    given = ("--set", "placement=mine.yaml", "--policy", "given")
+    documents = [json.loads(edgeemu("plan", tiny, "--json", *more)[1]) for more in ((), given)]
+    assert [document["policy"] for document in documents] == ["round-robin", "given"]
+    assert documents[0]["placement"] == documents[1]["placement"]
+    status, _, err = edgeemu("plan", tiny, "--yaml", "--json")
+    assert status == 2
+    assert "choose one of --yaml and --json" in err
+
+
 def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, tiny: str) -> None:
     status, out, err = edgeemu("run", tiny)
     assert status == 0

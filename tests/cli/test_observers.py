@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,35 @@ def test_plain_output_is_text_only() -> None:
     watcher.sequence_ended(0)
     assert text.getvalue() == "> Say�[0m hello\n Hello,\nyou�[31m\n\n"
     assert status.getvalue() == "start devices: 2/2\n"
+
+
+def test_what_moved_stands_in_a_line_of_its_own_beside_the_text() -> None:
+    text, status = io.StringIO(), io.StringIO()
+    for moves in (True, False):
+        with watch(text, status, moves=moves) as watcher:
+            watcher.sequence_started(0, "go", 2)
+            watcher.token(0, 0, "one", 0.1)
+            watcher.moved("moved layer 3")
+            watcher.token(0, 1, " two", 0.1)
+            watcher.sequence_ended(0)
+    assert text.getvalue() == "> go\none two\n\n" * 2
+    assert status.getvalue() == "\nmoved layer 3\n"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_moved_stands_above_the_line_that_grows(live: bool) -> None:
+    file = io.StringIO()
+    watcher = TerminalObserver(Console(file=file, force_terminal=True, width=40, height=20, legacy_windows=False))
+    with watcher.live if live else nullcontext():
+        watcher.sequence_started(0, "go", 3)
+        watcher.token(0, 0, "one\ntwo", 0.1)
+        watcher.moved("moved layer 3")
+        watcher.token(0, 1, " three", 0.1)
+        watcher.sequence_ended(0)
+    printed = CONTROL.sub("", file.getvalue()).replace("\r", "")
+    assert printed.count("moved layer 3\n") == 1
+    assert printed.index("one\n") < printed.index("moved layer 3\n")
+    assert "two three\n" in printed
 
 
 def test_a_run_that_is_ended_within_a_sequence_leaves_a_whole_line() -> None:

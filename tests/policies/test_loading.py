@@ -54,7 +54,7 @@ def file(tmp_path: Path) -> Path:
 
 
 # Slow on purpose, or bound to certain devices: those find no placement where others do.
-BOUND = {"exact", "single", "mdi", "edge-solo", "cloud-edge-even", "cloud-edge-opt"}
+BOUND = {"given", "exact", "single", "mdi", "edge-solo", "cloud-edge-even", "cloud-edge-opt"}
 
 
 @pytest.mark.parametrize("name", sorted(set(POLICIES) - BOUND))

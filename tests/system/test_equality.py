@@ -16,10 +16,11 @@ from support.watching import RecordedRun
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES
+from edgeemu.run.given_placement import given_placement
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
-from edgeemu.scenario.load import parse_scenario
+from edgeemu.scenario.load import parse_scenario, to_yaml
 from edgeemu_kernels.reference import Reference
 
 SCENARIO = """
@@ -38,6 +39,16 @@ workload:
 policy: greedy
 time: {{mode: virtual}}
 """
+
+
+PARTLY_DIVIDED = (  # each kind of layer that has some of its blocks on several devices, others whole
+    "{heads: jetson, proj: jetson, ffn: {laptop: 40 %, pi-1: 10 %, jetson: 50 %}}",
+    "{heads: {laptop: 0-1, phone: 2}, proj: {laptop: 0-1, phone: 2}, ffn: jetson}",
+    "{heads: {pi-1: 0, pi-2: 1, phone: 2}, proj: laptop, ffn: {laptop: 26/64, jetson: 38/64}}",
+    "{heads: laptop, proj: {pi-1: 2, jetson: 0-1}, ffn: pi-1}",
+    "{heads: {laptop: [0, 2], jetson: 1}, proj: {pi-1: 0, pi-2: 1-2}, ffn: {phone: 1/3, laptop: 2/3}}",
+    "{device: phone, ffn: {laptop: [0-9, 20, 63], pi-2: [10-19, 21-62]}}",
+)
 
 
 Expected = list[tuple[list[int], NDArray[np.float32]]]
@@ -73,11 +84,25 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     assert two_devices.device_names == ("laptop", "jetson")
 
     plans = []
-    for name in POLICIES:
+    for name in sorted(POLICIES.keys() - {"given"}):
         with closing(make_plan(two_devices if name == "exact" else plan.scenario, name)) as made:  # of five: seconds
             if all(made.placement.owner != other.placement.owner for other in plans):  # several agree here
                 plans.append(replace(plan, placement=made.placement, decide=None))
     assert len(plans) > 5
+    uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
+
+
+def by_hand(plan: Plan, shift: int, collectives: str) -> Plan:
+    """A plan whose layers are partly divided, of all kinds in turn; its last layer is of another kind by `shift`."""
+    layers = [f"    {n}: {PARTLY_DIVIDED[(n + shift) % len(PARTLY_DIVIDED)]}" for n in range(30)]
+    lines = ["placement:", "  embed: pi-2", "  lm_head: laptop", "  layers:", *layers]
+    base = to_yaml(plan.scenario.model_copy(update={"policy": "given"}))
+    scenario = parse_scenario("\n".join([base, *lines]), overrides=[f"sharding.collectives={collectives}"])
+    return replace(plan, scenario=scenario, placement=given_placement(scenario, plan.model.shape), decide=None)
+
+
+def test_the_answer_of_partly_divided_layers_is_the_references(plan: Plan, expected: Expected) -> None:
+    plans = [by_hand(plan, 0, "star"), by_hand(plan, 1, "ring"), by_hand(plan, 3, "ring")]
     uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
 
 

@@ -49,14 +49,20 @@ PROMPTS = [
     b'{"prompt": "Why?", "max_tokens": 3}\n{"tokens": 5, "seed": 1, "repeat": 2}\n{"text": "So", "stop": ["a", 2]}\n',
     b'{"tokens": 2}\n\n{"tokens": 60, "max_tokens": 1, "stop": []}\n',
 ]
+PLACEMENTS = [
+    b"placement: {embed: pi-1, lm_head: pi-2, layers: {0: {device: pi-1, ffn: {pi-1: 40 %, pi-2: 60 %}}}}\n",
+    b"placement:\n  embed: pi-1\n  lm_head: pi-1\n  layers:\n    0: {heads: {pi-1: [0]}, proj: pi-2, "
+    b"ffn: {pi-2: 0-7}}\n",
+]
 LINES = [b"Why is the sky blue?\nAnd the sea?\n\n", "été\r\nüber 日本\r\n".encode(), b"a\n" * 100]
 SETTINGS = [b"devices[0].memory=1GiB", b"workload.prompts=[{tokens: 64}, Why?]", b"network.default.delay=20 ms"]
 SETTINGS += [b"workload.arrivals={poisson: {rate: 2 /s}}", b"model=llama-2-7b", b"devices[1].load=[[0 s, 50 %]]"]
 
 
 def scenario_texts() -> list[bytes]:
-    """The scenarios of the repo."""
-    return [file.read_bytes() for file in sorted((ROOT / "scenarios").rglob("*.yaml"))]
+    """The scenarios of the repo, and one with a placement by hand."""
+    by_hand = (FILES_SCENARIO % ("", "[{tokens: 2}]", "")).encode() + PLACEMENTS[0]
+    return [*(file.read_bytes() for file in sorted((ROOT / "scenarios").rglob("*.yaml"))), by_hand]
 
 
 def smollm2() -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeemu.cluster.draw.cluster import draw as draw_cluster
+from edgeemu.run.given_placement import given_placement
 from edgeemu.run.requests import make_requests
 from edgeemu.scenario.document import read
 from edgeemu.scenario.load import load_scenario, parse_scenario, to_yaml
@@ -14,6 +15,7 @@ from fuzzing import corpora
 from fuzzing.inputs import Editor, Files, as_json
 
 SCENARIO_WORDS = ["mesh", "star", "line", "1 GB/s", "10 ms", "repeat", "raspberry-pi-4", "closed", "auto", "50 %"]
+SCENARIO_WORDS += ["0-3", "0, 2-3", "1/3", "40 %", "pi-1"]
 SCENARIO_WORDS += ["<<", "1e30 s", "unlimited", "wifi-5", "smollm2-135m-instruct", "10 Mbit/s", "1 GiB", "2 GFLOPS"]
 YAML_WORDS = [
     b"&a ",
@@ -73,6 +75,8 @@ def use_scenario(directory: Path) -> None:
     if len(cluster.devices) > 1:
         cluster.path(0, 1)
     weights = scenario.model.weights()
+    if weights.shape is not None:
+        given_placement(scenario, weights.shape)
     has_texts = any(prompt.text is not None for prompt in scenario.workload.prompts)  # then it needs a tokenizer
     if weights.shape is not None and weights.seed is not None and not has_texts:
         make_requests(scenario, seeded_model(weights.shape, weights.seed))
@@ -90,6 +94,7 @@ def make_trace(editor: Editor) -> Files:
             ("rates.csv", corpora.TRACES, scenario_with(link=", bandwidth_trace: rates.csv")),
             ("link.up", corpora.PACKETS, scenario_with(link=", bandwidth_trace: link.up")),
             ("at.txt", corpora.ARRIVALS, scenario_with(workload=", arrivals: {trace: at.txt}")),
+            ("mine.yaml", corpora.PLACEMENTS, scenario_with() + b"placement: mine.yaml\n"),
         ]
     )
     return {"scenario.yaml": text, name: editor.edited(seeds, TEXT_WORDS)}
