@@ -29,8 +29,6 @@ class Foretelling:
     def __call__(self, seen: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         wanted = self._redivide(seen, current)
-        if not seen.holds(wanted):
-            return current
         if moves(current, wanted):
             self.refusing.append([seen.devices[at].name for at in refusing_devices(seen, current, wanted)])
         return wanted
