@@ -7,8 +7,9 @@ import pytest
 from support.builders import SHAPES
 from support.device_pair import DELAY_S, DevicePair, Generation
 
+from edgeemu.device.protocol_in import ChangeDevice
 from edgeemu.device.protocol_out import Arrived, Ready, Token
-from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, head, proj
+from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, head, proj, shards
 from edgeemu.placement.ledger import CACHE, INCOMING, WEIGHTS, WORKSPACE
 from edgeemu.placement.migration import reservation_bytes
 from edgeemu.placement.placement import Placement
@@ -156,6 +157,42 @@ def test_a_reservation_that_does_not_fit_is_refused_and_changes_nothing(spare_by
     assert pages(generation) == before
     generation.abort(migration)
     assert (pages(generation), contents(generation)) == (before, held)
+
+
+HALVES = {part: part.group % 2 for part in shards(SHAPES[0], Kind.FFN, 0)}  # of the feed-forward, which d1 has whole
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_block_is_divided_and_put_together_and_the_text_goes_on(mode: str) -> None:
+    generation = begun(SHAPES[0])
+    weights = [page[WEIGHTS] for page in pages(generation)]
+    MODES[mode](generation, HALVES)
+    assert all(INCOMING not in page for page in pages(generation))
+    MODES[mode](generation, {ffn(0): 1})
+    assert [page[WEIGHTS] for page in pages(generation)] == weights
+    finish(generation)
+
+
+def test_a_device_that_only_cuts_needs_room_for_the_copy_but_not_what_other_work_has_taken() -> None:
+    """To the byte: one less, and it refuses; then all is as it was, and the next change goes well."""
+    roomy = begun(SHAPES[0])
+    copied_bytes = sum(roomy.costs.weight_bytes(part) for part, device in HALVES.items() if device == 1)
+    need_bytes = roomy.pair.devices[1].ledger.used_bytes + copied_bytes
+    for spare_bytes in (0, -1):
+        generation = begun(SHAPES[0], DevicePair((1 << 30, need_bytes + spare_bytes)))
+        before, held = pages(generation), contents(generation)
+        if not spare_bytes:
+            generation.pair.tell(1, ChangeDevice(generation.pair.now_s, None, 1000))
+            pause(generation, HALVES)
+        else:
+            migration = generation.migration(HALVES)
+            receiver, cutter = generation.prepare(migration)
+            assert receiver.refusal == ""
+            assert cutter.refusal.startswith(f"d1 is out of memory: incoming needs {copied_bytes:,} B more")
+            generation.abort(migration)
+            assert (pages(generation), contents(generation)) == (before, held)
+            pause(generation, {ffn(0): 0})
+        finish(generation)
 
 
 def test_after_a_refusal_the_old_placement_goes_on() -> None:

@@ -194,8 +194,12 @@ class Generation:
     # -- migrations -----------------------------------------------------------------------------------------------
 
     def migration(self, moved: Mapping[Block, int]) -> MigrationProtocol:
+        """Protocol of a change. Shards take the place of their whole, and a whole that of its shards."""
+        replaced = {block.whole for block in moved if block.is_shard and block not in self.placement.owner}
+        replaced |= {block for block in self.placement.owner if block.is_shard and block.whole in moved}
+        owner = {block: device for block, device in self.placement.owner.items() if block not in replaced}
         self._last_epoch += 1
-        return MigrationProtocol(self._last_epoch, self.placement, Placement({**self.placement.owner, **moved}))
+        return MigrationProtocol(self._last_epoch, self.placement, Placement({**owner, **moved}))
 
     def prepare(self, migration: MigrationProtocol, growth_rows: int = 0) -> list[Prepared]:
         """Asks receivers; returns their answers."""

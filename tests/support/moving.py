@@ -57,7 +57,10 @@ class Shuffle:
 
 
 class Redivide:
-    """Every time some projections and feed-forwards are divided, joined or shared out anew, and some heads move."""
+    """Every time some projections and feed-forwards are divided, joined or shared out anew, and some heads move.
+
+    A placement that does not fit is not asked for; whether its migration does, devices say.
+    """
 
     def __init__(self, seed: int, n_devices: int) -> None:
         self.seen: list[Placement] = []  # the placements in force when it was asked
@@ -83,7 +86,8 @@ class Redivide:
             else:
                 among = [*there, *(draw.randrange(self._n_devices) for _ in range(draw.randrange(3)))]
                 owner |= {each: draw.choice(among) for each in parts}
-        return Placement(owner)
+        wanted = Placement(owner)
+        return wanted if view.holds(wanted) else current
 
 
 def reference_tokens(plan: Plan) -> list[list[int]]:

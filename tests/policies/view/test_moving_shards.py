@@ -1,4 +1,4 @@
-"""What policies are told about migrations that divide and join: which devices refuse, and how long they take."""
+"""Answers to policies about migrations that divide and join: which devices refuse, and how long they take."""
 
 from dataclasses import replace
 
@@ -29,8 +29,6 @@ class Foretelling:
     def __call__(self, seen: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         wanted = self._redivide(seen, current)
-        if not seen.holds(wanted):
-            return current
         if moves(current, wanted):
             self.refusing.append([seen.devices[at].name for at in refusing_devices(seen, current, wanted)])
         return wanted
