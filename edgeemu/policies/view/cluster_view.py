@@ -179,10 +179,21 @@ class ClusterView:
         heads_s = roofline_s(self.devices[device].compute, heads)
         return heads_s + self.time_s(proj(0), device) + self.time_s(ffn(0), device)
 
+    @cached_property
+    def layer_times_s(self) -> FloatArray:
+        """`layer_time_s` of every device: [n_devices]."""
+        past = self.total_tokens - 1
+        heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, past)
+        return self._times_s(heads) + self._times_s(self.work(proj(0))) + self._times_s(self.work(ffn(0)))
+
     def model_time_s(self, device: int) -> float:
         """Time of one decode step of the complete model on the device, alone."""
         layers_s = self.costs.shape.n_layers * self.layer_time_s(device)
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
+
+    def _times_s(self, work: Work) -> FloatArray:
+        """Time of some work on every device, by the roofline: [n_devices]."""
+        return np.maximum(work.flops / self.flops_per_s, work.bytes_read / self.mem_bytes_per_s) + self.overhead_s
 
     def empty_usages(self) -> list[Usage]:
         """Memory of every device without blocks; blocks can be added."""
