@@ -55,9 +55,10 @@ def layer_s(view: ClusterView, device: int) -> float:
 def _ends(view: ClusterView) -> list[tuple[int, int]]:
     """Pairs of devices for embedding and output matrix, the best first."""
     source = view.source
+    back_s = view.links.delay_s.column(source).tolist()
 
     def output_s(device: int) -> float:
-        return view.time_s(LM_HEAD, device) + (view.delay_s(device, source) if device != source else 0.0)
+        return view.time_s(LM_HEAD, device) + back_s[device]
 
     outputs = sorted(range(len(view.devices)), key=output_s)[:MAX_OUTPUTS]
     return [*((source, device) for device in outputs), *((device, device) for device in outputs if device != source)]
