@@ -55,7 +55,7 @@ def layer_s(view: ClusterView, device: int) -> float:
 def _ends(view: ClusterView) -> list[tuple[int, int]]:
     """Pairs of devices for embedding and output matrix, the best first."""
     source = view.source
-    back_s = view.links.delay_s.column(source).tolist()
+    back_s: list[float] = view.links.delay_s.column(source).tolist()
 
     def output_s(device: int) -> float:
         return view.time_s(LM_HEAD, device) + back_s[device]

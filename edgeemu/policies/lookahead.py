@@ -81,6 +81,7 @@ def _first(view: ClusterView) -> Placement:
     """The best of our own placement and all that are proposed; our own where the cluster is too large to simulate."""
     times = StepTimes(view, view.past + min(view.remaining_tokens, HORIZON) // 2)
     best = _search(view, times).layout(None).placement(view.costs.shape)
+    view.offer(best)
     best_score = score(view, best) if len(view.devices) > 1 else None
     if best_score is None:
         return best
@@ -93,6 +94,7 @@ def _first(view: ClusterView) -> Placement:
             found = score(view, placement)
             if found is not None and less(found, best_score):
                 best, best_score = placement, found
+                view.offer(best)
     return best
 
 

@@ -213,6 +213,12 @@ def _decided(evidence: Evidence) -> Iterator[Finding]:
     for problems, what in ((decisions.failed, "failed"), (decisions.refused, "refused by devices")):
         if problems:
             yield Finding("WARN", f"{counted(len(problems), 'decision')} {what}: {problems[0]}")
+    if decisions.cut:
+        yield Finding(
+            "WARN",
+            f"{counted(len(decisions.cut), 'decision')} cut by decisions.limit, on which the figures depend as on the "
+            f"speed of this host: {decisions.cut[0]}",
+        )
     if decisions.given_up:
         yield Finding("WARN", decisions.given_up)
 

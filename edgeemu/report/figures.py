@@ -175,6 +175,7 @@ class DecisionFigures(NamedTuple):
     given_up: str | None
     failed: list[str]  # problems of decisions that failed or could not be used
     refused: list[str]  # problems of those that devices refused
+    cut: list[str]  # problems of those that the limit cut, so that what had been offered until then was used
 
 
 def decision_figures(records: RecordTables) -> DecisionFigures:
@@ -192,7 +193,8 @@ def decision_figures(records: RecordTables) -> DecisionFigures:
             if row.event == "given up":
                 given_up = row.problem
     times_s = np.concatenate([np.empty(0), *took_s])
-    return DecisionFigures(times_s, problems, given_up, by_event["decided"], by_event["refused"])
+    failed, refused, cut = (by_event[event] for event in ("decided", "refused", "cut"))
+    return DecisionFigures(times_s, problems, given_up, failed, refused, cut)
 
 
 def largest_by_device(records: RecordTables, column: str) -> dict[str, int]:

@@ -98,9 +98,9 @@ class DecisionRow(NamedTuple):
 
     sequence: Int32
     step: Int32  # the step before which it was made
-    event: Name  # decided; refused: a device had no memory for it; given up: the policy is not asked again
+    event: Name  # decided; cut: at its limit; refused: a device had no memory; given up: the policy is not asked again
     took_s: Float64 | None  # processor time of the policy; None: it was not asked
-    problem: Text  # why the placement was kept; empty: there is no problem
+    problem: Text  # why the placement was kept, or the answer cut; empty: there is no problem
 
 
 class DeviceRow(NamedTuple):

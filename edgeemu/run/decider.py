@@ -35,6 +35,8 @@ class Decider:
 
     def __init__(self, plan: Plan, devices: Measurements) -> None:
         self._rows: list[DecisionRow] = []  # since they were taken
+        if plan.cut:
+            self._rows.append(DecisionRow(0, 0, "cut", None, plan.cut))
         self._plan = plan
         self._rules = plan.rules
         self._watcher = Watcher(plan, devices)
@@ -64,7 +66,9 @@ class Decider:
             return None
         view = replace(view, refused=self._refused)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
-        self._rows.append(DecisionRow(step.sequence, step.step, "decided", answer.took_s, answer.problem))
+        self._rows.append(
+            DecisionRow(step.sequence, step.step, "cut" if answer.cut else "decided", answer.took_s, answer.problem)
+        )
         self._lost = self._lost + 1 if answer.lost else 0
         if self._lost == PATIENCE:
             where = f"sequence {step.sequence}, step {step.step}"

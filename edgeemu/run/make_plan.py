@@ -124,6 +124,7 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         first.took_s,
         rules,
         None if name in STEADY and not _memory_varies(scenario) else place,
+        first.problem,
     )
 
 

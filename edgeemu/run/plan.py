@@ -70,6 +70,7 @@ class Plan:
     placed_in_s: float
     rules: Rules
     decide: Policy | SeparatePolicy | None = None
+    cut: str = ""  # why the placement is what the policy offered last before its limit, and not its answer
 
     @property
     def absolute_policy(self) -> str:

@@ -73,8 +73,9 @@ class DecisionSpec(Strict):
     )
     limit: Annotated[float, DURATION.above_zero()] = Field(
         default=10.0,
-        description="Processor time that a decision may take, and a fifth of what it may take by the clock. Then the "
-        "placement stays as it is; a run that has none yet ends.",
+        description="Processor time that a decision may take, and a fifth of what it may take by the clock. Then what "
+        "the policy has offered until then is used; without an offer the placement stays as it is, and a run that has "
+        "none yet ends.",
     )
     threshold: Fraction = Field(
         default=0,

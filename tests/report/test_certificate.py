@@ -248,13 +248,16 @@ def test_figures_that_depend_on_the_host_say_so() -> None:
 
 
 def test_failed_and_refused_decisions_are_a_warning() -> None:
+    cut = DecisionRow(0, 0, "cut", None, "the policy did not answer within 10 s")
     failed = DecisionRow(0, 3, "decided", 0.0, "IndexError: list index out of range")
     refused = DecisionRow(0, 5, "refused", None, "pi has no memory for it")
-    made = certificate(tokens(), ops([0.0]), failed, failed, refused)
+    made = certificate(tokens(), ops([0.0]), cut, failed, failed, refused)
     assert made["verdict"] == "WARN"
     assert made["reasons"] == [
         "2 decisions failed: sequence 0, step 3: IndexError: list index out of range",
         "1 decision refused by devices: sequence 0, step 5: pi has no memory for it",
+        "1 decision cut by decisions.limit, on which the figures depend as on the speed of this host: "
+        "sequence 0, step 0: the policy did not answer within 10 s",
     ]
 
 

@@ -1,8 +1,8 @@
 """How long first decisions take on large clusters, by policy. Exits with 1 if one takes longer than it may.
 
 Clusters are drawn from scenarios/thousand.yaml with other numbers, topologies, objectives and workloads. Times are
-processor time of the policy's call, as the limit of a decision counts it, on one core; each cluster has a process of its
-own, whose peak memory is shown. A policy may find that the model does not fit in its way; it may not be late.
+processor time of the policy's call, as the limit of a decision counts it, on one core; each cluster has a process of
+its own, whose peak memory is shown. A policy may find that the model does not fit in its way; it may not be late.
 
 `lookahead` has a limit of its own on scenarios/thousand.yaml: that is what users wait for.
 """
@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import NamedTuple
 
 from measure import SCENARIOS, Figure, report

@@ -55,6 +55,10 @@ class DeviceView:
         return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, device.memory_bytes)
 
 
+def _not_kept(_placement: Placement) -> None:
+    """Take an offer where nobody limits the time of the decision."""
+
+
 def _no_energy(_source: int, _target: int) -> float | None:
     return None
 
@@ -93,6 +97,7 @@ class ClusterView:
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
     star: bool = False  # results of shards are combined by one device; else in a ring
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
+    offer: Callable[[Placement], None] = _not_kept  # keep a placement for the case that the limit strikes: the last
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
     observed: Factors = field(default_factory=dict)  # of the links that were measured
     objective: Objective = "latency"
