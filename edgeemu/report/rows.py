@@ -100,6 +100,7 @@ class DecisionRow(NamedTuple):
     step: Int32  # the step before which it was made
     event: Name  # decided; cut: at its limit; refused: a device had no memory; given up: the policy is not asked again
     took_s: Float64 | None  # processor time of the policy; None: it was not asked
+    charged_s: Float64 | None  # what it took on the timeline; None: it was not asked
     problem: Text  # why the placement was kept, or the answer cut; empty: there is no problem
 
 
