@@ -52,11 +52,12 @@ def least_latency(costs: StageCosts, source: int, devices: Sequence[int] | None 
     most = KEPT if len(among) <= CANDIDATES else 1
     nothing = np.zeros((1, len(among)), np.int64)
     paths = [_PartialPaths(each_s[start, :1], np.array([start]), nothing, np.array([0]))]
-    for element in range(1, costs.n_elements - 1):
-        paths.append(_longer(paths[-1], hops_s, each_s[:, element], room, most, alike, layers=1))
-    paths.append(_longer(paths[-1], hops_s, each_s[:, -1], room_at_end, most, alike, layers=0))
-    if not len(paths[-1].time_s):
-        return None
+    for element in range(1, costs.n_elements):
+        last = element == costs.n_elements - 1
+        room, layers = (room_at_end, 0) if last else (room, 1)
+        paths.append(_longer(paths[-1], hops_s, each_s[:, element], room, most, alike, layers))
+        if not len(paths[-1].time_s):
+            return None
     back_s = np.array([costs.token_s(device, source) for device in among])  # [n]
     path = int((paths[-1].time_s + back_s[paths[-1].device]).argmin())
     found = []
