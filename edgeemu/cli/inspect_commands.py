@@ -88,6 +88,8 @@ def plan(
         for table in plan_tables(made):
             page.table(*table)
             page.line()
+        if made.cut:
+            page.sentence(f"first decision cut by decisions.limit: {made.cut}")
 
     why_not = why_not_here(made, available_memory())
     answer({**plan_document(made), "why_not_here": why_not}, as_json, show)

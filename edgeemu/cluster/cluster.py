@@ -31,7 +31,18 @@ LinkChanges = Mapping[LinkEnds, tuple[tuple[float, Change], ...]]  # by link: in
 class Cluster:
     """Devices, and the path between any two, made when it is first asked for: 1,000 devices have 999,000."""
 
-    __slots__ = ("_changes", "_nic_pipes", "_paths", "devices", "events", "n_pipes", "name", "seed", "topology")
+    __slots__ = (
+        "_changes",
+        "_nic_bps",
+        "_nic_pipes",
+        "_paths",
+        "devices",
+        "events",
+        "n_pipes",
+        "name",
+        "seed",
+        "topology",
+    )
 
     def __init__(
         self, name: str, seed: int, devices: tuple[Device, ...], topology: Topology, events: tuple[TokenEvent, ...] = ()
@@ -47,6 +58,8 @@ class Cluster:
         with_nic = [device.index for device in devices if device.nic_bps is not None]
         self._nic_pipes = {index: topology.n_pipes + 2 * n for n, index in enumerate(with_nic)}  # egress; ingress + 1
         self.n_pipes = topology.n_pipes + 2 * len(with_nic)
+        rates = [np.inf if device.nic_bps is None else device.nic_bps for device in devices]
+        self._nic_bps = np.array(rates, np.float64)  # [n_devices]
 
     def path(self, src: int, dst: int) -> Path:
         """The path from one device to another. Raises: ValueError, where there is none."""
@@ -63,8 +76,7 @@ class Cluster:
 
     def arrays(self, sources: IntArray, targets: IntArray) -> Arrays:
         """Nominal bandwidths in bit/s and delays in seconds of many paths at once: [n_sources, n_targets] each."""
-        rates = [np.inf if device.nic_bps is None else device.nic_bps for device in self.devices]
-        return self.topology.arrays(sources, targets, np.array(rates, np.float64))
+        return self.topology.arrays(sources, targets, self._nic_bps)
 
     def j_per_bit(self, src: int, dst: int) -> float | None:
         """Energy per bit of all devices on a path together; None: not known."""

@@ -55,9 +55,10 @@ def layer_s(view: ClusterView, device: int) -> float:
 def _ends(view: ClusterView) -> list[tuple[int, int]]:
     """Pairs of devices for embedding and output matrix, the best first."""
     source = view.source
+    back_s: list[float] = view.links.delay_s.column(source).tolist()
 
     def output_s(device: int) -> float:
-        return view.time_s(LM_HEAD, device) + (view.delay_s(device, source) if device != source else 0.0)
+        return view.time_s(LM_HEAD, device) + back_s[device]
 
     outputs = sorted(range(len(view.devices)), key=output_s)[:MAX_OUTPUTS]
     return [*((source, device) for device in outputs), *((device, device) for device in outputs if device != source)]
@@ -72,7 +73,7 @@ class _Shares:
         self._view = view
         self._ends = {EMBED: embed, LM_HEAD: lm_head}
         self._speeds = speeds
-        self._known: dict[tuple[int, int, int], bool] = {}
+        self._known: dict[tuple[bool, bool, int, int], int] = {}
         self.groups = largest_remainders(speeds, shape.n_groups, [shape.n_groups] * n)
         self.units = largest_remainders(speeds, shape.ffn_units, [shape.ffn_units] * n)
 
@@ -136,18 +137,21 @@ class _Shares:
 
     def _fits(self, device: int, groups: int | None = None, units: int | None = None) -> bool:
         """Whether a device has the memory for its shares, or for these numbers of them."""
-        key = device, self.groups[device] if groups is None else groups, self.units[device] if units is None else units
+        embed, lm_head = (at == device for at in self._ends.values())
+        groups = self.groups[device] if groups is None else groups
+        units = self.units[device] if units is None else units
+        key = embed, lm_head, groups, units
         if key not in self._known:
-            self._known[key] = self._need_bytes(*key) <= self._view.devices[device].memory_bytes
-        return self._known[key]
+            self._known[key] = self._need_bytes(*key)
+        return self._known[key] <= self._view.devices[device].memory_bytes
 
-    def _need_bytes(self, device: int, groups: int, units: int) -> int:
+    def _need_bytes(self, embed: bool, lm_head: bool, groups: int, units: int) -> int:
         """Memory of a device with the first shards, the largest: they have the biases. One layer stands for all."""
         view = self._view
         usage = view.empty_usage()
         usage.members = len(self._speeds)
-        for block, at in self._ends.items():
-            if at == device:
+        for block, there in ((EMBED, embed), (LM_HEAD, lm_head)):
+            if there:
                 usage.add(block)
         ends = usage.page()
         for group in range(groups):

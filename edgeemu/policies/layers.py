@@ -6,6 +6,7 @@ from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.apportion import highest_averages
 from edgeemu.policies.search.keep_current import planned_once
+from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView
 
 
@@ -18,18 +19,18 @@ def place(view: ClusterView) -> Placement:
     chain is kept while it fits, as in those systems.
     """
     shape = view.costs.shape
-    usages = view.empty_usages()
+    usages, costs = view.empty_usages(), StageCosts(view)
     first = _first_that_fits(view, usages, EMBED, range(len(usages)))
     last = _first_that_fits(view, usages, LM_HEAD, range(len(usages) - 1, first - 1, -1))
     chain = range(first, last + 1)
-    rooms = [_room_in_layers(view, usages[device], device) for device in chain]
+    rooms = [max(0, costs.room(device, embed=device == first, lm_head=device == last)) for device in chain]
     if sum(rooms) < shape.n_layers:
         held = ", ".join(f"{view.devices[d].name} {room}" for d, room in zip(chain, rooms, strict=True))
         raise InfeasibleError(
             f"the chain has room for {sum(rooms)} of the {shape.n_layers} layers of {shape.name} ({held}). "
             "Give the devices more memory, add devices, or take a smaller model."
         )
-    speeds = [1.0 / view.layer_time_s(device) for device in chain]
+    speeds = (1.0 / costs.layer_s[list(chain)]).tolist()
     owner: dict[Block, int] = {EMBED: first}
     layer = 0
     for device, share in zip(chain, highest_averages(speeds, shape.n_layers, rooms), strict=True):
@@ -47,13 +48,3 @@ def _first_that_fits(view: ClusterView, usages: list[Usage], block: Block, candi
             usages[device].add(block)
             return device
     raise view.infeasible(block, usages)
-
-
-def _room_in_layers(view: ClusterView, usage: Usage, device: int) -> int:
-    """How many more complete layers fit a device; `usage` is left with them."""
-    for layer in range(view.costs.shape.n_layers):
-        for block in layer_blocks(view.costs.shape, layer):
-            usage.add(block)
-        if usage.page().total_bytes > view.devices[device].memory_bytes:
-            return layer
-    return view.costs.shape.n_layers

@@ -10,13 +10,13 @@ from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import DecisionFigures, TokenFigures
 from edgeemu.report.formats import counted, ms_text
 from edgeemu.report.lateness import OperationLateness, Pause, clock_offs, passing_dilation
-from edgeemu.report.statistics import in_order, ratio
+from edgeemu.report.statistics import Floats, in_order, ratio
 from edgeemu.report.thresholds import (
     ALLOWED_LAG_OF_TOKEN,
     INVALID_DELAYED,
     INVALID_STALLED,
-    NOTED_DECISIONS,
     SATURATED,
+    WARN_DECISIONS,
     WARN_DELAYED,
     WARN_LAG_OF_TOKEN,
     WARN_PAUSE_WALL_S,
@@ -73,6 +73,14 @@ class Evidence(NamedTuple):
         """Mean emulated time of each token after the first of its sequence."""
         later = ~self.tokens.first
         return ratio(in_order(self.tokens.latency_s[later]), int(later.sum()))
+
+    def per_token_s(self, decisions_s: Floats) -> float:
+        """Mean of times of decisions in a token after the first of its sequence."""
+        return ratio(in_order(decisions_s), int((~self.tokens.first).sum())) or 0.0
+
+    def share_of_token(self, decisions_s: Floats) -> float:
+        """Share of TPOT that times of decisions are, whether or not it contains them."""
+        return ratio(self.per_token_s(decisions_s), self.tpot_s or 0.0) or 0.0
 
 
 def with_verdict(certificate: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
@@ -193,18 +201,30 @@ def _prediction(evidence: Evidence) -> Iterator[Finding]:
 
 def _host_dependent(evidence: Evidence) -> Iterator[Finding]:
     """Say which figures contain the speed of this host."""
-    facts, tpot_s = evidence.facts, evidence.tpot_s
+    facts = evidence.facts
     if facts.relative_devices:
         names = ", ".join(facts.relative_devices[:3]) + (", …" if len(facts.relative_devices) > 3 else "")
         yield Finding("PASS", f"figures contain the speed of this host: {names} are given as a fraction of it")
-    share = _decisions_s(evidence) / tpot_s if tpot_s else 0.0
-    if share > NOTED_DECISIONS:
+    yield from _time_of_decisions(evidence)
+
+
+def _time_of_decisions(evidence: Evidence) -> Iterator[Finding]:
+    """Say what the policy takes of a token: in the figures of this run, or else on top of them in a real cluster."""
+    facts, decisions = evidence.facts, evidence.decisions
+    if facts.decisions_measured and len(decisions.took_s):
+        scaled = f" scaled to {facts.decided_on}" if facts.decided_on else ""
+        charged = evidence.share_of_token(decisions.charged_s)
         yield Finding(
-            "PASS",
-            f"figures contain the policy's time on this host, {share:.1%} of TPOT; decisions.time: 0 s leaves it out"
-            if facts.decisions_measured
-            else f"the policy took {share:.1%} of TPOT in processor time of this host, which is not on the timeline; "
-            "decisions.time charges it",
+            "WARN" if charged > WARN_DECISIONS else "PASS",
+            f"figures contain the policy's processor time on this host{scaled}, {charged:.1%} of TPOT; "
+            "decisions.time: 0 s leaves it out",
+        )
+    share = evidence.share_of_token(decisions.took_s)
+    if share > WARN_DECISIONS and not decisions.charged_s.any():
+        yield Finding(
+            "WARN",
+            f"the policy took {share:.1%} of TPOT in processor time of this host, which is not on the timeline, and "
+            "which a real cluster would have to spend; decisions.time charges it, decisions.interval asks less often",
         )
 
 
@@ -213,6 +233,12 @@ def _decided(evidence: Evidence) -> Iterator[Finding]:
     for problems, what in ((decisions.failed, "failed"), (decisions.refused, "refused by devices")):
         if problems:
             yield Finding("WARN", f"{counted(len(problems), 'decision')} {what}: {problems[0]}")
+    if decisions.cut:
+        yield Finding(
+            "WARN",
+            f"{counted(len(decisions.cut), 'decision')} cut by decisions.limit, on which the figures depend as on the "
+            f"speed of this host: {decisions.cut[0]}",
+        )
     if decisions.given_up:
         yield Finding("WARN", decisions.given_up)
 
@@ -269,12 +295,6 @@ def _help(evidence: Evidence) -> str:
     return f"time.dilation {passing:g} would pass"
 
 
-def _decisions_s(evidence: Evidence) -> float:
-    """Mean time of decisions in a token."""
-    later = int((~evidence.tokens.first).sum())
-    return float(evidence.decisions.took_s.sum()) / later if later else 0.0
-
-
 def _prediction_off(evidence: Evidence) -> float | None:
     """Deviation of TPOT from the prediction, decisions left out; None where they need not agree."""
     facts, tpot_s = evidence.facts, evidence.tpot_s
@@ -285,5 +305,5 @@ def _prediction_off(evidence: Evidence) -> float | None:
         or not tpot_s
     ):
         return None
-    decided_s = _decisions_s(evidence) if facts.decisions_measured else 0.0
+    decided_s = evidence.per_token_s(evidence.decisions.charged_s)
     return 1000 * (tpot_s - decided_s) / predicted_ms - 1.0

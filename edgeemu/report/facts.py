@@ -13,7 +13,7 @@ from edgeemu.errors import RequestError
 from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 
-VERSION = 2  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
+VERSION = 3  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
 _MAX_BYTES = 2**62
 Bytes = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_BYTES)]
 Ended = Literal["done", "failed", "unfinished"]
@@ -57,6 +57,7 @@ class RunFacts:
     has_events: bool  # whether the cluster changes on the way
     relative_devices: list[str]  # given as a fraction of this host
     decisions_measured: bool  # whether the policy's own time is on the timeline
+    decided_on: str | None  # the device to whose speed that time is scaled
     version: int = VERSION
     # When the devices are ready:
     dilation: Annotated[float, msgspec.Meta(gt=0)] = 1.0

@@ -168,21 +168,24 @@ def migration_figures(records: RecordTables) -> MigrationFigures:
 
 
 class DecisionFigures(NamedTuple):
-    """Times that the policy took, [decisions], and why placements were kept."""
+    """Processor times that the policy took, and times on the timeline, [decisions], and why placements were kept."""
 
     took_s: Floats
+    charged_s: Floats
     problems: list[str]
     given_up: str | None
     failed: list[str]  # problems of decisions that failed or could not be used
     refused: list[str]  # problems of those that devices refused
+    cut: list[str]  # problems of those that the limit cut, so that what had been offered until then was used
 
 
 def decision_figures(records: RecordTables) -> DecisionFigures:
     """Read the table of decisions."""
-    took_s, problems, given_up = [], list[str](), None
+    took_s, charged_s, problems, given_up = [], [], list[str](), None
     by_event: dict[str, list[str]] = defaultdict(list)
     for table in records.read("decisions"):
         took_s.append(table.column("took_s").drop_null().to_numpy())
+        charged_s.append(table.column("charged_s").drop_null().to_numpy())
         for row in (DecisionRow(**row) for row in table.to_pylist()):
             if not row.problem:
                 continue
@@ -191,8 +194,9 @@ def decision_figures(records: RecordTables) -> DecisionFigures:
             by_event[row.event].append(problems[-1])
             if row.event == "given up":
                 given_up = row.problem
-    times_s = np.concatenate([np.empty(0), *took_s])
-    return DecisionFigures(times_s, problems, given_up, by_event["decided"], by_event["refused"])
+    times_s, charges_s = (np.concatenate([np.empty(0), *parts]) for parts in (took_s, charged_s))
+    failed, refused, cut = (by_event[event] for event in ("decided", "refused", "cut"))
+    return DecisionFigures(times_s, charges_s, problems, given_up, failed, refused, cut)
 
 
 def largest_by_device(records: RecordTables, column: str) -> dict[str, int]:

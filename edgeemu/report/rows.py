@@ -98,9 +98,10 @@ class DecisionRow(NamedTuple):
 
     sequence: Int32
     step: Int32  # the step before which it was made
-    event: Name  # decided; explored: what if unused links are good; refused: no memory; given up: not asked again
+    event: Name  # decided; cut: at its limit; explored: asked about idle links; refused: no memory; given up: asked no more
     took_s: Float64 | None  # processor time of the policy; None: it was not asked
-    problem: Text  # why the placement was kept; empty: there is no problem
+    charged_s: Float64 | None  # what it took on the timeline; None: it was not asked
+    problem: Text  # why the placement was kept, or the answer cut; empty: there is no problem
 
 
 class DeviceRow(NamedTuple):

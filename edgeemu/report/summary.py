@@ -69,6 +69,9 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
         "dilation": facts.dilation,
         "decisions": {
             "count": len(decisions.took_s),
+            "of_token": evidence.share_of_token(decisions.took_s),
+            "charged_ms": statistics_ms(decisions.charged_s)["mean"],
+            "on": facts.decided_on,
             "problems": decisions.problems,
             "given_up": decisions.given_up,
         },

@@ -135,8 +135,12 @@ def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         sent = f", {size(migrations['bytes'])} sent" if migrations["changes"] or migrations["aborted"] else ""
         changes = counted(migrations["changes"], "change")
         yield f"{counted(decisions['count'], 'decision')}: {changes} of placement{moved}{sent}{given_up}"
+        took = f"{ms_text(summary['controller_ms']['mean'])} of processor time, {decisions['of_token']:.2%} of TPOT"
+        on = f" on {decisions['on']}" if decisions["on"] else ""
+        charged = f"; on the timeline {ms_text(decisions['charged_ms'])}{on}" if decisions["charged_ms"] else ""
+        yield f"a decision took {took}{charged}"
     if problems := decisions["problems"]:
         more = f" (and {counted(len(problems) - 1, 'more problem')}; see summary.json)" if len(problems) > 1 else ""
-        yield f"placement kept: {problems[0]}{more}"
+        yield f"problem: {problems[0]}{more}"
     if decisions["given_up"]:
         yield f"policy no longer asked: {decisions['given_up']}"

@@ -31,7 +31,7 @@ WARN_TRANSPORT = 0.10  # of kernel and hybrid links, which carry real packets
 INVALID_STALLED = 0.05  # share of the run that a device stood still, on kernel and hybrid links
 WARN_STEAL = 0.05  # share of the processor time that the hypervisor gave to others
 SATURATED = 0.9  # share of the processor time above which the host counts as full
-NOTED_DECISIONS = 0.01  # share of TPOT that is the policy's own time
+WARN_DECISIONS = 0.01  # share of TPOT that is the policy's own time: what two runs on one calm host agree in
 
 # Kernel and hybrid links, by their self-test.
 WARN_DELAY_WALL_S = 0.5e-3  # added to the share

@@ -7,8 +7,10 @@ import operator
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
@@ -24,12 +26,17 @@ from edgeemu.run.policy_process.separate_policy import Called, LostPolicyError, 
 
 
 class Answer(NamedTuple):
-    """The placement to go on with. `problem` is why the policy's own was rejected; empty if it was not."""
+    """The placement to go on with. `problem` is why the policy's own was rejected; empty if it was not.
+
+    If the policy did not answer within its limit, or its process ended, it is what the policy offered last (`cut`, and
+    `problem` says why), or there is nothing (`lost`).
+    """
 
     placement: Placement
     took_s: float
     problem: str = ""
-    lost: bool = False  # the policy did not answer within the limit, or its process ended
+    lost: bool = False
+    cut: bool = False
 
 
 class OvertimeError(BaseException):
@@ -50,7 +57,7 @@ def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: 
     """
     wrong = PolicyError if isinstance(policy, SeparatePolicy) and policy.is_users else RunError
     try:
-        placement, took_s = _ask(policy, view, None, limit_s)
+        placement, took_s, cut = _ask(policy, view, None, limit_s)
         problem = fault(placement, view)
     except (InfeasibleError, Interrupted, KeyboardInterrupt):
         raise
@@ -61,7 +68,7 @@ def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: 
     problem = over_budget(view, placement)
     if problem:
         raise InfeasibleError(f"{problem}\nRaise the budget, or use other devices, another policy or a smaller model.")
-    return Answer(_own(placement), took_s)
+    return Answer(_own(placement), took_s, cut, cut=bool(cut))
 
 
 def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement, limit_s: float) -> Answer:
@@ -77,29 +84,42 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
             with interrupted_at_once():
                 policy.load()  # a process that was lost is replaced, and that is not the policy's time
             began_s = time.thread_time()
-        placement, took_s = _ask(policy, view, shown, limit_s)
+        placement, took_s, cut = _ask(policy, view, shown, limit_s)
         problem = fault(placement, view, current)
     except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # noqa: BLE001 - a policy may raise anything, and the run must go on
         lost = isinstance(error, OvertimeError | LostPolicyError)
         return Answer(current, time.thread_time() - began_s, describe(error), lost)
-    if problem or placement == current:
-        return Answer(current, took_s, problem)
-    problem = over_budget(view, placement, current)
+    if not problem and placement != current:
+        problem = over_budget(view, placement, current)
     if problem:
         return Answer(current, took_s, problem)
-    return Answer(_own(placement), took_s)
+    return Answer(current if placement == current else _own(placement), took_s, cut, cut=bool(cut))
 
 
 def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
     with interrupted_at_once():
         if isinstance(policy, SeparatePolicy):
-            return policy.ask(view, current, limit_s)
-        began_s = time.thread_time()
+            called = policy.ask(view, current, limit_s)
+        else:
+            called = _call(policy, view, current, limit_s)
+    return called._replace(cut=f"{called.cut}; what it had offered until then is used") if called.cut else called
+
+
+def _call(policy: Policy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
+    """Call a policy here, and take what it offered last if it exceeds its limit."""
+    offered: deque[Placement] = deque(maxlen=1)
+    view = replace(view, offer=offered.append)
+    began_s = time.thread_time()
+    try:
         with time_limit(limit_s):
             placement = policy(view, current)
-        return Called(placement, time.thread_time() - began_s)
+    except OvertimeError as error:
+        if not offered:
+            raise
+        return Called(offered[0], time.thread_time() - began_s, str(error))
+    return Called(placement, time.thread_time() - began_s)
 
 
 def _own(placement: Placement) -> Placement:

@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from edgeemu.placement.placement import Placement
+from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal, largest_change
 from edgeemu.report.rows import DecisionRow
-from edgeemu.run.ask_policy import next_decision
+from edgeemu.run.ask_policy import Answer, next_decision
 from edgeemu.run.backend import Measurements
 from edgeemu.run.explorer import Explorer, hopeful, used
 from edgeemu.run.plan import Plan
+from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.watcher import Watcher
 from edgeemu.timeline.scheduler import Due
 from edgeemu.timeline.steps import Step
@@ -36,6 +38,8 @@ class Decider:
 
     def __init__(self, plan: Plan, devices: Measurements) -> None:
         self._rows: list[DecisionRow] = []  # since they were taken
+        if plan.cut:
+            self._rows.append(DecisionRow(0, 0, "cut", None, None, plan.cut))
         self._plan = plan
         self._rules = plan.rules
         self._devices = devices
@@ -67,41 +71,57 @@ class Decider:
             return None
         view = replace(view, refused=self._refused)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
-        self._rows.append(DecisionRow(step.sequence, step.step, "decided", answer.took_s, answer.problem))
+        charged_s = self._charged_s(policy, view, current, answer)
+        event = "cut" if answer.cut else "decided"
+        self._rows.append(DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem))
         self._lost = self._lost + 1 if answer.lost else 0
         if self._lost == PATIENCE:
             where = f"sequence {step.sequence}, step {step.step}"
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
-            self._rows.append(DecisionRow(step.sequence, step.step, "given up", None, why))
-        charged_s = answer.took_s if self._rules.decision_s is None else self._rules.decision_s
+            self._rows.append(DecisionRow(*step[:2], "given up", None, None, why))
         decision = Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
-        if answer.placement is current:
-            await self._explore(view, decision)
-        return decision
+        return await self._explore(policy, view, decision) if answer.placement is current else decision
 
-    async def _explore(self, view: ClusterView, decision: Decision) -> None:
+    async def _explore(self, policy: Policy | SeparatePolicy, view: ClusterView, decision: Decision) -> Decision:
         """Have links measured that nothing uses, if the policy would use them were they as the scenario has them."""
-        policy, (current, step, at_s, _) = self._plan.decide, decision
+        current, step, at_s, took_s = decision
         pairs = self._explorer.due(self._watcher.doubtful())
-        if not pairs or policy is None:
-            return
-        answer = next_decision(policy, hopeful(view, pairs), current, self._rules.decision_limit_s)
-        if answer.placement is current:
-            return
-        wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
-        self._explorer.measured(wanted)
-        self._rows.append(DecisionRow(step.sequence, step.step, "explored", answer.took_s, ""))
-        await self._devices.probe(sorted(wanted), step, at_s)
+        if not pairs:
+            return decision
+        hope = hopeful(view, pairs)
+        answer = next_decision(policy, hope, current, self._rules.decision_limit_s)
+        charged_s = self._charged_s(policy, hope, current, answer)
+        if answer.placement is not current:
+            wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
+            self._explorer.measured(wanted)
+            self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, ""))
+            await self._devices.probe(sorted(wanted), step, at_s + charged_s)
+        return Decision(current, step, at_s + charged_s, took_s + answer.took_s)
 
     def add_refusal(self, decision: Decision, why: str) -> None:
         """Note that devices refused what was decided; the policy is told at the next decision."""
         self._refused = Refusal(decision.placement, why)
-        self._rows.append(DecisionRow(decision.step.sequence, decision.step.step, "refused", None, why))
+        self._rows.append(DecisionRow(*decision.step[:2], "refused", None, None, why))
 
     def take_rows(self) -> list[DecisionRow]:
         """Return the rows since the last call."""
         rows, self._rows = self._rows, []
         return rows
+
+    def _charged_s(
+        self, policy: Policy | SeparatePolicy, view: ClusterView, current: Placement, answer: Answer
+    ) -> float:
+        """Return the time of a decision on the timeline.
+
+        The policy is asked once more where its time counts, and the shorter time is taken: the first call of a kind
+        imports modules and fills caches, and what disturbs a call only makes it longer.
+        """
+        if self._rules.decision_s is not None:
+            return self._rules.decision_s
+        took_s = answer.took_s
+        if not answer.lost and not answer.cut:  # with a new view, which keeps nothing that was computed
+            took_s = min(took_s, next_decision(policy, replace(view), current, self._rules.decision_limit_s).took_s)
+        return took_s * self._plan.decision_scale
 
     def _worth_asking(self, view: ClusterView) -> bool:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""

@@ -125,6 +125,8 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         first.took_s,
         rules,
         None if name in STEADY and not _memory_varies(scenario) else place,
+        _decision_scale(scenario, cluster),
+        first.problem,
     )
 
 
@@ -218,6 +220,21 @@ def _open_model(scenario: Scenario) -> Model:
     except (ModelFileError, RequestError) as error:
         raise scenario.error("model", str(error)) from error
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
+
+
+def _decision_scale(scenario: Scenario, cluster: Cluster) -> float:
+    """Return how many times as long as on this host a decision takes on the device that decides; 1 without one.
+
+    [D] As with `host_fraction`, speeds are in proportion to those of the kernels: operations per second of a matrix
+    product on one core of this host, over those of the device. No catalog has the speed of Python on a board.
+    """
+    if scenario.decisions.on is None:
+        return 1.0
+    device = cluster.devices[scenario.device_names.index(scenario.decisions.on)]
+    if device.compute is None:
+        assert device.host_fraction is not None
+        return 1.0 / device.host_fraction
+    return measure(time.thread_time).gflops * 1e9 / device.compute.flops_per_s
 
 
 def _host_speed(cluster: Cluster) -> Compute | None:

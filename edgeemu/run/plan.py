@@ -32,7 +32,7 @@ class Rules:
 
     interval_tokens: int
     threshold: float  # relative change below which the policy is not asked
-    decision_s: float | None  # time of a decision on the timeline; None: as measured
+    decision_s: float | None  # time of a decision on the timeline; None: as measured, times `Plan.decision_scale`
     decision_limit_s: float  # of processor time
     precopy: bool
     weights_on_flash: bool
@@ -70,6 +70,8 @@ class Plan:
     placed_in_s: float
     rules: Rules
     decide: Policy | SeparatePolicy | None = None
+    decision_scale: float = 1.0  # processor time on the device that decides, over that on this host
+    cut: str = ""  # why the placement is what the policy offered last before its limit, and not its answer
 
     @property
     def absolute_policy(self) -> str:

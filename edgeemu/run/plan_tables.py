@@ -38,6 +38,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             for request, predicted in _predictions(plan)
         ],
         "placed_in_ms": 1000 * plan.placed_in_s,
+        "cut": plan.cut or None,
     }
 
 

@@ -141,6 +141,7 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         has_events=bool(plan.cluster.events),
         relative_devices=[device.name for device in plan.cluster.devices if device.compute is None],
         decisions_measured=plan.rules.decision_s is None,
+        decided_on=scenario.decisions.on,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgeemu.scenario.catalog.shapes import Count
-from edgeemu.scenario.names import Flag
+from edgeemu.scenario.names import Flag, Name
 from edgeemu.scenario.validation import Shorthand, Strict, at
 from edgeemu.units import DURATION, Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
 
@@ -65,16 +65,22 @@ class DecisionSpec(Strict):
     interval: Count = Field(default=1, description="Number of tokens after which the policy is asked again.")
     time: Annotated[
         Annotated[Literal["measured"], Tag("<measured>")] | Annotated[Seconds, Tag("<time>")],
-        Discriminator(lambda value: "<measured>" if value == "measured" else "<time>"),
+        Discriminator(lambda value: "<measured>" if isinstance(value, str) and value[:1].isalpha() else "<time>"),
     ] = Field(
         default=0.0,
         description="Time that a decision takes on the timeline: a duration, or `measured`, the processor time of the "
         "policy on this host, on which the figures then depend.",
     )
+    on: Name | None = Field(
+        default=None,
+        description="Device that decides, with `time: measured`: the processor time is scaled to its speed. Without "
+        "it, decisions take as long as on this host.",
+    )
     limit: Annotated[float, DURATION.above_zero()] = Field(
         default=10.0,
-        description="Processor time that a decision may take, and a fifth of what it may take by the clock. Then the "
-        "placement stays as it is; a run that has none yet ends.",
+        description="Processor time that a decision may take, and a fifth of what it may take by the clock. Then what "
+        "the policy has offered until then is used; without an offer the placement stays as it is, and a run that has "
+        "none yet ends.",
     )
     threshold: Fraction = Field(
         default=0,

@@ -175,6 +175,10 @@ class Scenario(Strict):
         for n, link in enumerate(self.network.links):
             yield from self._link_contradictions(("network", "links", n), link)
         yield from self._wired_contradictions()
+        if self.decisions.on is not None and self.decisions.on not in self.device_names:
+            yield ("decisions", "on"), self._no_device(self.decisions.on)
+        if self.decisions.on is not None and self.decisions.time != "measured":
+            yield ("decisions", "on"), "scales what is measured: give time: measured, or leave it out"
         if self.decisions.threshold and self.knowledge == "oracle":
             yield ("decisions", "threshold"), "is for what is measured; an oracle is asked always (knowledge: measured)"
         for n, event in enumerate(self.events):

@@ -34,7 +34,7 @@ def test_a_placement_is_written_and_read_again(edgeemu: Edgeemu, tiny: str) -> N
 
 
 def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, tiny: str) -> None:
-    status, out, err = edgeemu("run", tiny)
+    status, out, err = edgeemu("run", tiny, "--set", "decisions.interval=9")
     assert status == 0
     assert "> (8 random tokens)\n" in out
     assert re.search(r"time per output token +\d+\.\d ms", out)

@@ -71,7 +71,8 @@ def test_signals_that_were_ignored_stay_so_and_sigterm_ends_the_run(
     "shell", ["exec <&-", "exec >&-", "exec 2>&-", "exec <&- >&- 2>&-", "trap '' CHLD", "umask 077", "umask 000"]
 )
 def test_a_run_does_not_mind(tmp_path: Path, shell: str) -> None:
-    with running(tmp_path, shell, "--set", "time.mode=virtual", "--set", "workload.max_tokens=3") as process:
+    settings = ("time.mode=virtual", "workload.max_tokens=3", "decisions.interval=9")
+    with running(tmp_path, shell, *(word for each in settings for word in ("--set", each))) as process:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
     assert "Traceback" not in err

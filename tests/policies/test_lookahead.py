@@ -110,6 +110,16 @@ def test_a_rehearsal_knows_nothing_of_what_will_happen() -> None:
     assert played[0] == played[1]
 
 
+def test_what_is_offered_holds_and_the_last_is_the_answer() -> None:
+    plan = plan_of("workload.concurrency=3")
+    offered: list[Placement] = []
+    rehearse = make_rehearsal(plan.scenario, plan.cluster, plan.computes, plan.view, plan.requests)
+    answer = lookahead.place(replace(plan.view, offer=offered.append, rehearse=rehearse))
+    assert offered[-1] == answer
+    assert len(offered) > 1
+    assert all(map(plan.view.holds, offered))
+
+
 def test_a_program_that_is_too_large_is_not_played() -> None:
     plan = plan_of(name="mdi")
     rehearse = make_rehearsal(plan.scenario, plan.cluster, plan.computes, plan.view, plan.requests)

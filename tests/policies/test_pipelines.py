@@ -12,7 +12,7 @@ from support.builders import LLAMA, QUICK, SLOW, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, layer_blocks, proj
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import mdi, policy
@@ -234,3 +234,53 @@ def test_a_planned_placement_stays_while_it_fits_and_says_what_is_missing_where_
     tiny = view(model(4), [1000] * 3, [Compute(1e9, 1e9, 0.0)] * 3, 8, 24)
     with pytest.raises(InfeasibleError, match="0 layers in 1000 B"):
         policy(name)(tiny, None)
+
+
+@given(data=st.data())
+@QUICK
+def test_memory_of_layers_is_what_blocks_need(data: st.DataObject) -> None:
+    """Counted for two layers, and continued: the same in steps of a layer, whatever else is on the device."""
+    seen = data.draw(small_views(1, 6, tight=False))
+    costs = StageCosts(seen)
+    for (embed, lm_head), totals in costs.total_bytes.items():
+        usage = seen.empty_usage()
+        for block, there in ((EMBED, embed), (LM_HEAD, lm_head)):
+            if there:
+                usage.add(block)
+        held = [usage.page().total_bytes]
+        for layer in range(costs.n_layers):
+            for block in layer_blocks(seen.costs.shape, layer):
+                usage.add(block)
+            held.append(usage.page().total_bytes)
+        assert totals == held
+
+
+@given(data=st.data())
+@QUICK
+def test_with_one_path_kept_the_program_is_the_papers(data: st.DataObject) -> None:
+    """DP(i, j) in its plainest form, with the memory of the one path to (i, j)."""
+    seen = data.draw(small_views(data.draw(st.integers(2, 5)), 5, tight=True))
+    costs, n, last = StageCosts(seen), len(seen.devices), seen.costs.shape.n_layers + 1
+    rooms = [costs.room(d, embed=d == seen.source) for d in range(n)]
+    at_end = [costs.room(d, embed=d == seen.source, lm_head=True) for d in range(n)]
+    best = (
+        {seen.source: (float(np.diff(costs.until_s(seen.source))[0]), [seen.source])} if rooms[seen.source] >= 0 else {}
+    )
+    for element in range(1, last + 1):
+        following = {}
+        for j in range(n):
+            room = at_end[j] if element == last else rooms[j]
+            arriving = [
+                (time_s + costs.hop_s(k, j), path)
+                for k, (time_s, path) in sorted(best.items())
+                if path[1:].count(j) + (element < last) <= room
+            ]
+            if arriving:
+                at_s, path = min(arriving, key=lambda found: found[0])
+                following[j] = (at_s + float(np.diff(costs.until_s(j))[element]), [*path, j])
+        best = following
+    ends = [(time_s + costs.token_s(path[-1], seen.source), path) for _, (time_s, path) in sorted(best.items())]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline_programs, "CANDIDATES", 1)
+        found = pipeline_programs.least_latency(costs, seen.source, range(n))
+    assert found == (merged(min(ends, key=lambda end: end[0])[1]) if ends else None)

@@ -220,21 +220,35 @@ def test_a_run_that_leaves_the_prediction_is_suspicious(mode: str) -> None:
     assert certificate(tokens(), ops([0.0]), mode=mode, has_events=True, **predicted(95.0))["verdict"] == "PASS"
 
 
+def decided(took_s: float, charged_s: float) -> list[DecisionRow]:
+    return [DecisionRow(0, step, "decided", took_s, charged_s, "") for step in range(1, 10)]
+
+
 def test_the_time_of_decisions_is_not_a_deviation_but_is_told() -> None:
-    decided = [DecisionRow(0, step, "decided", 0.01, "") for step in range(1, 10)]
-    made = certificate(tokens(), ops([0.0]), *decided, **predicted(90.0))
-    assert made["verdict"] == "PASS"
+    made = certificate(tokens(), ops([0.0]), *decided(0.02, 0.01), decided_on="pi", **predicted(90.0))
+    assert made["verdict"] == "WARN"
     assert made["reasons"] == [
-        "figures contain the policy's time on this host, 10.0% of TPOT; decisions.time: 0 s leaves it out"
+        "figures contain the policy's processor time on this host scaled to pi, 10.0% of TPOT; "
+        "decisions.time: 0 s leaves it out"
     ]
-    left_out = certificate(tokens(), ops([0.0]), *decided, decisions_measured=False, **predicted(100.0))
-    assert left_out["verdict"] == "PASS"
+    little = certificate(tokens(), ops([0.0]), *decided(1e-4, 1e-4), **predicted(100.0))
+    assert little["verdict"] == "PASS"
+    assert little["reasons"] == [
+        "figures contain the policy's processor time on this host, 0.1% of TPOT; decisions.time: 0 s leaves it out"
+    ]
+    given = certificate(tokens(), ops([0.0]), *decided(0.02, 0.01), decisions_measured=False, **predicted(90.0))
+    assert (given["verdict"], given["reasons"]) == ("PASS", [])
+
+
+def test_decisions_that_take_long_and_that_nothing_charges_are_a_warning() -> None:
+    left_out = certificate(tokens(), ops([0.0]), *decided(0.01, 0.0), decisions_measured=False, **predicted(100.0))
+    assert left_out["verdict"] == "WARN"
     assert left_out["reasons"] == [
-        "the policy took 10.0% of TPOT in processor time of this host, which is not on the timeline; "
-        "decisions.time charges it"
+        "the policy took 10.0% of TPOT in processor time of this host, which is not on the timeline, and which a real "
+        "cluster would have to spend; decisions.time charges it, decisions.interval asks less often"
     ]
-    few = [DecisionRow(0, step, "decided", 1e-6, "") for step in range(1, 10)]
-    assert certificate(tokens(), ops([0.0]), *few, decisions_measured=False, **predicted(100.0))["reasons"] == []
+    few = certificate(tokens(), ops([0.0]), *decided(1e-6, 0.0), decisions_measured=False, **predicted(100.0))
+    assert (few["verdict"], few["reasons"]) == ("PASS", [])
 
 
 def test_figures_that_depend_on_the_host_say_so() -> None:
@@ -248,13 +262,16 @@ def test_figures_that_depend_on_the_host_say_so() -> None:
 
 
 def test_failed_and_refused_decisions_are_a_warning() -> None:
-    failed = DecisionRow(0, 3, "decided", 0.0, "IndexError: list index out of range")
-    refused = DecisionRow(0, 5, "refused", None, "pi has no memory for it")
-    made = certificate(tokens(), ops([0.0]), failed, failed, refused)
+    cut = DecisionRow(0, 0, "cut", None, None, "the policy did not answer within 10 s")
+    failed = DecisionRow(0, 3, "decided", 0.0, 0.0, "IndexError: list index out of range")
+    refused = DecisionRow(0, 5, "refused", None, None, "pi has no memory for it")
+    made = certificate(tokens(), ops([0.0]), cut, failed, failed, refused, decisions_measured=False)
     assert made["verdict"] == "WARN"
     assert made["reasons"] == [
         "2 decisions failed: sequence 0, step 3: IndexError: list index out of range",
         "1 decision refused by devices: sequence 0, step 5: pi has no memory for it",
+        "1 decision cut by decisions.limit, on which the figures depend as on the speed of this host: "
+        "sequence 0, step 0: the policy did not answer within 10 s",
     ]
 
 

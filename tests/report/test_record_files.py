@@ -187,7 +187,7 @@ def test_facts_that_do_not_fit_are_refused(change: dict[str, Any], says: str) ->
         decode_facts(text, "facts.json")
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff", b'{"version": 2, "scenario": "\xff"}', b'{"a":' * 5000, b"[]"])
+@pytest.mark.parametrize("text", [b"", b"\xff", b'{"version": 3, "scenario": "\xff"}', b'{"a":' * 5000, b"[]"])
 def test_what_is_no_facts_is_refused(text: bytes) -> None:
     with pytest.raises(RequestError, match=r"^facts.json: not the facts of a run: "):
         decode_facts(text, "facts.json")

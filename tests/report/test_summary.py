@@ -54,7 +54,7 @@ def two_sequences() -> RowsInMemory:
 
 def test_the_summary_of_two_sequences() -> None:
     records = two_sequences()
-    records.append("decisions", [DecisionRow(0, 1, "decided", took_s, "") for took_s in (0.001, 0.003)])
+    records.append("decisions", [DecisionRow(0, 1, "decided", took_s, 2 * took_s, "") for took_s in (0.001, 0.003)])
     summary = summarise(records, some_facts(peak_bytes={"pi": 10, "nano": 30}))
     later = [500.0, 500.0, 1000.0]
     assert summary["text"] == [" w0 w1 w2", " w0 w1"]
@@ -75,6 +75,7 @@ def test_the_summary_of_two_sequences() -> None:
         },
     }
     assert summary["controller_ms"] == pytest.approx({"mean": 2.0, "p99": 2.98})
+    assert summary["decisions"]["charged_ms"] == pytest.approx(4.0)
     assert summary["certificate"]["verdict"] == "PASS"
     assert json.loads(to_json(summary)) == summary
 
@@ -116,10 +117,10 @@ def test_decisions_and_migrations_are_counted_from_their_tables() -> None:
     records = two_sequences()
     late = "p was not asked again after sequence 0, step 9: late 3 times in a row"
     rows = [
-        DecisionRow(0, 3, "decided", 0.5, ""),
-        DecisionRow(0, 3, "refused", None, "nano is full"),
-        DecisionRow(0, 9, "decided", 1.5, "too late"),
-        DecisionRow(0, 9, "given up", None, late),
+        DecisionRow(0, 3, "decided", 0.5, 0.0, ""),
+        DecisionRow(0, 3, "refused", None, None, "nano is full"),
+        DecisionRow(0, 9, "decided", 1.5, 0.0, "too late"),
+        DecisionRow(0, 9, "given up", None, None, late),
     ]
     records.append("decisions", rows)
     moves = [(1, 0.5, "committed"), (1, 0.5, "committed"), (2, 0.0, "aborted: nano is full"), (3, 0.25, "committed")]
@@ -127,7 +128,10 @@ def test_decisions_and_migrations_are_counted_from_their_tables() -> None:
     records.append("migrations", migrated)
     summary = summarise(records, some_facts())
     problems = ["sequence 0, step 3: nano is full", "sequence 0, step 9: too late", late]
-    assert summary["decisions"] == {"count": 2, "problems": problems, "given_up": late}
+    of_token = 2.0 / 3 / (summary["tpot_ms"]["mean"] / 1000)
+    assert summary["decisions"].pop("of_token") == pytest.approx(of_token), "two seconds in three later tokens"
+    told = {"count": 2, "problems": problems, "given_up": late}
+    assert summary["decisions"] == {**told, "charged_ms": 0.0, "on": None}
     assert summary["controller_ms"]["mean"] == 1000.0
     assert summary["migrations"] == {"count": 3, "bytes": 40, "ms": 750.0, "changes": 2, "aborted": 1}
 

@@ -1,5 +1,6 @@
 """A policy that fails, answers nonsense or takes too long changes nothing, and the reason is kept."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,6 +46,40 @@ def answers(answer: object) -> Callable[[ClusterView, Placement | None], Placeme
 def forever(_view: ClusterView, _current: Placement | None) -> Placement:
     while True:
         time.sleep(0.001)
+
+
+def test_what_was_offered_is_used_when_the_limit_strikes(plan: Plan) -> None:
+    shape, here = plan.model.shape, plan.placement.owner[EMBED]
+    earlier, later = (Placement(dict.fromkeys(all_blocks(shape), device)) for device in (here, 1 - here))
+
+    def improves(view: ClusterView, current: Placement | None) -> Placement:
+        view.offer(earlier)
+        view.offer(later)
+        return forever(view, current)
+
+    for decision in (first_decision(improves, plan.view, 0.02), next_decision(improves, plan.view, earlier, 0.02)):
+        assert decision.placement == later
+        assert decision.cut
+        assert not decision.lost
+        assert re.fullmatch(r"the policy did not answer within .* s; what it .* offered .* is used", decision.problem)
+    nobody = replace(plan.view, devices=tuple(replace(device, memory_bytes=1000) for device in plan.view.devices))
+    refused = next_decision(improves, nobody, earlier, 0.02)
+    assert refused.placement is earlier
+    assert "B and has 1,000 B" in refused.problem
+    with pytest.raises(RunError, match="B and has 1,000 B"):
+        first_decision(improves, nobody, 0.02)
+
+
+def test_an_answer_in_time_counts_and_not_what_was_offered_before(plan: Plan) -> None:
+    other = Placement(dict.fromkeys(all_blocks(plan.model.shape), 1 - plan.placement.owner[EMBED]))
+
+    def thinks_better_of_it(view: ClusterView, current: Placement | None) -> Placement:
+        view.offer(other)
+        assert current is not None
+        return current
+
+    decision = next_decision(thinks_better_of_it, plan.view, plan.placement, 1.0)
+    assert (decision.placement, decision.problem, decision.cut) == (plan.placement, "", False)
 
 
 BAD = {

@@ -80,6 +80,10 @@ def test_the_scenarios_that_ship_are_valid(path):
         ("[pi, laptop]", "[laptop, laptop]", ':11: network.links[0]: "laptop" and "laptop" are not joined'),
         ("topology: mesh", "topology: star", ':11: network.links[0]: in a star one end of a link is the access point, "ap"'),
         ("topology: mesh", "star: {}", ':8: network.star: is only for "topology: star"; this is "topology: mesh"'),
+        ("policy: greedy", "decisions: {time: measurd}", ':13: decisions.time: "measurd" is not known here (did you mean "measured"?)'),
+        ("policy: greedy", "decisions: {time: 5 m}", ':13: decisions.time: "5 m" is not a duration (write e.g. "25 ms")'),
+        ("policy: greedy", "decisions: {on: laptop}", ":13: decisions.on: scales what is measured: give time: measured, or leave it out"),
+        ("policy: greedy", "decisions: {time: measured, on: laptpo}", ':13: decisions.on: there is no device "laptpo" (did you mean "laptop"?)'),
         # YAML
         ("policy: greedy", "policy: greedy\nmodel: gpt2", ':14: the key "model" is here twice (first on line 1)'),
         ("policy: greedy", "policy: !!python/name:os.system x", ":13: policy: the tag tag:yaml.org,2002:python/name:os.system is not supported here"),

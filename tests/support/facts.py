@@ -23,5 +23,6 @@ def some_facts(**changes: Any) -> RunFacts:
         "has_events": False,
         "relative_devices": [],
         "decisions_measured": True,
+        "decided_on": None,
     }
     return RunFacts(**{**known, **changes})

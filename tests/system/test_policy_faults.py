@@ -205,13 +205,13 @@ def test_why_a_placement_was_kept_is_printed(call: Call, command: str, name: str
     status, out, _ = call(command, "--policy", f"mine.py:{name}")
     assert status == 0
     assert "8 decisions: 0 changes of placement\n" in out
-    assert f"placement kept: sequence 0, step 1: {reason} (and 7 more problems; see summary.json)\n" in out
+    assert f"problem: sequence 0, step 1: {reason} (and 7 more problems; see summary.json)\n" in out
 
 
 def test_that_a_policy_was_given_up_is_printed(call: Call) -> None:
     status, out, _ = call("simulate", "--policy", "mine.py:ends")
     assert status == 0
-    assert "placement kept: sequence 0, step 1: the policy's process ended with status 3 (and 3 more problems" in out
+    assert "problem: sequence 0, step 1: the policy's process ended with status 3 (and 3 more problems" in out
     assert "3 decisions: 0 changes of placement\n" in out
     told = "mine.py:ends was not asked again after sequence 0, step 3: no answer 3 times in a row"
     assert f"policy no longer asked: {told}\n" in out

@@ -4,30 +4,32 @@ The profile of the paper (time and activation size per layer and device) is take
 sequence's full length. The first element, the embedding, stays on the source device, so that prompts never leave it.
 """
 
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 
 KEPT = 32  # [D] partial paths that are kept for each element and device, where the paper keeps one
 CANDIDATES = 32  # [D] devices that are looked at on larger clusters
+_ODD = -7046029254386353131  # 2^64 over the golden ratio, as a number with a sign
 TRANSITIONS = 30_000  # [D] of the throughput program, above which devices are taken in the order of their speed
 
 
-class _PartialPath(NamedTuple):
-    """Elements so far, the last of them on `device`; `taken` counts decoder layers by candidate."""
+class _PartialPaths(NamedTuple):
+    """Elements so far, on `n_paths` ways; each way's last element is on `device`, an index into the candidates."""
 
-    time_s: float
-    taken: tuple[int, ...]
-    device: int
-    before: "_PartialPath | None"
+    time_s: FloatArray  # [n_paths]
+    device: IntArray  # [n_paths], ascending
+    taken: IntArray  # [n_paths, n_candidates] decoder layers
+    before: IntArray  # [n_paths] index of the path without the last element
 
 
 def least_latency(costs: StageCosts, source: int, devices: Sequence[int] | None = None) -> list[Stage] | None:
@@ -40,67 +42,75 @@ def least_latency(costs: StageCosts, source: int, devices: Sequence[int] | None 
     """
     among = list(devices) if devices is not None else candidates(costs, source)
     start = among.index(source)
-    plain = [costs.room(d, embed=d == source) for d in among]
-    at_end = [costs.room(d, embed=d == source, lm_head=True) for d in among]
-    if plain[start] < 0:
+    room = np.array([costs.room(d, embed=d == source) for d in among])  # [n]
+    room_at_end = np.array([costs.room(d, embed=d == source, lm_head=True) for d in among])  # [n]
+    if room[start] < 0:
         return None
-    each_s = [np.diff(costs.until_s(d)) for d in among]  # each [n_elements]
-    hop_s = [[costs.hop_s(a, b) for b in among] for a in among]
+    each_s = np.array([np.diff(costs.until_s(d)) for d in among])  # [n, n_elements]
+    hops_s = costs.hops_s(among)  # [n, n]
     alike = _alike(costs, source, among)
     most = KEPT if len(among) <= CANDIDATES else 1
-    none_taken = (0,) * len(among)
-    paths: list[list[_PartialPath]] = [[] for _ in among]
-    paths[start] = [_PartialPath(float(each_s[start][0]), none_taken, start, None)]
+    nothing = np.zeros((1, len(among)), np.int64)
+    paths = [_PartialPaths(each_s[start, :1], np.array([start]), nothing, np.array([0]))]
     for element in range(1, costs.n_elements):
         last = element == costs.n_elements - 1
-        following: list[list[_PartialPath]] = []
-        for j in range(len(among)):
-            own_s = float(each_s[j][element])
-            arriving = heapq.merge(
-                *(_arriving(held, hop_s[k][j]) for k, held in enumerate(paths)),
-                key=lambda found: found[0],
-            )
-            kept: dict[tuple[int, ...], _PartialPath] = {}
-            for at_s, path in arriving:
-                taken = path.taken
-                if not last:
-                    taken = (*taken[:j], taken[j] + 1, *taken[j + 1 :])
-                if taken[j] > (at_end if last else plain)[j]:
-                    continue
-                key = _canonical(taken, j, alike)
-                if key not in kept:
-                    kept[key] = _PartialPath(at_s + own_s, taken, j, path)
-                    if len(kept) == most:
-                        break
-            following.append(list(kept.values()))
-        paths = following
-    ends = [(p.time_s + costs.token_s(among[p.device], source), p) for held in paths for p in held]
-    if not ends:
-        return None
-    return merged([among[index] for index in _devices(min(ends, key=lambda found: found[0])[1])])
+        room, layers = (room_at_end, 0) if last else (room, 1)
+        paths.append(_longer(paths[-1], hops_s, each_s[:, element], room, most, alike, layers))
+        if not len(paths[-1].time_s):
+            return None
+    back_s = np.array([costs.token_s(device, source) for device in among])  # [n]
+    path = int((paths[-1].time_s + back_s[paths[-1].device]).argmin())
+    found = []
+    for step in reversed(paths):
+        found.append(among[int(step.device[path])])
+        path = int(step.before[path])
+    return merged(found[::-1])
 
 
-def _arriving(paths: list[_PartialPath], hop_s: float) -> list[tuple[float, _PartialPath]]:
-    return [(path.time_s + hop_s, path) for path in paths]
+def _longer(
+    paths: _PartialPaths,
+    hops_s: FloatArray,
+    own_s: FloatArray,
+    room: IntArray,
+    most: int,
+    alike: list[list[int]],
+    layers: int,
+) -> _PartialPaths:
+    """Paths with one more element: on each device the `most` fastest that differ in what they take.
+
+    `hops_s`: [n, n]; `own_s`, the element's time on each device: [n]; `room` in layers: [n].
+    """
+    arrive_s = paths.time_s[:, None] + hops_s[paths.device]  # [n_paths, n]
+    arrive_s[paths.taken + layers > room] = np.inf
+    able = np.flatnonzero(np.isfinite(arrive_s).any(axis=0))
+    if most == 1:
+        device, before = able, arrive_s[:, able].argmin(axis=0)  # [n_able]
+    else:
+        first = [_fastest(paths.taken, arrive_s[:, j], j, most, alike) for j in able.tolist()]
+        device = np.repeat(able, [len(kept) for kept in first])
+        before = np.concatenate([*first, np.zeros(0, np.int64)])
+    taken = paths.taken[before]  # [n_longer, n]
+    taken[np.arange(len(device)), device] += layers
+    return _PartialPaths(arrive_s[before, device] + own_s[device], device, taken, before)
 
 
-def _devices(path: _PartialPath) -> list[int]:
-    devices = []
-    at: _PartialPath | None = path
-    while at is not None:
-        devices.append(at.device)
-        at = at.before
-    return devices[::-1]
-
-
-def _canonical(taken: tuple[int, ...], here: int, alike: list[list[int]]) -> tuple[int, ...]:
-    """Canonical key of a partial path: equal for paths that differ only by swapping equal devices."""
-    found = list(taken)
+def _fastest(taken: IntArray, arrive_s: FloatArray, here: int, most: int, alike: list[list[int]]) -> IntArray:
+    """The paths that arrive first, of those that differ only by swapping equal devices one: [n_kept], ascending."""
+    order = np.argsort(arrive_s, kind="stable")[: np.count_nonzero(np.isfinite(arrive_s))]
+    found = taken[order]  # [n_paths, n]
     for group in alike:
         others = [member for member in group if member != here]
-        for member, count in zip(others, sorted((taken[m] for m in others), reverse=True), strict=True):
-            found[member] = count
-    return tuple(found)
+        found[:, others] = np.sort(found[:, others], axis=1)
+    _, first = np.unique(found @ _keys(found.shape[1]), return_index=True)
+    kept: IntArray = order[np.sort(first)[:most]]
+    return kept
+
+
+@cache
+def _keys(n_devices: int) -> IntArray:
+    """Powers of an odd number modulo 2^64: counts that are multiplied by them have different sums: [n_devices]."""
+    keys: IntArray = np.multiply.accumulate(np.full(n_devices, _ODD))
+    return keys
 
 
 def _alike(costs: StageCosts, source: int, among: Sequence[int]) -> list[list[int]]:

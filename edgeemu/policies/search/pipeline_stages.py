@@ -4,6 +4,7 @@ The elements of a model are counted as pipelined systems count layers: the embed
 (1 … n_layers) and the output matrix (n_layers + 1).
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -40,7 +41,7 @@ class StageCosts:
     @cached_property
     def layer_s(self) -> FloatArray:
         """One decoder layer on each device: [n_devices]."""
-        return np.array([self.view.layer_time_s(device) for device in range(len(self.view.devices))])
+        return self.view.layer_times_s
 
     def until_s(self, device: int) -> FloatArray:
         """Time of a device for all elements before each: [n_elements + 1], so that differences are stages."""
@@ -53,6 +54,11 @@ class StageCosts:
         """Time of one row of x from one device to another; 0 where they are one device."""
         return self.view.links.pair(source, target, self._hidden_bits)
 
+    def hops_s(self, devices: Sequence[int]) -> FloatArray:
+        """`hop_s` between all these devices: [n, n], by source and target."""
+        among = np.array(devices)
+        return self.view.links.block(among, among, self._hidden_bits)
+
     def occupied_s(self, source: int, target: int) -> float:
         """Time that one row of x occupies a link, without the delay: the next row can follow at once."""
         return self.view.links.s_per_bit.pair(source, target) * self._hidden_bits
@@ -63,8 +69,7 @@ class StageCosts:
 
     def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
         """How many layers fit a device with the ends that it holds; -1 where not even the ends do."""
-        limit_bytes = self.view.devices[device].memory_bytes
-        return sum(total <= limit_bytes for total in self.total_bytes[embed, lm_head]) - 1
+        return bisect_right(self.total_bytes[embed, lm_head], self.view.devices[device].memory_bytes) - 1
 
     @cached_property
     def total_bytes(self) -> dict[tuple[bool, bool], list[int]]:
@@ -72,16 +77,17 @@ class StageCosts:
         return {(e, o): self._total_bytes(e, o) for e in (False, True) for o in (False, True)}
 
     def _total_bytes(self, embed: bool, lm_head: bool) -> list[int]:
-        usage = self.view.empty_usages()[0]
+        usage = self.view.empty_usage()
         for block, there in ((EMBED, embed), (LM_HEAD, lm_head)):
             if there:
                 usage.add(block)
         totals = [usage.page().total_bytes]
-        for layer in range(self.n_layers):
+        for layer in range(min(2, self.n_layers)):
             for block in layer_blocks(self.view.costs.shape, layer):
                 usage.add(block)
             totals.append(usage.page().total_bytes)
-        return totals
+        each = totals[-1] - totals[-2]  # from the second layer on: workspace and messages are there already
+        return totals + [totals[-1] + each * more for more in range(1, self.n_layers - 1)]
 
     def segments_s(self, device: int) -> FloatArray:
         """Every stage's time on a device, infinite where it does not fit: [first, end], n_elements + 1 each."""

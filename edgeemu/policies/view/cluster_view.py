@@ -57,6 +57,10 @@ class DeviceView:
         return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, device.memory_bytes)
 
 
+def _not_kept(_placement: Placement) -> None:
+    """Take an offer where nobody limits the time of the decision."""
+
+
 def _no_energy(_source: int, _target: int) -> float | None:
     return None
 
@@ -95,6 +99,7 @@ class ClusterView:
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
     star: bool = False  # results of shards are combined by one device; else in a ring
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
+    offer: Callable[[Placement], None] = _not_kept  # keep a placement for the case that the limit strikes: the last
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
     observed: Factors = field(default_factory=dict)  # of the links that were measured
     outlook: Outlook = field(default_factory=Outlook)  # how long what was seen to come and go is expected to stay
@@ -186,10 +191,21 @@ class ClusterView:
         heads_s = roofline_s(self.devices[device].compute, heads)
         return heads_s + self.time_s(proj(0), device) + self.time_s(ffn(0), device)
 
+    @cached_property
+    def layer_times_s(self) -> FloatArray:
+        """`layer_time_s` of every device: [n_devices]."""
+        past = self.total_tokens - 1
+        heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, past)
+        return self._times_s(heads) + self._times_s(self.work(proj(0))) + self._times_s(self.work(ffn(0)))
+
     def model_time_s(self, device: int) -> float:
         """Time of one decode step of the complete model on the device, alone."""
         layers_s = self.costs.shape.n_layers * self.layer_time_s(device)
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
+
+    def _times_s(self, work: Work) -> FloatArray:
+        """Time of some work on every device, by the roofline: [n_devices]."""
+        return np.maximum(work.flops / self.flops_per_s, work.bytes_read / self.mem_bytes_per_s) + self.overhead_s
 
     def empty_usages(self) -> list[Usage]:
         """Memory of every device without blocks; blocks can be added."""

@@ -54,6 +54,10 @@ class PairMatrix(ABC):
         row = self._rows.get(source)
         return self._make_pair(source, target) if row is None else float(row[target])
 
+    def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        """From some devices to others: [m], [k] -> [m, k]."""
+        return np.array([[self.pair(a, b) for b in targets.tolist()] for a in sources.tolist()], np.float64)
+
     def least_in_row(self, source: int) -> float:
         """The least duration from `source` to another device; infinite where there is none."""
         least = self._least.get(source)
@@ -102,6 +106,10 @@ class DenseMatrix(PairMatrix):
         row: FloatArray = self._values[source]
         return row
 
+    def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        block: FloatArray = self._values[np.ix_(sources, targets)]
+        return block
+
     def _make_column(self, target: int) -> FloatArray:
         return self._values[:, target].copy()  # contiguous, which is quicker to read again and again
 
@@ -137,6 +145,9 @@ class ComputedMatrix(PairMatrix):
         super().__init__(n_devices)
         self._block = block
         self._everyone = np.arange(n_devices)
+
+    def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        return self._block(sources, targets)
 
     def _make_row(self, source: int) -> FloatArray:
         row: FloatArray = self._block(np.array([source]), self._everyone)[0]
@@ -236,6 +247,10 @@ class LinkMatrix:
     def column(self, target: int, bits: float) -> FloatArray:
         """Seconds until a message of `bits` from each device is at `target`: [n_devices]."""
         return self.s_per_bit.column(target) * bits + self.delay_s.column(target)
+
+    def block(self, sources: IntArray, targets: IntArray, bits: float) -> FloatArray:
+        """Seconds until a message of `bits` from some devices is at others: [m], [k] -> [m, k]."""
+        return self.s_per_bit.block(sources, targets) * bits + self.delay_s.block(sources, targets)
 
     def pair(self, source: int, target: int, bits: float) -> float:
         """Seconds until a message of `bits` from `source` is at `target`; 0 where they are one device."""

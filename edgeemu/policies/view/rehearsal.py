@@ -19,8 +19,9 @@ from edgeemu.timeline.scheduler import Scheduler
 from edgeemu.timeline.steps import Duration
 
 TOKENS = 8  # of each sequence that runs at once, at most
-OPERATIONS = 30_000  # of a rehearsal, about half a second: with more in its decode steps, fewer tokens are simulated
-LEAST_TOKENS = 3
+OPERATIONS = 10_000  # of decode steps, about 0.2 s: with more, fewer tokens are simulated,
+LEAST_TOKENS = 3  # but so many,
+MOST_OPERATIONS = 30_000  # and none if these take more operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,10 @@ class Rehearsal:
         """Latency and throughput of a placement; None: the program is too large to simulate in a moment."""
         program = self.compiled(placement)
         simulated = self.lengths[: self.concurrency]
-        tokens = min(TOKENS, OPERATIONS // (len(simulated) * sum(op.steps.has(1) for op in program.ops)))
-        if tokens < LEAST_TOKENS:
+        operations = len(simulated) * sum(op.steps.has(1) for op in program.ops)  # of a token of each sequence
+        if operations * LEAST_TOKENS > MOST_OPERATIONS:
             return None
+        tokens = max(LEAST_TOKENS, min(TOKENS, OPERATIONS // operations))
         schedule = Scheduler(simulated, self.concurrency, bubbles=self.bubbles)
         cut = [min(tokens, length.new_tokens) for length in simulated]
         made = predict_workload(self.cluster, self.costs, program, self.duration, schedule, cut)

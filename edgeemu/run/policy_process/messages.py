@@ -49,6 +49,12 @@ class Answered(msgspec.Struct, tag="answered"):
     took_s: float
 
 
+class Offered(msgspec.Struct, tag="offered"):
+    """News before the answer to `Ask`: a placement to use if there is none in time."""
+
+    owner: Owner
+
+
 class Blamed(msgspec.Struct, tag="blamed"):
     """Answer to any request: the reason, with file and line. `infeasible`: the policy's own finding, by its error."""
 
@@ -56,7 +62,7 @@ class Blamed(msgspec.Struct, tag="blamed"):
     infeasible: bool = False
 
 
-Reply = Started | Loaded | Answered | Blamed
+Reply = Started | Loaded | Answered | Offered | Blamed
 
 
 class WrongAnswerError(Exception):

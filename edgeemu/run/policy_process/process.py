@@ -17,7 +17,7 @@ import msgspec
 
 from edgeemu.errors import RunError
 from edgeemu.policies.blame import is_home
-from edgeemu.run.policy_process.messages import Blamed, Reply, Started
+from edgeemu.run.policy_process.messages import Blamed, Offered, Reply, Started
 from edgeemu.run.policy_process.shared import Sender
 
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
@@ -48,6 +48,7 @@ class PolicyProcess:
         """
         self.home = home
         self._shown = shown
+        self.offered: Offered | None = None  # before the last reply, or instead of one
         self._sender = Sender()
         self._faults = os.memfd_create("faults")
         ours, theirs = socket.socketpair()
@@ -67,7 +68,7 @@ class PolicyProcess:
             raise
 
     def ask(self, request: object, kind: type[ReplyT], limit_s: float) -> ReplyT | Blamed:
-        """Send a request and wait for its reply.
+        """Send a request and wait for its reply. What is offered before it is kept in `offered`.
 
         Raises:
             NoAnswerError: it took more processor time than the limit, or by the clock `WAIT` times as long, or the
@@ -81,8 +82,8 @@ class PolicyProcess:
                 raise self._late(WAIT * limit_s) from None
             except OSError:
                 raise self._ended() from None
-            self._await(limit_s)
-            return self._receive(kind, WAIT * limit_s)
+            self.offered = None
+            return self._await(kind, limit_s)
         except BaseException:
             self.end()
             raise
@@ -98,32 +99,50 @@ class PolicyProcess:
     def _started(self) -> Started:
         if not self._connection.poll(START_TIMEOUT_S):
             raise self._late(START_TIMEOUT_S)
-        started = self._receive(Started, START_TIMEOUT_S)
-        assert isinstance(started, Started)
+        started = self._receive(START_TIMEOUT_S)
+        if not isinstance(started, Started):
+            raise _not_its_own()
         return started
 
-    def _await(self, limit_s: float) -> None:
-        """Wait until a reply begins, or the process ends."""
-        ends_s = time.monotonic() + WAIT * limit_s
-        with suppress(OSError):  # it has ended, or ends while it is looked at
-            spent_s = time.clock_gettime(self._clock)
-            while not self._connection.poll(min(_LOOK_EVERY_S, limit_s)):
-                if time.clock_gettime(self._clock) - spent_s > limit_s:
-                    raise self._late(limit_s, " of processor time")
-                if time.monotonic() > ends_s:
-                    raise self._late(WAIT * limit_s)
+    def _await(self, kind: type[ReplyT], limit_s: float) -> ReplyT | Blamed:
+        """Wait for a reply, whatever is offered before it, or for the end of the process."""
+        ends_s, began_s = time.monotonic() + WAIT * limit_s, self._spent_s()
+        while True:
+            with suppress(OSError):  # it has ended, or ends while it is looked at
+                while not self._connection.poll(min(_LOOK_EVERY_S, limit_s)):
+                    self._look(began_s, ends_s, limit_s)
+            reply = self._receive(WAIT * limit_s)
+            if isinstance(reply, kind | Blamed):
+                return reply
+            if not isinstance(reply, Offered):
+                raise _not_its_own()
+            self.offered = reply
+            self._look(began_s, ends_s, limit_s)  # it may never stop offering
 
-    def _receive(self, kind: type[ReplyT], limit_s: float) -> ReplyT | Blamed:
+    def _look(self, began_s: float, ends_s: float, limit_s: float) -> None:
+        """Raise NoAnswerError if the process has used up its processor time, or the clock has run out."""
+        if self._spent_s() - began_s > limit_s:
+            raise self._late(limit_s, " of processor time")
+        if time.monotonic() > ends_s:
+            raise self._late(WAIT * limit_s)
+
+    def _spent_s(self) -> float:
+        """Return the processor time of the process so far; 0 where it has ended."""
+        with suppress(OSError):
+            return time.clock_gettime(self._clock)
+        return 0.0
+
+    def _receive(self, limit_s: float) -> Reply:
         try:
-            reply = msgspec.msgpack.decode(self._connection.recv_bytes(_LARGEST_REPLY_BYTES), type=Reply)
+            received = self._connection.recv_bytes(_LARGEST_REPLY_BYTES)
         except BlockingIOError:
             raise self._late(limit_s) from None
         except (EOFError, OSError):
             raise self._ended() from None
+        try:
+            reply: Reply = msgspec.msgpack.decode(received, type=Reply)
         except msgspec.MsgspecError:
-            reply = None
-        if not isinstance(reply, kind | Blamed):
-            raise NoAnswerError("the policy's process wrote to a file descriptor that is not its own")
+            raise _not_its_own() from None
         return reply
 
     def _limit(self, limit_s: float) -> None:
@@ -163,6 +182,10 @@ class PolicyProcess:
         frames = _FRAME.findall(told)  # the innermost is the first
         at = next((f"{self._shown or file}:{line}" for file, line in frames if is_home(file, self.home)), "")
         return f"{at}: " if at else ""
+
+
+def _not_its_own() -> NoAnswerError:
+    return NoAnswerError("the policy's process wrote to a file descriptor that is not its own")
 
 
 def _start(control_fd: int, faults_fd: int) -> subprocess.Popen[bytes]:

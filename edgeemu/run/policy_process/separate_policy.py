@@ -21,10 +21,14 @@ class LostPolicyError(PolicyError):
 
 
 class Called(NamedTuple):
-    """An answer of a policy, not checked yet, and the time of its call."""
+    """An answer of a policy, not checked yet, and the processor time of its call.
+
+    `cut` is why it is what the policy offered last, and not its answer; empty if it is.
+    """
 
     placement: Placement
     took_s: float
+    cut: str = ""
 
 
 class SeparatePolicy:
@@ -62,13 +66,16 @@ class SeparatePolicy:
         Raises:
             InfeasibleError: the policy finds no room.
             PolicyError: it raised something else, or its answer is no placement.
-            LostPolicyError: it did not answer in time, or its process ended.
+            LostPolicyError: it did not answer in time, or its process ended, and it had offered nothing.
         """
         shown = None if current is None else packed(current)
+        process = self._loaded()
         try:
-            reply = self._loaded().ask(Ask(view, shown), Answered, limit_s)
+            reply = process.ask(Ask(view, shown), Answered, limit_s)
         except BaseException as error:
             self.close()
+            if isinstance(error, NoAnswerError) and process.offered is not None:
+                return Called(unpacked(process.offered.owner), limit_s, str(error))
             if isinstance(error, NoAnswerError):
                 raise LostPolicyError(str(error)) from error
             raise

@@ -8,7 +8,9 @@ import faulthandler
 import os
 import resource
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from edgeemu.run.policy_process.messages import (
     Blamed,
     Load,
     Loaded,
+    Offered,
     Reply,
     Started,
     WrongAnswerError,
@@ -45,7 +48,8 @@ def main(control_fd: str, faults_fd: str) -> None:
         os.set_inheritable(int(number), False)
     faulthandler.enable(int(faults_fd), all_threads=False)
     _limit_memory()
-    connection, worker = Connection(int(control_fd)), Worker()
+    connection = Connection(int(control_fd))
+    worker = Worker(lambda offered: connection.send_bytes(msgspec.msgpack.encode(offered)))
     reply: Reply = Started(os.getpid())
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -56,7 +60,9 @@ def main(control_fd: str, faults_fd: str) -> None:
 class Worker:
     """A policy, once it is loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, send: Callable[[Offered], None]) -> None:
+        """`send` sends what a policy offers before it answers."""
+        self._send = send
         self._receiver = Receiver()
         self._policy: Policy | None = None
         self._home = ""
@@ -89,8 +95,9 @@ class Worker:
         assert self._policy is not None
         try:
             current = None if ask.current is None else unpacked(ask.current)
+            view = replace(ask.view, offer=lambda placement: self._send(Offered(packed(placement))))
             began_s = time.process_time()
-            answer = self._policy(ask.view, current)
+            answer = self._policy(view, current)
             took_s = time.process_time() - began_s
             reply = Answered(packed(answer), took_s)
             msgspec.msgpack.encode(reply)  # a number can be too large

@@ -58,6 +58,16 @@ def left(view, current): sys.exit(3)
 def interrupted(view, current): raise KeyboardInterrupt
 def in_a_library(view, current): return np.zeros(3).reshape(5)
 def nonsense(view, current): return np.zeros(3)
+def offers_nonsense(view, current): view.offer(np.zeros(3))
+def offers(view, current):
+    view.offer(Placement({}))
+    view.offer(greedy(view, None))
+    while current: pass
+    os._exit(0)
+
+def offers_for_ever(view, current):
+    while True: view.offer(greedy(view, None))
+
 def no_block(view, current): return Placement({Block("nowhere"): 0})
 def too_large(view, current): return Placement(dict.fromkeys(greedy(view, None).owner, 2**70))
 def writes(view, current): view.links.delay_s.row(0)[:] = 0
@@ -174,6 +184,23 @@ def test_what_a_policy_raises_is_named_with_its_line(
         assert reason in ask(name).problem
     with pytest.raises(InfeasibleError, match=r"^nothing fits$"):
         first_decision(asked, plan.view, PATIENT_S)
+
+
+def test_what_was_offered_is_used_when_the_limit_strikes_or_the_process_ends(
+    ask: Callable[..., Answer], asked: SeparatePolicy, plan: Plan, directory: Path
+) -> None:
+    offered = policy("greedy")(plan.view, None)
+    for name in ("offers", "offers_for_ever"):
+        late = ask(name, 0.1)
+        assert (late.placement, late.cut, late.lost) == (offered, True, False)
+        assert late.problem.endswith("what it had offered until then is used")
+        assert "mine.py:" in late.problem
+        assert "the policy did not answer within" in late.problem
+    (directory / "now").write_text("offers")
+    ended = first_decision(asked, plan.view, PATIENT_S)
+    assert ended.placement == offered
+    assert "the policy's process ended with status 0; what" in ended.problem
+    assert "is a ndarray, not a Placement" in ask("offers_nonsense").problem
 
 
 ANSWERED = {
