@@ -6,6 +6,7 @@ queue in its pipe. For a prompt it is an estimate: the ring's chunks go round in
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.shares import BoolArray, Shares
 from edgeemu.policies.view.share_ring import RingTimes
+
+SAME_S = 1e-12  # between times of a layer, it is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,34 @@ class ShareTimes:
         return _Step(self, shares).result()
 
 
+class _Needs(NamedTuple):
+    """Who needs x in a layer, [k, n] each: for the attention, as sums after it, for the rest, as sums after it."""
+
+    heads: BoolArray
+    heads_sums: BoolArray
+    ffn: BoolArray
+    ffn_sums: BoolArray
+
+
+class _Lately(NamedTuple):
+    """State after a layer: times since `least_s`, when the first device has x; and what was counted so far."""
+
+    has: BoolArray  # [k, n]
+    least_s: FloatArray  # [k]
+    x_s: FloatArray  # [k, n]
+    free_s: FloatArray  # [k, n, n]
+    busy_s: FloatArray  # [k, n]
+    bits: FloatArray  # [k, n, n]
+
+    def same(self, other: "_Lately") -> bool:
+        """Whether all devices have x, and pipes are free, as late after the first as in another state."""
+        return (
+            np.array_equal(self.has, other.has)
+            and bool((np.abs(self.x_s - other.x_s) <= SAME_S).all())
+            and bool((np.abs(self.free_s - other.free_s) <= SAME_S).all())
+        )
+
+
 class _Step:
     """One step of k placements under way: who has x, since when, and when pipes are free."""
 
@@ -95,10 +126,21 @@ class _Step:
         self.has[k, s.embed] = True
         self.x_s[k, s.embed] = (sent_s if t.rows == 1 else 0.0) + t.embed_s[s.embed]
         self.busy_s[k, s.embed] += t.embed_s[s.embed]
-        needs = self._needs()
-        for layer, (at_heads, sums, at_ffn, ffn_sums) in enumerate(needs):
-            self._attention(layer, at_heads, sums)
-            self._feed_forward(layer, at_ffn, ffn_sums)
+        alike = self._alike()
+        needs = self._needs(alike)
+        layer, n_layers = 0, s.proj.shape[1]
+        while layer < n_layers:
+            end, before = layer, None
+            while end < n_layers and (end == layer or (alike[end] and needs[end] is needs[layer])):
+                end += 1
+            while layer < end:
+                at_heads, sums, at_ffn, ffn_sums = needs[layer]
+                self._attention(layer, at_heads, sums)
+                self._feed_forward(layer, at_ffn, ffn_sums)
+                layer += 1
+                before = self._skip(end - layer, before) if layer < end else None
+                if before is None:
+                    layer = end
         self._spread(self._one(s.lm_head), t.hidden_bits if t.rows == 1 else t.last_bits)
         self.busy_s[k, s.lm_head] += t.lm_head_s[s.lm_head]
         bits = np.where(self.apart, self.bits, 0.0)
@@ -108,35 +150,61 @@ class _Step:
         one: BoolArray = devices[:, None] == self.devices
         return one
 
-    def _needs(self) -> list[tuple[BoolArray, BoolArray, BoolArray, BoolArray]]:
-        """Who needs x in each layer, [k, n] each: for the attention, as sums after it, for the rest, as sums after it."""
-        s, star = self.s, self.t.star
+    def _alike(self) -> list[bool]:
+        """Whether each layer is placed as the one before it, in all placements."""
+        s = self.s
+        same = (s.heads[:, 1:] == s.heads[:, :-1]).all((0, 2)) & (s.units[:, 1:] == s.units[:, :-1]).all((0, 2))
+        same &= (s.proj[:, 1:] == s.proj[:, :-1]).all(0)  # [n_layers - 1]
+        return [False, *same.tolist()]
+
+    def _skip(self, layers: int, before: "_Lately | None") -> "_Lately | None":
+        """Skip so many layers, alike the last, if that took as long as the one before it everywhere. None: it did."""
+        least_s = np.where(self.has, self.x_s, np.inf).min(1)  # [k]
+        x_s = np.where(self.has, self.x_s - least_s[:, None], 0.0)
+        free_s = np.maximum(self.free_s - least_s[:, None, None], 0.0)  # what binds no more is alike
+        now = _Lately(self.has, least_s, x_s, free_s, self.busy_s.copy(), self.bits.copy())
+        if before is None or not now.same(before):
+            return now
+        took_s = layers * (least_s - before.least_s)  # [k]
+        self.x_s = self.x_s + took_s[:, None]
+        self.free_s = self.free_s + took_s[:, None, None]
+        self.busy_s += layers * (now.busy_s - before.busy_s)
+        self.bits += layers * (now.bits - before.bits)
+        return None
+
+    def _needs(self, alike: list[bool]) -> list["_Needs"]:
+        """Who needs x in each layer; one and the same object for layers for which all is alike."""
+        s = self.s
         at_proj = s.proj[..., None] == self.devices  # [k, n_layers, n]
         need = self._one(s.lm_head)
-        found = []
-        for layer in reversed(range(s.proj.shape[1])):
+        found: list[_Needs] = []
+        last = s.proj.shape[1] - 1
+        for layer in reversed(range(last + 1)):
+            if layer + 1 < last and alike[layer + 1] and np.array_equal(need, found[-2].heads):
+                found.append(found[-1])
+                need = found[-1].heads
+                continue
             ring = self.rings[:, layer]
             first = self._one(ring.argmax(1))
-            if star:
+            if self.t.star:
                 embed = self._one(s.embed)
                 first = np.where((embed & ring).any(1)[:, None], embed, first)
-            last = layer == s.proj.shape[1] - 1
-
-            def sums(wanted: BoolArray, divided: BoolArray) -> BoolArray:
-                if star:
-                    at = first
-                else:
-                    at = (wanted & ring) | (first & (wanted & ~ring).any(1)[:, None])
-                both: BoolArray = at & divided[:, None]
-                return both
-
             split_ffn = ~self.whole_ffn[:, layer]
-            ffn_sums = need & split_ffn[:, None] if last and not star else sums(need, split_ffn)
+            if layer == last and not self.t.star:
+                ffn_sums = need & split_ffn[:, None]
+            else:
+                ffn_sums = self._sums(need, ring, first, split_ffn)
             at_ffn = (s.units[:, layer] > 0) | ffn_sums
-            heads_sums = sums(at_ffn, ~self.whole_proj[:, layer])
+            heads_sums = self._sums(at_ffn, ring, first, ~self.whole_proj[:, layer])
             need = (s.heads[:, layer] > 0) | at_proj[:, layer] | heads_sums
-            found.append((need, heads_sums, at_ffn, ffn_sums))
+            found.append(_Needs(need, heads_sums, at_ffn, ffn_sums))
         return found[::-1]
+
+    def _sums(self, wanted: BoolArray, ring: BoolArray, first: BoolArray, divided: BoolArray) -> BoolArray:
+        """Where partial sums of a ring are added: where the sum is wanted, and for others on the first: [k, n]."""
+        at = first if self.t.star else (wanted & ring) | (first & (wanted & ~ring).any(1)[:, None])
+        sums: BoolArray = at & divided[:, None]
+        return sums
 
     def _spread(self, need: BoolArray, bits: float) -> None:
         """Send x from the first device that has it to those that need it."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, divided_placements, shapes, uneven_mesh
+from support.builders import QUICK, shapes, uneven_mesh
 from support.one_sequence import predict
 
 from edgeemu.placement.compile import compile_routes
@@ -25,7 +25,8 @@ EVERYONE = np.arange(N)
 @st.composite
 def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
     """One placement in which each layer is whole, divided, or divided in part."""
-    devices, n_layers = st.integers(0, N - 1), shape.n_layers
+    devices = st.integers(0, N - 1)
+    n_drawn = 1 if draw(st.booleans()) else shape.n_layers  # all layers alike, or each its own
 
     def counts(total: int) -> list[int]:
         at = draw(st.lists(devices, min_size=1, max_size=3))
@@ -35,19 +36,17 @@ def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
             found[device] += high - low
         return found
 
-    return Shares(
-        np.array([draw(devices)]),
-        np.array([draw(devices)]),
-        np.array([[counts(shape.n_groups) for _ in range(n_layers)]]),
-        np.array([[draw(st.integers(-1, N - 1)) for _ in range(n_layers)]]),
-        np.array([[counts(shape.ffn_units) for _ in range(n_layers)]]),
-    ).normal()
+    heads = np.array([[counts(shape.n_groups) for _ in range(n_drawn)]])
+    proj = np.array([[draw(st.integers(-1, N - 1)) for _ in range(n_drawn)]])
+    units = np.array([[counts(shape.ffn_units) for _ in range(n_drawn)]])
+    repeated = [np.repeat(each, shape.n_layers // n_drawn, 1) for each in (heads, proj, units)]
+    return Shares(np.array([draw(devices)]), np.array([draw(devices)]), *repeated).normal()
 
 
 @QUICK
 @given(st.data())
 def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes(max_layers=6))
     cluster, star = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(st.booleans())
     shares = Shares.joined([data.draw(some_shares(shape)) for _ in range(2)])
     costs = PhysicalCosts(shape)
