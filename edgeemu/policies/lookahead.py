@@ -38,6 +38,7 @@ from edgeemu.policies.search.local_moves import Prices, improve
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline
+from edgeemu.policies.search.share_changes import Ahead, better_shares
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -50,6 +51,7 @@ from edgeemu.policies.view.step_time import StepTimes
 HORIZON = 64  # steps
 MARGIN = 1.5
 WORTH = 0.01
+SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
@@ -74,9 +76,12 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     if current is None:
         return _first(view)
-    if view.objective == "energy" or is_divided(current):
+    if view.objective == "energy":
         return kept(_first, view, current)
     horizon = min(view.remaining_tokens, HORIZON)
+    size = view.costs.shape.n_layers * len(view.devices)
+    if is_divided(current) or (view.divide and size <= SMALL_TO_DIVIDE):
+        return better_shares(view, Ahead(horizon, horizon / MARGIN, WORTH), current)
     times = StepTimes(view, view.past + horizon // 2)
     if view.sequences > 1:
         return better_pipeline(view, times, current, horizon, MARGIN, WORTH)

@@ -28,7 +28,7 @@ class ShareProposer:
     def __init__(self, view: ClusterView, others: Sequence[Placement], horizon: int, work: float = WORK) -> None:
         """`others`: placements to start from, the best first, which say what devices are promising too."""
         self.view = view
-        self.devices = _promising(view, others, work / ROUNDS)
+        self.devices = promising(view, others, work / ROUNDS)
         self.search = ShareSearch(ShareJudge(view, self.devices, horizon), work)
         known = set(self.devices.tolist())
         self._others = [each for each in others if known.issuperset(each.owner.values())]
@@ -49,27 +49,36 @@ class ShareProposer:
             return
         near = Shares.joined(list(self.search.around(base)))
         costs_s, base_s = self.search.costs_s(near), float(self.search.costs_s(base)[0])
+        keys, known = near.keys(), {base.keys()[0]}
         for at in costs_s.argsort(kind="stable").tolist():
             if costs_s[at] > base_s * (1 + slack):
                 return
-            yield near.placement(at, shape, self.devices)
+            if keys[at] not in known:
+                known.add(keys[at])
+                yield near.placement(at, shape, self.devices)
 
     def _seeds(self) -> Shares:
-        """Where descents begin: other placements, everything on one device, and shares by speed and by memory."""
-        view, shape = self.view, self.view.costs.shape
-        n, units = len(self.devices), n_shards(shape, Kind.FFN)
+        """Where descents begin: other placements, and simple ones."""
+        shape = self.view.costs.shape
         found = [shares for each in self._others if (shares := Shares.of(each, shape, self.devices)) is not None]
-        for device in range(n):
-            alone = np.arange(n) == device
-            found.append(_alike(shape.n_layers, alone * shape.n_groups, alone * units, device, device))
-        if view.divide:
-            speeds = [1.0 / view.layer_time_s(device) for device in self.devices.tolist()]
-            for weights in (speeds, view.memory_bytes[self.devices].astype(np.float64).tolist()):
-                groups, parts = (
-                    np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
-                )
-                found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
-        return Shares.joined(found).normal()
+        return Shares.joined([*found, simple_seeds(self.view, self.devices)]).normal()
+
+
+def simple_seeds(view: ClusterView, devices: IntArray) -> Shares:
+    """Everything on one device, and, where layers are divided, shares by speed and by memory."""
+    shape, n = view.costs.shape, len(devices)
+    units, found = n_shards(shape, Kind.FFN), []
+    for device in range(n):
+        alone = np.arange(n) == device
+        found.append(_alike(shape.n_layers, alone * shape.n_groups, alone * units, device, device))
+    if view.divide:
+        speeds = [1.0 / view.layer_time_s(device) for device in devices.tolist()]
+        for weights in (speeds, view.memory_bytes[devices].astype(np.float64).tolist()):
+            groups, parts = (
+                np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
+            )
+            found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
+    return Shares.joined(found).normal()
 
 
 def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> Shares:
@@ -79,7 +88,7 @@ def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends:
     return Shares(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
 
 
-def _promising(view: ClusterView, others: Sequence[Placement], most_work: float) -> IntArray:
+def promising(view: ClusterView, others: Sequence[Placement], most_work: float) -> IntArray:
     """The devices to search on, ascending: those that proposals use, and the fastest; not too many to search."""
     shape, n = view.costs.shape, len(view.devices)
     size = min(n, MOST_DEVICES)

@@ -4,7 +4,7 @@ Placements that do not fit count by the bytes that are missing, so that the sear
 bounded by the placements that it judges, weighed by their size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ class ShareJudge:
         self.decode = ShareTimes(view, devices, view.past + horizon // 2)
         self.prompt = None if view.length else ShareTimes(view, devices, 0, view.prompt_tokens)
         self.tokens = max(1, view.total_tokens - view.prompt_tokens)
+        self.price = 1.0  # of a second that all wait, in what is to be small
 
     def latency_s(self, shares: Shares) -> FloatArray:
         """Mean seconds per token: [k]. With several sequences, until each has its next."""
@@ -73,11 +74,13 @@ class ShareSearch:
 
     judge: ShareJudge
     work: float
+    moving: Callable[[Shares], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
 
     def costs_s(self, shares: Shares) -> FloatArray:
         """Costs of a batch: [k]."""
         self.work -= weight(len(shares), len(self.judge.devices), self.judge.view.costs.shape)
-        return self.judge.cost_s(shares)
+        cost_s = self.judge.cost_s(shares)
+        return cost_s if self.moving is None else cost_s + self.moving(shares)
 
     def around(self, base: Shares) -> Iterator[Shares]:
         """The neighbours of one placement, in batches."""
@@ -108,6 +111,25 @@ class ShareSearch:
         while self.work > 0 and (best := ends.best_without(tried)) is not None:
             self._from_beside(best, ends)
         return ends.sorted()
+
+    def better_than(self, limit_s: float, base: Shares, others: Shares) -> list[tuple[float, Shares]]:
+        """Placements on the way downhill from `base`, or from the best of others, with costs below a limit: best first.
+
+        Nothing, and little work, where neither a neighbour of `base` nor one of the others is below it.
+        """
+        near = Shares.joined([next(self.around(base)), others])
+        costs_s = self.costs_s(near)
+        at = int(costs_s.argmin())
+        if costs_s[at] >= limit_s:
+            return []
+        ends = _Ends()
+        least = [*costs_s[: len(near) - len(others)].argsort(kind="stable")[:3].tolist()]
+        least.append(len(near) - len(others) + int(costs_s[len(near) - len(others) :].argmin()))
+        for at in least:
+            first = near.taken([at])
+            ends.add(first, float(costs_s[at]))
+            ends.add(*self.descend(first, float(costs_s[at])))
+        return [pair for pair in ends.sorted() if pair[0] < limit_s]
 
     def _from_beside(self, base: Shares, ends: "_Ends") -> None:
         """Descend from the best neighbours of a local optimum, although they are worse."""

@@ -1,0 +1,70 @@
+"""Later decisions: shares that shift, layers that become divided or whole, as far as that pays. Pure.
+
+The search is that of first placements, from the current placement and from simple ones; a placement costs its step and
+the share of it that its migration takes. What it finds is then judged with the exact time of its migration, and with
+what devices would refuse.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.share_proposals import promising, simple_seeds
+from edgeemu.policies.search.share_search import MISSING_S, ShareJudge, ShareSearch
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.migration_memory import refusing_devices
+from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.shares import Shares
+
+WORK = 6e5  # about a tenth of a second
+EXACT = 6  # placements of which the migration is computed exactly
+
+
+class Ahead(NamedTuple):
+    """What changes are judged by: the steps to come, those in which a move must pay, and what it must gain in all."""
+
+    steps: int
+    tokens: float
+    worth: float  # share of a step
+
+
+def better_shares(view: ClusterView, ahead: Ahead, current: Placement) -> Placement:
+    """The current placement, or the one whose gain in the steps to come exceeds its migration by most.
+
+    Raises:
+        NoBetterPlacement: the current placement no longer fits, and no other was found.
+    """
+    shape, fits = view.costs.shape, view.holds(current)
+    devices = promising(view, [current], WORK)
+    base = Shares.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
+    if base is None:
+        if fits:
+            return current
+        raise NoBetterPlacement("a device has lost memory, and the shards of a projection are not with their heads")
+    judge = ShareJudge(view, devices, ahead.steps)
+    migrations = ShareMigrations(view, devices, base)
+    search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.price / ahead.tokens)
+    before = float(search.costs_s(base)[0])
+    limit = before * (1 - ahead.worth) if fits else before
+    found = search.better_than(limit, base, simple_seeds(view, devices))
+    best, best_net = current, 0.0 if fits else -np.inf
+    for cost, shares in found[:EXACT]:
+        new = shares.placement(0, shape, devices, current)
+        if cost >= MISSING_S or not _allowed(view, current, new):
+            continue
+        gain = before - float(judge.cost_s(shares)[0])
+        net = ahead.tokens * gain - migration_s(view, current, new) * judge.price
+        if net > best_net and (not fits or gain > ahead.worth * before):
+            best, best_net = new, net
+    if best is current and not fits:
+        raise NoBetterPlacement("a device holds more than it now has memory for, and no other placement was found")
+    return best
+
+
+def _allowed(view: ClusterView, current: Placement, new: Placement) -> bool:
+    """Whether a placement fits, and no device would refuse, or has refused, what it receives."""
+    if view.refused is not None and view.refused.placement.owner == new.owner:
+        return False
+    return view.holds(new) and not refusing_devices(view, current, new)
