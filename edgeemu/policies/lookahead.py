@@ -76,12 +76,13 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     if current is None:
         return _first(view)
+    horizon = min(view.remaining_tokens, HORIZON)
+    divided = is_divided(current)
+    small = view.costs.shape.n_layers * len(view.devices) <= SMALL_TO_DIVIDE
+    if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
+        return better_shares(view, Ahead(horizon, horizon / MARGIN, WORTH), current)
     if view.objective == "energy":
         return kept(_first, view, current)
-    horizon = min(view.remaining_tokens, HORIZON)
-    size = view.costs.shape.n_layers * len(view.devices)
-    if is_divided(current) or (view.divide and size <= SMALL_TO_DIVIDE):
-        return better_shares(view, Ahead(horizon, horizon / MARGIN, WORTH), current)
     times = StepTimes(view, view.past + horizon // 2)
     if view.sequences > 1:
         return better_pipeline(view, times, current, horizon, MARGIN, WORTH)

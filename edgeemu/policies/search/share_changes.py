@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
-from edgeemu.policies.search.share_search import MISSING_S, ShareJudge, ShareSearch
+from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s
@@ -45,17 +45,17 @@ def better_shares(view: ClusterView, ahead: Ahead, current: Placement) -> Placem
         raise NoBetterPlacement("a device has lost memory, and the shards of a projection are not with their heads")
     judge = ShareJudge(view, devices, ahead.steps)
     migrations = ShareMigrations(view, devices, base)
-    search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.price / ahead.tokens)
-    before = float(search.costs_s(base)[0])
+    search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.second / ahead.tokens)
+    before = float(search.costs(base)[0])
     limit = before * (1 - ahead.worth) if fits else before
     found = search.better_than(limit, base, simple_seeds(view, devices))
     best, best_net = current, 0.0 if fits else -np.inf
     for cost, shares in found[:EXACT]:
         new = shares.placement(0, shape, devices, current)
-        if cost >= MISSING_S or not _allowed(view, current, new):
+        if cost >= MISSING or not _allowed(view, current, new):
             continue
-        gain = before - float(judge.cost_s(shares)[0])
-        net = ahead.tokens * gain - migration_s(view, current, new) * judge.price
+        gain = before - float(judge.costs(shares)[0])
+        net = ahead.tokens * gain - migration_s(view, current, new) * judge.second
         if net > best_net and (not fits or gain > ahead.worth * before):
             best, best_net = new, net
     if best is current and not fits:

@@ -32,7 +32,7 @@ def neighbours(base: Shares, n_groups: int, n_units: int, *, divide: bool) -> It
     first = [_ends(base), *(runs if base.proj.shape[1] <= FEW_LAYERS else runs[:1])]
     for batch in (chain.from_iterable(first), *runs[len(first) - 1 :]):
         near = Shares.joined(list(batch)).normal()
-        yield near if divide else near.taken(near.whole_proj.all(1) & near.whole_ffn.all(1))
+        yield near if divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
 
 
 def n_neighbours(n_layers: int, n: int, n_groups: int, n_units: int) -> int:

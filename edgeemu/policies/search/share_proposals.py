@@ -13,7 +13,7 @@ from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_moves import n_neighbours
-from edgeemu.policies.search.share_search import MISSING_S, ShareJudge, ShareSearch, weight
+from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.shares import WITH_HEADS, Shares
 
@@ -35,8 +35,8 @@ class ShareProposer:
 
     def placements(self) -> Iterator[Placement]:
         """The ends of the search that fit, the best first."""
-        for cost_s, end in self.search.all_from(self._seeds()):
-            if cost_s < MISSING_S:
+        for cost, end in self.search.all_from(self._seeds()):
+            if cost < MISSING:
                 yield end.placement(0, self.view.costs.shape, self.devices)
 
     def beside(self, placement: Placement, slack: float) -> Iterator[Placement]:
@@ -48,10 +48,10 @@ class ShareProposer:
         if base is None:
             return
         near = Shares.joined(list(self.search.around(base)))
-        costs_s, base_s = self.search.costs_s(near), float(self.search.costs_s(base)[0])
+        costs, base_cost = self.search.costs(near), float(self.search.costs(base)[0])
         keys, known = near.keys(), {base.keys()[0]}
-        for at in costs_s.argsort(kind="stable").tolist():
-            if costs_s[at] > base_s * (1 + slack):
+        for at in costs.argsort(kind="stable").tolist():
+            if costs[at] > base_cost * (1 + slack):
                 return
             if keys[at] not in known:
                 known.add(keys[at])

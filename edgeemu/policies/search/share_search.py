@@ -14,6 +14,7 @@ from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.search.share_moves import neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_times import ShareStep, ShareTimes
 from edgeemu.policies.view.shares import Shares
@@ -21,46 +22,57 @@ from edgeemu_kernels.shape import ModelShape
 
 BESIDE = 12  # neighbours of the best that a search goes on from
 LEAST_GAIN = 1e-6  # relative, of a change
-MISSING_S = 1e6  # seconds beyond every latency, for a placement that does not fit; and one for each missing byte
+MISSING = (
+    1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
+)
 
 
 class ShareJudge:
-    """Latency per token that placements on chosen devices promise: of the prompt, and of the steps after it."""
+    """What placements on chosen devices promise: seconds per token, or joules for the objective of energy."""
 
     def __init__(self, view: ClusterView, devices: IntArray, horizon: int) -> None:
         """`horizon`: decode steps to come that count."""
         self.view, self.devices = view, devices
         self.memory = ShareMemory(view, devices)
         self.decode = ShareTimes(view, devices, view.past + horizon // 2)
-        self.prompt = None if view.length else ShareTimes(view, devices, 0, view.prompt_tokens)
-        self.tokens = max(1, view.total_tokens - view.prompt_tokens)
-        self.price = 1.0  # of a second that all wait, in what is to be small
+        self._energy = ShareEnergy(view, devices) if view.objective == "energy" else None
+        by_latency = self._energy is None and not view.length
+        self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
+        self._tokens = max(1, view.total_tokens - view.prompt_tokens)
 
-    def latency_s(self, shares: Shares) -> FloatArray:
-        """Mean seconds per token: [k]. With several sequences, until each has its next."""
-        step_s = self.round_s(self.decode.step(shares), self.decode)
-        if self.prompt is None:
+    @property
+    def second(self) -> float:
+        """What a second costs in which all wait: itself, or the idle energy."""
+        return 1.0 if self._energy is None else self._energy.idle_w
+
+    def promised(self, shares: Shares) -> FloatArray:
+        """Mean seconds, or joules, per token: [k]. With several sequences the seconds until each has its next."""
+        step = self.decode.step(shares)
+        if self._energy is not None:
+            return self._energy.token_j(step, self.view.sequences)
+        step_s = self._round_s(step, self.decode)
+        if self._prompt is None:
             return step_s
-        first_s = self.round_s(self.prompt.step(shares), self.prompt)
-        latency_s: FloatArray = (first_s + (self.tokens - 1) * step_s) / self.tokens
+        first_s = self._round_s(self._prompt.step(shares), self._prompt)
+        latency_s: FloatArray = (first_s + (self._tokens - 1) * step_s) / self._tokens
         return latency_s
 
-    def round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
+    def _round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
         """Time until every sequence in flight has had such a step: [k]."""
         if self.view.sequences == 1:
             return step.step_s
         links_s = (step.bits * times.s_per_bit).max((1, 2))
-        busiest_s = np.maximum(step.busy_s.max(1), links_s)
-        return np.maximum(self.view.sequences * busiest_s, step.step_s)
+        round_s: FloatArray = np.maximum(self.view.sequences * np.maximum(step.busy_s.max(1), links_s), step.step_s)
+        return round_s
 
-    def cost_s(self, shares: Shares) -> FloatArray:
-        """Latency of placements that fit; more than any latency for others, by what is missing: [k]."""
+    def costs(self, shares: Shares) -> FloatArray:
+        """What placements promise that fit; for others more than that, by the bytes that are missing: [k]."""
         over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
-        cost_s = MISSING_S + over.astype(np.float64)
+        costs: FloatArray = MISSING + over.astype(np.float64)
         fits = np.flatnonzero(over == 0)
         if len(fits):
-            cost_s[fits] = self.latency_s(shares.taken(fits))
-        return cost_s
+            costs[fits] = self.promised(shares.taken(fits))
+        return costs
 
 
 def weight(count: int, n_devices: int, shape: ModelShape) -> float:
@@ -76,11 +88,11 @@ class ShareSearch:
     work: float
     moving: Callable[[Shares], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
 
-    def costs_s(self, shares: Shares) -> FloatArray:
+    def costs(self, shares: Shares) -> FloatArray:
         """Costs of a batch: [k]."""
         self.work -= weight(len(shares), len(self.judge.devices), self.judge.view.costs.shape)
-        cost_s = self.judge.cost_s(shares)
-        return cost_s if self.moving is None else cost_s + self.moving(shares)
+        costs = self.judge.costs(shares)
+        return costs if self.moving is None else costs + self.moving(shares)
 
     def around(self, base: Shares) -> Iterator[Shares]:
         """The neighbours of one placement, in batches."""
@@ -88,60 +100,60 @@ class ShareSearch:
         shape = view.costs.shape
         return neighbours(base, shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
-    def descend(self, base: Shares, base_s: float) -> tuple[Shares, float]:
+    def descend(self, base: Shares, base_cost: float) -> tuple[Shares, float]:
         """Go to the best neighbour until there is none that is better, or no work left."""
         while self.work > 0:
             for near in self.around(base):
-                costs_s = self.costs_s(near)
-                at = int(costs_s.argmin())
-                if costs_s[at] < base_s * (1 - LEAST_GAIN):
-                    base, base_s = near.taken([at]), float(costs_s[at])
+                costs = self.costs(near)
+                at = int(costs.argmin())
+                if costs[at] < base_cost * (1 - LEAST_GAIN):
+                    base, base_cost = near.taken([at]), float(costs[at])
                     break
             else:
                 break
-        return base, base_s
+        return base, base_cost
 
     def all_from(self, seeds: Shares) -> list[tuple[float, Shares]]:
         """The ends of descents from all seeds and from beside the best, each once, the best first."""
         ends = _Ends()
-        costs_s = self.costs_s(seeds)
-        for at in costs_s.argsort(kind="stable").tolist():
-            ends.add(*self.descend(seeds.taken([at]), float(costs_s[at])))
+        costs = self.costs(seeds)
+        for at in costs.argsort(kind="stable").tolist():
+            ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
         tried: set[bytes] = set()
         while self.work > 0 and (best := ends.best_without(tried)) is not None:
             self._from_beside(best, ends)
         return ends.sorted()
 
-    def better_than(self, limit_s: float, base: Shares, others: Shares) -> list[tuple[float, Shares]]:
+    def better_than(self, limit: float, base: Shares, others: Shares) -> list[tuple[float, Shares]]:
         """Placements on the way downhill from `base`, or from the best of others, with costs below a limit: best first.
 
         Nothing, and little work, where neither a neighbour of `base` nor one of the others is below it.
         """
         near = Shares.joined([next(self.around(base)), others])
-        costs_s = self.costs_s(near)
-        at = int(costs_s.argmin())
-        if costs_s[at] >= limit_s:
+        costs = self.costs(near)
+        at = int(costs.argmin())
+        if costs[at] >= limit:
             return []
         ends = _Ends()
-        least = [*costs_s[: len(near) - len(others)].argsort(kind="stable")[:3].tolist()]
-        least.append(len(near) - len(others) + int(costs_s[len(near) - len(others) :].argmin()))
+        least = [*costs[: len(near) - len(others)].argsort(kind="stable")[:3].tolist()]
+        least.append(len(near) - len(others) + int(costs[len(near) - len(others) :].argmin()))
         for at in least:
             first = near.taken([at])
-            ends.add(first, float(costs_s[at]))
-            ends.add(*self.descend(first, float(costs_s[at])))
-        return [pair for pair in ends.sorted() if pair[0] < limit_s]
+            ends.add(first, float(costs[at]))
+            ends.add(*self.descend(first, float(costs[at])))
+        return [pair for pair in ends.sorted() if pair[0] < limit]
 
     def _from_beside(self, base: Shares, ends: "_Ends") -> None:
         """Descend from the best neighbours of a local optimum, although they are worse."""
         near = Shares.joined(list(self.around(base)))
-        costs_s, keys, own = self.costs_s(near), near.keys(), base.keys()[0]
+        costs, keys, own = self.costs(near), near.keys(), base.keys()[0]
         begun = {own}
-        for at in costs_s.argsort(kind="stable").tolist():
+        for at in costs.argsort(kind="stable").tolist():
             if len(begun) > BESIDE or self.work <= 0:
                 return
             if keys[at] not in begun:
                 begun.add(keys[at])
-                ends.add(*self.descend(near.taken([at]), float(costs_s[at])))
+                ends.add(*self.descend(near.taken([at]), float(costs[at])))
 
 
 class _Ends:
@@ -150,8 +162,8 @@ class _Ends:
     def __init__(self) -> None:
         self._found: dict[bytes, tuple[float, Shares]] = {}
 
-    def add(self, end: Shares, cost_s: float) -> None:
-        self._found.setdefault(end.keys()[0], (cost_s, end))
+    def add(self, end: Shares, cost: float) -> None:
+        self._found.setdefault(end.keys()[0], (cost, end))
 
     def best_without(self, tried: set[bytes]) -> Shares | None:
         """The best of all, once: None if it was asked for before."""

@@ -27,7 +27,7 @@ class ShareMigrations:
 
     def seconds(self, shares: Shares) -> FloatArray:
         """Seconds that a sequence waits for the migration to each placement: [k]."""
-        old, k, n = self._begin, np.arange(len(shares)), len(self._s_per_bit)
+        old, k = self._begin, np.arange(len(shares))
         heads = (shares.heads - old.heads).sum(1), np.maximum(shares.heads - old.heads, 0).sum(1)  # [k, n] each
         columns = self._columns(shares) - self._columns(old)  # [k, n_layers, n]
         units = shares.units - old.units  # [k, n_layers, n]
@@ -43,10 +43,9 @@ class ShareMigrations:
         giver = lost.argmin(1)  # [k]
         at_once = caches + (0.0 if self._view.weights_on_flash else weights)
         linked_s = 8.0 * at_once * self._s_per_bit[giver]  # [k, n]
-        if not self._view.weights_on_flash:
-            return linked_s.max(1)
-        found: FloatArray = np.maximum(linked_s, weights / self._view.flash_bytes_per_s).max(1)
-        del n
+        if self._view.weights_on_flash:
+            linked_s = np.maximum(linked_s, weights / self._view.flash_bytes_per_s)
+        found: FloatArray = linked_s.max(1)
         return found
 
     def _columns(self, shares: Shares) -> IntArray:

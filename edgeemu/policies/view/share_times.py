@@ -15,8 +15,8 @@ from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.shares import BoolArray, Shares
 from edgeemu.policies.view.share_ring import RingTimes
+from edgeemu.policies.view.shares import BoolArray, Shares
 
 SAME_S = 1e-12  # between times of a layer, it is rounding
 
@@ -188,7 +188,7 @@ class _Step:
             first = self._one(ring.argmax(1))
             if self.t.star:
                 embed = self._one(s.embed)
-                first = np.where((embed & ring).any(1)[:, None], embed, first)
+                first = np.where(_any(embed & ring), embed, first)
             split_ffn = ~self.whole_ffn[:, layer]
             if layer == last and not self.t.star:
                 ffn_sums = need & split_ffn[:, None]
@@ -202,7 +202,7 @@ class _Step:
 
     def _sums(self, wanted: BoolArray, ring: BoolArray, first: BoolArray, divided: BoolArray) -> BoolArray:
         """Where partial sums of a ring are added: where the sum is wanted, and for others on the first: [k, n]."""
-        at = first if self.t.star else (wanted & ring) | (first & (wanted & ~ring).any(1)[:, None])
+        at = first if self.t.star else (wanted & ring) | (first & _any(wanted & ~ring))
         sums: BoolArray = at & divided[:, None]
         return sums
 
@@ -274,13 +274,20 @@ class _Step:
         self.x_s = joined_s
 
     def _join(
-        self, done_s: FloatArray, terms: BoolArray, sums: BoolArray, ring: BoolArray, joined_s: FloatArray, *, last: bool
+        self,
+        done_s: FloatArray,
+        terms: BoolArray,
+        sums: BoolArray,
+        ring: BoolArray,
+        joined_s: FloatArray,
+        *,
+        last: bool,
     ) -> None:
         """Add partial sums, done at `done_s` on `terms`: [k, n] each. Writes when x is there into `joined_s`."""
         t = self.t
         if self.ring is not None and not last:
             there_s = self.ring.joined_s(done_s, terms, ring, self.x_s)
-            np.copyto(joined_s, there_s, where=ring & terms.any(1)[:, None])
+            np.copyto(joined_s, there_s, where=ring & _any(terms))
             return
         bits = t.last_bits if self.ring is not None else t.hidden_bits
         to = terms[:, :, None] & sums[:, None, :]  # [k, n, n]
@@ -292,3 +299,9 @@ class _Step:
         sums_s = t.sums_s[:, terms.sum(1) + 1].T  # [k, n]
         np.copyto(joined_s, ready_s + sums_s, where=sums)
         self.busy_s += np.where(sums, sums_s, 0.0)
+
+
+def _any(devices: BoolArray) -> BoolArray:
+    """Whether there is any device, [k, n] -> [k, 1]."""
+    found: BoolArray = np.any(devices, axis=1, keepdims=True)
+    return found

@@ -36,12 +36,13 @@ class Shares:
     @property
     def whole_proj(self) -> BoolArray:
         """Whether projections are whole: [k, n_layers]."""
-        return self.proj >= 0
+        whole: BoolArray = np.greater_equal(self.proj, 0)
+        return whole
 
     @property
     def whole_ffn(self) -> BoolArray:
         """Whether feed-forward blocks are whole: [k, n_layers]."""
-        whole: BoolArray = (self.units > 0).sum(-1) == 1
+        whole: BoolArray = np.equal((self.units > 0).sum(-1), 1)
         return whole
 
     @property
