@@ -16,14 +16,14 @@ from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.share_moves_time import ShareMigrations
-from edgeemu.policies.view.shares import Shares
+from edgeemu.policies.view.shares import ShareArrays
 
 WORK = 6e5  # about a tenth of a second
 EXACT = 6  # placements of which the migration is computed exactly
 
 
 class Ahead(NamedTuple):
-    """What changes are judged by: the steps to come, those in which a move must pay, and what it must gain in all."""
+    """Steps to come, those in which a move must pay, and the least gain of a change: a change is judged by them."""
 
     steps: int
     tokens: float
@@ -38,7 +38,7 @@ def better_shares(view: ClusterView, ahead: Ahead, current: Placement) -> Placem
     """
     shape, fits = view.costs.shape, view.holds(current)
     devices = promising(view, [current], WORK)
-    base = Shares.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
+    base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
     if base is None:
         if fits:
             return current

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.shares import WITH_HEADS, Shares
+from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 
 FEW_LAYERS = 4  # up to which each layer is changed alone; else halves and quarters of the model
 
@@ -23,7 +23,7 @@ def scopes(n_layers: int) -> list[IntArray]:
     return [everything, *chain.from_iterable(np.array_split(everything, number) for number in parts)]
 
 
-def neighbours(base: Shares, n_groups: int, n_units: int, *, divide: bool) -> Iterator[Shares]:
+def neighbours(base: ShareArrays, n_groups: int, n_units: int, *, divide: bool) -> Iterator[ShareArrays]:
     """Small changes of one placement, in batches: its ends and all layers, then, of many layers, parts of them.
 
     Some are equal to it. Without `divide` only those with undivided blocks.
@@ -31,7 +31,7 @@ def neighbours(base: Shares, n_groups: int, n_units: int, *, divide: bool) -> It
     runs = [_of_layers(base, run, n_groups, n_units) for run in scopes(base.proj.shape[1])]
     first = [_ends(base), *(runs if base.proj.shape[1] <= FEW_LAYERS else runs[:1])]
     for batch in (chain.from_iterable(first), *runs[len(first) - 1 :]):
-        near = Shares.joined(list(batch)).normal()
+        near = ShareArrays.joined(list(batch)).normal()
         yield near if divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
 
 
@@ -42,7 +42,7 @@ def n_neighbours(n_layers: int, n: int, n_groups: int, n_units: int) -> int:
     return 3 * n + runs * (shifts + 5 * n + 1)
 
 
-def _of_layers(base: Shares, layers: IntArray, n_groups: int, n_units: int) -> Iterator[Shares]:
+def _of_layers(base: ShareArrays, layers: IntArray, n_groups: int, n_units: int) -> Iterator[ShareArrays]:
     """Changes of a run of layers."""
     n = base.heads.shape[-1]
     sources, targets = np.nonzero(~np.eye(n, dtype=np.bool_))  # [n * (n - 1)] each
@@ -73,8 +73,8 @@ def _powers(most: int) -> list[int]:
 
 
 def _shifted(
-    base: Shares, layers: IntArray, sources: IntArray, targets: IntArray, numbers: Sequence[tuple[int, int]]
-) -> Shares:
+    base: ShareArrays, layers: IntArray, sources: IntArray, targets: IntArray, numbers: Sequence[tuple[int, int]]
+) -> ShareArrays:
     """Shift (groups, units) from each source to its target in each of `layers`, or as many as there are."""
     m, k = len(sources), len(sources) * len(numbers)
     moved = base.repeated(k)
@@ -94,7 +94,7 @@ def _gather(counts: IntArray, layers: IntArray, alone: IntArray, total: int) -> 
     counts[alone[:, None], layers[None, :], alone[:, None]] = total
 
 
-def _ends(base: Shares) -> Iterator[Shares]:
+def _ends(base: ShareArrays) -> Iterator[ShareArrays]:
     """Embedding, output matrix, or both on each device."""
     n = base.heads.shape[-1]
     for embed, lm_head in ((True, False), (False, True), (True, True)):

@@ -15,7 +15,7 @@ from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_moves import n_neighbours
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.shares import WITH_HEADS, Shares
+from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
@@ -44,10 +44,10 @@ class ShareProposer:
         shape = self.view.costs.shape
         if not set(self.devices.tolist()).issuperset(placement.owner.values()):
             return
-        base = Shares.of(placement, shape, self.devices)
+        base = ShareArrays.of(placement, shape, self.devices)
         if base is None:
             return
-        near = Shares.joined(list(self.search.around(base)))
+        near = ShareArrays.joined(list(self.search.around(base)))
         costs, base_cost = self.search.costs(near), float(self.search.costs(base)[0])
         keys, known = near.keys(), {base.keys()[0]}
         for at in costs.argsort(kind="stable").tolist():
@@ -57,14 +57,14 @@ class ShareProposer:
                 known.add(keys[at])
                 yield near.placement(at, shape, self.devices)
 
-    def _seeds(self) -> Shares:
+    def _seeds(self) -> ShareArrays:
         """Where descents begin: other placements, and simple ones."""
         shape = self.view.costs.shape
-        found = [shares for each in self._others if (shares := Shares.of(each, shape, self.devices)) is not None]
-        return Shares.joined([*found, simple_seeds(self.view, self.devices)]).normal()
+        found = [shares for each in self._others if (shares := ShareArrays.of(each, shape, self.devices)) is not None]
+        return ShareArrays.joined([*found, simple_seeds(self.view, self.devices)]).normal()
 
 
-def simple_seeds(view: ClusterView, devices: IntArray) -> Shares:
+def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:
     """Everything on one device, and, where layers are divided, shares by speed and by memory."""
     shape, n = view.costs.shape, len(devices)
     units, found = n_shards(shape, Kind.FFN), []
@@ -78,14 +78,14 @@ def simple_seeds(view: ClusterView, devices: IntArray) -> Shares:
                 np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
             )
             found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
-    return Shares.joined(found).normal()
+    return ShareArrays.joined(found).normal()
 
 
-def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> Shares:
+def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> ShareArrays:
     """A placement of which all layers are divided alike: groups and units [n]."""
     one = np.array([ends])
     heads, parts = (np.tile(counts, (1, n_layers, 1)) for counts in (groups, units))
-    return Shares(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
+    return ShareArrays(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
 
 
 def promising(view: ClusterView, others: Sequence[Placement], most_work: float) -> IntArray:

@@ -16,8 +16,9 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
-from edgeemu.policies.view.share_times import ShareStep, ShareTimes
-from edgeemu.policies.view.shares import Shares
+from edgeemu.policies.view.share_steps import ShareStep, step_of
+from edgeemu.policies.view.share_times import ShareTimes
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
 BESIDE = 12  # neighbours of the best that a search goes on from
@@ -28,7 +29,7 @@ MISSING = (
 
 
 class ShareJudge:
-    """What placements on chosen devices promise: seconds per token, or joules for the objective of energy."""
+    """Judge of placements on chosen devices: seconds per token, or joules for the objective of energy."""
 
     def __init__(self, view: ClusterView, devices: IntArray, horizon: int) -> None:
         """`horizon`: decode steps to come that count."""
@@ -42,18 +43,18 @@ class ShareJudge:
 
     @property
     def second(self) -> float:
-        """What a second costs in which all wait: itself, or the idle energy."""
+        """Cost of a second in which all wait: itself, or the idle energy."""
         return 1.0 if self._energy is None else self._energy.idle_w
 
-    def promised(self, shares: Shares) -> FloatArray:
+    def promised(self, shares: ShareArrays) -> FloatArray:
         """Mean seconds, or joules, per token: [k]. With several sequences the seconds until each has its next."""
-        step = self.decode.step(shares)
+        step = step_of(self.decode, shares)
         if self._energy is not None:
             return self._energy.token_j(step, self.view.sequences)
         step_s = self._round_s(step, self.decode)
         if self._prompt is None:
             return step_s
-        first_s = self._round_s(self._prompt.step(shares), self._prompt)
+        first_s = self._round_s(step_of(self._prompt, shares), self._prompt)
         latency_s: FloatArray = (first_s + (self._tokens - 1) * step_s) / self._tokens
         return latency_s
 
@@ -65,8 +66,8 @@ class ShareJudge:
         round_s: FloatArray = np.maximum(self.view.sequences * np.maximum(step.busy_s.max(1), links_s), step.step_s)
         return round_s
 
-    def costs(self, shares: Shares) -> FloatArray:
-        """What placements promise that fit; for others more than that, by the bytes that are missing: [k]."""
+    def costs(self, shares: ShareArrays) -> FloatArray:
+        """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
         over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
         costs: FloatArray = MISSING + over.astype(np.float64)
         fits = np.flatnonzero(over == 0)
@@ -86,21 +87,21 @@ class ShareSearch:
 
     judge: ShareJudge
     work: float
-    moving: Callable[[Shares], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
+    moving: Callable[[ShareArrays], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
 
-    def costs(self, shares: Shares) -> FloatArray:
+    def costs(self, shares: ShareArrays) -> FloatArray:
         """Costs of a batch: [k]."""
         self.work -= weight(len(shares), len(self.judge.devices), self.judge.view.costs.shape)
         costs = self.judge.costs(shares)
         return costs if self.moving is None else costs + self.moving(shares)
 
-    def around(self, base: Shares) -> Iterator[Shares]:
+    def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
         """The neighbours of one placement, in batches."""
         view = self.judge.view
         shape = view.costs.shape
         return neighbours(base, shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
-    def descend(self, base: Shares, base_cost: float) -> tuple[Shares, float]:
+    def descend(self, base: ShareArrays, base_cost: float) -> tuple[ShareArrays, float]:
         """Go to the best neighbour until there is none that is better, or no work left."""
         while self.work > 0:
             for near in self.around(base):
@@ -113,7 +114,7 @@ class ShareSearch:
                 break
         return base, base_cost
 
-    def all_from(self, seeds: Shares) -> list[tuple[float, Shares]]:
+    def all_from(self, seeds: ShareArrays) -> list[tuple[float, ShareArrays]]:
         """The ends of descents from all seeds and from beside the best, each once, the best first."""
         ends = _Ends()
         costs = self.costs(seeds)
@@ -124,12 +125,12 @@ class ShareSearch:
             self._from_beside(best, ends)
         return ends.sorted()
 
-    def better_than(self, limit: float, base: Shares, others: Shares) -> list[tuple[float, Shares]]:
+    def better_than(self, limit: float, base: ShareArrays, others: ShareArrays) -> list[tuple[float, ShareArrays]]:
         """Placements on the way downhill from `base`, or from the best of others, with costs below a limit: best first.
 
         Nothing, and little work, where neither a neighbour of `base` nor one of the others is below it.
         """
-        near = Shares.joined([next(self.around(base)), others])
+        near = ShareArrays.joined([next(self.around(base)), others])
         costs = self.costs(near)
         at = int(costs.argmin())
         if costs[at] >= limit:
@@ -143,9 +144,9 @@ class ShareSearch:
             ends.add(*self.descend(first, float(costs[at])))
         return [pair for pair in ends.sorted() if pair[0] < limit]
 
-    def _from_beside(self, base: Shares, ends: "_Ends") -> None:
+    def _from_beside(self, base: ShareArrays, ends: "_Ends") -> None:
         """Descend from the best neighbours of a local optimum, although they are worse."""
-        near = Shares.joined(list(self.around(base)))
+        near = ShareArrays.joined(list(self.around(base)))
         costs, keys, own = self.costs(near), near.keys(), base.keys()[0]
         begun = {own}
         for at in costs.argsort(kind="stable").tolist():
@@ -160,12 +161,12 @@ class _Ends:
     """Where descents have ended: each placement once, with its cost."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, tuple[float, Shares]] = {}
+        self._found: dict[bytes, tuple[float, ShareArrays]] = {}
 
-    def add(self, end: Shares, cost: float) -> None:
+    def add(self, end: ShareArrays, cost: float) -> None:
         self._found.setdefault(end.keys()[0], (cost, end))
 
-    def best_without(self, tried: set[bytes]) -> Shares | None:
+    def best_without(self, tried: set[bytes]) -> ShareArrays | None:
         """The best of all, once: None if it was asked for before."""
         key = min(self._found, key=lambda each: self._found[each][0])
         if key in tried:
@@ -173,5 +174,5 @@ class _Ends:
         tried.add(key)
         return self._found[key][1]
 
-    def sorted(self) -> list[tuple[float, Shares]]:
+    def sorted(self) -> list[tuple[float, ShareArrays]]:
         return sorted(self._found.values(), key=lambda pair: pair[0])

@@ -9,7 +9,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import sizes_of
-from edgeemu.policies.view.shares import BoolArray, Shares
+from edgeemu.policies.view.shares import BoolArray, ShareArrays
 
 
 class ShareMemory:
@@ -47,7 +47,7 @@ class ShareMemory:
             np.int64,
         )
 
-    def need_bytes(self, shares: Shares) -> IntArray:
+    def need_bytes(self, shares: ShareArrays) -> IntArray:
         """Bytes that every device holds at its fullest: [k, n]."""
         s, k = self.sizes, np.arange(len(shares))
         n = len(self.capacity)
@@ -80,7 +80,7 @@ class ShareMemory:
         needed: IntArray = held + workspace + messages
         return needed
 
-    def fits(self, shares: Shares) -> BoolArray:
+    def fits(self, shares: ShareArrays) -> BoolArray:
         """Whether every device has the memory: [k]."""
         fits: BoolArray = np.all(self.need_bytes(shares) <= self.capacity, axis=1)
         return fits

@@ -11,13 +11,13 @@ from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.shares import Shares
+from edgeemu.policies.view.shares import ShareArrays
 
 
 class ShareMigrations:
     """Migrations from one placement, on chosen devices [n], to others."""
 
-    def __init__(self, view: ClusterView, devices: IntArray, begin: Shares) -> None:
+    def __init__(self, view: ClusterView, devices: IntArray, begin: ShareArrays) -> None:
         links, costs = view.links, MoveCosts(view)
         self._view, self._begin, self._n_groups = view, begin, view.costs.shape.n_groups
         self._s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
@@ -25,7 +25,7 @@ class ShareMigrations:
         at_now = view.costs.at_step(1, view.past)
         self._column, self._unit = (float(weight_bytes(block, at_now)) for block in (proj(0, 1), ffn(0, 1)))
 
-    def seconds(self, shares: Shares) -> FloatArray:
+    def seconds(self, shares: ShareArrays) -> FloatArray:
         """Seconds that a sequence waits for the migration to each placement: [k]."""
         old, k = self._begin, np.arange(len(shares))
         heads = (shares.heads - old.heads).sum(1), np.maximum(shares.heads - old.heads, 0).sum(1)  # [k, n] each
@@ -48,7 +48,7 @@ class ShareMigrations:
         found: FloatArray = linked_s.max(1)
         return found
 
-    def _columns(self, shares: Shares) -> IntArray:
+    def _columns(self, shares: ShareArrays) -> IntArray:
         """Columns of projections on each device: [k, n_layers, n]."""
         whole = shares.proj[..., None] == np.arange(shares.heads.shape[-1])
         columns: IntArray = np.where(shares.proj[..., None] < 0, shares.heads, whole * self._n_groups)

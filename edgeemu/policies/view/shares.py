@@ -21,7 +21,7 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class ShareArrays:
     """A batch of k placements on n devices."""
 
     embed: IntArray  # [k] device
@@ -75,7 +75,7 @@ class Shares:
         return [row.tobytes() for row in flat.astype(np.int32)]
 
     @classmethod
-    def joined(cls, batches: Sequence["Shares"]) -> Self:
+    def joined(cls, batches: Sequence["ShareArrays"]) -> Self:
         """All placements of several batches."""
         return cls(
             np.concatenate([each.embed for each in batches]),

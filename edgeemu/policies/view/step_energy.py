@@ -22,8 +22,9 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.placement import Placement, PlacementError, is_divided
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.share_energy import ShareEnergy
+from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
-from edgeemu.policies.view.shares import Shares
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
 from edgeemu.units import ENERGY
 
@@ -119,10 +120,10 @@ def _divided_token_j(view: ClusterView, placement: Placement, past: int) -> floa
     for a, b in permutations(devices.tolist(), 2):
         if view.j_per_bit(a, b) is None:
             raise _unknown_path(view, a, b)
-    shares = Shares.of(placement, view.costs.shape, devices)
+    shares = ShareArrays.of(placement, view.costs.shape, devices)
     if shares is None:
         raise PlacementError("the shards of a projection are not with their heads")
-    step = ShareTimes(view, devices, past).step(shares)
+    step = step_of(ShareTimes(view, devices, past), shares)
     return float(ShareEnergy(view, devices).token_j(step, view.sequences)[0])
 
 

@@ -1,4 +1,4 @@
-"""Shares as arrays: a decode step is what the simulator says, memory what is charged, and back to blocks."""
+"""ShareArrays as arrays: a decode step is what the simulator says, memory what is charged, and back to blocks."""
 
 from dataclasses import replace
 
@@ -13,8 +13,9 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
-from edgeemu.policies.view.shares import Shares
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.shape import ModelShape
 
@@ -23,7 +24,7 @@ EVERYONE = np.arange(N)
 
 
 @st.composite
-def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
+def some_shares(draw: st.DrawFn, shape: ModelShape) -> ShareArrays:
     """One placement in which each layer is whole, divided, or divided in part."""
     devices = st.integers(0, N - 1)
     n_drawn = 1 if draw(st.booleans()) else shape.n_layers  # all layers alike, or each its own
@@ -40,7 +41,7 @@ def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
     proj = np.array([[draw(st.integers(-1, N - 1)) for _ in range(n_drawn)]])
     units = np.array([[counts(shape.ffn_units) for _ in range(n_drawn)]])
     repeated = [np.repeat(each, shape.n_layers // n_drawn, 1) for each in (heads, proj, units)]
-    return Shares(np.array([draw(devices)]), np.array([draw(devices)]), *repeated).normal()
+    return ShareArrays(np.array([draw(devices)]), np.array([draw(devices)]), *repeated).normal()
 
 
 @QUICK
@@ -48,11 +49,11 @@ def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
 def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=6))
     cluster, star = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(st.booleans())
-    shares = Shares.joined([data.draw(some_shares(shape)) for _ in range(2)])
+    shares = ShareArrays.joined([data.draw(some_shares(shape)) for _ in range(2)])
     costs = PhysicalCosts(shape)
     seen = oracle_view(cluster, costs, None, 7, 30)
     durations = roofline_durations([device.compute for device in seen.devices], costs)
-    found = ShareTimes(replace(seen, star=star), EVERYONE, 7).step(shares).step_s
+    found = step_of(ShareTimes(replace(seen, star=star), EVERYONE, 7), shares).step_s
     for number in range(2):
         placement = shares.placement(number, shape, EVERYONE)
         program = compile_routes(placement, shape, "star" if star else "ring")
@@ -85,6 +86,6 @@ def test_shares_become_blocks_and_blocks_shares(data: st.DataObject) -> None:
     placement = shares.placement(0, shape, EVERYONE)
     placement.check(shape, N)
     for old in (None, others.placement(0, shape, EVERYONE)):
-        again = Shares.of(shares.placement(0, shape, EVERYONE, old), shape, EVERYONE)
+        again = ShareArrays.of(shares.placement(0, shape, EVERYONE, old), shape, EVERYONE)
         assert again is not None
         assert again.keys() == shares.keys()
