@@ -76,16 +76,24 @@ def _shifted(
     base: ShareArrays, layers: IntArray, sources: IntArray, targets: IntArray, numbers: Sequence[tuple[int, int]]
 ) -> ShareArrays:
     """Shift (groups, units) from each source to its target in each of `layers`, or as many as there are."""
-    m, k = len(sources), len(sources) * len(numbers)
-    moved = base.repeated(k)
-    at, source, target = np.arange(k)[:, None], np.tile(sources, len(numbers)), np.tile(targets, len(numbers))
+    most = np.stack([counts[0][layers].max(0)[sources] for counts in (base.heads, base.units)])  # [2, m]
+    chosen = [(at, pair) for before, pair in zip([(0, 0), *numbers], numbers, strict=False) for at in _useful(most, before, pair)]
+    at, k = np.arange(len(chosen))[:, None], len(chosen)
+    moved, pairs = base.repeated(k), [index for index, _ in chosen]
+    source, target, there = sources[pairs][:, None], targets[pairs][:, None], layers[None, :]
     for counts, which in ((moved.heads, 0), (moved.units, 1)):
-        wanted = np.repeat([pair[which] for pair in numbers], m)  # [k]
-        there = layers[None, :]
-        number = np.minimum(counts[at, there, source[:, None]], wanted[:, None])  # [k, layers]
-        counts[at, there, source[:, None]] -= number
-        counts[at, there, target[:, None]] += number
+        wanted = np.array([pair[which] for _, pair in chosen], np.int64)[:, None]  # [k, 1]
+        number = np.minimum(counts[at, there, source], wanted)  # [k, layers]
+        counts[at, there, source] -= number
+        counts[at, there, target] += number
     return moved
+
+
+def _useful(most: IntArray, before: tuple[int, int], numbers: tuple[int, int]) -> list[int]:
+    """The sources, with at most `most` [2, m] groups and units, that shift more by these numbers than by those before."""
+    more = [(most[which] > before[which]) & (numbers[which] > 0) for which in (0, 1)]  # [m] each
+    useful: list[int] = np.flatnonzero(more[0] | more[1]).tolist()
+    return useful
 
 
 def _gather(counts: IntArray, layers: IntArray, alone: IntArray, total: int) -> None:

@@ -46,17 +46,23 @@ class ShareJudge:
         """Cost of a second in which all wait: itself, or the idle energy."""
         return 1.0 if self._energy is None else self._energy.idle_w
 
-    def promised(self, shares: ShareArrays) -> FloatArray:
-        """Mean seconds, or joules, per token: [k]. With several sequences the seconds until each has its next."""
+    def promised(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+        """Mean seconds, or joules, per token: [k]. With several sequences the seconds until each has its next.
+
+        For placements that are not below a limit it can be less, but not less than the limit.
+        """
         step = step_of(self.decode, shares)
         if self._energy is not None:
             return self._energy.token_j(step, self.view.sequences)
         step_s = self._round_s(step, self.decode)
         if self._prompt is None:
             return step_s
-        first_s = self._round_s(step_of(self._prompt, shares), self._prompt)
-        latency_s: FloatArray = (first_s + (self._tokens - 1) * step_s) / self._tokens
-        return latency_s
+        promised_s: FloatArray = (self._tokens - 1) * step_s / self._tokens
+        rest = np.flatnonzero(promised_s < below)
+        if len(rest):
+            first_s = self._round_s(step_of(self._prompt, shares.taken(rest)), self._prompt)
+            promised_s[rest] += first_s / self._tokens
+        return promised_s
 
     def _round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
         """Time until every sequence in flight has had such a step: [k]."""
@@ -66,13 +72,13 @@ class ShareJudge:
         round_s: FloatArray = np.maximum(self.view.sequences * np.maximum(step.busy_s.max(1), links_s), step.step_s)
         return round_s
 
-    def costs(self, shares: ShareArrays) -> FloatArray:
+    def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
         over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
         costs: FloatArray = MISSING + over.astype(np.float64)
         fits = np.flatnonzero(over == 0)
         if len(fits):
-            costs[fits] = self.promised(shares.taken(fits))
+            costs[fits] = self.promised(shares.taken(fits), below)
         return costs
 
 
@@ -89,10 +95,10 @@ class ShareSearch:
     work: float
     moving: Callable[[ShareArrays], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
 
-    def costs(self, shares: ShareArrays) -> FloatArray:
-        """Costs of a batch: [k]."""
+    def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+        """Costs of a batch, [k]; those that are not below a limit can be any above."""
         self.work -= weight(len(shares), len(self.judge.devices), self.judge.view.costs.shape)
-        costs = self.judge.costs(shares)
+        costs = self.judge.costs(shares, below)
         return costs if self.moving is None else costs + self.moving(shares)
 
     def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
@@ -105,7 +111,7 @@ class ShareSearch:
         """Go to the best neighbour until there is none that is better, or no work left."""
         while self.work > 0:
             for near in self.around(base):
-                costs = self.costs(near)
+                costs = self.costs(near, base_cost)
                 at = int(costs.argmin())
                 if costs[at] < base_cost * (1 - LEAST_GAIN):
                     base, base_cost = near.taken([at]), float(costs[at])

@@ -33,7 +33,7 @@ def step_of(times: ShareTimes, shares: ShareArrays) -> ShareStep:
 
 
 class _Needs(NamedTuple):
-    """Devices that need x in a layer, [k, n] each: for the attention, as sums after it, for the rest, as sums after it."""
+    """Devices that need x in a layer, [k, n] each: for the attention, as sums after it; for the rest likewise."""
 
     heads: BoolArray
     heads_sums: BoolArray
