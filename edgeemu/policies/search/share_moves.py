@@ -77,7 +77,11 @@ def _shifted(
 ) -> ShareArrays:
     """Shift (groups, units) from each source to its target in each of `layers`, or as many as there are."""
     most = np.stack([counts[0][layers].max(0)[sources] for counts in (base.heads, base.units)])  # [2, m]
-    chosen = [(at, pair) for before, pair in zip([(0, 0), *numbers], numbers, strict=False) for at in _useful(most, before, pair)]
+    chosen = [
+        (at, pair)
+        for before, pair in zip([(0, 0), *numbers], numbers, strict=False)
+        for at in _useful(most, before, pair)
+    ]
     at, k = np.arange(len(chosen))[:, None], len(chosen)
     moved, pairs = base.repeated(k), [index for index, _ in chosen]
     source, target, there = sources[pairs][:, None], targets[pairs][:, None], layers[None, :]
@@ -90,7 +94,7 @@ def _shifted(
 
 
 def _useful(most: IntArray, before: tuple[int, int], numbers: tuple[int, int]) -> list[int]:
-    """The sources, with at most `most` [2, m] groups and units, that shift more by these numbers than by those before."""
+    """Sources with groups and units `most` [2, m] that shift more by these numbers than by those before."""
     more = [(most[which] > before[which]) & (numbers[which] > 0) for which in (0, 1)]  # [m] each
     useful: list[int] = np.flatnonzero(more[0] | more[1]).tolist()
     return useful

@@ -19,7 +19,7 @@ from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
-WORK = 3e6  # about half a second
+WORK = 6e6  # less than a second
 
 
 class ShareProposer:
@@ -62,6 +62,16 @@ class ShareProposer:
         shape = self.view.costs.shape
         found = [shares for each in self._others if (shares := ShareArrays.of(each, shape, self.devices)) is not None]
         return ShareArrays.joined([*found, simple_seeds(self.view, self.devices)]).normal()
+
+
+def any_that_fits(view: ClusterView) -> Placement | None:
+    """A placement with divided layers that fits, where undivided blocks do not; None: none was found."""
+    if not view.divide:
+        return None
+    devices = promising(view, [], WORK / ROUNDS)
+    search = ShareSearch(ShareJudge(view, devices, view.remaining_tokens), WORK)
+    found = search.first_that_fits(simple_seeds(view, devices))
+    return None if found is None else found.placement(0, view.costs.shape, devices)
 
 
 def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:

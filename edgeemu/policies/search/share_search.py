@@ -21,7 +21,9 @@ from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
-BESIDE = 12  # neighbours of the best that a search goes on from
+OTHER_ENDS = 6  # choices of devices for both ends of the model that are tried in full, after the first
+BESIDE = 24  # neighbours of the best that a search goes on from
+NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
 MISSING = (
     1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
@@ -82,7 +84,7 @@ class ShareJudge:
         return costs
 
 
-def weight(count: int, n_devices: int, shape: ModelShape) -> float:
+def weight(count: float, n_devices: int, shape: ModelShape) -> float:
     """Work of judging so many placements."""
     return count * shape.n_layers * (n_devices * n_devices + 16.0)
 
@@ -97,8 +99,9 @@ class ShareSearch:
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of a batch, [k]; those that are not below a limit can be any above."""
-        self.work -= weight(len(shares), len(self.judge.devices), self.judge.view.costs.shape)
         costs = self.judge.costs(shares, below)
+        count = float(np.count_nonzero(costs < MISSING)) + NO_ROOM * len(shares)
+        self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
         return costs if self.moving is None else costs + self.moving(shares)
 
     def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
@@ -107,9 +110,9 @@ class ShareSearch:
         shape = view.costs.shape
         return neighbours(base, shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
-    def descend(self, base: ShareArrays, base_cost: float) -> tuple[ShareArrays, float]:
-        """Go to the best neighbour until there is none that is better, or no work left."""
-        while self.work > 0:
+    def descend(self, base: ShareArrays, base_cost: float, enough: float = 0.0) -> tuple[ShareArrays, float]:
+        """Go to the best neighbour until there is none that is better, no work left, or a cost below `enough`."""
+        while self.work > 0 and base_cost >= enough:
             for near in self.around(base):
                 costs = self.costs(near, base_cost)
                 at = int(costs.argmin())
@@ -126,10 +129,21 @@ class ShareSearch:
         costs = self.costs(seeds)
         for at in costs.argsort(kind="stable").tolist():
             ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
+        if (best := ends.best_without(set())) is not None:
+            self._from_other_ends(best, ends)
         tried: set[bytes] = set()
         while self.work > 0 and (best := ends.best_without(tried)) is not None:
             self._from_beside(best, ends)
         return ends.sorted()
+
+    def first_that_fits(self, seeds: ShareArrays) -> ShareArrays | None:
+        """A placement that fits, on the way downhill from one of the seeds."""
+        costs = self.costs(seeds)
+        for at in costs.argsort(kind="stable").tolist():
+            end, cost = self.descend(seeds.taken([at]), float(costs[at]), MISSING)
+            if cost < MISSING:
+                return end
+        return None
 
     def better_than(self, limit: float, base: ShareArrays, others: ShareArrays) -> list[tuple[float, ShareArrays]]:
         """Placements on the way downhill from `base`, or from the best of others, with costs below a limit: best first.
@@ -149,6 +163,22 @@ class ShareSearch:
             ends.add(first, float(costs[at]))
             ends.add(*self.descend(first, float(costs[at])))
         return [pair for pair in ends.sorted() if pair[0] < limit]
+
+    def _from_other_ends(self, base: ShareArrays, ends: "_Ends") -> None:
+        """Descend with embedding and output matrix on other devices, where there is room after others have left.
+
+        They are large: no single change leads there where memory is short.
+        """
+        n = base.heads.shape[-1]
+        moved = base.repeated(n * n)
+        moved.embed[:], moved.lm_head[:] = np.divmod(np.arange(n * n), n)
+        costs, found = self.costs(moved), []
+        for at in costs.argsort(kind="stable").tolist():
+            shares, cost = self.descend(moved.taken([at]), float(costs[at]), MISSING)
+            if cost < MISSING:
+                found.append((cost, shares))
+        for cost, shares in sorted(found, key=lambda pair: pair[0])[:OTHER_ENDS]:
+            ends.add(*self.descend(shares, cost))
 
     def _from_beside(self, base: ShareArrays, ends: "_Ends") -> None:
         """Descend from the best neighbours of a local optimum, although they are worse."""
