@@ -130,10 +130,10 @@ class ShareSearch:
         for at in costs.argsort(kind="stable").tolist():
             ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
         if (best := ends.best_without(set())) is not None:
-            self._from_other_ends(best, ends)
+            self._from_other_ends(best[0], ends)
         tried: set[bytes] = set()
         while self.work > 0 and (best := ends.best_without(tried)) is not None:
-            self._from_beside(best, ends)
+            self._from_beside(*best, ends)
         return ends.sorted()
 
     def first_that_fits(self, seeds: ShareArrays) -> ShareArrays | None:
@@ -180,13 +180,26 @@ class ShareSearch:
         for cost, shares in sorted(found, key=lambda pair: pair[0])[:OTHER_ENDS]:
             ends.add(*self.descend(shares, cost))
 
-    def _from_beside(self, base: ShareArrays, ends: "_Ends") -> None:
-        """Descend from the best neighbours of a local optimum, although they are worse."""
+    def _from_beside(self, base: ShareArrays, base_cost: float, ends: "_Ends") -> None:
+        """Descend from beside a local optimum: over what does not fit but would be better, then over what is worse."""
         near = ShareArrays.joined(list(self.around(base)))
-        costs, keys, own = self.costs(near), near.keys(), base.keys()[0]
-        begun = {own}
+        costs, keys, begun = self.costs(near), near.keys(), {base.keys()[0]}
+        over = np.flatnonzero(costs >= MISSING)
+        if len(over):
+            self.work -= weight(len(over), len(self.judge.devices), self.judge.view.costs.shape)
+            promised = self.judge.promised(near.taken(over), base_cost)
+            for at in promised.argsort(kind="stable")[:BESIDE].tolist():
+                if promised[at] >= base_cost or self.work <= 0:
+                    break
+                if keys[over[at]] not in begun:
+                    begun.add(keys[over[at]])
+                    first = near.taken([int(over[at])])
+                    end, cost = self.descend(first, float(costs[over[at]]), base_cost)
+                    if cost < base_cost:
+                        ends.add(*self.descend(end, cost))
+                        return
         for at in costs.argsort(kind="stable").tolist():
-            if len(begun) > BESIDE or self.work <= 0:
+            if len(begun) > 2 * BESIDE or self.work <= 0:
                 return
             if keys[at] not in begun:
                 begun.add(keys[at])
@@ -202,13 +215,14 @@ class _Ends:
     def add(self, end: ShareArrays, cost: float) -> None:
         self._found.setdefault(end.keys()[0], (cost, end))
 
-    def best_without(self, tried: set[bytes]) -> ShareArrays | None:
+    def best_without(self, tried: set[bytes]) -> tuple[ShareArrays, float] | None:
         """The best of all, once: None if it was asked for before."""
         key = min(self._found, key=lambda each: self._found[each][0])
         if key in tried:
             return None
         tried.add(key)
-        return self._found[key][1]
+        cost, shares = self._found[key]
+        return shares, cost
 
     def sorted(self) -> list[tuple[float, ShareArrays]]:
         return sorted(self._found.values(), key=lambda pair: pair[0])
