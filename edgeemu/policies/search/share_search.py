@@ -21,7 +21,7 @@ from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
-OTHER_ENDS = 6  # choices of devices for both ends of the model that are tried in full, after the first
+OTHER_ENDS = 24  # placements with both ends of the model elsewhere from which a search goes on
 BESIDE = 24  # neighbours of the best that a search goes on from
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
@@ -130,7 +130,7 @@ class ShareSearch:
         for at in costs.argsort(kind="stable").tolist():
             ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
         if (best := ends.best_without(set())) is not None:
-            self._from_other_ends(best[0], ends)
+            self._from_other_ends(best[0], seeds, ends)
         tried: set[bytes] = set()
         while self.work > 0 and (best := ends.best_without(tried)) is not None:
             self._from_beside(*best, ends)
@@ -164,21 +164,23 @@ class ShareSearch:
             ends.add(*self.descend(first, float(costs[at])))
         return [pair for pair in ends.sorted() if pair[0] < limit]
 
-    def _from_other_ends(self, base: ShareArrays, ends: "_Ends") -> None:
+    def _from_other_ends(self, base: ShareArrays, seeds: ShareArrays, ends: "_Ends") -> None:
         """Descend with embedding and output matrix on other devices, where there is room after others have left.
 
         They are large: no single change leads there where memory is short.
         """
-        n = base.heads.shape[-1]
-        moved = base.repeated(n * n)
-        moved.embed[:], moved.lm_head[:] = np.divmod(np.arange(n * n), n)
-        costs, found = self.costs(moved), []
-        for at in costs.argsort(kind="stable").tolist():
-            shares, cost = self.descend(moved.taken([at]), float(costs[at]), MISSING)
-            if cost < MISSING:
-                found.append((cost, shares))
-        for cost, shares in sorted(found, key=lambda pair: pair[0])[:OTHER_ENDS]:
-            ends.add(*self.descend(shares, cost))
+        n, found = base.heads.shape[-1], []
+        for begin in (base, *(seeds.taken([at]) for at in range(len(seeds)))):
+            moved = begin.repeated(n * n)
+            moved.embed[:], moved.lm_head[:] = np.divmod(np.arange(n * n), n)
+            self.work -= weight(len(moved), n, self.judge.view.costs.shape)
+            found.append(moved)
+        every = ShareArrays.joined(found)
+        for at in self.judge.promised(every).argsort(kind="stable")[:OTHER_ENDS].tolist():
+            if self.work <= 0:
+                return
+            first = every.taken([at])
+            ends.add(*self.descend(first, float(self.costs(first)[0])))
 
     def _from_beside(self, base: ShareArrays, base_cost: float, ends: "_Ends") -> None:
         """Descend from beside a local optimum: over what does not fit but would be better, then over what is worse."""
