@@ -37,6 +37,7 @@ from edgeemu.policies.search.local_moves import improve
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
+from edgeemu.policies.search.share_changes import better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -44,6 +45,7 @@ from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
+SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
@@ -68,8 +70,6 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     if current is None:
         return _first(view)
-    if view.objective == "energy" or is_divided(current):
-        return kept(_first, view, current)
     for prospect in prospects(view):
         better = _better(view, prospect, current)
         if better is not current and not _loses(view, prospect, current, better):
@@ -77,10 +77,25 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     return current
 
 
+def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
+    """The current placement, or one whose gain in the steps ahead exceeds its migration."""
+    small = view.costs.shape.n_layers * len(view.devices) <= SMALL_TO_DIVIDE
+    may_divide = small and view.sequences == 1 and (view.divide or view.objective == "energy")
+    if may_divide or is_divided(current):
+        return better_shares(view, prospect, current)
+    if view.objective == "energy":
+        return kept(_first, view, current)
+    if view.sequences > 1:
+        return better_pipeline(view, prospect, StepTimes(prospect.ahead, view.past + prospect.steps // 2), current)
+    return _moved(view, prospect, current)
+
+
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
     if prospect.meanwhile is None or not view.holds(current):
         return False
+    if is_divided(current) or is_divided(better):
+        return is_slower(prospect.meanwhile, better, current)
     times, shape = StepTimes(prospect.meanwhile), view.costs.shape
     before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
     return after_s > before_s * (1 + 1e-9)
@@ -128,11 +143,9 @@ def _own(view: ClusterView) -> Placement:
     return _search(view, times).layout(None).placement(view.costs.shape)
 
 
-def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
-    """The current placement improved by moves, or a new one, if its gain in the steps ahead exceeds its migration."""
+def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
+    """The current placement of undivided blocks improved by moves, or a new one, if that pays."""
     times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
-    if view.sequences > 1:
-        return better_pipeline(view, prospect, times, current)
     shape, costs = view.costs.shape, MoveCosts(view)
     prices = Prices(costs, prospect.tokens)
     old = PlacementArrays.of(current, shape)

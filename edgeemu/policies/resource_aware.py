@@ -18,6 +18,8 @@ The published parts, and our choices, marked [D], where the paper and its public
 * Caps: 50 backtracks, and [D] 10 ms counted in scored placements, so that a decision is the same on every machine.
 * [D] If that finds nothing on the first call, once more by memory alone. If nothing is feasible later, the current
   placement stays: `NoBetterPlacement` says why.
+* [D] If undivided blocks find no room at the first call, projections and feed-forward blocks are divided, in any way
+  that fits. Such a placement is kept while it fits.
 * A block moves only where its gain over the interval (`view.interval_tokens` steps) exceeds its migration delay. [D]
   Tried are a layer's feed-forward block, its projection, both, or both with the heads on the projection's device,
   towards where the algorithm would place them from nothing; and heads one by one, from the device that finishes last to
@@ -29,11 +31,13 @@ from contextlib import suppress
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind, head
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.search.change_rule import Prices
+from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.local_moves import resplit_heads, to_move, touched_s, try_move
 from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
 from edgeemu.policies.search.score_search import NothingFoundError, Search
+from edgeemu.policies.search.share_proposals import any_that_fits
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
@@ -48,10 +52,23 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     shape, times = view.costs.shape, StepTimes(view)
     if current is None:
-        return first(view, times).layout(None).placement(shape)
+        return _first_of_any_kind(view, times)
+    if is_divided(current):
+        return kept(lambda seen: _first_of_any_kind(seen, times), view, current)
     old = PlacementArrays.of(current, shape)
     new = improved(view, times, relieved(view, times, old)).layout(old)
     return current if new.same(old) else new.placement(shape)
+
+
+def _first_of_any_kind(view: ClusterView, times: StepTimes) -> Placement:
+    """Place from nothing; with divided layers, if undivided blocks find no room."""
+    try:
+        return first(view, times).layout(None).placement(view.costs.shape)
+    except InfeasibleError:
+        found = any_that_fits(view)
+        if found is None:
+            raise
+        return found
 
 
 def first(view: ClusterView, times: StepTimes) -> PartialPlacement:

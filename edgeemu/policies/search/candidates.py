@@ -75,7 +75,7 @@ def score(view: ClusterView, placement: Placement) -> Score | None:
         return None
     try:
         energy_j = token_energy_j(view, placement)
-    except (UnknownEnergyError, PlacementError):  # no figures; or shards, whose energy is known only after a run
+    except (UnknownEnergyError, PlacementError):  # no figures; or columns of projections apart from heads
         energy_j = inf
     over_j = 0.0 if view.energy_budget_j is None else max(0.0, energy_j - view.energy_budget_j)
     match view.objective:
@@ -120,10 +120,12 @@ class Contest:
             self.simulates = self.simulates and self.best is not None
             if self.best is None:
                 self.best = placement
+                self._view.offer(placement)
             return self.best is placement
         self._seen.append((found, placement))
         if self._score is None or less(found, self._score):
             self.best, self._score = placement, found
+            self._view.offer(placement)
         return self.best is placement
 
     def by_score(self) -> list[Placement]:

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.shares import WITH_HEADS, Shares
+from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 
 FEW_LAYERS = 4  # up to which each layer is changed alone; else halves and quarters of the model
 
@@ -23,7 +23,7 @@ def scopes(n_layers: int) -> list[IntArray]:
     return [everything, *chain.from_iterable(np.array_split(everything, number) for number in parts)]
 
 
-def neighbours(base: Shares, n_groups: int, n_units: int, *, divide: bool) -> Iterator[Shares]:
+def neighbours(base: ShareArrays, n_groups: int, n_units: int, *, divide: bool) -> Iterator[ShareArrays]:
     """Small changes of one placement, in batches: its ends and all layers, then, of many layers, parts of them.
 
     Some are equal to it. Without `divide` only those with undivided blocks.
@@ -31,8 +31,8 @@ def neighbours(base: Shares, n_groups: int, n_units: int, *, divide: bool) -> It
     runs = [_of_layers(base, run, n_groups, n_units) for run in scopes(base.proj.shape[1])]
     first = [_ends(base), *(runs if base.proj.shape[1] <= FEW_LAYERS else runs[:1])]
     for batch in (chain.from_iterable(first), *runs[len(first) - 1 :]):
-        near = Shares.joined(list(batch)).normal()
-        yield near if divide else near.taken(near.whole_proj.all(1) & near.whole_ffn.all(1))
+        near = ShareArrays.joined(list(batch)).normal()
+        yield near if divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
 
 
 def n_neighbours(n_layers: int, n: int, n_groups: int, n_units: int) -> int:
@@ -42,7 +42,7 @@ def n_neighbours(n_layers: int, n: int, n_groups: int, n_units: int) -> int:
     return 3 * n + runs * (shifts + 5 * n + 1)
 
 
-def _of_layers(base: Shares, layers: IntArray, n_groups: int, n_units: int) -> Iterator[Shares]:
+def _of_layers(base: ShareArrays, layers: IntArray, n_groups: int, n_units: int) -> Iterator[ShareArrays]:
     """Changes of a run of layers."""
     n = base.heads.shape[-1]
     sources, targets = np.nonzero(~np.eye(n, dtype=np.bool_))  # [n * (n - 1)] each
@@ -73,19 +73,31 @@ def _powers(most: int) -> list[int]:
 
 
 def _shifted(
-    base: Shares, layers: IntArray, sources: IntArray, targets: IntArray, numbers: Sequence[tuple[int, int]]
-) -> Shares:
+    base: ShareArrays, layers: IntArray, sources: IntArray, targets: IntArray, numbers: Sequence[tuple[int, int]]
+) -> ShareArrays:
     """Shift (groups, units) from each source to its target in each of `layers`, or as many as there are."""
-    m, k = len(sources), len(sources) * len(numbers)
-    moved = base.repeated(k)
-    at, source, target = np.arange(k)[:, None], np.tile(sources, len(numbers)), np.tile(targets, len(numbers))
+    most = np.stack([counts[0][layers].max(0)[sources] for counts in (base.heads, base.units)])  # [2, m]
+    chosen = [
+        (at, pair)
+        for before, pair in zip([(0, 0), *numbers], numbers, strict=False)
+        for at in _useful(most, before, pair)
+    ]
+    at, k = np.arange(len(chosen))[:, None], len(chosen)
+    moved, pairs = base.repeated(k), [index for index, _ in chosen]
+    source, target, there = sources[pairs][:, None], targets[pairs][:, None], layers[None, :]
     for counts, which in ((moved.heads, 0), (moved.units, 1)):
-        wanted = np.repeat([pair[which] for pair in numbers], m)  # [k]
-        there = layers[None, :]
-        number = np.minimum(counts[at, there, source[:, None]], wanted[:, None])  # [k, layers]
-        counts[at, there, source[:, None]] -= number
-        counts[at, there, target[:, None]] += number
+        wanted = np.array([pair[which] for _, pair in chosen], np.int64)[:, None]  # [k, 1]
+        number = np.minimum(counts[at, there, source], wanted)  # [k, layers]
+        counts[at, there, source] -= number
+        counts[at, there, target] += number
     return moved
+
+
+def _useful(most: IntArray, before: tuple[int, int], numbers: tuple[int, int]) -> list[int]:
+    """Sources with groups and units `most` [2, m] that shift more by these numbers than by those before."""
+    more = [(most[which] > before[which]) & (numbers[which] > 0) for which in (0, 1)]  # [m] each
+    useful: list[int] = np.flatnonzero(more[0] | more[1]).tolist()
+    return useful
 
 
 def _gather(counts: IntArray, layers: IntArray, alone: IntArray, total: int) -> None:
@@ -94,7 +106,7 @@ def _gather(counts: IntArray, layers: IntArray, alone: IntArray, total: int) -> 
     counts[alone[:, None], layers[None, :], alone[:, None]] = total
 
 
-def _ends(base: Shares) -> Iterator[Shares]:
+def _ends(base: ShareArrays) -> Iterator[ShareArrays]:
     """Embedding, output matrix, or both on each device."""
     n = base.heads.shape[-1]
     for embed, lm_head in ((True, False), (False, True), (True, True)):

@@ -13,13 +13,13 @@ from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_moves import n_neighbours
-from edgeemu.policies.search.share_search import MISSING_S, ShareJudge, ShareSearch, weight
+from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.shares import WITH_HEADS, Shares
+from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
-WORK = 3e6  # about half a second
+WORK = 6e6  # less than a second
 
 
 class ShareProposer:
@@ -28,15 +28,15 @@ class ShareProposer:
     def __init__(self, view: ClusterView, others: Sequence[Placement], horizon: int, work: float = WORK) -> None:
         """`others`: placements to start from, the best first, which say what devices are promising too."""
         self.view = view
-        self.devices = _promising(view, others, work / ROUNDS)
+        self.devices = promising(view, others, work / ROUNDS)
         self.search = ShareSearch(ShareJudge(view, self.devices, horizon), work)
         known = set(self.devices.tolist())
         self._others = [each for each in others if known.issuperset(each.owner.values())]
 
     def placements(self) -> Iterator[Placement]:
         """The ends of the search that fit, the best first."""
-        for cost_s, end in self.search.all_from(self._seeds()):
-            if cost_s < MISSING_S:
+        for cost, end in self.search.all_from(self._seeds()):
+            if cost < MISSING:
                 yield end.placement(0, self.view.costs.shape, self.devices)
 
     def beside(self, placement: Placement, slack: float) -> Iterator[Placement]:
@@ -44,42 +44,61 @@ class ShareProposer:
         shape = self.view.costs.shape
         if not set(self.devices.tolist()).issuperset(placement.owner.values()):
             return
-        base = Shares.of(placement, shape, self.devices)
+        base = ShareArrays.of(placement, shape, self.devices)
         if base is None:
             return
-        near = Shares.joined(list(self.search.around(base)))
-        costs_s, base_s = self.search.costs_s(near), float(self.search.costs_s(base)[0])
-        for at in costs_s.argsort(kind="stable").tolist():
-            if costs_s[at] > base_s * (1 + slack):
+        near = ShareArrays.joined(list(self.search.around(base)))
+        costs, base_cost = self.search.costs(near), float(self.search.costs(base)[0])
+        keys, known = near.keys(), {base.keys()[0]}
+        for at in costs.argsort(kind="stable").tolist():
+            if costs[at] > base_cost * (1 + slack):
                 return
-            yield near.placement(at, shape, self.devices)
+            if keys[at] not in known:
+                known.add(keys[at])
+                yield near.placement(at, shape, self.devices)
 
-    def _seeds(self) -> Shares:
-        """Where descents begin: other placements, everything on one device, and shares by speed and by memory."""
-        view, shape = self.view, self.view.costs.shape
-        n, units = len(self.devices), n_shards(shape, Kind.FFN)
-        found = [shares for each in self._others if (shares := Shares.of(each, shape, self.devices)) is not None]
-        for device in range(n):
-            alone = np.arange(n) == device
-            found.append(_alike(shape.n_layers, alone * shape.n_groups, alone * units, device, device))
-        if view.divide:
-            speeds = [1.0 / view.layer_time_s(device) for device in self.devices.tolist()]
-            for weights in (speeds, view.memory_bytes[self.devices].astype(np.float64).tolist()):
-                groups, parts = (
-                    np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
-                )
-                found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
-        return Shares.joined(found).normal()
+    def _seeds(self) -> ShareArrays:
+        """Where descents begin: other placements, and simple ones."""
+        shape = self.view.costs.shape
+        found = [shares for each in self._others if (shares := ShareArrays.of(each, shape, self.devices)) is not None]
+        return ShareArrays.joined([*found, simple_seeds(self.view, self.devices)]).normal()
 
 
-def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> Shares:
+def any_that_fits(view: ClusterView) -> Placement | None:
+    """A placement with divided layers that fits, where undivided blocks do not; None: none was found."""
+    if not view.divide:
+        return None
+    devices = promising(view, [], WORK / ROUNDS)
+    search = ShareSearch(ShareJudge(view, devices, view.remaining_tokens), WORK)
+    found = search.first_that_fits(simple_seeds(view, devices))
+    return None if found is None else found.placement(0, view.costs.shape, devices)
+
+
+def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:
+    """Everything on one device, and, where layers are divided, shares by speed and by memory."""
+    shape, n = view.costs.shape, len(devices)
+    units, found = n_shards(shape, Kind.FFN), []
+    for device in range(n):
+        alone = np.arange(n) == device
+        found.append(_alike(shape.n_layers, alone * shape.n_groups, alone * units, device, device))
+    if view.divide:
+        speeds = [1.0 / view.layer_time_s(device) for device in devices.tolist()]
+        for weights in (speeds, view.memory_bytes[devices].astype(np.float64).tolist()):
+            groups, parts = (
+                np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
+            )
+            found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
+    return ShareArrays.joined(found).normal()
+
+
+def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> ShareArrays:
     """A placement of which all layers are divided alike: groups and units [n]."""
     one = np.array([ends])
     heads, parts = (np.tile(counts, (1, n_layers, 1)) for counts in (groups, units))
-    return Shares(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
+    return ShareArrays(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
 
 
-def _promising(view: ClusterView, others: Sequence[Placement], most_work: float) -> IntArray:
+def promising(view: ClusterView, others: Sequence[Placement], most_work: float) -> IntArray:
     """The devices to search on, ascending: those that proposals use, and the fastest; not too many to search."""
     shape, n = view.costs.shape, len(view.devices)
     size = min(n, MOST_DEVICES)

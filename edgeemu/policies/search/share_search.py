@@ -4,7 +4,7 @@ Placements that do not fit count by the bytes that are missing, so that the sear
 bounded by the placements that it judges, weighed by their size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,55 +14,77 @@ from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.search.share_moves import neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
-from edgeemu.policies.view.share_times import ShareStep, ShareTimes
-from edgeemu.policies.view.shares import Shares
+from edgeemu.policies.view.share_steps import ShareStep, step_of
+from edgeemu.policies.view.share_times import ShareTimes
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
-BESIDE = 12  # neighbours of the best that a search goes on from
+OTHER_ENDS = 24  # placements with both ends of the model elsewhere from which a search goes on
+BESIDE = 24  # neighbours of the best that a search goes on from
+NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
-MISSING_S = 1e6  # seconds beyond every latency, for a placement that does not fit; and one for each missing byte
+MISSING = (
+    1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
+)
 
 
 class ShareJudge:
-    """Latency per token that placements on chosen devices promise: of the prompt, and of the steps after it."""
+    """Judge of placements on chosen devices: seconds per token, or joules for the objective of energy."""
 
     def __init__(self, view: ClusterView, devices: IntArray, horizon: int) -> None:
         """`horizon`: decode steps to come that count."""
         self.view, self.devices = view, devices
         self.memory = ShareMemory(view, devices)
         self.decode = ShareTimes(view, devices, view.past + horizon // 2)
-        self.prompt = None if view.length else ShareTimes(view, devices, 0, view.prompt_tokens)
-        self.tokens = max(1, view.total_tokens - view.prompt_tokens)
+        self._energy = ShareEnergy(view, devices) if view.objective == "energy" else None
+        by_latency = self._energy is None and not view.length
+        self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
+        self._tokens = max(1, view.total_tokens - view.prompt_tokens)
 
-    def latency_s(self, shares: Shares) -> FloatArray:
-        """Mean seconds per token: [k]. With several sequences, until each has its next."""
-        step_s = self.round_s(self.decode.step(shares), self.decode)
-        if self.prompt is None:
+    @property
+    def second(self) -> float:
+        """Cost of a second in which all wait: itself, or the idle energy."""
+        return 1.0 if self._energy is None else self._energy.idle_w
+
+    def promised(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+        """Mean seconds, or joules, per token: [k]. With several sequences the seconds until each has its next.
+
+        For placements that are not below a limit it can be less, but not less than the limit.
+        """
+        step = step_of(self.decode, shares)
+        if self._energy is not None:
+            return self._energy.token_j(step, self.view.sequences)
+        step_s = self._round_s(step, self.decode)
+        if self._prompt is None:
             return step_s
-        first_s = self.round_s(self.prompt.step(shares), self.prompt)
-        latency_s: FloatArray = (first_s + (self.tokens - 1) * step_s) / self.tokens
-        return latency_s
+        promised_s: FloatArray = (self._tokens - 1) * step_s / self._tokens
+        rest = np.flatnonzero(promised_s < below)
+        if len(rest):
+            first_s = self._round_s(step_of(self._prompt, shares.taken(rest)), self._prompt)
+            promised_s[rest] += first_s / self._tokens
+        return promised_s
 
-    def round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
+    def _round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
         """Time until every sequence in flight has had such a step: [k]."""
         if self.view.sequences == 1:
             return step.step_s
         links_s = (step.bits * times.s_per_bit).max((1, 2))
-        busiest_s = np.maximum(step.busy_s.max(1), links_s)
-        return np.maximum(self.view.sequences * busiest_s, step.step_s)
+        round_s: FloatArray = np.maximum(self.view.sequences * np.maximum(step.busy_s.max(1), links_s), step.step_s)
+        return round_s
 
-    def cost_s(self, shares: Shares) -> FloatArray:
-        """Latency of placements that fit; more than any latency for others, by what is missing: [k]."""
+    def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+        """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
         over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
-        cost_s = MISSING_S + over.astype(np.float64)
+        costs: FloatArray = MISSING + over.astype(np.float64)
         fits = np.flatnonzero(over == 0)
         if len(fits):
-            cost_s[fits] = self.latency_s(shares.taken(fits))
-        return cost_s
+            costs[fits] = self.promised(shares.taken(fits), below)
+        return costs
 
 
-def weight(count: int, n_devices: int, shape: ModelShape) -> float:
+def weight(count: float, n_devices: int, shape: ModelShape) -> float:
     """Work of judging so many placements."""
     return count * shape.n_layers * (n_devices * n_devices + 16.0)
 
@@ -73,71 +95,136 @@ class ShareSearch:
 
     judge: ShareJudge
     work: float
+    moving: Callable[[ShareArrays], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
 
-    def costs_s(self, shares: Shares) -> FloatArray:
-        """Costs of a batch: [k]."""
-        self.work -= weight(len(shares), len(self.judge.devices), self.judge.view.costs.shape)
-        return self.judge.cost_s(shares)
+    def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+        """Costs of a batch, [k]; those that are not below a limit can be any above."""
+        costs = self.judge.costs(shares, below)
+        count = float(np.count_nonzero(costs < MISSING)) + NO_ROOM * len(shares)
+        self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
+        return costs if self.moving is None else costs + self.moving(shares)
 
-    def around(self, base: Shares) -> Iterator[Shares]:
+    def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
         """The neighbours of one placement, in batches."""
         view = self.judge.view
         shape = view.costs.shape
         return neighbours(base, shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
-    def descend(self, base: Shares, base_s: float) -> tuple[Shares, float]:
-        """Go to the best neighbour until there is none that is better, or no work left."""
-        while self.work > 0:
+    def descend(self, base: ShareArrays, base_cost: float, enough: float = 0.0) -> tuple[ShareArrays, float]:
+        """Go to the best neighbour until there is none that is better, no work left, or a cost below `enough`."""
+        while self.work > 0 and base_cost >= enough:
             for near in self.around(base):
-                costs_s = self.costs_s(near)
-                at = int(costs_s.argmin())
-                if costs_s[at] < base_s * (1 - LEAST_GAIN):
-                    base, base_s = near.taken([at]), float(costs_s[at])
+                costs = self.costs(near, base_cost)
+                at = int(costs.argmin())
+                if costs[at] < base_cost * (1 - LEAST_GAIN):
+                    base, base_cost = near.taken([at]), float(costs[at])
                     break
             else:
                 break
-        return base, base_s
+        return base, base_cost
 
-    def all_from(self, seeds: Shares) -> list[tuple[float, Shares]]:
+    def all_from(self, seeds: ShareArrays) -> list[tuple[float, ShareArrays]]:
         """The ends of descents from all seeds and from beside the best, each once, the best first."""
         ends = _Ends()
-        costs_s = self.costs_s(seeds)
-        for at in costs_s.argsort(kind="stable").tolist():
-            ends.add(*self.descend(seeds.taken([at]), float(costs_s[at])))
+        costs = self.costs(seeds)
+        for at in costs.argsort(kind="stable").tolist():
+            ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
+        if (best := ends.best_without(set())) is not None:
+            self._from_other_ends(best[0], seeds, ends)
         tried: set[bytes] = set()
         while self.work > 0 and (best := ends.best_without(tried)) is not None:
-            self._from_beside(best, ends)
+            self._from_beside(*best, ends)
         return ends.sorted()
 
-    def _from_beside(self, base: Shares, ends: "_Ends") -> None:
-        """Descend from the best neighbours of a local optimum, although they are worse."""
-        near = Shares.joined(list(self.around(base)))
-        costs_s, keys, own = self.costs_s(near), near.keys(), base.keys()[0]
-        begun = {own}
-        for at in costs_s.argsort(kind="stable").tolist():
-            if len(begun) > BESIDE or self.work <= 0:
+    def first_that_fits(self, seeds: ShareArrays) -> ShareArrays | None:
+        """A placement that fits, on the way downhill from one of the seeds."""
+        costs = self.costs(seeds)
+        for at in costs.argsort(kind="stable").tolist():
+            end, cost = self.descend(seeds.taken([at]), float(costs[at]), MISSING)
+            if cost < MISSING:
+                return end
+        return None
+
+    def better_than(self, limit: float, base: ShareArrays, others: ShareArrays) -> list[tuple[float, ShareArrays]]:
+        """Placements on the way downhill from `base`, or from the best of others, with costs below a limit: best first.
+
+        Nothing, and little work, where neither a neighbour of `base` nor one of the others is below it.
+        """
+        near = ShareArrays.joined([next(self.around(base)), others])
+        costs = self.costs(near)
+        at = int(costs.argmin())
+        if costs[at] >= limit:
+            return []
+        ends = _Ends()
+        least = [*costs[: len(near) - len(others)].argsort(kind="stable")[:3].tolist()]
+        least.append(len(near) - len(others) + int(costs[len(near) - len(others) :].argmin()))
+        for at in least:
+            first = near.taken([at])
+            ends.add(first, float(costs[at]))
+            ends.add(*self.descend(first, float(costs[at])))
+        return [pair for pair in ends.sorted() if pair[0] < limit]
+
+    def _from_other_ends(self, base: ShareArrays, seeds: ShareArrays, ends: "_Ends") -> None:
+        """Descend with embedding and output matrix on other devices, where there is room after others have left.
+
+        They are large: no single change leads there where memory is short.
+        """
+        n, found = base.heads.shape[-1], []
+        for begin in (base, *(seeds.taken([at]) for at in range(len(seeds)))):
+            moved = begin.repeated(n * n)
+            moved.embed[:], moved.lm_head[:] = np.divmod(np.arange(n * n), n)
+            self.work -= weight(len(moved), n, self.judge.view.costs.shape)
+            found.append(moved)
+        every = ShareArrays.joined(found)
+        for at in self.judge.promised(every).argsort(kind="stable")[:OTHER_ENDS].tolist():
+            if self.work <= 0:
+                return
+            first = every.taken([at])
+            ends.add(*self.descend(first, float(self.costs(first)[0])))
+
+    def _from_beside(self, base: ShareArrays, base_cost: float, ends: "_Ends") -> None:
+        """Descend from beside a local optimum: over what does not fit but would be better, then over what is worse."""
+        near = ShareArrays.joined(list(self.around(base)))
+        costs, keys, begun = self.costs(near), near.keys(), {base.keys()[0]}
+        over = np.flatnonzero(costs >= MISSING)
+        if len(over):
+            self.work -= weight(len(over), len(self.judge.devices), self.judge.view.costs.shape)
+            promised = self.judge.promised(near.taken(over), base_cost)
+            for at in promised.argsort(kind="stable")[:BESIDE].tolist():
+                if promised[at] >= base_cost or self.work <= 0:
+                    break
+                if keys[over[at]] not in begun:
+                    begun.add(keys[over[at]])
+                    first = near.taken([int(over[at])])
+                    end, cost = self.descend(first, float(costs[over[at]]), base_cost)
+                    if cost < base_cost:
+                        ends.add(*self.descend(end, cost))
+                        return
+        for at in costs.argsort(kind="stable").tolist():
+            if len(begun) > 2 * BESIDE or self.work <= 0:
                 return
             if keys[at] not in begun:
                 begun.add(keys[at])
-                ends.add(*self.descend(near.taken([at]), float(costs_s[at])))
+                ends.add(*self.descend(near.taken([at]), float(costs[at])))
 
 
 class _Ends:
     """Where descents have ended: each placement once, with its cost."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, tuple[float, Shares]] = {}
+        self._found: dict[bytes, tuple[float, ShareArrays]] = {}
 
-    def add(self, end: Shares, cost_s: float) -> None:
-        self._found.setdefault(end.keys()[0], (cost_s, end))
+    def add(self, end: ShareArrays, cost: float) -> None:
+        self._found.setdefault(end.keys()[0], (cost, end))
 
-    def best_without(self, tried: set[bytes]) -> Shares | None:
+    def best_without(self, tried: set[bytes]) -> tuple[ShareArrays, float] | None:
         """The best of all, once: None if it was asked for before."""
         key = min(self._found, key=lambda each: self._found[each][0])
         if key in tried:
             return None
         tried.add(key)
-        return self._found[key][1]
+        cost, shares = self._found[key]
+        return shares, cost
 
-    def sorted(self) -> list[tuple[float, Shares]]:
+    def sorted(self) -> list[tuple[float, ShareArrays]]:
         return sorted(self._found.values(), key=lambda pair: pair[0])

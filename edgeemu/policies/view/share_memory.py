@@ -9,7 +9,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import sizes_of
-from edgeemu.policies.view.shares import BoolArray, Shares
+from edgeemu.policies.view.shares import BoolArray, ShareArrays
 
 
 class ShareMemory:
@@ -18,7 +18,7 @@ class ShareMemory:
     def __init__(self, view: ClusterView, devices: IntArray) -> None:
         workload, shape = view.workload, view.costs.shape
         costs = view.costs.at_step(1, workload.total_tokens - 1)
-        rows, total = workload.prompt_tokens, workload.total_tokens
+        rows = workload.prompt_tokens
         self.sizes = sizes_of(view)
         self.capacity = view.memory_bytes[devices]  # [n]
         self._embed, self._lm_head = costs.weight_bytes(EMBED), costs.weight_bytes(LM_HEAD)
@@ -38,14 +38,16 @@ class ShareMemory:
         widest = range(shape.n_groups + 1)
         self._collective = np.array(  # [n + 1, n_groups + 1] by members and widest
             [
-                [costs.collective_inbox_bytes(rows, m, w, star=view.star) if m else costs.inbox_bytes(rows) for w in widest]
+                [
+                    costs.collective_inbox_bytes(rows, m, w, star=view.star) if m else costs.inbox_bytes(rows)
+                    for w in widest
+                ]
                 for m in range(len(devices) + 1)
             ],
             np.int64,
         )
-        del total
 
-    def need_bytes(self, shares: Shares) -> IntArray:
+    def need_bytes(self, shares: ShareArrays) -> IntArray:
         """Bytes that every device holds at its fullest: [k, n]."""
         s, k = self.sizes, np.arange(len(shares))
         n = len(self.capacity)
@@ -78,7 +80,7 @@ class ShareMemory:
         needed: IntArray = held + workspace + messages
         return needed
 
-    def fits(self, shares: Shares) -> BoolArray:
+    def fits(self, shares: ShareArrays) -> BoolArray:
         """Whether every device has the memory: [k]."""
-        fits: BoolArray = (self.need_bytes(shares) <= self.capacity).all(1)
+        fits: BoolArray = np.all(self.need_bytes(shares) <= self.capacity, axis=1)
         return fits

@@ -28,7 +28,7 @@ class RingTimes:
         )  # [n + 1, n] by members
 
     def joined_s(self, done_s: FloatArray, terms: BoolArray, ring: BoolArray, x_s: FloatArray) -> FloatArray:
-        """When each device of a ring has all chunks of the sum of partial results that are there at `done_s`: [k, n]."""
+        """When each device of a ring has the whole sum of partial results that are there at `done_s`: [k, n]."""
         n, members = self.n, ring.sum(1)  # [k]
         devices = np.arange(n)
         back = (devices[:, None] - devices - 1) % n  # [n, n] how far before the first each other is

@@ -21,7 +21,7 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class ShareArrays:
     """A batch of k placements on n devices."""
 
     embed: IntArray  # [k] device
@@ -36,12 +36,13 @@ class Shares:
     @property
     def whole_proj(self) -> BoolArray:
         """Whether projections are whole: [k, n_layers]."""
-        return self.proj >= 0
+        whole: BoolArray = np.greater_equal(self.proj, 0)
+        return whole
 
     @property
     def whole_ffn(self) -> BoolArray:
         """Whether feed-forward blocks are whole: [k, n_layers]."""
-        whole: BoolArray = (self.units > 0).sum(-1) == 1
+        whole: BoolArray = np.equal((self.units > 0).sum(-1), 1)
         return whole
 
     @property
@@ -74,7 +75,7 @@ class Shares:
         return [row.tobytes() for row in flat.astype(np.int32)]
 
     @classmethod
-    def joined(cls, batches: Sequence["Shares"]) -> Self:
+    def joined(cls, batches: Sequence["ShareArrays"]) -> Self:
         """All placements of several batches."""
         return cls(
             np.concatenate([each.embed for each in batches]),

@@ -11,6 +11,7 @@ read from, and a radio's wait for its channel are not counted.
 """
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 
@@ -18,8 +19,12 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Device
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.arrays import PlacementArrays
-from edgeemu.placement.placement import Placement, PlacementError
+from edgeemu.placement.placement import Placement, PlacementError, is_divided
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.share_energy import ShareEnergy
+from edgeemu.policies.view.share_steps import step_of
+from edgeemu.policies.view.share_times import ShareTimes
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
 from edgeemu.units import ENERGY
 
@@ -85,8 +90,7 @@ class StepEnergy:
         for (source, target), bits in self.times.message_bits(layout).items():
             j_per_bit = self._view.j_per_bit(source, target)
             if j_per_bit is None:
-                a, b = (self._view.devices[end].name for end in (source, target))
-                raise UnknownEnergyError(f"energy cannot be computed: no energy per bit on the path from {a} to {b}")
+                raise _unknown_path(self._view, source, target)
             spent_j += bits * j_per_bit
         return spent_j
 
@@ -102,8 +106,30 @@ def token_energy_j(view: ClusterView, placement: Placement) -> float:
     A step's energy grows almost linearly with the cache. Sequences in flight share the idle energy, at best evenly. The
     prompt, and moves between placements, are not included.
     """
-    middle = StepEnergy(view, view.past + max(0, view.remaining_tokens - 2) // 2)
+    past = view.past + max(0, view.remaining_tokens - 2) // 2
+    if is_divided(placement):
+        return _divided_token_j(view, placement, past)
+    middle = StepEnergy(view, past)
     return middle.token_j(PlacementArrays.of(placement, view.costs.shape), view.sequences)
+
+
+def _divided_token_j(view: ClusterView, placement: Placement, past: int) -> float:
+    """Energy of a token of a placement with shards. Raises PlacementError for shards of a projection without heads."""
+    StepEnergy(view, past)  # refuses devices without power
+    devices = np.array(placement.devices())
+    for a, b in permutations(devices.tolist(), 2):
+        if view.j_per_bit(a, b) is None:
+            raise _unknown_path(view, a, b)
+    shares = ShareArrays.of(placement, view.costs.shape, devices)
+    if shares is None:
+        raise PlacementError("the shards of a projection are not with their heads")
+    step = step_of(ShareTimes(view, devices, past), shares)
+    return float(ShareEnergy(view, devices).token_j(step, view.sequences)[0])
+
+
+def _unknown_path(view: ClusterView, source: int, target: int) -> UnknownEnergyError:
+    a, b = (view.devices[end].name for end in (source, target))
+    return UnknownEnergyError(f"energy cannot be computed: no energy per bit on the path from {a} to {b}")
 
 
 def over_budget(view: ClusterView, placement: Placement, current: Placement | None = None) -> str:
@@ -118,6 +144,6 @@ def over_budget(view: ClusterView, placement: Placement, current: Placement | No
     except UnknownEnergyError as error:
         return str(error)
     except PlacementError:
-        return "the energy of divided blocks cannot be computed before the run (energy_budget)"
+        return "the energy of projections apart from their heads cannot be computed before the run (energy_budget)"
     need, allowed = (ENERGY.format_human(joules) for joules in (need_j, allowed_j))
     return f"the placement needs {need} a token, {allowed} allowed (energy_budget)"

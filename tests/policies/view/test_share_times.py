@@ -1,4 +1,4 @@
-"""Shares as arrays: a decode step is what the simulator says, memory what is charged, and back to blocks."""
+"""ShareArrays as arrays: a decode step is what the simulator says, memory what is charged, and back to blocks."""
 
 from dataclasses import replace
 
@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, divided_placements, shapes, uneven_mesh
+from support.builders import QUICK, shapes, uneven_mesh
 from support.one_sequence import predict
 
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
-from edgeemu.policies.view.shares import Shares
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.shape import ModelShape
 
@@ -23,9 +24,10 @@ EVERYONE = np.arange(N)
 
 
 @st.composite
-def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
+def some_shares(draw: st.DrawFn, shape: ModelShape) -> ShareArrays:
     """One placement in which each layer is whole, divided, or divided in part."""
-    devices, n_layers = st.integers(0, N - 1), shape.n_layers
+    devices = st.integers(0, N - 1)
+    n_drawn = 1 if draw(st.booleans()) else shape.n_layers  # all layers alike, or each its own
 
     def counts(total: int) -> list[int]:
         at = draw(st.lists(devices, min_size=1, max_size=3))
@@ -35,25 +37,23 @@ def some_shares(draw: st.DrawFn, shape: ModelShape) -> Shares:
             found[device] += high - low
         return found
 
-    return Shares(
-        np.array([draw(devices)]),
-        np.array([draw(devices)]),
-        np.array([[counts(shape.n_groups) for _ in range(n_layers)]]),
-        np.array([[draw(st.integers(-1, N - 1)) for _ in range(n_layers)]]),
-        np.array([[counts(shape.ffn_units) for _ in range(n_layers)]]),
-    ).normal()
+    heads = np.array([[counts(shape.n_groups) for _ in range(n_drawn)]])
+    proj = np.array([[draw(st.integers(-1, N - 1)) for _ in range(n_drawn)]])
+    units = np.array([[counts(shape.ffn_units) for _ in range(n_drawn)]])
+    repeated = [np.repeat(each, shape.n_layers // n_drawn, 1) for each in (heads, proj, units)]
+    return ShareArrays(np.array([draw(devices)]), np.array([draw(devices)]), *repeated).normal()
 
 
 @QUICK
 @given(st.data())
 def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes(max_layers=6))
     cluster, star = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(st.booleans())
-    shares = Shares.joined([data.draw(some_shares(shape)) for _ in range(2)])
+    shares = ShareArrays.joined([data.draw(some_shares(shape)) for _ in range(2)])
     costs = PhysicalCosts(shape)
     seen = oracle_view(cluster, costs, None, 7, 30)
     durations = roofline_durations([device.compute for device in seen.devices], costs)
-    found = ShareTimes(replace(seen, star=star), EVERYONE, 7).step(shares).step_s
+    found = step_of(ShareTimes(replace(seen, star=star), EVERYONE, 7), shares).step_s
     for number in range(2):
         placement = shares.placement(number, shape, EVERYONE)
         program = compile_routes(placement, shape, "star" if star else "ring")
@@ -86,6 +86,6 @@ def test_shares_become_blocks_and_blocks_shares(data: st.DataObject) -> None:
     placement = shares.placement(0, shape, EVERYONE)
     placement.check(shape, N)
     for old in (None, others.placement(0, shape, EVERYONE)):
-        again = Shares.of(shares.placement(0, shape, EVERYONE, old), shape, EVERYONE)
+        again = ShareArrays.of(shares.placement(0, shape, EVERYONE, old), shape, EVERYONE)
         assert again is not None
         assert again.keys() == shares.keys()

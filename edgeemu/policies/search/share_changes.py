@@ -1,0 +1,73 @@
+"""Later decisions: shares that shift, layers that become divided or whole, as far as that pays. Pure.
+
+The search is that of first placements, from the current placement and from simple ones; a placement costs its step and
+the share of it that its migration takes. What it finds is then judged with the exact time of its migration, and with
+what devices would refuse.
+"""
+
+import numpy as np
+
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.change_rule import WORTH, Prospect
+from edgeemu.policies.search.share_proposals import promising, simple_seeds
+from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.migration_memory import refusing_devices
+from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.shares import ShareArrays
+
+WORK = 6e5  # about a tenth of a second
+EXACT = 6  # placements of which the migration is computed exactly
+
+
+def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
+    """The current placement, or the one whose gain in the steps to come exceeds its migration by most.
+
+    Raises:
+        NoBetterPlacement: the current placement no longer fits, and no other was found.
+    """
+    shape, fits = view.costs.shape, view.holds(current)
+    devices = promising(view, [current], WORK)
+    base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
+    if base is None:
+        if fits:
+            return current
+        raise NoBetterPlacement("a device has lost memory, and the shards of a projection are not with their heads")
+    judge = ShareJudge(prospect.ahead, devices, prospect.steps)
+    migrations = ShareMigrations(view, devices, base)
+    search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.second / prospect.tokens)
+    before = float(search.costs(base)[0])
+    limit = before * (1 - WORTH) if fits else before
+    found = search.better_than(limit, base, simple_seeds(view, devices))
+    best, best_net = current, 0.0 if fits else -np.inf
+    for cost, shares in found[:EXACT]:
+        new = shares.placement(0, shape, devices, current)
+        if cost >= MISSING or not _allowed(view, current, new):
+            continue
+        gain = before - float(judge.costs(shares)[0])
+        net = prospect.tokens * gain - migration_s(view, current, new) * judge.second
+        if net > best_net and (not fits or gain > WORTH * before):
+            best, best_net = new, net
+    if best is current and not fits:
+        raise NoBetterPlacement("a device holds more than it now has memory for, and no other placement was found")
+    return best
+
+
+def _allowed(view: ClusterView, current: Placement, new: Placement) -> bool:
+    """Whether a placement fits, and no device would refuse, or has refused, what it receives."""
+    if view.refused is not None and view.refused.placement.owner == new.owner:
+        return False
+    return view.holds(new) and not refusing_devices(view, current, new)
+
+
+def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:
+    """Whether the next step of a placement takes longer than that of another, as far as the closed form knows both."""
+    devices = np.array(sorted({*new.owner.values(), *old.owner.values()}))
+    judge = ShareJudge(view, devices, 1)
+    costs = [
+        float(judge.costs(shares)[0])
+        for placement in (new, old)
+        if (shares := ShareArrays.of(placement, view.costs.shape, devices)) is not None
+    ]
+    return len(costs) == 2 and costs[0] > costs[1] * (1 + 1e-9)

@@ -1,0 +1,55 @@
+"""Estimate of the time of migrations between placements with divided layers, many at once. Knows bytes.
+
+What each device receives is exact; that it all comes from the device that gives most is assumed.
+"""
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind, ffn, proj
+from edgeemu.placement.shipments import weight_bytes
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.shares import ShareArrays
+
+
+class ShareMigrations:
+    """Migrations from one placement, on chosen devices [n], to others."""
+
+    def __init__(self, view: ClusterView, devices: IntArray, begin: ShareArrays) -> None:
+        links, costs = view.links, MoveCosts(view)
+        self._view, self._begin, self._n_groups = view, begin, view.costs.shape.n_groups
+        self._s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
+        self._weights, self._cache = costs.weight_bytes, costs.cache_bytes[Kind.HEAD]
+        at_now = view.costs.at_step(1, view.past)
+        self._column, self._unit = (float(weight_bytes(block, at_now)) for block in (proj(0, 1), ffn(0, 1)))
+
+    def seconds(self, shares: ShareArrays) -> FloatArray:
+        """Seconds that a sequence waits for the migration to each placement: [k]."""
+        old, k = self._begin, np.arange(len(shares))
+        heads = (shares.heads - old.heads).sum(1), np.maximum(shares.heads - old.heads, 0).sum(1)  # [k, n] each
+        columns = self._columns(shares) - self._columns(old)  # [k, n_layers, n]
+        units = shares.units - old.units  # [k, n_layers, n]
+        weights = heads[1] * self._weights[Kind.HEAD]
+        weights = weights + np.maximum(columns, 0).sum(1) * self._column + np.maximum(units, 0).sum(1) * self._unit
+        for kind, before, after in (
+            (Kind.EMBED, old.embed, shares.embed),
+            (Kind.LM_HEAD, old.lm_head, shares.lm_head),
+        ):
+            weights[k, after] += np.where(after != before, self._weights[kind], 0.0)
+        caches = heads[1] * self._cache  # [k, n]
+        lost = heads[0] * self._weights[Kind.HEAD] + columns.sum(1) * self._column + units.sum(1) * self._unit
+        giver = lost.argmin(1)  # [k]
+        at_once = caches + (0.0 if self._view.weights_on_flash else weights)
+        linked_s = 8.0 * at_once * self._s_per_bit[giver]  # [k, n]
+        if self._view.weights_on_flash:
+            linked_s = np.maximum(linked_s, weights / self._view.flash_bytes_per_s)
+        found: FloatArray = linked_s.max(1)
+        return found
+
+    def _columns(self, shares: ShareArrays) -> IntArray:
+        """Columns of projections on each device: [k, n_layers, n]."""
+        whole = shares.proj[..., None] == np.arange(shares.heads.shape[-1])
+        columns: IntArray = np.where(shares.proj[..., None] < 0, shares.heads, whole * self._n_groups)
+        return columns
