@@ -99,7 +99,7 @@ def _blocks(placement: Placement, shape: ModelShape, kind: Kind, layer: int) -> 
     return [whole] if whole in placement.owner else [Block(kind, layer, index) for index in range(number)]
 
 
-def read(text: str) -> Placement:
+def placement_of(text: str) -> Placement:
     """The inverse of `written`."""
     embed, lm_head, *layers = text.split()
     owner: dict[Block, int] = {EMBED: int(embed)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drawn.candidate import read, written
+from drawn.candidate import placement_of, written
 from drawn.instance import Instance
 from drawn.search import LongSearch
 from edgeemu.errors import EdgeemuError
@@ -51,7 +51,7 @@ def searched(made: Instance, known: str | None, simulations: int, seed: int) -> 
     search = LongSearch(made, random.Random(f"{made.number} {seed}"), simulations)
     starts = [placement for _, placement in placed_by_policies(made) if placement is not None]
     if known is not None:
-        starts.append(read(known))
+        starts.append(placement_of(known))
     unique = list({written(placement, shape, n_devices): placement for placement in starts}.values())
     for placement in unique:
         search.offer(placement)
