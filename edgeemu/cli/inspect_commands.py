@@ -51,8 +51,9 @@ def plan(
 ) -> None:
     """Show the first placement of a policy.
 
-    Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing. Exit status 3,
-    after the tables, if this host has too little memory to run it; simulate does not need that.
+    Lists the blocks and memory of each device, the latency that the timeline predicts, and what no placement can beat.
+    Runs nothing. Exit status 3, after the tables, if this host has too little memory to run it; simulate does not need
+    that.
 
     \b
     Examples:
@@ -64,19 +65,23 @@ def plan(
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import plan_document, plan_tables
+    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line
+    from edgeemu.run.possible import possible
 
     made = make_plan(load(scenario, settings), policy, trust=trust)
     made.close()  # it is not asked again
+    bound = possible(made.cluster, made.view, made.requests, made.concurrency)
 
     def show(page: Page) -> None:
         page.line(f"{made.model.name} on {counted(len(made.cluster.devices), 'device')}, placed by {made.policy}:")
         for table in plan_tables(made):
             page.table(*table)
             page.line()
+        if bound is not None:
+            page.sentence(possible_line(bound))
 
     why_not = why_not_here(made, available_memory())
-    answer({**plan_document(made), "why_not_here": why_not}, as_json, show)
+    answer({**plan_document(made, bound), "why_not_here": why_not}, as_json, show)
     if why_not:
         print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)

@@ -12,12 +12,15 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from drawn.candidate import placement_of
-from drawn.instance import instance
+from drawn.instance import NEW_TOKENS, Instance, instance
 from drawn.references import load, placed_by_policies, save, searched
 from measure import Figure, report
+
+from edgeemu.policies.search.lower_bound import least_first_token_s, least_step_s
 
 ALL, SOME = 200, 40
 JUDGED = "lookahead"
@@ -35,12 +38,20 @@ def search(numbers: Sequence[int], simulations: int, seed: int) -> None:
         print(number, found, "" if found == known else "(new)", flush=True)
 
 
-def excesses(numbers: Sequence[int]) -> dict[str, list[float | None]]:
+class Judged(NamedTuple):
     """Policy -> by how many percent its placement is above the best, by instance; None: it found none.
 
-    Instances for which nobody knows a placement are left out.
+    `bounds` are the shares of the best latency that no placement can beat. Instances for which nobody knows a placement
+    are left out.
     """
-    found, known = defaultdict(list), load()
+
+    above: dict[str, list[float | None]]
+    bounds: list[float]
+
+
+def judged(numbers: Sequence[int]) -> Judged:
+    """Have every policy place every instance."""
+    found, bounds, known = defaultdict(list), [], load()
     for number in numbers:
         made = instance(number)
         latencies_s = {
@@ -52,23 +63,31 @@ def excesses(numbers: Sequence[int]) -> dict[str, list[float | None]]:
         if not all_s:
             print(f"instance {number}: no placement is known")
             continue
+        bounds.append(bound_s(made) / min(all_s))
         for name, latency_s in latencies_s.items():
             found[name].append(None if latency_s is None else 100 * (latency_s / min(all_s) - 1))
             if latency_s is not None and latency_s < (reference_s or np.inf) * BETTER:
                 print(f"instance {number}: {name} is below the best of random_clusters.json")
-    return found
+    return Judged(found, bounds)
 
 
-def table(found: dict[str, list[float | None]]) -> list[Figure]:
+def bound_s(made: Instance) -> float:
+    """Seconds per token that no placement can beat."""
+    return (least_first_token_s(made.view) + (NEW_TOKENS - 1) * least_step_s(made.view)) / NEW_TOKENS
+
+
+def table(found: Judged) -> list[Figure]:
     """Print a line for each policy, the best first; returns the figures that are judged."""
     print(f"{'% above the best':<22}{'mean':>8}{'p50':>8}{'p95':>8}{'worst':>8}{'no placement':>14}")
     rows = {}
-    for name, values in found.items():
+    for name, values in found.above.items():
         known = [value for value in values if value is not None] or [np.inf]
         rows[name] = np.mean(known), *np.quantile(known, (0.5, 0.95)), max(known), values.count(None)
     for name in sorted(rows, key=lambda name: rows[name][0]):
         *shares, missed = rows[name]
         print(f"{name:<22}{''.join(f'{share:>8.1f}' for share in shares)}{missed:>14}")
+    low, middle, high = np.quantile(found.bounds, (0, 0.5, 1))
+    print(f"proven bound / best: mean {np.mean(found.bounds):.3f}, median {middle:.3f}, from {low:.3f} to {high:.3f}")
     mean, _, _, worst, missed = rows[JUDGED]
     return [
         Figure(f"{JUDGED}, mean above the best", mean, MEAN_LIMIT, "%"),
@@ -88,7 +107,7 @@ def main() -> int:
     if asked.search is not None:
         search(numbers, asked.search, asked.seed)
         return 0
-    return report(table(excesses(numbers)), as_json=False)
+    return report(table(judged(numbers)), as_json=False)
 
 
 if __name__ == "__main__":

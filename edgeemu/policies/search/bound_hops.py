@@ -169,6 +169,6 @@ def _shortest(hop_s: FloatArray) -> FloatArray:
 
 
 def _rate_bps(view: ClusterView, device: int) -> float:
-    """What all links of a device carry away together."""
+    """Bit/s that all links of a device carry away together."""
     per_bit_s = np.delete(view.links.s_per_bit.row(device), device)
     return float((1.0 / np.maximum(per_bit_s, 1e-18)).sum())

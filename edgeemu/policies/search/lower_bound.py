@@ -50,13 +50,18 @@ def least_step_s(view: ClusterView, past: int | None = None) -> float:
     return max(by_hops_s, _by_memory_s(parts, barriers=True))
 
 
-def least_first_token_s(view: ClusterView) -> float:
-    """Seconds from a prompt's release to its first token, at least; as `least_step_s`."""
+def least_first_token_s(view: ClusterView, rows: int | None = None) -> float:
+    """Seconds from a prompt's release to its first token, at least; as `least_step_s`.
+
+    `rows`: of the prompt, those of the view if not given. With more of them it does not take less.
+    """
     n_devices = len(view.devices)
     if n_devices > MOST:
         return 0.0
-    parts = PartTimes(view, view.prompt_tokens, 0)
+    parts = PartTimes(view, view.prompt_tokens if rows is None else rows, 0)
     by_hops_s = PromptWithHops(parts).least_s() if n_devices <= MANY else 0.0
+    if n_devices <= MANY and bool(parts.holds_all.all()):
+        return by_hops_s
     return max(by_hops_s, _by_memory_s(parts, barriers=False))
 
 
