@@ -35,7 +35,7 @@ def search(numbers: Sequence[int], simulations: int, seed: int) -> None:
         found = searched(made, known, simulations, seed)
         if found is not None and found != known:
             save(load() | {number: found})
-        print(number, found, "" if found == known else "(new)", flush=True)
+        print(f"{number:>4}", found, "" if found == known else "(new)", flush=True)
 
 
 class Judged(NamedTuple):

@@ -21,6 +21,7 @@ from edgeemu.policies.search.apportion import largest_remainders
 PARTS = ("heads", "proj", "ffn")
 STEPS = (1, 2, 4, 8, 16, 32)
 KICKS = (2, 3, 4, 6)  # random moves between two descents
+CHECK = 0.1  # of a simulation, that a check of memory costs
 DOES_NOT_FIT_S = 1e6  # more than any latency
 SLACK = 0.95  # what estimates may be wrong by
 ENOUGH = 1 - 1e-6  # factor below which a candidate is better
@@ -32,7 +33,7 @@ class LongSearch:
 
     made: Instance
     chance: random.Random
-    budget: int
+    budget: float
     best: Placement | None = None
     best_s: float = inf
     _known: dict[Candidate, float] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class LongSearch:
         """Descend from every start, then from random ones and from disturbed good ones, until the budget is spent."""
         ends = [self._descend(candidate_of(each, self.shape, self.n_devices)) for each in starts]
         while self.budget > 0:
+            self.budget -= 1  # even if everything on the way is known already
             if not ends or self.chance.random() < 0.3:
                 ends.append(self._descend(self._anything()))
                 continue
@@ -75,6 +77,7 @@ class LongSearch:
         pages = [usage.page().total_bytes for usage in view.usages(placement)]
         over = sum(max(0, page - d.memory_bytes) for page, d in zip(pages, view.devices, strict=True))
         if over:
+            self.budget -= CHECK
             return DOES_NOT_FIT_S + over
         self.budget -= 1
         ttft_s, tpot_s = self.made.first_tokens_s(placement)
