@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from edgeemu.cluster.at_best import at_best
 from edgeemu.cluster.cluster import Cluster
-from edgeemu.policies.search.lower_bound import least_first_token_s, least_step_s
+from edgeemu.policies.search.lower_bound import least_busy_s, least_first_token_s, least_step_s
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.run.requests import Request
@@ -42,5 +42,5 @@ def possible(cluster: Cluster, view: ClusterView, requests: Sequence[Request], c
     best = oracle_view(at_best(cluster), view.costs, None, shortest, total)
     best = replace(best, star=view.star, workload=WorkloadView(shortest, total))
     ttft_s, tpot_s = least_first_token_s(best), least_step_s(best, shortest)
-    least_s = min(ttft_s, tpot_s)
-    return Possible(ttft_s, tpot_s, concurrency / least_s) if least_s > 0 else None
+    token_s = max(min(ttft_s, tpot_s) / concurrency, least_busy_s(best, shortest - 1))
+    return Possible(ttft_s, tpot_s, 1 / token_s) if token_s > 0 else None

@@ -17,7 +17,7 @@ from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.lower_bound import least_first_token_s, least_step_s
+from edgeemu.policies.search.lower_bound import least_busy_s, least_first_token_s, least_step_s
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.rehearsal import Length
@@ -30,14 +30,15 @@ NEW_TOKENS = 3
 ROUNDING = 1 - 1e-9
 
 
-def simulated(cluster: Cluster, view: ClusterView, placement: Placement, *, tile_rows: int | None = 1) -> SequenceTimes:
-    """Times of one sequence under a placement."""
+def simulated(
+    cluster: Cluster, view: ClusterView, placement: Placement, *, tile_rows: int | None = 1, sequences: int = 1
+) -> list[SequenceTimes]:
+    """Times of equal sequences at once under a placement."""
     computes = [device.compute for device in view.devices]
     program = compile_routes(placement, view.costs.shape, "star" if view.star else "ring", tile_rows=tile_rows)
-    schedule = Scheduler([Length(view.prompt_tokens, NEW_TOKENS)], 1)
+    schedule = Scheduler([Length(view.prompt_tokens, NEW_TOKENS)] * sequences, sequences)
     duration = roofline_durations(computes, view.costs)
-    (times,) = predict_workload(cluster, view.costs, program, duration, schedule, [NEW_TOKENS])
-    return times
+    return predict_workload(cluster, view.costs, program, duration, schedule, [NEW_TOKENS] * sequences)
 
 
 @st.composite
@@ -60,10 +61,22 @@ def cases(draw: st.DrawFn) -> tuple[Cluster, ClusterView, Placement, int | None]
 @given(cases())
 def test_no_placement_is_faster_than_the_bounds(case: tuple[Cluster, ClusterView, Placement, int | None]) -> None:
     cluster, view, placement, tile_rows = case
-    times = simulated(cluster, view, placement, tile_rows=tile_rows)
+    (times,) = simulated(cluster, view, placement, tile_rows=tile_rows)
     assert times.ttft_s >= least_first_token_s(view) * ROUNDING
     for before_s, after_s in zip(times.sampled_s, times.sampled_s[1:], strict=False):
         assert after_s - before_s >= least_step_s(view) * ROUNDING
+
+
+@settings(max_examples=20, deadline=None)
+@given(cases(), st.integers(2, 6))
+def test_however_many_sequences_run_at_once_each_token_keeps_devices_busy(
+    case: tuple[Cluster, ClusterView, Placement, int | None], concurrency: int
+) -> None:
+    cluster, view, placement, tile_rows = case
+    times = simulated(cluster, view, placement, tile_rows=tile_rows, sequences=concurrency)
+    tokens = NEW_TOKENS * concurrency
+    assert max(each.sampled_s[-1] for each in times) >= tokens * least_busy_s(view, view.prompt_tokens - 1) * ROUNDING
+    assert min(each.ttft_s for each in times) >= least_first_token_s(view) * ROUNDING
 
 
 SHAPE = ModelShape("small", 2, 64, 4, 4, 16, 128, 200, 128)
@@ -78,7 +91,7 @@ def pair(link: Link, *speeds: float, memory_bytes: int = 2**40) -> tuple[Cluster
 
 def test_where_links_are_slow_the_bound_is_the_faster_device_alone() -> None:
     cluster, view = pair(Link(1e5, 1.0), 1e8, 5e8)
-    alone = simulated(cluster, view, Placement(dict.fromkeys(all_blocks(SHAPE), 1)))
+    (alone,) = simulated(cluster, view, Placement(dict.fromkeys(all_blocks(SHAPE), 1)))
     assert alone.sampled_s[1] - alone.sampled_s[0] == pytest.approx(least_step_s(view))
     assert alone.ttft_s == pytest.approx(least_first_token_s(view), rel=0.15)  # without the products for queries
 
@@ -106,5 +119,5 @@ def test_that_nothing_fits_is_proven() -> None:
 def test_on_many_devices_hops_are_left_out() -> None:
     chance = random.Random(1)
     cluster, view = pair(Link(1e8, 1e-3), *(chance.uniform(1e8, 1e9) for _ in range(70)))
-    single = simulated(cluster, view, Placement(dict.fromkeys(all_blocks(SHAPE), 0)))
+    (single,) = simulated(cluster, view, Placement(dict.fromkeys(all_blocks(SHAPE), 0)))
     assert 0 < least_step_s(view) < (single.sampled_s[1] - single.sampled_s[0]) / 10

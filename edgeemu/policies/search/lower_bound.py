@@ -1,22 +1,19 @@
-"""Lower bounds of what any placement can reach, divided or not: a decode step, and the first token. Pure.
+"""Lower bounds of what any placement can reach, divided or not: step, first token, time between tokens. Pure.
 
-No placement is faster, so a search that is close to a bound is done. Links and devices are as in the view; each message
-is alone in its pipe, each device has nothing else to do, and a sequence is alone.
+No placement is faster, so a search that is close to a bound is done. Links and devices are as in the view, and each
+message is alone in its pipe.
 
-*A decode step.* x_s[d] is the earliest instant at which x can be whole on device d, for each d by itself: the placement
-that is best for one device need not be the one that is best for another. A part that is divided has its result on r
-when the last share has: device a with u units is at r at x_s[a] + compute(a, u) + hop(a, r), which is a slot for each
-u, and the least makespan of all units is the earliest slot but as many. The outputs of heads go to the projection's
-devices in the same way. This is done for each device of the output matrix, which sends the token and has x in the end.
+*With hops* (`search.bound_hops`): x must be sent before it is used, and a divided part is ready when its last share is.
+Memory counts for each device by itself: what it cannot hold it does not compute.
 
-*Memory.* In the bound above each device counts by itself: what it cannot hold it does not compute. Where no device
-holds the whole model, a linear program over shares of an average layer counts all memory together, but no hops. The
-larger of both counts.
+*With the memory of all devices together*, where some device cannot hold the whole model, and then without hops: a linear
+program over the shares that devices have of an average layer, and over both ends. Fixed times of operations count in
+proportion to a share, so that the program is linear and never above the true time. The larger of both bounds counts.
 
-*The first token.* A prompt's rows are computed in chunks that overlap with messages. What counts are both ends and, for
-each layer, the least makespan of the work that cannot begin before the last chunk of the layer before is computed: its
-attention, its projection and its feed-forward block. It is the same linear program.
+*Between two tokens* of several sequences nothing waits, but each token keeps devices busy: the same program.
 """
+
+from enum import Enum
 
 import numpy as np
 
@@ -47,7 +44,7 @@ def least_step_s(view: ClusterView, past: int | None = None) -> float:
     by_hops_s = StepWithHops(parts).least_s() if n_devices <= MANY else 0.0
     if n_devices <= MANY and bool(parts.holds_all.all()):
         return by_hops_s
-    return max(by_hops_s, _by_memory_s(parts, barriers=True))
+    return max(by_hops_s, _by_memory_s(parts, Order.STEP))
 
 
 def least_first_token_s(view: ClusterView, rows: int | None = None) -> float:
@@ -62,35 +59,52 @@ def least_first_token_s(view: ClusterView, rows: int | None = None) -> float:
     by_hops_s = PromptWithHops(parts).least_s() if n_devices <= MANY else 0.0
     if n_devices <= MANY and bool(parts.holds_all.all()):
         return by_hops_s
-    return max(by_hops_s, _by_memory_s(parts, barriers=False))
+    return max(by_hops_s, _by_memory_s(parts, Order.PROMPT))
 
 
-def _by_memory_s(parts: PartTimes, *, barriers: bool) -> float:
-    """Both ends and the average layer, in shares that memory allows, without hops; infinite if nothing fits.
+def least_busy_s(view: ClusterView, past: int) -> float:
+    """Seconds between two tokens of however many sequences, at least: each token keeps devices busy.
 
-    `barriers`: the feed-forward block begins when the projection has ended; else a layer has one makespan.
+    As `least_step_s`.
     """
+    if len(view.devices) > MOST:
+        return 0.0
+    return _by_memory_s(PartTimes(view, 1, past), Order.NONE)
+
+
+class Order(Enum):
+    """Which work of a step has to wait for which."""
+
+    STEP = "the feed-forward block for heads and projection, a layer for that before it, and so the ends"
+    PROMPT = "a layer's attention, projection and feed-forward block for those of the layer before, and so the ends"
+    NONE = "nothing: devices are busy with other sequences meanwhile"
+
+
+def _by_memory_s(parts: PartTimes, order: Order) -> float:
+    """Both ends and the average layer, in shares that memory allows, without hops; infinite if nothing fits."""
     view, model = parts.view, MixedIntegerProgram()
     n, shape = len(view.devices), parts.costs.shape
     rows, past, kinds = parts.rows, parts.past, (Kind.HEAD, Kind.PROJ, Kind.FFN)
     wholes_s = {kind: parts.seconds(parts.costs.work(kind, parts.totals[kind], rows, past)) for kind in kinds}
-    if not barriers:
+    if order is Order.PROMPT:  # the products for queries, keys and values can overlap with the layer before
         wholes_s[Kind.HEAD] = parts.seconds(parts.costs.attention_work(shape.n_groups, rows, past))
     per_s = 1e3 / float(sum(times.min() for times in wholes_s.values()))  # the tolerances of the solver are absolute
     share = {kind: model.add(n, upper=1.0) for kind in kinds}
     ends = {block: model.add(n, upper=1.0) for block in (EMBED, LM_HEAD)}
     for columns in (*share.values(), *ends.values()):
         model.equal([(1.0, int(x)) for x in columns], 1.0)
-    for block, columns in ends.items():
-        times_s = parts.seconds(parts.costs.work(block.kind, 1, rows, past))
-        for column, time_s in zip(columns.tolist(), times_s.tolist(), strict=True):
-            model.cost[column] = per_s * time_s
-    serial = ((Kind.HEAD, Kind.PROJ), (Kind.FFN,)) if barriers else (kinds,)
+    ends_s = {block: parts.seconds(parts.costs.work(block.kind, 1, rows, past)) for block in ends}
+    serial = ((Kind.HEAD, Kind.PROJ), (Kind.FFN,)) if order is Order.STEP else (kinds,)
     for part in serial:
         makespan = int(model.add(1, cost=float(shape.n_layers))[0])
         for d in range(n):
             terms = [(-per_s * float(wholes_s[kind][d]), int(share[kind][d])) for kind in part]
+            if order is Order.NONE:
+                terms += [(-per_s * float(ends_s[block][d]) / shape.n_layers, int(ends[block][d])) for block in ends]
             model.row([(1.0, makespan), *terms], low=0.0)
+    for block, columns in ends.items() if order is not Order.NONE else ():
+        for column, time_s in zip(columns.tolist(), ends_s[block].tolist(), strict=True):
+            model.cost[column] = per_s * time_s
     _add_memory(model, view, share, ends)
     values = model.solve(TIME_LIMIT_S)
     if values is None:
