@@ -6,9 +6,10 @@ message is alone in its pipe.
 *With hops* (`search.bound_hops`): x must be sent before it is used, and a divided part is ready when its last share is.
 Memory counts for each device by itself: what it cannot hold it does not compute.
 
-*With the memory of all devices together*, where some device cannot hold the whole model, and then without hops: a linear
-program over the shares that devices have of an average layer, and over both ends. Fixed times of operations count in
-proportion to a share, so that the program is linear and never above the true time. The larger of both bounds counts.
+*With the memory of all devices together*, where some device cannot hold the whole model, and then without hops: a
+linear program over the shares that devices have of an average layer, and over both ends. Fixed times of operations
+count in proportion to a share, so that the program is linear and never above the true time. The larger of both bounds
+counts.
 
 *Between two tokens* of several sequences nothing waits, but each token keeps devices busy: the same program.
 """

@@ -57,7 +57,7 @@ class LongSearch:
         while self.budget > 0:
             self.budget -= 1  # even if everything on the way is known already
             if not ends or self.chance.random() < 0.3:
-                ends.append(self._descend(self._anything()))
+                ends.append(self._descend(self.anything()))
                 continue
             ends = sorted(set(ends), key=self.latency_s)[:8]
             begin = ends[min(int(self.chance.expovariate(0.8)), len(ends) - 1)]
@@ -116,7 +116,7 @@ class LongSearch:
         steps = NEW_TOKENS - 1 + SLACK * self._least_ratio
         return SLACK * self.estimate(candidate) * steps / NEW_TOKENS > at_s
 
-    def _anything(self) -> Candidate:
+    def anything(self) -> Candidate:
         """A random candidate: all layers alike or each for itself."""
         alike = self.chance.random() < 0.5
         first = self._any_layer()
