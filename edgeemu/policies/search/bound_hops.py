@@ -70,7 +70,7 @@ class PromptWithHops:
         self.n, self.n_layers = n, costs.shape.n_layers
         tile = PartTimes(view, rows // n, 0)
         self.x_s, self.row_s = hops_s(view, costs.activation_bytes(rows)), hops_s(view, costs.activation_bytes(1))
-        self.chunk_s = _shortest(hops_s(view, min(costs.chunk_bytes(rows // n, n), costs.activation_bytes(rows))))
+        self.chunk_s = shortest(hops_s(view, min(costs.chunk_bytes(rows // n, n), costs.activation_bytes(rows))))
         self.outputs_s = outputs_s(parts)
         self.embed_s, self.lm_head_s = parts.whole_s(EMBED), parts.whole_s(LM_HEAD)
         self.proj_s, self.ffn_s = parts.whole_s(proj(0)), parts.whole_s(ffn(0))
@@ -131,7 +131,7 @@ class PromptWithHops:
         """The last feed-forward block, of which only the last row goes on, and the output matrix."""
         whole_s = sent((last_s + self.ffn_s)[None], self.row_s)[0]
         partial_s = last_s[:, None] + self.units_s  # [n, u]
-        there_s = partial_s[..., None] + _shortest(self.row_s)[:, None, :]  # [n, u, n]; a star's center is on the way
+        there_s = partial_s[..., None] + shortest(self.row_s)[:, None, :]  # [n, u, n]; a star's center is on the way
         divided_s = earliest(there_s[None], partial_s.shape[1])[0, -1]
         return float((np.minimum(whole_s, divided_s) + self.lm_head_s).min())
 
@@ -160,7 +160,7 @@ def earliest(slots_s: FloatArray, number: int) -> FloatArray:
     return np.sort(np.partition(flat, number - 1, axis=1)[:, :number], axis=1)
 
 
-def _shortest(hop_s: FloatArray) -> FloatArray:
+def shortest(hop_s: FloatArray) -> FloatArray:
     """The shortest ways over any number of hops: [n, n] (Floyd and Warshall)."""
     found = hop_s.copy()
     for over in range(len(found)):
