@@ -54,8 +54,9 @@ def plan(
 ) -> None:
     """Show the first placement of a policy.
 
-    Lists the blocks and memory of each device, and the latency that the timeline predicts. Runs nothing. Exit status 3,
-    after the tables, if this host has too little memory to run it; simulate does not need that.
+    Lists the blocks and memory of each device, the latency that the timeline predicts, and what no placement can beat.
+    Runs nothing. Exit status 3, after the tables, if this host has too little memory to run it; simulate does not need
+    that.
 
     With --yaml, prints the placement as the section of a scenario that the policy given reads: append it to the
     scenario, or save it beside the scenario, and name the file there.
@@ -72,13 +73,15 @@ def plan(
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import plan_document, plan_tables
+    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line
+    from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
     if as_yaml and as_json:
         raise RequestError("choose one of --yaml and --json")
     made = make_plan(load(scenario, settings), policy, trust=trust)
     made.close()  # it is not asked again
+    bound = possible(made.cluster, made.view, made.requests, made.concurrency)
 
     def show(page: Page) -> None:
         if as_yaml:
@@ -90,9 +93,11 @@ def plan(
             page.line()
         if made.cut:
             page.sentence(f"first decision cut by decisions.limit: {made.cut}")
+        if bound is not None:
+            page.sentence(possible_line(bound))
 
     why_not = why_not_here(made, available_memory())
-    answer({**plan_document(made), "why_not_here": why_not}, as_json, show)
+    answer({**plan_document(made, bound), "why_not_here": why_not}, as_json, show)
     if why_not:
         print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)

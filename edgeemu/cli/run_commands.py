@@ -138,7 +138,8 @@ def compare(
     Every policy gets the same cluster, random draws and load. The best single device (single) is always in the table.
     A policy that finds no placement is listed with its reason, and so is exact where it would not answer and was not
     named; given is among all where the scenario has a placement. Each run leaves its records below --out. Rows are
-    sorted by the scenario's objective: latency unless it says otherwise.
+    sorted by the scenario's objective: latency unless it says otherwise. "vs possible" says how far a policy is from a
+    proven bound that no placement can beat.
 
     \b
     Examples:
@@ -149,7 +150,7 @@ def compare(
     """
     from edgeemu.cli.observers import watch_one_of
     from edgeemu.report.comparison import JUDGED, comparison, comparison_lines, comparison_table
-    from edgeemu.run.compare import compare_scenario, left_out, named_policies
+    from edgeemu.run.compare import bounds, compare_scenario, left_out, named_policies
 
     asked = [name.strip() for name in policies.split(",") if name.strip()]
     wanted = load(scenario, settings)
@@ -166,7 +167,8 @@ def compare(
         share=share,
         without=left_out(wanted, asked),
     )
-    document = comparison(wanted.name, until_signal(comparing), JUDGED[wanted.objective], words=not simulated)
+    entries = until_signal(comparing)
+    document = comparison(wanted.name, entries, JUDGED[wanted.objective], words=not simulated, bounds=bounds(wanted))
 
     def show(page: Page) -> None:
         page.line()

@@ -1,5 +1,8 @@
 """The optimum of one decision, as a mixed-integer program solved by HiGHS. Pure, and slow on large clusters.
 
+It covers placements of whole blocks, with any number of layers. Projections and feed-forward blocks stay undivided: a
+placement with shards can be faster, and `search.lower_bound` says what no placement, divided or not, can beat.
+
 The objective is migration + `interval_tokens` x decode step, by `view.migration_time` and `view.step_time`, subject to
 memory at the end of the sequence. It is myopic, as the head-level paper's optimum is (arXiv 2505.02533, section IV),
 but the paper enumerates |V|^(h+2) placements. Here, groups of a layer being alike, their *number* on each device is a

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from edgeemu.report.formats import Table, counted, size
@@ -43,11 +44,19 @@ FIGURES = (
 JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "energy_per_token_j"}  # by objective
 
 
-def comparison(scenario: str, entries: Sequence[Entry], judged: str, *, words: bool) -> dict[str, Any]:
+def comparison(
+    scenario: str,
+    entries: Sequence[Entry],
+    judged: str,
+    *,
+    words: bool,
+    bounds: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Make the document of `edgeemu compare --json`, sorted by the figure `judged`; `words`: whether tokens are real.
 
     Every figure is the median over the repetitions, with the least and the most. `gap` is by what share a policy is
-    worse than the best in the judged figure: 0 for the best.
+    worse than the best in the judged figure: 0 for the best. `bounds` has figures that no placement can beat, and
+    `above_bound` is by what share a policy is worse than that of the judged figure.
     """
     figure = next(figure for figure in FIGURES if figure.key == judged)
     rows = [_row(entry) for entry in entries]
@@ -56,12 +65,14 @@ def comparison(scenario: str, entries: Sequence[Entry], judged: str, *, words: b
     best = figure.best(known) if known else None
     for row in rows:
         row["gap"] = _gap(values.get(row["policy"]), best, figure)
+        row["above_bound"] = _gap(values.get(row["policy"]), bounds.get(judged), figure)
     rows.sort(key=lambda row: (row["gap"] is None, row["gap"] or 0.0))
     return {
         "scenario": scenario,
         "judged_by": judged,
         "first": rows[0]["policy"] if rows and rows[0]["gap"] is not None else None,
         "tokens_equal": _tokens_equal(entries) if words else None,
+        "bounds": dict(bounds),
         "policies": rows,
     }
 
@@ -113,16 +124,19 @@ def _tokens_equal(entries: Sequence[Entry]) -> bool:
 def comparison_table(document: Mapping[str, Any]) -> Table:
     """Make the table, in the order of the judged figure; policies that could not run are last, with a dash.
 
-    A figure that no policy has is left out.
+    A figure that no policy has is left out, and so is what is possible, if nobody knows.
     """
     rows, ran = [], [row["figures"] for row in document["policies"] if row["figures"]]
+    bound = document["bounds"].get(document["judged_by"])
     known = [figure for figure in FIGURES if any(figures[figure.key]["median"] is not None for figures in ran)]
     for row in document["policies"]:
         figures = row["figures"]
         cells = [_shown(figures.get(figure.key), figure) for figure in known]
         versus_best = "–" if row["gap"] is None else "best" if row["gap"] == 0 else f"+{row['gap']:.1%}"
-        rows.append([row["policy"], *cells, versus_best, row["certificate"] or "did not run"])
-    return Table(("policy", *(figure.heading for figure in known), ">vs best", "certificate"), rows)
+        above = [] if bound is None else ["–" if row["above_bound"] is None else f"+{max(0.0, row['above_bound']):.1%}"]
+        rows.append([row["policy"], *cells, versus_best, *above, row["certificate"] or "did not run"])
+    versus = (">vs best",) if bound is None else (">vs best", ">vs possible")
+    return Table(("policy", *(figure.heading for figure in known), *versus, "certificate"), rows)
 
 
 def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:
@@ -146,6 +160,13 @@ def comparison_lines(document: Mapping[str, Any]) -> list[str]:
         runs = sum(len(row["runs"]) for row in document["policies"])
         equal = "equal tokens" if document["tokens_equal"] else "DIFFERENT TOKENS: this is a bug of edgeemu"
         lines.append(f"{counted(runs, 'run')}: {equal}")
+    if (bound := document["bounds"].get(document["judged_by"])) is not None:
+        figure = next(figure for figure in FIGURES if figure.key == document["judged_by"])
+        than = "more" if figure.best is max else "less"
+        unit = f"{bound:.1f} ms per token" if figure.unit == "ms" else f"{bound:.2f} tokens/s"
+        lines.append(
+            f"possible: no placement, divided or not, has {than} than {unit} (proven; not always within reach)"
+        )
     lines += [f"{row['policy']}: {row['problem']}" for row in document["policies"] if row["problem"]]
     for row in document["policies"]:
         if row["certificate"] not in (None, "PASS"):

@@ -14,6 +14,7 @@ from edgeemu.run.choose_policy import check_policy
 from edgeemu.run.make_plan import unplaced
 from edgeemu.run.observer import Observer
 from edgeemu.run.policy_process.separate_policy import PolicyError
+from edgeemu.run.possible import possible
 from edgeemu.run.run_scenario import RunResult, run_scenario
 from edgeemu.scenario.scenario import Scenario
 
@@ -59,6 +60,17 @@ def left_out(scenario: Scenario, policies: Sequence[str]) -> dict[str, str]:
         return {}
     size = f"{counted(n_devices, 'device')} and {counted(n_layers, 'layer')}"
     return {"exact": f"left out: it would prove no optimum of {size} in time; name it to try (--policies all,exact)"}
+
+
+def bounds(scenario: Scenario) -> dict[str, float]:
+    """Return the figures of a comparison that no placement can beat; empty where none is known.
+
+    Raises: as `make_plan`.
+    """
+    setting = unplaced(scenario)
+    concurrency = min(scenario.workload.concurrency, len(setting.requests))
+    found = possible(setting.cluster, setting.view, setting.requests, concurrency)
+    return {} if found is None else found.by_figure
 
 
 async def compare_scenario(

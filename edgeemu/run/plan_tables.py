@@ -7,6 +7,7 @@ from typing import Any
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.report.formats import Table, ms_text, size
 from edgeemu.run.plan import Plan
+from edgeemu.run.possible import Possible
 from edgeemu.run.requests import Request
 from edgeemu.timeline.prediction import SequenceTimes
 from edgeemu_kernels.shape import ModelShape
@@ -14,8 +15,11 @@ from edgeemu_kernels.shape import ModelShape
 MAX_RUNS = 4  # ranges of layers that are listed; of a more scattered placement, blocks are counted
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """Make the JSON document of a plan: blocks and memory of each device, and what the timeline predicts."""
+def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
+    """Make the JSON document of a plan: blocks and memory of each device, and what the timeline predicts.
+
+    `bound` has the figures that no placement can beat, if they are known.
+    """
     return {
         "scenario": plan.scenario.name,
         "policy": plan.policy,
@@ -39,6 +43,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         ],
         "placed_in_ms": 1000 * plan.placed_in_s,
         "cut": plan.cut or None,
+        "bounds": {} if bound is None else bound.by_figure,
     }
 
 
@@ -69,6 +74,14 @@ def plan_tables(plan: Plan) -> list[Table]:
         Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
         Table((">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
     ]
+
+
+def possible_line(bound: Possible) -> str:
+    """Say what no placement can beat."""
+    first, later = ms_text(1000 * bound.ttft_s), ms_text(1000 * bound.tpot_s)
+    return (
+        f"possible: no placement, divided or not, has less than {first} to the first token or {later} per output token"
+    )
 
 
 def _predictions(plan: Plan) -> list[tuple[Request, SequenceTimes]]:

@@ -46,8 +46,8 @@ def summary(tpot_ms: float, tokens: list[list[int]], verdict: str = "PASS") -> d
     }
 
 
-def compared(*entries: Entry, judged: str = "tpot_ms") -> dict[str, Any]:
-    return comparison("s", entries, judged, words=True)
+def compared(*entries: Entry, judged: str = "tpot_ms", **bounds: float) -> dict[str, Any]:
+    return comparison("s", entries, judged, words=True, bounds=bounds)
 
 
 def test_the_best_is_first_and_the_others_say_by_how_much_they_are_behind() -> None:
@@ -70,6 +70,18 @@ def test_by_throughput_more_is_better() -> None:
     )
     assert [row["policy"] for row in document["policies"]] == ["b", "a"]
     assert document["policies"][1]["gap"] == pytest.approx(0.2)
+
+
+def test_a_bound_says_how_far_every_policy_is_from_what_is_possible() -> None:
+    document = compared(Entry("a", [summary(12.0, [[1]])]), Entry("none", [], problem="no room"), tpot_ms=10.0)
+    assert [row["above_bound"] for row in document["policies"]] == [pytest.approx(0.2), None]
+    table = comparison_table(document)
+    assert table.columns[-2] == ">vs possible"
+    assert [row[-2] for row in table.rows] == ["+20.0%", "–"]
+    assert "possible: no placement, divided or not, has less than 10.0 ms per token" in comparison_lines(document)[1]
+    other = compared(Entry("a", [summary(12.0, [[1]])]), judged="throughput_tok_s", throughput_tok_s=100.0)
+    assert other["policies"][0]["above_bound"] == pytest.approx(0.2)
+    assert "has more than 100.00 tokens/s" in comparison_lines(other)[1]
 
 
 def test_by_energy_the_least_is_first_and_who_has_no_figure_last() -> None:

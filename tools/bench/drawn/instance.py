@@ -56,17 +56,21 @@ class Instance:
 
     def latency_s(self, placement: Placement) -> float:
         """Mean seconds per token, the first one included: (TTFT + 23 TPOT) / 24, by the simulator."""
-        (prompt,) = self.rehearsal.lengths
-        schedule = Scheduler([prompt], 1)
-        (times,) = predict_workload(
-            self.rehearsal.cluster,
-            self.view.costs,
-            self.compiled(placement),
-            self.duration,
-            schedule,
-            [NEW_TOKENS],
-        )
-        return (times.sampled_s[-1] - times.start_s) / NEW_TOKENS
+        _, sampled_s = self._simulated(placement, NEW_TOKENS)
+        return sampled_s / NEW_TOKENS
+
+    def first_tokens_s(self, placement: Placement) -> tuple[float, float]:
+        """Time to the first token, and from it to the second: later ones take a little longer, as caches grow."""
+        ttft_s, sampled_s = self._simulated(placement, 2)
+        return ttft_s, sampled_s - ttft_s
+
+    def _simulated(self, placement: Placement, tokens: int) -> tuple[float, float]:
+        """Instants of the first token and of that with this number."""
+        prompt = self.rehearsal.lengths[0]
+        schedule, program = Scheduler([prompt], 1), self.compiled(placement)
+        cluster, costs = self.rehearsal.cluster, self.view.costs
+        (times,) = predict_workload(cluster, costs, program, self.duration, schedule, [tokens])
+        return times.sampled_s[0] - times.start_s, times.sampled_s[-1] - times.start_s
 
 
 class _Alike:

@@ -1,0 +1,59 @@
+"""The best placements that are known of each instance, in a file; a long search, or a policy, makes them better."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from drawn.candidate import placement_of, written
+from drawn.instance import Instance
+from drawn.search import LongSearch
+from edgeemu.errors import EdgeemuError
+from edgeemu.placement.placement import Placement
+from edgeemu.policies import POLICIES, policy
+
+FILE = Path(__file__).parents[1] / "random_clusters.json"
+HOW = (
+    "The best placement known of each instance (notation: drawn/candidate.py), by `random_clusters.py --search`: "
+    "descents from what every policy places, from random placements, and from disturbed good ones."
+)
+
+
+def load() -> dict[int, str]:
+    """Placements by the number of their instance."""
+    if not FILE.exists():
+        return {}
+    return {int(number): text for number, text in json.loads(FILE.read_text())["placements"].items()}
+
+
+def save(found: dict[int, str]) -> None:
+    document: dict[str, Any] = {"how": HOW, "placements": {str(number): found[number] for number in sorted(found)}}
+    beside = FILE.with_suffix(".tmp")
+    beside.write_text(json.dumps(document, indent=1) + "\n")
+    beside.replace(FILE)
+
+
+def placed_by_policies(made: Instance) -> Iterator[tuple[str, Placement | None]]:
+    """The first placement of each built-in policy; None: it found none."""
+    for name in POLICIES:
+        try:
+            found = policy(name)(made.view, None)
+        except EdgeemuError:
+            yield name, None
+        else:
+            yield name, found
+
+
+def searched(made: Instance, known: str | None, simulations: int, seed: int) -> str | None:
+    """The best placement after a search of that many simulations; None: none that fits was found."""
+    shape, n_devices = made.view.costs.shape, len(made.view.devices)
+    search = LongSearch(made, random.Random(f"{made.number} {seed}"), simulations)
+    starts = [placement for _, placement in placed_by_policies(made) if placement is not None]
+    if known is not None:
+        starts.append(placement_of(known))
+    unique = list({written(placement, shape, n_devices): placement for placement in starts}.values())
+    for placement in unique:
+        search.offer(placement)
+    search.run(unique)
+    return None if search.best is None else written(search.best, shape, n_devices)
