@@ -70,6 +70,8 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     if current is None:
         return _first(view)
+    if view.still:
+        return current
     for prospect in prospects(view):
         better = _better(view, prospect, current)
         if better is not current and not _loses(view, prospect, current, better):

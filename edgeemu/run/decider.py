@@ -7,6 +7,7 @@ from typing import NamedTuple
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal, largest_change
+from edgeemu.policies.view.still import is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import Answer, next_decision
 from edgeemu.run.backend import Measurements
@@ -48,6 +49,7 @@ class Decider:
         self._lost = 0  # decisions in a row without an answer, up to the last
         self.asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
+        self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
 
@@ -70,11 +72,15 @@ class Decider:
         if not self._worth_asking(view):
             return None
         view = replace(view, refused=self._refused)
+        if self._plan.scenario.knowledge == "measured":  # of what an oracle knows, links are not compared
+            view = replace(view, still=self._considered is not None and is_still(self._considered, view))
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
         self._rows.append(DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem))
         self._lost = self._lost + 1 if answer.lost else 0
+        if not view.still:
+            self._considered = view if answer.placement is current and not answer.problem else None
         if self._lost == PATIENCE:
             where = f"sequence {step.sequence}, step {step.step}"
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"

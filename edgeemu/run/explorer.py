@@ -43,7 +43,8 @@ def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:
     """Return the view in which some links are as the scenario has them."""
     better = {pair: (1.0 / view.observed[pair][0], 1.0 / view.observed[pair][1]) for pair in pairs}
     observed = {pair: factors for pair, factors in view.observed.items() if pair not in pairs}
-    return replace(view, links=view.links.scaled(better), observed=observed, outlook=view.outlook.without(pairs))
+    outlook = view.outlook.without(pairs)
+    return replace(view, links=view.links.scaled(better), observed=observed, outlook=outlook, still=False)
 
 
 def used(program: Program, old: Placement, new: Placement) -> set[Pair]:
