@@ -46,15 +46,26 @@ EQUAL = ("devices[0].gflops=20 GFLOPS", "devices[0].memory=4 GB", "network.defau
 FOUR = ("workload.prompts=[{tokens: 64}, {tokens: 64}, {tokens: 64}, {tokens: 64}]", "workload.concurrency=4")
 STAR = ("network={topology: star, default: {bandwidth: 1 Gbit/s, delay: 1 ms}}",)
 LINE = ("network={topology: line, default: {bandwidth: 1 Gbit/s, delay: 1 ms}}",)
+ENERGY = (
+    *("objective=energy", "devices[0].power={idle: 2 W, busy: 6 W}"),
+    *(
+        "network.default.energy={send: 5 nJ/bit, receive: 5 nJ/bit}",
+        "devices[0].memory={uniform: {low: 20 GB, high: 90 GB}}",
+    ),
+)
+LITTLE = ("devices[0].memory={uniform: {low: 100 MB, high: 300 MB}}",)
 CASES = {
     THOUSAND: Case(1000, 80),
     "1,000 x 80, small model": Case(1000, 80, NARROW),
+    "1,000 x 80, small model, little memory": Case(1000, 80, NARROW + LITTLE),
     "1,000 x 80, equal devices": Case(1000, 80, EQUAL),
     "1,000 x 80, four sequences": Case(1000, 80, NARROW + FOUR),
     "1,000 x 80, star": Case(1000, 80, STAR),
     "1,000 x 80, line": Case(1000, 80, LINE),
     "10,000 x 8": Case(10_000, 8),
     "10,000 x 8, small model": Case(10_000, 8, NARROW),
+    "10,000 x 8, small model, little memory": Case(10_000, 8, NARROW + LITTLE),
+    "10,000 x 8, least energy": Case(10_000, 8, ENERGY),
     "10,000 x 8, equal devices": Case(10_000, 8, EQUAL),
     "10,000 x 8, four sequences": Case(10_000, 8, FOUR),
     "10,000 x 8, star": Case(10_000, 8, STAR),

@@ -16,7 +16,8 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_energy import UnknownEnergyError, token_energy_j
 
 ALONE = 3  # devices that are tried as the only one
-ALONE_FOR_ENERGY = 100  # with the objective of least energy: all devices but on very large clusters
+ALONE_FOR_ENERGY = 100  # with the objective of least energy: all devices but on very large clusters, and there
+SEEN_FOR_ENERGY = 300_000  # fewer, because each is compared with all: devices that are tried x devices
 PIPELINES = 4  # pipelines that are tried, the best by a closed form
 DIVIDED = 10_000  # messages (layers x devices²) up to which dividing every layer over all devices is tried
 TIE = 1e-6  # relative difference of scores that is no difference
@@ -63,7 +64,9 @@ def best_pipelines(view: ClusterView) -> Iterator[Placement]:
 def single_devices(view: ClusterView) -> Iterator[Placement]:
     """The complete model on one device, the fastest devices first."""
     blocks = list(all_blocks(view.costs.shape))
-    count = ALONE_FOR_ENERGY if view.objective == "energy" else ALONE
+    count = ALONE
+    if view.objective == "energy":
+        count = max(ALONE, min(ALONE_FOR_ENERGY, SEEN_FOR_ENERGY // len(view.devices)))
     for device in sorted(range(len(view.devices)), key=view.model_time_s)[:count]:
         yield Placement(dict.fromkeys(blocks, device))
 

@@ -230,8 +230,14 @@ class ClusterView:
 
     def holds(self, placement: Placement) -> bool:
         """Whether every device has memory for a placement, to the end of the sequence."""
-        held = self.usages(placement)
-        return all(u.page().total_bytes <= d.memory_bytes for u, d in zip(held, self.devices, strict=True))
+        holders = placement.devices()
+        place = {device: n for n, device in enumerate(holders)}  # of thousands of devices most hold nothing
+        held = usages(
+            Placement({block: place[device] for block, device in placement.owner.items()}),
+            *(self.costs, len(holders), self.prompt_tokens, self.total_tokens, self.workload.concurrent),
+            star=self.star,
+        )
+        return all(u.page().total_bytes <= self.devices[d].memory_bytes for u, d in zip(held, holders, strict=True))
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
         """An error: no device has room for `block`. `held`: memory that each device holds, as usages or in bytes."""

@@ -1,7 +1,7 @@
 """Whether enough has changed since a decision that another one is worth its time. Pure.
 
 Times of steps are sums and maxima of times of operations and messages. So where none of these has changed by more than
-a share e, no step takes longer or shorter by more, of any placement, and a change that did not pay gains about 2 e at most.
+a share e, no placement's step has, and a change that did not pay gains about 2 e of a step at most.
 """
 
 import numpy as np
