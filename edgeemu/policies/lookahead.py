@@ -1,8 +1,9 @@
-"""Our own policy, a portfolio: placements of several kinds are proposed, and the one with the least time wins. Pure.
+"""Our own policy, a portfolio: proposers give placements, one judge compares them, one rule says when to change. Pure.
 
-*The first placement.* `PROPOSERS` give placements: our own search, other policies, pipelines, single devices. One judge
-compares them: the start of the run is simulated with each (`search.candidates`), which includes several sequences,
-prompts, jitter, and links that share an interface.
+*The first placement.* `PROPOSERS` give placements: our own search, other policies, pipelines, single devices. The judge
+simulates the start of the run with each (`search.candidates`), which includes several sequences, prompts, jitter, and
+links that share an interface. From all of them `search.share_proposals` searches on over shares: layers divided in
+whatever way, feed-forward columns over some devices and heads on others; then the judge itself decides beside the best.
 
 *Our own search* minimises the closed form of a decode step (`view.step_time`): hops between devices in series, heads
 of a layer in parallel. So layers stay together where latency dominates, and heads are spread where compute does. A
@@ -10,13 +11,14 @@ model of one layer is placed exactly but for memory (`search.one_layer`), one of
 (`search.layer_runs`); the result is improved by moves (`search.local_moves`). Costs are those in the middle of the
 steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
-*Later placements* are the current one improved by moves that pay, or, on clusters that are small enough, a new one.
-The rule for every change: migration + steps over the horizon must become less. Measurements are never quite right, so
-a move must gain `MARGIN` times its migration time, and all moves together `WORTH` of a step; else nothing is moved.
-With several sequences the change is to another pipeline (`search.pipeline_moves`).
+*Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new one
+or one with other shares (`search.share_changes`): they shift, and layers become divided or whole, for the objective of
+energy too. The rule for every change: migration + steps over the horizon must become less. Measurements are never quite
+right, so a move must gain `MARGIN` times its migration time, and all moves together `WORTH` of a step; else nothing is
+moved. With several sequences an undivided placement changes to another pipeline (`search.pipeline_moves`).
 
-* [D] A placement with divided projections or feed-forward blocks stays while it fits, and so does any placement for the
-  objective of energy.
+* [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
+  placement for the objective of energy.
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
@@ -80,8 +82,10 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     divided = is_divided(current)
     small = view.costs.shape.n_layers * len(view.devices) <= SMALL_TO_DIVIDE
     if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
-        return better_shares(view, Ahead(horizon, horizon / MARGIN, WORTH), current)
-    if view.objective == "energy":
+        found = better_shares(view, Ahead(horizon, horizon / MARGIN, WORTH), current)
+        if found is not None:
+            return found
+    if divided or view.objective == "energy":
         return kept(_first, view, current)
     times = StepTimes(view, view.past + horizon // 2)
     if view.sequences > 1:

@@ -30,8 +30,11 @@ class Ahead(NamedTuple):
     worth: float  # share of a step
 
 
-def better_shares(view: ClusterView, ahead: Ahead, current: Placement) -> Placement:
+def better_shares(view: ClusterView, ahead: Ahead, current: Placement) -> Placement | None:
     """The current placement, or the one whose gain in the steps to come exceeds its migration by most.
+
+    None: nothing is known of the current placement, because it is on more devices than are searched, or the shards of a
+    projection are not with their heads.
 
     Raises:
         NoBetterPlacement: the current placement no longer fits, and no other was found.
@@ -40,9 +43,7 @@ def better_shares(view: ClusterView, ahead: Ahead, current: Placement) -> Placem
     devices = promising(view, [current], WORK)
     base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
     if base is None:
-        if fits:
-            return current
-        raise NoBetterPlacement("a device has lost memory, and the shards of a projection are not with their heads")
+        return None
     judge = ShareJudge(view, devices, ahead.steps)
     migrations = ShareMigrations(view, devices, base)
     search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.second / ahead.tokens)
