@@ -11,11 +11,11 @@ model of one layer is placed exactly but for memory (`search.one_layer`), one of
 (`search.layer_runs`); the result is improved by moves (`search.local_moves`). Costs are those in the middle of the
 steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
-*Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new one
-or one with other shares (`search.share_changes`): they shift, and layers become divided or whole, for the objective of
-energy too. The rule for every change: migration + steps over the horizon must become less. Measurements are never quite
-right, so a move must gain `MARGIN` times its migration time, and all moves together `WORTH` of a step; else nothing is
-moved. With several sequences an undivided placement changes to another pipeline (`search.pipeline_moves`).
+*Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new
+one or one with other shares (`search.share_changes`): they shift, and layers become divided or whole, for the objective
+of energy too. The rule for every change: migration + steps over the horizon must become less. Measurements are never
+quite right, so a move must gain `MARGIN` times its migration time, and all moves together `WORTH` of a step; else
+nothing is moved. With several sequences undivided placements change to another pipeline (`search.pipeline_moves`).
 
 * [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
   placement for the objective of energy.
