@@ -1,8 +1,9 @@
-"""Our own policy, a portfolio: placements of several kinds are proposed, and the one with the least time wins. Pure.
+"""Our own policy, a portfolio: proposers give placements, one judge compares them, one rule says when to change. Pure.
 
-*The first placement.* `PROPOSERS` give placements: our own search, other policies, pipelines, single devices. One judge
-compares them: the start of the run is simulated with each (`search.candidates`), which includes several sequences,
-prompts, jitter, and links that share an interface.
+*The first placement.* `PROPOSERS` give placements: our own search, other policies, pipelines, single devices. The judge
+simulates the start of the run with each (`search.candidates`), which includes several sequences, prompts, jitter, and
+links that share an interface. From all of them `search.share_proposals` searches on over shares: layers divided in
+whatever way, feed-forward columns over some devices and heads on others; then the judge itself decides beside the best.
 
 *Our own search* minimises the closed form of a decode step (`view.step_time`): hops between devices in series, heads
 of a layer in parallel. So layers stay together where latency dominates, and heads are spread where compute does. A
@@ -10,11 +11,13 @@ model of one layer is placed exactly but for memory (`search.one_layer`), one of
 (`search.layer_runs`); the result is improved by moves (`search.local_moves`). Costs are those in the middle of the
 steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
-*Later placements* are the current one improved by moves that pay, or, on clusters that are small enough, a new one;
-with several sequences another pipeline (`search.pipeline_moves`). `search.change_rule` says when a change pays.
+*Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new
+one or one with other shares (`search.share_changes`): they shift, and layers become divided or whole, for the objective
+of energy too. With several sequences undivided placements change to another pipeline (`search.pipeline_moves`).
+`search.change_rule` says when a change pays. Where nothing has changed since a placement was kept, it is kept again.
 
-* [D] A placement with divided projections or feed-forward blocks stays while it fits, and so does any placement for the
-  objective of energy.
+* [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
+  placement for the objective of energy.
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
@@ -82,10 +85,12 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
     """The current placement, or one whose gain in the steps ahead exceeds its migration."""
     small = view.costs.shape.n_layers * len(view.devices) <= SMALL_TO_DIVIDE
-    may_divide = small and view.sequences == 1 and (view.divide or view.objective == "energy")
-    if may_divide or is_divided(current):
-        return better_shares(view, prospect, current)
-    if view.objective == "energy":
+    divided = is_divided(current)
+    if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
+        found = better_shares(view, prospect, current)
+        if found is not None:
+            return found
+    if divided or view.objective == "energy":
         return kept(_first, view, current)
     if view.sequences > 1:
         return better_pipeline(view, prospect, StepTimes(prospect.ahead, view.past + prospect.steps // 2), current)

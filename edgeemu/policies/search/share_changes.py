@@ -21,8 +21,11 @@ WORK = 6e5  # about a tenth of a second
 EXACT = 6  # placements of which the migration is computed exactly
 
 
-def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
+def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> Placement | None:
     """The current placement, or the one whose gain in the steps to come exceeds its migration by most.
+
+    None: nothing is known of the current placement, because it is on more devices than are searched, or the shards of a
+    projection are not with their heads.
 
     Raises:
         NoBetterPlacement: the current placement no longer fits, and no other was found.
@@ -31,9 +34,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     devices = promising(view, [current], WORK)
     base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
     if base is None:
-        if fits:
-            return current
-        raise NoBetterPlacement("a device has lost memory, and the shards of a projection are not with their heads")
+        return None
     judge = ShareJudge(prospect.ahead, devices, prospect.steps)
     migrations = ShareMigrations(view, devices, base)
     search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.second / prospect.tokens)

@@ -16,6 +16,7 @@ from edgeemu.policies.search.share_moves import n_neighbours
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
+from edgeemu.policies.view.step_time import StepTimes
 
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
@@ -98,17 +99,21 @@ def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends:
     return ShareArrays(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
 
 
-def promising(view: ClusterView, others: Sequence[Placement], most_work: float) -> IntArray:
+def promising(
+    view: ClusterView, others: Sequence[Placement], most_work: float, most_devices: int = MOST_DEVICES
+) -> IntArray:
     """The devices to search on, ascending: those that proposals use, and the fastest; not too many to search."""
     shape, n = view.costs.shape, len(view.devices)
-    size = min(n, MOST_DEVICES)
+    size = min(n, most_devices)
     units = n_shards(shape, Kind.FFN)
     while size > 2 and weight(n_neighbours(shape.n_layers, size, shape.n_groups, units), size, shape) > most_work:
         size -= 1
+    if n == size:
+        return np.arange(n)
     chosen: dict[int, None] = {}
     for placement in others:
         used = placement.devices()
         if len(chosen.keys() | set(used)) <= size:
             chosen |= dict.fromkeys(used)
-    chosen |= dict.fromkeys(sorted(range(n), key=view.layer_time_s))
+    chosen |= dict.fromkeys(StepTimes(view).whole_layer_s.argsort(kind="stable")[:size].tolist())
     return np.array(sorted(list(chosen)[:size]))

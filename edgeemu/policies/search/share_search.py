@@ -124,11 +124,17 @@ class ShareSearch:
         return base, base_cost
 
     def all_from(self, seeds: ShareArrays) -> list[tuple[float, ShareArrays]]:
-        """The ends of descents from all seeds and from beside the best, each once, the best first."""
+        """The ends of descents from all seeds, each once, the best first.
+
+        Where memory is short for some seed, single changes do not lead everywhere: then also of descents with both ends
+        of the model elsewhere, and from beside the best.
+        """
         ends = _Ends()
         costs = self.costs(seeds)
         for at in costs.argsort(kind="stable").tolist():
             ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
+        if (costs < MISSING).all():
+            return ends.sorted()
         if (best := ends.best_without(set())) is not None:
             self._from_other_ends(best[0], seeds, ends)
         tried: set[bytes] = set()

@@ -3,20 +3,40 @@
 It agrees to the byte but for the bias of a first shard (GPT-2), which it counts on every device with shards of a layer.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
+from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import sizes_of
 from edgeemu.policies.view.shares import BoolArray, ShareArrays
+
+
+@lru_cache(maxsize=16)
+def _workspaces(costs: Costs, kind: Kind, rows: int) -> IntArray:
+    """Workspace of 0, 1, 2 … shards of a layer, with a prompt of `rows`: [number of shards + 1]."""
+    most = n_shards(costs.shape, kind)
+    found = [max(costs.shard_workspace_bytes(kind, k, r) for r in (rows, 1)) for k in range(1, most + 1)]
+    return np.array([0, *found], np.int64)
+
+
+@lru_cache(maxsize=16)
+def _messages(costs: Costs, rows: int, n: int, *, star: bool) -> IntArray:
+    """Messages of a device, by members of the largest ring and the most groups of a layer: [n + 1, n_groups + 1]."""
+    widest = range(costs.shape.n_groups + 1)
+    alone = [costs.inbox_bytes(rows)] * len(widest)
+    shared = [[costs.collective_inbox_bytes(rows, m, w, star=star) for w in widest] for m in range(1, n + 1)]
+    return np.array([alone, *shared], np.int64)
 
 
 class ShareMemory:
     """Sizes of shares on chosen devices [n], and what placements need."""
 
     def __init__(self, view: ClusterView, devices: IntArray) -> None:
-        workload, shape = view.workload, view.costs.shape
+        workload = view.workload
         costs = view.costs.at_step(1, workload.total_tokens - 1)
         rows = workload.prompt_tokens
         self.sizes = sizes_of(view)
@@ -27,25 +47,10 @@ class ShareMemory:
         self._columns_bias = costs.weight_bytes(proj(0, 0)) - self._columns
         self._unit_bias = costs.weight_bytes(ffn(0, 0)) - self._unit
 
-        def workspaces(kind: Kind) -> IntArray:
-            most = n_shards(shape, kind)
-            found = [max(costs.shard_workspace_bytes(kind, k, r) for r in (rows, 1)) for k in range(1, most + 1)]
-            return np.array([0, *found], np.int64)
-
-        self._columns_workspace = workspaces(Kind.PROJ)  # [n_groups + 1]
-        self._units_workspace = workspaces(Kind.FFN)  # [ffn_units + 1]
+        self._columns_workspace = _workspaces(costs, Kind.PROJ, rows)  # [n_groups + 1]
+        self._units_workspace = _workspaces(costs, Kind.FFN, rows)  # [ffn_units + 1]
         self._once = 1 + len(workload.concurrent)  # as often as messages are held
-        widest = range(shape.n_groups + 1)
-        self._collective = np.array(  # [n + 1, n_groups + 1] by members and widest
-            [
-                [
-                    costs.collective_inbox_bytes(rows, m, w, star=view.star) if m else costs.inbox_bytes(rows)
-                    for w in widest
-                ]
-                for m in range(len(devices) + 1)
-            ],
-            np.int64,
-        )
+        self._collective = _messages(costs, rows, len(devices), star=view.star)  # [n + 1, n_groups + 1]
 
     def need_bytes(self, shares: ShareArrays) -> IntArray:
         """Bytes that every device holds at its fullest: [k, n]."""

@@ -1,5 +1,7 @@
 """Times of the parts of a step, with divided layers, as tables by device and number of shares. Pure."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
@@ -25,26 +27,26 @@ class ShareTimes:
         def alone(work: Work) -> FloatArray:
             return np.maximum(work.flops / flops, work.bytes_read / mem) + overhead  # [n]
 
-        def table(works: list[Work]) -> FloatArray:
-            return np.stack([np.zeros(self.n), *map(alone, works)], axis=1)  # [n, 1 + len(works)]
+        def table(work: Callable[[int], Work], most: int) -> FloatArray:
+            """Times of 0, 1, 2 … shares: works are affine in their number. [n, most + 1]"""
+            one, two = work(1), work(2)
+            number = np.arange(most)  # of shares, less one
+            ops = one.flops + number * (two.flops - one.flops)
+            read = one.bytes_read + number * (two.bytes_read - one.bytes_read)
+            times_s = np.maximum(ops / flops[:, None], read / mem[:, None]) + overhead[:, None]
+            return np.concatenate([np.zeros((self.n, 1)), times_s], axis=1)
 
         self.embed_s = alone(costs.work(Kind.EMBED, 1, rows, past))
         self.proj_s = alone(costs.work(Kind.PROJ, 1, rows, past))
         self.ffn_s = alone(costs.work(Kind.FFN, 1, rows, past))
         self.lm_head_s = alone(costs.work(Kind.LM_HEAD, 1, rows, past))
-        self.heads_s = table([costs.work(Kind.HEAD, g, rows, past) for g in range(1, n_groups + 1)])
-        self.columns_s = table(
-            [costs.shard_work(Kind.PROJ, 0, range(g), rows, past) for g in range(1, n_groups + 1)]
-        )  # [n, n_groups + 1]
-        # Shards are alike, so that two of them say what each more takes.
-        one, two = (costs.shard_work(Kind.FFN, 0, range(u), rows, past) for u in (1, min(2, self.units)))
-        more = Work(two.flops - one.flops, two.bytes_read - one.bytes_read)
-        self.units_s = table(
-            [Work(one.flops + u * more.flops, one.bytes_read + u * more.bytes_read) for u in range(self.units)]
-        )  # [n, units + 1]
-        self.sums_s = table([costs.rows_work(t + 1, rows, t - 1) for t in range(1, self.n + 2)])  # by terms
+        self.heads_s = table(lambda g: costs.work(Kind.HEAD, g, rows, past), n_groups)
+        self.columns_s = table(lambda g: costs.shard_work(Kind.PROJ, 0, range(g), rows, past), n_groups)
+        self.units_s = table(lambda u: costs.shard_work(Kind.FFN, 0, range(u), rows, past), self.units)
+        self.sums_s = table(lambda terms: costs.rows_work(terms + 1, rows, terms - 1), self.n + 1)
         self.hidden_bits = 8.0 * costs.activation_bytes(rows)
         self.last_bits = 8.0 * costs.activation_bytes(1)
         self.token_bits = 8.0 * costs.token_bytes()
-        self.attention_bits = np.array([8.0 * costs.attention_bytes(g, rows) for g in range(n_groups + 1)])
+        first, second = (8.0 * costs.attention_bytes(g, rows) for g in (1, 2))
+        self.attention_bits = first + (np.arange(n_groups + 1) - 1) * (second - first)  # [n_groups + 1]
         self.ring = RingTimes(view, self.s_per_bit, self.delay_s, devices, rows) if rows > self.n else None
