@@ -87,7 +87,7 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
     """Reserve memory for blocks that will arrive, or refuse. The operations stay as they are. Answer: `Prepared`.
 
     In addition `growth_bytes` must be free, for what the device holds to grow; all of its memory at the instant `at_s`.
-    If nothing is incoming, it reserves memory to cut what it has: other work is not in the way of that.
+    If nothing is incoming, it reserves memory to put together what it keeps: other work is not in the way of that.
     """
 
     epoch: int

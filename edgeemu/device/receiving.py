@@ -29,7 +29,7 @@ class ReceivedBlocks:
     """Everything that arrives at this device in one migration."""
 
     epoch: int
-    blocks: list[Block]
+    blocks: frozenset[Block]
     _open: dict[tuple[int, int, Block], BlockBytes] = field(default_factory=dict)
     _complete: dict[Block, list[tuple[messages.ChunkHeader, bytearray]]] = field(default_factory=dict)
     _flash: dict[Block, list[Array]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class ReceivedBlocks:
     def expect(self, request: protocol_in.Expect, executor: Executor) -> float | None:
         """Begins a round. Returns the instant of its end if all of it has arrived already."""
         if request.from_flash:
-            self._flash = {block: executor.weights_from_flash(block) for block in self.blocks}
+            self._flash = {block: executor.weights_from_flash(block) for block in sorted(self.blocks)}
         round_ = self._rounds.setdefault(request.number, _ReceivedRound())
         round_.expected = request.shipments
         round_.last_s = max(round_.last_s, request.flash_end_s)
@@ -53,7 +53,8 @@ class ReceivedBlocks:
         """
         header, block = chunk.header, chunk.header.shipment.block
         if header.epoch != self.epoch or block not in self.blocks:
-            raise ProtocolError(f"{block} of epoch {header.epoch} arrived, but epoch {self.epoch} brings {self.blocks}")
+            brings = ", ".join(map(str, sorted(self.blocks)))
+            raise ProtocolError(f"{block} of epoch {header.epoch} arrived, but epoch {self.epoch} brings {brings}")
         round_ = self._rounds.setdefault(header.number, _ReceivedRound())
         round_.last_s = max(round_.last_s, header.arrival_s)
         key = header.number, header.shipment.sequence, block
@@ -76,7 +77,7 @@ class ReceivedBlocks:
         begun = bool(self._rounds) or not self.blocks
         if not begun or self._open or any(round_.expected != round_.complete for round_ in self._rounds.values()):
             raise ProtocolError(f"commit of epoch {self.epoch} before all of it has arrived")
-        return {block: self._assemble(block, executor) for block in self.blocks}
+        return {block: self._assemble(block, executor) for block in sorted(self.blocks)}
 
     def _assemble(self, block: Block, executor: Executor) -> ArrivedBlock:
         """A block's weights, and the rows of every sequence that is still open."""

@@ -5,9 +5,9 @@ copying, and *commit* (routes switch, senders release memory). `pause` copies al
 `precopy` copies rows that are already written in the background, while tokens are generated under the old routes; the
 token waits only for the rows since. A refusal, or an abort before commit, leaves the old placement as it was.
 
-A projection or a feed-forward that is divided in only one of the two placements moves in shards. At commit the device
-that had all of it cuts out what stays, and the device that is to have all of it puts it together: for that they reserve
-memory as well, because what they copy is there twice meanwhile.
+A projection or a feed-forward that is divided in only one of the two placements moves in shards. At commit every device
+puts together what it is then to have of a divided block, of what it had and of what has arrived. For that it reserves
+memory as well, because this is there twice meanwhile.
 """
 
 from collections import defaultdict
@@ -140,14 +140,13 @@ def incoming(migration: MigrationProtocol) -> dict[int, list[Move]]:
 
 
 def copied_bytes(old: Placement, new: Placement, costs: Costs) -> dict[int, int]:
-    """Bytes that are twice in the memory of devices that cut blocks or put them together, by device.
+    """Bytes that are twice in the memory of devices that put shards together, by device.
 
-    One block is copied after the other: it is the largest that counts.
+    One block is put together after the other: it is the largest that counts.
     """
     most: dict[int, int] = {}
-    for device, copied in regroupings(old, new):
-        if copied:
-            most[device] = max(most.get(device, 0), sum(costs.weight_bytes(block) for block in copied))
+    for device, parts in regroupings(old, new):
+        most[device] = max(most.get(device, 0), sum(costs.weight_bytes(block) for block in parts))
     return most
 
 
@@ -163,8 +162,8 @@ def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
 class Need(NamedTuple):
     """Bytes that a device must have free: for arriving blocks and copies, and for its own growth until the switch.
 
-    A device that only cuts (nothing `moved` to it) will hold less than before: it may use all of its memory for that,
-    also what other work took since.
+    A device to which nothing is `moved`, but which puts the rest of its shards together, will hold less than before: it
+    may use all of its memory for that, also what other work took since.
     """
 
     target: int

@@ -94,14 +94,10 @@ def is_divided(placement: Placement) -> bool:
 
 
 class Regrouping(NamedTuple):
-    """Block that a device cuts into shards at a commit, or puts together from them.
-
-    `copied` are the shards that it keeps of the whole, or all that it puts together: they are in its memory twice
-    meanwhile. None, if the device keeps all shards: nothing is copied.
-    """
+    """Shards of one block that a device puts together at a commit: they are in its memory twice meanwhile."""
 
     device: int
-    copied: tuple[Block, ...]
+    parts: tuple[Block, ...]
 
 
 def moves(old: Placement, new: Placement) -> list[Move]:
@@ -120,19 +116,17 @@ def moves(old: Placement, new: Placement) -> list[Move]:
 
 
 def regroupings(old: Placement, new: Placement) -> list[Regrouping]:
-    """Blocks that a device cuts or puts together on the way from `old` to `new`, in block order."""
-    found = []
-    for at, (one, other) in enumerate(((old, new), (new, old))):
-        by_whole: dict[Block, list[Block]] = defaultdict(list)  # of blocks that `one` has whole, and `other` divided
-        for block in other.owner.keys() - one.owner.keys():
-            if block.is_shard:
-                by_whole[block.whole].append(block)
-        for whole, parts in by_whole.items():
-            device = one.owner[whole]
-            kept = [block for block in parts if other.owner[block] == device]
-            copied = [] if len(kept) == len(parts) else parts if at else kept
-            found.append((whole, Regrouping(device, tuple(sorted(copied)))))
-    return [regrouping for _, regrouping in sorted(found)]
+    """Shards that devices put together on the way from `old` to `new`, in block order.
+
+    A device does so if it is to have other shards of a block than it has: also what it keeps of a whole, or all shards
+    that become one. A whole of which it keeps all shards is as it was, and so are all shards that become a whole there.
+    """
+    changed = {(move.block.whole, at) for move in moves(old, new) if move.block.is_shard for at in move[1:]}
+    parts: dict[tuple[Block, int], list[Block]] = defaultdict(list)
+    for block, device in _as_divided(new, old).items() if changed else ():
+        if block.is_shard and (block.whole, device) in changed:
+            parts[block.whole, device].append(block)
+    return [Regrouping(device, tuple(sorted(parts[whole, device]))) for whole, device in sorted(parts)]
 
 
 def _as_divided(placement: Placement, other: Placement) -> dict[Block, int]:

@@ -173,7 +173,7 @@ def test_a_block_is_divided_and_put_together_and_the_text_goes_on(mode: str) -> 
     finish(generation)
 
 
-def test_a_device_that_only_cuts_needs_room_for_the_copy_but_not_what_other_work_has_taken() -> None:
+def test_a_device_that_only_loses_shards_needs_room_for_the_others_but_not_what_other_work_has_taken() -> None:
     """To the byte: one less, and it refuses; then all is as it was, and the next change goes well."""
     roomy = begun(SHAPES[0])
     copied_bytes = sum(roomy.costs.weight_bytes(part) for part, device in HALVES.items() if device == 1)

@@ -80,6 +80,8 @@ def check_parts(source: WeightSource, layer: int) -> None:
         assert_same(ffn, loaded.ffn(layer, units))
         assert ffn.units == tuple(units)
         assert_same(Ffn.from_units(ffn.norm, ffn.gated, {unit: ffn.unit_weights(unit) for unit in units}), ffn)
+    assert_same(loaded.proj(layer, range(shape.n_groups)).joined(), source.proj(layer))
+    assert_same(loaded.ffn(layer, range(shape.ffn_units)).joined(), source.ffn(layer))
     assert_same(loaded.proj(layer), source.proj(layer))
     every = source.ffn(layer, range(shape.ffn_units))
     assert_same(every, source.ffn(layer))

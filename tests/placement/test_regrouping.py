@@ -63,9 +63,14 @@ def test_moves_lead_from_one_placement_to_the_other_and_carry_nothing_twice(
             moved[part] = source, target
     assert moved == {part: (before[part], after[part]) for part in before if before[part] != after[part]}
     assert [(b, t, s) for b, s, t in moves(old, new)] == list(moves(new, old))
-    assert sorted(device for device, _ in regroupings(old, new)) == sorted(
-        device for device, _ in regroupings(new, old)
-    )
+    changed = []
+    for whole in sorted({block.whole for block in {*old.owner, *new.owner} if block.is_shard}):
+        parts = shards(shape, whole.kind, whole.layer)
+        for device in range(N):
+            had, has = (tuple(part for part in parts if owner[part] == device) for owner in (before, after))
+            if has and has != had:
+                changed.append((device, has))
+    assert regroupings(old, new) == changed
 
 
 @QUICK
@@ -131,12 +136,13 @@ def test_the_moves_of_one_block_by_hand() -> None:
     parts = shards(LLAMA, Kind.FFN, 0)
     away = parts[len(parts) // 2 :]
     assert moves(whole, halves) == [(part, 0, 1) for part in away]
-    assert regroupings(whole, halves) == [(0, tuple(parts[: len(parts) // 2]))]
+    assert regroupings(whole, halves) == [(0, tuple(parts[: len(parts) // 2])), (1, tuple(away))]
+    assert regroupings(halves, halves.moved(away[:1], 0))[1] == (1, tuple(away[1:]))
     assert moves(halves, whole.moved([ffn(0)], 1)) == [(part, 0, 1) for part in parts[: len(parts) // 2]]
     assert regroupings(halves, whole) == [(0, tuple(parts))]
     here = ffn_divided(whole, LLAMA, [0])
     assert (moves(whole, here), moves(here, whole)) == ([], [])
-    assert regroupings(whole, here) == [(0, ())], "it has all of it, and copies nothing"
+    assert (regroupings(whole, here), regroupings(here, whole)) == ([], []), "it has all of it, and copies nothing"
     assert (regroupings(whole, whole.moved([ffn(0)], 1)), regroupings(halves, halves)) == ([], [])
     assert (is_divided(halves), is_divided(whole)) == (True, False)
     with pytest.raises(PlacementError, match=r"ffn\(0\) is in only one of the two placements"):
@@ -161,7 +167,9 @@ def test_only_a_head_is_shipped_again_and_a_change_without_moves_can_be_committe
     relabelled.committed()
 
 
-@pytest.mark.parametrize("way", ["cut", "cut and nothing left", "joined", "joined from arrivals", "as it is"])
+@pytest.mark.parametrize(
+    "way", ["cut", "cut and nothing left", "joined", "joined from arrivals", "as it is", "shifted"]
+)
 @pytest.mark.parametrize("small", [LLAMA, GPT2], ids=["llama", "gpt2"])
 def test_what_is_in_memory_twice_is_no_more_than_was_reserved_for_it(small: ModelShape, way: str) -> None:
     shape = replace(small, n_layers=1, d_model=128, d_ff=1024)
@@ -171,6 +179,8 @@ def test_what_is_in_memory_twice_is_no_more_than_was_reserved_for_it(small: Mode
     old, new = whole, ffn_divided(whole, shape, owners)
     if way.startswith("joined"):
         old, new = new, old
+    if way == "shifted":
+        old, new = ffn_divided(whole, shape, [0, 1, 1]), ffn_divided(whole, shape, [1, 0])
     device, other = loaded(source, old, 0), loaded(source, old, 1)
     arriving = {}
     for block, _, target in moves(old, new):

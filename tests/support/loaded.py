@@ -35,16 +35,14 @@ class Loaded:
         proj = self._proj[layer]
         if groups is None:
             return proj
-        every = Proj(proj.weight, proj.bias, tuple(range(self.shape.n_groups)))
+        every = proj.divided(self.shape.n_groups)
         return Proj.from_groups({group: every.group_weights(group) for group in groups})
 
     def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         ffn = self._ffn[layer]
         if units is None:
             return ffn
-        every = Ffn(
-            ffn.norm, ffn.gated, ffn.up, ffn.down, ffn.up_bias, ffn.down_bias, tuple(range(self.shape.ffn_units))
-        )
+        every = ffn.divided(self.shape.ffn_units)
         return Ffn.from_units(ffn.norm, ffn.gated, {unit: every.unit_weights(unit) for unit in units})
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here

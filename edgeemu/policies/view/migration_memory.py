@@ -9,8 +9,8 @@ def refusing_devices(view: ClusterView, old: Placement, new: Placement) -> list[
     """Devices without the memory that a migration would reserve there, ascending; none, if it would go well.
 
     It says to the byte what devices say, if all sequences are as long as the longest. A receiver has both placements
-    until the commit, and what it cuts or puts together is in its memory twice meanwhile. That `new` fits on its own is
-    for `ClusterView.holds` to say.
+    until the commit, and shards that a device puts together are in its memory twice meanwhile. Whether `new` fits on
+    its own, `ClusterView.holds` says.
     """
     workload, held = view.workload, view.usages(old)
     rows = workload.cached or workload.length
