@@ -69,7 +69,7 @@ def bounds(scenario: Scenario) -> dict[str, float]:
     """
     setting = unplaced(scenario)
     concurrency = min(scenario.workload.concurrency, len(setting.requests))
-    found = possible(setting.cluster, setting.view, setting.requests, concurrency)
+    found = possible(setting.cluster, setting.view, setting.requests, concurrency, thorough=True)
     return {} if found is None else found.by_figure
 
 

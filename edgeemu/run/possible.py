@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import NamedTuple
 
 from edgeemu.cluster.at_best import at_best
@@ -29,11 +30,13 @@ class Possible(NamedTuple):
         }
 
 
-def possible(cluster: Cluster, view: ClusterView, requests: Sequence[Request], concurrency: int) -> Possible | None:
+def possible(
+    cluster: Cluster, view: ClusterView, requests: Sequence[Request], concurrency: int, *, thorough: bool = False
+) -> Possible | None:
     """Bounds for a workload, on the cluster at its best: all that varies as fast as it ever is.
 
     `view` is that of the first decision. None where nothing is known: devices are given as a share of the host, whose
-    kernels take what they take, or there are too many of them.
+    kernels take what they take, there are too many of them, or nothing fits. `thorough`: it may take seconds.
     """
     if any(device.compute is None for device in cluster.devices):
         return None
@@ -41,6 +44,8 @@ def possible(cluster: Cluster, view: ClusterView, requests: Sequence[Request], c
     total = min(request.total_tokens for request in requests)
     best = oracle_view(at_best(cluster), view.costs, None, shortest, total)
     best = replace(best, star=view.star, workload=WorkloadView(shortest, total))
-    ttft_s, tpot_s = least_first_token_s(best), least_step_s(best, shortest)
+    ttft_s, tpot_s = least_first_token_s(best), least_step_s(best, shortest, thorough=thorough)
+    if ttft_s == inf or tpot_s == inf:  # nothing fits
+        return None
     token_s = max(min(ttft_s, tpot_s) / concurrency, least_busy_s(best, shortest - 1))
     return Possible(ttft_s, tpot_s, 1 / token_s) if token_s > 0 else None

@@ -57,14 +57,16 @@ def cases(draw: st.DrawFn) -> tuple[Cluster, ClusterView, Placement, int | None]
     return cluster, view, placement, draw(st.sampled_from((None, 1, 3)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_no_placement_is_faster_than_the_bounds(case: tuple[Cluster, ClusterView, Placement, int | None]) -> None:
     cluster, view, placement, tile_rows = case
     (times,) = simulated(cluster, view, placement, tile_rows=tile_rows)
     assert times.ttft_s >= least_first_token_s(view) * ROUNDING
+    quick = len(view.devices) * view.costs.shape.n_layers <= 4
+    least_s = least_step_s(view, thorough=quick)
     for before_s, after_s in zip(times.sampled_s, times.sampled_s[1:], strict=False):
-        assert after_s - before_s >= least_step_s(view) * ROUNDING
+        assert after_s - before_s >= least_s * ROUNDING
 
 
 @settings(max_examples=20, deadline=None)
@@ -109,6 +111,8 @@ def test_memory_of_all_devices_together_counts() -> None:
     need_bytes = roomy.usages(whole)[0].page().total_bytes
     _, tight = pair(Link(1e15, 0.0), 1e8, 1e10, memory_bytes=need_bytes * 6 // 10)
     assert least_step_s(tight) > 5 * least_step_s(roomy)
+    _, far = pair(Link(1e15, 0.5), 1e8, 1e10, memory_bytes=need_bytes * 6 // 10)
+    assert least_step_s(far, thorough=True) > 1.0 > least_step_s(far), "x goes there and comes back"
 
 
 def test_that_nothing_fits_is_proven() -> None:

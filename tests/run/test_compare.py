@@ -11,7 +11,7 @@ from edgeemu.cli import app
 from edgeemu.errors import RequestError
 from edgeemu.policies import POLICIES
 from edgeemu.report.comparison import JUDGED, Entry, comparison, comparison_lines, comparison_table
-from edgeemu.run.compare import left_out, named_policies
+from edgeemu.run.compare import bounds, left_out, named_policies
 from edgeemu.scenario.load import parse_scenario
 
 SCENARIO = """
@@ -186,6 +186,14 @@ def test_a_policy_that_finds_no_placement_is_a_row_with_its_reason(edgeemu: Edge
     assert "single: no single device can hold" in out
     status, out, _ = edgeemu("--policies", "single", *tight)
     assert status == 3, "there is nothing to compare"
+
+
+def test_a_bound_is_known_unless_nothing_fits() -> None:
+    found = bounds(parse_scenario(SCENARIO))
+    assert 0 < found["tpot_ms"] < found["ttft_ms"]
+    assert found["throughput_tok_s"] <= 1000 / found["tpot_ms"] + 1e-6
+    small = [f"devices[{number}].memory=30 kB" for number in range(2)]
+    assert bounds(parse_scenario(SCENARIO, overrides=small)) == {}
 
 
 def test_a_wrong_name_ends_before_anything_runs(edgeemu: Edgeemu) -> None:

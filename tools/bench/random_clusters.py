@@ -73,7 +73,7 @@ def judged(numbers: Sequence[int]) -> Judged:
 
 def bound_s(made: Instance) -> float:
     """Seconds per token that no placement can beat."""
-    return (least_first_token_s(made.view) + (NEW_TOKENS - 1) * least_step_s(made.view)) / NEW_TOKENS
+    return (least_first_token_s(made.view) + (NEW_TOKENS - 1) * least_step_s(made.view, thorough=True)) / NEW_TOKENS
 
 
 def table(found: Judged) -> list[Figure]:

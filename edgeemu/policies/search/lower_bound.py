@@ -19,15 +19,16 @@ from edgeemu.policies.search.part_times import PartTimes
 from edgeemu.policies.view.cluster_view import ClusterView
 
 MANY = 64  # devices; with more, hops do not count
-SMALL = 200  # devices cubed x layers
+SMALL = 200  # devices cubed x layers; with more, memory and hops are not counted together
 MOST = 2_000  # devices; with more, there is no bound
 
 
-def least_step_s(view: ClusterView, past: int | None = None) -> float:
+def least_step_s(view: ClusterView, past: int | None = None, *, thorough: bool = False) -> float:
     """Seconds that a decode step takes at least; infinite if it is proven that nothing fits.
 
     `past`: positions cached, those of the view's next step if not given. With more of them no step is shorter. 0 for
-    more than `MOST` devices, of which nothing is known.
+    more than `MOST` devices, of which nothing is known. `thorough`: memory and hops are counted together, if the
+    cluster is small enough to do so in seconds.
     """
     n_devices = len(view.devices)
     if n_devices > MOST:
@@ -36,14 +37,8 @@ def least_step_s(view: ClusterView, past: int | None = None) -> float:
     by_hops_s = StepWithHops(parts).least_s() if n_devices <= MANY else 0.0
     if n_devices <= MANY and bool(parts.holds_all.all()):
         return by_hops_s
-    if small(n_devices, view.costs.shape.n_layers):
-        return max(by_hops_s, StepProgram(parts).least_s())
-    return max(by_hops_s, by_memory_s(parts, Order.STEP))
-
-
-def small(n_devices: int, n_layers: int) -> bool:
-    """Whether memory and hops can be counted together in a few seconds."""
-    return n_devices**3 * n_layers <= SMALL
+    together = thorough and n_devices**3 * view.costs.shape.n_layers <= SMALL
+    return max(by_hops_s, by_memory_s(parts, Order.STEP), StepProgram(parts).least_s() if together else 0.0)
 
 
 def least_first_token_s(view: ClusterView, rows: int | None = None) -> float:

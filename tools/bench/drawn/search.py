@@ -1,5 +1,7 @@
 """A long search for the best placement of an instance: many descents from many starts, judged by the simulator.
 
+Starts are what policies place, random and disturbed placements, and annealed ones (by the estimate of a step alone).
+
 Its moves change one part of one layer, or of all layers alike: a part goes to one device, some of it from a device to
 another, is divided by speed, or has its shares in common with another part. Both ends move, layers become equal to
 others, devices change places. Every candidate is checked by the real rule of memory before it is simulated.
@@ -10,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations, permutations
-from math import inf
+from math import exp, inf
 
 from drawn.candidate import Candidate, Counts, Layer, candidate_of
 from drawn.estimate import StepEstimate
@@ -21,6 +23,8 @@ from edgeemu.policies.search.apportion import largest_remainders
 PARTS = ("heads", "proj", "ffn")
 STEPS = (1, 2, 4, 8, 16, 32)
 KICKS = (2, 3, 4, 6)  # random moves between two descents
+ANNEALED = 2_000  # steps of one annealing
+PENALTY = 20.0  # for what does not fit, as a share of all that is held
 CHECK = 0.1  # of a simulation, that a check of memory costs
 DOES_NOT_FIT_S = 1e6  # more than any latency
 SLACK = 0.95  # what estimates may be wrong by
@@ -56,8 +60,13 @@ class LongSearch:
         ends = [self._descend(candidate_of(each, self.shape, self.n_devices)) for each in starts]
         while self.budget > 0:
             self.budget -= 1  # even if everything on the way is known already
-            if not ends or self.chance.random() < 0.3:
+            dice = self.chance.random()
+            if not ends or dice < 0.2:
                 ends.append(self._descend(self.anything()))
+                continue
+            if dice < 0.6:
+                begin = self.chance.choice(ends) if dice < 0.4 else self.anything()
+                ends.append(self._descend(self._annealed(begin)))
                 continue
             ends = sorted(set(ends), key=self.latency_s)[:8]
             begin = ends[min(int(self.chance.expovariate(0.8)), len(ends) - 1)]
@@ -108,6 +117,48 @@ class LongSearch:
                     at, at_s, better = move, found_s, True
                     break
         return at
+
+    def _annealed(self, at: Candidate) -> Candidate:
+        """Anneal the estimate, with a penalty for what does not fit: ways lead through what does not (Kirkpatrick)."""
+        at_s = begin_s = best_s = self._penalised_s(at)
+        best = at
+        for step in range(ANNEALED):
+            self.budget -= CHECK / 4
+            move = self._any_move(at)
+            if move == at:
+                continue
+            move_s = self._penalised_s(move)
+            warmth_s = 0.05 * begin_s * (1 - step / ANNEALED) ** 2 + 1e-12
+            if move_s < at_s or self.chance.random() < exp((at_s - move_s) / warmth_s):
+                at, at_s = move, move_s
+            if at_s < best_s:
+                best, best_s = at, at_s
+        return best
+
+    def _penalised_s(self, candidate: Candidate) -> float:
+        view = self.made.view
+        pages = [usage.page().total_bytes for usage in view.usages(candidate.placement())]
+        over = sum(max(0, page - d.memory_bytes) for page, d in zip(pages, view.devices, strict=True))
+        return self.estimate(candidate) * (1 + PENALTY * over / sum(pages))
+
+    def _any_move(self, at: Candidate) -> Candidate:
+        """A random change of a part of a layer or of two, or of the ends."""
+        chance, layers = self.chance, self.shape.n_layers
+        source, target = chance.sample(range(self.n_devices), 2)
+        parts = chance.choice((("heads",), ("proj",), ("ffn",), ("ffn",), ("heads", "proj"), PARTS))
+        one, step = chance.randrange(layers), chance.choice(STEPS)
+        match chance.randrange(6):
+            case 0:
+                return at._replace(**{chance.choice(("embed", "lm_head")): target})
+            case 1 if layers > 1:
+                other = chance.choice([layer for layer in range(layers) if layer != one])
+                there = _shifted(at.layers[one], parts, source, target, step)
+                back = _shifted(at.layers[other], parts, target, source, step)
+                return at._replace(layers=_with(at.layers, (one, other), [there, back]))
+            case 2:
+                share = {part: self._some_share(part) for part in parts}
+                return at._replace(layers=_with(at.layers, (one,), [at.layers[one]._replace(**share)]))
+        return at._replace(layers=_with(at.layers, (one,), [_shifted(at.layers[one], parts, source, target, step)]))
 
     def _hopeless(self, candidate: Candidate, at_s: float) -> bool:
         """Whether the estimate says that a candidate is slower; not asked where memory is still missing."""
