@@ -14,13 +14,15 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from support.shared_memory import left_in_shared_memory
+from support.left_processes import LeftProcesses
+from support.shared_memory import SharedMemory
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before anything imports NumPy
 
 # Processes that tests start inherit the token, and keep it when their parent dies: so they can be found.
 TOKEN = f"EDGEEMU_TEST_TOKEN={uuid.uuid4().hex}"
 os.environ.update([TOKEN.split("=")])
+LEFT_PROCESSES, SHARED_MEMORY = LeftProcesses(TOKEN.encode()), SharedMemory(TOKEN.encode())
 
 # Private directories of runs go here and not where other sessions on this machine have theirs.
 RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
@@ -90,9 +92,9 @@ def remains() -> Counter[str]:
     found = [f"thread {thread.name}" for thread in threading.enumerate()]
     found += [f"ZeroMQ thread {name}" for name in thread_names() if name.startswith("ZMQ")]
     found += [f"run directory {path}" for path in RUNTIME_DIR.iterdir()]
-    found += [f"shared memory {path}" for path in left_in_shared_memory(TOKEN.encode())]
+    found += [f"shared memory {path}" for path in SHARED_MEMORY.left()]
     found += [f"control group {path}" for path in control_groups()]
-    found += processes()
+    found += LEFT_PROCESSES.look()
     return Counter(found)
 
 
@@ -112,25 +114,3 @@ def thread_names() -> list[str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return names
-
-
-def processes() -> list[str]:
-    """Children of this process, zombies too, and whatever carries our token wherever it hangs by now."""
-    found = []
-    for process in os.scandir("/proc"):
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            name, status = contents(f"{process.path}/stat").rsplit(b")", 1)  # "pid (name) state parent ..."
-            parent = int(status.split()[1])
-            if parent == os.getpid() or TOKEN.encode() in contents(f"{process.path}/environ"):
-                found.append(f"process {name.decode(errors='replace')})")
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it ended meanwhile, or is another user's
-    return found
-
-
-def contents(path: str) -> bytes:
-    """Bytes of a file, read directly: hundreds are read for every test."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        return file.read()
