@@ -26,11 +26,12 @@ class LeftProcesses:
         try:
             name, status = _contents(f"/proc/{process}/stat").rsplit(b")", 1)  # "pid (name) state parent … flags …"
             state = status.split()
-            kernels = int(state[6]) & _KERNEL_THREAD
-            environment = b"" if kernels else _contents(f"/proc/{process}/environ")
+            child, kernels = int(state[1]) == os.getpid(), int(state[6]) & _KERNEL_THREAD
+            # Neither zombies nor the kernel's have an environment, and some kernels say so by an error.
+            environment = b"" if child or kernels else _contents(f"/proc/{process}/environ")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return ""  # it ended meanwhile, or is another user's
-        if int(state[1]) == os.getpid() or self._token in environment:
+        if child or self._token in environment:
             return f"process {name.decode(errors='replace')})"
         if environment or kernels:  # one that starts a program has no environment for a moment
             self._others.add(process)
