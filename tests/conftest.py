@@ -43,10 +43,23 @@ VARIABLES = (
 )
 
 PATIENCE_S = 2.0  # a killed process with much memory needs a moment to be gone
+SEEN_LAST: list["Counter[str]"] = []  # at the end of the last test, unless more was set up since
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail if a test is skipped: for where it must run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(SharedFixtures())  # hooks of this file see no fixture of the session
+
+
+class SharedFixtures:
+    """Looks out for fixtures of more than one test: what they set up may stay."""
+
+    def pytest_fixture_setup(self, fixturedef: "pytest.FixtureDef[object]") -> None:
+        if fixturedef.scope != "function":
+            SEEN_LAST.clear()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -98,11 +111,12 @@ def usual_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a process, a thread, a run directory, a control group or shared memory."""
-    before = remains()
+    before = SEEN_LAST.pop() if SEEN_LAST else remains()
     yield
     deadline = time.monotonic() + PATIENCE_S
-    while (left := remains() - before) and time.monotonic() < deadline:
+    while (left := (now := remains()) - before) and time.monotonic() < deadline:
         time.sleep(0.005)
+    SEEN_LAST.append(now)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left.elements())))
 
