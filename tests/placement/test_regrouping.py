@@ -125,7 +125,7 @@ def ffn_divided(placement: Placement, shape: ModelShape, owners: list[int]) -> P
 
 
 def test_the_moves_of_one_block_by_hand() -> None:
-    """What stays on the device that had all of it does not move, and what is where all of it is to be does not."""
+    """A part that stays on the device that had all of it does not move, nor one that is where all of it is to be."""
     whole = Placement(dict.fromkeys(all_blocks(LLAMA), 0))
     halves = ffn_divided(whole, LLAMA, [0, 1])
     parts = shards(LLAMA, Kind.FFN, 0)
