@@ -29,7 +29,7 @@ def dividing(seed: int, *changes: str) -> Plan:
 
 @pytest.mark.parametrize(("mode", "flash"), [("pause", "false"), ("precopy", "true")])
 def test_texts_are_the_references_and_figures_those_of_the_simulator(mode: str, flash: str) -> None:
-    """Of one sequence and of several at once, with every collective."""
+    """One sequence, and several at once, with every collective."""
     rules = (f"migration.mode={mode}", f"migration.weights_on_flash={flash}", "migration.chunk=1 kB", PROMPTS)
     cases = [(f"workload.concurrency={n}", way) for n, way in zip((1, 3, 8), WAYS, strict=True)]
     plan = make(*rules)

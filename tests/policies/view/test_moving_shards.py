@@ -1,4 +1,4 @@
-"""What policies are told about migrations that divide and join: which devices refuse, and how long they take."""
+"""Policies are told about migrations that divide and join: which devices refuse, and how long they take."""
 
 from dataclasses import replace
 
