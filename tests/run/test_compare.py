@@ -156,6 +156,7 @@ def test_of_all_policies_one_that_would_not_answer_is_left_out_and_that_is_no_fa
     assert left_out(parse_scenario(SCENARIO, overrides=[deep]), ["all", "exact"]) == {}
 
 
+@pytest.mark.usefixtures("clusters_start_warm")
 def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) -> None:
     status, out, err = edgeemu("--policies", "layers,round-robin", "--json")
     assert status == 0
@@ -167,6 +168,7 @@ def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) ->
     assert "round-robin (run 2 of 3)" in err
 
 
+@pytest.mark.usefixtures("clusters_start_warm")
 def test_simulated_runs_have_no_tokens_to_compare_and_agree_with_real_ones(edgeemu: Edgeemu) -> None:
     status, out, _ = edgeemu("--policies", "layers,single", "--simulate", "--json")
     assert status == 0

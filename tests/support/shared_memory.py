@@ -7,14 +7,23 @@ from pathlib import Path
 DIRECTORY = Path("/dev/shm")
 
 
-def left_in_shared_memory(token: bytes) -> list[Path]:
-    """Files in shared memory that no other program has mapped; `token` is in the environment of what tests started.
+class SharedMemory:
+    """Looks for files of tests in shared memory; `token` is in the environment of what tests started.
 
-    A file of a test that nobody uses any more counts, and one that the test or its processes still use.
+    What another program has mapped is its own, and stays so: that is read once, from all processes of the machine.
     """
-    files = {path: inode for path in DIRECTORY.iterdir() if (inode := inode_of(path)) is not None}
-    others_files = mapped_by_others(token) if files else set()
-    return [path for path, inode in files.items() if inode not in others_files]
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+        self._others_files: set[int] = set()  # inodes
+
+    def left(self) -> list[Path]:
+        """Files that no other program has mapped: of a test and used by nobody, or by it or its processes."""
+        files = {path: inode for path in DIRECTORY.iterdir() if (inode := inode_of(path)) is not None}
+        self._others_files &= set(files.values())  # the number of one that is gone can be given to one of ours
+        if not self._others_files.issuperset(files.values()):
+            self._others_files |= mapped_by_others(self._token)
+        return [path for path, inode in files.items() if inode not in self._others_files]
 
 
 def inode_of(path: Path) -> int | None:

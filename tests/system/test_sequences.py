@@ -28,7 +28,7 @@ SYSTEMS = ("mdi", "edgeshard-latency", "edgeshard-throughput", "lookahead")
 def test_every_text_is_the_references_however_many_run_at_once(mode: str) -> None:
     greedy, drawn = reference_tokens(make()), reference_tokens(make(SAMPLED))
     plans = [
-        make(f"time.mode={mode}", f"workload.concurrency={n}", f"policy={policy}", *how)
+        make(f"time.mode={mode}", "time.dilation=1", f"workload.concurrency={n}", f"policy={policy}", *how)
         for n in (1, 3, 8)
         for policy in ("layers", "round-robin", "galaxy", *(SYSTEMS if mode == "virtual" else ()))
         for how in ((), (SAMPLED,))

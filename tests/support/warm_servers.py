@@ -1,0 +1,133 @@
+"""Fork servers that start warm: forked from a process that has done their imports, once for all tests.
+
+For tests that are about runs and not about how a fork server starts, which takes 0.2 s of processor time. Everything
+else of a server is the real one: a process in a session of its own, with its log, descriptors and environment.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from edgeemu.host import fork_server, scratch
+from edgeemu.host.fleet import DEVICE_ENTRY, Fleet
+from edgeemu.host.fork_protocol import Config
+from edgeemu.host.limits import ONE_THREAD
+
+_ABOVE = 512  # a number above those of descriptors that a server is to keep
+_ORDER_BYTES = 1 << 20
+
+Spawn = Callable[[Fleet, int], "WarmServer"]  # as `Fleet._spawn`: the number of the server's end of their socket
+
+
+class Order(msgspec.Struct):
+    """A server that is wanted. With it come its log and the descriptors that it keeps, in this order."""
+
+    config: Config
+    directory: str  # current
+    environment: dict[str, str]
+    kept_fds: list[int]  # their numbers there
+
+
+class WarmServer:
+    """A server that another process is the parent of: what `Fleet` asks of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self._pidfd = pidfd
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+            raise subprocess.TimeoutExpired("fork server", timeout_s or 0.0)
+        os.close(self._pidfd)
+
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+
+@contextmanager
+def warm_servers() -> Iterator[Spawn]:
+    """Start the process that they are forked from; yields what takes the place of `Fleet._spawn`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            parent = subprocess.Popen(
+                [sys.executable, "-P", "-m", "support.warm_servers", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+
+        def spawn(fleet: Fleet, control_fd: int) -> WarmServer:
+            config = Config(control_fd, fleet._entry, str(fleet.directory), fleet._user_namespace)
+            environment = {**os.environ, **ONE_THREAD}
+            kept = [control_fd, *fleet._pass_fds]
+            with (fleet.directory / scratch.SERVER_LOG).open("ab") as log:
+                order = msgspec.msgpack.encode(Order(config, str(Path.cwd()), environment, kept))
+                socket.send_fds(ours, [order], [log.fileno(), *kept])
+            answer, (pidfd,), _, _ = socket.recv_fds(ours, 64, 1)
+            return WarmServer(int(answer), pidfd)
+
+        yield spawn
+    parent.wait()
+
+
+def serve_orders(orders: socket.socket) -> None:
+    """Fork a server for each order, until nobody gives one any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    for name in fork_server.PRELOAD:
+        __import__(name)
+    fork_server.named(DEVICE_ENTRY)
+    while True:
+        data, fds, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 64)
+        if not data:
+            return
+        pid = os.fork()
+        if pid == 0:
+            orders.close()
+            _be_server(msgspec.msgpack.decode(data, type=Order), fds)
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(orders, [str(pid).encode()], [pidfd])
+        for fd in (pidfd, *fds):
+            os.close(fd)
+
+
+def _be_server(order: Order, fds: list[int]) -> NoReturn:
+    """Do in the forked process what `subprocess` does for a new one, then what a server does."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir(order.directory)
+        os.environ.clear()
+        os.environ.update(order.environment)
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in fds]
+        os.closerange(3, _ABOVE)
+        for fd, number in zip(moved, (1, *order.kept_fds), strict=True):
+            os.dup2(fd, number)
+            os.close(fd)
+        os.dup2(1, 2)
+        fork_server.main([msgspec.json.encode(order.config).decode()])
+        status = 0
+    except BaseException:  # noqa: BLE001 - the process ends here: its log is where a traceback can still go
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve_orders(socket.socket(fileno=int(sys.argv[1])))
