@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
-from edgeemu.policies.search.head_split import best_split
+from edgeemu.policies.search.head_split import Split, best_split
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_time import StepTimes
@@ -171,9 +171,14 @@ def _split_heads(draft: PartialPlacement, heads_elsewhere: bool) -> bool:
     if not heads_elsewhere:
         spread(draft, layers)
         return True
+    splits: dict[tuple[int, int], Split] = {}  # where there is memory for one again, no other is shorter
     for layer in layers:
-        split = best_split(draft.times, draft.source(layer), int(draft.proj[layer]), draft.room, layer)
-        if split is None:
-            return False
+        ends = draft.source(layer), int(draft.proj[layer])
+        split = splits.get(ends)
+        if split is None or bool((split.counts > draft.room.groups_room(layer)).any()):
+            split = best_split(draft.times, *ends, draft.room, layer)
+            if split is None:
+                return False
+            splits[ends] = split
         draft.put_groups(layer, split.counts)
     return True
