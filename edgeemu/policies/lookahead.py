@@ -204,7 +204,7 @@ def _new_below(
     if view.costs.shape.n_layers == 1:
         draft = best_ring(view, times, below_s, _moves_s(times, old, prices))
     else:
-        draft = best_chain(view, times)
+        draft = best_chain(view, times, below_s)
     return None if draft is None or draft.step_s() >= below_s else draft.layout(old)
 
 

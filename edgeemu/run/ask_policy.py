@@ -129,11 +129,11 @@ def _own(placement: Placement) -> Placement:
 
 def fault(placement: object, view: ClusterView, current: Placement | None = None) -> str:
     """Return what is wrong with an answer; empty if it is right, or is the current placement."""
+    if current is not None and isinstance(placement, Placement) and placement == current:
+        return ""
     if problem := wrong_kind(placement):
         return problem
     assert isinstance(placement, Placement)
-    if current is not None and placement == current:
-        return ""
     try:
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:

@@ -42,10 +42,18 @@ def resplit_heads(draft: PartialPlacement, prices: Prices) -> None:
     """Move heads one by one, from the device of a layer that finishes last to the one that finishes first."""
     costs = prices.costs or MoveCosts(draft.view)
     tokens = prices.tokens if prices.costs else np.inf
+    in_vain: set[tuple[int, int, bytes, bytes]] = set()  # layers of which no move pays: those alike have none either
     for layer in range(len(draft.ffn)):
+        held = draft.groups[layer].tobytes(), draft.room.groups[layer].tobytes()
+        alike = draft.source(layer), int(draft.proj[layer]), *held
+        if alike in in_vain:
+            continue
         better = resplit(draft, layer, costs, tokens)
         if better.gain_s > 0:
             draft.resplit(layer, better.counts)
+            in_vain.clear()  # memory is held elsewhere now
+        else:
+            in_vain.add(alike)
 
 
 def to_move(draft: PartialPlacement, layer: int, kinds: tuple[Kind, ...], device: int) -> list[Moved]:

@@ -13,7 +13,6 @@ from edgeemu.policies.view.step_time import StepTimes
 
 UNPLACED = -1
 ENDS = (Kind.LM_HEAD, Kind.EMBED)
-MANY = 4  # layers from which it is quicker to compute all of them at once
 
 
 class Moved(NamedTuple):
@@ -210,9 +209,6 @@ class PartialPlacement:
         return self.times.ends_s(self.embed, int(self.ffn[-1]), self.lm_head)
 
     def layers_s(self) -> list[float]:
-        n_layers = len(self.ffn)
-        if n_layers < MANY:
-            return [self.layer_s(layer) for layer in range(n_layers)]
         sources = np.concatenate([[self.embed], self.ffn[:-1]])  # [n_layers]
         found: list[float] = self.times.layers_s(sources, self.proj, self.ffn, self.groups).tolist()
         return found

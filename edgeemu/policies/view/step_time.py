@@ -24,6 +24,8 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 
+MANY = 4  # layers from which it is quicker to compute all of them at once
+
 
 class StepTimes:
     """Times of the stages of a decode step, from a view. All in seconds; vectors are [n_devices]."""
@@ -102,6 +104,21 @@ class StepTimes:
 
     def layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
         """`layer_s` of all layers at once, each with groups: [n_layers], counts [n_layers, n_devices] -> [n_layers]."""
+        same = (sources[1:] == sources[:-1]) & (projs[1:] == projs[:-1]) & (ffns[1:] == ffns[:-1])
+        same &= (counts[1:] == counts[:-1]).all(1)  # [n_layers - 1] layers like the one before take the same time
+        new = np.flatnonzero(np.append(True, ~same))  # [k]
+        times_s = self._layers_s if len(new) >= MANY else self._one_by_one_s
+        found_s = times_s(sources[new], projs[new], ffns[new], counts[new])  # [k]
+        return np.repeat(found_s, np.diff(new, append=len(counts)))
+
+    def _one_by_one_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
+        """`layer_s` of few layers."""
+        ends = zip(sources.tolist(), projs.tolist(), ffns.tolist(), strict=True)
+        held = [row.nonzero()[0] for row in counts]  # n_layers x [m]
+        return np.array([self.layer_s(*at, on, row[on]) for at, on, row in zip(ends, held, counts, strict=True)])
+
+    def _layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
+        """`layer_s` of many layers, vectorised."""
         links = self.links
         layers, devices = counts.nonzero()  # [m] each, by layer
         held = counts[layers, devices]  # [m]
@@ -137,19 +154,10 @@ class StepTimes:
 
     def layer_times_s(self, layout: PlacementArrays) -> list[float]:
         """Time of each layer."""
+        sources = np.concatenate([[layout.embed], layout.ffn[:-1]])  # [n_layers]
         counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
-        times: list[float] = []
-        source = layout.embed
-        known: dict[tuple[object, ...], float] = {}  # layers on the same devices take the same time
-        for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
-            devices = np.flatnonzero(row)  # [m]
-            held = row[devices]  # [m]
-            key = (source, at_proj, at_ffn, devices.tobytes(), held.tobytes())
-            if key not in known:
-                known[key] = self.layer_s(source, at_proj, at_ffn, devices, held)
-            times.append(known[key])
-            source = at_ffn
-        return times
+        found: list[float] = self.layers_s(sources, layout.proj, layout.ffn, counts).tolist()
+        return found
 
     def step_s(self, layout: PlacementArrays) -> float:
         """Time of one decode step."""
