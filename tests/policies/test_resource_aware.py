@@ -60,6 +60,7 @@ def test_blocks_move_where_it_pays_and_only_there(decide, interval_tokens: int, 
     before = cluster(
         [4e9, 4e9, 5e9], bandwidth_bps=bandwidth_bps, interval_tokens=interval_tokens, total_tokens=total_tokens
     )
+    before = replace(before, divide=False)
     first = decide(before, None)
     after = slower(before, 2, 3.0)
     again = decide(after, first)

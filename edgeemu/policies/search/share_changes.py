@@ -51,7 +51,9 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
         if net > best_net and (not fits or gain > WORTH * before):
             best, best_net = new, net
     if best is current and not fits:
-        raise NoBetterPlacement("a device holds more than it now has memory for, and no other placement was found")
+        raise NoBetterPlacement(
+            "a device holds more than it now has memory for, and no other placement that fits was found"
+        )
     return best
 
 

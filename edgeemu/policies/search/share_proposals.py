@@ -84,7 +84,7 @@ def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:
         found.append(_alike(shape.n_layers, alone * shape.n_groups, alone * units, device, device))
     if view.divide:
         speeds = [1.0 / view.layer_time_s(device) for device in devices.tolist()]
-        for weights in (speeds, view.memory_bytes[devices].astype(np.float64).tolist()):
+        for weights in (speeds, (view.memory_bytes[devices] + 1.0).tolist()):
             groups, parts = (
                 np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
             )
