@@ -250,7 +250,7 @@ class EmulatedDevice:
 
     def _probe(self, request: Probe) -> list[Instruction]:
         if request.at_s is not None:
-            self._assigned.runner.sent_bytes[request.peer.device] += request.messages * probe_bytes(request)
+            self._assigned.runner.sent_bytes[request.peer.device] += sum(probe_bytes(request))
         return [Connect([request.peer]), SendProbes(request)]
 
     def _migrate(self, request: Prepare | Ship | Expect | Commit | Abort) -> list[Instruction]:

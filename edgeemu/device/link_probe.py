@@ -1,6 +1,7 @@
 """A device's part in the links' self-test: messages to send, and records of those that arrive. Pure; no sockets."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,19 +14,21 @@ from edgeemu.placement.program import MessageKind
 _FLOAT_BYTES = 4
 
 
-def probe_message(request: protocol_in.Probe, index: int, step: int, at_s: float) -> messages.Data:
-    """Makes one message of a burst; it departs at `at_s`."""
-    payload = np.zeros((1, _floats(request)), np.float32)  # [1, n]
-    return messages.Data(MessageKind.PROBE, 0, index, request.number, step, 0, request.messages, at_s, at_s, payload)
+def probe_messages(request: protocol_in.Probe, index: int, at_s: float) -> Iterator[messages.Data]:
+    """Makes the messages of a burst; they depart at `at_s`."""
+    number, total = request.number, len(request.payload_bytes)
+    for step, payload_bytes in enumerate(request.payload_bytes):
+        payload = np.zeros((1, _floats(payload_bytes)), np.float32)  # [1, n]
+        yield messages.Data(MessageKind.PROBE, 0, index, number, step, 0, total, at_s, at_s, payload)
 
 
-def probe_bytes(request: protocol_in.Probe) -> int:
-    """Size of one message of a burst on the wire."""
-    return MESSAGE_HEADER_BYTES + _FLOAT_BYTES * _floats(request)
+def probe_bytes(request: protocol_in.Probe) -> list[int]:
+    """Sizes of the messages of a burst on the wire."""
+    return [MESSAGE_HEADER_BYTES + _FLOAT_BYTES * _floats(payload_bytes) for payload_bytes in request.payload_bytes]
 
 
-def _floats(request: protocol_in.Probe) -> int:
-    return max(1, request.payload_bytes // _FLOAT_BYTES)
+def _floats(payload_bytes: int) -> int:
+    return max(1, payload_bytes // _FLOAT_BYTES)
 
 
 class LinkProbe:

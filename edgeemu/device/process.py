@@ -30,7 +30,7 @@ from edgeemu.device.instructions import (
     Tick,
     Woke,
 )
-from edgeemu.device.link_probe import probe_message
+from edgeemu.device.link_probe import probe_messages
 from edgeemu.device.make_links import make_links
 from edgeemu.device.protocol_in import DeviceConfig, Probe, Start, ToDevice
 from edgeemu.device.protocol_out import Failure, FromDevice, Hello, Report
@@ -190,9 +190,9 @@ class DeviceProcess:
         self._control.send(codec.encode(message))
 
     def _send_probes(self, request: Probe) -> None:
-        for step in range(request.messages):
-            at_s = self._now_s() if request.at_s is None else request.at_s
-            self._links.send(probe_message(request, self._index, step, at_s), request.peer.device)
+        at_s = self._now_s() if request.at_s is None else request.at_s
+        for message in probe_messages(request, self._index, at_s):
+            self._links.send(message, request.peer.device)
 
     # -- time -----------------------------------------------------------------------------------------------------
 

@@ -144,14 +144,13 @@ class ChangeDevice(msgspec.Struct, frozen=True, tag=True):
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
-    """Measure a link: send so many messages of a size to a peer, one after the other. The peer answers `Probed`.
+    """Measure a link: send messages of these sizes to a peer, one after the other. The peer answers `Probed`.
 
     They depart at `at_s`, in a run whose traffic they count to; None: at once, in a test before it.
     """
 
     number: int
-    messages: int
-    payload_bytes: int
+    payload_bytes: list[int] | tuple[int, ...]
     peer: Peer
     at_s: float | None = None
 

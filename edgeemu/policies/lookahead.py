@@ -10,8 +10,8 @@ model of one layer is placed exactly but for memory (`search.one_layer`), one of
 (`search.layer_runs`); the result is improved by moves (`search.local_moves`). Costs are those in the middle of the
 steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
-*Later placements* are the current one improved by moves that pay, or, on clusters that are small enough, a new one; with
-several sequences another pipeline (`search.pipeline_moves`). `search.change_rule` says when a change pays.
+*Later placements* are the current one improved by moves that pay, or, on clusters that are small enough, a new one;
+with several sequences another pipeline (`search.pipeline_moves`). `search.change_rule` says when a change pays.
 
 * [D] A placement with divided projections or feed-forward blocks stays while it fits, and so does any placement for the
   objective of energy.

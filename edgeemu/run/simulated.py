@@ -105,9 +105,9 @@ class SimulatedBackend:
 
     async def probe(self, pairs: Sequence[tuple[int, int]], step: Step, at_s: float) -> None:
         for way in pairs:
-            for size_bytes in PROBE_PAYLOAD_BYTES:
-                self._probes += 1
-                self._timeline.probe(way, self._probes, MESSAGE_HEADER_BYTES + size_bytes, at_s, step)
+            self._probes += 1
+            sizes = [MESSAGE_HEADER_BYTES + size_bytes for size_bytes in PROBE_PAYLOAD_BYTES]
+            self._timeline.probe(way, self._probes, sizes, at_s, step)
 
     async def end(self) -> None:
         self.measured.sent_bytes = self._timeline.sent_bytes()

@@ -45,7 +45,7 @@ class Watcher:
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         known = self._estimate.view(base)
         slowdowns = [self._estimate.slowdown(index) for index in range(len(known.devices))]
-        return replace(known, outlook=self._history.outlook(self._tokens, slowdowns, known.observed))
+        return self._with_outlook(known, slowdowns, known.observed)
 
     def doubtful(self) -> dict[tuple[int, int], int]:
         """Return decisions since a link was measured, of those that were slow then and that nothing uses."""
@@ -60,8 +60,19 @@ class Watcher:
             for device, compute, slowdown in zip(cluster.devices, self._plan.computes, slowdowns, strict=True)
         )
         known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
-        links = _link_factors(cluster, self._plan.links, at_s)
-        return replace(known, outlook=self._history.outlook(self._tokens, slowdowns, links))
+        return self._with_outlook(known, slowdowns, _link_factors(cluster, self._plan.links, at_s))
+
+    def _with_outlook(self, known: ClusterView, slowdowns: Sequence[float], factors: Factors) -> ClusterView:
+        """Return the view with what is expected of devices and links; of links, by the time that a vector x takes.
+
+        Delay and rate by themselves are not known well enough: messages of one size measure only their sum.
+        """
+        nominal, bits = self._plan.links, 8.0 * self._plan.costs.activation_bytes(1)
+        slow = {}
+        for (a, b), (delay, per_bit) in factors.items():
+            parts = nominal.delay_s.pair(a, b), bits * nominal.s_per_bit.pair(a, b)
+            slow[a, b] = (delay * parts[0] + per_bit * parts[1]) / sum(parts)
+        return replace(known, outlook=self._history.outlook(self._tokens, slowdowns, slow))
 
 
 def _link_factors(cluster: Cluster, nominal: LinkMatrix, at_s: float) -> Factors:

@@ -123,9 +123,11 @@ class Simulator:
 
         return round_
 
-    def probe(self, way: tuple[int, int], number: int, size_bytes: int, at_s: float, step: tuple[int, int]) -> None:
-        """Send a test message from one device to another at an instant; it counts as traffic of a step."""
-        self._at(at_s, lambda now_s: self._send_probe(way, number, size_bytes, now_s, step))
+    def probe(
+        self, way: tuple[int, int], number: int, sizes: Sequence[int], at_s: float, step: tuple[int, int]
+    ) -> None:
+        """Send test messages from one device to another at an instant; they count as traffic of a step."""
+        self._at(at_s, lambda now_s: self._send_probes(way, number, sizes, now_s, step))
 
     def advance(self, until_s: float = math.inf) -> Outcome | None:
         """Handle events until a token is sampled or a device has received all of a round.
@@ -172,15 +174,20 @@ class Simulator:
             free_s = max(now_s, arrival_s - self._network.delay_s(source, target, now_s))
             self._at(free_s, lambda at_s: self._send_chunk(round_, way, messages, number + 1, at_s))
 
-    def _send_probe(
-        self, way: tuple[int, int], number: int, size_bytes: int, now_s: float, step: tuple[int, int]
+    def _send_probes(
+        self, way: tuple[int, int], number: int, sizes: Sequence[int], now_s: float, step: tuple[int, int]
     ) -> None:
-        arrival_s = self._network.arrival_s(DrawKey(*way, number, 0, MessageKind.PROBE, 0), size_bytes, now_s)
-        self.transits.passed(*way, now_s, arrival_s)
-        self.sent_bytes[way] += size_bytes
-        if self.traffic is not None:
-            self.traffic.add(step, way, size_bytes, arrival_s - now_s)
-        self._at(arrival_s, lambda at_s: self.probed.append(Transit(*way, size_bytes, 1, at_s - now_s)))
+        """Send test messages at once; their times are known when all have arrived."""
+        took: list[Transit] = []
+        for index, size_bytes in enumerate(sizes):
+            key = DrawKey(*way, number, index, MessageKind.PROBE, 0)
+            arrival_s = self._network.arrival_s(key, size_bytes, now_s)
+            self.transits.passed(*way, now_s, arrival_s)
+            self.sent_bytes[way] += size_bytes
+            if self.traffic is not None:
+                self.traffic.add(step, way, size_bytes, arrival_s - now_s)
+            took.append(Transit(*way, size_bytes, 1, arrival_s - now_s))
+        self._at(arrival_s, lambda _: self.probed.extend(took))
 
     @staticmethod
     def _shipment_arrived(round_: Round, device: int, now_s: float) -> Shipped | None:

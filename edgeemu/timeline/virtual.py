@@ -62,9 +62,9 @@ class VirtualTimeline:
         probed, self._simulator.probed = self._simulator.probed, []
         return [*self._simulator.transits.take(), *probed]
 
-    def probe(self, way: tuple[int, int], number: int, size_bytes: int, at_s: float, step: Step) -> None:
-        """Send a test message from one device to another at an instant; it counts as traffic of a step to come."""
-        self._simulator.probe(way, number, size_bytes, at_s, step[:2])
+    def probe(self, way: tuple[int, int], number: int, sizes: Sequence[int], at_s: float, step: Step) -> None:
+        """Send test messages from one device to another at an instant; they count as traffic of a step to come."""
+        self._simulator.probe(way, number, sizes, at_s, step[:2])
 
     def traffic(self, step: Step) -> list[PathTraffic]:
         """Messages of the step of a sequence that was sampled last, by path."""

@@ -112,7 +112,8 @@ class Estimator:
             by_pair[transit.source, transit.target].append(transit)
         for pair, seen in by_pair.items():
             link = self._links.setdefault(pair, _LinkEstimate())
-            weight = self._smoothing if link.seen else 1.0
+            old = (1.0 - self._smoothing) ** max(1, link.unseen_turns + 1)  # what was measured long ago weighs little
+            weight = 1.0 - old if link.seen else 1.0
             link.fade(1.0 - weight)
             for transit in seen:
                 bits_s = 8.0 * transit.size_bytes * self._sheet.s_per_bit.pair(*pair)
@@ -151,11 +152,7 @@ class Estimator:
 
     def doubtful(self, worse: float) -> dict[tuple[int, int], int]:
         """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""
-        return {
-            pair: link.unseen_turns
-            for pair, link in self._links.items()
-            if link.unseen_turns and max(link.factors()) >= worse
-        }
+        return {pair: link.unseen_turns for pair, link in self._links.items() if max(link.factors()) >= worse}
 
     def view(self, base: ClusterView) -> ClusterView:
         """`base` (its costs, workload and rules) with the estimated devices and links."""

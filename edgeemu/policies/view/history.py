@@ -85,17 +85,14 @@ class _Courses(Generic[KeyT]):
 
 
 class History:
-    """What decisions have been shown so far: of each device how slow it was, of links their delays and times per bit."""
+    """What decisions have been shown so far: how slow each device was, and how slow links were for a vector x."""
 
     def __init__(self) -> None:
         self._devices: _Courses[int] = _Courses()
-        self._delays: _Courses[Pair] = _Courses(1.0)
-        self._rates: _Courses[Pair] = _Courses(1.0)
+        self._links: _Courses[Pair] = _Courses(1.0)
 
-    def outlook(self, token: int, slowdowns: Iterable[float], links: Mapping[Pair, tuple[float, float]]) -> Outlook:
-        """Add what is known before a token, and return what to expect. `links`: delay and time per bit, as multiples
-        of the nominal ones."""
+    def outlook(self, token: int, slowdowns: Iterable[float], links: Mapping[Pair, float]) -> Outlook:
+        """Add what is known before a token, and return what to expect. `links`: multiples of nominal times."""
         self._devices.add(token, enumerate(slowdowns))
-        self._delays.add(token, ((pair, delay) for pair, (delay, _) in links.items()))
-        self._rates.add(token, ((pair, per_bit) for pair, (_, per_bit) in links.items()))
-        return Outlook(self._devices.forecasts(token), self._delays.forecasts(token), self._rates.forecasts(token))
+        self._links.add(token, links.items())
+        return Outlook(self._devices.forecasts(token), self._links.forecasts(token))

@@ -7,14 +7,13 @@ brings it, and `expected` makes of it the cluster as it is in the mean over some
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import NamedTuple
 
 Pair = tuple[int, int]  # source, target
 
 
 class Forecast(NamedTuple):
-    """One time (of a device's operations, of a link's delay or bits): how long it stays, and its mean after that.
+    """One time, of a device's operations or of a link's messages: how long it stays, and its mean after that.
 
     `mean` is a multiple of the present time.
     """
@@ -28,33 +27,25 @@ class Forecast(NamedTuple):
         return present + (1.0 - present) * self.mean
 
 
-STEADY = Forecast(inf, 1.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """Forecasts of the devices and links that have been seen to change back; all others stay as they are."""
 
     devices: Mapping[int, Forecast] = field(default_factory=dict)
-    delays: Mapping[Pair, Forecast] = field(default_factory=dict)
-    rates: Mapping[Pair, Forecast] = field(default_factory=dict)  # of the time that a bit takes
+    links: Mapping[Pair, Forecast] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.devices or self.delays or self.rates)
+        return bool(self.devices or self.links)
 
     def lasts_tokens(self) -> set[float]:
         """How long the present states last: each length once."""
-        every = (*self.devices.values(), *self.delays.values(), *self.rates.values())
-        return {forecast.lasts_tokens for forecast in every}
+        return {forecast.lasts_tokens for forecast in (*self.devices.values(), *self.links.values())}
 
     def link_factors(self, tokens: float) -> dict[Pair, tuple[float, float]]:
         """Mean delay, and mean time per bit, over the next steps: multiples of the present ones."""
-        return {
-            pair: (self.delays.get(pair, STEADY).factor(tokens), self.rates.get(pair, STEADY).factor(tokens))
-            for pair in self.delays.keys() | self.rates.keys()
-        }
+        factors = ((pair, forecast.factor(tokens)) for pair, forecast in self.links.items())
+        return {pair: (factor, factor) for pair, factor in factors}
 
     def without(self, pairs: Collection[Pair]) -> "Outlook":
         """The same without what is known of some links."""
-        delays, rates = ({p: f for p, f in of.items() if p not in pairs} for of in (self.delays, self.rates))
-        return Outlook(self.devices, delays, rates)
+        return Outlook(self.devices, {pair: known for pair, known in self.links.items() if pair not in pairs})

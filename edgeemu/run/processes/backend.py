@@ -298,10 +298,9 @@ class ProcessBackend:
     async def probe(self, pairs: Sequence[tuple[int, int]], step: Step, at_s: float) -> None:
         for source, target in pairs:
             peer = self.installed.peer(source, target)
-            for payload_bytes in PROBE_PAYLOAD_BYTES:
-                request = protocol_in.Probe(next(self._probes), 1, payload_bytes, peer, at_s)
-                await self._devices.session.send(source, request)
-                await self._time.probe(source, request, step)
+            request = protocol_in.Probe(next(self._probes), PROBE_PAYLOAD_BYTES, peer, at_s)
+            await self._devices.session.send(source, request)
+            await self._time.probe(source, request, step)
 
     def _on_unasked(self, message: Unasked) -> None:
         match message:
