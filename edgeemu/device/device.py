@@ -272,10 +272,10 @@ class EmulatedDevice:
                 return [self._done("Abort")]
 
     def _commit(self, request: Commit) -> list[Instruction]:
-        """Switches to the new placement: takes in what has arrived, and lets go of what has left."""
+        """Switches to the new placement: takes in what has arrived, and lets go of what is not needed any more."""
         self._dataflow.install(request.epoch, request.ops)
         arriving = self._assigned.migration.collect()
-        self._assigned.executor.exchange(request.ops, request.leaving, arriving)
+        self._assigned.executor.exchange(request.ops, arriving)
         return [Connect(request.peers), self._done("Commit")]
 
     def _change(self, request: ChangeDevice) -> list[Instruction]:

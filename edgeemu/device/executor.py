@@ -175,8 +175,8 @@ class Executor:
         """Weights of a block from this device's own storage."""
         return self._held.from_flash(block)
 
-    def exchange(self, ops: Sequence[Op], leaving: Sequence[Block], arriving: dict[Block, ArrivedBlock]) -> None:
-        """Frees the blocks that leave and installs those that arrive; afterwards the device can run `ops`.
+    def exchange(self, ops: Sequence[Op], arriving: dict[Block, ArrivedBlock]) -> None:
+        """Installs the blocks that arrive, and frees what these operations do not need; then the device can run them.
 
         `arriving` is emptied meanwhile, so that little is in memory twice.
 
@@ -184,13 +184,12 @@ class Executor:
             OutOfMemoryError: what is then held does not fit. Receivers have reserved it, so this is an error of ours.
         """
         self._ops = list(ops)
-        parts = held_parts(ops)
-        groups = {layer: held for (kind, layer), held in parts.items() if kind is Kind.HEAD}
-        layers = sorted({block.layer for block in (*leaving, *arriving) if block.kind is Kind.HEAD})
-        for layer in layers:
-            before = self._held.heads[layer].groups if layer in self._held.heads else ()
-            self._sequences.regroup(layer, before, groups.get(layer, ()), arriving)
-        self._held.exchange(parts, leaving, {block: arriving.pop(block).weights for block in list(arriving)})
+        before, parts = self._held.parts, held_parts(ops)
+        for kind, layer in sorted(before.keys() | parts.keys()):
+            old, new = before.get((kind, layer), ()), parts.get((kind, layer), ())
+            if kind is Kind.HEAD and old != new:
+                self._sequences.regroup(layer, old, new, arriving)
+        self._held.exchange(parts, {block: arriving.pop(block).weights for block in list(arriving)})
         for name in (WEIGHTS, CACHE, WORKSPACE):  # all, before any is charged again
             self.ledger.release(name)
         self.ledger.charge(WEIGHTS, self._held.weight_bytes)

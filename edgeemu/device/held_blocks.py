@@ -16,6 +16,7 @@ from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.sources import WeightSource
 
 Held = TypeVar("Held", Proj, Ffn)
+Parts = Mapping[tuple[Kind, int], Sequence[int]]
 
 
 @dataclass(eq=False)
@@ -53,7 +54,7 @@ class HeldBlocks:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
 
     def weights(self, block: Block) -> list[Array]:
-        """Views of a held block's arrays, in the order of `block_bytes.weight_shapes`.
+        """Views of a held block's arrays, in the order of `block_bytes.weight_shapes`; of a shard also from the whole.
 
         Raises:
             KeyError: the block is not held.
@@ -67,17 +68,16 @@ class HeldBlocks:
                     return [*_norm_arrays(heads.norm), *heads.group_weights(block.group).arrays()]
             case Kind.PROJ:
                 proj = self.projs[block.layer]
-                if not block.is_shard and proj.groups is None:
+                if block.is_shard:
+                    return list(self._in_groups(proj).group_weights(block.group))
+                if proj.groups is None:
                     return _there(proj.weight, proj.bias)
-                if block.group in (proj.groups or ()):
-                    return list(proj.group_weights(block.group))
             case Kind.FFN:
                 ffn = self.ffns[block.layer]
-                if block.group in (ffn.units or ()):
-                    return [*_norm_arrays(ffn.norm), *ffn.unit_weights(block.group)]
-                if block.is_shard or ffn.units is not None:
-                    raise KeyError(str(block))
-                return [*_norm_arrays(ffn.norm), *_there(ffn.up, ffn.down, ffn.up_bias, ffn.down_bias)]
+                if block.is_shard:
+                    return [*_norm_arrays(ffn.norm), *self._in_units(ffn).unit_weights(block.group)]
+                if ffn.units is None:
+                    return [*_norm_arrays(ffn.norm), *_there(ffn.up, ffn.down, ffn.up_bias, ffn.down_bias)]
             case Kind.LM_HEAD if self.lm_head is not None:
                 return [*_norm_arrays(self.lm_head.norm), self.lm_head.weight]
         raise KeyError(str(block))
@@ -88,40 +88,53 @@ class HeldBlocks:
         fresh.load(block.kind, block.layer, [block.group] if block.group >= 0 else [])
         return fresh.weights(block)
 
-    def exchange(
-        self,
-        parts: Mapping[tuple[Kind, int], Sequence[int]],
-        leaving: Sequence[Block],
-        arriving: dict[Block, Sequence[Array]],
-    ) -> None:
-        """Drops blocks that leave and installs those that arrive; `parts` are the groups and shards held afterwards.
+    @property
+    def parts(self) -> Parts:
+        """Groups and shards that are held, by kind and layer; () for an undivided block."""
+        held: dict[tuple[Kind, int], tuple[int, ...]] = {}
+        for kind, end in ((Kind.EMBED, self.embed), (Kind.LM_HEAD, self.lm_head)):
+            if end is not None:
+                held[kind, -1] = ()
+        held |= {(Kind.HEAD, layer): heads.groups for layer, heads in self.heads.items()}
+        held |= {(Kind.PROJ, layer): proj.groups or () for layer, proj in self.projs.items()}
+        held |= {(Kind.FFN, layer): ffn.units or () for layer, ffn in self.ffns.items()}
+        return held
+
+    def exchange(self, parts: Parts, arriving: dict[Block, Sequence[Array]]) -> None:
+        """Installs blocks that arrive, and drops, cuts or joins what is held, so that `parts` are held afterwards.
 
         `arriving` is emptied meanwhile: no more than one layer's parts are in memory twice at any time.
         """
-        for kind, layer in sorted({(block.kind, block.layer) for block in (*leaving, *arriving) if block.group >= 0}):
-            held = parts.get((kind, layer), ())
-            match kind:
-                case Kind.HEAD:
-                    self._rebuild_heads(layer, held, arriving)
-                case Kind.PROJ:
-                    self._rebuild_proj(layer, held, arriving)
-                case _:
-                    self._rebuild_ffn(layer, held, arriving)
-        for block in leaving:
-            if block.group >= 0:
+        before = self.parts
+        changed = sorted(key for key in before.keys() | parts.keys() if before.get(key) != parts.get(key))
+        for kind, layer in changed:
+            if (kind, layer) not in parts:
+                self._drop(kind, layer)
+        for kind, layer in changed:
+            if (kind, layer) not in parts:
                 continue
-            match block.kind:
-                case Kind.EMBED:
-                    self.embed = None
-                case Kind.PROJ:
-                    del self.projs[block.layer]
-                case Kind.FFN:
-                    del self.ffns[block.layer]
-                case Kind.LM_HEAD:
-                    self.lm_head = None
-        for block in sorted(block for block in arriving if block.group < 0):
-            self._put(block, list(arriving.pop(block)))
+            if (arrays := arriving.pop(Block(kind, layer), None)) is not None:
+                self._put(Block(kind, layer), list(arrays))
+            elif kind is Kind.HEAD:
+                self._rebuild_heads(layer, parts[kind, layer], arriving)
+            elif kind is Kind.PROJ:
+                self._rebuild_proj(layer, parts[kind, layer], arriving)
+            else:
+                self._rebuild_ffn(layer, parts[kind, layer], arriving)
         self._share_table()
+
+    def _drop(self, kind: Kind, layer: int) -> None:
+        match kind:
+            case Kind.EMBED:
+                self.embed = None
+            case Kind.LM_HEAD:
+                self.lm_head = None
+            case Kind.HEAD:
+                del self.heads[layer]
+            case Kind.PROJ:
+                del self.projs[layer]
+            case Kind.FFN:
+                del self.ffns[layer]
 
     def _rebuild_heads(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
         n_norm = len(self._norm_shapes)
@@ -134,35 +147,46 @@ class HeldBlocks:
             else:
                 norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
                 parts[group] = GroupWeights(*arrays[n_norm:])
-        if parts:
-            assert norm is not None
-            self.heads[layer] = Heads.from_groups(self.shape, norm, parts, self._rope)
-        else:
-            self.heads.pop(layer, None)
+        assert norm is not None
+        self.heads[layer] = Heads.from_groups(self.shape, norm, parts, self._rope)
 
     def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
-        old = self.projs.pop(layer, None)
-        held = {}
-        for group in groups:
-            arrays = arriving.pop(Block(Kind.PROJ, layer, group), None)
-            held[group] = _kept(old).group_weights(group) if arrays is None else arrays
-        if held:
-            self.projs[layer] = Proj.from_groups(held)
+        """Puts the groups together (none: the undivided block) from those held and those that arrive."""
+        old = self._in_groups(self.projs.pop(layer)) if layer in self.projs else None
+        wanted = tuple(groups) or tuple(range(self.shape.n_groups))
+        if old is None or old.groups != wanted:
+            held = {}
+            for group in wanted:
+                arrays = arriving.pop(Block(Kind.PROJ, layer, group), None)
+                held[group] = _kept(old).group_weights(group) if arrays is None else arrays
+            old = Proj.from_groups(held)
+        self.projs[layer] = old if groups else old.joined()
 
     def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
-        old = self.ffns.pop(layer, None)
-        n_norm, norm = len(self._norm_shapes), None if old is None else old.norm
-        held: dict[int, Sequence[Array]] = {}
-        for unit in units:
-            arrays = arriving.pop(Block(Kind.FFN, layer, unit), None)
-            if arrays is None:
-                held[unit] = _kept(old).unit_weights(unit)
-            else:
-                norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
-                held[unit] = arrays[n_norm:]
-        if held:
+        """Puts the units together (none: the undivided block) from those held and those that arrive."""
+        old = self._in_units(self.ffns.pop(layer)) if layer in self.ffns else None
+        wanted = tuple(units) or tuple(range(self.shape.ffn_units))
+        if old is None or old.units != wanted:
+            n_norm, norm = len(self._norm_shapes), None if old is None else old.norm
+            held: dict[int, Sequence[Array]] = {}
+            for unit in wanted:
+                arrays = arriving.pop(Block(Kind.FFN, layer, unit), None)
+                if arrays is None:
+                    held[unit] = _kept(old).unit_weights(unit)
+                else:
+                    norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
+                    held[unit] = arrays[n_norm:]
             assert norm is not None
-            self.ffns[layer] = Ffn.from_units(norm, self.shape.activation == "swiglu", held)
+            old = Ffn.from_units(norm, self.shape.activation == "swiglu", held)
+        self.ffns[layer] = old if units else old.joined()
+
+    def _in_groups(self, proj: Proj) -> Proj:
+        """A projection as a shard, which an undivided one is of all groups."""
+        return proj.divided(self.shape.n_groups) if proj.groups is None else proj
+
+    def _in_units(self, ffn: Ffn) -> Ffn:
+        """A feed-forward as a shard, which an undivided one is of all units."""
+        return ffn.divided(self.shape.ffn_units) if ffn.units is None else ffn
 
     def _put(self, block: Block, arrays: list[Array]) -> None:
         n_norm = len(self._norm_shapes)

@@ -109,7 +109,8 @@ class DeviceMigration:
         """Reserves memory for what is to come, of the `left_bytes` that other work leaves, or gives the refusal."""
         refusal = ""
         try:
-            self._ledger.charge(INCOMING, request.reserve_bytes, left_bytes, request.growth_bytes)
+            limit_bytes = left_bytes if request.incoming else None
+            self._ledger.charge(INCOMING, request.reserve_bytes, limit_bytes, request.growth_bytes)
         except OutOfMemoryError as error:
             refusal = str(error)
         else:

@@ -86,6 +86,7 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
     """Reserve memory for blocks that will arrive, or refuse. The operations stay as they are. Answer: `Prepared`.
 
     In addition `growth_bytes` must be free, for what the device holds to grow; all of its memory at the instant `at_s`.
+    If nothing is incoming, it reserves memory to cut what it has: other work is not in the way of that.
     """
 
     epoch: int
@@ -120,11 +121,10 @@ class Expect(msgspec.Struct, frozen=True, tag=True):
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
-    """Switch to a new placement: install what has arrived, free the blocks `leaving`, and run these operations."""
+    """Switch to a new placement: install what has arrived, run these operations, and free what they do not need."""
 
     epoch: int
     ops: list[Op]
-    leaving: list[Block]
     peers: list[Peer]
 
 

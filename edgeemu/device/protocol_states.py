@@ -92,6 +92,7 @@ MIGRATION: Mapping[MigrationPhase, Mapping[type, MigrationPhase]] = {
     MigrationPhase.PREPARED: {
         Expect: MigrationPhase.RECEIVING,
         ShipmentChunk: MigrationPhase.PREPARED,  # it may overtake what the controller says of it
+        Ship: MigrationPhase.SENDING,  # of a device that has reserved memory to cut blocks, and receives none
         Abort: MigrationPhase.NONE,
     },
     MigrationPhase.REFUSED: {Abort: MigrationPhase.NONE},

@@ -73,7 +73,8 @@ class ReceivedBlocks:
         Raises:
             ProtocolError: something has not arrived.
         """
-        if self._open or any(round_.expected != round_.complete for round_ in self._rounds.values()):
+        begun = bool(self._rounds) or not self.blocks
+        if not begun or self._open or any(round_.expected != round_.complete for round_ in self._rounds.values()):
             raise ProtocolError(f"commit of epoch {self.epoch} before all of it has arrived")
         return {block: self._assemble(block, executor) for block in self.blocks}
 

@@ -45,6 +45,11 @@ class Block(NamedTuple):
     def is_shard(self) -> bool:
         return self.group >= 0 and self.kind in (Kind.PROJ, Kind.FFN)
 
+    @property
+    def whole(self) -> "Block":
+        """The undivided block that a shard is a part of."""
+        return Block(self.kind, self.layer)
+
 
 EMBED = Block(Kind.EMBED)
 LM_HEAD = Block(Kind.LM_HEAD)

@@ -4,8 +4,13 @@ A change of placement goes through *prepare* (every receiver reserves memory, or
 copying, and *commit* (routes switch, senders release memory). `pause` copies all in one round while the token waits.
 `precopy` copies rows that are already written in the background, while tokens are generated under the old routes; the
 token waits only for the rows since. A refusal, or an abort before commit, leaves the old placement as it was.
+
+A projection or a feed-forward that is divided in only one of the two placements moves in shards. At commit the device
+that had all of it cuts out what stays, and the device that is to have all of it puts it together: for that they reserve
+memory as well, because what they copy is there twice meanwhile.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +20,7 @@ from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage
-from edgeemu.placement.placement import Move, Placement, moves
+from edgeemu.placement.placement import Move, Placement, moves, regroupings
 from edgeemu.placement.shipments import Shipment, weight_bytes
 
 
@@ -43,12 +48,12 @@ class MigrationProtocol:
     state: MigrationState = MigrationState.PREPARING
     round: int = -1
     rows: dict[int, int] = field(default_factory=dict)  # cache rows that have been shipped, by sequence
+    moves: list[Move] = field(init=False)
     _awaited: set[int] = field(default_factory=set)
     _history: list[str] = field(default_factory=list)
 
-    @property
-    def moves(self) -> list[Move]:
-        return moves(self.old, self.new)
+    def __post_init__(self) -> None:
+        self.moves = moves(self.old, self.new)
 
     def prepared(self) -> None:
         """Record that every receiver has reserved the memory that it needs."""
@@ -126,11 +131,24 @@ class MigrationProtocol:
         )
 
 
-def incoming(migration: MigrationProtocol) -> Iterator[tuple[int, list[Move]]]:
-    """Receivers and the blocks that each receives, ascending."""
-    targets = sorted({move.target for move in migration.moves})
-    for target in targets:
-        yield target, [move for move in migration.moves if move.target == target]
+def incoming(migration: MigrationProtocol) -> dict[int, list[Move]]:
+    """Receivers, ascending, and the blocks that each receives."""
+    by_target: dict[int, list[Move]] = defaultdict(list)
+    for move in migration.moves:
+        by_target[move.target].append(move)
+    return dict(sorted(by_target.items()))
+
+
+def copied_bytes(old: Placement, new: Placement, costs: Costs) -> dict[int, int]:
+    """Bytes that are twice in the memory of devices that cut blocks or put them together, by device.
+
+    One block is copied after the other: it is the largest that counts.
+    """
+    most: dict[int, int] = {}
+    for device, copied in regroupings(old, new):
+        if copied:
+            most[device] = max(most.get(device, 0), sum(costs.weight_bytes(block) for block in copied))
+    return most
 
 
 def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
@@ -143,7 +161,11 @@ def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
 
 
 class Need(NamedTuple):
-    """Bytes that a receiver must have free: for arriving blocks, and for its own growth until the switch."""
+    """Bytes that a device must have free: for arriving blocks and copies, and for its own growth until the switch.
+
+    A device that only cuts (nothing `moved` to it) will hold less than before: it may use all of its memory for that,
+    also what other work took since.
+    """
 
     target: int
     moved: list[Move]
@@ -154,17 +176,20 @@ class Need(NamedTuple):
 def needs(
     migration: MigrationProtocol, held: Sequence[Usage], rows: int, last_rows: int, costs: Costs
 ) -> Iterator[Need]:
-    """Needs by receiver, ascending. Caches hold `rows` rows now and at most `last_rows` when routes switch.
+    """Needs by device, ascending. Caches hold `rows` rows now and at most `last_rows` when routes switch.
 
     `held` is the memory of each device under the old placement. If steps continue until the switch, it grows too, and
     messages need memory.
     """
-    for target, moved in incoming(migration):
-        growth_bytes = 0
+    arriving = incoming(migration)
+    copied = copied_bytes(migration.old, migration.new, costs.at_step(1, last_rows))
+    for target in sorted(arriving.keys() | copied.keys()):
+        moved, growth_bytes = arriving.get(target, []), 0
         if last_rows > rows:
             growth_bytes = held[target].groups.total() * costs.kv_bytes(last_rows - rows)
             growth_bytes += held[target].page().messages_bytes
-        yield Need(target, moved, reservation_bytes(moved, last_rows, costs), growth_bytes)
+        reserve_bytes = reservation_bytes(moved, last_rows, costs) + copied.get(target, 0)
+        yield Need(target, moved, reserve_bytes, growth_bytes)
 
 
 def flash_ends(migration: MigrationProtocol, at_s: float, flash_bytes_per_s: float, costs: Costs) -> dict[int, float]:
@@ -174,5 +199,5 @@ def flash_ends(migration: MigrationProtocol, at_s: float, flash_bytes_per_s: flo
     costs = costs.at_step(1, max(migration.rows.values(), default=0))
     return {
         target: at_s + sum(weight_bytes(move.block, costs) for move in moved) / flash_bytes_per_s
-        for target, moved in incoming(migration)
+        for target, moved in incoming(migration).items()
     }

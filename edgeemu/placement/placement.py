@@ -93,12 +93,53 @@ def is_divided(placement: Placement) -> bool:
     return any(block.kind in (Kind.PROJ, Kind.FFN) and block.group >= 0 for block in placement.owner)
 
 
+class Regrouping(NamedTuple):
+    """Block that a device cuts into shards at a commit, or puts together from them.
+
+    `copied` are the shards that it keeps of the whole, or all that it puts together: they are in its memory twice
+    meanwhile. None, if the device keeps all shards: nothing is copied.
+    """
+
+    device: int
+    copied: tuple[Block, ...]
+
+
 def moves(old: Placement, new: Placement) -> list[Move]:
     """Moves that lead from `old` to `new`, in block order.
 
+    A block that only one of the two divides moves in shards: those that are not yet where they are to be.
+    Cutting it and putting it together moves nothing.
+
     Raises:
-        PlacementError: they do not consist of the same blocks.
+        PlacementError: they are not placements of one model.
     """
-    if different := old.owner.keys() ^ new.owner.keys():
-        raise PlacementError(f"{min(different)} is in only one of the two placements: no block is divided on the way")
-    return [Move(b, old.owner[b], new.owner[b]) for b in sorted(old.owner) if old.owner[b] != new.owner[b]]
+    before, after = _as_divided(old, new), _as_divided(new, old)
+    if different := before.keys() ^ after.keys():
+        raise PlacementError(f"{min(different)} is in only one of the two placements")
+    return [Move(block, before[block], after[block]) for block in sorted(before) if before[block] != after[block]]
+
+
+def regroupings(old: Placement, new: Placement) -> list[Regrouping]:
+    """Blocks that a device cuts or puts together on the way from `old` to `new`, in block order."""
+    found = []
+    for at, (one, other) in enumerate(((old, new), (new, old))):
+        by_whole: dict[Block, list[Block]] = defaultdict(list)  # of blocks that `one` has whole, and `other` divided
+        for block in other.owner.keys() - one.owner.keys():
+            if block.is_shard:
+                by_whole[block.whole].append(block)
+        for whole, parts in by_whole.items():
+            device = one.owner[whole]
+            kept = [block for block in parts if other.owner[block] == device]
+            copied = [] if len(kept) == len(parts) else parts if at else kept
+            found.append((whole, Regrouping(device, tuple(sorted(copied)))))
+    return [regrouping for _, regrouping in sorted(found)]
+
+
+def _as_divided(placement: Placement, other: Placement) -> dict[Block, int]:
+    """Owner of every block of a placement, with those in shards that are in shards in `other`."""
+    owner = dict(placement.owner)
+    for block in other.owner.keys() - placement.owner.keys():
+        if block.is_shard and block.whole in placement.owner:
+            owner[block] = placement.owner[block.whole]
+            owner.pop(block.whole, None)
+    return owner

@@ -14,6 +14,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy, policy
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, Refusal, WorkloadView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_energy import step_energy_j, token_energy_j
 from edgeemu.policies.view.step_time import step_s
@@ -48,6 +49,7 @@ __all__ = [
     "migration_s",
     "policy",
     "proj",
+    "refusing_devices",
     "shards",
     "step_energy_j",
     "step_s",

@@ -118,8 +118,6 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:
         return str(error)
-    if current is not None and (divided := placement.owner.keys() ^ current.owner.keys()):
-        return f"{min(divided)} is in only one of the two placements: no block can be divided or joined by a migration"
     for device, usage in zip(view.devices, view.usages(placement), strict=True):
         need_bytes = usage.page().total_bytes
         if need_bytes > device.memory_bytes:

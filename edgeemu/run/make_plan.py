@@ -162,6 +162,7 @@ def _first_view(
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
+        precopy=rules.precopy,
         source=scenario.source_index,
         objective=scenario.objective,
         energy_budget_j=scenario.energy_budget,

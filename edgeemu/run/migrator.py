@@ -82,7 +82,7 @@ class Migrator:
             return at_s
         protocol.prepared()
         await self._ship(running, rows, at_s)
-        if rules.precopy:
+        if rules.precopy and protocol.state is MigrationState.COPYING:
             self._pending = running
             return at_s
         return await self._switch(running, at_s)

@@ -125,12 +125,13 @@ class SimulatedBackend:
             for asked in self._open.values()
         ]
         held, rows_now = self.plan.usages(migration.old), sum(rows.values())
-        for target, _, reserve_bytes, growth_bytes in needs(migration, held, rows_now, last_rows, costs):
+        for target, moved, reserve_bytes, growth_bytes in needs(migration, held, rows_now, last_rows, costs):
             device = self.cluster.devices[target]
             mine = [by_device[target] for by_device in by_sequence]
             ledger = between_steps(device.name, device.memory_bytes, mine, rows_now)
             try:
-                ledger.charge(INCOMING, reserve_bytes, device.memory_at(at_s), growth_bytes)
+                left_bytes = device.memory_at(at_s) if moved else None
+                ledger.charge(INCOMING, reserve_bytes, left_bytes, growth_bytes)
             except OutOfMemoryError as error:
                 refusals.append(str(error))
             else:

@@ -19,8 +19,10 @@ Key = str | int
 Position = tuple[Key, ...]  # of a value in the data: ("devices", 2, "memory")
 
 _MAX_DEPTH = 50
-_MAX_VALUES = 1_000_000
+_MAX_VALUES = 500_000  # read and checked, they take less than 200 MB and 3 s
+_MAX_CHARACTERS = 8 << 20
 _MAX_DIGITS = 100
+_SLOWLY_READ = 1 << 17  # characters up to which a text that is no YAML is read once more, in Python
 _MERGE = "<<"
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _INT = re.compile(r"[-+]?\d+|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
@@ -63,6 +65,9 @@ def position_of(field: str) -> Position:
 
 def read(text: str, file: str) -> Document:
     """Parse the one document in `text`. Raises `RequestError` with file and line where it is not plain YAML."""
+    if len(text) > _MAX_CHARACTERS:
+        why = f"has {len(text):,} characters; at most {_MAX_CHARACTERS:,} are read of a scenario"
+        raise RequestError(f"{why}. Put prompts, arrivals and traces into files of their own", file=file)
     if refused := _NO_YAML.search(text):
         line = text.count("\n", 0, refused.start()) + 1
         raise RequestError(f"not YAML: it has the character U+{ord(refused[0]):04X}", file=file, line=line)
@@ -70,8 +75,9 @@ def read(text: str, file: str) -> Document:
         return _read(text, file, _SAFE_LOADER)
     except yaml.MarkedYAMLError as error:
         # The C parser can give up before `_Reader` sees the events that it would refuse, in its own words.
-        with contextlib.suppress(yaml.MarkedYAMLError):
-            _read(text, file, yaml.BaseLoader)
+        if len(text) <= _SLOWLY_READ:
+            with contextlib.suppress(yaml.MarkedYAMLError):
+                _read(text, file, yaml.BaseLoader)
         mark = error.problem_mark or error.context_mark
         why = ", ".join(part for part in (error.context, error.problem) if part)
         raise RequestError(f"not YAML: {why}", file=file, line=mark.line + 1 if mark else None) from error

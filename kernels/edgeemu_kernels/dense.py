@@ -7,7 +7,7 @@ they give partial sums, and the device that adds these also adds the residual.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,16 @@ class Proj:
         weight = self.weight[:, i * width : (i + 1) * width]
         return (weight,) if self.bias is None or group else (weight, self.bias)
 
+    def divided(self, n_groups: int) -> Proj:
+        """All groups of an undivided projection as a shard, with its arrays."""
+        assert self.groups is None
+        return replace(self, groups=tuple(range(n_groups)))
+
+    def joined(self) -> Proj:
+        """Undivided projection of a shard that has all groups, in order; with its arrays."""
+        assert self.groups == tuple(range(len(self.groups or ())))
+        return replace(self, groups=None)
+
     @classmethod
     def from_groups(cls, parts: Mapping[int, Sequence[Array]]) -> Proj:
         """Shard with copies of the given groups' weights, in the mapping's order."""
@@ -149,40 +159,47 @@ class Ffn:
         return linear(hidden, self.down, self.down_bias)
 
     def unit_weights(self, unit: int) -> tuple[Array, ...]:
-        """Weights of one unit of a shard: up, down, then the biases (the second is unit 0's). Views or copies."""
+        """Views of one unit of a shard: up, down, then the biases (the second is unit 0's)."""
         assert self.units is not None
-        width = self.down.shape[1]  # F
-        columns = width // len(self.units)
-        i = self.units.index(unit)
-        mine = slice(i * columns, (i + 1) * columns)
-
-        def rows(array: Array) -> Array:
-            if not self.gated:
-                return array[mine]
-            return np.concatenate([array[mine], array[width:][mine]])  # gate above up, as in the whole
-
-        arrays = [rows(self.up), self.down[:, mine]]  # [2*columns or columns, D], [D, columns]
+        i, n = self.units.index(unit), len(self.units)
+        columns = self.down.shape[1] // n
+        up = self._halves(self.up, n)[:, i]  # [2 or 1, columns, D] gate before up, as in the whole
+        arrays = [up, self.down[:, i * columns : (i + 1) * columns]]  # [D, columns]
         if self.up_bias is not None:
-            arrays.append(rows(self.up_bias))
+            arrays.append(self._halves(self.up_bias, n)[:, i])  # [2 or 1, columns]
         if self.down_bias is not None and not unit:
             arrays.append(self.down_bias)
         return tuple(arrays)
 
+    def _halves(self, stacked: Array, n_units: int) -> Array:
+        """[2*F or F, …] -> [2 or 1, n_units, columns, …]"""
+        return stacked.reshape(2 if self.gated else 1, n_units, -1, *stacked.shape[1:])
+
+    def divided(self, n_units: int) -> Ffn:
+        """All units of an undivided feed-forward as a shard, with its arrays."""
+        assert self.units is None
+        return replace(self, units=tuple(range(n_units)))
+
+    def joined(self) -> Ffn:
+        """Undivided feed-forward of a shard that has all units, in order; with its arrays."""
+        assert self.units == tuple(range(len(self.units or ())))
+        return replace(self, units=None)
+
     @classmethod
     def from_units(cls, norm: Norm, gated: bool, parts: Mapping[int, Sequence[Array]]) -> Ffn:
-        """Shard with copies of the given units' weights, in the mapping's order."""
+        """Shard with copies of the given units' weights, in the mapping's order.
 
-        def stacked(index: int) -> Array:
-            arrays = [part[index] for part in parts.values()]
-            if not gated:
-                return np.concatenate(arrays)
-            halves = [np.split(array, 2) for array in arrays]
-            return np.concatenate([gate for gate, _ in halves] + [up for _, up in halves])
+        Their arrays are as `unit_weights` gives them, or flat: gate above up, [halves*columns, D] and [halves*columns].
+        """
 
+        halves, d_model = 2 if gated else 1, norm.weight.size
+        ups = [part[0].reshape(halves, -1, d_model) for part in parts.values()]  # [halves, columns, D] each
+        up = np.concatenate(ups, axis=1).reshape(-1, d_model)  # [halves*F, D]
         down = np.concatenate([part[1] for part in parts.values()], axis=1)  # [D, F]
-        up_bias = stacked(2) if all(len(part) > 2 for part in parts.values()) else None
+        biases = [part[2].reshape(halves, -1) for part in parts.values() if len(part) > 2]  # [halves, columns] each
+        up_bias = np.concatenate(biases, axis=1).ravel() if biases else None  # [halves*F]
         last = [part[3].copy() for part in parts.values() if len(part) > 3]
-        return cls(norm, gated, stacked(0), down, up_bias, last[0] if last else None, tuple(parts))
+        return cls(norm, gated, up, down, up_bias, last[0] if last else None, tuple(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -44,7 +44,7 @@ CHUNK = ShipmentChunk(ChunkHeader(2, 0, SHIPMENT, 0, 1000, 0), b"some")
 
 
 def commit(epoch: int) -> Commit:
-    return Commit(epoch, [], [], [])
+    return Commit(epoch, [], [])
 
 
 # What has been told to the second device of a pair, the message that is not legal, and what is said of it.
@@ -74,12 +74,12 @@ ILLEGAL: dict[str, tuple[list[ToDevice], ToDevice, str]] = {
     "no second Prepare": (
         [PREPARE],
         Prepare(3, [], 0, 0, 0.0),
-        "Prepare of epoch 3, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Abort.",
+        "Prepare of epoch 3, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Ship, Abort.",
     ),
     "no Commit of what was only prepared": (
         [PREPARE],
         commit(2),
-        "Commit of epoch 2, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Abort. "
+        "Commit of epoch 2, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Ship, Abort. "
         "Before that: Assign of epoch 1; Begin; Prepare of epoch 2",
     ),
     "no Expect of another epoch": (

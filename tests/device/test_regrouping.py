@@ -43,8 +43,8 @@ def move(here: HeldBlocks, there: HeldBlocks, group: int, layer: int) -> None:
     weights = [array.copy() for array in here.weights(block)]
     staying = [held for held in here.heads[layer].groups if held != group]
     held_there = there.heads[layer].groups if layer in there.heads else ()
-    here.exchange({(Kind.HEAD, layer): staying}, [block], {})
-    there.exchange({(Kind.HEAD, layer): sorted((*held_there, group))}, [], {block: weights})
+    here.exchange({(Kind.HEAD, layer): staying} if staying else {}, {})
+    there.exchange({(Kind.HEAD, layer): sorted((*held_there, group))}, {block: weights})
 
 
 @given(order=st.permutations(range(4)), length=st.integers(0, 12))

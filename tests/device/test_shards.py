@@ -18,9 +18,8 @@ from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.placement import Placement, PlacementError, moves, ring_of
+from edgeemu.placement.placement import Placement, PlacementError, ring_of
 from edgeemu.placement.program import Collective, MessageKind, Op, Program, Slot
-from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_time import step_s
 from edgeemu.run.plan import arithmetic_rows
 from edgeemu.timeline.steps import roofline_durations
@@ -232,16 +231,13 @@ def test_a_layer_is_whole_or_all_of_its_shards() -> None:
         Placement({**owner, ffn(0): 0}).check(LLAMA, 2)
     with pytest.raises(PlacementError, match=r"ffn\(0,48\) is placed but not part of the model"):
         Placement({**owner, ffn(0, 48): 0}).check(LLAMA, 2)
-    with pytest.raises(PlacementError, match="no block is divided on the way"):
-        moves(Placement(owner), Placement(dict.fromkeys(all_blocks(LLAMA), 0)))
 
 
-def test_closed_forms_refuse_shards() -> None:
+def test_the_closed_form_of_a_step_refuses_shards() -> None:
     placement = whole_and_divided(LLAMA, [0, 1])
     seen = view(LLAMA, [2**30] * 2, [Compute(1e9, 1e9, 0.0)] * 2, 4, 8)
-    for reckon in (lambda: step_s(seen, placement), lambda: migration_s(seen, placement, placement)):
-        with pytest.raises(PlacementError, match=r"proj\(0\) is on no device as a whole, and shards have no layout"):
-            reckon()
+    with pytest.raises(PlacementError, match=r"proj\(0\) is on no device as a whole, and shards have no layout"):
+        step_s(seen, placement)
 
 
 # -- time -----------------------------------------------------------------------------------------------------------

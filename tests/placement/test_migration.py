@@ -190,9 +190,9 @@ def test_blocks_and_caches_arrive_bit_for_bit(data: st.DataObject) -> None:
         rest = packed(devices[0].export(block, 0, min(cut, rows), rows, with_weights=False))
         arriving[block] = reassembled(shape, block, first, rest, min(cut, rows), rows)
     program = compile_routes(new, shape)
-    devices[1].exchange(program.on(1), [], arriving)
+    devices[1].exchange(program.on(1), arriving)
     assert arriving == {}, "nothing is kept beside what is held"
-    devices[0].exchange(program.on(0), sorted(moving), {})
+    devices[0].exchange(program.on(0), {})
     for block in moving:
         assert packed(devices[1].export(block, 0, 0, rows, with_weights=True)) == before[block]
         with pytest.raises((KeyError, ValueError)):

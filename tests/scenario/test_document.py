@@ -104,6 +104,23 @@ def test_what_aliases_make_too_large_is_refused(monkeypatch: pytest.MonkeyPatch,
     assert str(caught.value) == message
 
 
+def test_a_scenario_that_is_too_long_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "_MAX_CHARACTERS", 1000)
+    with pytest.raises(RequestError) as caught:
+        read("a: [" + "1," * 1001 + "]", "x.yaml")
+    assert str(caught.value) == (
+        "x.yaml: has 2,007 characters; at most 1,000 are read of a scenario. "
+        "Put prompts, arrivals and traces into files of their own"
+    )
+
+
+def test_a_long_text_that_is_no_yaml_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second reading is in Python, and would take seconds."""
+    monkeypatch.setattr(document.yaml, "BaseLoader", None)
+    with pytest.raises(RequestError, match=r"x.yaml:2: not YAML: while parsing a flow node"):
+        read("a: [" + "1," * 100_000, "x.yaml")
+
+
 def test_numbers_of_one_line_need_no_place_of_their_own() -> None:
     made = read("a:\n  - [1, 2,\n   3]\n", "x.yaml")
     assert [made.error(("a", 0, n), "").line for n in range(3)] == [2, 2, 3]

@@ -230,8 +230,7 @@ class Generation:
     def commit(self, migration: MigrationProtocol) -> None:
         self._program = self._compiled(migration.new)
         for device in (0, 1):
-            leaving = [move.block for move in migration.moves if move.source == device]
-            commit = Commit(migration.epoch, self._program.on(device), leaving, [_peer(1 - device)])
+            commit = Commit(migration.epoch, self._program.on(device), [_peer(1 - device)])
             self.pair.tell(device, commit)
         migration.committed()
         self.placement, self.epoch = migration.new, migration.epoch

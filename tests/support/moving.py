@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeemu.placement.blocks import head
+from edgeemu.placement.blocks import Kind, all_blocks, head, shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.make_plan import make_plan
@@ -54,6 +54,36 @@ class Shuffle:
         assert current is not None
         moving = [block for block in sorted(current.owner) if self._draw.random() < self._share]
         return Placement({**current.owner, **{block: self._draw.randrange(3) for block in moving}})
+
+
+class Redivide:
+    """Every time some projections and feed-forwards are divided, joined or shared out anew, and some heads move."""
+
+    def __init__(self, seed: int, n_devices: int) -> None:
+        self.seen: list[Placement] = []  # the placements in force when it was asked
+        self._draw = random.Random(seed)
+        self._n_devices = n_devices
+
+    def __call__(self, view: ClusterView, current: Placement | None) -> Placement:
+        assert current is not None
+        self.seen.append(current)
+        draw, shape = self._draw, view.costs.shape
+        share = draw.choice([0.1, 0.5, 0.9])
+        owner = {
+            block: draw.randrange(self._n_devices) if draw.random() < share / 4 else device
+            for block, device in current.owner.items()
+        }
+        for block in all_blocks(shape):
+            if block.kind not in (Kind.PROJ, Kind.FFN) or draw.random() > share:
+                continue
+            parts = shards(shape, block.kind, block.layer)
+            there = sorted({owner.pop(each) for each in (block, *parts) if each in owner})
+            if draw.random() < 0.5:
+                owner[block] = draw.choice([*there, draw.randrange(self._n_devices)])
+            else:
+                among = [*there, *(draw.randrange(self._n_devices) for _ in range(draw.randrange(3)))]
+                owner |= {each: draw.choice(among) for each in parts}
+        return Placement(owner)
 
 
 def reference_tokens(plan: Plan) -> list[list[int]]:

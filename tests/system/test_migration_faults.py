@@ -178,7 +178,7 @@ def test_the_workspace_of_what_has_come_is_charged() -> None:
         if begins is old:
             coming = [block for block in blocks if block.kind is Kind.FFN]
             arriving = {block: ArrivedBlock(donor.export(block, -1, 0, 0, with_weights=True)) for block in coming}
-            compute.exchange(compile_routes(new, LLAMA).on(0), old.on(0), arriving)
+            compute.exchange(compile_routes(new, LLAMA).on(0), arriving)
         pages.append(compute.ledger.page())
     assert pages[0] == pages[1]
     planned = usages(new, compute.costs, 2, 5, 9)[0].page()

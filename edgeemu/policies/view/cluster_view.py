@@ -39,7 +39,8 @@ class Rehearsed(NamedTuple):
 class DeviceView:
     """A device: `compute` is its current speed under load, `memory_bytes` what our blocks may hold there in all.
 
-    `idle_w` is its power when it waits, `busy_w` when it computes for us; None: not known.
+    `idle_w` is its power when it waits, `busy_w` when it computes for us; None: not known. `installed_bytes` are all of
+    its memory, with what other work takes; 0: not known.
     """
 
     name: str
@@ -47,11 +48,12 @@ class DeviceView:
     memory_bytes: int
     idle_w: float | None = None
     busy_w: float | None = None
+    installed_bytes: int = 0
 
     @classmethod
     def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
         """A device of the cluster with this compute and memory."""
-        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w)
+        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, device.memory_bytes)
 
 
 def _no_energy(_source: int, _target: int) -> float | None:
@@ -87,6 +89,7 @@ class ClusterView:
     workload: WorkloadView
     weights_on_flash: bool = False  # every device can read every block's weights from its own storage
     flash_bytes_per_s: float = 100e6
+    precopy: bool = False  # steps go on while blocks are copied; else they wait
     source: int = 0  # the device where prompts come from
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
     star: bool = False  # results of shards are combined by one device; else in a ring

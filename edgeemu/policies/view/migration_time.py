@@ -1,11 +1,12 @@
 """Duration of a change of placement while the sequence waits, in closed form."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgeemu.placement.arrays import PlacementArrays, moved_blocks
-from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj
+from edgeemu.placement.placement import Move, Placement, moves
+from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies.view.cluster_view import ClusterView
 
 
@@ -15,6 +16,7 @@ class MoveCosts:
     def __init__(self, view: ClusterView) -> None:
         costs = view.costs.at_step(1, view.past)
         self.view = view
+        self._costs, self._shards = costs, dict[Block, float]()  # bytes of shards that were asked for
         self.weight_bytes = {
             Kind.EMBED: float(costs.weight_bytes(EMBED)),
             Kind.HEAD: float(costs.weight_bytes(head(0, 0)) + costs.norm_bytes()),  # each group brings the norm
@@ -58,15 +60,34 @@ class MoveCosts:
         for kind, source, target in moved:
             bits[source, target] += self.link_bits[kind]
             flash_s[target] += self.flash_s[kind]
+        return self._slowest_s(bits, flash_s)
+
+    def _slowest_s(self, bits: Mapping[tuple[int, int], float], flash_s: Mapping[int, float]) -> float:
         sent_s = (self.view.links.pair(a, b, size) for (a, b), size in bits.items() if size)
         return max((*sent_s, *flash_s.values()), default=0.0)
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
-        """Time of all moves from one placement to another."""
+        """Time of all moves from one placement to another, both undivided."""
         return self.total_s(moved_blocks(old, new))
+
+    def moves_s(self, moved: Iterable[Move]) -> float:
+        """Time of moves of any blocks, shards included: as in `total_s`."""
+        bits: dict[tuple[int, int], float] = defaultdict(float)
+        flash_s: dict[int, float] = defaultdict(float)
+        for block, source, target in moved:
+            alike = Block(block.kind, 0, min(block.group, 1)) if block.is_shard else None  # the first has the bias
+            size = self.weight_bytes[block.kind] if alike is None else self._shard_bytes(alike)
+            on_flash = self.view.weights_on_flash
+            bits[source, target] += 8.0 * (self.cache_bytes[block.kind] + (0.0 if on_flash else size))
+            flash_s[target] += size / self.view.flash_bytes_per_s if on_flash else 0.0
+        return self._slowest_s(bits, flash_s)
+
+    def _shard_bytes(self, shard: Block) -> float:
+        if shard not in self._shards:
+            self._shards[shard] = float(weight_bytes(shard, self._costs))
+        return self._shards[shard]
 
 
 def migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
-    """Seconds that the sequence waits for the moves from one placement to another."""
-    shape = view.costs.shape
-    return MoveCosts(view).migration_s(PlacementArrays.of(old, shape), PlacementArrays.of(new, shape))
+    """Seconds that the sequence waits for the moves from one placement to another, whatever they divide."""
+    return MoveCosts(view).moves_s(moves(old, new))

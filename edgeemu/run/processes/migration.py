@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from edgeemu.device import protocol_in, protocol_out
-from edgeemu.placement.blocks import Block
 from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment, chains
@@ -77,12 +76,9 @@ class ProcessMigration:
             migration.arrived(message.device, message.number)
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
-        leaving: dict[int, list[Block]] = defaultdict(list)
-        for move in migration.moves:
-            leaving[move.source].append(move.block)
         await self._session.ask(
             {
-                at: protocol_in.Commit(migration.epoch, program.on(at), leaving[at], self._installed.peers(program, at))
+                at: protocol_in.Commit(migration.epoch, program.on(at), self._installed.peers(program, at))
                 for at in range(len(self._plan.cluster.devices))
             }
         )

@@ -1,0 +1,26 @@
+"""Devices that would refuse a migration, for any two placements: the arithmetic of their ledgers. Knows no time."""
+
+from edgeemu.placement.migration import MigrationProtocol, needs
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+
+
+def refusing_devices(view: ClusterView, old: Placement, new: Placement) -> list[int]:
+    """Devices without the memory that a migration would reserve there, ascending; none, if it would go well.
+
+    It says to the byte what devices say, if all sequences are as long as the longest. A receiver has both placements
+    until the commit, and what it cuts or puts together is in its memory twice meanwhile. That `new` fits on its own is
+    for `ClusterView.holds` to say.
+    """
+    workload, held = view.workload, view.usages(old)
+    rows = workload.cached or workload.length
+    last_rows = sum((workload.total_tokens, *workload.concurrent)) if view.precopy else rows
+    refusing = []
+    for need in needs(MigrationProtocol(0, old, new), held, rows, max(rows, last_rows), view.costs):
+        device, usage = view.devices[need.target], held[need.target]
+        page = usage.page()
+        taken_bytes = page.weights_bytes + page.workspace_bytes + usage.groups.total() * usage.costs.kv_bytes(rows)
+        limit_bytes = device.memory_bytes if need.moved else max(device.memory_bytes, device.installed_bytes)
+        if taken_bytes + need.reserve_bytes + need.growth_bytes > limit_bytes:
+            refusing.append(need.target)
+    return refusing
