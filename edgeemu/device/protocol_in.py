@@ -150,7 +150,7 @@ class Probe(msgspec.Struct, frozen=True, tag=True):
     """
 
     number: int
-    payload_bytes: list[int] | tuple[int, ...]
+    payload_bytes: tuple[int, ...]
     peer: Peer
     at_s: float | None = None
 

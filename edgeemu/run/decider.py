@@ -82,14 +82,15 @@ class Decider:
     async def _explore(self, view: ClusterView, decision: Decision) -> None:
         """Have links measured that nothing uses, if the policy would use them were they as the scenario has them."""
         policy, (current, step, at_s, _) = self._plan.decide, decision
-        pairs = self._explorer.due(self._watcher.doubtful())
+        doubtful = self._watcher.doubtful()
+        pairs = self._explorer.due(doubtful)
         if not pairs or policy is None:
             return
         answer = next_decision(policy, hopeful(view, pairs), current, self._rules.decision_limit_s)
         if answer.placement is current:
             return
         wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
-        self._explorer.measured(wanted)
+        self._explorer.measuring(wanted, doubtful)
         self._rows.append(DecisionRow(step.sequence, step.step, "explored", answer.took_s, ""))
         await self._devices.probe(sorted(wanted), step, at_s)
 
