@@ -47,5 +47,5 @@ class Outlook:
         return {pair: (factor, factor) for pair, factor in factors}
 
     def without(self, pairs: Collection[Pair]) -> "Outlook":
-        """The same without what is known of some links."""
+        """Return the outlook without what is known of some links."""
         return Outlook(self.devices, {pair: known for pair, known in self.links.items() if pair not in pairs})
