@@ -3,7 +3,6 @@
 Messages between devices are in `edgeemu.links.messages`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -87,7 +86,7 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
     """Reserve memory for blocks that will arrive, or refuse. The operations stay as they are. Answer: `Prepared`.
 
     In addition `growth_bytes` must be free, for what the device holds to grow; all of its memory at the instant `at_s`.
-    If nothing is incoming, it reserves memory to put together what it keeps: other work is not in the way of that.
+    If nothing is incoming, it reserves memory to cut what it has: other work is not in the way of that.
     """
 
     epoch: int
@@ -151,7 +150,7 @@ class Probe(msgspec.Struct, frozen=True, tag=True):
     """
 
     number: int
-    payload_bytes: Sequence[int]
+    payload_bytes: tuple[int, ...]
     peer: Peer
     at_s: float | None = None
 

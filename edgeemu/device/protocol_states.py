@@ -71,7 +71,7 @@ _WORK = (*_STEPS, *_MIGRATION, ChangeDevice, Status, ForgetPeak)
 DEVICE: Mapping[DevicePhase, Mapping[type, DevicePhase]] = {
     DevicePhase.STARTED: {Assign: DevicePhase.ASSIGNED, Stop: DevicePhase.STOPPED},
     DevicePhase.ASSIGNED: {
-        **dict.fromkeys((Assign, *_WORK), DevicePhase.ASSIGNED),
+        **dict.fromkeys((Assign, Probe, *_WORK), DevicePhase.ASSIGNED),
         Begin: DevicePhase.TIMED,
         Stop: DevicePhase.STOPPED,
     },

@@ -91,7 +91,8 @@ class Decider:
     async def _explore(self, policy: Policy | SeparatePolicy, view: ClusterView, decision: Decision) -> Decision:
         """Have links measured that nothing uses, if the policy would use them were they as the scenario has them."""
         current, step, at_s, took_s = decision
-        pairs = self._explorer.due(self._watcher.doubtful())
+        doubtful = self._watcher.doubtful()
+        pairs = self._explorer.due(doubtful)
         if not pairs:
             return decision
         hope = hopeful(view, pairs)
@@ -99,7 +100,7 @@ class Decider:
         charged_s = self._charged_s(policy, hope, current, answer)
         if answer.placement is not current:
             wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
-            self._explorer.measured(wanted)
+            self._explorer.measuring(wanted, doubtful)
             self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, ""))
             await self._devices.probe(sorted(wanted), step, at_s + charged_s)
         return Decision(current, step, at_s + charged_s, took_s + answer.took_s)

@@ -12,7 +12,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.policies.view.cluster_view import ClusterView
 
-FIRST_TOKENS, MOST_TOKENS = 4, 32  # from one measurement of an unused link to the next
+FIRST_TOKENS, MOST_TOKENS = 4, 16  # from one measurement of an unused link to the next
 
 Pair = tuple[int, int]  # source, target
 
@@ -23,20 +23,23 @@ class Explorer:
     def __init__(self, interval_tokens: int) -> None:
         self._interval_tokens = interval_tokens
         self._wait_tokens: dict[Pair, int] = {}
+        self._asked: dict[Pair, int] = {}  # test messages under way: decisions since the link was measured, when sent
 
     def due(self, doubtful: Mapping[Pair, int]) -> set[Pair]:
         """Return the links that nothing has measured for long enough; `doubtful` are decisions since, of bad links."""
         self._wait_tokens = {pair: wait for pair, wait in self._wait_tokens.items() if pair in doubtful}
+        self._asked = {pair: turns for pair, turns in self._asked.items() if doubtful.get(pair, -1) >= turns}
         return {
             pair
             for pair, turns in doubtful.items()
-            if turns * self._interval_tokens >= self._wait_tokens.get(pair, FIRST_TOKENS)
+            if turns * self._interval_tokens >= self._wait_tokens.get(pair, FIRST_TOKENS) and pair not in self._asked
         }
 
-    def measured(self, pairs: set[Pair]) -> None:
-        """Note that links are being measured."""
+    def measuring(self, pairs: set[Pair], doubtful: Mapping[Pair, int]) -> None:
+        """Note that test messages for links have been sent."""
         for pair in pairs:
             self._wait_tokens[pair] = min(2 * self._wait_tokens.get(pair, FIRST_TOKENS), MOST_TOKENS)
+            self._asked[pair] = doubtful[pair]
 
 
 def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:

@@ -148,10 +148,9 @@ def test_a_device_without_blocks_is_only_assigned_or_stopped(request_: ToDevice)
         pair.devices[0].handle(CHUNK)
 
 
-def test_links_are_probed_on_a_timeline() -> None:
-    pair = Generation(LLAMA, Placement(dict.fromkeys(all_blocks(LLAMA), 0)), DevicePair(), paced=False).pair
-    with pytest.raises(ProtocolError, match="Probe, but the device is assigned, without a timeline"):
-        pair.tell(0, Probe(1, 1, 4, PEER))
+def test_links_are_probed_by_devices_that_take_part() -> None:
+    with pytest.raises(ProtocolError, match="Probe, but the device is started"):
+        DevicePair().tell(0, Probe(1, (4,), PEER))
 
 
 def test_a_chunk_of_no_migration_is_refused() -> None:

@@ -25,14 +25,13 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead
 from edgeemu.policies.search.pipeline_moves import round_s
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
-from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
 from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.policies.view.step_time import StepTimes
 from edgeemu.run.plan import Plan
 
-FloatArray = NDArray[np.float64]
 STATES = 12  # states of the cluster, at most, for which placements are made
 CANDIDATES = 40
 HORIZONS = (4, 64)  # remaining tokens with which lookahead is asked for what it would move to
@@ -78,7 +77,7 @@ class Future:
         first = views[0]
         devices = tuple(
             replace(
-                device, compute=slowed(nominal, float(np.mean([_slowdown(v, i, nominal.flops_per_s) for v in views])))
+                device, compute=slowed(nominal, float(np.mean([nominal.flops_per_s / v.flops_per_s[i] for v in views])))
             )
             for i, (device, nominal) in enumerate(zip(first.devices, self.plan.computes, strict=True))
         )
@@ -89,12 +88,8 @@ class Future:
         return replace(first, devices=devices, links=links)
 
 
-def _slowdown(view: ClusterView, device: int, nominal: float) -> float:
-    return nominal / view.devices[device].compute.flops_per_s
-
-
-def _matrix(matrix: object, n: int) -> FloatArray:
-    return np.stack([matrix.row(i) for i in range(n)])  # type: ignore[attr-defined]
+def _matrix(matrix: PairMatrix, n: int) -> FloatArray:
+    return np.stack([matrix.row(i) for i in range(n)])  # [n, n]
 
 
 def _key(view: ClusterView) -> tuple[object, ...]:
@@ -107,7 +102,7 @@ def _key(view: ClusterView) -> tuple[object, ...]:
     )
 
 
-def candidates(future: Future, states: Iterable[ClusterView], seen: Sequence[Placement]) -> list[Placement]:
+def candidates(states: Iterable[ClusterView], seen: Sequence[Placement]) -> list[Placement]:
     """Placements to choose among; `seen` come first."""
     views = list(states)
     found = list(seen)
@@ -140,7 +135,7 @@ def _first(view: ClusterView) -> Iterator[Placement]:
 
 
 class Table:
-    """What moves between candidates, as arrays, so that all migrations of an instant are reckoned at once."""
+    """Moves between candidates as arrays, so that all migrations of an instant are reckoned at once."""
 
     def __init__(self, view: ClusterView, layouts: Sequence[PlacementArrays]) -> None:
         k, n = len(layouts), len(view.devices)
@@ -183,7 +178,7 @@ class Clairvoyant:
     def __init__(self, future: Future, seen: Sequence[Placement], step_s: float) -> None:
         plan = future.plan
         shape = plan.model.shape
-        self.placements = candidates(future, future.states(step_s), seen)
+        self.placements = candidates(future.states(step_s), seen)
         self._future = future
         self._layouts = [PlacementArrays.of(placement, shape) for placement in self.placements]
         self._prompt_tokens = plan.view.prompt_tokens

@@ -85,7 +85,7 @@ class _Courses(Generic[KeyT]):
 
 
 class History:
-    """What decisions have been shown so far: how slow each device was, and how slow links were for a vector x."""
+    """Record of how slow decisions have seen each device, and links for a vector x."""
 
     def __init__(self) -> None:
         self._devices: _Courses[int] = _Courses()

@@ -1,4 +1,4 @@
-"""What is expected of devices and links: how long their present states last, and what comes after. Pure.
+"""Expectations of devices and links: how long their present states last, and what comes after. Pure.
 
 A decision for the next steps must not take the state of an instant for that of all of them. For every device or link
 that has gone up and down, `view.history` learns how long its states lasted and what they were in the mean; the view
@@ -47,5 +47,5 @@ class Outlook:
         return {pair: (factor, factor) for pair, factor in factors}
 
     def without(self, pairs: Collection[Pair]) -> "Outlook":
-        """The same without what is known of some links."""
+        """Return the outlook without what is known of some links."""
         return Outlook(self.devices, {pair: known for pair, known in self.links.items() if pair not in pairs})

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
@@ -17,14 +16,7 @@ from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.report.usage_rows import StepRows
-from edgeemu.run.backend import (
-    PROBE_PAYLOAD_BYTES,
-    DeviceState,
-    Instant,
-    RunMeasurements,
-    SampledToken,
-    StepMeasurement,
-)
+from edgeemu.run.backend import DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.choose_links import STAMPED, LinkChoice
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.emulated_time import EmulatedTime, PacedTime, VirtualTime
@@ -68,7 +60,6 @@ class ProcessBackend:
         self._on_phase = on_phase
         self._on_facts = on_facts
         self._kernel_times = KernelTimes()
-        self._probes = count(1)
         self._opening: dict[int, int] = {}  # by sequence: devices that have not opened it yet
         # From the launch on:
         self.installed: InstalledProgram
@@ -98,8 +89,7 @@ class ProcessBackend:
     async def launched(self) -> AsyncIterator[None]:
         cluster, time_spec = self.plan.cluster, self.plan.scenario.time
         started_s = time.monotonic()
-        on_progress = self._progress("start devices")
-        reads = files_of(self.plan.model.spec)
+        on_progress, reads = self._progress("start devices"), files_of(self.plan.model.spec)
         async with launch_devices(
             cluster, self.links, self._launch, reads, self._on_unasked, on_progress
         ) as self._devices:
@@ -297,9 +287,7 @@ class ProcessBackend:
 
     async def probe(self, pairs: Sequence[tuple[int, int]], step: Step, at_s: float) -> None:
         for source, target in pairs:
-            peer = self.installed.peer(source, target)
-            request = protocol_in.Probe(next(self._probes), PROBE_PAYLOAD_BYTES, peer, at_s)
-            await self._devices.session.send(source, request)
+            await self._devices.session.send(source, request := self.installed.probe(source, target, at_s))
             await self._time.probe(source, request, step)
 
     def _on_unasked(self, message: Unasked) -> None:

@@ -8,6 +8,7 @@ from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in
 from edgeemu.links.interface import Peer
 from edgeemu.placement.program import Program
+from edgeemu.run.backend import PROBE_PAYLOAD_BYTES
 
 
 class InstalledProgram:
@@ -22,6 +23,7 @@ class InstalledProgram:
         self.epoch = 0
         self.address = address
         self._last_epoch = 0
+        self._probes = 0  # numbered, so that each has its own random draws
         self._known: dict[int, set[int]] = defaultdict(set)  # by device
 
     @property
@@ -47,6 +49,11 @@ class InstalledProgram:
         """Return what a device has to know of another to send to it."""
         self._known[source].add(target)
         return Peer(target, self.address(target), self.cluster.path(source, target))
+
+    def probe(self, source: int, target: int, at_s: float) -> protocol_in.Probe:
+        """Return the request to measure a link in the run."""
+        self._probes += 1
+        return protocol_in.Probe(self._probes, PROBE_PAYLOAD_BYTES, self.peer(source, target), at_s)
 
     def change(self, change: Change, at_s: float) -> Mapping[int, protocol_in.ChangeDevice]:
         """Apply an event. Return the message to each device that it concerns."""

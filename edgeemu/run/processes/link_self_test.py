@@ -21,7 +21,7 @@ class _Prober:
     async def burst(self, source: int, target: int, burst: Burst) -> Sequence[ProbeRecord]:
         """Send messages one after the other, and wait for all of them."""
         number, peer = next(self._numbers), self._installed.peer(source, target)
-        await self._session.send(source, protocol_in.Probe(number, [burst.payload_bytes] * burst.messages, peer))
+        await self._session.send(source, protocol_in.Probe(number, (burst.payload_bytes,) * burst.messages, peer))
         while True:
             probed = await self._session.receive(protocol_out.Probed)
             if probed.number == number:

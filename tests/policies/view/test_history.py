@@ -1,0 +1,64 @@
+"""How long states last is learned from turns, and acting on it loses little, whatever the states do."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeemu.policies.search.change_rule import WAYS
+from edgeemu.policies.view.history import History
+from edgeemu.policies.view.outlook import Forecast
+
+LOSS_S, MOVE_S = 1.0, 4.0  # of a step in the wrong place, and of a move
+
+
+def outlook_after(values: list[float]) -> dict[int, Forecast]:
+    history = History()
+    for token, value in enumerate(values):
+        found = history.outlook(token, [value], {})
+    return dict(found.devices)
+
+
+def test_a_first_change_is_expected_to_stay() -> None:
+    assert outlook_after([1.0] * 20 + [3.0]) == {}
+    assert outlook_after([1.0 + 0.05 * t for t in range(60)]) == {}, "a slow change in one direction"
+    assert outlook_after([1.0, 1.1] * 20) == {}, "within the threshold"
+
+
+def test_what_has_turned_is_expected_to_turn_after_as_long() -> None:
+    wave = [1.0] * 20 + ([3.0] * 5 + [1.0] * 5) * 4
+    assert outlook_after([*wave, 3.0])[0].lasts_tokens == 5
+    assert outlook_after([*wave, 3.0, 3.0])[0].lasts_tokens == 4
+    assert outlook_after([*wave, *[3.0] * 12])[0].lasts_tokens == 11, "what has outlasted that, as long again"
+    assert abs(outlook_after([*wave, 3.0])[0].mean * 3.0 - 2.0) < 0.2
+
+
+def test_links_begin_as_the_scenario_has_them() -> None:
+    history = History()
+    history.outlook(0, [1.0], {(0, 1): 50.0})
+    assert history.outlook(9, [1.0], {(0, 1): 1.0}).links[0, 1].lasts_tokens == 9
+
+
+def regret(lengths: list[int]) -> tuple[float, float]:
+    """Times lost by the rule, and by the best of {stay, move} for each state, of two places that take turns."""
+    history, at, token, lost_s, best_s = History(), 0, 0, 0.0, 0.0
+    for number, length in enumerate(lengths):
+        good = number % 2
+        for _ in range(length):
+            devices = history.outlook(token, [(1.0, 3.0)[good]], {}).devices
+            lasts, ways = (devices[0].lasts_tokens, WAYS) if devices else (64.0, 1)
+            if at != good and lasts * LOSS_S > ways * MOVE_S:
+                at, lost_s = good, lost_s + MOVE_S
+            lost_s += LOSS_S * (at != good)
+            token += 1
+        best_s += min(length * LOSS_S, WAYS * MOVE_S)
+    return lost_s, best_s
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=60))
+def test_regret_is_bounded_whatever_the_states_do(lengths: list[int]) -> None:
+    lost_s, best_s = regret(lengths)
+    assert lost_s <= 2 * best_s + 2 * WAYS * MOVE_S
+
+
+def test_a_quick_wave_causes_no_flapping() -> None:
+    lost_s, best_s = regret([20] + [2] * 80)
+    assert lost_s <= best_s + 2 * WAYS * MOVE_S

@@ -1,0 +1,37 @@
+"""Links that nothing uses are measured again, after twice as long each time."""
+
+from itertools import pairwise
+
+from edgeemu.run.explorer import FIRST_TOKENS, MOST_TOKENS, Explorer
+
+LINK = (0, 1)
+
+
+def test_the_time_to_the_next_measurement_doubles() -> None:
+    explorer, asked, since = Explorer(1), [], 0
+    for token in range(100):
+        if explorer.due({LINK: since}):
+            explorer.measuring({LINK}, {LINK: since})
+            asked.append(token)
+            since = 0
+        since += 1
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    assert asked[0] == FIRST_TOKENS
+    assert gaps[:2] == [2 * FIRST_TOKENS, 4 * FIRST_TOKENS]
+    assert set(gaps[2:]) == {MOST_TOKENS}
+
+
+def test_a_link_that_was_good_meanwhile_begins_anew() -> None:
+    explorer = Explorer(1)
+    explorer.measuring({LINK}, {LINK: 9})
+    assert not explorer.due({LINK: FIRST_TOKENS})
+    explorer.due({})
+    assert explorer.due({LINK: FIRST_TOKENS}) == {LINK}
+
+
+def test_a_link_is_not_asked_again_while_test_messages_are_under_way() -> None:
+    explorer = Explorer(1)
+    explorer.measuring({LINK}, {LINK: 5})
+    assert not explorer.due({LINK: 99})
+    assert not explorer.due({LINK: 2}), "measured since, and not for long enough"
+    assert explorer.due({LINK: 2 * FIRST_TOKENS}) == {LINK}

@@ -1,0 +1,82 @@
+"""A link that was left because it became slow is measured while nothing uses it, and used again when it is good."""
+
+from dataclasses import replace
+
+import pytest
+import uvloop
+from support.clusters import cluster
+from support.several import make, reference_tokens, simulated, tokens_of
+from support.watching import RecordedRun
+
+from edgeemu.placement.blocks import Block, ffn
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.run.plan import Plan
+
+SLOW, GOOD = 5, 12  # tokens
+EVENTS = (
+    f"events=[{{at_token: {SLOW}, link: [a, b-1], delay: 6 ms}}, {{at_token: {GOOD}, link: [a, b-1], delay: 1 ms}}]"
+)
+ONE = (
+    "workload.prompts=[{tokens: 7}]",
+    "workload.max_tokens=40",
+    "network.default.bandwidth=1 Gbit/s",
+    "decisions.smoothing=100 %",
+    EVENTS,
+)
+BLOCK: Block = ffn(1)
+
+
+def wary(view: ClusterView, current: Placement | None) -> Placement:
+    """One block on device 1 as long as its link is quick, everything else on device 0."""
+    assert current is not None
+    place = int(view.delay_s(0, 1) < 0.004)
+    return current if current.owner[BLOCK] == place else current.moved([BLOCK], place)
+
+
+def wary_plan(*changes: str) -> Plan:
+    plan = make(*ONE, *changes)
+    at_first = Placement({block: int(block == BLOCK) for block in plan.placement.owner})
+    return replace(plan, placement=at_first, decide=wary)
+
+
+def moved_at(run: RecordedRun) -> list[tuple[int, str]]:
+    return [(row.step, row.target) for row in run.migrations]
+
+
+def explored_at(run: RecordedRun) -> list[int]:
+    return [row.step for row in run.recorded.rows["decisions"] if row.event == "explored"]
+
+
+def test_a_link_that_recovers_is_used_again() -> None:
+    run = simulated(wary_plan())
+    (left, home), (back, away) = moved_at(run)
+    assert (home, away) == ("a", "b-1")
+    assert SLOW < left <= SLOW + 2
+    assert GOOD < back <= GOOD + 16
+    probes = explored_at(run)
+    assert probes
+    assert probes[-1] < back
+    links = run.recorded.rows["links"]
+    unused = [row for row in links if row.step in probes and (row.source, row.target) == ("a", "b-1")]
+    assert sum(row.bytes for row in unused) > 16_384 * (len(probes) - 1), "its bytes are in the records"
+
+
+@pytest.mark.parametrize("mode", ["virtual", "realtime"])
+def test_real_bytes_measure_as_the_simulator_says(mode: str) -> None:
+    plan = wary_plan(f"time.mode={mode}")
+
+    async def main() -> RecordedRun:
+        async with cluster(plan) as run:
+            return await run(plan)
+
+    made, again = uvloop.run(main()), simulated(wary_plan())
+    assert tokens_of(made) == reference_tokens(plan)
+    assert made.problems == []
+    assert len(moved_at(made)) == 2
+    assert explored_at(made)
+    if mode == "virtual":
+        assert moved_at(made) == moved_at(again)
+        assert explored_at(made) == explored_at(again)
+        assert [row.emulated_s for row in made.tokens] == [row.emulated_s for row in again.tokens]
+        assert made.devices.measured.sent_bytes == again.devices.measured.sent_bytes
