@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,6 @@ from edgeemu.run.decider import Decision
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import load_scenario
-from edgeemu.timeline.scheduler import Due
-from edgeemu.timeline.steps import Step
 from edgeemu_kernels.shape import ModelShape
 
 OTHERS = ("greedy", "round-robin", "static", "dynamic-layers", "layers", "single")
@@ -181,10 +180,10 @@ def decision_times(name: str, file: str, decisions: int, limit_ms: float) -> dic
     controller = Controller(plan, SimulatedBackend(plan), Silent(), Silent())
     decide = controller.decider.decide
 
-    async def timed(due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
+    async def timed(*about: Any) -> Decision | None:
         before_s = time.thread_time()
         try:
-            return await decide(due, steps, current)
+            return await decide(*about)
         finally:
             again.append(time.thread_time() - before_s)
 
