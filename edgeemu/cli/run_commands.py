@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -149,7 +150,7 @@ def compare(
       edgeemu compare scenarios/lan-25.yaml --simulate --set objective=throughput
     """
     from edgeemu.cli.observers import watch_one_of
-    from edgeemu.report.comparison import JUDGED, comparison, comparison_lines, comparison_table
+    from edgeemu.report.comparison import JUDGED, comparison
     from edgeemu.run.compare import bounds, compare_scenario, left_out, named_policies
 
     asked = [name.strip() for name in policies.split(",") if name.strip()]
@@ -169,17 +170,20 @@ def compare(
     )
     entries = until_signal(comparing)
     document = comparison(wanted.name, entries, JUDGED[wanted.objective], words=not simulated, bounds=bounds(wanted))
-
-    def show(page: Page) -> None:
-        page.line()
-        page.table(*comparison_table(document))
-        for line in comparison_lines(document):
-            page.sentence(line)
-
-    answer(document, as_json, show)
+    answer(document, as_json, partial(_show_comparison, document))
     status = _comparison_status(document)
     if status:
         raise typer.Exit(status)
+
+
+def _show_comparison(document: dict[str, Any], page: Page) -> None:
+    """Print a comparison as a table, with what is to be said about it."""
+    from edgeemu.report.comparison import comparison_lines, comparison_table
+
+    page.line()
+    page.table(*comparison_table(document))
+    for line in comparison_lines(document):
+        page.sentence(line)
 
 
 def _comparison_status(document: dict[str, Any]) -> int:

@@ -198,7 +198,7 @@ def test_what_is_written_of_any_placement_is_read_back_as_the_same(
 
 
 def test_the_placement_of_every_policy_is_written_and_read_back() -> None:
-    """Of those in this process: exact has one of its own."""
+    """All but exact, which has a process of its own."""
     seen = []
     for policy in sorted(POLICIES.keys() - {"given", "exact"}):
         plan = make_plan(parse_scenario(SCENARIO), policy)
