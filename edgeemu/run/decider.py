@@ -11,7 +11,7 @@ from edgeemu.policies.view.still import is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import Answer, next_decision
 from edgeemu.run.backend import Measurements
-from edgeemu.run.explorer import Explorer, hopeful, used
+from edgeemu.run.explorer import Explorer, Pair, hopeful, used
 from edgeemu.run.plan import Plan
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.watcher import Watcher
@@ -69,6 +69,8 @@ class Decider:
         view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
+        doubtful = self._watcher.doubtful()
+        pairs = self._explorer.due(doubtful)
         if not self._worth_asking(view):
             return None
         view = replace(view, refused=self._refused)
@@ -86,24 +88,26 @@ class Decider:
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(*step[:2], "given up", None, None, why))
         decision = Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
-        return await self._explore(policy, view, decision) if answer.placement is current else decision
-
-    async def _explore(self, policy: Policy | SeparatePolicy, view: ClusterView, decision: Decision) -> Decision:
-        """Have links measured that nothing uses, if the policy would use them were they as the scenario has them."""
-        current, step, at_s, took_s = decision
-        doubtful = self._watcher.doubtful()
-        pairs = self._explorer.due(doubtful)
-        if not pairs:
+        if not pairs or answer.placement is not current:
             return decision
-        hope = hopeful(view, pairs)
+        wanted, decision = await self._explore(policy, hopeful(view, pairs), decision, pairs)
+        self._explorer.asked(pairs, wanted, doubtful)
+        return decision
+
+    async def _explore(
+        self, policy: Policy | SeparatePolicy, hope: ClusterView, decision: Decision, pairs: set[Pair]
+    ) -> tuple[set[Pair], Decision]:
+        """Have links measured that the policy would use were they as the scenario has them. Return them, too."""
+        current, step, at_s, took_s = decision
         answer = next_decision(policy, hope, current, self._rules.decision_limit_s)
         charged_s = self._charged_s(policy, hope, current, answer)
+        at_s += charged_s
+        self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, answer.problem))
+        wanted = set[Pair]()
         if answer.placement is not current:
             wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
-            self._explorer.measuring(wanted, doubtful)
-            self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, ""))
-            await self._devices.probe(sorted(wanted), step, at_s + charged_s)
-        return Decision(current, step, at_s + charged_s, took_s + answer.took_s)
+            await self._devices.probe(sorted(wanted), step, at_s)
+        return wanted, Decision(current, step, at_s, took_s + answer.took_s)
 
     def add_refusal(self, decision: Decision, why: str) -> None:
         """Note that devices refused what was decided; the policy is told at the next decision."""

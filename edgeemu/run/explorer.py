@@ -2,44 +2,60 @@
 
 A policy leaves a link that has become slow, and from then on nothing measures it. So the policy is asked now and then
 what it would do if the link were as the scenario has it: if it would use the link, the link is measured with a few
-bytes. As long as it is still slow, the time to the next measurement doubles.
+bytes. As long as it is still slow, or the policy does not want it, the time to the next question doubles.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.policies.view.cluster_view import ClusterView
 
-FIRST_TOKENS, MOST_TOKENS = 4, 16  # from one measurement of an unused link to the next
+FIRST_TOKENS, MOST_TOKENS = 4, 16  # from a measurement of a link, or a question about it, to the next question
 
 Pair = tuple[int, int]  # source, target
 
 
+@dataclass(slots=True)
+class _Wait:
+    """Time until a link is asked for."""
+
+    tokens: int = FIRST_TOKENS
+    asked_at: int = 0  # decisions from the last measurement to the last question; 0: none since
+    under_way: bool = False  # test messages
+
+
 class Explorer:
-    """Chooses links to be measured, each after twice as long as before."""
+    """Chooses links to ask the policy for, each after twice as long as before."""
 
     def __init__(self, interval_tokens: int) -> None:
         self._interval_tokens = interval_tokens
-        self._wait_tokens: dict[Pair, int] = {}
-        self._asked: dict[Pair, int] = {}  # test messages under way: decisions since the link was measured, when sent
+        self._waits: dict[Pair, _Wait] = {}
 
     def due(self, doubtful: Mapping[Pair, int]) -> set[Pair]:
-        """Return the links that nothing has measured for long enough; `doubtful` are decisions since, of bad links."""
-        self._wait_tokens = {pair: wait for pair, wait in self._wait_tokens.items() if pair in doubtful}
-        self._asked = {pair: turns for pair, turns in self._asked.items() if doubtful.get(pair, -1) >= turns}
-        return {
-            pair
-            for pair, turns in doubtful.items()
-            if turns * self._interval_tokens >= self._wait_tokens.get(pair, FIRST_TOKENS) and pair not in self._asked
-        }
+        """Return the links to ask for; to be called at each decision. `doubtful` are decisions since, of bad links.
 
-    def measuring(self, pairs: set[Pair], doubtful: Mapping[Pair, int]) -> None:
-        """Note that test messages for links have been sent."""
+        They are none unless one has waited for its time. Then they are also those that have waited for half of theirs:
+        both directions of a link become slow together, and a policy may want both or none.
+        """
+        self._waits = {pair: self._waits.get(pair) or _Wait() for pair in doubtful}
+        waited: dict[Pair, float] = {}  # share of the time
+        for pair, turns in doubtful.items():
+            wait = self._waits[pair]
+            if turns < wait.asked_at:  # it was measured meanwhile
+                wait.asked_at, wait.under_way = 0, False
+            if not wait.under_way:
+                waited[pair] = (turns - wait.asked_at) * self._interval_tokens / wait.tokens
+        if max(waited.values(), default=0.0) < 1.0:
+            return set()
+        return {pair for pair, share in waited.items() if share >= 0.5}
+
+    def asked(self, pairs: Collection[Pair], measuring: Collection[Pair], doubtful: Mapping[Pair, int]) -> None:
+        """Note that the policy was asked for links, of which some are being measured now."""
         for pair in pairs:
-            self._wait_tokens[pair] = min(2 * self._wait_tokens.get(pair, FIRST_TOKENS), MOST_TOKENS)
-            self._asked[pair] = doubtful[pair]
+            before = self._waits[pair].tokens
+            self._waits[pair] = _Wait(min(2 * before, MOST_TOKENS), doubtful[pair], pair in measuring)
 
 
 def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:

@@ -21,6 +21,7 @@ VIEW = built_in_cases()[0].views[0]
 NAMESPACES: tuple[Any, ...] = (api, kit, VIEW, VIEW.devices[0], VIEW.costs.shape)
 # Words in code quotes that are no names of ours: of Python, of the example, of the command line and of scenarios.
 OTHER = {"None", "current", "place", "MyPolicy", "overhead", "sharding", "limit_s"}
+RECORDS = {"decisions.parquet", "links.parquet", "explored"}  # files of a run, and an event
 
 
 def python_in_the_page() -> str:
@@ -70,7 +71,13 @@ def quoted_names() -> set[str]:
 
 
 def known(name: str) -> bool:
-    if name in OTHER or name in ONE_THREAD or name in (DOOR, KIT) or name.endswith((".py", ".md", ".yaml")):
+    if (
+        name in OTHER | RECORDS
+        or name in POLICIES
+        or name in ONE_THREAD
+        or name in (DOOR, KIT)
+        or name.endswith((".py", ".md", ".yaml"))
+    ):
         return True
     name = name.removeprefix("view.").replace("devices[i].", "").replace("shape.", "").replace("costs.", "")
     return any(hasattr(space, name) for space in (*NAMESPACES, VIEW.costs))

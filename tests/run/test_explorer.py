@@ -11,7 +11,7 @@ def test_the_time_to_the_next_measurement_doubles() -> None:
     explorer, asked, since = Explorer(1), [], 0
     for token in range(100):
         if explorer.due({LINK: since}):
-            explorer.measuring({LINK}, {LINK: since})
+            explorer.asked({LINK}, {LINK}, {LINK: since})
             asked.append(token)
             since = 0
         since += 1
@@ -23,7 +23,8 @@ def test_the_time_to_the_next_measurement_doubles() -> None:
 
 def test_a_link_that_was_good_meanwhile_begins_anew() -> None:
     explorer = Explorer(1)
-    explorer.measuring({LINK}, {LINK: 9})
+    assert explorer.due({LINK: 9}) == {LINK}
+    explorer.asked({LINK}, {LINK}, {LINK: 9})
     assert not explorer.due({LINK: FIRST_TOKENS})
     explorer.due({})
     assert explorer.due({LINK: FIRST_TOKENS}) == {LINK}
@@ -31,7 +32,27 @@ def test_a_link_that_was_good_meanwhile_begins_anew() -> None:
 
 def test_a_link_is_not_asked_again_while_test_messages_are_under_way() -> None:
     explorer = Explorer(1)
-    explorer.measuring({LINK}, {LINK: 5})
+    explorer.due({LINK: 5})
+    explorer.asked({LINK}, {LINK}, {LINK: 5})
     assert not explorer.due({LINK: 99})
     assert not explorer.due({LINK: 2}), "measured since, and not for long enough"
     assert explorer.due({LINK: 2 * FIRST_TOKENS}) == {LINK}
+
+
+def test_a_link_that_the_policy_does_not_want_is_asked_for_after_twice_as_long() -> None:
+    explorer, asked = Explorer(1), []
+    for since in range(100):
+        if explorer.due({LINK: since}):
+            explorer.asked({LINK}, (), {LINK: since})
+            asked.append(since)
+    assert asked[:4] == [4, 12, 28, 44]
+
+
+def test_both_directions_of_a_link_are_asked_for_together() -> None:
+    back, explorer, together = (1, 0), Explorer(1), []
+    for since in range(60):
+        doubtful = {LINK: since} | ({back: since - 3} if since >= 3 else {})
+        if pairs := explorer.due(doubtful):
+            explorer.asked(pairs, (), doubtful)
+            together.append(len(pairs))
+    assert set(together[2:]) == {2}

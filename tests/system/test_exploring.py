@@ -62,6 +62,24 @@ def test_a_link_that_recovers_is_used_again() -> None:
     assert sum(row.bytes for row in unused) > 16_384 * (len(probes) - 1), "its bytes are in the records"
 
 
+def test_a_link_that_the_policy_does_not_want_costs_few_questions() -> None:
+    asked = []
+
+    def content(view: ClusterView, current: Placement | None) -> Placement:
+        """One block on device 1 until its link is slow, then everything on device 0, for ever."""
+        assert current is not None
+        asked.append(view.past)
+        return current if view.delay_s(0, 1) < 0.004 or not current.owner[BLOCK] else current.moved([BLOCK], 0)
+
+    run = simulated(replace(wary_plan(), decide=content))
+    decided = [row for row in run.recorded.rows["decisions"] if row.event == "decided"]
+    explored = explored_at(run)
+    assert [target for _, target in moved_at(run)] == ["a"]
+    assert 1 <= len(explored) <= 4, "after 4, 8 and then each 16 tokens"
+    assert len(asked) == len(decided) + len(explored), "every question has a row"
+    assert not [row for row in run.recorded.rows["links"] if row.step > SLOW + 2 and row.target == "b-1"], "no messages"
+
+
 @pytest.mark.parametrize("mode", ["virtual", "realtime"])
 def test_real_bytes_measure_as_the_simulator_says(mode: str) -> None:
     plan = wary_plan(f"time.mode={mode}")
