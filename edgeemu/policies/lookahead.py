@@ -161,8 +161,12 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
     improve(draft, prices, layers_s)
-    best = draft.layout(old)
-    best_s = draft.step_s()
+    best, best_s = draft.layout(old), draft.step_s()
+    if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
+        other = relieved(view, times, old)  # the order of moves decides who gets memory
+        improve(other, prices, layers_s, ends_first=True)
+        if other.step_s() < best_s:
+            best, best_s = other.layout(old), other.step_s()
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
         if new is not None:

@@ -23,9 +23,16 @@ SMALL = 2000  # devices x layers up to which there is more than one pass
 LAYER = (Kind.PROJ, Kind.FFN, Kind.HEAD)
 
 
-def improve(draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None) -> None:
-    """Improve a complete draft in place. `layers_s`: the times of its layers, if they are known."""
+def improve(
+    draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None, *, ends_first: bool = False
+) -> None:
+    """Improve a complete draft in place. `layers_s`: the times of its layers, if they are known.
+
+    `ends_first`: ends get memory before layers take it.
+    """
     small = draft.times.n_devices * len(draft.ffn) <= SMALL
+    if ends_first and _move_ends(draft, prices):
+        layers_s = None
     for _ in range(PASSES if small else 1):
         changed = _move_runs(draft, prices, layers_s or draft.layers_s())
         layers_s = None
