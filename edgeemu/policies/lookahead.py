@@ -165,7 +165,8 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
         other = relieved(view, times, old)  # the order of moves decides who gets memory
         improve(other, prices, layers_s, ends_first=True)
-        if other.step_s() < best_s:
+        then = _followed(view, times, other.layout(old), prices)
+        if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
@@ -177,6 +178,26 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     if before_s - best_s < WORTH * before_s:
         best = base
     return current if best.same(old) else best.placement(shape)
+
+
+def _followed(view: ClusterView, times: StepTimes, old: PlacementArrays, prices: Prices) -> PartialPlacement:
+    """A placement improved once more, as at the next decision: then senders have freed their memory."""
+    draft = relieved(view, times, old)
+    improve(draft, prices)
+    return draft
+
+
+def _catches_up(
+    prices: Prices,
+    costs: MoveCosts,
+    near: tuple[PlacementArrays, PlacementArrays, float],
+    far: tuple[PartialPlacement, PartialPlacement],
+) -> bool:
+    """Whether two changes, of which the second needs memory that the first frees, pay more than the best single one."""
+    (old, best, best_s), (first, second) = near, far
+    middle, end = first.layout(old), second.layout(first.layout(old))
+    more_s = costs.migration_s(old, middle) + costs.migration_s(middle, end) - costs.migration_s(old, best)
+    return prices.pays(best_s - second.step_s(), more_s + first.step_s() - best_s)
 
 
 def _search(view: ClusterView, times: StepTimes) -> PartialPlacement:
