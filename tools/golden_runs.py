@@ -31,6 +31,7 @@ OF_THE_HOST = {
     "certificate": "judges the wall clock",
     "decisions.ms": "processor time of the policy",
     "controller_ms": "processor time of the policy",
+    "decisions.of_token": "processor time of the policy",
     "directory": "where the records are",
     "memory.by_device.*.resident_bytes": "real memory of a process",
     "memory.by_device.*.baseline_bytes": "real memory of a process",
