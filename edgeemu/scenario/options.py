@@ -28,8 +28,7 @@ class ShardingSpec(Strict):
     )
     divide: Flag = Field(
         default=True,
-        description="Whether `lookahead` may divide layers. It does not change what it has divided while the run goes "
-        "on.",
+        description="Whether `lookahead` may divide layers, at first and at later decisions.",
     )
 
 

@@ -33,13 +33,15 @@ class ShareMigrations:
         units = shares.units - old.units  # [k, n_layers, n]
         weights = heads[1] * self._weights[Kind.HEAD]
         weights = weights + np.maximum(columns, 0).sum(1) * self._column + np.maximum(units, 0).sum(1) * self._unit
+        caches = heads[1] * self._cache  # [k, n]
+        lost = heads[0] * self._weights[Kind.HEAD] + columns.sum(1) * self._column + units.sum(1) * self._unit
         for kind, before, after in (
             (Kind.EMBED, old.embed, shares.embed),
             (Kind.LM_HEAD, old.lm_head, shares.lm_head),
         ):
-            weights[k, after] += np.where(after != before, self._weights[kind], 0.0)
-        caches = heads[1] * self._cache  # [k, n]
-        lost = heads[0] * self._weights[Kind.HEAD] + columns.sum(1) * self._column + units.sum(1) * self._unit
+            moved = np.where(after != before, self._weights[kind], 0.0)  # [k]
+            weights[k, after] += moved
+            lost[:, before[0]] -= moved
         giver = lost.argmin(1)  # [k]
         at_once = caches + (0.0 if self._view.weights_on_flash else weights)
         linked_s = 8.0 * at_once * self._s_per_bit[giver]  # [k, n]

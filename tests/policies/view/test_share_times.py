@@ -11,8 +11,10 @@ from support.one_sequence import predict
 
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -89,3 +91,18 @@ def test_shares_become_blocks_and_blocks_shares(data: st.DataObject) -> None:
         again = ShareArrays.of(shares.placement(0, shape, EVERYONE, old), shape, EVERYONE)
         assert again is not None
         assert again.keys() == shares.keys()
+
+
+@pytest.mark.parametrize("end", ["embed", "lm_head"])
+def test_an_end_of_the_model_comes_from_where_it_was(end: str) -> None:
+    shape = ModelShape(
+        "m", n_layers=1, d_model=64, n_heads=4, n_kv_heads=4, head_dim=16, d_ff=64, vocab_size=512, max_context=64
+    )
+    view = oracle_view(uneven_mesh(N, 1), PhysicalCosts(shape), None, 7, 30)
+    groups, units = np.zeros((1, 1, N), np.int64), np.zeros((1, 1, N), np.int64)
+    groups[..., 2], units[..., 2] = shape.n_groups, shape.ffn_units
+    old = ShareArrays(np.array([3]), np.array([3]), groups, np.array([[2]]), units)
+    new = replace(old, **{end: np.array([0])})
+    exact_s = migration_s(view, old.placement(0, shape, EVERYONE), new.placement(0, shape, EVERYONE))
+    assert exact_s > 0
+    assert ShareMigrations(view, EVERYONE, old).seconds(new) == pytest.approx([exact_s], rel=1e-3)  # but for the delay
