@@ -11,7 +11,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
-from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.share_moves_time import ShareMigrations
@@ -25,10 +25,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     """The current placement, or the one whose gain in the steps to come exceeds its migration by most.
 
     None: nothing is known of the current placement, because it is on more devices than are searched, or the shards of a
-    projection are not with their heads.
-
-    Raises:
-        NoBetterPlacement: the current placement no longer fits, and no other was found.
+    projection are not with their heads; or it no longer fits, and no other was found among so few devices.
     """
     shape, fits = view.costs.shape, view.holds(current)
     devices = promising(view, [current], WORK)
@@ -51,9 +48,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
         if net > best_net and (not fits or gain > WORTH * before):
             best, best_net = new, net
     if best is current and not fits:
-        raise NoBetterPlacement(
-            "a device holds more than it now has memory for, and no other placement that fits was found"
-        )
+        return None
     return best
 
 

@@ -23,8 +23,8 @@ def is_still(considered: ClusterView, view: ClusterView) -> bool:
     if (view.memory_bytes < considered.memory_bytes).any():
         return False
     before, after = (np.array(_layer_work(each)) for each in (considered, view))  # [2] each
-    grown = float((np.abs(after - before) / before).max())
-    return max(grown, largest_change(considered, view)) <= STILL
+    alike = bool((np.abs(after - before) <= STILL * before).all())
+    return alike and largest_change(considered, view) <= STILL
 
 
 def _layer_work(view: ClusterView) -> tuple[float, float]:
