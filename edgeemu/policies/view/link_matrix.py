@@ -37,7 +37,7 @@ class PairMatrix(ABC):
         row = self._rows.get(source)
         if row is None:
             row = self._rows[source] = self._make_row(source)
-            row.flags.writeable = False
+            row.setflags(write=False)
         return row
 
     def column(self, target: int) -> FloatArray:
@@ -45,7 +45,7 @@ class PairMatrix(ABC):
         column = self._columns.get(target)
         if column is None:
             column = self._columns[target] = self._make_column(target)
-            column.flags.writeable = False
+            column.setflags(write=False)
         return column
 
     def pair(self, source: int, target: int) -> float:
@@ -96,11 +96,11 @@ class DenseMatrix(PairMatrix):
         """`values`: [n_devices, n_devices], 0 on the diagonal."""
         super().__init__(len(values))
         self._values = values
-        self._values.flags.writeable = False
+        self._values.setflags(write=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._values.flags.writeable = False  # which NumPy does not pickle
+        self._values.setflags(write=False)  # which NumPy does not pickle
 
     def _make_row(self, source: int) -> FloatArray:
         row: FloatArray = self._values[source]

@@ -129,9 +129,11 @@ class PacedTime:
 
     async def observe(self) -> list[StepMeasurement]:
         await self._reports.complete(self._unobserved)
-        observed = [*(step.measurement for step in self._unobserved), StepMeasurement([], self._probed)]
+        observed = [step.measurement for step in self._unobserved]
         self._unobserved.clear()
-        self._probed = []
+        if self._probed:
+            observed.append(StepMeasurement([], self._probed))
+            self._probed = []
         return observed
 
     def take_rows(self) -> StepRows:
