@@ -17,7 +17,8 @@ from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.shares import ShareArrays
 
-WORK = 6e5  # about a tenth of a second
+WORK = 2e5  # of the search, some hundredths of a second
+WORK_TO_CHOOSE = 6e5  # for which as many devices take part as such a search could have
 EXACT = 6  # placements of which the migration is computed exactly
 
 
@@ -28,7 +29,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     projection are not with their heads; or it no longer fits, and no other was found among so few devices.
     """
     shape, fits = view.costs.shape, view.holds(current)
-    devices = promising(view, [current], WORK)
+    devices = promising(view, [current], WORK_TO_CHOOSE)
     base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
     if base is None:
         return None
