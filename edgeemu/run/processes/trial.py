@@ -19,7 +19,7 @@ from edgeemu.timeline.steps import Step
 
 TRIALS = 3  # each with the dilation that the one before has found
 TRIAL_TOKENS = 6
-MOST_RAISED = 4.0  # times the least dilation: beyond, a host is too busy, which is for the certificate to say
+MOST_RAISED = 8.0  # times the least dilation, for the many small kernels of divided layers: beyond, a host is too busy
 HEADROOM = 1.5  # the run's tokens are many more: what is late in the trial must be so much less late than it may be
 
 Decide = Callable[[Due, Sequence[Step]], Awaitable[Decision | None]]
