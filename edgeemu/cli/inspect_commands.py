@@ -81,7 +81,8 @@ def plan(
         raise RequestError("choose one of --yaml and --json")
     made = make_plan(load(scenario, settings), policy, trust=trust)
     made.close()  # it is not asked again
-    bound = possible(made.cluster, made.view, made.requests, made.concurrency)
+    why_not = why_not_here(made, available_memory())
+    bound = None if as_yaml else possible(made.cluster, made.view, made.requests, made.concurrency)
 
     def show(page: Page) -> None:
         if as_yaml:
@@ -96,8 +97,8 @@ def plan(
         if bound is not None:
             page.sentence(possible_line(bound))
 
-    why_not = why_not_here(made, available_memory())
-    answer({**plan_document(made, bound), "why_not_here": why_not}, as_json, show)
+    # Predicting a large model takes seconds: only for what is printed.
+    answer({**plan_document(made, bound), "why_not_here": why_not} if as_json else {}, as_json, show)
     if why_not:
         print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)

@@ -8,7 +8,7 @@ bytes. As long as it is still slow, or the policy does not want it, the time to 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Placement, moves
 from edgeemu.placement.program import Program
 from edgeemu.policies.view.cluster_view import ClusterView
 
@@ -68,6 +68,5 @@ def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:
 
 def used(program: Program, old: Placement, new: Placement) -> set[Pair]:
     """Return the links that a new placement's steps, and the moves to it, use."""
-    steps = {(op.device, target) for op in program.ops for target in op.to}
-    moves = {(old.owner[block], device) for block, device in new.owner.items() if block in old.owner}
-    return {(source, target) for source, target in steps | moves if source != target}
+    steps = {(op.device, target) for op in program.ops for target in op.to if target != op.device}
+    return steps | {(source, target) for _, source, target in moves(old, new)}

@@ -2,7 +2,13 @@
 
 from itertools import pairwise
 
-from edgeemu.run.explorer import FIRST_TOKENS, MOST_TOKENS, Explorer
+from support.builders import LLAMA
+
+from edgeemu.placement.blocks import Kind, all_blocks, ffn, shards
+from edgeemu.placement.compile import compile_routes
+from edgeemu.placement.placement import Placement
+from edgeemu.placement.program import Program
+from edgeemu.run.explorer import FIRST_TOKENS, MOST_TOKENS, Explorer, used
 
 LINK = (0, 1)
 
@@ -56,3 +62,15 @@ def test_both_directions_of_a_link_are_asked_for_together() -> None:
             explorer.asked(pairs, (), doubtful)
             together.append(len(pairs))
     assert set(together[2:]) == {2}
+
+
+def test_links_are_used_by_steps_and_by_shards_that_move() -> None:
+    whole = Placement(dict.fromkeys(all_blocks(LLAMA), 0))
+    parts = {block: index % 2 for index, block in enumerate(shards(LLAMA, Kind.FFN, 0))}
+    rest = {block: 2 for block in whole.owner if block != ffn(0)}
+    divided = Placement({**rest, **parts})
+    no_steps = Program((), 2, 2)
+    assert used(no_steps, whole, divided) == {(0, 1), (0, 2)}, "shards that leave the whole, and all other blocks"
+    assert used(compile_routes(divided, LLAMA), divided, divided) == {
+        (a, b) for a in range(3) for b in range(3) if a != b
+    }

@@ -15,6 +15,7 @@ from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import POLICIES
 from edgeemu.run.given_placement import given_placement
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.written_placement import placement_yaml, written
 from edgeemu.scenario.document import write
 from edgeemu.scenario.load import load_scenario, parse_scenario, to_yaml
@@ -296,4 +297,5 @@ def test_given_keeps_its_placement_when_memory_shrinks() -> None:
     event = "events: [{at_token: 2, device: pi-2, memory: 10 KiB}]\n"
     with closing(make_plan(parse_scenario(SCENARIO + PLACEMENT + event))) as plan:
         assert plan.decide is not None
-        assert plan.decide(plan.view, plan.placement) is plan.placement  # type: ignore[operator]
+        assert not isinstance(plan.decide, SeparatePolicy)
+        assert plan.decide(plan.view, plan.placement) is plan.placement
