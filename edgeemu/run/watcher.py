@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
-from edgeemu.policies.view.link_factors import Factors
+from edgeemu.policies.view.link_factors import Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.run.backend import Measurements
@@ -69,11 +71,14 @@ class Watcher:
         Delay and rate by themselves are not known well enough: messages of one size measure only their sum.
         """
         nominal, bits = self._plan.links, 8.0 * self._plan.costs.activation_bytes(1)
-        slow = {}
-        for (a, b), (delay, per_bit) in factors.items():
-            parts = nominal.delay_s.pair(a, b), bits * nominal.s_per_bit.pair(a, b)
-            slow[a, b] = (delay * parts[0] + per_bit * parts[1]) / sum(parts)
-        return replace(known, outlook=self._history.outlook(self._tokens, slowdowns, slow))
+        known_links = LinkFactors.of(factors)
+        pairs = known_links.sources, known_links.targets  # [n_pairs] each
+        delay_s, bits_s = nominal.delay_s.pairs(*pairs), bits * nominal.s_per_bit.pairs(*pairs)  # [n_pairs]
+        total_s = delay_s + bits_s
+        now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
+        slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
+        by_pair = dict(zip(known_links, slow.tolist(), strict=True))
+        return replace(known, outlook=self._history.outlook(self._tokens, slowdowns, by_pair))
 
 
 def _link_factors(cluster: Cluster, nominal: LinkMatrix, at_s: float) -> Factors:
