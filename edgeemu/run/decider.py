@@ -73,9 +73,9 @@ class Decider:
         pairs = self._explorer.due(doubtful)
         if not self._worth_asking(view):
             return None
-        view = replace(view, refused=self._refused)
-        if self._plan.scenario.knowledge == "measured":  # of what an oracle knows, links are not compared
-            view = replace(view, still=self._considered is not None and is_still(self._considered, view))
+        still = self._is_still(view)
+        if still or self._refused is not None:
+            view = replace(view, refused=self._refused, still=still)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
@@ -133,6 +133,11 @@ class Decider:
         if not answer.lost and not answer.cut:  # with a new view, which keeps nothing that was computed
             took_s = min(took_s, next_decision(policy, replace(view), current, self._rules.decision_limit_s).took_s)
         return took_s * self._plan.decision_scale
+
+    def _is_still(self, view: ClusterView) -> bool:
+        """Return whether nothing has changed since a decision; of what an oracle knows, links are not compared."""
+        before, measured = self._considered, self._plan.scenario.knowledge == "measured"
+        return measured and before is not None and self._refused is None and is_still(before, view)
 
     def _worth_asking(self, view: ClusterView) -> bool:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""

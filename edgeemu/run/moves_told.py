@@ -1,6 +1,6 @@
 """Lines that tell a user, while a run goes on, what moved, why, and what it gained. Pure; decides nothing."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from math import log
 from statistics import median
@@ -39,7 +39,8 @@ class MovesTold:
         self._shape = shape
         self._known = "measured " if measured else ""
         self._nominal = self._before = first
-        self._latencies_s: list[float] = []  # since the last move, without what the move delayed
+        # Since the last move, without what the move delayed:
+        self._latencies_s: deque[float] = deque(maxlen=REMEMBERED)
         self._open = ""  # the line about the last move, up to what it gained
         self._delayed: set[int] = set()  # sequences whose first token after the last move has come
         self._told = 0
@@ -64,7 +65,7 @@ class MovesTold:
         if self._told and sequence not in self._delayed:  # it waited for the move
             self._delayed.add(sequence)
             return
-        self._latencies_s = [*self._latencies_s[1 - REMEMBERED :], latency_s]
+        self._latencies_s.append(latency_s)
         if self._open:
             line, self._open = f"{self._open}, now {_ms(latency_s)}", ""
             yield line

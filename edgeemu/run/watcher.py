@@ -37,16 +37,15 @@ class Watcher:
         view, longest = self._plan.view, max(steps, key=lambda step: step.past)
         costs = view.costs.at_step(longest.rows, longest.past)
         workload = replace(view.workload, length=longest.past, cached=sum(step.past for step in steps))
-        base = replace(view, workload=workload, costs=costs)
         self._tokens += self._plan.rules.interval_tokens
         if self._plan.scenario.knowledge == "oracle":
-            return self._oracle(base, at_s)
+            return self._oracle(replace(view, workload=workload, costs=costs), at_s)
         for observed in await self._devices.observe():
             self._estimate.observe_executions(observed.executions)
             self._estimate.observe_transits(observed.transits)
         for index, state in enumerate(await self._devices.states(at_s)):
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
-        known = self._estimate.view(base)
+        known = self._estimate.view(view, workload, costs)
         slowdowns = [self._estimate.slowdown(index) for index in range(len(known.devices))]
         return self._with_outlook(known, slowdowns, known.observed)
 
@@ -78,7 +77,8 @@ class Watcher:
         now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
         slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
         by_pair = dict(zip(known_links, slow.tolist(), strict=True))
-        return replace(known, outlook=self._history.outlook(self._tokens, slowdowns, by_pair))
+        outlook = self._history.outlook(self._tokens, slowdowns, by_pair)
+        return replace(known, outlook=outlook) if outlook else known
 
 
 def _link_factors(cluster: Cluster, nominal: LinkMatrix, at_s: float) -> Factors:

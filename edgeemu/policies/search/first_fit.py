@@ -26,10 +26,10 @@ def first_fit(view: ClusterView, next_start: Callable[[int], int]) -> Placement:
             fits = room.groups_room(block.layer) > 0
         else:
             fits = room.with_single(block.kind) <= room.capacity
-        after = int(np.roll(fits, -start).argmax())  # devices that were passed over
-        device = (start + after) % n_devices
-        if not fits[device]:
+        able = np.flatnonzero(fits)  # ascending
+        if not len(able):
             raise view.infeasible(block, room.total.tolist())
+        device = int(able[np.searchsorted(able, start) % len(able)])  # the first from `start` on
         if block.kind is Kind.HEAD:
             room.add_groups(block.layer, np.bincount([device], minlength=n_devices))
         else:

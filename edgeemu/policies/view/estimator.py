@@ -13,7 +13,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs, Work, roofline_s
 from edgeemu.placement.operation_costs import op_s, op_work
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed
@@ -117,12 +117,19 @@ class Estimator:
         """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""
         return self._links.doubtful(worse)
 
-    def view(self, base: ClusterView) -> ClusterView:
-        """`base` (its costs, workload and rules) with the estimated devices and links."""
+    def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
+        """`base` with the estimated devices and links, and with another workload and costs where they are given."""
         devices = tuple(map(self._shown, range(len(self._devices))))
         self._links.next_turn()
         factors = self._links.factors()
-        return replace(base, devices=devices, links=self._sheet.scaled(factors), observed=factors)
+        return replace(
+            base,
+            workload=workload or base.workload,
+            costs=costs or base.costs,
+            devices=devices,
+            links=self._sheet.scaled(factors),
+            observed=factors,
+        )
 
     def _shown(self, index: int) -> DeviceView:
         """Return the view of a device; the last one, where nothing has changed."""

@@ -18,7 +18,7 @@ def is_still(considered: ClusterView, view: ClusterView) -> bool:
     Devices have all the memory that they had, nothing is expected to change, and caches have grown so little that a
     layer's work is nearly the same.
     """
-    if considered.outlook or view.outlook or view.refused is not None:
+    if considered.outlook or view.outlook:
         return False
     if (view.memory_bytes < considered.memory_bytes).any():
         return False
