@@ -288,7 +288,7 @@ def _overran(evidence: Evidence) -> str:
 
 
 def _beside(evidence: Evidence) -> str:
-    """Name programs that held processors for a part of the run, which are then full for a while and not all the time."""
+    """Name other programs that held processors for a part of the run, which were not full all the time."""
     load = evidence.facts.host_load
     if load is None or load.others < NOTICED_OTHERS:
         return ""
