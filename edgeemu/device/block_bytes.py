@@ -14,6 +14,7 @@ import numpy as np
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import Stored
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -46,7 +47,7 @@ def weight_shapes(shape: ModelShape, block: Block) -> list[tuple[int, ...]]:
             return [*norm, (shape.vocab_size, d)]
 
 
-def pieces(arrays: Sequence[Array], chunk_bytes: int) -> Iterator[bytes | memoryview]:
+def pieces(arrays: Sequence[Stored], chunk_bytes: int) -> Iterator[bytes | memoryview]:
     """Cuts the arrays' bytes, one after the other, into chunks of that size; copies no more than a chunk at a time.
 
     A shipment without bytes is one empty chunk, so that it can arrive.
@@ -66,7 +67,7 @@ def pieces(arrays: Sequence[Array], chunk_bytes: int) -> Iterator[bytes | memory
         yield b"".join(parts)
 
 
-def checksum(arrays: Sequence[Array]) -> int:
+def checksum(arrays: Sequence[Stored]) -> int:
     """CRC-32 of the arrays' bytes, one after the other."""
     crc = 0
     for array in arrays:
@@ -74,7 +75,7 @@ def checksum(arrays: Sequence[Array]) -> int:
     return crc
 
 
-def _bytes_of(array: Array) -> memoryview:
+def _bytes_of(array: Stored) -> memoryview:
     return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
 
 

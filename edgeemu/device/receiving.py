@@ -1,6 +1,7 @@
 """Blocks that arrive at this device in a migration: chunks in, blocks out. Pure; no sockets, no clock."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from edgeemu.device.sequences import ArrivedBlock
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import Stored
 
 
 @dataclass(slots=True)
@@ -32,7 +34,7 @@ class ReceivedBlocks:
     blocks: frozenset[Block]
     _open: dict[tuple[int, int, Block], BlockBytes] = field(default_factory=dict)
     _complete: dict[Block, list[tuple[messages.ChunkHeader, bytearray]]] = field(default_factory=dict)
-    _flash: dict[Block, list[Array]] = field(default_factory=dict)
+    _flash: dict[Block, Sequence[Stored]] = field(default_factory=dict)
     _rounds: dict[int, _ReceivedRound] = field(default_factory=dict)
 
     def expect(self, request: protocol_in.Expect, executor: Executor) -> float | None:
@@ -82,7 +84,7 @@ class ReceivedBlocks:
     def _assemble(self, block: Block, executor: Executor) -> ArrivedBlock:
         """A block's weights, and the rows of every sequence that is still open."""
         shape = executor.costs.shape
-        weights = self._flash.get(block, [])
+        weights: Sequence[Stored] = self._flash.get(block, [])
         rows: dict[int, list[list[Array]]] = defaultdict(list)
         for header, data in sorted(self._complete.get(block, []), key=lambda part: part[0].number):
             shipment = header.shipment
