@@ -1,17 +1,20 @@
 """Benchmark of decoding against reading all weights once, its lower bound. `python -m edgeemu_kernels.bench`.
 
-The second part does so with packed weights, those of the GGUF file itself if they are quantised.
-
 Both are measured in one run, in turns, on one thread: a decoding step of the undivided model with a few dozen
-tokens of context, and several plain reads of the same arrays, of which the fastest counts.
+tokens of context, and several plain reads of the same arrays, of which the fastest counts. Then the same with packed
+weights, those of the GGUF file itself if they are quantised, and in turns with steps in float32.
 """
 
 from __future__ import annotations
 
+import os
+
+if __name__ == "__main__":
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is imported
+
 import argparse
 import importlib.metadata
 import json
-import os
 import statistics
 import sys
 import time
@@ -28,9 +31,6 @@ from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.packed import unpack
 from edgeemu_kernels.weights.open_model import open_model
-
-if __name__ == "__main__":
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is imported
 
 PROMPT_TOKENS = 24
 ROUNDS = 24

@@ -8,6 +8,7 @@ what computes where LLVM cannot: a processor without float16, or rows that are n
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -51,6 +52,12 @@ def compiled(form: NumberFormat) -> Compiled | None:
     decode_ = ctypes.CFUNCTYPE(None, pointer, count, pointer)
     addresses = engine.get_function_address("product"), engine.get_function_address("decode")
     return Compiled(product(addresses[0]), decode_(addresses[1]), engine)
+
+
+def prepare(forms: Iterable[NumberFormat]) -> None:
+    """Compile for these formats now, so that processes which are forked later need neither time nor memory for it."""
+    for form in forms:
+        compiled(form)
 
 
 def product(raw: Raw, x: Array, form: NumberFormat) -> Array | None:
