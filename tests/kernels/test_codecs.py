@@ -100,6 +100,10 @@ def test_machine_code_gives_what_numpy_gives(name: str, seed: int, rows: int) ->
     y = machine_code.product(weights.raw, x, form)
     assert y is not None, "this processor should be able to"
     np.testing.assert_allclose(y, x @ expected.T, rtol=1e-5, atol=2e-5 * np.abs(expected).max())
+    mixed = np.ones((rows, 512), np.float32)
+    p = np.abs(x[:, :11]).copy()
+    assert machine_code.mix(weights.raw, p, mixed, form)
+    np.testing.assert_allclose(mixed, 1 + p @ expected, rtol=1e-5, atol=2e-5 * np.abs(expected).max())
     alone = machine_code.product(np.ascontiguousarray(weights.raw[3:5]), x[:1].copy(), form)
     assert alone is not None
     np.testing.assert_array_equal(alone, y[:1, 3:5])  # bit for bit, whatever else is computed

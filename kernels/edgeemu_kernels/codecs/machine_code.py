@@ -24,6 +24,7 @@ class Compiled(NamedTuple):
     """Machine code of one format; see `assembly.assembly` for the arguments."""
 
     product: Any
+    mix: Any
     decode: Any
     engine: Any  # owns the code
 
@@ -49,9 +50,10 @@ def compiled(form: NumberFormat) -> Compiled | None:
     engine.finalize_object()
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     product = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer, count)
+    mix = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer)
     decode_ = ctypes.CFUNCTYPE(None, pointer, count, pointer)
-    addresses = engine.get_function_address("product"), engine.get_function_address("decode")
-    return Compiled(product(addresses[0]), decode_(addresses[1]), engine)
+    at = engine.get_function_address
+    return Compiled(product(at("product")), mix(at("mix")), decode_(at("decode")), engine)
 
 
 def prepare(forms: Iterable[NumberFormat]) -> None:
@@ -73,6 +75,18 @@ def product(raw: Raw, x: Array, form: NumberFormat) -> Array | None:
     y: Array = np.empty((len(x), len(raw)), np.float32)
     code.product(raw.ctypes.data, len(raw), x.shape[1] // size, x.ctypes.data, len(x), y.ctypes.data, len(raw))
     return y
+
+
+def mix(raw: Raw, p: Array, out: Array, form: NumberFormat) -> bool:
+    """Add p @ decoded(raw) to out: [rows, row_bytes], p [n, rows], out [n, width], contiguous. False: not compiled."""
+    size, _ = block_of(form)
+    code = compiled(form)
+    if code is None or out.shape[1] % size or not raw.flags.c_contiguous:
+        return False
+    assert p.flags.c_contiguous
+    assert out.flags.c_contiguous
+    code.mix(raw.ctypes.data, len(raw), out.shape[1] // size, p.ctypes.data, len(p), out.ctypes.data)
+    return True
 
 
 def decode(raw: Raw, out: Array, form: NumberFormat) -> None:
