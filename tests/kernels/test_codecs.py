@@ -127,6 +127,19 @@ def test_columns_of_a_matrix_are_left_to_numpy() -> None:
     assert machine_code.product(part.raw, out[:1], part.format) is None
 
 
+def test_machine_code_is_given_no_arrays_of_other_sizes_or_types() -> None:
+    """It would read or write somewhere else in memory."""
+    form, raw = FORMATS["q8_0"], encode_rows(numbers(0), FORMATS["q8_0"])  # [6, 512]
+    with pytest.raises(ValueError, match="are not 256 numbers"):
+        machine_code.product(raw, np.ones((1, 256), np.float32), form)
+    with pytest.raises(ValueError, match="not float64"):
+        machine_code.product(raw, np.ones((1, 512)), form)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="6 rows for 2 sums"):
+        machine_code.mix(raw, np.ones((2, 5), np.float32), np.ones((2, 512), np.float32), form)
+    with pytest.raises(ValueError, match="reshape"):
+        machine_code.decode(raw, np.ones((5, 512), np.float32), form)
+
+
 def test_a_processor_without_float16_computes_with_numpy() -> None:
     machine_code.compiled.cache_clear()
     form = FORMATS["q8_0"]

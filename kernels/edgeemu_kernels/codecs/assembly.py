@@ -172,7 +172,7 @@ def _product(form: NumberFormat) -> str:
     text = _Text(fused=True)
     sums = [f"%sum{i}" for i in range(_ACCUMULATORS)]
     for i, (place, numbers) in enumerate(_BLOCKS[form.name](text)):
-        x = text.put(f"load <16 x float>, ptr {text.at(place, '%xs', 'float')}, align 4")
+        x = text.put(f"load <16 x float>, ptr {text.at(place, '%xs', 'float')}, align 1")
         product = text.of_floats("fmul", numbers, x)
         sums[i % _ACCUMULATORS] = text.of_floats("fadd", product, sums[i % _ACCUMULATORS])
     carried = "\n".join(
@@ -212,7 +212,7 @@ column_end:
   %dot = call reassoc float @llvm.vector.reduce.fadd.v16f32(float 0.0, <16 x float> %both)
   %y_at = mul i64 %k, %stride
   %to = getelementptr float, ptr %y_row, i64 %y_at
-  store float %dot, ptr %to, align 4
+  store float %dot, ptr %to, align 1
   %k_next = add i64 %k, 1
   %more_columns = icmp ult i64 %k_next, %n
   br i1 %more_columns, label %column, label %row_end
@@ -229,12 +229,12 @@ done:
 def _mix(form: NumberFormat) -> str:
     size, size_bytes = block_of(form)
     text, inner = _Text(fused=True), _Text(fused=True, prefix="%m")
-    weight = inner.spread(inner.put("load float, ptr %p_at, align 4"))
+    weight = inner.spread(inner.put("load float, ptr %p_at, align 1"))
     for place, numbers in _BLOCKS[form.name](text):
         at = inner.at(place, "%to", "float")
-        before = inner.put(f"load <16 x float>, ptr {at}, align 4")
+        before = inner.put(f"load <16 x float>, ptr {at}, align 1")
         after = inner.of_floats("fadd", inner.of_floats("fmul", numbers, weight), before)
-        inner.lines.append(f"  store <16 x float> {after}, ptr {at}, align 4")
+        inner.lines.append(f"  store <16 x float> {after}, ptr {at}, align 1")
     body, inside = "\n".join(text.lines), "\n".join(inner.lines)
     return f"""
 define void @mix(ptr noalias %raw, i64 %rows, i64 %blocks, ptr noalias %p, i64 %n, ptr noalias %out) {{
@@ -282,7 +282,7 @@ def _decode(form: NumberFormat) -> str:
     size, size_bytes = block_of(form)
     text = _Text(fused=False)
     for place, numbers in _BLOCKS[form.name](text):
-        text.lines.append(f"  store <16 x float> {numbers}, ptr {text.at(place, '%to', 'float')}, align 4")
+        text.lines.append(f"  store <16 x float> {numbers}, ptr {text.at(place, '%to', 'float')}, align 1")
     body = "\n".join(text.lines)
     return f"""
 define void @decode(ptr %raw, i64 %blocks, ptr %out) {{
