@@ -88,6 +88,16 @@ def test_numbers_too_large_or_too_small_stay_finite(name: str) -> None:
     assert np.isfinite(rounded(x, FORMATS[name])).all()
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", PACKED)
+def test_what_is_not_finite_does_not_become_a_number(name: str, wrong: float) -> None:
+    x = numbers(0)
+    x[2, 300] = wrong
+    got, block = rounded(x, FORMATS[name]), FORMATS[name].block_size
+    assert not np.isfinite(got[2, 300])
+    assert np.isfinite(got).sum() == x.size - block
+
+
 @pytest.mark.parametrize("name", PACKED)
 @QUICK
 @given(seed=st.integers(0, 999), rows=st.integers(1, 4))
