@@ -8,8 +8,9 @@ a device does one thing at a time: rows that arrive while it computes are forwar
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Collective, MessageKind, Op, Slot
+from edgeemu.placement.work import Work, roofline_s
 
 _NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
 _NOTHING = Work(0.0, 0.0)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, shapes
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, MESSAGE_HEADER_BYTES, Kind, all_blocks, ffn, head, proj
-from edgeemu.placement.costs import PhysicalCosts, Work
+from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.work import Work
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.sampling import GREEDY, Sampling, sample
 from edgeemu_kernels.shape import ModelShape

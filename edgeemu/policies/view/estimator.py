@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_s, op_work
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_matrix import LinkMatrix
