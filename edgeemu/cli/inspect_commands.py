@@ -73,7 +73,7 @@ def plan(
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line
+    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line, sizes_line
     from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
@@ -94,6 +94,7 @@ def plan(
             page.line()
         if made.cut:
             page.sentence(f"first decision cut by decisions.limit: {made.cut}")
+        page.sentence(sizes_line(made))
         if bound is not None:
             page.sentence(possible_line(bound))
 
@@ -121,18 +122,22 @@ def devices(as_json: AsJson = False) -> None:
 
 
 def models(as_json: AsJson = False) -> None:
-    """List models that a scenario can name.
+    """List models that a scenario can name, with the size of their weights in several formats.
 
     \b
     Examples:
       edgeemu models
       edgeemu models --json
     """
+    from edgeemu.placement.model_bytes import bytes_by_format
     from edgeemu.report.catalog_tables import model_table
     from edgeemu.scenario.catalog import model_entries
 
     entries = model_entries()
-    document = [entry.model_dump(mode="json", exclude_none=True) for entry in entries.values()]
+    document = [
+        entry.model_dump(mode="json", exclude_none=True) | {"weights_bytes": bytes_by_format(entry.model_shape())}
+        for entry in entries.values()
+    ]
     answer(document, as_json, only(model_table(entries.values())))
 
 

@@ -122,7 +122,7 @@ class Costs(Protocol):
         ...
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:
-        """Message with one of `chunks` chunks of x: [rows, d_model]."""
+        """Message with partial sums, or with x standardized: one of `chunks` chunks, [rows, d_model]."""
         ...
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:
@@ -241,9 +241,9 @@ class PhysicalCosts(Costs):
         time: factor, partial sum, in transit, residual; tiles wait for the one after them. In steps of fewer rows than
         members each member has partial sums from all, of two layer boundaries if it is late.
         """
-        x, s = self.activation_bytes, self.shape
-        few = (2 * members + 4) * x(min(rows, members - 1))
-        many = (members + 4) * x(rows) if star else 6 * x(rows)
+        s = self.shape
+        few = (2 * members + 4) * self.chunk_bytes(min(rows, members - 1), 1)
+        many = (members + 4 if star else 6) * self.chunk_bytes(rows, 1)
         qkv = rows * n_groups * (s.group_dim + 2 * s.head_dim)
         return max(few, many) + qkv * self.value_bytes
 
@@ -301,7 +301,8 @@ class PhysicalCosts(Costs):
         return MESSAGE_HEADER_BYTES + rows * self._sent_bytes(self.shape.d_model)
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:  # noqa: ARG002
-        return self.activation_bytes(rows)
+        """[D] Float32 at every precision: a sum is rounded once, when it is complete, however it was divided."""
+        return MESSAGE_HEADER_BYTES + rows * self.shape.d_model * self.value_bytes
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:
         return MESSAGE_HEADER_BYTES + rows * n_groups * self._sent_bytes(self.shape.group_dim)
