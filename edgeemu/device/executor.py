@@ -16,6 +16,7 @@ from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
+from edgeemu_kernels.packed import Stored
 from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
@@ -171,7 +172,7 @@ class Executor:
     def is_open(self, sequence: int) -> bool:
         return sequence in self._sequences
 
-    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Array]:
+    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Stored]:
         """Arrays of a held block for a shipment: its weights if asked for, then these rows of a sequence's cache."""
         weights = self._held.weights(block) if with_weights else []
         if block.kind is not Kind.HEAD or end_row == first_row:
@@ -179,7 +180,7 @@ class Executor:
         index = self._held.heads[block.layer].groups.index(block.group)
         return [*weights, *self._sequences.rows(sequence, block.layer, index, first_row, end_row)]
 
-    def weights_from_flash(self, block: Block) -> list[Array]:
+    def weights_from_flash(self, block: Block) -> list[Stored]:
         """Weights of a block from this device's own storage."""
         return self._held.from_flash(block)
 

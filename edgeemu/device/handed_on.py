@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
-from edgeemu_kernels.packed import decode_rows, encode_rows
 from numpy.typing import NDArray
 
 from edgeemu.placement.program import MessageKind
+from edgeemu_kernels.packed import decode_rows, encode_rows
 from edgeemu_kernels.precision import NumberFormat
 
 # Partial sums are no results of the model: they cross as float32, and the sum is rounded once, when it is complete.
@@ -36,5 +36,5 @@ class Received(Sequence[NDArray[Any]]):
 
 
 def handed_on(result: NDArray[Any], kind: MessageKind, number_format: NumberFormat) -> NDArray[Any]:
-    """Encode the result of an operation, [t, width] -> [t, row_bytes], if blocks hand it on; others stay as they are."""
+    """Encode the result of an operation, [t, width] -> [t, row_bytes]; what is not rounded stays as it is."""
     return encode_rows(result, number_format) if kind in _ROUNDED else result

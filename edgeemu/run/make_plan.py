@@ -219,6 +219,11 @@ def _open_model(scenario: Scenario) -> Model:
             model = seeded_model(weights.shape, weights.seed)
     except (ModelFileError, RequestError) as error:
         raise scenario.error("model", str(error)) from error
+    asked = scenario.precision
+    try:
+        model = model.at_precision(asked.weights, asked.cache, asked.messages)
+    except ModelFileError as error:
+        raise scenario.error("precision.weights", str(error)) from error
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
 
 

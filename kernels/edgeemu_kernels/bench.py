@@ -22,6 +22,7 @@ import numpy as np
 from edgeemu_kernels.decoder import Decoder
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import unpack
 from edgeemu_kernels.weights.open_model import open_model
 
 if __name__ == "__main__":
@@ -60,7 +61,7 @@ class Result:
 
 def measure(decoder: Decoder, model: str, rounds: int, clock: Callable[[], float]) -> Result:
     """Measure decoding and reading by turns; `clock` gives seconds."""
-    flat = [array.ravel() for array in decoder.weight_arrays()]  # views: the arrays are contiguous
+    flat = [unpack(matrix).ravel() for matrix in decoder.weight_arrays()]  # views: the arrays are contiguous
     token = int(decoder.prefill(list(range(PROMPT_TOKENS))).argmax())
     steps: list[float] = []
     reads: dict[str, list[float]] = {name: [] for name in READS}

@@ -28,7 +28,9 @@ def agree(shape: ModelShape, ours: Sequence[np.ndarray], theirs: np.ndarray) -> 
     """Logits are close; where rows are rounded on the way, a last bit decides now and then which number a row gets."""
     rounded = shape.precision.cache != "f32" or shape.precision.messages != "f32"
     spread = float(np.abs(theirs).max())
-    np.testing.assert_allclose(np.array(ours), theirs, rtol=0, atol=0.1 * spread if rounded else 1e-4 * max(1.0, spread))
+    np.testing.assert_allclose(
+        np.array(ours), theirs, rtol=0, atol=0.1 * spread if rounded else 1e-4 * max(1.0, spread)
+    )
 
 
 @SLOW

@@ -26,7 +26,7 @@ def random_rows(groups: int, length: int, seed: int) -> tuple[Array, Array]:
 
 def with_cache(cache: KVCache | None, layer: int = 0) -> OpenSequences:
     """One open sequence that has this cache in one layer."""
-    sequences = OpenSequences(HEAD_DIM)
+    sequences = OpenSequences(SMALL)
     sequences.open(SEQUENCE, SequenceState(GREEDY, keep_logits=False, total_tokens=16), {})
     if cache is not None:
         sequences[SEQUENCE].caches[layer] = cache

@@ -13,8 +13,9 @@ from support.kernel_shapes import GPT2, SMALL
 from support.loaded import Loaded
 
 from edgeemu_kernels.dense import Ffn, Proj
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.linear import Matrix
 from edgeemu_kernels.norms import Norm, standardised
+from edgeemu_kernels.packed import raw_of
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import open_gguf, open_huggingface
 from edgeemu_kernels.weights.seeded import SeededSource
@@ -26,7 +27,7 @@ ODD = replace(SMALL, name="odd", d_ff=67)  # a prime: one unit, or 67
 SHAPES = (SMALL, replace(SMALL, name="wide", d_ff=192), ODD, GPT2)
 
 
-def arrays_of(kernel: Proj | Ffn) -> list[Array | None]:
+def arrays_of(kernel: Proj | Ffn) -> list[Matrix | None]:
     if isinstance(kernel, Proj):
         return [kernel.weight, kernel.bias]
     return [kernel.norm.weight, kernel.norm.bias, kernel.up, kernel.down, kernel.up_bias, kernel.down_bias]
@@ -36,7 +37,7 @@ def assert_same(one: Proj | Ffn, other: Proj | Ffn) -> None:
     for a, b in zip(arrays_of(one), arrays_of(other), strict=True):
         assert (a is None) == (b is None)
         if a is not None and b is not None:
-            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(raw_of(a), raw_of(b))
 
 
 def cut(parts: Sequence[int], owners: Sequence[int]) -> list[list[int]]:
@@ -68,18 +69,20 @@ def test_any_split_sums_up_to_the_whole(data: st.DataObject, shape: ModelShape, 
 
 def check_parts(source: WeightSource, layer: int) -> None:
     """A source's part equals the part cut from the whole, and parts put together equal the whole."""
-    loaded, shape = Loaded(source), source.shape
+    loaded, shape, form = Loaded(source), source.shape, source.shape.precision.weights
     for groups in ([0], [shape.n_groups - 1], list(reversed(range(shape.n_groups)))):
         part = source.proj(layer, groups)
         assert_same(part, loaded.proj(layer, groups))
         assert part.groups == tuple(groups)
-        assert_same(Proj.from_groups({group: part.group_weights(group) for group in groups}), part)
+        again = Proj.from_groups({group: part.group_weights(group) for group in groups}, form("proj"))
+        assert_same(again, part)
     last = shape.ffn_units - 1
     for units in ([0], [last], sorted({0, last // 2, last // 2 + 1, last} & set(range(last + 1)))):
         ffn = source.ffn(layer, units)
         assert_same(ffn, loaded.ffn(layer, units))
         assert ffn.units == tuple(units)
-        assert_same(Ffn.from_units(ffn.norm, ffn.gated, {unit: ffn.unit_weights(unit) for unit in units}), ffn)
+        parts = {unit: ffn.unit_weights(unit) for unit in units}
+        assert_same(Ffn.from_units(ffn.norm, ffn.gated, parts, form("up"), form("down")), ffn)
     assert_same(loaded.proj(layer, range(shape.n_groups)).joined(), source.proj(layer))
     assert_same(loaded.ffn(layer, range(shape.ffn_units)).joined(), source.ffn(layer))
     assert_same(loaded.proj(layer), source.proj(layer))

@@ -1,0 +1,136 @@
+"""Encoders of ggml's K formats: super-blocks of 256 numbers with quantised scales.
+
+They follow `quantize_row_q4_K_ref` and `quantize_row_q6_K_ref` of `ggml-quants.c`: each sub-block's scale is the best
+of some that are tried. Knows numbers; no files.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu_kernels.arrays import Array, Raw
+
+_LARGEST = np.float32(65504)  # of float16
+_NOTHING = np.float32(1e-15)  # GROUP_MAX_EPS: a sub-block below it is zero
+
+
+def half(values: Array) -> Raw:
+    """Encode float16 [n, m] -> [n, 2 m]; what it cannot hold becomes its largest number."""
+    return np.clip(values, -_LARGEST, _LARGEST).astype(np.float16).view(np.uint8)
+
+
+def nearest(values: Array, *, away: bool = False) -> Array:
+    """Round to whole numbers, halves to even or `away` from zero, as C's `roundf` does."""
+    if not away:
+        return np.rint(values)
+    whole = np.trunc(values)
+    whole += np.trunc(np.float32(2) * (values - whole))
+    return whole
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
+
+
+def q4_k(values: Array) -> Raw:
+    """Encode 4-bit numbers with a scale and a minimum of 6 bits for each 32: [n, 256] -> [n, 144]."""
+    parts = values.reshape(-1, 8, 32)
+    scale, least = _scale_and_least(parts)  # [n, 8] each, the minimum's sign turned
+    d, d_least = scale.max(axis=1, keepdims=True), least.max(axis=1, keepdims=True)  # [n, 1]
+    sixes = [
+        np.minimum(np.rint(each * _ratio(np.full_like(top, 63), top)), np.float32(63)).astype(np.uint8)
+        for each, top in ((scale, d), (least, d_least))
+    ]  # 2 x [n, 8]
+    heads = [half(top / np.float32(63)) for top in (d, d_least)]  # 2 x [n, 2]
+    by, offset = (head.view(np.float16).astype(np.float32) * six for head, six in zip(heads, sixes, strict=True))
+    numbers = np.clip(np.rint(_ratio(parts + offset[..., None], by[..., None] + 0 * parts)), 0, 15).astype(np.uint8)
+    pairs = numbers.reshape(-1, 4, 2, 32)
+    nibbles = (pairs[:, :, 0] | pairs[:, :, 1] << np.uint8(4)).reshape(-1, 128)
+    return np.concatenate([*heads, _packed_scales(*sixes), nibbles], axis=1)
+
+
+def _packed_scales(scale: Raw, least: Raw) -> Raw:
+    """Pack eight scales and eight minima of 6 bits: 2 x [n, 8] -> [n, 12]; `decode.k_scales` is the inverse."""
+    low = scale[:, :4] | scale[:, 4:] >> 4 << 6
+    high = least[:, :4] | least[:, 4:] >> 4 << 6
+    return np.concatenate([low, high, scale[:, 4:] & 15 | (least[:, 4:] & 15) << 4], axis=1)
+
+
+def _scale_and_least(x: Array) -> tuple[Array, Array]:
+    """Best scale and (sign turned) minimum of each sub-block (`make_qkx2_quants`): [n, 8, 32] -> 2 x [n, 8].
+
+    The error is weighted with the size of the numbers. Of 21 divisions of the range, each corrected by least squares,
+    the best is taken.
+    """
+    top, bottom = x.max(axis=2), np.minimum(x.min(axis=2), np.float32(0))
+    weight = np.sqrt(np.square(x).mean(axis=2, keepdims=True)) + np.abs(x)
+    sum_w, sum_x = weight.sum(axis=2), (weight * x).sum(axis=2)
+    span = top - bottom
+    above, weighted = x - bottom[..., None], weight * x
+    scale, least = span / np.float32(15), bottom.copy()
+    numbers = np.clip(np.rint(above * _ratio(np.float32(15) + 0 * span, span)[..., None]), 0, 15)
+    best = _error(x, weight, numbers, scale, least)
+    for step in range(21):
+        steps = np.float32(14) + np.float32(0.1) * np.float32(step)
+        numbers = np.clip(np.rint(above * _ratio(steps + 0 * span, span)[..., None]), 0, 15)
+        sum_l = (weight * numbers).sum(axis=2)
+        sum_l2 = (weight * numbers * numbers).sum(axis=2)
+        sum_xl = (weighted * numbers).sum(axis=2)
+        divisor = sum_w * sum_l2 - sum_l * sum_l
+        tried = _ratio(sum_w * sum_xl - sum_x * sum_l, divisor)
+        tried_least = _ratio(sum_l2 * sum_x - sum_l * sum_xl, divisor)
+        positive = tried_least > 0
+        tried = np.where(positive, _ratio(sum_xl, sum_l2), tried)
+        tried_least = np.minimum(tried_least, np.float32(0))
+        error = _error(x, weight, numbers, tried, tried_least)
+        better = (divisor > 0) & (error < best)
+        scale, least = np.where(better, tried, scale), np.where(better, tried_least, least)
+        best = np.where(better, error, best)
+    return np.where(top > bottom, scale, np.float32(0)), -least
+
+
+def _error(x: Array, weight: Array, numbers: Array, scale: Array, least: Array) -> Array:
+    off = scale[..., None] * numbers + least[..., None] - x
+    error: Array = (weight * off * off).sum(axis=2)
+    return error
+
+
+def q6_k(values: Array) -> Raw:
+    """Encode 6-bit numbers with a scale of 8 bits for each 16: [n, 256] -> [n, 210]."""
+    parts = values.reshape(-1, 16, 16)
+    scale = _signed_scale(parts)  # [n, 16]
+    top = np.take_along_axis(scale, np.abs(scale).argmax(axis=1, keepdims=True), axis=1)  # [n, 1]
+    top = np.where(np.abs(top) < _NOTHING, np.float32(0), top)
+    eights = np.minimum(np.rint(scale * _ratio(np.float32(-128) + 0 * top, top)), np.float32(127))  # [n, 16]
+    d = half(top / np.float32(-128))  # [n, 2]
+    by = d.view(np.float16).astype(np.float32) * eights  # [n, 16]
+    numbers = np.clip(np.rint(_ratio(parts, by[..., None] + 0 * parts)), -32, 31) + np.float32(32)
+    quarters = numbers.astype(np.uint8).reshape(-1, 2, 4, 32)
+    low = quarters & np.uint8(15)
+    nibbles = (low[:, :, :2] | low[:, :, 2:] << np.uint8(4)).reshape(-1, 128)
+    shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
+    high: Raw = np.bitwise_or.reduce((quarters >> np.uint8(4)) << shifts, axis=2).reshape(-1, 64)
+    return np.concatenate([nibbles, high, eights.astype(np.int8).view(np.uint8), d], axis=1)
+
+
+def _signed_scale(x: Array) -> Array:
+    """Best scale of each sub-block of signed numbers (`make_qx_quants`): [n, 16, 16] -> [n, 16].
+
+    The error is weighted with the squares of the numbers; the best of 19 divisions of the range is taken.
+    """
+    largest = np.take_along_axis(x, np.abs(x).argmax(axis=2, keepdims=True), axis=2)[..., 0]  # [n, 16]
+    largest = np.where(np.abs(largest) < _NOTHING, np.float32(0), largest)
+    weight = x * x
+    scale: Array = np.zeros_like(largest)
+    best: Array = np.zeros_like(largest)
+    steps: NDArray[np.float32] = np.array([0, *range(-9, 0), *range(1, 10)], np.float32)
+    for step in steps:
+        inverse = -_ratio(np.float32(32) + np.float32(0.1) * step + 0 * largest, largest)
+        numbers = np.clip(np.rint(x * inverse[..., None]), -32, 31)
+        sum_xl = (weight * x * numbers).sum(axis=2)
+        sum_l2 = (weight * numbers * numbers).sum(axis=2)
+        better = sum_xl * sum_xl > best * sum_l2
+        scale = np.where(better, _ratio(sum_xl, sum_l2), scale)
+        best = np.where(better, scale * sum_xl, best)
+    return scale
