@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, Self
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
 from edgeemu.placement.work import Work
 from edgeemu_kernels.attention import QUERY_ROWS
+from edgeemu_kernels.packed import WORKSPACE_BYTES
 from edgeemu_kernels.precision import Matrix, number_format
 from edgeemu_kernels.shape import ModelShape
 
@@ -226,7 +227,14 @@ class PhysicalCosts(Costs):
                 values = 3 * x + 3 * rows * s.d_ff
             case Kind.LM_HEAD:
                 values = 2 * s.d_model + 10 * s.vocab_size  # the logits, and their order with its 8-byte ids
-        return values * self.value_bytes
+        return values * self.value_bytes + self._decoding_bytes(rows, cache=kind is Kind.HEAD)
+
+    def _decoding_bytes(self, rows: int, *, cache: bool = False) -> int:
+        """Float32 copies of inputs in another format, and the pieces of matrices and of a cache that are decoded."""
+        s, precision = self.shape, self.shape.precision
+        sent = 2 * s.d_model + s.n_heads * s.head_dim if precision.messages != "f32" else 0
+        pieces = (precision.packs_weights, cache and precision.cache != "f32")
+        return rows * sent * self.value_bytes + sum(pieces) * WORKSPACE_BYTES
 
     def inbox_bytes(self, rows: int) -> int:
         return self.activation_bytes(rows)
@@ -253,10 +261,10 @@ class PhysicalCosts(Costs):
             values = 2 * rows * n_shards * s.group_dim + 3 * rows * s.d_model
         else:
             values = 3 * rows * s.d_model + 3 * rows * n_shards * s.ffn_unit_dim
-        return values * self.value_bytes
+        return values * self.value_bytes + self._decoding_bytes(rows)
 
     def collective_workspace_bytes(self, rows: int) -> int:
-        return 3 * rows * self.shape.d_model * self.value_bytes
+        return 3 * rows * self.shape.d_model * self.value_bytes + self._decoding_bytes(rows)
 
     # -- operations and bytes read ----------------------------------------------------------------------------------
 
