@@ -51,6 +51,14 @@ def device_table(profiles: Iterable[DeviceProfile]) -> Table:
     )
 
 
+def model_document(entries: Iterable[ModelEntry]) -> list[dict[str, Any]]:
+    """Make the JSON document of models: their entries in the catalog, and the bytes of their weights by format."""
+    return [
+        entry.model_dump(mode="json", exclude_none=True) | {"weights_bytes": bytes_by_format(entry.model_shape())}
+        for entry in entries
+    ]
+
+
 def model_table(entries: Iterable[ModelEntry]) -> Table:
     rows = []
     for entry in entries:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
-from edgeemu.report.formats import Table, ms_text, size
+from edgeemu.report.formats import Table, counted, ms_text, size
 from edgeemu.run.plan import Plan
 from edgeemu.run.possible import Possible
 from edgeemu.run.requests import Request
@@ -79,6 +79,11 @@ def plan_tables(plan: Plan) -> list[Table]:
         Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
         Table((">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
     ]
+
+
+def title_line(plan: Plan) -> str:
+    """Say what was placed, and by which policy."""
+    return f"{plan.model.name} on {counted(len(plan.cluster.devices), 'device')}, placed by {plan.policy}:"
 
 
 def sizes_line(plan: Plan) -> str:
