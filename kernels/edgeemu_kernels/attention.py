@@ -20,6 +20,7 @@ from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.packed import Stored, empty_matrix, matrix_of, raw_of, rows_of
+from edgeemu_kernels.packed_attention import attend_packed
 from edgeemu_kernels.precision import FORMATS, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
@@ -146,6 +147,8 @@ class Heads:
         cache.append(keys.swapaxes(0, 1), values.swapaxes(0, 1))
         if t == 1:
             q = queries.reshape(n, -1, hd)  # [n, S, hd]
+            if cache.is_packed:
+                return attend_packed(q, cache, cache.length).reshape(1, -1)  # [1, n*S*hd]
             return _attend(q, cache.keys(), cache.values()).reshape(1, -1)  # [1, n*S*hd]
         return self._prefill(queries, position, cache)
 
@@ -156,11 +159,13 @@ class Heads:
         for start in range(0, t, QUERY_ROWS):
             stop = min(start + QUERY_ROWS, t)
             rows, seen = stop - start, position + stop
-            q = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+            by_group = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+            q = by_group.reshape(n, s * rows, hd)
             later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
-            mixed = _attend(
-                q.reshape(n, s * rows, hd), cache.keys()[:, :seen], cache.values()[:, :seen], later
-            )  # [n, S*rows, hd]
+            if cache.is_packed:
+                mixed = attend_packed(q, cache, seen, later)  # [n, S*rows, hd]
+            else:
+                mixed = _attend(q, cache.keys()[:, :seen], cache.values()[:, :seen], later)  # [n, S*rows, hd]
             out[start:stop] = mixed.reshape(n, s, rows, hd).transpose(2, 0, 1, 3).reshape(rows, -1)
         return out
 

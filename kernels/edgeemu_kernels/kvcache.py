@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeemu_kernels.arrays import Array
-from edgeemu_kernels.packed import Stored, decode_rows, encode_rows, rows_of_a_piece, stored_row
+from edgeemu_kernels.codecs import machine_code
+from edgeemu_kernels.packed import Stored, encode_rows, rows_of_a_piece, stored_row
 from edgeemu_kernels.precision import FORMATS, NumberFormat
 
+_F32 = FORMATS["f32"]
 FIRST_ROWS = 16  # what an empty cache grows to when it was given no room at all
 
 
@@ -21,13 +23,18 @@ class KVCache:
     so that appending copies each row O(1) times.
     """
 
-    def __init__(self, n_groups: int, head_dim: int, capacity: int, form: NumberFormat = FORMATS["f32"]) -> None:
+    def __init__(self, n_groups: int, head_dim: int, capacity: int, form: NumberFormat = _F32) -> None:
         self.length = 0
         self.head_dim = head_dim
         self.format = form
         width, kind = stored_row(head_dim, form)
         self._keys: Stored = np.empty((n_groups, capacity, width), kind)
         self._values: Stored = np.empty_like(self._keys)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether rows are stored in another format than float32."""
+        return self.format != _F32
 
     @property
     def n_groups(self) -> int:
@@ -66,9 +73,9 @@ class KVCache:
     def pieces(self, stop: int) -> Iterator[tuple[int, Array, Array]]:
         """Rows before `stop`, piece by piece: first row, keys and values [n_groups, rows, head_dim].
 
-        A float32 cache is one piece. Of another format, a piece has at most `packed.PIECE_BYTES` of each, or one row.
+        A piece has at most `packed.PIECE_BYTES` of float32 keys, and as many values, or one row.
         """
-        step = stop if self.format == FORMATS["f32"] else rows_of_a_piece(self.n_groups * self.head_dim)
+        step = rows_of_a_piece(self.n_groups * self.head_dim)
         for start in range(0, stop, step):
             rows = slice(start, min(start + step, stop))
             yield start, self._decoded(self._keys[:, rows]), self._decoded(self._values[:, rows])
@@ -92,15 +99,16 @@ class KVCache:
 
     def _encoded(self, rows: Array) -> Stored:
         """[n_groups, t, head_dim] -> as stored"""
-        if self.format == FORMATS["f32"]:
+        if not self.is_packed:
             return rows
         n, t, width = rows.shape
         return encode_rows(rows.reshape(n * t, width), self.format).reshape(n, t, -1)
 
     def _decoded(self, rows: Stored) -> Array:
         """[n_groups, t, …] as stored -> [n_groups, t, head_dim]"""
-        if self.format == FORMATS["f32"]:
-            return rows.view(np.float32)
+        if not self.is_packed:
+            return rows
         n, t, size = rows.shape
-        raw = rows.view(np.uint8).reshape(n * t, size)
-        return decode_rows(raw, self.format).reshape(n, t, -1)
+        out: Array = np.empty((n * t, self.head_dim), np.float32)
+        machine_code.decode(rows.reshape(n * t, size), out, self.format)
+        return out.reshape(n, t, -1)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.codecs.machine_code import product
 from edgeemu_kernels.packed import Matrix, PackedMatrix
 
 __all__ = ["Array", "Matrix", "linear"]
+
+FEW_ROWS = 8  # that are multiplied with packed weights as they are; for more, decoding once and BLAS are quicker
 
 
 def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
@@ -27,10 +30,9 @@ def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
 
 
 def _packed(x: Array, weight: PackedMatrix) -> Array:
+    if len(x) <= FEW_ROWS and (few := product(weight.raw, x, weight.format)) is not None:
+        return few
     y: Array = np.empty((len(x), weight.shape[0]), np.float32)
     for rows, piece in weight.pieces():
-        if len(x) == 1:
-            np.dot(piece, x[0], out=y[0, rows])
-        else:
-            y[:, rows] = x @ piece.T
+        y[:, rows] = x @ piece.T
     return y

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu_kernels.arrays import Array, Raw
+from edgeemu_kernels.codecs import machine_code
 from edgeemu_kernels.codecs.decode import decode
 from edgeemu_kernels.codecs.encode import encode
 from edgeemu_kernels.precision import FORMATS, NumberFormat
@@ -72,7 +73,7 @@ class PackedMatrix:
         for start in range(0, rows, step):
             some = slice(start, min(start + step, rows))
             piece = buffer[: some.stop - start]
-            decode(self.raw[some], piece, self.format)
+            machine_code.decode(self.raw[some], piece, self.format)
             yield some, piece
 
 

@@ -14,6 +14,9 @@ It computes in the model's precision, and where that rounds is part of the model
   each projection and after each feed-forward (the residual included), and the outputs of attention.
 - Partial sums of a divided projection or feed-forward are no results of the model: they are not rounded, and cross as
   float32. Whoever has added them all, and the residual, rounds the sum.
+
+Kernels add float32 numbers in other orders, with other roundings of some 1e-7; where one of them lies between two
+numbers of a format, it is rounded to the other one. So logits of a placement are as close as a few such steps are.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gguf_files import Q, write
-from support.kernel_shapes import GPT2, SMALL
+from support.kernel_shapes import GPT2, SMALL, WIDE, WIDE_GPT2
 from support.loaded import Loaded
 
 from edgeemu_kernels.dense import Ffn, Proj
 from edgeemu_kernels.linear import Matrix
 from edgeemu_kernels.norms import Norm, standardised
 from edgeemu_kernels.packed import raw_of
+from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import open_gguf, open_huggingface
 from edgeemu_kernels.weights.seeded import SeededSource
@@ -95,14 +96,23 @@ def test_seeded_parts(shape: ModelShape) -> None:
     check_parts(SeededSource(shape, 3), 1)
 
 
+@pytest.mark.parametrize("weights", [name for name in FORMATS if name != "f32"])
+@pytest.mark.parametrize("shape", [WIDE, WIDE_GPT2], ids=lambda shape: shape.name)
+def test_packed_parts(shape: ModelShape, weights: str) -> None:
+    check_parts(SeededSource(shape.at_precision(weights), 3), 1)
+
+
+@pytest.mark.parametrize("weights", ["f32", "q4_1"])
 @pytest.mark.parametrize("name", ["golden_gpt2", "golden_llama"])
-def test_parts_of_hugging_face_directories(name: str) -> None:
-    check_parts(open_huggingface(FIXTURES / name).open_source(), 1)
+def test_parts_of_hugging_face_directories(name: str, weights: str) -> None:
+    check_parts(open_huggingface(FIXTURES / name).at_precision(weights).open_source(), 1)
 
 
 @pytest.mark.parametrize("quantised", [Q.F32, Q.Q8_0])
 def test_parts_of_a_gguf_file(tmp_path: Path, quantised: Q) -> None:
-    check_parts(open_gguf(write(tmp_path / "tiny.gguf", quantised=quantised)).open_source(), 1)
+    model = open_gguf(write(tmp_path / "tiny.gguf", WIDE, quantised=quantised))
+    for weights in ("f32", "q8_0", "q4_0", "file"):
+        check_parts(model.at_precision(weights).open_source(), 1)
 
 
 @pytest.mark.parametrize("rows", [1, 5])

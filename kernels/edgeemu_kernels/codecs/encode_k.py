@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeemu_kernels.arrays import Array, Raw
 
 _LARGEST = np.float32(65504)  # of float16
+_TINY = np.float32(1e-35)  # what is divided by less counts as nothing
 _NOTHING = np.float32(1e-15)  # GROUP_MAX_EPS: a sub-block below it is zero
 
 
@@ -30,13 +31,23 @@ def nearest(values: Array, *, away: bool = False) -> Array:
 
 
 def _ratio(above: Array, below: Array) -> Array:
-    return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
+    return np.divide(above, below, out=np.zeros_like(above), where=np.abs(below) > _TINY)
+
+
+def _of_size_one(x: Array) -> tuple[Array, NDArray[np.int32]]:
+    """Numbers [n, parts, size] as fractions below 1 times powers of two, so that no product of them overflows.
+
+    Nothing is rounded. The exponents are [n, 1].
+    """
+    _, exponents = np.frexp(np.abs(x).max(axis=(1, 2)))
+    return np.ldexp(x, -exponents[:, None, None]), exponents[:, None]
 
 
 def q4_k(values: Array) -> Raw:
     """Encode 4-bit numbers with a scale and a minimum of 6 bits for each 32: [n, 256] -> [n, 144]."""
     parts = values.reshape(-1, 8, 32)
-    scale, least = _scale_and_least(parts)  # [n, 8] each, the minimum's sign turned
+    scaled, exponents = _of_size_one(parts)
+    scale, least = (np.ldexp(each, exponents) for each in _scale_and_least(scaled))  # [n, 8] each
     d, d_least = scale.max(axis=1, keepdims=True), least.max(axis=1, keepdims=True)  # [n, 1]
     sixes = [
         np.minimum(np.rint(each * _ratio(np.full_like(top, 63), top)), np.float32(63)).astype(np.uint8)
@@ -66,7 +77,7 @@ def _scale_and_least(x: Array) -> tuple[Array, Array]:
     top, bottom = x.max(axis=2), np.minimum(x.min(axis=2), np.float32(0))
     weight = np.sqrt(np.square(x).mean(axis=2, keepdims=True)) + np.abs(x)
     sum_w, sum_x = weight.sum(axis=2), (weight * x).sum(axis=2)
-    span = top - bottom
+    span: Array = np.where(top - bottom < _NOTHING, np.float32(0), top - bottom)
     above, weighted = x - bottom[..., None], weight * x
     scale, least = span / np.float32(15), bottom.copy()
     numbers = np.clip(np.rint(above * _ratio(np.float32(15) + 0 * span, span)[..., None]), 0, 15)
@@ -87,7 +98,7 @@ def _scale_and_least(x: Array) -> tuple[Array, Array]:
         better = (divisor > 0) & (error < best)
         scale, least = np.where(better, tried, scale), np.where(better, tried_least, least)
         best = np.where(better, error, best)
-    return np.where(top > bottom, scale, np.float32(0)), -least
+    return np.where(span > 0, scale, np.float32(0)), -least
 
 
 def _error(x: Array, weight: Array, numbers: Array, scale: Array, least: Array) -> Array:
@@ -99,8 +110,9 @@ def _error(x: Array, weight: Array, numbers: Array, scale: Array, least: Array) 
 def q6_k(values: Array) -> Raw:
     """Encode 6-bit numbers with a scale of 8 bits for each 16: [n, 256] -> [n, 210]."""
     parts = values.reshape(-1, 16, 16)
-    scale = _signed_scale(parts)  # [n, 16]
-    top = np.take_along_axis(scale, np.abs(scale).argmax(axis=1, keepdims=True), axis=1)  # [n, 1]
+    scaled, exponents = _of_size_one(parts)
+    scale: Array = np.ldexp(_signed_scale(scaled), exponents)  # [n, 16]
+    top: Array = np.take_along_axis(scale, np.abs(scale).argmax(axis=1, keepdims=True), axis=1)  # [n, 1]
     top = np.where(np.abs(top) < _NOTHING, np.float32(0), top)
     eights = np.minimum(np.rint(scale * _ratio(np.float32(-128) + 0 * top, top)), np.float32(127))  # [n, 16]
     d = half(top / np.float32(-128))  # [n, 2]

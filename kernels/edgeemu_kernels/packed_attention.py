@@ -1,0 +1,43 @@
+"""Attention over a cache that is not float32, whose rows are decoded piece by piece. Knows no weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.kvcache import KVCache
+
+
+def attend_packed(queries: Array, cache: KVCache, seen: int, later: Array | None = None) -> Array:
+    """softmax(queries @ keysᵀ + mask) @ values over a cache's first `seen` rows: [n, m, hd] -> [n, m, hd].
+
+    `later` [rows, rows] is added where the last `rows` keys meet the queries, of which there are m / rows sets.
+    Online softmax (Milakov & Gimelshein 2018): no more than a piece of the cache is float32 at any time.
+    """
+    n, m, _ = queries.shape
+    highest: Array = np.full((n, m, 1), -np.inf, np.float32)
+    total: Array = np.zeros((n, m, 1), np.float32)
+    mixed: Array = np.zeros_like(queries)
+    for start, keys, values in cache.pieces(seen):
+        scores: Array = np.matmul(queries, keys.swapaxes(1, 2))  # [n, m, piece]
+        if later is not None:
+            _mask(scores, start - (seen - len(later)), later)
+        top = np.maximum(highest, np.maximum.reduce(scores, axis=-1, keepdims=True))  # [n, m, 1]
+        scores -= top
+        np.exp(scores, out=scores)
+        kept = np.exp(highest - top)  # [n, m, 1], 0 at the first piece
+        total *= kept
+        total += np.add.reduce(scores, axis=-1, keepdims=True)
+        mixed *= kept
+        mixed += np.matmul(scores, values)  # [n, m, hd]
+        highest = top
+    mixed /= total
+    return mixed
+
+
+def _mask(scores: Array, first: int, later: Array) -> None:
+    """Add `later` [rows, rows] to scores [n, m, piece], whose first column is column `first` of it (or before it)."""
+    n, m, piece = scores.shape
+    columns = later[:, max(first, 0) : max(first + piece, 0)]
+    if columns.shape[1]:
+        scores.reshape(n, m // len(later), len(later), piece)[..., piece - columns.shape[1] :] += columns
