@@ -233,8 +233,8 @@ class PhysicalCosts(Costs):
         """Float32 copies of inputs in another format, and the pieces of matrices and of a cache that are decoded."""
         s, precision = self.shape, self.shape.precision
         sent = 2 * s.d_model + s.n_heads * s.head_dim if precision.messages != "f32" else 0
-        pieces = (precision.packs_weights, cache and precision.cache != "f32")
-        return rows * sent * self.value_bytes + sum(pieces) * WORKSPACE_BYTES
+        decoded = int(precision.packs_weights) + 2 * int(cache and precision.cache != "f32")  # 2: keys and values
+        return rows * sent * self.value_bytes + decoded * WORKSPACE_BYTES
 
     def inbox_bytes(self, rows: int) -> int:
         return self.activation_bytes(rows)

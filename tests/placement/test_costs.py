@@ -155,7 +155,7 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 def assert_bounded(measured_bytes: int, planned_bytes: int) -> None:
     """No less than what is really needed, and no more than three times as much, but for pieces that are decoded."""
     assert measured_bytes <= planned_bytes + UNCOUNTED_BYTES
-    assert planned_bytes <= 3 * measured_bytes + 2 * WORKSPACE_BYTES
+    assert planned_bytes <= 3 * measured_bytes + 3 * WORKSPACE_BYTES
 
 
 @pytest.mark.parametrize(("rows", "past"), [(1, 0), (1, 2000), (40, 0), (300, 500), (1500, 0)])
@@ -167,7 +167,8 @@ def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past:
         warm, cache = heads.new_cache(past + rows), heads.new_cache(past + rows)
         for some, length in ((warm, past + rows - 1), (cache, past)):
             filled = np.ones((n, length, shape.head_dim), np.float32)  # [n, length, head_dim]
-            some.append(filled, filled)
+            if length:
+                some.append(filled, filled)
         last = np.ones((1, shape.d_model), np.float32)  # [1, d_model]
         heads.forward(last, past + rows - 1, warm)  # makes the rotation table as long as it will be needed
         x = np.ones((rows, shape.d_model), np.float32)  # [rows, d_model]
