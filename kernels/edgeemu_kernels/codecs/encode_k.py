@@ -43,11 +43,17 @@ def _of_size_one(x: Array) -> tuple[Array, NDArray[np.int32]]:
     return np.ldexp(x, -exponents[:, None, None]), exponents[:, None]
 
 
+def _upright(parts: Array) -> Array:
+    """Sub-blocks as columns, [n, parts, size] -> [size, n * parts], so that sums over them are sums of rows."""
+    return np.ascontiguousarray(parts.reshape(-1, parts.shape[2]).T)
+
+
 def q4_k(values: Array) -> Raw:
     """Encode 4-bit numbers with a scale and a minimum of 6 bits for each 32: [n, 256] -> [n, 144]."""
     parts = values.reshape(-1, 8, 32)
     scaled, exponents = _of_size_one(parts)
-    scale, least = (np.ldexp(each, exponents) for each in _scale_and_least(scaled))  # [n, 8] each
+    found = _scale_and_least(_upright(scaled))  # 2 x [8 n]
+    scale, least = (np.ldexp(each.reshape(-1, 8), exponents) for each in found)  # [n, 8] each
     d, d_least = scale.max(axis=1, keepdims=True), least.max(axis=1, keepdims=True)  # [n, 1]
     sixes = [
         np.minimum(np.rint(each * _ratio(np.full_like(top, 63), top)), np.float32(63)).astype(np.uint8)
@@ -69,41 +75,52 @@ def _packed_scales(scale: Raw, least: Raw) -> Raw:
 
 
 def _scale_and_least(x: Array) -> tuple[Array, Array]:
-    """Best scale and (sign turned) minimum of each sub-block (`make_qkx2_quants`): [n, 8, 32] -> 2 x [n, 8].
+    """Best scale and (sign turned) minimum of each sub-block (`make_qkx2_quants`): [32, m] -> 2 x [m].
 
-    The error is weighted with the size of the numbers. Of 21 divisions of the range, each corrected by least squares,
-    the best is taken.
+    The error is weighted with the size of the numbers. Of 22 divisions of the range, all but the first corrected by
+    least squares, the best is taken.
     """
-    top, bottom = x.max(axis=2), np.minimum(x.min(axis=2), np.float32(0))
-    weight = np.sqrt(np.square(x).mean(axis=2, keepdims=True)) + np.abs(x)
-    sum_w, sum_x = weight.sum(axis=2), (weight * x).sum(axis=2)
-    span: Array = np.where(top - bottom < _NOTHING, np.float32(0), top - bottom)
-    above, weighted = x - bottom[..., None], weight * x
-    scale, least = span / np.float32(15), bottom.copy()
-    numbers = np.clip(np.rint(above * _ratio(np.float32(15) + 0 * span, span)[..., None]), 0, 15)
-    best = _error(x, weight, numbers, scale, least)
+    top, least = x.max(axis=0), np.minimum(x.min(axis=0), np.float32(0))
+    span: Array = np.where(top - least < _NOTHING, np.float32(0), top - least)
+    above, weight = x - least, np.abs(x)
+    weight += np.sqrt(np.square(x).mean(axis=0))
+    weighted = weight * x
+    sum_w, sum_x = weight.sum(axis=0), weighted.sum(axis=0)
+    scale = span / np.float32(15)
+    numbers, work = np.empty_like(x), np.empty_like(x)
+    best = _error(x, weight, _numbers(above, 15, span, numbers), scale, least, work)
     for step in range(21):
-        steps = np.float32(14) + np.float32(0.1) * np.float32(step)
-        numbers = np.clip(np.rint(above * _ratio(steps + 0 * span, span)[..., None]), 0, 15)
-        sum_l = (weight * numbers).sum(axis=2)
-        sum_l2 = (weight * numbers * numbers).sum(axis=2)
-        sum_xl = (weighted * numbers).sum(axis=2)
+        _numbers(above, 14 + 0.1 * step, span, numbers)
+        sum_l = np.multiply(weight, numbers, out=work).sum(axis=0)
+        sum_l2 = np.multiply(work, numbers, out=work).sum(axis=0)
+        sum_xl = np.multiply(weighted, numbers, out=work).sum(axis=0)
         divisor = sum_w * sum_l2 - sum_l * sum_l
         tried = _ratio(sum_w * sum_xl - sum_x * sum_l, divisor)
         tried_least = _ratio(sum_l2 * sum_x - sum_l * sum_xl, divisor)
-        positive = tried_least > 0
-        tried = np.where(positive, _ratio(sum_xl, sum_l2), tried)
+        tried = np.where(tried_least > 0, _ratio(sum_xl, sum_l2), tried)
         tried_least = np.minimum(tried_least, np.float32(0))
-        error = _error(x, weight, numbers, tried, tried_least)
+        error = _error(x, weight, numbers, tried, tried_least, work)
         better = (divisor > 0) & (error < best)
         scale, least = np.where(better, tried, scale), np.where(better, tried_least, least)
         best = np.where(better, error, best)
     return np.where(span > 0, scale, np.float32(0)), -least
 
 
-def _error(x: Array, weight: Array, numbers: Array, scale: Array, least: Array) -> Array:
-    off = scale[..., None] * numbers + least[..., None] - x
-    error: Array = (weight * off * off).sum(axis=2)
+def _numbers(above: Array, steps: float, span: Array, out: Array) -> Array:
+    """Whole numbers, at most 15, if `span` [m] is divided into so many steps: [32, m] -> out [32, m]."""
+    np.multiply(above, _ratio(np.full_like(span, steps), span), out=out)
+    np.rint(out, out=out)
+    return np.minimum(out, np.float32(15), out=out)
+
+
+def _error(x: Array, weight: Array, numbers: Array, scale: Array, least: Array, work: Array) -> Array:
+    """Weighted sum of squares of what numbers [32, m] are off -> [m]; overwrites `work`."""
+    np.multiply(numbers, scale, out=work)
+    work += least
+    work -= x
+    work *= work
+    work *= weight
+    error: Array = work.sum(axis=0)
     return error
 
 
@@ -111,7 +128,7 @@ def q6_k(values: Array) -> Raw:
     """Encode 6-bit numbers with a scale of 8 bits for each 16: [n, 256] -> [n, 210]."""
     parts = values.reshape(-1, 16, 16)
     scaled, exponents = _of_size_one(parts)
-    scale: Array = np.ldexp(_signed_scale(scaled), exponents)  # [n, 16]
+    scale: Array = np.ldexp(_signed_scale(_upright(scaled)).reshape(-1, 16), exponents)  # [n, 16]
     top: Array = np.take_along_axis(scale, np.abs(scale).argmax(axis=1, keepdims=True), axis=1)  # [n, 1]
     top = np.where(np.abs(top) < _NOTHING, np.float32(0), top)
     eights = np.minimum(np.rint(scale * _ratio(np.float32(-128) + 0 * top, top)), np.float32(127))  # [n, 16]
@@ -127,21 +144,23 @@ def q6_k(values: Array) -> Raw:
 
 
 def _signed_scale(x: Array) -> Array:
-    """Best scale of each sub-block of signed numbers (`make_qx_quants`): [n, 16, 16] -> [n, 16].
+    """Best scale of each sub-block of signed numbers (`make_qx_quants`): [16, m] -> [m].
 
     The error is weighted with the squares of the numbers; the best of 19 divisions of the range is taken.
     """
-    largest = np.take_along_axis(x, np.abs(x).argmax(axis=2, keepdims=True), axis=2)[..., 0]  # [n, 16]
+    largest: Array = np.take_along_axis(x, np.abs(x).argmax(axis=0)[None], axis=0)[0]  # [m]
     largest = np.where(np.abs(largest) < _NOTHING, np.float32(0), largest)
     weight = x * x
+    weighted, numbers, work = weight * x, np.empty_like(x), np.empty_like(x)
     scale: Array = np.zeros_like(largest)
     best: Array = np.zeros_like(largest)
-    steps: NDArray[np.float32] = np.array([0, *range(-9, 0), *range(1, 10)], np.float32)
-    for step in steps:
-        inverse = -_ratio(np.float32(32) + np.float32(0.1) * step + 0 * largest, largest)
-        numbers = np.clip(np.rint(x * inverse[..., None]), -32, 31)
-        sum_xl = (weight * x * numbers).sum(axis=2)
-        sum_l2 = (weight * numbers * numbers).sum(axis=2)
+    for step in (0, *range(-9, 0), *range(1, 10)):
+        np.multiply(x, _ratio(np.full_like(largest, -32 - 0.1 * step), largest), out=numbers)
+        np.rint(numbers, out=numbers)
+        np.clip(numbers, -32, 31, out=numbers)
+        sum_xl = np.multiply(weighted, numbers, out=work).sum(axis=0)
+        np.multiply(weight, numbers, out=work)
+        sum_l2 = np.multiply(work, numbers, out=work).sum(axis=0)
         better = sum_xl * sum_xl > best * sum_l2
         scale = np.where(better, _ratio(sum_xl, sum_l2), scale)
         best = np.where(better, scale * sum_xl, best)
