@@ -48,6 +48,8 @@ class Fleet:
 
     `exits` receives every device that ends, for whatever reason, while the fleet is open.
     `pass_fds` stay open, under the same numbers, in every device. With `user_namespace` all are root of one.
+    `prepare` is a function ("module:function") and its argument, called before the first device is forked: all share
+    what it makes.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Fleet:
         pass_fds: Sequence[int] = (),
         *,
         user_namespace: bool = False,
+        prepare: tuple[str, str] = ("", ""),
     ) -> None:
         self.exits: asyncio.Queue[DeviceExit] = asyncio.Queue()
         self._entry = entry
         self._user_namespace = user_namespace
+        self._prepare = prepare
         self._pass_fds = tuple(pass_fds)
         self._directory: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -127,8 +131,12 @@ class Fleet:
             await self.close(grace_s=0.0)
             raise
 
+    def config(self, control_fd: int) -> Config:
+        """Configuration of the fork server, whose end of the socket has this number."""
+        return Config(control_fd, self._entry, str(self.directory), *self._prepare, self._user_namespace)
+
     def _spawn(self, control_fd: int) -> subprocess.Popen[bytes]:
-        config = Config(control_fd, self._entry, str(self.directory), self._user_namespace)
+        config = self.config(control_fd)
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)  # "" is the current directory
         with (self.directory / scratch.SERVER_LOG).open("ab") as log:
             return subprocess.Popen(
