@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,26 +20,13 @@ import msgspec
 
 from edgeemu.errors import RunError
 from edgeemu.host import cgroups, reap, scratch
+from edgeemu.host.device_exit import DeviceExit
 from edgeemu.host.fork_protocol import Config, Event, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
 from edgeemu.host.limits import ONE_THREAD, shortage
 from edgeemu.host.stopped import LOOK_EVERY_S, StopWatch, what_they_do
 
 DEVICE_ENTRY = "edgeemu.device.process:run_device"
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceExit:
-    """Exit of a device process. `status` is its exit status, or minus the signal that killed it."""
-
-    name: str
-    pid: int
-    status: int
-
-    def __str__(self) -> str:
-        if self.status < 0:
-            return f"device {self.name} was killed by {signal.Signals(-self.status).name}"
-        return f"device {self.name} exited with status {self.status}"
 
 
 class Fleet:

@@ -11,7 +11,8 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Device
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
-from edgeemu.host.fleet import DEVICE_ENTRY, DeviceExit, Fleet
+from edgeemu.host.device_exit import DeviceExit
+from edgeemu.host.fleet import DEVICE_ENTRY, Fleet
 from edgeemu.host.limits import fit_devices
 from edgeemu.host.memory_caps import ALL_MEANS, MemoryCaps
 from edgeemu.links.netns.layout import DATA_PORT
