@@ -80,6 +80,10 @@ class KVCache:
             rows = slice(start, min(start + step, stop))
             yield start, self._decoded(self._keys[:, rows]), self._decoded(self._values[:, rows])
 
+    def stored(self, index: int, stop: int) -> tuple[Stored, Stored]:
+        """Views of one group's rows before `stop` as stored, k and v [rows, head_dim or row_bytes]."""
+        return self._keys[index, :stop], self._values[index, :stop]
+
     def take(self, index: int, start: int = 0, stop: int | None = None) -> tuple[Stored, Stored]:
         """Copies of one group's rows `start:stop` as stored, k and v [rows, head_dim or row_bytes].
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.codecs import machine_code
 from edgeemu_kernels.kvcache import KVCache
+from edgeemu_kernels.linear import FEW_ROWS
 
 
 def attend_packed(queries: Array, cache: KVCache, seen: int, later: Array | None = None) -> Array:
@@ -15,6 +17,8 @@ def attend_packed(queries: Array, cache: KVCache, seen: int, later: Array | None
     Online softmax (Milakov & Gimelshein 2018): no more than a piece of the cache is float32 at any time.
     """
     n, m, _ = queries.shape
+    if later is None and m <= FEW_ROWS and (few := _attend_few(queries, cache, seen)) is not None:
+        return few
     highest: Array = np.full((n, m, 1), -np.inf, np.float32)
     total: Array = np.zeros((n, m, 1), np.float32)
     mixed: Array = np.zeros_like(queries)
@@ -32,6 +36,22 @@ def attend_packed(queries: Array, cache: KVCache, seen: int, later: Array | None
         mixed += np.matmul(scores, values)  # [n, m, hd]
         highest = top
     mixed /= total
+    return mixed
+
+
+def _attend_few(queries: Array, cache: KVCache, seen: int) -> Array | None:
+    """Attention of a few queries of each group [n, m, hd] from the packed rows themselves; None where not compiled."""
+    mixed: Array = np.zeros_like(queries)
+    for group, (q, out) in enumerate(zip(queries, mixed, strict=True)):
+        keys, values = cache.stored(group, seen)
+        scores = machine_code.product(keys, q, cache.format)  # [m, seen]
+        if scores is None:
+            return None
+        scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        if not machine_code.mix(values, scores, out, cache.format):
+            return None
+        out /= np.add.reduce(scores, axis=-1, keepdims=True)
     return mixed
 
 

@@ -12,8 +12,9 @@ It computes in the model's precision, and where that rounds is part of the model
 - Every result that may cross from device to device is rounded once through the messages' format, each row by itself,
   and whoever reads it, on whatever device, reads the rounded numbers: the residual stream after the embedding, after
   each projection and after each feed-forward (the residual included), and the outputs of attention.
-- Partial sums of a divided projection or feed-forward are no results of the model: they are not rounded, and cross as
-  float32. Whoever has added them all, and the residual, rounds the sum.
+- What only exists because a layer is divided is no result of the model: partial sums of projections and feed-forwards,
+  rows that are standardised already, queries with keys and values. It is not rounded, and crosses as float32. Whoever
+  has added all partial sums, and the residual, rounds the sum.
 
 Kernels add float32 numbers in other orders, with other roundings of some 1e-7; where one of them lies between two
 numbers of a format, it is rounded to the other one. So logits of a placement are as close as a few such steps are.

@@ -88,6 +88,16 @@ def test_numbers_too_large_or_too_small_stay_finite(name: str) -> None:
     assert np.isfinite(rounded(x, FORMATS[name])).all()
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", PACKED)
+def test_what_is_not_finite_does_not_become_a_number(name: str, wrong: float) -> None:
+    x = numbers(0)
+    x[2, 300] = wrong
+    got, block = rounded(x, FORMATS[name]), FORMATS[name].block_size
+    assert not np.isfinite(got[2, 300])
+    assert np.isfinite(got).sum() == x.size - block
+
+
 @pytest.mark.parametrize("name", PACKED)
 @QUICK
 @given(seed=st.integers(0, 999), rows=st.integers(1, 4))
@@ -100,6 +110,10 @@ def test_machine_code_gives_what_numpy_gives(name: str, seed: int, rows: int) ->
     y = machine_code.product(weights.raw, x, form)
     assert y is not None, "this processor should be able to"
     np.testing.assert_allclose(y, x @ expected.T, rtol=1e-5, atol=2e-5 * np.abs(expected).max())
+    mixed = np.ones((rows, 512), np.float32)
+    p = np.abs(x[:, :11]).copy()
+    assert machine_code.mix(weights.raw, p, mixed, form)
+    np.testing.assert_allclose(mixed, 1 + p @ expected, rtol=1e-5, atol=2e-5 * np.abs(expected).max())
     alone = machine_code.product(np.ascontiguousarray(weights.raw[3:5]), x[:1].copy(), form)
     assert alone is not None
     np.testing.assert_array_equal(alone, y[:1, 3:5])  # bit for bit, whatever else is computed
@@ -121,6 +135,19 @@ def test_columns_of_a_matrix_are_left_to_numpy() -> None:
     machine_code.decode(part.raw, out, part.format)
     np.testing.assert_array_equal(out, weights.decoded()[:, 64:128])
     assert machine_code.product(part.raw, out[:1], part.format) is None
+
+
+def test_machine_code_is_given_no_arrays_of_other_sizes_or_types() -> None:
+    """It would read or write somewhere else in memory."""
+    form, raw = FORMATS["q8_0"], encode_rows(numbers(0), FORMATS["q8_0"])  # [6, 512]
+    with pytest.raises(ValueError, match="are not 256 numbers"):
+        machine_code.product(raw, np.ones((1, 256), np.float32), form)
+    with pytest.raises(ValueError, match="not float64"):
+        machine_code.product(raw, np.ones((1, 512)), form)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="6 rows for 2 sums"):
+        machine_code.mix(raw, np.ones((2, 5), np.float32), np.ones((2, 512), np.float32), form)
+    with pytest.raises(ValueError, match="reshape"):
+        machine_code.decode(raw, np.ones((5, 512), np.float32), form)
 
 
 def test_a_processor_without_float16_computes_with_numpy() -> None:

@@ -16,6 +16,7 @@ from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import FEW_ROWS, Array, linear
 from edgeemu_kernels.packed import PIECE_BYTES, PackedMatrix, pack, raw_of, unpack
+from edgeemu_kernels.packed_attention import attend_packed
 from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
@@ -162,15 +163,19 @@ def test_a_cache_gives_what_it_stores(name: str, steps: list[int]) -> None:
     np.testing.assert_array_equal(other.values()[0], cache.values()[1])
 
 
-@pytest.mark.parametrize("rows", [1, 7])
-def test_attention_over_pieces_of_a_packed_cache(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeemu_kernels.kvcache.rows_of_a_piece", lambda _: 3)  # many pieces
-    outs = []
-    for cache in ("f32", "q8_0"):
-        heads = SeededSource(WIDE.at_precision("f32", cache), 1).heads(0, [0, 1])
-        held = heads.new_cache(32)
-        x = normal(20 + rows, 256)
-        heads.forward(x[:20], 0, held)
-        outs.append(heads.forward(x[20:], 20, held))
-    np.testing.assert_allclose(outs[1], outs[0], atol=0.03)
-    assert np.abs(outs[1] - outs[0]).max() > 0
+@pytest.mark.parametrize(("rows", "compiled"), [(1, True), (1, False), (7, True)])
+@pytest.mark.parametrize("name", ["f16", "q4_0"])
+def test_attention_over_a_packed_cache(name: str, rows: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is softmax over the decoded rows, in however many pieces."""
+    monkeypatch.setattr("edgeemu_kernels.kvcache.rows_of_a_piece", lambda _: 3)
+    if not compiled:
+        monkeypatch.setattr(machine_code, "compiled", lambda _: None)
+    cache, q = KVCache(3, 64, 0, FORMATS[name]), normal(3, 2 * rows, 64, seed=1)  # two heads of each group
+    cache.append(*normal(2, 3, 20, 64))
+    later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1) if rows > 1 else None
+    scores = q @ cache.keys().swapaxes(1, 2)  # [3, 2*rows, 20]
+    if later is not None:
+        scores.reshape(3, 2, rows, 20)[..., 20 - rows :] += later
+    weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+    expected = weights / weights.sum(axis=2, keepdims=True) @ cache.values()
+    np.testing.assert_allclose(attend_packed(q, cache, 20, later), expected, atol=1e-5)

@@ -21,11 +21,12 @@ class _Text:
     """Instructions as they are written, one value after the other."""
 
     fused: bool
+    prefix: str = "%v"
     lines: list[str] = field(default_factory=list)
 
     def put(self, instruction: str) -> str:
         """Write an instruction with a result; returns its name."""
-        name = f"%v{len(self.lines)}"
+        name = f"{self.prefix}{len(self.lines)}"
         self.lines.append(f"  {name} = {instruction}")
         return name
 
@@ -152,12 +153,18 @@ def block_of(form: NumberFormat) -> tuple[int, int]:
 
 
 def assembly(form: NumberFormat) -> str:
-    """Module with `product` and `decode` for a format.
+    """Module with `product`, `mix` and `decode` for a format.
 
     product(raw, rows, blocks, x, n, y, stride): y[k * stride + r] = row r, of so many blocks, times x[k] of n rows.
+    mix(raw, rows, blocks, p, n, out): out[k] += the sum of p[k, r] times row r, for n rows of p and of `out`.
     decode(raw, blocks, out): `out` has the numbers of so many blocks.
     """
-    return _product(form) + _decode(form) + "declare float @llvm.vector.reduce.fadd.v16f32(float, <16 x float>)\n"
+    return (
+        _product(form)
+        + _mix(form)
+        + _decode(form)
+        + "declare float @llvm.vector.reduce.fadd.v16f32(float, <16 x float>)\n"
+    )
 
 
 def _product(form: NumberFormat) -> str:
@@ -165,7 +172,7 @@ def _product(form: NumberFormat) -> str:
     text = _Text(fused=True)
     sums = [f"%sum{i}" for i in range(_ACCUMULATORS)]
     for i, (place, numbers) in enumerate(_BLOCKS[form.name](text)):
-        x = text.put(f"load <16 x float>, ptr {text.at(place, '%xs', 'float')}, align 4")
+        x = text.put(f"load <16 x float>, ptr {text.at(place, '%xs', 'float')}, align 1")
         product = text.of_floats("fmul", numbers, x)
         sums[i % _ACCUMULATORS] = text.of_floats("fadd", product, sums[i % _ACCUMULATORS])
     carried = "\n".join(
@@ -205,7 +212,7 @@ column_end:
   %dot = call reassoc float @llvm.vector.reduce.fadd.v16f32(float 0.0, <16 x float> %both)
   %y_at = mul i64 %k, %stride
   %to = getelementptr float, ptr %y_row, i64 %y_at
-  store float %dot, ptr %to, align 4
+  store float %dot, ptr %to, align 1
   %k_next = add i64 %k, 1
   %more_columns = icmp ult i64 %k_next, %n
   br i1 %more_columns, label %column, label %row_end
@@ -219,11 +226,63 @@ done:
 """
 
 
+def _mix(form: NumberFormat) -> str:
+    size, size_bytes = block_of(form)
+    text, inner = _Text(fused=True), _Text(fused=True, prefix="%m")
+    weight = inner.spread(inner.put("load float, ptr %p_at, align 1"))
+    for place, numbers in _BLOCKS[form.name](text):
+        at = inner.at(place, "%to", "float")
+        before = inner.put(f"load <16 x float>, ptr {at}, align 1")
+        after = inner.of_floats("fadd", inner.of_floats("fmul", numbers, weight), before)
+        inner.lines.append(f"  store <16 x float> {after}, ptr {at}, align 1")
+    body, inside = "\n".join(text.lines), "\n".join(inner.lines)
+    return f"""
+define void @mix(ptr noalias %raw, i64 %rows, i64 %blocks, ptr noalias %p, i64 %n, ptr noalias %out) {{
+entry:
+  %width = mul i64 %blocks, {size}
+  %all = mul i64 %rows, %blocks
+  br label %each
+each:
+  %i = phi i64 [0, %entry], [%i_next, %each_end]
+  %r = phi i64 [0, %entry], [%r_next, %each_end]
+  %b = phi i64 [0, %entry], [%b_next, %each_end]
+  %block_at = mul i64 %i, {size_bytes}
+  %block = getelementptr i8, ptr %raw, i64 %block_at
+{body}
+  %out_at = mul i64 %b, {size}
+  br label %query
+query:
+  %k = phi i64 [0, %each], [%k_next, %query]
+  %p_row = mul i64 %k, %rows
+  %p_place = add i64 %p_row, %r
+  %p_at = getelementptr float, ptr %p, i64 %p_place
+  %out_row = mul i64 %k, %width
+  %out_place = add i64 %out_row, %out_at
+  %to = getelementptr float, ptr %out, i64 %out_place
+{inside}
+  %k_next = add i64 %k, 1
+  %more_queries = icmp ult i64 %k_next, %n
+  br i1 %more_queries, label %query, label %each_end
+each_end:
+  %i_next = add i64 %i, 1
+  %b_after = add i64 %b, 1
+  %row_done = icmp eq i64 %b_after, %blocks
+  %b_next = select i1 %row_done, i64 0, i64 %b_after
+  %r_after = add i64 %r, 1
+  %r_next = select i1 %row_done, i64 %r_after, i64 %r
+  %more = icmp ult i64 %i_next, %all
+  br i1 %more, label %each, label %done
+done:
+  ret void
+}}
+"""
+
+
 def _decode(form: NumberFormat) -> str:
     size, size_bytes = block_of(form)
     text = _Text(fused=False)
     for place, numbers in _BLOCKS[form.name](text):
-        text.lines.append(f"  store <16 x float> {numbers}, ptr {text.at(place, '%to', 'float')}, align 4")
+        text.lines.append(f"  store <16 x float> {numbers}, ptr {text.at(place, '%to', 'float')}, align 1")
     body = "\n".join(text.lines)
     return f"""
 define void @decode(ptr %raw, i64 %blocks, ptr %out) {{

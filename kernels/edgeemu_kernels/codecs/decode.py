@@ -33,7 +33,7 @@ def scales(raw: Raw, form: NumberFormat) -> Array:
         out: Array = np.empty((len(blocks), 1, 1), np.float32)
         DECODERS[form.name](blocks[:, None], out)
         return out.ravel()
-    return _half(blocks[:, _SCALES[form.name]]).ravel()
+    return _half(blocks[:, SCALES[form.name]]).ravel()
 
 
 def _half(raw: Raw) -> Array:
@@ -118,7 +118,7 @@ DECODERS: dict[str, Unpack] = {
     "q4_k": _q4_k,
     "q6_k": _q6_k,
 }
-_SCALES = {  # bytes of a block's float16 scales and offsets
+SCALES = {  # bytes of a block's float16 scales and offsets
     "q8_0": slice(0, 2),
     "q4_0": slice(0, 2),
     "q4_1": slice(0, 4),

@@ -1,7 +1,8 @@
 """Encoders of float32 to the bytes of each number format, bit for bit ggml's reference (`quantize_row_*_ref`).
 
 Every function takes numbers [n, block_size] and gives [n, block_bytes]; a block depends on no other, so that a part of
-whole blocks of a matrix is encoded as in the whole. What float16 cannot hold becomes its largest number.
+whole blocks of a matrix is encoded as in the whole. Numbers that are too large for float16 become its largest, but
+what is not finite stays so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeemu_kernels.arrays import Array, Raw
+from edgeemu_kernels.codecs.decode import SCALES
 from edgeemu_kernels.codecs.encode_k import half, nearest, q4_k, q6_k
 from edgeemu_kernels.precision import NumberFormat
 
@@ -24,7 +26,20 @@ def encode(values: Array, form: NumberFormat) -> Raw:
     rows, width = values.shape
     row_bytes = form.row_bytes(width)
     blocks = np.ascontiguousarray(values).reshape(-1, form.block_size)
-    return _ENCODERS[form.name](blocks).reshape(rows, row_bytes)
+    with np.errstate(all="ignore"):
+        raw = _ENCODERS[form.name](blocks)
+        if not np.isfinite(blocks.sum()):
+            _spoil(raw, blocks, form)
+    return raw.reshape(rows, row_bytes)
+
+
+def _spoil(raw: Raw, blocks: Array, form: NumberFormat) -> None:
+    """Make blocks decode to NaN that have infinite numbers or NaN in them, lest these become ordinary numbers."""
+    infinite = ~np.isfinite(blocks).all(axis=1)
+    if form.block_size > 1:
+        raw[infinite, SCALES[form.name]] = 0xFF  # NaN in float16
+    elif form.name == "f16":
+        raw[infinite] = blocks[infinite].astype(np.float16).view(np.uint8)
 
 
 def _f32(values: Array) -> Raw:

@@ -24,6 +24,7 @@ class Compiled(NamedTuple):
     """Machine code of one format; see `assembly.assembly` for the arguments."""
 
     product: Any
+    mix: Any
     decode: Any
     engine: Any  # owns the code
 
@@ -49,9 +50,10 @@ def compiled(form: NumberFormat) -> Compiled | None:
     engine.finalize_object()
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     product = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer, count)
+    mix = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer)
     decode_ = ctypes.CFUNCTYPE(None, pointer, count, pointer)
-    addresses = engine.get_function_address("product"), engine.get_function_address("decode")
-    return Compiled(product(addresses[0]), decode_(addresses[1]), engine)
+    at = engine.get_function_address
+    return Compiled(product(at("product")), mix(at("mix")), decode_(at("decode")), engine)
 
 
 def prepare(forms: Iterable[NumberFormat]) -> None:
@@ -65,21 +67,50 @@ def product(raw: Raw, x: Array, form: NumberFormat) -> Array | None:
 
     Each number of the result depends on its rows only: it is the same, bit for bit, whatever else is computed with it.
     """
-    size, _ = block_of(form)
-    code = compiled(form)
-    if code is None or x.shape[1] % size or not raw.flags.c_contiguous or not x.size or not len(raw):
+    usable = _usable(raw, x.shape[1], form)
+    if usable is None or not x.size:
         return None
+    code, blocks = usable
     x = np.ascontiguousarray(x)
     y: Array = np.empty((len(x), len(raw)), np.float32)
-    code.product(raw.ctypes.data, len(raw), x.shape[1] // size, x.ctypes.data, len(x), y.ctypes.data, len(raw))
+    code.product(raw.ctypes.data, len(raw), blocks, _address(x), len(x), _address(y), len(raw))
     return y
+
+
+def mix(raw: Raw, p: Array, out: Array, form: NumberFormat) -> bool:
+    """Add p @ decoded(raw) to out: [rows, row_bytes], p [n, rows], out [n, width], contiguous. False: not compiled."""
+    usable = _usable(raw, out.shape[1], form)
+    if usable is None or not p.size:
+        return False
+    if p.shape != (len(out), len(raw)):
+        raise ValueError(f"{p.shape} factors of {len(raw)} rows for {len(out)} sums")
+    code, blocks = usable
+    code.mix(raw.ctypes.data, len(raw), blocks, _address(p), len(p), _address(out))
+    return True
 
 
 def decode(raw: Raw, out: Array, form: NumberFormat) -> None:
     """Decode raw [rows, row_bytes] into out [rows, width], C-contiguous: the same bits as `codecs.decode`."""
-    size, _ = block_of(form)
-    code = compiled(form)
-    if code is None or out.shape[1] % size or not raw.flags.c_contiguous or not out.size:
+    usable = _usable(raw, out.shape[1], form)
+    if usable is None or len(out) != len(raw):  # NumPy refuses the latter
         numpys.decode(raw, out, form)
         return
-    code.decode(raw.ctypes.data, out.size // size, out.ctypes.data)
+    code, blocks = usable
+    code.decode(raw.ctypes.data, blocks * len(raw), _address(out))
+
+
+def _usable(raw: Raw, width: int, form: NumberFormat) -> tuple[Compiled, int] | None:
+    """Machine code for rows of that width, and their number of blocks for it. Raises ValueError for rows of another."""
+    if raw.shape[1] != form.row_bytes(width):
+        raise ValueError(f"rows of {raw.shape[1]} bytes are not {width} numbers in {form.name}")
+    code, (size, _) = compiled(form), block_of(form)
+    if code is None or width % size or not raw.size or not raw.flags.c_contiguous:
+        return None
+    return code, width // size
+
+
+def _address(array: Array) -> int:
+    """Address of the numbers. Raises ValueError where they are not as machine code takes them."""
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise ValueError(f"machine code needs contiguous float32 numbers, not {array.dtype}")
+    return int(array.ctypes.data)
