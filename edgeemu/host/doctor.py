@@ -124,7 +124,7 @@ def _host() -> Host:
     os.environ.update(ONE_THREAD)  # as devices have it; before NumPy is imported
     import numpy as np
 
-    from edgeemu_kernels.host import measure
+    from edgeemu_kernels.profile.host import measure
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     speed = measure(time.thread_time)
