@@ -128,13 +128,18 @@ def count(shape: ModelShape, case: Case) -> Count:
     return Count(flops, held_bytes(shape, case) + values * VECTOR_BYTES)
 
 
+def layers_held(shape: ModelShape, case: Case) -> int:
+    """Layers whose weights, or caches, are in memory at a time; one is enough if it is large."""
+    if case.kernel == "lm_head":
+        return 1
+    return max(1, min(shape.n_layers, MAX_LAYERS_HELD, LAYERS_BYTES // held_bytes(shape, case)))
+
+
 def effort(shape: ModelShape, case: Case, host: HostSpeed, evict_s: float) -> Effort:
-    """Choose layers and samples of an execution, so that all its samples take about `KERNEL_S`."""
+    """Choose layers and samples of an execution, so that its samples of a pass take about `KERNEL_S`."""
     one_s = CALL_S + SLOWER * count(shape, case).roofline_s(host)
     lead = LEAD if one_s < LONG_S else 0
-    layers = max(1, min(shape.n_layers, MAX_LAYERS_HELD, LAYERS_BYTES // held_bytes(shape, case)))
-    if case.kernel == "lm_head":
-        layers = 1
+    layers = layers_held(shape, case)
     timed = NORM_CALLS if case.kernel == "norm" else max(1, min(layers - lead, ceil(SAMPLE_S / one_s)))
     sample_s = (lead + timed) * one_s + evict_s
     samples = min(MAX_SAMPLES, max(MIN_SAMPLES, int(KERNEL_S / sample_s)))
