@@ -13,56 +13,65 @@ import typer
 from edgeemu.cli.answers import answer
 from edgeemu.cli.exit import until_signal
 from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, check_writable, load
-from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
-    from edgeemu_kernels.shape import ModelShape
 
 FIGURES = (".png", ".svg")
 MAX_NUMBERS = 16  # in a list of rows, of cached positions or of threads
 MAX_NUMBER = 10**7
 
 
+ModelName = Annotated[
+    str, typer.Option("--model", metavar="MODEL", help="Model of the catalog, GGUF file or Hugging Face directory.")
+]
+ShapeText = Annotated[
+    str | None,
+    typer.Option(
+        "--shape", metavar="YAML", help="Dimensions in place of a model, as in a scenario.", show_default=False
+    ),
+]
+Rows = Annotated[
+    str, typer.Option("--rows", metavar="LIST", help="New positions of a step: 1 is decoding, more are prefill.")
+]
+Past = Annotated[
+    str | None,
+    typer.Option(
+        "--past",
+        metavar="LIST",
+        help="Cached positions before them, for attention; k is 1024. Default: 0,1k,4k, within the context.",
+        show_default=False,
+    ),
+]
+PrecisionName = Annotated[
+    str, typer.Option("--precision", metavar="FORMAT", help="Number format of weights and caches.")
+]
+Threads = Annotated[str, typer.Option("--threads", metavar="LIST", help="Threads of the BLAS. A device has one.")]
+FigureFile = Annotated[
+    Path | None,
+    typer.Option("--figure", metavar="FILE", help="Draw the roofline: a .png or .svg file.", show_default=False),
+]
+FiguresDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Write kernels.json, roofline.png and roofline.svg to this directory.",
+        show_default=False,
+    ),
+]
+
+
 def kernels(
-    model: Annotated[
-        str, typer.Option("--model", metavar="MODEL", help="Model of the catalog, GGUF file or Hugging Face directory.")
-    ] = "smollm2-135m-instruct",
-    shape: Annotated[
-        str | None,
-        typer.Option("--shape", metavar="YAML", help="Dimensions in place of a model, as in a scenario."),
-    ] = None,
-    rows: Annotated[
-        str, typer.Option("--rows", metavar="LIST", help="New positions of a step: 1 is decoding, more are prefill.")
-    ] = "1,8,64,512",
-    past: Annotated[
-        str | None,
-        typer.Option(
-            "--past",
-            metavar="LIST",
-            help="Cached positions before them, for attention; k is 1024. Default: 0,1k,4k, within the context.",
-            show_default=False,
-        ),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option("--precision", metavar="FORMAT", help="Number format of weights and caches.")
-    ] = "f32",
-    threads: Annotated[
-        str, typer.Option("--threads", metavar="LIST", help="Threads of the BLAS. A device has one.")
-    ] = "1",
-    figure: Annotated[
-        Path | None,
-        typer.Option("--figure", metavar="FILE", help="Draw the roofline: a .png or .svg file.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Write kernels.json, roofline.png and roofline.svg to this directory.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelName = "smollm2-135m-instruct",
+    shape: ShapeText = None,
+    rows: Rows = "1,8,64,512",
+    past: Past = None,
+    precision: PrecisionName = "f32",
+    threads: Threads = "1",
+    figure: FigureFile = None,
+    out: FiguresDirectory = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the kernels of a model on this host.
@@ -82,36 +91,11 @@ def kernels(
       edgeemu profile kernels --shape '{n_layers: 4, d_model: 512, n_heads: 8, n_kv_heads: 2, head_dim: 64,
         d_ff: 1536, vocab_size: 32000, max_context: 2048}'
     """
-    from edgeemu.cli.observers import watch
-    from edgeemu.cli.page import Page
-    from edgeemu.host.available_memory import available_memory
     from edgeemu.report.profile_tables import kernel_tables
-    from edgeemu.run.profile_kernels import PRECISIONS, Asked, Clocks, profile_kernels
 
-    if precision not in PRECISIONS:
-        raise RequestError(
-            f'"{precision}" cannot be measured{did_you_mean(precision, PRECISIONS)}; {", ".join(PRECISIONS)} can',
-            field="--precision",
-        )
     files = _figure_files(figure, out)
-    measured = _named_shape(model) if shape is None else _given_shape(shape)
-    default_past = ",".join(str(n) for n in (0, 1024, 4096) if n < measured.max_context)
-    asked = Asked(
-        measured,
-        _numbers("--rows", rows, 1),
-        _numbers("--past", default_past if past is None else past, 0),
-        _numbers("--threads", threads, 1),
-    )
-    status = Page(sys.stderr)
-    with watch(sys.stderr, sys.stderr, words=False) as observer:
-        document = profile_kernels(
-            asked,
-            Clocks(time.thread_time, time.perf_counter),
-            available_memory(),
-            lambda will_s: status.line(f"takes about {max(1.0, will_s):.0f} s of processor time", "dim"),
-            observer.phase,
-        )
-    _write_figures(document, files, out)
+    document = _measured(model, shape, precision, rows, past, threads)
+    _write(document, files, out)
 
     def show(page: Page) -> None:
         for title, table in kernel_tables(document):
@@ -190,6 +174,35 @@ def links(
     answer(document, as_json, show)
 
 
+def _measured(
+    model: str, shape: str | None, precision: str, rows: str, past: str | None, threads: str
+) -> dict[str, Any]:
+    """Measure what the options ask for, with progress on standard error."""
+    from edgeemu.cli.observers import watch
+    from edgeemu.cli.page import Page
+    from edgeemu.host.available_memory import available_memory
+    from edgeemu.run.profile_kernels import make_request, profile_kernels
+
+    wanted = make_request(
+        model,
+        shape,
+        precision,
+        _numbers("--rows", rows, 1),
+        None if past is None else _numbers("--past", past, 0),
+        _numbers("--threads", threads, 1),
+    )
+    status = Page(sys.stderr)
+    with watch(sys.stderr, sys.stderr, words=False) as observer:
+        return profile_kernels(
+            wanted,
+            time.thread_time,
+            time.perf_counter,
+            available_memory(),
+            lambda will_s: status.line(f"takes about {max(1.0, will_s):.0f} s of processor time", "dim"),
+            observer.phase,
+        )
+
+
 def _numbers(field: str, text: str, least: int) -> list[int]:
     """Read a list of whole numbers: `1,8,64` or `0,1k,4k`."""
     found = []
@@ -205,28 +218,6 @@ def _numbers(field: str, text: str, least: int) -> list[int]:
     return sorted(set(found))
 
 
-def _named_shape(model: str) -> ModelShape:
-    """Shape of a model of the catalog, or of a file or directory; reads its header only."""
-    from edgeemu.scenario.catalog import model_entries, model_entry
-    from edgeemu_kernels.errors import ModelFileError
-    from edgeemu_kernels.weights.open_model import open_model
-
-    if model in model_entries() or not ("/" in model or Path(model).exists()):
-        return model_entry(model).model_shape()
-    try:
-        return open_model(model).shape
-    except ModelFileError as error:
-        raise RequestError(str(error), field="--model") from error
-
-
-def _given_shape(text: str) -> ModelShape:
-    from edgeemu.scenario.catalog.shapes import ShapeFields
-    from edgeemu.scenario.document import read
-    from edgeemu.scenario.validation import validate
-
-    return validate(ShapeFields, read(text, "--shape")).model_shape("custom")
-
-
 def _figure_files(figure: Path | None, out: Path | None) -> list[Path]:
     """Files to draw, checked before anything is measured."""
     if figure is not None and figure.suffix not in FIGURES:
@@ -238,7 +229,7 @@ def _figure_files(figure: Path | None, out: Path | None) -> list[Path]:
     return [*([figure] if figure else []), *(out / f"roofline{suffix}" for suffix in FIGURES if out)]
 
 
-def _write_figures(document: dict[str, Any], files: list[Path], out: Path | None) -> None:
+def _write(document: dict[str, Any], files: list[Path], out: Path | None) -> None:
     from edgeemu.report.run_directory import to_json
 
     if out is not None:
