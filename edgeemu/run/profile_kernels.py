@@ -24,7 +24,7 @@ from edgeemu.scenario.document import read
 from edgeemu.scenario.validation import validate
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.profile.blas import loaded_blas
-from edgeemu_kernels.profile.cases import Case, Kernel, all_cases, by_blocks, expected_s, held_bytes, layers_held
+from edgeemu_kernels.profile.cases import Case, Kernel, all_cases, by_blocks, expected_s, layers_held, made_bytes
 from edgeemu_kernels.profile.host import ROUNDS, Clock, HostProbe, HostSpeed, caches, stream_bytes
 from edgeemu_kernels.profile.kernels import Measured, measure_kernels
 from edgeemu_kernels.shape import ModelShape
@@ -123,7 +123,7 @@ def profile_kernels(
     if (most := max(request.threads)) > (cores := len(os.sched_getaffinity(0))):
         raise RequestError(f"{most} are too many: this process may use {counted(cores, 'core')}", field="--threads")
     array_bytes = stream_bytes(caches())
-    _check_memory(request, cases, array_bytes + BASE_BYTES, memory)
+    keep = _keeps_all(request, cases, array_bytes + BASE_BYTES, memory)
     hosts, kernels = [], []
     for threads in request.threads:
         with threadpool_limits(threads, "blas"):
@@ -136,7 +136,7 @@ def profile_kernels(
                 probe.sample()
             on_start(_check_time(request, cases, probe))
             name = "kernels" if len(request.threads) == 1 else f"kernels, {counted(threads, 'thread')}"
-            found = measure_kernels(request.shape, cases, probe, clock, partial(on_phase, name))
+            found = measure_kernels(request.shape, cases, probe, clock, partial(on_phase, name), keep=keep)
             hosts.append(_host_document(threads, probe))
             kernels += [_kernel_document(request, each, probe.speed, threads) for each in found]
             del probe
@@ -163,13 +163,17 @@ def counted_by_costs(shape: ModelShape, case: Case) -> Work:
             return costs.work(KINDS[kernel], shape.n_groups, case.rows, case.past)
 
 
-def _check_memory(request: ProfileRequest, cases: Sequence[Case], base_bytes: int, memory: HostMemory) -> None:
-    """Refuse what this host cannot hold: the layers of one kernel at a time, and the arrays of an execution."""
-    shape, largest_bytes = request.shape, 0
+def _keeps_all(request: ProfileRequest, cases: Sequence[Case], base_bytes: int, memory: HostMemory) -> bool:
+    """Return whether all layers fit in memory at once, with as much left; else those of one kernel at a time must.
+
+    Raises:
+        RequestError: they do not.
+    """
+    shape, largest_bytes, all_bytes = request.shape, 0, 0
     for group in by_blocks(cases):
-        layers = max(layers_held(shape, case) for case in group)
         case = max(group, key=lambda case: case.rows)
-        largest_bytes = max(largest_bytes, layers * held_bytes(shape, case) + _arrays_bytes(request, case, layers))
+        made, arrays = made_bytes(shape, group), _arrays_bytes(request, case, layers_held(shape, case))
+        largest_bytes, all_bytes = max(largest_bytes, made + arrays), all_bytes + made + arrays
     needed_bytes = base_bytes + largest_bytes
     if needed_bytes > memory.available_bytes:
         room = f"{size(memory.available_bytes)} are {memory.limited_by}"
@@ -177,6 +181,7 @@ def _check_memory(request: ProfileRequest, cases: Sequence[Case], base_bytes: in
             f"too large for this host: the largest kernel of {shape.name} needs {size(needed_bytes)} of memory, "
             f"and {room}. Ask for a smaller model, fewer --rows or less --past"
         )
+    return base_bytes + all_bytes <= memory.available_bytes / 2
 
 
 def _arrays_bytes(request: ProfileRequest, case: Case, layers: int) -> int:

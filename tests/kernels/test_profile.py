@@ -133,11 +133,11 @@ def test_cases_stay_within_the_context_and_the_output_matrix_has_one_row() -> No
 def test_what_takes_long_is_sampled_seldom_and_one_large_layer_is_enough() -> None:
     huge = replace(SMALL, d_model=8192, d_ff=28672, n_layers=80)
     long, short = (effort(huge, Case("ffn", rows, 0), HOST, 6e-3) for rows in (512, 1))
-    assert (long.layers, long.lead, long.timed, long.samples) == (1, 0, 1, casing.MIN_SAMPLES)
+    assert long[:5] == (0, 1, 1, 1, casing.MIN_ROUNDS)
     assert short.layers == 1
     small = effort(SMALL, Case("ffn", 1, 0), HOST, 6e-3)
     assert small.layers == SMALL.n_layers
-    assert small.samples == casing.MAX_SAMPLES
+    assert small.rounds == casing.MAX_ROUNDS
     cases = [Case("ffn", 512, 0)]
     assert expected_s(huge, cases, HOST, 6e-3) > 3 * casing.PASSES
 
@@ -155,14 +155,16 @@ def test_every_kernel_runs_again_and_again_on_the_same_input(shape: ModelShape) 
                 assert np.isfinite(first).all()
 
 
-def test_a_measurement_is_the_mean_of_the_layers_of_a_sample() -> None:
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_measurement_is_the_mean_of_the_layers_of_a_sample(keep: bool) -> None:
     probe = HostProbe(seconds(), 2**16)
     probe.sample()
     seen: list[tuple[int, int]] = []
     wanted = [Case("ffn", 1, 0), Case("attention", 2, 3)]
-    found = measure_kernels(SMALL, wanted, probe, seconds(), lambda *at: seen.append(at))
+    found = measure_kernels(SMALL, wanted, probe, seconds(), lambda *at: seen.append(at), keep=keep)
     assert [each.case for each in found] == wanted
     for each in found:
-        timed = effort(SMALL, each.case, probe.speed, probe.read.median_s).timed
-        assert each.time.median_s == pytest.approx(1 / timed)
+        wanted_of = effort(SMALL, each.case, probe.speed, probe.read.median_s)
+        assert each.time.median_s == pytest.approx(1 / wanted_of.calls)
+        assert each.time.samples == casing.PASSES * wanted_of.rounds * wanted_of.samples
     assert seen == [(n, 6) for n in range(1, 7)]

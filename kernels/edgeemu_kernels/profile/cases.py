@@ -19,14 +19,16 @@ Kernel = Literal["qkv", "attention", "proj", "ffn", "norm", "lm_head"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 PASSES = 3  # times that all is measured, so that samples of an execution are seconds apart
-SAMPLE_S = 1e-3  # least duration of a sample, as far as the layers suffice: far above what reading the clock takes
+SAMPLE_S = 1e-4  # least duration of a sample: far above what reading the clock takes
+ROUND_S = 1e-3  # of samples between two reads of the memory
 CALL_S = 5e-6  # what a call of a kernel takes at least
-NORM_CALLS = 64
-LEAD, LONG_S = 2, 5e-3  # the first after a read of the memory takes 0.2 ms longer: much, unless it is long
-MAX_LAYERS_HELD = 16
-LAYERS_BYTES = 128 * 1024**2  # no more for several layers; one layer may take more
-MIN_SAMPLES, MAX_SAMPLES = 2, 10  # in a pass
-KERNEL_S = 0.15  # processor time for the samples of an execution in a pass, if the least number takes no longer
+NORM_CALLS = 64  # in a sample
+LEAD_S = 2.5e-3  # what runs so soon after a read of the memory takes some 10 % longer, and the first 0.2 ms
+LONG_S = 5e-3  # a kernel of which that is little
+MAX_LAYERS_HELD = 32
+LAYERS_BYTES = 160 * 1024**2  # no more for several layers; one layer may take more
+MIN_ROUNDS, MAX_ROUNDS = 2, 10  # in a pass
+KERNEL_S = 0.15  # processor time of an execution in a pass, if the least number of rounds takes no longer
 SLOWER = 2.0  # times the roofline: what is expected of a kernel, to say how long it all takes
 DRAWN_BYTES_PER_S = 1e9  # random weights and caches, at least
 
@@ -56,16 +58,18 @@ class Count(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """Samples of an execution in a pass: each times the kernel of `timed` layers, one after the other.
+    """Executions in a pass: rounds, each after a read of the memory.
 
-    Of `lead` layers before, it runs but is not timed: code, page tables and prefetchers are as within a step then.
-    Samples go round `layers`, because where a layer's weights lie in memory has an effect.
+    A round runs the kernel of `lead` layers without timing it, so that code, page tables and prefetchers are as within
+    a step; then it takes `samples`, each of `calls` layers, one after the other. Rounds go round `layers`, because
+    where a layer's weights lie in memory has an effect.
     """
 
     lead: int
-    timed: int
-    layers: int
     samples: int
+    calls: int
+    layers: int
+    rounds: int
     expected_s: float  # processor time, without making the layers
 
 
@@ -136,24 +140,28 @@ def layers_held(shape: ModelShape, case: Case) -> int:
 
 
 def effort(shape: ModelShape, case: Case, host: HostSpeed, evict_s: float) -> Effort:
-    """Choose layers and samples of an execution, so that its samples of a pass take about `KERNEL_S`."""
+    """Choose samples and rounds of an execution, so that a pass takes about `KERNEL_S` for it."""
     one_s = CALL_S + SLOWER * count(shape, case).roofline_s(host)
-    lead = LEAD if one_s < LONG_S else 0
     layers = layers_held(shape, case)
-    timed = NORM_CALLS if case.kernel == "norm" else max(1, min(layers - lead, ceil(SAMPLE_S / one_s)))
-    sample_s = (lead + timed) * one_s + evict_s
-    samples = min(MAX_SAMPLES, max(MIN_SAMPLES, int(KERNEL_S / sample_s)))
-    return Effort(lead, timed, layers, samples, (samples + 1) * sample_s)
+    lead = min(ceil(LEAD_S / one_s), max(1, layers // 2)) if one_s < LONG_S else 0
+    rest = max(1, layers - lead)
+    calls = NORM_CALLS if case.kernel == "norm" else min(rest, ceil(SAMPLE_S / one_s))
+    samples = max(1, min(rest // calls, ceil(ROUND_S / (calls * one_s))))
+    round_s = (lead + samples * calls) * one_s + evict_s
+    rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(KERNEL_S / round_s)))
+    return Effort(lead, samples, calls, layers, rounds, (rounds + 1) * round_s)
+
+
+def made_bytes(shape: ModelShape, cases: Sequence[Case]) -> int:
+    """Weights, or caches, of the layers that executions of one kernel need."""
+    return max(layers_held(shape, case) * held_bytes(shape, case) for case in cases)
 
 
 def expected_s(shape: ModelShape, cases: Sequence[Case], host: HostSpeed, evict_s: float) -> float:
     """Processor time that measuring all of it will take, within a factor of two or so."""
-    one_pass_s = 0.0
-    for group in by_blocks(cases):
-        efforts = [effort(shape, case, host, evict_s) for case in group]
-        made_bytes = max(each.layers * held_bytes(shape, case) for each, case in zip(efforts, group, strict=True))
-        one_pass_s += sum(each.expected_s for each in efforts) + made_bytes / DRAWN_BYTES_PER_S
-    return PASSES * one_pass_s
+    a_pass_s = sum(effort(shape, case, host, evict_s).expected_s for case in cases)
+    a_pass_s += sum(made_bytes(shape, group) for group in by_blocks(cases)) / DRAWN_BYTES_PER_S
+    return PASSES * a_pass_s
 
 
 def by_blocks(cases: Sequence[Case]) -> Iterator[list[Case]]:
