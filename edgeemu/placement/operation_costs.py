@@ -12,7 +12,7 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Collective, MessageKind, Op, Slot
 from edgeemu.placement.work import Work, roofline_s
 
-_NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
+NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
 _NOTHING = Work(0.0, 0.0)
 
 
@@ -25,7 +25,7 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
             mine = 1 if sends_last_row(op, costs) else mine
             return costs.rows_work(terms + 1, mine, terms - 1) if op.computes else _NOTHING
         case Collective.NORM:
-            return costs.rows_work(2, mine, _NORM_OPERATIONS)
+            return costs.rows_work(2, mine, NORM_OPERATIONS)
         case Collective.GATHER:
             return _NOTHING
         case Collective.ATTEND:

@@ -14,7 +14,7 @@ from edgeemu.run import make_plan as planning
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
-from edgeemu_kernels.host import HostSpeed
+from edgeemu_kernels.profile.host import HostSpeed
 
 FIRST_CALL_S = 0.005
 
