@@ -39,6 +39,10 @@ class Answer(NamedTuple):
     cut: bool = False
 
 
+class NoFirstPlacementError(RunError):
+    """A built-in policy gave no first placement, or a wrong one."""
+
+
 class OvertimeError(BaseException):
     """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
 
@@ -52,10 +56,10 @@ def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: 
     Raises:
         InfeasibleError: the policy finds no room, or its placement needs more energy than the budget allows.
         PolicyError: a user's policy failed, was late, or its answer is not a placement that fits.
-        RunError: the same of a built-in policy.
+        NoFirstPlacementError: the same of a built-in policy.
         Interrupted: a signal ended the command meanwhile.
     """
-    wrong = PolicyError if isinstance(policy, SeparatePolicy) and policy.is_users else RunError
+    wrong = PolicyError if isinstance(policy, SeparatePolicy) and policy.is_users else NoFirstPlacementError
     try:
         placement, took_s, cut = _ask(policy, view, None, limit_s)
         problem = fault(placement, view)
