@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgeemu.report.formats import counted, duration_text
 
-STARTING_S = 2.0  # of the processes of a run: weights, connections, warm-up
+STARTING_S = 5.0  # of the processes of a run: weights, connections, warm-up, trial of a dilation
 WORTH_SAYING_S = 30.0
 HINT = "--simulate computes the latencies in seconds, without devices and text."
 

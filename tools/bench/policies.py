@@ -4,7 +4,7 @@ Quality: clusters that change while a text is generated (`drawn/changing.py`): m
 load, and the fastest device, or its link, gets slow. Every run is what users get: the first placement with rehearsals,
 later decisions with what was measured, and the moves that they lead to, in the simulator. A policy's figure is the mean
 time of a token; it is compared with that of the best policy of each cluster, and with what is possible there: a bound
-that no placement can beat on the cluster at its best, without load and change. Status 1 if `lookahead` misses
+that no placement can beat, before the change and after it, on devices without load. Status 1 if `lookahead` misses
 `ABOVE_BEST` in the mean.
 
 Times are of the thread's own CPU clock, one core. First placements are those that users get, rehearsals included, each
@@ -75,27 +75,27 @@ def paper_view(seed: int, n_devices: int, shape: ModelShape, total_tokens: int, 
     return ClusterView(PhysicalCosts(shape), devices, links, WorkloadView(PROMPT_TOKENS, total_tokens, PROMPT_TOKENS))
 
 
-def quality(names: Sequence[str], instances: int) -> dict[str, dict[str, float | int]]:
+def quality(names: Sequence[str], numbers: Sequence[int]) -> dict[str, dict[str, float | int]]:
     """Policy -> shares by which its time of a token is above the best policy's, and in the mean above the bound."""
     found: dict[str, list[float | None]] = {name: [] for name in names}
     above_bound: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(instances):
+    for number in numbers:
         scenario = changing(number)
         times_s = {name: token_s(scenario, name) for name in names}
-        best_s, bound_s = min(time_s for time_s in times_s.values() if time_s is not None), possible_s(scenario)
+        best_s, bound_s = min(time_s for time_s in times_s.values() if time_s is not None), possible_s(number)
         for name, time_s in times_s.items():
             found[name].append(None if time_s is None else time_s / best_s - 1.0)
             above_bound[name] += [] if time_s is None else [time_s / bound_s - 1.0]
     table: dict[str, dict[str, float | int]] = {}
     for name, values in found.items():
-        known = [value for value in values if value is not None] or [np.inf]
+        known = [value for value in values if value is not None] or [np.nan]
         table[name] = {
             "mean": float(np.mean(known)),
             "p50": float(np.median(known)),
             "p95": float(np.quantile(known, 0.95)),
             "worst": max(known),
             "without_placement": values.count(None),
-            "above_possible": float(np.mean(above_bound[name] or [np.inf])),
+            "above_possible": float(np.mean(above_bound[name] or [np.nan])),
         }
     return table
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     document: dict[str, Any] = {
-        "quality": quality((*TIMED, *OTHERS), asked.instances),
+        "quality": quality((*TIMED, *OTHERS), range(asked.instances)),
         "decisions": {
             name: [
                 decision_times(name, file, asked.decisions if limit_ms < 10 else max(3, asked.decisions // 5), limit_ms)

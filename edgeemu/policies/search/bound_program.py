@@ -22,7 +22,7 @@ from edgeemu.policies.search.mip import MixedIntegerProgram
 from edgeemu.policies.search.part_times import PartTimes
 from edgeemu.policies.view.link_matrix import FloatArray
 
-NODES = 2_000  # of the search, whose bound is proven also where it ends before its optimum
+NODES = 1_000  # of the search, whose bound is proven also where it ends before its optimum
 MOST = 1e7  # of a step, in the same unit: with more, rounding would count
 RESOLUTION = 1e3  # the objective of a layer, so that the solver's absolute tolerances do not matter
 

@@ -53,7 +53,11 @@ class Latencies(Silent):
 
 def changing(number: int) -> Scenario:
     """Draw the instance with this number."""
-    return parse_scenario(json.dumps(_document(number)), f"changing-{number}")
+    return _scenario(number, _document(number))
+
+
+def _scenario(number: int, document: dict[str, Any]) -> Scenario:
+    return parse_scenario(json.dumps(document), f"changing-{number}")
 
 
 def token_s(scenario: Scenario, policy: str) -> float | None:
@@ -70,11 +74,36 @@ def token_s(scenario: Scenario, policy: str) -> float | None:
     return watched.total_s / watched.tokens
 
 
-def possible_s(scenario: Scenario) -> float:
-    """Mean time of a token that no placement can beat: proven, on the cluster without load."""
-    found = bounds(scenario)
-    assert found is not None, "all devices together have room"
-    return (found.ttft_s + (TOKENS - 1) * found.tpot_s) / TOKENS
+def possible_s(number: int) -> float:
+    """Mean time of a token that no placement can beat: proven for the cluster before and after the change, unloaded."""
+    document = _document(number)
+    events = document.pop("events")
+    usual = bounds(_scenario(number, document))
+    changed = bounds(_scenario(number, _changed(document, events[0])))
+    assert usual is not None, "all devices together have room"
+    assert changed is not None
+    slow = (events[1]["at_token"] if len(events) > 1 else TOKENS) - CHANGE
+    return (usual.ttft_s + (TOKENS - slow - 1) * usual.tpot_s + slow * changed.tpot_s) / TOKENS
+
+
+def _changed(document: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+    """The scenario as it is from an event on."""
+    if "link" in event:
+        links = [
+            link | {"delay": event["delay"]} if set(link["between"]) == set(event["link"]) else link
+            for link in document["network"]["links"]
+        ]
+        return document | {"network": document["network"] | {"links": links}}
+    share = float(event["speed"].split()[0]) / 100
+
+    def slowed(device: dict[str, Any]) -> dict[str, Any]:
+        if device["name"] != event["device"]:
+            return device
+        values = {key: device[key].split() for key in ("gflops", "mem_bandwidth", "overhead")}
+        values["overhead"][0] = float(values["overhead"][0]) / share**2
+        return device | {key: f"{share * float(value):.6f} {unit}" for key, (value, unit) in values.items()}
+
+    return document | {"devices": [slowed(device) for device in document["devices"]]}
 
 
 def _document(number: int) -> dict[str, Any]:
