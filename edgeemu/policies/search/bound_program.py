@@ -11,6 +11,7 @@ come there, over any number of hops. With it every device waits for every other,
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -54,8 +55,31 @@ class StepProgram:
         self._instants()
         self._memory()
 
+    def with_prompt(self, prompt: PartTimes, least_s: float, tokens: int) -> Self:
+        """Minimise the time of all `tokens`, and not of a step; the first is a prompt's, which takes `least_s` or more.
+
+        Of a prompt a layer waits for all shares of the layer before; products for queries, keys and values can be
+        computed meanwhile, and hops are left out.
+        """
+        costs, rows = prompt.costs, prompt.rows
+        first, layers = int(self.model.add(1, cost=1.0)[0]), self.model.add(self.n_layers)
+        self.model.cost[self.step] = tokens - 1.0
+        works = {kind: costs.work(kind, prompt.totals[kind], rows, 0) for kind in (Kind.PROJ, Kind.FFN)}
+        works[Kind.HEAD] = costs.attention_work(prompt.totals[Kind.HEAD], rows, 0)
+        whole = {kind: self.per_s * prompt.seconds(work) for kind, work in works.items()}  # [n]
+        for layer, makespan in enumerate(layers.tolist()):
+            for d in range(self.n):
+                shares = [(-float(times[d]), int(self.share[kind][layer, d])) for kind, times in whole.items()]
+                self.model.row([(1.0, makespan), *shares], low=0.0)
+        total = [(1.0, each) for each in layers.tolist()]
+        for end, chosen in self.ends.items():
+            total += _terms(self.per_s * prompt.seconds(costs.work(end.kind, 1, rows, 0)), chosen)
+        self.model.row([(1.0, first), *((-factor, column) for factor, column in total)], low=0.0)
+        self.model.row([(1.0, first)], low=self.per_s * least_s)
+        return self
+
     def least_s(self) -> float:
-        """Seconds of a step at least; infinite if nothing fits."""
+        """Seconds of a step, or of all tokens, at least; infinite if nothing fits."""
         return SOLVED * self.model.bound(NODES) / self.per_s
 
     def _one_of_all(self) -> IntArray:
