@@ -129,7 +129,12 @@ def _run(
 def compare(
     scenario: ScenarioFile,
     policies: Annotated[
-        str, typer.Option("--policies", metavar="A,B,C", help="Policy names, separated by commas, or all.")
+        str,
+        typer.Option(
+            "--policies",
+            metavar="A,B,C",
+            help="Names (see: edgeemu policies) or FILE.py:NAME, separated by commas, or all.",
+        ),
     ] = "all",
     repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")] = 1,
     simulated: Annotated[
@@ -142,11 +147,15 @@ def compare(
 ) -> None:
     """Compare policies on one scenario.
 
-    Every policy gets the same cluster, random draws and load. The best single device (single) is always in the table.
-    A policy that finds no placement is listed with its reason, and so is exact where it would not answer and was not
-    named; given is among all where the scenario has a placement. Each run leaves its records below --out. Rows are
-    sorted by the scenario's objective: latency unless it says otherwise. "vs possible" says how far a policy is from a
-    proven bound that no placement can beat.
+    Every policy gets the same cluster, random draws and load, in a run of its own, one after the other. Without
+    --simulate they run on device processes, and that takes as long as all their texts: before the first it says about
+    how long. The best single device (single) is always in the table. A policy that finds no placement is listed with
+    its reason, and so is exact where it would not answer and was not named; given is among all where the scenario has a
+    placement. Each run leaves its records below --out.
+
+    Rows are sorted by the scenario's objective: latency unless it says otherwise. "vs best" says how far a policy is
+    behind the first. "vs possible" says how far it is from a proven bound that no placement can beat, on the cluster
+    without load; the best placement can be anywhere between the two.
 
     \b
     Examples:
