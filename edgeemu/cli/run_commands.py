@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from edgeemu.cli.page import Page
-    from edgeemu.run.possible import Possible
     from edgeemu.scenario.scenario import Scenario
 
 INVALID = 5
@@ -126,20 +125,23 @@ def _run(
         raise typer.Exit(INVALID)
 
 
+Policies = Annotated[
+    str,
+    typer.Option(
+        "--policies",
+        metavar="A,B,C",
+        help="Names (see: edgeemu policies) or FILE.py:NAME, separated by commas, or all.",
+    ),
+]
+Repeats = Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")]
+Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
+
+
 def compare(
     scenario: ScenarioFile,
-    policies: Annotated[
-        str,
-        typer.Option(
-            "--policies",
-            metavar="A,B,C",
-            help="Names (see: edgeemu policies) or FILE.py:NAME, separated by commas, or all.",
-        ),
-    ] = "all",
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")] = 1,
-    simulated: Annotated[
-        bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")
-    ] = False,
+    policies: Policies = "all",
+    repeats: Repeats = 1,
+    simulated: Simulated = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
@@ -187,8 +189,7 @@ def compare(
         may_fail=optional(asked),
     )
     entries = until_signal(comparing)
-    bound = _bounds(wanted)
-    known, undivided = ({}, False) if bound is None else (bound.by_figure, bound.undivided)
+    known, undivided = _bounds(wanted)
     judged = JUDGED[wanted.objective]
     document = comparison(wanted.name, entries, judged, words=not simulated, bounds=known, undivided=undivided)
     answer(document, as_json, partial(_show_comparison, document))
@@ -221,8 +222,8 @@ def _wall_s(scenario: Scenario, policies: list[str]) -> dict[str, float]:
     return {policy: dilation * each_s for policy, each_s in found.items()}
 
 
-def _bounds(scenario: Scenario) -> Possible | None:
-    """Prove what no placement can beat, with a line of progress: on small clusters that takes seconds."""
+def _bounds(scenario: Scenario) -> tuple[dict[str, float], bool]:
+    """Prove what no placement can beat, and whether that is without divided layers. It can take seconds."""
     from edgeemu.cli.observers import watch
     from edgeemu.host.signals import interrupted_at_once
     from edgeemu.run.compare import bounds
@@ -231,7 +232,7 @@ def _bounds(scenario: Scenario) -> Possible | None:
         observer.phase("what is possible", 0, 1)
         found = bounds(scenario)
         observer.phase("what is possible", 1, 1)
-    return found
+    return ({}, False) if found is None else (found.by_figure, found.undivided)
 
 
 def _show_comparison(document: dict[str, Any], page: Page) -> None:

@@ -8,7 +8,7 @@ def test_a_long_comparison_says_how_long_and_which_policy_takes_most_of_that() -
     times_s = {"quick": 10.0, "slow": 300.0, "other": 20.0}
     words = Expectation(["quick", "none", "slow", "other"], 2, times_s, lambda: 0.0).before()
     assert words.startswith(
-        "6 runs on device processes: about 11 min, or more if this host needs a dilation above 1, of"
+        "6 runs on device processes: about 12 min, or more if this host needs a dilation above 1, of"
     )
     assert "of which slow alone 5 min a run. --simulate" in words
     alike = Expectation(["quick", "other"], 3, {"quick": 10.0, "other": 20.0}, lambda: 0.0).before()
@@ -23,7 +23,7 @@ def test_a_short_one_or_one_without_placements_says_nothing() -> None:
 
 def test_what_is_left_follows_from_what_was_measured() -> None:
     now_s = [100.0]
-    expectation = Expectation(["a", "none", "b", "c"], 1, {"a": 8.0, "b": 58.0, "c": 18.0}, lambda: now_s[0])
+    expectation = Expectation(["a", "none", "b", "c"], 1, {"a": 5.0, "b": 55.0, "c": 15.0}, lambda: now_s[0])
     assert expectation.left(0) == ""
     now_s[0] = 120.0  # twice as long as expected
     assert expectation.left(1) == "about 3 min left"
