@@ -134,8 +134,9 @@ def test_the_best_single_device_is_always_there_and_names_are_checked() -> None:
 
 @pytest.fixture
 def edgeemu(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeemu:
-    """Calls the command on the scenario; exit status, standard output, standard error."""
+    """Calls the command on the scenario; exit status, standard output, standard error. Bounds are quick, and loose."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgeemu.policies.search.bound_program.NODES", 1)
     Path("small.yaml").write_text(SCENARIO)
 
     def call(*arguments: str) -> tuple[int, str, str]:
