@@ -162,7 +162,9 @@ def resplit(draft: PartialPlacement, layer: int, costs: MoveCosts, tokens: float
     spare = _spare_devices(draft, layer, lines, limit_s)
     if not len(spare):
         return Resplit(counts, 0.0, 0.0)
-    chosen = np.union1d(holders, spare)  # [m]
+    either = counts > 0  # [n_devices]
+    either[spare] = True
+    chosen = either.nonzero()[0]  # [m]
     prices = slot_prices(times, source, gather, lines, chosen)  # [m, n_groups]
     extra = draft.room.groups_room(layer, chosen)  # [m]
     exchange = _exchange(chosen, prices, counts[chosen], extra, limit_s, last_s)
