@@ -160,8 +160,9 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
-    improve(draft, prices, layers_s)
-    best, best_s = draft.layout(old), draft.step_s()
+    best, best_s = base, before_s
+    if improve(draft, prices, layers_s):
+        best, best_s = draft.layout(old), draft.step_s()
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
         other = relieved(view, times, old)  # the order of moves decides who gets memory
         improve(other, prices, layers_s, ends_first=True)

@@ -257,12 +257,13 @@ class ClusterView:
         )
 
 
-def largest_change(before: ClusterView, after: ClusterView) -> float:
-    """The largest share by which any device's speed or memory, or an observed link's delay or rate, has changed."""
+def changed_by_more(before: ClusterView, after: ClusterView, share: float) -> bool:
+    """Whether any device's speed or memory, or an observed link's delay or rate, has changed by more than a share."""
     pairs = (
         (before.flops_per_s, after.flops_per_s),
         (before.mem_bytes_per_s, after.mem_bytes_per_s),
         (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
     )
-    largest = max(float(np.abs(np.log(new / old)).max()) for old, new in pairs)
-    return expm1(max(largest, largest_log_change(before.observed, after.observed)))
+    if any(expm1(float(np.abs(np.log(new / old)).max())) > share for old, new in pairs):
+        return True
+    return expm1(largest_log_change(before.observed, after.observed)) > share

@@ -79,7 +79,7 @@ class LinkEstimates:
         """Find the pairs of messages. Add those that were not measured before, and return which: [n_pairs]."""
         pairs, which, number = np.unique(codes, return_inverse=True, return_counts=True)
         at = np.searchsorted(self._codes, pairs)  # [n_pairs]
-        new = np.append(self._codes, -1)[at] != pairs  # [n_pairs]
+        new: NDArray[np.bool_] = np.append(self._codes, -1)[at] != pairs  # [n_pairs]
         if new.any():
             self._codes = np.insert(self._codes, at[new], pairs[new])
             self._sums = np.insert(self._sums, at[new], 0.0, axis=1)
