@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.placement import Placement, ring_of
+from edgeemu.placement.placement import Placement, rings_of
 
 
 class MemoryPage(NamedTuple):
@@ -124,7 +124,7 @@ def usages(
     star: bool = False,
 ) -> list[Usage]:
     """Memory of each device under a placement. `star`: the collective algorithm is star."""
-    members = max(len(ring_of(placement, costs.shape, layer)) for layer in range(costs.shape.n_layers))
+    members = max(map(len, rings_of(placement, costs.shape.n_layers)))
     held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
     weights: dict[tuple[Kind, bool, bool], int] = {}  # blocks of a kind are equal, but the first shard has the bias
     for block, device in placement.owner.items():

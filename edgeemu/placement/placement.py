@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
-from edgeemu.placement.blocks import Block, Kind, all_blocks, n_shards, shards
+from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -79,13 +79,19 @@ class Placement:
         return Placement({**self.owner, **dict.fromkeys(blocks, target)})
 
 
-def ring_of(placement: Placement, shape: ModelShape, layer: int) -> tuple[int, ...]:
-    """Devices that share the divided parts of a layer, ascending; none if nothing is divided."""
-    members: set[int] = set()
-    if shares := placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)):
-        members |= {*shares, *placement.groups(layer, shape.n_groups)}
-    members |= set(placement.shares(Kind.FFN, layer, n_shards(shape, Kind.FFN)))
-    return tuple(sorted(members))
+def rings_of(placement: Placement, n_layers: int) -> list[tuple[int, ...]]:
+    """Devices that share the divided parts of each layer, ascending; none where nothing is divided."""
+    heads: dict[int, set[int]] = defaultdict(set)  # devices of each layer's groups
+    members: dict[int, set[int]] = defaultdict(set)
+    divided = set[int]()  # layers with shards of a projection, which belong to their groups
+    for (kind, layer, group), device in placement.owner.items():
+        if kind is Kind.HEAD:
+            heads[layer].add(device)
+        elif group >= 0:
+            members[layer].add(device)
+            if kind is Kind.PROJ:
+                divided.add(layer)
+    return [tuple(sorted(members[at] | heads[at] if at in divided else members[at])) for at in range(n_layers)]
 
 
 def is_divided(placement: Placement) -> bool:

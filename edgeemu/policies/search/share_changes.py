@@ -28,15 +28,16 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     None: nothing is known of the current placement, because it is on more devices than are searched, or the shards of a
     projection are not with their heads; or it no longer fits, and no other was found among so few devices.
     """
-    shape, fits = view.costs.shape, view.holds(current)
+    shape = view.costs.shape
     devices = promising(view, [current], WORK_TO_CHOOSE)
     base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
     if base is None:
         return None
     judge = ShareJudge(prospect.ahead, devices, prospect.steps)
     migrations = ShareMigrations(view, devices, base)
-    search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.second / prospect.tokens)
+    search = ShareSearch(judge, WORK, migrations, judge.second / prospect.tokens)
     before = float(search.costs(base)[0])
+    fits = before < MISSING or view.holds(current)  # the judge counts the bias of shards on too many devices
     limit = before * (1 - WORTH) if fits else before
     found = search.better_than(limit, base, simple_seeds(view, devices))
     best, best_net = current, 0.0 if fits else -np.inf
