@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
@@ -20,6 +21,11 @@ class Move(NamedTuple):
     target: int
 
 
+@lru_cache(maxsize=4)
+def _undivided(shape: ModelShape) -> frozenset[Block]:
+    return frozenset(all_blocks(shape))
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Owner of every block, as a device's index in the cluster.
@@ -35,7 +41,17 @@ class Placement:
         Raises:
             PlacementError: naming the first block that breaks this.
         """
-        blocks = set(all_blocks(shape))
+        if self.owner.keys() != _undivided(shape):
+            self._check_blocks(shape)
+        held = set(self.owner.values())
+        if min(held) >= 0 and max(held) < n_devices:
+            return
+        for block, device in self.owner.items():
+            if not 0 <= device < n_devices:
+                raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
+
+    def _check_blocks(self, shape: ModelShape) -> None:
+        blocks = set(_undivided(shape))
         for kind, layer in {(block.kind, block.layer) for block in self.owner if block.is_shard}:
             blocks.discard(Block(kind, layer))
             if 0 <= layer < shape.n_layers:
@@ -43,9 +59,6 @@ class Placement:
         for block in sorted(blocks ^ self.owner.keys()):
             where = "is placed but not part of the model" if block in self.owner else "is on no device"
             raise PlacementError(f"{block} {where}")
-        for block, device in self.owner.items():
-            if not 0 <= device < n_devices:
-                raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
 
     def groups(self, layer: int, n_groups: int) -> dict[int, tuple[int, ...]]:
         """Groups of `layer` on each device that has some, both ascending."""

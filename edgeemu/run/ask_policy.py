@@ -138,8 +138,8 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:
         return str(error)
-    for device, usage in zip(view.devices, view.usages(placement), strict=True):
-        need_bytes = usage.page().total_bytes
+    for index, need_bytes in view.held_bytes(placement).items():
+        device = view.devices[index]
         if need_bytes > device.memory_bytes:
             return f"{device.name} would need {need_bytes:,} B and has {device.memory_bytes:,} B"
     return ""

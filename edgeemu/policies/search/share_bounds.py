@@ -61,12 +61,33 @@ class StepBounds:
             at_proj = np.maximum(s.proj[:, run], 0)  # [k]
             at_ffn = s.units[:, run].argmax(1)  # [k]
             ffn_s = self._feed_forward_s(s.units[:, run], whole_proj[:, run], at_proj, whole_ffn[:, run], at_ffn)
-            total_s += self._attention_s(come_s, s.heads[:, run], whole_proj[:, run], at_proj) + ffn_s
+            run_s = self._attention_s(come_s, s.heads[:, run], whole_proj[:, run], at_proj) + ffn_s
             come_s = np.where(whole_ffn[:, run, None], self._hop_s[at_ffn], 0.0)
             if length > 1:
                 again_s = self._attention_s(come_s, s.heads[:, run], whole_proj[:, run], at_proj) + ffn_s
-                total_s += (length - 1) * again_s
+                run_s = np.maximum(
+                    run_s + (length - 1) * again_s,
+                    self._rounds_s(s.heads[:, run], s.units[:, run], length, whole_proj[:, run] | whole_ffn[:, run]),
+                )
+            total_s += run_s
         return total_s + come_s[k, s.lm_head]
+
+    def _rounds_s(self, heads: IntArray, units: IntArray, length: int, whole: BoolArray) -> FloatArray:
+        """Time of divided layers alike, by what goes to and fro between two devices, or none goes: [k].
+
+        Each layer has sums of what all have computed, so every device waits for every other, twice.
+        """
+        t = self._t
+        if t.star:
+            return np.zeros(len(heads))
+        there_s = t.heads_s[self._devices, heads] + t.columns_s[self._devices, heads]  # [k, n]
+        there_s = there_s + self._sums_s[(heads > 0).sum(1) + 1][:, None]
+        back_s = t.units_s[self._devices, units] + self._sums_s[(units > 0).sum(1) + 1][:, None]  # [k, n]
+        last_s = there_s[:, :, None] + self._hop_s + back_s[:, None, :]  # [k, n, n]
+        round_s = last_s + self._hop_s.T
+        both = (heads > 0)[:, :, None] & (units > 0)[:, None, :] & ~whole[:, None, None]
+        found: FloatArray = np.where(both, (length - 1) * round_s + last_s, 0.0).max((1, 2))
+        return found
 
     def _attention_s(self, come_s: FloatArray, counts: IntArray, whole: BoolArray, at: IntArray) -> FloatArray:
         """Time until any device has x after the projection, from when x leaves for others: [k, n] … -> [k]."""

@@ -228,8 +228,8 @@ class ClusterView:
         """Whether the device still fits its memory with the block added."""
         return usage.page_with(block).total_bytes <= self.devices[device].memory_bytes
 
-    def holds(self, placement: Placement) -> bool:
-        """Whether every device has memory for a placement, to the end of the sequence."""
+    def held_bytes(self, placement: Placement) -> dict[int, int]:
+        """Bytes that each device with blocks holds at its fullest, ascending by device."""
         holders = placement.devices()
         place = {device: n for n, device in enumerate(holders)}  # of thousands of devices most hold nothing
         held = usages(
@@ -237,7 +237,11 @@ class ClusterView:
             *(self.costs, len(holders), self.prompt_tokens, self.total_tokens, self.workload.concurrent),
             star=self.star,
         )
-        return all(u.page().total_bytes <= self.devices[d].memory_bytes for u, d in zip(held, holders, strict=True))
+        return {device: usage.page().total_bytes for device, usage in zip(holders, held, strict=True)}
+
+    def holds(self, placement: Placement) -> bool:
+        """Whether every device has memory for a placement, to the end of the sequence."""
+        return all(held <= self.devices[device].memory_bytes for device, held in self.held_bytes(placement).items())
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
         """An error: no device has room for `block`. `held`: memory that each device holds, as usages or in bytes."""

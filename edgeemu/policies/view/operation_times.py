@@ -36,8 +36,11 @@ class _Programs:
         self.kinds: list[Op] = []  # one of each
         which = []
         for op in ops:
-            biased = op.kind is not Kind.HEAD and op.groups[:1] == (0,)  # of a layer's shards, the first alone is
-            key = op.kind, len(op.groups), biased, op.chunk, len(op.needs), sends_last_row(op, costs)
+            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk
+            if not isinstance(op.kind, Kind):
+                key += len(op.needs), sends_last_row(op, costs)
+            elif op.kind is not Kind.HEAD:
+                key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
             if key not in alike:
                 alike[key] = len(self.kinds)
                 self.kinds.append(op)
