@@ -131,7 +131,7 @@ def moves(old: Placement, new: Placement) -> list[Move]:
     before, after = _as_divided(old, new), _as_divided(new, old)
     if different := before.keys() ^ after.keys():
         raise PlacementError(f"{min(different)} is in only one of the two placements")
-    return [Move(block, before[block], after[block]) for block in sorted(before) if before[block] != after[block]]
+    return [Move(block, before[block], after[block]) for block in sorted(b for b in before if before[b] != after[b])]
 
 
 def regroupings(old: Placement, new: Placement) -> list[Regrouping]:

@@ -5,6 +5,8 @@ groups) that never falls with k. The cheapest slots are then the first ones of e
 the dearest slot that is taken: water-filling, which is exact also for whole numbers.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -204,35 +206,33 @@ def _exchange(
     return _Exchange(sources.tolist(), targets.tolist(), left_s, filled_s)
 
 
-def _repeated(keys: IntArray, each: float) -> FloatArray:
-    """Sums of a value over the moves so far that have the same key as each move: [n_moves] -> [n_moves]."""
-    order = keys.argsort(kind="stable")
-    ordered = keys[order]
-    places = np.arange(len(keys))
-    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    before = np.empty(len(keys), np.int64)  # [n_moves] moves before each that have its key
-    before[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
-    sums: FloatArray = np.full(int(before.max(initial=0)) + 1, each).cumsum()
-    return sums[before]
+def _repeated(keys: Iterable[object], each: float) -> FloatArray:
+    """Sums of a value over the moves so far that have the same key as each move: n_moves -> [n_moves]."""
+    sums: dict[object, float] = defaultdict(float)
+    found = []
+    for key in keys:
+        sums[key] += each
+        found.append(sums[key])
+    return np.array(found)
 
 
 def _best_number_of_moves(
     times: StepTimes, costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
 ) -> Resplit:
     """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
-    sources, targets = np.array(exchange.sources, np.int64), np.array(exchange.targets, np.int64)  # [n_moves] each
-    if not len(sources):
+    n_moves, links = len(exchange.sources), times.links
+    if not n_moves:
         return Resplit(counts, 0.0, 0.0)
     before_s = max(floor_s, float(exchange.left_s[0]))
     bits, flash_s = costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
-    moves_s = _repeated(targets, flash_s)  # [n_moves] until each has come, from storage and over its link
+    moves_s = _repeated(exchange.targets, flash_s)  # [n_moves] until each has come, from storage and over its link
     if bits:
-        sent = _repeated(sources * times.n_devices + targets, bits)
-        links = times.links
+        sources, targets = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each
+        sent = _repeated(zip(exchange.sources, exchange.targets, strict=True), bits)  # [n_moves]
         sent_s = links.s_per_bit.pairs(sources, targets) * sent + links.delay_s.pairs(sources, targets)
         moves_s = np.maximum(moves_s, sent_s)
     moving_s = np.maximum.accumulate(moves_s)
-    later_s = np.maximum(exchange.filled_s[: len(sources)], exchange.left_s[1 : len(sources) + 1])
+    later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
     gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
     net_s = tokens * gains_s - moving_s
     most = int(net_s.argmax())

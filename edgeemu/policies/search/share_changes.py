@@ -41,24 +41,19 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     limit = before * (1 - WORTH) if fits else before
     found = search.better_than(limit, base, simple_seeds(view, devices))
     best, best_net = current, 0.0 if fits else -np.inf
+    held = view.usages(current) if found else []
     for cost, shares in found[:EXACT]:
         new = shares.placement(0, shape, devices, current)
-        if cost >= MISSING or not _allowed(view, current, new):
+        if cost >= MISSING or (view.refused is not None and view.refused.placement.owner == new.owner):
             continue
         gain = before - float(judge.costs(shares)[0])
         net = prospect.tokens * gain - migration_s(view, current, new) * judge.second
-        if net > best_net and (not fits or gain > WORTH * before):
+        pays = net > best_net and (not fits or gain > WORTH * before)
+        if pays and not refusing_devices(view, current, new, held):
             best, best_net = new, net
     if best is current and not fits:
         return None
     return best
-
-
-def _allowed(view: ClusterView, current: Placement, new: Placement) -> bool:
-    """Whether a placement fits, and no device would refuse, or has refused, what it receives."""
-    if view.refused is not None and view.refused.placement.owner == new.owner:
-        return False
-    return view.holds(new) and not refusing_devices(view, current, new)
 
 
 def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:

@@ -216,6 +216,10 @@ class _ScaledRows(PairMatrix):
         block[a[inside], b[inside]] *= self._factors[inside]
         return block
 
+    def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        pairs = zip(sources.tolist(), targets.tolist(), strict=True)
+        return np.array([self.row(source)[target] for source, target in pairs], np.float64)
+
     def _make_row(self, source: int) -> FloatArray:
         here = (self._sources == source).nonzero()[0]
         row = self._base.row(source).copy()
