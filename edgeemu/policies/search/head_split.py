@@ -234,7 +234,9 @@ def _best_number_of_moves(
     moving_s = np.maximum.accumulate(moves_s)
     later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
     gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
-    net_s = tokens * gains_s - moving_s
+    gaining = gains_s > 0  # [n_moves]
+    net_s = np.full(n_moves, -np.inf)
+    net_s[gaining] = tokens * gains_s[gaining] - moving_s[gaining]
     most = int(net_s.argmax())
     best_m, best = (most + 1, (float(gains_s[most]), float(moving_s[most]))) if net_s[most] > 0 else (0, (0.0, 0.0))
     after = counts.copy()
