@@ -109,7 +109,7 @@ def rings_of(placement: Placement, n_layers: int) -> list[tuple[int, ...]]:
 
 def is_divided(placement: Placement) -> bool:
     """Whether any projection or feed-forward is in shards."""
-    return any(block.kind in (Kind.PROJ, Kind.FFN) and block.group >= 0 for block in placement.owner)
+    return any(group >= 0 and kind is not Kind.HEAD for kind, _, group in placement.owner)
 
 
 class Regrouping(NamedTuple):

@@ -44,7 +44,7 @@ from edgeemu.policies.search.share_changes import better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.memory_arrays import union_fits
+from edgeemu.policies.view.memory_arrays import all_fits, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
@@ -99,7 +99,7 @@ def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placem
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
-    if prospect.meanwhile is None or not view.holds(current):
+    if prospect.meanwhile is None or not all_fits(view, current):
         return False
     if is_divided(current) or is_divided(better):
         return is_slower(prospect.meanwhile, better, current)

@@ -45,6 +45,7 @@ class ShareJudge:
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
         self._tokens = max(1, view.total_tokens - view.prompt_tokens)
+        self.bounds = StepBounds(self.decode)
 
     @property
     def by_decode_steps(self) -> bool:
@@ -84,12 +85,25 @@ class ShareJudge:
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
-        over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
-        costs: FloatArray = MISSING + over.astype(np.float64)
-        fits = np.flatnonzero(over == 0)
+        costs, fits = self._missing(shares)
         if len(fits):
             costs[fits] = self.promised(shares.taken(fits), below)
         return costs
+
+    def costs_below(self, shares: ShareArrays, below: FloatArray) -> FloatArray:
+        """Costs of placements, each computed only if it can be below its limit, else not less than that: [k], [k]."""
+        costs, fits = self._missing(shares)
+        runs = Runs.of(shares)
+        costs[fits] = self.bounds.least_s(runs.folded(shares.taken(fits)), runs.lengths)
+        left = fits[costs[fits] < below[fits] * (1 + ROUNDING)]
+        if len(left):
+            costs[left] = self.promised(shares.taken(left))
+        return costs
+
+    def _missing(self, shares: ShareArrays) -> tuple[FloatArray, IntArray]:
+        """Costs of placements that do not fit, [k], and the indexes of those that do."""
+        over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
+        return MISSING + over.astype(np.float64), np.flatnonzero(over == 0)
 
 
 def weight(count: float, n_devices: int, shape: ModelShape) -> float:
@@ -108,10 +122,15 @@ class ShareSearch:
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of a batch, [k]; those that are not below a limit can be any above."""
-        costs = self.judge.costs(shares, below)
+        if self.moving is None:
+            costs = self.judge.costs(shares, below)
+        else:
+            moves = self.moving.seconds(shares) * self.price  # [k]
+            bounded = below < np.inf and self.judge.by_decode_steps
+            costs = self.judge.costs_below(shares, below - moves) if bounded else self.judge.costs(shares, below)
         count = float(np.count_nonzero(costs < MISSING)) + NO_ROOM * len(shares)
         self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
-        return costs if self.moving is None else costs + self.moving.seconds(shares) * self.price
+        return costs if self.moving is None else costs + moves
 
     def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
         """The neighbours of one placement, in batches."""
@@ -199,7 +218,7 @@ class ShareSearch:
         near = ShareArrays.joined([near, runs.folded(others)])
         moves = moving.seconds(near, *runs) * self.price  # [k]
         limit *= 1 + ROUNDING
-        left = np.flatnonzero(moves + StepBounds(judge.decode).least_s(near, runs.lengths) < limit)
+        left = np.flatnonzero(moves + judge.bounds.least_s(near, runs.lengths) < limit)
         if not len(left):
             return True
         return bool((judge.costs(runs.unfolded(near.taken(left))) + moves[left] >= limit).all())
