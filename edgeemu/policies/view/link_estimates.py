@@ -23,7 +23,7 @@ _LEAST = 0.01  # least factor: no link is estimated to be more than a hundred ti
 class _Pairs(NamedTuple):
     """Pairs of devices that messages went between."""
 
-    codes: IntArray  # [n_messages] of the messages: source * n_devices + target
+    codes: IntArray  # [n_messages] of the messages, ascending: source * n_devices + target
     at: IntArray  # [n_pairs] the pair's place in the estimates
     which: IntArray  # [n_messages] each message's pair, as an index of `at`
     number: IntArray  # [n_pairs] messages of each pair
@@ -60,6 +60,8 @@ class LinkEstimates:
 
     def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
         """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each."""
+        order = codes.argsort(kind="stable")  # steps have the same messages, but not in the same order
+        codes, delay_part, took = codes[order], delay_part[order], took[order]
         new = None if np.array_equal(codes, self._last.codes) else self._find(codes)  # [n_pairs]
         _, pairs, which, number = self._last
         kept = (1.0 - self._smoothing) ** np.maximum(1, self._unseen_turns[pairs] + 1)  # long ago: it weighs little
