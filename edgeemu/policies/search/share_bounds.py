@@ -51,7 +51,7 @@ class StepBounds:
         self._sums_s = times.sums_s.min(0)  # [most terms + 1] on the quickest device
 
     def least_s(self, shares: ShareArrays, lengths: IntArray) -> FloatArray:
-        """What a step takes at least, with one layer for each of the runs of these lengths: [k]."""
+        """Lower bound of a step of each placement, with one layer for each of the runs of these lengths: [k]."""
         t, s, k = self._t, shares, np.arange(len(shares))
         token_s = t.token_bits * t.s_per_bit[s.lm_head, s.embed] + t.delay_s[s.lm_head, s.embed]
         total_s: FloatArray = token_s + t.embed_s[s.embed] + t.lm_head_s[s.lm_head]
