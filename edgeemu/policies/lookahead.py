@@ -44,7 +44,7 @@ from edgeemu.policies.search.share_changes import better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.memory_arrays import union_fits
+from edgeemu.policies.view.memory_arrays import all_fits, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
@@ -99,7 +99,7 @@ def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placem
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
-    if prospect.meanwhile is None or not view.holds(current):
+    if prospect.meanwhile is None or not all_fits(view, current):
         return False
     if is_divided(current) or is_divided(better):
         return is_slower(prospect.meanwhile, better, current)
@@ -160,8 +160,9 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
-    improve(draft, prices, layers_s)
-    best, best_s = draft.layout(old), draft.step_s()
+    best, best_s = base, before_s
+    if improve(draft, prices, layers_s):
+        best, best_s = draft.layout(old), draft.step_s()
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
         other = relieved(view, times, old)  # the order of moves decides who gets memory
         improve(other, prices, layers_s, ends_first=True)

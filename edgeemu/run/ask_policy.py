@@ -19,6 +19,7 @@ from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.memory_arrays import all_fits
 from edgeemu.policies.view.step_energy import over_budget
 from edgeemu.run.policy_process.messages import wrong_kind
 from edgeemu.run.policy_process.process import WAIT
@@ -142,8 +143,10 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:
         return str(error)
-    for device, usage in zip(view.devices, view.usages(placement), strict=True):
-        need_bytes = usage.page().total_bytes
+    if all_fits(view, placement):
+        return ""
+    for index, need_bytes in view.held_bytes(placement).items():
+        device = view.devices[index]
         if need_bytes > device.memory_bytes:
             return f"{device.name} would need {need_bytes:,} B and has {device.memory_bytes:,} B"
     return ""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
-from edgeemu.policies.view.cluster_view import ClusterView, Refusal, largest_change
+from edgeemu.policies.view.cluster_view import ClusterView, Refusal, changed_by_more
 from edgeemu.policies.view.still import is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import Answer, next_decision
@@ -143,7 +143,7 @@ class Decider:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""
         self._unasked += 1
         before, threshold = self.asked, self._rules.threshold
-        if threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:
+        if threshold and self._unasked < REASKED and not changed_by_more(before, view, threshold):
             return False
         self.asked, self._unasked = view, 0
         return True

@@ -76,8 +76,7 @@ class Watcher:
         total_s = delay_s + bits_s
         now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
         slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
-        by_pair = dict(zip(known_links, slow.tolist(), strict=True))
-        outlook = self._history.outlook(self._tokens, slowdowns, by_pair)
+        outlook = self._history.outlook(self._tokens, np.array(slowdowns), pairs, slow)
         return replace(known, outlook=outlook) if outlook else known
 
 

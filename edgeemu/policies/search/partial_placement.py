@@ -209,6 +209,8 @@ class PartialPlacement:
         return self.times.ends_s(self.embed, int(self.ffn[-1]), self.lm_head)
 
     def layers_s(self) -> list[float]:
+        if len(self.ffn) == 1:
+            return [self.layer_s(0)]
         sources = np.concatenate([[self.embed], self.ffn[:-1]])  # [n_layers]
         found: list[float] = self.times.layers_s(sources, self.proj, self.ffn, self.groups).tolist()
         return found

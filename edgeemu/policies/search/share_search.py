@@ -4,18 +4,20 @@ Placements that do not fit count by the bytes that are missing, so that the sear
 bounded by the placements that it judges, weighed by their size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.search.share_moves import neighbours
+from edgeemu.policies.search.share_bounds import Runs, StepBounds
+from edgeemu.policies.search.share_moves import FEW_LAYERS, near_alike, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_steps import ShareStep, step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -25,6 +27,7 @@ OTHER_ENDS = 24  # placements with both ends of the model elsewhere from which a
 BESIDE = 24  # neighbours of the best that a search goes on from
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
+ROUNDING = 1e-9  # relative, of times: more than it can be
 MISSING = (
     1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
 )
@@ -42,6 +45,12 @@ class ShareJudge:
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
         self._tokens = max(1, view.total_tokens - view.prompt_tokens)
+        self.bounds = StepBounds(self.decode)
+
+    @property
+    def by_decode_steps(self) -> bool:
+        """Whether nothing costs less than its decode step takes."""
+        return self._energy is None and self._prompt is None
 
     @property
     def second(self) -> float:
@@ -76,12 +85,25 @@ class ShareJudge:
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
-        over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
-        costs: FloatArray = MISSING + over.astype(np.float64)
-        fits = np.flatnonzero(over == 0)
+        costs, fits = self._missing(shares)
         if len(fits):
             costs[fits] = self.promised(shares.taken(fits), below)
         return costs
+
+    def costs_below(self, shares: ShareArrays, below: FloatArray) -> FloatArray:
+        """Costs of placements, each computed only if it can be below its limit, else not less than that: [k], [k]."""
+        costs, fits = self._missing(shares)
+        runs = Runs.of(shares)
+        costs[fits] = self.bounds.least_s(runs.folded(shares.taken(fits)), runs.lengths)
+        left = fits[costs[fits] < below[fits] * (1 + ROUNDING)]
+        if len(left):
+            costs[left] = self.promised(shares.taken(left))
+        return costs
+
+    def _missing(self, shares: ShareArrays) -> tuple[FloatArray, IntArray]:
+        """Costs of placements that do not fit, [k], and the indexes of those that do."""
+        over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
+        return MISSING + over.astype(np.float64), np.flatnonzero(over == 0)
 
 
 def weight(count: float, n_devices: int, shape: ModelShape) -> float:
@@ -95,14 +117,20 @@ class ShareSearch:
 
     judge: ShareJudge
     work: float
-    moving: Callable[[ShareArrays], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
+    moving: ShareMigrations | None = None  # the way to each placement adds to its cost …
+    price: float = 0.0  # … so much for each second
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of a batch, [k]; those that are not below a limit can be any above."""
-        costs = self.judge.costs(shares, below)
+        if self.moving is None:
+            costs = self.judge.costs(shares, below)
+        else:
+            moves = self.moving.seconds(shares) * self.price  # [k]
+            bounded = below < np.inf and self.judge.by_decode_steps
+            costs = self.judge.costs_below(shares, below - moves) if bounded else self.judge.costs(shares, below)
         count = float(np.count_nonzero(costs < MISSING)) + NO_ROOM * len(shares)
         self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
-        return costs if self.moving is None else costs + self.moving(shares)
+        return costs if self.moving is None else costs + moves
 
     def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
         """The neighbours of one placement, in batches."""
@@ -156,6 +184,8 @@ class ShareSearch:
 
         Nothing, and little work, where neither a neighbour of `base` nor one of the others is below it.
         """
+        if self._nothing_below(limit, base, others):
+            return []
         near = ShareArrays.joined([next(self.around(base)), others])
         costs = self.costs(near)
         at = int(costs.argmin())
@@ -169,6 +199,29 @@ class ShareSearch:
             ends.add(first, float(costs[at]))
             ends.add(*self.descend(first, float(costs[at])))
         return [pair for pair in ends.sorted() if pair[0] < limit]
+
+    def _nothing_below(self, limit: float, base: ShareArrays, others: ShareArrays) -> bool:
+        """Whether bounds show that no neighbour of `base`, in the first batch, and none of the others is below a limit.
+
+        What they do not reject is computed. Nothing of that counts as work.
+        """
+        judge, moving, shape = self.judge, self.moving, self.judge.view.costs.shape
+        if moving is None or not judge.by_decode_steps:
+            return False
+        if shape.n_layers > FEW_LAYERS:
+            runs = Runs.of(ShareArrays.joined([base, others]))
+            n_units = n_shards(shape, Kind.FFN)
+            near = near_alike(runs.folded(base), shape.n_groups, n_units, divide=judge.view.divide)
+        else:
+            runs = Runs(np.arange(shape.n_layers), np.ones(shape.n_layers, np.int64))
+            near = next(self.around(base))
+        near = ShareArrays.joined([near, runs.folded(others)])
+        moves = moving.seconds(near, *runs) * self.price  # [k]
+        limit *= 1 + ROUNDING
+        left = np.flatnonzero(moves + judge.bounds.least_s(near, runs.lengths) < limit)
+        if not len(left):
+            return True
+        return bool((judge.costs(runs.unfolded(near.taken(left))) + moves[left] >= limit).all())
 
     def _from_other_ends(self, base: ShareArrays, seeds: ShareArrays, ends: "_Ends") -> None:
         """Descend with embedding and output matrix on other devices, where there is room after others have left.

@@ -11,16 +11,17 @@ stay, and what has turned is expected to turn again:
   (the rule of ski rental).
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-from edgeemu.policies.view.outlook import Forecast, Outlook, Pair
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.outlook import Forecast, Outlook
 
 TURN = 1.25  # a time that has changed by this factor from the extreme before
 KEPT = 4  # durations between turns from which the next is expected
-
-KeyT = TypeVar("KeyT")
+MOST_DEVICES = 2**31  # so that a pair of them is one number
 
 
 @dataclass(slots=True)
@@ -60,26 +61,26 @@ class Course:
         return Forecast(float(max(1, lasts)), mean / self.value)
 
 
-class _Courses(Generic[KeyT]):
-    """The courses of many times, by device or by link. A time that never changes costs one comparison."""
+class _Courses:
+    """The courses of many times, by device or by link. A time that has never turned costs a comparison of arrays."""
 
-    def __init__(self, first: float | None = None) -> None:
-        """`first`: the value before any observation; None: the first observation."""
+    def __init__(self, first: FloatArray | float | None = None) -> None:
+        """`first`: the values before any observation; None: the first observation, which then has every key."""
         self._first = first
-        self._still: dict[KeyT, float] = {}  # the first value, of what has not changed since
-        self._courses: dict[KeyT, Course] = {}
+        self._courses: dict[int, Course] = {}
 
-    def add(self, token: int, values: Iterable[tuple[KeyT, float]]) -> None:
-        for key, value in values:
-            if key in self._courses:
-                self._courses[key].add(token, value)
-                continue
-            first = self._still.setdefault(key, value if self._first is None else self._first)
-            if first != value:
-                self._courses[key] = Course(token, first, first)
-                self._courses[key].add(token, value)
+    def add(self, token: int, keys: IntArray, values: FloatArray) -> None:
+        """Add a value of each key: [n], [n]."""
+        if self._first is None:
+            self._first = values
+        told = (values > TURN * self._first) | (TURN * values < self._first)  # [n] the first turn
+        if self._courses:
+            told |= np.isin(keys, list(self._courses), assume_unique=True)
+        first = np.broadcast_to(self._first, values.shape)[told].tolist()
+        for key, value, before in zip(keys[told].tolist(), values[told].tolist(), first, strict=True):
+            self._courses.setdefault(key, Course(token, before, before)).add(token, value)
 
-    def forecasts(self, token: int) -> dict[KeyT, Forecast]:
+    def forecasts(self, token: int) -> dict[int, Forecast]:
         found = ((key, course.forecast(token)) for key, course in self._courses.items())
         return {key: forecast for key, forecast in found if forecast is not None}
 
@@ -88,11 +89,17 @@ class History:
     """Record of how slow decisions have seen each device, and links for a vector x."""
 
     def __init__(self) -> None:
-        self._devices: _Courses[int] = _Courses()
-        self._links: _Courses[Pair] = _Courses(1.0)
+        self._devices = _Courses()
+        self._links = _Courses(1.0)
 
-    def outlook(self, token: int, slowdowns: Iterable[float], links: Mapping[Pair, float]) -> Outlook:
-        """Add what is known before a token, and return what to expect. `links`: multiples of nominal times."""
-        self._devices.add(token, enumerate(slowdowns))
-        self._links.add(token, links.items())
-        return Outlook(self._devices.forecasts(token), self._links.forecasts(token))
+    def outlook(self, token: int, slowdowns: FloatArray, pairs: tuple[IntArray, IntArray], slow: FloatArray) -> Outlook:
+        """Add what is known before a token, and return what to expect.
+
+        `slowdowns` [n_devices], and of links between `pairs` of devices, each once, how `slow` they are [n_pairs]:
+        multiples of nominal times.
+        """
+        sources, targets = pairs
+        self._devices.add(token, np.arange(len(slowdowns)), slowdowns)
+        self._links.add(token, sources * MOST_DEVICES + targets, slow)
+        links = {divmod(code, MOST_DEVICES): known for code, known in self._links.forecasts(token).items()}
+        return Outlook(self._devices.forecasts(token), links)

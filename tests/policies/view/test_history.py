@@ -1,19 +1,25 @@
 """How long states last is learned from turns, and acting on it loses little, whatever the states do."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeemu.policies.search.change_rule import WAYS
 from edgeemu.policies.view.history import History
-from edgeemu.policies.view.outlook import Forecast
+from edgeemu.policies.view.outlook import Forecast, Outlook
 
 LOSS_S, MOVE_S = 1.0, 4.0  # of a step in the wrong place, and of a move
+
+
+def outlook(history: History, token: int, slowdown: float, links: dict[tuple[int, int], float]) -> Outlook:
+    sources, targets = np.array(list(links), np.int64).reshape(-1, 2).T
+    return history.outlook(token, np.array([slowdown]), (sources, targets), np.array(list(links.values())))
 
 
 def outlook_after(values: list[float]) -> dict[int, Forecast]:
     history = History()
     for token, value in enumerate(values):
-        found = history.outlook(token, [value], {})
+        found = outlook(history, token, value, {})
     return dict(found.devices)
 
 
@@ -33,8 +39,8 @@ def test_what_has_turned_is_expected_to_turn_after_as_long() -> None:
 
 def test_links_begin_as_the_scenario_has_them() -> None:
     history = History()
-    history.outlook(0, [1.0], {(0, 1): 50.0})
-    assert history.outlook(9, [1.0], {(0, 1): 1.0}).links[0, 1].lasts_tokens == 9
+    outlook(history, 0, 1.0, {(0, 1): 50.0})
+    assert outlook(history, 9, 1.0, {(2, 0): 1.0, (0, 1): 1.0}).links[0, 1].lasts_tokens == 9
 
 
 def regret(lengths: list[int]) -> tuple[float, float]:
@@ -43,7 +49,7 @@ def regret(lengths: list[int]) -> tuple[float, float]:
     for number, length in enumerate(lengths):
         good = number % 2
         for _ in range(length):
-            devices = history.outlook(token, [(1.0, 3.0)[good]], {}).devices
+            devices = outlook(history, token, (1.0, 3.0)[good], {}).devices
             lasts, ways = (devices[0].lasts_tokens, WAYS) if devices else (64.0, 1)
             if at != good and lasts * LOSS_S > ways * MOVE_S:
                 at, lost_s = good, lost_s + MOVE_S

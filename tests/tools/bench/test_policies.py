@@ -39,6 +39,6 @@ def test_the_optimum_of_five_devices_and_32_heads_takes_no_two_seconds(bench: Mo
 @pytest.mark.parametrize("name", ["resource-aware", "lookahead"])
 def test_decisions_are_timed_as_a_run_makes_them(bench: ModuleType, name: str) -> None:
     """The figures are the tool's: a test has no machine of its own."""
-    row = bench.decision_times(name, "one-layer-25.yaml", 3, 1.0)
+    row = bench.decision_times(name, bench.DECISIONS[0], 3)
     assert (row["devices"], row["blocks"]) == (25, 34)
-    assert all(value > 0 for value in row.values())
+    assert all(value > 0 for key, value in row.items() if key.endswith("_ms"))
