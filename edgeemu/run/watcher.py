@@ -47,7 +47,7 @@ class Watcher:
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         known = self._estimate.view(view, workload, costs)
         slowdowns = [self._estimate.slowdown(index) for index in range(len(known.devices))]
-        return self._with_outlook(known, slowdowns, known.observed)
+        return self._with_outlook(known, slowdowns, self._estimate.newest_links())
 
     def doubtful(self) -> dict[tuple[int, int], int]:
         """Return decisions since a link was measured, of those that were slow then and that nothing uses."""

@@ -15,6 +15,7 @@ from edgeemu.placement.costs import Costs, Work, roofline_s
 from edgeemu.placement.operation_costs import op_s, op_work
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_estimates import LinkEstimates
+from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
@@ -112,6 +113,10 @@ class Estimator:
         """Bytes that our blocks may hold on a device in all."""
         known = self._devices[device].memory_bytes
         return self._cluster.devices[device].memory_bytes if known is None else known
+
+    def newest_links(self) -> LinkFactors:
+        """Measured delay, and measured time per bit, of the links that were measured since the decision before."""
+        return self._links.factors(newest=True)
 
     def doubtful(self, worse: float) -> dict[tuple[int, int], int]:
         """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""

@@ -9,6 +9,9 @@ stay, and what has turned is expected to turn again:
 * a state that has outlasted that, in as long again as it has lasted. Whoever then acts once the loss since the turn has
   reached the price of the change loses at most twice what the best of acting at the turn and never acting loses
   (the rule of ski rental).
+
+What is not measured, such as a link that nothing uses, has no turns that are seen; that a state lasts is known up to
+its last measurement.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,13 +54,16 @@ class Course:
         self.seen_at, self.value = token, value
 
     def forecast(self, token: int) -> Forecast | None:
-        """How long the present state lasts from a token on; None: for ever, as far as is known."""
+        """How long the present state lasts from a token on; None: for ever, as far as is known.
+
+        That it lasts is known up to the last observation.
+        """
         if not self.lasted:
             return None
-        age, expected = token - self.turned_at, min(self.lasted)
-        lasts = expected - age if age < expected else age
+        age, expected = self.seen_at - self.turned_at, min(self.lasted)
+        whole = expected if age < expected else 2 * age
         mean = self.total / self.tokens if self.tokens else self.value
-        return Forecast(float(max(1, lasts)), mean / self.value)
+        return Forecast(float(max(1, self.turned_at + whole - token)), mean / self.value, float(whole))
 
 
 class _Courses(Generic[KeyT]):
@@ -92,7 +98,7 @@ class History:
         self._links: _Courses[Pair] = _Courses(1.0)
 
     def outlook(self, token: int, slowdowns: Iterable[float], links: Mapping[Pair, float]) -> Outlook:
-        """Add what is known before a token, and return what to expect. `links`: multiples of nominal times."""
+        """Add what was measured before a token, and return what to expect. `links`: multiples of nominal times."""
         self._devices.add(token, enumerate(slowdowns))
         self._links.add(token, links.items())
         return Outlook(self._devices.forecasts(token), self._links.forecasts(token))

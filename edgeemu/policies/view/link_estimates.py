@@ -97,12 +97,16 @@ class LinkEstimates:
         pairs = zip(found.sources[slow].tolist(), found.targets[slow].tolist(), strict=True)
         return dict(zip(pairs, self._unseen_turns[slow].tolist(), strict=True))
 
-    def factors(self) -> LinkFactors:
-        """Measured delay, and measured time per bit, as multiples of the nominal values."""
+    def factors(self, *, newest: bool = False) -> LinkFactors:
+        """Measured delay, and measured time per bit, as multiples of the nominal values.
+
+        `newest`: only of the pairs that were measured since the decision before.
+        """
         delay_delay, delay_bits, bits_bits, delay_took, bits_took = self._sums
         a, c = delay_delay + _RIDGE, bits_bits + _RIDGE
         x, y = delay_took + _RIDGE, bits_took + _RIDGE
         det = a * c - delay_bits * delay_bits
         delay = np.maximum(_LEAST, (c * x - delay_bits * y) / det)
         per_bit = np.maximum(_LEAST, (a * y - delay_bits * x) / det)
-        return LinkFactors(*np.divmod(self._codes, self._n_devices), delay, per_bit)
+        chosen = self._unseen_turns == 0 if newest else slice(None)
+        return LinkFactors(*np.divmod(self._codes[chosen], self._n_devices), delay[chosen], per_bit[chosen])
