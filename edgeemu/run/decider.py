@@ -72,7 +72,7 @@ class Decider:
         view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
-        doubtful = self._watcher.doubtful()
+        doubtful = self._watcher.doubtful(view.outlook)
         pairs = self._explorer.due(doubtful)
         if not self._worth_asking(view):
             return None

@@ -5,7 +5,7 @@ devices or of the simulator, in one form. The one parameter is `smoothing`, the 
 newest observation; the first counts in full.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeemu.cluster.cluster import Cluster
@@ -15,7 +15,7 @@ from edgeemu.placement.costs import Costs, Work, roofline_s
 from edgeemu.placement.operation_costs import op_s, op_work
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_estimates import LinkEstimates
-from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_factors import LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
@@ -118,9 +118,9 @@ class Estimator:
         """Measured delay, and measured time per bit, of the links that were measured since the decision before."""
         return self._links.factors(newest=True)
 
-    def doubtful(self, worse: float) -> dict[tuple[int, int], int]:
-        """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""
-        return self._links.doubtful(worse)
+    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
+        """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, and of others."""
+        return self._links.doubtful(worse, others)
 
     def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
         """`base` with the estimated devices and links, and with another workload and costs where they are given."""
