@@ -174,11 +174,11 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
         others += [] if new is None else [new]
-    for other in others:
-        moved_s = costs.migration_s(old, other) - costs.migration_s(old, best)
-        gain_s = best_s - times.step_s(other)
-        if prices.pays(gain_s, moved_s) and union_fits(view, old, other):
-            best, best_s = other, best_s - gain_s
+    for proposed in others:
+        moved_s = costs.migration_s(old, proposed) - costs.migration_s(old, best)
+        gain_s = best_s - times.step_s(proposed)
+        if prices.pays(gain_s, moved_s) and union_fits(view, old, proposed):
+            best, best_s = proposed, best_s - gain_s
     if before_s - best_s < WORTH * before_s:
         best = base
     return current if best.same(old) else best.placement(shape)

@@ -119,7 +119,7 @@ class Estimator:
         return self._links.factors(newest=True)
 
     def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
-        """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, and of others."""
+        """Decisions since a link was measured, of those that were `worse` times as slow as nominal, and of others."""
         return self._links.doubtful(worse, others)
 
     def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:

@@ -91,7 +91,7 @@ class LinkEstimates:
         self._unseen_turns += 1
 
     def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
-        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominally, and of others."""
+        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominal, and of others."""
         found = self.factors()
         slow = np.maximum(found.delay, found.per_bit) >= worse  # [n_pairs]
         if others:
