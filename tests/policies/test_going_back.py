@@ -42,7 +42,7 @@ def test_no_answer_is_worse_than_going_back(data: st.DataObject) -> None:
 
 
 def told_in(visited: list[int]) -> list[tuple[int, ...]]:
-    """What a policy is told at each decision of a run that goes through placements, by their numbers."""
+    """Placements, by their numbers, that a policy is told of at each decision of a run that goes through some."""
     plan = make("workload.prompts=[{tokens: 7}]", f"workload.max_tokens={len(visited) + 2}")
     every = [Placement(plan.placement.owner | {head(2, 0): n % 3, head(2, 1): n // 3}) for n in range(max(visited) + 1)]
     told, asked = [], iter(visited)
