@@ -16,6 +16,7 @@ one or one with other shares (`search.share_changes`): they shift, and layers be
 of energy too. With several sequences undivided placements change to another pipeline (`search.pipeline_moves`).
 `search.change_rule` says when a change pays. Where nothing has changed since a placement was kept, it is kept again.
 
+* Placements that the run has left are proposals too (`search.going_back`).
 * [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
   placement for the objective of energy.
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
@@ -33,6 +34,7 @@ from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
+from edgeemu.policies.search.going_back import earlier_layouts
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
@@ -99,11 +101,11 @@ def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placem
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
-    if prospect.meanwhile is None or not all_fits(view, current):
+    if not prospect.early or not all_fits(view, current):
         return False
     if is_divided(current) or is_divided(better):
-        return is_slower(prospect.meanwhile, better, current)
-    times, shape = StepTimes(prospect.meanwhile), view.costs.shape
+        return is_slower(view, better, current)
+    times, shape = StepTimes(view), view.costs.shape
     before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
     return after_s > before_s * (1 + 1e-9)
 
@@ -169,13 +171,15 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
         then = _followed(view, times, other.layout(old), prices)
         if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
+    others = list(earlier_layouts(view, old))
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
-        if new is not None:
-            moved_s = costs.migration_s(old, new) - costs.migration_s(old, best)
-            gain_s = best_s - times.step_s(new)
-            if prices.pays(gain_s, moved_s) and union_fits(view, old, new):
-                best, best_s = new, best_s - gain_s
+        others += [] if new is None else [new]
+    for proposed in others:
+        moved_s = costs.migration_s(old, proposed) - costs.migration_s(old, best)
+        gain_s = best_s - times.step_s(proposed)
+        if prices.pays(gain_s, moved_s) and union_fits(view, old, proposed):
+            best, best_s = proposed, best_s - gain_s
     if before_s - best_s < WORTH * before_s:
         best = base
     return current if best.same(old) else best.placement(shape)

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prospect
+from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -39,7 +40,8 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     before = float(search.costs(base)[0])
     fits = before < MISSING or view.holds(current)  # the judge counts the bias of shards on too many devices
     limit = before * (1 - WORTH) if fits else before
-    found = search.better_than(limit, base, simple_seeds(view, devices))
+    seeds = ShareArrays.joined([simple_seeds(view, devices), *earlier_shares(view, devices)])
+    found = search.better_than(limit, base, seeds)
     best, best_net = current, 0.0 if fits else -np.inf
     held = view.usages(current) if found else []
     for cost, shares in found[:EXACT]:

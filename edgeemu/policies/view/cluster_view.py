@@ -101,6 +101,7 @@ class ClusterView:
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
     offer: Callable[[Placement], None] = _not_kept  # keep a placement for the case that the limit strikes: the last
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
+    earlier: tuple[Placement, ...] = ()  # placements that the run has left: the first, and the last few
     observed: Factors = field(default_factory=dict)  # of the links that were measured
     outlook: Outlook = field(default_factory=Outlook)  # how long what was seen to come and go is expected to stay
     objective: Objective = "latency"

@@ -5,7 +5,7 @@ devices or of the simulator, in one form. The one parameter is `smoothing`, the 
 newest observation; the first counts in full.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeemu.cluster.cluster import Cluster
@@ -13,6 +13,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_estimates import LinkEstimates
+from edgeemu.policies.view.link_factors import LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.policies.view.oracle import slowed
@@ -98,9 +99,13 @@ class Estimator:
         known = self._devices[device].memory_bytes
         return self._cluster.devices[device].memory_bytes if known is None else known
 
-    def doubtful(self, worse: float) -> dict[tuple[int, int], int]:
-        """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""
-        return self._links.doubtful(worse)
+    def newest_links(self) -> LinkFactors:
+        """Measured delay, and measured time per bit, of the links that were measured since the decision before."""
+        return self._links.factors(newest=True)
+
+    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
+        """Decisions since a link was measured, of those that were `worse` times as slow as nominal, and of others."""
+        return self._links.doubtful(worse, others)
 
     def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
         """`base` with the estimated devices and links, and with another workload and costs where they are given."""

@@ -9,6 +9,9 @@ stay, and what has turned is expected to turn again:
 * a state that has outlasted that, in as long again as it has lasted. Whoever then acts once the loss since the turn has
   reached the price of the change loses at most twice what the best of acting at the turn and never acting loses
   (the rule of ski rental).
+
+What is not measured, such as a link that nothing uses, has no turns that are seen; that a state lasts is known up to
+its last measurement.
 """
 
 from dataclasses import dataclass
@@ -52,13 +55,16 @@ class Course:
         self.seen_at, self.value = token, value
 
     def forecast(self, token: int) -> Forecast | None:
-        """How long the present state lasts from a token on; None: for ever, as far as is known."""
+        """How long the present state lasts from a token on; None: for ever, as far as is known.
+
+        That it lasts is known up to the last observation.
+        """
         if not self.lasted:
             return None
-        age, expected = token - self.turned_at, min(self.lasted)
-        lasts = expected - age if age < expected else age
+        age, expected = self.seen_at - self.turned_at, min(self.lasted)
+        whole = expected if age < expected else 2 * age
         mean = self.total / self.tokens if self.tokens else self.value
-        return Forecast(float(max(1, lasts)), mean / self.value)
+        return Forecast(float(max(1, self.turned_at + whole - token)), mean / self.value, float(whole))
 
 
 class _Courses:
@@ -93,9 +99,9 @@ class History:
         self._links = _Courses(1.0)
 
     def outlook(self, token: int, slowdowns: FloatArray, pairs: tuple[IntArray, IntArray], slow: FloatArray) -> Outlook:
-        """Add what is known before a token, and return what to expect.
+        """Add what was measured before a token, and return what to expect.
 
-        `slowdowns` [n_devices], and of links between `pairs` of devices, each once, how `slow` they are [n_pairs]:
+        `slowdowns` [n_devices], and of links between `pairs` of devices, each once at most, how `slow` they are [n_pairs]:
         multiples of nominal times.
         """
         sources, targets = pairs

@@ -4,7 +4,7 @@ Of every message the nominal time is known, and how much of it is delay. The reg
 and the time per bit are longer than nominally: took / nominal = p * (delay's part) + q * (transmission's part).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import chain
 from typing import NamedTuple
 
@@ -94,18 +94,27 @@ class LinkEstimates:
         """Count a decision, before which some pairs were measured."""
         self._unseen_turns += 1
 
-    def doubtful(self, worse: float) -> dict[Pair, int]:
-        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominally, or more."""
+    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
+        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominal, and of others."""
         found = self.factors()
         slow = np.maximum(found.delay, found.per_bit) >= worse  # [n_pairs]
+        if others:
+            slow |= np.isin(self._codes, [source * self._n_devices + target for source, target in others])
         pairs = zip(found.sources[slow].tolist(), found.targets[slow].tolist(), strict=True)
         return dict(zip(pairs, self._unseen_turns[slow].tolist(), strict=True))
 
-    def factors(self) -> LinkFactors:
-        """Measured delay, and measured time per bit, as multiples of the nominal values."""
+    def factors(self, *, newest: bool = False) -> LinkFactors:
+        """Measured delay, and measured time per bit, as multiples of the nominal values.
+
+        `newest`: only of the pairs that were measured since the decision before.
+        """
         if self._factors is None:
             self._factors = self._fitted()
-        return self._factors
+        found = self._factors
+        if not newest:
+            return found
+        seen = self._unseen_turns == 0  # [n_pairs]
+        return LinkFactors(found.sources[seen], found.targets[seen], found.delay[seen], found.per_bit[seen])
 
     def _fitted(self) -> LinkFactors:
         delay_delay, delay_bits, bits_bits, delay_took, bits_took = self._sums

@@ -1,10 +1,15 @@
 """How long states last is learned from turns, and acting on it loses little, whatever the states do."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import LLAMA, view, with_workload
 
-from edgeemu.policies.search.change_rule import WAYS
+from edgeemu.cluster.devices import Compute
+from edgeemu.policies.search.change_rule import WAYS, prospects
 from edgeemu.policies.view.history import History
 from edgeemu.policies.view.outlook import Forecast, Outlook
 
@@ -68,3 +73,21 @@ def test_regret_is_bounded_whatever_the_states_do(lengths: list[int]) -> None:
 def test_a_quick_wave_causes_no_flapping() -> None:
     lost_s, best_s = regret([20] + [2] * 80)
     assert lost_s <= best_s + 2 * WAYS * MOVE_S
+
+
+def test_that_a_state_lasts_is_known_only_while_it_is_seen() -> None:
+    history, link = History(), (0, 1)
+    for token, value in enumerate([3.0] * 5 + [1.0] * 5 + [3.0] * 6):
+        outlook(history, token, 1.0, {link: value})
+    lasts = [outlook(history, token, 1.0, {}).links[link].lasts_tokens for token in range(16, 26)]
+    assert lasts == [4, 3, 2, 1, 1, 1, 1, 1, 1, 1], "twice as long as it was seen to last, and not for ever"
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(5, [5, 64]), (32, [32, 64]), (33, [33]), (50, [50]), (64, [64])])
+def test_a_change_that_is_far_away_is_not_acted_upon_early(tokens: int, expected: list[int]) -> None:
+    seen = with_workload(view(LLAMA, [2**40] * 2, [Compute(1e9, 1e9, 1e-5)] * 2, 8, 200), length=12)
+    known = Outlook({0: Forecast(tokens, 3.0, tokens)})
+    found = list(prospects(replace(seen, outlook=known)))
+    assert [prospect.steps for prospect in found] == expected
+    assert [prospect.early for prospect in found] == [False, True][: len(expected)]
+    assert found[0].ahead.flops_per_s[0] == seen.flops_per_s[0]
