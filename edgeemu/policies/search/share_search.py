@@ -16,6 +16,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_prompts import prompt_of
 from edgeemu.policies.view.share_steps import ShareStep, step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -62,7 +63,7 @@ class ShareJudge:
         promised_s: FloatArray = (self._tokens - 1) * step_s / self._tokens
         rest = np.flatnonzero(promised_s < below)
         if len(rest):
-            first_s = self._round_s(step_of(self._prompt, shares.taken(rest)), self._prompt)
+            first_s = self._round_s(prompt_of(self._prompt, shares.taken(rest)), self._prompt)
             promised_s[rest] += first_s / self._tokens
         return promised_s
 
