@@ -12,6 +12,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.apportion import largest_remainders
+from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_moves import n_neighbours
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -21,6 +22,8 @@ from edgeemu.policies.view.step_time import StepTimes
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
 WORK = 6e6  # less than a second
+ANNEALING = 2 / 3  # share of the work, where memory is short
+MOST_ANNEALED = 8  # from which a search goes on
 
 
 class ShareProposer:
@@ -36,7 +39,7 @@ class ShareProposer:
 
     def placements(self) -> Iterator[Placement]:
         """The ends of the search that fit, the best first."""
-        for cost, end in self.search.all_from(self._seeds()):
+        for cost, end in self.search.all_from(self._annealed(self._seeds())):
             if cost < MISSING:
                 yield end.placement(0, self.view.costs.shape, self.devices)
 
@@ -57,6 +60,15 @@ class ShareProposer:
             if keys[at] not in known:
                 known.add(keys[at])
                 yield near.placement(at, shape, self.devices)
+
+    def _annealed(self, seeds: ShareArrays) -> ShareArrays:
+        """The seeds; where memory is short for some, and single changes do not lead everywhere, annealed ones too."""
+        search = self.search
+        if search.judge.memory.fits(seeds).all():
+            return seeds
+        found = annealed(search.judge, seeds, ANNEALING * search.work)
+        search.work *= 1 - ANNEALING
+        return ShareArrays.joined([found.taken(np.arange(min(len(found), MOST_ANNEALED))), seeds])
 
     def _seeds(self) -> ShareArrays:
         """Where descents begin: other placements, and simple ones."""
