@@ -12,7 +12,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.search.share_moves import FEW_LAYERS
-from edgeemu.policies.search.share_search import ShareJudge, weight
+from edgeemu.policies.search.share_search import ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.shares import WITH_HEADS, BoolArray, ShareArrays
 from edgeemu_kernels.shape import ModelShape
@@ -24,20 +24,27 @@ PENALTY, LAST_PENALTY = (
     1.0,
     10.0,
 )  # relative cost of missing bytes as a share of all that are held, at first and at last
+WORK_SHARE = 2 / 3  # of a search's
 ALL_ALIKE = 0.3  # share of changes that all layers make
 RENEWED_AFTER = 100  # steps, after which the worst quarter of the chains goes on from the best of the best
 
 
-def annealed(judge: ShareJudge, seeds: ShareArrays, work: float) -> ShareArrays:
-    """Anneal from seeds; returns placements that fit, of each chain the best, each once, the best first."""
-    view, n = judge.view, len(judge.devices)
+def annealed(search: ShareSearch, seeds: ShareArrays) -> ShareArrays:
+    """Anneal from seeds; returns placements that fit, of each chain the best, each once, the best first.
+
+    It takes a share of the search's work; where that is not enough for any result, nothing.
+    """
+    view, n = search.judge.view, len(search.judge.devices)
     shape = view.costs.shape
-    most = work / weight(1, n, shape)
+    most = WORK_SHARE * search.work / weight(1, n, shape)
     chains = int(min(CHAINS, max(LEAST_CHAINS, most / STEPS)))
     steps = int(min(STEPS, most / chains))
+    if steps < LEAST_STEPS or n == 1:
+        return seeds.taken(np.arange(0))
+    search.work -= weight(chains * steps, n, shape)
     chance = np.random.default_rng(0)
-    state = _Chains(judge, seeds.taken(np.arange(chains) % len(seeds)))
-    for step in range(steps if steps >= LEAST_STEPS and n > 1 else 0):
+    state = _Chains(search.judge, seeds.taken(np.arange(chains) % len(seeds)))
+    for step in range(steps):
         heat, penalty = (
             first * (last / first) ** (step / steps) for first, last in ((HOT, COLD), (PENALTY, LAST_PENALTY))
         )
@@ -45,10 +52,10 @@ def annealed(judge: ShareJudge, seeds: ShareArrays, work: float) -> ShareArrays:
         state.go_to(made, heat * chance.exponential(size=chains), penalty)
         if step % RENEWED_AFTER == RENEWED_AFTER - 1:
             state.renew()
-    order = state.best_costs.argsort(kind="stable").tolist()
+    order = [at for at in state.best_costs.argsort(kind="stable").tolist() if np.isfinite(state.best_costs[at])]
     keys = state.best.keys()
-    once = {keys[at]: at for at in reversed(order) if np.isfinite(state.best_costs[at])}
-    return state.best.taken(list(reversed(once.values())))
+    once = {keys[at]: at for at in reversed(order)}
+    return state.best.taken(np.array(list(reversed(once.values())), np.int64))
 
 
 class _Chains:

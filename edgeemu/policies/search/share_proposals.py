@@ -22,7 +22,6 @@ from edgeemu.policies.view.step_time import StepTimes
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
 WORK = 6e6  # less than a second
-ANNEALING = 2 / 3  # share of the work, where memory is short
 MOST_ANNEALED = 8  # from which a search goes on
 
 
@@ -63,11 +62,9 @@ class ShareProposer:
 
     def _annealed(self, seeds: ShareArrays) -> ShareArrays:
         """The seeds; where memory is short for some, and single changes do not lead everywhere, annealed ones too."""
-        search = self.search
-        if search.judge.memory.fits(seeds).all():
+        if self.search.judge.memory.fits(seeds).all():
             return seeds
-        found = annealed(search.judge, seeds, ANNEALING * search.work)
-        search.work *= 1 - ANNEALING
+        found = annealed(self.search, seeds)
         return ShareArrays.joined([found.taken(np.arange(min(len(found), MOST_ANNEALED))), seeds])
 
     def _seeds(self) -> ShareArrays:
