@@ -34,11 +34,19 @@ class ShareProposer:
         self.devices = promising(view, others, work / ROUNDS)
         self.search = ShareSearch(ShareJudge(view, self.devices, horizon), work)
         known = set(self.devices.tolist())
-        self._others = [each for each in others if known.issuperset(each.owner.values())]
+        self._seeds = self._some([each for each in others if known.issuperset(each.owner.values())])
+        self.short = not self.search.judge.memory.fits(self._seeds).all()  # whether memory is, for some of the seeds
 
     def placements(self) -> Iterator[Placement]:
-        """The ends of the search that fit, the best first."""
-        for cost, end in self.search.all_from(self._annealed(self._seeds())):
+        """The ends of the search that fit, the best first.
+
+        Where memory is short, single changes do not lead everywhere: it then begins with annealed placements too.
+        """
+        seeds = self._seeds
+        if self.short:
+            found = annealed(self.search, seeds)
+            seeds = ShareArrays.joined([found.taken(np.arange(min(len(found), MOST_ANNEALED))), seeds])
+        for cost, end in self.search.all_from(seeds):
             if cost < MISSING:
                 yield end.placement(0, self.view.costs.shape, self.devices)
 
@@ -60,17 +68,10 @@ class ShareProposer:
                 known.add(keys[at])
                 yield near.placement(at, shape, self.devices)
 
-    def _annealed(self, seeds: ShareArrays) -> ShareArrays:
-        """The seeds; where memory is short for some, and single changes do not lead everywhere, annealed ones too."""
-        if self.search.judge.memory.fits(seeds).all():
-            return seeds
-        found = annealed(self.search, seeds)
-        return ShareArrays.joined([found.taken(np.arange(min(len(found), MOST_ANNEALED))), seeds])
-
-    def _seeds(self) -> ShareArrays:
-        """Where descents begin: other placements, and simple ones."""
+    def _some(self, others: Sequence[Placement]) -> ShareArrays:
+        """Where a search begins: other placements, and simple ones."""
         shape = self.view.costs.shape
-        found = [shares for each in self._others if (shares := ShareArrays.of(each, shape, self.devices)) is not None]
+        found = [shares for each in others if (shares := ShareArrays.of(each, shape, self.devices)) is not None]
         return ShareArrays.joined([*found, simple_seeds(self.view, self.devices)]).normal()
 
 
