@@ -15,6 +15,7 @@ from edgeemu.report.thresholds import (
     ALLOWED_LAG_OF_TOKEN,
     INVALID_DELAYED,
     INVALID_STALLED,
+    NOTICED_OTHERS,
     SATURATED,
     WARN_DECISIONS,
     WARN_DELAYED,
@@ -271,7 +272,7 @@ def _cause(evidence: Evidence) -> str:
     if evidence.pauses:
         migrating = all(pause.migrating for pause in evidence.pauses)
         return ": moving blocks took the host long" if migrating else ": the host stood still"
-    return _busy(evidence) or _overran(evidence)
+    return _busy(evidence) or _overran(evidence) + _beside(evidence)
 
 
 def _busy(evidence: Evidence) -> str:
@@ -284,6 +285,14 @@ def _busy(evidence: Evidence) -> str:
 def _overran(evidence: Evidence) -> str:
     share = evidence.operations.overruns
     return f": {share:.0%} of the kernels took longer here than their operations do" if share else ""
+
+
+def _beside(evidence: Evidence) -> str:
+    """Name other programs that held processors for a part of the run, which were not full all the time."""
+    load = evidence.facts.host_load
+    if load is None or load.others < NOTICED_OTHERS:
+        return ""
+    return f"; other programs took {load.others:.0%} of {counted(load.cores, 'processor')}"
 
 
 def _help(evidence: Evidence) -> str:

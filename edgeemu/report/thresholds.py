@@ -31,6 +31,7 @@ WARN_TRANSPORT = 0.10  # of kernel and hybrid links, which carry real packets
 INVALID_STALLED = 0.05  # share of the run that a device stood still, on kernel and hybrid links
 WARN_STEAL = 0.05  # share of the processor time that the hypervisor gave to others
 SATURATED = 0.9  # share of the processor time above which the host counts as full
+NOTICED_OTHERS = 0.1  # share of it that other programs took: named where a run was late
 WARN_DECISIONS = 0.01  # share of TPOT that is the policy's own time: what two runs on one calm host agree in
 
 # Kernel and hybrid links, by their self-test.

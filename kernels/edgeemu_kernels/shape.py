@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
+
+from edgeemu_kernels.precision import F32, Precision, fitting
 
 Norm = Literal["rms", "layer"]
 Activation = Literal["swiglu", "gelu"]
@@ -63,6 +65,7 @@ class ModelShape:
     rope_linear_factor: float = 1.0  # linear scaling of RoPE: positions are divided by it
     tied_embeddings: bool = False
     bias: bool = False  # on Q/K/V, projection and feed-forward (GPT-2 has them, Llama has not)
+    precision: Precision = F32
 
     def __post_init__(self) -> None:
         _check_count("n_layers", self.n_layers, MAX_LAYERS)
@@ -96,13 +99,32 @@ class ModelShape:
 
     @property
     def ffn_units(self) -> int:
-        """Number of equal units that a layer's feed-forward can be divided into: a divisor of d_ff, at most 64."""
-        return next(n for n in range(min(MAX_FFN_UNITS, self.d_ff), 0, -1) if self.d_ff % n == 0)
+        """Number of equal units that a layer's feed-forward can be divided into: at most 64, each of whole blocks."""
+        blocks = self.d_ff // self.precision.weights("down").block_size
+        return next(n for n in range(min(MAX_FFN_UNITS, blocks), 0, -1) if blocks % n == 0)
 
     @property
     def ffn_unit_dim(self) -> int:
         """Columns of the feed-forward in one unit."""
         return self.d_ff // self.ffn_units
+
+    def at_precision(self, weights: str = "f32", cache: str = "f32", messages: str = "f32") -> Self:
+        """Return the shape with all matrices in one format, or in the next finer one where their parts need it.
+
+        The parts of a projection are the columns of KV groups. Raises ValueError for a format that is unknown.
+        """
+        wide = fitting(weights, self.d_model)
+        precision = Precision(
+            embed=wide,
+            heads=wide,
+            proj=fitting(weights, self.group_dim),
+            up=wide,
+            down=fitting(weights, self.d_ff),
+            lm_head=wide,
+            cache=fitting(cache, self.head_dim),
+            messages=fitting(messages, math.gcd(self.d_model, self.group_dim)),
+        )
+        return replace(self, precision=precision)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a message or a file; `from_dict` is its inverse."""
@@ -115,6 +137,8 @@ class ModelShape:
         scaling = values.get("rope_scaling")
         if isinstance(scaling, dict):
             values["rope_scaling"] = RopeScaling(**scaling)
+        if isinstance(precision := values.get("precision"), dict):
+            values["precision"] = Precision(**precision)
         return cls(**values)
 
 

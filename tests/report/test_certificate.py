@@ -280,6 +280,10 @@ def test_a_full_host_is_the_cause_where_it_was_late() -> None:
     made = certificate(tokens(0.03), ops([0.0] * 9), host_load=busy)
     assert "2 processors were 98% busy, 60% with other programs; time.dilation" in made["reasons"][0]
     assert certificate(tokens(), ops([0.0] * 9), host_load=busy)["verdict"] == "PASS"
+    beside = certificate(tokens(0.03), ops([0.0] * 9), host_load=HostLoad(2, 0.5, 0.23, 0.0, 0.4))
+    assert "; other programs took 23% of 2 processors; time.dilation" in beside["reasons"][0]
+    alone = certificate(tokens(0.03), ops([0.0] * 9), host_load=HostLoad(2, 0.5, 0.05, 0.0, 0.4))
+    assert "other programs" not in alone["reasons"][0]
     stolen = certificate(tokens(), ops([0.0] * 9), host_load=HostLoad(2, 0.5, 0.0, 0.2, None))
     assert stolen["verdict"] == "WARN"
     assert "the hypervisor gave 20% of the processor time" in stolen["reasons"][0]

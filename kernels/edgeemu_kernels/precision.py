@@ -1,0 +1,89 @@
+"""Number formats in which a model's weights, caches and messages are held and sent. Knows sizes; no arrays, no files.
+
+The quantised formats are ggml's (`ggml-common.h`): a row is a sequence of blocks, each with its own scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple
+
+Matrix = Literal["embed", "heads", "proj", "up", "down", "lm_head"]
+VECTOR_BYTES = 4  # of a value of norms and biases, which are float32 at every precision, as in GGUF files
+
+
+class NumberFormat(NamedTuple):
+    """Number format: `block_size` numbers of one row are stored in `block_bytes` bytes."""
+
+    name: str
+    block_size: int
+    block_bytes: int
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of a row of `width` numbers. Raises ValueError if that is not a whole number of blocks."""
+        blocks, rest = divmod(width, self.block_size)
+        if rest:
+            raise ValueError(f"{width} numbers are not a whole number of {self.name} blocks of {self.block_size}")
+        return blocks * self.block_bytes
+
+
+FORMATS = {
+    made.name: made
+    for made in (
+        NumberFormat("f32", 1, 4),
+        NumberFormat("f16", 1, 2),
+        NumberFormat("bf16", 1, 2),
+        NumberFormat("q8_0", 32, 34),
+        NumberFormat("q4_0", 32, 18),
+        NumberFormat("q4_1", 32, 20),
+        NumberFormat("q4_k", 256, 144),
+        NumberFormat("q6_k", 256, 210),
+    )
+}
+# What holds a matrix whose rows, or the parts into which they are divided, are not whole blocks; llama.cpp does alike.
+FINER = {"q4_k": "q4_1", "q6_k": "q8_0", "q8_0": "f16", "q4_0": "f16", "q4_1": "f16"}
+
+
+def number_format(name: str) -> NumberFormat:
+    """Number format of that name. Raises ValueError if there is none."""
+    if name not in FORMATS:
+        raise ValueError(f"unknown number format {name!r}; known: {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Names of the number formats of a model's matrices, of its caches and of the messages between its blocks.
+
+    `heads` holds queries, keys and values, `up` the gate too. A cache's rows are per head, a message's per position.
+    """
+
+    embed: str = "f32"
+    heads: str = "f32"
+    proj: str = "f32"
+    up: str = "f32"
+    down: str = "f32"
+    lm_head: str = "f32"
+    cache: str = "f32"
+    messages: str = "f32"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            number_format(getattr(self, field.name))
+
+    def weights(self, matrix: Matrix) -> NumberFormat:
+        """Number format of a matrix."""
+        return FORMATS[str(getattr(self, matrix))]
+
+
+F32 = Precision()
+
+
+def fitting(name: str, width: int) -> str:
+    """Name of the format itself, or of the next finer one in which `width` numbers are whole blocks.
+
+    Raises ValueError for a name that is unknown.
+    """
+    while width % number_format(name).block_size:
+        name = FINER[name]
+    return name
