@@ -29,10 +29,11 @@ ALL_ALIKE = 0.3  # share of changes that all layers make
 RENEWED_AFTER = 100  # steps, after which the worst quarter of the chains goes on from the best of the best
 
 
-def annealed(search: ShareSearch, seeds: ShareArrays) -> ShareArrays:
+def annealed(search: ShareSearch, seeds: ShareArrays, number: int = 0) -> ShareArrays:
     """Anneal from seeds; returns placements that fit, of each chain the best, each once, the best first.
 
-    It takes a share of the search's work; where that is not enough for any result, nothing.
+    It takes a share of the search's work; where that is not enough for any result, nothing. `number` is the seed of
+    random numbers.
     """
     view, n = search.judge.view, len(search.judge.devices)
     shape = view.costs.shape
@@ -42,7 +43,7 @@ def annealed(search: ShareSearch, seeds: ShareArrays) -> ShareArrays:
     if steps < LEAST_STEPS or n == 1:
         return seeds.taken(np.arange(0))
     search.work -= weight(chains * steps, n, shape)
-    chance = np.random.default_rng(0)
+    chance = np.random.default_rng(number)
     state = _Chains(search.judge, seeds.taken(np.arange(chains) % len(seeds)))
     for step in range(steps):
         heat, penalty = (
