@@ -21,7 +21,7 @@ from edgeemu.policies.view.step_time import StepTimes
 
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
-WORK = 6e6  # less than a second
+WORK = 6e6  # a second or two on a small cluster
 MOST_ANNEALED = 8  # from which a search goes on
 
 
