@@ -12,45 +12,43 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.search.share_moves import FEW_LAYERS
-from edgeemu.policies.search.share_search import ShareJudge, ShareSearch, weight
+from edgeemu.policies.search.share_search import ShareJudge, weight
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.shares import WITH_HEADS, BoolArray, ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
-CHAINS, LEAST_CHAINS = 64, 16  # placements that are changed at once; fewer where
-STEPS, LEAST_STEPS = 600, 100  # there is no work for so many changes of each; none where there is work for too few
+CHAINS = 64  # placements that are changed at once
+STEPS, LEAST_STEPS = 600, 150  # changes of each: no more, and no fewer
+WORK = 9.5e6  # of all steps, about a second
+OVERHEAD = 100  # placements whose judgement takes as long as what a step takes for any number of chains
 HOT, COLD = 0.05, 0.0005  # relative loss that is accepted as a rule, at first and at last
 PENALTY, LAST_PENALTY = (
     1.0,
     10.0,
 )  # relative cost of missing bytes as a share of all that are held, at first and at last
-WORK_SHARE = 2 / 3  # of a search's
 ALL_ALIKE = 0.3  # share of changes that all layers make
 RENEWED_AFTER = 100  # steps, after which the worst quarter of the chains goes on from the best of the best
 
 
-def annealed(search: ShareSearch, seeds: ShareArrays, number: int = 0) -> ShareArrays:
+def annealed(judge: ShareJudge, seeds: ShareArrays, number: int = 0) -> ShareArrays:
     """Anneal from seeds; returns placements that fit, of each chain the best, each once, the best first.
 
-    It takes a share of the search's work; where that is not enough for any result, nothing. `number` is the seed of
-    random numbers.
+    None for models with so many layers that there would be work for too few steps. `number` is the seed of random
+    numbers.
     """
-    view, n = search.judge.view, len(search.judge.devices)
+    view, n = judge.view, len(judge.devices)
     shape = view.costs.shape
-    most = WORK_SHARE * search.work / weight(1, n, shape)
-    chains = int(min(CHAINS, max(LEAST_CHAINS, most / STEPS)))
-    steps = int(min(STEPS, most / chains))
+    steps = int(min(STEPS, WORK / weight(CHAINS + OVERHEAD, n, shape)))
     if steps < LEAST_STEPS or n == 1:
         return seeds.taken(np.arange(0))
-    search.work -= weight(chains * steps, n, shape)
     chance = np.random.default_rng(number)
-    state = _Chains(search.judge, seeds.taken(np.arange(chains) % len(seeds)))
+    state = _Chains(judge, seeds.taken(np.arange(CHAINS) % len(seeds)))
     for step in range(steps):
         heat, penalty = (
             first * (last / first) ** (step / steps) for first, last in ((HOT, COLD), (PENALTY, LAST_PENALTY))
         )
         made = changed(state.now, shape, chance, divide=view.divide)
-        state.go_to(made, heat * chance.exponential(size=chains), penalty)
+        state.go_to(made, heat * chance.exponential(size=CHAINS), penalty)
         if step % RENEWED_AFTER == RENEWED_AFTER - 1:
             state.renew()
     order = [at for at in state.best_costs.argsort(kind="stable").tolist() if np.isfinite(state.best_costs[at])]

@@ -21,7 +21,7 @@ from edgeemu.policies.view.step_time import StepTimes
 
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
-WORK = 6e6  # a second or two on a small cluster
+WORK = 6e6  # less than a second
 MOST_ANNEALED = 8  # from which a search goes on
 
 
@@ -40,13 +40,12 @@ class ShareProposer:
     def placements(self) -> Iterator[Placement]:
         """The ends of the search that fit, the best first.
 
-        Where memory is short, single changes do not lead everywhere: it then begins with annealed placements too.
+        Where memory is short, single changes do not lead everywhere: it then begins with annealed placements.
         """
-        seeds = self._seeds
-        if self.short:
-            found = annealed(self.search, seeds)
-            seeds = ShareArrays.joined([found.taken(np.arange(min(len(found), MOST_ANNEALED))), seeds])
-        for cost, end in self.search.all_from(seeds):
+        begin = self._seeds
+        if self.short and len(found := annealed(self.search.judge, begin)):
+            begin = found.taken(np.arange(min(len(found), MOST_ANNEALED)))
+        for cost, end in self.search.all_from(begin):
             if cost < MISSING:
                 yield end.placement(0, self.view.costs.shape, self.devices)
 

@@ -58,7 +58,7 @@ def annealed_placements(made: Instance, numbers: Iterable[int]) -> Iterator[Plac
     devices = np.arange(len(made.view.devices))
     search = ShareSearch(ShareJudge(made.view, devices, made.view.remaining_tokens), inf)
     for number in numbers:
-        found = annealed(search, simple_seeds(made.view, devices), number)
+        found = annealed(search.judge, simple_seeds(made.view, devices), number)
         for _, end in search.all_from(found.taken(np.arange(min(len(found), ENDS)))):
             yield end.placement(0, made.view.costs.shape, devices)
 
