@@ -18,13 +18,12 @@ from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.share_prompts import prompt_of
 from edgeemu.policies.view.share_steps import ShareStep, step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
-OTHER_ENDS = 24  # placements with both ends of the model elsewhere from which a search goes on
-BESIDE = 24  # neighbours of the best that a search goes on from
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
 ROUNDING = 1e-9  # relative, of times: more than it can be
@@ -57,10 +56,10 @@ class ShareJudge:
         """Cost of a second in which all wait: itself, or the idle energy."""
         return 1.0 if self._energy is None else self._energy.idle_w
 
-    def promised(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+    def promised(self, shares: ShareArrays, below: float | FloatArray = np.inf) -> FloatArray:
         """Mean seconds, or joules, per token: [k]. With several sequences the seconds until each has its next.
 
-        For placements that are not below a limit it can be less, but not less than the limit.
+        For placements that are not below a limit, or each its own [k], it can be less, but not less than the limit.
         """
         step = step_of(self.decode, shares)
         if self._energy is not None:
@@ -71,7 +70,7 @@ class ShareJudge:
         promised_s: FloatArray = (self._tokens - 1) * step_s / self._tokens
         rest = np.flatnonzero(promised_s < below)
         if len(rest):
-            first_s = self._round_s(step_of(self._prompt, shares.taken(rest)), self._prompt)
+            first_s = self._round_s(prompt_of(self._prompt, shares.taken(rest)), self._prompt)
             promised_s[rest] += first_s / self._tokens
         return promised_s
 
@@ -152,22 +151,11 @@ class ShareSearch:
         return base, base_cost
 
     def all_from(self, seeds: ShareArrays) -> list[tuple[float, ShareArrays]]:
-        """The ends of descents from all seeds, each once, the best first.
-
-        Where memory is short for some seed, single changes do not lead everywhere: then also of descents with both ends
-        of the model elsewhere, and from beside the best.
-        """
+        """The ends of descents from all seeds, each once, the best first."""
         ends = _Ends()
         costs = self.costs(seeds)
         for at in costs.argsort(kind="stable").tolist():
             ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
-        if (costs < MISSING).all():
-            return ends.sorted()
-        if (best := ends.best_without(set())) is not None:
-            self._from_other_ends(best[0], seeds, ends)
-        tried: set[bytes] = set()
-        while self.work > 0 and (best := ends.best_without(tried)) is not None:
-            self._from_beside(*best, ends)
         return ends.sorted()
 
     def first_that_fits(self, seeds: ShareArrays) -> ShareArrays | None:
@@ -223,49 +211,6 @@ class ShareSearch:
             return True
         return bool((judge.costs(runs.unfolded(near.taken(left))) + moves[left] >= limit).all())
 
-    def _from_other_ends(self, base: ShareArrays, seeds: ShareArrays, ends: "_Ends") -> None:
-        """Descend with embedding and output matrix on other devices, where there is room after others have left.
-
-        They are large: no single change leads there where memory is short.
-        """
-        n, found = base.heads.shape[-1], []
-        for begin in (base, *(seeds.taken([at]) for at in range(len(seeds)))):
-            moved = begin.repeated(n * n)
-            moved.embed[:], moved.lm_head[:] = np.divmod(np.arange(n * n), n)
-            self.work -= weight(len(moved), n, self.judge.view.costs.shape)
-            found.append(moved)
-        every = ShareArrays.joined(found)
-        for at in self.judge.promised(every).argsort(kind="stable")[:OTHER_ENDS].tolist():
-            if self.work <= 0:
-                return
-            first = every.taken([at])
-            ends.add(*self.descend(first, float(self.costs(first)[0])))
-
-    def _from_beside(self, base: ShareArrays, base_cost: float, ends: "_Ends") -> None:
-        """Descend from beside a local optimum: over what does not fit but would be better, then over what is worse."""
-        near = ShareArrays.joined(list(self.around(base)))
-        costs, keys, begun = self.costs(near), near.keys(), {base.keys()[0]}
-        over = np.flatnonzero(costs >= MISSING)
-        if len(over):
-            self.work -= weight(len(over), len(self.judge.devices), self.judge.view.costs.shape)
-            promised = self.judge.promised(near.taken(over), base_cost)
-            for at in promised.argsort(kind="stable")[:BESIDE].tolist():
-                if promised[at] >= base_cost or self.work <= 0:
-                    break
-                if keys[over[at]] not in begun:
-                    begun.add(keys[over[at]])
-                    first = near.taken([int(over[at])])
-                    end, cost = self.descend(first, float(costs[over[at]]), base_cost)
-                    if cost < base_cost:
-                        ends.add(*self.descend(end, cost))
-                        return
-        for at in costs.argsort(kind="stable").tolist():
-            if len(begun) > 2 * BESIDE or self.work <= 0:
-                return
-            if keys[at] not in begun:
-                begun.add(keys[at])
-                ends.add(*self.descend(near.taken([at]), float(costs[at])))
-
 
 class _Ends:
     """Where descents have ended: each placement once, with its cost."""
@@ -275,15 +220,6 @@ class _Ends:
 
     def add(self, end: ShareArrays, cost: float) -> None:
         self._found.setdefault(end.keys()[0], (cost, end))
-
-    def best_without(self, tried: set[bytes]) -> tuple[ShareArrays, float] | None:
-        """The best of all, once: None if it was asked for before."""
-        key = min(self._found, key=lambda each: self._found[each][0])
-        if key in tried:
-            return None
-        tried.add(key)
-        cost, shares = self._found[key]
-        return shares, cost
 
     def sorted(self) -> list[tuple[float, ShareArrays]]:
         return sorted(self._found.values(), key=lambda pair: pair[0])

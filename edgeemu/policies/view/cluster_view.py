@@ -98,6 +98,7 @@ class ClusterView:
     source: int = 0  # the device where prompts come from
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
     star: bool = False  # results of shards are combined by one device; else in a ring
+    tile_rows: int | None = None  # rows of a chunk from which on products are computed chunk by chunk; None: never
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
     offer: Callable[[Placement], None] = _not_kept  # keep a placement for the case that the limit strikes: the last
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was

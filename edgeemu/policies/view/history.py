@@ -101,7 +101,7 @@ class History:
     def outlook(self, token: int, slowdowns: FloatArray, pairs: tuple[IntArray, IntArray], slow: FloatArray) -> Outlook:
         """Add what was measured before a token, and return what to expect.
 
-        `slowdowns` [n_devices], and of links between `pairs` of devices, each once at most, how `slow` they are [n_pairs]:
+        `slowdowns` [n_devices], and how `slow` links are [n_pairs], those of `pairs` of devices, each once at most:
         multiples of nominal times.
         """
         sources, targets = pairs

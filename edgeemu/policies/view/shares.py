@@ -57,6 +57,16 @@ class ShareArrays:
         at = np.asarray(chosen)
         return type(self)(self.embed[at], self.lm_head[at], self.heads[at], self.proj[at], self.units[at])
 
+    def where(self, chosen: BoolArray, other: Self) -> Self:
+        """The placements that are chosen, [k], and else those of another batch."""
+        return type(self)(
+            np.where(chosen, self.embed, other.embed),
+            np.where(chosen, self.lm_head, other.lm_head),
+            np.where(chosen[:, None, None], self.heads, other.heads),
+            np.where(chosen[:, None], self.proj, other.proj),
+            np.where(chosen[:, None, None], self.units, other.units),
+        )
+
     def repeated(self, times: int) -> Self:
         """Copies of one placement, which can be changed."""
         first = np.zeros(times, np.int64)

@@ -17,6 +17,7 @@ from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.share_prompts import prompt_of
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -63,6 +64,23 @@ def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> Non
         program = compile_routes(placement, shape, "star" if star else "ring")
         simulated = predict(cluster, costs, program, durations, 7, 2).tpot_s
         assert found[number] == pytest.approx(simulated, rel=1e-3 if shape.bias else 1e-9)
+
+
+@QUICK
+@given(st.data())
+def test_a_prompt_takes_nearly_what_the_simulator_says(data: st.DataObject) -> None:
+    shape, prompt = data.draw(shapes(max_layers=4)), data.draw(st.integers(8, 48))
+    cluster = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
+    tile_rows = data.draw(st.sampled_from([None, 1, 6]))
+    shares = ShareArrays.joined([data.draw(some_shares(shape)) for _ in range(2)])
+    costs = PhysicalCosts(shape)
+    seen = replace(oracle_view(cluster, costs, None, prompt, 60), tile_rows=tile_rows)
+    durations = roofline_durations([device.compute for device in seen.devices], costs)
+    found = prompt_of(ShareTimes(seen, EVERYONE, 0, prompt), shares).step_s
+    for number in range(2):
+        program = compile_routes(shares.placement(number, shape, EVERYONE), shape, tile_rows=tile_rows)
+        simulated = predict(cluster, costs, program, durations, prompt, 1).ttft_s
+        assert found[number] == pytest.approx(simulated, rel=0.1)
 
 
 @QUICK
