@@ -54,11 +54,15 @@ class Costs(Protocol):
         ...
 
     def fused_weight_bytes(self, kind: Kind, layer: int, groups: Sequence[int]) -> int:
-        """Weights of one operation: a block, or a layer's groups or shards on one device with the norm they share."""
+        """Weights of one operation: a block, or a layer's groups or shards on one device with the norm they share.
+
+        `groups` ascend; all are alike, but for the very first shard of a layer, which has the bias.
+        """
         if not groups:
             return self.weight_bytes(Block(kind, layer))
         shared = self.norm_bytes() if kind in (Kind.HEAD, Kind.FFN) else 0
-        return shared + sum(self.weight_bytes(Block(kind, layer, group)) for group in groups)
+        first, last = (self.weight_bytes(Block(kind, layer, groups[at])) for at in (0, -1))
+        return shared + first + (len(groups) - 1) * last
 
     def heads_weight_bytes(self, n_groups: int) -> int:
         """Weights of `n_groups` fused groups of one layer with their norm; 0 for none."""

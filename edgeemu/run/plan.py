@@ -153,6 +153,10 @@ def arithmetic_rows(computes: Sequence[Compute], value_bytes: float) -> int:
 
 def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> Callable[[Placement], Program]:
     """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled."""
-    sharding = scenario.sharding
-    tile_rows = arithmetic_rows(computes, costs.weight_value_bytes) if sharding.tile_overlap else None
-    return partial(compile_routes, shape=costs.shape, collective=sharding.collectives, tile_rows=tile_rows)
+    tile_rows = least_tile_rows(scenario, computes, costs)
+    return partial(compile_routes, shape=costs.shape, collective=scenario.sharding.collectives, tile_rows=tile_rows)
+
+
+def least_tile_rows(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> int | None:
+    """Return the rows of a chunk from which on products are computed chunk by chunk; None: never."""
+    return arithmetic_rows(computes, costs.weight_value_bytes) if scenario.sharding.tile_overlap else None

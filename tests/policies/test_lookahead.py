@@ -22,7 +22,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead, mdi
 from edgeemu.policies.search import pipeline_moves
-from edgeemu.policies.view.cluster_view import ClusterView, largest_change
+from edgeemu.policies.view.cluster_view import ClusterView, changed_by_more
 from edgeemu.policies.view.step_time import StepTimes
 from edgeemu.run.make_plan import make_plan, make_rehearsal
 from edgeemu.run.plan import Plan
@@ -226,15 +226,17 @@ def changed(seen: ClusterView, **values: float) -> ClusterView:
     return replace(seen, devices=(replace(first, compute=compute, memory_bytes=memory), *seen.devices[1:]))
 
 
-def test_the_largest_change_is_that_of_any_device_or_link() -> None:
+def test_a_change_is_that_of_any_device_or_link() -> None:
     before = view(LLAMA, [1000] * 2, [Compute(1e9, 1e9, 0.0)] * 2, 8, 24)
-    assert largest_change(before, before) == 0
-    assert largest_change(before, changed(before, flops_per_s=0.8e9)) == pytest.approx(0.25)
-    assert largest_change(changed(before, flops_per_s=0.8e9), before) == pytest.approx(0.25), "either way alike"
-    assert largest_change(before, changed(before, memory_bytes=0)) > 100
-    assert largest_change(before, replace(before, observed={(0, 1): (1.0, 1.1)})) == pytest.approx(0.1)
+    slower = changed(before, flops_per_s=0.8e9)
+    link = replace(before, observed={(0, 1): (1.0, 1.1)})
+    for one, other, share in ((before, slower, 0.25), (slower, before, 0.25), (before, link, 0.1)):
+        assert changed_by_more(one, other, 0.999 * share)
+        assert not changed_by_more(one, other, 1.001 * share), "either way alike"
+    assert changed_by_more(before, changed(before, memory_bytes=0), 100)
     both = [replace(before, observed={(0, 1): (1.5, 1.1)}), replace(before, observed={(0, 1): (1.5, 1.1)})]
-    assert largest_change(*both) == 0
+    assert not changed_by_more(before, before, 0.0)
+    assert not changed_by_more(*both, 0.0)
 
 
 @pytest.mark.parametrize(("threshold", "count"), [("0", 89), ("1 %", 2), ("50 %", 2)])
