@@ -122,8 +122,8 @@ class Costs(Protocol):
 
     # -- bytes of messages -----------------------------------------------------------------------------------------
 
-    def activation_bytes(self, rows: int) -> int:
-        """Message with x between blocks: [rows, d_model]."""
+    def activation_bytes(self, rows: int, chunks: int = 1) -> int:
+        """Message with x between blocks, or with one of `chunks` chunks of it: [rows, d_model]."""
         ...
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:
@@ -309,7 +309,7 @@ class PhysicalCosts(Costs):
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def activation_bytes(self, rows: int) -> int:
+    def activation_bytes(self, rows: int, chunks: int = 1) -> int:  # noqa: ARG002
         return MESSAGE_HEADER_BYTES + rows * self._sent_bytes(self.shape.d_model)
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:  # noqa: ARG002

@@ -68,7 +68,7 @@ def message_bytes(op: Op, rows: int, costs: Costs) -> int:
         case MessageKind.PARTIAL | MessageKind.REDUCE | MessageKind.NORMED:
             return costs.chunk_bytes(1, 1) if last else costs.chunk_bytes(op.chunk.size(rows), op.chunk.of)
         case _:
-            return costs.activation_bytes(1 if last else op.chunk.size(rows))
+            return costs.activation_bytes(1) if last else costs.activation_bytes(op.chunk.size(rows), op.chunk.of)
 
 
 def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:

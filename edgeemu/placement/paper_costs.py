@@ -124,11 +124,11 @@ class PaperCosts(Costs):
         return Work(0.0, 0.0)
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:
-        return self.activation_bytes(rows) // chunks
+        return self.activation_bytes(rows, chunks)
 
-    def activation_bytes(self, rows: int) -> int:  # noqa: ARG002
+    def activation_bytes(self, rows: int, chunks: int = 1) -> int:  # noqa: ARG002
         """All positions of the sequence, not only new ones."""
-        return self.length * self.shape.d_model * self.value_bytes
+        return self.length * self.shape.d_model * self.value_bytes // chunks
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:  # noqa: ARG002
         return self.length * n_groups * self.shape.group_dim * self.value_bytes
