@@ -34,5 +34,5 @@ def _packed(x: Array, weight: PackedMatrix) -> Array:
         return few
     y: Array = np.empty((len(x), weight.shape[0]), np.float32)
     for rows, piece in weight.pieces():
-        y[:, rows] = x @ piece.T
+        np.matmul(x, piece.T, out=y[:, rows])
     return y
