@@ -131,7 +131,7 @@ def profile_kernels(
             if blas.threads != threads:
                 raise RequestError(f"{blas.name} has {blas.threads} of {threads}", field="--threads")
             clock = thread if threads == 1 else wall
-            probe = HostProbe(clock, array_bytes)
+            probe = HostProbe(clock, array_bytes, threads)
             for _ in range(ROUNDS):
                 probe.sample()
             on_start(_check_time(request, cases, probe))
