@@ -19,7 +19,7 @@ SHAPE = "{n_layers: 2, d_model: 32, n_heads: 4, n_kv_heads: 2, head_dim: 8, d_ff
         (("--rows", "1,x"), '--rows: "x" is not a number'),
         (("--past", "99999999k"), '--past: "99999999k" is not a number'),
         (("--rows", ",".join("1" * 20)), "--rows: 20 numbers are too many"),
-        (("--precision", "f23"), '"f23" cannot be measured (did you mean "f32"?)'),
+        (("--precision", "f32,f23"), '"f23" cannot be measured (did you mean "f32"?)'),
         (("--model", "smollm2-135m-instrct"), 'did you mean "smollm2-135m-instruct"?'),
         (("--model", "/nowhere.gguf"), "--model: /nowhere.gguf: cannot be read"),
         (("--figure", "x.jpg"), '--figure: "x.jpg" is not a .png or .svg file'),
@@ -44,7 +44,7 @@ def test_a_profile_of_kernels_is_printed_written_and_drawn(
     assert "custom, f32, one thread, processor time:" in out
     assert f"drawn: {tmp_path}/roofline.svg" in out
     assert "s of processor time" in err
-    assert "kernels: 18/18" in err
+    assert "kernels, f32, 1 thread: 18/18" in err
     written = json.loads((tmp_path / "kernels.json").read_text())
     assert [each["kernel"] for each in written["kernels"]] == ["qkv", "attention", "proj", "ffn", "norm", "lm_head"]
     assert (tmp_path / "roofline.png").read_text() == "drawn"
