@@ -16,7 +16,7 @@ MARKERS = {"qkv": "o", "attention": "s", "proj": "^", "ffn": "D", "norm": "v", "
 
 
 def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
-    """Draw the kernels at the first number of threads and precision, and write the picture to files, by their suffix."""
+    """Draw the kernels at the first number of threads and precision, and write the picture to files by suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
