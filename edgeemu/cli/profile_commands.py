@@ -44,9 +44,7 @@ Past = Annotated[
         show_default=False,
     ),
 ]
-PrecisionName = Annotated[
-    str, typer.Option("--precision", metavar="FORMAT", help="Number format of weights and caches.")
-]
+Precisions = Annotated[str, typer.Option("--precision", metavar="LIST", help="Number formats of weights and caches.")]
 Threads = Annotated[str, typer.Option("--threads", metavar="LIST", help="Threads of the BLAS. A device has one.")]
 FigureFile = Annotated[
     Path | None,
@@ -68,7 +66,7 @@ def kernels(
     shape: ShapeText = None,
     rows: Rows = "1,8,64,512",
     past: Past = None,
-    precision: PrecisionName = "f32",
+    precision: Precisions = "f32",
     threads: Threads = "1",
     figure: FigureFile = None,
     out: FiguresDirectory = None,
@@ -186,7 +184,7 @@ def _measured(
     wanted = make_request(
         model,
         shape,
-        precision,
+        [name.strip() for name in precision.split(",")],
         _numbers("--rows", rows, 1),
         None if past is None else _numbers("--past", past, 0),
         _numbers("--threads", threads, 1),

@@ -8,14 +8,16 @@ from edgeemu.units import BYTE_RATE, DURATION, FLOP_RATE
 
 
 def kernel_tables(document: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
-    """Make two tables for each number of threads, each with its title: times and rates, then limits and cost model."""
+    """Make two tables for each number of threads and each precision, with titles: times and rates, then limits."""
     for host in document["hosts"]:
-        kernels = [each for each in document["kernels"] if each["threads"] == host["threads"]]
+        mine = [each for each in document["kernels"] if each["threads"] == host["threads"]]
         speed = f"{_rate(host['flops_per_s'])} GFLOP/s, {_rate(host['mem_bytes_per_s'])} GB/s"
         threads = "one thread" if host["threads"] == 1 else f"{host['threads']} threads"
-        yield f"{document['model']}, f32, {threads}, {host['clock']}:", _times(kernels)
-        title = f"roof: share of this host's roofline ({speed}). What the cost model counts; its time on that roofline"
-        yield f"{title} (model); measured / model (ratio):", _limits(kernels)
+        roof = f"roof: share of this host's roofline ({speed}). What the cost model counts; its time on that roofline"
+        for precision in dict.fromkeys(each["precision"] for each in mine):
+            kernels = [each for each in mine if each["precision"] == precision]
+            yield f"{document['model']}, {precision}, {threads}, {host['clock']}:", _times(kernels)
+            yield f"{roof} (model); measured / model (ratio):", _limits(kernels)
 
 
 def _times(kernels: list[Mapping[str, Any]]) -> Table:

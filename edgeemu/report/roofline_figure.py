@@ -16,12 +16,13 @@ MARKERS = {"qkv": "o", "attention": "s", "proj": "^", "ffn": "D", "norm": "v", "
 
 
 def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
-    """Draw the kernels at the first number of threads, and write the picture to each file, by its suffix."""
+    """Draw the kernels at the first number of threads and precision, and write the picture to files by suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     host = document["hosts"][0]
-    kernels = [each for each in document["kernels"] if each["threads"] == host["threads"]]
+    first = document["kernels"][0]
+    kernels = [each for each in document["kernels"] if all(each[key] == first[key] for key in ("threads", "precision"))]
     figure = Figure(figsize=(9.0, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -35,10 +36,10 @@ def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
     axes.set_ylabel("speed (GFLOP/s)")
     rows = sorted({each["rows"] for each in kernels})
     threads = "one thread" if host["threads"] == 1 else f"{host['threads']} threads"
-    title = (
-        f"{document['model']}, float32, {threads}\nrows of each line, from left to right: {', '.join(map(str, rows))}"
+    title = f"{document['model']}, {first['precision']}, {threads}"
+    axes.set_title(
+        f"{title}\nrows of each line, from left to right: {', '.join(map(str, rows))}", loc="left", fontsize=11
     )
-    axes.set_title(title, loc="left", fontsize=11)
     axes.grid(visible=True, which="major", alpha=0.4)
     figure.legend(loc="outside right upper", frameon=False)
     for file in files:

@@ -31,9 +31,10 @@ from edgeemu_kernels.profile.kernels import Measured, measure_kernels
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import open_model
 
-PRECISIONS = ("f32",)  # of weights, whose kernels can be measured
+PRECISIONS = ("f32",)  # number formats of weights and caches whose kernels can be measured
 DEFAULT_PASTS = (0, 1024, 4096)
-LONGEST_S = 600.0  # of processor time, for each number of threads
+LONGEST_S = 600.0  # of processor time, for each number of threads and precision
+VALUE_BYTES = 4  # of activations
 BASE_BYTES = 64 * 2**20  # libraries, and what they take when they compute
 
 KINDS: dict[Kernel, Kind] = {
@@ -53,7 +54,7 @@ class ProfileRequest:
     rows: Sequence[int]
     pasts: Sequence[int]
     threads: Sequence[int]
-    precision: str = "f32"
+    precisions: Sequence[str] = ("f32",)
 
     def cases(self) -> list[Case]:
         """Executions to measure.
@@ -75,7 +76,7 @@ class ProfileRequest:
 def make_request(
     model: str,
     shape: str | None,
-    precision: str,
+    precisions: Sequence[str],
     rows: Sequence[int],
     pasts: Sequence[int] | None,
     threads: Sequence[int],
@@ -85,11 +86,12 @@ def make_request(
     Raises:
         RequestError: there is no such model, or the shape or the precision is wrong.
     """
-    if precision not in PRECISIONS:
-        raise RequestError(
-            f'"{precision}" cannot be measured{did_you_mean(precision, PRECISIONS)}; {", ".join(PRECISIONS)} can',
-            field="--precision",
-        )
+    for name in precisions:
+        if name not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise RequestError(
+                f'"{name[:40]}" cannot be measured{did_you_mean(name, PRECISIONS)}; {known} can', field="--precision"
+            )
     if shape is not None:
         found = validate(ShapeFields, read(shape, "--shape")).model_shape("custom")
     elif model in model_entries() or not ("/" in model or Path(model).exists()):
@@ -100,7 +102,7 @@ def make_request(
         except ModelFileError as error:
             raise RequestError(str(error), field="--model") from error
     default = [past for past in DEFAULT_PASTS if past < found.max_context]
-    return ProfileRequest(found, rows, default if pasts is None else pasts, threads, precision)
+    return ProfileRequest(found, rows, default if pasts is None else pasts, threads, precisions)
 
 
 def profile_kernels(
@@ -124,7 +126,8 @@ def profile_kernels(
     if (most := max(request.threads)) > (cores := len(os.sched_getaffinity(0))):
         raise RequestError(f"{most} are too many: this process may use {counted(cores, 'core')}", field="--threads")
     array_bytes = stream_bytes(caches())
-    keep = _keeps_all(request, cases, array_bytes + BASE_BYTES, memory)
+    shapes = {name: request.shape.at_precision(name, name) for name in request.precisions}
+    fit_at_once = [_keeps_all(shape, cases, array_bytes + BASE_BYTES, memory) for shape in shapes.values()]
     hosts, kernels = [], []
     for threads in request.threads:
         with threadpool_limits(threads, "blas"):
@@ -132,14 +135,16 @@ def profile_kernels(
             if blas.threads != threads:
                 raise RequestError(f"{blas.name} has {blas.threads} of {threads}", field="--threads")
             clock = thread if threads == 1 else wall
-            probe = HostProbe(clock, array_bytes)
+            probe = HostProbe(clock, array_bytes, threads)
             for _ in range(ROUNDS):
                 probe.sample()
-            on_start(_check_time(request, cases, probe))
-            name = "kernels" if len(request.threads) == 1 else f"kernels, {counted(threads, 'thread')}"
-            found = measure_kernels(request.shape, cases, probe, clock, partial(on_phase, name), keep=keep)
+            on_start(sum(_expected_s(shape, cases, probe) for shape in shapes.values()))
+            for precision, shape in shapes.items():
+                on_progress = partial(on_phase, f"kernels, {precision}, {counted(threads, 'thread')}")
+                found = measure_kernels(shape, cases, probe, clock, on_progress, keep=all(fit_at_once))
+                of_all = {"precision": precision, "threads": threads}
+                kernels += [{**_kernel_document(shape, each, probe.speed), **of_all} for each in found]
             hosts.append(_host_document(threads, probe))
-            kernels += [_kernel_document(request, each, probe.speed, threads) for each in found]
             del probe
     return {
         "model": request.shape.name,
@@ -164,17 +169,17 @@ def counted_by_costs(shape: ModelShape, case: Case) -> Work:
             return costs.work(KINDS[kernel], shape.n_groups, case.rows, case.past)
 
 
-def _keeps_all(request: ProfileRequest, cases: Sequence[Case], base_bytes: int, memory: HostMemory) -> bool:
+def _keeps_all(shape: ModelShape, cases: Sequence[Case], base_bytes: int, memory: HostMemory) -> bool:
     """Return whether all layers fit in memory at once, with as much left; else those of one kernel at a time must.
 
     Raises:
         RequestError: they do not.
     """
-    shape, largest_bytes, all_bytes = request.shape, 0, 0
+    largest_bytes, all_bytes = 0, 0
     for group in by_blocks(cases):
         case = max(group, key=lambda case: case.rows)
-        made, arrays = made_bytes(shape, group), _arrays_bytes(request, case, layers_held(shape, case))
-        largest_bytes, all_bytes = max(largest_bytes, made + arrays), all_bytes + made + arrays
+        group_bytes = made_bytes(shape, group) + _arrays_bytes(shape, case)
+        largest_bytes, all_bytes = max(largest_bytes, group_bytes), all_bytes + group_bytes
     needed_bytes = base_bytes + largest_bytes
     if needed_bytes > memory.available_bytes:
         room = f"{size(memory.available_bytes)} are {memory.limited_by}"
@@ -185,17 +190,19 @@ def _keeps_all(request: ProfileRequest, cases: Sequence[Case], base_bytes: int, 
     return base_bytes + all_bytes <= memory.available_bytes / 2
 
 
-def _arrays_bytes(request: ProfileRequest, case: Case, layers: int) -> int:
+def _arrays_bytes(shape: ModelShape, case: Case) -> int:
     """Inputs, results and what is in between; attention has an input for each layer, because it writes over it."""
+    inputs_bytes = 0
+    if case.kernel == "attention":
+        width = shape.n_groups * (shape.group_size + 2) * shape.head_dim
+        inputs_bytes = layers_held(shape, case) * case.rows * width * VALUE_BYTES
     kind = KINDS.get(case.kernel, Kind.PROJ)
-    inputs = (
-        layers * case.rows * 3 * request.shape.n_heads * request.shape.head_dim * 4 if case.kernel == "attention" else 0
-    )
-    return inputs + PhysicalCosts(request.shape).workspace_bytes(kind, request.shape.n_groups, case.rows, case.past)
+    return inputs_bytes + PhysicalCosts(shape).workspace_bytes(kind, shape.n_groups, case.rows, case.past)
 
 
-def _check_time(request: ProfileRequest, cases: Sequence[Case], probe: HostProbe) -> float:
-    will_s = expected_s(request.shape, cases, probe.speed, probe.read.median_s)
+def _expected_s(shape: ModelShape, cases: Sequence[Case], probe: HostProbe) -> float:
+    """Processor time that it will take. Raises RequestError if that is too much."""
+    will_s = expected_s(shape, cases, probe.speed, probe.read.median_s)
     if will_s > LONGEST_S:
         raise RequestError(
             f"this would take about {will_s / 60:.0f} minutes of processor time, and at most {LONGEST_S / 60:.0f} are "
@@ -216,17 +223,15 @@ def _host_document(threads: int, probe: HostProbe) -> dict[str, Any]:
     }
 
 
-def _kernel_document(request: ProfileRequest, measured: Measured, host: HostSpeed, threads: int) -> dict[str, Any]:
+def _kernel_document(shape: ModelShape, measured: Measured, host: HostSpeed) -> dict[str, Any]:
     case, work, time = measured.case, measured.counted, measured.time
-    model = counted_by_costs(request.shape, case)
+    model = counted_by_costs(shape, case)
     model_s = roofline_s(Compute(host.gflops * 1e9, host.mem_bytes_per_s, 0.0), model)
     roofline = work.roofline_s(host)
     return {
         "kernel": case.kernel,
         "rows": case.rows,
         "past": case.past,
-        "precision": request.precision,
-        "threads": threads,
         **time._asdict(),
         "spread": time.spread,
         "flops": work.flops,

@@ -67,6 +67,12 @@ def test_the_host_is_measured_by_the_clock_that_is_given(monkeypatch: pytest.Mon
     assert speed.mem_bytes_per_s == hosting.MIN_STREAM_BYTES
 
 
+def test_several_threads_read_together() -> None:
+    probe = HostProbe(seconds(), 2**16, threads=2)
+    probe.sample()
+    assert probe.speed.mem_bytes_per_s == 2**16
+
+
 def test_an_array_is_read_that_no_cache_holds() -> None:
     assert stream_bytes([Cache(2, 2**20, "0"), Cache(3, 2**24, "0-3")]) == 8 * 2**24
     assert stream_bytes([Cache(3, 2**30, "0-63")]) == hosting.MAX_STREAM_BYTES

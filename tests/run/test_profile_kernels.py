@@ -51,7 +51,7 @@ def test_the_document_has_rates_roofline_and_cost_model(monkeypatch: pytest.Monk
     assert [each["kernel"] for each in document["kernels"]] == [
         "qkv", "attention", "attention", "proj", "ffn", "norm", "lm_head"
     ]  # fmt: skip
-    assert phases[-1] == ("kernels", 21, 21)
+    assert phases[-1] == ("kernels, f32, 1 thread", 21, 21)
     (host,) = document["hosts"]
     assert (host["threads"], host["clock"], host["mem_bytes_per_s"]) == (1, "processor time", 2**16)
     for each in document["kernels"]:
