@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemu.device.handed_on import Received, handed_on
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.device.sequences import ArrivedBlock, NotHeldError, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
@@ -16,6 +17,7 @@ from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
 from edgeemu_kernels.packed import Stored
+from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
 
@@ -32,6 +34,8 @@ class Executor:
         self._held = HeldBlocks(source)
         self._ops: list[Op] = []
         self._sequences = OpenSequences(source.shape)
+        precision = source.shape.precision
+        self._messages = None if precision.messages == "f32" else number_format(precision.messages)
 
     def load(self, ops: Sequence[Op]) -> None:
         """Loads the blocks of these operations.
@@ -72,9 +76,15 @@ class Executor:
     def run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Executes an operation on its inputs, in the order of its slots: rows at `position` and following.
 
-        Returns what the operation emits: [rows, width] float32, or the sampled id as [1] int64. Raises LogitsError
-        where the logits are not finite.
+        Returns what the operation emits: [rows, width] float32, or [rows, row_bytes] in the format of messages, or the
+        sampled id as [1] int64. Raises LogitsError where the logits are not finite.
         """
+        if self._messages is None:
+            return self._run(op, sequence, step, position, inputs)
+        result = self._run(op, sequence, step, position, Received(inputs, self._messages))
+        return handed_on(result, op.emits.kind, self._messages)
+
+    def _run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         match op.kind:
             case Kind.EMBED:
                 return _present(self._held.embed, op).forward(inputs[0], position)  # ids [t] -> [t, d_model]
@@ -91,10 +101,8 @@ class Executor:
                 proj = _present(self._held.projs.get(op.layer), op)
                 return self._last(op, proj.partial(self._gather_some(op, inputs)))  # -> [t, d_model], or of a chunk
             case Kind.PROJ:
-                x, *parts = inputs
-                return _present(self._held.projs.get(op.layer), op).forward(
-                    self._gather(op, parts), x
-                )  # -> [t, d_model]
+                proj, attn = _present(self._held.projs.get(op.layer), op), self._gather(op, inputs[1:])
+                return proj.forward(attn, inputs[0])  # -> [t, d_model]
             case Kind.FFN:
                 ffn = _present(self._held.ffns.get(op.layer), op)
                 if op.groups:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgeemu.device.block_bytes import weight_shapes
+from edgeemu.device.block_bytes import norm_layouts
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.attention import GroupWeights, Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
@@ -58,7 +58,7 @@ class HeldBlocks:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
 
     def weights(self, block: Block) -> list[Stored]:
-        """Views of a held block's arrays, in the order of `block_bytes.weight_shapes`; of a shard also from the whole.
+        """Views of a held block's arrays, in the order of `block_bytes.weight_layouts`; of a shard also from the whole.
 
         Raises:
             KeyError: the block is not held.
@@ -142,7 +142,7 @@ class HeldBlocks:
                 del self.ffns[layer]
 
     def _rebuild_heads(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
-        n_norm = len(self._norm_shapes)
+        n_norm = self._n_norm
         norm = self.heads[layer].norm if layer in self.heads else None
         parts: dict[int, GroupWeights] = {}
         for group in groups:
@@ -172,7 +172,7 @@ class HeldBlocks:
         old = self._in_units(self.ffns.pop(layer)) if layer in self.ffns else None
         wanted = tuple(units) or tuple(range(self.shape.ffn_units))
         if old is None or old.units != wanted:
-            n_norm, norm = len(self._norm_shapes), None if old is None else old.norm
+            n_norm, norm = self._n_norm, None if old is None else old.norm
             held: dict[int, Sequence[Stored]] = {}
             for unit in wanted:
                 arrays = arriving.pop(Block(Kind.FFN, layer, unit), None)
@@ -195,7 +195,7 @@ class HeldBlocks:
         return ffn.divided(self.shape.ffn_units) if ffn.units is None else ffn
 
     def _put(self, block: Block, arrays: list[Stored]) -> None:
-        n_norm = len(self._norm_shapes)
+        n_norm = self._n_norm
         match block.kind:
             case Kind.EMBED:
                 self.embed = Embed(matrix_of(arrays[0], self._form("embed")), *map(_vector, arrays[1:]))
@@ -219,8 +219,9 @@ class HeldBlocks:
         self.lm_head = LmHead(self.lm_head.norm, weight, shared=self.embed is not None)
 
     @cached_property
-    def _norm_shapes(self) -> list[tuple[int, ...]]:
-        return weight_shapes(self.shape, Block(Kind.LM_HEAD))[:-1]
+    def _n_norm(self) -> int:
+        """Number of arrays of a norm."""
+        return len(norm_layouts(self.shape))
 
     @cached_property
     def _rope(self) -> Rope | None:
