@@ -15,8 +15,9 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.host.available_memory import HostMemory
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import PhysicalCosts, Work, roofline_s
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.operation_costs import NORM_OPERATIONS
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.report.formats import counted, size
 from edgeemu.scenario.catalog import model_entries, model_entry
 from edgeemu.scenario.catalog.shapes import ShapeFields

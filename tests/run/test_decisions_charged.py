@@ -56,8 +56,8 @@ def test_a_decision_that_is_measured_is_charged_warm() -> None:
 
 
 def test_what_is_measured_is_scaled_to_the_device_that_decides() -> None:
-    plan = replace(make("decisions.time=measured", decide=SlowAtFirst()), decision_scale=1000.0)
-    assert all(row.took_s < row.charged_s < 1000 * row.took_s for row in rows(plan))
+    plan = replace(make("decisions.time=measured", decide=SlowAtFirst()), decision_scale=1e6)
+    assert all(row.took_s < row.charged_s < 1e6 * row.took_s for row in rows(plan))
 
 
 def test_a_time_that_is_given_is_charged_and_the_policy_asked_once() -> None:
