@@ -6,7 +6,8 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
-from edgeemu_kernels.attention import QUERY_ROWS
+from edgeemu_kernels.attention import QUERY_ROWS, compiles
+from edgeemu_kernels.linear import COMPILED_BLOCK, COMPILED_LANES
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -211,10 +212,7 @@ class PhysicalCosts(Costs):
                 values = x
             case Kind.HEAD:
                 qkv = n_groups * rows * (s.group_dim + 2 * s.head_dim)
-                together = min(rows, QUERY_ROWS)  # rows whose scores exist at the same time
-                width = n_groups * s.group_dim
-                scores = n_groups * s.group_size * (past + rows)  # of one row
-                attention = rows * width + together * (4 * width + scores + 3 * together)  # 3: the causal mask
+                attention = rows * n_groups * s.group_dim + self._attention_values(n_groups, rows, past)
                 values = 2 * x + qkv + max(x, 2 * qkv, attention)  # a norm, RoPE, attention: one after the other
             case Kind.PROJ:
                 values = rows * s.n_heads * s.head_dim + 3 * x
@@ -223,6 +221,18 @@ class PhysicalCosts(Costs):
             case Kind.LM_HEAD:
                 values = 2 * s.d_model + 10 * s.vocab_size  # the logits, and their order with its 8-byte ids
         return values * self.value_bytes
+
+    def _attention_values(self, n_groups: int, rows: int, past: int) -> int:
+        """Values that attention holds beside its input and result: scores, and queries and sums in another order."""
+        s, seen = self.shape, past + rows
+        together = min(rows, QUERY_ROWS)  # rows of one group whose scores exist at the same time
+        block = s.group_size * together * (2 * s.head_dim + seen)
+        if not compiles(s):
+            one_row = n_groups * s.group_size * (s.head_dim + seen)  # of all groups at the same time
+            return one_row if rows == 1 else max(one_row, block + 3 * together**2)  # 3: the causal mask
+        pairs = s.group_size + s.group_size % 2  # queries of one group
+        one_row = pairs * (COMPILED_BLOCK + 2 * s.head_dim) + 8 * s.head_dim
+        return one_row if rows == 1 else max(one_row, block + s.group_size * together * COMPILED_LANES)
 
     def inbox_bytes(self, rows: int) -> int:
         return self.activation_bytes(rows)

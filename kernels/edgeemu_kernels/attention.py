@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeemu_kernels.kvcache import KVCache
-from edgeemu_kernels.linear import Array, linear
+from edgeemu_kernels.linear import COMPILED_BYTES, COMPILED_LANES, Array, linear
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 
-QUERY_ROWS = 128  # queries that prefill scores at a time: bounds the memory of the score matrix
+QUERY_ROWS = 64  # queries that prefill scores at a time: bounds the memory of the score matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +39,12 @@ class GroupWeights:
         """Arrays that are present, in the order of the fields: what a migration sends."""
         every = (self.wq, self.wk, self.wv, self.bq, self.bk, self.bv)
         return tuple(array for array in every if array is not None)
+
+
+def compiles(shape: ModelShape) -> bool:
+    """Whether a layer of this shape is large enough for the compiled attention, wherever its groups are."""
+    values = (shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim * shape.d_model  # of Q/K/V of all groups
+    return 4 * values > COMPILED_BYTES and shape.head_dim % COMPILED_LANES == 0
 
 
 class Heads:
@@ -62,6 +68,7 @@ class Heads:
         self.weight = weight
         self.bias = bias
         self._rope = rope
+        self._compiled = compiles(shape)
         self._scale = np.float32(shape.head_dim**-0.5)
         n, hd = len(self.groups), shape.head_dim
         self._n_queries = n * shape.group_size
@@ -130,40 +137,73 @@ class Heads:
         keys = rows[:, self._n_queries : self._n_queries + n]  # [t, n, hd]
         values = rows[:, self._n_queries + n :]  # [t, n, hd]
         cache.append(keys.swapaxes(0, 1), values.swapaxes(0, 1))
+        out: Array = np.empty((t, self._q_rows), np.float32)
         if t == 1:
-            q = queries.reshape(n, -1, hd)  # [n, S, hd]
-            return _attend(q, cache.keys(), cache.values()).reshape(1, -1)  # [1, n*S*hd]
-        return self._prefill(queries, position, cache)
+            self._decode(queries.reshape(n, -1, hd), cache, out.reshape(n, -1, hd))
+        else:
+            self._prefill(queries.reshape(t, n, -1, hd), position, cache, out)
+        return out
 
-    def _prefill(self, queries: Array, position: int, cache: KVCache) -> Array:
-        t, _, hd = queries.shape
-        n, s = len(self.groups), self.shape.group_size
-        out: Array = np.empty((t, n * s * hd), np.float32)
+    def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
+        """One position: [n, S, hd] -> out [n, S, hd]"""
+        if self._compiled:
+            from edgeemu_kernels import compiled
+
+            compiled.attend(queries, *cache.storage(), cache.length, out)
+        else:
+            out[...] = _attend(queries, cache.keys(), cache.values())
+
+    def _prefill(self, queries: Array, position: int, cache: KVCache, out: Array) -> None:
+        """Rows from `position` on: [t, n, S, hd] -> out [t, n*S*hd]
+
+        One group and block of rows at a time, so that scores stay in the processor's cache between their passes.
+        """
+        t, n, s, hd = queries.shape
+        mixed = out.reshape(t, n, s, hd)
+        attend = _attend_compiled if self._compiled else _attend_causal
         for start in range(0, t, QUERY_ROWS):
             stop = min(start + QUERY_ROWS, t)
             rows, seen = stop - start, position + stop
-            q = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
-            later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
-            mixed = _attend(
-                q.reshape(n, s * rows, hd), cache.keys()[:, :seen], cache.values()[:, :seen], later
-            )  # [n, S*rows, hd]
-            out[start:stop] = mixed.reshape(n, s, rows, hd).transpose(2, 0, 1, 3).reshape(rows, -1)
-        return out
+            for g in range(n):
+                q = queries[start:stop, g].swapaxes(0, 1).reshape(s * rows, hd)
+                block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
+                mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
 
 
-def _attend(queries: Array, keys: Array, values: Array, later: Array | None = None) -> Array:
-    """softmax(queries @ keysᵀ + mask) @ values: [n, m, hd], [n, len, hd], [n, len, hd] -> [n, m, hd].
-
-    `later` [rows, rows] is added where the last `rows` keys meet the queries, of which there are m / rows
-    sets.
-    """
+def _attend(queries: Array, keys: Array, values: Array) -> Array:
+    """softmax(queries @ keysᵀ) @ values: [n, m, hd], [n, len, hd], [n, len, hd] -> [n, m, hd]"""
     scores: Array = np.matmul(queries, keys.swapaxes(1, 2))  # [n, m, len]
-    if later is not None:
-        n, m, length = scores.shape
-        rows = len(later)
-        scores.reshape(n, m // rows, rows, length)[..., length - rows :] += later
     scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     mixed: Array = np.matmul(scores, values)  # [n, m, hd]
     mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return mixed
+
+
+def _attend_causal(queries: Array, keys: Array, values: Array, rows: int) -> Array:
+    """softmax(queries @ keysᵀ) @ values where no query sees a later key: [m, hd], [len, hd], [len, hd] -> [m, hd].
+
+    The queries are m / rows sets of `rows`, which stand where the last keys do.
+    """
+    scores: Array = queries @ keys.T  # [m, len]
+    later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
+    scores.reshape(-1, rows, len(keys))[..., len(keys) - rows :] += later
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    mixed: Array = scores @ values  # [m, hd]
+    mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return mixed
+
+
+def _attend_compiled(queries: Array, keys: Array, values: Array, rows: int) -> Array:
+    """Compute what `_attend_causal` does, with one pass over the scores between the two products."""
+    from edgeemu_kernels import compiled
+
+    seen = len(keys)
+    scores: Array = np.empty((len(queries), -(-seen // COMPILED_LANES) * COMPILED_LANES), np.float32)  # [m, ≥ len]
+    sums: Array = np.empty(len(queries), np.float32)
+    np.matmul(queries, keys.T, out=scores[:, :seen])
+    compiled.causal_softmax(scores, seen, rows, sums)
+    mixed: Array = scores[:, :seen] @ values  # [m, hd]
+    mixed /= sums[:, None]
     return mixed

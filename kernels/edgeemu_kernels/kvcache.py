@@ -56,6 +56,10 @@ class KVCache:
         """View of the written values, [n_groups, length, head_dim]."""
         return self._values[:, : self.length]
 
+    def storage(self) -> tuple[Array, Array]:
+        """Keys and values with their unwritten rows, [n_groups, capacity, head_dim] each, contiguous."""
+        return self._keys, self._values
+
     def take(self, index: int, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
         """Copies of one group's rows `start:stop`, k and v [rows, head_dim]: what a migration sends."""
         stop = self.length if stop is None else stop

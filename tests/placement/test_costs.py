@@ -13,6 +13,7 @@ from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, shape
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, MESSAGE_HEADER_BYTES, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.costs import PhysicalCosts, Work
+from edgeemu_kernels import compiled  # noqa: F401 - loaded before anything is measured
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.sampling import GREEDY, Sampling, sample
 from edgeemu_kernels.shape import ModelShape
@@ -29,7 +30,8 @@ LLAMA_WIDE = replace(
 GPT2_WIDE = replace(
     GPT2, d_model=256, n_heads=8, n_kv_heads=8, head_dim=32, d_ff=1024, vocab_size=4096, max_context=2048
 )
-WIDE = (LLAMA_WIDE, replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024), GPT2_WIDE)
+LARGE = replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024)  # for compiled attention
+WIDE = (LLAMA_WIDE, LARGE, GPT2_WIDE)
 
 
 def arrays(held: object) -> Iterator[np.ndarray]:
@@ -197,7 +199,7 @@ def test_the_output_matrix_and_any_sampling_allocate_no_more_than_planned(sampli
 
 
 @SLOW
-@given(shapes(), st.integers(1, 300), st.integers(0, 300))
+@given(shapes() | st.just(LARGE), st.integers(1, 300), st.integers(0, 300))
 def test_workspace_grows_with_rows_and_past(shape: ModelShape, rows: int, past: int) -> None:
     costs = PhysicalCosts(shape)
     for kind in Kind:
