@@ -6,8 +6,8 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
-from edgeemu_kernels.attention import QUERY_ROWS, compiles
-from edgeemu_kernels.linear import COMPILED_BLOCK, COMPILED_LANES
+from edgeemu_kernels.attention import QUERY_ROWS
+from edgeemu_kernels.compiled_sizes import COMPILED_LANES, attention_scratch, compiles_attention
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -227,11 +227,10 @@ class PhysicalCosts(Costs):
         s, seen = self.shape, past + rows
         together = min(rows, QUERY_ROWS)  # rows of one group whose scores exist at the same time
         block = s.group_size * together * (2 * s.head_dim + seen)
-        if not compiles(s):
+        if not compiles_attention(s):
             one_row = n_groups * s.group_size * (s.head_dim + seen)  # of all groups at the same time
             return one_row if rows == 1 else max(one_row, block + 3 * together**2)  # 3: the causal mask
-        pairs = s.group_size + s.group_size % 2  # queries of one group
-        one_row = pairs * (COMPILED_BLOCK + 2 * s.head_dim) + 8 * s.head_dim
+        one_row = attention_scratch(s.group_size, s.head_dim)
         return one_row if rows == 1 else max(one_row, block + s.group_size * together * COMPILED_LANES)
 
     def inbox_bytes(self, rows: int) -> int:

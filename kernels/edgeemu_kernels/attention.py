@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeemu_kernels.compiled_sizes import COMPILED_LANES, compiles_attention
 from edgeemu_kernels.kvcache import KVCache
-from edgeemu_kernels.linear import COMPILED_BYTES, COMPILED_LANES, Array, linear
+from edgeemu_kernels.linear import Array, linear
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
@@ -41,12 +42,6 @@ class GroupWeights:
         return tuple(array for array in every if array is not None)
 
 
-def compiles(shape: ModelShape) -> bool:
-    """Whether a layer of this shape is large enough for the compiled attention, wherever its groups are."""
-    values = (shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim * shape.d_model  # of Q/K/V of all groups
-    return 4 * values > COMPILED_BYTES and shape.head_dim % COMPILED_LANES == 0
-
-
 class Heads:
     """Kernel of the groups `groups` of one layer, with their weights fused in one matrix.
 
@@ -68,7 +63,7 @@ class Heads:
         self.weight = weight
         self.bias = bias
         self._rope = rope
-        self._compiled = compiles(shape)
+        self._compiled = compiles_attention(shape)
         self._scale = np.float32(shape.head_dim**-0.5)
         n, hd = len(self.groups), shape.head_dim
         self._n_queries = n * shape.group_size
@@ -147,9 +142,9 @@ class Heads:
     def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
         """One position: [n, S, hd] -> out [n, S, hd]"""
         if self._compiled:
-            from edgeemu_kernels import compiled
+            from edgeemu_kernels.compiled import attend
 
-            compiled.attend(queries, *cache.storage(), cache.length, out)
+            attend(queries, *cache.storage(), cache.length, out)
         else:
             out[...] = _attend(queries, cache.keys(), cache.values())
 
@@ -197,13 +192,12 @@ def _attend_causal(queries: Array, keys: Array, values: Array, rows: int) -> Arr
 
 def _attend_compiled(queries: Array, keys: Array, values: Array, rows: int) -> Array:
     """Compute what `_attend_causal` does, with one pass over the scores between the two products."""
-    from edgeemu_kernels import compiled
+    from edgeemu_kernels.compiled import causal_softmax
 
     seen = len(keys)
     scores: Array = np.empty((len(queries), -(-seen // COMPILED_LANES) * COMPILED_LANES), np.float32)  # [m, ≥ len]
-    sums: Array = np.empty(len(queries), np.float32)
     np.matmul(queries, keys.T, out=scores[:, :seen])
-    compiled.causal_softmax(scores, seen, rows, sums)
+    sums = causal_softmax(scores, seen, rows)  # [m]
     mixed: Array = scores[:, :seen] @ values  # [m, hd]
     mixed /= sums[:, None]
     return mixed

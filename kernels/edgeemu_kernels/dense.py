@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu_kernels.linear import COMPILED_BYTES, COMPILED_LANES, Array, linear
+from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, COMPILED_LANES
+from edgeemu_kernels.linear import Array, linear
 from edgeemu_kernels.norms import Norm
 
 GELU_SCALE = np.float32((2 / np.pi) ** 0.5)  # Hendrycks & Gimpel 2016, the tanh form that GPT-2 uses
