@@ -44,7 +44,7 @@ class DeviceExit:
 
 
 class Fleet:
-    """Device processes of one run; an asynchronous context manager.
+    """Device processes of one run, with modules that are `preload`ed for all; an asynchronous context manager.
 
     `exits` receives every device that ends, for whatever reason, while the fleet is open.
     `pass_fds` stay open, under the same numbers, in every device. With `user_namespace` all are root of one.
@@ -56,10 +56,10 @@ class Fleet:
         pass_fds: Sequence[int] = (),
         *,
         user_namespace: bool = False,
+        preload: tuple[str, ...] = (),
     ) -> None:
         self.exits: asyncio.Queue[DeviceExit] = asyncio.Queue()
-        self._entry = entry
-        self._user_namespace = user_namespace
+        self._entry, self._preload, self._user_namespace = entry, preload, user_namespace
         self._pass_fds = tuple(pass_fds)
         self._directory: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -128,7 +128,7 @@ class Fleet:
             raise
 
     def _spawn(self, control_fd: int) -> subprocess.Popen[bytes]:
-        config = Config(control_fd, self._entry, str(self.directory), self._user_namespace)
+        config = Config(control_fd, self._entry, str(self.directory), self._user_namespace, self._preload)
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)  # "" is the current directory
         with (self.directory / scratch.SERVER_LOG).open("ab") as log:
             return subprocess.Popen(

@@ -15,6 +15,7 @@ class Config(msgspec.Struct):
     entry: str  # "module:function", called in each device with its spec
     directory: str
     user_namespace: bool = False  # become root of a user namespace of its own, so that devices can make networks
+    preload: tuple[str, ...] = ()  # modules that devices need beside those of the entry function
 
 
 class Fork(msgspec.Struct, tag="fork"):

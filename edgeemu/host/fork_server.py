@@ -163,7 +163,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would leave no exit status to report
     try:
-        for name in PRELOAD:
+        for name in (*PRELOAD, *config.preload):
             importlib.import_module(name)
         entry = named(config.entry)
         if config.user_namespace:

@@ -1,15 +1,21 @@
-"""Benchmark of decoding against reading all weights once, its lower bound. `python -m edgeemu_kernels.bench`.
+"""Benchmark of the kernels against what bounds them. `python -m edgeemu_kernels.bench`.
 
-Both are measured in one run, in turns, on one thread: a decoding step of the undivided model with a few dozen
-tokens of context, and several plain reads of the same arrays, of which the fastest counts.
+Decoding is compared with reading all weights once. Both are measured in one run, in turns, on one thread: a decoding
+step of the undivided model with a few dozen tokens of context, and plain reads of the same arrays, of which the fastest
+counts. Then follow attention, a prefill and products of few rows; `--decode` leaves them out. Times are those of the
+processor. Exit status 1: a limit is missed.
 """
 
 from __future__ import annotations
 
+import os
+
+if __name__ == "__main__":
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is imported
+
 import argparse
 import importlib.metadata
 import json
-import os
 import statistics
 import sys
 import time
@@ -19,22 +25,21 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeemu_kernels.bench_limits import Ratio, ratios
+from edgeemu_kernels.compiled import read
 from edgeemu_kernels.decoder import Decoder
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.weights.open_model import open_model
 
-if __name__ == "__main__":
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is imported
-
 PROMPT_TOKENS = 24
 ROUNDS = 24
-LIMIT = 1.5  # what the project asks of itself
+LIMIT_ROUNDS = 9  # of the other ratios
+LIMIT = 1.3  # what the project asks of itself
 
 READS: dict[str, Callable[[Array], object]] = {
-    "dot": lambda flat: np.dot(flat, flat),
-    "sum": lambda flat: np.add.reduce(flat),
-    "max": lambda flat: np.maximum.reduce(flat),
+    "four streams": read,
+    "np.dot": lambda flat: np.dot(flat, flat),
 }
 
 
@@ -68,10 +73,10 @@ def measure(decoder: Decoder, model: str, rounds: int, clock: Callable[[], float
         start = clock()
         token = int(decoder.step(token).argmax())
         steps.append(clock() - start)
-        for name, read in READS.items():
+        for name, read_all in READS.items():
             start = clock()
             for array in flat:
-                read(array)
+                read_all(array)
             reads[name].append(clock() - start)
     return Result(
         model=model,
@@ -95,11 +100,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m edgeemu_kernels.bench", description=__doc__)
     parser.add_argument("model", nargs="?", type=Path, help="GGUF file or Hugging Face directory")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--decode", action="store_true", help="measure decoding only")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, of decoding only")
     options = parser.parse_args()
     try:
         model = open_model(options.model or _installed_model())
-        result = measure(Decoder(model.open_source()), model.name, options.rounds, time.perf_counter)
+        result = measure(Decoder(model.open_source()), model.name, options.rounds, time.process_time)
     except ModelFileError as error:
         print(error, file=sys.stderr)
         return 2
@@ -110,9 +116,13 @@ def main() -> int:
     print(f"{result.model}: {gigabytes:.3f} GB of weights, context {result.context}, one thread")
     print(f"decode step       {result.step_s * 1e3:7.2f} ms  {gigabytes / result.step_s:6.1f} GB/s")
     for name, seconds in result.read_s.items():
-        print(f"read them ({name})  {seconds * 1e3:7.2f} ms  {gigabytes / seconds:6.1f} GB/s")
-    print(f"decode / fastest read = {result.ratio:.2f} (at most {LIMIT})")
-    return 0 if result.ratio <= LIMIT else 1
+        print(f"read, {name:<12}{seconds * 1e3:7.2f} ms  {gigabytes / seconds:6.1f} GB/s")
+    measured = [Ratio(f"decode step, {result.model}: over the fastest read of its weights", result.ratio, LIMIT)]
+    print(measured[0])
+    for ratio in () if options.decode else ratios(LIMIT_ROUNDS, time.process_time):
+        print(ratio, flush=True)
+        measured.append(ratio)
+    return 0 if all(ratio.met for ratio in measured) else 1
 
 
 if __name__ == "__main__":

@@ -16,6 +16,15 @@ def compiles_attention(shape: ModelShape) -> bool:
     return 4 * values > COMPILED_BYTES and shape.head_dim % COMPILED_LANES == 0
 
 
+def compiled_modules(shape: ModelShape) -> tuple[str, ...]:
+    """Modules that kernels of this shape may import while they compute: better imported before that."""
+    widest = max(
+        shape.vocab_size, shape.d_ff * (2 if shape.activation == "swiglu" else 1), shape.n_heads * shape.head_dim
+    )
+    large = 4 * widest * shape.d_model > COMPILED_BYTES or compiles_attention(shape)
+    return ("edgeemu_kernels.compiled",) if large else ()
+
+
 def attention_scratch(group_size: int, head_dim: int) -> int:
     """Values that the compiled attention of one position needs beside its input and result, for one group at a time."""
     pairs = group_size + group_size % 2  # queries go by two

@@ -10,13 +10,14 @@ from edgeemu_kernels.compiled_sizes import COMPILED_BLOCK as BLOCK
 from edgeemu_kernels.compiled_sizes import COMPILED_LANES as LANES
 from edgeemu_kernels.vector_code import COUNT, FLOAT, VECTOR, Code, Value, Variable
 
-AHEAD = 2048  # values that are asked for before they are needed: 8 KiB
+AHEAD = 2048  # values that attention asks for before they are needed, 8 KiB; found by measuring, as the next is
+AHEAD_EACH = 512  # likewise, of each of the four streams of a matrix
 
 
 def every_kernel() -> Any:
     """Module with all kernels."""
     module = ir.Module("edgeemu_kernels")
-    for write in (_few_rows, _attend, _causal_softmax, _swiglu):
+    for write in (_few_rows, _attend, _causal_softmax, _swiglu, _read):
         write(module)
     return module
 
@@ -56,6 +57,7 @@ def _tile(code: Code, first: Value, n: int, rows: list[Value]) -> None:
     with code.loop(code.count(0), code.whole(width, LANES), LANES) as i:
         vectors = [code.load(x, at, i) for at in xs]
         for j, start in enumerate(starts):
+            code.prefetch(weight, start, i, code.count(AHEAD_EACH))
             values = code.load(weight, start, i)
             for k, vector in enumerate(vectors):
                 sums[k][j].set(code.fma(values, vector, sums[k][j].get()))
@@ -253,4 +255,21 @@ def _swiglu(module: Any) -> None:
         gate = code.load(x, place)
         below = code.builder.fadd(code.exp(code.builder.fneg(gate)), code.constant(1.0))
         code.store(code.builder.fmul(code.builder.fdiv(gate, below), code.load(x, place, width)), x, place)
+    code.finish()
+
+
+def _read(module: Any) -> None:
+    """read(x, total, n): sum of n values, a multiple of 256, read as four streams: what memory gives one thread."""
+    code = Code(module, "read", 2, 1)
+    x, total, n = code.arguments
+    quarter = code.builder.sdiv(n, code.count(4))
+    starts = [code.times(quarter, code.count(i)) for i in range(4)]
+    sums = [Variable(code, VECTOR, code.constant(0.0)) for _ in range(16)]
+    with code.loop(code.count(0), quarter, 4 * LANES) as i:
+        for k, each in enumerate(sums):
+            each.set(code.builder.fadd(code.load(x, starts[k % 4], i, code.count(k // 4 * LANES)), each.get()))
+    vectors = [each.get() for each in sums]
+    while len(vectors) > 1:
+        vectors = [code.builder.fadd(vectors.pop(), vectors.pop()) for _ in range(len(vectors) // 2)]
+    code.store(code.sum(vectors[0]), total, code.count(0))
     code.finish()

@@ -40,6 +40,18 @@ def test_a_device_is_a_process_of_its_own(run: Runner, tmp_path: Path) -> None:
     run(main())
 
 
+def test_modules_are_loaded_once_for_all_devices(run: Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Fleet("support.fleet_entries:describe", preload=("edgeemu_kernels.compiled",)) as fleet:
+            await fleet.fork("device", str(tmp_path / "facts").encode())
+            await next_exit(fleet)
+        facts = json.loads((tmp_path / "facts").read_text())
+        assert {"edgeemu_kernels", "llvmlite"} <= set(facts["loaded"])
+        assert facts["rss_kib"] < 60 * 1024  # the compiler's library is not copied when a device is forked
+
+    run(main())
+
+
 def test_one_process_may_run_another_function_than_the_devices(run: Runner, tmp_path: Path) -> None:
     async def main() -> None:
         async with Fleet("support.fleet_entries:sleep") as fleet:

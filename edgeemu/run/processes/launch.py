@@ -3,8 +3,9 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Self
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Device
@@ -18,14 +19,21 @@ from edgeemu.links.stamped import SharedPipes, create_shared_pipes
 from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
 from edgeemu.run.processes.session import Session, Unasked
+from edgeemu_kernels.compiled_sizes import compiled_modules
+from edgeemu_kernels.shape import ModelShape
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSettings:
-    """Entry function of device processes, and the means by which their memory may be capped, the best first."""
+    """Entry function of device processes, what they share, and means to cap their memory, the best first."""
 
     entry: str = DEVICE_ENTRY
     cap_means: tuple[str, ...] = ALL_MEANS
+    preload: tuple[str, ...] = ()  # modules that are imported once for all of them
+
+    def for_model(self, shape: ModelShape) -> Self:
+        """These settings, and kernels of this shape compiled once for all devices."""
+        return replace(self, preload=compiled_modules(shape))
 
 
 DEFAULT_LAUNCH = LaunchSettings()
@@ -121,7 +129,9 @@ async def launch_devices(
     pipes_fd = create_shared_pipes(cluster.n_pipes)
     try:
         on_progress(0, len(cluster.devices))
-        async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless) as fleet:
+        async with Fleet(
+            settings.entry, (pipes_fd,), user_namespace=choice.rootless, preload=settings.preload
+        ) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
             async with Session(
