@@ -267,6 +267,7 @@ def _read(module: Any) -> None:
     sums = [Variable(code, VECTOR, code.constant(0.0)) for _ in range(16)]
     with code.loop(code.count(0), quarter, 4 * LANES) as i:
         for k, each in enumerate(sums):
+            code.prefetch(x, starts[k % 4], i, code.count(k // 4 * LANES + AHEAD_EACH))
             each.set(code.builder.fadd(code.load(x, starts[k % 4], i, code.count(k // 4 * LANES)), each.get()))
     vectors = [each.get() for each in sums]
     while len(vectors) > 1:
