@@ -29,6 +29,9 @@ Each claim has its source: [P] the paper's abstract or a summary of it, [A] the 
 readers of the paper, [D] ours, where sources are silent. "From" is one of the runs behind the figure; the others have
 other seeds, counts, policies or bandwidths. Several clusters are shown as median (least to most).
 
+"Possible" is a bound that no placement can beat, divided or not, whichever policy makes it: it is proven, for the
+cluster at its best (without load), and not always within reach ([policies.md](policies.md#what-is-possible)).
+
 The scenarios, with the source of every parameter, are in [scenarios/papers](../scenarios/papers); the policies in
 [policies.md](policies.md). Where a claim is not met, the last column says why.
 """

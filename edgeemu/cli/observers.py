@@ -1,7 +1,7 @@
 """Observers that show a run to its user: text as it is generated, and a progress bar. Know the terminal; no devices."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -48,15 +48,16 @@ def watch(
         observer.keep_line()
 
 
-def watch_one_of(text: TextIO, status: TextIO) -> "Watch":
-    """Open observers for one run after another, each under a line that names it.
+def watch_one_of(text: TextIO, status: TextIO, left: Callable[[int], str]) -> "Watch":
+    """Open observers for one run after another, each under a line that names it, and what is `left` to be done.
 
     Neither the generated text is shown nor what moved.
     """
 
     @contextmanager
     def watch_this(policy: str, done: int, total: int) -> Iterator["Observer"]:
-        Page(text).line(f"{policy} (run {done + 1} of {total})", style="bold")
+        more = f"; {words}" if (words := left(done)) else ""
+        Page(text).line(f"{policy} (run {done + 1} of {total}{more})", style="bold")
         with watch(text, status, words=False, several=True, moves=False) as observer:
             yield observer
 

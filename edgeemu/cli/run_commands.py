@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,11 @@ from edgeemu.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
     from edgeemu.cli.page import Page
+    from edgeemu.scenario.scenario import Scenario
 
 INVALID = 5
 
@@ -120,15 +125,23 @@ def _run(
         raise typer.Exit(INVALID)
 
 
+Policies = Annotated[
+    str,
+    typer.Option(
+        "--policies",
+        metavar="A,B,C",
+        help="Names (see: edgeemu policies) or FILE.py:NAME, separated by commas, or all.",
+    ),
+]
+Repeats = Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")]
+Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
+
+
 def compare(
     scenario: ScenarioFile,
-    policies: Annotated[
-        str, typer.Option("--policies", metavar="A,B,C", help="Policy names, separated by commas, or all.")
-    ] = "all",
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")] = 1,
-    simulated: Annotated[
-        bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")
-    ] = False,
+    policies: Policies = "all",
+    repeats: Repeats = 1,
+    simulated: Simulated = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
@@ -136,11 +149,15 @@ def compare(
 ) -> None:
     """Compare policies on one scenario.
 
-    Every policy gets the same cluster, random draws and load. The best single device (single) is always in the table.
-    A policy that finds no placement is listed with its reason, and so is exact where it would not answer and was not
-    named; given is among all where the scenario has a placement. Each run leaves its records below --out. Rows are
-    sorted by the scenario's objective: latency unless it says otherwise. "vs possible" says how far a policy is from a
-    proven bound that no placement can beat.
+    Every policy gets the same cluster, random draws and load, in a run of its own, one after the other. Without
+    --simulate they run on device processes, and that takes as long as all their texts: before the first it says about
+    how long. The best single device (single) is always in the table. A policy that finds no placement is listed with
+    its reason, and so is exact where it would not answer and was not named; given is among all where the scenario has a
+    placement. Each run leaves its records below --out.
+
+    Rows are sorted by the scenario's objective: latency unless it says otherwise. "vs best" says how far a policy is
+    behind the first. "vs possible" says how far it is from a proven bound that no placement can beat, on the cluster
+    without load; the best placement can be anywhere between the two.
 
     \b
     Examples:
@@ -151,29 +168,71 @@ def compare(
     """
     from edgeemu.cli.observers import watch_one_of
     from edgeemu.report.comparison import JUDGED, comparison
-    from edgeemu.run.compare import bounds, compare_scenario, left_out, named_policies
+    from edgeemu.run.compare import compare_scenario, left_out, named_policies, optional
 
     asked = [name.strip() for name in policies.split(",") if name.strip()]
     wanted = load(scenario, settings)
     names = named_policies(asked, given=wanted.placement is not None)
     check_writable(out)
-    watch = watch_one_of(sys.stderr if as_json else sys.stdout, sys.stderr)
+    text, without = sys.stderr if as_json else sys.stdout, left_out(wanted, asked)
+    running = [name for name in names if name not in without]
+    left = _told_expectation(wanted, running, repeats, text, simulated=simulated)
     comparing = compare_scenario(
         wanted,
         names,
         repeats=repeats,
         simulate=simulated,
         out=out,
-        watch=watch,
+        watch=watch_one_of(text, sys.stderr, left),
         share=share,
-        without=left_out(wanted, asked),
+        without=without,
+        may_fail=optional(asked),
     )
     entries = until_signal(comparing)
-    document = comparison(wanted.name, entries, JUDGED[wanted.objective], words=not simulated, bounds=bounds(wanted))
+    known, undivided = _bounds(wanted)
+    judged = JUDGED[wanted.objective]
+    document = comparison(wanted.name, entries, judged, words=not simulated, bounds=known, undivided=undivided)
     answer(document, as_json, partial(_show_comparison, document))
     status = _comparison_status(document)
     if status:
         raise typer.Exit(status)
+
+
+def _told_expectation(
+    scenario: Scenario, policies: list[str], repeats: int, text: TextIO, *, simulated: bool
+) -> Callable[[int], str]:
+    """Tell how long real runs will take; return what says how long the others take when so many are done."""
+    from edgeemu.cli.expectation import Expectation
+
+    wall_s = None if simulated or scenario.time.mode == "virtual" else _wall_s(scenario, policies)
+    expectation = Expectation(policies, repeats, wall_s, time.monotonic)
+    if not simulated and (words := expectation.before()):
+        print(words, file=text, flush=True)
+    return expectation.left
+
+
+def _wall_s(scenario: Scenario, policies: list[str]) -> dict[str, float]:
+    """Seconds that a run of each policy takes on the wall clock at least, where that follows the timeline."""
+    from edgeemu.cli.observers import watch
+    from edgeemu.run.expected import expected_s
+
+    dilation = scenario.time.dilation if isinstance(scenario.time.dilation, float) else 1.0
+    with watch(sys.stderr, sys.stderr) as observer:
+        found = expected_s(scenario, policies, partial(observer.phase, "expected times"))
+    return {policy: dilation * each_s for policy, each_s in found.items()}
+
+
+def _bounds(scenario: Scenario) -> tuple[dict[str, float], bool]:
+    """Prove what no placement can beat, and whether that is without divided layers. It can take seconds."""
+    from edgeemu.cli.observers import watch
+    from edgeemu.host.signals import interrupted_at_once
+    from edgeemu.run.compare import bounds
+
+    with watch(sys.stderr, sys.stderr) as observer, interrupted_at_once():
+        observer.phase("what is possible", 0, 1)
+        found = bounds(scenario)
+        observer.phase("what is possible", 1, 1)
+    return ({}, False) if found is None else (found.by_figure, found.undivided)
 
 
 def _show_comparison(document: dict[str, Any], page: Page) -> None:

@@ -42,4 +42,6 @@ class Device:
 
 def memory_left_bytes(memory_bytes: int, availability: Variation | None, t_s: float) -> int:
     """Bytes of a device's memory that are available at an instant: never more than it has."""
+    if availability is None:
+        return memory_bytes
     return round(memory_bytes * min(1.0, max(0.0, value(availability, t_s))))

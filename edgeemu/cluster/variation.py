@@ -248,6 +248,7 @@ def _step(t_s: float, every_s: float) -> int:
     return step - 1 if step * every_s > t_s else step
 
 
+@lru_cache(maxsize=4096)
 def _uniforms(seed: int, index: int) -> tuple[float, ...]:
     """Eight numbers in (0, 1): those of the steps 8 * index to 8 * index + 7."""
     return tuple((word + 0.5) / 2**53 for word in random_block(seed, index))

@@ -163,9 +163,11 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would leave no exit status to report
     try:
-        for name in (*PRELOAD, *config.preload):
+        for name in PRELOAD:
             importlib.import_module(name)
         entry = named(config.entry)
+        if config.prepare:
+            named(config.prepare)(config.prepared.encode())
         if config.user_namespace:
             own_user_namespace()
         gc.collect()

@@ -55,6 +55,14 @@ class PlacementArrays:
         flat = (self.heads + np.arange(n_layers)[:, None] * n_devices).ravel()  # [n_layers * n_groups]
         return np.bincount(flat, minlength=n_layers * n_devices).reshape(n_layers, n_devices)
 
+    def heads_by(self, counts: IntArray) -> IntArray:
+        """Owners of groups so that each device has its count, [n_layers, n_devices]; as many as possible stay."""
+        heads = self.heads.copy()
+        changed = (counts != self.counts(counts.shape[1])).any(1)  # [n_layers]
+        for layer in np.flatnonzero(changed).tolist():
+            heads[layer] = assign_groups(counts[layer], heads[layer])
+        return heads
+
     def same(self, other: "PlacementArrays") -> bool:
         return (
             (self.embed, self.lm_head) == (other.embed, other.lm_head)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
-from edgeemu.placement.placement import Placement, ring_of
+from edgeemu.placement.placement import Placement, rings_of
 from edgeemu.placement.program import WHOLE, Chunk, Collective, MessageKind, Op, Program, RowRange, Slot
 from edgeemu.placement.residual_stream import Groups, ResidualStream, ScatteredStream, Way, WholeStream
 from edgeemu_kernels.shape import ModelShape
@@ -36,7 +36,7 @@ def compile_routes(
     Destinations are in ascending device order: the order in which a sender's messages queue at its interface.
     """
     owner = placement.owner
-    largest = max((len(ring_of(placement, shape, layer)) for layer in range(shape.n_layers)), default=0)
+    largest = max(map(len, rings_of(placement, shape.n_layers)), default=0)
     if collective == "star" or largest < 2:
         ops = _Compiler(placement, shape, Way.STAR, tiles=False).compiled(0, RowRange())
     else:
@@ -63,7 +63,7 @@ class _Compiler:
         self._groups = [placement.groups(layer, shape.n_groups) for layer in layers]
         self._projs = [placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)) for layer in layers]
         self._ffns = [placement.shares(Kind.FFN, layer, n_shards(shape, Kind.FFN)) for layer in layers]
-        self._rings = [ring_of(placement, shape, layer) for layer in layers]
+        self._rings = rings_of(placement, shape.n_layers)
 
     def compiled(self, first: int, steps: RowRange) -> list[Op]:
         """Compile all operations that contribute to the result, numbered from `first`."""

@@ -1,13 +1,18 @@
 """Memory that a device needs, planned before a run. Knows blocks and bytes; allocates nothing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.placement import Placement, ring_of
+from edgeemu.placement.placement import Placement, rings_of
+
+WeightsOf = Callable[[Kind, int], int]  # weights of a block of a kind with a group: blocks of all layers are alike
+_PART = itemgetter(0, 1)  # kind and layer of a block
 
 
 class MemoryPage(NamedTuple):
@@ -58,6 +63,21 @@ class Usage:
                 self._weights_bytes += self.costs.norm_bytes()
             self._shards[block.kind, block.layer] += 1
 
+    def fill(self, blocks: Sequence[Block], weights: "WeightsOf") -> None:
+        """Add all blocks of a device that has none."""
+        self.blocks = set(blocks)
+        for (kind, layer), count in Counter(map(_PART, blocks)).items():
+            if kind is Kind.HEAD:
+                self._weights_bytes += count * weights(kind, 0) + self.costs.norm_bytes()
+                self.groups[layer] = count
+            elif (kind, layer, -1) in self.blocks:
+                self._weights_bytes += weights(kind, -1)
+            else:
+                first = (kind, layer, 0) in self.blocks
+                self._weights_bytes += (count - first) * weights(kind, 1) + (weights(kind, 0) if first else 0)
+                self._weights_bytes += self.costs.norm_bytes() if kind is Kind.FFN else 0
+                self._shards[kind, layer] = count
+
     def remove(self, block: Block) -> None:
         self.blocks.remove(block)
         self._weights_bytes -= self.costs.weight_bytes(block)
@@ -79,19 +99,20 @@ class Usage:
 
     def page(self) -> MemoryPage:
         weights_bytes = self._weights_bytes
-        kinds = {block.kind for block in self.blocks if not block.is_shard}
+        kinds = {kind for kind, _, group in self.blocks if group < 0 or kind is Kind.HEAD}  # undivided
         if self.costs.shape.tied_embeddings and {Kind.EMBED, Kind.LM_HEAD} <= kinds:
-            weights_bytes -= self.costs.shape.vocab_size * self.costs.shape.d_model * self.costs.value_bytes
+            weights_bytes -= self.costs.table_bytes()
         rows = self.prompt_tokens
         widest = max(self.groups.values(), default=0)
         workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
         workspaces += [self.costs.workspace_bytes(kind, widest, 1, self.total_tokens) for kind in kinds]
-        for kind, shards in self._widest_shards().items():
+        widest_shards = self._widest_shards()
+        for kind, shards in widest_shards.items():
             workspaces += [self.costs.shard_workspace_bytes(kind, shards, rows) for rows in (self.prompt_tokens, 1)]
         messages_bytes = self.costs.inbox_bytes(rows) if self.blocks else 0
         if self.members and self.blocks:
             messages_bytes = self.costs.collective_inbox_bytes(rows, self.members, widest, star=self.star)
-        if any(block.kind is Kind.PROJ for block in self.blocks):
+        if Kind.PROJ in kinds or Kind.PROJ in widest_shards:
             messages_bytes += self.costs.gather_bytes(rows)
         return MemoryPage(
             weights_bytes,
@@ -124,12 +145,13 @@ def usages(
     star: bool = False,
 ) -> list[Usage]:
     """Memory of each device under a placement. `star`: the collective algorithm is star."""
-    members = max(len(ring_of(placement, costs.shape, layer)) for layer in range(costs.shape.n_layers))
+    members = max(map(len, rings_of(placement, costs.shape.n_layers)))
     held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
-    weights: dict[tuple[Kind, bool, bool], int] = {}  # blocks of a kind are equal, but the first shard has the bias
+    by_device: list[list[Block]] = [[] for _ in held]
     for block, device in placement.owner.items():
-        kind = block.kind, block.is_shard, block.group == 0
-        if kind not in weights:
-            weights[kind] = held[device].costs.weight_bytes(block)
-        held[device].add(block, weights[kind])
+        by_device[device].append(block)
+    at_end = costs.at_step(1, total_tokens - 1)
+    weights = cache(lambda kind, group: at_end.weight_bytes(Block(kind, 0, group)))
+    for usage, blocks in zip(held, by_device, strict=True):
+        usage.fill(blocks, weights)
     return held

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
-from edgeemu.placement.blocks import Block, Kind, all_blocks, n_shards, shards
+from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -18,6 +19,11 @@ class Move(NamedTuple):
     block: Block
     source: int
     target: int
+
+
+@lru_cache(maxsize=4)
+def _undivided(shape: ModelShape) -> frozenset[Block]:
+    return frozenset(all_blocks(shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,17 @@ class Placement:
         Raises:
             PlacementError: naming the first block that breaks this.
         """
-        blocks = set(all_blocks(shape))
+        if self.owner.keys() != _undivided(shape):
+            self._check_blocks(shape)
+        held = set(self.owner.values())
+        if min(held) >= 0 and max(held) < n_devices:
+            return
+        for block, device in self.owner.items():
+            if not 0 <= device < n_devices:
+                raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
+
+    def _check_blocks(self, shape: ModelShape) -> None:
+        blocks = set(_undivided(shape))
         for kind, layer in {(block.kind, block.layer) for block in self.owner if block.is_shard}:
             blocks.discard(Block(kind, layer))
             if 0 <= layer < shape.n_layers:
@@ -43,9 +59,6 @@ class Placement:
         for block in sorted(blocks ^ self.owner.keys()):
             where = "is placed but not part of the model" if block in self.owner else "is on no device"
             raise PlacementError(f"{block} {where}")
-        for block, device in self.owner.items():
-            if not 0 <= device < n_devices:
-                raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
 
     def groups(self, layer: int, n_groups: int) -> dict[int, tuple[int, ...]]:
         """Groups of `layer` on each device that has some, both ascending."""
@@ -79,18 +92,24 @@ class Placement:
         return Placement({**self.owner, **dict.fromkeys(blocks, target)})
 
 
-def ring_of(placement: Placement, shape: ModelShape, layer: int) -> tuple[int, ...]:
-    """Devices that share the divided parts of a layer, ascending; none if nothing is divided."""
-    members: set[int] = set()
-    if shares := placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)):
-        members |= {*shares, *placement.groups(layer, shape.n_groups)}
-    members |= set(placement.shares(Kind.FFN, layer, n_shards(shape, Kind.FFN)))
-    return tuple(sorted(members))
+def rings_of(placement: Placement, n_layers: int) -> list[tuple[int, ...]]:
+    """Devices that share the divided parts of each layer, ascending; none where nothing is divided."""
+    heads: dict[int, set[int]] = defaultdict(set)  # devices of each layer's groups
+    members: dict[int, set[int]] = defaultdict(set)
+    divided = set[int]()  # layers with shards of a projection, which belong to their groups
+    for (kind, layer, group), device in placement.owner.items():
+        if kind is Kind.HEAD:
+            heads[layer].add(device)
+        elif group >= 0:
+            members[layer].add(device)
+            if kind is Kind.PROJ:
+                divided.add(layer)
+    return [tuple(sorted(members[at] | heads[at] if at in divided else members[at])) for at in range(n_layers)]
 
 
 def is_divided(placement: Placement) -> bool:
     """Whether any projection or feed-forward is in shards."""
-    return any(block.kind in (Kind.PROJ, Kind.FFN) and block.group >= 0 for block in placement.owner)
+    return any(group >= 0 and kind is not Kind.HEAD for kind, _, group in placement.owner)
 
 
 class Regrouping(NamedTuple):
@@ -112,7 +131,7 @@ def moves(old: Placement, new: Placement) -> list[Move]:
     before, after = _as_divided(old, new), _as_divided(new, old)
     if different := before.keys() ^ after.keys():
         raise PlacementError(f"{min(different)} is in only one of the two placements")
-    return [Move(block, before[block], after[block]) for block in sorted(before) if before[block] != after[block]]
+    return [Move(block, before[block], after[block]) for block in sorted(b for b in before if before[b] != after[b])]
 
 
 def regroupings(old: Placement, new: Placement) -> list[Regrouping]:

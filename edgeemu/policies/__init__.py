@@ -16,9 +16,9 @@ from edgeemu.policies.view.cluster_view import ClusterView
 Policy = Callable[[ClusterView, Placement | None], Placement]
 
 POLICIES = {
-    "lookahead": "our own: the least time for the remaining tokens, moves included; complete layers or single heads",
+    "lookahead": "our own: the least time for the remaining tokens, moves included; layers whole or divided",
     "resource-aware": "the head-level paper's: each block where its score is least; moves that pay within an interval",
-    "exact": "the optimum of each decision by mixed-integer programming; for small clusters",
+    "exact": "the optimum of each decision among placements of whole blocks, proven; for small clusters",
     "greedy": "every block on the first device, in the scenario's order, that has room",
     "round-robin": "blocks on the devices in turn, where they fit",
     "static": "as resource-aware places first; nothing moves afterwards",

@@ -26,6 +26,7 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import IntArray, PlacementArrays, assign_groups
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.bound_memory import SOLVED
 from edgeemu.policies.search.mip import Columns, MixedIntegerProgram, UnprovenError
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
@@ -55,6 +56,17 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     return current if current is not None and old is not None and best.same(old) else best.placement(shape)
 
 
+def least_step_s(view: ClusterView) -> float:
+    """Seconds that a decode step of any placement of whole blocks takes at least: the optimum, to a hundred-thousandth.
+
+    Infinite if it is proven that no such placement fits; 0 if nothing was proven in time.
+    """
+    try:
+        return _PlacementProgram(view, None).least_s()
+    except UnprovenError:
+        return 0.0
+
+
 def answers(n_devices: int, n_layers: int) -> bool:
     """Whether a proof within the time limit is likely: variables grow with the cube of devices, and with layers."""
     return n_devices**3 * n_layers <= MOST_DEVICES_CUBED_BY_LAYERS and n_layers <= MOST_LAYERS
@@ -74,6 +86,13 @@ class _PlacementProgram:
         self._memory()
         if old is not None:
             self._migration(old)
+
+    def least_s(self) -> float:
+        """The objective for each step, without migration. Raises UnprovenError."""
+        values = self.model.solve(TIME_LIMIT_S)
+        if values is None:
+            return np.inf
+        return SOLVED * float(np.dot(self.model.cost, values)) / (self.per_s * self.view.interval_tokens)
 
     def solve(self) -> PlacementArrays | None:
         try:

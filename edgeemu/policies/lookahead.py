@@ -16,12 +16,13 @@ one or one with other shares (`search.share_changes`): they shift, and layers be
 of energy too. With several sequences undivided placements change to another pipeline (`search.pipeline_moves`).
 `search.change_rule` says when a change pays. Where nothing has changed since a placement was kept, it is kept again.
 
+* Placements that the run has left are proposals too (`search.going_back`).
 * [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
   placement for the objective of energy.
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -31,8 +32,10 @@ from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
+from edgeemu.policies.search.apart_columns import apart
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
+from edgeemu.policies.search.going_back import earlier_layouts
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
@@ -44,7 +47,7 @@ from edgeemu.policies.search.share_changes import better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.memory_arrays import union_fits
+from edgeemu.policies.view.memory_arrays import all_fits, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
@@ -52,6 +55,7 @@ SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may b
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
+BEGUN_APART = 6  # placements of which columns are moved from their heads
 SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
@@ -99,11 +103,11 @@ def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placem
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
-    if prospect.meanwhile is None or not view.holds(current):
+    if not prospect.early or not all_fits(view, current):
         return False
     if is_divided(current) or is_divided(better):
-        return is_slower(prospect.meanwhile, better, current)
-    times, shape = StepTimes(prospect.meanwhile), view.costs.shape
+        return is_slower(view, better, current)
+    times, shape = StepTimes(view), view.costs.shape
     before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
     return after_s > before_s * (1 + 1e-9)
 
@@ -130,9 +134,16 @@ def _add_shares(view: ClusterView, contest: Contest) -> None:
     """Search over shares from all that was proposed, and then beside the best with the judge itself."""
     proposer = ShareProposer(view, contest.by_score(), min(view.remaining_tokens, HORIZON))
     size = view.costs.shape.n_layers * len(proposer.devices) ** 2
-    for placement in islice(proposer.placements(), max(LEAST_JUDGED, JUDGED // size)):
+    most = max(LEAST_JUDGED, JUDGED // size)
+    for placement in islice(proposer.placements(), most):
         contest.add(placement)
-    left = contest.judged + max(LEAST_JUDGED, JUDGED // size)
+    left = contest.judged + most
+    if proposer.short and contest.simulates:
+        for placement in chain.from_iterable(apart(view, each) for each in contest.by_score()[:BEGUN_APART]):
+            if contest.judged >= left:
+                break
+            contest.add(placement)
+    left = contest.judged + most
     improved = contest.simulates
     while improved and contest.best is not None:
         improved = False
@@ -160,21 +171,24 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
-    improve(draft, prices, layers_s)
-    best, best_s = draft.layout(old), draft.step_s()
+    best, best_s = base, before_s
+    if improve(draft, prices, layers_s):
+        best, best_s = draft.layout(old), draft.step_s()
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
         other = relieved(view, times, old)  # the order of moves decides who gets memory
         improve(other, prices, layers_s, ends_first=True)
         then = _followed(view, times, other.layout(old), prices)
         if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
+    others = list(earlier_layouts(view, old))
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
-        if new is not None:
-            moved_s = costs.migration_s(old, new) - costs.migration_s(old, best)
-            gain_s = best_s - times.step_s(new)
-            if prices.pays(gain_s, moved_s) and union_fits(view, old, new):
-                best, best_s = new, best_s - gain_s
+        others += [] if new is None else [new]
+    for proposed in others:
+        moved_s = costs.migration_s(old, proposed) - costs.migration_s(old, best)
+        gain_s = best_s - times.step_s(proposed)
+        if prices.pays(gain_s, moved_s) and union_fits(view, old, proposed):
+            best, best_s = proposed, best_s - gain_s
     if before_s - best_s < WORTH * before_s:
         best = base
     return current if best.same(old) else best.placement(shape)

@@ -26,6 +26,14 @@ def number_text(value: float, decimals: int) -> str:
     return f"{value:.3g}" if 0 < value < 1 else f"{value:.{decimals}f}"
 
 
+def duration_text(seconds: float) -> str:
+    """Format a duration that is not known well: `40 s`, `7 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def counted(number: int, noun: str) -> str:
     """Format a number with its noun: `1 device`, `2 devices`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -19,6 +19,7 @@ from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.memory_arrays import all_fits
 from edgeemu.policies.view.step_energy import over_budget
 from edgeemu.run.policy_process.messages import wrong_kind
 from edgeemu.run.policy_process.process import WAIT
@@ -39,6 +40,10 @@ class Answer(NamedTuple):
     cut: bool = False
 
 
+class NoFirstPlacementError(RunError):
+    """A built-in policy gave no first placement, or a wrong one."""
+
+
 class OvertimeError(BaseException):
     """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
 
@@ -52,10 +57,10 @@ def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: 
     Raises:
         InfeasibleError: the policy finds no room, or its placement needs more energy than the budget allows.
         PolicyError: a user's policy failed, was late, or its answer is not a placement that fits.
-        RunError: the same of a built-in policy.
+        NoFirstPlacementError: the same of a built-in policy.
         Interrupted: a signal ended the command meanwhile.
     """
-    wrong = PolicyError if isinstance(policy, SeparatePolicy) and policy.is_users else RunError
+    wrong = PolicyError if isinstance(policy, SeparatePolicy) and policy.is_users else NoFirstPlacementError
     try:
         placement, took_s, cut = _ask(policy, view, None, limit_s)
         problem = fault(placement, view)
@@ -138,8 +143,10 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:
         return str(error)
-    for device, usage in zip(view.devices, view.usages(placement), strict=True):
-        need_bytes = usage.page().total_bytes
+    if all_fits(view, placement):
+        return ""
+    for index, need_bytes in view.held_bytes(placement).items():
+        device = view.devices[index]
         if need_bytes > device.memory_bytes:
             return f"{device.name} would need {need_bytes:,} B and has {device.memory_bytes:,} B"
     return ""

@@ -1,6 +1,6 @@
 """Runs one scenario under several policies, one after the other, with repeats. Judges nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -10,15 +10,17 @@ from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.policies import POLICIES, exact
 from edgeemu.report.comparison import Entry
 from edgeemu.report.formats import counted
+from edgeemu.run.ask_policy import NoFirstPlacementError
 from edgeemu.run.choose_policy import check_policy
 from edgeemu.run.make_plan import unplaced
 from edgeemu.run.observer import Observer
 from edgeemu.run.policy_process.separate_policy import PolicyError
-from edgeemu.run.possible import possible
+from edgeemu.run.possible import Possible, possible
 from edgeemu.run.run_scenario import RunResult, run_scenario
 from edgeemu.scenario.scenario import Scenario
 
 ALL = "all"
+UNPROVEN = "name it to try (--policies all,exact)"
 
 
 class Watch(Protocol):
@@ -47,30 +49,34 @@ def named_policies(names: Sequence[str], *, given: bool = False) -> list[str]:
     return [*found, *(["single"] if "single" not in found else [])]
 
 
+def optional(policies: Sequence[str]) -> frozenset[str]:
+    """Return the policies that only `all` stands for, and that may be unable to answer."""
+    return frozenset({"exact"} if ALL in policies and "exact" not in policies else ())
+
+
 def left_out(scenario: Scenario, policies: Sequence[str]) -> dict[str, str]:
     """Return the policies that `all` stands for and that would not answer, each with the reason.
 
     Raises: as `make_plan`.
     """
-    if ALL not in policies or "exact" in policies:
+    if not optional(policies):
         return {}
     setting = unplaced(scenario)
     n_devices, n_layers = len(setting.cluster.devices), setting.model.shape.n_layers
     if exact.answers(n_devices, n_layers):
         return {}
     size = f"{counted(n_devices, 'device')} and {counted(n_layers, 'layer')}"
-    return {"exact": f"left out: it would prove no optimum of {size} in time; name it to try (--policies all,exact)"}
+    return {"exact": f"left out: it would prove no optimum of {size} in time; {UNPROVEN}"}
 
 
-def bounds(scenario: Scenario) -> dict[str, float]:
-    """Return the figures of a comparison that no placement can beat; empty where none is known.
+def bounds(scenario: Scenario) -> Possible | None:
+    """Return what no placement can beat; None where nothing is known. Takes seconds, where clusters are small.
 
     Raises: as `make_plan`.
     """
     setting = unplaced(scenario)
     concurrency = min(scenario.workload.concurrency, len(setting.requests))
-    found = possible(setting.cluster, setting.view, setting.requests, concurrency, thorough=True)
-    return {} if found is None else found.by_figure
+    return possible(setting.cluster, setting.view, setting.requests, concurrency, thorough=True)
 
 
 async def compare_scenario(
@@ -83,10 +89,12 @@ async def compare_scenario(
     watch: Watch,
     share: bool = False,
     without: Mapping[str, str] = MappingProxyType({}),
+    may_fail: Collection[str] = (),
 ) -> list[Entry]:
     """Run a scenario under all policies. One that fails or has no placement is an entry with its reason, as is a run.
 
-    Those of `without` are entries with the reason that they have there, and do not run.
+    Those of `without` are entries with the reason that they have there, and do not run. That one of `may_fail` gives no
+    first placement is no failure of the comparison.
 
     Raises:
         RequestError: the scenario is wrong, whatever the policy.
@@ -107,6 +115,9 @@ async def compare_scenario(
                 problem = error
                 break
             results.append(result)
+        if name in may_fail and isinstance(problem, NoFirstPlacementError):
+            entries.append(Entry(name, [], problem=f"left out: {problem}; {UNPROVEN}"))
+            continue
         entries.append(
             Entry(
                 policy=name,

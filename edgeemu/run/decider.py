@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
-from edgeemu.policies.view.cluster_view import ClusterView, Refusal, largest_change
+from edgeemu.policies.view.cluster_view import ClusterView, Refusal, changed_by_more
 from edgeemu.policies.view.still import is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import Answer, next_decision
@@ -19,6 +19,7 @@ from edgeemu.timeline.scheduler import Due
 from edgeemu.timeline.steps import Step
 
 REASKED = 32  # turns after which a policy is asked even if nothing has changed beyond the threshold: caches grow
+EARLIER = 4  # placements that the run has left which a policy is told of
 PATIENCE = 3  # decisions in a row without an answer: the policy was late or ended its process; it is not asked again
 
 
@@ -52,6 +53,8 @@ class Decider:
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
+        self._placement = plan.placement  # at the last turn
+        self._earlier: tuple[Placement, ...] = ()  # that were left: the first of the run, and the last few
 
     def count_token(self, open_sequences: int) -> bool:
         """Count a sampled token. Return whether it is time to decide: one decision interval of every sequence."""
@@ -69,13 +72,14 @@ class Decider:
         view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
-        doubtful = self._watcher.doubtful()
+        doubtful = self._watcher.doubtful(view.outlook)
         pairs = self._explorer.due(doubtful)
         if not self._worth_asking(view):
             return None
         still = self._is_still(view)
-        if still or self._refused is not None:
-            view = replace(view, refused=self._refused, still=still)
+        self._note_left(current)
+        if still or self._refused is not None or self._earlier:
+            view = replace(view, refused=self._refused, still=still, earlier=self._earlier)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
@@ -108,6 +112,15 @@ class Decider:
             wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
             await self._devices.probe(sorted(wanted), step, at_s)
         return wanted, Decision(current, step, at_s, took_s + answer.took_s)
+
+    def _note_left(self, current: Placement) -> None:
+        """Note the placement that was left, if it has changed since the last turn."""
+        left, first = self._placement, self._plan.placement
+        if current is not left:
+            recent = [*(each for each in self._earlier if each.owner != left.owner), left]
+            recent = [each for each in recent if each.owner != first.owner][1 - EARLIER :]
+            self._earlier = tuple(each for each in (first, *recent) if each.owner != current.owner)
+            self._placement = current
 
     def add_refusal(self, decision: Decision, why: str) -> None:
         """Note that devices refused what was decided; the policy is told at the next decision."""
@@ -143,7 +156,7 @@ class Decider:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""
         self._unasked += 1
         before, threshold = self.asked, self._rules.threshold
-        if threshold and self._unasked < REASKED and largest_change(before, view) <= threshold:
+        if threshold and self._unasked < REASKED and not changed_by_more(before, view, threshold):
             return False
         self.asked, self._unasked = view, 0
         return True

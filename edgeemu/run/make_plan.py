@@ -21,13 +21,13 @@ from edgeemu.policies.view.step_energy import missing_links, missing_power
 from edgeemu.run.ask_policy import first_decision
 from edgeemu.run.choose_policy import at_policy, check_named, choose_policy, names_code
 from edgeemu.run.given_placement import given_placement
-from edgeemu.run.plan import Plan, Rules, compiler
+from edgeemu.run.plan import Plan, Rules, compiler, least_tile_rows
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.host import measure
+from edgeemu_kernels.profile.host import measure
 from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingface, seeded_model
 
 LINKS_CHECKED = 32  # devices between which all links are checked for their energy
@@ -162,6 +162,7 @@ def _first_view(
         view,
         workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
         star=scenario.sharding.collectives == "star",
+        tile_rows=least_tile_rows(scenario, [device.compute for device in view.devices], costs),
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
@@ -219,6 +220,11 @@ def _open_model(scenario: Scenario) -> Model:
             model = seeded_model(weights.shape, weights.seed)
     except (ModelFileError, RequestError) as error:
         raise scenario.error("model", str(error)) from error
+    asked = scenario.precision
+    try:
+        model = model.at_precision(asked.weights, asked.cache, asked.messages)
+    except ModelFileError as error:
+        raise scenario.error("precision.weights", str(error)) from error
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from edgeemu.cluster.at_best import at_best
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.policies import exact
 from edgeemu.policies.search.lower_bound import least_busy_s, least_first_token_s, least_step_s
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.oracle import oracle_view
@@ -14,11 +15,15 @@ from edgeemu.run.requests import Request
 
 
 class Possible(NamedTuple):
-    """Proven bounds. `ttft_s` and `tpot_s`: no sequence has less; `throughput_tok_s`: all together have no more."""
+    """Proven bounds. `ttft_s` and `tpot_s`: no sequence has less; `throughput_tok_s`: all together have no more.
+
+    `undivided`: the scenario divides no layers, and `tpot_s` is the optimum of whole blocks.
+    """
 
     ttft_s: float
     tpot_s: float
     throughput_tok_s: float
+    undivided: bool = False
 
     @property
     def by_figure(self) -> dict[str, float]:
@@ -45,7 +50,14 @@ def possible(
     best = oracle_view(at_best(cluster), view.costs, None, shortest, total)
     best = replace(best, star=view.star, workload=WorkloadView(shortest, total))
     ttft_s, tpot_s = least_first_token_s(best), least_step_s(best, shortest, thorough=thorough)
+    whole_s = _whole_blocks_s(best) if thorough and not view.divide else 0.0
+    undivided, tpot_s = whole_s > tpot_s, max(whole_s, tpot_s)
     if ttft_s == inf or tpot_s == inf:  # nothing fits
         return None
     token_s = max(min(ttft_s, tpot_s) / concurrency, least_busy_s(best, shortest - 1))
-    return Possible(ttft_s, tpot_s, 1 / token_s) if token_s > 0 else None
+    return Possible(ttft_s, tpot_s, 1 / token_s, undivided) if token_s > 0 else None
+
+
+def _whole_blocks_s(view: ClusterView) -> float:
+    """The optimum of a decode step without divided layers; 0 where it would not be proven in seconds."""
+    return exact.least_step_s(view) if exact.answers(len(view.devices), view.costs.shape.n_layers) else 0.0

@@ -12,6 +12,7 @@ from edgeemu.policies.view.history import TURN, History
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed, view_at
+from edgeemu.policies.view.outlook import Outlook, Pair
 from edgeemu.run.backend import Measurements
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.steps import Step
@@ -47,11 +48,11 @@ class Watcher:
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         known = self._estimate.view(view, workload, costs)
         slowdowns = [self._estimate.slowdown(index) for index in range(len(known.devices))]
-        return self._with_outlook(known, slowdowns, known.observed)
+        return self._with_outlook(known, slowdowns, self._estimate.newest_links())
 
-    def doubtful(self) -> dict[tuple[int, int], int]:
-        """Return decisions since a link was measured, of those that were slow then and that nothing uses."""
-        return self._estimate.doubtful(TURN)
+    def doubtful(self, outlook: Outlook) -> dict[Pair, int]:
+        """Return decisions since a link was measured, of those that were slow then, or are expected to become slow."""
+        return self._estimate.doubtful(TURN, [pair for pair, known in outlook.links.items() if known.mean >= TURN])
 
     def _oracle(self, base: ClusterView, at_s: float) -> ClusterView:
         """Return the view of the cluster as it is at an instant."""
@@ -76,8 +77,7 @@ class Watcher:
         total_s = delay_s + bits_s
         now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
         slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
-        by_pair = dict(zip(known_links, slow.tolist(), strict=True))
-        outlook = self._history.outlook(self._tokens, slowdowns, by_pair)
+        outlook = self._history.outlook(self._tokens, np.array(slowdowns), pairs, slow)
         return replace(known, outlook=outlook) if outlook else known
 
 

@@ -12,34 +12,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from edgeemu_kernels.compiled_sizes import COMPILED_LANES, compiles_attention
 from edgeemu_kernels.kvcache import KVCache
-from edgeemu_kernels.linear import Array, linear
+from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Stored, empty_matrix, matrix_of, raw_of, rows_of
+from edgeemu_kernels.packed_attention import attend_packed
+from edgeemu_kernels.precision import FORMATS, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
-
-QUERY_ROWS = 64  # queries that prefill scores at a time: bounds the memory of the score matrix
+from edgeemu_kernels.workspace import QUERY_ROWS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupWeights:
     """Weights of Q/K/V of one KV group; `S` query heads share its key and value head."""
 
-    wq: Array  # [S*hd, D]
-    wk: Array  # [hd, D]
-    wv: Array  # [hd, D]
+    wq: Matrix  # [S*hd, D]
+    wk: Matrix  # [hd, D]
+    wv: Matrix  # [hd, D]
     bq: Array | None = None  # [S*hd]
     bk: Array | None = None  # [hd]
     bv: Array | None = None  # [hd]
 
-    def arrays(self) -> tuple[Array, ...]:
-        """Arrays that are present, in the order of the fields: what a migration sends."""
-        every = (self.wq, self.wk, self.wv, self.bq, self.bk, self.bv)
-        return tuple(array for array in every if array is not None)
+    def arrays(self) -> tuple[Stored, ...]:
+        """Arrays that hold what is present, in the order of the fields: what a migration sends."""
+        return (*map(raw_of, (self.wq, self.wk, self.wv)), *self.biases())
+
+    def biases(self) -> tuple[Array, ...]:
+        """Biases of Q, K and V, or none."""
+        return tuple(bias for bias in (self.bq, self.bk, self.bv) if bias is not None)
+
+    @classmethod
+    def of_arrays(cls, arrays: Sequence[Stored], form: NumberFormat) -> Self:
+        """Inverse of `arrays`, without a copy; `form` is the matrices' format."""
+        wq, wk, wv = (matrix_of(array, form) for array in arrays[:3])
+        return cls(wq, wk, wv, *(array.view(np.float32) for array in arrays[3:]))
 
 
 class Heads:
@@ -53,7 +65,7 @@ class Heads:
         shape: ModelShape,
         groups: Sequence[int],
         norm: Norm,
-        weight: Array,  # [n*(S+2)*hd, D]
+        weight: Matrix,  # [n*(S+2)*hd, D]
         bias: Array | None,  # [n*(S+2)*hd]
         rope: Rope | None,
     ) -> None:
@@ -76,7 +88,7 @@ class Heads:
     def empty(cls, shape: ModelShape, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
         """Kernel with uninitialized weights, for a source to write into through `group_weights`."""
         rows = len(groups) * (shape.group_size + 2) * shape.head_dim
-        weight: Array = np.empty((rows, shape.d_model), np.float32)
+        weight = empty_matrix(rows, shape.d_model, shape.precision.weights("heads"))
         bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
         return cls(shape, groups, norm, weight, bias, rope)
 
@@ -95,9 +107,10 @@ class Heads:
         wide = self.shape.group_dim
         starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
         q, k, v = (slice(start, start + size) for start, size in zip(starts, (wide, hd, hd), strict=True))
+        wq, wk, wv = (rows_of(self.weight, rows) for rows in (q, k, v))
         if self.bias is None:
-            return GroupWeights(self.weight[q], self.weight[k], self.weight[v])
-        return GroupWeights(self.weight[q], self.weight[k], self.weight[v], self.bias[q], self.bias[k], self.bias[v])
+            return GroupWeights(wq, wk, wv)
+        return GroupWeights(wq, wk, wv, self.bias[q], self.bias[k], self.bias[v])
 
     @property
     def weight_bytes(self) -> int:
@@ -105,7 +118,8 @@ class Heads:
 
     def new_cache(self, capacity: int) -> KVCache:
         """Empty cache for one sequence through these groups."""
-        return KVCache(len(self.groups), self.shape.head_dim, capacity)
+        form = FORMATS[self.shape.precision.cache]
+        return KVCache(len(self.groups), self.shape.head_dim, capacity, form)
 
     def forward(self, x: Array, position: int, cache: KVCache) -> Array:
         """Attention [t, D] -> [t, n*group_dim]; rows are at `position …`, and `cache` holds all rows before them.
@@ -141,7 +155,9 @@ class Heads:
 
     def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
         """One position: [n, S, hd] -> out [n, S, hd]"""
-        if self._compiled:
+        if cache.is_packed:
+            out[...] = attend_packed(queries, cache, cache.length)
+        elif self._compiled:
             from edgeemu_kernels.compiled import attend
 
             attend(queries, *cache.storage(), cache.length, out)
@@ -159,10 +175,20 @@ class Heads:
         for start in range(0, t, QUERY_ROWS):
             stop = min(start + QUERY_ROWS, t)
             rows, seen = stop - start, position + stop
+            if cache.is_packed:  # all groups at once: each piece of it is decoded for all of them
+                turned = queries[start:stop].transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+                blocks = attend_packed(turned.reshape(n, s * rows, hd), cache, seen, _later(rows))  # [n, S*rows, hd]
+                mixed[start:stop] = blocks.reshape(n, s, rows, hd).transpose(2, 0, 1, 3)
+                continue
             for g in range(n):
                 q = queries[start:stop, g].swapaxes(0, 1).reshape(s * rows, hd)
                 block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
                 mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
+
+
+def _later(rows: int) -> Array:
+    """Causal mask of the last `rows` positions for as many queries, [rows, rows]: -inf where a key is later."""
+    return np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)
 
 
 def _attend(queries: Array, keys: Array, values: Array) -> Array:
@@ -181,8 +207,7 @@ def _attend_causal(queries: Array, keys: Array, values: Array, rows: int) -> Arr
     The queries are m / rows sets of `rows`, which stand where the last keys do.
     """
     scores: Array = queries @ keys.T  # [m, len]
-    later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
-    scores.reshape(-1, rows, len(keys))[..., len(keys) - rows :] += later
+    scores.reshape(-1, rows, len(keys))[..., len(keys) - rows :] += _later(rows)
     scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     mixed: Array = scores @ values  # [m, hd]

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu_kernels.attention import QUERY_ROWS
 from edgeemu_kernels.compiled import attend, read
 from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import unpack
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
+from edgeemu_kernels.workspace import QUERY_ROWS
 
 PROMPT = 1024  # rows of the measured prefill
 ONCE_BYTES = 128 * 2**20  # caches, or weights, that are read before the same again: more than any processor's cache
@@ -92,7 +93,7 @@ def _prefill(shape: ModelShape, rounds: int, clock: Callable[[], float]) -> Rati
 
     def products() -> None:
         for weight, rows in ((heads.weight, x), (proj.weight, mixed), (ffn.up, x), (ffn.down, hidden)):
-            rows @ weight.T
+            rows @ unpack(weight).T
         for seen in range(QUERY_ROWS, PROMPT + 1, QUERY_ROWS):
             for g in range(n):
                 (queries[g] @ keys[g, :seen].T) @ values[g, :seen]

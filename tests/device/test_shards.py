@@ -18,7 +18,7 @@ from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.placement import Placement, PlacementError, ring_of
+from edgeemu.placement.placement import Placement, PlacementError, rings_of
 from edgeemu.placement.program import Collective, MessageKind, Op, Program, Slot
 from edgeemu.policies.view.step_time import step_s
 from edgeemu.run.plan import arithmetic_rows
@@ -199,7 +199,7 @@ def test_tiles_hide_messages_behind_products() -> None:
 def test_whole_placements_are_not_touched_by_collectives(shape: ModelShape, collective: CollectiveAlgorithm) -> None:
     placement = Placement({block: index % 3 for index, block in enumerate(all_blocks(shape))})
     assert compile_routes(placement, shape, collective) == compile_routes(placement, shape)
-    assert ring_of(placement, shape, 0) == ()
+    assert rings_of(placement, 1) == [()]
 
 
 # -- placements -----------------------------------------------------------------------------------------------------

@@ -12,8 +12,11 @@ from support.fleets import Runner, alive, next_exit
 
 from edgeemu.errors import RunError
 from edgeemu.host import scratch
-from edgeemu.host.fleet import DeviceExit, Fleet
+from edgeemu.host.device_exit import DeviceExit
+from edgeemu.host.fleet import Fleet
 from edgeemu.links.netns.capabilities import probe_host
+
+pytestmark = pytest.mark.alone  # it has limits of time
 
 
 def test_a_device_is_a_process_of_its_own(run: Runner, tmp_path: Path) -> None:
@@ -36,18 +39,6 @@ def test_a_device_is_a_process_of_its_own(run: Runner, tmp_path: Path) -> None:
         assert {"numpy", "zmq", "msgspec"} <= set(facts["loaded"])
         assert not {"pydantic", "pyarrow", "typer", "rich", "asyncio"} & set(facts["loaded"])
         assert facts["rss_kib"] < 40 * 1024  # 60 MB is what a whole device may take beside weights and caches
-
-    run(main())
-
-
-def test_modules_are_loaded_once_for_all_devices(run: Runner, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with Fleet("support.fleet_entries:describe", preload=("edgeemu_kernels.compiled",)) as fleet:
-            await fleet.fork("device", str(tmp_path / "facts").encode())
-            await next_exit(fleet)
-        facts = json.loads((tmp_path / "facts").read_text())
-        assert {"edgeemu_kernels", "llvmlite"} <= set(facts["loaded"])
-        assert facts["rss_kib"] < 60 * 1024  # the compiler's library is not copied when a device is forked
 
     run(main())
 

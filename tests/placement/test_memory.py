@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, placements, shapes
+from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, divided_placements, placements, shapes
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.costs import PhysicalCosts
@@ -62,6 +62,17 @@ def test_devices_together_hold_the_model_and_its_cache(data: st.DataObject, shap
         if shape.tied_embeddings and {EMBED, LM_HEAD} <= held:
             weights_bytes -= shape.vocab_size * shape.d_model * 4
         assert page.weights_bytes == weights_bytes
+
+
+@QUICK
+@given(st.data(), shapes())
+def test_blocks_together_are_what_they_are_one_by_one(data: st.DataObject, shape: ModelShape) -> None:
+    placement = data.draw(divided_placements(shape, 3))
+    for device, usage in enumerate(usages(placement, PhysicalCosts(shape), 3, 4, 9, (7,))):
+        alone = Usage(PhysicalCosts(shape), 4, 9, (7,), members=usage.members)
+        for block in placement.on(device):
+            alone.add(block)
+        assert (usage, usage.page()) == (alone, alone.page())
 
 
 def test_tied_ends_share_one_table_on_one_device() -> None:

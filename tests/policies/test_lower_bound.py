@@ -17,7 +17,7 @@ from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.lower_bound import least_busy_s, least_first_token_s, least_step_s
+from edgeemu.policies.search.lower_bound import least_busy_s, least_first_token_s, least_step_s, least_token_s
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.rehearsal import Length
@@ -65,6 +65,8 @@ def test_no_placement_is_faster_than_the_bounds(case: tuple[Cluster, ClusterView
     assert times.ttft_s >= least_first_token_s(view) * ROUNDING
     quick = len(view.devices) * view.costs.shape.n_layers <= 4
     least_s = least_step_s(view, thorough=quick)
+    if quick:
+        assert times.sampled_s[-1] >= NEW_TOKENS * least_token_s(view, NEW_TOKENS) * ROUNDING
     for before_s, after_s in zip(times.sampled_s, times.sampled_s[1:], strict=False):
         assert after_s - before_s >= least_s * ROUNDING
 

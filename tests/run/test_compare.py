@@ -1,7 +1,9 @@
 """Policies side by side: the figures' order and spread, and the command with real and with simulated runs."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from edgeemu.cli import app
 from edgeemu.errors import RequestError
 from edgeemu.policies import POLICIES
 from edgeemu.report.comparison import JUDGED, Entry, comparison, comparison_lines, comparison_table
-from edgeemu.run.compare import bounds, left_out, named_policies
+from edgeemu.run.ask_policy import NoFirstPlacementError
+from edgeemu.run.compare import bounds, compare_scenario, left_out, named_policies, optional
 from edgeemu.scenario.load import parse_scenario
 
 SCENARIO = """
@@ -131,8 +134,9 @@ def test_the_best_single_device_is_always_there_and_names_are_checked() -> None:
 
 @pytest.fixture
 def edgeemu(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeemu:
-    """Calls the command on the scenario; exit status, standard output, standard error."""
+    """Calls the command on the scenario; exit status, standard output, standard error. Bounds are quick, and loose."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgeemu.policies.search.bound_program.NODES", 1)
     Path("small.yaml").write_text(SCENARIO)
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -166,6 +170,7 @@ def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) ->
     assert all(Path(row["runs"][0], "summary.json").is_file() for row in document["policies"])
     assert document["first"] == "single", "small messages take 2 ms and more"
     assert "round-robin (run 2 of 3)" in err
+    assert "3 runs on device processes, as fast as this host computes. --simulate computes" in err
 
 
 @pytest.mark.usefixtures("clusters_start_warm")
@@ -192,10 +197,55 @@ def test_a_policy_that_finds_no_placement_is_a_row_with_its_reason(edgeemu: Edge
 
 def test_a_bound_is_known_unless_nothing_fits() -> None:
     found = bounds(parse_scenario(SCENARIO))
-    assert 0 < found["tpot_ms"] < found["ttft_ms"]
-    assert found["throughput_tok_s"] <= 1000 / found["tpot_ms"] + 1e-6
+    assert found is not None
+    assert 0 < found.tpot_s < found.ttft_s
+    assert found.throughput_tok_s <= 1 / found.tpot_s + 1e-6
     small = [f"devices[{number}].memory=30 kB" for number in range(2)]
-    assert bounds(parse_scenario(SCENARIO, overrides=small)) == {}
+    assert bounds(parse_scenario(SCENARIO, overrides=small)) is None
+
+
+def test_where_no_layer_may_be_divided_the_optimum_of_whole_blocks_is_what_is_possible(edgeemu: Edgeemu) -> None:
+    """On links without delay a divided layer is faster; policies that divide it all the same are named."""
+    quick = ["--set", "network.default={bandwidth: 100 Gbit/s, delay: 0 ms}", "--set", "model.shape.d_ff=4096"]
+    arguments = ["--policies", "exact,galaxy,single", "--simulate", *quick]
+    status, out, _ = edgeemu(*arguments, "--set", "sharding.divide=false", "--json")
+    assert status == 0
+    document = json.loads(out)
+    assert document["bounds_undivided"]
+    above = {row["policy"]: row["above_bound"] for row in document["policies"]}
+    assert 0 <= above["exact"] < 0.01, "later steps take a little longer than the first"
+    assert above["galaxy"] < -0.1 < 0 < above["single"]
+    column = {row[0]: row[-2] for row in comparison_table(document).rows}
+    assert column["galaxy"] == "divided"
+    assert any("no placement without divided layers has less than" in line for line in comparison_lines(document))
+    divided = json.loads(edgeemu(*arguments, "--json")[1])
+    assert not divided["bounds_undivided"]
+    assert divided["bounds"]["tpot_ms"] < document["bounds"]["tpot_ms"]
+
+
+def test_of_all_policies_one_that_proves_nothing_in_time_is_left_out_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unproven(*_: object, **__: object) -> None:
+        raise NoFirstPlacementError("no proven optimum after 9 s")
+
+    @contextmanager
+    def watch(*_: object) -> Iterator[Any]:
+        yield None
+
+    monkeypatch.setattr("edgeemu.run.compare.run_scenario", unproven)
+
+    def entry(*may_fail: str) -> Entry:
+        comparing = compare_scenario(
+            parse_scenario(SCENARIO), ["exact"], repeats=1, simulate=True, out=tmp_path, watch=watch, may_fail=may_fail
+        )
+        return asyncio.run(comparing)[0]
+
+    assert (entry().problem, entry().status) == ("no proven optimum after 9 s", 4)
+    left = entry(*optional(["all"]))
+    assert left.status == 0
+    assert left.problem.startswith("left out: no proven optimum after 9 s; name it to try")
+    assert optional(["all", "exact"]) == optional(["layers"]) == frozenset()
 
 
 def test_a_wrong_name_ends_before_anything_runs(edgeemu: Edgeemu) -> None:

@@ -3,10 +3,10 @@
     python tools/bench/changes.py [KIND ...] [--moves cheap|dear] [--real]
 
 Every kind is a run of one prompt on five devices (several, where the kind says so), all in the simulator through the
-code of `edgeemu simulate`, complete layers and single heads only. `static` places once, and `stay` keeps the first
-placement of `lookahead`; `lookahead` measures, `oracle` is `lookahead` that is told the true state of the instant; and
-`clairvoyant` knows the whole future and pays for its moves (`clairvoyant.py`). Times are those of all tokens from five
-tokens after the first change to the end, pauses included.
+code of `edgeemu simulate`: fourteen with complete layers and single heads only, then five of these with divided layers.
+`static` places once, and `stay` keeps the first placement of `lookahead`; `lookahead` measures, `oracle` is `lookahead`
+that is told the true state of the instant; and `clairvoyant` knows the whole future and pays for its moves
+(`clairvoyant.py`). Times are those of all tokens from five tokens after the first change to the end, pauses included.
 
 Status 1 if `lookahead` gains less than 90 % of what can be gained over `static`; if it takes more than 2 % longer than
 `static` where less than 2 % can be gained; or if a decision fails. A placement that no longer fits has to be left:
@@ -19,19 +19,18 @@ and is not judged: it leaves out what a better first placement gains, and is of 
 
 import argparse
 import asyncio
-import json
 import math
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from clairvoyant import Clairvoyant, Future
+from kinds_of_change import DIVIDED, KINDS, MOVES, REAL, TOKENS, Kind, document
 from measure import Run
 
-from edgeemu.cluster.keyed_random import uniform
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy, policy
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -44,98 +43,6 @@ from edgeemu.scenario.load import parse_scenario
 SETTLED = 5  # tokens after a change from which on it counts
 SHARE, LOSS = 0.9, 0.02
 SAME = 1e-9  # share by which a real run in virtual time may differ from a simulated one: rounding
-TOKENS = 160
-Event = dict[str, object]
-
-SCENARIO: dict[str, Any] = {
-    "model": "smollm2-135m-instruct",
-    "devices": [
-        {"name": "laptop", "gflops": "50 GFLOPS", "mem_bandwidth": "10 GB/s", "memory": "300 MiB"},
-        {"name": "pi", "count": 2, "gflops": "24 GFLOPS", "mem_bandwidth": "5.5 GB/s", "memory": "400 MiB"},
-        {"name": "nano", "gflops": "100 GFLOPS", "mem_bandwidth": "8 GB/s", "memory": "460 MiB"},
-        {"name": "phone", "gflops": "20 GFLOPS", "mem_bandwidth": "6 GB/s", "memory": "300 MiB"},
-    ],
-    "network": {"default": {"bandwidth": "1 Gbit/s", "delay": "100 us"}},
-    "sharding": {"divide": False},
-    "decisions": {"time": "0 s"},
-}
-MOVES: dict[str, dict[str, object]] = {
-    "cheap": {"weights_on_flash": True, "flash_bandwidth": "3 GB/s"},  # 5 ms a layer
-    "dear": {"weights_on_flash": True, "flash_bandwidth": "200 MB/s"},  # 70 ms a layer
-}
-LINK = ["laptop", "nano"]
-
-
-def device(name: str, speeds: dict[int, float]) -> list[Event]:
-    """A device's share of its speed from some tokens on."""
-    return [{"at_token": t, "device": name, "speed": f"{100 * speed:.3f} %"} for t, speed in speeds.items()]
-
-
-def link(values: dict[int, str], what: str) -> list[Event]:
-    return [{"at_token": t, "link": LINK, what: value} for t, value in values.items()]
-
-
-def wave(tokens: int) -> list[Event]:
-    """A square wave of the laptop's speed."""
-    return device("laptop", {t: (0.33, 1.0)[(t // tokens - 20 // tokens) % 2] for t in range(20, TOKENS, tokens)})
-
-
-def bandwidth_trace() -> list[Event]:
-    """A rate for every third token, as on a mobile link: a slow random walk of factors between 1 and 1,000 Mbit/s."""
-    found, log_rate = {}, 3.0
-    for t in range(20, TOKENS, 3):
-        log_rate = min(3.0, max(0.0, log_rate + 1.6 * (uniform(7, "trace", str(t)) - 0.5)))
-        found[t] = f"{10**log_rate:.3f} Mbit/s"
-    return link(found, "bandwidth")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of change: its events, the token of the first, and what else the scenario has."""
-
-    name: str
-    events: list[Event]
-    first: int = 20
-    settings: dict[str, Any] = field(default_factory=dict)
-    sequences: int = 1
-
-
-def random_load() -> list[Event]:
-    return device("laptop", {t: 1.0 - 0.5 * uniform(3, "load", str(t)) for t in range(20, TOKENS)})
-
-
-def busy_nano() -> list[dict[str, object]]:
-    """The devices, of which nano is busy with other work at first: for about 20 tokens."""
-    return [
-        d | ({"load": {"trace": [["0 s", "95 %"], ["2 s", "0 %"]]}} if d["name"] == "nano" else {})
-        for d in SCENARIO["devices"]
-    ]
-
-
-KINDS = (
-    Kind("a device slows to a third", device("laptop", {20: 0.33})),
-    Kind("a device slows and recovers", device("laptop", {20: 0.33, 70: 1.0})),
-    Kind("a device is almost lost", device("laptop", {20: 0.05})),
-    Kind("a link's rate collapses, recovers", link({20: "2 Mbit/s", 70: "1 Gbit/s"}, "bandwidth")),
-    Kind("a link's delay collapses, recovers", link({20: "20 ms", 70: "100 us"}, "delay")),
-    Kind("memory shrinks", [{"at_token": 20, "device": "laptop", "memory": "200 MiB"}]),
-    Kind("an idle device becomes the best", [], settings={"devices": busy_nano()}),
-    Kind("three sequences, a device slows", device("laptop", {20: 0.33}), sequences=3),
-    Kind("square wave of 2 tokens", wave(2)),
-    Kind("square wave of 5 tokens", wave(5)),
-    Kind("square wave of 20 tokens", wave(20)),
-    Kind("random load at each token", random_load()),
-    Kind("throttling", device("laptop", {t: 1.0 - 0.75 * min(1.0, (t - 20) / 50) for t in range(20, 75, 2)})),
-    Kind("a bandwidth trace", bandwidth_trace()),
-)
-
-REAL = (
-    "a device slows and recovers",
-    "a link's delay collapses, recovers",
-    "memory shrinks",
-    "three sequences, a device slows",
-    "square wave of 20 tokens",
-)
 
 
 class Records:
@@ -177,20 +84,6 @@ class Outcome(NamedTuple):
     moves: int
     failed: list[str]
     visited: list[Placement]
-
-
-def document(kind: Kind, moves: str, knowledge: str, **more: object) -> str:
-    workload = {
-        "prompts": [{"tokens": 44}] * kind.sequences,
-        "max_tokens": TOKENS,
-        "concurrency": kind.sequences,
-    }
-    return json.dumps(
-        SCENARIO
-        | {"knowledge": knowledge, "migration": MOVES[moves], "events": kind.events, "workload": workload}
-        | kind.settings
-        | more
-    )
 
 
 def simulated(text: str, settled: int, name: str, decide: Policy | None = None, stay: bool = False) -> Outcome:
@@ -304,23 +197,32 @@ def judge_real(chosen: Sequence[Kind], moves: str) -> bool:
     return reached
 
 
+def judge(title: str, chosen: Sequence[Kind], moves: str) -> bool:
+    """Simulate kinds of change. Print a table, and return whether `lookahead` keeps its promise for all."""
+    names = "".join(f"{name:>12}" for name in ("static", "stay", "lookahead", "oracle", "clairvoyant"))
+    print(f"{'':99}gained over\n{title:<39}{names}{'static':>9}{'stay':>9}{'moved':>8}")
+    rows = []
+    for kind in chosen:
+        rows.append(measure(kind, moves))
+        print(rows[-1].line(), flush=True)
+    return all(row.reached for row in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kinds", nargs="*", help="parts of the names of kinds; all without")
     parser.add_argument("--moves", choices=MOVES, default="cheap", help="how long the migration of a layer takes")
     parser.add_argument("--real", action="store_true", help="five kinds, on device processes with real kernels")
     asked = parser.parse_args()
-    chosen = [kind for kind in KINDS if not asked.kinds or any(part in kind.name for part in asked.kinds)]
+    chosen, divided = (
+        [kind for kind in kinds if not asked.kinds or any(part in kind.name for part in asked.kinds)]
+        for kinds in (KINDS, DIVIDED)
+    )
     if asked.real:
         sys.exit(not judge_real([kind for kind in chosen if kind.name in REAL], asked.moves))
-    names = "".join(f"{name:>12}" for name in ("static", "stay", "lookahead", "oracle", "clairvoyant"))
-    print(f"{'':99}gained over")
-    print(f"{'ms per token':<39}{names}{'static':>9}{'stay':>9}{'moved':>8}")
-    reached = True
-    for kind in chosen:
-        row = measure(kind, asked.moves)
-        print(row.line(), flush=True)
-        reached &= row.reached
+    reached = judge("ms per token", chosen, asked.moves)
+    print()
+    reached &= judge("Layers may be divided: ms per token", divided, asked.moves)
     sys.exit(not reached)
 
 

@@ -2,38 +2,42 @@
 
 Dynamic programming over tokens x candidate placements: the least instant at which token t is there and the blocks are
 placed as candidate k, over all candidates before it, with the pause of the migration between the two. Times are the
-policies' closed forms (`StepTimes`, `MoveCosts`) on the true cluster at that token and instant; the answer is a plan, a
-placement for each token, and what it takes is what the simulator says when it follows the plan as a policy.
+policies' closed forms on the true cluster at that token and instant; the answer is a plan, a placement for each token,
+and what it takes is what the simulator says when it follows the plan as a policy.
 
 It is no proven optimum: it chooses among candidates. These are the first placements of our search and of the policies
-that `lookahead` asks, for each state of the cluster on the way and for the mean of all states, the best placements that
+that `lookahead` asks, and of the search over shares, for each state of the cluster on the way and for the mean of all
+states, the best placements that
 `lookahead` reaches from each of them, and every placement that the runs compared with it went through.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement.arrays import PlacementArrays, moved_blocks
-from edgeemu.placement.blocks import Kind
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.blocks import Block, Kind
+from edgeemu.placement.placement import Placement, moves
+from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies import lookahead
-from edgeemu.policies.search.pipeline_moves import round_s
+from edgeemu.policies.search.share_proposals import ShareProposer
+from edgeemu.policies.search.share_search import ShareJudge
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
-from edgeemu.policies.view.memory_arrays import union_fits
-from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.oracle import slowed, view_at
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.run.plan import Plan
 
 STATES = 12  # states of the cluster, at most, for which placements are made
 CANDIDATES = 40
+DIVIDED = 2  # placements of the search over shares, of each state
 HORIZONS = (4, 64)  # remaining tokens with which lookahead is asked for what it would move to
 
 
@@ -102,34 +106,39 @@ def _key(view: ClusterView) -> tuple[object, ...]:
     )
 
 
-def candidates(states: Iterable[ClusterView], seen: Sequence[Placement]) -> list[Placement]:
-    """Placements to choose among; `seen` come first."""
-    views = list(states)
-    found = list(seen)
+def candidates(plan: Plan, states: Iterable[ClusterView], seen: Sequence[Placement]) -> list[Placement]:
+    """Placements to choose among, at most `CANDIDATES`; fewer where layers may be divided: all of that takes long."""
+    divides, views = plan.view.divide, list(states)
+    most, horizons = (CANDIDATES // 3, HORIZONS[-1:]) if divides else (CANDIDATES, HORIZONS)
+    found = list(seen[:most])
     for view in views:
-        for placement in _first(view):
-            if all(placement.owner != other.owner for other in found):
-                found.append(placement)
-    for placement in list(found[: CANDIDATES // 2]):
+        _add(found, _first(view, plan, seen), most)
+    for placement in list(found[: most // 2]):
         for view in views:
-            for horizon in HORIZONS:
+            for horizon in horizons:
                 asked = replace(view, workload=replace(view.workload, total_tokens=view.past + horizon))
-                try:
-                    moved = lookahead.place(asked, placement)
-                except NoBetterPlacement:
-                    continue
-                if len(found) < CANDIDATES and all(moved.owner != other.owner for other in found):
-                    found.append(moved)
+                if len(found) < most:
+                    with suppress(NoBetterPlacement):
+                        _add(found, [lookahead.place(asked, placement)], most)
     return found
 
 
-def _first(view: ClusterView) -> Iterator[Placement]:
+def _add(found: list[Placement], others: Iterable[Placement], most: int) -> None:
+    """Add those that are not there yet, as long as there are not too many."""
+    for placement in others:
+        if len(found) < most and all(placement.owner != other.owner for other in found):
+            found.append(placement)
+
+
+def _first(view: ClusterView, plan: Plan, seen: Sequence[Placement]) -> Iterator[Placement]:
     """First placements of several kinds for one state."""
     bare = replace(view, rehearse=None)
     try:
         yield lookahead.place(bare)
     except InfeasibleError:
         return
+    if plan.view.divide:
+        yield from islice(ShareProposer(bare, list(seen), HORIZONS[-1]).placements(), DIVIDED)
     for propose in lookahead.PROPOSERS:
         yield from (placement for placement in propose(bare) if view.holds(placement))
 
@@ -137,64 +146,76 @@ def _first(view: ClusterView) -> Iterator[Placement]:
 class Table:
     """Moves between candidates as arrays, so that all migrations of an instant are reckoned at once."""
 
-    def __init__(self, view: ClusterView, layouts: Sequence[PlacementArrays]) -> None:
-        k, n = len(layouts), len(view.devices)
-        self._layouts = layouts
-        self._moved = {kind: np.zeros((k, k, n, n)) for kind in Kind}  # blocks by old, new, source, target
-        for i, old in enumerate(layouts):
-            for j, new in enumerate(layouts):
-                for kind, source, target in moved_blocks(old, new):
-                    self._moved[kind][i, j, source, target] += 1
+    def __init__(self, view: ClusterView, placements: Sequence[Placement]) -> None:
+        k, n = len(placements), len(view.devices)
+        self._placements = placements
+        self._groups = np.zeros((k, k, n, n))  # that move, by old, new, source, target
+        self._weights = np.zeros((k, k, n, n))  # bytes of weights
+        sizes = cache(lambda alike: weight_bytes(alike, view.costs))
+        for i, old in enumerate(placements):
+            for j, new in enumerate(placements):
+                for block, source, target in moves(old, new):
+                    alike = Block(block.kind, 0, min(block.group, 1))  # the first shard has the bias
+                    self._weights[i, j, source, target] += sizes(alike)
+                    self._groups[i, j, source, target] += block.kind is Kind.HEAD
         self._allowed: dict[bytes, NDArray[np.bool_]] = {}
 
     def migrations_s(self, view: ClusterView, old: int) -> FloatArray:
         """The pause of a migration from one candidate to each: [k]; infinite where memory does not allow it."""
-        costs, n = MoveCosts(view), len(view.devices)
-        bits = sum(costs.link_bits[kind] * self._moved[kind][old] for kind in Kind)  # [k, n, n]
-        flash_s = sum(costs.flash_s[kind] * self._moved[kind][old].sum(axis=1) for kind in Kind)  # [k, n]
+        n = len(view.devices)
+        cache_bytes = view.costs.at_step(1, view.past).kv_bytes(view.workload.cached or view.length)
+        sent, weights = self._groups[old] * cache_bytes, self._weights[old]  # [k, n, n] each
+        bits = 8.0 * (sent if view.weights_on_flash else sent + weights)
         s_per_bit, delay_s = _matrix(view.links.s_per_bit, n), _matrix(view.links.delay_s, n)
-        sent_s = np.where(bits > 0, bits * s_per_bit + delay_s, 0.0)  # [k, n, n]
-        took_s = np.maximum(sent_s.max(axis=(1, 2)), flash_s.max(axis=1))
+        took_s = np.where(bits > 0, bits * s_per_bit + delay_s, 0.0).max(axis=(1, 2))  # [k]
+        if view.weights_on_flash:
+            took_s = np.maximum(took_s, weights.sum(axis=1).max(axis=1) / view.flash_bytes_per_s)
         return np.where(self._may(view)[old], took_s, np.inf)
 
     def _may(self, view: ClusterView) -> NDArray[np.bool_]:
         """Whether there is memory for each move, and for where it leads: [k, k]."""
         key = view.memory_bytes.tobytes()
         if key not in self._allowed:
-            shape = view.costs.shape
-            holds = [view.holds(layout.placement(shape)) for layout in self._layouts]
-            self._allowed[key] = np.array(
-                [
-                    [i == j or (holds[j] and union_fits(view, old, new)) for j, new in enumerate(self._layouts)]
-                    for i, old in enumerate(self._layouts)
-                ]
-            )
+            may, total = np.eye(len(self._placements), dtype=np.bool_), view.total_tokens
+            view = replace(view, workload=replace(view.workload, length=total, cached=total * view.sequences))
+            for j, new in enumerate(self._placements):
+                if view.holds(new):
+                    may[:, j] |= [not refusing_devices(view, old, new) for old in self._placements]
+            self._allowed[key] = may
         return self._allowed[key]
 
 
 class Clairvoyant:
-    """Policy that follows the best plan that was found. It begins with the first placement of `seen`."""
+    """Policy that follows the best plan that was found. It begins with the first placement of `seen`.
+
+    Projections that are divided otherwise than with their heads have no closed form: such placements are left out.
+    """
 
     def __init__(self, future: Future, seen: Sequence[Placement], step_s: float) -> None:
         plan = future.plan
-        shape = plan.model.shape
-        self.placements = candidates(future.states(step_s), seen)
-        self._future = future
-        self._layouts = [PlacementArrays.of(placement, shape) for placement in self.placements]
-        self._prompt_tokens = plan.view.prompt_tokens
+        self._future, self._prompt_tokens = future, plan.view.prompt_tokens
+        self._everyone = np.arange(len(plan.view.devices))
+        self.placements, found = [], []
+        for placement in candidates(plan, future.states(step_s), seen):
+            shares = ShareArrays.of(placement, plan.model.shape, self._everyone)
+            if shares is not None:
+                self.placements.append(placement)
+                found.append(shares)
+        self._shares = ShareArrays.joined(found)
+        self._known: dict[tuple[bytes, int], bool] = {}
+        self._schedule = self._best_schedule()  # before the run, in which a decision has a limit
 
     def __call__(self, view: ClusterView, current: Placement | None) -> Placement:
         if current is None:
             return self.placements[0]
         token = view.past - self._prompt_tokens + 1
-        chosen = self.placements[self.schedule[min(token, len(self.schedule) - 1)]]
+        chosen = self.placements[self._schedule[min(token, len(self._schedule) - 1)]]
         return current if chosen.owner == current.owner else chosen
 
-    @cached_property
-    def schedule(self) -> list[int]:
+    def _best_schedule(self) -> list[int]:
         """The candidate for each token; the first is that of the prompt."""
-        k, future = len(self._layouts), self._future
-        table = Table(future.plan.view, self._layouts)
+        k, future = len(self.placements), self._future
+        table = Table(future.plan.view, self.placements)
         done_s = np.full(k, np.inf)
         done_s[0] = 0.0
         came_from: list[NDArray[np.int64]] = []
@@ -203,31 +224,30 @@ class Clairvoyant:
             for old in np.flatnonzero(np.isfinite(done_s)).tolist():
                 begin_s[old] = done_s[old] + table.migrations_s(future.view(token, float(done_s[old])), old)
             came_from.append(begin_s.argmin(axis=0))
-            start_s = begin_s.min(axis=0)
-            done_s = np.array([self._ended_s(token, new, float(start_s[new])) for new in range(k)])
+            done_s = self._ended_s(token, begin_s.min(axis=0))
         best = int(done_s.argmin())
         path = [best]
         for sources in reversed(came_from):
             path.append(int(sources[path[-1]]))
         return path[::-1]
 
-    def _ended_s(self, token: int, candidate: int, start_s: float) -> float:
-        """When a token is there that begins at an instant under a candidate; infinite where that no longer fits."""
-        if not np.isfinite(start_s):
-            return np.inf
-        view = self._future.view(token, start_s)
-        if not self._fits(view, candidate):
-            return np.inf
-        times, sequences = StepTimes(view), view.sequences
-        layout = self._layouts[candidate]
-        return start_s + (round_s(times, layout, sequences) if sequences > 1 else times.step_s(layout))
+    def _ended_s(self, token: int, start_s: FloatArray) -> FloatArray:
+        """When a token is there that begins at an instant under each candidate, [k] -> [k].
+
+        Infinite where that no longer fits.
+        """
+        ended_s, alike = np.full(len(start_s), np.inf), dict[tuple[object, ...], tuple[ClusterView, list[int]]]()
+        for candidate in np.flatnonzero(np.isfinite(start_s)).tolist():
+            view = self._future.view(token, float(start_s[candidate]))
+            if self._fits(view, candidate):
+                alike.setdefault(_key(view), (view, []))[1].append(candidate)
+        for view, members in alike.values():
+            step_s = ShareJudge(view, self._everyone, 1).promised(self._shares.taken(members))
+            ended_s[members] = start_s[members] + step_s
+        return ended_s
 
     def _fits(self, view: ClusterView, candidate: int) -> bool:
         key = (view.memory_bytes.tobytes(), candidate)
         if key not in self._known:
             self._known[key] = view.holds(self.placements[candidate])
         return self._known[key]
-
-    @cached_property
-    def _known(self) -> dict[tuple[bytes, int], bool]:
-        return {}

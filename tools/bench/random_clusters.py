@@ -20,7 +20,7 @@ from drawn.instance import NEW_TOKENS, Instance, instance
 from drawn.references import load, placed_by_policies, save, searched
 from measure import Figure, report
 
-from edgeemu.policies.search.lower_bound import least_first_token_s, least_step_s
+from edgeemu.policies.search.lower_bound import least_token_s
 
 ALL, SOME = 200, 40
 JUDGED = "lookahead"
@@ -73,7 +73,7 @@ def judged(numbers: Sequence[int]) -> Judged:
 
 def bound_s(made: Instance) -> float:
     """Seconds per token that no placement can beat."""
-    return (least_first_token_s(made.view) + (NEW_TOKENS - 1) * least_step_s(made.view, thorough=True)) / NEW_TOKENS
+    return least_token_s(made.view, NEW_TOKENS)
 
 
 def table(found: Judged) -> list[Figure]:

@@ -2,7 +2,7 @@
 
 from edgeemu.units import BIT_RATE
 
-from .runs import Found, Job, Outcome
+from .runs import POSSIBLE, Found, Job, Outcome
 from .words import Claim, change, claims_table, duration, listed, rate, sentence, table, times
 
 MODELS = ("7b", "13b", "70b")
@@ -33,9 +33,10 @@ def _link(mbps: int) -> tuple[str, ...]:
 
 
 def jobs() -> list[Job]:
-    many = [throughput(m, p, pipeline) for m in reversed(MODELS) for p in POLICIES_SHOWN for pipeline in PIPELINES]
-    fast = [throughput(m, p, mbps=FAST) for m in MODELS for p in POLICIES_SHOWN]
-    one = [latency(m, p, mbps) for m in MODELS for p in (*BASELINES, LATENCY, "lookahead") for mbps in MBPS]
+    shown = (*POLICIES_SHOWN, POSSIBLE)
+    many = [throughput(m, p, pipeline) for m in reversed(MODELS) for p in shown for pipeline in PIPELINES]
+    fast = [throughput(m, p, mbps=FAST) for m in MODELS for p in shown]
+    one = [latency(m, p, mbps) for m in MODELS for p in (*BASELINES, LATENCY, "lookahead", POSSIBLE) for mbps in MBPS]
     return [*many, *fast, *one]
 
 
@@ -195,6 +196,8 @@ def _latency_table(found: Found) -> str:
         for name in (*BASELINES, LATENCY, "lookahead"):
             cells = [found[latency(model, name, mbps)] for mbps in MBPS]
             rows.append([model.upper(), f"`{name}`", *(_cell(one, duration(one.tpot_s)) for one in cells)])
+        bounds = [found[latency(model, POSSIBLE, mbps)] for mbps in MBPS]
+        rows.append([model.upper(), "possible: no less than", *(_cell(one, duration(one.tpot_s)) for one in bounds)])
     return table(("time per token, one sequence", "policy", *(f">{mbps} Mbit/s to the cloud" for mbps in MBPS)), rows)
 
 
@@ -213,6 +216,10 @@ def _throughput_table(found: Found) -> str:
                     _cell(cells[0], str(used)),
                 )
             )
+        bounds = [found[throughput(model, POSSIBLE, pipeline)] for pipeline in PIPELINES]
+        bounds.append(found[throughput(model, POSSIBLE, mbps=FAST)])
+        shown = (_cell(one, rate(one.throughput)) for one in bounds)
+        rows.append((model.upper(), "possible: no more than", *shown, "–"))
     head = (
         *("tokens/s, all sequences", "policy", f">no bubbles, {SLOW} Mbit/s", f">bubbles, {SLOW} Mbit/s"),
         *(f">no bubbles, {FAST} Mbit/s", ">devices"),

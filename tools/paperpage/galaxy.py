@@ -1,8 +1,10 @@
 """Galaxy (arXiv 2405.17245): jobs, and what comes of them beside what the paper claims."""
 
+from collections.abc import Callable
+
 from edgeemu.scenario.catalog import device_profile
 
-from .runs import Found, Job
+from .runs import POSSIBLE, Found, Job, Outcome
 from .words import Claim, change, claims_table, duration, sentence, table, times
 
 FILE = "galaxy-gpt2-large.yaml"
@@ -21,8 +23,14 @@ def job(name: str, mbps: int) -> Job:
     return Job(FILE, "galaxy" if name in WAYS else name, (*link, *WAYS.get(name, ())))
 
 
+def possible(mbps: int) -> list[Job]:
+    """Bounds that no placement can beat, with rings and with stars."""
+    return [job(name, mbps)._replace(policy=POSSIBLE) for name in ("galaxy", "galaxy with stars")]
+
+
 def jobs() -> list[Job]:
-    return [job(name, mbps) for name in (*WAYS, *RIVALS) for mbps in MBPS]
+    bounds = [bound for mbps in MBPS for bound in possible(mbps)]
+    return [*(job(name, mbps) for name in (*WAYS, *RIVALS) for mbps in MBPS), *bounds]
 
 
 def section(found: Found) -> str:
@@ -39,8 +47,8 @@ def section(found: Found) -> str:
         "## Tensor and sequence parallelism: Galaxy (arXiv 2405.17245)",
         setting,
         claims_table([_prefill(found), _tiles(found), _decode(found)]),
-        _table("first token", {name: [found[job(name, m)].ttft_s for m in MBPS] for name in (*WAYS, *RIVALS)}),
-        _table("later tokens", {name: [found[job(name, m)].tpot_s for m in MBPS] for name in (*WAYS, *RIVALS)}),
+        _table("first token", found, lambda outcome: outcome.ttft_s),
+        _table("later tokens", found, lambda outcome: outcome.tpot_s),
     ]
     return "\n\n".join(parts)
 
@@ -116,6 +124,11 @@ def _decode(found: Found) -> Claim:
     )
 
 
-def _table(what: str, times_s: dict[str, list[float]]) -> str:
-    rows = [[f"`{name}`" if name not in WAYS else name, *map(duration, row)] for name, row in times_s.items()]
+def _table(what: str, found: Found, time_s: Callable[[Outcome], float]) -> str:
+    rows = []
+    for name in (*WAYS, *RIVALS):
+        shown = (duration(time_s(found[job(name, mbps)])) for mbps in MBPS)
+        rows.append([name if name in WAYS else f"`{name}`", *shown])
+    bounds = (duration(min(time_s(found[bound]) for bound in possible(mbps))) for mbps in MBPS)
+    rows.append(["possible: no less than", *bounds])
     return table((what, *(f">{mbps} Mbit/s" for mbps in MBPS)), rows)

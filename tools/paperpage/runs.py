@@ -17,12 +17,14 @@ from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.report.rows import Row, TableName
+from edgeemu.run.compare import bounds
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import load_scenario
 from edgeemu.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("scenarios/papers")
+POSSIBLE = "possible"  # in place of a policy: the figures that none can beat, proven
 LATE = ("did not answer within", "no proven optimum")  # what a policy says that this host did not give enough time
 
 
@@ -86,8 +88,10 @@ def run(job: Job, extra: tuple[str, ...] = ()) -> Outcome:
         TooSlowError: the host cut off a policy.
         EdgeemuError: anything but an infeasible placement.
     """
-    out = Path(tempfile.mkdtemp(prefix="edgeemu-papers-"))
     scenario = job.scenario(extra)
+    if job.policy == POSSIBLE:
+        return _possible(scenario)
+    out = Path(tempfile.mkdtemp(prefix="edgeemu-papers-"))
     try:
         result = asyncio.run(
             run_scenario(scenario, policy=job.policy, out=out, observer=Silent(), simulate=not job.real)
@@ -111,6 +115,16 @@ def run(job: Job, extra: tuple[str, ...] = ()) -> Outcome:
         cap_bytes=tuple(device["cap_bytes"] for device in devices),
         idle=tuple(summary["idle"]["by_device"].values()),
     )
+
+
+def _possible(scenario: Scenario) -> Outcome:
+    """Figures that no placement can beat, on the cluster at its best: without load, with the fastest links it has."""
+    found = bounds(scenario)
+    if found is None:
+        return Outcome(problem="nothing fits")
+    prompts, each = len(scenario.workload.prompts), scenario.workload.max_tokens
+    total_s = max(prompts * each / found.throughput_tok_s, found.ttft_s + (each - 1) * found.tpot_s)
+    return Outcome(tokens=prompts * each, ttft_s=found.ttft_s, tpot_s=found.tpot_s, throughput=prompts * each / total_s)
 
 
 def run_all(jobs: Iterable[Job], progress: Callable[[int, int, Job], None]) -> dict[Job, Outcome]:

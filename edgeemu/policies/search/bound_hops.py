@@ -30,15 +30,40 @@ class StepWithHops:
         self.units_s, self.sum_s = parts.shares_s(Kind.FFN), parts.sum_s
 
     def least_s(self) -> float:
-        x_s = self.token_s + self.embed_s  # [o, embed]
-        if self.n > COUPLED:
-            x_s = x_s.min(axis=0, keepdims=True)
-        x_s = sent(x_s, self.x_s)
+        x_s = self._begin()
         for _ in range(self.n_layers):
-            x_s = sent(self._attention(x_s), self.x_s)
-            x_s = sent(self._feed_forward(x_s), self.x_s)
+            x_s = self._passed(x_s)
         x_s = x_s + self.lm_head_s
         return float(np.diagonal(x_s).min() if self.n <= COUPLED else x_s.min())
+
+    def before_s(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Instants at which x can be on each device before each layer's attention and feed-forward block: [n] each."""
+        found, x_s = [], self._begin()
+        for _ in range(self.n_layers):
+            between_s = sent(self._attention(x_s), self.x_s)
+            found.append((x_s.min(axis=0), between_s.min(axis=0)))
+            x_s = sent(self._feed_forward(between_s), self.x_s)
+        return found
+
+    def rest_s(self) -> list[tuple[float, float]]:
+        """Least time of a step from each layer's attention and feed-forward block on, when x is anywhere."""
+        found = []
+        x_s = np.zeros((1, self.n))
+        between_s = sent(self._feed_forward(x_s), self.x_s)
+        for _ in range(self.n_layers):
+            x_s = self._passed(x_s)
+            found.append((float((x_s + self.lm_head_s).min()), float((between_s + self.lm_head_s).min())))
+            between_s = self._passed(between_s)
+        return found[::-1]
+
+    def _begin(self) -> FloatArray:
+        x_s = self.token_s + self.embed_s  # [o, embed]
+        return sent(x_s.min(axis=0, keepdims=True) if self.n > COUPLED else x_s, self.x_s)
+
+    def _passed(self, x_s: FloatArray) -> FloatArray:
+        """Instants at which x can be on each device after a layer: [o, n] -> [o, n]."""
+        x_s = sent(self._attention(x_s), self.x_s)
+        return sent(self._feed_forward(x_s), self.x_s)
 
     def _attention(self, x_s: FloatArray) -> FloatArray:
         total = self.heads_s.shape[1]

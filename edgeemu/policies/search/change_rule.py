@@ -10,7 +10,8 @@ has how long states were seen to last, and their means:
   that outlasts what was expected, of which `view.history` expects as long again, a move is made when staying has lost
   as much as the move and its return cost: at most twice the best of {stay, move}.
 * What does not pay for the present state may pay for the mean of what is to come within `HORIZON` steps. It is done
-  in a state in which it loses nothing; until then, waiting is better.
+  in a state in which it loses nothing; until then, waiting is better. So it is where states are so long that a change
+  and the change back are not both within `HORIZON` steps: then there is time to answer each.
 
 All moves together must gain `WORTH` of a step; else nothing is moved.
 """
@@ -54,13 +55,13 @@ class Prices:
 class Prospect(NamedTuple):
     """The cluster as it is expected to be in the mean over some steps, and the steps in which a move must pay back.
 
-    `meanwhile` is the state until it changes, in which a move must lose nothing; None: no change is expected.
+    `early`: a move can be for what is expected to come. Then it must lose nothing in the present state.
     """
 
     ahead: ClusterView
     steps: int
     tokens: float
-    meanwhile: ClusterView | None = None
+    early: bool = False
 
 
 def prospects(view: ClusterView) -> Iterator[Prospect]:
@@ -71,9 +72,9 @@ def prospects(view: ClusterView) -> Iterator[Prospect]:
         yield Prospect(view, horizon, horizon / MARGIN)
         return
     lasts = max(ending)
-    meanwhile = expected(view, lasts)
-    yield Prospect(meanwhile, int(lasts), lasts / WAYS)
-    yield Prospect(expected(view, horizon), horizon, horizon / MARGIN, meanwhile)
+    yield Prospect(expected(view, lasts), int(lasts), lasts / WAYS, early=len(ending) > 1)
+    if view.outlook.comes_back_within(horizon):
+        yield Prospect(expected(view, horizon), horizon, horizon / MARGIN, early=True)
 
 
 def expected(view: ClusterView, tokens: float) -> ClusterView:

@@ -6,6 +6,7 @@ the dearest slot that is taken: water-filling, which is exact also for whole num
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -162,7 +163,9 @@ def resplit(draft: PartialPlacement, layer: int, costs: MoveCosts, tokens: float
     spare = _spare_devices(draft, layer, lines, limit_s)
     if not len(spare):
         return Resplit(counts, 0.0, 0.0)
-    chosen = np.union1d(holders, spare)  # [m]
+    either = counts > 0  # [n_devices]
+    either[spare] = True
+    chosen = either.nonzero()[0]  # [m]
     prices = slot_prices(times, source, gather, lines, chosen)  # [m, n_groups]
     extra = draft.room.groups_room(layer, chosen)  # [m]
     exchange = _exchange(chosen, prices, counts[chosen], extra, limit_s, last_s)
@@ -203,22 +206,39 @@ def _exchange(
     return _Exchange(sources.tolist(), targets.tolist(), left_s, filled_s)
 
 
+def _repeated(keys: Iterable[object], each: float) -> FloatArray:
+    """Sums of a value over the moves so far that have the same key as each move: n_moves -> [n_moves]."""
+    sums: dict[object, float] = defaultdict(float)
+    found = []
+    for key in keys:
+        sums[key] += each
+        found.append(sums[key])
+    return np.array(found)
+
+
 def _best_number_of_moves(
     times: StepTimes, costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
 ) -> Resplit:
     """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
+    n_moves, links = len(exchange.sources), times.links
+    if not n_moves:
+        return Resplit(counts, 0.0, 0.0)
     before_s = max(floor_s, float(exchange.left_s[0]))
-    best_m, best_net_s, best = 0, 0.0, (0.0, 0.0)
-    bits: dict[tuple[int, int], float] = defaultdict(float)
-    flash_s: dict[int, float] = defaultdict(float)
-    moving_s = 0.0
-    for m, (a, b) in enumerate(zip(exchange.sources, exchange.targets, strict=True), start=1):
-        bits[a, b] += costs.link_bits[Kind.HEAD]
-        flash_s[b] += costs.flash_s[Kind.HEAD]
-        moving_s = max(moving_s, times.links.pair(a, b, bits[a, b]) if bits[a, b] else 0.0, flash_s[b])
-        gain_s = before_s - max(floor_s, float(exchange.filled_s[m - 1]), float(exchange.left_s[m]))
-        if tokens * gain_s - moving_s > best_net_s:
-            best_m, best_net_s, best = m, tokens * gain_s - moving_s, (gain_s, moving_s)
+    bits, flash_s = costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
+    moves_s = _repeated(exchange.targets, flash_s)  # [n_moves] until each has come, from storage and over its link
+    if bits:
+        sources, targets = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each
+        sent = _repeated(zip(exchange.sources, exchange.targets, strict=True), bits)  # [n_moves]
+        sent_s = links.s_per_bit.pairs(sources, targets) * sent + links.delay_s.pairs(sources, targets)
+        moves_s = np.maximum(moves_s, sent_s)
+    moving_s = np.maximum.accumulate(moves_s)
+    later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
+    gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
+    gaining = gains_s > 0  # [n_moves]
+    net_s = np.full(n_moves, -np.inf)
+    net_s[gaining] = tokens * gains_s[gaining] - moving_s[gaining]
+    most = int(net_s.argmax())
+    best_m, best = (most + 1, (float(gains_s[most]), float(moving_s[most]))) if net_s[most] > 0 else (0, (0.0, 0.0))
     after = counts.copy()
     for a, b in zip(exchange.sources[:best_m], exchange.targets[:best_m], strict=True):
         after[a] -= 1

@@ -25,30 +25,35 @@ LAYER = (Kind.PROJ, Kind.FFN, Kind.HEAD)
 
 def improve(
     draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None, *, ends_first: bool = False
-) -> None:
-    """Improve a complete draft in place. `layers_s`: the times of its layers, if they are known.
+) -> bool:
+    """Improve a complete draft in place; whether it has changed. `layers_s`: the times of its layers, if known.
 
     `ends_first`: ends get memory before layers take it.
     """
-    small = draft.times.n_devices * len(draft.ffn) <= SMALL
+    small, improved = draft.times.n_devices * len(draft.ffn) <= SMALL, False
     if ends_first and _move_ends(draft, prices):
-        layers_s = None
+        layers_s, improved = None, True
     for _ in range(PASSES if small else 1):
         changed = _move_runs(draft, prices, layers_s or draft.layers_s())
         layers_s = None
         changed |= _move_ends(draft, prices)
         changed |= _join_layers(draft, prices)
-        resplit_heads(draft, prices)
+        improved |= resplit_heads(draft, prices) or changed
         if prices.costs is None:
             draft.settle()
         if not changed:
-            return
+            break
+    return improved
 
 
-def resplit_heads(draft: PartialPlacement, prices: Prices) -> None:
-    """Move heads one by one, from the device of a layer that finishes last to the one that finishes first."""
+def resplit_heads(draft: PartialPlacement, prices: Prices) -> bool:
+    """Move heads one by one, from the device of a layer that finishes last to the one that finishes first.
+
+    Whether any has moved.
+    """
     costs = prices.costs or MoveCosts(draft.view)
     tokens = prices.tokens if prices.costs else np.inf
+    changed = False
     in_vain: set[tuple[int, int, bytes, bytes]] = set()  # layers of which no move pays: those alike have none either
     for layer in range(len(draft.ffn)):
         held = draft.groups[layer].tobytes(), draft.room.groups[layer].tobytes()
@@ -59,8 +64,10 @@ def resplit_heads(draft: PartialPlacement, prices: Prices) -> None:
         if better.gain_s > 0:
             draft.resplit(layer, better.counts)
             in_vain.clear()  # memory is held elsewhere now
+            changed = True
         else:
             in_vain.add(alike)
+    return changed
 
 
 def to_move(draft: PartialPlacement, layer: int, kinds: tuple[Kind, ...], device: int) -> list[Moved]:

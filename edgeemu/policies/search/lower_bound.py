@@ -12,6 +12,8 @@ hops (`search.bound_program`), on others without (`search.bound_memory`).
 *Between two tokens* of several sequences nothing waits, but each token keeps devices busy: the same program.
 """
 
+import numpy as np
+
 from edgeemu.policies.search.bound_hops import PromptWithHops, StepWithHops
 from edgeemu.policies.search.bound_memory import Order, by_memory_s
 from edgeemu.policies.search.bound_program import StepProgram
@@ -54,6 +56,19 @@ def least_first_token_s(view: ClusterView, rows: int | None = None) -> float:
     if n_devices <= MANY and bool(parts.holds_all.all()):
         return by_hops_s
     return max(by_hops_s, by_memory_s(parts, Order.PROMPT))
+
+
+def least_token_s(view: ClusterView, tokens: int) -> float:
+    """Mean seconds of a sequence's `tokens` at least, the first included, of small clusters: one placement serves all.
+
+    As `least_step_s` and `least_first_token_s`, between which a placement has to choose.
+    """
+    first_s, step_s = least_first_token_s(view), least_step_s(view, thorough=True)
+    total_s = first_s + (tokens - 1) * step_s
+    if total_s < np.inf and len(view.devices) ** 3 * view.costs.shape.n_layers <= SMALL:
+        step, prompt = PartTimes(view, 1, view.past), PartTimes(view, view.prompt_tokens, 0)
+        total_s = max(total_s, StepProgram(step).with_prompt(prompt, first_s, tokens).least_s())
+    return total_s / tokens
 
 
 def least_busy_s(view: ClusterView, past: int) -> float:

@@ -14,6 +14,8 @@ import numpy as np
 
 from edgeemu.errors import EdgeemuError
 
+OPTIMAL, INFEASIBLE = 0, 2  # statuses of SciPy's milp
+
 Columns = np.ndarray[Any, np.dtype[np.int64]]
 Values = np.ndarray[Any, np.dtype[np.float64]]
 Terms = Sequence[tuple[float, int]]
@@ -63,24 +65,34 @@ class MixedIntegerProgram:
         Raises:
             UnprovenError: neither is known after `time_limit_s`, or HiGHS failed.
         """
+        result = self._solved(time_limit=time_limit_s)
+        if result.status == INFEASIBLE:
+            return None
+        if result.status != OPTIMAL:
+            raise UnprovenError(f"HiGHS has no proven optimum after {time_limit_s:.0f} s: {result.message}")
+        values: Values = result.x
+        return values
+
+    def bound(self, nodes: int) -> float:
+        """A proven lower bound of the cost, after a search of at most so many nodes; infinite: there is no solution."""
+        result = self._solved(node_limit=nodes)
+        if result.status == INFEASIBLE:
+            return np.inf
+        return max(0.0, float(result.mip_dual_bound)) if result.mip_dual_bound is not None else 0.0
+
+    def _solved(self, **limits: float) -> Any:
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_array
 
         matrix = csr_array((self.values, (self.rows, self.columns)), shape=(len(self.low), len(self.cost)))
         with _stdout_kept_clean():
-            result = milp(
+            return milp(
                 np.array(self.cost),
                 integrality=np.array(self.integer),
                 bounds=Bounds(0, np.array(self.upper)),
                 constraints=LinearConstraint(matrix, np.array(self.low), np.array(self.high)),
-                options={"mip_rel_gap": 1e-6, "time_limit": time_limit_s},
+                options={"mip_rel_gap": 1e-6, **limits},
             )
-        if result.status == 2:  # infeasible
-            return None
-        if result.status != 0:
-            raise UnprovenError(f"HiGHS has no proven optimum after {time_limit_s:.0f} s: {result.message}")
-        values: Values = result.x
-        return values
 
 
 @contextmanager

@@ -47,6 +47,8 @@ def best_ring(
     if not len(carriers):
         return None
     everyone, bounds = carriers.tolist(), _bounds(times, carriers, moves_s)
+    if bounds.step_s.min() >= below_s:
+        return None
     best, best_s = None, below_s
     splits: dict[tuple[int, int], Split | None] = {}  # as if every device were empty for the heads
     for choice in _shortest_first(bounds.step_s):
@@ -71,9 +73,8 @@ def best_ring(
 
 def _bounds(times: StepTimes, carriers: IntArray, moves_s: dict[Kind, FloatArray] | None) -> _Bounds:
     """Lower bounds for all choices of carriers: heads take no time on links and have all memory."""
-    everyone = carriers.tolist()
-    s_per_bit = np.stack([times.links.s_per_bit.row(d)[carriers] for d in everyone])  # [c, c]
-    delay_s = np.stack([times.links.delay_s.row(d)[carriers] for d in everyone])  # [c, c]
+    s_per_bit = times.links.s_per_bit.block(carriers, carriers)  # [c, c]
+    delay_s = times.links.delay_s.block(carriers, carriers)  # [c, c]
     hop_s = s_per_bit * times.hidden_bits + delay_s  # [c, c]
     token_s = s_per_bit * times.token_bits + delay_s  # [c, c]
     embed_s, proj_s = times.embed_s[carriers], times.proj_s[carriers]

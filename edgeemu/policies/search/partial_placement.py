@@ -209,6 +209,8 @@ class PartialPlacement:
         return self.times.ends_s(self.embed, int(self.ffn[-1]), self.lm_head)
 
     def layers_s(self) -> list[float]:
+        if len(self.ffn) == 1:
+            return [self.layer_s(0)]
         sources = np.concatenate([[self.embed], self.ffn[:-1]])  # [n_layers]
         found: list[float] = self.times.layers_s(sources, self.proj, self.ffn, self.groups).tolist()
         return found
@@ -221,8 +223,5 @@ class PartialPlacement:
         if old is None:
             heads = np.stack([assign_groups(counts, None) for counts in self.groups])  # [n_layers, n_groups]
         else:
-            heads = old.heads.copy()
-            changed = (self.groups != old.counts(self.groups.shape[1])).any(1)  # [n_layers]
-            for layer in np.flatnonzero(changed).tolist():
-                heads[layer] = assign_groups(self.groups[layer], heads[layer])
+            heads = old.heads_by(self.groups)
         return PlacementArrays(self.embed, self.lm_head, heads, self.proj.copy(), self.ffn.copy())

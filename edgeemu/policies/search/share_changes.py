@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prospect
+from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -28,36 +29,33 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     None: nothing is known of the current placement, because it is on more devices than are searched, or the shards of a
     projection are not with their heads; or it no longer fits, and no other was found among so few devices.
     """
-    shape, fits = view.costs.shape, view.holds(current)
+    shape = view.costs.shape
     devices = promising(view, [current], WORK_TO_CHOOSE)
     base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
     if base is None:
         return None
     judge = ShareJudge(prospect.ahead, devices, prospect.steps)
     migrations = ShareMigrations(view, devices, base)
-    search = ShareSearch(judge, WORK, lambda shares: migrations.seconds(shares) * judge.second / prospect.tokens)
+    search = ShareSearch(judge, WORK, migrations, judge.second / prospect.tokens)
     before = float(search.costs(base)[0])
+    fits = before < MISSING or view.holds(current)  # the judge counts the bias of shards on too many devices
     limit = before * (1 - WORTH) if fits else before
-    found = search.better_than(limit, base, simple_seeds(view, devices))
+    seeds = ShareArrays.joined([simple_seeds(view, devices), *earlier_shares(view, devices)])
+    found = search.better_than(limit, base, seeds)
     best, best_net = current, 0.0 if fits else -np.inf
+    held = view.usages(current) if found else []
     for cost, shares in found[:EXACT]:
         new = shares.placement(0, shape, devices, current)
-        if cost >= MISSING or not _allowed(view, current, new):
+        if cost >= MISSING or (view.refused is not None and view.refused.placement.owner == new.owner):
             continue
         gain = before - float(judge.costs(shares)[0])
         net = prospect.tokens * gain - migration_s(view, current, new) * judge.second
-        if net > best_net and (not fits or gain > WORTH * before):
+        pays = net > best_net and (not fits or gain > WORTH * before)
+        if pays and not refusing_devices(view, current, new, held):
             best, best_net = new, net
     if best is current and not fits:
         return None
     return best
-
-
-def _allowed(view: ClusterView, current: Placement, new: Placement) -> bool:
-    """Whether a placement fits, and no device would refuse, or has refused, what it receives."""
-    if view.refused is not None and view.refused.placement.owner == new.owner:
-        return False
-    return view.holds(new) and not refusing_devices(view, current, new)
 
 
 def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:

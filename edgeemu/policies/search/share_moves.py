@@ -3,7 +3,7 @@
 A change is of one layer, or of a run of layers alike. Numbers that shift are powers of two, and all of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -31,8 +31,18 @@ def neighbours(base: ShareArrays, n_groups: int, n_units: int, *, divide: bool) 
     runs = [_of_layers(base, run, n_groups, n_units) for run in scopes(base.proj.shape[1])]
     first = [_ends(base), *(runs if base.proj.shape[1] <= FEW_LAYERS else runs[:1])]
     for batch in (chain.from_iterable(first), *runs[len(first) - 1 :]):
-        near = ShareArrays.joined(list(batch)).normal()
-        yield near if divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
+        yield _batch(batch, divide=divide)
+
+
+def near_alike(base: ShareArrays, n_groups: int, n_units: int, *, divide: bool) -> ShareArrays:
+    """Changes of the ends, and those that all layers have alike: of many layers, the first batch of neighbours."""
+    everything = np.arange(base.proj.shape[1])
+    return _batch(chain(_ends(base), _of_layers(base, everything, n_groups, n_units)), divide=divide)
+
+
+def _batch(parts: Iterable[ShareArrays], *, divide: bool) -> ShareArrays:
+    near = ShareArrays.joined(list(parts)).normal()
+    return near if divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
 
 
 def n_neighbours(n_layers: int, n: int, n_groups: int, n_units: int) -> int:

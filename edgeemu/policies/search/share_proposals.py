@@ -12,6 +12,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.apportion import largest_remainders
+from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_moves import n_neighbours
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -21,6 +22,7 @@ from edgeemu.policies.view.step_time import StepTimes
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
 WORK = 6e6  # less than a second
+MOST_ANNEALED = 8  # from which a search goes on
 
 
 class ShareProposer:
@@ -32,11 +34,18 @@ class ShareProposer:
         self.devices = promising(view, others, work / ROUNDS)
         self.search = ShareSearch(ShareJudge(view, self.devices, horizon), work)
         known = set(self.devices.tolist())
-        self._others = [each for each in others if known.issuperset(each.owner.values())]
+        self._seeds = self._some([each for each in others if known.issuperset(each.owner.values())])
+        self.short = not self.search.judge.memory.fits(self._seeds).all()  # whether memory is, for some of the seeds
 
     def placements(self) -> Iterator[Placement]:
-        """The ends of the search that fit, the best first."""
-        for cost, end in self.search.all_from(self._seeds()):
+        """The ends of the search that fit, the best first.
+
+        Where memory is short, single changes do not lead everywhere: it then begins with annealed placements.
+        """
+        begin = self._seeds
+        if self.short and len(found := annealed(self.search.judge, begin)):
+            begin = found.taken(np.arange(min(len(found), MOST_ANNEALED)))
+        for cost, end in self.search.all_from(begin):
             if cost < MISSING:
                 yield end.placement(0, self.view.costs.shape, self.devices)
 
@@ -58,10 +67,10 @@ class ShareProposer:
                 known.add(keys[at])
                 yield near.placement(at, shape, self.devices)
 
-    def _seeds(self) -> ShareArrays:
-        """Where descents begin: other placements, and simple ones."""
+    def _some(self, others: Sequence[Placement]) -> ShareArrays:
+        """Where a search begins: other placements, and simple ones."""
         shape = self.view.costs.shape
-        found = [shares for each in self._others if (shares := ShareArrays.of(each, shape, self.devices)) is not None]
+        found = [shares for each in others if (shares := ShareArrays.of(each, shape, self.devices)) is not None]
         return ShareArrays.joined([*found, simple_seeds(self.view, self.devices)]).normal()
 
 

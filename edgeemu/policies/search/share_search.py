@@ -4,27 +4,29 @@ Placements that do not fit count by the bytes that are missing, so that the sear
 bounded by the placements that it judges, weighed by their size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.search.share_moves import neighbours
+from edgeemu.policies.search.share_bounds import Runs, StepBounds
+from edgeemu.policies.search.share_moves import FEW_LAYERS, near_alike, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.share_prompts import prompt_of
 from edgeemu.policies.view.share_steps import ShareStep, step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
-OTHER_ENDS = 24  # placements with both ends of the model elsewhere from which a search goes on
-BESIDE = 24  # neighbours of the best that a search goes on from
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
+ROUNDING = 1e-9  # relative, of times: more than it can be
 MISSING = (
     1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
 )
@@ -42,16 +44,22 @@ class ShareJudge:
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
         self._tokens = max(1, view.total_tokens - view.prompt_tokens)
+        self.bounds = StepBounds(self.decode)
+
+    @property
+    def by_decode_steps(self) -> bool:
+        """Whether nothing costs less than its decode step takes."""
+        return self._energy is None and self._prompt is None
 
     @property
     def second(self) -> float:
         """Cost of a second in which all wait: itself, or the idle energy."""
         return 1.0 if self._energy is None else self._energy.idle_w
 
-    def promised(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+    def promised(self, shares: ShareArrays, below: float | FloatArray = np.inf) -> FloatArray:
         """Mean seconds, or joules, per token: [k]. With several sequences the seconds until each has its next.
 
-        For placements that are not below a limit it can be less, but not less than the limit.
+        For placements that are not below a limit, or each its own [k], it can be less, but not less than the limit.
         """
         step = step_of(self.decode, shares)
         if self._energy is not None:
@@ -62,7 +70,7 @@ class ShareJudge:
         promised_s: FloatArray = (self._tokens - 1) * step_s / self._tokens
         rest = np.flatnonzero(promised_s < below)
         if len(rest):
-            first_s = self._round_s(step_of(self._prompt, shares.taken(rest)), self._prompt)
+            first_s = self._round_s(prompt_of(self._prompt, shares.taken(rest)), self._prompt)
             promised_s[rest] += first_s / self._tokens
         return promised_s
 
@@ -76,12 +84,25 @@ class ShareJudge:
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
-        over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
-        costs: FloatArray = MISSING + over.astype(np.float64)
-        fits = np.flatnonzero(over == 0)
+        costs, fits = self._missing(shares)
         if len(fits):
             costs[fits] = self.promised(shares.taken(fits), below)
         return costs
+
+    def costs_below(self, shares: ShareArrays, below: FloatArray) -> FloatArray:
+        """Costs of placements, each computed only if it can be below its limit, else not less than that: [k], [k]."""
+        costs, fits = self._missing(shares)
+        runs = Runs.of(shares)
+        costs[fits] = self.bounds.least_s(runs.folded(shares.taken(fits)), runs.lengths)
+        left = fits[costs[fits] < below[fits] * (1 + ROUNDING)]
+        if len(left):
+            costs[left] = self.promised(shares.taken(left))
+        return costs
+
+    def _missing(self, shares: ShareArrays) -> tuple[FloatArray, IntArray]:
+        """Costs of placements that do not fit, [k], and the indexes of those that do."""
+        over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
+        return MISSING + over.astype(np.float64), np.flatnonzero(over == 0)
 
 
 def weight(count: float, n_devices: int, shape: ModelShape) -> float:
@@ -95,14 +116,20 @@ class ShareSearch:
 
     judge: ShareJudge
     work: float
-    moving: Callable[[ShareArrays], FloatArray] | None = None  # what the way to each placement adds to its cost: [k]
+    moving: ShareMigrations | None = None  # the way to each placement adds to its cost …
+    price: float = 0.0  # … so much for each second
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of a batch, [k]; those that are not below a limit can be any above."""
-        costs = self.judge.costs(shares, below)
+        if self.moving is None:
+            costs = self.judge.costs(shares, below)
+        else:
+            moves = self.moving.seconds(shares) * self.price  # [k]
+            bounded = below < np.inf and self.judge.by_decode_steps
+            costs = self.judge.costs_below(shares, below - moves) if bounded else self.judge.costs(shares, below)
         count = float(np.count_nonzero(costs < MISSING)) + NO_ROOM * len(shares)
         self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
-        return costs if self.moving is None else costs + self.moving(shares)
+        return costs if self.moving is None else costs + moves
 
     def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
         """The neighbours of one placement, in batches."""
@@ -124,22 +151,11 @@ class ShareSearch:
         return base, base_cost
 
     def all_from(self, seeds: ShareArrays) -> list[tuple[float, ShareArrays]]:
-        """The ends of descents from all seeds, each once, the best first.
-
-        Where memory is short for some seed, single changes do not lead everywhere: then also of descents with both ends
-        of the model elsewhere, and from beside the best.
-        """
+        """The ends of descents from all seeds, each once, the best first."""
         ends = _Ends()
         costs = self.costs(seeds)
         for at in costs.argsort(kind="stable").tolist():
             ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
-        if (costs < MISSING).all():
-            return ends.sorted()
-        if (best := ends.best_without(set())) is not None:
-            self._from_other_ends(best[0], seeds, ends)
-        tried: set[bytes] = set()
-        while self.work > 0 and (best := ends.best_without(tried)) is not None:
-            self._from_beside(*best, ends)
         return ends.sorted()
 
     def first_that_fits(self, seeds: ShareArrays) -> ShareArrays | None:
@@ -156,6 +172,8 @@ class ShareSearch:
 
         Nothing, and little work, where neither a neighbour of `base` nor one of the others is below it.
         """
+        if self._nothing_below(limit, base, others):
+            return []
         near = ShareArrays.joined([next(self.around(base)), others])
         costs = self.costs(near)
         at = int(costs.argmin())
@@ -170,48 +188,28 @@ class ShareSearch:
             ends.add(*self.descend(first, float(costs[at])))
         return [pair for pair in ends.sorted() if pair[0] < limit]
 
-    def _from_other_ends(self, base: ShareArrays, seeds: ShareArrays, ends: "_Ends") -> None:
-        """Descend with embedding and output matrix on other devices, where there is room after others have left.
+    def _nothing_below(self, limit: float, base: ShareArrays, others: ShareArrays) -> bool:
+        """Whether bounds show that no neighbour of `base`, in the first batch, and none of the others is below a limit.
 
-        They are large: no single change leads there where memory is short.
+        What they do not reject is computed. Nothing of that counts as work.
         """
-        n, found = base.heads.shape[-1], []
-        for begin in (base, *(seeds.taken([at]) for at in range(len(seeds)))):
-            moved = begin.repeated(n * n)
-            moved.embed[:], moved.lm_head[:] = np.divmod(np.arange(n * n), n)
-            self.work -= weight(len(moved), n, self.judge.view.costs.shape)
-            found.append(moved)
-        every = ShareArrays.joined(found)
-        for at in self.judge.promised(every).argsort(kind="stable")[:OTHER_ENDS].tolist():
-            if self.work <= 0:
-                return
-            first = every.taken([at])
-            ends.add(*self.descend(first, float(self.costs(first)[0])))
-
-    def _from_beside(self, base: ShareArrays, base_cost: float, ends: "_Ends") -> None:
-        """Descend from beside a local optimum: over what does not fit but would be better, then over what is worse."""
-        near = ShareArrays.joined(list(self.around(base)))
-        costs, keys, begun = self.costs(near), near.keys(), {base.keys()[0]}
-        over = np.flatnonzero(costs >= MISSING)
-        if len(over):
-            self.work -= weight(len(over), len(self.judge.devices), self.judge.view.costs.shape)
-            promised = self.judge.promised(near.taken(over), base_cost)
-            for at in promised.argsort(kind="stable")[:BESIDE].tolist():
-                if promised[at] >= base_cost or self.work <= 0:
-                    break
-                if keys[over[at]] not in begun:
-                    begun.add(keys[over[at]])
-                    first = near.taken([int(over[at])])
-                    end, cost = self.descend(first, float(costs[over[at]]), base_cost)
-                    if cost < base_cost:
-                        ends.add(*self.descend(end, cost))
-                        return
-        for at in costs.argsort(kind="stable").tolist():
-            if len(begun) > 2 * BESIDE or self.work <= 0:
-                return
-            if keys[at] not in begun:
-                begun.add(keys[at])
-                ends.add(*self.descend(near.taken([at]), float(costs[at])))
+        judge, moving, shape = self.judge, self.moving, self.judge.view.costs.shape
+        if moving is None or not judge.by_decode_steps:
+            return False
+        if shape.n_layers > FEW_LAYERS:
+            runs = Runs.of(ShareArrays.joined([base, others]))
+            n_units = n_shards(shape, Kind.FFN)
+            near = near_alike(runs.folded(base), shape.n_groups, n_units, divide=judge.view.divide)
+        else:
+            runs = Runs(np.arange(shape.n_layers), np.ones(shape.n_layers, np.int64))
+            near = next(self.around(base))
+        near = ShareArrays.joined([near, runs.folded(others)])
+        moves = moving.seconds(near, *runs) * self.price  # [k]
+        limit *= 1 + ROUNDING
+        left = np.flatnonzero(moves + judge.bounds.least_s(near, runs.lengths) < limit)
+        if not len(left):
+            return True
+        return bool((judge.costs(runs.unfolded(near.taken(left))) + moves[left] >= limit).all())
 
 
 class _Ends:
@@ -222,15 +220,6 @@ class _Ends:
 
     def add(self, end: ShareArrays, cost: float) -> None:
         self._found.setdefault(end.keys()[0], (cost, end))
-
-    def best_without(self, tried: set[bytes]) -> tuple[ShareArrays, float] | None:
-        """The best of all, once: None if it was asked for before."""
-        key = min(self._found, key=lambda each: self._found[each][0])
-        if key in tried:
-            return None
-        tried.add(key)
-        cost, shares = self._found[key]
-        return shares, cost
 
     def sorted(self) -> list[tuple[float, ShareArrays]]:
         return sorted(self._found.values(), key=lambda pair: pair[0])

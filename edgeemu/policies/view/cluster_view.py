@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from edgeemu.cluster.devices import Compute, Device
 from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, proj
-from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage, usages
 from edgeemu.placement.placement import Placement
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.policies.view.link_factors import Factors, largest_log_change
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.outlook import Outlook
@@ -98,9 +99,11 @@ class ClusterView:
     source: int = 0  # the device where prompts come from
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
     star: bool = False  # results of shards are combined by one device; else in a ring
+    tile_rows: int | None = None  # rows of a chunk from which on products are computed chunk by chunk; None: never
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
     offer: Callable[[Placement], None] = _not_kept  # keep a placement for the case that the limit strikes: the last
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
+    earlier: tuple[Placement, ...] = ()  # placements that the run has left: the first, and the last few
     observed: Factors = field(default_factory=dict)  # of the links that were measured
     outlook: Outlook = field(default_factory=Outlook)  # how long what was seen to come and go is expected to stay
     objective: Objective = "latency"
@@ -228,8 +231,8 @@ class ClusterView:
         """Whether the device still fits its memory with the block added."""
         return usage.page_with(block).total_bytes <= self.devices[device].memory_bytes
 
-    def holds(self, placement: Placement) -> bool:
-        """Whether every device has memory for a placement, to the end of the sequence."""
+    def held_bytes(self, placement: Placement) -> dict[int, int]:
+        """Bytes that each device with blocks holds at its fullest, ascending by device."""
         holders = placement.devices()
         place = {device: n for n, device in enumerate(holders)}  # of thousands of devices most hold nothing
         held = usages(
@@ -237,7 +240,11 @@ class ClusterView:
             *(self.costs, len(holders), self.prompt_tokens, self.total_tokens, self.workload.concurrent),
             star=self.star,
         )
-        return all(u.page().total_bytes <= self.devices[d].memory_bytes for u, d in zip(held, holders, strict=True))
+        return {device: usage.page().total_bytes for device, usage in zip(holders, held, strict=True)}
+
+    def holds(self, placement: Placement) -> bool:
+        """Whether every device has memory for a placement, to the end of the sequence."""
+        return all(held <= self.devices[device].memory_bytes for device, held in self.held_bytes(placement).items())
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
         """An error: no device has room for `block`. `held`: memory that each device holds, as usages or in bytes."""
@@ -257,12 +264,13 @@ class ClusterView:
         )
 
 
-def largest_change(before: ClusterView, after: ClusterView) -> float:
-    """The largest share by which any device's speed or memory, or an observed link's delay or rate, has changed."""
+def changed_by_more(before: ClusterView, after: ClusterView, share: float) -> bool:
+    """Whether any device's speed or memory, or an observed link's delay or rate, has changed by more than a share."""
     pairs = (
         (before.flops_per_s, after.flops_per_s),
         (before.mem_bytes_per_s, after.mem_bytes_per_s),
         (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
     )
-    largest = max(float(np.abs(np.log(new / old)).max()) for old, new in pairs)
-    return expm1(max(largest, largest_log_change(before.observed, after.observed)))
+    if any(expm1(float(np.abs(np.log(new / old)).max())) > share for old, new in pairs):
+        return True
+    return expm1(largest_log_change(before.observed, after.observed)) > share

@@ -5,17 +5,17 @@ devices or of the simulator, in one form. The one parameter is `smoothing`, the 
 newest observation; the first counts in full.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
-from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Costs, Work, roofline_s
-from edgeemu.placement.operation_costs import op_s, op_work
+from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_estimates import LinkEstimates
+from edgeemu.policies.view.link_factors import LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
@@ -46,7 +46,7 @@ class Estimator:
         """`nominal`: speeds without load (`oracle.nominal_computes`). `sheet`: nominal links, if made already."""
         self._cluster = cluster
         self._nominal = nominal
-        self._costs = costs
+        self._times = OperationTimes(nominal, costs)
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._sheet = sheet or LinkMatrix.of(cluster)
@@ -57,28 +57,14 @@ class Estimator:
 
     def observe_executions(self, executions: Iterable[OperationRecord]) -> None:
         """Add operations of one step or of several, with their times on the timeline."""
-        totals_s: dict[int, list[float]] = {}  # by device: nominal, busy and waiting time, and number of operations
-        known: dict[tuple[object, ...], Work] = {}  # operations of alike blocks have the same work
-        for op, step, time, *_ in executions:
-            if isinstance(op.kind, Kind):
-                alike = op.kind, len(op.groups), op.groups[:1], op.chunk, step.rows, step.past
-                work = known.get(alike)
-                if work is None:
-                    work = known[alike] = op_work(op, step.rows, step.past, self._costs)
-                sheet_s = roofline_s(self._nominal[op.device], work)
-            else:
-                sheet_s = op_s(self._nominal[op.device], op, step.rows, step.past, self._costs)
-            if sheet_s:  # an operation that takes no time has no information
-                total_s = totals_s.setdefault(op.device, [0.0, 0.0, 0.0, 0.0])
-                total_s[0] += sheet_s
-                total_s[1] += time.end_s - time.start_s
-                total_s[2] += time.start_s - time.ready_s
-                total_s[3] += 1
-        for index, (sheet_s, busy_s, waited_s, number) in totals_s.items():
+        totals = self._times.totals(list(executions))
+        worked = totals.number.nonzero()[0]
+        sums = (each[worked].tolist() for each in totals)
+        for index, number, nominal_s, busy_s, waited_s in zip(worked.tolist(), *sums, strict=True):
             device = self._devices[index]
             first = device.slowdown is None
             device.queueing_s = self._smoothed(None if first else device.queueing_s, waited_s / number)
-            device.slowdown = self._smoothed(device.slowdown, busy_s / sheet_s)
+            device.slowdown = self._smoothed(device.slowdown, busy_s / nominal_s)
             device.worked = True
 
     def observe_transits(self, transits: Iterable[Transit]) -> None:
@@ -113,9 +99,13 @@ class Estimator:
         known = self._devices[device].memory_bytes
         return self._cluster.devices[device].memory_bytes if known is None else known
 
-    def doubtful(self, worse: float) -> dict[tuple[int, int], int]:
-        """Decisions since a link was last measured, of those that were `worse` times as slow as nominally, or more."""
-        return self._links.doubtful(worse)
+    def newest_links(self) -> LinkFactors:
+        """Measured delay, and measured time per bit, of the links that were measured since the decision before."""
+        return self._links.factors(newest=True)
+
+    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
+        """Decisions since a link was measured, of those that were `worse` times as slow as nominal, and of others."""
+        return self._links.doubtful(worse, others)
 
     def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
         """`base` with the estimated devices and links, and with another workload and costs where they are given."""

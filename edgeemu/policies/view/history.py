@@ -9,18 +9,22 @@ stay, and what has turned is expected to turn again:
 * a state that has outlasted that, in as long again as it has lasted. Whoever then acts once the loss since the turn has
   reached the price of the change loses at most twice what the best of acting at the turn and never acting loses
   (the rule of ski rental).
+
+What is not measured, such as a link that nothing uses, has no turns that are seen; that a state lasts is known up to
+its last measurement.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-from edgeemu.policies.view.outlook import Forecast, Outlook, Pair
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.outlook import Forecast, Outlook
 
 TURN = 1.25  # a time that has changed by this factor from the extreme before
 KEPT = 4  # durations between turns from which the next is expected
-
-KeyT = TypeVar("KeyT")
+MOST_DEVICES = 2**31  # so that a pair of them is one number
 
 
 @dataclass(slots=True)
@@ -51,35 +55,38 @@ class Course:
         self.seen_at, self.value = token, value
 
     def forecast(self, token: int) -> Forecast | None:
-        """How long the present state lasts from a token on; None: for ever, as far as is known."""
+        """How long the present state lasts from a token on; None: for ever, as far as is known.
+
+        That it lasts is known up to the last observation.
+        """
         if not self.lasted:
             return None
-        age, expected = token - self.turned_at, min(self.lasted)
-        lasts = expected - age if age < expected else age
+        age, expected = self.seen_at - self.turned_at, min(self.lasted)
+        whole = expected if age < expected else 2 * age
         mean = self.total / self.tokens if self.tokens else self.value
-        return Forecast(float(max(1, lasts)), mean / self.value)
+        return Forecast(float(max(1, self.turned_at + whole - token)), mean / self.value, float(whole))
 
 
-class _Courses(Generic[KeyT]):
-    """The courses of many times, by device or by link. A time that never changes costs one comparison."""
+class _Courses:
+    """The courses of many times, by device or by link. A time that has never turned costs a comparison of arrays."""
 
-    def __init__(self, first: float | None = None) -> None:
-        """`first`: the value before any observation; None: the first observation."""
+    def __init__(self, first: FloatArray | float | None = None) -> None:
+        """`first`: the values before any observation; None: the first observation, which then has every key."""
         self._first = first
-        self._still: dict[KeyT, float] = {}  # the first value, of what has not changed since
-        self._courses: dict[KeyT, Course] = {}
+        self._courses: dict[int, Course] = {}
 
-    def add(self, token: int, values: Iterable[tuple[KeyT, float]]) -> None:
-        for key, value in values:
-            if key in self._courses:
-                self._courses[key].add(token, value)
-                continue
-            first = self._still.setdefault(key, value if self._first is None else self._first)
-            if first != value:
-                self._courses[key] = Course(token, first, first)
-                self._courses[key].add(token, value)
+    def add(self, token: int, keys: IntArray, values: FloatArray) -> None:
+        """Add a value of each key: [n], [n]."""
+        if self._first is None:
+            self._first = values
+        told = (values > TURN * self._first) | (TURN * values < self._first)  # [n] the first turn
+        if self._courses:
+            told |= np.isin(keys, list(self._courses), assume_unique=True)
+        first = np.broadcast_to(self._first, values.shape)[told].tolist()
+        for key, value, before in zip(keys[told].tolist(), values[told].tolist(), first, strict=True):
+            self._courses.setdefault(key, Course(token, before, before)).add(token, value)
 
-    def forecasts(self, token: int) -> dict[KeyT, Forecast]:
+    def forecasts(self, token: int) -> dict[int, Forecast]:
         found = ((key, course.forecast(token)) for key, course in self._courses.items())
         return {key: forecast for key, forecast in found if forecast is not None}
 
@@ -88,11 +95,17 @@ class History:
     """Record of how slow decisions have seen each device, and links for a vector x."""
 
     def __init__(self) -> None:
-        self._devices: _Courses[int] = _Courses()
-        self._links: _Courses[Pair] = _Courses(1.0)
+        self._devices = _Courses()
+        self._links = _Courses(1.0)
 
-    def outlook(self, token: int, slowdowns: Iterable[float], links: Mapping[Pair, float]) -> Outlook:
-        """Add what is known before a token, and return what to expect. `links`: multiples of nominal times."""
-        self._devices.add(token, enumerate(slowdowns))
-        self._links.add(token, links.items())
-        return Outlook(self._devices.forecasts(token), self._links.forecasts(token))
+    def outlook(self, token: int, slowdowns: FloatArray, pairs: tuple[IntArray, IntArray], slow: FloatArray) -> Outlook:
+        """Add what was measured before a token, and return what to expect.
+
+        `slowdowns` [n_devices], and how `slow` links are [n_pairs], those of `pairs` of devices, each once at most:
+        multiples of nominal times.
+        """
+        sources, targets = pairs
+        self._devices.add(token, np.arange(len(slowdowns)), slowdowns)
+        self._links.add(token, sources * MOST_DEVICES + targets, slow)
+        links = {divmod(code, MOST_DEVICES): known for code, known in self._links.forecasts(token).items()}
+        return Outlook(self._devices.forecasts(token), links)

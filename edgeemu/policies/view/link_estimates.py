@@ -4,11 +4,12 @@ Of every message the nominal time is known, and how much of it is delay. The reg
 and the time per bit are longer than nominally: took / nominal = p * (delay's part) + q * (transmission's part).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import LinkFactors, Pair
@@ -22,7 +23,7 @@ _LEAST = 0.01  # least factor: no link is estimated to be more than a hundred ti
 class _Pairs(NamedTuple):
     """Pairs of devices that messages went between."""
 
-    codes: IntArray  # [n_messages] of the messages: source * n_devices + target
+    codes: IntArray  # [n_messages] of the messages, ascending: source * n_devices + target
     at: IntArray  # [n_pairs] the pair's place in the estimates
     which: IntArray  # [n_messages] each message's pair, as an index of `at`
     number: IntArray  # [n_pairs] messages of each pair
@@ -40,6 +41,7 @@ class LinkEstimates:
         self._sums = np.zeros((5, 0))
         self._unseen_turns = np.empty(0, np.int64)  # [n_pairs] decisions since the last measurement
         self._last = _Pairs(*(np.empty(0, np.int64) for _ in _Pairs._fields))  # most steps have messages of the same
+        self._factors: LinkFactors | None = None  # None: something was measured since
 
     def observe(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, with the time in queues."""
@@ -58,13 +60,13 @@ class LinkEstimates:
 
     def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
         """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each."""
-        new: IntArray | None = None  # places of pairs that were not measured before
-        if not np.array_equal(codes, self._last.codes):
-            new = self._find(codes)
+        order = codes.argsort(kind="stable")  # steps have the same messages, but not in the same order
+        codes, delay_part, took = codes[order], delay_part[order], took[order]
+        new = None if np.array_equal(codes, self._last.codes) else self._find(codes)  # [n_pairs]
         _, pairs, which, number = self._last
         kept = (1.0 - self._smoothing) ** np.maximum(1, self._unseen_turns[pairs] + 1)  # long ago: it weighs little
         if new is not None:
-            kept[np.isin(pairs, new)] = 0.0
+            kept[new] = 0.0
         weight = 1.0 - kept  # [n_pairs]
         self._sums[:, pairs] *= kept
         self._unseen_turns[pairs] = -1  # until the next decision
@@ -73,32 +75,48 @@ class LinkEstimates:
         terms = (by_delay * delay_part, by_delay * bits_part, by_bits * bits_part, by_delay * took, by_bits * took)
         for sums, term in zip(self._sums, terms, strict=True):
             np.add.at(sums, at, term)
+        self._factors = None
 
-    def _find(self, codes: IntArray) -> IntArray:
-        """Find the pairs of messages. Add those that were not measured before, and return their places."""
+    def _find(self, codes: IntArray) -> NDArray[np.bool_]:
+        """Find the pairs of messages. Add those that were not measured before, and return which: [n_pairs]."""
         pairs, which, number = np.unique(codes, return_inverse=True, return_counts=True)
-        known = np.isin(pairs, self._codes, assume_unique=True)  # [n_pairs]
-        at = np.searchsorted(self._codes, pairs[~known])
-        self._codes = np.insert(self._codes, at, pairs[~known])
-        self._sums = np.insert(self._sums, at, 0.0, axis=1)
-        self._unseen_turns = np.insert(self._unseen_turns, at, 0)
-        places: IntArray = np.searchsorted(self._codes, pairs)
-        self._last = _Pairs(codes, places, which, number)
-        return places[~known]
+        at = np.searchsorted(self._codes, pairs)  # [n_pairs]
+        new: NDArray[np.bool_] = np.append(self._codes, -1)[at] != pairs  # [n_pairs]
+        if new.any():
+            self._codes = np.insert(self._codes, at[new], pairs[new])
+            self._sums = np.insert(self._sums, at[new], 0.0, axis=1)
+            self._unseen_turns = np.insert(self._unseen_turns, at[new], 0)
+            at = np.searchsorted(self._codes, pairs)
+        self._last = _Pairs(codes, at, which, number)
+        return new
 
     def next_turn(self) -> None:
         """Count a decision, before which some pairs were measured."""
         self._unseen_turns += 1
 
-    def doubtful(self, worse: float) -> dict[Pair, int]:
-        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominally, or more."""
+    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
+        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominal, and of others."""
         found = self.factors()
         slow = np.maximum(found.delay, found.per_bit) >= worse  # [n_pairs]
+        if others:
+            slow |= np.isin(self._codes, [source * self._n_devices + target for source, target in others])
         pairs = zip(found.sources[slow].tolist(), found.targets[slow].tolist(), strict=True)
         return dict(zip(pairs, self._unseen_turns[slow].tolist(), strict=True))
 
-    def factors(self) -> LinkFactors:
-        """Measured delay, and measured time per bit, as multiples of the nominal values."""
+    def factors(self, *, newest: bool = False) -> LinkFactors:
+        """Measured delay, and measured time per bit, as multiples of the nominal values.
+
+        `newest`: only of the pairs that were measured since the decision before.
+        """
+        if self._factors is None:
+            self._factors = self._fitted()
+        found = self._factors
+        if not newest:
+            return found
+        seen = self._unseen_turns == 0  # [n_pairs]
+        return LinkFactors(found.sources[seen], found.targets[seen], found.delay[seen], found.per_bit[seen])
+
+    def _fitted(self) -> LinkFactors:
         delay_delay, delay_bits, bits_bits, delay_took, bits_took = self._sums
         a, c = delay_delay + _RIDGE, bits_bits + _RIDGE
         x, y = delay_took + _RIDGE, bits_took + _RIDGE

@@ -6,7 +6,7 @@ be pickled; kept rows and columns stay behind.
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 
 ALL_AT_ONCE = 2000  # devices up to which a cluster's matrices are dense: 64 MB
+COPIED = 200  # devices up to which a dense matrix is copied to change some pairs; of larger ones, what is read
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
 
@@ -55,7 +56,7 @@ class PairMatrix(ABC):
         return self._make_pair(source, target) if row is None else float(row[target])
 
     def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
-        """From some devices to others: [m], [k] -> [m, k]."""
+        """From some devices to others, each once: [m], [k] -> [m, k]."""
         return np.array([[self.pair(a, b) for b in targets.tolist()] for a in sources.tolist()], np.float64)
 
     def least_in_row(self, source: int) -> float:
@@ -72,9 +73,8 @@ class PairMatrix(ABC):
         return np.array(found, np.float64)
 
     def scaled(self, sources: IntArray, targets: IntArray, factors: FloatArray) -> "PairMatrix":
-        """A copy with the durations of some pairs multiplied: [n_pairs] each."""
-        by_pair = dict(zip(zip(sources.tolist(), targets.tolist(), strict=True), factors.tolist(), strict=True))
-        return _Overlay(self, partial(_scaled, self, by_pair), by_pair)
+        """A copy with the durations of some pairs multiplied: [n_pairs] each, no pair twice."""
+        return _ScaledRows(self, sources, targets, factors)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_rows": {}, "_columns": {}}
@@ -121,6 +121,8 @@ class DenseMatrix(PairMatrix):
         return found
 
     def scaled(self, sources: IntArray, targets: IntArray, factors: FloatArray) -> "PairMatrix":
+        if self.n_devices > COPIED:
+            return super().scaled(sources, targets, factors)
         return _ScaledMatrix(self, sources, targets, factors)
 
 
@@ -196,6 +198,49 @@ class _Overlay(PairMatrix):
         return self._base.pair(source, target)
 
 
+class _ScaledRows(PairMatrix):
+    """Another matrix with the durations of some pairs multiplied. Only rows and columns that are read are copied."""
+
+    def __init__(self, base: PairMatrix, sources: IntArray, targets: IntArray, factors: FloatArray) -> None:
+        """`sources`, `targets`, `factors`: [n_pairs] each."""
+        super().__init__(base.n_devices)
+        self._base, self._sources, self._targets, self._factors = base, sources, targets, factors
+        self._by_target: dict[int, dict[int, float]] = {}  # factors from each source of which a single pair was read
+
+    def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        places = np.full((2, self.n_devices), -1)  # of each device in `sources` and `targets`
+        places[0, sources], places[1, targets] = np.arange(len(sources)), np.arange(len(targets))
+        a, b = places[0, self._sources], places[1, self._targets]  # [n_pairs] each
+        inside = (a >= 0) & (b >= 0)
+        block = self._base.block(sources, targets).copy()
+        block[a[inside], b[inside]] *= self._factors[inside]
+        return block
+
+    def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        pairs = zip(sources.tolist(), targets.tolist(), strict=True)
+        return np.array([self.row(source)[target] for source, target in pairs], np.float64)
+
+    def _make_row(self, source: int) -> FloatArray:
+        here = (self._sources == source).nonzero()[0]
+        row = self._base.row(source).copy()
+        row[self._targets[here]] *= self._factors[here]
+        return row
+
+    def _make_column(self, target: int) -> FloatArray:
+        here = (self._targets == target).nonzero()[0]
+        column = self._base.column(target).copy()
+        column[self._sources[here]] *= self._factors[here]
+        return column
+
+    def _make_pair(self, source: int, target: int) -> float:
+        factors = self._by_target.get(source)
+        if factors is None:
+            here = (self._sources == source).nonzero()[0]
+            by_target = zip(self._targets[here].tolist(), self._factors[here].tolist(), strict=True)
+            factors = self._by_target[source] = dict(by_target)
+        return self._base.pair(source, target) * factors.get(target, 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class LinkMatrix:
     """Seconds per bit, and delay in seconds, of the link from every device to every other."""
@@ -258,10 +303,6 @@ class LinkMatrix:
 
 
 # Functions of modules and not lambdas, so that a matrix can be pickled
-
-
-def _scaled(matrix: PairMatrix, factors: Mapping[Pair, float], source: int, target: int) -> float:
-    return matrix.pair(source, target) * factors[source, target]
 
 
 def _nominal_s_per_bit(cluster: Cluster, sources: IntArray, targets: IntArray) -> FloatArray:

@@ -15,14 +15,21 @@ Pair = tuple[int, int]  # source, target
 class Forecast(NamedTuple):
     """One time, of a device's operations or of a link's messages: how long it stays, and its mean after that.
 
-    `mean` is a multiple of the present time.
+    `mean` is a multiple of the present time, and `whole_tokens` how long the present state lasts in all.
     """
 
     lasts_tokens: float
     mean: float
+    whole_tokens: float
+
+    def comes_back_within(self, tokens: float) -> bool:
+        """Whether there is time for a change and back, so that the mean of all states says something."""
+        return 2.0 * self.whole_tokens <= tokens
 
     def factor(self, tokens: float) -> float:
-        """By how many times the mean over the next steps is the present."""
+        """By how many times the mean over the next steps is the present; 1 if a change has time for its own answer."""
+        if not self.comes_back_within(tokens):
+            return 1.0
         present = min(1.0, self.lasts_tokens / tokens)
         return present + (1.0 - present) * self.mean
 
@@ -40,6 +47,11 @@ class Outlook:
     def lasts_tokens(self) -> set[float]:
         """How long the present states last: each length once."""
         return {forecast.lasts_tokens for forecast in (*self.devices.values(), *self.links.values())}
+
+    def comes_back_within(self, tokens: float) -> bool:
+        """Whether any state ends, and the next one too, within some steps."""
+        every = (*self.devices.values(), *self.links.values())
+        return any(forecast.comes_back_within(tokens) for forecast in every)
 
     def link_factors(self, tokens: float) -> dict[Pair, tuple[float, float]]:
         """Mean delay, and mean time per bit, over the next steps: multiples of the present ones."""

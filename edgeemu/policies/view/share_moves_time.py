@@ -25,12 +25,20 @@ class ShareMigrations:
         at_now = view.costs.at_step(1, view.past)
         self._column, self._unit = (float(weight_bytes(block, at_now)) for block in (proj(0, 1), ffn(0, 1)))
 
-    def seconds(self, shares: ShareArrays) -> FloatArray:
-        """Seconds that a sequence waits for the migration to each placement: [k]."""
-        old, k = self._begin, np.arange(len(shares))
-        heads = (shares.heads - old.heads).sum(1), np.maximum(shares.heads - old.heads, 0).sum(1)  # [k, n] each
-        columns = self._columns(shares) - self._columns(old)  # [k, n_layers, n]
-        units = shares.units - old.units  # [k, n_layers, n]
+    def seconds(
+        self, shares: ShareArrays, first: IntArray | None = None, lengths: IntArray | None = None
+    ) -> FloatArray:
+        """Seconds that a sequence waits for the migration to each placement: [k].
+
+        With only one layer of each of several runs alike: `first` and `lengths` say which and of how many, [n_runs].
+        """
+        old, k, each = self._begin, np.arange(len(shares)), 1 if lengths is None else lengths[:, None]
+        if first is not None:
+            old = ShareArrays(old.embed, old.lm_head, old.heads[:, first], old.proj[:, first], old.units[:, first])
+        more = (shares.heads - old.heads) * each  # [k, n_layers, n]
+        heads = more.sum(1), np.maximum(more, 0).sum(1)  # [k, n] each
+        columns = (self._columns(shares) - self._columns(old)) * each  # [k, n_layers, n]
+        units = (shares.units - old.units) * each  # [k, n_layers, n]
         weights = heads[1] * self._weights[Kind.HEAD]
         weights = weights + np.maximum(columns, 0).sum(1) * self._column + np.maximum(units, 0).sum(1) * self._unit
         caches = heads[1] * self._cache  # [k, n]

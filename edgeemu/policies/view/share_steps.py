@@ -1,8 +1,8 @@
 """Duration of a step of placements with divided layers, many at once, in closed form. No events, no clock.
 
-For one sequence alone, where every pair has a link of its own, a decode step takes what the simulator says: the program
+For one sequence alone, where every pair has a link of its own, a step takes what the simulator says: the program
 of `placement.compile` (one hop for each collective) as arithmetic on "when has each device x". Messages of a pair
-queue in its pipe. For a prompt it is an estimate: the ring's chunks go round in step, and tiles are left out.
+queue in its pipe. Prompts whose collectives are rings are in `share_prompts`.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class ShareStep:
 
 def step_of(times: ShareTimes, shares: ShareArrays) -> ShareStep:
     """Compute a step of each placement of a batch."""
-    return _Passage(times, shares).result()
+    return Passage(times, shares).result()
 
 
 class _Needs(NamedTuple):
@@ -60,7 +60,7 @@ class _Lately(NamedTuple):
         )
 
 
-class _Passage:
+class Passage:
     """One step of k placements under way: who has x, since when, and when pipes are free."""
 
     def __init__(self, times: ShareTimes, shares: ShareArrays) -> None:
@@ -74,7 +74,7 @@ class _Passage:
         self.free_s = np.zeros((k, n, n))  # since when pipes are free
         self.busy_s = np.zeros((k, n))
         self.bits = np.zeros((k, n, n))
-        self.ring = times.ring if not times.star else None
+        self.last = shares.proj.shape[1] - 1
 
     def result(self) -> ShareStep:
         t, s, k = self.t, self.s, self.k
@@ -178,11 +178,10 @@ class _Passage:
 
     def _attention(self, layer: int, need: BoolArray, sums: BoolArray) -> None:
         t, k, counts = self.t, self.k, self.s.heads[:, layer]  # [k, n]
-        self._spread(need, t.hidden_bits)
         held, whole = counts > 0, self.whole_proj[:, layer]
-        took_s = t.heads_s[self.devices, counts]  # [k, n]
-        self.busy_s += took_s
-        done_s = self.x_s + took_s
+        self._spread(need, t.hidden_bits)
+        self.busy_s += t.heads_s[self.devices, counts]
+        done_s = self._attended(layer, held)
         joined_s = np.zeros_like(done_s)
         at = np.maximum(self.s.proj[:, layer], 0)  # [k]
         if whole.any():
@@ -197,57 +196,39 @@ class _Passage:
             self.busy_s[k, at] += np.where(whole, t.proj_s[at], 0.0)
         if not whole.all():
             terms = held & ~whole[:, None]
-            took_s = np.where(terms, t.columns_s[self.devices, counts], 0.0)
-            self.busy_s += took_s
-            self._join(done_s + took_s, terms, sums, self.rings[:, layer], joined_s, last=False)
-        self._become(joined_s, self._one(at) & whole[:, None], sums, self.rings[:, layer], whole)
+            self.busy_s += np.where(terms, t.columns_s[self.devices, counts], 0.0)
+            np.copyto(joined_s, self._joined_columns(layer, done_s, terms, sums), where=sums)
+        self.has, self.x_s = np.where(whole[:, None], self._one(at), sums), joined_s
 
     def _feed_forward(self, layer: int, need: BoolArray, sums: BoolArray) -> None:
         t, units, whole = self.t, self.s.units[:, layer], self.whole_ffn[:, layer]  # [k, n], [k]
-        self._spread(need, t.hidden_bits)
         held = units > 0
-        split_s = t.units_s[self.devices, units]
-        took_s = np.where(held, np.where(whole[:, None], t.ffn_s, split_s), 0.0)
+        self._spread(need, t.hidden_bits)
+        took_s = np.where(held, np.where(whole[:, None], t.ffn_s, t.units_s[self.devices, units]), 0.0)
         self.busy_s += took_s
-        done_s = self.x_s + took_s
-        joined_s = np.where(held & whole[:, None], done_s, 0.0)
-        last = layer == self.s.proj.shape[1] - 1
+        joined_s = np.where(held & whole[:, None], self.x_s + took_s, 0.0)
         if not whole.all():
-            self._join(done_s, held & ~whole[:, None], sums, self.rings[:, layer], joined_s, last=last)
-        self._become(joined_s, held & whole[:, None], sums, self.rings[:, layer], whole, last=last)
+            np.copyto(joined_s, self._joined_units(layer, held & ~whole[:, None], sums), where=sums)
+        self.has, self.x_s = np.where(whole[:, None], held, sums), joined_s
 
-    def _become(
-        self,
-        joined_s: FloatArray,
-        alone: BoolArray,
-        sums: BoolArray,
-        ring: BoolArray,
-        whole: BoolArray,
-        *,
-        last: bool = False,
-    ) -> None:
-        """Go on with x on the device of an undivided block, or where partial sums were added."""
-        everywhere = ring if self.ring is not None and not last else sums
-        self.has = np.where(whole[:, None], alone, everywhere)
-        self.x_s = joined_s
+    def _attended(self, layer: int, held: BoolArray) -> FloatArray:  # noqa: ARG002
+        """When each device has the outputs of its groups: [k, n]."""
+        done_s: FloatArray = self.x_s + self.t.heads_s[self.devices, self.s.heads[:, layer]]
+        return done_s
 
-    def _join(
-        self,
-        done_s: FloatArray,
-        terms: BoolArray,
-        sums: BoolArray,
-        ring: BoolArray,
-        joined_s: FloatArray,
-        *,
-        last: bool,
-    ) -> None:
-        """Add partial sums, done at `done_s` on `terms`: [k, n] each. Writes when x is there into `joined_s`."""
+    def _joined_columns(self, layer: int, done_s: FloatArray, terms: BoolArray, sums: BoolArray) -> FloatArray:
+        """When sums over a divided projection, of groups that are done at `done_s`, are there: [k, n]."""
+        columns_s = self.t.columns_s[self.devices, self.s.heads[:, layer]]
+        return self._joined(done_s + columns_s, terms, sums, self.t.partial_bits)
+
+    def _joined_units(self, layer: int, terms: BoolArray, sums: BoolArray) -> FloatArray:
+        """When sums over a divided feed-forward block are there: [k, n]."""
+        units_s = self.t.units_s[self.devices, self.s.units[:, layer]]
+        return self._joined(self.x_s + units_s, terms, sums, self.t.partial_bits)
+
+    def _joined(self, done_s: FloatArray, terms: BoolArray, sums: BoolArray, bits: float) -> FloatArray:
+        """When partial sums, done at `done_s` on `terms`, are sent from each to each and added on `sums`: [k, n]."""
         t = self.t
-        if self.ring is not None and not last:
-            there_s = self.ring.joined_s(done_s, terms, ring, self.x_s)
-            np.copyto(joined_s, there_s, where=ring & _any(terms))
-            return
-        bits = t.last_bits if self.ring is not None else t.hidden_bits
         to = terms[:, :, None] & sums[:, None, :]  # [k, n, n]
         left_s = np.maximum(done_s[:, :, None], self.free_s) + bits * t.s_per_bit
         self.free_s = np.where(to & self.apart, left_s, self.free_s)
@@ -255,8 +236,9 @@ class _Passage:
         there_s = np.where(self.apart, left_s + t.delay_s, done_s[:, :, None])
         ready_s = np.maximum(np.where(to, there_s, 0.0).max(1), self.x_s)  # [k, n]
         sums_s = t.sums_s[:, terms.sum(1) + 1].T  # [k, n]
-        np.copyto(joined_s, ready_s + sums_s, where=sums)
         self.busy_s += np.where(sums, sums_s, 0.0)
+        joined_s: FloatArray = ready_s + sums_s
+        return joined_s
 
 
 def _any(devices: BoolArray) -> BoolArray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.placement.costs import Work
+from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_ring import RingTimes
@@ -18,6 +18,7 @@ class ShareTimes:
     def __init__(self, view: ClusterView, devices: IntArray, past: int, rows: int = 1) -> None:
         costs, shape = view.costs.at_step(rows, past), view.costs.shape
         self.n, self.units, self.star, self.rows = len(devices), n_shards(shape, Kind.FFN), view.star, rows
+        self.tile_rows = np.inf if view.tile_rows is None else view.tile_rows  # of a chunk, at least
         links, n_groups = view.links, shape.n_groups
         self.s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
         self.delay_s = np.stack([links.delay_s.row(d)[devices] for d in devices.tolist()])  # [n, n]
@@ -46,7 +47,10 @@ class ShareTimes:
         self.sums_s = table(lambda terms: costs.rows_work(terms + 1, rows, terms - 1), self.n + 1)
         self.hidden_bits = 8.0 * costs.activation_bytes(rows)
         self.last_bits = 8.0 * costs.activation_bytes(1)
+        self.partial_bits, self.last_partial_bits = 8.0 * costs.chunk_bytes(rows, 1), 8.0 * costs.chunk_bytes(1, 1)
         self.token_bits = 8.0 * costs.token_bytes()
         first, second = (8.0 * costs.attention_bytes(g, rows) for g in (1, 2))
         self.attention_bits = first + (np.arange(n_groups + 1) - 1) * (second - first)  # [n_groups + 1]
-        self.ring = RingTimes(view, self.s_per_bit, self.delay_s, devices, rows) if rows > self.n else None
+        self.ring: RingTimes | None = None
+        if rows > self.n and not view.star:
+            self.ring = RingTimes(costs, self.n, rows, overhead, alone, table)

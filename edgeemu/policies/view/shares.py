@@ -6,13 +6,14 @@ feed-forward block is in units; whole is who has all of them. So a layer is how 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import lru_cache
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray, assign_groups
-from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, n_shards, proj, shards
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj, shards
 from edgeemu.placement.placement import Placement
 from edgeemu_kernels.shape import ModelShape
 
@@ -56,6 +57,16 @@ class ShareArrays:
         at = np.asarray(chosen)
         return type(self)(self.embed[at], self.lm_head[at], self.heads[at], self.proj[at], self.units[at])
 
+    def where(self, chosen: BoolArray, other: Self) -> Self:
+        """The placements that are chosen, [k], and else those of another batch."""
+        return type(self)(
+            np.where(chosen, self.embed, other.embed),
+            np.where(chosen, self.lm_head, other.lm_head),
+            np.where(chosen[:, None, None], self.heads, other.heads),
+            np.where(chosen[:, None], self.proj, other.proj),
+            np.where(chosen[:, None, None], self.units, other.units),
+        )
+
     def repeated(self, times: int) -> Self:
         """Copies of one placement, which can be changed."""
         first = np.zeros(times, np.int64)
@@ -88,25 +99,25 @@ class ShareArrays:
     @classmethod
     def of(cls, placement: Placement, shape: ModelShape, devices: IntArray) -> Self | None:
         """One placement on `devices` [n], ascending; None: a projection is divided otherwise than with its heads."""
-        owner, index = placement.owner, {device: at for at, device in enumerate(devices.tolist())}
-        n, n_layers = len(devices), shape.n_layers
-        heads = np.zeros((1, n_layers, n), np.int64)
-        units = np.zeros((1, n_layers, n), np.int64)
-        projs = np.full((1, n_layers), WITH_HEADS)
-        for layer in range(n_layers):
-            for group in range(shape.n_groups):
-                heads[0, layer, index[owner[head(layer, group)]]] += 1
-            if (whole := owner.get(proj(layer))) is not None:
-                projs[0, layer] = index[whole]
-            elif any(owner[proj(layer, g)] != owner[head(layer, g)] for g in range(shape.n_groups)):
+        owner, n, n_layers, n_groups = placement.owner, len(devices), shape.n_layers, shape.n_groups
+        place = np.full(int(devices[-1]) + 1, -1)  # of each device
+        place[devices] = np.arange(n)
+        blocks = _blocks(shape)
+        at = place[[owner[block] for block in blocks.heads]].reshape(n_layers, n_groups)
+        projs = np.array([[owner.get(block, WITH_HEADS) for block in blocks.projs]])  # [1, n_layers]
+        for layer in np.flatnonzero(projs[0] < 0).tolist():
+            if (place[[owner[block] for block in blocks.columns[layer]]] != at[layer]).any():
                 return None
-            if (whole := owner.get(ffn(layer))) is not None:
-                units[0, layer, index[whole]] = n_shards(shape, Kind.FFN)
+        projs = np.where(projs < 0, WITH_HEADS, place[projs])
+        units = np.zeros((1, n_layers, n), np.int64)
+        for layer, block in enumerate(blocks.ffns):
+            if (whole := owner.get(block)) is not None:
+                units[0, layer, place[whole]] = len(blocks.units[layer])
             else:
-                for block in shards(shape, Kind.FFN, layer):
-                    units[0, layer, index[owner[block]]] += 1
-        ends = np.array([[index[owner[EMBED]]], [index[owner[LM_HEAD]]]])
-        return cls(ends[0], ends[1], heads, projs, units)
+                held = place[[owner[unit] for unit in blocks.units[layer]]]
+                units[0, layer] = np.bincount(held, minlength=n)
+        ends = place[[owner[EMBED], owner[LM_HEAD]]]
+        return cls(ends[:1], ends[1:], _counted(at, n)[None], projs, units)
 
     def placement(self, number: int, shape: ModelShape, devices: IntArray, old: Placement | None = None) -> Placement:
         """One of them as blocks on `devices` [n]; as many groups and units as possible stay where `old` has them."""
@@ -125,10 +136,39 @@ class ShareArrays:
             if whole_ffn[layer]:
                 owner[ffn(layer)] = where[int(self.units[number, layer].argmax())]
             else:
-                parts = shards(shape, Kind.FFN, layer)
+                parts = _blocks(shape).units[layer]
                 owner |= dict(zip(parts, _assigned(self.units[number, layer], parts, devices, old), strict=True))
         owner[LM_HEAD] = where[int(self.lm_head[number])]
         return Placement(owner)
+
+
+class _Blocks(NamedTuple):
+    """Names of a model's blocks and shards, made once: all heads, and by layer."""
+
+    heads: list[Block]
+    projs: list[Block]
+    ffns: list[Block]
+    columns: list[list[Block]]  # of divided projections
+    units: list[list[Block]]  # of divided feed-forward blocks
+
+
+@lru_cache(maxsize=4)
+def _blocks(shape: ModelShape) -> _Blocks:
+    layers = range(shape.n_layers)
+    return _Blocks(
+        [head(layer, group) for layer in layers for group in range(shape.n_groups)],
+        [proj(layer) for layer in layers],
+        [ffn(layer) for layer in layers],
+        [shards(shape, Kind.PROJ, layer) for layer in layers],
+        [shards(shape, Kind.FFN, layer) for layer in layers],
+    )
+
+
+def _counted(at: IntArray, n: int) -> IntArray:
+    """Groups of each layer on each device: [n_layers, n_groups] of devices -> [n_layers, n]."""
+    n_layers = len(at)
+    flat = (at + np.arange(n_layers)[:, None] * n).ravel()
+    return np.bincount(flat, minlength=n_layers * n).reshape(n_layers, n)
 
 
 def _assigned(counts: IntArray, blocks: Sequence[Block], devices: IntArray, old: Placement | None) -> list[int]:

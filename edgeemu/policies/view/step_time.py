@@ -19,8 +19,8 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Work
 from edgeemu.placement.placement import Placement
+from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 
@@ -104,6 +104,8 @@ class StepTimes:
 
     def layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
         """`layer_s` of all layers at once, each with groups: [n_layers], counts [n_layers, n_devices] -> [n_layers]."""
+        if len(counts) == 1:
+            return self._one_by_one_s(sources, projs, ffns, counts)
         same = (sources[1:] == sources[:-1]) & (projs[1:] == projs[:-1]) & (ffns[1:] == ffns[:-1])
         same &= (counts[1:] == counts[:-1]).all(1)  # [n_layers - 1] layers like the one before take the same time
         new = np.flatnonzero(np.append(True, ~same))  # [k]

@@ -7,7 +7,7 @@ a share e, no placement's step has, and a change that did not pay gains about 2 
 import numpy as np
 
 from edgeemu.placement.blocks import Kind
-from edgeemu.policies.view.cluster_view import ClusterView, largest_change
+from edgeemu.policies.view.cluster_view import ClusterView, changed_by_more
 
 STILL = 0.01  # as much as a change must gain at least (`search.change_rule.WORTH`)
 
@@ -20,11 +20,10 @@ def is_still(considered: ClusterView, view: ClusterView) -> bool:
     """
     if considered.outlook or view.outlook:
         return False
-    if (view.memory_bytes < considered.memory_bytes).any():
+    if (view.memory_bytes < considered.memory_bytes).any() or changed_by_more(considered, view, STILL):
         return False
     before, after = (np.array(_layer_work(each)) for each in (considered, view))  # [2] each
-    alike = bool((np.abs(after - before) <= STILL * before).all())
-    return alike and largest_change(considered, view) <= STILL
+    return bool((np.abs(after - before) <= STILL * before).all())
 
 
 def _layer_work(view: ClusterView) -> tuple[float, float]:

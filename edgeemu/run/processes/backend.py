@@ -90,8 +90,9 @@ class ProcessBackend:
         cluster, time_spec = self.plan.cluster, self.plan.scenario.time
         started_s = time.monotonic()
         on_progress, reads = self._progress("start devices"), files_of(self.plan.model.spec)
-        launch = self._launch.for_model(self.plan.costs.shape)
-        async with launch_devices(cluster, self.links, launch, reads, self._on_unasked, on_progress) as self._devices:
+        async with launch_devices(
+            cluster, self.links, self._launch, reads, self.plan.model.shape, self._on_unasked, on_progress
+        ) as self._devices:
             devices, dilation = self._devices, time_spec.dilation
             await devices.links.build(dilation if isinstance(dilation, float) else 1.0, devices.pids)
             self._reports = StepReports(devices.session)

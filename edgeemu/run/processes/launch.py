@@ -1,17 +1,18 @@
 """The launch of device processes: fork, cap their memory, connect them; and the facts that are known by then."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Self
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Device
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
-from edgeemu.host.fleet import DEVICE_ENTRY, DeviceExit, Fleet
+from edgeemu.host.device_exit import DeviceExit
+from edgeemu.host.fleet import DEVICE_ENTRY, Fleet
 from edgeemu.host.limits import fit_devices
 from edgeemu.host.memory_caps import ALL_MEANS, MemoryCaps
 from edgeemu.links.netns.layout import DATA_PORT
@@ -22,18 +23,15 @@ from edgeemu.run.processes.session import Session, Unasked
 from edgeemu_kernels.compiled_sizes import compiled_modules
 from edgeemu_kernels.shape import ModelShape
 
+PREPARE_ENTRY = "edgeemu.device.process:prepare_kernels"
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchSettings:
-    """Entry function of device processes, what they share, and means to cap their memory, the best first."""
+    """Entry function of device processes, and the means by which their memory may be capped, the best first."""
 
     entry: str = DEVICE_ENTRY
     cap_means: tuple[str, ...] = ALL_MEANS
-    preload: tuple[str, ...] = ()  # modules that are imported once for all of them
-
-    def for_model(self, shape: ModelShape) -> Self:
-        """These settings, and kernels of this shape compiled once for all devices."""
-        return replace(self, preload=compiled_modules(shape))
 
 
 DEFAULT_LAUNCH = LaunchSettings()
@@ -117,10 +115,13 @@ async def launch_devices(
     choice: LinkChoice,
     settings: LaunchSettings,
     reads: tuple[str, ...],
+    shape: ModelShape,
     on_unasked: Callable[[Unasked], None],
     on_progress: Callable[[int, int], None],
 ) -> AsyncIterator[LaunchedDevices]:
     """Launch a process for every device, which `reads` these files; nothing is left of them when the block ends.
+
+    Kernels for this shape and its formats are compiled once, before devices are forked.
 
     Raises:
         RunError: this process may open fewer files than that needs.
@@ -129,9 +130,8 @@ async def launch_devices(
     pipes_fd = create_shared_pipes(cluster.n_pipes)
     try:
         on_progress(0, len(cluster.devices))
-        async with Fleet(
-            settings.entry, (pipes_fd,), user_namespace=choice.rootless, preload=settings.preload
-        ) as fleet:
+        prepare = (PREPARE_ENTRY, json.dumps([compiled_modules(shape), shape.precision.packed]))
+        async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless, prepare=prepare) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
             async with Session(

@@ -1,19 +1,30 @@
 """How long states last is learned from turns, and acting on it loses little, whatever the states do."""
 
+from dataclasses import replace
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import LLAMA, view, with_workload
 
-from edgeemu.policies.search.change_rule import WAYS
+from edgeemu.cluster.devices import Compute
+from edgeemu.policies.search.change_rule import WAYS, prospects
 from edgeemu.policies.view.history import History
-from edgeemu.policies.view.outlook import Forecast
+from edgeemu.policies.view.outlook import Forecast, Outlook
 
 LOSS_S, MOVE_S = 1.0, 4.0  # of a step in the wrong place, and of a move
+
+
+def outlook(history: History, token: int, slowdown: float, links: dict[tuple[int, int], float]) -> Outlook:
+    sources, targets = np.array(list(links), np.int64).reshape(-1, 2).T
+    return history.outlook(token, np.array([slowdown]), (sources, targets), np.array(list(links.values())))
 
 
 def outlook_after(values: list[float]) -> dict[int, Forecast]:
     history = History()
     for token, value in enumerate(values):
-        found = history.outlook(token, [value], {})
+        found = outlook(history, token, value, {})
     return dict(found.devices)
 
 
@@ -33,8 +44,8 @@ def test_what_has_turned_is_expected_to_turn_after_as_long() -> None:
 
 def test_links_begin_as_the_scenario_has_them() -> None:
     history = History()
-    history.outlook(0, [1.0], {(0, 1): 50.0})
-    assert history.outlook(9, [1.0], {(0, 1): 1.0}).links[0, 1].lasts_tokens == 9
+    outlook(history, 0, 1.0, {(0, 1): 50.0})
+    assert outlook(history, 9, 1.0, {(2, 0): 1.0, (0, 1): 1.0}).links[0, 1].lasts_tokens == 9
 
 
 def regret(lengths: list[int]) -> tuple[float, float]:
@@ -43,7 +54,7 @@ def regret(lengths: list[int]) -> tuple[float, float]:
     for number, length in enumerate(lengths):
         good = number % 2
         for _ in range(length):
-            devices = history.outlook(token, [(1.0, 3.0)[good]], {}).devices
+            devices = outlook(history, token, (1.0, 3.0)[good], {}).devices
             lasts, ways = (devices[0].lasts_tokens, WAYS) if devices else (64.0, 1)
             if at != good and lasts * LOSS_S > ways * MOVE_S:
                 at, lost_s = good, lost_s + MOVE_S
@@ -62,3 +73,21 @@ def test_regret_is_bounded_whatever_the_states_do(lengths: list[int]) -> None:
 def test_a_quick_wave_causes_no_flapping() -> None:
     lost_s, best_s = regret([20] + [2] * 80)
     assert lost_s <= best_s + 2 * WAYS * MOVE_S
+
+
+def test_that_a_state_lasts_is_known_only_while_it_is_seen() -> None:
+    history, link = History(), (0, 1)
+    for token, value in enumerate([3.0] * 5 + [1.0] * 5 + [3.0] * 6):
+        outlook(history, token, 1.0, {link: value})
+    lasts = [outlook(history, token, 1.0, {}).links[link].lasts_tokens for token in range(16, 26)]
+    assert lasts == [4, 3, 2, 1, 1, 1, 1, 1, 1, 1], "twice as long as it was seen to last, and not for ever"
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(5, [5, 64]), (32, [32, 64]), (33, [33]), (50, [50]), (64, [64])])
+def test_a_change_that_is_far_away_is_not_acted_upon_early(tokens: int, expected: list[int]) -> None:
+    seen = with_workload(view(LLAMA, [2**40] * 2, [Compute(1e9, 1e9, 1e-5)] * 2, 8, 200), length=12)
+    known = Outlook({0: Forecast(tokens, 3.0, tokens)})
+    found = list(prospects(replace(seen, outlook=known)))
+    assert [prospect.steps for prospect in found] == expected
+    assert [prospect.early for prospect in found] == [False, True][: len(expected)]
+    assert found[0].ahead.flops_per_s[0] == seen.flops_per_s[0]

@@ -75,12 +75,23 @@ def test_drawn_links_are_the_paths_also_at_an_instant(data: st.DataObject, seed:
 
 
 @QUICK
-@given(st.data(), clusters(N), st.dictionaries(st.sampled_from(PAIRS), st.tuples(st.floats(0.1, 9), st.floats(0.1, 9))))
+@given(
+    st.data(),
+    clusters(N),
+    st.dictionaries(st.sampled_from(PAIRS), st.tuples(st.floats(0.1, 9), st.floats(0.1, 9))),
+    st.sampled_from(("copied", "rows", "computed")),
+)
 def test_scaled_links_are_the_nominal_ones_times_the_factors(
-    data: st.DataObject, cluster: Cluster, factors: dict[tuple[int, int], tuple[float, float]]
+    data: st.DataObject, cluster: Cluster, factors: dict[tuple[int, int], tuple[float, float]], stored: str
 ) -> None:
-    scaled = LinkMatrix.of(cluster).scaled(factors)
+    with pytest.MonkeyPatch.context() as patch:
+        if stored != "copied":
+            patch.setattr(link_matrix, "COPIED" if stored == "rows" else "ALL_AT_ONCE", N - 1)
+        scaled = LinkMatrix.of(cluster).scaled(factors)
     one = (1.0, 1.0)
+    chosen = np.array(data.draw(st.lists(st.integers(0, N - 1), unique=True)), np.int64)
+    expected = [[0.0 if a == b else scaled.delay_s.pair(a, b) for b in range(N)] for a in chosen.tolist()]
+    assert scaled.delay_s.block(chosen, np.arange(N)).tolist() == expected
     agrees(data, scaled.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b) * factors.get((a, b), one)[1])
     agrees(data, scaled.delay_s, lambda a, b: cluster.delay_s(a, b) * factors.get((a, b), one)[0])
 

@@ -4,17 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.builders import QUICK, shapes, uneven_mesh
+from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
 from support.one_sequence import predict
 
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.policies.search.share_bounds import Runs, StepBounds
+from edgeemu.policies.search.share_search import ShareJudge, ShareSearch
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.share_prompts import prompt_of
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -49,7 +52,7 @@ def some_shares(draw: st.DrawFn, shape: ModelShape) -> ShareArrays:
 @QUICK
 @given(st.data())
 def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
-    shape = data.draw(shapes(max_layers=6))
+    shape = data.draw(shapes(max_layers=6) | precise_shapes())
     cluster, star = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(st.booleans())
     shares = ShareArrays.joined([data.draw(some_shares(shape)) for _ in range(2)])
     costs = PhysicalCosts(shape)
@@ -65,8 +68,25 @@ def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> Non
 
 @QUICK
 @given(st.data())
+def test_a_prompt_takes_nearly_what_the_simulator_says(data: st.DataObject) -> None:
+    shape, prompt = data.draw(shapes(max_layers=4)), data.draw(st.integers(8, 48))
+    cluster = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
+    tile_rows = data.draw(st.sampled_from([None, 1, 6]))
+    shares = ShareArrays.joined([data.draw(some_shares(shape)) for _ in range(2)])
+    costs = PhysicalCosts(shape)
+    seen = replace(oracle_view(cluster, costs, None, prompt, 60), tile_rows=tile_rows)
+    durations = roofline_durations([device.compute for device in seen.devices], costs)
+    found = prompt_of(ShareTimes(seen, EVERYONE, 0, prompt), shares).step_s
+    for number in range(2):
+        program = compile_routes(shares.placement(number, shape, EVERYONE), shape, tile_rows=tile_rows)
+        simulated = predict(cluster, costs, program, durations, prompt, 1).ttft_s
+        assert found[number] == pytest.approx(simulated, rel=0.1)
+
+
+@QUICK
+@given(st.data())
 def test_memory_is_what_is_charged(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes() | precise_shapes())
     cluster, star = uneven_mesh(N, 0), data.draw(st.booleans())
     shares = data.draw(some_shares(shape))
     seen = replace(oracle_view(cluster, PhysicalCosts(shape), None, 7, 30), star=star)
@@ -83,7 +103,7 @@ def test_memory_is_what_is_charged(data: st.DataObject) -> None:
 @QUICK
 @given(st.data())
 def test_shares_become_blocks_and_blocks_shares(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes() | precise_shapes())
     shares, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
     placement = shares.placement(0, shape, EVERYONE)
     placement.check(shape, N)
@@ -106,3 +126,34 @@ def test_an_end_of_the_model_comes_from_where_it_was(end: str) -> None:
     exact_s = migration_s(view, old.placement(0, shape, EVERYONE), new.placement(0, shape, EVERYONE))
     assert exact_s > 0
     assert ShareMigrations(view, EVERYONE, old).seconds(new) == pytest.approx([exact_s], rel=1e-3)  # but for the delay
+
+
+@QUICK
+@given(st.data())
+def test_no_step_is_quicker_than_its_bound(data: st.DataObject) -> None:
+    shape, star = data.draw(shapes(max_layers=6)), data.draw(st.booleans())
+    seen = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, 7, 30)
+    times = ShareTimes(replace(seen, star=star), EVERYONE, 7)
+    shares = ShareArrays.joined([data.draw(some_shares(shape)) for _ in range(3)])
+    runs = Runs.of(shares)
+    folded = runs.folded(shares)
+    assert runs.unfolded(folded).keys() == shares.keys()
+    assert (StepBounds(times).least_s(folded, runs.lengths) <= step_of(times, shares).step_s * (1 + 1e-9)).all()
+    moving = ShareMigrations(replace(seen, weights_on_flash=star), EVERYONE, shares.taken([0]))
+    assert moving.seconds(folded, *runs).tolist() == moving.seconds(shares).tolist()
+
+
+@settings(QUICK, max_examples=15)
+@given(st.data(), st.floats(0.3, 1.3), st.integers(1, 3))
+def test_a_search_finds_the_same_with_and_without_bounds(data: st.DataObject, share: float, sequences: int) -> None:
+    shape = data.draw(shapes(max_layers=6))
+    seen = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, 7, 30)
+    seen = replace(seen, workload=replace(seen.workload, length=9, concurrent=(30,) * (sequences - 1)))
+    base, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
+    judge, moving = ShareJudge(seen, EVERYONE, 20), ShareMigrations(seen, EVERYONE, base)
+    limit = share * float(judge.costs(base)[0])
+    quick = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, base, others)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ShareSearch, "_nothing_below", lambda *_: False)
+        full = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, base, others)
+    assert [(cost, shares.keys()) for cost, shares in quick] == [(cost, shares.keys()) for cost, shares in full]

@@ -1,7 +1,4 @@
-"""On instances drawn as in the head-level paper: how far from the optimum, and quickly enough.
-
-`tools/bench/policies.py` prints the same of 200 instances, and the times.
-"""
+"""The benchmark of policies: its clusters that change, what is possible there, and the times of decisions."""
 
 import importlib.util
 import sys
@@ -11,7 +8,6 @@ from types import ModuleType
 import pytest
 
 TOOL = Path(__file__).parents[3] / "tools" / "bench" / "policies.py"
-NAMES = ("lookahead", "resource-aware", "greedy", "round-robin", "dynamic-layers", "layers", "single")
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +21,14 @@ def bench() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 2e-4])
-def test_gaps_to_the_optimum(bench: ModuleType, delay_s: float, capfd: pytest.CaptureFixture[str]) -> None:
-    table = bench.gaps(NAMES, 18, 4, delay_s)
-    assert table["lookahead"]["mean"] <= 0.03
-    assert table["lookahead"]["worst_against_best_other"] <= 0.01
-    assert table["resource-aware"]["mean"] <= 0.20
-    for name in ("greedy", "round-robin"):
-        assert table[name]["mean"] > table["resource-aware"]["mean"]
-    assert all(row["without_placement"] == 0 for row in table.values())
-    assert capfd.readouterr().out == ""  # whatever HiGHS prints, standard output is ours
+def test_policies_are_compared_on_a_cluster_that_changes(bench: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    """A link gets slow: who moves is ahead of who does not, and nobody is better than what is possible."""
+    table = bench.quality(("lookahead", "resource-aware", "static", "single"), [2])
+    assert table["lookahead"]["mean"] == 0.0
+    assert table["static"]["mean"] > table["resource-aware"]["mean"] + 0.5
+    assert all(table[name]["above_possible"] > 0 for name in ("lookahead", "resource-aware", "static"))
+    assert [row["without_placement"] for row in table.values()] == [0, 0, 0, 1]
+    assert capfd.readouterr().out == ""
 
 
 def test_the_optimum_of_five_devices_and_32_heads_takes_no_two_seconds(bench: ModuleType) -> None:
@@ -45,6 +39,6 @@ def test_the_optimum_of_five_devices_and_32_heads_takes_no_two_seconds(bench: Mo
 @pytest.mark.parametrize("name", ["resource-aware", "lookahead"])
 def test_decisions_are_timed_as_a_run_makes_them(bench: ModuleType, name: str) -> None:
     """The figures are the tool's: a test has no machine of its own."""
-    row = bench.decision_times(name, "one-layer-25.yaml", 3, 1.0)
+    row = bench.decision_times(name, bench.DECISIONS[0], 3)
     assert (row["devices"], row["blocks"]) == (25, 34)
-    assert all(value > 0 for value in row.values())
+    assert all(value > 0 for key, value in row.items() if key.endswith("_ms"))

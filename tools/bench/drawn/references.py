@@ -2,9 +2,12 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from drawn.candidate import placement_of, written
 from drawn.instance import Instance
@@ -12,11 +15,16 @@ from drawn.search import LongSearch
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import POLICIES, policy
+from edgeemu.policies.search.share_annealing import annealed
+from edgeemu.policies.search.share_proposals import simple_seeds
+from edgeemu.policies.search.share_search import ShareJudge, ShareSearch
 
+ANNEALINGS, ENDS = 6, 3  # of an instance; placements of each from which a search goes on
 FILE = Path(__file__).parents[1] / "random_clusters.json"
 HOW = (
     "The best placement known of each instance (notation: drawn/candidate.py), by `random_clusters.py --search`: "
-    "descents from what every policy places, from random placements, and from disturbed good ones."
+    "annealing, and descents from what it finds and every policy places, from random placements, and from disturbed "
+    "good ones."
 )
 
 
@@ -45,11 +53,22 @@ def placed_by_policies(made: Instance) -> Iterator[tuple[str, Placement | None]]
             yield name, found
 
 
+def annealed_placements(made: Instance, numbers: Iterable[int]) -> Iterator[Placement]:
+    """The ends of descents from annealed placements, by the policies' closed form; `numbers` are seeds."""
+    devices = np.arange(len(made.view.devices))
+    search = ShareSearch(ShareJudge(made.view, devices, made.view.remaining_tokens), inf)
+    for number in numbers:
+        found = annealed(search.judge, simple_seeds(made.view, devices), number)
+        for _, end in search.all_from(found.taken(np.arange(min(len(found), ENDS)))):
+            yield end.placement(0, made.view.costs.shape, devices)
+
+
 def searched(made: Instance, known: str | None, simulations: int, seed: int) -> str | None:
     """The best placement after a search of that many simulations; None: none that fits was found."""
     shape, n_devices = made.view.costs.shape, len(made.view.devices)
     search = LongSearch(made, random.Random(f"{made.number} {seed}"), simulations)
     starts = [placement for _, placement in placed_by_policies(made) if placement is not None]
+    starts += annealed_placements(made, range(seed * ANNEALINGS, (seed + 1) * ANNEALINGS))
     if known is not None:
         starts.append(placement_of(known))
     unique = list({written(placement, shape, n_devices): placement for placement in starts}.values())

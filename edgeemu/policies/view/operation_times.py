@@ -1,0 +1,110 @@
+"""Nominal times of executed operations, many at once: what their devices would take for them without load. Pure."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.operation_costs import op_work, sends_last_row
+from edgeemu.placement.program import Op
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.timeline.steps import OperationRecord, Step
+
+
+class DeviceTotals(NamedTuple):
+    """Sums over the operations of each device, without those that take no time nominally: [n_devices] each."""
+
+    number: IntArray  # of operations
+    nominal_s: FloatArray
+    busy_s: FloatArray
+    waited_s: FloatArray  # from ready to start
+
+
+class _Programs:
+    """Operations of the last steps, by identity: the simulator has the same objects in every step of a program."""
+
+    def __init__(self, ops: Sequence[Op], costs: Costs) -> None:
+        self._kept = ops  # so that no other object has the identity of one of them
+        self._index = {id(op): at for at, op in enumerate(ops)}
+        self.devices = np.array([op.device for op in ops], np.int64)  # [n_ops]
+        alike: dict[tuple[object, ...], int] = {}  # operations that have the same work in a step
+        self.kinds: list[Op] = []  # one of each
+        which = []
+        for op in ops:
+            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk
+            if not isinstance(op.kind, Kind):
+                key += len(op.needs), sends_last_row(op, costs)
+            elif op.kind is not Kind.HEAD:
+                key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
+            if key not in alike:
+                alike[key] = len(self.kinds)
+                self.kinds.append(op)
+            which.append(alike[key])
+        self.which = np.array(which, np.int64)  # [n_ops] index of `kinds`
+        self.computes = np.array([op.computes for op in self.kinds], np.bool_)  # [n_kinds]
+        self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)  # [n_kinds]
+
+    def find(self, ops: Sequence[Op]) -> IntArray | None:
+        """Find operations; None: one is not known."""
+        try:
+            return np.fromiter(map(self._index.__getitem__, map(id, ops)), np.int64, len(ops))
+        except KeyError:
+            return None
+
+
+class OperationTimes:
+    """Sums of the times of executed operations, by device."""
+
+    def __init__(self, nominal: Sequence[Compute], costs: Costs) -> None:
+        """`nominal`: speeds without load."""
+        self._costs = costs
+        self._flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
+        self._mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
+        self._overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
+        self._known = _Programs([], costs)
+
+    def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
+        """Sum up operations of one step or of several."""
+        ops = [record[0] for record in executions]
+        at = self._known.find(ops)  # [m]
+        if at is None:
+            self._known = _Programs(ops, self._costs)
+            at = np.arange(len(ops))
+        devices, which = self._known.devices[at], self._known.which[at]  # [m] each
+        nominal_s = self._nominal_s(devices, which, [record[1] for record in executions])  # [m]
+        times = np.fromiter(chain.from_iterable([record[2] for record in executions]), np.float64, 3 * len(ops))
+        ready_s, start_s, end_s = times.reshape(-1, 3).T  # [m] each
+        busy_s, waited_s = end_s - start_s, start_s - ready_s  # [m] each
+        tells = nominal_s != 0  # an operation that takes no time has no information
+        if not tells.all():
+            devices, nominal_s, busy_s, waited_s = (x[tells] for x in (devices, nominal_s, busy_s, waited_s))
+        n = len(self._flops_per_s)
+
+        def sums(times_s: FloatArray) -> FloatArray:
+            return np.bincount(devices, times_s, minlength=n).astype(np.float64)
+
+        return DeviceTotals(np.bincount(devices, minlength=n), sums(nominal_s), sums(busy_s), sums(waited_s))
+
+    def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step]) -> FloatArray:
+        """Duration of each operation on its device, by the roofline: [m]."""
+        known, distinct = self._known, list(dict.fromkeys(steps))
+        works = [op_work(op, step.rows, step.past, self._costs) for step in distinct for op in known.kinds]
+        row = which  # [m] of an operation's step and kind in `works`
+        if len(distinct) > 1:
+            place = {step: at * len(known.kinds) for at, step in enumerate(distinct)}
+            row = which + np.array([place[step] for step in steps], np.int64)
+        flops, bytes_read = np.array(works, np.float64).reshape(-1, 2)[row].T  # [m] each
+        overhead_s = self._overhead_s[devices]
+        taken_s: FloatArray = np.maximum(
+            flops / self._flops_per_s[devices], bytes_read / self._mem_bytes_per_s[devices]
+        )
+        taken_s += overhead_s
+        if known.starts_kernel.all():
+            return taken_s
+        taken_s = np.where(known.starts_kernel[which], taken_s, taken_s - overhead_s)
+        return np.where(known.computes[which], taken_s, 0.0)

@@ -1,0 +1,93 @@
+"""Annealed first placements: changes keep every share; what is found fits, repeats, and uses short memory well."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.builders import QUICK, shapes, view, with_links
+
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.blocks import Kind, proj
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.search.apart_columns import apart
+from edgeemu.policies.search.share_annealing import annealed, changed
+from edgeemu.policies.search.share_proposals import simple_seeds
+from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu_kernels.shape import ModelShape
+
+MIB = 2**20
+WIDE = ModelShape("wide", 2, 256, 8, 4, 32, 2048, 2048, 512)
+COMPUTES = (Compute(4e9, 2e9, 0.0), Compute(1e9, 5e8, 1e-5), Compute(2e9, 5e8, 1e-4))
+EVERYONE = np.arange(3)
+
+
+def tight() -> ClusterView:
+    """Three devices of which none has room for a whole layer and its ends."""
+    seen = view(WIDE, [int(mib * MIB) for mib in (12, 6, 6)], COMPUTES, 8, 40)
+    return with_links(seen, 1e8, 5e-3)
+
+
+@settings(QUICK, max_examples=30)
+@given(st.data())
+def test_a_change_keeps_all_shares(data: st.DataObject) -> None:
+    shape, divide = data.draw(shapes(max_layers=6)), data.draw(st.booleans())
+    seen = replace(view(shape, [MIB] * 3, COMPUTES, 8, 40), divide=divide)
+    chance = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    made = simple_seeds(seen, EVERYONE)
+    for _ in range(8):
+        before = made.keys()
+        after = changed(made, shape, chance, divide=divide)
+        assert made.keys() == before  # in place is only the copy
+        made = after
+    assert (made.heads.sum(-1) == shape.n_groups).all()
+    assert (made.units.sum(-1) == shape.ffn_units).all()
+    assert min(made.heads.min(), made.units.min()) >= 0
+    assert divide or (made.whole_ffn & made.whole_proj).all()
+    for number in range(len(made)):
+        made.placement(number, shape, EVERYONE).check(shape, 3)
+
+
+def test_annealed_placements_fit_and_are_better_than_where_descents_end() -> None:
+    search = ShareSearch(ShareJudge(tight(), EVERYONE, 30), 3e5)
+    seeds = simple_seeds(search.judge.view, EVERYONE)
+    descended, _ = search.all_from(seeds)[0]
+    found = annealed(search.judge, seeds)
+    costs = search.judge.costs(found)
+    assert costs.max() < MISSING
+    assert costs.min() < descended * 0.9
+    assert annealed(search.judge, seeds).keys() == found.keys()
+
+
+def test_a_model_of_many_layers_is_not_annealed() -> None:
+    deep = view(replace(WIDE, n_layers=40), [MIB] * 3, COMPUTES, 8, 40)
+    assert len(annealed(ShareJudge(deep, EVERYONE, 30), simple_seeds(deep, EVERYONE))) == 0
+
+
+def test_columns_go_to_another_device_and_units_come_back() -> None:
+    seen = tight()
+    shares = simple_seeds(seen, EVERYONE)
+    divided: Placement = shares.placement(len(shares) - 1, WIDE, EVERYONE)
+    made = list(apart(seen, divided))
+    assert made
+    for placement in made:
+        placement.check(WIDE, 3)
+        moved = [block for block, device in placement.owner.items() if device != divided.owner[block]]
+        assert {block.kind for block in moved} <= {Kind.PROJ, Kind.FFN}
+        assert any(block.kind is Kind.PROJ for block in moved)
+    whole = Placement({**{b: d for b, d in divided.owner.items() if b.kind is not Kind.PROJ}, proj(0): 0, proj(1): 0})
+    assert not list(apart(seen, whole))
+
+
+@pytest.mark.parametrize("n_layers", [1, 9])
+def test_many_layers_change_in_runs(n_layers: int) -> None:
+    shape = replace(WIDE, n_layers=n_layers)
+    seen = view(shape, [MIB] * 3, COMPUTES, 8, 40)
+    chance = np.random.default_rng(1)
+    made = simple_seeds(seen, EVERYONE)
+    for _ in range(50):
+        made = changed(made, shape, chance, divide=True)
+    runs = (np.abs(np.diff(made.units, axis=1)).sum(-1) > 0).sum(1) + 1
+    assert runs.max() <= min(n_layers, 4)
