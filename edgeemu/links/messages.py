@@ -33,7 +33,9 @@ class WireError(EdgeemuError):
 class Data(msgspec.Struct, frozen=True, eq=False):
     """An activation or a token between two devices. `position` is the first row's place in the sequence.
 
-    `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is of the wall clock.
+    `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is when it left, or
+    would have left had it waited for others at once and not on its way: of the timeline, as far as that is known, once
+    the receiver's links have it; between links of the kernel, of the wall clock.
     """
 
     kind: MessageKind
@@ -49,6 +51,11 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     step_rows: int = 0  # of the step, of which the payload may have some
     part: int = 0
     sent_s: float = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """How long it waited for other messages, as far as that is known where it has arrived."""
+        return max(0.0, self.sent_s - self.departure_s)
 
 
 def encode_data(message: Data) -> Frames:

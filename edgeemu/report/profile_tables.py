@@ -43,19 +43,30 @@ def _limits(kernels: list[Mapping[str, Any]]) -> Table:
             *_case(each),
             _number(each["flops_per_byte"]),
             f"{100 * each['roofline_share']:.0f} %",
-            _number(each["cost_model"]["flops"] / 1e6),
-            _number(each["cost_model"]["bytes"] / 1e6),
-            DURATION.format_human(each["cost_model"]["roofline_s"]),
-            f"{_number(each['median_s'] / each['cost_model']['roofline_s'])} x",
+            *_counted(each),
         ]
         for each in kernels
     ]
     return Table(columns, rows)
 
 
+def _counted(kernel: Mapping[str, Any]) -> list[str]:
+    """Work that the cost model counts, its time, and how many times as long the kernel takes."""
+    model = kernel["cost_model"]
+    if model is None:
+        return ["–"] * 4
+    return [
+        _number(model["flops"] / 1e6),
+        _number(model["bytes"] / 1e6),
+        DURATION.format_human(model["roofline_s"]),
+        f"{_number(kernel['median_s'] / model['roofline_s'])} x",
+    ]
+
+
 def _case(kernel: Mapping[str, Any]) -> list[str]:
     past = str(kernel["past"]) if kernel["kernel"] == "attention" else ""
-    return [kernel["kernel"], str(kernel["rows"]), past]
+    rows = "" if kernel["kernel"] == "decode" else str(kernel["rows"])
+    return [kernel["kernel"], rows, past]
 
 
 def _rate(per_s: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = {"qkv": "o", "attention": "s", "proj": "^", "ffn": "D", "norm": "v", "lm_head": "*"}
+MARKERS = {"qkv": "o", "attention": "s", "proj": "^", "ffn": "D", "norm": "v", "lm_head": "*", "decode": "X"}
 
 
 def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:

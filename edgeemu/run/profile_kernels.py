@@ -24,6 +24,7 @@ from edgeemu.scenario.catalog.shapes import ShapeFields
 from edgeemu.scenario.document import read
 from edgeemu.scenario.validation import validate
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.profile.blas import loaded_blas
 from edgeemu_kernels.profile.cases import Case, Kernel, all_cases, by_blocks, expected_s, layers_held, made_bytes
 from edgeemu_kernels.profile.host import ROUNDS, Clock, HostProbe, HostSpeed, caches, stream_bytes
@@ -31,7 +32,7 @@ from edgeemu_kernels.profile.kernels import Measured, measure_kernels
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import open_model
 
-PRECISIONS = ("f32",)  # number formats of weights and caches whose kernels can be measured
+PRECISIONS = tuple(FORMATS)  # number formats of weights and caches
 DEFAULT_PASTS = (0, 1024, 4096)
 LONGEST_S = 600.0  # of processor time, for each number of threads and precision
 VALUE_BYTES = 4  # of activations
@@ -56,8 +57,8 @@ class ProfileRequest:
     threads: Sequence[int]
     precisions: Sequence[str] = ("f32",)
 
-    def cases(self) -> list[Case]:
-        """Executions to measure.
+    def cases(self) -> list[tuple[str, ModelShape, list[Case]]]:
+        """Executions to measure, for each precision: its name, the shape in it, and the executions.
 
         Raises:
             RequestError: a number of rows, or of cached positions, is beyond the model's context.
@@ -70,7 +71,8 @@ class ProfileRequest:
         ):
             if number + beside > context:
                 raise RequestError(f"{number} is too many: {self.shape.name} has {context} positions", field=field)
-        return all_cases(self.shape, self.rows, self.pasts)
+        shapes = [(name, self.shape.at_precision(name, name)) for name in dict.fromkeys(self.precisions)]
+        return [(name, shape, all_cases(shape, self.rows, self.pasts)) for name, shape in shapes]
 
 
 def make_request(
@@ -122,12 +124,11 @@ def profile_kernels(
         RequestError: it is beyond the model's context, this host's memory or ten minutes, or the BLAS has not so many
             threads.
     """
-    cases = request.cases()
+    asked = request.cases()
     if (most := max(request.threads)) > (cores := len(os.sched_getaffinity(0))):
         raise RequestError(f"{most} are too many: this process may use {counted(cores, 'core')}", field="--threads")
     array_bytes = stream_bytes(caches())
-    shapes = {name: request.shape.at_precision(name, name) for name in request.precisions}
-    fit_at_once = [_keeps_all(shape, cases, array_bytes + BASE_BYTES, memory) for shape in shapes.values()]
+    fit_at_once = [_keeps_all(shape, cases, array_bytes + BASE_BYTES, memory) for _, shape, cases in asked]
     hosts, kernels = [], []
     for threads in request.threads:
         with threadpool_limits(threads, "blas"):
@@ -138,8 +139,8 @@ def profile_kernels(
             probe = HostProbe(clock, array_bytes, threads)
             for _ in range(ROUNDS):
                 probe.sample()
-            on_start(sum(_expected_s(shape, cases, probe) for shape in shapes.values()))
-            for precision, shape in shapes.items():
+            on_start(sum(_expected_s(shape, cases, probe) for _, shape, cases in asked))
+            for precision, shape, cases in asked:
                 on_progress = partial(on_phase, f"kernels, {precision}, {counted(threads, 'thread')}")
                 found = measure_kernels(shape, cases, probe, clock, on_progress, keep=all(fit_at_once))
                 of_all = {"precision": precision, "threads": threads}
@@ -155,14 +156,19 @@ def profile_kernels(
     }
 
 
-def counted_by_costs(shape: ModelShape, case: Case) -> Work:
-    """Work that the cost model counts for this execution; of a norm, as it counts that of divided layers."""
+def counted_by_costs(shape: ModelShape, case: Case) -> Work | None:
+    """Work that the cost model counts for this execution; of a norm, as it counts that of divided layers.
+
+    None for decoding, which it does not count apart.
+    """
     costs = PhysicalCosts(shape)
     match case.kernel:
         case "qkv":
             return costs.qkv_work(shape.n_groups, case.rows)
         case "attention":
             return costs.attention_work(shape.n_groups, case.rows, case.past)
+        case "decode":
+            return None
         case "norm":
             return costs.rows_work(2, case.rows, NORM_OPERATIONS)
         case kernel:
@@ -226,7 +232,7 @@ def _host_document(threads: int, probe: HostProbe) -> dict[str, Any]:
 def _kernel_document(shape: ModelShape, measured: Measured, host: HostSpeed) -> dict[str, Any]:
     case, work, time = measured.case, measured.counted, measured.time
     model = counted_by_costs(shape, case)
-    model_s = roofline_s(Compute(host.gflops * 1e9, host.mem_bytes_per_s, 0.0), model)
+    compute = Compute(host.gflops * 1e9, host.mem_bytes_per_s, 0.0)
     roofline = work.roofline_s(host)
     return {
         "kernel": case.kernel,
@@ -242,5 +248,6 @@ def _kernel_document(shape: ModelShape, measured: Measured, host: HostSpeed) -> 
         "roofline_s": roofline,
         "roofline_share": roofline / time.median_s,
         "bound": "arithmetic" if work.flops * host.mem_bytes_per_s > work.bytes_moved * host.gflops * 1e9 else "memory",
-        "cost_model": {"flops": model.flops, "bytes": model.bytes_read, "roofline_s": model_s},
+        "cost_model": model
+        and {"flops": model.flops, "bytes": model.bytes_read, "roofline_s": roofline_s(compute, model)},
     }

@@ -30,7 +30,8 @@ from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
 
 HOST = HostSpeed(gflops=100.0, mem_bytes_per_s=10e9)
-SHAPES = pytest.mark.parametrize("shape", [SMALL, GPT2], ids=["llama", "gpt2"])
+PACKED = replace(SMALL, d_model=64, head_dim=32, d_ff=96, n_heads=6, n_kv_heads=3).at_precision("q8_0", "q8_0")
+SHAPES = pytest.mark.parametrize("shape", [SMALL, GPT2, PACKED], ids=["llama", "gpt2", "packed"])
 
 
 def seconds() -> Callable[[], float]:
@@ -111,6 +112,7 @@ def test_counted_bytes_are_those_of_the_arrays(shape: ModelShape) -> None:
         "ffn": ffn.weight_bytes,
         "norm": ffn.norm.weight_bytes,
         "lm_head": head.norm.weight_bytes + head.weight.nbytes,
+        "decode": ffn.up.nbytes,
     }
     assert {k: held_bytes(shape, Case(k, rows, 4)) for k in casing.KERNELS} == expected
 

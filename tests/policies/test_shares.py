@@ -2,15 +2,20 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from support.builders import LLAMA, view, with_links, with_workload
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import LLAMA, QUICK, divided_placements, view, with_links, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import lookahead, resource_aware
+from edgeemu.policies.search.share_moves import other_devices
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import refusing_devices
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
 WIDE = ModelShape("wide", 2, 256, 8, 4, 32, 4096, 64, 512)
@@ -66,6 +71,21 @@ def test_a_divided_layer_is_joined_when_links_become_slow() -> None:
     current = settled(seen)
     assert is_divided(current)
     assert not is_divided(lookahead.place(with_links(seen, 1e9, 0.5), current))
+
+
+@QUICK
+@given(data=st.data())
+def test_other_devices_have_all_that_a_device_had(data: st.DataObject) -> None:
+    placement, devices = data.draw(divided_placements(LLAMA, 3)), np.arange(3)
+    base = ShareArrays.of(placement, LLAMA, devices)
+    if base is None:
+        return
+    found = set(other_devices(base).keys())
+    for names in ([1, 1, 2], [2, 1, 2], [0, 0, 2], [0, 2, 2], [0, 1, 0], [0, 1, 1], [1, 0, 2], [2, 1, 0], [0, 2, 1]):
+        renamed = Placement({block: names[device] for block, device in placement.owner.items()})
+        shares = ShareArrays.of(renamed, LLAMA, devices)
+        assert shares is not None
+        assert shares.normal().keys()[0] in found
 
 
 def test_nothing_moves_where_nothing_has_changed() -> None:

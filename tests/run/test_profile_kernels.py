@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 from support.kernel_shapes import SMALL
@@ -29,7 +30,7 @@ def asked(**fields: object) -> ProfileRequest:
     return ProfileRequest(**values)  # type: ignore[arg-type]
 
 
-def profile(wanted: ProfileRequest, memory: HostMemory = PLENTY) -> dict[str, object]:
+def profile(wanted: ProfileRequest, memory: HostMemory = PLENTY) -> dict[str, Any]:
     clock = steps_of_a_second()
     return profile_kernels(wanted, clock, clock, memory, lambda _: None, lambda *_: None)
 
@@ -64,9 +65,26 @@ def test_the_document_has_rates_roofline_and_cost_model(monkeypatch: pytest.Monk
             assert each["cost_model"]["flops"] == each["flops"]
 
 
+def test_packed_weights_are_measured_as_they_are_held_and_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "LONGEST_S", 1e9)
+    shape = replace(SHAPE, d_model=64, head_dim=32, d_ff=96, n_heads=6, n_kv_heads=3)
+    document = profile(asked(shape=shape, precisions=["f32", "q8_0", "f32"], pasts=[8]))
+    found = {(each["precision"], each["kernel"]): each for each in document["kernels"]}
+    assert [kernel for precision, kernel in found if precision == "f32"] == [*found_kernels(document)][:-1]
+    assert found["q8_0", "decode"]["cost_model"] is None
+    ratio = found["q8_0", "lm_head"]["bytes"] / found["f32", "lm_head"]["bytes"]
+    assert 34 / 128 < ratio < 0.35
+
+
+def found_kernels(document: dict[str, Any]) -> list[str]:
+    return [each["kernel"] for each in document["kernels"] if each["precision"] == "q8_0"]
+
+
 def test_the_cost_model_is_that_of_the_blocks() -> None:
     costs = PhysicalCosts(SHAPE)
     qkv, attention = (counted_by_costs(SHAPE, Case(kernel, 3, 5)) for kernel in ("qkv", "attention"))
+    assert qkv is not None
+    assert attention is not None
     assert qkv + attention == costs.work(Kind.HEAD, SHAPE.n_groups, 3, 5)
     assert counted_by_costs(SHAPE, Case("ffn", 3, 0)) == costs.work(Kind.FFN, SHAPE.n_groups, 3, 0)
 

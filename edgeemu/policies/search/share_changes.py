@@ -1,8 +1,8 @@
 """Later decisions: shares that shift, layers that become divided or whole, as far as that pays. Pure.
 
-The search is that of first placements, from the current placement and from simple ones; a placement costs its step and
-the share of it that its migration takes. What it finds is then judged with the exact time of its migration, and with
-what devices would refuse.
+The search is that of first placements, from the current placement, from the same on other devices, from simple ones and
+from those that the run has left; a placement costs its step and the share of it that its migration takes. What it finds
+is then judged with the exact time of its migration, and with what devices would refuse.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
+from edgeemu.policies.search.share_moves import other_devices
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -40,7 +41,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> 
     before = float(search.costs(base)[0])
     fits = before < MISSING or view.holds(current)  # the judge counts the bias of shards on too many devices
     limit = before * (1 - WORTH) if fits else before
-    seeds = ShareArrays.joined([simple_seeds(view, devices), *earlier_shares(view, devices)])
+    seeds = ShareArrays.joined([other_devices(base), simple_seeds(view, devices), *earlier_shares(view, devices)])
     found = search.better_than(limit, base, seeds)
     best, best_net = current, 0.0 if fits else -np.inf
     held = view.usages(current) if found else []

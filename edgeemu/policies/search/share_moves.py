@@ -1,6 +1,6 @@
-"""Small changes of a placement with divided layers: shares shift, blocks join and divide, ends move. Pure.
+"""Changes of a placement with divided layers: shares shift, blocks join and divide, ends move, devices are left. Pure.
 
-A change is of one layer, or of a run of layers alike. Numbers that shift are powers of two, and all of them.
+A small change is of one layer, or of a run of layers alike. Numbers that shift are powers of two, and all of them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +38,27 @@ def near_alike(base: ShareArrays, n_groups: int, n_units: int, *, divide: bool) 
     """Changes of the ends, and those that all layers have alike: of many layers, the first batch of neighbours."""
     everything = np.arange(base.proj.shape[1])
     return _batch(chain(_ends(base), _of_layers(base, everything, n_groups, n_units)), divide=divide)
+
+
+def other_devices(base: ShareArrays) -> ShareArrays:
+    """One placement without one of its devices: all that it has is on another, or these two change places.
+
+    Where a link is slow, no smaller change may be a better one: as long as one block is left, its messages cross it.
+    """
+    n = base.heads.shape[-1]
+    everyone = np.arange(n)
+    sources, targets = np.nonzero(~np.eye(n, dtype=np.bool_))  # [k] each
+    left = np.where(everyone == sources[:, None], targets[:, None], everyone)  # [k, n] where each device's blocks go
+    swapped = np.where(everyone == targets[:, None], sources[:, None], left)
+    return _renamed(base, np.concatenate([left, swapped[sources < targets]]))
+
+
+def _renamed(base: ShareArrays, names: IntArray) -> ShareArrays:
+    """One placement with the blocks of each device on another, or on the same: `names` [k, n]."""
+    there = (names[:, :, None] == np.arange(names.shape[1])).astype(np.int64)  # [k, n, n]
+    proj = np.where(base.proj[0] < 0, WITH_HEADS, names[:, base.proj[0]])  # [k, n_layers]
+    heads, units = base.heads[0] @ there, base.units[0] @ there  # [k, n_layers, n] each
+    return ShareArrays(names[:, base.embed[0]], names[:, base.lm_head[0]], heads, proj, units).normal()
 
 
 def _batch(parts: Iterable[ShareArrays], *, divide: bool) -> ShareArrays:

@@ -15,7 +15,7 @@ from edgeemu_kernels.precision import FORMATS, VECTOR_BYTES
 from edgeemu_kernels.profile.host import HostSpeed
 from edgeemu_kernels.shape import ModelShape
 
-Kernel = Literal["qkv", "attention", "proj", "ffn", "norm", "lm_head"]
+Kernel = Literal["qkv", "attention", "proj", "ffn", "norm", "lm_head", "decode"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 PASSES = 3  # times that all is measured, so that samples of an execution are seconds apart
@@ -34,7 +34,7 @@ DRAWN_BYTES_PER_S = 1e9  # random weights and caches, at least
 
 
 class Case(NamedTuple):
-    """Execution of a kernel on `rows` new positions; attention after `past` cached ones."""
+    """Execution of a kernel on `rows` new positions; attention after `past` cached ones. Decoding knows no rows."""
 
     kernel: Kernel
     rows: int
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 class Count(NamedTuple):
     """Work that one execution cannot avoid."""
 
-    flops: int  # of matrix products, 2 for a multiplication and an addition; of a norm, 4 for each value
+    flops: int  # of matrix products, 2 for a multiplication and an addition; of a norm 4 for each value, of decoding 2
     bytes_moved: int
 
     def roofline_s(self, host: HostSpeed) -> float:
@@ -74,13 +74,18 @@ class Effort(NamedTuple):
 
 
 def all_cases(shape: ModelShape, rows: Sequence[int], pasts: Sequence[int]) -> list[Case]:
-    """Executions of all kernels of a layer and of the output matrix, which runs on one row only."""
+    """Executions of all kernels of a layer and of the output matrix, which runs on one row only.
+
+    With packed weights also what a product of many rows does first: decoding the feed-forward's first matrix.
+    """
     found = []
     for kernel in KERNELS:
         if kernel == "attention":
             found += [Case(kernel, t, past) for past in pasts for t in rows if past + t <= shape.max_context]
         elif kernel == "lm_head":
             found.append(Case(kernel, 1, 0))
+        elif kernel == "decode":
+            found += [Case(kernel, 1, 0)] if shape.precision.up != "f32" else []
         else:
             found += [Case(kernel, t, 0) for t in rows]
     return found
@@ -105,6 +110,8 @@ def held_bytes(shape: ModelShape, case: Case) -> int:
             return up + width * (rows_of("down").row_bytes(s.d_ff) + s.bias * vector) + norm
         case "norm":
             return norm
+        case "decode":
+            return halves * s.d_ff * rows_of("up").row_bytes(width)
         case "lm_head":
             return s.vocab_size * rows_of("lm_head").row_bytes(width) + norm
 
@@ -129,6 +136,8 @@ def count(shape: ModelShape, case: Case) -> Count:
             flops, values = 4 * t * width, 2 * t * width
         case "lm_head":
             flops, values = 2 * width * s.vocab_size, width + s.vocab_size
+        case "decode":  # the numbers go into a buffer that stays in a cache
+            flops, values = 2 * s.d_ff * width * (2 if s.activation == "swiglu" else 1), 0
     return Count(flops, held_bytes(shape, case) + values * VECTOR_BYTES)
 
 

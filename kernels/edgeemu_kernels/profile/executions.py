@@ -13,6 +13,7 @@ from edgeemu_kernels.dense import Proj
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import PackedMatrix
 from edgeemu_kernels.profile.cases import Case
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
@@ -56,10 +57,18 @@ def hold(shape: ModelShape, cases: Sequence[Case], layers: int) -> Held:
             return _HeldWeights([random.norm(shape).forward], shape.d_model, random)
         case "lm_head":
             return _HeldWeights([source.lm_head().forward], shape.d_model, random)
+        case "decode":
+            ups = [source.ffn(layer).up for layer in range(layers)]
+            return _HeldWeights([partial(_decode, up) for up in ups if isinstance(up, PackedMatrix)], 1, random)
 
 
 def _project(proj: Proj, x: Array, attended: Array) -> Array:
     return proj.forward(attended, x[: len(attended)])
+
+
+def _decode(matrix: PackedMatrix, x: Array) -> Array:  # noqa: ARG001 - it needs none
+    """Decode a matrix piece by piece, as its product with several rows does; returns the last piece."""
+    return [piece for _, piece in matrix.pieces()][-1]
 
 
 class _Random:
