@@ -77,7 +77,7 @@ def _attention(shape: ModelShape, length: int, rounds: int, clock: Callable[[], 
 
     times = in_turns({"attend": attend_all, "read": lambda: read(caches)}, rounds, clock)
     name = f"attention, {shape.name}, {length} positions: share of a read of the cache"
-    return Ratio(name, times["read"] / times["attend"], 0.65, at_least=True)
+    return Ratio(name, times["read"] / times["attend"], 0.6, at_least=True)
 
 
 def _prefill(shape: ModelShape, rounds: int, clock: Callable[[], float]) -> Ratio:
