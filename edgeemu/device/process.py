@@ -43,10 +43,18 @@ from edgeemu.links.interface import LinkLostError
 from edgeemu.placement.ledger import OutOfMemoryError
 from edgeemu.timeline.clock import WallClock
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import LogitsError
 
 RETRY_S = 1e-3  # between two offers of a chunk to a receiver that has no room for it
 LAST_MESSAGE_MS = 2000  # for the last message to get out
+
+
+def prepare_formats(names: bytes) -> None:
+    """Compile the kernels of number formats (JSON list of names), which all devices that are forked then share."""
+    from edgeemu_kernels.codecs.machine_code import prepare  # loads a compiler: only where a format needs it
+
+    prepare(map(number_format, msgspec.json.decode(names, type=list[str])))
 
 
 def run_device(config_bytes: bytes) -> None:

@@ -19,7 +19,7 @@ _HEADER = Struct(
     "<4sBBhIIIIIddIIHd2x"
 )  # magic, kind, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
 _MAGIC = b"emu1"
-_DTYPES = (np.dtype("<f4"), np.dtype("<i8"))
+_DTYPES = (np.dtype("<f4"), np.dtype("<i8"), np.dtype("u1"))
 assert _HEADER.size == MESSAGE_HEADER_BYTES
 
 
@@ -47,7 +47,7 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     position: int
     departure_s: float
     arrival_s: float
-    payload: NDArray[np.generic]  # [rows, width] float32, or [rows] int64
+    payload: NDArray[np.generic]  # [rows, width] float32, or [rows, row_bytes] in another format, or [rows] int64
     step_rows: int = 0  # of the step, of which the payload may have some
     part: int = 0
     sent_s: float = 0.0

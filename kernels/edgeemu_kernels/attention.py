@@ -12,12 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from edgeemu_kernels.kvcache import KVCache
-from edgeemu_kernels.linear import Array, linear
+from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Stored, empty_matrix, matrix_of, raw_of, rows_of
+from edgeemu_kernels.packed_attention import attend_packed
+from edgeemu_kernels.precision import FORMATS, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 
@@ -28,17 +32,26 @@ QUERY_ROWS = 128  # queries that prefill scores at a time: bounds the memory of 
 class GroupWeights:
     """Weights of Q/K/V of one KV group; `S` query heads share its key and value head."""
 
-    wq: Array  # [S*hd, D]
-    wk: Array  # [hd, D]
-    wv: Array  # [hd, D]
+    wq: Matrix  # [S*hd, D]
+    wk: Matrix  # [hd, D]
+    wv: Matrix  # [hd, D]
     bq: Array | None = None  # [S*hd]
     bk: Array | None = None  # [hd]
     bv: Array | None = None  # [hd]
 
-    def arrays(self) -> tuple[Array, ...]:
-        """Arrays that are present, in the order of the fields: what a migration sends."""
-        every = (self.wq, self.wk, self.wv, self.bq, self.bk, self.bv)
-        return tuple(array for array in every if array is not None)
+    def arrays(self) -> tuple[Stored, ...]:
+        """Arrays that hold what is present, in the order of the fields: what a migration sends."""
+        return (*map(raw_of, (self.wq, self.wk, self.wv)), *self.biases())
+
+    def biases(self) -> tuple[Array, ...]:
+        """Biases of Q, K and V, or none."""
+        return tuple(bias for bias in (self.bq, self.bk, self.bv) if bias is not None)
+
+    @classmethod
+    def of_arrays(cls, arrays: Sequence[Stored], form: NumberFormat) -> Self:
+        """Inverse of `arrays`, without a copy; `form` is the matrices' format."""
+        wq, wk, wv = (matrix_of(array, form) for array in arrays[:3])
+        return cls(wq, wk, wv, *(array.view(np.float32) for array in arrays[3:]))
 
 
 class Heads:
@@ -52,7 +65,7 @@ class Heads:
         shape: ModelShape,
         groups: Sequence[int],
         norm: Norm,
-        weight: Array,  # [n*(S+2)*hd, D]
+        weight: Matrix,  # [n*(S+2)*hd, D]
         bias: Array | None,  # [n*(S+2)*hd]
         rope: Rope | None,
     ) -> None:
@@ -74,7 +87,7 @@ class Heads:
     def empty(cls, shape: ModelShape, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
         """Kernel with uninitialized weights, for a source to write into through `group_weights`."""
         rows = len(groups) * (shape.group_size + 2) * shape.head_dim
-        weight: Array = np.empty((rows, shape.d_model), np.float32)
+        weight = empty_matrix(rows, shape.d_model, shape.precision.weights("heads"))
         bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
         return cls(shape, groups, norm, weight, bias, rope)
 
@@ -93,9 +106,10 @@ class Heads:
         wide = self.shape.group_dim
         starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
         q, k, v = (slice(start, start + size) for start, size in zip(starts, (wide, hd, hd), strict=True))
+        wq, wk, wv = (rows_of(self.weight, rows) for rows in (q, k, v))
         if self.bias is None:
-            return GroupWeights(self.weight[q], self.weight[k], self.weight[v])
-        return GroupWeights(self.weight[q], self.weight[k], self.weight[v], self.bias[q], self.bias[k], self.bias[v])
+            return GroupWeights(wq, wk, wv)
+        return GroupWeights(wq, wk, wv, self.bias[q], self.bias[k], self.bias[v])
 
     @property
     def weight_bytes(self) -> int:
@@ -103,7 +117,8 @@ class Heads:
 
     def new_cache(self, capacity: int) -> KVCache:
         """Empty cache for one sequence through these groups."""
-        return KVCache(len(self.groups), self.shape.head_dim, capacity)
+        form = FORMATS[self.shape.precision.cache]
+        return KVCache(len(self.groups), self.shape.head_dim, capacity, form)
 
     def forward(self, x: Array, position: int, cache: KVCache) -> Array:
         """Attention [t, D] -> [t, n*group_dim]; rows are at `position …`, and `cache` holds all rows before them.
@@ -132,6 +147,8 @@ class Heads:
         cache.append(keys.swapaxes(0, 1), values.swapaxes(0, 1))
         if t == 1:
             q = queries.reshape(n, -1, hd)  # [n, S, hd]
+            if cache.is_packed:
+                return attend_packed(q, cache, cache.length).reshape(1, -1)  # [1, n*S*hd]
             return _attend(q, cache.keys(), cache.values()).reshape(1, -1)  # [1, n*S*hd]
         return self._prefill(queries, position, cache)
 
@@ -142,11 +159,13 @@ class Heads:
         for start in range(0, t, QUERY_ROWS):
             stop = min(start + QUERY_ROWS, t)
             rows, seen = stop - start, position + stop
-            q = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+            by_group = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+            q = by_group.reshape(n, s * rows, hd)
             later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
-            mixed = _attend(
-                q.reshape(n, s * rows, hd), cache.keys()[:, :seen], cache.values()[:, :seen], later
-            )  # [n, S*rows, hd]
+            if cache.is_packed:
+                mixed = attend_packed(q, cache, seen, later)  # [n, S*rows, hd]
+            else:
+                mixed = _attend(q, cache.keys()[:, :seen], cache.values()[:, :seen], later)  # [n, S*rows, hd]
             out[start:stop] = mixed.reshape(n, s, rows, hd).transpose(2, 0, 1, 3).reshape(rows, -1)
         return out
 

@@ -41,6 +41,10 @@ def test_command_line(fixtures: object) -> None:
     document = json.loads(done.stdout)
     assert document["ratio"] == pytest.approx(document["step_s"] / document["stream_s"])
     assert document["limit"] == 1.5
+    packed = document["packed"]
+    assert packed["of_float32"] == pytest.approx(packed["step_s"] / packed["float32_step_s"])
+    assert packed["precision"]["up"] == "q8_0"
+    assert packed["weight_bytes"] < document["weight_bytes"] / 3
     missing = subprocess.run([*command[:3], "/nowhere.gguf"], capture_output=True, text=True, check=False)
     assert missing.returncode == 2
     assert missing.stderr == f"/nowhere.gguf: cannot be read: {os.strerror(errno.ENOENT)}\n"
