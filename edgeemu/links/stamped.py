@@ -20,7 +20,7 @@ from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
-from edgeemu.timeline.network import DrawKey, Network, Booking
+from edgeemu.timeline.network import Booking, DrawKey, Network
 
 _DOUBLE_BYTES = 8
 

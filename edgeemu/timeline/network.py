@@ -147,7 +147,7 @@ def _draws(seed: int, key: DrawKey) -> Iterator[float]:
 
 
 class Booking(NamedTuple):
-    """A message that has been booked: its arrival, and how long it waits on its way because pipes are taken by others."""
+    """A booked message: its arrival, and how long it waits on its way because pipes are taken by others."""
 
     arrival_s: float
     waited_s: float
