@@ -75,16 +75,18 @@ def kernels(
     """Measure the kernels of a model on this host.
 
     Times the real kernels, with random weights: queries, keys and values (qkv), attention, projection, feed-forward,
-    norm and output matrix. Each as in a step of a model: weights and caches come from memory. One thread is timed in
-    processor time, several by the wall clock. The median is that of the samples that nothing disturbed; outliers are
-    counted apart. Beside it: the share of the roofline of this host, measured in the same run, and what the cost model
-    counts for the same kernel. Says first how long it takes, and refuses what takes over ten minutes.
+    norm and output matrix, and decoding of packed weights. Each as in a step of a model: weights and caches come from
+    memory. One thread is timed in processor time, several by the wall clock. The median is that of the samples that
+    nothing disturbed; outliers are counted apart. Beside it: the share of the roofline of this host, measured in the
+    same run, and what the cost model counts for the same kernel. Says first how long it takes, and refuses what takes
+    over ten minutes.
 
     \b
     Examples:
       edgeemu profile kernels
       edgeemu profile kernels --model llama-3.2-1b --rows 1,32 --past 0,2k
       edgeemu profile kernels --rows 1 --past 4k --threads 1,2 --json
+      edgeemu profile kernels --precision f32,q8_0,q4_0
       edgeemu profile kernels --figure roofline.svg
       edgeemu profile kernels --shape '{n_layers: 4, d_model: 512, n_heads: 8, n_kv_heads: 2, head_dim: 64,
         d_ff: 1536, vocab_size: 32000, max_context: 2048}'

@@ -3,6 +3,7 @@
 It hands events to `EmulatedDevice`, which decides, and carries out the instructions that it returns.
 """
 
+import importlib
 import os
 import resource
 import select
@@ -50,11 +51,15 @@ RETRY_S = 1e-3  # between two offers of a chunk to a receiver that has no room f
 LAST_MESSAGE_MS = 2000  # for the last message to get out
 
 
-def prepare_formats(names: bytes) -> None:
-    """Compile the kernels of number formats (JSON list of names), which all devices that are forked then share."""
-    from edgeemu_kernels.codecs.machine_code import prepare  # loads a compiler: only where a format needs it
+def prepare_kernels(asked: bytes) -> None:
+    """Compile kernels, which all devices that are forked then share: JSON [modules, names of number formats]."""
+    modules, formats = msgspec.json.decode(asked, type=tuple[list[str], list[str]])
+    for module in modules:
+        importlib.import_module(module)
+    if formats:
+        from edgeemu_kernels.codecs.machine_code import prepare  # loads a compiler: only where a format needs it
 
-    prepare(map(number_format, msgspec.json.decode(names, type=list[str])))
+        prepare(map(number_format, formats))
 
 
 def run_device(config_bytes: bytes) -> None:

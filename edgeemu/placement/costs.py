@@ -6,10 +6,10 @@ from typing import ClassVar, Protocol, Self
 
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
 from edgeemu.placement.work import Work
-from edgeemu_kernels.attention import QUERY_ROWS
 from edgeemu_kernels.packed import WORKSPACE_BYTES
 from edgeemu_kernels.precision import Matrix, number_format
 from edgeemu_kernels.shape import ModelShape
+from edgeemu_kernels.workspace import attention_values
 
 
 class Costs(Protocol):
@@ -220,10 +220,7 @@ class PhysicalCosts(Costs):
                 values = x
             case Kind.HEAD:
                 qkv = n_groups * rows * (s.group_dim + 2 * s.head_dim)
-                together = min(rows, QUERY_ROWS)  # rows whose scores exist at the same time
-                width = n_groups * s.group_dim
-                scores = n_groups * s.group_size * (past + rows)  # of one row
-                attention = rows * width + together * (4 * width + scores + 3 * together)  # 3: the causal mask
+                attention = rows * n_groups * s.group_dim + attention_values(s, n_groups, rows, past)
                 values = 2 * x + qkv + max(x, 2 * qkv, attention)  # a norm, RoPE, attention: one after the other
             case Kind.PROJ:
                 values = rows * s.n_heads * s.head_dim + 3 * x

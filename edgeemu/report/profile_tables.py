@@ -51,7 +51,7 @@ def _limits(kernels: list[Mapping[str, Any]]) -> Table:
 
 
 def _counted(kernel: Mapping[str, Any]) -> list[str]:
-    """What the cost model counts, its time, and how many times as long the kernel takes."""
+    """Work that the cost model counts, its time, and how many times as long the kernel takes."""
     model = kernel["cost_model"]
     if model is None:
         return ["–"] * 4

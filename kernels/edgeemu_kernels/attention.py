@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 
+from edgeemu_kernels.compiled_sizes import COMPILED_LANES, compiles_attention
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
@@ -24,8 +25,7 @@ from edgeemu_kernels.packed_attention import attend_packed
 from edgeemu_kernels.precision import FORMATS, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
-
-QUERY_ROWS = 128  # queries that prefill scores at a time: bounds the memory of the score matrix
+from edgeemu_kernels.workspace import QUERY_ROWS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +75,7 @@ class Heads:
         self.weight = weight
         self.bias = bias
         self._rope = rope
+        self._compiled = compiles_attention(shape)
         self._scale = np.float32(shape.head_dim**-0.5)
         n, hd = len(self.groups), shape.head_dim
         self._n_queries = n * shape.group_size
@@ -145,44 +146,83 @@ class Heads:
         keys = rows[:, self._n_queries : self._n_queries + n]  # [t, n, hd]
         values = rows[:, self._n_queries + n :]  # [t, n, hd]
         cache.append(keys.swapaxes(0, 1), values.swapaxes(0, 1))
+        out: Array = np.empty((t, self._q_rows), np.float32)
         if t == 1:
-            q = queries.reshape(n, -1, hd)  # [n, S, hd]
-            if cache.is_packed:
-                return attend_packed(q, cache, cache.length).reshape(1, -1)  # [1, n*S*hd]
-            return _attend(q, cache.keys(), cache.values()).reshape(1, -1)  # [1, n*S*hd]
-        return self._prefill(queries, position, cache)
+            self._decode(queries.reshape(n, -1, hd), cache, out.reshape(n, -1, hd))
+        else:
+            self._prefill(queries.reshape(t, n, -1, hd), position, cache, out)
+        return out
 
-    def _prefill(self, queries: Array, position: int, cache: KVCache) -> Array:
-        t, _, hd = queries.shape
-        n, s = len(self.groups), self.shape.group_size
-        out: Array = np.empty((t, n * s * hd), np.float32)
+    def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
+        """One position: [n, S, hd] -> out [n, S, hd]"""
+        if cache.is_packed:
+            out[...] = attend_packed(queries, cache, cache.length)
+        elif self._compiled:
+            from edgeemu_kernels.compiled import attend
+
+            attend(queries, *cache.storage(), cache.length, out)
+        else:
+            out[...] = _attend(queries, cache.keys(), cache.values())
+
+    def _prefill(self, queries: Array, position: int, cache: KVCache, out: Array) -> None:
+        """Rows from `position` on: [t, n, S, hd] -> out [t, n*S*hd]
+
+        One group and block of rows at a time, so that scores stay in the processor's cache between their passes.
+        """
+        t, n, s, hd = queries.shape
+        mixed = out.reshape(t, n, s, hd)
+        attend = _attend_compiled if self._compiled else _attend_causal
         for start in range(0, t, QUERY_ROWS):
             stop = min(start + QUERY_ROWS, t)
             rows, seen = stop - start, position + stop
-            by_group = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
-            q = by_group.reshape(n, s * rows, hd)
-            later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
-            if cache.is_packed:
-                mixed = attend_packed(q, cache, seen, later)  # [n, S*rows, hd]
-            else:
-                mixed = _attend(q, cache.keys()[:, :seen], cache.values()[:, :seen], later)  # [n, S*rows, hd]
-            out[start:stop] = mixed.reshape(n, s, rows, hd).transpose(2, 0, 1, 3).reshape(rows, -1)
-        return out
+            if cache.is_packed:  # all groups at once: each piece of it is decoded for all of them
+                turned = queries[start:stop].transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+                blocks = attend_packed(turned.reshape(n, s * rows, hd), cache, seen, _later(rows))  # [n, S*rows, hd]
+                mixed[start:stop] = blocks.reshape(n, s, rows, hd).transpose(2, 0, 1, 3)
+                continue
+            for g in range(n):
+                q = queries[start:stop, g].swapaxes(0, 1).reshape(s * rows, hd)
+                block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
+                mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
 
 
-def _attend(queries: Array, keys: Array, values: Array, later: Array | None = None) -> Array:
-    """softmax(queries @ keysᵀ + mask) @ values: [n, m, hd], [n, len, hd], [n, len, hd] -> [n, m, hd].
+def _later(rows: int) -> Array:
+    """Causal mask of the last `rows` positions for as many queries, [rows, rows]: -inf where a key is later."""
+    return np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)
 
-    `later` [rows, rows] is added where the last `rows` keys meet the queries, of which there are m / rows
-    sets.
-    """
+
+def _attend(queries: Array, keys: Array, values: Array) -> Array:
+    """softmax(queries @ keysᵀ) @ values: [n, m, hd], [n, len, hd], [n, len, hd] -> [n, m, hd]"""
     scores: Array = np.matmul(queries, keys.swapaxes(1, 2))  # [n, m, len]
-    if later is not None:
-        n, m, length = scores.shape
-        rows = len(later)
-        scores.reshape(n, m // rows, rows, length)[..., length - rows :] += later
     scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     mixed: Array = np.matmul(scores, values)  # [n, m, hd]
     mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return mixed
+
+
+def _attend_causal(queries: Array, keys: Array, values: Array, rows: int) -> Array:
+    """softmax(queries @ keysᵀ) @ values where no query sees a later key: [m, hd], [len, hd], [len, hd] -> [m, hd].
+
+    The queries are m / rows sets of `rows`, which stand where the last keys do.
+    """
+    scores: Array = queries @ keys.T  # [m, len]
+    scores.reshape(-1, rows, len(keys))[..., len(keys) - rows :] += _later(rows)
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    mixed: Array = scores @ values  # [m, hd]
+    mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return mixed
+
+
+def _attend_compiled(queries: Array, keys: Array, values: Array, rows: int) -> Array:
+    """Compute what `_attend_causal` does, with one pass over the scores between the two products."""
+    from edgeemu_kernels.compiled import causal_softmax
+
+    seen = len(keys)
+    scores: Array = np.empty((len(queries), -(-seen // COMPILED_LANES) * COMPILED_LANES), np.float32)  # [m, ≥ len]
+    np.matmul(queries, keys.T, out=scores[:, :seen])
+    sums = causal_softmax(scores, seen, rows)  # [m]
+    mixed: Array = scores[:, :seen] @ values  # [m, hd]
+    mixed /= sums[:, None]
     return mixed

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, COMPILED_LANES
 from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.packed import PackedMatrix, Stored, columns_of, matrix_of, raw_of
@@ -30,6 +31,20 @@ def silu_inplace(x: Array) -> Array:
     gate += ONE
     x *= gate
     return x
+
+
+def swiglu_inplace(x: Array, *, compiled: bool) -> Array:
+    """SwiGLU in place, gate before up: [t, 2*F] -> [t, F], a view of the first half. In one pass if `compiled`."""
+    width = x.shape[1] // 2
+    gate, up = x[:, :width], x[:, width:]  # [t, F]
+    if compiled and width % COMPILED_LANES == 0:
+        from edgeemu_kernels.compiled import swiglu
+
+        swiglu(x)
+        return gate
+    silu_inplace(gate)
+    gate *= up
+    return gate
 
 
 def gelu_inplace(x: Array) -> Array:
@@ -153,10 +168,7 @@ class Ffn:
         """Feed-forward of normed rows [t, D] -> the held columns' partial sum, without the residual [t, D]."""
         hidden = linear(normed, self.up, self.up_bias)  # [t, 2*F] or [t, F]
         if self.gated:
-            width = self.down.shape[1]
-            linear_part = hidden[:, width:]  # [t, F]
-            hidden = silu_inplace(hidden[:, :width])  # [t, F]
-            hidden *= linear_part
+            hidden = swiglu_inplace(hidden, compiled=self.up.nbytes > COMPILED_BYTES)  # [t, F]
         else:
             gelu_inplace(hidden)
         return linear(hidden, self.down, self.down_bias)

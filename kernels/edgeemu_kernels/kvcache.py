@@ -70,6 +70,10 @@ class KVCache:
         """Written values, [n_groups, length, head_dim]: a view, or decoded."""
         return self._decoded(self._values[:, : self.length])
 
+    def storage(self) -> tuple[Stored, Stored]:
+        """Keys and values as stored with their unwritten rows, [n_groups, capacity, …] each, contiguous."""
+        return self._keys, self._values
+
     def pieces(self, stop: int) -> Iterator[tuple[int, Array, Array]]:
         """Rows before `stop`, piece by piece: first row, keys and values [n_groups, rows, head_dim].
 

@@ -192,6 +192,7 @@ def test_packed_weights_are_never_decoded_as_a_whole(smollm2: Model, tmp_path: P
     code = rf"""
 import json, pathlib, re
 import numpy as np
+from edgeemu_kernels import compiled
 from edgeemu_kernels.codecs.machine_code import prepare
 from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.weights.sources import open_source

@@ -14,6 +14,7 @@ from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, preci
 from edgeemu.placement.blocks import EMBED, LM_HEAD, MESSAGE_HEADER_BYTES, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.work import Work
+from edgeemu_kernels import compiled  # noqa: F401 - loaded before anything is measured
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.packed import WORKSPACE_BYTES
 from edgeemu_kernels.precision import number_format
@@ -32,7 +33,7 @@ LLAMA_WIDE = replace(
 GPT2_WIDE = replace(
     GPT2, d_model=256, n_heads=8, n_kv_heads=8, head_dim=32, d_ff=1024, vocab_size=4096, max_context=2048
 )
-LONG_ROWS = replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024)
+LONG_ROWS = replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024)  # for compiled attention, too
 WIDE = (LLAMA_WIDE, LONG_ROWS, GPT2_WIDE, GPT2_WIDE.at_precision("q8_0", "f16"), LONG_ROWS.at_precision("q4_k", "q4_0"))
 
 
@@ -204,7 +205,7 @@ def test_the_output_matrix_and_any_sampling_allocate_no_more_than_planned(sampli
 
 
 @SLOW
-@given(shapes(), st.integers(1, 300), st.integers(0, 300))
+@given(shapes() | st.just(LONG_ROWS), st.integers(1, 300), st.integers(0, 300))
 def test_workspace_grows_with_rows_and_past(shape: ModelShape, rows: int, past: int) -> None:
     costs = PhysicalCosts(shape)
     for kind in Kind:

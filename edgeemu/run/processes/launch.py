@@ -20,9 +20,10 @@ from edgeemu.links.stamped import SharedPipes, create_shared_pipes
 from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
 from edgeemu.run.processes.session import Session, Unasked
-from edgeemu_kernels.precision import Precision
+from edgeemu_kernels.compiled_sizes import compiled_modules
+from edgeemu_kernels.shape import ModelShape
 
-PREPARE_ENTRY = "edgeemu.device.process:prepare_formats"
+PREPARE_ENTRY = "edgeemu.device.process:prepare_kernels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,13 @@ async def launch_devices(
     choice: LinkChoice,
     settings: LaunchSettings,
     reads: tuple[str, ...],
-    precision: Precision,
+    shape: ModelShape,
     on_unasked: Callable[[Unasked], None],
     on_progress: Callable[[int, int], None],
 ) -> AsyncIterator[LaunchedDevices]:
     """Launch a process for every device, which `reads` these files; nothing is left of them when the block ends.
 
-    Kernels of the formats of `precision` are compiled once, before devices are forked.
+    Kernels for this shape and its formats are compiled once, before devices are forked.
 
     Raises:
         RunError: this process may open fewer files than that needs.
@@ -129,7 +130,7 @@ async def launch_devices(
     pipes_fd = create_shared_pipes(cluster.n_pipes)
     try:
         on_progress(0, len(cluster.devices))
-        prepare = (PREPARE_ENTRY, json.dumps(precision.packed)) if precision.packed else ("", "")
+        prepare = (PREPARE_ENTRY, json.dumps([compiled_modules(shape), shape.precision.packed]))
         async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless, prepare=prepare) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
