@@ -20,7 +20,7 @@ from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
-from edgeemu.timeline.network import DrawKey, Network, Passage
+from edgeemu.timeline.network import Booking, DrawKey, Network
 
 _DOUBLE_BYTES = 8
 
@@ -94,7 +94,7 @@ class StampedLinks:
         """Books a message on the pipes to its target; returns its emulated arrival."""
         return self.passage(key, size_bytes, departure_s).arrival_s
 
-    def passage(self, key: DrawKey, size_bytes: int, departure_s: float) -> Passage:
+    def passage(self, key: DrawKey, size_bytes: int, departure_s: float) -> Booking:
         """Books a message on the pipes to its target; returns its emulated arrival, and how long it waited."""
         last_departure_s = self._pipes.last_departure_s
         with self._pipes.locked():

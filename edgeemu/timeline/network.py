@@ -146,8 +146,8 @@ def _draws(seed: int, key: DrawKey) -> Iterator[float]:
         yield from (word / 2**53 for word in block(seed, *key, more))
 
 
-class Passage(NamedTuple):
-    """Arrival of a message, and how long it waited on its way because pipes were taken by others."""
+class Booking(NamedTuple):
+    """A booked message: its arrival, and how long it waits on its way because pipes are taken by others."""
 
     arrival_s: float
     waited_s: float
@@ -215,7 +215,7 @@ class Network:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there."""
         return self.passage(key, size_bytes, departure_s).arrival_s
 
-    def passage(self, key: DrawKey, size_bytes: int, departure_s: float) -> Passage:
+    def passage(self, key: DrawKey, size_bytes: int, departure_s: float) -> Booking:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there, and how long it waited."""
         path, free_s = self._path(key.source, key.target), self._free_s
         begin_s, taken = max(departure_s, free_s[path.hops[0].pipe]), False
@@ -229,7 +229,7 @@ class Network:
         connection = key.source, key.target
         arrival_s = max(arrival_s, self._last_arrival_s[connection])
         self._last_arrival_s[connection] = arrival_s
-        return Passage(arrival_s, waited_s)
+        return Booking(arrival_s, waited_s)
 
     def delay_s(self, source: int, target: int, departure_s: float) -> float:
         """Delay that a path adds to a message departing at an instant, besides the time in its pipes."""
