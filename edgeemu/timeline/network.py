@@ -37,10 +37,16 @@ def serialise(free_s: Instants, path: Path, size_bytes: int, departure_s: float)
     bits = 8.0 * size_bytes
     delay_s = 0.0
     for hop in path.hops:
-        begin_s = max(begin_s, free_s[hop.pipe])
-        passed_s = free_s[hop.pipe] = hop.passed_s(begin_s, bits)
+        pipe, bandwidth_bps, hop_delay_s, varies = hop
+        begin_s = max(begin_s, free_s[pipe])
+        if varies is None:
+            passed_s = begin_s + bits / bandwidth_bps
+            delay_s += hop_delay_s
+        else:
+            passed_s = hop.passed_s(begin_s, bits)
+            delay_s += hop.delay_at(begin_s)
+        free_s[pipe] = passed_s
         end_s = max(end_s, passed_s)
-        delay_s += hop.delay_at(begin_s)
     return end_s + delay_s
 
 
@@ -53,6 +59,9 @@ class DrawKey(NamedTuple):
     step: int
     kind: int
     layer: int
+
+
+MessageKey = tuple[int, int, int, int, int, int]  # fields of a `DrawKey`, of which few messages need one
 
 
 def uniforms(seed: int, key: DrawKey) -> tuple[float, ...]:
@@ -201,12 +210,17 @@ class Network:
         self._free_s: Instants = defaultdict(float) if free_s is None else free_s
         self._last_arrival_s: dict[tuple[int, int], float] = defaultdict(float)
 
-    def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
+    def follow(self, path: Callable[[int, int], Path]) -> None:
+        """Take other paths from now on: the cluster has changed."""
+        self._path = path
+
+    def arrival_s(self, key: MessageKey, size_bytes: int, departure_s: float) -> float:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there."""
-        path = self._path(key.source, key.target)
-        through_s = serialise(self._free_s, path, size_bytes, departure_s)
-        arrival_s = through_s + disturbance_s(path, size_bytes, self._seed, key, departure_s)
-        connection = key.source, key.target
+        connection = key[0], key[1]
+        path = self._path(*connection)
+        arrival_s = serialise(self._free_s, path, size_bytes, departure_s)
+        if path.jitter_s or path.loss:
+            arrival_s += disturbance_s(path, size_bytes, self._seed, DrawKey(*key), departure_s)
         arrival_s = max(arrival_s, self._last_arrival_s[connection])
         self._last_arrival_s[connection] = arrival_s
         return arrival_s
