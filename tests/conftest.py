@@ -28,8 +28,10 @@ TOKEN = f"EDGEEMU_TEST_TOKEN={uuid.uuid4().hex}"
 os.environ.update([TOKEN.split("=")])
 LEFT_PROCESSES, SHARED_MEMORY = LeftProcesses(TOKEN.encode()), SharedMemory(TOKEN.encode())
 
-# Private directories of runs go here and not where other sessions on this machine have theirs.
-RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-"))
+# Private directories of runs go here and not where other sessions on this machine have theirs. That of a worker of
+# pytest-xdist is in that of the process that starts it, which Ctrl-C leaves the time to remove it.
+WITHIN = os.environ["XDG_RUNTIME_DIR"] if "PYTEST_XDIST_WORKER" in os.environ else None
+RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-", dir=WITHIN))
 os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
 
 # What a shell, nohup, cron or a terminal can have set, and programs that tests start would inherit.

@@ -10,6 +10,7 @@ import pytest
 from support.left_processes import LeftProcesses
 from support.shared_memory import DIRECTORY, SharedMemory
 
+pytestmark = pytest.mark.alone  # it looks at what the whole machine has
 TOKEN = b"EDGEEMU_TEST_OF_THE_CHECK=1"
 HOLDS_A_SEMAPHORE = """
 import multiprocessing, sys

@@ -11,8 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from edgeemu.cli.exit import call
-from edgeemu.cli.host_commands import clean, doctor, links
+from edgeemu.cli.host_commands import clean, doctor
 from edgeemu.cli.inspect_commands import devices, models, plan, policies, schema, validate
+from edgeemu.cli.profile_commands import host, kernels, links
 from edgeemu.cli.report_command import report
 from edgeemu.cli.run_commands import compare, run, simulate
 
@@ -64,7 +65,8 @@ def _options(
 
 
 profiles = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-profiles.command()(links)
+for command in (kernels, host, links):
+    profiles.command()(command)
 
 commands: list[Callable[..., None]] = [
     *(run, simulate, compare, report, validate, plan),
@@ -72,7 +74,7 @@ commands: list[Callable[..., None]] = [
 ]
 for command in commands:
     app.command()(command)
-app.add_typer(profiles, name="profile", help="Benchmark links and compare them with the scenario.")
+app.add_typer(profiles, name="profile", help="Measure kernels, this host, or links.")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Commands that measure or clear up the host: profile links, doctor, clean."""
+"""Commands that examine or clear up the host: doctor, clean."""
 
 from __future__ import annotations
 
@@ -8,46 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.answers import answer
-from edgeemu.cli.exit import until_signal
-from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load
+from edgeemu.cli.options import AsJson
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
-
-
-def links(
-    scenario: ScenarioFile,
-    policy: PolicyName = None,
-    trust: Trust = False,
-    settings: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure links and compare them with the scenario.
-
-    Starts the scenario's devices as a run does, and sends messages over one link of each kind that the run would use:
-    delay of a small message, throughput of a long transfer, round trip of the run's own messages. All figures are in
-    emulated time; "late" is the wall-clock time between a message's arrival on the timeline and its delivery. Figures
-    of stamped links are computed by the timeline.
-
-    \b
-    Examples:
-      edgeemu profile links scenarios/quickstart.yaml
-      edgeemu profile links scenarios/quickstart.yaml --set network.backend=hybrid --json
-    """
-    from edgeemu.cli.observers import watch
-    from edgeemu.report.link_certificate import profile_table
-    from edgeemu.run.profile_links import profile_links
-
-    wanted = load(scenario, settings)
-    with watch(sys.stderr, sys.stderr, words=False) as observer:
-        document = until_signal(profile_links(wanted, policy, observer.phase, trust=trust))
-
-    def show(page: Page) -> None:
-        page.table(*profile_table(document))
-        why = f", not kernel: {document['why_not_kernel']}" if document["why_not_kernel"] else ""
-        page.line(f"{document['links']} links{why}; dilation {document['dilation']:g}")
-
-    answer(document, as_json, show)
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -69,11 +69,10 @@ def plan(
       edgeemu run scenarios/quickstart.yaml --set placement=mine.yaml --policy given
     """
     from edgeemu.host.available_memory import available_memory
-    from edgeemu.report.formats import counted
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line
+    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line, sizes_line, title_line
     from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
@@ -88,10 +87,11 @@ def plan(
         if as_yaml:
             page.file.write(placement_yaml(made, str(scenario)))
             return
-        page.line(f"{made.model.name} on {counted(len(made.cluster.devices), 'device')}, placed by {made.policy}:")
+        page.line(title_line(made))
         for table in plan_tables(made):
             page.table(*table)
             page.line()
+        page.sentence(sizes_line(made))
         if made.cut:
             page.sentence(f"first decision cut by decisions.limit: {made.cut}")
         if bound is not None:
@@ -121,19 +121,18 @@ def devices(as_json: AsJson = False) -> None:
 
 
 def models(as_json: AsJson = False) -> None:
-    """List models that a scenario can name.
+    """List models that a scenario can name, with the size of their weights in several formats.
 
     \b
     Examples:
       edgeemu models
       edgeemu models --json
     """
-    from edgeemu.report.catalog_tables import model_table
+    from edgeemu.report.catalog_tables import model_document, model_table
     from edgeemu.scenario.catalog import model_entries
 
     entries = model_entries()
-    document = [entry.model_dump(mode="json", exclude_none=True) for entry in entries.values()]
-    answer(document, as_json, only(model_table(entries.values())))
+    answer(model_document(entries.values()), as_json, only(model_table(entries.values())))
 
 
 def policies(as_json: AsJson = False) -> None:

@@ -7,13 +7,15 @@ They are sent in chunks, and their CRC-32 is checked when all have arrived.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import Stored, stored_row
+from edgeemu_kernels.precision import Matrix, NumberFormat, number_format
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -21,32 +23,64 @@ class BlockBytesError(EdgeemuError):
     """A shipment that did not arrive as it was sent."""
 
 
-def weight_shapes(shape: ModelShape, block: Block) -> list[tuple[int, ...]]:
-    """Shapes of a block's weight arrays, in the order in which they are sent; norms first."""
+class Layout(NamedTuple):
+    """Layout of an array in a shipment: float32, or the raw bytes of rows in another format."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def weight_layouts(shape: ModelShape, block: Block) -> list[Layout]:
+    """Layouts of a block's weight arrays, in the order in which they are sent; norms first."""
     d, hd = shape.d_model, shape.head_dim
-    norm: list[tuple[int, ...]] = [(d,)] if shape.norm == "rms" else [(d,), (d,)]
+    norm = norm_layouts(shape)
+    up = 2 if shape.activation == "swiglu" else 1
+
+    def matrix(name: Matrix, rows: int, width: int) -> Layout:
+        return _rows(rows, width, shape.precision.weights(name))
+
+    def biases(*sizes: int) -> list[Layout]:
+        return [Layout((size,)) for size in sizes if size] if shape.bias else []
+
     match block.kind:
         case Kind.EMBED:
-            return [(shape.vocab_size, d), *([(shape.max_context, d)] if shape.positions == "learned" else [])]
+            positions = [Layout((shape.max_context, d))] if shape.positions == "learned" else []
+            return [matrix("embed", shape.vocab_size, d), *positions]
         case Kind.HEAD:
             rows = (shape.group_dim, hd, hd)
-            return [*norm, *((n, d) for n in rows), *(((n,) for n in rows) if shape.bias else ())]
+            return [*norm, *(matrix("heads", n, d) for n in rows), *biases(*rows)]
         case Kind.PROJ if block.is_shard:
-            return [(d, shape.group_dim), *([(d,)] if shape.bias and not block.group else [])]
-        case Kind.FFN if block.is_shard:
-            width = shape.ffn_unit_dim * (2 if shape.activation == "swiglu" else 1)
-            biases = [(width,), *([(d,)] if not block.group else [])] if shape.bias else []
-            return [*norm, (width, d), (d, shape.ffn_unit_dim), *biases]
+            return [matrix("proj", d, shape.group_dim), *biases(0 if block.group else d)]
         case Kind.PROJ:
-            return [(d, shape.n_heads * hd), *([(d,)] if shape.bias else [])]
+            return [matrix("proj", d, shape.n_heads * hd), *biases(d)]
         case Kind.FFN:
-            width = shape.d_ff * (2 if shape.activation == "swiglu" else 1)
-            return [*norm, (width, d), (d, shape.d_ff), *([(width,), (d,)] if shape.bias else [])]
+            width = shape.ffn_unit_dim if block.is_shard else shape.d_ff
+            last = 0 if block.is_shard and block.group else d
+            return [*norm, matrix("up", up * width, d), matrix("down", d, width), *biases(up * width, last)]
         case Kind.LM_HEAD:
-            return [*norm, (shape.vocab_size, d)]
+            return [*norm, matrix("lm_head", shape.vocab_size, d)]
 
 
-def pieces(arrays: Sequence[Array], chunk_bytes: int) -> Iterator[bytes | memoryview]:
+def norm_layouts(shape: ModelShape) -> list[Layout]:
+    """Layouts of the arrays of a norm."""
+    return [Layout((shape.d_model,))] * (1 if shape.norm == "rms" else 2)
+
+
+def cache_layouts(shape: ModelShape, rows: int) -> list[Layout]:
+    """Layouts of some rows of the keys and of the values of a group, as its cache stores them."""
+    return [_rows(rows, shape.head_dim, number_format(shape.precision.cache))] * 2
+
+
+def _rows(rows: int, width: int, form: NumberFormat) -> Layout:
+    items, dtype = stored_row(width, form)
+    return Layout((rows, items), np.dtype(dtype))
+
+
+def pieces(arrays: Sequence[Stored], chunk_bytes: int) -> Iterator[bytes | memoryview]:
     """Cuts the arrays' bytes, one after the other, into chunks of that size; copies no more than a chunk at a time.
 
     A shipment without bytes is one empty chunk, so that it can arrive.
@@ -66,7 +100,7 @@ def pieces(arrays: Sequence[Array], chunk_bytes: int) -> Iterator[bytes | memory
         yield b"".join(parts)
 
 
-def checksum(arrays: Sequence[Array]) -> int:
+def checksum(arrays: Sequence[Stored]) -> int:
     """CRC-32 of the arrays' bytes, one after the other."""
     crc = 0
     for array in arrays:
@@ -74,22 +108,24 @@ def checksum(arrays: Sequence[Array]) -> int:
     return crc
 
 
-def _bytes_of(array: Array) -> memoryview:
+def _bytes_of(array: Stored) -> memoryview:
     return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
 
 
-def unpack(data: bytes | bytearray, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+def unpack(data: bytes | bytearray, layouts: Sequence[Layout]) -> list[Stored]:
     """Views of the arrays whose bytes these are, one after the other; they share `data`'s memory.
 
     Raises:
-        BlockBytesError: the shapes do not use up the bytes.
+        BlockBytesError: the layouts do not use up the bytes.
     """
-    values = np.frombuffer(data, dtype=np.float32)
-    ends = np.cumsum([prod(shape) for shape in shapes], dtype=np.int64)
-    if len(values) != (ends[-1] if shapes else 0):
-        raise BlockBytesError(f"a shipment of {len(values)} values for shapes that hold {ends[-1] if shapes else 0}")
-    parts = np.split(values, ends[:-1]) if shapes else []
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    whole, needed = memoryview(data), sum(layout.nbytes for layout in layouts)
+    if len(whole) != needed:
+        raise BlockBytesError(f"a shipment of {len(whole)} bytes for arrays of {needed}")
+    arrays: list[Stored] = []
+    for layout in layouts:
+        piece, whole = whole[: layout.nbytes], whole[layout.nbytes :]
+        arrays.append(np.frombuffer(piece, dtype=layout.dtype).reshape(layout.shape))
+    return arrays
 
 
 @dataclass(slots=True)

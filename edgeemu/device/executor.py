@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemu.device.handed_on import Received, handed_on
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.device.sequences import ArrivedBlock, NotHeldError, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
@@ -15,6 +16,8 @@ from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
+from edgeemu_kernels.packed import Stored
+from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
 
@@ -30,7 +33,9 @@ class Executor:
         self.last_logits: Array | None = None  # of the last lm_head execution, [vocab]
         self._held = HeldBlocks(source)
         self._ops: list[Op] = []
-        self._sequences = OpenSequences(source.shape.head_dim)
+        self._sequences = OpenSequences(source.shape)
+        precision = source.shape.precision
+        self._messages = None if precision.messages == "f32" else number_format(precision.messages)
 
     def load(self, ops: Sequence[Op]) -> None:
         """Loads the blocks of these operations.
@@ -71,9 +76,15 @@ class Executor:
     def run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Executes an operation on its inputs, in the order of its slots: rows at `position` and following.
 
-        Returns what the operation emits: [rows, width] float32, or the sampled id as [1] int64. Raises LogitsError
-        where the logits are not finite.
+        Returns what the operation emits: [rows, width] float32, or [rows, row_bytes] in the format of messages, or the
+        sampled id as [1] int64. Raises LogitsError where the logits are not finite.
         """
+        if self._messages is None:
+            return self._run(op, sequence, step, position, inputs)
+        result = self._run(op, sequence, step, position, Received(inputs, self._messages))
+        return handed_on(result, op.emits.kind, self._messages)
+
+    def _run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         match op.kind:
             case Kind.EMBED:
                 return _present(self._held.embed, op).forward(inputs[0], position)  # ids [t] -> [t, d_model]
@@ -90,10 +101,8 @@ class Executor:
                 proj = _present(self._held.projs.get(op.layer), op)
                 return self._last(op, proj.partial(self._gather_some(op, inputs)))  # -> [t, d_model], or of a chunk
             case Kind.PROJ:
-                x, *parts = inputs
-                return _present(self._held.projs.get(op.layer), op).forward(
-                    self._gather(op, parts), x
-                )  # -> [t, d_model]
+                proj, attn = _present(self._held.projs.get(op.layer), op), self._gather(op, inputs[1:])
+                return proj.forward(attn, inputs[0])  # -> [t, d_model]
             case Kind.FFN:
                 ffn = _present(self._held.ffns.get(op.layer), op)
                 if op.groups:
@@ -163,7 +172,7 @@ class Executor:
     def is_open(self, sequence: int) -> bool:
         return sequence in self._sequences
 
-    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Array]:
+    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Stored]:
         """Arrays of a held block for a shipment: its weights if asked for, then these rows of a sequence's cache."""
         weights = self._held.weights(block) if with_weights else []
         if block.kind is not Kind.HEAD or end_row == first_row:
@@ -171,7 +180,7 @@ class Executor:
         index = self._held.heads[block.layer].groups.index(block.group)
         return [*weights, *self._sequences.rows(sequence, block.layer, index, first_row, end_row)]
 
-    def weights_from_flash(self, block: Block) -> list[Array]:
+    def weights_from_flash(self, block: Block) -> list[Stored]:
         """Weights of a block from this device's own storage."""
         return self._held.from_flash(block)
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from edgeemu.device.block_bytes import weight_shapes
+import numpy as np
+
+from edgeemu.device.block_bytes import norm_layouts
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.attention import GroupWeights, Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Stored, matrix_of, raw_of
+from edgeemu_kernels.precision import Matrix, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.sources import WeightSource
@@ -53,15 +57,15 @@ class HeldBlocks:
             case Kind.LM_HEAD:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
 
-    def weights(self, block: Block) -> list[Array]:
-        """Views of a held block's arrays, in the order of `block_bytes.weight_shapes`; of a shard also from the whole.
+    def weights(self, block: Block) -> list[Stored]:
+        """Views of a held block's arrays, in the order of `block_bytes.weight_layouts`; of a shard also from the whole.
 
         Raises:
             KeyError: the block is not held.
         """
         match block.kind:
             case Kind.EMBED if self.embed is not None:
-                return _there(self.embed.table, self.embed.positions)
+                return _there(raw_of(self.embed.table), self.embed.positions)
             case Kind.HEAD:
                 heads = self.heads[block.layer]
                 if block.group in heads.groups:
@@ -71,18 +75,19 @@ class HeldBlocks:
                 if block.is_shard:
                     return list(self._in_groups(proj).group_weights(block.group))
                 if proj.groups is None:
-                    return _there(proj.weight, proj.bias)
+                    return _there(raw_of(proj.weight), proj.bias)
             case Kind.FFN:
                 ffn = self.ffns[block.layer]
                 if block.is_shard:
                     return [*_norm_arrays(ffn.norm), *self._in_units(ffn).unit_weights(block.group)]
                 if ffn.units is None:
-                    return [*_norm_arrays(ffn.norm), *_there(ffn.up, ffn.down, ffn.up_bias, ffn.down_bias)]
+                    matrices = (raw_of(ffn.up), raw_of(ffn.down))
+                    return [*_norm_arrays(ffn.norm), *_there(*matrices, ffn.up_bias, ffn.down_bias)]
             case Kind.LM_HEAD if self.lm_head is not None:
-                return [*_norm_arrays(self.lm_head.norm), self.lm_head.weight]
+                return [*_norm_arrays(self.lm_head.norm), raw_of(self.lm_head.weight)]
         raise KeyError(str(block))
 
-    def from_flash(self, block: Block) -> list[Array]:
+    def from_flash(self, block: Block) -> list[Stored]:
         """The arrays of `weights`, read from the source."""
         fresh = HeldBlocks(self.source)
         fresh.load(block.kind, block.layer, [block.group] if block.group >= 0 else [])
@@ -100,7 +105,7 @@ class HeldBlocks:
         held |= {(Kind.FFN, layer): ffn.units or () for layer, ffn in self.ffns.items()}
         return held
 
-    def exchange(self, parts: Parts, arriving: dict[Block, Sequence[Array]]) -> None:
+    def exchange(self, parts: Parts, arriving: dict[Block, Sequence[Stored]]) -> None:
         """Installs blocks that arrive, and drops, cuts or joins what is held, so that `parts` are held afterwards.
 
         `arriving` is emptied meanwhile: no more than one layer's parts are in memory twice at any time.
@@ -136,8 +141,8 @@ class HeldBlocks:
             case Kind.FFN:
                 del self.ffns[layer]
 
-    def _rebuild_heads(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
-        n_norm = len(self._norm_shapes)
+    def _rebuild_heads(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
+        n_norm = self._n_norm
         norm = self.heads[layer].norm if layer in self.heads else None
         parts: dict[int, GroupWeights] = {}
         for group in groups:
@@ -146,11 +151,11 @@ class HeldBlocks:
                 parts[group] = self.heads[layer].group_weights(group)
             else:
                 norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
-                parts[group] = GroupWeights(*arrays[n_norm:])
+                parts[group] = GroupWeights.of_arrays(arrays[n_norm:], self._form("heads"))
         assert norm is not None
         self.heads[layer] = Heads.from_groups(self.shape, norm, parts, self._rope)
 
-    def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
+    def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
         """Puts the groups together (none: the undivided block) from those held and those that arrive."""
         old = self._in_groups(self.projs.pop(layer)) if layer in self.projs else None
         wanted = tuple(groups) or tuple(range(self.shape.n_groups))
@@ -159,16 +164,16 @@ class HeldBlocks:
             for group in wanted:
                 arrays = arriving.pop(Block(Kind.PROJ, layer, group), None)
                 held[group] = _kept(old).group_weights(group) if arrays is None else arrays
-            old = Proj.from_groups(held)
+            old = Proj.from_groups(held, self._form("proj"))
         self.projs[layer] = old if groups else old.joined()
 
-    def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: dict[Block, Sequence[Array]]) -> None:
+    def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
         """Puts the units together (none: the undivided block) from those held and those that arrive."""
         old = self._in_units(self.ffns.pop(layer)) if layer in self.ffns else None
         wanted = tuple(units) or tuple(range(self.shape.ffn_units))
         if old is None or old.units != wanted:
-            n_norm, norm = len(self._norm_shapes), None if old is None else old.norm
-            held: dict[int, Sequence[Array]] = {}
+            n_norm, norm = self._n_norm, None if old is None else old.norm
+            held: dict[int, Sequence[Stored]] = {}
             for unit in wanted:
                 arrays = arriving.pop(Block(Kind.FFN, layer, unit), None)
                 if arrays is None:
@@ -177,7 +182,8 @@ class HeldBlocks:
                     norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
                     held[unit] = arrays[n_norm:]
             assert norm is not None
-            old = Ffn.from_units(norm, self.shape.activation == "swiglu", held)
+            gated = self.shape.activation == "swiglu"
+            old = Ffn.from_units(norm, gated, held, self._form("up"), self._form("down"))
         self.ffns[layer] = old if units else old.joined()
 
     def _in_groups(self, proj: Proj) -> Proj:
@@ -188,20 +194,22 @@ class HeldBlocks:
         """A feed-forward as a shard, which an undivided one is of all units."""
         return ffn.divided(self.shape.ffn_units) if ffn.units is None else ffn
 
-    def _put(self, block: Block, arrays: list[Array]) -> None:
-        n_norm = len(self._norm_shapes)
+    def _put(self, block: Block, arrays: list[Stored]) -> None:
+        n_norm = self._n_norm
         match block.kind:
             case Kind.EMBED:
-                self.embed = Embed(*arrays)
+                self.embed = Embed(matrix_of(arrays[0], self._form("embed")), *map(_vector, arrays[1:]))
             case Kind.PROJ:
-                self.projs[block.layer] = Proj(arrays[0], arrays[1] if len(arrays) > 1 else None)
+                weight = matrix_of(arrays[0], self._form("proj"))
+                self.projs[block.layer] = Proj(weight, _vector(arrays[1]) if len(arrays) > 1 else None)
             case Kind.FFN:
                 gated = self.shape.activation == "swiglu"
                 up, down, *biases = arrays[n_norm:]
-                up_bias, down_bias = biases or (None, None)
-                self.ffns[block.layer] = Ffn(self._norm(arrays[:n_norm]), gated, up, down, up_bias, down_bias)
+                matrices = matrix_of(up, self._form("up")), matrix_of(down, self._form("down"))
+                up_bias, down_bias = map(_vector, biases) if biases else (None, None)
+                self.ffns[block.layer] = Ffn(self._norm(arrays[:n_norm]), gated, *matrices, up_bias, down_bias)
             case Kind.LM_HEAD:
-                self.lm_head = LmHead(self._norm(arrays[:n_norm]), arrays[n_norm])
+                self.lm_head = LmHead(self._norm(arrays[:n_norm]), matrix_of(arrays[n_norm], self._form("lm_head")))
 
     def _share_table(self) -> None:
         """Keeps one table where both ends of a tied model are held; the table stays with the one that is left."""
@@ -211,15 +219,20 @@ class HeldBlocks:
         self.lm_head = LmHead(self.lm_head.norm, weight, shared=self.embed is not None)
 
     @cached_property
-    def _norm_shapes(self) -> list[tuple[int, ...]]:
-        return weight_shapes(self.shape, Block(Kind.LM_HEAD))[:-1]
+    def _n_norm(self) -> int:
+        """Number of arrays of a norm."""
+        return len(norm_layouts(self.shape))
 
     @cached_property
     def _rope(self) -> Rope | None:
         return None if self.shape.positions == "learned" else Rope(self.shape)
 
-    def _norm(self, arrays: Sequence[Array]) -> Norm:
-        return Norm(self.shape.norm, arrays[0], arrays[1] if len(arrays) > 1 else None, self.shape.norm_eps)
+    def _norm(self, arrays: Sequence[Stored]) -> Norm:
+        weight, *biases = map(_vector, arrays)
+        return Norm(self.shape.norm, weight, biases[0] if biases else None, self.shape.norm_eps)
+
+    def _form(self, matrix: Matrix) -> NumberFormat:
+        return self.shape.precision.weights(matrix)
 
 
 def _kept(old: Held | None) -> Held:
@@ -227,9 +240,13 @@ def _kept(old: Held | None) -> Held:
     return old
 
 
-def _there(*arrays: Array | None) -> list[Array]:
+def _there(*arrays: Stored | None) -> list[Stored]:
     return [array for array in arrays if array is not None]
 
 
-def _norm_arrays(norm: Norm) -> list[Array]:
+def _vector(stored: Stored) -> Array:
+    return stored.view(np.float32)
+
+
+def _norm_arrays(norm: Norm) -> list[Stored]:
     return _there(norm.weight, norm.bias)

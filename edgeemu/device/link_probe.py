@@ -42,7 +42,8 @@ class LinkProbe:
         """Records a message that was released at an instant; returns the records when it was the last of its burst."""
         burst = self._received[message.source, message.sequence]
         size_bytes = messages.data_bytes(message.payload)
-        burst.append(ProbeRecord(size_bytes, message.departure_s, message.arrival_s, released_s))
+        instants = message.departure_s, message.arrival_s, released_s
+        burst.append(ProbeRecord(size_bytes, *instants, message.waited_s))
         if len(burst) < message.position:
             return None
         del self._received[message.source, message.sequence]

@@ -3,6 +3,7 @@
 It hands events to `EmulatedDevice`, which decides, and carries out the instructions that it returns.
 """
 
+import importlib
 import os
 import resource
 import select
@@ -43,10 +44,22 @@ from edgeemu.links.interface import LinkLostError
 from edgeemu.placement.ledger import OutOfMemoryError
 from edgeemu.timeline.clock import WallClock
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import LogitsError
 
 RETRY_S = 1e-3  # between two offers of a chunk to a receiver that has no room for it
 LAST_MESSAGE_MS = 2000  # for the last message to get out
+
+
+def prepare_kernels(asked: bytes) -> None:
+    """Compile kernels, which all devices that are forked then share: JSON [modules, names of number formats]."""
+    modules, formats = msgspec.json.decode(asked, type=tuple[list[str], list[str]])
+    for module in modules:
+        importlib.import_module(module)
+    if formats:
+        from edgeemu_kernels.codecs.machine_code import prepare  # loads a compiler: only where a format needs it
+
+        prepare(map(number_format, formats))
 
 
 def run_device(config_bytes: bytes) -> None:

@@ -1,18 +1,19 @@
 """Blocks that arrive at this device in a migration: chunks in, blocks out. Pure; no sockets, no clock."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeemu.device import protocol_in
-from edgeemu.device.block_bytes import BlockBytes, unpack, weight_shapes
+from edgeemu.device.block_bytes import BlockBytes, cache_layouts, unpack, weight_layouts
 from edgeemu.device.executor import Executor
 from edgeemu.device.protocol_states import ProtocolError
 from edgeemu.device.sequences import ArrivedBlock
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import Stored
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class ReceivedBlocks:
     blocks: frozenset[Block]
     _open: dict[tuple[int, int, Block], BlockBytes] = field(default_factory=dict)
     _complete: dict[Block, list[tuple[messages.ChunkHeader, bytearray]]] = field(default_factory=dict)
-    _flash: dict[Block, list[Array]] = field(default_factory=dict)
+    _flash: dict[Block, Sequence[Stored]] = field(default_factory=dict)
     _rounds: dict[int, _ReceivedRound] = field(default_factory=dict)
 
     def expect(self, request: protocol_in.Expect, executor: Executor) -> float | None:
@@ -82,20 +83,20 @@ class ReceivedBlocks:
     def _assemble(self, block: Block, executor: Executor) -> ArrivedBlock:
         """A block's weights, and the rows of every sequence that is still open."""
         shape = executor.costs.shape
-        weights = self._flash.get(block, [])
-        rows: dict[int, list[list[Array]]] = defaultdict(list)
+        weights: Sequence[Stored] = self._flash.get(block, [])
+        rows: dict[int, list[list[Stored]]] = defaultdict(list)
         for header, data in sorted(self._complete.get(block, []), key=lambda part: part[0].number):
             shipment = header.shipment
-            shapes = weight_shapes(shape, block) if shipment.with_weights else []
+            layouts = weight_layouts(shape, block) if shipment.with_weights else []
             n_rows = shipment.end_row - shipment.first_row if block.kind is Kind.HEAD else 0
-            arrays = unpack(data, [*shapes, *([(n_rows, shape.head_dim)] * 2 if n_rows else [])])
-            weights = arrays[: len(shapes)] or weights
+            arrays = unpack(data, [*layouts, *(cache_layouts(shape, n_rows) if n_rows else ())])
+            weights = arrays[: len(layouts)] or weights
             if n_rows and executor.is_open(shipment.sequence):
-                rows[shipment.sequence].append(arrays[len(shapes) :])
+                rows[shipment.sequence].append(arrays[len(layouts) :])
         joined = {
             sequence: (np.concatenate([keys for keys, _ in parts]), np.concatenate([values for _, values in parts]))
             for sequence, parts in rows.items()
-        }  # sequence -> 2 x [rows, head_dim]
+        }  # sequence -> 2 x [rows, …], as caches store them
         return ArrivedBlock(weights, joined)
 
     @staticmethod

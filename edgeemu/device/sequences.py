@@ -10,8 +10,10 @@ from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.kvcache import KVCache
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import Stored, stored_row
+from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.sampling import Sampling
+from edgeemu_kernels.shape import ModelShape
 
 
 class NotHeldError(EdgeemuError):
@@ -21,8 +23,8 @@ class NotHeldError(EdgeemuError):
 class ArrivedBlock(NamedTuple):
     """A block that has arrived from another device: its weights, and its cache's rows (none but for heads)."""
 
-    weights: list[Array]
-    rows: Mapping[int, tuple[Array, Array]] = {}  # by open sequence, keys and values [rows, head_dim]
+    weights: Sequence[Stored]
+    rows: Mapping[int, tuple[Stored, Stored]] = {}  # by open sequence, keys and values as stored
 
 
 @dataclass(slots=True)
@@ -39,8 +41,9 @@ class SequenceState:
 class OpenSequences:
     """Sequences by their numbers, from `open` to `close`."""
 
-    def __init__(self, head_dim: int) -> None:
-        self._head_dim = head_dim
+    def __init__(self, shape: ModelShape) -> None:
+        self._head_dim = shape.head_dim
+        self._format = FORMATS[shape.precision.cache]
         self._open: dict[int, SequenceState] = {}
 
     def __contains__(self, sequence: int) -> bool:
@@ -71,21 +74,21 @@ class OpenSequences:
         del self._open[sequence]
         return freed_bytes
 
-    def rows(self, sequence: int, layer: int, index: int, first_row: int, end_row: int) -> tuple[Array, Array]:
-        """Keys and values of some rows of the `index`-th group of a layer, [rows, head_dim] each.
+    def rows(self, sequence: int, layer: int, index: int, first_row: int, end_row: int) -> tuple[Stored, Stored]:
+        """Keys and values of some rows of the `index`-th group of a layer, as its cache stores them.
 
         Zeros for a sequence that has ended meanwhile: they are sent as planned, and not used.
         """
         if sequence in self:
             return self[sequence].caches[layer].take(index, first_row, end_row)
-        none = np.zeros((end_row - first_row, self._head_dim), np.float32)
+        none = self._no_rows(end_row - first_row)
         return none, none
 
     def regroup(
         self, layer: int, before: Sequence[int], after: Sequence[int], arriving: Mapping[Block, ArrivedBlock]
     ) -> None:
         """Rebuilds one layer's caches, of groups `before`, for the groups `after`: rows kept, and rows arrived."""
-        none = np.empty((0, self._head_dim), np.float32)
+        none = self._no_rows(0)
         for sequence, opened in self._open.items():
             old = opened.caches.pop(layer, None)
             if not after:
@@ -100,6 +103,11 @@ class OpenSequences:
                     k, v = old.take(before.index(group))
                 keys.append(k)
                 values.append(v)
-            cache = KVCache(len(after), self._head_dim, opened.total_tokens)
-            cache.append(np.stack(keys), np.stack(values))  # [groups, rows, head_dim]
+            cache = KVCache(len(after), self._head_dim, opened.total_tokens, self._format)
+            cache.append_stored(np.stack(keys), np.stack(values))  # [groups, rows, …]
             opened.caches[layer] = cache
+
+    def _no_rows(self, n: int) -> Stored:
+        """Zeros in place of that many rows of a cache."""
+        width, kind = stored_row(self._head_dim, self._format)
+        return np.zeros((n, width), kind)

@@ -68,7 +68,8 @@ class StepRunner:
         self._ledger.charge(MESSAGES, message.payload.nbytes)
         if self._pacer.paced:
             size_bytes = data_bytes(message.payload)
-            self.transits.add(message.source, self._index, size_bytes, message.departure_s, message.arrival_s)
+            instants = message.departure_s, message.arrival_s
+            self.transits.add(message.source, self._index, size_bytes, *instants, message.waited_s)
             step, path = (message.sequence, message.step), (message.source, self._index)
             self._traffic.add(step, path, size_bytes, message.arrival_s - message.departure_s)
 

@@ -3,7 +3,6 @@
 Changes nothing: groups, namespaces and processes that it makes to try are gone when it is.
 """
 
-import ctypes
 import os
 import platform
 import shutil
@@ -20,11 +19,9 @@ from edgeemu.host.available_memory import available_memory
 from edgeemu.host.cgroup_mounts import hierarchies
 from edgeemu.host.limits import ONE_THREAD
 from edgeemu.host.owner import Owner
-from edgeemu.host.realtime import RealtimePriority
+from edgeemu.host.timers import Scheduling, measure_lateness
 from edgeemu.units import BYTE_RATE, DURATION, FLOP_RATE, SIZE
 
-NAPS = 100
-NAP_S = 0.001
 TRY_BYTES = 64 * 2**20
 
 
@@ -36,6 +33,7 @@ class Host:
     memory_bytes: int
     memory_available_bytes: int
     blas: str
+    blas_held_down: str  # why it is slower than it could be, and what to do; empty: nothing is known
     flops_per_s: float  # float32, of one core
     mem_bytes_per_s: float  # read by one core
 
@@ -46,14 +44,6 @@ class Caps:
     where: str  # the group in which groups are made
     mounted: list[str]  # hierarchies with a memory controller
     why: str  # there are no groups; empty: there are
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduling:
-    realtime: bool
-    used: str
-    late_p50_s: float  # a sleep of a millisecond, as devices sleep
-    late_p99_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +86,7 @@ class Findings:
         }[self.caps.means.split()[0]]
         late = DURATION.format_human(self.scheduling.late_p99_s)
         backend = "kernel" if not self.links.kernel else "hybrid" if not self.links.hybrid else "stamped"
+        blas = {"BLAS": f"slower than it could be: {host.blas_held_down}"} if host.blas_held_down else {}
         why = {"kernel": "", "hybrid": self.links.kernel, "stamped": self.links.hybrid}[backend]
         return {
             "links": f"network.backend can be {backend}" + (f" ({why})" if why else ""),
@@ -103,6 +94,7 @@ class Findings:
             "lag": f"{self.scheduling.used}; a sleep ends up to {late} late (p99, as busy as the host is now)",
             "speed": f"at dilation 1 a device may have up to {FLOP_RATE.format_human(host.flops_per_s)} and "
             f"{BYTE_RATE.format_human(host.mem_bytes_per_s)}, and {host.cores} compute at a time; more take a dilation",
+            **blas,
             "memory": f"{SIZE.format_human(host.memory_available_bytes)} for the weights (float32) and caches of all "
             "devices together",
         }
@@ -115,18 +107,17 @@ def examine(probe_links: Callable[[], LinkSupport], on_step: Callable[[str], Non
     on_step("memory caps")
     caps = _caps()
     on_step("scheduling")
-    scheduling = _scheduling()
+    scheduling = measure_lateness(time.monotonic, time.sleep)
     on_step("processor and memory")
     return Findings(_host(), caps, scheduling, links)
 
 
 def _host() -> Host:
     os.environ.update(ONE_THREAD)  # as devices have it; before NumPy is imported
-    import numpy as np
+    from edgeemu_kernels.profile.blas import cpu_flags, held_down, loaded_blas
+    from edgeemu_kernels.profile.host import measure
 
-    from edgeemu_kernels.host import measure
-
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    blas = loaded_blas()
     speed = measure(time.thread_time)
     memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return Host(
@@ -135,7 +126,8 @@ def _host() -> Host:
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=int(memory["MemTotal"].split()[0]) * 1024,
         memory_available_bytes=available_memory().available_bytes,
-        blas=f"{blas['name']} {blas['version']}",
+        blas=str(blas),
+        blas_held_down=held_down(blas, cpu_flags(), os.environ),
         flops_per_s=speed.gflops * 1e9,
         mem_bytes_per_s=speed.mem_bytes_per_s,
     )
@@ -161,22 +153,6 @@ def _caps() -> Caps:
     finally:
         cgroups.remove_recorded(directory)
         scratch.remove(directory)
-
-
-def _scheduling() -> Scheduling:
-    ctypes.CDLL(None).prctl(29, ctypes.c_ulong(1), 0, 0, 0)  # PR_SET_TIMERSLACK, as devices have it
-    urgency = RealtimePriority()
-    late_s = []
-    urgency.urge()
-    try:
-        for _ in range(NAPS):
-            due_s = time.monotonic() + NAP_S
-            time.sleep(NAP_S)
-            late_s.append(time.monotonic() - due_s)
-    finally:
-        urgency.relax()
-    late_s.sort()
-    return Scheduling(urgency.may, urgency.described, late_s[NAPS // 2], late_s[int(0.99 * NAPS)])
 
 
 # Advice. What costs most comes first: nothing real at all, then the kernel's modules, then caps, then priority

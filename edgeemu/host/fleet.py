@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +20,7 @@ import msgspec
 
 from edgeemu.errors import RunError
 from edgeemu.host import cgroups, reap, scratch
+from edgeemu.host.device_exit import DeviceExit
 from edgeemu.host.fork_protocol import Config, Event, Exited, Fork, Forked, Frames, Refused, ServerReady, frame
 from edgeemu.host.limits import ONE_THREAD, shortage
 from edgeemu.host.stopped import LOOK_EVERY_S, StopWatch, what_they_do
@@ -29,25 +29,13 @@ DEVICE_ENTRY = "edgeemu.device.process:run_device"
 START_TIMEOUT_S = 60.0  # importing NumPy from a cold disk takes seconds, not a minute
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceExit:
-    """Exit of a device process. `status` is its exit status, or minus the signal that killed it."""
-
-    name: str
-    pid: int
-    status: int
-
-    def __str__(self) -> str:
-        if self.status < 0:
-            return f"device {self.name} was killed by {signal.Signals(-self.status).name}"
-        return f"device {self.name} exited with status {self.status}"
-
-
 class Fleet:
     """Device processes of one run; an asynchronous context manager.
 
     `exits` receives every device that ends, for whatever reason, while the fleet is open.
     `pass_fds` stay open, under the same numbers, in every device. With `user_namespace` all are root of one.
+    `prepare` is a function ("module:function") and its argument, called before the first device is forked: all share
+    what it makes.
     """
 
     def __init__(
@@ -56,10 +44,12 @@ class Fleet:
         pass_fds: Sequence[int] = (),
         *,
         user_namespace: bool = False,
+        prepare: tuple[str, str] = ("", ""),
     ) -> None:
         self.exits: asyncio.Queue[DeviceExit] = asyncio.Queue()
         self._entry = entry
         self._user_namespace = user_namespace
+        self._prepare = prepare
         self._pass_fds = tuple(pass_fds)
         self._directory: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -127,8 +117,12 @@ class Fleet:
             await self.close(grace_s=0.0)
             raise
 
+    def config(self, control_fd: int) -> Config:
+        """Configuration of the fork server, whose end of the socket has this number."""
+        return Config(control_fd, self._entry, str(self.directory), *self._prepare, self._user_namespace)
+
     def _spawn(self, control_fd: int) -> subprocess.Popen[bytes]:
-        config = Config(control_fd, self._entry, str(self.directory), self._user_namespace)
+        config = self.config(control_fd)
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)  # "" is the current directory
         with (self.directory / scratch.SERVER_LOG).open("ab") as log:
             return subprocess.Popen(

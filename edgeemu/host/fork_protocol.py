@@ -14,6 +14,8 @@ class Config(msgspec.Struct):
     control_fd: int
     entry: str  # "module:function", called in each device with its spec
     directory: str
+    prepare: str = ""  # "module:function", called once with `prepared`, before any device is forked
+    prepared: str = ""
     user_namespace: bool = False  # become root of a user namespace of its own, so that devices can make networks
 
 

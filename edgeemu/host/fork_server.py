@@ -166,6 +166,8 @@ def main(arguments: list[str]) -> None:
         for name in PRELOAD:
             importlib.import_module(name)
         entry = named(config.entry)
+        if config.prepare:
+            named(config.prepare)(config.prepared.encode())
         if config.user_namespace:
             own_user_namespace()
         gc.collect()

@@ -22,12 +22,16 @@ class Peer(NamedTuple):
 
 
 class ProbeRecord(NamedTuple):
-    """One message of a link test: its size, its instants on the timeline, and when the receiver let it through."""
+    """One message of a link test: its size, its instants on the timeline, when the receiver let it through, its wait.
+
+    The wait is for other messages, as far as it is known.
+    """
 
     size_bytes: int
     departure_s: float
     arrival_s: float
     released_s: float
+    waited_s: float = 0.0
 
 
 class LinkLostError(EdgeemuError):

@@ -138,7 +138,7 @@ class KernelLinks:
             return ShipmentChunk(msgspec.structs.replace(header, arrival_s=arrival_s), message.payload)
         took_s = max(0.0, arrived_s - message.sent_s) / self._clock.dilation
         arrival_s = self._in_order_s(message.source, "data", message.arrival_s + took_s)
-        return msgspec.structs.replace(message, arrival_s=arrival_s)
+        return msgspec.structs.replace(message, arrival_s=arrival_s, sent_s=message.departure_s)
 
     def _in_order_s(self, source: int, kind: str, arrival_s: float) -> float:
         """The arrival, but not before that of the previous message on the same connection."""

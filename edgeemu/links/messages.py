@@ -19,7 +19,7 @@ _HEADER = Struct(
     "<4sBBhIIIIIddIIHd2x"
 )  # magic, kind, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
 _MAGIC = b"emu1"
-_DTYPES = (np.dtype("<f4"), np.dtype("<i8"))
+_DTYPES = (np.dtype("<f4"), np.dtype("<i8"), np.dtype("u1"))
 assert _HEADER.size == MESSAGE_HEADER_BYTES
 
 
@@ -33,7 +33,9 @@ class WireError(EdgeemuError):
 class Data(msgspec.Struct, frozen=True, eq=False):
     """An activation or a token between two devices. `position` is the first row's place in the sequence.
 
-    `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is of the wall clock.
+    `arrival_s` is what the sender knows of it, until the receiver's links have set it. `sent_s` is when it left, or
+    would have left had it waited for others at once and not on its way: of the timeline, as far as that is known, once
+    the receiver's links have it; between links of the kernel, of the wall clock.
     """
 
     kind: MessageKind
@@ -45,10 +47,15 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     position: int
     departure_s: float
     arrival_s: float
-    payload: NDArray[np.generic]  # [rows, width] float32, or [rows] int64
+    payload: NDArray[np.generic]  # [rows, width] float32, or [rows, row_bytes] in another format, or [rows] int64
     step_rows: int = 0  # of the step, of which the payload may have some
     part: int = 0
     sent_s: float = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """How long it waited for other messages, as far as that is known where it has arrived."""
+        return max(0.0, self.sent_s - self.departure_s)
 
 
 def encode_data(message: Data) -> Frames:

@@ -20,7 +20,7 @@ from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
-from edgeemu.timeline.network import DrawKey, Network
+from edgeemu.timeline.network import Booking, DrawKey, Network
 
 _DOUBLE_BYTES = 8
 
@@ -92,19 +92,24 @@ class StampedLinks:
 
     def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
         """Books a message on the pipes to its target; returns its emulated arrival."""
+        return self.passage(key, size_bytes, departure_s).arrival_s
+
+    def passage(self, key: DrawKey, size_bytes: int, departure_s: float) -> Booking:
+        """Books a message on the pipes to its target; returns its emulated arrival, and how long it waited."""
         last_departure_s = self._pipes.last_departure_s
         with self._pipes.locked():
             pipes = {hop.pipe for hop in self._paths[key.target].hops}
             self.reordered += any(departure_s < last_departure_s[pipe] for pipe in pipes)
             for pipe in pipes:
                 last_departure_s[pipe] = max(last_departure_s[pipe], departure_s)
-            return self._network.arrival_s(key, size_bytes, departure_s)
+            return self._network.passage(key, size_bytes, departure_s)
 
     def send(self, message: Data, target: int) -> None:
-        arrival_s = message.departure_s
+        arrival_s = sent_s = message.departure_s
         if self._paced:
-            arrival_s = self.arrival_s(draw_key(message, target), data_bytes(message.payload), arrival_s)
-        frames = encode_data(msgspec.structs.replace(message, arrival_s=arrival_s))
+            arrival_s, waited_s = self.passage(draw_key(message, target), data_bytes(message.payload), arrival_s)
+            sent_s += waited_s
+        frames = encode_data(msgspec.structs.replace(message, arrival_s=arrival_s, sent_s=sent_s))
         self._received += self._connections[target].push(frames, self._inbox)
 
     def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:

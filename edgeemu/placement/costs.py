@@ -1,33 +1,15 @@
-"""Costs of blocks: operations, bytes of weights, caches, messages and workspace; and the roofline of a device."""
+"""Costs of blocks: operations, bytes of weights, caches, messages and workspace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
-from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
-from edgeemu_kernels.attention import QUERY_ROWS
+from edgeemu.placement.work import Work
+from edgeemu_kernels.packed import WORKSPACE_BYTES
+from edgeemu_kernels.precision import Matrix, number_format
 from edgeemu_kernels.shape import ModelShape
-
-
-class Work(NamedTuple):
-    """Work of one execution: arithmetic operations, and bytes read from memory."""
-
-    flops: float
-    bytes_read: float
-
-    def __add__(self, other: object) -> "Work":
-        if not isinstance(other, Work):
-            return NotImplemented
-        return Work(self.flops + other.flops, self.bytes_read + other.bytes_read)
-
-
-def roofline_s(compute: Compute, work: Work) -> float:
-    """Duration on an absolute device: bound by arithmetic or by memory, plus a fixed cost per block.
-
-    Source: the roofline model (Williams, Waterman, Patterson, CACM 52(4), 2009).
-    """
-    return max(work.flops / compute.flops_per_s, work.bytes_read / compute.mem_bytes_per_s) + compute.overhead_s
+from edgeemu_kernels.workspace import attention_values
 
 
 class Costs(Protocol):
@@ -43,7 +25,9 @@ class Costs(Protocol):
     def shape(self) -> ModelShape: ...
 
     @property
-    def value_bytes(self) -> int: ...
+    def weight_value_bytes(self) -> float:
+        """Bytes of a value of the largest matrices."""
+        ...
 
     def __hash__(self) -> int:  # implementations are frozen dataclasses, and keys of caches
         return object.__hash__(self)
@@ -56,6 +40,10 @@ class Costs(Protocol):
 
     def norm_bytes(self) -> int:
         """Weights of one norm."""
+        ...
+
+    def table_bytes(self) -> int:
+        """Table that a tied embedding and output matrix share."""
         ...
 
     def weight_bytes(self, block: Block) -> int:
@@ -134,12 +122,12 @@ class Costs(Protocol):
 
     # -- bytes of messages -----------------------------------------------------------------------------------------
 
-    def activation_bytes(self, rows: int) -> int:
-        """Message with x between blocks: [rows, d_model]."""
+    def activation_bytes(self, rows: int, chunks: int = 1) -> int:
+        """Message with x between blocks, or with one of `chunks` chunks of it: [rows, d_model]."""
         ...
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:
-        """Message with one of `chunks` chunks of x: [rows, d_model]."""
+        """Message with partial sums, or with x standardized: one of `chunks` chunks, [rows, d_model]."""
         ...
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:
@@ -156,13 +144,19 @@ class PhysicalCosts(Costs):
     """Costs of the kernels of `edgeemu_kernels`.
 
     Counted are matrix products (2 operations per multiply-add) and the bytes read from memory: weights and K/V cache
-    once per step. Norms, activations and RoPE are small vectors and left out, as is usual in roofline models (Williams
-    et al., CACM 2009). All values are float32.
+    once per step, in the formats of the shape's precision. Norms, activations and RoPE are small vectors and left out,
+    as is usual in roofline models (Williams et al., CACM 2009). All that is computed is float32: `value_bytes` is of
+    activations, norms and biases.
     """
 
     shape: ModelShape
     value_bytes: int = 4
     header_bytes: ClassVar[int] = MESSAGE_HEADER_BYTES  # of every message
+
+    @property
+    def weight_value_bytes(self) -> float:
+        held = self.shape.precision.weights("up")
+        return held.block_bytes / held.block_size
 
     def at_step(self, rows: int, past: int) -> Self:  # noqa: ARG002
         """These costs: they depend on the step only through the arguments of each method."""
@@ -174,37 +168,48 @@ class PhysicalCosts(Costs):
         """A gain (RMSNorm), or a gain and a bias (LayerNorm)."""
         return self.shape.d_model * (1 if self.shape.norm == "rms" else 2) * self.value_bytes
 
+    def table_bytes(self) -> int:
+        return self._matrix_bytes("embed", self.shape.vocab_size, self.shape.d_model)
+
     def weight_bytes(self, block: Block) -> int:
         s = self.shape
-        bias = int(s.bias)
+        up = 2 if s.activation == "swiglu" else 1
         match block.kind:
             case Kind.EMBED:
-                values = s.vocab_size * s.d_model
-                if s.positions == "learned":
-                    values += s.max_context * s.d_model
+                positions = s.max_context * s.d_model if s.positions == "learned" else 0
+                return self.table_bytes() + positions * self.value_bytes
             case Kind.HEAD:
-                values = (s.group_dim + 2 * s.head_dim) * (s.d_model + bias)
+                rows = s.group_dim + 2 * s.head_dim
+                return self._matrix_bytes("heads", rows, s.d_model) + self._bias_bytes(rows)
             case Kind.PROJ if block.is_shard:
-                values = s.group_dim * s.d_model + self._last_bias(block)
+                return self._matrix_bytes("proj", s.d_model, s.group_dim) + self._last_bias_bytes(block)
             case Kind.PROJ:
-                values = s.n_heads * s.head_dim * s.d_model + bias * s.d_model
+                return self._matrix_bytes("proj", s.d_model, s.n_heads * s.head_dim) + self._bias_bytes(s.d_model)
             case Kind.FFN if block.is_shard:
-                up = 2 if s.activation == "swiglu" else 1
-                values = s.ffn_unit_dim * (s.d_model * (up + 1) + bias * up) + self._last_bias(block)
+                return self._ffn_bytes(up, s.ffn_unit_dim) + self._last_bias_bytes(block)
             case Kind.FFN:
-                up = 2 if s.activation == "swiglu" else 1
-                values = s.d_ff * s.d_model * (up + 1) + bias * (up * s.d_ff + s.d_model)
-                return values * self.value_bytes + self.norm_bytes()
+                return self._ffn_bytes(up, s.d_ff) + self._bias_bytes(s.d_model) + self.norm_bytes()
             case Kind.LM_HEAD:
-                return s.vocab_size * s.d_model * self.value_bytes + self.norm_bytes()
-        return values * self.value_bytes
+                return self._matrix_bytes("lm_head", s.vocab_size, s.d_model) + self.norm_bytes()
 
-    def _last_bias(self, block: Block) -> int:
-        """Values of the bias that is added to a sum: it belongs to the first shard, so that it is added once."""
-        return self.shape.d_model if self.shape.bias and not block.group else 0
+    def _ffn_bytes(self, up: int, columns: int) -> int:
+        """Weights of some columns of the inner width: gate and up, with their bias, and down."""
+        s = self.shape
+        matrices = self._matrix_bytes("up", up * columns, s.d_model) + self._matrix_bytes("down", s.d_model, columns)
+        return matrices + self._bias_bytes(up * columns)
+
+    def _matrix_bytes(self, matrix: Matrix, rows: int, width: int) -> int:
+        return rows * self.shape.precision.weights(matrix).row_bytes(width)
+
+    def _bias_bytes(self, values: int) -> int:
+        return values * self.value_bytes if self.shape.bias else 0
+
+    def _last_bias_bytes(self, block: Block) -> int:
+        """Bias that is added to a sum: it belongs to the first shard, so that it is added once."""
+        return 0 if block.group else self._bias_bytes(self.shape.d_model)
 
     def kv_bytes(self, tokens: int) -> int:
-        return 2 * tokens * self.shape.head_dim * self.value_bytes
+        return 2 * tokens * number_format(self.shape.precision.cache).row_bytes(self.shape.head_dim)
 
     def workspace_bytes(self, kind: Kind, n_groups: int, rows: int, past: int) -> int:
         """Peak of the arrays of one execution, for any sampling. A test holds it against what NumPy allocates."""
@@ -215,10 +220,7 @@ class PhysicalCosts(Costs):
                 values = x
             case Kind.HEAD:
                 qkv = n_groups * rows * (s.group_dim + 2 * s.head_dim)
-                together = min(rows, QUERY_ROWS)  # rows whose scores exist at the same time
-                width = n_groups * s.group_dim
-                scores = n_groups * s.group_size * (past + rows)  # of one row
-                attention = rows * width + together * (4 * width + scores + 3 * together)  # 3: the causal mask
+                attention = rows * n_groups * s.group_dim + attention_values(s, n_groups, rows, past)
                 values = 2 * x + qkv + max(x, 2 * qkv, attention)  # a norm, RoPE, attention: one after the other
             case Kind.PROJ:
                 values = rows * s.n_heads * s.head_dim + 3 * x
@@ -226,7 +228,14 @@ class PhysicalCosts(Costs):
                 values = 3 * x + 3 * rows * s.d_ff
             case Kind.LM_HEAD:
                 values = 2 * s.d_model + 10 * s.vocab_size  # the logits, and their order with its 8-byte ids
-        return values * self.value_bytes
+        return values * self.value_bytes + self._decoding_bytes(rows, cache=kind is Kind.HEAD)
+
+    def _decoding_bytes(self, rows: int, *, cache: bool = False) -> int:
+        """Float32 copies of inputs in another format, and the pieces of matrices and of a cache that are decoded."""
+        s, precision = self.shape, self.shape.precision
+        sent = 2 * s.d_model + s.n_heads * s.head_dim if precision.messages != "f32" else 0
+        decoded = int(precision.packs_weights) + 2 * int(cache and precision.cache != "f32")  # 2: keys and values
+        return rows * sent * self.value_bytes + decoded * WORKSPACE_BYTES
 
     def inbox_bytes(self, rows: int) -> int:
         return self.activation_bytes(rows)
@@ -241,9 +250,9 @@ class PhysicalCosts(Costs):
         time: factor, partial sum, in transit, residual; tiles wait for the one after them. In steps of fewer rows than
         members each member has partial sums from all, of two layer boundaries if it is late.
         """
-        x, s = self.activation_bytes, self.shape
-        few = (2 * members + 4) * x(min(rows, members - 1))
-        many = (members + 4) * x(rows) if star else 6 * x(rows)
+        s = self.shape
+        few = (2 * members + 4) * self.chunk_bytes(min(rows, members - 1), 1)
+        many = (members + 4 if star else 6) * self.chunk_bytes(rows, 1)
         qkv = rows * n_groups * (s.group_dim + 2 * s.head_dim)
         return max(few, many) + qkv * self.value_bytes
 
@@ -253,10 +262,10 @@ class PhysicalCosts(Costs):
             values = 2 * rows * n_shards * s.group_dim + 3 * rows * s.d_model
         else:
             values = 3 * rows * s.d_model + 3 * rows * n_shards * s.ffn_unit_dim
-        return values * self.value_bytes
+        return values * self.value_bytes + self._decoding_bytes(rows)
 
     def collective_workspace_bytes(self, rows: int) -> int:
-        return 3 * rows * self.shape.d_model * self.value_bytes
+        return 3 * rows * self.shape.d_model * self.value_bytes + self._decoding_bytes(rows)
 
     # -- operations and bytes read ----------------------------------------------------------------------------------
 
@@ -284,7 +293,7 @@ class PhysicalCosts(Costs):
         s = self.shape
         match kind:
             case Kind.EMBED:
-                return Work(0.0, rows * s.d_model * self.value_bytes)
+                return Work(0.0, self._matrix_bytes("embed", rows, s.d_model))
             case Kind.HEAD:
                 return self.qkv_work(n_groups, rows) + self.attention_work(n_groups, rows, past)
             case Kind.PROJ:
@@ -297,14 +306,18 @@ class PhysicalCosts(Costs):
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def activation_bytes(self, rows: int) -> int:
-        return MESSAGE_HEADER_BYTES + rows * self.shape.d_model * self.value_bytes
+    def activation_bytes(self, rows: int, chunks: int = 1) -> int:  # noqa: ARG002
+        return MESSAGE_HEADER_BYTES + rows * self._sent_bytes(self.shape.d_model)
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:  # noqa: ARG002
-        return self.activation_bytes(rows)
+        """[D] Float32 at every precision: a sum is rounded once, when it is complete, however it was divided."""
+        return MESSAGE_HEADER_BYTES + rows * self.shape.d_model * self.value_bytes
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:
-        return MESSAGE_HEADER_BYTES + rows * n_groups * self.shape.group_dim * self.value_bytes
+        return MESSAGE_HEADER_BYTES + rows * n_groups * self._sent_bytes(self.shape.group_dim)
+
+    def _sent_bytes(self, width: int) -> int:
+        return number_format(self.shape.precision.messages).row_bytes(width)
 
     def token_bytes(self) -> int:
         return MESSAGE_HEADER_BYTES + TOKEN_BYTES

@@ -101,7 +101,7 @@ class Usage:
         weights_bytes = self._weights_bytes
         kinds = {kind for kind, _, group in self.blocks if group < 0 or kind is Kind.HEAD}  # undivided
         if self.costs.shape.tied_embeddings and {Kind.EMBED, Kind.LM_HEAD} <= kinds:
-            weights_bytes -= self.costs.shape.vocab_size * self.costs.shape.d_model * self.costs.value_bytes
+            weights_bytes -= self.costs.table_bytes()
         rows = self.prompt_tokens
         widest = max(self.groups.values(), default=0)
         workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]

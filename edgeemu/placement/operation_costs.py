@@ -8,10 +8,11 @@ a device does one thing at a time: rows that arrive while it computes are forwar
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Collective, MessageKind, Op, Slot
+from edgeemu.placement.work import Work, roofline_s
 
-_NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
+NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
 _NOTHING = Work(0.0, 0.0)
 
 
@@ -24,7 +25,7 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
             mine = 1 if sends_last_row(op, costs) else mine
             return costs.rows_work(terms + 1, mine, terms - 1) if op.computes else _NOTHING
         case Collective.NORM:
-            return costs.rows_work(2, mine, _NORM_OPERATIONS)
+            return costs.rows_work(2, mine, NORM_OPERATIONS)
         case Collective.GATHER:
             return _NOTHING
         case Collective.ATTEND:
@@ -58,15 +59,16 @@ def is_last(slot: Slot, n_layers: int) -> bool:
 
 def message_bytes(op: Op, rows: int, costs: Costs) -> int:
     """Bytes of the message with an operation's result, header included."""
+    last = sends_last_row(op, costs)
     match op.emits.kind:
         case MessageKind.ATTENTION:
             return costs.attention_bytes(len(op.groups), rows)
         case MessageKind.TOKEN:
             return costs.token_bytes()
-        case _ if sends_last_row(op, costs):
-            return costs.activation_bytes(1)
+        case MessageKind.PARTIAL | MessageKind.REDUCE | MessageKind.NORMED:
+            return costs.chunk_bytes(1, 1) if last else costs.chunk_bytes(op.chunk.size(rows), op.chunk.of)
         case _:
-            return costs.chunk_bytes(op.chunk.size(rows), op.chunk.of)
+            return costs.activation_bytes(1) if last else costs.activation_bytes(op.chunk.size(rows), op.chunk.of)
 
 
 def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:

@@ -19,7 +19,8 @@ from typing import ClassVar, Self
 
 from edgeemu.errors import RequestError
 from edgeemu.placement.blocks import Block, Kind, n_shards
-from edgeemu.placement.costs import Costs, Work
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.work import Work
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -43,11 +44,18 @@ class PaperCosts(Costs):
                 "give a model: {shape: ...} without tied_embeddings"
             )
 
+    @property
+    def weight_value_bytes(self) -> float:
+        return self.value_bytes
+
     def at_step(self, rows: int, past: int) -> Self:
         """These costs at sequence length `past + rows`, the paper's L."""
         return self if self.length == past + rows else replace(self, length=past + rows)
 
     def norm_bytes(self) -> int:
+        return 0
+
+    def table_bytes(self) -> int:
         return 0
 
     def weight_bytes(self, block: Block) -> int:
@@ -116,11 +124,11 @@ class PaperCosts(Costs):
         return Work(0.0, 0.0)
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:
-        return self.activation_bytes(rows) // chunks
+        return self.activation_bytes(rows, chunks)
 
-    def activation_bytes(self, rows: int) -> int:  # noqa: ARG002
+    def activation_bytes(self, rows: int, chunks: int = 1) -> int:  # noqa: ARG002
         """All positions of the sequence, not only new ones."""
-        return self.length * self.shape.d_model * self.value_bytes
+        return self.length * self.shape.d_model * self.value_bytes // chunks
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:  # noqa: ARG002
         return self.length * n_groups * self.shape.group_dim * self.value_bytes

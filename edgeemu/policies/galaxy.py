@@ -17,8 +17,8 @@ device has every share, it holds the layers undivided.
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ffn, head, proj, shards
-from edgeemu.placement.costs import roofline_s
 from edgeemu.placement.placement import Placement
+from edgeemu.placement.work import roofline_s
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.keep_current import planned_once
 from edgeemu.policies.view.cluster_view import ClusterView

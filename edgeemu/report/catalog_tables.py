@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edgeemu.placement.blocks import all_blocks
-from edgeemu.placement.costs import PhysicalCosts
-from edgeemu.placement.memory import Usage
+from edgeemu.placement.model_bytes import SHOWN, bytes_by_format
 from edgeemu.report.formats import Table, size
 from edgeemu.scenario.catalog import DeviceProfile, ModelEntry
 from edgeemu.units import BIT_RATE, BYTE_RATE, FLOP_RATE, POWER
@@ -53,17 +51,22 @@ def device_table(profiles: Iterable[DeviceProfile]) -> Table:
     )
 
 
+def model_document(entries: Iterable[ModelEntry]) -> list[dict[str, Any]]:
+    """Make the JSON document of models: their entries in the catalog, and the bytes of their weights by format."""
+    return [
+        entry.model_dump(mode="json", exclude_none=True) | {"weights_bytes": bytes_by_format(entry.model_shape())}
+        for entry in entries
+    ]
+
+
 def model_table(entries: Iterable[ModelEntry]) -> Table:
     rows = []
     for entry in entries:
         shape = entry.model_shape()
-        whole = Usage(PhysicalCosts(shape), prompt_tokens=1, total_tokens=1)
-        for block in all_blocks(shape):
-            whole.add(block)
         heads = f"{shape.n_heads}/{shape.n_kv_heads}"
         source = entry.package.name if entry.package else "seeded"
         dimensions = [str(number) for number in (shape.n_layers, shape.d_model)]
-        rows.append(
-            [entry.name, entry.title, *dimensions, heads, str(shape.d_ff), size(whole.page().weights_bytes), source]
-        )
-    return Table(("model", "description", ">layers", ">width", ">heads/KV", ">FFN", ">float32", "weights"), rows)
+        sizes = [size(weights_bytes) for weights_bytes in bytes_by_format(shape).values()]
+        rows.append([entry.name, entry.title, *dimensions, heads, str(shape.d_ff), *sizes, source])
+    formats = [f">{name}" for name in SHOWN]
+    return Table(("model", "description", ">layers", ">width", ">heads/KV", ">FFN", *formats, "weights"), rows)

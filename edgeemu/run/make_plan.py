@@ -27,7 +27,7 @@ from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.host import measure
+from edgeemu_kernels.profile.host import measure
 from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingface, seeded_model
 
 LINKS_CHECKED = 32  # devices between which all links are checked for their energy
@@ -220,6 +220,11 @@ def _open_model(scenario: Scenario) -> Model:
             model = seeded_model(weights.shape, weights.seed)
     except (ModelFileError, RequestError) as error:
         raise scenario.error("model", str(error)) from error
+    asked = scenario.precision
+    try:
+        model = model.at_precision(asked.weights, asked.cache, asked.messages)
+    except ModelFileError as error:
+        raise scenario.error("precision.weights", str(error)) from error
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
 
 

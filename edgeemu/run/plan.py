@@ -142,10 +142,11 @@ class Plan:
         return duration_s
 
 
-def arithmetic_rows(computes: Sequence[Compute], value_bytes: int) -> int:
+def arithmetic_rows(computes: Sequence[Compute], value_bytes: float) -> int:
     """Return the least rows of a matrix product for which arithmetic takes as long as reading weights, on any device.
 
-    [D] Smaller tiles would read the weights once more each, and take longer than the messages that they hide.
+    `value_bytes` are those of a weight. [D] Smaller tiles would read the weights once more each, and take longer than
+    the messages that they hide.
     """
     return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
@@ -158,4 +159,4 @@ def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> C
 
 def least_tile_rows(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> int | None:
     """Return the rows of a chunk from which on products are computed chunk by chunk; None: never."""
-    return arithmetic_rows(computes, costs.value_bytes) if scenario.sharding.tile_overlap else None
+    return arithmetic_rows(computes, costs.weight_value_bytes) if scenario.sharding.tile_overlap else None

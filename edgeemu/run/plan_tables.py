@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
-from edgeemu.report.formats import Table, ms_text, size
+from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
+from edgeemu.report.formats import Table, counted, ms_text, size
 from edgeemu.run.plan import Plan
 from edgeemu.run.possible import Possible
 from edgeemu.run.requests import Request
@@ -24,6 +26,9 @@ def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
         "scenario": plan.scenario.name,
         "policy": plan.policy,
         "model": plan.model.name,
+        "precision": asdict(plan.model.shape.precision),
+        "weights_bytes": model_bytes(plan.model.shape),
+        "weights_bytes_by_format": bytes_by_format(plan.model.shape),
         "placement": [
             {
                 "device": device.name,
@@ -74,6 +79,19 @@ def plan_tables(plan: Plan) -> list[Table]:
         Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
         Table((">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
     ]
+
+
+def title_line(plan: Plan) -> str:
+    """Say what was placed, and by which policy."""
+    return f"{plan.model.name} on {counted(len(plan.cluster.devices), 'device')}, placed by {plan.policy}:"
+
+
+def sizes_line(plan: Plan) -> str:
+    """Say how large the weights are at the plan's precision, and in other formats."""
+    here = f"weights: {size(model_bytes(plan.model.shape))} in all"
+    sizes = bytes_by_format(plan.model.shape)
+    others = ", ".join(f"{size(weights_bytes)} in {name}" for name, weights_bytes in sizes.items())
+    return f"{here}; {others} (precision.weights)"
 
 
 def possible_line(bound: Possible) -> str:

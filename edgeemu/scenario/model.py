@@ -40,7 +40,8 @@ class ModelSpec(Shorthand):
     )
     gguf: Path | None = Field(
         default=None,
-        description="GGUF file of the Llama architecture, relative to the scenario; its weights are used as float32.",
+        description="GGUF file of the Llama architecture, relative to the scenario; `precision` says in which format "
+        "its weights are held.",
     )
     directory: Path | None = Field(
         default=None,

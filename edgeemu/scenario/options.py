@@ -135,3 +135,22 @@ class CostSpec(Shorthand):
         if self.formulas == "physical" and self.value_bytes != 4:
             raise at(["value_bytes"], "is for literal costs; the kernels compute with values of 4 bytes")
         return self
+
+
+class PrecisionSpec(Strict):
+    """Number formats of weights, K/V caches and messages between devices.
+
+    Devices hold and send exactly these bytes, and compute in float32 from them. A matrix that is no whole number of a
+    format's blocks, or whose parts are not when it is divided, is held in the next finer one.
+    """
+
+    weights: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "file"] = Field(
+        default="f32",
+        description="Format of all matrices; `file`: each as the GGUF file has it. Norms and biases stay float32.",
+    )
+    cache: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"] = Field(
+        default="f32", description="Format of the rows of keys and values."
+    )
+    messages: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"] = Field(
+        default="f32", description="Format of the rows of activations that blocks hand on."
+    )

@@ -26,7 +26,7 @@ from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.network import DefaultLink, LinkEnergySpec, LinkOverride, NetworkSpec, StarSpec
-from edgeemu.scenario.options import CostSpec, DecisionSpec, MigrationSpec, ShardingSpec, TimeSpec
+from edgeemu.scenario.options import CostSpec, DecisionSpec, MigrationSpec, PrecisionSpec, ShardingSpec, TimeSpec
 from edgeemu.scenario.placement import LayerPlacement, PlacementSpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.time_varying import LinkVariationSpec, ThrottleSpec, TimeVarying, WalkSpec
@@ -42,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelSpec,
     "shape": ShapeFields,
     "rope_scaling": RopeScalingFields,
+    "precision": PrecisionSpec,
     "devices": DeviceSpec,
     "power": PowerSpec,
     "throttle": ThrottleSpec,

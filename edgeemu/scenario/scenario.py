@@ -16,7 +16,16 @@ from edgeemu.scenario.files import absolute, base_of, or_file
 from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import KindName, Name
 from edgeemu.scenario.network import LinkOverride, NetworkSpec
-from edgeemu.scenario.options import CostSpec, DecisionSpec, Knowledge, MigrationSpec, Objective, ShardingSpec, TimeSpec
+from edgeemu.scenario.options import (
+    CostSpec,
+    DecisionSpec,
+    Knowledge,
+    MigrationSpec,
+    Objective,
+    PrecisionSpec,
+    ShardingSpec,
+    TimeSpec,
+)
 from edgeemu.scenario.placement import PlacementSpec
 from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.scenario.workload import Workload
@@ -33,6 +42,9 @@ class Scenario(Strict):
         default=0, description="Seed of all random values: devices, links, jitter, loss and random prompts."
     )
     model: ModelSpec = Field(description="Model whose tokens are generated.")
+    precision: PrecisionSpec = Field(
+        default=PrecisionSpec(), description="Number formats of weights, caches and messages."
+    )
     devices: Annotated[tuple[DeviceSpec, ...], Field(min_length=1), FirstErrorOfMany()] = Field(
         description="Devices of the cluster: at least one, at most 10,000 with counts."
     )
@@ -183,6 +195,10 @@ class Scenario(Strict):
             yield ("decisions", "threshold"), "is for what is measured; an oracle is asked always (knowledge: measured)"
         for n, event in enumerate(self.events):
             yield from self._event_contradictions(("events", n), event)
+        if self.precision.weights == "file" and (self.model.is_seeded or self.model.directory is not None):
+            yield ("precision", "weights"), "file is for a model from a GGUF file (model: {gguf: FILE})"
+        if self.cost.formulas == "literal" and self.precision != PrecisionSpec():
+            yield ("precision",), "is for physical costs; literal ones have value_bytes"
         if self.placement is not None:
             yield from self._placement_contradictions(self.placement)
 

@@ -155,8 +155,15 @@ def _draws(seed: int, key: DrawKey) -> Iterator[float]:
         yield from (word / 2**53 for word in block(seed, *key, more))
 
 
+class Booking(NamedTuple):
+    """A booked message: its arrival, and how long it waits on its way because pipes are taken by others."""
+
+    arrival_s: float
+    waited_s: float
+
+
 class Transit(NamedTuple):
-    """Messages of one size from one device to another: their number and total time from departure to arrival."""
+    """Messages of one size from one device to another: their number and their total time on the link, without waits."""
 
     source: int
     target: int
@@ -169,7 +176,8 @@ class Transits:
     """Sums of messages' times by ends and size, as a link's receiver can measure them.
 
     A message that departed before its predecessor on the connection had arrived may have waited for it, and measures
-    nothing of the link: it is left out. One that waited for messages of other connections counts as it arrived.
+    nothing of the link: it is left out. The time for which one waited for messages of other connections is not the
+    link's, and is not counted, as far as it is known.
     """
 
     def __init__(self) -> None:
@@ -182,11 +190,13 @@ class Transits:
         self._last_s[source, target] = arrival_s
         return alone
 
-    def add(self, source: int, target: int, size_bytes: int, departure_s: float, arrival_s: float) -> None:
-        """Record a message that has arrived or will arrive."""
+    def add(
+        self, source: int, target: int, size_bytes: int, departure_s: float, arrival_s: float, waited_s: float = 0.0
+    ) -> None:
+        """Record a message that has arrived or will arrive, and how long it waited for others in queues."""
         if not self.passed(source, target, departure_s, arrival_s):
             return
-        took_s = arrival_s - departure_s
+        took_s = arrival_s - departure_s - waited_s
         ends = source, target, size_bytes
         messages, sum_s = self._sums.get(ends, (0, 0.0))
         self._sums[ends] = messages + 1, sum_s + took_s
@@ -216,14 +226,24 @@ class Network:
 
     def arrival_s(self, key: MessageKey, size_bytes: int, departure_s: float) -> float:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there."""
+        return self.passage(key, size_bytes, departure_s).arrival_s
+
+    def passage(self, key: MessageKey, size_bytes: int, departure_s: float) -> Booking:
+        """Books a message of `size_bytes` that departs now; returns when it is wholly there, and how long it waited."""
         connection = key[0], key[1]
-        path = self._path(*connection)
-        arrival_s = serialise(self._free_s, path, size_bytes, departure_s)
+        path, free_s = self._path(*connection), self._free_s
+        begin_s, taken = max(departure_s, free_s[path.hops[0].pipe]), False
+        for hop in path.hops:
+            taken = taken or free_s[hop.pipe] > departure_s
+        arrival_s, waited_s = serialise(free_s, path, size_bytes, departure_s), 0.0
+        if taken:
+            alone_s = serialise(defaultdict(float), path, size_bytes, begin_s) - begin_s
+            waited_s = max(0.0, arrival_s - departure_s - alone_s)
         if path.jitter_s or path.loss:
             arrival_s += disturbance_s(path, size_bytes, self._seed, DrawKey(*key), departure_s)
         arrival_s = max(arrival_s, self._last_arrival_s[connection])
         self._last_arrival_s[connection] = arrival_s
-        return arrival_s
+        return Booking(arrival_s, waited_s)
 
     def delay_s(self, source: int, target: int, departure_s: float) -> float:
         """Delay that a path adds to a message departing at an instant, besides the time in its pipes."""

@@ -183,12 +183,12 @@ class Simulator:
         took: list[Transit] = []
         for index, size_bytes in enumerate(sizes):
             key = DrawKey(*way, number, index, MessageKind.PROBE, 0)
-            arrival_s = self._network.arrival_s(key, size_bytes, now_s)
+            arrival_s, waited_s = self._network.passage(key, size_bytes, now_s)
             self.transits.passed(*way, now_s, arrival_s)
             self.sent_bytes[way] += size_bytes
             if self.traffic is not None:
                 self.traffic.add(step, way, size_bytes, arrival_s - now_s)
-            took.append(Transit(*way, size_bytes, 1, arrival_s - now_s))
+            took.append(Transit(*way, size_bytes, 1, arrival_s - now_s - waited_s))
         self._at(arrival_s, lambda _: self.probed.extend(took))
 
     @staticmethod
@@ -237,8 +237,9 @@ class Simulator:
                 self._deliver(flow, target, slot, now_s)
                 continue
             way = source, target
-            arrival_s = self._network.arrival_s((*way, sequence, step, slot.kind, slot.place), size, now_s)
-            self.transits.add(source, target, size, now_s, arrival_s)
+            key = *way, sequence, step, slot.kind, slot.place
+            arrival_s, waited_s = self._network.passage(key, size, now_s)
+            self.transits.add(source, target, size, now_s, arrival_s, waited_s)
             if self.traffic is not None:
                 self.traffic.add((sequence, step), way, size, arrival_s - now_s)
             sent_bytes[way] = sent_bytes.get(way, 0) + size

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_s, op_work
 from edgeemu.placement.program import Op
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import Occupation
 
 

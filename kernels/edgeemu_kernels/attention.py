@@ -12,33 +12,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from edgeemu_kernels.compiled_sizes import COMPILED_LANES, compiles_attention
 from edgeemu_kernels.kvcache import KVCache
-from edgeemu_kernels.linear import Array, linear
+from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Stored, empty_matrix, matrix_of, raw_of, rows_of
+from edgeemu_kernels.packed_attention import attend_packed
+from edgeemu_kernels.precision import FORMATS, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
-
-QUERY_ROWS = 128  # queries that prefill scores at a time: bounds the memory of the score matrix
+from edgeemu_kernels.workspace import QUERY_ROWS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupWeights:
     """Weights of Q/K/V of one KV group; `S` query heads share its key and value head."""
 
-    wq: Array  # [S*hd, D]
-    wk: Array  # [hd, D]
-    wv: Array  # [hd, D]
+    wq: Matrix  # [S*hd, D]
+    wk: Matrix  # [hd, D]
+    wv: Matrix  # [hd, D]
     bq: Array | None = None  # [S*hd]
     bk: Array | None = None  # [hd]
     bv: Array | None = None  # [hd]
 
-    def arrays(self) -> tuple[Array, ...]:
-        """Arrays that are present, in the order of the fields: what a migration sends."""
-        every = (self.wq, self.wk, self.wv, self.bq, self.bk, self.bv)
-        return tuple(array for array in every if array is not None)
+    def arrays(self) -> tuple[Stored, ...]:
+        """Arrays that hold what is present, in the order of the fields: what a migration sends."""
+        return (*map(raw_of, (self.wq, self.wk, self.wv)), *self.biases())
+
+    def biases(self) -> tuple[Array, ...]:
+        """Biases of Q, K and V, or none."""
+        return tuple(bias for bias in (self.bq, self.bk, self.bv) if bias is not None)
+
+    @classmethod
+    def of_arrays(cls, arrays: Sequence[Stored], form: NumberFormat) -> Self:
+        """Inverse of `arrays`, without a copy; `form` is the matrices' format."""
+        wq, wk, wv = (matrix_of(array, form) for array in arrays[:3])
+        return cls(wq, wk, wv, *(array.view(np.float32) for array in arrays[3:]))
 
 
 class Heads:
@@ -52,7 +65,7 @@ class Heads:
         shape: ModelShape,
         groups: Sequence[int],
         norm: Norm,
-        weight: Array,  # [n*(S+2)*hd, D]
+        weight: Matrix,  # [n*(S+2)*hd, D]
         bias: Array | None,  # [n*(S+2)*hd]
         rope: Rope | None,
     ) -> None:
@@ -62,6 +75,7 @@ class Heads:
         self.weight = weight
         self.bias = bias
         self._rope = rope
+        self._compiled = compiles_attention(shape)
         self._scale = np.float32(shape.head_dim**-0.5)
         n, hd = len(self.groups), shape.head_dim
         self._n_queries = n * shape.group_size
@@ -74,7 +88,7 @@ class Heads:
     def empty(cls, shape: ModelShape, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
         """Kernel with uninitialized weights, for a source to write into through `group_weights`."""
         rows = len(groups) * (shape.group_size + 2) * shape.head_dim
-        weight: Array = np.empty((rows, shape.d_model), np.float32)
+        weight = empty_matrix(rows, shape.d_model, shape.precision.weights("heads"))
         bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
         return cls(shape, groups, norm, weight, bias, rope)
 
@@ -93,9 +107,10 @@ class Heads:
         wide = self.shape.group_dim
         starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
         q, k, v = (slice(start, start + size) for start, size in zip(starts, (wide, hd, hd), strict=True))
+        wq, wk, wv = (rows_of(self.weight, rows) for rows in (q, k, v))
         if self.bias is None:
-            return GroupWeights(self.weight[q], self.weight[k], self.weight[v])
-        return GroupWeights(self.weight[q], self.weight[k], self.weight[v], self.bias[q], self.bias[k], self.bias[v])
+            return GroupWeights(wq, wk, wv)
+        return GroupWeights(wq, wk, wv, self.bias[q], self.bias[k], self.bias[v])
 
     @property
     def weight_bytes(self) -> int:
@@ -103,7 +118,8 @@ class Heads:
 
     def new_cache(self, capacity: int) -> KVCache:
         """Empty cache for one sequence through these groups."""
-        return KVCache(len(self.groups), self.shape.head_dim, capacity)
+        form = FORMATS[self.shape.precision.cache]
+        return KVCache(len(self.groups), self.shape.head_dim, capacity, form)
 
     def forward(self, x: Array, position: int, cache: KVCache) -> Array:
         """Attention [t, D] -> [t, n*group_dim]; rows are at `position …`, and `cache` holds all rows before them.
@@ -130,40 +146,83 @@ class Heads:
         keys = rows[:, self._n_queries : self._n_queries + n]  # [t, n, hd]
         values = rows[:, self._n_queries + n :]  # [t, n, hd]
         cache.append(keys.swapaxes(0, 1), values.swapaxes(0, 1))
+        out: Array = np.empty((t, self._q_rows), np.float32)
         if t == 1:
-            q = queries.reshape(n, -1, hd)  # [n, S, hd]
-            return _attend(q, cache.keys(), cache.values()).reshape(1, -1)  # [1, n*S*hd]
-        return self._prefill(queries, position, cache)
+            self._decode(queries.reshape(n, -1, hd), cache, out.reshape(n, -1, hd))
+        else:
+            self._prefill(queries.reshape(t, n, -1, hd), position, cache, out)
+        return out
 
-    def _prefill(self, queries: Array, position: int, cache: KVCache) -> Array:
-        t, _, hd = queries.shape
-        n, s = len(self.groups), self.shape.group_size
-        out: Array = np.empty((t, n * s * hd), np.float32)
+    def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
+        """One position: [n, S, hd] -> out [n, S, hd]"""
+        if cache.is_packed:
+            out[...] = attend_packed(queries, cache, cache.length)
+        elif self._compiled:
+            from edgeemu_kernels.compiled import attend
+
+            attend(queries, *cache.storage(), cache.length, out)
+        else:
+            out[...] = _attend(queries, cache.keys(), cache.values())
+
+    def _prefill(self, queries: Array, position: int, cache: KVCache, out: Array) -> None:
+        """Rows from `position` on: [t, n, S, hd] -> out [t, n*S*hd]
+
+        One group and block of rows at a time, so that scores stay in the processor's cache between their passes.
+        """
+        t, n, s, hd = queries.shape
+        mixed = out.reshape(t, n, s, hd)
+        attend = _attend_compiled if self._compiled else _attend_causal
         for start in range(0, t, QUERY_ROWS):
             stop = min(start + QUERY_ROWS, t)
             rows, seen = stop - start, position + stop
-            q = queries[start:stop].reshape(rows, n, s, hd).transpose(1, 2, 0, 3)  # [n, S, rows, hd]
-            later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)  # [rows, rows]
-            mixed = _attend(
-                q.reshape(n, s * rows, hd), cache.keys()[:, :seen], cache.values()[:, :seen], later
-            )  # [n, S*rows, hd]
-            out[start:stop] = mixed.reshape(n, s, rows, hd).transpose(2, 0, 1, 3).reshape(rows, -1)
-        return out
+            if cache.is_packed:  # all groups at once: each piece of it is decoded for all of them
+                turned = queries[start:stop].transpose(1, 2, 0, 3)  # [n, S, rows, hd]
+                blocks = attend_packed(turned.reshape(n, s * rows, hd), cache, seen, _later(rows))  # [n, S*rows, hd]
+                mixed[start:stop] = blocks.reshape(n, s, rows, hd).transpose(2, 0, 1, 3)
+                continue
+            for g in range(n):
+                q = queries[start:stop, g].swapaxes(0, 1).reshape(s * rows, hd)
+                block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
+                mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
 
 
-def _attend(queries: Array, keys: Array, values: Array, later: Array | None = None) -> Array:
-    """softmax(queries @ keysᵀ + mask) @ values: [n, m, hd], [n, len, hd], [n, len, hd] -> [n, m, hd].
+def _later(rows: int) -> Array:
+    """Causal mask of the last `rows` positions for as many queries, [rows, rows]: -inf where a key is later."""
+    return np.triu(np.full((rows, rows), -np.inf, np.float32), k=1)
 
-    `later` [rows, rows] is added where the last `rows` keys meet the queries, of which there are m / rows
-    sets.
-    """
+
+def _attend(queries: Array, keys: Array, values: Array) -> Array:
+    """softmax(queries @ keysᵀ) @ values: [n, m, hd], [n, len, hd], [n, len, hd] -> [n, m, hd]"""
     scores: Array = np.matmul(queries, keys.swapaxes(1, 2))  # [n, m, len]
-    if later is not None:
-        n, m, length = scores.shape
-        rows = len(later)
-        scores.reshape(n, m // rows, rows, length)[..., length - rows :] += later
     scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     mixed: Array = np.matmul(scores, values)  # [n, m, hd]
     mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return mixed
+
+
+def _attend_causal(queries: Array, keys: Array, values: Array, rows: int) -> Array:
+    """softmax(queries @ keysᵀ) @ values where no query sees a later key: [m, hd], [len, hd], [len, hd] -> [m, hd].
+
+    The queries are m / rows sets of `rows`, which stand where the last keys do.
+    """
+    scores: Array = queries @ keys.T  # [m, len]
+    scores.reshape(-1, rows, len(keys))[..., len(keys) - rows :] += _later(rows)
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    mixed: Array = scores @ values  # [m, hd]
+    mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return mixed
+
+
+def _attend_compiled(queries: Array, keys: Array, values: Array, rows: int) -> Array:
+    """Compute what `_attend_causal` does, with one pass over the scores between the two products."""
+    from edgeemu_kernels.compiled import causal_softmax
+
+    seen = len(keys)
+    scores: Array = np.empty((len(queries), -(-seen // COMPILED_LANES) * COMPILED_LANES), np.float32)  # [m, ≥ len]
+    np.matmul(queries, keys.T, out=scores[:, :seen])
+    sums = causal_softmax(scores, seen, rows)  # [m]
+    mixed: Array = scores[:, :seen] @ values  # [m, hd]
+    mixed /= sums[:, None]
     return mixed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.linear import Array, Matrix
+from edgeemu_kernels.packed import rounded
+from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.weights.sources import WeightSource
 
 
@@ -30,19 +32,21 @@ class Decoder:
         """Number of tokens in the cache."""
         return self._caches[0].length
 
-    def weight_arrays(self) -> list[Array]:
+    def weight_arrays(self) -> list[Matrix]:
         """Matrices that one decoding step reads completely, in the order in which it reads them."""
-        arrays = []
+        arrays: list[Matrix] = []
         for heads, proj, ffn in self._layers:
             arrays += [heads.weight, proj.weight, ffn.up, ffn.down]
         return [*arrays, self._lm_head.weight]
 
     def prefill(self, ids: list[int]) -> Array:
         """Prefill: logits of the token after `ids`, [vocab]."""
-        x = self._embed.forward(ids, self.length)  # [t, D]
+        sent = FORMATS[self.shape.precision.messages]
+        x = rounded(self._embed.forward(ids, self.length), sent)  # [t, D]
         for (heads, proj, ffn), cache in zip(self._layers, self._caches, strict=True):
-            attn = heads.forward(x, cache.length, cache)  # [t, n_heads*hd]
-            x = ffn.forward(proj.forward(attn, x))  # [t, D]
+            attn = rounded(heads.forward(x, cache.length, cache), sent)  # [t, n_heads*hd]
+            x = rounded(proj.forward(attn, x), sent)  # [t, D]
+            x = rounded(ffn.forward(x), sent)  # [t, D]
         return self._lm_head.forward(x[-1])
 
     def step(self, token: int) -> Array:

@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu_kernels.linear import Array, linear
+from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, COMPILED_LANES
+from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import PackedMatrix, Stored, columns_of, matrix_of, raw_of
+from edgeemu_kernels.precision import NumberFormat
 
 GELU_SCALE = np.float32((2 / np.pi) ** 0.5)  # Hendrycks & Gimpel 2016, the tanh form that GPT-2 uses
 GELU_CUBIC = np.float32(0.044715)
@@ -30,6 +33,20 @@ def silu_inplace(x: Array) -> Array:
     return x
 
 
+def swiglu_inplace(x: Array, *, compiled: bool) -> Array:
+    """SwiGLU in place, gate before up: [t, 2*F] -> [t, F], a view of the first half. In one pass if `compiled`."""
+    width = x.shape[1] // 2
+    gate, up = x[:, :width], x[:, width:]  # [t, F]
+    if compiled and width % COMPILED_LANES == 0:
+        from edgeemu_kernels.compiled import swiglu
+
+        swiglu(x)
+        return gate
+    silu_inplace(gate)
+    gate *= up
+    return gate
+
+
 def gelu_inplace(x: Array) -> Array:
     """GELU in place: x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x³))); returns x."""
     inner = x * x
@@ -44,7 +61,7 @@ def gelu_inplace(x: Array) -> Array:
     return x
 
 
-def _nbytes(*arrays: Array | None) -> int:
+def _nbytes(*arrays: Matrix | None) -> int:
     return sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -52,7 +69,7 @@ def _nbytes(*arrays: Array | None) -> int:
 class Embed:
     """Token embedding, with learned positions where the model has them."""
 
-    table: Array  # [vocab, D]
+    table: Matrix  # [vocab, D]
     positions: Array | None = None  # [max_context, D]
 
     @property
@@ -61,7 +78,8 @@ class Embed:
 
     def forward(self, ids: NDArray[np.integer] | list[int], position: int) -> Array:
         """Embed ids [t], the first at `position` -> [t, D]. Raises ValueError beyond the last learned position."""
-        rows: Array = self.table[np.asarray(ids, np.int64)]  # [t, D]
+        at = np.asarray(ids, np.int64)
+        rows = self.table.take(at) if isinstance(self.table, PackedMatrix) else self.table[at]  # [t, D]
         if self.positions is not None:
             if position + len(rows) > len(self.positions):
                 raise ValueError(f"position {position + len(rows) - 1} of a model with {len(self.positions)} positions")
@@ -76,7 +94,7 @@ class Proj:
     The partial sums of all groups add up to the undivided result. The bias belongs to group 0, to be added once.
     """
 
-    weight: Array  # [D, n*group_dim] of n groups, all of them or those of `groups`
+    weight: Matrix  # [D, n*group_dim] of n groups, all of them or those of `groups`
     bias: Array | None = None  # [D]
     groups: tuple[int, ...] | None = None  # None: the whole
 
@@ -94,12 +112,12 @@ class Proj:
         """Project outputs of the held groups [t, n*group_dim] -> their partial sum, without the residual [t, D]."""
         return linear(attn, self.weight, self.bias)
 
-    def group_weights(self, group: int) -> tuple[Array, ...]:
-        """Views of one group's weight [D, group_dim], and for group 0 the bias [D]."""
+    def group_weights(self, group: int) -> tuple[Stored, ...]:
+        """Views of what holds one group's weight [D, group_dim] and, for group 0, of the bias [D]."""
         assert self.groups is not None
         width = self.weight.shape[1] // len(self.groups)
         i = self.groups.index(group)
-        weight = self.weight[:, i * width : (i + 1) * width]
+        weight = raw_of(columns_of(self.weight, slice(i * width, (i + 1) * width)))
         return (weight,) if self.bias is None or group else (weight, self.bias)
 
     def divided(self, n_groups: int) -> Proj:
@@ -113,11 +131,11 @@ class Proj:
         return replace(self, groups=None)
 
     @classmethod
-    def from_groups(cls, parts: Mapping[int, Sequence[Array]]) -> Proj:
-        """Shard with copies of the given groups' weights, in the mapping's order."""
+    def from_groups(cls, parts: Mapping[int, Sequence[Stored]], form: NumberFormat) -> Proj:
+        """Shard with copies of the given groups' weights, in the mapping's order. `form` is the weight's format."""
         weight = np.concatenate([arrays[0] for arrays in parts.values()], axis=1)  # [D, n*group_dim]
-        biases = [arrays[1].copy() for arrays in parts.values() if len(arrays) > 1]
-        return cls(weight, biases[0] if biases else None, tuple(parts))
+        biases = [arrays[1].view(np.float32).copy() for arrays in parts.values() if len(arrays) > 1]
+        return cls(matrix_of(weight, form), biases[0] if biases else None, tuple(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,8 +148,8 @@ class Ffn:
 
     norm: Norm
     gated: bool
-    up: Array  # [2*F, D] gate above up if gated, else [F, D]
-    down: Array  # [D, F]
+    up: Matrix  # [2*F, D] gate above up if gated, else [F, D]
+    down: Matrix  # [D, F]
     up_bias: Array | None = None  # [2*F] or [F]
     down_bias: Array | None = None  # [D]
     units: tuple[int, ...] | None = None  # None: the whole
@@ -150,28 +168,25 @@ class Ffn:
         """Feed-forward of normed rows [t, D] -> the held columns' partial sum, without the residual [t, D]."""
         hidden = linear(normed, self.up, self.up_bias)  # [t, 2*F] or [t, F]
         if self.gated:
-            width = self.down.shape[1]
-            linear_part = hidden[:, width:]  # [t, F]
-            hidden = silu_inplace(hidden[:, :width])  # [t, F]
-            hidden *= linear_part
+            hidden = swiglu_inplace(hidden, compiled=self.up.nbytes > COMPILED_BYTES)  # [t, F]
         else:
             gelu_inplace(hidden)
         return linear(hidden, self.down, self.down_bias)
 
-    def unit_weights(self, unit: int) -> tuple[Array, ...]:
-        """Views of one unit of a shard: up, down, then the biases (the second is unit 0's)."""
+    def unit_weights(self, unit: int) -> tuple[Stored, ...]:
+        """Views of what holds one unit of a shard: up, down, then the biases (the second is unit 0's)."""
         assert self.units is not None
         i, n = self.units.index(unit), len(self.units)
         columns = self.down.shape[1] // n
-        up = self._halves(self.up, n)[:, i]  # [2 or 1, columns, D] gate before up, as in the whole
-        arrays = [up, self.down[:, i * columns : (i + 1) * columns]]  # [D, columns]
+        up = self._halves(raw_of(self.up), n)[:, i]  # [2 or 1, columns, D] gate before up, as in the whole
+        arrays = [up, raw_of(columns_of(self.down, slice(i * columns, (i + 1) * columns)))]  # [D, columns]
         if self.up_bias is not None:
             arrays.append(self._halves(self.up_bias, n)[:, i])  # [2 or 1, columns]
         if self.down_bias is not None and not unit:
             arrays.append(self.down_bias)
         return tuple(arrays)
 
-    def _halves(self, stacked: Array, n_units: int) -> Array:
+    def _halves(self, stacked: Stored, n_units: int) -> Stored:
         """[2*F or F, …] -> [2 or 1, n_units, columns, …]"""
         return stacked.reshape(2 if self.gated else 1, n_units, -1, *stacked.shape[1:])
 
@@ -186,20 +201,28 @@ class Ffn:
         return replace(self, units=None)
 
     @classmethod
-    def from_units(cls, norm: Norm, gated: bool, parts: Mapping[int, Sequence[Array]]) -> Ffn:
-        """Shard with copies of the given units' weights, in the mapping's order.
+    def from_units(
+        cls,
+        norm: Norm,
+        gated: bool,
+        parts: Mapping[int, Sequence[Stored]],
+        up_form: NumberFormat,
+        down_form: NumberFormat,
+    ) -> Ffn:
+        """Shard with copies of the given units' weights, in the mapping's order; matrices of these formats.
 
         Their arrays are as `unit_weights` gives them, or flat: gate above up, [halves*columns, D] and [halves*columns].
         """
 
-        halves, d_model = 2 if gated else 1, norm.weight.size
-        ups = [part[0].reshape(halves, -1, d_model) for part in parts.values()]  # [halves, columns, D] each
-        up = np.concatenate(ups, axis=1).reshape(-1, d_model)  # [halves*F, D]
+        halves = 2 if gated else 1
+        ups = [part[0].reshape(halves, -1, part[0].shape[-1]) for part in parts.values()]  # [halves, columns, D] each
+        up = np.concatenate(ups, axis=1)  # [halves, F, D]
         down = np.concatenate([part[1] for part in parts.values()], axis=1)  # [D, F]
-        biases = [part[2].reshape(halves, -1) for part in parts.values() if len(part) > 2]  # [halves, columns] each
+        biases = [part[2].view(np.float32).reshape(halves, -1) for part in parts.values() if len(part) > 2]
         up_bias = np.concatenate(biases, axis=1).ravel() if biases else None  # [halves*F]
-        last = [part[3].copy() for part in parts.values() if len(part) > 3]
-        return cls(norm, gated, up, down, up_bias, last[0] if last else None, tuple(parts))
+        last = [part[3].view(np.float32).copy() for part in parts.values() if len(part) > 3]
+        matrices = matrix_of(up.reshape(-1, up.shape[-1]), up_form), matrix_of(down, down_form)
+        return cls(norm, gated, *matrices, up_bias, last[0] if last else None, tuple(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,7 +230,7 @@ class LmHead:
     """Final norm and output matrix."""
 
     norm: Norm
-    weight: Array  # [vocab, D]; the embedding's own table if the model ties them and both are here
+    weight: Matrix  # [vocab, D]; the embedding's own table if the model ties them and both are here
     shared: bool = False  # the weight belongs to an Embed on this device, and is counted there
 
     @property

@@ -1,34 +1,44 @@
-"""Key/value cache of one sequence for some KV groups of one layer. Knows rows; no model."""
+"""Key/value cache of one sequence for some KV groups of one layer. Knows rows and their format; no model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.codecs import machine_code
+from edgeemu_kernels.packed import Stored, encode_rows, rows_of_a_piece, stored_row
+from edgeemu_kernels.precision import FORMATS, NumberFormat
 
+_F32 = FORMATS["f32"]
 FIRST_ROWS = 16  # what an empty cache grows to when it was given no room at all
 
 
 class KVCache:
     """Keys and values of `n_groups` KV groups, row by row.
 
-    Storage is float32 [n_groups, capacity, head_dim], and unwritten rows cost no memory (the system maps a
-    page when it is first written). Beyond `capacity` storage doubles, so that appending copies each row O(1)
-    times.
+    Storage is float32 [n_groups, capacity, head_dim], or in another format uint8 [n_groups, capacity, row_bytes].
+    Unwritten rows cost no memory (the system maps a page when it is first written). Beyond `capacity` storage doubles,
+    so that appending copies each row O(1) times.
     """
 
-    def __init__(self, n_groups: int, head_dim: int, capacity: int) -> None:
+    def __init__(self, n_groups: int, head_dim: int, capacity: int, form: NumberFormat = _F32) -> None:
         self.length = 0
-        self._keys: Array = np.empty((n_groups, capacity, head_dim), np.float32)
-        self._values: Array = np.empty_like(self._keys)
+        self.head_dim = head_dim
+        self.format = form
+        width, kind = stored_row(head_dim, form)
+        self._keys: Stored = np.empty((n_groups, capacity, width), kind)
+        self._values: Stored = np.empty_like(self._keys)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether rows are stored in another format than float32."""
+        return self.format != _F32
 
     @property
     def n_groups(self) -> int:
         return int(self._keys.shape[0])
-
-    @property
-    def head_dim(self) -> int:
-        return int(self._keys.shape[2])
 
     @property
     def capacity(self) -> int:
@@ -37,10 +47,14 @@ class KVCache:
     @property
     def nbytes_used(self) -> int:
         """Bytes of the written rows, keys and values."""
-        return 2 * self.n_groups * self.length * self.head_dim * self._keys.itemsize
+        return 2 * self.n_groups * self.length * self.format.row_bytes(self.head_dim)
 
     def append(self, keys: Array, values: Array) -> None:
-        """Append t rows of every group: k, v [n_groups, t, head_dim]."""
+        """Append t rows of every group, encoded in the cache's format: k, v [n_groups, t, head_dim]."""
+        self.append_stored(self._encoded(keys), self._encoded(values))
+
+    def append_stored(self, keys: Stored, values: Stored) -> None:
+        """Append t rows of every group as `take` gives them: k, v [n_groups, t, head_dim or row_bytes]."""
         stop = self.length + keys.shape[1]
         if stop > self.capacity:
             self._resize(max(stop, 2 * self.capacity, FIRST_ROWS))
@@ -49,15 +63,36 @@ class KVCache:
         self.length = stop
 
     def keys(self) -> Array:
-        """View of the written keys, [n_groups, length, head_dim]."""
-        return self._keys[:, : self.length]
+        """Written keys, [n_groups, length, head_dim]: a view, or decoded."""
+        return self._decoded(self._keys[:, : self.length])
 
     def values(self) -> Array:
-        """View of the written values, [n_groups, length, head_dim]."""
-        return self._values[:, : self.length]
+        """Written values, [n_groups, length, head_dim]: a view, or decoded."""
+        return self._decoded(self._values[:, : self.length])
 
-    def take(self, index: int, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
-        """Copies of one group's rows `start:stop`, k and v [rows, head_dim]: what a migration sends."""
+    def storage(self) -> tuple[Stored, Stored]:
+        """Keys and values as stored with their unwritten rows, [n_groups, capacity, …] each, contiguous."""
+        return self._keys, self._values
+
+    def pieces(self, stop: int) -> Iterator[tuple[int, Array, Array]]:
+        """Rows before `stop`, piece by piece: first row, keys and values [n_groups, rows, head_dim].
+
+        A piece has at most `packed.PIECE_BYTES` of float32 keys, and as many values, or one row.
+        """
+        step = rows_of_a_piece(self.n_groups * self.head_dim)
+        for start in range(0, stop, step):
+            rows = slice(start, min(start + step, stop))
+            yield start, self._decoded(self._keys[:, rows]), self._decoded(self._values[:, rows])
+
+    def stored(self, index: int, stop: int) -> tuple[Stored, Stored]:
+        """Views of one group's rows before `stop` as stored, k and v [rows, head_dim or row_bytes]."""
+        return self._keys[index, :stop], self._values[index, :stop]
+
+    def take(self, index: int, start: int = 0, stop: int | None = None) -> tuple[Stored, Stored]:
+        """Copies of one group's rows `start:stop` as stored, k and v [rows, head_dim or row_bytes].
+
+        They are what a migration sends.
+        """
         stop = self.length if stop is None else stop
         if not 0 <= start <= stop <= self.length:
             raise ValueError(f"rows {start}:{stop} of a cache that holds {self.length}")
@@ -65,7 +100,23 @@ class KVCache:
 
     def _resize(self, capacity: int) -> None:
         for name in ("_keys", "_values"):
-            old: Array = getattr(self, name)
-            new = np.empty((self.n_groups, capacity, self.head_dim), np.float32)
+            old: Stored = getattr(self, name)
+            new = np.empty((self.n_groups, capacity, old.shape[2]), old.dtype)
             new[:, : self.length] = old[:, : self.length]
             setattr(self, name, new)
+
+    def _encoded(self, rows: Array) -> Stored:
+        """[n_groups, t, head_dim] -> as stored"""
+        if not self.is_packed:
+            return rows
+        n, t, width = rows.shape
+        return encode_rows(rows.reshape(n * t, width), self.format).reshape(n, t, -1)
+
+    def _decoded(self, rows: Stored) -> Array:
+        """[n_groups, t, …] as stored -> [n_groups, t, head_dim]"""
+        if not self.is_packed:
+            return rows
+        n, t, size = rows.shape
+        out: Array = np.empty((n * t, self.head_dim), np.float32)
+        machine_code.decode(rows.reshape(n * t, size), out, self.format)
+        return out.reshape(n, t, -1)

@@ -75,6 +75,16 @@ class Precision:
         """Number format of a matrix."""
         return FORMATS[str(getattr(self, matrix))]
 
+    @property
+    def packed(self) -> list[str]:
+        """Names of the formats other than float32, in alphabetical order."""
+        return sorted({str(getattr(self, field.name)) for field in fields(self)} - {"f32"})
+
+    @property
+    def packs_weights(self) -> bool:
+        """Whether a matrix is not float32, and has to be decoded."""
+        return {self.embed, self.heads, self.proj, self.up, self.down, self.lm_head} != {"f32"}
+
 
 F32 = Precision()
 

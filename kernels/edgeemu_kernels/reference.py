@@ -1,8 +1,23 @@
 """Reference model, the oracle: the undivided model in plain per-head NumPy. Knows no fusing, no devices.
 
 Deliberately written apart from the fast kernels (`attention`, `dense`, `norms`, `Rope`): it shares with them
-only the loaded arrays and the list of RoPE frequencies. Every fast path, placement and migration is compared
-with this.
+only the loaded matrices, how their numbers are encoded, and the list of RoPE frequencies. Every fast path, placement
+and migration is compared with this.
+
+It computes in the model's precision, and where that rounds is part of the model, not of a placement:
+
+- Weights are the numbers of the packed form.
+- A key (rotated) and a value are rounded through the cache's format, each row of a head by itself, when they are
+  appended; attention sees only rounded rows, those of the same step too.
+- Every result that may cross from device to device is rounded once through the messages' format, each row by itself,
+  and whoever reads it, on whatever device, reads the rounded numbers: the residual stream after the embedding, after
+  each projection and after each feed-forward (the residual included), and the outputs of attention.
+- What only exists because a layer is divided is no result of the model: partial sums of projections and feed-forwards,
+  rows that are standardised already, queries with keys and values. It is not rounded, and crosses as float32. Whoever
+  has added all partial sums, and the residual, rounds the sum.
+
+Kernels add float32 numbers in other orders, with other roundings of some 1e-7; where one of them lies between two
+numbers of a format, it is rounded to the other one. So logits of a placement are as close as a few such steps are.
 """
 
 from __future__ import annotations
@@ -14,6 +29,8 @@ import numpy as np
 from edgeemu_kernels.dense import Ffn
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Matrix, rounded, rows_of, unpack
+from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.rope import frequencies
 from edgeemu_kernels.sampling import GREEDY, Sampling, sample
 from edgeemu_kernels.shape import ModelShape
@@ -67,16 +84,21 @@ class Reference:
         return tokens
 
     def _forward(self, ids: list[int], past: _Past) -> Array:
-        x = self._embed.table[ids]  # [t, D]
+        x = np.concatenate([unpack(rows_of(self._embed.table, slice(i, i + 1))) for i in ids])  # [t, D]
         if self._embed.positions is not None:
             x = x + self._embed.positions[past.length : past.length + len(ids)]  # [t, D]
+        x = self._sent(x)
         for layer in range(self.shape.n_layers):
             proj = self._proj[layer]
-            outputs = np.concatenate(self._attention(layer, x, past), axis=1)  # [t, n_heads*hd]
-            x = x + _affine(outputs, proj.weight, proj.bias)  # [t, D]
-            x = x + _feed_forward(x, self._ffn[layer])  # [t, D]
+            outputs = self._sent(np.concatenate(self._attention(layer, x, past), axis=1))  # [t, n_heads*hd]
+            x = self._sent(x + _affine(outputs, proj.weight, proj.bias))  # [t, D]
+            x = self._sent(x + _feed_forward(x, self._ffn[layer]))  # [t, D]
         past.length += len(ids)
-        return _norm(x, self._lm_head.norm) @ self._lm_head.weight.T  # [t, D] @ [D, vocab] -> [t, vocab]
+        return _affine(_norm(x, self._lm_head.norm), self._lm_head.weight, None)  # [t, vocab]
+
+    def _sent(self, x: Array) -> Array:
+        """Rows as a message brings them, whether one is sent or not."""
+        return rounded(x, FORMATS[self.shape.precision.messages])
 
     def _attention(self, layer: int, x: Array, past: _Past) -> list[Array]:
         """Outputs of all query heads in order, each [t, hd]."""
@@ -84,8 +106,10 @@ class Reference:
         normed = _norm(x, heads.norm)  # [t, D]
         for group in range(self.shape.n_groups):
             weights, at = heads.group_weights(group), (layer, group)
-            key = _rotated(_affine(normed, weights.wk, weights.bk), past.length, self.shape)  # [t, hd]
-            value = _affine(normed, weights.wv, weights.bv)  # [t, hd]
+            stored = FORMATS[self.shape.precision.cache]
+            turned = _rotated(_affine(normed, weights.wk, weights.bk), past.length, self.shape)  # [t, hd]
+            key = rounded(turned, stored)  # [t, hd]
+            value = rounded(_affine(normed, weights.wv, weights.bv), stored)  # [t, hd]
             if at in past.keys:
                 key = np.concatenate([past.keys[at], key])  # [n, hd]
                 value = np.concatenate([past.values[at], value])  # [n, hd]
@@ -93,13 +117,13 @@ class Reference:
             for head in range(self.shape.group_size):
                 rows = slice(head * self.shape.head_dim, (head + 1) * self.shape.head_dim)
                 bias = None if weights.bq is None else weights.bq[rows]
-                query = _rotated(_affine(normed, weights.wq[rows], bias), past.length, self.shape)  # [t, hd]
+                query = _rotated(_affine(normed, rows_of(weights.wq, rows), bias), past.length, self.shape)  # [t, hd]
                 outputs.append(_attend(query, key, value, past.length))
         return outputs
 
 
-def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    y: Array = x @ weight.T  # [t, in] @ [in, out] -> [t, out]
+def _affine(x: Array, weight: Matrix, bias: Array | None) -> Array:
+    y: Array = x @ unpack(weight).T  # [t, in] @ [in, out] -> [t, out]
     return y if bias is None else y + bias
 
 

@@ -43,7 +43,7 @@ def test_a_signal_ends_a_run_and_what_there_is_can_be_read(tmp_path: Path, tiny:
     assert json.loads(out) == {"error": f"ended by {sign.name}", "status": 128 + sign}
     (directory,) = (tmp_path / "runs").iterdir()
     rows = read_table(directory, "tokens")
-    assert rows.num_rows > 1
+    assert rows.num_rows
     assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == rows.num_rows
 
 

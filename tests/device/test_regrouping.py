@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.kernel_shapes import GPT2, SMALL
+from support.kernel_shapes import GPT2, SMALL, WIDE_GPT2
 
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.device.sequences import ArrivedBlock, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import raw_of
 from edgeemu_kernels.sampling import GREEDY
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
@@ -26,7 +27,7 @@ def random_rows(groups: int, length: int, seed: int) -> tuple[Array, Array]:
 
 def with_cache(cache: KVCache | None, layer: int = 0) -> OpenSequences:
     """One open sequence that has this cache in one layer."""
-    sequences = OpenSequences(HEAD_DIM)
+    sequences = OpenSequences(SMALL)
     sequences.open(SEQUENCE, SequenceState(GREEDY, keep_logits=False, total_tokens=16), {})
     if cache is not None:
         sequences[SEQUENCE].caches[layer] = cache
@@ -77,20 +78,20 @@ def test_a_cache_of_another_length_or_width_is_refused() -> None:
             with_cache(cache).regroup(0, [0, 1], [0, 1, 2], arrived(2, keys[0], values[0]))
 
 
-@pytest.mark.parametrize("shape", [SMALL, GPT2], ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", [SMALL, GPT2, WIDE_GPT2.at_precision("q4_k")], ids=lambda shape: shape.name)
 def test_groups_come_and_go_bit_identically(shape: ModelShape) -> None:
     source = SeededSource(shape, 5)
     whole, here, there = source.heads(1, [0, 1, 2]), HeldBlocks(source), HeldBlocks(source)
     here.load(Kind.HEAD, 1, [0, 1, 2])
     move(here, there, 1, layer=1)
     assert here.heads[1].groups == (0, 2)
-    np.testing.assert_array_equal(here.heads[1].weight, source.heads(1, [0, 2]).weight)
+    np.testing.assert_array_equal(raw_of(here.heads[1].weight), raw_of(source.heads(1, [0, 2]).weight))
     with pytest.raises(KeyError):
         here.weights(Block(Kind.HEAD, 1, 1))
     move(there, here, 1, layer=1)
     assert there.heads == {}
     assert here.heads[1].groups == (0, 1, 2)
-    np.testing.assert_array_equal(here.heads[1].weight, whole.weight)
+    np.testing.assert_array_equal(raw_of(here.heads[1].weight), raw_of(whole.weight))
     assert here.heads[1].weight_bytes == whole.weight_bytes
     if shape.bias:
         np.testing.assert_array_equal(here.heads[1].bias, whole.bias)

@@ -14,6 +14,7 @@ from edgeemu.host import cgroups, scratch
 from edgeemu.host.clean import clean
 from edgeemu.host.owner import Owner, is_own, start_ticks
 
+pytestmark = pytest.mark.alone  # `clean` is for the whole machine
 OTHER = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make things of another user")
 

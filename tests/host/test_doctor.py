@@ -12,7 +12,7 @@ from edgeemu.host import doctor
 from edgeemu.host.doctor import Caps, Findings, Host, LinkSupport, Scheduling, advise
 
 GOOD = Findings(
-    Host("6.1", "3.11", 4, 8 * 2**30, 4 * 2**30, "openblas 0.3", 100e9, 20e9),
+    Host("6.1", "3.11", 4, 8 * 2**30, 4 * 2**30, "openblas 0.3", "", 100e9, 20e9),
     Caps("cgroup v2", "/sys/fs/cgroup/user.slice", ["cgroup v2 at /sys/fs/cgroup"], ""),
     Scheduling(True, "SCHED_FIFO while pacing", 2e-5, 6e-5),
     LinkSupport("", "", True, True, {}),

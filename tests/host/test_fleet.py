@@ -12,8 +12,11 @@ from support.fleets import Runner, alive, next_exit
 
 from edgeemu.errors import RunError
 from edgeemu.host import scratch
-from edgeemu.host.fleet import DeviceExit, Fleet
+from edgeemu.host.device_exit import DeviceExit
+from edgeemu.host.fleet import Fleet
 from edgeemu.links.netns.capabilities import probe_host
+
+pytestmark = pytest.mark.alone  # it has limits of time
 
 
 def test_a_device_is_a_process_of_its_own(run: Runner, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edgeemu.errors import RunError
 from edgeemu.host.fleet import Fleet
 from edgeemu.host.owner import start_ticks
 
+pytestmark = pytest.mark.alone  # it has limits of time
 TESTS = Path(__file__).parents[1]
 
 

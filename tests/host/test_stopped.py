@@ -21,6 +21,7 @@ from edgeemu.host.stopped import PATIENCE, StopWatch, what_they_do
 from edgeemu.run.processes import session as session_module
 from edgeemu.run.processes.session import Session
 
+pytestmark = pytest.mark.alone  # it has limits of time
 LOOK_EVERY_S = 0.01
 
 

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from support.kernel_shapes import GPT2, SMALL, shapes
 from support.loaded import Loaded
 
-from edgeemu_kernels.attention import QUERY_ROWS, Heads
+from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
 from edgeemu_kernels.weights.sources import WeightSource
+from edgeemu_kernels.workspace import QUERY_ROWS
 
 
 class Divided:

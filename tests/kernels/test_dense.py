@@ -7,7 +7,6 @@ import pytest
 from support.kernel_shapes import GPT2, SMALL
 
 from edgeemu_kernels.dense import Embed, LmHead, gelu_inplace, silu_inplace
-from edgeemu_kernels.host import measure
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.rope import FIRST_ROWS, Rope, frequencies
 from edgeemu_kernels.shape import RopeScaling
@@ -99,10 +98,3 @@ def test_a_shared_output_matrix_counts_once() -> None:
     np.testing.assert_array_equal(shared.forward(x), alone.forward(x))
     assert isinstance(shared, LmHead)
     np.testing.assert_allclose(shared.forward(x[1]), shared.forward(x)[1], atol=1e-5)
-
-
-def test_host_speed_is_work_over_time() -> None:
-    ticks = iter(float(i) for i in range(100))
-    speed = measure(lambda: next(ticks))  # every stretch of work takes one second of this clock
-    assert speed.gflops == pytest.approx(2 * 768**3 / 1e9)
-    assert speed.mem_bytes_per_s == 64 * 1024**2

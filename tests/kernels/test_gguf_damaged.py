@@ -104,7 +104,7 @@ def test_a_header_of_many_megabytes_is_refused_before_it_is_read(tmp_path: Path)
         ({"rope.freq_base": "x"}, "llama.rope.freq_base is 'x', not a finite number"),
         ({"attention.layer_norm_rms_epsilon": 0.0}, "norm_eps must be positive"),
         ({"attention.value_length": 8}, "values of another width than keys"),
-        ({"attention.key_length": 10**9}, "head_dim must be"),
+        ({"attention.key_length": 10**9, "attention.value_length": 10**9}, "head_dim must be"),
         ({"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "RoPE scaling 'longrope'"),
         ({"rope.scaling.type": "dynamic"}, "RoPE scaling 'dynamic' is not known"),
         ({"rope.scaling.factor": -2.0}, "rope_linear_factor must be positive"),

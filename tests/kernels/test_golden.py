@@ -55,6 +55,16 @@ def test_decoder_agrees_with_transformers_at_every_position(
     assert_logits(np.stack(logits), golden, prompt, slice(cut - 1, None))
 
 
+def test_the_files_own_bytes_agree_with_transformers(golden: dict[str, np.ndarray], smollm2: Model) -> None:
+    """The file holds Q4_1 and Q8_0, and transformers computed with its numbers in float32."""
+    ids, prompt, cut = golden["ids_1"].tolist(), 1, 15
+    model = smollm2.at_precision("file")
+    assert {model.shape.precision.up, model.shape.precision.lm_head} == {"q4_1", "q8_0"}
+    decoder = Decoder(model.open_source())
+    logits = [decoder.prefill(ids[:cut]), *(decoder.step(token) for token in ids[cut:])]
+    assert_logits(np.stack(logits), golden, prompt, slice(cut - 1, None))
+
+
 @pytest.mark.parametrize("prompt", [0, 1, 2])
 def test_greedy_text_is_transformers_text(prompt: int, golden: dict[str, np.ndarray], smollm2_weights: Loaded) -> None:
     ids, expected = golden[f"ids_{prompt}"].tolist(), golden[f"greedy_{prompt}"].tolist()

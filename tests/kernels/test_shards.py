@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gguf_files import Q, write
-from support.kernel_shapes import GPT2, SMALL
+from support.kernel_shapes import GPT2, SMALL, WIDE, WIDE_GPT2
 from support.loaded import Loaded
 
 from edgeemu_kernels.dense import Ffn, Proj
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.linear import Matrix
 from edgeemu_kernels.norms import Norm, standardised
+from edgeemu_kernels.packed import raw_of
+from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import open_gguf, open_huggingface
 from edgeemu_kernels.weights.seeded import SeededSource
@@ -26,7 +28,7 @@ ODD = replace(SMALL, name="odd", d_ff=67)  # a prime: one unit, or 67
 SHAPES = (SMALL, replace(SMALL, name="wide", d_ff=192), ODD, GPT2)
 
 
-def arrays_of(kernel: Proj | Ffn) -> list[Array | None]:
+def arrays_of(kernel: Proj | Ffn) -> list[Matrix | None]:
     if isinstance(kernel, Proj):
         return [kernel.weight, kernel.bias]
     return [kernel.norm.weight, kernel.norm.bias, kernel.up, kernel.down, kernel.up_bias, kernel.down_bias]
@@ -36,7 +38,7 @@ def assert_same(one: Proj | Ffn, other: Proj | Ffn) -> None:
     for a, b in zip(arrays_of(one), arrays_of(other), strict=True):
         assert (a is None) == (b is None)
         if a is not None and b is not None:
-            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(raw_of(a), raw_of(b))
 
 
 def cut(parts: Sequence[int], owners: Sequence[int]) -> list[list[int]]:
@@ -68,18 +70,20 @@ def test_any_split_sums_up_to_the_whole(data: st.DataObject, shape: ModelShape, 
 
 def check_parts(source: WeightSource, layer: int) -> None:
     """A source's part equals the part cut from the whole, and parts put together equal the whole."""
-    loaded, shape = Loaded(source), source.shape
+    loaded, shape, form = Loaded(source), source.shape, source.shape.precision.weights
     for groups in ([0], [shape.n_groups - 1], list(reversed(range(shape.n_groups)))):
         part = source.proj(layer, groups)
         assert_same(part, loaded.proj(layer, groups))
         assert part.groups == tuple(groups)
-        assert_same(Proj.from_groups({group: part.group_weights(group) for group in groups}), part)
+        again = Proj.from_groups({group: part.group_weights(group) for group in groups}, form("proj"))
+        assert_same(again, part)
     last = shape.ffn_units - 1
     for units in ([0], [last], sorted({0, last // 2, last // 2 + 1, last} & set(range(last + 1)))):
         ffn = source.ffn(layer, units)
         assert_same(ffn, loaded.ffn(layer, units))
         assert ffn.units == tuple(units)
-        assert_same(Ffn.from_units(ffn.norm, ffn.gated, {unit: ffn.unit_weights(unit) for unit in units}), ffn)
+        parts = {unit: ffn.unit_weights(unit) for unit in units}
+        assert_same(Ffn.from_units(ffn.norm, ffn.gated, parts, form("up"), form("down")), ffn)
     assert_same(loaded.proj(layer, range(shape.n_groups)).joined(), source.proj(layer))
     assert_same(loaded.ffn(layer, range(shape.ffn_units)).joined(), source.ffn(layer))
     assert_same(loaded.proj(layer), source.proj(layer))
@@ -92,14 +96,23 @@ def test_seeded_parts(shape: ModelShape) -> None:
     check_parts(SeededSource(shape, 3), 1)
 
 
+@pytest.mark.parametrize("weights", [name for name in FORMATS if name != "f32"])
+@pytest.mark.parametrize("shape", [WIDE, WIDE_GPT2], ids=lambda shape: shape.name)
+def test_packed_parts(shape: ModelShape, weights: str) -> None:
+    check_parts(SeededSource(shape.at_precision(weights), 3), 1)
+
+
+@pytest.mark.parametrize("weights", ["f32", "q4_1"])
 @pytest.mark.parametrize("name", ["golden_gpt2", "golden_llama"])
-def test_parts_of_hugging_face_directories(name: str) -> None:
-    check_parts(open_huggingface(FIXTURES / name).open_source(), 1)
+def test_parts_of_hugging_face_directories(name: str, weights: str) -> None:
+    check_parts(open_huggingface(FIXTURES / name).at_precision(weights).open_source(), 1)
 
 
 @pytest.mark.parametrize("quantised", [Q.F32, Q.Q8_0])
 def test_parts_of_a_gguf_file(tmp_path: Path, quantised: Q) -> None:
-    check_parts(open_gguf(write(tmp_path / "tiny.gguf", quantised=quantised)).open_source(), 1)
+    model = open_gguf(write(tmp_path / "tiny.gguf", WIDE, quantised=quantised))
+    for weights in ("f32", "q8_0", "q4_0", "file"):
+        check_parts(model.at_precision(weights).open_source(), 1)
 
 
 @pytest.mark.parametrize("rows", [1, 5])

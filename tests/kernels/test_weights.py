@@ -176,10 +176,38 @@ source = open_source(json.loads(pathlib.Path({str(spec)!r}).read_text()))
 blocks = [source.ffn(layer) for layer in range(8)] + [source.heads(layer, [0, 2]) for layer in range(8)]
 high_water = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())
 peak = int(high_water[1]) * 1024 - sum(block.weight_bytes for block in blocks)
-heavy = ("tokenizers", "jinja2", "gguf", "yaml", "safetensors", "requests", "asyncio")
+heavy = ("llvmlite", "numba", "tokenizers", "jinja2", "gguf", "yaml", "safetensors", "requests", "asyncio")
 print(json.dumps([peak, [name for name in heavy if name in sys.modules]]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     peak, loaded = json.loads(done.stdout)
     assert loaded == []
     assert peak < 45e6
+
+
+def test_packed_weights_are_never_decoded_as_a_whole(smollm2: Model, tmp_path: Path) -> None:
+    """Beyond its packed weights, a device needs little to compute with them, for one row or for many."""
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(smollm2.at_precision("file", "q8_0").spec))
+    code = rf"""
+import json, pathlib, re
+import numpy as np
+from edgeemu_kernels import compiled
+from edgeemu_kernels.codecs.machine_code import prepare
+from edgeemu_kernels.precision import FORMATS
+from edgeemu_kernels.weights.sources import open_source
+source = open_source(json.loads(pathlib.Path({str(spec)!r}).read_text()))
+x = np.ones((64, 576), np.float32)
+np.dot(x, x.T), prepare([FORMATS["q4_1"], FORMATS["q8_0"]])
+before = int(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+blocks = [source.ffn(layer) for layer in range(20)] + [source.proj(layer) for layer in range(20)] + [source.lm_head()]
+for block in blocks[:20]:
+    block.forward(x), block.forward(x[:1])
+blocks[-1].forward(x[:1])
+after = int(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+print((after - before) * 1024, sum(block.weight_bytes for block in blocks))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    needed, held = map(int, done.stdout.split())
+    assert 65e6 < held < 70e6
+    assert needed < held + 20e6

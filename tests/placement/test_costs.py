@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, shapes
+from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, precise_shapes, shapes
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, MESSAGE_HEADER_BYTES, Kind, all_blocks, ffn, head, proj
-from edgeemu.placement.costs import PhysicalCosts, Work
+from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.work import Work
+from edgeemu_kernels import compiled  # noqa: F401 - loaded before anything is measured
 from edgeemu_kernels.kvcache import KVCache
+from edgeemu_kernels.packed import WORKSPACE_BYTES
+from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import GREEDY, Sampling, sample
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
@@ -29,7 +33,8 @@ LLAMA_WIDE = replace(
 GPT2_WIDE = replace(
     GPT2, d_model=256, n_heads=8, n_kv_heads=8, head_dim=32, d_ff=1024, vocab_size=4096, max_context=2048
 )
-WIDE = (LLAMA_WIDE, replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024), GPT2_WIDE)
+LONG_ROWS = replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024)  # for compiled attention, too
+WIDE = (LLAMA_WIDE, LONG_ROWS, GPT2_WIDE, GPT2_WIDE.at_precision("q8_0", "f16"), LONG_ROWS.at_precision("q4_k", "q4_0"))
 
 
 def arrays(held: object) -> Iterator[np.ndarray]:
@@ -63,7 +68,7 @@ def test_weights_are_the_bytes_of_the_real_arrays(shape: ModelShape) -> None:
 
 
 @QUICK
-@given(shapes())
+@given(shapes() | precise_shapes())
 def test_weights_of_any_shape_are_the_bytes_of_the_real_arrays(shape: ModelShape) -> None:
     check_weights(shape)
 
@@ -79,16 +84,16 @@ def test_tied_embeddings_count_where_both_ends_are_apart() -> None:
 
 
 @QUICK
-@given(shapes(), st.integers(0, 40), st.integers(1, 4))
+@given(shapes() | precise_shapes(), st.integers(0, 40), st.integers(1, 4))
 def test_cache_bytes_are_those_of_the_rows_that_are_written(shape: ModelShape, tokens: int, groups: int) -> None:
-    cache = KVCache(groups, shape.head_dim, 8)
+    cache = KVCache(groups, shape.head_dim, 8, number_format(shape.precision.cache))
     rows = np.zeros((groups, tokens, shape.head_dim), np.float32)  # [groups, tokens, head_dim]
     cache.append(rows, rows)
     assert groups * PhysicalCosts(shape).kv_bytes(tokens) == cache.nbytes_used
 
 
 @QUICK
-@given(shapes(), st.integers(1, 30), st.integers(0, 30))
+@given(shapes() | precise_shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_a_prefill_computes_as_much_as_its_tokens_one_by_one(shape: ModelShape, rows: int, past: int) -> None:
     costs = PhysicalCosts(shape)
     for kind in (Kind.EMBED, Kind.HEAD, Kind.PROJ, Kind.FFN):
@@ -99,18 +104,20 @@ def test_a_prefill_computes_as_much_as_its_tokens_one_by_one(shape: ModelShape, 
 
 
 @QUICK
-@given(shapes(), st.integers(1, 30), st.integers(0, 30))
+@given(shapes() | precise_shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_a_step_reads_weights_and_cache_once(shape: ModelShape, rows: int, past: int) -> None:
     costs, n = PhysicalCosts(shape), shape.n_groups
     heads_bytes = costs.heads_weight_bytes(n) + n * costs.kv_bytes(past + rows)
     assert costs.work(Kind.HEAD, n, rows, past).bytes_read == heads_bytes
     for kind, block in ((Kind.PROJ, proj(0)), (Kind.FFN, ffn(0)), (Kind.LM_HEAD, LM_HEAD)):
         assert costs.work(kind, 0, rows, past).bytes_read == costs.weight_bytes(block)
-    assert costs.work(Kind.EMBED, 0, rows, past).bytes_read == rows * shape.d_model * 4
+    assert costs.work(Kind.EMBED, 0, rows, past).bytes_read == rows * shape.precision.weights("embed").row_bytes(
+        shape.d_model
+    )
 
 
 @QUICK
-@given(shapes(), st.integers(1, 30), st.integers(0, 30))
+@given(shapes() | precise_shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_fused_groups_do_the_work_of_each_and_read_their_norm_once(shape: ModelShape, rows: int, past: int) -> None:
     costs, n = PhysicalCosts(shape), shape.n_groups
     fused, single = costs.work(Kind.HEAD, n, rows, past), costs.work(Kind.HEAD, 1, rows, past)
@@ -147,13 +154,13 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 
 
 def assert_bounded(measured_bytes: int, planned_bytes: int) -> None:
-    """No less than what is really needed, and no more than three times as much."""
+    """No less than what is really needed, and no more than three times as much, but for pieces that are decoded."""
     assert measured_bytes <= planned_bytes + UNCOUNTED_BYTES
-    assert planned_bytes <= 3 * measured_bytes
+    assert planned_bytes <= 3 * measured_bytes + 3 * WORKSPACE_BYTES
 
 
 @pytest.mark.parametrize(("rows", "past"), [(1, 0), (1, 2000), (40, 0), (300, 500), (1500, 0)])
-@pytest.mark.parametrize("shape", WIDE, ids=lambda shape: f"{shape.name}-{shape.d_model}")
+@pytest.mark.parametrize("shape", WIDE, ids=lambda shape: f"{shape.name}-{shape.d_model}-{shape.precision.up}")
 def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past: int) -> None:
     source, costs = SeededSource(shape, 0), PhysicalCosts(shape)
     for n in (1, shape.n_groups):
@@ -161,7 +168,8 @@ def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past:
         warm, cache = heads.new_cache(past + rows), heads.new_cache(past + rows)
         for some, length in ((warm, past + rows - 1), (cache, past)):
             filled = np.ones((n, length, shape.head_dim), np.float32)  # [n, length, head_dim]
-            some.append(filled, filled)
+            if length:
+                some.append(filled, filled)
         last = np.ones((1, shape.d_model), np.float32)  # [1, d_model]
         heads.forward(last, past + rows - 1, warm)  # makes the rotation table as long as it will be needed
         x = np.ones((rows, shape.d_model), np.float32)  # [rows, d_model]
@@ -170,7 +178,7 @@ def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past:
 
 
 @pytest.mark.parametrize("rows", [1, 40, 600])
-@pytest.mark.parametrize("shape", WIDE, ids=lambda shape: f"{shape.name}-{shape.d_model}")
+@pytest.mark.parametrize("shape", WIDE, ids=lambda shape: f"{shape.name}-{shape.d_model}-{shape.precision.up}")
 def test_dense_blocks_allocate_no_more_than_planned(shape: ModelShape, rows: int) -> None:
     source, costs = SeededSource(shape, 0), PhysicalCosts(shape)
     embed, proj_, ffn_ = source.embed(), source.proj(0), source.ffn(0)
@@ -197,7 +205,7 @@ def test_the_output_matrix_and_any_sampling_allocate_no_more_than_planned(sampli
 
 
 @SLOW
-@given(shapes(), st.integers(1, 300), st.integers(0, 300))
+@given(shapes() | st.just(LONG_ROWS), st.integers(1, 300), st.integers(0, 300))
 def test_workspace_grows_with_rows_and_past(shape: ModelShape, rows: int, past: int) -> None:
     costs = PhysicalCosts(shape)
     for kind in Kind:

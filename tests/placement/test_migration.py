@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, QUICK
 
-from edgeemu.device.block_bytes import BlockBytes, BlockBytesError, checksum, pieces, unpack, weight_shapes
+from edgeemu.device.block_bytes import (
+    BlockBytes,
+    BlockBytesError,
+    Layout,
+    cache_layouts,
+    checksum,
+    pieces,
+    unpack,
+    weight_layouts,
+)
 from edgeemu.device.executor import Executor
 from edgeemu.device.sequences import ArrivedBlock, SequenceState
 from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, head
@@ -25,7 +34,7 @@ from edgeemu.placement.migration import (
 )
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.shipments import chains, chunk_sizes, payload_bytes, weight_bytes
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.packed import Stored
 from edgeemu_kernels.sampling import GREEDY
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import seeded_model
@@ -132,7 +141,7 @@ def test_weights_from_flash_are_not_sent_and_take_their_time() -> None:
     assert list(chains(shipments)) == [(0, 1)]
 
 
-@pytest.mark.parametrize("shape", [LLAMA, GPT2], ids=["llama", "gpt2"])
+@pytest.mark.parametrize("shape", [LLAMA, GPT2, GPT2.at_precision("q4_0", "q8_0")], ids=["llama", "gpt2", "packed"])
 def test_a_parcel_weighs_what_the_costs_say(shape: ModelShape) -> None:
     costs = PhysicalCosts(shape)
     compute = loaded(shape, Placement(dict.fromkeys(all_blocks(shape), 0)))
@@ -140,10 +149,10 @@ def test_a_parcel_weighs_what_the_costs_say(shape: ModelShape) -> None:
         sent = packed(compute.export(block, -1, 0, 0, with_weights=True))
         expected = weight_bytes(block, costs)
         assert len(sent) == expected
-        assert sum(4 * int(np.prod(s)) for s in weight_shapes(shape, block)) == expected
+        assert sum(layout.nbytes for layout in weight_layouts(shape, block)) == expected
 
 
-def packed(arrays: Sequence[Array]) -> bytes:
+def packed(arrays: Sequence[Stored]) -> bytes:
     return b"".join(pieces(arrays, 1 << 20))
 
 
@@ -209,11 +218,11 @@ def fill_caches(devices: list[Executor], placement: Placement, shape: ModelShape
 
 
 def reassembled(shape: ModelShape, block: Block, first: bytes, rest: bytes, cut: int, rows: int) -> ArrivedBlock:
-    shapes = weight_shapes(shape, block)
+    layouts = weight_layouts(shape, block)
     if block.kind is not Kind.HEAD:
-        return ArrivedBlock(unpack(first, shapes))
-    *weights, k0, v0 = unpack(first, [*shapes, *[(cut, shape.head_dim)] * 2])
-    k1, v1 = unpack(rest, [(rows - cut, shape.head_dim)] * 2)
+        return ArrivedBlock(unpack(first, layouts))
+    *weights, k0, v0 = unpack(first, [*layouts, *cache_layouts(shape, cut)])
+    k1, v1 = unpack(rest, cache_layouts(shape, rows - cut))
     return ArrivedBlock(weights, {0: (np.concatenate([k0, k1]), np.concatenate([v0, v1]))})
 
 
@@ -225,5 +234,5 @@ def test_a_parcel_that_is_damaged_or_out_of_order_is_refused() -> None:
         parcel.add(12, data[12:])
     with pytest.raises(BlockBytesError, match="arrived as 16 others"):
         parcel.add(8, b"x" * 8)
-    with pytest.raises(BlockBytesError, match="4 values for shapes that hold 6"):
-        unpack(data, [(2, 3)])
+    with pytest.raises(BlockBytesError, match="16 bytes for arrays of 24"):
+        unpack(data, [Layout((2, 3))])

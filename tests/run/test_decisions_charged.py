@@ -14,7 +14,7 @@ from edgeemu.run import make_plan as planning
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
-from edgeemu_kernels.host import HostSpeed
+from edgeemu_kernels.profile.host import HostSpeed
 
 FIRST_CALL_S = 0.005
 
@@ -56,8 +56,8 @@ def test_a_decision_that_is_measured_is_charged_warm() -> None:
 
 
 def test_what_is_measured_is_scaled_to_the_device_that_decides() -> None:
-    plan = replace(make("decisions.time=measured", decide=SlowAtFirst()), decision_scale=1000.0)
-    assert all(row.took_s < row.charged_s < 1000 * row.took_s for row in rows(plan))
+    plan = replace(make("decisions.time=measured", decide=SlowAtFirst()), decision_scale=1e6)
+    assert all(row.took_s < row.charged_s < 1e6 * row.took_s for row in rows(plan))
 
 
 def test_a_time_that_is_given_is_charged_and_the_policy_asked_once() -> None:

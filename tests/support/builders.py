@@ -74,6 +74,23 @@ def shapes(draw: st.DrawFn, max_layers: int = 3) -> ModelShape:
     )
 
 
+@st.composite
+def precise_shapes(draw: st.DrawFn) -> ModelShape:
+    """A tiny decoder with matrices, caches and messages in any formats; rows are whole blocks of most."""
+    weights = st.sampled_from(("f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"))
+    rows = st.sampled_from(("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"))
+    n_kv_heads = draw(st.integers(1, 3))
+    shape = replace(
+        draw(shapes(max_layers=2)),
+        d_model=draw(st.sampled_from((32, 64, 256))),
+        n_heads=n_kv_heads * draw(st.integers(1, 2)),
+        n_kv_heads=n_kv_heads,
+        head_dim=draw(st.sampled_from((8, 32))),
+        d_ff=draw(st.sampled_from((96, 256, 512))),
+    )
+    return shape.at_precision(draw(weights), draw(rows), draw(rows))
+
+
 def scattered(shape: ModelShape, n_devices: int, seed: int) -> Placement:
     """Every block on a random device."""
     chance = random.Random(seed)

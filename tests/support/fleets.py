@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from edgeemu.host.fleet import DeviceExit, Fleet
+from edgeemu.host.device_exit import DeviceExit
+from edgeemu.host.fleet import Fleet
 from edgeemu.host.owner import read_proc
 
 Runner = Callable[[Awaitable[None]], None]

@@ -62,6 +62,8 @@ def write(
         "llama.feed_forward_length": shape.d_ff,
         "llama.attention.head_count": shape.n_heads,
         "llama.attention.head_count_kv": shape.n_kv_heads,
+        "llama.attention.key_length": shape.head_dim,
+        "llama.attention.value_length": shape.head_dim,
         "llama.attention.layer_norm_rms_epsilon": shape.norm_eps,
         "llama.rope.freq_base": shape.rope_theta,
     } | (metadata or {})

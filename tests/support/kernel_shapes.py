@@ -35,3 +35,8 @@ SMALL = ModelShape("small", 2, 24, 6, 3, 4, 40, 50, 512, positions="rope-interle
 GPT2 = ModelShape(
     "small-gpt2", 2, 24, 3, 3, 8, 40, 50, 64, "layer", 1e-5, "gelu", "learned", tied_embeddings=True, bias=True
 )
+# Widths of whole blocks of every number format, the columns of its KV groups too.
+WIDE = ModelShape("wide", 2, 256, 8, 2, 64, 512, 60, 256, positions="rope-interleaved")
+WIDE_GPT2 = ModelShape(
+    "wide-gpt2", 2, 256, 4, 4, 64, 512, 60, 64, "layer", 1e-5, "gelu", "learned", tied_embeddings=True, bias=True
+)

@@ -36,14 +36,17 @@ class Loaded:
         if groups is None:
             return proj
         every = proj.divided(self.shape.n_groups)
-        return Proj.from_groups({group: every.group_weights(group) for group in groups})
+        parts = {group: every.group_weights(group) for group in groups}
+        return Proj.from_groups(parts, self.shape.precision.weights("proj"))
 
     def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         ffn = self._ffn[layer]
         if units is None:
             return ffn
         every = ffn.divided(self.shape.ffn_units)
-        return Ffn.from_units(ffn.norm, ffn.gated, {unit: every.unit_weights(unit) for unit in units})
+        parts = {unit: every.unit_weights(unit) for unit in units}
+        up, down = self.shape.precision.weights("up"), self.shape.precision.weights("down")
+        return Ffn.from_units(ffn.norm, ffn.gated, parts, up, down)
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here
         return self._lm_head

@@ -72,7 +72,7 @@ def warm_servers() -> Iterator[Spawn]:
             )
 
         def spawn(fleet: Fleet, control_fd: int) -> WarmServer:
-            config = Config(control_fd, fleet._entry, str(fleet.directory), fleet._user_namespace)
+            config = fleet.config(control_fd)
             environment = {**os.environ, **ONE_THREAD}
             kept = [control_fd, *fleet._pass_fds]
             with (fleet.directory / scratch.SERVER_LOG).open("ab") as log:

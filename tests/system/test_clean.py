@@ -19,6 +19,8 @@ from edgeemu.host.clean import Item
 from edgeemu.host.clean import clean as clean_host
 from edgeemu.host.owner import Owner, is_alive
 
+pytestmark = pytest.mark.alone  # `clean` is for the whole machine
+
 
 class Running(NamedTuple):
     """A run with devices that are at work."""

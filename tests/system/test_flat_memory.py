@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import pytest
 import uvloop
 from support.moving import make
 from support.watching import Silent
@@ -69,6 +70,7 @@ def traced() -> Iterator[None]:
         tracemalloc.stop()
 
 
+@pytest.mark.alone  # memory of processes that others' caches and pauses would blur
 def test_nothing_grows_while_blocks_move(tmp_path: Path) -> None:
     plan = make(*SETTINGS, decide=restless)
     looking = Looking()

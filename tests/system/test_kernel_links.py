@@ -21,6 +21,7 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 
+pytestmark = pytest.mark.alone  # real packets take real time
 SCENARIO = """
 name: shaped
 seed: 3

@@ -12,7 +12,7 @@ from support.builders import QUICK
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Hop, Path
-from edgeemu.placement.costs import Work, roofline_s
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import WallClock, occupy
 from edgeemu.timeline.network import DrawKey, disturbance_s, lost_packets, serialise, uniforms
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting

@@ -70,9 +70,30 @@ def test_what_leaves_through_one_interface_queues_there() -> None:
     """Links of 8 kB/s, interfaces of 4 kB/s: two results of 4000 bytes leave one after the other."""
     cluster = even_cluster(3, Link(64_000, 0.5), nic_bps=32_000)
     network = Network(cluster.path, 0)
-    assert network.arrival_s(DrawKey(0, 1, 0, 0, 2, 0), 4000, 0.0) == pytest.approx(1.5)
-    assert network.arrival_s(DrawKey(0, 2, 0, 0, 2, 0), 4000, 0.0) == pytest.approx(2.5)
-    assert network.arrival_s(DrawKey(1, 2, 0, 0, 2, 0), 4000, 0.0) == pytest.approx(3.5)  # meets both: in and out
+    assert network.passage(DrawKey(0, 1, 0, 0, 2, 0), 4000, 0.0) == pytest.approx((1.5, 0.0))
+    assert network.passage(DrawKey(0, 2, 0, 0, 2, 0), 4000, 0.0) == pytest.approx((2.5, 1.0))
+    third = network.passage(DrawKey(1, 2, 0, 0, 2, 0), 4000, 0.0)
+    assert third == pytest.approx((3.5, 2.0)), "it meets both: in and out"
+
+
+@QUICK
+@given(st.integers(0, 10_000), st.booleans())
+def test_without_its_waits_a_message_takes_as_long_as_alone(seed: int, star: bool) -> None:
+    """Through interfaces that are quicker or slower than the links, and over a channel that some cross twice."""
+    chance = random.Random(seed)
+    links = [Link(chance.uniform(1e6, 1e8), 1e-3) for _ in range(N_DEVICES)]
+    cluster = even_cluster(N_DEVICES, Link(1e7, 1e-3), nic_bps=chance.choice([5e6, 5e7]))
+    if star:
+        hub = Star(N_DEVICES, lambda a, b: links[a if b is None else b], on_channel=frozenset({0, 1}))
+        cluster = Cluster("star", 0, cluster.devices, hub)
+    network, last = Network(cluster.path, 0), dict[tuple[int, int], float]()
+    for number, (departure_s, source, target, size_bytes) in enumerate(messages(seed, 30)):
+        key = DrawKey(source, target, 0, number, 2, 1)
+        arrival_s, waited_s = network.passage(key, size_bytes, departure_s)
+        alone_s = Network(cluster.path, 0).arrival_s(key, size_bytes, departure_s)
+        if arrival_s > last.get((source, target), 0.0):  # it did not wait for its place on the connection
+            assert arrival_s - waited_s == pytest.approx(alone_s, abs=1e-9)
+        last[source, target] = arrival_s
 
 
 def test_what_arrives_through_one_interface_queues_there() -> None:

@@ -15,10 +15,11 @@ from edgeemu.cluster.links import Link
 from edgeemu.cluster.topology import Mesh
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.compile import compile_routes
-from edgeemu.placement.costs import Costs, PhysicalCosts, roofline_s
+from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op, Program
+from edgeemu.placement.work import roofline_s
 from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime, roofline_durations
 from edgeemu_kernels.shape import ModelShape

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from support.builders import GPT2, LLAMA, QUICK, shapes
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
-from edgeemu.placement.costs import PhysicalCosts, Work
+from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.operation_costs import message_bytes, op_work
 from edgeemu.placement.program import Chunk, Collective, MessageKind, Op, Slot
+from edgeemu.placement.work import Work
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.shape import ModelShape

@@ -54,7 +54,9 @@ def use_model(model: Model) -> None:
 
 
 def use_gguf(directory: Path) -> None:
-    use_model(open_gguf(directory / "model.gguf"))
+    model = open_gguf(directory / "model.gguf")
+    use_model(model)
+    use_model(model.at_precision("file", "q8_0", "f16"))
 
 
 def use_directory(directory: Path) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, n_shards, proj, shards
-from edgeemu.placement.costs import Costs, Work
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage
+from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 

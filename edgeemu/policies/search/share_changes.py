@@ -1,8 +1,8 @@
 """Later decisions: shares that shift, layers that become divided or whole, as far as that pays. Pure.
 
 The search is that of first placements, from the current placement, from the same on other devices, from simple ones and
-from those that the run has left; a placement costs its step and the share of it that its migration takes. What it finds is then judged with the exact time of its migration, and with
-what devices would refuse.
+from those that the run has left; a placement costs its step and the share of it that its migration takes. What it finds
+is then judged with the exact time of its migration, and with what devices would refuse.
 """
 
 import numpy as np

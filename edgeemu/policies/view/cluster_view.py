@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from edgeemu.cluster.devices import Compute, Device
 from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, proj
-from edgeemu.placement.costs import Costs, Work, roofline_s
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage, usages
 from edgeemu.placement.placement import Placement
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.policies.view.link_factors import Factors, largest_log_change
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.outlook import Outlook

@@ -68,7 +68,7 @@ class Estimator:
             device.worked = True
 
     def observe_transits(self, transits: Iterable[Transit]) -> None:
-        """Add durations of messages from departure to arrival, with the time in queues."""
+        """Add durations of messages from departure to arrival, without the time in queues."""
         self._links.observe(transits)
 
     def observe_state(self, index: int, availability: float, memory_bytes: int) -> None:

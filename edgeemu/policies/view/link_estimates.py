@@ -1,6 +1,7 @@
 """Estimates of links from the messages that they carried: a weighted regression for each pair of devices. Pure.
 
-Of every message the nominal time is known, and how much of it is delay. The regression says by how many times the delay
+What a message waited for others, in an interface that several links share, is not in its time. Of every message the
+nominal time is known, and how much of it is delay. The regression says by how many times the delay
 and the time per bit are longer than nominally: took / nominal = p * (delay's part) + q * (transmission's part).
 """
 
@@ -44,7 +45,7 @@ class LinkEstimates:
         self._factors: LinkFactors | None = None  # None: something was measured since
 
     def observe(self, transits: Iterable[Transit]) -> None:
-        """Add durations of messages from departure to arrival, with the time in queues."""
+        """Add durations of messages from departure to arrival, without the time in queues."""
         table = np.fromiter(chain.from_iterable(transits), np.float64).reshape(-1, len(Transit._fields))
         if not len(table):
             return

@@ -34,7 +34,7 @@ class Sizes:
         self.group = costs.weight_bytes(head(0, 0)) + caches_bytes(costs, total, concurrent)
         self.norm = costs.norm_bytes()
         tied = shape.tied_embeddings
-        self.shared = shape.vocab_size * shape.d_model * costs.value_bytes if tied else 0  # embed and lm_head together
+        self.shared = costs.table_bytes() if tied else 0  # embed and lm_head together
 
         def workspace(kind: Kind, n_groups: int) -> int:
             return max(

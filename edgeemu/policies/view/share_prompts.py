@@ -89,6 +89,6 @@ class _PromptPassage(Passage):
             done = [np.where(same, each, whole) for each, whole in zip(gathered, done, strict=True)]
         all_s = done[-1] + self.t.units_s[self.devices, counts]
         if layer == self.last:
-            return self._joined(all_s, terms, sums, self.t.last_bits)
+            return self._joined(all_s, terms, sums, self.t.last_partial_bits)
         own, *others = [np.where(tiled, each, all_s) for each in done]
         return now.scattered(others, own, terms, self.x_s)

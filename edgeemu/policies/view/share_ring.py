@@ -10,7 +10,8 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.placement.costs import Costs, Work
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.work import Work
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.shares import BoolArray
 
@@ -44,7 +45,9 @@ class RingTimes:
             made = [table(lambda k, m=m: mean(lambda r: work(k, r), max(1, m)), most) for m in range(n + 1)]  # type: ignore[misc]
             return np.stack(made)  # [n + 1, n, most + 1]
 
-        self.bits = np.array([8.0 * costs.chunk_bytes(round(rows / max(1, m)), max(1, m)) for m in range(n + 1)])
+        chunk = [(round(rows / max(1, m)), max(1, m)) for m in range(n + 1)]  # rows, and of how many chunks
+        self.bits = np.array([8.0 * costs.chunk_bytes(*each) for each in chunk])  # [n + 1] of sums in transit
+        self.x_bits = np.array([8.0 * costs.activation_bytes(*each) for each in chunk])  # [n + 1]
         self.sums_s = chunks(lambda r: costs.rows_work(3, r, 1))
         self.last_sums_s = chunks(lambda r: costs.rows_work(4, r, 2))
         self.norms_s = chunks(lambda r: costs.rows_work(2, r, NORM_OPERATIONS)) - overhead_s
@@ -115,7 +118,8 @@ class Rings:
     def brought(self, rows_s: FloatArray, takers: BoolArray) -> FloatArray:
         """When each taker has all rows, sent by each device of the ring for itself: [k, n]."""
         to = self.ring[:, :, None] & takers[:, None, :] & ~np.eye(len(self.devices), dtype=np.bool_)  # [k, n, n]
-        left_s = np.maximum(rows_s[:, :, None], self.free_s) + self.bits[:, :, None] * self.s_per_bit
+        x_bits = self.t.x_bits[self.members][:, None, None]  # [k, 1, 1]
+        left_s = np.maximum(rows_s[:, :, None], self.free_s) + x_bits * self.s_per_bit
         np.copyto(self.free_s, left_s, where=to)
         there_s = np.where(to, left_s + self.delay_s, 0.0).max(1)
         brought_s: FloatArray = np.maximum(there_s, np.where(self.ring, rows_s, 0.0))

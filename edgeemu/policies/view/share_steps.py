@@ -219,12 +219,12 @@ class Passage:
     def _joined_columns(self, layer: int, done_s: FloatArray, terms: BoolArray, sums: BoolArray) -> FloatArray:
         """When sums over a divided projection, of groups that are done at `done_s`, are there: [k, n]."""
         columns_s = self.t.columns_s[self.devices, self.s.heads[:, layer]]
-        return self._joined(done_s + columns_s, terms, sums, self.t.hidden_bits)
+        return self._joined(done_s + columns_s, terms, sums, self.t.partial_bits)
 
     def _joined_units(self, layer: int, terms: BoolArray, sums: BoolArray) -> FloatArray:
         """When sums over a divided feed-forward block are there: [k, n]."""
         units_s = self.t.units_s[self.devices, self.s.units[:, layer]]
-        return self._joined(self.x_s + units_s, terms, sums, self.t.hidden_bits)
+        return self._joined(self.x_s + units_s, terms, sums, self.t.partial_bits)
 
     def _joined(self, done_s: FloatArray, terms: BoolArray, sums: BoolArray, bits: float) -> FloatArray:
         """When partial sums, done at `done_s` on `terms`, are sent from each to each and added on `sums`: [k, n]."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.placement.costs import Work
+from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_ring import RingTimes
@@ -47,6 +47,7 @@ class ShareTimes:
         self.sums_s = table(lambda terms: costs.rows_work(terms + 1, rows, terms - 1), self.n + 1)
         self.hidden_bits = 8.0 * costs.activation_bytes(rows)
         self.last_bits = 8.0 * costs.activation_bytes(1)
+        self.partial_bits, self.last_partial_bits = 8.0 * costs.chunk_bytes(rows, 1), 8.0 * costs.chunk_bytes(1, 1)
         self.token_bits = 8.0 * costs.token_bytes()
         first, second = (8.0 * costs.attention_bytes(g, rows) for g in (1, 2))
         self.attention_bits = first + (np.arange(n_groups + 1) - 1) * (second - first)  # [n_groups + 1]

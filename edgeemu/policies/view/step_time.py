@@ -19,8 +19,8 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Work
 from edgeemu.placement.placement import Placement
+from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 

@@ -91,7 +91,7 @@ class ProcessBackend:
         started_s = time.monotonic()
         on_progress, reads = self._progress("start devices"), files_of(self.plan.model.spec)
         async with launch_devices(
-            cluster, self.links, self._launch, reads, self._on_unasked, on_progress
+            cluster, self.links, self._launch, reads, self.plan.model.shape, self._on_unasked, on_progress
         ) as self._devices:
             devices, dilation = self._devices, time_spec.dilation
             await devices.links.build(dilation if isinstance(dilation, float) else 1.0, devices.pids)

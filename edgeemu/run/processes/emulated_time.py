@@ -121,9 +121,9 @@ class PacedTime:
 
     def probed(self, message: protocol_out.Probed) -> None:
         step, target = self._probing.pop(message.number)
-        for size_bytes, departure_s, arrival_s, _ in message.records:
+        for size_bytes, departure_s, arrival_s, _, waited_s in message.records:
             took_s = arrival_s - departure_s
-            self._probed.append(Transit(message.source, target, size_bytes, 1, took_s))
+            self._probed.append(Transit(message.source, target, size_bytes, 1, took_s - waited_s))
             sent = PathTraffic(message.source, target, 1, size_bytes, took_s)
             self._rows.add_links(self._cluster, step[:2], [sent], arrival_s)
 

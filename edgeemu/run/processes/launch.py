@@ -1,5 +1,6 @@
 """The launch of device processes: fork, cap their memory, connect them; and the facts that are known by then."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,8 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Device
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
-from edgeemu.host.fleet import DEVICE_ENTRY, DeviceExit, Fleet
+from edgeemu.host.device_exit import DeviceExit
+from edgeemu.host.fleet import DEVICE_ENTRY, Fleet
 from edgeemu.host.limits import fit_devices
 from edgeemu.host.memory_caps import ALL_MEANS, MemoryCaps
 from edgeemu.links.netns.layout import DATA_PORT
@@ -18,6 +20,10 @@ from edgeemu.links.stamped import SharedPipes, create_shared_pipes
 from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
 from edgeemu.run.processes.session import Session, Unasked
+from edgeemu_kernels.compiled_sizes import compiled_modules
+from edgeemu_kernels.shape import ModelShape
+
+PREPARE_ENTRY = "edgeemu.device.process:prepare_kernels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +115,13 @@ async def launch_devices(
     choice: LinkChoice,
     settings: LaunchSettings,
     reads: tuple[str, ...],
+    shape: ModelShape,
     on_unasked: Callable[[Unasked], None],
     on_progress: Callable[[int, int], None],
 ) -> AsyncIterator[LaunchedDevices]:
     """Launch a process for every device, which `reads` these files; nothing is left of them when the block ends.
+
+    Kernels for this shape and its formats are compiled once, before devices are forked.
 
     Raises:
         RunError: this process may open fewer files than that needs.
@@ -121,7 +130,8 @@ async def launch_devices(
     pipes_fd = create_shared_pipes(cluster.n_pipes)
     try:
         on_progress(0, len(cluster.devices))
-        async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless) as fleet:
+        prepare = (PREPARE_ENTRY, json.dumps([compiled_modules(shape), shape.precision.packed]))
+        async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless, prepare=prepare) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
             async with Session(

@@ -11,7 +11,7 @@ import zmq.asyncio
 
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
-from edgeemu.host.fleet import DeviceExit
+from edgeemu.host.device_exit import DeviceExit
 from edgeemu.host.stopped import LOOK_EVERY_S, StopWatch, what_they_do
 from edgeemu.links import messages
 from edgeemu.links.netns import protocol

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Matrix, empty_matrix, rows_of
+from edgeemu_kernels.precision import Matrix as MatrixName
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.quants import ggml_format
@@ -61,7 +60,7 @@ class GgufSource:
         self._rope = Rope(shape)
 
     def embed(self) -> Embed:
-        return Embed(self._table("token_embd.weight"))
+        return Embed(self._table("token_embd.weight", "embed"))
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         s, prefix = self.shape, f"blk.{layer}"
@@ -76,9 +75,10 @@ class GgufSource:
 
     def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         s, name = self.shape, f"blk.{layer}.attn_output.weight"
+        form = s.precision.weights("proj")
         if groups is None:
-            return Proj(self._files.matrix(name, s.d_model, s.n_heads * s.head_dim))
-        weight: Array = np.empty((s.d_model, len(groups) * s.group_dim), np.float32)
+            return Proj(self._files.matrix(name, s.d_model, s.n_heads * s.head_dim, form))
+        weight = empty_matrix(s.d_model, len(groups) * s.group_dim, form)
         dims = (s.d_model, s.n_heads * s.head_dim)
         self._files.part(name, weight, dims, [range(s.d_model)], runs(groups, s.group_dim))
         return Proj(weight, groups=tuple(groups))
@@ -87,32 +87,34 @@ class GgufSource:
         s, prefix = self.shape, f"blk.{layer}"
         if units is not None:
             return self._ffn_part(layer, units)
-        up: Array = np.empty((2 * s.d_ff, s.d_model), np.float32)
-        self._files.rows(f"{prefix}.ffn_gate.weight", up[: s.d_ff], s.d_ff)
-        self._files.rows(f"{prefix}.ffn_up.weight", up[s.d_ff :], s.d_ff)
-        down = self._files.matrix(f"{prefix}.ffn_down.weight", s.d_model, s.d_ff)
+        up = empty_matrix(2 * s.d_ff, s.d_model, s.precision.weights("up"))
+        self._files.rows(f"{prefix}.ffn_gate.weight", rows_of(up, slice(s.d_ff)), s.d_ff)
+        self._files.rows(f"{prefix}.ffn_up.weight", rows_of(up, slice(s.d_ff, None)), s.d_ff)
+        down = self._files.matrix(f"{prefix}.ffn_down.weight", s.d_model, s.d_ff, s.precision.weights("down"))
         return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down)
 
     def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
         s, prefix = self.shape, f"blk.{layer}"
         mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
-        up: Array = np.empty((2 * width, s.d_model), np.float32)
-        down: Array = np.empty((s.d_model, width), np.float32)
-        self._files.part(f"{prefix}.ffn_gate.weight", up[:width], (s.d_ff, s.d_model), mine, [range(s.d_model)])
-        self._files.part(f"{prefix}.ffn_up.weight", up[width:], (s.d_ff, s.d_model), mine, [range(s.d_model)])
-        self._files.part(f"{prefix}.ffn_down.weight", down, (s.d_model, s.d_ff), [range(s.d_model)], mine)
+        dims, everything = (s.d_ff, s.d_model), [range(s.d_model)]
+        up = empty_matrix(2 * width, s.d_model, s.precision.weights("up"))
+        down = empty_matrix(s.d_model, width, s.precision.weights("down"))
+        self._files.part(f"{prefix}.ffn_gate.weight", rows_of(up, slice(width)), dims, mine, everything)
+        self._files.part(f"{prefix}.ffn_up.weight", rows_of(up, slice(width, None)), dims, mine, everything)
+        self._files.part(f"{prefix}.ffn_down.weight", down, (s.d_model, s.d_ff), everything, mine)
         return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down, units=tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         norm = self._norm("output_norm.weight")
         if not self.shape.tied_embeddings:
-            return LmHead(norm, self._table("output.weight"))
+            return LmHead(norm, self._table("output.weight", "lm_head"))
         if embed is not None:
             return LmHead(norm, embed.table, shared=True)
-        return LmHead(norm, self._table("token_embd.weight"))
+        return LmHead(norm, self._table("token_embd.weight", "embed"))
 
-    def _table(self, name: str) -> Array:
-        return self._files.matrix(name, self.shape.vocab_size, self.shape.d_model)
+    def _table(self, name: str, matrix: MatrixName) -> Matrix:
+        s = self.shape
+        return self._files.matrix(name, s.vocab_size, s.d_model, s.precision.weights(matrix))
 
     def _norm(self, name: str) -> Norm:
         return Norm("rms", self._files.vector(name, self.shape.d_model), None, self.shape.norm_eps)

@@ -17,6 +17,9 @@ from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Matrix, empty_matrix, rows_of
+from edgeemu_kernels.precision import Matrix as MatrixName
+from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.quants import named_format
@@ -82,8 +85,10 @@ class HuggingFaceSource:
     def embed(self) -> Embed:
         s = self.shape
         if self._gpt2:
-            return Embed(self._table("wte.weight"), self._files.matrix("wpe.weight", s.max_context, s.d_model))
-        return Embed(self._table("embed_tokens.weight"))
+            positions: Array = np.empty((s.max_context, s.d_model), np.float32)
+            self._files.rows("wpe.weight", positions, s.max_context)
+            return Embed(self._table("wte.weight", "embed"), positions)
+        return Embed(self._table("embed_tokens.weight", "embed"))
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         norm_name = f"h.{layer}.ln_1" if self._gpt2 else f"layers.{layer}.input_layernorm"
@@ -97,42 +102,43 @@ class HuggingFaceSource:
 
     def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         s = self.shape
-        width = s.n_heads * s.head_dim
+        width, form = s.n_heads * s.head_dim, s.precision.weights("proj")
         if groups is not None:
             return self._proj_part(layer, groups)
         if self._gpt2:
             name = f"h.{layer}.attn.c_proj"
-            return Proj(self._conv1d(name, s.d_model, width), self._files.vector(f"{name}.bias", s.d_model))
-        return Proj(self._files.matrix(f"layers.{layer}.self_attn.o_proj.weight", s.d_model, width))
+            return Proj(self._conv1d(name, s.d_model, width, form), self._files.vector(f"{name}.bias", s.d_model))
+        return Proj(self._files.matrix(f"layers.{layer}.self_attn.o_proj.weight", s.d_model, width, form))
 
     def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         s = self.shape
         if units is not None:
             return self._ffn_part(layer, units)
+        up_form, down_form = s.precision.weights("up"), s.precision.weights("down")
         if self._gpt2:
             fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
             return Ffn(
                 self._norm(f"h.{layer}.ln_2"),
                 False,
-                self._conv1d(fc, s.d_ff, s.d_model),
-                self._conv1d(proj, s.d_model, s.d_ff),
+                self._conv1d(fc, s.d_ff, s.d_model, up_form),
+                self._conv1d(proj, s.d_model, s.d_ff, down_form),
                 self._files.vector(f"{fc}.bias", s.d_ff),
                 self._files.vector(f"{proj}.bias", s.d_model),
             )
         prefix = f"layers.{layer}.mlp"
-        up: Array = np.empty((2 * s.d_ff, s.d_model), np.float32)
-        self._files.rows(f"{prefix}.gate_proj.weight", up[: s.d_ff], s.d_ff)
-        self._files.rows(f"{prefix}.up_proj.weight", up[s.d_ff :], s.d_ff)
-        down = self._files.matrix(f"{prefix}.down_proj.weight", s.d_model, s.d_ff)
+        up = empty_matrix(2 * s.d_ff, s.d_model, up_form)
+        self._files.rows(f"{prefix}.gate_proj.weight", rows_of(up, slice(s.d_ff)), s.d_ff)
+        self._files.rows(f"{prefix}.up_proj.weight", rows_of(up, slice(s.d_ff, None)), s.d_ff)
+        down = self._files.matrix(f"{prefix}.down_proj.weight", s.d_model, s.d_ff, down_form)
         return Ffn(self._norm(f"layers.{layer}.post_attention_layernorm"), True, up, down)
 
     def _proj_part(self, layer: int, groups: Sequence[int]) -> Proj:
         s = self.shape
         width, mine = s.n_heads * s.head_dim, runs(groups, s.group_dim)
-        weight: Array = np.empty((s.d_model, len(groups) * s.group_dim), np.float32)
+        weight = empty_matrix(s.d_model, len(groups) * s.group_dim, s.precision.weights("proj"))
         if self._gpt2:
             name = f"h.{layer}.attn.c_proj"
-            self._files.part(f"{name}.weight", weight.T, (width, s.d_model), mine, [range(s.d_model)])
+            self._files.transposed(f"{name}.weight", weight, (width, s.d_model), mine, [range(s.d_model)])
             bias = self._files.vector(f"{name}.bias", s.d_model) if 0 in groups else None
             return Proj(weight, bias, tuple(groups))
         name = f"layers.{layer}.self_attn.o_proj.weight"
@@ -142,21 +148,21 @@ class HuggingFaceSource:
     def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
         s, everything = self.shape, [range(self.shape.d_model)]
         mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
-        down: Array = np.empty((s.d_model, width), np.float32)
-        up: Array
+        up_rows = width if self._gpt2 else 2 * width
+        up = empty_matrix(up_rows, s.d_model, s.precision.weights("up"))
+        down = empty_matrix(s.d_model, width, s.precision.weights("down"))
         if self._gpt2:
             fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
-            up = np.empty((width, s.d_model), np.float32)
-            self._files.part(f"{fc}.weight", up.T, (s.d_model, s.d_ff), everything, mine)
-            self._files.part(f"{proj}.weight", down.T, (s.d_ff, s.d_model), mine, everything)
+            self._files.transposed(f"{fc}.weight", up, (s.d_model, s.d_ff), everything, mine)
+            self._files.transposed(f"{proj}.weight", down, (s.d_ff, s.d_model), mine, everything)
             bias = self._files.vector(f"{fc}.bias", s.d_ff)
             up_bias = np.concatenate([bias[run.start : run.stop] for run in mine])  # [width]
             down_bias = self._files.vector(f"{proj}.bias", s.d_model) if 0 in units else None
             return Ffn(self._norm(f"h.{layer}.ln_2"), False, up, down, up_bias, down_bias, tuple(units))
         prefix = f"layers.{layer}.mlp"
-        up = np.empty((2 * width, s.d_model), np.float32)
-        self._files.part(f"{prefix}.gate_proj.weight", up[:width], (s.d_ff, s.d_model), mine, everything)
-        self._files.part(f"{prefix}.up_proj.weight", up[width:], (s.d_ff, s.d_model), mine, everything)
+        dims = (s.d_ff, s.d_model)
+        self._files.part(f"{prefix}.gate_proj.weight", rows_of(up, slice(width)), dims, mine, everything)
+        self._files.part(f"{prefix}.up_proj.weight", rows_of(up, slice(width, None)), dims, mine, everything)
         self._files.part(f"{prefix}.down_proj.weight", down, (s.d_model, s.d_ff), everything, mine)
         norm = self._norm(f"layers.{layer}.post_attention_layernorm")
         return Ffn(norm, True, up, down, units=tuple(units))
@@ -164,10 +170,10 @@ class HuggingFaceSource:
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         norm = self._norm("ln_f" if self._gpt2 else "norm")
         if not self.shape.tied_embeddings:
-            return LmHead(norm, self._table("lm_head.weight"))
+            return LmHead(norm, self._table("lm_head.weight", "lm_head"))
         if embed is not None:
             return LmHead(norm, embed.table, shared=True)
-        return LmHead(norm, self._table(EMBEDDINGS["gpt2" if self._gpt2 else "llama"]))
+        return LmHead(norm, self._table(EMBEDDINGS["gpt2" if self._gpt2 else "llama"], "embed"))
 
     def _fill_llama(self, heads: Heads, layer: int, group: int) -> None:
         s, prefix = self.shape, f"layers.{layer}.self_attn"
@@ -187,13 +193,14 @@ class HuggingFaceSource:
             assert bias_rows is not None  # GPT-2's shape has biases
             bias_rows[...] = bias[start : start + s.head_dim]
 
-    def _conv1d(self, name: str, rows: int, width: int) -> Array:
-        out: Array = np.empty((rows, width), np.float32)
+    def _conv1d(self, name: str, rows: int, width: int, form: NumberFormat) -> Matrix:
+        out = empty_matrix(rows, width, form)
         self._files.columns(f"{name}.weight", out, rows)
         return out
 
-    def _table(self, name: str) -> Array:
-        return self._files.matrix(name, self.shape.vocab_size, self.shape.d_model)
+    def _table(self, name: str, matrix: MatrixName) -> Matrix:
+        s = self.shape
+        return self._files.matrix(name, s.vocab_size, s.d_model, s.precision.weights(matrix))
 
     def _norm(self, name: str) -> Norm:
         s = self.shape

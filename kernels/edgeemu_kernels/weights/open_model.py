@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.precision import fitting
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights import gguf_source, huggingface_source
+from edgeemu_kernels.weights.file_precision import file_formats
 from edgeemu_kernels.weights.gguf_header import read_header
 from edgeemu_kernels.weights.gguf_shape import ROPE_FREQS, gguf_shape
 from edgeemu_kernels.weights.huggingface_config import read_config
@@ -47,14 +49,35 @@ class Model:
     def open_source(self) -> WeightSource:
         return open_source(self.spec)
 
+    def at_precision(self, weights: str = "f32", cache: str = "f32", messages: str = "f32") -> Model:
+        """Return the model in another precision; see `ModelShape.at_precision`.
 
-def open_model(location: Path | str) -> Model:
-    """Open a GGUF file or a Hugging Face directory.
+        `weights` "file": as a GGUF file has them, but a projection in a finer format where KV groups are not whole
+        blocks. Raises ValueError for a format that is unknown, and ModelFileError where "file" cannot be done.
+        """
+        if weights != "file":
+            shape = self.shape.at_precision(weights, cache, messages)
+        elif self.spec["kind"] == "gguf":
+            shape = self.shape.at_precision("f32", cache, messages)
+            found = file_formats(Path(self.spec["path"]), shape, self.spec["tensors"])
+            forms: dict[str, str] = {str(matrix): form for matrix, form in found.items()}
+            forms["proj"] = fitting(forms["proj"], shape.group_dim)
+            shape = replace(shape, precision=replace(shape.precision, **forms))
+        else:
+            raise ModelFileError(
+                self.spec.get("path", self.name), "is not a GGUF file: `weights: file` is for GGUF files"
+            )
+        return replace(self, shape=shape, spec={**self.spec, "shape": shape.to_dict()})
+
+
+def open_model(location: Path | str, weights: str = "f32", cache: str = "f32", messages: str = "f32") -> Model:
+    """Open a GGUF file or a Hugging Face directory, at a precision (see `Model.at_precision`).
 
     ModelFileError if it is missing or of a kind that we do not have.
     """
     path = Path(location)
-    return open_huggingface(path) if path.is_dir() else open_gguf(path)
+    model = open_huggingface(path) if path.is_dir() else open_gguf(path)
+    return model.at_precision(weights, cache, messages)
 
 
 def open_gguf(location: Path | str) -> Model:

@@ -16,6 +16,8 @@ from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.packed import Matrix, PackedMatrix, empty_matrix, put
+from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.tensorfile import runs
@@ -48,17 +50,36 @@ class _Draw:
             out += np.float32(mean)
         return out
 
-    def part(self, shape: tuple[int, int], std: float, rows: Sequence[range], columns: Sequence[range]) -> Array:
-        """Rows and columns of the array that `array` generates for this shape, a few rows at a time."""
-        out: Array = np.empty((sum(map(len, rows)), sum(map(len, columns))), np.float32)
+    def part(
+        self, shape: tuple[int, int], std: float, rows: Sequence[range], columns: Sequence[range], form: NumberFormat
+    ) -> Matrix:
+        """Rows and columns of the matrix that `matrix` generates for this shape, a few rows at a time."""
+        n_rows = sum(map(len, rows))
+        out = empty_matrix(n_rows, sum(map(len, columns)), form)
         targets: NDArray[np.int64] = np.full(shape[0], -1, np.int64)  # [rows of the whole] where each goes
-        targets[[row for run in rows for row in run]] = np.arange(len(out))
+        targets[[row for run in rows for row in run]] = np.arange(n_rows)
         picked = [column for run in columns for column in run]
         for start in range(0, shape[0], _DRAWN_ROWS):
             some = self.array((min(_DRAWN_ROWS, shape[0] - start), shape[1]), std)
             to = targets[start : start + len(some)]
-            out[to[to >= 0]] = some[to >= 0][:, picked]
+            put(out, to[to >= 0], 0, some[to >= 0][:, picked])
         return out
+
+    def matrix(self, rows: int, width: int, std: float, form: NumberFormat) -> Matrix:
+        """Random matrix in a format: the numbers of `array`, encoded."""
+        out = empty_matrix(rows, width, form)
+        self.fill_matrix(out, std)
+        return out
+
+    def fill_matrix(self, out: Matrix, std: float) -> None:
+        """Fill a matrix with what `fill` gives, encoded, a few rows at a time."""
+        if not isinstance(out, PackedMatrix):
+            self.fill(out, std)
+            return
+        rows, width = out.shape
+        for start in range(0, rows, _DRAWN_ROWS):
+            stop = min(start + _DRAWN_ROWS, rows)
+            put(out, slice(start, stop), 0, self.array((stop - start, width), std))
 
     def array(self, shape: tuple[int, ...], std: float, mean: float = 0.0) -> Array:
         return self.fill(np.empty(shape, np.float32), std, mean)
@@ -75,7 +96,7 @@ class SeededSource:
 
     def embed(self) -> Embed:
         s, draw = self.shape, _Draw(self._seed, "embed")
-        table = draw.array((s.vocab_size, s.d_model), self._table_std)
+        table = self._table(draw)
         positions = draw.array((s.max_context, s.d_model), 0.5) if s.positions == "learned" else None
         return Embed(table, positions)
 
@@ -84,34 +105,37 @@ class SeededSource:
         heads = Heads.empty(self.shape, groups, norm, self._rope)
         for group in groups:
             draw = _Draw(self._seed, "heads", layer, group)
-            for array in heads.group_weights(group).arrays():
-                draw.fill(array, self.shape.d_model**-0.5 if array.ndim == 2 else 0.1)
+            weights = heads.group_weights(group)
+            for matrix in (weights.wq, weights.wk, weights.wv):
+                draw.fill_matrix(matrix, self.shape.d_model**-0.5)
+            for bias in weights.biases():
+                draw.fill(bias, 0.1)
         return heads
 
     def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         s, draw = self.shape, _Draw(self._seed, "proj", layer)
-        width = s.n_heads * s.head_dim
+        width, form = s.n_heads * s.head_dim, s.precision.weights("proj")
         std = self._residual * width**-0.5
         if groups is None:
-            weight = draw.array((s.d_model, width), std)
+            weight = draw.matrix(s.d_model, width, std, form)
             return Proj(weight, self._bias(draw, s.d_model))
-        weight = draw.part((s.d_model, width), std, [range(s.d_model)], runs(groups, s.group_dim))
+        weight = draw.part((s.d_model, width), std, [range(s.d_model)], runs(groups, s.group_dim), form)
         return Proj(weight, self._bias(draw, s.d_model) if 0 in groups else None, tuple(groups))
 
     def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         s, draw = self.shape, _Draw(self._seed, "ffn", layer)
-        norm = self._norm(draw)
+        norm, up_form, down_form = self._norm(draw), s.precision.weights("up"), s.precision.weights("down")
         gated = s.activation == "swiglu"
         width = 2 * s.d_ff if gated else s.d_ff
         up_std, down_std = s.d_model**-0.5, 2 * self._residual * s.d_ff**-0.5
         if units is None:
-            up = draw.array((width, s.d_model), up_std)
-            down = draw.array((s.d_model, s.d_ff), down_std)
+            up = draw.matrix(width, s.d_model, up_std, up_form)
+            down = draw.matrix(s.d_model, s.d_ff, down_std, down_form)
             return Ffn(norm, gated, up, down, self._bias(draw, width), self._bias(draw, s.d_model))
         mine, everything = runs(units, s.ffn_unit_dim), [range(s.d_model)]
         rows = [*mine, *(range(run.start + s.d_ff, run.stop + s.d_ff) for run in mine)] if gated else mine
-        up = draw.part((width, s.d_model), up_std, rows, everything)
-        down = draw.part((s.d_model, s.d_ff), down_std, everything, mine)
+        up = draw.part((width, s.d_model), up_std, rows, everything, up_form)
+        down = draw.part((s.d_model, s.d_ff), down_std, everything, mine, down_form)
         up_bias = self._bias(draw, width)
         if up_bias is not None:
             up_bias = np.concatenate([up_bias[run.start : run.stop] for run in rows])
@@ -124,10 +148,15 @@ class SeededSource:
         if s.tied_embeddings:
             if embed is not None:
                 return LmHead(norm, embed.table, shared=True)
-            table = _Draw(self._seed, "embed").array((s.vocab_size, s.d_model), self._table_std)
-            return LmHead(norm, table)
-        draw = _Draw(self._seed, "lm-head")
-        return LmHead(norm, draw.array((s.vocab_size, s.d_model), 2 * s.d_model**-0.5))
+            return LmHead(norm, self._table(_Draw(self._seed, "embed")))
+        weight = _Draw(self._seed, "lm-head").matrix(
+            s.vocab_size, s.d_model, 2 * s.d_model**-0.5, s.precision.weights("lm_head")
+        )
+        return LmHead(norm, weight)
+
+    def _table(self, draw: _Draw) -> Matrix:
+        s = self.shape
+        return draw.matrix(s.vocab_size, s.d_model, self._table_std, s.precision.weights("embed"))
 
     @property
     def _table_std(self) -> float:

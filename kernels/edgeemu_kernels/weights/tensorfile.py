@@ -17,9 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeemu_kernels.arrays import Array, Raw
+from edgeemu_kernels.codecs.decode import scales
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.linear import Array
-from edgeemu_kernels.weights.quants import Format, Raw
+from edgeemu_kernels.packed import Matrix, PackedMatrix, empty_matrix, put
+from edgeemu_kernels.precision import NumberFormat
+from edgeemu_kernels.weights.quants import Format
 
 CHUNK_BYTES = 128 * 1024  # what is read at a time: fits, with what becomes of it, into a core's second-level cache
 
@@ -82,38 +85,61 @@ class TensorFiles:
         self._read(name, self._checked(name, (size,)), out, 0)
         return out.reshape(size)
 
-    def matrix(self, name: str, rows: int, width: int) -> Array:
-        """Read a tensor of two axes, [rows, width]."""
-        out: Array = np.empty((rows, width), np.float32)
+    def matrix(self, name: str, rows: int, width: int, form: NumberFormat) -> Matrix:
+        """Read a tensor of two axes, [rows, width], into that format."""
+        out = empty_matrix(rows, width, form)
         self.rows(name, out, rows)
         return out
 
-    def rows(self, name: str, out: Array, total: int, start: int = 0) -> None:
+    def rows(self, name: str, out: Matrix, total: int, start: int = 0) -> None:
         """Read rows `start …` of a tensor [total, width] into out [rows, width]."""
-        self._read(name, self._checked(name, (total, out.shape[1])), out, start)
+        rows, width = out.shape
+        if isinstance(out, PackedMatrix):
+            self.part(name, out, (total, width), [range(start, start + rows)], [range(width)])
+        else:
+            self._read(name, self._checked(name, (total, width)), out, start)
 
-    def columns(self, name: str, out: Array, total: int, start: int = 0) -> None:
+    def columns(self, name: str, out: Matrix, total: int, start: int = 0) -> None:
         """Read columns `start …` of a tensor [in, total] (Conv1D stores it so), as rows of out [columns, in]."""
         width, size = out.shape
-        tensor = self._checked(name, (size, total))
-        for to, chunk in self._chunks(name, tensor, 0, size):
-            part: Array = np.empty((len(chunk), total), np.float32)
-            _decode(name, tensor, chunk, part)
-            out[:, to : to + len(chunk)] = part[:, start : start + width].T
+        self.transposed(name, out, (size, total), [range(size)], [range(start, start + width)])
 
-    def part(self, name: str, out: Array, dims: Dims, rows: Sequence[range], columns: Sequence[range]) -> None:
-        """Read some rows and columns of a tensor [dims] side by side into out [rows, columns], which may be a view."""
+    def part(self, name: str, out: Matrix, dims: Dims, rows: Sequence[range], columns: Sequence[range]) -> None:
+        """Read some rows and columns of a tensor [dims] side by side into out [rows, columns].
+
+        Bytes that are in the format of `out` are taken as they are. Columns for a packed matrix are whole blocks.
+        """
         tensor = self._checked(name, dims)
+        same = out if isinstance(out, PackedMatrix) and out.format.name == tensor.format.name.lower() else None
         to = 0
         for run in rows:
             for _, chunk in self._chunks(name, tensor, run.start, len(run)):
+                places = slice(to, to + len(chunk))
+                if same is not None:
+                    _check_finite(name, tensor, scales(chunk, same.format))
+                    _take(same, places, chunk, columns)
+                else:
+                    whole: Array = np.empty((len(chunk), dims[1]), np.float32)
+                    _decode(name, tensor, chunk, whole)
+                    at = 0
+                    for these in columns:
+                        put(out, places, at, whole[:, these.start : these.stop])
+                        at += len(these)
+                to += len(chunk)
+
+    def transposed(self, name: str, out: Matrix, dims: Dims, rows: Sequence[range], columns: Sequence[range]) -> None:
+        """Read some rows and columns of a tensor [dims] into out [columns, rows]; runs of rows are whole blocks."""
+        tensor = self._checked(name, dims)
+        to, block = 0, out.format.block_size if isinstance(out, PackedMatrix) else 1
+        for run in rows:
+            for done, chunk in self._chunks(name, tensor, run.start, len(run), block):
                 whole: Array = np.empty((len(chunk), dims[1]), np.float32)
                 _decode(name, tensor, chunk, whole)
                 at = 0
                 for these in columns:
-                    out[to : to + len(chunk), at : at + len(these)] = whole[:, these.start : these.stop]
+                    put(out, slice(at, at + len(these)), to + done, whole[:, these.start : these.stop].T)
                     at += len(these)
-                to += len(chunk)
+            to += len(run)
 
     def _checked(self, name: str, dims: Dims) -> Tensor:
         held = {name: self._tensors[name].dims} if name in self._tensors else {}
@@ -124,10 +150,15 @@ class TensorFiles:
         for to, chunk in self._chunks(name, tensor, start, len(out)):
             _decode(name, tensor, chunk, out[to : to + len(chunk)])
 
-    def _chunks(self, name: str, tensor: Tensor, start: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Raw pieces of a tensor: (row index from 0, bytes [rows, row_bytes]), until `count` rows are read."""
+    def _chunks(
+        self, name: str, tensor: Tensor, start: int, count: int, multiple: int = 1
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Raw pieces of a tensor: (row index from 0, bytes [rows, row_bytes]), until `count` rows are read.
+
+        Each but the last has a multiple of that many rows.
+        """
         row_bytes = tensor.row_bytes
-        step = min(count, max(1, CHUNK_BYTES // row_bytes))
+        step = min(count, max(1, CHUNK_BYTES // row_bytes // multiple) * multiple)
         buffer = np.empty((step, row_bytes), np.uint8)
         with _opened(tensor.path) as fd:
             for done in range(0, count, step):
@@ -142,8 +173,21 @@ def _decode(name: str, tensor: Tensor, chunk: Raw, out: Array) -> None:
     """Dequantize a chunk into `out`. Raises ModelFileError if a number in it is not finite: no text comes of it."""
     with np.errstate(all="ignore"):  # a scale that is not finite is reported below, by name
         tensor.format.dequantise(chunk, out)
-    if not (math.isfinite(out.max()) and math.isfinite(out.min())):  # NaN is both
+    _check_finite(name, tensor, out)
+
+
+def _check_finite(name: str, tensor: Tensor, numbers: Array) -> None:
+    if not (math.isfinite(numbers.max()) and math.isfinite(numbers.min())):  # NaN is both
         raise ModelFileError(tensor.path, f"tensor {name!r} has values that are not finite numbers")
+
+
+def _take(out: PackedMatrix, rows: slice, chunk: Raw, columns: Sequence[range]) -> None:
+    """Copy the bytes of columns, side by side, of rows that are in the format of `out`."""
+    at, size = 0, out.format.row_bytes
+    for these in columns:
+        stop = at + size(len(these))
+        out.raw[rows, at:stop] = chunk[:, size(these.start) : size(these.stop)]
+        at = stop
 
 
 @contextmanager

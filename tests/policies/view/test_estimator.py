@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, devices, even_cluster, scattered
+from support.builders import LLAMA, QUICK, devices, divided_placements, even_cluster, scattered
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -16,6 +16,7 @@ from edgeemu.cluster.topology import Mesh
 from edgeemu.cluster.variation import Constant, Trace
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -133,6 +134,34 @@ def test_messages_that_may_have_waited_for_their_own_kind_say_nothing() -> None:
     seen.add(0, 1, 100, 0.7, 1.0)
     assert sorted(seen.take()) == [Transit(0, 1, 100, 2, pytest.approx(0.8)), Transit(0, 2, 100, 1, pytest.approx(0.2))]
     assert seen.take() == []
+
+
+@settings(QUICK, max_examples=8)
+@given(divided_placements(LLAMA, 3), st.sampled_from([0.25, 1.0]), st.integers(1, 2))
+def test_messages_that_queue_on_an_interface_do_not_make_their_links_slow(
+    placement: Placement, smoothing: float, sequences: int
+) -> None:
+    """Prompts and steps of placements with blocks and shards anywhere; only the link that has changed is found so."""
+    usual, slow = Link(1e7, 1e-3), Link(2e6, 1e-3)
+    even = even_cluster(3, usual, nic_bps=1e7)
+    changed = Cluster("changed", 0, even.devices, Mesh(3, lambda *ends: slow if ends == (0, 1) else usual))
+    simulator = Simulator(changed, PhysicalCosts(LLAMA), roofline_durations([SHEET] * 3, PhysicalCosts(LLAMA)))
+    known = Estimator(even, [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
+    program, at_s = compile_routes(placement, LLAMA), 0.0
+    for step, (rows, past) in enumerate([(12, 0), (1, 12), (1, 13)]):
+        for sequence in range(sequences):
+            simulator.start(Step(sequence, step, rows, past), program, at_s)
+        at_s = max(token.sampled_s for token in simulator.tokens())
+        sent = simulator.transits.take()
+        known.observe_transits(sent)
+        found = known.view(base_view()).observed
+        for source, target, size_bytes, *_ in sent:
+            delay, per_bit = found[source, target]
+            link = slow if (source, target) == (0, 1) else usual
+            bits = 8 * size_bytes
+            learned_s = delay * usual.delay_s + per_bit * bits / usual.bandwidth_bps
+            assert learned_s == pytest.approx(link.delay_s + bits / link.bandwidth_bps, rel=0.1)
+            assert link is slow or (delay, per_bit) == pytest.approx((1.0, 1.0), rel=0.01)
 
 
 # -- devices --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.builders import QUICK, shapes, uneven_mesh
+from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
 from support.one_sequence import predict
 
 from edgeemu.placement.compile import compile_routes
@@ -52,7 +52,7 @@ def some_shares(draw: st.DrawFn, shape: ModelShape) -> ShareArrays:
 @QUICK
 @given(st.data())
 def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> None:
-    shape = data.draw(shapes(max_layers=6))
+    shape = data.draw(shapes(max_layers=6) | precise_shapes())
     cluster, star = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(st.booleans())
     shares = ShareArrays.joined([data.draw(some_shares(shape)) for _ in range(2)])
     costs = PhysicalCosts(shape)
@@ -86,7 +86,7 @@ def test_a_prompt_takes_nearly_what_the_simulator_says(data: st.DataObject) -> N
 @QUICK
 @given(st.data())
 def test_memory_is_what_is_charged(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes() | precise_shapes())
     cluster, star = uneven_mesh(N, 0), data.draw(st.booleans())
     shares = data.draw(some_shares(shape))
     seen = replace(oracle_view(cluster, PhysicalCosts(shape), None, 7, 30), star=star)
@@ -103,7 +103,7 @@ def test_memory_is_what_is_charged(data: st.DataObject) -> None:
 @QUICK
 @given(st.data())
 def test_shares_become_blocks_and_blocks_shares(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes() | precise_shapes())
     shares, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
     placement = shares.placement(0, shape, EVERYONE)
     placement.check(shape, N)

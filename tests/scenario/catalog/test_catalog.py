@@ -80,7 +80,7 @@ def test_a_model_without_a_package_has_no_file():
 
 
 def test_shape_fields_are_those_of_the_kernels():
-    assert {field.name for field in fields(ModelShape)} == {"name", *ShapeFields.model_fields}
+    assert {field.name for field in fields(ModelShape)} == {"name", "precision", *ShapeFields.model_fields}
 
 
 def test_every_figure_has_its_source():

@@ -5,6 +5,7 @@ from stalls import Stall, summary_of, trial_holds
 
 from edgeemu.links.netns.capabilities import probe_host
 
+pytestmark = pytest.mark.alone  # pauses of the host are what it looks for
 STALL = Stall("b", token=8, after_s=0.01, lasts_s=0.3)
 
 

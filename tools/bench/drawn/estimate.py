@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from drawn.candidate import Candidate, Counts, near, owners
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.costs import Work, roofline_s
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.policies.view.cluster_view import ClusterView
 
 Send = Callable[[int, int, float, float], float]  # source, target, begin, bits -> arrival

@@ -1,0 +1,69 @@
+"""Roofline of this host with the measured kernels, as a picture. Knows the document of `profile kernels`.
+
+Williams, Waterman, Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = {"qkv": "o", "attention": "s", "proj": "^", "ffn": "D", "norm": "v", "lm_head": "*", "decode": "X"}
+
+
+def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
+    """Draw the kernels at the first number of threads and precision, and write the picture to files by suffix."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    host = document["hosts"][0]
+    first = document["kernels"][0]
+    kernels = [each for each in document["kernels"] if all(each[key] == first[key] for key in ("threads", "precision"))]
+    figure = Figure(figsize=(9.0, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _roof(axes, host, [each["flops_per_byte"] for each in kernels])
+    for label, marker, color, points in _lines(kernels):
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, marker=marker, color=color, linewidth=0.8, markersize=7, label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("arithmetic intensity (FLOP/byte)")
+    axes.set_ylabel("speed (GFLOP/s)")
+    rows = sorted({each["rows"] for each in kernels})
+    threads = "one thread" if host["threads"] == 1 else f"{host['threads']} threads"
+    title = f"{document['model']}, {first['precision']}, {threads}"
+    axes.set_title(
+        f"{title}\nrows of each line, from left to right: {', '.join(map(str, rows))}", loc="left", fontsize=11
+    )
+    axes.grid(visible=True, which="major", alpha=0.4)
+    figure.legend(loc="outside right upper", frameon=False)
+    for file in files:
+        figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
+
+
+def _roof(axes: Axes, host: Mapping[str, Any], intensities: list[float]) -> None:
+    """The line that bounds every kernel: memory's slope, then arithmetic's level."""
+    ridge = host["flops_per_s"] / host["mem_bytes_per_s"]
+    left, right = min(*intensities, ridge) / 2, max(*intensities, ridge) * 2
+    speeds = [min(host["flops_per_s"], x * host["mem_bytes_per_s"]) / 1e9 for x in (left, ridge, right)]
+    label = f"roofline: {host['flops_per_s'] / 1e9:.0f} GFLOP/s,\n{host['mem_bytes_per_s'] / 1e9:.1f} GB/s"
+    axes.plot([left, ridge, right], speeds, color="black", linewidth=2, label=label)
+
+
+def _lines(kernels: list[Mapping[str, Any]]) -> list[tuple[str, str, str, list[tuple[float, float]]]]:
+    """Label, marker, color and points of each kernel; attention's by cached positions."""
+    points: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for each in kernels:
+        points.setdefault((each["kernel"], each["past"]), []).append(
+            (each["flops_per_byte"], each["flops_per_s"] / 1e9)
+        )
+    several = len([name for name, _ in points if name == "attention"]) > 1
+    return [
+        (f"{name}, past {past}" if name == "attention" and several else name, MARKERS[name], f"C{number % 10}", line)
+        for number, ((name, past), line) in enumerate(points.items())
+    ]

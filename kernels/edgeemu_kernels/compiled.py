@@ -1,0 +1,83 @@
+"""Kernels compiled for this processor, where NumPy and BLAS read the same memory several times. Knows arrays; no model.
+
+LLVM compiles them in memory, in some tenths of a second, when this module is imported: by `linear`, `attention` and
+`dense`, for matrices above COMPILED_BYTES. NumPy's versions, beside each call there, are the reference of these.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.compiled_sizes import attention_scratch
+from edgeemu_kernels.kernel_code import every_kernel
+from edgeemu_kernels.vector_code import compile_module
+
+_ENGINE = compile_module(every_kernel())  # owns the machine code
+
+
+_POINTER_AT = ctypes.c_void_p.from_address
+
+
+def _function(name: str, pointers: int, counts: int) -> Any:
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers, *[ctypes.c_int64] * counts)
+    return kind(_ENGINE.get_function_address(name))
+
+
+_FEW_ROWS = _function("few_rows", 3, 3)
+_ATTEND = _function("attend", 5, 5)
+_CAUSAL_SOFTMAX = _function("causal_softmax", 2, 4)
+_SWIGLU = _function("swiglu", 1, 2)
+_READ = _function("read", 2, 1)
+
+
+def _address(array: Array) -> int:
+    """Address of an array's first value: `array.ctypes.data` in a quarter of its time, which a token takes 1,000 times.
+
+    NumPy's array object is a Python object's head, then this pointer (PyArrayObject_fields in ndarraytypes.h).
+    """
+    return _POINTER_AT(id(array) + object.__basicsize__).value or 0
+
+
+def few_rows(x: Array, weight: Array) -> Array:
+    """Product x @ weight.T: [t, in], [out, in] -> [t, out]. Reads the weights once from memory; they are contiguous."""
+    x = np.ascontiguousarray(x)
+    y: Array = np.empty((len(x), len(weight)), np.float32)
+    _FEW_ROWS(_address(x), _address(weight), _address(y), *x.shape, len(weight))
+    return y
+
+
+def attend(queries: Array, keys: Array, values: Array, length: int, out: Array) -> None:
+    """softmax(queries @ keysᵀ) @ values: [n, S, hd], [n, room, hd], [n, room, hd] -> out [n, S, hd].
+
+    The first `length` positions count. Keys and values, which are contiguous, are read once. hd: a multiple of 16.
+    """
+    n, s, hd = queries.shape
+    scratch: Array = np.empty(attention_scratch(s, hd), np.float32)
+    arrays = (queries, keys, values, out, scratch)
+    _ATTEND(*[_address(array) for array in arrays], n, s, hd, keys.shape[1], length)
+
+
+def causal_softmax(scores: Array, seen: int, rows: int) -> Array:
+    """Exponentials of scores [m, width] in place, and their sums [m]; width: a multiple of 16, at least `seen`.
+
+    `rows` queries stand at the last of `seen` positions, m / rows times: none has a weight where a later one stands.
+    """
+    sums: Array = np.empty(len(scores), np.float32)
+    _CAUSAL_SOFTMAX(_address(scores), _address(sums), *scores.shape, seen, rows)
+    return sums
+
+
+def swiglu(x: Array) -> None:
+    """SiLU of the first half of each row times the second, in place of the first: [t, 2*F]; F: a multiple of 16."""
+    _SWIGLU(_address(x), len(x), x.shape[1] // 2)
+
+
+def read(x: Array) -> float:
+    """Sum of a contiguous array but for its last 255 values at most, as fast as memory gives it: a yardstick."""
+    total: Array = np.empty(1, np.float32)
+    _READ(_address(x), _address(total), x.size // 256 * 256)
+    return float(total[0])

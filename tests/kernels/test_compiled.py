@@ -1,0 +1,81 @@
+"""Compiled kernels give what NumPy gives, for any sizes, and leave what is not a number as it is."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import QUICK
+
+from edgeemu_kernels import compiled
+from edgeemu_kernels.attention import _attend, _attend_causal, _attend_compiled
+from edgeemu_kernels.compiled_sizes import COMPILED_BLOCK, COMPILED_BYTES, FEW_ROWS
+from edgeemu_kernels.dense import swiglu_inplace
+from edgeemu_kernels.linear import Array, linear
+
+
+def drawn(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+@QUICK
+@given(st.integers(1, FEW_ROWS), st.integers(1, 70), st.integers(1, 40))
+def test_a_product_of_few_rows_is_that_of_blas(rows: int, width: int, out: int) -> None:
+    x, weight = drawn(rows, width), drawn(out, width, seed=1)
+    np.testing.assert_allclose(compiled.few_rows(x, weight), x @ weight.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, FEW_ROWS, FEW_ROWS + 1])
+def test_a_large_matrix_is_multiplied_with_rows_that_are_part_of_wider_ones(rows: int) -> None:
+    weight = drawn(1030, 260)
+    assert weight.nbytes > COMPILED_BYTES
+    x, bias = drawn(rows, 300, seed=1)[:, :260], drawn(1030, seed=2)
+    np.testing.assert_allclose(linear(x, weight, bias), x @ weight.T + bias, atol=1e-4)
+
+
+@QUICK
+@given(st.integers(1, 3), st.integers(1, 5), st.sampled_from([16, 48]), st.integers(1, 2 * COMPILED_BLOCK + 9))
+def test_attention_to_any_number_of_positions_is_that_of_numpy(
+    groups: int, queries: int, width: int, length: int
+) -> None:
+    q = drawn(groups, queries, width)
+    keys, values = drawn(groups, length + 3, width, seed=1), drawn(groups, length + 3, width, seed=2)
+    keys[:, length:] = values[:, length:] = np.nan  # unwritten rows
+    mixed = np.empty_like(q)
+    compiled.attend(q, keys, values, length, mixed)
+    np.testing.assert_allclose(mixed, _attend(q, keys[:, :length], values[:, :length]), atol=1e-5)
+
+
+def test_attention_follows_scores_that_rise_and_fall_by_hundreds() -> None:
+    keys = np.zeros((1, 3 * COMPILED_BLOCK, 16), np.float32)
+    keys[0, :, 0] = 300 * np.sin(np.arange(keys.shape[1]) / 200)
+    q, values = np.ones((1, 1, 16), np.float32), drawn(*keys.shape)
+    mixed = np.empty_like(q)
+    compiled.attend(q, keys, values, keys.shape[1], mixed)
+    np.testing.assert_allclose(mixed, _attend(q, keys, values), atol=1e-5)
+
+
+@QUICK
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(0, 40))
+def test_no_row_of_a_prefill_sees_a_later_one(sets: int, rows: int, past: int) -> None:
+    q, keys, values = drawn(sets * rows, 16), drawn(past + rows, 16, seed=1), drawn(past + rows, 16, seed=2)
+    expected = _attend_causal(q, keys, values, rows)
+    np.testing.assert_allclose(_attend_compiled(q, keys, values, rows), expected, atol=1e-5)
+
+
+def test_swiglu_is_exact_far_from_zero_too() -> None:
+    x = 60 * drawn(3, 64)
+    gate = x[:, :32].astype(np.float64)
+    exact = gate / (1 + np.exp(-gate)) * x[:, 32:]
+    np.testing.assert_allclose(swiglu_inplace(x.copy(), compiled=True), exact, rtol=2e-6, atol=1e-30)
+    np.testing.assert_allclose(swiglu_inplace(x, compiled=False), exact, atol=1e-4)
+
+
+def test_what_is_not_a_number_is_not_hidden() -> None:
+    bad = drawn(1, 1, 32)
+    bad[0, 0, 3] = np.nan
+    keys, mixed = drawn(1, 5, 32), np.empty_like(bad)
+    compiled.attend(bad, keys, keys, 5, mixed)
+    assert np.isnan(mixed).all()
+    assert np.isnan(compiled.few_rows(bad[0], drawn(8, 32))).all()
+    compiled.swiglu(bad[0])
+    assert np.isnan(bad[0, 0, 3])
