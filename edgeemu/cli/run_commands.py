@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +27,7 @@ from edgeemu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from edgeemu.cli.page import Page
@@ -88,6 +90,17 @@ def simulate(
     _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
 
 
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let Python look for unreachable cycles seldom: a simulation has millions of live tuples, and makes few cycles."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
 def _run(
     scenario: Path,
     policy: str | None,
@@ -110,7 +123,8 @@ def _run(
         running = run_scenario(
             wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
         )
-        result = until_signal(running)
+        with _few_collections() if simulate else nullcontext():
+            result = until_signal(running)
 
     def show(page: Page) -> None:
         for table in summary_tables(result.summary):

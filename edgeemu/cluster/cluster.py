@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from math import nextafter, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,14 @@ MAX_LOSS = nextafter(1.0, 0.0)  # of a path of links that each lose nearly all: 
 LinkChanges = Mapping[LinkEnds, tuple[tuple[float, Change], ...]]  # by link: instants and events, in their order
 
 
+class PathFacts(NamedTuple):
+    """Rate of a long stream alone on a path, delay, and energy of all its devices (None: not known)."""
+
+    bandwidth_bps: float
+    delay_s: float
+    j_per_bit: float | None
+
+
 class Cluster:
     """Devices, and the path between any two, made when it is first asked for: 1,000 devices have 999,000."""
 
@@ -36,6 +44,7 @@ class Cluster:
         "_nic_bps",
         "_nic_pipes",
         "_paths",
+        "_steady",
         "devices",
         "events",
         "n_pipes",
@@ -55,6 +64,7 @@ class Cluster:
         self.events = events
         self._changes: LinkChanges = {}  # of links only: those of devices are in their availability
         self._paths: dict[tuple[int, int], Path] = {}
+        self._steady: dict[tuple[int, int], PathFacts] = {}
         with_nic = [device.index for device in devices if device.nic_bps is not None]
         self._nic_pipes = {index: topology.n_pipes + 2 * n for n, index in enumerate(with_nic)}  # egress; ingress + 1
         self.n_pipes = topology.n_pipes + 2 * len(with_nic)
@@ -83,6 +93,16 @@ class Cluster:
         costs = [energy.j_per_bit for energy in self.path(src, dst).energies]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if costs and len(known) == len(costs) else None
+
+    def facts(self, src: int, dst: int, t_s: float) -> PathFacts:
+        """Rate, delay and energy of a path at an instant; kept for the next call where nothing of it varies."""
+        found = self._steady.get((src, dst))
+        if found is None:
+            path = self.path(src, dst)
+            found = PathFacts(path.bandwidth_at(t_s), path.delay_at(t_s), self.j_per_bit(src, dst))
+            if not path.varies:
+                self._steady[src, dst] = found
+        return found
 
     def link(self, source: End, target: End) -> Link:
         """The link between two ends that are joined, with the events that change it as part of its variation."""

@@ -61,21 +61,9 @@ class StepRows:
         sequence, number = step
         names = [device.name for device in cluster.devices]
         for source, target, messages, size_bytes, transit_s in traffic:
-            path = cluster.path(source, target)
-            transfer_s, delay_s = 8.0 * size_bytes / path.bandwidth_at(at_s), messages * path.delay_at(at_s)
-            j_per_bit = cluster.j_per_bit(source, target)
-            self.links.append(
-                LinkRow(
-                    source=names[source],
-                    target=names[target],
-                    sequence=sequence,
-                    step=number,
-                    messages=messages,
-                    bytes=size_bytes,
-                    transit_s=transit_s,
-                    queue_s=round(transit_s - transfer_s - delay_s, 12) + 0.0,  # without the noise of rounding
-                    transfer_s=transfer_s,
-                    delay_s=delay_s,
-                    energy_j=None if j_per_bit is None else 8.0 * size_bytes * j_per_bit,
-                )
-            )
+            bandwidth_bps, path_delay_s, j_per_bit = cluster.facts(source, target, at_s)
+            transfer_s, delay_s = 8.0 * size_bytes / bandwidth_bps, messages * path_delay_s
+            queue_s = round(transit_s - transfer_s - delay_s, 12) + 0.0  # without the noise of rounding
+            energy_j = None if j_per_bit is None else 8.0 * size_bytes * j_per_bit
+            ends, sums = (names[source], names[target]), (transit_s, queue_s, transfer_s, delay_s)
+            self.links.append(LinkRow(*ends, sequence, number, messages, size_bytes, *sums, energy_j))

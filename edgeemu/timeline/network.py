@@ -37,10 +37,16 @@ def serialise(free_s: Instants, path: Path, size_bytes: int, departure_s: float)
     bits = 8.0 * size_bytes
     delay_s = 0.0
     for hop in path.hops:
-        begin_s = max(begin_s, free_s[hop.pipe])
-        passed_s = free_s[hop.pipe] = hop.passed_s(begin_s, bits)
+        pipe, bandwidth_bps, hop_delay_s, varies = hop
+        begin_s = max(begin_s, free_s[pipe])
+        if varies is None:
+            passed_s = begin_s + bits / bandwidth_bps
+            delay_s += hop_delay_s
+        else:
+            passed_s = hop.passed_s(begin_s, bits)
+            delay_s += hop.delay_at(begin_s)
+        free_s[pipe] = passed_s
         end_s = max(end_s, passed_s)
-        delay_s += hop.delay_at(begin_s)
     return end_s + delay_s
 
 
@@ -53,6 +59,9 @@ class DrawKey(NamedTuple):
     step: int
     kind: int
     layer: int
+
+
+MessageKey = tuple[int, int, int, int, int, int]  # fields of a `DrawKey`, of which few messages need one
 
 
 def uniforms(seed: int, key: DrawKey) -> tuple[float, ...]:
@@ -211,22 +220,27 @@ class Network:
         self._free_s: Instants = defaultdict(float) if free_s is None else free_s
         self._last_arrival_s: dict[tuple[int, int], float] = defaultdict(float)
 
-    def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
+    def follow(self, path: Callable[[int, int], Path]) -> None:
+        """Take other paths from now on: the cluster has changed."""
+        self._path = path
+
+    def arrival_s(self, key: MessageKey, size_bytes: int, departure_s: float) -> float:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there."""
         return self.passage(key, size_bytes, departure_s).arrival_s
 
-    def passage(self, key: DrawKey, size_bytes: int, departure_s: float) -> Booking:
+    def passage(self, key: MessageKey, size_bytes: int, departure_s: float) -> Booking:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there, and how long it waited."""
-        path, free_s = self._path(key.source, key.target), self._free_s
+        connection = key[0], key[1]
+        path, free_s = self._path(*connection), self._free_s
         begin_s, taken = max(departure_s, free_s[path.hops[0].pipe]), False
         for hop in path.hops:
             taken = taken or free_s[hop.pipe] > departure_s
-        through_s, waited_s = serialise(free_s, path, size_bytes, departure_s), 0.0
+        arrival_s, waited_s = serialise(free_s, path, size_bytes, departure_s), 0.0
         if taken:
             alone_s = serialise(defaultdict(float), path, size_bytes, begin_s) - begin_s
-            waited_s = max(0.0, through_s - departure_s - alone_s)
-        arrival_s = through_s + disturbance_s(path, size_bytes, self._seed, key, departure_s)
-        connection = key.source, key.target
+            waited_s = max(0.0, arrival_s - departure_s - alone_s)
+        if path.jitter_s or path.loss:
+            arrival_s += disturbance_s(path, size_bytes, self._seed, DrawKey(*key), departure_s)
         arrival_s = max(arrival_s, self._last_arrival_s[connection])
         self._last_arrival_s[connection] = arrival_s
         return Booking(arrival_s, waited_s)

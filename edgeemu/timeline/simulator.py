@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from edgeemu.cluster.variation import Variation
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.program import MessageKind, Op, Program, Slot
+from edgeemu.placement.program import ANY_ROWS, MessageKind, Op, Program, Slot
 from edgeemu.placement.shipments import Shipment, chains, message_sizes
 from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.network import DrawKey, Network, Transit, Transits
@@ -82,7 +83,7 @@ class Simulator:
         self.traffic: StepTraffic | None = None  # set by who takes it
         self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, shipments included
         self._cluster = cluster
-        self._network = Network(lambda source, target: self._cluster.path(source, target), cluster.seed)
+        self._network = Network(cluster.path, cluster.seed)
         self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
         self._events: list[tuple[float, int, Callable[[float], Outcome | None]]] = []
         self._order = count()
@@ -102,6 +103,7 @@ class Simulator:
     def change(self, change: Change, at_s: float) -> None:
         """Change devices and links from an instant on, which must not lie before the last event."""
         self._cluster = self._cluster.changed(change, at_s)
+        self._network.follow(self._cluster.path)
         for index in change.devices:
             self._devices[index].availability = self._cluster.devices[index].availability
 
@@ -196,14 +198,16 @@ class Simulator:
 
     def _deliver(self, flow: _Flow, device: int, slot: Slot, now_s: float) -> None:
         for op in flow.program.consumers[device, slot]:
-            if not op.steps.has(flow.step.rows):
+            if op.steps is not ANY_ROWS and not op.steps.has(flow.step.rows):
                 continue
-            missing = flow.missing.get(op.index, len(op.inputs(flow.step.step))) - 1
+            known = flow.missing.get(op.index)
+            missing = (len(op.inputs(flow.step.step)) if known is None else known) - 1
             flow.missing[op.index] = missing
             if not missing:
                 queue = self._devices[device]
                 queue.ready.push(Waiting(now_s, flow.step.sequence, flow.step.step, op.index), (op, flow))
-                self._run_next(queue)
+                if not queue.busy:
+                    self._run_next(queue)
 
     def _run_next(self, device: _SimulatedDevice) -> None:
         if device.busy or not device.ready:
@@ -212,7 +216,7 @@ class Simulator:
         time = occupy(device.free_s, waiting.ready_s, self.duration(op, flow.step), device.availability)
         device.free_s, device.busy = time.end_s, True
         self.executions.append(OperationRecord(op, flow.step, time))
-        self._at(time.end_s, lambda now_s: self._finish(device, op, flow, now_s))
+        self._at(time.end_s, partial(self._finish, device, op, flow))
 
     def _finish(self, device: _SimulatedDevice, op: Op, flow: _Flow, now_s: float) -> TokenTime | None:
         device.busy = False
@@ -225,16 +229,18 @@ class Simulator:
         return token
 
     def _send(self, flow: _Flow, op: Op, now_s: float) -> None:
-        slot = op.emits
+        slot, source, sent_bytes = op.emits, op.device, self.sent_bytes
         size = message_bytes(op, flow.step.rows, flow.costs)
+        sequence, step = flow.step[:2]
         for target in op.to:
-            if target == op.device:
+            if target == source:
                 self._deliver(flow, target, slot, now_s)
                 continue
-            key = DrawKey(op.device, target, flow.step.sequence, flow.step.step, slot.kind, slot.place)
+            way = source, target
+            key = *way, sequence, step, slot.kind, slot.place
             arrival_s, waited_s = self._network.passage(key, size, now_s)
-            self.transits.add(op.device, target, size, now_s, arrival_s, waited_s)
+            self.transits.add(source, target, size, now_s, arrival_s, waited_s)
             if self.traffic is not None:
-                self.traffic.add(flow.step[:2], (op.device, target), size, arrival_s - now_s)
-            self.sent_bytes[op.device, target] += size
-            self._at(arrival_s, lambda at_s, target=target: self._deliver(flow, target, slot, at_s))  # type: ignore[misc]
+                self.traffic.add((sequence, step), way, size, arrival_s - now_s)
+            sent_bytes[way] = sent_bytes.get(way, 0) + size
+            self._at(arrival_s, partial(self._deliver, flow, target, slot))

@@ -1,13 +1,14 @@
 """Steps, and records of their operations."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from edgeemu.cluster.devices import Compute
+from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import op_s
+from edgeemu.placement.operation_costs import op_s, op_work
 from edgeemu.placement.program import Op
+from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import Occupation
 
 
@@ -43,8 +44,28 @@ class TokenTime(NamedTuple):
 
 def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
     """Duration function by the roofline of each device, in the order of the cluster. It can be pickled."""
-    return partial(_roofline_s, computes, costs)
+    return _RooflineDurations(computes, costs)
 
 
-def _roofline_s(computes: Sequence[Compute], costs: Costs, op: Op, step: Step) -> float:
-    return op_s(computes[op.device], op, step.rows, step.past, costs)
+class _RooflineDurations:
+    """Durations of operations. The work of blocks is kept until a step of another size asks: layers have the same."""
+
+    def __init__(self, computes: Sequence[Compute], costs: Costs) -> None:
+        self._computes = computes
+        self._costs = costs
+        self._size = (0, 0)  # rows and past
+        self._works: dict[tuple[Kind, int], Work] = {}  # of undivided blocks, by the number of groups
+
+    def __call__(self, op: Op, step: Step) -> float:
+        rows, past = step.rows, step.past
+        compute, kind = self._computes[op.device], op.kind
+        if not isinstance(kind, Kind) or op.chunk.of > 1 or (op.groups and kind is not Kind.HEAD):
+            return op_s(compute, op, rows, past, self._costs)
+        if self._size != (rows, past):
+            self._size = rows, past
+            self._works.clear()
+        key = kind, len(op.groups)
+        work = self._works.get(key)
+        if work is None:
+            work = self._works[key] = op_work(op, rows, past, self._costs)
+        return roofline_s(compute, work)
