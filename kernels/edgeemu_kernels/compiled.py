@@ -34,12 +34,20 @@ _SWIGLU = _function("swiglu", 1, 2)
 _READ = _function("read", 2, 1)
 
 
-def _address(array: Array) -> int:
+def _address_in_object(array: Array) -> int:
     """Address of an array's first value: `array.ctypes.data` in a quarter of its time, which a token takes 1,000 times.
 
     NumPy's array object is a Python object's head, then this pointer (PyArrayObject_fields in ndarraytypes.h).
     """
     return _POINTER_AT(id(array) + object.__basicsize__).value or 0
+
+
+def _address_by_numpy(array: Array) -> int:
+    return array.ctypes.data
+
+
+_SAMPLE: Array = np.zeros(1, np.float32)
+_address = _address_in_object if _address_in_object(_SAMPLE) == _SAMPLE.ctypes.data else _address_by_numpy
 
 
 def few_rows(x: Array, weight: Array) -> Array:
