@@ -22,7 +22,7 @@ of energy too. With several sequences undivided placements change to another pip
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 
@@ -32,7 +32,6 @@ from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
-from edgeemu.policies.search.apart_columns import apart
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.going_back import earlier_layouts
@@ -55,7 +54,6 @@ SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may b
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
-BEGUN_APART = 6  # placements of which columns are moved from their heads
 SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
@@ -134,16 +132,9 @@ def _add_shares(view: ClusterView, contest: Contest) -> None:
     """Search over shares from all that was proposed, and then beside the best with the judge itself."""
     proposer = ShareProposer(view, contest.by_score(), min(view.remaining_tokens, HORIZON))
     size = view.costs.shape.n_layers * len(proposer.devices) ** 2
-    most = max(LEAST_JUDGED, JUDGED // size)
-    for placement in islice(proposer.placements(), most):
+    for placement in islice(proposer.placements(), max(LEAST_JUDGED, JUDGED // size)):
         contest.add(placement)
-    left = contest.judged + most
-    if proposer.short and contest.simulates:
-        for placement in chain.from_iterable(apart(view, each) for each in contest.by_score()[:BEGUN_APART]):
-            if contest.judged >= left:
-                break
-            contest.add(placement)
-    left = contest.judged + most
+    left = contest.judged + max(LEAST_JUDGED, JUDGED // size)
     improved = contest.simulates
     while improved and contest.best is not None:
         improved = False

@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 from support.builders import QUICK, shapes, view, with_links
 
 from edgeemu.cluster.devices import Compute
-from edgeemu.placement.blocks import Kind, proj
-from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.apart_columns import apart
 from edgeemu.policies.search.share_annealing import annealed, changed
 from edgeemu.policies.search.share_proposals import simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
@@ -64,21 +61,6 @@ def test_annealed_placements_fit_and_are_better_than_where_descents_end() -> Non
 def test_a_model_of_many_layers_is_not_annealed() -> None:
     deep = view(replace(WIDE, n_layers=40), [MIB] * 3, COMPUTES, 8, 40)
     assert len(annealed(ShareJudge(deep, EVERYONE, 30), simple_seeds(deep, EVERYONE))) == 0
-
-
-def test_columns_go_to_another_device_and_units_come_back() -> None:
-    seen = tight()
-    shares = simple_seeds(seen, EVERYONE)
-    divided: Placement = shares.placement(len(shares) - 1, WIDE, EVERYONE)
-    made = list(apart(seen, divided))
-    assert made
-    for placement in made:
-        placement.check(WIDE, 3)
-        moved = [block for block, device in placement.owner.items() if device != divided.owner[block]]
-        assert {block.kind for block in moved} <= {Kind.PROJ, Kind.FFN}
-        assert any(block.kind is Kind.PROJ for block in moved)
-    whole = Placement({**{b: d for b, d in divided.owner.items() if b.kind is not Kind.PROJ}, proj(0): 0, proj(1): 0})
-    assert not list(apart(seen, whole))
 
 
 @pytest.mark.parametrize("n_layers", [1, 9])

@@ -194,6 +194,13 @@ def test_a_search_that_moves_heads_out_and_back_is_not_confused(event: str) -> N
     assert made.problems == []
 
 
+def test_the_first_placement_of_the_demonstration_is_one_that_adapts() -> None:
+    """Shares leave a device that gets slow: within five tokens the text goes on at a good rate."""
+    made = simulated(slowdown_with("device: laptop, speed: 33 %", "lookahead"))
+    assert made.migrations
+    assert max(row.latency_s for row in made.tokens[15:]) < 0.05
+
+
 @pytest.mark.parametrize("policy", ["lookahead", "resource-aware"])
 @pytest.mark.parametrize("event", ["laptop, memory: 100 MiB", "phone, memory: 90 MiB", "nano, memory: 150 MiB"])
 def test_what_a_device_that_lost_memory_has_to_send_is_not_refused(event: str, policy: str) -> None:
