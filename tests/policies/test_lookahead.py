@@ -198,7 +198,7 @@ def test_the_first_placement_of_the_demonstration_is_one_that_adapts() -> None:
     """Shares leave a device that gets slow: within five tokens the text goes on at a good rate."""
     made = simulated(slowdown_with("device: laptop, speed: 33 %", "lookahead"))
     assert made.migrations
-    assert max(row.latency_s for row in made.tokens[15:]) < 0.05
+    assert max(row.latency_s for row in made.tokens[15:]) < 0.06  # of which a decision is charged 15 ms
 
 
 @pytest.mark.parametrize("policy", ["lookahead", "resource-aware"])
