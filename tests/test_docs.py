@@ -9,9 +9,9 @@ from typing import Any, get_args
 import pytest
 import uvloop
 from pydantic import BaseModel
-from support.watching import Silent
 
 from edgeemu.report.rows import TableName, schema
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.document import read, write
 from edgeemu.scenario.load import parse_scenario

@@ -27,7 +27,6 @@ from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.profile.host import measure
 from edgeemu_kernels.weights.open_model import Model, open_gguf, open_huggingface, seeded_model
 
 LINKS_CHECKED = 32  # devices between which all links are checked for their energy
@@ -240,12 +239,19 @@ def _decision_scale(scenario: Scenario, cluster: Cluster) -> float:
     if device.compute is None:
         assert device.host_fraction is not None
         return 1.0 / device.host_fraction
-    return measure(time.thread_time).gflops * 1e9 / device.compute.flops_per_s
+    return _this_host().flops_per_s / device.compute.flops_per_s
 
 
 def _host_speed(cluster: Cluster) -> Compute | None:
     """Measure this machine's speed; None if no device is given as a fraction of it."""
     if all(device.host_fraction is None for device in cluster.devices):
         return None
-    host = measure(time.thread_time)  # not what other programs take meanwhile
+    return _this_host()
+
+
+def _this_host() -> Compute:
+    """Measure one core of this machine, without what other programs take meanwhile."""
+    from edgeemu_kernels.profile.host import measure  # asks the BLAS: only where a figure is this host's
+
+    host = measure(time.thread_time)
     return Compute(host.gflops * 1e9, host.mem_bytes_per_s, 0.0)

@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Raw = NDArray[np.uint8]
+
+
+def address(array: Array | Raw) -> int:
+    """Address of an array's first value, for machine code. Raises ValueError where that would read it wrongly."""
+    if array.dtype.char not in _READABLE or not array.flags.c_contiguous:
+        raise ValueError(f"machine code takes contiguous float32 numbers or bytes, not {array.dtype}")
+    return _data_of(array)
+
+
+def _data_in_object(array: NDArray[Any]) -> int:
+    """`array.ctypes.data` in a quarter of its time, which a token takes a thousand times.
+
+    NumPy's array object is a Python object's head, then this pointer (PyArrayObject_fields in ndarraytypes.h).
+    """
+    return _POINTER_AT(id(array) + object.__basicsize__).value or 0
+
+
+def _data_by_numpy(array: NDArray[Any]) -> int:
+    return int(array.ctypes.data)
+
+
+_POINTER_AT = ctypes.c_void_p.from_address
+_READABLE = "fB"  # NumPy's letters of float32 and uint8
+_SAMPLE = np.zeros(1, np.float32)
+_data_of = _data_in_object if _data_in_object(_SAMPLE) == _data_by_numpy(_SAMPLE) else _data_by_numpy

@@ -11,15 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.arrays import Array, address
 from edgeemu_kernels.compiled_sizes import attention_scratch
 from edgeemu_kernels.kernel_code import every_kernel
 from edgeemu_kernels.vector_code import compile_module
 
 _ENGINE = compile_module(every_kernel())  # owns the machine code
-
-
-_POINTER_AT = ctypes.c_void_p.from_address
 
 
 def _function(name: str, pointers: int, counts: int) -> Any:
@@ -34,27 +31,11 @@ _SWIGLU = _function("swiglu", 1, 2)
 _READ = _function("read", 2, 1)
 
 
-def _address_in_object(array: Array) -> int:
-    """Address of an array's first value: `array.ctypes.data` in a quarter of its time, which a token takes 1,000 times.
-
-    NumPy's array object is a Python object's head, then this pointer (PyArrayObject_fields in ndarraytypes.h).
-    """
-    return _POINTER_AT(id(array) + object.__basicsize__).value or 0
-
-
-def _address_by_numpy(array: Array) -> int:
-    return array.ctypes.data
-
-
-_SAMPLE: Array = np.zeros(1, np.float32)
-_address = _address_in_object if _address_in_object(_SAMPLE) == _SAMPLE.ctypes.data else _address_by_numpy
-
-
 def few_rows(x: Array, weight: Array) -> Array:
     """Product x @ weight.T: [t, in], [out, in] -> [t, out]. Reads the weights once from memory; they are contiguous."""
     x = np.ascontiguousarray(x)
     y: Array = np.empty((len(x), len(weight)), np.float32)
-    _FEW_ROWS(_address(x), _address(weight), _address(y), *x.shape, len(weight))
+    _FEW_ROWS(address(x), address(weight), address(y), *x.shape, len(weight))
     return y
 
 
@@ -66,7 +47,7 @@ def attend(queries: Array, keys: Array, values: Array, length: int, out: Array) 
     n, s, hd = queries.shape
     scratch: Array = np.empty(attention_scratch(s, hd), np.float32)
     arrays = (queries, keys, values, out, scratch)
-    _ATTEND(*[_address(array) for array in arrays], n, s, hd, keys.shape[1], length)
+    _ATTEND(*[address(array) for array in arrays], n, s, hd, keys.shape[1], length)
 
 
 def causal_softmax(scores: Array, seen: int, rows: int) -> Array:
@@ -75,17 +56,17 @@ def causal_softmax(scores: Array, seen: int, rows: int) -> Array:
     `rows` queries stand at the last of `seen` positions, m / rows times: none has a weight where a later one stands.
     """
     sums: Array = np.empty(len(scores), np.float32)
-    _CAUSAL_SOFTMAX(_address(scores), _address(sums), *scores.shape, seen, rows)
+    _CAUSAL_SOFTMAX(address(scores), address(sums), *scores.shape, seen, rows)
     return sums
 
 
 def swiglu(x: Array) -> None:
     """SiLU of the first half of each row times the second, in place of the first: [t, 2*F]; F: a multiple of 16."""
-    _SWIGLU(_address(x), len(x), x.shape[1] // 2)
+    _SWIGLU(address(x), len(x), x.shape[1] // 2)
 
 
 def read(x: Array) -> float:
     """Sum of a contiguous array but for its last 255 values at most, as fast as memory gives it: a yardstick."""
     total: Array = np.empty(1, np.float32)
-    _READ(_address(x), _address(total), x.size // 256 * 256)
+    _READ(address(x), address(total), x.size // 256 * 256)
     return float(total[0])

@@ -183,14 +183,22 @@ class Code:
         return self._module.globals.get(name) or ir.Function(self._module, kind, name)
 
 
+def can_convert_halves() -> bool:
+    """Whether this processor converts float16 by itself."""
+    return bool(binding.get_host_cpu_features().get("f16c")) or binding.get_default_triple().startswith(
+        ("aarch64", "arm64")
+    )
+
+
 def compile_module(module: Any) -> Any:
-    """Compile a module for this processor, and return the engine that owns the machine code."""
+    """Compile a module, or its text, for this processor, and return the engine that owns the machine code."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     features = binding.get_host_cpu_features().flatten()
     target = binding.Target.from_default_triple()
     machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3)
     parsed = binding.parse_assembly(str(module))
+    parsed.verify()
     passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
     passes.getModulePassManager().run(parsed, passes)
     engine = binding.create_mcjit_compiler(parsed, machine)

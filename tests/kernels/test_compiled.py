@@ -79,3 +79,10 @@ def test_what_is_not_a_number_is_not_hidden() -> None:
     assert np.isnan(compiled.few_rows(bad[0], drawn(8, 32))).all()
     compiled.swiglu(bad[0])
     assert np.isnan(bad[0, 0, 3])
+
+
+@pytest.mark.parametrize("weight", [np.ones((8, 16)), np.ones((16, 8), np.float32).T])
+def test_what_machine_code_would_read_wrongly_is_refused(weight: Array) -> None:
+    """Numbers of another type or in another order: their bytes would give some result, too."""
+    with pytest.raises(ValueError, match="machine code takes contiguous float32 numbers or bytes"):
+        compiled.few_rows(np.ones((1, 16), np.float32), weight)

@@ -176,7 +176,7 @@ source = open_source(json.loads(pathlib.Path({str(spec)!r}).read_text()))
 blocks = [source.ffn(layer) for layer in range(8)] + [source.heads(layer, [0, 2]) for layer in range(8)]
 high_water = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())
 peak = int(high_water[1]) * 1024 - sum(block.weight_bytes for block in blocks)
-heavy = ("llvmlite", "numba", "tokenizers", "jinja2", "gguf", "yaml", "safetensors", "requests", "asyncio")
+heavy = ("llvmlite", "tokenizers", "jinja2", "gguf", "yaml", "safetensors", "requests", "asyncio")
 print(json.dumps([peak, [name for name in heavy if name in sys.modules]]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

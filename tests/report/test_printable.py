@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from support.watching import Silent
 
 from edgeemu.cli import exit as exits
 from edgeemu.cli.observers import watch
@@ -15,6 +14,7 @@ from edgeemu.cli.page import Page
 from edgeemu.errors import RequestError
 from edgeemu.report.printable import CONTROLS, printable, printable_cell
 from edgeemu.report.run_directory import to_json
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 

@@ -7,6 +7,7 @@ import pytest
 from support.moving import SCENARIO, make
 from support.moving import simulated as run
 
+from edgeemu.cluster.devices import Compute
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.rows import DecisionRow
@@ -14,7 +15,6 @@ from edgeemu.run import make_plan as planning
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
-from edgeemu_kernels.profile.host import HostSpeed
 
 FIRST_CALL_S = 0.005
 
@@ -68,7 +68,7 @@ def test_a_time_that_is_given_is_charged_and_the_policy_asked_once() -> None:
 
 
 def test_the_scale_is_that_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "measure", lambda _clock: HostSpeed(gflops=50.0, mem_bytes_per_s=1e10))
+    monkeypatch.setattr(planning, "_this_host", lambda: Compute(50e9, 1e10, 0.0))
 
     def scale(*changes: str) -> float:
         made = make_plan(parse_scenario(SCENARIO, "moving", ("decisions.time=measured", *changes)))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from support.watching import Silent
 
 from edgeemu.report.new_file import new_file
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 
 @asynccontextmanager

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import zmq
 import zmq.asyncio
 
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
-from support.watching import Silent
 
 NOTICE_S = 0.05  # for ZeroMQ to see that a process has ended
 

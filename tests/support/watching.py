@@ -1,26 +1,12 @@
 """Watchers of runs, for tests."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from edgeemu.report.figures import decision_figures
-from edgeemu.report.rows import MigrationRow, OperationRow, Row, SequenceRow, TableName, TokenRow
+from edgeemu.report.rows import MigrationRow, OperationRow, SequenceRow, TokenRow
 from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.run.backend import Backend
 from edgeemu.run.controller import Controller
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
-
-
-class Silent:
-    """Watches nothing, keeps nothing."""
-
-    def phase(self, name: str, done: int, total: int) -> None: ...
-    def directory(self, path: Path) -> None: ...
-    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None: ...
-    def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
-    def moved(self, line: str) -> None: ...
-    def sequence_ended(self, index: int) -> None: ...
-    def append(self, table: TableName, rows: Sequence[Row]) -> None: ...
 
 
 class RecordedRun(Controller):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import uvloop
-from support.watching import Silent
 
 from edgeemu.report import record_files
 from edgeemu.report.record_files import read_tables
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import uvloop
 from support.moving import Shuffle, make
-from support.watching import Silent
 
 from edgeemu.host.realtime import RealtimePriority
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.run.choose_links import STAMPED, LinkChoice
+from edgeemu.run.observer import Silent
 from edgeemu.run.processes.backend import ProcessBackend
 
 NONE = "0" * 16

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import uvloop
 from support.moving import Shuffle
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 from support.watts import scenario
 
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario

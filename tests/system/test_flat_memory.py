@@ -12,12 +12,12 @@ from typing import NamedTuple
 import pytest
 import uvloop
 from support.moving import make
-from support.watching import Silent
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.record_files import RecordWriter
 from edgeemu.run.controller import Controller
+from edgeemu.run.observer import Silent
 from edgeemu.run.processes.backend import ProcessBackend
 
 SEQUENCES, TOKENS = 9, 24

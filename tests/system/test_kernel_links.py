@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import uvloop
 from support.moving import Shuffle, assert_reference, make, reference_tokens
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 from edgeemu.cli import app
 from edgeemu.errors import RunError
 from edgeemu.links.netns.capabilities import Capabilities, probe_host
 from edgeemu.report.record_files import read_table
 from edgeemu.run.choose_links import LinkChoice
+from edgeemu.run.observer import Silent
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario

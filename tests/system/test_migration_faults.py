@@ -13,7 +13,7 @@ from support.builders import LLAMA
 from support.clusters import cluster
 from support.device_pids import device_pids
 from support.moving import Shuffle, assert_reference, make, reference_tokens, simulated, to_device
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 from edgeemu.device.executor import Executor
 from edgeemu.device.sequences import ArrivedBlock, SequenceState
@@ -27,6 +27,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu_kernels.sampling import GREEDY

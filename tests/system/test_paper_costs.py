@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from support.watching import Silent
 
 from edgeemu.errors import RequestError
 from edgeemu.policies import POLICIES
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 from edgeemu.scenario.scenario import Scenario

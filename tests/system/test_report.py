@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from support.watching import Silent
 
 from edgeemu.host import scratch
 from edgeemu.host.owner import is_alive
 from edgeemu.report.record_files import read_table
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 

@@ -14,12 +14,13 @@ import tokenizers
 import uvloop
 from support.device_pids import device_pids
 from support.model_directories import copied, in_one_file, tensors, write_safetensors
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.report.record_files import read_table
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import RunResult, run_scenario

@@ -10,11 +10,12 @@ import uvloop
 from support.builders import scattered
 from support.clusters import cluster, run_side_by_side
 from support.several import SAMPLED, SCENARIO, make, reference_tokens, simulated, tokens_of
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.report.record_files import read_table
 from edgeemu.report.summary_tables import summary_lines, summary_tables
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import uvloop
-from support.watching import RecordedRun, Silent
+from support.watching import RecordedRun
 
 from edgeemu.cluster.variation import done_s
 from edgeemu.report.record_files import read_table
 from edgeemu.run.backend import Backend, StepMeasurement
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario

@@ -37,6 +37,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.rows import DecisionRow, MigrationRow, Row, TableName, TokenRow
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 
@@ -45,20 +46,13 @@ SHARE, LOSS = 0.9, 0.02
 SAME = 1e-9  # share by which a real run in virtual time may differ from a simulated one: rounding
 
 
-class Records:
+class Records(Silent):
     """Keeps tokens, migrations and decisions of a run; shows nothing."""
 
     def __init__(self) -> None:
         self.tokens: list[TokenRow] = []
         self.moves: list[MigrationRow] = []
         self.problems: list[str] = []
-
-    def phase(self, name: str, done: int, total: int) -> None: ...
-    def directory(self, path: Path) -> None: ...
-    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None: ...
-    def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
-    def sequence_ended(self, index: int) -> None: ...
-    def moved(self, line: str) -> None: ...
 
     def append(self, table: TableName, rows: Sequence[Row]) -> None:  # noqa: ARG002
         for row in rows:

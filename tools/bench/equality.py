@@ -5,8 +5,9 @@
 SmolLM2 answers two prompts on five devices, real processes in virtual time: under every policy (but `exact`, which is
 for small clusters) while a device gets slow and blocks move, and from random placements with layers partly divided.
 Where caches and messages are float32, all tokens must be equal. Rounded rows turn a last bit into a whole step of their
-format, so where two logits are nearly equal another token can be right: there the share of equal texts is told, and
-must not be below nine tenths. Prints a line for each precision; status 1 on a miss.
+format, so two ways of computing the same logits differ: the reference's own difference from itself (of a text at once
+and of its beginnings) is told beside the margins of its tokens. There nine tenths of the texts must be equal. Prints a
+line for each precision; status 1 on a miss.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from measure import Figure, Run, report
 
 from edgeemu.policies import POLICIES
@@ -70,11 +72,29 @@ PRECISIONS = (
 )
 
 
-def expected(precision: Precision) -> list[list[int]]:
-    """Tokens of the undivided reference, by prompt."""
+class Expected(NamedTuple):
+    """Tokens of the undivided reference, by prompt, and how far it is from itself: token by token, and all at once."""
+
+    tokens: list[list[int]]
+    apart: float  # largest difference of two logits
+    margin: float  # median of how far the chosen token's logit is above the next
+
+
+def expected(precision: Precision) -> Expected:
+    """Let the reference answer."""
     plan = make_plan(parse_scenario(SCENARIO, "equality", [precision.setting]), "single")
     reference = Reference(plan.model.open_source())
-    return [reference.generate(list(request.ids), request.max_tokens) for request in plan.requests]
+    tokens, apart, margins = [], 0.0, []
+    for request in plan.requests:
+        ids = list(request.ids)
+        tokens.append(reference.generate(ids, request.max_tokens))
+        together = reference.logits(ids + tokens[-1][:-1])  # [positions, vocab]
+        for end in range(len(ids), len(together) + 1):
+            shorter = reference.logits((ids + tokens[-1])[:end])[-1]  # [vocab]
+            apart = max(apart, float(np.abs(shorter - together[end - 1]).max()))
+            highest = np.sort(shorter)[-2:]
+            margins.append(float(highest[1] - highest[0]))
+    return Expected(tokens, apart, float(np.median(margins)))
 
 
 def random_placement(draw: random.Random) -> str:
@@ -105,6 +125,9 @@ def tokens_of(run: Run) -> list[list[int]]:
 def equal_texts(precision: Precision, directory: Path, placements: int) -> Figure:
     """Count the texts that are the reference's."""
     right = expected(precision)
+    print(
+        f"{precision.setting}: the reference is {right.apart:.2g} from itself in a logit; median margin {right.margin:.2g}"
+    )
     scenario = directory / "equality.yaml"
     scenario.write_text(SCENARIO)
     policies = sorted(POLICIES.keys() - {"given", "exact"})
@@ -113,7 +136,7 @@ def equal_texts(precision: Precision, directory: Path, placements: int) -> Figur
         written = directory / f"placed-{number}.yaml"
         written.write_text(SCENARIO + random_placement(random.Random(number)))
         runs.append(Run("run", written, precision.setting, policy="given"))
-    texts = [text == wanted for run in runs for text, wanted in zip(tokens_of(run), right, strict=True)]
+    texts = [text == wanted for run in runs for text, wanted in zip(tokens_of(run), right.tokens, strict=True)]
     what = f"{precision.setting}: texts of {len(runs)} runs that are not the reference's"
     return Figure(what, 100.0 * (1.0 - sum(texts) / len(texts)), 100.0 * (1.0 - precision.least_equal), "%")
 

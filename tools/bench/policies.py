@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from drawn.changing import Silent, changing, possible_s, token_s
+from drawn.changing import changing, possible_s, token_s
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
@@ -43,6 +43,7 @@ from edgeemu.run.backend import DeviceState
 from edgeemu.run.controller import Controller
 from edgeemu.run.decider import Decision
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import load_scenario

@@ -9,15 +9,15 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
-from edgeemu.report.rows import Row, TableName
 from edgeemu.run.compare import bounds
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import load_scenario
 from edgeemu.scenario.scenario import Scenario
@@ -67,18 +67,6 @@ class Outcome(NamedTuple):
 
 class TooSlowError(Exception):
     """This host was so slow that a policy was cut off: figures would depend on it."""
-
-
-class Silent:
-    """Watches nothing."""
-
-    def phase(self, name: str, done: int, total: int) -> None: ...
-    def directory(self, path: Path) -> None: ...
-    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None: ...
-    def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
-    def moved(self, line: str) -> None: ...
-    def sequence_ended(self, index: int) -> None: ...
-    def append(self, table: TableName, rows: Sequence[Row]) -> None: ...
 
 
 def run(job: Job, extra: tuple[str, ...] = ()) -> Outcome:

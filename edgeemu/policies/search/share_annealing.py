@@ -22,10 +22,7 @@ STEPS, LEAST_STEPS = 600, 150  # changes of each: no more, and no fewer
 WORK = 9.5e6  # of all steps, about a second
 OVERHEAD = 100  # placements whose judgement takes as long as what a step takes for any number of chains
 HOT, COLD = 0.05, 0.0005  # relative loss that is accepted as a rule, at first and at last
-PENALTY, LAST_PENALTY = (
-    1.0,
-    10.0,
-)  # relative cost of missing bytes as a share of all that are held, at first and at last
+PENALTY, LAST_PENALTY = 1.0, 10.0  # relative cost of missing bytes, as a share of all that are held, likewise
 ALL_ALIKE = 0.3  # share of changes that all layers make
 RENEWED_AFTER = 100  # steps, after which the worst quarter of the chains goes on from the best of the best
 

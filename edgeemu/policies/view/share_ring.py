@@ -11,11 +11,11 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import Costs
+from edgeemu.placement.operation_costs import NORM_OPERATIONS
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.shares import BoolArray
 
-NORM_OPERATIONS = 4  # per value
 Alone = Callable[[Work], FloatArray]  # times of a work on each device: [n]
 Table = Callable[[Callable[[int], Work], int], FloatArray]  # times of 0, 1, 2 … shares, at most so many: [n, most + 1]
 
@@ -42,8 +42,10 @@ class RingTimes:
             return np.stack([alone(mean(work, max(1, m))) for m in range(n + 1)])  # [n + 1, n]
 
         def tiles(work: Callable[[int, int], Work], most: int) -> FloatArray:
-            made = [table(lambda k, m=m: mean(lambda r: work(k, r), max(1, m)), most) for m in range(n + 1)]  # type: ignore[misc]
-            return np.stack(made)  # [n + 1, n, most + 1]
+            def of(members: int) -> FloatArray:
+                return table(lambda k: mean(lambda r: work(k, r), members), most)
+
+            return np.stack([of(max(1, m)) for m in range(n + 1)])  # [n + 1, n, most + 1]
 
         chunk = [(round(rows / max(1, m)), max(1, m)) for m in range(n + 1)]  # rows, and of how many chunks
         self.bits = np.array([8.0 * costs.chunk_bytes(*each) for each in chunk])  # [n + 1] of sums in transit

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Array, Raw
+from edgeemu_kernels.arrays import Array, Raw, address
 from edgeemu_kernels.codecs import decode as numpys
 from edgeemu_kernels.codecs.assembly import assembly, block_of
 from edgeemu_kernels.precision import NumberFormat
@@ -34,20 +34,11 @@ def compiled(form: NumberFormat) -> Compiled | None:
     """Machine code for a format; None if this processor cannot run it, and for float32, which needs none."""
     if form.name == "f32":
         return None
-    from llvmlite import binding as llvm
+    from edgeemu_kernels.vector_code import can_convert_halves, compile_module
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features()
-    triple = llvm.get_default_triple()
-    if not (features.get("f16c") or triple.startswith(("aarch64", "arm64"))):
+    if not can_convert_halves():
         return None  # LLVM would call a function of a library that is not there
-    target = llvm.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3)
-    module = llvm.parse_assembly(assembly(form))
-    module.verify()
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
+    engine = compile_module(assembly(form))
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     product = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer, count)
     mix = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer)
@@ -73,7 +64,7 @@ def product(raw: Raw, x: Array, form: NumberFormat) -> Array | None:
     code, blocks = usable
     x = np.ascontiguousarray(x)
     y: Array = np.empty((len(x), len(raw)), np.float32)
-    code.product(raw.ctypes.data, len(raw), blocks, _address(x), len(x), _address(y), len(raw))
+    code.product(address(raw), len(raw), blocks, address(x), len(x), address(y), len(raw))
     return y
 
 
@@ -85,7 +76,7 @@ def mix(raw: Raw, p: Array, out: Array, form: NumberFormat) -> bool:
     if p.shape != (len(out), len(raw)):
         raise ValueError(f"{p.shape} factors of {len(raw)} rows for {len(out)} sums")
     code, blocks = usable
-    code.mix(raw.ctypes.data, len(raw), blocks, _address(p), len(p), _address(out))
+    code.mix(address(raw), len(raw), blocks, address(p), len(p), address(out))
     return True
 
 
@@ -96,7 +87,7 @@ def decode(raw: Raw, out: Array, form: NumberFormat) -> None:
         numpys.decode(raw, out, form)
         return
     code, blocks = usable
-    code.decode(raw.ctypes.data, blocks * len(raw), _address(out))
+    code.decode(address(raw), blocks * len(raw), address(out))
 
 
 def _usable(raw: Raw, width: int, form: NumberFormat) -> tuple[Compiled, int] | None:
@@ -107,10 +98,3 @@ def _usable(raw: Raw, width: int, form: NumberFormat) -> tuple[Compiled, int] | 
     if code is None or width % size or not raw.size or not raw.flags.c_contiguous:
         return None
     return code, width // size
-
-
-def _address(array: Array) -> int:
-    """Address of the numbers. Raises ValueError where they are not as machine code takes them."""
-    if array.dtype != np.float32 or not array.flags.c_contiguous:
-        raise ValueError(f"machine code needs contiguous float32 numbers, not {array.dtype}")
-    return int(array.ctypes.data)

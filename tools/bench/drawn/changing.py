@@ -9,34 +9,20 @@ back at the fortieth, and in every third the link from it to the second fastest 
 import asyncio
 import json
 import random
-from collections.abc import Sequence
 from math import exp, log
-from pathlib import Path
 from typing import Any
 
 from edgeemu.errors import InfeasibleError
-from edgeemu.report.rows import Row, TableName
 from edgeemu.run.compare import bounds
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu.scenario.scenario import Scenario
 
 TOKENS, CHANGE, BACK = 64, 8, 40
 GROUPS, HEAD_DIM = 8, 64
-
-
-class Silent:
-    """Shows and records nothing."""
-
-    def phase(self, name: str, done: int, total: int) -> None: ...
-    def directory(self, path: Path) -> None: ...
-    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None: ...
-    def token(self, index: int, step: int, text: str, latency_s: float) -> None: ...
-    def moved(self, line: str) -> None: ...
-    def sequence_ended(self, index: int) -> None: ...
-    def append(self, table: TableName, rows: Sequence[Row]) -> None: ...
 
 
 class Latencies(Silent):
