@@ -125,9 +125,7 @@ def tokens_of(run: Run) -> list[list[int]]:
 def equal_texts(precision: Precision, directory: Path, placements: int) -> Figure:
     """Count the texts that are the reference's."""
     right = expected(precision)
-    print(
-        f"{precision.setting}: the reference is {right.apart:.2g} from itself in a logit; median margin {right.margin:.2g}"
-    )
+    print(f"{precision.setting}: reference from itself {right.apart:.2g} in a logit, median margin {right.margin:.2g}")
     scenario = directory / "equality.yaml"
     scenario.write_text(SCENARIO)
     policies = sorted(POLICIES.keys() - {"given", "exact"})

@@ -9,9 +9,10 @@ back at the fortieth, and in every third the link from it to the second fastest 
 import asyncio
 import json
 import random
-from math import exp, log
+from functools import partial
 from typing import Any
 
+from drawn.instance import drawn_links, log_uniform
 from edgeemu.errors import InfeasibleError
 from edgeemu.run.compare import bounds
 from edgeemu.run.controller import Controller
@@ -96,9 +97,7 @@ def _document(number: int) -> dict[str, Any]:
     """The scenario of an instance as plain data. The order of the draws is part of it."""
     chance = random.Random(f"changing clusters {number}")
 
-    def between(low: float, high: float) -> float:
-        return exp(chance.uniform(log(low), log(high)))
-
+    between = partial(log_uniform, chance)
     n_devices, n_layers = chance.choice((3, 4, 5)), chance.choice((4, 6, 8, 12))
     d_model, vocab_size = GROUPS * HEAD_DIM * chance.choice((1, 2)), round(between(1_000, 8_000))
     d_ff = 4 * d_model
@@ -119,15 +118,7 @@ def _document(number: int) -> dict[str, Any]:
         }
         for index, (speed, share) in enumerate(zip(speeds, shares, strict=True))
     ]
-    links = [
-        {
-            "between": [f"d{a}", f"d{b}"],
-            "bandwidth": f"{between(50, 1_000):.3f} Mbit/s",
-            "delay": f"{between(0.1, 5):.3f} ms",
-        }
-        for a in range(n_devices)
-        for b in range(a)
-    ]
+    links = drawn_links(chance, n_devices, (50, 1_000), (0.1, 5))
     second, fastest = sorted(range(n_devices), key=lambda index: speeds[index])[-2:]
     left = f"{100 * chance.uniform(0.1, 0.5):.1f} %"
     events: list[dict[str, Any]] = [{"at_token": CHANGE, "device": f"d{fastest}", "speed": left}]

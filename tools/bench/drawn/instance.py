@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import exp, log
 from typing import Any
 
@@ -99,13 +99,31 @@ def instance(number: int) -> Instance:
     return Instance(number, scenario, replace(setting.view, rehearse=rehearsal), rehearsal)
 
 
+def log_uniform(chance: random.Random, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform."""
+    return exp(chance.uniform(log(low), log(high)))
+
+
+def drawn_links(
+    chance: random.Random, n_devices: int, mbit_per_s: tuple[float, float], delay_ms: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """Draw a link between any two devices, of log-uniform rate and delay."""
+    return [
+        {
+            "between": [f"d{a}", f"d{b}"],
+            "bandwidth": f"{log_uniform(chance, *mbit_per_s):.3f} Mbit/s",
+            "delay": f"{log_uniform(chance, *delay_ms):.3f} ms",
+        }
+        for a in range(n_devices)
+        for b in range(a)
+    ]
+
+
 def _document(number: int) -> dict[str, Any]:
     """The scenario of an instance as plain data. The order of the draws is part of it."""
     chance = random.Random(f"random clusters {number}")
 
-    def between(low: float, high: float) -> float:
-        return exp(chance.uniform(log(low), log(high)))
-
+    between = partial(log_uniform, chance)
     n_devices, n_layers = chance.choice((3, 4)), chance.choice((1, 2, 3))
     d_model = 256 * chance.randint(2, 8)
     n_heads = d_model // HEAD_DIM
@@ -121,15 +139,7 @@ def _document(number: int) -> dict[str, Any]:
         }
         for index in range(n_devices)
     ]
-    links = [
-        {
-            "between": [f"d{a}", f"d{b}"],
-            "bandwidth": f"{between(10, 1_000):.3f} Mbit/s",
-            "delay": f"{between(0.1, 10):.3f} ms",
-        }
-        for a in range(n_devices)
-        for b in range(a)
-    ]
+    links = drawn_links(chance, n_devices, (10, 1_000), (0.1, 10))
     shares = [chance.uniform(0.3, 1.0) for _ in devices]
     pressure = chance.uniform(1.1, 2.0)
     layer = d_model * d_model * (2 + 2 * GROUPS / n_heads) + 3 * d_model * d_ff
