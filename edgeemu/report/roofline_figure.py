@@ -19,6 +19,7 @@ def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
     """Draw the kernels at the first number of threads and precision, and write the picture to files by suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     host = document["hosts"][0]
     first = document["kernels"][0]
@@ -29,9 +30,13 @@ def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
     _roof(axes, host, [each["flops_per_byte"] for each in kernels])
     for label, marker, color, points in _lines(kernels):
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, marker=marker, color=color, linewidth=0.8, markersize=7, label=label)
+        axes.plot(x, y, marker=marker, color=color, linewidth=0.8, markersize=8, fillstyle="none", label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):  # few plain numbers: powers of ten at every tick would overlap
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("arithmetic intensity (FLOP/byte)")
     axes.set_ylabel("speed (GFLOP/s)")
     rows = sorted({each["rows"] for each in kernels})
