@@ -117,6 +117,15 @@ def test_tokens_come_from_every_file_that_has_some(made: Model) -> None:
     assert tokenizer.encode("<end>  a") == [5, 0]
 
 
+def test_tokens_that_are_named_for_one_model_are_special(made: Model) -> None:
+    """As transformers 5 writes them."""
+    written = {"chat_template": "{{ image_token }}", "model_specific_special_tokens": {"image_token": "<image>"}}
+    tokenizer = made(PLAIN | written)
+    assert of_template(tokenizer) == "<image>"
+    assert tokenizer.encode("a<image>") == [0, 7]
+    assert tokenizer.decode([0, 7, 1]) == "a b"
+
+
 def test_special_tokens_are_text_where_the_config_says_so(made: Model) -> None:
     assert made(PLAIN | {"split_special_tokens": True}).encode("<s>") == []  # characters that are no tokens here
 
