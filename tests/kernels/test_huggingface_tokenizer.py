@@ -135,6 +135,11 @@ def test_padding_and_truncation_are_not_for_prompts(made: Model) -> None:
     built.enable_padding(length=50)
     built.enable_truncation(2)
     assert made(tokenizer=json.loads(built.to_str())).encode("aaaaa") == [0] * 5
+    built.add_special_tokens(["<s>", "</s>"])
+    built.enable_padding(length=2**31)
+    built.enable_truncation(1)
+    data = json.loads(built.to_str()) | {"post_processor": bos("<s>", "$A")}
+    assert made(PLAIN | {"add_eos_token": True}, data).encode("aa") == [3, 0, 0, 4]
 
 
 def test_the_templates_of_a_directory(made: Model, tmp_path: Path) -> None:
@@ -166,6 +171,8 @@ def growing(times: int) -> dict[str, Any]:
         ({"tokenizer": {"version": "1.0"}}, "tokenizer.json: is not a tokenizer: "),
         ({"tokenizer": core(normalizer=growing(9))}, "its steps can make a text 1000000000 times"),
         ({"tokenizer": core(post_processor=bos(*["$A"] * 20_000))}, "its steps can make a text 20000 times"),
+        ({"tokenizer": core(post_processor=bos(*["<s>"] * 2000, "$A"))}, "its steps can make a text 2000 times"),
+        ({"tokenizer": core(normalizer={"type": "Prepend", "prepend": "a" * 5000})}, "can make a text 5001 times"),
         ({"tokenizer": core(model=core()["model"] | {"dropout": 0.5})}, "tokenizer.json: has a BPE dropout"),
         ({"tokenizer": core(model=core()["model"] | {"continuing_subword_prefix": "#" * 99})}, "is not a tokenizer: "),
         ({"config": {"vocab_size": 7, "eos_token_id": 9}}, "config.json: eos_token_id is 9, but the vocabulary has 7"),
