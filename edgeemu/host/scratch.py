@@ -25,6 +25,7 @@ SERVER_LOG = "@server.log"  # `quote` encodes "@", so that no device's log can h
 
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7) less its final NUL
 _ROOM_FOR_NAMES_BYTES = 56  # "/edgeemu-xxxxxxxx/" and a socket file's name
+_MAX_FILE_BYTES = 4 << 20  # of its files: 10,000 devices have a line of 60 bytes each
 _PLACES = ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")  # environment variables that name a parent
 
 
@@ -112,12 +113,22 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def _read(directory_fd: int, name: str) -> str:
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)) as file:
-        return file.read()
+    """Read a file of the directory. Raises ValueError if it is not a regular one (a pipe would never end), or long."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, dir_fd=directory_fd), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_FILE_BYTES:
+            raise ValueError(f"{name} is not a file of a run")
+        return file.read(_MAX_FILE_BYTES).decode()
 
 
 def _owner(directory_fd: int) -> Owner:
-    return Owner(**json.loads(_read(directory_fd, OWNER_FILE)))
+    """Read the owner. Raises ValueError if the file has anything else."""
+    try:
+        given = msgspec.json.decode(_read(directory_fd, OWNER_FILE), type=dict[str, int | str])
+        return msgspec.convert([given.get(name) for name in Owner._fields], Owner)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{OWNER_FILE}: {error}") from error
 
 
 def _processes(directory_fd: int) -> list[Process]:

@@ -119,7 +119,8 @@ def _callable(found: Any, name: str, home: str, shown: str = "") -> _Policy:
         with _blamed(home, f"{name} cannot be instantiated without arguments", shown):
             found = found()
     if not callable(found):
-        raise RequestError(f"{name} is not a policy: a {type(found).__name__} cannot be called")
+        problem = f"a {type(found).__name__} cannot be called"
+        raise RequestError(f"{name} is not a policy: {problem} (write a function or __call__, of view and current)")
     try:
         inspect.signature(found).bind(None, None)
     except (TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemu.errors import RequestError
 from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
 from edgeemu.run.decider import Decider
@@ -18,6 +19,8 @@ from edgeemu.run.observer import Observer, RecordSink
 from edgeemu.run.open_sequence import OpenSequence
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.scheduler import Due
+
+LAST_TOKEN_S = 1e12  # 30,000 years; there, instants still differ by 0.1 ms
 
 
 class Controller:
@@ -100,7 +103,14 @@ class Controller:
 
     async def _complete(self, token: SampledToken) -> Due | None:
         """Take a token: its sequence ends, or has a next step, which is returned."""
-        sequence = token.step.sequence
+        sequence, at_s = token.step.sequence, token.at.emulated_s
+        if not at_s <= LAST_TOKEN_S:
+            self.devices.take_rows()  # no records, whose times mean something
+            raise RequestError(
+                f"token {token.step.step} of prompt {sequence + 1} would be there after {at_s:.1e} s, later than "
+                f"{LAST_TOKEN_S:.0e} s: too late to resolve a token. A link is too slow or loses too much, or a device "
+                "is too slow"
+            )
         opened = self._open[sequence]
         self._record_token(token, opened.since, opened.add(token))
         following = self._scheduler.complete(token.step, token.at.emulated_s, ended=bool(opened.ended_by()))

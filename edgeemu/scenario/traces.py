@@ -103,7 +103,7 @@ def _points(rows: Any, file: str, quantity: Quantity) -> Iterator[tuple[str, str
         if len(cells) != 2:
             raise ValueError(f"{place}: has {_columns(cells)}; a trace has two, time and value{_hint(cells, quantity)}")
         if times is None:
-            is_heading = not any(character.isdigit() for character in cells[0])
+            is_heading = not (_has_digit(cells[0]) or _is_bare(cells[0]) or _is_value(cells[1], quantity))
             time_unit, unit = (_unit_in(cell) if is_heading else "" for cell in cells)
             times = TimeColumn(time_unit)
             if is_heading:
@@ -137,6 +137,19 @@ def _hint(cells: list[str], quantity: Quantity) -> str:
 
 def _unit_in(heading: str) -> str:
     return heading.partition("[")[2].partition("]")[0].strip()
+
+
+def _has_digit(cell: str) -> bool:
+    return any(character.isdigit() for character in cell)
+
+
+def _is_value(cell: str, quantity: Quantity) -> bool:
+    """Whether a cell has a number, right or wrong, and is no heading."""
+    try:
+        quantity.parse(cell)
+    except UnitError:
+        return _is_bare(cell.partition(" ")[0])
+    return True
 
 
 def _is_bare(cell: str) -> bool:

@@ -60,6 +60,20 @@ def leftover(owner: Owner, process: "subprocess.Popen[bytes]", parent: Path | No
     return directory
 
 
+def test_files_that_are_no_owners_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    names = {"pid": 1, "start_ticks": "never", "boot_id": "x", "pid_namespace": 0}
+    contents = [b"", b"[" * 100_000, b"{}", b"\xff", json.dumps(names).encode(), b'{"pid": 1e999}', b" " * (5 << 20)]
+    for number, content in enumerate(contents):
+        directory = tmp_path / f"edgeemu-{number}"
+        directory.mkdir(0o700)
+        (directory / scratch.OWNER_FILE).write_bytes(content)
+    directory = tmp_path / "edgeemu-pipe"
+    directory.mkdir(0o700)
+    os.mkfifo(directory / scratch.OWNER_FILE)
+    assert not [found for found in scratch.directories_of_all_runs() if found.path.parent == tmp_path]
+
+
 def seen(owner: Owner, *, dry_run: bool = False) -> list[str]:
     return sorted(item.kind for item in clean(dry_run=dry_run) if item.owner_pid == owner.pid)
 

@@ -117,6 +117,15 @@ def test_tokens_come_from_every_file_that_has_some(made: Model) -> None:
     assert tokenizer.encode("<end>  a") == [5, 0]
 
 
+def test_tokens_that_are_named_for_one_model_are_special(made: Model) -> None:
+    """As transformers 5 writes them."""
+    written = {"chat_template": "{{ image_token }}", "model_specific_special_tokens": {"image_token": "<image>"}}
+    tokenizer = made(PLAIN | written)
+    assert of_template(tokenizer) == "<image>"
+    assert tokenizer.encode("a<image>") == [0, 7]
+    assert tokenizer.decode([0, 7, 1]) == "a b"
+
+
 def test_special_tokens_are_text_where_the_config_says_so(made: Model) -> None:
     assert made(PLAIN | {"split_special_tokens": True}).encode("<s>") == []  # characters that are no tokens here
 
@@ -126,6 +135,11 @@ def test_padding_and_truncation_are_not_for_prompts(made: Model) -> None:
     built.enable_padding(length=50)
     built.enable_truncation(2)
     assert made(tokenizer=json.loads(built.to_str())).encode("aaaaa") == [0] * 5
+    built.add_special_tokens(["<s>", "</s>"])
+    built.enable_padding(length=2**31)
+    built.enable_truncation(1)
+    data = json.loads(built.to_str()) | {"post_processor": bos("<s>", "$A")}
+    assert made(PLAIN | {"add_eos_token": True}, data).encode("aa") == [3, 0, 0, 4]
 
 
 def test_the_templates_of_a_directory(made: Model, tmp_path: Path) -> None:
@@ -157,6 +171,8 @@ def growing(times: int) -> dict[str, Any]:
         ({"tokenizer": {"version": "1.0"}}, "tokenizer.json: is not a tokenizer: "),
         ({"tokenizer": core(normalizer=growing(9))}, "its steps can make a text 1000000000 times"),
         ({"tokenizer": core(post_processor=bos(*["$A"] * 20_000))}, "its steps can make a text 20000 times"),
+        ({"tokenizer": core(post_processor=bos(*["<s>"] * 2000, "$A"))}, "its steps can make a text 2000 times"),
+        ({"tokenizer": core(normalizer={"type": "Prepend", "prepend": "a" * 5000})}, "can make a text 5001 times"),
         ({"tokenizer": core(model=core()["model"] | {"dropout": 0.5})}, "tokenizer.json: has a BPE dropout"),
         ({"tokenizer": core(model=core()["model"] | {"continuing_subword_prefix": "#" * 99})}, "is not a tokenizer: "),
         ({"config": {"vocab_size": 7, "eos_token_id": 9}}, "config.json: eos_token_id is 9, but the vocabulary has 7"),

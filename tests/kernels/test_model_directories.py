@@ -1,6 +1,7 @@
 """Hugging Face directories: what each key and tensor means, and what is refused with its true cause."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ def test_a_model_without_a_tokenizer_has_its_end_tokens(fixtures: Path, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"repetition_penalty": 1.1}, r"repetition_penalty = 1.1 is not supported; remove it"),
+        ({"suppress_tokens": [1, 2]}, "suppress_tokens = a list of 2"),
+        ({"forced_eos_token_id": 2}, "forced_eos_token_id = 2"),
+        ({"repetition_penalty": 1.0, "suppress_tokens": [], "num_beams": 1, "temperature": 0.6, "do_sample": True}, ""),
+    ],
+)
+def test_a_choice_of_tokens_that_we_do_not_make_is_refused(
+    fixtures: Path, tmp_path: Path, keys: dict[str, Any], problem: str
+) -> None:
+    directory = copied(fixtures / LLAMA, tmp_path / "model")
+    (directory / "generation_config.json").write_text(json.dumps(keys))
+    with pytest.raises(ModelFileError, match=f"generation_config.json: {problem}") if problem else nullcontext():
+        open_model(directory)
+
+
+@pytest.mark.parametrize(
     ("name", "keys", "problem"),
     [
         (LLAMA, {"hidden_size": "48"}, "hidden_size: expected int, got str"),
@@ -59,12 +78,17 @@ def test_a_model_without_a_tokenizer_has_its_end_tokens(fixtures: Path, tmp_path
         (LLAMA, {"layer_types": ["full_attention", "linear_attention"]}, "'linear_attention' is not supported"),
         (LLAMA, {"layer_types": ["sliding_attention"] * 2}, "there is no sliding_window"),
         (LLAMA, {"sliding_window": -1}, "sliding_window: expected int >= 1"),
+        (LLAMA, {"model_type": "gemma"}, "model_type 'gemma' is of another architecture than LlamaForCausalLM"),
+        (LLAMA, {"model_type": ["llama"]}, "model_type a list of 1 is of another architecture"),
+        (LLAMA, {"text_config": {"rope_theta": 5e5}}, "text_config = an object of 1 keys is not supported"),
         (LLAMA, {"num_hidden_layers": 1}, r"has tensor 'layers\.1\..*does not have"),
         (GPT2, {"n_head": False}, "n_head: expected int, got bool"),
         (GPT2, {"n_head": 5}, "is not a multiple of n_head"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights = False"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),
         (GPT2, {"add_cross_attention": True}, "add_cross_attention = True"),
+        (GPT2, {"model_type": "gpt_neo"}, "model_type 'gpt_neo' is of another architecture than GPT2LMHeadModel"),
+        (GPT2, {"num_attention_heads": 2}, "num_attention_heads and n_head differ"),
         (GPT2, {"n_inner": 5}, "the model's shape asks for"),
         (GPT2, {"tie_word_embeddings": False}, "tensor 'lm_head.weight' is missing"),
     ],
@@ -89,6 +113,7 @@ def test_configs_that_are_refused(
             4096,
             "its sliding window of 4096",
         ),
+        ({"max_position_embeddings": 6000, "model_type": "mistral"}, 4096, "its sliding window of 4096"),
     ],
 )
 def test_a_window_limits_the_context(
@@ -156,8 +181,8 @@ def test_other_types_and_names_are_named(fixtures: Path, tmp_path: Path) -> None
         ({"adapter_model.safetensors": b""}, "PEFT"),
         ({"model-00001-of-00002.safetensors": b""}, "only model-00001-of-00002"),
         ({"model.safetensors": b"version https://git-lfs.github.com/spec/v1\nsize 9"}, "Git LFS pointer"),
-        ({"model.safetensors": (2**60).to_bytes(8, "little") + bytes(99)}, "is truncated"),
-        ({"model.safetensors": (5 << 20).to_bytes(8, "little") + bytes(6 << 20)}, "header of 5242880 bytes"),
+        ({"model.safetensors": (2**60).to_bytes(8, "little") + b"{" * 99}, "is truncated"),
+        ({"model.safetensors": (5 << 20).to_bytes(8, "little") + b"{" * (6 << 20)}, "header of 5242880 bytes"),
     ],
 )
 def test_directories_without_weights(fixtures: Path, tmp_path: Path, files: dict[str, bytes], problem: str) -> None:
@@ -191,6 +216,16 @@ def entry(first: Any, last: Any, dims: Any = (2,), dtype: Any = "F32") -> dict[s
 def test_damaged_safetensors_headers(tmp_path: Path, header: dict[str, Any], problem: str) -> None:
     write_raw_safetensors(tmp_path / "model.safetensors", header, bytes(16))
     with pytest.raises(ModelFileError, match=problem):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"PK\x03\x04\x00\x00\x08\x08archive/data.pkl", b"GGUF\x03\x00\x00\x00\x1e", b"<!DOCTYPE html>", bytes(9)],
+)
+def test_other_files_under_the_name_are_not_called_truncated(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(start)
+    with pytest.raises(ModelFileError, match=r"model.safetensors: is not a safetensors file"):
         read_index(tmp_path)
 
 

@@ -186,6 +186,16 @@ def test_add_bos_is_what_the_file_says(tmp_path: Path) -> None:
         assert (tokenizer.encode("a")[0] == metadata["tokenizer.ggml.bos_token_id"]) is flag
 
 
+def test_a_gguf_ends_where_llama_cpp_ends_it(tmp_path: Path) -> None:
+    """By the texts of tokens, whatever their type, beside the numbers."""
+    metadata = byte_level_metadata()
+    metadata["tokenizer.ggml.tokens"][5] = "<end_of_utterance>"
+    metadata["tokenizer.ggml.tokens"][7] = "<EOT>"
+    tokenizer = open_model(write(tmp_path / "a.gguf", metadata=metadata)).tokenizer
+    assert tokenizer is not None
+    assert tokenizer.stop_ids >= {5, 7}
+
+
 def test_a_template_gets_the_special_tokens_that_the_file_numbers(tmp_path: Path) -> None:
     tokens = byte_level_metadata()["tokenizer.ggml.tokens"]
     numbered = {"eos_token_id": len(tokens) - 2, "eot_token_id": 5, "eom_token_id": 7, "padding_token_id": 9}

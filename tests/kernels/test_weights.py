@@ -115,7 +115,7 @@ def test_damaged_huggingface_directories(fixtures: Path, tmp_path: Path) -> None
         shard.write_bytes(whole[:size])
         with pytest.raises(ModelFileError, match=problem):
             open_model(here)
-    shard.write_bytes((20).to_bytes(8, "little") + b"x" * 40)
+    shard.write_bytes((20).to_bytes(8, "little") + b"{" * 40)
     with pytest.raises(ModelFileError, match="is not JSON"):
         open_model(here)
     shard.unlink()

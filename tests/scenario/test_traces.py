@@ -59,6 +59,7 @@ def rates_of(made: Scenario) -> dict[float, float]:
         "time,rate [kbit/s]\n1700000000500,5e4\n1700000000750,5e2\n1700000002750,4e3",
         "t [ms],rate [Mbit/s]\n1700000000500,50\n1700000000750,0.5\n1700000002750,4",
         "t,rate [Mbit/s]\n1700000000500000000,50\n1700000000750000000,.5\n1700000002750000000,4.",
+        ",4G rate [Mbit/s]\n0,50\n0.25,0.5\n2.25,4",
         '# measured\n"time [s]","rate"\n0,50 Mbit/s\n2.5e-1,.5Mbps\n2.25,4 Mb/s',
     ],
 )  # fmt: skip
@@ -88,6 +89,9 @@ def test_an_outage_that_never_ends_is_a_millionth_of_the_rate(tmp_path: Path) ->
         ("time,rate\n\n", "rates.csv: has no values"),
         ("time [s],rate [MB/s]\n0,100\n", 'rates.csv:2: "100 MB/s" is not a bit rate (did you mean "800 Mbit/s"?)'),
         ("0,0\n1,0\n", "has no rate above zero: nothing would ever arrive"),
+        ("nan,9 Mbit/s\n1,5 Mbit/s\n", 'rates.csv:1: "nan s" is not a duration (write e.g. "25 ms")'),
+        (",9 Mbit/s\n1,5 Mbit/s\n", 'rates.csv:1: "" is not a duration (write e.g. "25 ms")'),
+        ("now,nan Mbit/s\n1,5 Mbit/s\n", 'rates.csv:1: "now" is not a duration (write e.g. "25 ms")'),
         ("0,nan\n", 'rates.csv:1: "nan" is not a bit rate (write e.g. "100 Mbit/s")'),
         ("t,r [Mbit/s]\n0,inf\n", 'rates.csv:2: "inf Mbit/s" is not a bit rate (write e.g. "100 Mbit/s")'),
         ("t,r [Mbit/s]\n0,-5\n", 'rates.csv:2: "-5 Mbit/s" is negative; a bit rate cannot be'),

@@ -199,7 +199,10 @@ def call(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 @pytest.mark.parametrize("command", ["run", "simulate"])
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("array", "the answer is a ndarray, not a Placement"), ("raises", "mine.py:15: ZeroDivisionError: as always")],
+    [
+        ("array", "mine.py:10: the answer is a ndarray, not a Placement"),
+        ("raises", "mine.py:15: ZeroDivisionError: as always"),
+    ],
 )
 def test_why_a_placement_was_kept_is_printed(call: Call, command: str, name: str, reason: str) -> None:
     status, out, _ = call(command, "--policy", f"mine.py:{name}")

@@ -11,6 +11,7 @@ import uvloop
 from support.watching import RecordedRun
 
 from edgeemu.cluster.variation import done_s
+from edgeemu.errors import RequestError
 from edgeemu.report.record_files import read_table
 from edgeemu.run.backend import Backend, StepMeasurement
 from edgeemu.run.make_plan import make_plan
@@ -222,3 +223,11 @@ def test_an_idle_device_tells_its_load_and_every_device_its_memory() -> None:
     assert worker == 0
     assert [view.devices[1].memory_bytes for view in made.views] == [4 * 2**20, *[2**19] * 4]
     assert all(view.devices[1].compute.flops_per_s < 0.8e9 for view in made.views)
+
+
+@pytest.mark.parametrize("setting", ["loss=0.9999999999999999", "bandwidth=1e-300 bit/s"])
+def test_a_link_that_takes_for_ever_ends_the_run_with_the_cause(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(RequestError, match=r"^token 0 of prompt 1 would be there after .* A link is too slow or loses"):
+        emulated(tmp_path, f"network.default.{setting}", simulate=True)
+    [directory] = tmp_path.iterdir()
+    assert read_table(directory, "tokens").num_rows == read_table(directory, "ops").num_rows == 0

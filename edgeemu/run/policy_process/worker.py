@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FunctionType
 
 import msgspec
 
@@ -67,6 +68,7 @@ class Worker:
         self._policy: Policy | None = None
         self._home = ""
         self._shown = ""  # the file's name as the user wrote it
+        self._defined = ""  # where the policy's function is in it
 
     def answer(self, sent: bytes) -> Reply:
         """Do what is asked."""
@@ -85,6 +87,9 @@ class Worker:
             self._policy = load(name, POLICIES)
             if file is None and name not in POLICIES:
                 self._home = home_of(installed_policy(name, POLICIES))
+            function = self._policy if isinstance(self._policy, FunctionType) else type(self._policy).__call__
+            if self._shown and isinstance(function, FunctionType):
+                self._defined = f"{self._shown}:{function.__code__.co_firstlineno}: "
         except RequestError as error:
             return Blamed(str(error))
         except BaseException as error:  # noqa: BLE001 - a user's code can raise anything
@@ -101,7 +106,9 @@ class Worker:
             took_s = time.process_time() - began_s
             reply = Answered(packed(answer), took_s)
             msgspec.msgpack.encode(reply)  # a number can be too large
-        except (InfeasibleError, NoBetterPlacement, WrongAnswerError) as error:
+        except WrongAnswerError as error:
+            return Blamed(self._defined + message(error))
+        except (InfeasibleError, NoBetterPlacement) as error:
             return Blamed(message(error), isinstance(error, InfeasibleError))
         except BaseException as error:  # noqa: BLE001 - a user's code can raise anything
             return Blamed(self._blame(error))

@@ -28,8 +28,7 @@ def check_bounds(path: Path, core: tokenizers.Tokenizer) -> None:
         for step in _steps(part):
             growth[way] *= _growth(step)
     for step in _steps(core.post_processor):
-        pieces = step.get("single", ()) if step["type"] == "TemplateProcessing" else ()
-        growth["encode"] *= max(1, sum("Sequence" in piece for piece in pieces))
+        growth["encode"] *= _growth_around(step)
     if max(growth.values()) > MAX_GROWTH:
         raise ModelFileError(path, f"its steps can make a text {max(growth.values())} times longer, over {MAX_GROWTH}")
 
@@ -48,7 +47,20 @@ def _steps(part: Any) -> Iterator[dict[str, Any]]:
             yield step
 
 
+def _growth_around(step: dict[str, Any]) -> int:
+    """Return how often a post-processor writes the text, or how many tokens around it if these are more."""
+    if step["type"] != "TemplateProcessing":
+        return 1
+    pieces = step["single"]
+    added = (
+        len(step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]) for piece in pieces if "Sequence" not in piece
+    )
+    return max(1, sum("Sequence" in piece for piece in pieces), sum(added))
+
+
 def _growth(step: dict[str, Any]) -> int:
+    if step["type"] == "Prepend":
+        return 1 + len(step["prepend"].encode())  # also after each special token
     if step["type"] != "Replace":
         return _GROWTH.get(step["type"], 1)
     bytes_each = len(step["content"].encode())

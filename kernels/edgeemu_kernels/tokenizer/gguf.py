@@ -31,6 +31,11 @@ _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_END_OF_GENERATION = (  # those that llama.cpp knows by their texts, whatever their type
+    *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>"),
+    *("<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>"),
+    "<end_of_utterance>",
+)
 _LONGEST_PIECE = 512  # characters of a SentencePiece token; every way to cut it is tried
 _SPACE = "▁"  # SentencePiece writes a space so
 
@@ -103,6 +108,7 @@ def gguf_tokenizer(path: Path, metadata: dict[str, Any]) -> tokenizer.Tokenizer:
         adds_bos = adds_bos if given.add_bos_token is None else given.add_bos_token
         surround(core, bos_id if adds_bos else None, eos_id if given.add_eos_token else None)
         end_ids = {end for end in (eos_id, given.eot_token_id, given.eom_token_id) if end is not None}
+        end_ids |= {i for i, token in enumerate(given.tokens) if token in _END_OF_GENERATION}
         return tokenizer.Tokenizer(core, bos_id, end_ids, _template(path, metadata, given), path)
 
 

@@ -39,6 +39,8 @@ def _core(path: Path) -> tokenizers.Tokenizer:
     data = read_bounded(path, _TOKENIZER_BYTES)
     with library_errors(path, "is not a tokenizer"):
         core = tokenizers.Tokenizer.from_buffer(data)
+        core.no_padding()  # before anything is encoded: it can be to any length
+        core.no_truncation()
         check_bounds(path, core)
     return core
 

@@ -18,7 +18,24 @@ from msgspec import UNSET, UnsetType
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.tokenizer.chat import ChatTemplate
 from edgeemu_kernels.tokenizer.library import checked_id
-from edgeemu_kernels.weights.json_files import read_bounded, read_json, typed
+from edgeemu_kernels.weights.json_files import read_bounded, read_json, short, typed
+
+# Keys of generation_config.json under which even the most likely token is not taken, with the values that mean "none".
+_OTHER_CHOICES: dict[str, tuple[object, ...]] = {
+    "repetition_penalty": (1,),
+    "no_repeat_ngram_size": (0,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "num_beams": (1,),
+    "guidance_scale": (1,),
+    "bad_words_ids": ([],),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "sequence_bias": ({}, []),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "exponential_decay_length_penalty": (),
+}
 
 
 class Token(msgspec.Struct):
@@ -56,6 +73,7 @@ class TokensByName(msgspec.Struct):
     mask_token: str | Token | None = None
     additional_special_tokens: list[str | Token] | None = None
     extra_special_tokens: list[str | Token] | dict[str, str | Token] | None = None
+    model_specific_special_tokens: dict[str, str | Token] | None = None
 
 
 class TokenizerConfig(TokensByName):
@@ -122,17 +140,28 @@ class Companions:
 def model_token_ids(directory: Path, vocab_size: int) -> tuple[int | None, set[int]]:
     """Return BOS and the tokens that end a text, of `config.json` and `generation_config.json`.
 
-    Raises ModelFileError for a number that neither the tokenizer, with its `vocab_size`, nor the model has.
+    Raises ModelFileError for a number that neither the tokenizer, with its `vocab_size`, nor the model has, and for
+    keys of `generation_config.json` that ask for another choice of tokens than that of `sampling`.
     """
     bos_id, end_ids = None, set()
     for file in ("config.json", "generation_config.json"):
         path = directory / file
-        given = typed(path, _optional(path), ModelTokens)
+        raw = _optional(path)
+        given = typed(path, raw, ModelTokens)
+        if file == "generation_config.json":
+            _check_choices(path, raw)
         vocab_size = max(vocab_size, given.vocab_size or 0)
         ends = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
         end_ids |= {checked_id(path, "eos_token_id", end, vocab_size) for end in ends}
         bos_id = checked_id(path, "bos_token_id", given.bos_token_id, vocab_size) if bos_id is None else bos_id
     return bos_id, {end for end in end_ids if end is not None}
+
+
+def _check_choices(path: Path, generation: dict[str, Any]) -> None:
+    for key, without in _OTHER_CHOICES.items():
+        value = generation.get(key)
+        if value is not None and value not in without:
+            raise ModelFileError(path, f"{key} = {short(value)} is not supported; remove it to generate without it")
 
 
 def read_companions(directory: Path) -> Companions:
@@ -144,6 +173,7 @@ def read_companions(directory: Path) -> Companions:
     merged = raw | older if config.added_tokens_decoder is None else older | raw
     config = typed(config_path, merged, TokenizerConfig)
     of_names = {key: value for key, value in merged.items() if key.endswith("_token") and isinstance(value, str | dict)}
+    of_names |= merged.get("model_specific_special_tokens") or {}
     if isinstance(config.extra_special_tokens, dict):
         of_names |= merged["extra_special_tokens"]
     named = {key: _token(entry) for key, entry in typed(config_path, of_names, dict[str, str | Token]).items()}

@@ -19,6 +19,13 @@ from edgeemu_kernels.weights.json_files import read_json, short, typed
 _LLAMA, _MISTRAL, _GPT2 = "LlamaForCausalLM", "MistralForCausalLM", "GPT2LMHeadModel"
 _MISTRAL_WINDOW = 4096  # what MistralConfig means when the key is missing
 _MISTRAL_KV_HEADS = 8
+_MODEL_TYPES = {_LLAMA: ("llama", "mistral"), _MISTRAL: ("llama", "mistral"), _GPT2: ("gpt2",)}
+_GPT2_SYNONYMS = {
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+    "max_position_embeddings": "n_positions",
+}
 
 Layers = Annotated[int, msgspec.Meta(ge=1, le=MAX_LAYERS)]
 Dim = Annotated[int, msgspec.Meta(ge=1, le=MAX_DIM)]
@@ -28,6 +35,7 @@ Context = Annotated[int, msgspec.Meta(ge=1, le=MAX_CONTEXT)]
 _REFUSED_EVERYWHERE: dict[str, tuple[object, ...]] = {
     "quantization_config": (),
     "compression_config": (),
+    "text_config": (),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
 }
@@ -103,15 +111,25 @@ def read_config(directory: Path) -> Config:
     config = read_json(path)
     named = config.get("architectures")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    known = next((name for name in (_LLAMA, _MISTRAL, _GPT2) if name in names), None)
     try:
-        if _LLAMA in names or _MISTRAL in names:
-            return _llama(path, config, mistral=_MISTRAL in names)
-        if _GPT2 in names:
-            return _gpt2(path, config)
+        if known is not None:
+            kind = _model_type(path, config, known)
+            if known == _GPT2:
+                return _gpt2(path, config)
+            return _llama(path, config, mistral=_MISTRAL in names or kind == "mistral")
     except ValueError as error:  # of ModelShape
         raise ModelFileError(path, str(error)) from error
     asked = ", ".join(short(name) for name in names[:3]) or short(named)
     raise ModelFileError(path, f"architectures: {asked} is not supported (supported: {_LLAMA}, {_MISTRAL}, {_GPT2})")
+
+
+def _model_type(path: Path, config: dict[str, Any], architecture: str) -> str | None:
+    """Type of the model, if it is given. transformers computes what the type says, whatever the architecture."""
+    kind: str | None = config.get("model_type")
+    if kind is not None and kind not in _MODEL_TYPES[architecture]:
+        raise ModelFileError(path, f"model_type {short(kind)} is of another architecture than {architecture}")
+    return kind
 
 
 def _llama(path: Path, config: dict[str, Any], *, mistral: bool) -> Config:
@@ -171,6 +189,9 @@ def _window(path: Path, keys: _Llama, *, mistral: bool) -> int | None:
 def _gpt2(path: Path, config: dict[str, Any]) -> Config:
     _refuse(path, config, _REFUSED_EVERYWHERE | _REFUSED_GPT2)
     keys = typed(path, config, _Gpt2)
+    for synonym, name in _GPT2_SYNONYMS.items():
+        if config.get(synonym, config[name]) != config[name]:
+            raise ModelFileError(path, f"{synonym} and {name} differ; remove the one that is not meant")
     if keys.n_embd % keys.n_head:
         raise ModelFileError(path, f"n_embd ({keys.n_embd}) is not a multiple of n_head ({keys.n_head})")
     shape = ModelShape(

@@ -31,6 +31,7 @@ Entry = tuple[str, int, str, tuple[int, ...]]  # file, offset in it, dtype, dims
 _BASE_PREFIXES = ("model.", "transformer.")  # what the head model puts before the base model's names
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_BLANK = b" \t\r\n\xef\xbb\xbf"  # what may stand before the object
 _MAX_FILES, _MAX_TENSORS = 1000, 2**16
 _OTHER_FORMATS = ("pytorch_model*.bin*", "consolidated*.pth", "*.pt", "tf_model.h5", "flax_model.msgpack")
 
@@ -156,6 +157,8 @@ def _read_header(path: Path) -> tuple[int, bytes]:
             first = file.read(64)
             refuse_pointer(path, first)
             length = int.from_bytes(first[:8], "little")
+            if first[8:] and not first[8:].lstrip(_BLANK).startswith(b"{"):
+                raise ModelFileError(path, "is not a safetensors file: its header is no JSON object")
             if size < 8 or length > size - 8:
                 raise ModelFileError(path, f"is truncated: it ends at byte {size}, within its header")
             if length > CONFIG_BYTES:
