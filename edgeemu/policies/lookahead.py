@@ -244,14 +244,16 @@ def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kin
     if costs is None:
         return None
     found = {}
-    for kind, at in (
-        (Kind.EMBED, old.embed),
-        (Kind.PROJ, int(old.proj[0])),
-        (Kind.FFN, int(old.ffn[0])),
-        (Kind.LM_HEAD, old.lm_head),
+    for kind, at, other in (
+        (Kind.EMBED, old.embed, old.lm_head),
+        (Kind.PROJ, int(old.proj[0]), None),
+        (Kind.FFN, int(old.ffn[0]), None),
+        (Kind.LM_HEAD, old.lm_head, old.embed),
     ):
         bits = costs.link_bits[kind]
         sent_s = times.links.row(at, bits) if bits else np.zeros(times.n_devices)
         found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
+        if other is not None:
+            found[kind][other] = costs.total_s([(kind, at, other)], [kind]) / prices.tokens
         found[kind][at] = 0.0
     return found
