@@ -15,8 +15,8 @@ Pair = tuple[int, int]  # source, target
 class Forecast(NamedTuple):
     """One time, of a device's operations or of a link's messages: how long it stays, and its mean after that.
 
-    `mean` is a multiple of the present time, and `whole_tokens` how long the present state lasts in all. The `parts` of a
-    link are the means of its delay and of its time per bit, which need not change alike.
+    `mean` is a multiple of the present time, and `whole_tokens` how long the present state lasts in all. A link has in
+    `parts` the means of its delay and of its time per bit, which need not change alike.
     """
 
     lasts_tokens: float
