@@ -54,6 +54,7 @@ SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may b
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
+AT_ONCE = 4  # moves that links and storages can carry out side by side: each takes so much less beside the others
 SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
@@ -162,16 +163,18 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
-    best, best_s = base, before_s
+    best, best_s, others = base, before_s, []
     if improve(draft, prices, layers_s):
         best, best_s = draft.layout(old), draft.step_s()
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
+        if improve(draft, Prices(costs, AT_ONCE * prices.tokens)):
+            others.append(draft.layout(old))
         other = relieved(view, times, old)  # the order of moves decides who gets memory
         improve(other, prices, layers_s, ends_first=True)
         then = _followed(view, times, other.layout(old), prices)
         if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
-    others = list(earlier_layouts(view, old))
+    others += earlier_layouts(view, old)
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
         others += [] if new is None else [new]
