@@ -19,6 +19,7 @@ its last measurement.
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -86,16 +87,16 @@ class _Courses:
         self._first = first
         self._courses: dict[int, Course] = {}
 
-    def add(self, token: int, keys: IntArray, values: FloatArray, parts: FloatArray | None = None) -> None:
-        """Add a value of each key, [n], [n], and the parts that it is made of, [n, n_parts]."""
+    def add(self, token: int, keys: IntArray, values: FloatArray, *parts: FloatArray) -> None:
+        """Add a value of each key, [n], [n], and each of the parts that it is made of, [n]."""
         if self._first is None:
             self._first = values
         told = (values > TURN * self._first) | (TURN * values < self._first)  # [n] the first turn
         if self._courses:
             told |= np.isin(keys, list(self._courses), assume_unique=True)
         first = np.broadcast_to(self._first, values.shape)[told].tolist()
-        made_of = [()] * len(first) if parts is None else map(tuple, parts[told].tolist())
-        for key, value, of, before in zip(keys[told].tolist(), values[told].tolist(), made_of, first, strict=True):
+        made_of = zip(*(part[told].tolist() for part in parts), strict=True) if parts else repeat(())
+        for key, value, before, of in zip(keys[told].tolist(), values[told].tolist(), first, made_of, strict=False):
             self._courses.setdefault(key, Course(token, before, before)).add(token, value, of)
 
     def forecasts(self, token: int) -> dict[int, Forecast]:
@@ -117,7 +118,6 @@ class History:
         nominal times.
         """
         self._devices.add(token, np.arange(len(slowdowns)), slowdowns)
-        parts = np.stack([links.delay, links.per_bit], axis=1)  # [n_pairs, 2]
-        self._links.add(token, links.sources * MOST_DEVICES + links.targets, slow, parts)
+        self._links.add(token, links.sources * MOST_DEVICES + links.targets, slow, links.delay, links.per_bit)
         known = {divmod(code, MOST_DEVICES): forecast for code, forecast in self._links.forecasts(token).items()}
         return Outlook(self._devices.forecasts(token), known)
