@@ -34,8 +34,12 @@ class Layout(NamedTuple):
         return prod(self.shape) * self.dtype.itemsize
 
 
-def weight_layouts(shape: ModelShape, block: Block) -> list[Layout]:
-    """Layouts of a block's weight arrays, in the order in which they are sent; norms first."""
+def weight_layouts(shape: ModelShape, block: Block, *, ends_meet: bool = False) -> list[Layout]:
+    """Layouts of a block's weight arrays, in the order in which they are sent; norms first.
+
+    `ends_meet`: as in `Move`.
+    """
+    shared = ends_meet and shape.tied_embeddings
     d, hd = shape.d_model, shape.head_dim
     norm = norm_layouts(shape)
     up = 2 if shape.activation == "swiglu" else 1
@@ -49,7 +53,7 @@ def weight_layouts(shape: ModelShape, block: Block) -> list[Layout]:
     match block.kind:
         case Kind.EMBED:
             positions = [Layout((shape.max_context, d))] if shape.positions == "learned" else []
-            return [matrix("embed", shape.vocab_size, d), *positions]
+            return positions if shared else [matrix("embed", shape.vocab_size, d), *positions]
         case Kind.HEAD:
             rows = (shape.group_dim, hd, hd)
             return [*norm, *(matrix("heads", n, d) for n in rows), *biases(*rows)]
@@ -62,7 +66,7 @@ def weight_layouts(shape: ModelShape, block: Block) -> list[Layout]:
             last = 0 if block.is_shard and block.group else d
             return [*norm, matrix("up", up * width, d), matrix("down", d, width), *biases(up * width, last)]
         case Kind.LM_HEAD:
-            return [*norm, matrix("lm_head", shape.vocab_size, d)]
+            return norm if shared else [*norm, matrix("lm_head", shape.vocab_size, d)]
 
 
 def norm_layouts(shape: ModelShape) -> list[Layout]:

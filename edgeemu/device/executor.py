@@ -172,17 +172,29 @@ class Executor:
     def is_open(self, sequence: int) -> bool:
         return sequence in self._sequences
 
-    def export(self, block: Block, sequence: int, first_row: int, end_row: int, *, with_weights: bool) -> list[Stored]:
-        """Arrays of a held block for a shipment: its weights if asked for, then these rows of a sequence's cache."""
-        weights = self._held.weights(block) if with_weights else []
+    def export(
+        self,
+        block: Block,
+        sequence: int,
+        first_row: int,
+        end_row: int,
+        *,
+        with_weights: bool,
+        ends_meet: bool = False,
+    ) -> list[Stored]:
+        """Arrays of a held block for a shipment: its weights if asked for, then these rows of a sequence's cache.
+
+        `ends_meet`: as in `Move`.
+        """
+        weights = self._held.weights(block, ends_meet=ends_meet) if with_weights else []
         if block.kind is not Kind.HEAD or end_row == first_row:
             return weights
         index = self._held.heads[block.layer].groups.index(block.group)
         return [*weights, *self._sequences.rows(sequence, block.layer, index, first_row, end_row)]
 
-    def weights_from_flash(self, block: Block) -> list[Stored]:
-        """Weights of a block from this device's own storage."""
-        return self._held.from_flash(block)
+    def weights_from_flash(self, block: Block, *, ends_meet: bool) -> list[Stored]:
+        """Weights of a block from this device's own storage. `ends_meet`: as in `Move`."""
+        return self._held.from_flash(block, ends_meet=ends_meet)
 
     def exchange(self, ops: Sequence[Op], arriving: dict[Block, ArrivedBlock]) -> None:
         """Installs the blocks that arrive, and frees what these operations do not need; then the device can run them.

@@ -11,10 +11,11 @@ from edgeemu.device.block_bytes import norm_layouts
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.attention import GroupWeights, Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.linear import Array, Matrix
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.packed import Stored, matrix_of, raw_of
-from edgeemu_kernels.precision import Matrix, NumberFormat
+from edgeemu_kernels.precision import Matrix as MatrixName
+from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.sources import WeightSource
@@ -57,15 +58,17 @@ class HeldBlocks:
             case Kind.LM_HEAD:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
 
-    def weights(self, block: Block) -> list[Stored]:
+    def weights(self, block: Block, *, ends_meet: bool = False) -> list[Stored]:
         """Views of a held block's arrays, in the order of `block_bytes.weight_layouts`; of a shard also from the whole.
+
+        `ends_meet`: as in `Move`.
 
         Raises:
             KeyError: the block is not held.
         """
         match block.kind:
             case Kind.EMBED if self.embed is not None:
-                return _there(raw_of(self.embed.table), self.embed.positions)
+                return _there(None if self._is_shared(ends_meet) else raw_of(self.embed.table), self.embed.positions)
             case Kind.HEAD:
                 heads = self.heads[block.layer]
                 if block.group in heads.groups:
@@ -84,11 +87,19 @@ class HeldBlocks:
                     matrices = (raw_of(ffn.up), raw_of(ffn.down))
                     return [*_norm_arrays(ffn.norm), *_there(*matrices, ffn.up_bias, ffn.down_bias)]
             case Kind.LM_HEAD if self.lm_head is not None:
-                return [*_norm_arrays(self.lm_head.norm), raw_of(self.lm_head.weight)]
+                norm = _norm_arrays(self.lm_head.norm)
+                return norm if self._is_shared(ends_meet) else [*norm, raw_of(self.lm_head.weight)]
         raise KeyError(str(block))
 
-    def from_flash(self, block: Block) -> list[Stored]:
+    def _is_shared(self, ends_meet: bool) -> bool:
+        """Whether an end goes without its table, because its receiver has it, or gets it with the other end."""
+        return ends_meet and self.shape.tied_embeddings
+
+    def from_flash(self, block: Block, *, ends_meet: bool = False) -> list[Stored]:
         """The arrays of `weights`, read from the source."""
+        if self._is_shared(ends_meet):
+            is_embed = block.kind is Kind.EMBED
+            return _there(self.source.positions()) if is_embed else _norm_arrays(self.source.final_norm())
         fresh = HeldBlocks(self.source)
         fresh.load(block.kind, block.layer, [block.group] if block.group >= 0 else [])
         return fresh.weights(block)
@@ -110,7 +121,7 @@ class HeldBlocks:
 
         `arriving` is emptied meanwhile: no more than one layer's parts are in memory twice at any time.
         """
-        before = self.parts
+        before, table = self.parts, self._table(None)  # before the end that has it leaves
         changed = sorted(key for key in before.keys() | parts.keys() if before.get(key) != parts.get(key))
         for kind, layer in changed:
             if (kind, layer) not in parts:
@@ -119,7 +130,8 @@ class HeldBlocks:
             if (kind, layer) not in parts:
                 continue
             if (arrays := arriving.pop(Block(kind, layer), None)) is not None:
-                self._put(Block(kind, layer), list(arrays))
+                table = self._table(table)
+                self._put(Block(kind, layer), list(arrays), table)
             elif kind is Kind.HEAD:
                 self._rebuild_heads(layer, parts[kind, layer], arriving)
             elif kind is Kind.PROJ:
@@ -194,11 +206,14 @@ class HeldBlocks:
         """A feed-forward as a shard, which an undivided one is of all units."""
         return ffn.divided(self.shape.ffn_units) if ffn.units is None else ffn
 
-    def _put(self, block: Block, arrays: list[Stored]) -> None:
+    def _put(self, block: Block, arrays: list[Stored], table: Matrix | None) -> None:
+        """Installs a whole block. An end that arrives without its table takes `table`."""
         n_norm = self._n_norm
         match block.kind:
             case Kind.EMBED:
-                self.embed = Embed(matrix_of(arrays[0], self._form("embed")), *map(_vector, arrays[1:]))
+                n_positions = int(self.shape.positions == "learned")
+                own, positions = arrays[: len(arrays) - n_positions], arrays[len(arrays) - n_positions :]
+                self.embed = Embed(self._own_or(table, own, "embed"), *map(_vector, positions))
             case Kind.PROJ:
                 weight = matrix_of(arrays[0], self._form("proj"))
                 self.projs[block.layer] = Proj(weight, _vector(arrays[1]) if len(arrays) > 1 else None)
@@ -209,7 +224,21 @@ class HeldBlocks:
                 up_bias, down_bias = map(_vector, biases) if biases else (None, None)
                 self.ffns[block.layer] = Ffn(self._norm(arrays[:n_norm]), gated, *matrices, up_bias, down_bias)
             case Kind.LM_HEAD:
-                self.lm_head = LmHead(self._norm(arrays[:n_norm]), matrix_of(arrays[n_norm], self._form("lm_head")))
+                weight = self._own_or(table, arrays[n_norm:], "lm_head")
+                self.lm_head = LmHead(self._norm(arrays[:n_norm]), weight)
+
+    def _own_or(self, table: Matrix | None, own: Sequence[Stored], name: MatrixName) -> Matrix:
+        """The table of an end that arrives: its own, or that of the other end."""
+        if own:
+            return matrix_of(own[0], self._form(name))
+        assert table is not None, "an end comes without its table only to where the other is"
+        return table
+
+    def _table(self, otherwise: Matrix | None) -> Matrix | None:
+        """The table of an end that is held."""
+        if self.embed is not None:
+            return self.embed.table
+        return otherwise if self.lm_head is None else self.lm_head.weight
 
     def _share_table(self) -> None:
         """Keeps one table where both ends of a tied model are held; the table stays with the one that is left."""
@@ -231,7 +260,7 @@ class HeldBlocks:
         weight, *biases = map(_vector, arrays)
         return Norm(self.shape.norm, weight, biases[0] if biases else None, self.shape.norm_eps)
 
-    def _form(self, matrix: Matrix) -> NumberFormat:
+    def _form(self, matrix: MatrixName) -> NumberFormat:
         return self.shape.precision.weights(matrix)
 
 

@@ -114,7 +114,7 @@ class DeviceMigration:
         except OutOfMemoryError as error:
             refusal = str(error)
         else:
-            self._receiving = ReceivedBlocks(request.epoch, frozenset(request.incoming))
+            self._receiving = ReceivedBlocks(request.epoch, {move.block: move for move in request.incoming})
         return Prepared(self._name, request.epoch, refusal)
 
     def expect(self, request: Expect) -> list[Instruction]:

@@ -9,7 +9,7 @@ import msgspec
 
 from edgeemu.cluster.variation import Variation
 from edgeemu.links.interface import Peer
-from edgeemu.placement.blocks import Block
+from edgeemu.placement.placement import Move
 from edgeemu.placement.program import Op
 from edgeemu.placement.shipments import Shipment
 
@@ -90,7 +90,7 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
     """
 
     epoch: int
-    incoming: list[Block]
+    incoming: list[Move]
     reserve_bytes: int
     growth_bytes: int
     at_s: float

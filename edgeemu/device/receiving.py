@@ -1,7 +1,7 @@
 """Blocks that arrive at this device in a migration: chunks in, blocks out. Pure; no sockets, no clock."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from edgeemu.device.protocol_states import ProtocolError
 from edgeemu.device.sequences import ArrivedBlock
 from edgeemu.links import messages
 from edgeemu.placement.blocks import Block, Kind
+from edgeemu.placement.placement import Move
 from edgeemu_kernels.packed import Stored
 
 
@@ -30,7 +31,7 @@ class ReceivedBlocks:
     """Everything that arrives at this device in one migration."""
 
     epoch: int
-    blocks: frozenset[Block]
+    blocks: Mapping[Block, Move]
     _open: dict[tuple[int, int, Block], BlockBytes] = field(default_factory=dict)
     _complete: dict[Block, list[tuple[messages.ChunkHeader, bytearray]]] = field(default_factory=dict)
     _flash: dict[Block, Sequence[Stored]] = field(default_factory=dict)
@@ -39,7 +40,10 @@ class ReceivedBlocks:
     def expect(self, request: protocol_in.Expect, executor: Executor) -> float | None:
         """Begins a round. Returns the instant of its end if all of it has arrived already."""
         if request.from_flash:
-            self._flash = {block: executor.weights_from_flash(block) for block in sorted(self.blocks)}
+            self._flash = {
+                block: executor.weights_from_flash(block, ends_meet=move.ends_meet)
+                for block, move in sorted(self.blocks.items())
+            }
         round_ = self._rounds.setdefault(request.number, _ReceivedRound())
         round_.expected = request.shipments
         round_.last_s = max(round_.last_s, request.flash_end_s)
@@ -87,7 +91,9 @@ class ReceivedBlocks:
         rows: dict[int, list[list[Stored]]] = defaultdict(list)
         for header, data in sorted(self._complete.get(block, []), key=lambda part: part[0].number):
             shipment = header.shipment
-            layouts = weight_layouts(shape, block) if shipment.with_weights else []
+            layouts = []
+            if shipment.with_weights:
+                layouts = weight_layouts(shape, block, ends_meet=shipment.ends_meet)
             n_rows = shipment.end_row - shipment.first_row if block.kind is Kind.HEAD else 0
             arrays = unpack(data, [*layouts, *(cache_layouts(shape, n_rows) if n_rows else ())])
             weights = arrays[: len(layouts)] or weights

@@ -21,8 +21,8 @@ def outgoing(
 ) -> Iterator[messages.ShipmentChunk]:
     """The chunks of one connection, one shipment after the other, each made when it is due. Arrivals are not set."""
     for shipment in shipments:
-        block, _, _, sequence, first_row, end_row, with_weights = shipment
-        arrays = executor.export(block, sequence, first_row, end_row, with_weights=with_weights)
+        block, _, _, sequence, first_row, end_row, with_weights, ends_meet = shipment
+        arrays = executor.export(block, sequence, first_row, end_row, with_weights=with_weights, ends_meet=ends_meet)
         total, crc, offset = sum(array.nbytes for array in arrays), checksum(arrays), 0
         for piece in pieces(arrays, request.chunk_bytes):
             header = messages.ChunkHeader(request.epoch, request.number, shipment, offset, total, crc)

@@ -96,13 +96,14 @@ class MigrationProtocol:
 
     def _shipments(self, move: Move, rows: Mapping[int, int]) -> Iterator[Shipment]:
         """Shipments of one block: its weights go with the rows of the first sequence."""
-        block, source, target = move
+        block, source, target, ends_meet = move
         with_weights = self.round == 0 and not self.weights_on_flash
         ranges = [(n, self.rows.get(n, 0), end) for n, end in sorted(rows.items())] if block.kind is Kind.HEAD else []
         if not ranges and self.round == 0:
             ranges = [(-1, 0, max(rows.values(), default=0))]
         for number, (sequence, first_row, end_row) in enumerate(ranges):
-            yield Shipment(block, source, target, sequence, first_row, end_row, with_weights and not number)
+            with_these = with_weights and not number
+            yield Shipment(block, source, target, sequence, first_row, end_row, with_these, ends_meet)
 
     def arrived(self, device: int, number: int) -> bool:
         """Record that a receiver has all of a round. Returns whether every receiver has."""
@@ -154,7 +155,8 @@ def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
     """Bytes that a receiver holds in addition until commit: weights, and caches of `rows` rows in all."""
     costs = costs.at_step(1, rows)
     return sum(
-        weight_bytes(move.block, costs) + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
+        weight_bytes(move.block, costs, ends_meet=move.ends_meet)
+        + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
         for move in moved
     )
 
@@ -197,6 +199,7 @@ def flash_ends(migration: MigrationProtocol, at_s: float, flash_bytes_per_s: flo
         return {}
     costs = costs.at_step(1, max(migration.rows.values(), default=0))
     return {
-        target: at_s + sum(weight_bytes(move.block, costs) for move in moved) / flash_bytes_per_s
+        target: at_s
+        + sum(weight_bytes(move.block, costs, ends_meet=move.ends_meet) for move in moved) / flash_bytes_per_s
         for target, moved in incoming(migration).items()
     }

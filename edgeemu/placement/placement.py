@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
-from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, shards
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -16,9 +16,12 @@ class PlacementError(EdgeemuError):
 
 
 class Move(NamedTuple):
+    """Move of one block. `ends_meet`: the target has, or gets, the other end of the model, whose table it can share."""
+
     block: Block
     source: int
     target: int
+    ends_meet: bool = False
 
 
 @lru_cache(maxsize=4)
@@ -131,7 +134,23 @@ def moves(old: Placement, new: Placement) -> list[Move]:
     before, after = _as_divided(old, new), _as_divided(new, old)
     if different := before.keys() ^ after.keys():
         raise PlacementError(f"{min(different)} is in only one of the two placements")
-    return [Move(block, before[block], after[block]) for block in sorted(b for b in before if before[b] != after[b])]
+    meeting = ends_meeting((before[EMBED], after[EMBED]), (before[LM_HEAD], after[LM_HEAD]))
+    moved = sorted(block for block in before if before[block] != after[block])
+    return [Move(block, before[block], after[block], block.kind in meeting) for block in moved]
+
+
+def ends_meeting(embeds: tuple[int, int], lm_heads: tuple[int, int]) -> set[Kind]:
+    """Ends that move to where the other is, or goes too: then they need no table, if the model ties the two.
+
+    Given are the devices of each end before and after. If both go to one device, the embedding brings the table.
+    """
+    (embed, new_embed), (lm_head, new_lm_head) = embeds, lm_heads
+    meeting = set[Kind]()
+    if new_embed != embed and new_embed == lm_head:
+        meeting.add(Kind.EMBED)
+    if new_lm_head != lm_head and new_lm_head in embeds:
+        meeting.add(Kind.LM_HEAD)
+    return meeting
 
 
 def regroupings(old: Placement, new: Placement) -> list[Regrouping]:
@@ -140,7 +159,7 @@ def regroupings(old: Placement, new: Placement) -> list[Regrouping]:
     A device does so if it is to have other shards of a block than it has: also what it keeps of a whole, or all shards
     that become one. A whole of which it keeps all shards is as it was, and so are all shards that become a whole there.
     """
-    changed = {(move.block.whole, at) for move in moves(old, new) if move.block.is_shard for at in move[1:]}
+    changed = {(m.block.whole, at) for m in moves(old, new) if m.block.is_shard for at in (m.source, m.target)}
     parts: dict[tuple[Block, int], list[Block]] = defaultdict(list)
     for block, device in _as_divided(new, old).items() if changed else ():
         if block.is_shard and (block.whole, device) in changed:

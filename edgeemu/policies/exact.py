@@ -81,6 +81,7 @@ class _PlacementProgram:
         step_s = self.n_layers * float(self.times.whole_layer_s.min())
         self.per_s = _RESOLUTION / step_s
         self.model = MixedIntegerProgram()
+        self.both_ends: list[int] = []  # of a tied model: variables that are 1 where both ends are on a device, [n]
         self._variables()
         self._steps()
         self._memory()
@@ -234,6 +235,7 @@ class _PlacementProgram:
                 both = int(model.add(1, upper=1)[0])
                 model.row([(1, both), (-1, self.embed[d])], high=0)
                 model.row([(1, both), (-1, self.lm_head[d])], high=0)
+                self.both_ends.append(both)
                 terms.append((-s.shared / _MIB, both))
             model.row(terms, high=int(self.view.memory_bytes[d]) / _MIB)
 
@@ -267,6 +269,7 @@ class _PlacementProgram:
         for b in range(n):
             read = [(costs.flash_s[Kind.HEAD], x) for a in range(n) if a != b for x in self.flow[:, a, b].tolist()]
             read += [(costs.flash_s[kind], int(row[b])) for kind, at, row in singles if at != b]
+            read += [(-costs.table_flash_s, x) for _, x in self._tables_there(old, b)]
             if self.view.weights_on_flash:
                 model.row([(1, migration), *((-per_s * t, x) for t, x in read)], low=0)
             for a in range(n):
@@ -278,10 +281,21 @@ class _PlacementProgram:
                 if not moved:
                     continue
                 terms: list[tuple[float, int]] = [(1, migration)]
-                terms += [(-per_s * bits * float(rate[a][b]), x) for bits, x in moved]
+                less = [(-costs.table_bits, x) for source, x in self._tables_there(old, b) if source == a]
+                terms += [(-per_s * bits * float(rate[a][b]), x) for bits, x in [*moved, *less] if bits]
                 if delay[a][b]:
                     anything = int(model.add(1, upper=1, integer=True)[0])
                     terms.append((-per_s * float(delay[a][b]), anything))
                     for _, x in moved:
                         model.row([(model.upper[x], anything), (-1, x)], low=0)
                 model.row(terms, low=0)
+
+    def _tables_there(self, old: PlacementArrays, target: int) -> list[tuple[int, int]]:
+        """Ends that bring no table to a device: where each comes from, and a variable that is 1 if it does."""
+        if not self.both_ends:
+            return []
+        embed, lm_head = int(self.embed[target]), int(self.lm_head[target])
+        there = [(old.embed, embed)] if old.lm_head == target != old.embed else []
+        if old.lm_head != target:
+            there.append((old.lm_head, lm_head if old.embed == target else self.both_ends[target]))
+        return there

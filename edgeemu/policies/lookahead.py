@@ -54,6 +54,7 @@ SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may b
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
+AT_ONCE = 4  # moves that links and storages can carry out side by side: each takes so much less beside the others
 SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
@@ -162,16 +163,18 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
     base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
-    best, best_s = base, before_s
+    best, best_s, others = base, before_s, []
     if improve(draft, prices, layers_s):
         best, best_s = draft.layout(old), draft.step_s()
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
+        if improve(draft, Prices(costs, AT_ONCE * prices.tokens)):
+            others.append(draft.layout(old))
         other = relieved(view, times, old)  # the order of moves decides who gets memory
         improve(other, prices, layers_s, ends_first=True)
         then = _followed(view, times, other.layout(old), prices)
         if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
-    others = list(earlier_layouts(view, old))
+    others += earlier_layouts(view, old)
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
         others += [] if new is None else [new]
@@ -244,14 +247,16 @@ def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kin
     if costs is None:
         return None
     found = {}
-    for kind, at in (
-        (Kind.EMBED, old.embed),
-        (Kind.PROJ, int(old.proj[0])),
-        (Kind.FFN, int(old.ffn[0])),
-        (Kind.LM_HEAD, old.lm_head),
+    for kind, at, other in (
+        (Kind.EMBED, old.embed, old.lm_head),
+        (Kind.PROJ, int(old.proj[0]), None),
+        (Kind.FFN, int(old.ffn[0]), None),
+        (Kind.LM_HEAD, old.lm_head, old.embed),
     ):
         bits = costs.link_bits[kind]
         sent_s = times.links.row(at, bits) if bits else np.zeros(times.n_devices)
         found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
+        if other is not None:
+            found[kind][other] = costs.total_s([(kind, at, other)], [kind]) / prices.tokens
         found[kind][at] = 0.0
     return found

@@ -34,7 +34,7 @@ from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.keep_current import kept
-from edgeemu.policies.search.local_moves import resplit_heads, to_move, touched_s, try_move
+from edgeemu.policies.search.local_moves import quickest_end_s, resplit_heads, to_move, touched_s, try_move
 from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
 from edgeemu.policies.search.score_search import NothingFoundError, Search
 from edgeemu.policies.search.share_proposals import any_that_fits
@@ -121,7 +121,7 @@ def improved(view: ClusterView, times: StepTimes, draft: PartialPlacement) -> Pa
 
 def _some_single_could_pay(draft: PartialPlacement, tokens: float, costs: MoveCosts) -> bool:
     """Whether a layer, or an end, takes longer within the interval than the quickest move of one of its blocks."""
-    if tokens * draft.ends_s() > min(costs.quickest_s(kind, draft.at(kind, 0)) for kind in ENDS):
+    if tokens * draft.ends_s() > quickest_end_s(draft, costs):
         return True
     return any(
         tokens * draft.around_s(layer) > costs.quickest_s(kind, draft.at(kind, layer))

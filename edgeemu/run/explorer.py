@@ -69,4 +69,4 @@ def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:
 def used(program: Program, old: Placement, new: Placement) -> set[Pair]:
     """Return the links that a new placement's steps, and the moves to it, use."""
     steps = {(op.device, target) for op in program.ops for target in op.to if target != op.device}
-    return steps | {(source, target) for _, source, target in moves(old, new)}
+    return steps | {(move.source, move.target) for move in moves(old, new)}

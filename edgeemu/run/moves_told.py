@@ -102,8 +102,8 @@ def _ms(latency_s: float) -> str:
 def _what(old: Placement, new: Placement, shape: ModelShape, names: Sequence[str]) -> str:
     """Blocks that move, by the devices between which they do; a few words where these are many."""
     by_pair: dict[tuple[int, int], list[Block]] = defaultdict(list)
-    for block, source, target in moves(old, new):
-        by_pair[source, target].append(block)
+    for move in moves(old, new):
+        by_pair[move.source, move.target].append(move.block)
     if len(by_pair) <= MAX_PAIRS:
         parts = [
             f"{describe(blocks, shape)} from {names[a]} to {names[b]}" for (a, b), blocks in sorted(by_pair.items())

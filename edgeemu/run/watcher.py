@@ -66,10 +66,7 @@ class Watcher:
         return self._with_outlook(known, slowdowns, _link_factors(cluster, self._plan.links, at_s))
 
     def _with_outlook(self, known: ClusterView, slowdowns: Sequence[float], factors: Factors) -> ClusterView:
-        """Return the view with what is expected of devices and links; of links, by the time that a vector x takes.
-
-        Delay and rate by themselves are not known well enough: messages of one size measure only their sum.
-        """
+        """Return the view with what is expected of devices and links; of links, by the time that a vector x takes."""
         nominal, bits = self._plan.links, 8.0 * self._plan.costs.activation_bytes(1)
         known_links = LinkFactors.of(factors)
         pairs = known_links.sources, known_links.targets  # [n_pairs] each
@@ -77,7 +74,7 @@ class Watcher:
         total_s = delay_s + bits_s
         now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
         slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
-        outlook = self._history.outlook(self._tokens, np.array(slowdowns), pairs, slow)
+        outlook = self._history.outlook(self._tokens, np.array(slowdowns), known_links, slow)
         return replace(known, outlook=outlook) if outlook else known
 
 

@@ -20,6 +20,8 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op
 from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.sampling import GREEDY, Sampling
 from edgeemu_kernels.shape import ModelShape
@@ -134,6 +136,12 @@ class Watched:
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         self.asked.append("lm_head")
         return self._source.lm_head(embed)
+
+    def positions(self) -> Array | None:
+        return self._source.positions()
+
+    def final_norm(self) -> Norm:
+        return self._source.final_norm()
 
 
 def whole(shape: ModelShape) -> list[Op]:

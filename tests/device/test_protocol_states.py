@@ -30,12 +30,13 @@ from edgeemu.device.protocol_states import DEVICE, HISTORY, MIGRATION, SEQUENCE,
 from edgeemu.links.interface import Peer
 from edgeemu.links.messages import ChunkHeader, ShipmentChunk
 from edgeemu.placement.blocks import all_blocks, head
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Move, Placement
 from edgeemu.placement.shipments import Shipment
 
 MOVED = head(0, 1)
 OPEN = Open(0, 3, 9, 0.0, 0, 1.0, 0)
-PREPARE = Prepare(2, [MOVED], 1000, 0, 0.0)
+MOVE = Move(MOVED, 0, 1)
+PREPARE = Prepare(2, [MOVE], 1000, 0, 0.0)
 EXPECT = Expect(2, 0, 1, from_flash=False, flash_end_s=0.0)
 SHIPMENT = Shipment(MOVED, 0, 1, 0, 0, 0, with_weights=True)
 PEER = Peer(1, "memory://d1", Path((Hop(0, 1e6, 0.01),), 0.0, 0.0))
@@ -109,7 +110,7 @@ ILLEGAL: dict[str, tuple[list[ToDevice], ToDevice, str]] = {
         "Abort of epoch 2, but epoch 2 has been; legal is a later epoch.",
     ),
     "nothing but Abort after a refusal": (
-        [Prepare(2, [MOVED], 1 << 60, 0, 0.0)],
+        [Prepare(2, [MOVE], 1 << 60, 0, 0.0)],
         EXPECT,
         "Expect of round 0 of epoch 2, but its migration to epoch 2 is refused; legal is Abort. "
         "Before that: Assign of epoch 1; Begin; Prepare of epoch 2; refused epoch 2",
@@ -157,7 +158,7 @@ def test_a_chunk_of_no_migration_is_refused() -> None:
     pair = generation().pair
     with pytest.raises(ProtocolError, match=r"a chunk of head\(0,1\) of epoch 2, but its migration is not under way"):
         pair.devices[1].handle(CHUNK)
-    pair.tell(1, Prepare(3, [MOVED], 0, 0, 0.0))
+    pair.tell(1, Prepare(3, [MOVE], 0, 0, 0.0))
     with pytest.raises(ProtocolError, match=r"a chunk of head\(0,1\) of epoch 2, but its migration to epoch 3"):
         pair.devices[1].handle(CHUNK)
 

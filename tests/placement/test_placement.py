@@ -35,8 +35,11 @@ def test_moves_lead_from_one_placement_to_the_other(shape: ModelShape, a: int, b
     old, new = scattered(shape, N_DEVICES, a), scattered(shape, N_DEVICES, b)
     found = moves(old, new)
     moved = old
-    for block, source, target in found:
+    for block, source, target, ends_meet in found:
         assert moved.owner[block] == source != target
+        other = {EMBED: LM_HEAD, LM_HEAD: EMBED}.get(block)
+        had = other is not None and old.owner[other] == target
+        assert ends_meet == (had or (block == LM_HEAD and new.owner[EMBED] == target))
         moved = moved.moved([block], target)
     assert moved.owner == new.owner
     assert len(found) == len({move.block for move in found})

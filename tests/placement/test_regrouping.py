@@ -18,7 +18,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import WEIGHTS, Ledger
 from edgeemu.placement.memory import usages
 from edgeemu.placement.migration import MigrationProtocol, copied_bytes, needs
-from edgeemu.placement.placement import Placement, PlacementError, is_divided, moves, regroupings
+from edgeemu.placement.placement import Move, Placement, PlacementError, is_divided, moves, regroupings
 from edgeemu.placement.shipments import payload_bytes, weight_bytes
 from edgeemu_kernels.packed import Stored
 from edgeemu_kernels.shape import ModelShape
@@ -56,13 +56,13 @@ def test_moves_lead_from_one_placement_to_the_other_and_carry_nothing_twice(
     old, new = data.draw(pairs(shape))
     before, after = finest(old, shape), finest(new, shape)
     moved: dict[Block, tuple[int, int]] = {}
-    for block, source, target in moves(old, new):
+    for block, source, target, _ in moves(old, new):
         assert block in old.owner or block in new.owner
         for part in finest(Placement({block: source}), shape):
             assert part not in moved
             moved[part] = source, target
     assert moved == {part: (before[part], after[part]) for part in before if before[part] != after[part]}
-    assert [(b, t, s) for b, s, t in moves(old, new)] == list(moves(new, old))
+    assert [(b, t, s) for b, s, t, _ in moves(old, new)] == [move[:3] for move in moves(new, old)]
     changed = []
     for whole in sorted({block.whole for block in {*old.owner, *new.owner} if block.is_shard}):
         parts = shards(shape, whole.kind, whole.layer)
@@ -89,13 +89,14 @@ def test_devices_hold_afterwards_what_they_would_if_they_had_begun_so(
     arrived_bytes = Counter[int]()
     for shipment in changing.next_round({0: rows}):
         block, sender, target = shipment[:3]
-        arrays = devices[sender].export(block, -1, 0, 0, with_weights=shipment.with_weights)
+        meet = shipment.ends_meet
+        arrays = devices[sender].export(block, -1, 0, 0, with_weights=shipment.with_weights, ends_meet=meet)
         cache_bytes = costs.kv_bytes(rows) if block.kind is Kind.HEAD else 0
         assert sum(array.nbytes for array in arrays) + cache_bytes == payload_bytes(shipment, costs)
         if flash:
-            arrays = devices[target].weights_from_flash(block)
+            arrays = devices[target].weights_from_flash(block, ends_meet=meet)
         data_bytes = packed(arrays)
-        arriving[target][block] = ArrivedBlock(unpack(data_bytes, weight_layouts(shape, block)))
+        arriving[target][block] = ArrivedBlock(unpack(data_bytes, weight_layouts(shape, block, ends_meet=meet)))
         arrived_bytes[target] += len(data_bytes) + cache_bytes
     copied = copied_bytes(old, new, costs)
     for need in needs(changing, usages(old, costs, N, rows, rows), rows, rows, costs):
@@ -135,10 +136,10 @@ def test_the_moves_of_one_block_by_hand() -> None:
     halves = ffn_divided(whole, LLAMA, [0, 1])
     parts = shards(LLAMA, Kind.FFN, 0)
     away = parts[len(parts) // 2 :]
-    assert moves(whole, halves) == [(part, 0, 1) for part in away]
+    assert moves(whole, halves) == [Move(part, 0, 1) for part in away]
     assert regroupings(whole, halves) == [(0, tuple(parts[: len(parts) // 2])), (1, tuple(away))]
     assert regroupings(halves, halves.moved(away[:1], 0))[1] == (1, tuple(away[1:]))
-    assert moves(halves, whole.moved([ffn(0)], 1)) == [(part, 0, 1) for part in parts[: len(parts) // 2]]
+    assert moves(halves, whole.moved([ffn(0)], 1)) == [Move(part, 0, 1) for part in parts[: len(parts) // 2]]
     assert regroupings(halves, whole) == [(0, tuple(parts))]
     here = ffn_divided(whole, LLAMA, [0])
     assert (moves(whole, here), moves(here, whole)) == ([], [])
@@ -183,7 +184,7 @@ def test_what_is_in_memory_twice_is_no_more_than_was_reserved_for_it(small: Mode
         old, new = ffn_divided(whole, shape, [0, 1, 1]), ffn_divided(whole, shape, [1, 0])
     device, other = loaded(source, old, 0), loaded(source, old, 1)
     arriving = {}
-    for block, _, target in moves(old, new):
+    for block, _, target, _ in moves(old, new):
         if target == 0:
             data = packed(other.export(block, -1, 0, 0, with_weights=True))
             arriving[block] = ArrivedBlock(unpack(data, weight_layouts(shape, block)))

@@ -204,7 +204,7 @@ def test_the_first_placement_of_the_demonstration_is_one_that_adapts() -> None:
 @pytest.mark.parametrize("policy", ["lookahead", "resource-aware"])
 @pytest.mark.parametrize("event", ["laptop, memory: 100 MiB", "phone, memory: 90 MiB", "nano, memory: 150 MiB"])
 def test_what_a_device_that_lost_memory_has_to_send_is_not_refused(event: str, policy: str) -> None:
-    """Nothing goes to the device meanwhile, and two ends of a tied model take a table each on their way."""
+    """Nothing goes to the device meanwhile."""
     made = simulated(slowdown_with(f"device: {event}", policy))
     assert len(made.decision_s) > 3
     assert made.problems == []

@@ -206,8 +206,7 @@ class Generation:
         rows, longest = sum(self.rows.values()), max(self._lengths.values())
         held = usages(migration.old, self.costs, 2, longest, longest)
         for target, moved, reserve_bytes, growth_bytes in needs(migration, held, rows, rows + growth_rows, self.costs):
-            blocks = [move.block for move in moved]
-            prepare = Prepare(migration.epoch, blocks, reserve_bytes, growth_bytes, self.pair.now_s)
+            prepare = Prepare(migration.epoch, moved, reserve_bytes, growth_bytes, self.pair.now_s)
             self.pair.tell(target, prepare)
         answers = self.pair.take(Prepared)
         if not any(answer.refusal for answer in answers):

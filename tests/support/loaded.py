@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.weights.sources import WeightSource
 
@@ -22,6 +24,9 @@ class Loaded:
 
     def embed(self) -> Embed:
         return self._embed
+
+    def positions(self) -> Array | None:
+        return self._embed.positions
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         """Kernel of the layer: the shared object for all groups in order, a copy of the rows for any other choice."""
@@ -50,3 +55,6 @@ class Loaded:
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here
         return self._lm_head
+
+    def final_norm(self) -> Norm:
+        return self._lm_head.norm

@@ -85,7 +85,7 @@ class Parcels:
     """
 
     compared: Counter[str] = field(default_factory=Counter)
-    weights: dict[Block, bytes] = field(default_factory=dict)
+    weights: dict[tuple[Block, bool], bytes] = field(default_factory=dict)  # of an end also without its table
     rows: dict[Block, tuple[bytes, bytes]] = field(default_factory=dict)  # keys and values, each [rows, head_dim]
     wrong: list[str] = field(default_factory=list)
     _open: dict[tuple[int, int, Block], bytearray] = field(default_factory=dict)
@@ -114,7 +114,8 @@ class Parcels:
         ends = len(data) - 2 * half, len(data) - half
         weights, keys, values = data[: ends[0]], data[ends[0] : ends[1]], data[ends[1] :]
         if shipment.with_weights:
-            self._compare("weights", block, self.weights.setdefault(block, weights), weights)
+            key = block, shipment.ends_meet
+            self._compare("weights", block, self.weights.setdefault(key, weights), weights)
         before = self.rows.get(block, (b"", b""))
         start = shipment.first_row * row_bytes
         for known, now in zip(before, (keys, values), strict=True):

@@ -151,12 +151,12 @@ class Table:
         self._placements = placements
         self._groups = np.zeros((k, k, n, n))  # that move, by old, new, source, target
         self._weights = np.zeros((k, k, n, n))  # bytes of weights
-        sizes = cache(lambda alike: weight_bytes(alike, view.costs))
+        sizes = cache(lambda alike, ends_meet: weight_bytes(alike, view.costs, ends_meet=ends_meet))
         for i, old in enumerate(placements):
             for j, new in enumerate(placements):
-                for block, source, target in moves(old, new):
+                for block, source, target, ends_meet in moves(old, new):
                     alike = Block(block.kind, 0, min(block.group, 1))  # the first shard has the bias
-                    self._weights[i, j, source, target] += sizes(alike)
+                    self._weights[i, j, source, target] += sizes(alike, ends_meet)
                     self._groups[i, j, source, target] += block.kind is Kind.HEAD
         self._allowed: dict[bytes, NDArray[np.bool_]] = {}
 

@@ -16,10 +16,11 @@ has how long states were seen to last, and their means:
 All moves together must gain `WORTH` of a step; else nothing is moved.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.partial_placement import Moved
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
@@ -45,11 +46,11 @@ class Prices:
     def pays(self, gain_s: float, move_s: float) -> bool:
         return self.tokens * gain_s > move_s and gain_s > LEAST_GAIN_S
 
-    def move_s(self, moved: Iterable[Moved], device: int) -> float:
-        """Migration time of moves to one device."""
+    def move_s(self, moved: Iterable[Moved], device: int, meeting: Collection[Kind] = ()) -> float:
+        """Migration time of moves to one device. `meeting`: ends that bring no table."""
         if self.costs is None:
             return 0.0
-        return self.costs.total_s([(kind, source, device) for kind, _, source, n in moved for _ in range(n)])
+        return self.costs.total_s([(kind, source, device) for kind, _, source, n in moved for _ in range(n)], meeting)
 
 
 class Prospect(NamedTuple):

@@ -98,7 +98,7 @@ def try_move(
 
     `touched` computes the time of all stages that the move changes. `at_most_s`: more than a step can gain.
     """
-    move_s = prices.move_s(moved, device)
+    move_s = prices.move_s(moved, device, draft.meeting(moved, device))
     if prices.tokens * at_most_s <= move_s:
         return False
     before_s = touched()
@@ -187,14 +187,19 @@ def _try_singles(draft: PartialPlacement, prices: Prices, layer: int, kinds: tup
     return bool(moved) and try_move(draft, prices, moved, device, lambda: touched_s(draft, layer, kinds[0]))
 
 
+def quickest_end_s(draft: PartialPlacement, costs: MoveCosts) -> float:
+    """A lower bound of the time to move an end of the model to any device; where the other is, it brings no table."""
+    apart = draft.embed != draft.lm_head
+    return min(costs.quickest_s(kind, draft.at(kind, 0), meeting=apart) for kind in ENDS)
+
+
 def _move_ends(draft: PartialPlacement, prices: Prices) -> bool:
     """Move output matrix and embedding, both to one device or either."""
     changed, times, costs, bits = False, draft.times, prices.costs, draft.times.hidden_bits
     if costs is not None:
         at_most_s = draft.ends_s() + times.hop_s(draft.embed, int(draft.proj[0]))
         at_most_s -= float((times.lm_head_s + times.embed_s).min())
-        quickest_s = min(costs.quickest_s(Kind.LM_HEAD, draft.lm_head), costs.quickest_s(Kind.EMBED, draft.embed))
-        if prices.tokens * at_most_s <= quickest_s:
+        if prices.tokens * at_most_s <= quickest_end_s(draft, costs):
             return False
     for kinds in (ENDS, (Kind.LM_HEAD,), (Kind.EMBED,)):
         cost_s = np.zeros(times.n_devices)

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays, assign_groups
 from edgeemu.placement.blocks import Kind
+from edgeemu.placement.placement import ends_meeting
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.step_time import StepTimes
@@ -84,6 +85,15 @@ class PartialPlacement:
                 return int(self.proj[layer])
             case _:
                 return int(self.ffn[layer])
+
+    def meeting(self, moved: Iterable[Moved], device: int) -> set[Kind]:
+        """Ends that bring no table if these blocks move to a device, because the other end is there or goes too."""
+        kinds = {one.kind for one in moved}.intersection(ENDS)
+        if not kinds:
+            return kinds
+        embed, lm_head = self.embed, self.lm_head
+        to_embed, to_lm_head = (device if kind in kinds else self.at(kind, 0) for kind in (Kind.EMBED, Kind.LM_HEAD))
+        return ends_meeting((embed, to_embed), (lm_head, to_lm_head))
 
     def set(self, kind: Kind, layer: int, device: int) -> None:
         """Note the device of a single block; memory is not changed."""

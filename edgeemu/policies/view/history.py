@@ -10,15 +10,21 @@ stay, and what has turned is expected to turn again:
   reached the price of the change loses at most twice what the best of acting at the turn and never acting loses
   (the rule of ski rental).
 
+Turns of a link are those of the time that a vector x takes, because messages of one size measure only the sum of delay
+and time for the bits. Their means are kept apart, as far as they are known: a link that loses only its rate does not
+delay small messages.
+
 What is not measured, such as a link that nothing uses, has no turns that are seen; that a state lasts is known up to
 its last measurement.
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.outlook import Forecast, Outlook
 
@@ -39,12 +45,17 @@ class Course:
     lasted: tuple[int, ...] = ()  # tokens between turns, the newest last
     tokens: int = 0  # since it first changed
     total: float = 0.0  # of the values of those tokens
+    parts: tuple[float, ...] = ()  # that the value is made of, and their totals
+    part_totals: tuple[float, ...] = ()
 
-    def add(self, token: int, value: float) -> None:
+    def add(self, token: int, value: float, parts: tuple[float, ...] = ()) -> None:
         """Add an observation before a token; tokens do not go down."""
         if self.rising is not None:
-            self.tokens += token - self.seen_at
-            self.total += self.value * (token - self.seen_at)
+            since = token - self.seen_at
+            self.tokens += since
+            self.total += self.value * since
+            totals = zip(self.part_totals or (0.0,) * len(parts), self.parts, strict=True)
+            self.part_totals = tuple(total + part * since for total, part in totals)
         up, down = value > TURN * self.extreme, TURN * value < self.extreme
         if (up and self.rising is not True) or (down and self.rising is not False):
             if self.rising is not None:
@@ -52,19 +63,20 @@ class Course:
             self.rising, self.extreme, self.turned_at = up, value, token
         elif self.rising is not None:
             self.extreme = max(self.extreme, value) if self.rising else min(self.extreme, value)
-        self.seen_at, self.value = token, value
+        self.seen_at, self.value, self.parts = token, value, parts
 
     def forecast(self, token: int) -> Forecast | None:
         """How long the present state lasts from a token on; None: for ever, as far as is known.
 
         That it lasts is known up to the last observation.
         """
-        if not self.lasted:
+        if not self.lasted or not self.tokens:
             return None
         age, expected = self.seen_at - self.turned_at, min(self.lasted)
         whole = expected if age < expected else 2 * age
-        mean = self.total / self.tokens if self.tokens else self.value
-        return Forecast(float(max(1, self.turned_at + whole - token)), mean / self.value, float(whole))
+        mean = self.total / self.tokens / self.value
+        parts = tuple(total / self.tokens / part for total, part in zip(self.part_totals, self.parts, strict=True))
+        return Forecast(float(max(1, self.turned_at + whole - token)), mean, float(whole), parts)
 
 
 class _Courses:
@@ -75,16 +87,17 @@ class _Courses:
         self._first = first
         self._courses: dict[int, Course] = {}
 
-    def add(self, token: int, keys: IntArray, values: FloatArray) -> None:
-        """Add a value of each key: [n], [n]."""
+    def add(self, token: int, keys: IntArray, values: FloatArray, *parts: FloatArray) -> None:
+        """Add a value of each key, [n], [n], and each of the parts that it is made of, [n]."""
         if self._first is None:
             self._first = values
         told = (values > TURN * self._first) | (TURN * values < self._first)  # [n] the first turn
         if self._courses:
             told |= np.isin(keys, list(self._courses), assume_unique=True)
         first = np.broadcast_to(self._first, values.shape)[told].tolist()
-        for key, value, before in zip(keys[told].tolist(), values[told].tolist(), first, strict=True):
-            self._courses.setdefault(key, Course(token, before, before)).add(token, value)
+        made_of = zip(*(part[told].tolist() for part in parts), strict=True) if parts else repeat(())
+        for key, value, before, of in zip(keys[told].tolist(), values[told].tolist(), first, made_of, strict=False):
+            self._courses.setdefault(key, Course(token, before, before)).add(token, value, of)
 
     def forecasts(self, token: int) -> dict[int, Forecast]:
         found = ((key, course.forecast(token)) for key, course in self._courses.items())
@@ -98,14 +111,13 @@ class History:
         self._devices = _Courses()
         self._links = _Courses(1.0)
 
-    def outlook(self, token: int, slowdowns: FloatArray, pairs: tuple[IntArray, IntArray], slow: FloatArray) -> Outlook:
+    def outlook(self, token: int, slowdowns: FloatArray, links: LinkFactors, slow: FloatArray) -> Outlook:
         """Add what was measured before a token, and return what to expect.
 
-        `slowdowns` [n_devices], and how `slow` links are [n_pairs], those of `pairs` of devices, each once at most:
-        multiples of nominal times.
+        `slowdowns` [n_devices], the factors of `links`, and how `slow` these are for a vector x [n_pairs]: multiples of
+        nominal times.
         """
-        sources, targets = pairs
         self._devices.add(token, np.arange(len(slowdowns)), slowdowns)
-        self._links.add(token, sources * MOST_DEVICES + targets, slow)
-        links = {divmod(code, MOST_DEVICES): known for code, known in self._links.forecasts(token).items()}
-        return Outlook(self._devices.forecasts(token), links)
+        self._links.add(token, links.sources * MOST_DEVICES + links.targets, slow, links.delay, links.per_bit)
+        known = {divmod(code, MOST_DEVICES): forecast for code, forecast in self._links.forecasts(token).items()}
+        return Outlook(self._devices.forecasts(token), known)

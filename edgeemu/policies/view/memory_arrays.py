@@ -79,7 +79,6 @@ class MemoryHeadroom:
         self.messages = np.zeros(n, np.int64)  # [n]
         self.groups = np.zeros((shape.n_layers, n), np.int64)  # [n_layers, n]
         self.singles = {kind: np.zeros(n, np.int64) for kind in _SINGLES}  # kind -> [n]
-        self.shared = np.full(n, self.sizes.shared)  # [n] what both ends of the model have once on a device
 
     @classmethod
     def of(cls, view: ClusterView, layout: PlacementArrays) -> "MemoryHeadroom":
@@ -97,15 +96,10 @@ class MemoryHeadroom:
     def begin_migration(self) -> None:
         """From now on blocks arrive by migration.
 
-        Until it is over, ends that meet have a table each. A device that holds more than it has, because it has lost
-        memory, gets nothing: what it is about to send still fills it.
+        A device that holds more than it has, because it has lost memory, gets nothing: what it is about to send still
+        fills it.
         """
-        self.shared = np.where(self._both_ends(), self.sizes.shared, 0)
         self.capacity = np.where(self.total > self.memory_bytes, 0, self.memory_bytes)
-
-    def _both_ends(self) -> NDArray[np.bool_]:
-        both: NDArray[np.bool_] = (self.singles[Kind.EMBED] > 0) & (self.singles[Kind.LM_HEAD] > 0)
-        return both
 
     def recount(self) -> None:
         """Compute the totals from `groups` and `singles`."""
@@ -113,7 +107,8 @@ class MemoryHeadroom:
         self.held = self.groups.sum(0) * s.group + (self.groups > 0).sum(0) * s.norm
         for kind in _SINGLES:
             self.held += singles[kind] * s.weights[kind]
-        self.held -= np.where(self._both_ends(), self.shared, 0)
+        both_ends = (singles[Kind.EMBED] > 0) & (singles[Kind.LM_HEAD] > 0)  # [n]
+        self.held -= np.where(both_ends, s.shared, 0)
         self.workspace = s.head_workspace[self.groups.max(0)]
         for kind in _SINGLES:
             self.workspace = np.maximum(self.workspace, np.where(singles[kind] > 0, s.workspace[kind], 0))
@@ -142,7 +137,7 @@ class MemoryHeadroom:
             total += np.where(self.singles[kind] > 0, 0, s.proj_messages)
         elif s.shared and kind is not Kind.FFN:
             other = self.singles[Kind.LM_HEAD if kind is Kind.EMBED else Kind.EMBED]
-            total -= self.shared * np.minimum(other, 1)
+            total -= s.shared * np.minimum(other, 1)
         return total
 
     def groups_room(self, layer: int, devices: IntArray | None = None) -> IntArray:
@@ -169,7 +164,7 @@ class MemoryHeadroom:
         self.held[device] += s.weights[kind]
         if s.shared and kind in (Kind.EMBED, Kind.LM_HEAD):
             other = Kind.LM_HEAD if kind is Kind.EMBED else Kind.EMBED
-            self.held[device] -= self.shared[device] * min(1, int(self.singles[other][device]))
+            self.held[device] -= s.shared * min(1, int(self.singles[other][device]))
         if kind is Kind.PROJ and not self.singles[kind][device]:
             self.messages[device] += s.proj_messages
         if not self.workspace[device]:
@@ -202,7 +197,7 @@ class MemoryHeadroom:
         held = int(mine.sum()) * s.group + int(np.count_nonzero(mine)) * s.norm
         held += sum(int(singles[kind][device]) * s.weights[kind] for kind in kinds)
         if Kind.EMBED in kinds and Kind.LM_HEAD in kinds:
-            held -= int(self.shared[device])
+            held -= s.shared
         workspace = max((int(s.head_workspace[mine.max()]), *(s.workspace[kind] for kind in kinds)))
         self.held[device] = held
         self.workspace[device] = workspace

@@ -1,11 +1,11 @@
 """Duration of a change of placement while the sequence waits, in closed form."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from edgeemu.placement.arrays import PlacementArrays, moved_blocks
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj
-from edgeemu.placement.placement import Move, Placement, moves
+from edgeemu.placement.placement import Move, Placement, ends_meeting, moves
 from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies.view.cluster_view import ClusterView
 
@@ -28,11 +28,15 @@ class MoveCosts:
             kind: float(costs.kv_bytes(view.workload.cached or view.length)) if kind is Kind.HEAD else 0.0
             for kind in Kind
         }
+        self.table_bytes = float(costs.table_bytes()) if costs.shape.tied_embeddings else 0.0
         sent = {kind: self.cache_bytes[kind] + self.weight_bytes[kind] for kind in Kind}
         self.link_bits = {kind: 8.0 * (self.cache_bytes if view.weights_on_flash else sent)[kind] for kind in Kind}
         self.flash_s = {
             kind: self.weight_bytes[kind] / view.flash_bytes_per_s if view.weights_on_flash else 0.0 for kind in Kind
         }
+
+        self.table_bits = 0.0 if view.weights_on_flash else 8.0 * self.table_bytes
+        self.table_flash_s = self.table_bytes / view.flash_bytes_per_s if view.weights_on_flash else 0.0
 
     def layer(self, n_groups: int) -> tuple[float, float]:
         """Bits on the link, and seconds of the receiver's storage, of a complete layer."""
@@ -42,24 +46,32 @@ class MoveCosts:
             flash_s[Kind.PROJ] + flash_s[Kind.FFN] + n_groups * flash_s[Kind.HEAD],
         )
 
-    def quickest_s(self, kind: Kind, source: int) -> float:
-        """A lower bound of the time to move one block from `source` to any device."""
-        links, bits = self.view.links, self.link_bits[kind]
-        if not bits:
-            return self.flash_s[kind]
-        sent_s = links.s_per_bit.least_in_row(source) * bits + links.delay_s.least_in_row(source)
-        return max(sent_s, self.flash_s[kind])
+    def quickest_s(self, kind: Kind, source: int, *, meeting: bool = False) -> float:
+        """A lower bound of the time to move one block from `source` to any device.
 
-    def total_s(self, moved: Sequence[tuple[Kind, int, int]]) -> float:
+        `meeting`: an end of the model, which could go to the other.
+        """
+        links, bits, flash_s = self.view.links, self.link_bits[kind], self.flash_s[kind]
+        if meeting:
+            bits, flash_s = bits - self.table_bits, flash_s - self.table_flash_s
+        if not bits:
+            return flash_s
+        sent_s = links.s_per_bit.least_in_row(source) * bits + links.delay_s.least_in_row(source)
+        return max(sent_s, flash_s)
+
+    def total_s(self, moved: Sequence[tuple[Kind, int, int]], meeting: Collection[Kind] = ()) -> float:
         """Time of all moves (kind, source, target): serial on a link or storage, which work in parallel.
 
-        The delay of a link counts once.
+        The delay of a link counts once. `meeting`: ends that bring no table, as `ends_meeting` says.
         """
         bits: dict[tuple[int, int], float] = defaultdict(float)
         flash_s: dict[int, float] = defaultdict(float)
         for kind, source, target in moved:
             bits[source, target] += self.link_bits[kind]
             flash_s[target] += self.flash_s[kind]
+            if kind in meeting:
+                bits[source, target] -= self.table_bits
+                flash_s[target] -= self.table_flash_s
         return self._slowest_s(bits, flash_s)
 
     def _slowest_s(self, bits: Mapping[tuple[int, int], float], flash_s: Mapping[int, float]) -> float:
@@ -68,15 +80,17 @@ class MoveCosts:
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
         """Time of all moves from one placement to another, both undivided."""
-        return self.total_s(moved_blocks(old, new))
+        meeting = ends_meeting((old.embed, new.embed), (old.lm_head, new.lm_head))
+        return self.total_s(moved_blocks(old, new), meeting)
 
     def moves_s(self, moved: Iterable[Move]) -> float:
         """Time of moves of any blocks, shards included: as in `total_s`."""
         bits: dict[tuple[int, int], float] = defaultdict(float)
         flash_s: dict[int, float] = defaultdict(float)
-        for block, source, target in moved:
+        for block, source, target, ends_meet in moved:
             alike = Block(block.kind, 0, min(block.group, 1)) if block.is_shard else None  # the first has the bias
             size = self.weight_bytes[block.kind] if alike is None else self._shard_bytes(alike)
+            size -= self.table_bytes if ends_meet else 0.0
             on_flash = self.view.weights_on_flash
             bits[source, target] += 8.0 * (self.cache_bytes[block.kind] + (0.0 if on_flash else size))
             flash_s[target] += size / self.view.flash_bytes_per_s if on_flash else 0.0

@@ -15,12 +15,14 @@ Pair = tuple[int, int]  # source, target
 class Forecast(NamedTuple):
     """One time, of a device's operations or of a link's messages: how long it stays, and its mean after that.
 
-    `mean` is a multiple of the present time, and `whole_tokens` how long the present state lasts in all.
+    `mean` is a multiple of the present time, and `whole_tokens` how long the present state lasts in all. A link has in
+    `parts` the means of its delay and of its time per bit, which need not change alike.
     """
 
     lasts_tokens: float
     mean: float
     whole_tokens: float
+    parts: tuple[float, ...] = ()
 
     def comes_back_within(self, tokens: float) -> bool:
         """Whether there is time for a change and back, so that the mean of all states says something."""
@@ -28,10 +30,18 @@ class Forecast(NamedTuple):
 
     def factor(self, tokens: float) -> float:
         """By how many times the mean over the next steps is the present; 1 if a change has time for its own answer."""
+        return self._over(tokens, self.mean)
+
+    def part_factors(self, tokens: float) -> tuple[float, float]:
+        """The factors of a link's delay and of its time per bit."""
+        delay, per_bit = self.parts
+        return self._over(tokens, delay), self._over(tokens, per_bit)
+
+    def _over(self, tokens: float, mean: float) -> float:
         if not self.comes_back_within(tokens):
             return 1.0
         present = min(1.0, self.lasts_tokens / tokens)
-        return present + (1.0 - present) * self.mean
+        return present + (1.0 - present) * mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +65,7 @@ class Outlook:
 
     def link_factors(self, tokens: float) -> dict[Pair, tuple[float, float]]:
         """Mean delay, and mean time per bit, over the next steps: multiples of the present ones."""
-        factors = ((pair, forecast.factor(tokens)) for pair, forecast in self.links.items())
-        return {pair: (factor, factor) for pair, factor in factors}
+        return {pair: forecast.part_factors(tokens) for pair, forecast in self.links.items()}
 
     def without(self, pairs: Collection[Pair]) -> "Outlook":
         """Return the outlook without what is known of some links."""

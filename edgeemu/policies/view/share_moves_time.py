@@ -21,7 +21,7 @@ class ShareMigrations:
         links, costs = view.links, MoveCosts(view)
         self._view, self._begin, self._n_groups = view, begin, view.costs.shape.n_groups
         self._s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
-        self._weights, self._cache = costs.weight_bytes, costs.cache_bytes[Kind.HEAD]
+        self._weights, self._cache, self._table = costs.weight_bytes, costs.cache_bytes[Kind.HEAD], costs.table_bytes
         at_now = view.costs.at_step(1, view.past)
         self._column, self._unit = (float(weight_bytes(block, at_now)) for block in (proj(0, 1), ffn(0, 1)))
 
@@ -43,11 +43,12 @@ class ShareMigrations:
         weights = weights + np.maximum(columns, 0).sum(1) * self._column + np.maximum(units, 0).sum(1) * self._unit
         caches = heads[1] * self._cache  # [k, n]
         lost = heads[0] * self._weights[Kind.HEAD] + columns.sum(1) * self._column + units.sum(1) * self._unit
-        for kind, before, after in (
-            (Kind.EMBED, old.embed, shares.embed),
-            (Kind.LM_HEAD, old.lm_head, shares.lm_head),
+        lm_head_meets = (shares.lm_head == old.embed) | (shares.lm_head == shares.embed)  # [k] as `ends_meeting` says
+        for kind, before, after, meets in (
+            (Kind.EMBED, old.embed, shares.embed, shares.embed == old.lm_head),
+            (Kind.LM_HEAD, old.lm_head, shares.lm_head, lm_head_meets),
         ):
-            moved = np.where(after != before, self._weights[kind], 0.0)  # [k]
+            moved = np.where(after != before, self._weights[kind] - self._table * meets, 0.0)  # [k]
             weights[k, after] += moved
             lost[:, before[0]] -= moved
         giver = lost.argmin(1)  # [k]

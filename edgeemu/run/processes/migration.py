@@ -35,8 +35,7 @@ class ProcessMigration:
         held, costs, devices = self._plan.usages(migration.old), self._plan.costs, self._plan.cluster.devices
         receivers = list(needs(migration, held, sum(rows.values()), last_rows, costs))
         for target, moved, reserve_bytes, growth_bytes in receivers:
-            blocks = [move.block for move in moved]
-            prepare = protocol_in.Prepare(migration.epoch, blocks, reserve_bytes, growth_bytes, at_s)
+            prepare = protocol_in.Prepare(migration.epoch, moved, reserve_bytes, growth_bytes, at_s)
             await self._session.send(target, prepare)
         answers = [await self._session.receive(protocol_out.Prepared) for _ in receivers]
         refusals = {answer.name: answer.refusal for answer in answers if answer.refusal}

@@ -9,6 +9,7 @@ from typing import Any
 from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.packed import Matrix, empty_matrix, rows_of
 from edgeemu_kernels.precision import Matrix as MatrixName
@@ -62,6 +63,9 @@ class GgufSource:
     def embed(self) -> Embed:
         return Embed(self._table("token_embd.weight", "embed"))
 
+    def positions(self) -> Array | None:
+        return None
+
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         s, prefix = self.shape, f"blk.{layer}"
         heads = Heads.empty(s, groups, self._norm(f"{prefix}.attn_norm.weight"), self._rope)
@@ -105,12 +109,15 @@ class GgufSource:
         return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down, units=tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
-        norm = self._norm("output_norm.weight")
+        norm = self.final_norm()
         if not self.shape.tied_embeddings:
             return LmHead(norm, self._table("output.weight", "lm_head"))
         if embed is not None:
             return LmHead(norm, embed.table, shared=True)
         return LmHead(norm, self._table("token_embd.weight", "embed"))
+
+    def final_norm(self) -> Norm:
+        return self._norm("output_norm.weight")
 
     def _table(self, name: str, matrix: MatrixName) -> Matrix:
         s = self.shape

@@ -83,12 +83,14 @@ class HuggingFaceSource:
         self._rope = None if self._gpt2 else Rope(shape)
 
     def embed(self) -> Embed:
-        s = self.shape
-        if self._gpt2:
-            positions: Array = np.empty((s.max_context, s.d_model), np.float32)
-            self._files.rows("wpe.weight", positions, s.max_context)
-            return Embed(self._table("wte.weight", "embed"), positions)
-        return Embed(self._table("embed_tokens.weight", "embed"))
+        return Embed(self._table(EMBEDDINGS["gpt2" if self._gpt2 else "llama"], "embed"), self.positions())
+
+    def positions(self) -> Array | None:
+        if not self._gpt2:
+            return None
+        positions: Array = np.empty((self.shape.max_context, self.shape.d_model), np.float32)
+        self._files.rows("wpe.weight", positions, self.shape.max_context)
+        return positions
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         norm_name = f"h.{layer}.ln_1" if self._gpt2 else f"layers.{layer}.input_layernorm"
@@ -168,12 +170,15 @@ class HuggingFaceSource:
         return Ffn(norm, True, up, down, units=tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
-        norm = self._norm("ln_f" if self._gpt2 else "norm")
+        norm = self.final_norm()
         if not self.shape.tied_embeddings:
             return LmHead(norm, self._table("lm_head.weight", "lm_head"))
         if embed is not None:
             return LmHead(norm, embed.table, shared=True)
         return LmHead(norm, self._table(EMBEDDINGS["gpt2" if self._gpt2 else "llama"], "embed"))
+
+    def final_norm(self) -> Norm:
+        return self._norm("ln_f" if self._gpt2 else "norm")
 
     def _fill_llama(self, heads: Heads, layer: int, group: int) -> None:
         s, prefix = self.shape, f"layers.{layer}.self_attn"

@@ -30,6 +30,7 @@ _KINDS = (
     "ffn",
     "lm-head",
     "final-norm",
+    "positions",
 )  # the order is part of the seed
 _DRAWN_ROWS = 64  # of which a device keeps its part
 _UNIT_UNIFORM = 12**0.5  # width of a uniform distribution of standard deviation 1
@@ -95,10 +96,12 @@ class SeededSource:
         self._residual = (2 * shape.n_layers) ** -0.5
 
     def embed(self) -> Embed:
-        s, draw = self.shape, _Draw(self._seed, "embed")
-        table = self._table(draw)
-        positions = draw.array((s.max_context, s.d_model), 0.5) if s.positions == "learned" else None
-        return Embed(table, positions)
+        return Embed(self._table(_Draw(self._seed, "embed")), self.positions())
+
+    def positions(self) -> Array | None:
+        s = self.shape
+        learned = s.positions == "learned"
+        return _Draw(self._seed, "positions").array((s.max_context, s.d_model), 0.5) if learned else None
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         norm = self._norm(_Draw(self._seed, "heads-norm", layer))
@@ -144,7 +147,7 @@ class SeededSource:
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         s = self.shape
-        norm = self._norm(_Draw(self._seed, "final-norm"))
+        norm = self.final_norm()
         if s.tied_embeddings:
             if embed is not None:
                 return LmHead(norm, embed.table, shared=True)
@@ -153,6 +156,9 @@ class SeededSource:
             s.vocab_size, s.d_model, 2 * s.d_model**-0.5, s.precision.weights("lm_head")
         )
         return LmHead(norm, weight)
+
+    def final_norm(self) -> Norm:
+        return self._norm(_Draw(self._seed, "final-norm"))
 
     def _table(self, draw: _Draw) -> Matrix:
         s = self.shape

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.linear import Array
+from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.gguf_source import GgufSource
 from edgeemu_kernels.weights.huggingface_source import HuggingFaceSource
@@ -32,6 +34,10 @@ class WeightSource(Protocol):
 
     def embed(self) -> Embed: ...
 
+    def positions(self) -> Array | None:
+        """Learned positions of the embedding [max_context, D]; None where the model has none."""
+        ...
+
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         """Kernel of these groups of a layer, fused in this order."""
         ...
@@ -46,6 +52,10 @@ class WeightSource(Protocol):
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         """Output matrix; shares `embed`'s table if the model ties the two."""
+        ...
+
+    def final_norm(self) -> Norm:
+        """The norm of the output matrix."""
         ...
 
 

@@ -11,14 +11,15 @@ from support.builders import LLAMA, view, with_workload
 from edgeemu.cluster.devices import Compute
 from edgeemu.policies.search.change_rule import WAYS, prospects
 from edgeemu.policies.view.history import History
+from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.outlook import Forecast, Outlook
 
 LOSS_S, MOVE_S = 1.0, 4.0  # of a step in the wrong place, and of a move
 
 
 def outlook(history: History, token: int, slowdown: float, links: dict[tuple[int, int], float]) -> Outlook:
-    sources, targets = np.array(list(links), np.int64).reshape(-1, 2).T
-    return history.outlook(token, np.array([slowdown]), (sources, targets), np.array(list(links.values())))
+    factors = LinkFactors.of({pair: (1.0, slow) for pair, slow in links.items()})
+    return history.outlook(token, np.array([slowdown]), factors, factors.per_bit)
 
 
 def outlook_after(values: list[float]) -> dict[int, Forecast]:
@@ -46,6 +47,15 @@ def test_links_begin_as_the_scenario_has_them() -> None:
     history = History()
     outlook(history, 0, 1.0, {(0, 1): 50.0})
     assert outlook(history, 9, 1.0, {(2, 0): 1.0, (0, 1): 1.0}).links[0, 1].lasts_tokens == 9
+
+
+def test_a_link_that_loses_its_rate_is_not_expected_to_delay_small_messages() -> None:
+    history = History()
+    for token, value in enumerate([1.0] * 9 + [50.0] * 5 + [1.0] * 5 + [50.0] * 5 + [1.0] * 3):
+        found = outlook(history, token, 1.0, {(0, 1): value})
+    delay, per_bit = found.link_factors(64)[0, 1]
+    assert delay == 1.0
+    assert 20 < per_bit < 40
 
 
 def regret(lengths: list[int]) -> tuple[float, float]:

@@ -1,8 +1,10 @@
 """Memory as arrays agrees with the page of each device, to the byte."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, SHAPES, placements, scattered, shapes, view, with_workload
@@ -13,6 +15,8 @@ from edgeemu.placement.blocks import Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.memory import usages
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom, union_fits
+from edgeemu.policies.view.migration_memory import refusing_devices
+from edgeemu.policies.view.migration_time import MoveCosts, migration_s
 
 N = 4
 
@@ -102,6 +106,20 @@ def test_a_swap_needs_room_for_both() -> None:
     assert not union_fits(tight, old, new)
     assert union_fits(seen, old, new)
     assert union_fits(tight, old, old)
+
+
+@QUICK
+@given(st.data(), st.integers(4_000, 60_000))
+def test_no_device_refuses_a_migration_for_which_there_is_room(data: st.DataObject, memory_bytes: int) -> None:
+    """And its time is the same, however it is told; ends of a tied model that meet share a table on their way too."""
+    shape = data.draw(shapes())
+    seen = view(shape, [memory_bytes] * N, [Compute(1e9, 1e9, 0.0)] * N, 9, 30)
+    seen = replace(seen, weights_on_flash=data.draw(st.booleans()))
+    old, new = (data.draw(placements(shape, N)) for _ in range(2))
+    before, after = (PlacementArrays.of(placement, shape) for placement in (old, new))
+    if MemoryHeadroom.of(seen, before).fits() and union_fits(seen, before, after):
+        assert refusing_devices(seen, old, new) == []
+    assert MoveCosts(seen).migration_s(before, after) == pytest.approx(migration_s(seen, old, new))
 
 
 def test_groups_stay_where_they_can() -> None:
