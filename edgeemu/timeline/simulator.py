@@ -243,7 +243,9 @@ class Simulator:
         if size is None:
             size = flow.sizes[kind] = message_bytes(op, flow.step.rows, flow.costs)
         for target, consumers in wiring.consumers[op.index]:
-            arrives = turn if target == op.device else (self._sent(flow.step, op, target, size, now_s), next(self._order))
+            arrives = turn
+            if target != op.device:
+                arrives = self._sent(flow.step, op, target, size, now_s), next(self._order)
             for consumer in consumers:
                 place = consumer.index
                 missing[place] -= 1
