@@ -203,7 +203,7 @@ class Transits:
 
     def take(self) -> list[Transit]:
         """Sums since the last call."""
-        taken = [Transit(*ends, *sums) for ends, sums in self._sums.items()]
+        taken = [Transit._make((*ends, *sums)) for ends, sums in self._sums.items()]
         self._sums.clear()
         return taken
 

@@ -59,6 +59,8 @@ class Shipped(NamedTuple):
 
 
 Outcome = TokenTime | Shipped
+# Instant, number, place in the program (one message can make several operations ready), and what happens.
+_Event = tuple[float, int, int, Callable[[float], Outcome | None]]
 
 
 @dataclass(slots=True)
@@ -89,8 +91,7 @@ class Simulator:
         self._cluster = cluster
         self._network = Network(cluster.path, cluster.seed)
         self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
-        # Instant, number, place in the program (one message can make several operations ready), and what happens.
-        self._events: list[tuple[float, int, int, Callable[[float], Outcome | None]]] = []
+        self._events: list[_Event] = []
         self._order = count()
         self._turn: _Turn = (0.0, -1)  # event that is being handled
         self._wiring: Wiring | None = None  # of the program that was started last
@@ -249,13 +250,16 @@ class Simulator:
             for consumer in consumers:
                 place = consumer.index
                 missing[place] -= 1
-                ready[place] = max(ready[place], arrives)
+                if arrives > ready[place]:
+                    ready[place] = arrives
                 if missing[place]:
                     continue
-                if ready[place] <= turn:
+                at_s, number = last = ready[place]
+                if last <= turn:
                     self._ready(flow, consumer, now_s)
                 else:
-                    heappush(self._events, (*ready[place], place, partial(self._ready, flow, consumer)))
+                    event: _Event = (at_s, number, place, partial(self._ready, flow, consumer))
+                    heappush(self._events, event)
 
     def _sent(self, step: Step, op: Op, target: int, size_bytes: int, now_s: float) -> float:
         """Send a message, and count it; return its arrival."""
