@@ -1,4 +1,4 @@
-"""Wiring of a program: which operations each result goes to. Made once for all steps of the program."""
+"""Wiring of a program: where its results go, and which operations wait for them. Made once for all steps."""
 
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.program import Op, Program
@@ -8,7 +8,7 @@ _NEVER = 1 << 60  # inputs of an operation that no step of so many rows has
 
 
 class Wiring:
-    """What the event loop needs of a program, by the place of an operation in it."""
+    """Connections of the operations of a program, and how many inputs each waits for, by its place in the program."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
