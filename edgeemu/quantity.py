@@ -79,7 +79,9 @@ class Quantity:
         """Format a value as the shortest text, in the best unit, that `parse` reads back to the same bits."""
         if self.bare:
             return repr(value)
-        handy = [unit for unit, factor in self.units.items() if 1 <= value / factor < self._too_many]
+        # A fraction divides a float by its own nearest float, only slower; whole numbers stay exact.
+        exactly = Rational if self.whole else float
+        handy = [unit for unit, factor in self.units.items() if 1 <= value / exactly(factor) < self._too_many]
         texts = [text for unit in handy if (text := self._in_unit(value, unit)) is not None]
         return min(texts, key=self._awkwardness, default=f"{value!r} {self.base}".replace(".0 ", " "))
 
@@ -186,6 +188,8 @@ class Quantity:
     def _in_unit(self, value: float, unit: str) -> str | None:
         """Number of `value` in `unit`, with the fewest digits that read back exactly; None where 18 do not."""
         factor = self.units[unit]
+        if not self.whole and (power := _power_of_ten(factor)) is not None:
+            return f"{_plain(Decimal(repr(float(value))).scaleb(-power))} {unit}"  # a double's shortest digits, moved
         scaled = Rational(value) / factor
         for digits in (3, 15, 16, 17, 18):  # 15 recover any decimal that a double can hold
             number = _decimal(scaled, digits)
@@ -244,10 +248,24 @@ def _nearest_float(exact: Rational) -> float:
 def _decimal(exact: Rational, digits: int) -> str:
     """Decimal text of `exact` with so many significant digits, without trailing zeros; plain notation if short."""
     with localcontext(prec=digits):
-        rounded = (Decimal(exact.numerator) / Decimal(exact.denominator)).normalize()
-    if exact and not -7 <= rounded.adjusted() <= 18:
-        return f"{rounded:e}"
-    return f"{rounded:f}"
+        return _plain(Decimal(exact.numerator) / Decimal(exact.denominator))
+
+
+def _plain(number: Decimal) -> str:
+    """Text of a number without trailing zeros; plain notation if short."""
+    number = number.normalize()
+    if number and not -7 <= number.adjusted() <= 18:
+        return f"{number:e}"
+    return f"{number:f}"
+
+
+def _power_of_ten(factor: Rational) -> int | None:
+    """Exponent of a factor that is a power of ten; None: it is none."""
+    one, digits = sorted((factor.numerator, factor.denominator))
+    power = len(str(digits)) - 1
+    if one != 1 or digits != 10**power:
+        return None
+    return power if factor.denominator == 1 else -power
 
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")

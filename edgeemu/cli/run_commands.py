@@ -202,7 +202,8 @@ def compare(
         without=without,
         may_fail=optional(asked),
     )
-    entries = until_signal(comparing)
+    with _few_collections() if simulated else nullcontext():
+        entries = until_signal(comparing)
     known, undivided = _bounds(wanted)
     judged = JUDGED[wanted.objective]
     document = comparison(wanted.name, entries, judged, words=not simulated, bounds=known, undivided=undivided)

@@ -65,5 +65,5 @@ class StepRows:
             transfer_s, delay_s = 8.0 * size_bytes / bandwidth_bps, messages * path_delay_s
             queue_s = round(transit_s - transfer_s - delay_s, 12) + 0.0  # without the noise of rounding
             energy_j = None if j_per_bit is None else 8.0 * size_bytes * j_per_bit
-            ends, sums = (names[source], names[target]), (transit_s, queue_s, transfer_s, delay_s)
-            self.links.append(LinkRow(*ends, sequence, number, messages, size_bytes, *sums, energy_j))
+            row = names[source], names[target], sequence, number, messages, size_bytes, transit_s, queue_s, transfer_s
+            self.links.append(LinkRow._make((*row, delay_s, energy_j)))

@@ -203,7 +203,7 @@ class Transits:
 
     def take(self) -> list[Transit]:
         """Sums since the last call."""
-        taken = [Transit(*ends, *sums) for ends, sums in self._sums.items()]
+        taken = [Transit._make((*ends, *sums)) for ends, sums in self._sums.items()]
         self._sums.clear()
         return taken
 
@@ -232,16 +232,29 @@ class Network:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there, and how long it waited."""
         connection = key[0], key[1]
         path, free_s = self._path(*connection), self._free_s
-        begin_s, taken = max(departure_s, free_s[path.hops[0].pipe]), False
-        for hop in path.hops:
-            taken = taken or free_s[hop.pipe] > departure_s
-        arrival_s, waited_s = serialise(free_s, path, size_bytes, departure_s), 0.0
-        if taken:
-            alone_s = serialise(defaultdict(float), path, size_bytes, begin_s) - begin_s
-            waited_s = max(0.0, arrival_s - departure_s - alone_s)
+        hops = path.hops
+        if len(hops) == 1 and hops[0].varies is None:  # most links: one pipe, always the same
+            pipe, bandwidth_bps, delay_s, _ = hops[0]
+            begin_s, took_s = free_s[pipe], 8.0 * size_bytes / bandwidth_bps
+            taken = begin_s > departure_s
+            if not taken:
+                begin_s = departure_s
+            free_s[pipe] = passed_s = begin_s + took_s
+            arrival_s = passed_s + delay_s
+            waited_s = max(0.0, arrival_s - departure_s - (arrival_s - begin_s)) if taken else 0.0
+        else:
+            begin_s, taken = max(departure_s, free_s[hops[0].pipe]), False
+            for hop in hops:
+                taken = taken or free_s[hop.pipe] > departure_s
+            arrival_s, waited_s = serialise(free_s, path, size_bytes, departure_s), 0.0
+            if taken:
+                alone_s = serialise(defaultdict(float), path, size_bytes, begin_s) - begin_s
+                waited_s = max(0.0, arrival_s - departure_s - alone_s)
         if path.jitter_s or path.loss:
             arrival_s += disturbance_s(path, size_bytes, self._seed, DrawKey(*key), departure_s)
-        arrival_s = max(arrival_s, self._last_arrival_s[connection])
+        last_s = self._last_arrival_s[connection]
+        if arrival_s < last_s:
+            arrival_s = last_s
         self._last_arrival_s[connection] = arrival_s
         return Booking(arrival_s, waited_s)
 

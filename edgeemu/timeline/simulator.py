@@ -18,25 +18,29 @@ from edgeemu.cluster.variation import Variation
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.program import ANY_ROWS, MessageKind, Op, Program, Slot
+from edgeemu.placement.program import MessageKind, Op, Program
 from edgeemu.placement.shipments import Shipment, chains, message_sizes
 from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.network import DrawKey, Network, Transit, Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 from edgeemu.timeline.traffic import StepTraffic
+from edgeemu.timeline.wiring import Wiring
 
 Flash = Mapping[int, float]
+_Turn = tuple[float, int]  # instant of an event, and its number: events at one instant are in the order of their causes
 
 
 @dataclass(slots=True)
 class _Flow:
-    """Step in flight. `missing` counts the inputs that an operation still waits for."""
+    """Step in flight. Operations are counted by their place in the program."""
 
     step: Step
-    program: Program
+    wiring: Wiring
     costs: Costs  # of this step
-    missing: dict[int, int] = field(default_factory=dict)
+    missing: list[int]  # inputs that an operation waits for, which are not sent yet
+    ready: list[_Turn]  # arrival of the last of those that are sent
+    sizes: dict[int, int] = field(default_factory=dict)  # bytes of a message, by its kind in the wiring
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class Shipped(NamedTuple):
 
 
 Outcome = TokenTime | Shipped
+# Instant, number, place in the program (one message can make several operations ready), and what happens.
+_Event = tuple[float, int, int, Callable[[float], Outcome | None]]
 
 
 @dataclass(slots=True)
@@ -85,20 +91,21 @@ class Simulator:
         self._cluster = cluster
         self._network = Network(cluster.path, cluster.seed)
         self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
-        self._events: list[tuple[float, int, Callable[[float], Outcome | None]]] = []
+        self._events: list[_Event] = []
         self._order = count()
+        self._turn: _Turn = (0.0, -1)  # event that is being handled
+        self._wiring: Wiring | None = None  # of the program that was started last
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Release a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
-        flow = _Flow(step, program, self.costs.at_step(step.rows, step.past))
+        wiring = self._wired(program)
+        missing = wiring.missing(step).copy()
+        costs = self.costs.at_step(step.rows, step.past)
+        flow = _Flow(step, wiring, costs, missing, [(0.0, -1)] * len(missing))
         if step.step == 0:
-            self._at(
-                at_s,
-                lambda now_s: self._deliver(flow, program.embed_device, Slot(MessageKind.PROMPT, 0, -1), now_s),
-            )
+            self._at(at_s, partial(self._ready, flow, wiring.embed(step)))
         else:
-            token = program.ops[-1]
-            self._at(at_s, lambda now_s: self._send(flow, token, now_s))
+            self._at(at_s, partial(self._send, flow, program.ops[-1]))
 
     def change(self, change: Change, at_s: float) -> None:
         """Change devices and links from an instant on, which must not lie before the last event."""
@@ -137,7 +144,8 @@ class Simulator:
         None when there is no event left up to an instant.
         """
         while self._events and self._events[0][0] <= until_s:
-            now_s, _, handle = heappop(self._events)
+            now_s, number, _, handle = heappop(self._events)
+            self._turn = now_s, number
             outcome = handle(now_s)
             if outcome is not None:
                 return outcome
@@ -156,7 +164,7 @@ class Simulator:
             yield token
 
     def _at(self, at_s: float, handle: Callable[[float], Outcome | None]) -> None:
-        heappush(self._events, (at_s, next(self._order), handle))
+        heappush(self._events, (at_s, next(self._order), -1, handle))
 
     def _send_chunk(
         self, round_: Round, way: tuple[int, int], messages: list[tuple[int, bool]], number: int, now_s: float
@@ -196,18 +204,18 @@ class Simulator:
         round_.missing[device] -= 1
         return None if round_.missing[device] or round_.cancelled else Shipped(device, now_s)
 
-    def _deliver(self, flow: _Flow, device: int, slot: Slot, now_s: float) -> None:
-        for op in flow.program.consumers[device, slot]:
-            if op.steps is not ANY_ROWS and not op.steps.has(flow.step.rows):
-                continue
-            known = flow.missing.get(op.index)
-            missing = (len(op.inputs(flow.step.step)) if known is None else known) - 1
-            flow.missing[op.index] = missing
-            if not missing:
-                queue = self._devices[device]
-                queue.ready.push(Waiting(now_s, flow.step.sequence, flow.step.step, op.index), (op, flow))
-                if not queue.busy:
-                    self._run_next(queue)
+    def _wired(self, program: Program) -> Wiring:
+        """Return the wiring of a program: one for all steps until another program starts."""
+        if self._wiring is None or self._wiring.program is not program:
+            self._wiring = Wiring(program)
+        return self._wiring
+
+    def _ready(self, flow: _Flow, op: Op, now_s: float) -> None:
+        """Queue an operation whose last input is there, and run it if its device is idle."""
+        device = self._devices[op.device]
+        device.ready.push(Waiting(now_s, flow.step.sequence, flow.step.step, op.index), (op, flow))
+        if not device.busy:
+            self._run_next(device)
 
     def _run_next(self, device: _SimulatedDevice) -> None:
         if device.busy or not device.ready:
@@ -229,18 +237,38 @@ class Simulator:
         return token
 
     def _send(self, flow: _Flow, op: Op, now_s: float) -> None:
-        slot, source, sent_bytes = op.emits, op.device, self.sent_bytes
-        size = message_bytes(op, flow.step.rows, flow.costs)
-        sequence, step = flow.step[:2]
-        for target in op.to:
-            if target == source:
-                self._deliver(flow, target, slot, now_s)
-                continue
-            way = source, target
-            key = *way, sequence, step, slot.kind, slot.place
-            arrival_s, waited_s = self._network.passage(key, size, now_s)
-            self.transits.add(source, target, size, now_s, arrival_s, waited_s)
-            if self.traffic is not None:
-                self.traffic.add((sequence, step), way, size, arrival_s - now_s)
-            sent_bytes[way] = sent_bytes.get(way, 0) + size
-            self._at(arrival_s, partial(self._deliver, flow, target, slot))
+        """Send a result. Each arrival is known at once, so only the last input of an operation is an event."""
+        wiring, missing, ready, turn = flow.wiring, flow.missing, flow.ready, self._turn
+        kind = wiring.message_kinds[op.index]
+        size = flow.sizes.get(kind)
+        if size is None:
+            size = flow.sizes[kind] = message_bytes(op, flow.step.rows, flow.costs)
+        for target, consumers in wiring.consumers[op.index]:
+            arrives = turn
+            if target != op.device:
+                arrives = self._sent(flow.step, op, target, size, now_s), next(self._order)
+            for consumer in consumers:
+                place = consumer.index
+                missing[place] -= 1
+                if arrives > ready[place]:
+                    ready[place] = arrives
+                if missing[place]:
+                    continue
+                at_s, number = last = ready[place]
+                if last <= turn:
+                    self._ready(flow, consumer, now_s)
+                else:
+                    event: _Event = (at_s, number, place, partial(self._ready, flow, consumer))
+                    heappush(self._events, event)
+
+    def _sent(self, step: Step, op: Op, target: int, size_bytes: int, now_s: float) -> float:
+        """Send a message, and count it; return its arrival."""
+        way = source, _ = op.device, target
+        slot = op.emits
+        key = source, target, step.sequence, step.step, slot.kind, slot.place
+        arrival_s, waited_s = self._network.passage(key, size_bytes, now_s)
+        self.transits.add(source, target, size_bytes, now_s, arrival_s, waited_s)
+        if self.traffic is not None:
+            self.traffic.add(step[:2], way, size_bytes, arrival_s - now_s)
+        self.sent_bytes[way] = self.sent_bytes.get(way, 0) + size_bytes
+        return arrival_s
