@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeemu.device.block_bytes import norm_layouts
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu_kernels.attention import GroupWeights, Heads
+from edgeemu_kernels.attention import GroupWeights, Heads, qkv_formats
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
@@ -151,9 +151,9 @@ class HeldBlocks:
                 parts[group] = self.heads[layer].group_weights(group)
             else:
                 norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
-                parts[group] = GroupWeights.of_arrays(arrays[n_norm:], self._form("heads"))
+                parts[group] = GroupWeights.of_arrays(arrays[n_norm:], qkv_formats(self.shape, layer))
         assert norm is not None
-        self.heads[layer] = Heads.from_groups(self.shape, norm, parts, self._rope)
+        self.heads[layer] = Heads.from_groups(self.shape, layer, norm, parts, self._rope)
 
     def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
         """Puts the groups together (none: the undivided block) from those held and those that arrive."""
@@ -164,7 +164,7 @@ class HeldBlocks:
             for group in wanted:
                 arrays = arriving.pop(Block(Kind.PROJ, layer, group), None)
                 held[group] = _kept(old).group_weights(group) if arrays is None else arrays
-            old = Proj.from_groups(held, self._form("proj"))
+            old = Proj.from_groups(held, self._form("proj", layer))
         self.projs[layer] = old if groups else old.joined()
 
     def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
@@ -183,7 +183,7 @@ class HeldBlocks:
                     held[unit] = arrays[n_norm:]
             assert norm is not None
             gated = self.shape.activation == "swiglu"
-            old = Ffn.from_units(norm, gated, held, self._form("up"), self._form("down"))
+            old = Ffn.from_units(norm, gated, held, self._form("up", layer), self._form("down", layer))
         self.ffns[layer] = old if units else old.joined()
 
     def _in_groups(self, proj: Proj) -> Proj:
@@ -198,18 +198,19 @@ class HeldBlocks:
         n_norm = self._n_norm
         match block.kind:
             case Kind.EMBED:
-                self.embed = Embed(matrix_of(arrays[0], self._form("embed")), *map(_vector, arrays[1:]))
+                self.embed = Embed(matrix_of(arrays[0], self._form("embed", -1)), *map(_vector, arrays[1:]))
             case Kind.PROJ:
-                weight = matrix_of(arrays[0], self._form("proj"))
+                weight = matrix_of(arrays[0], self._form("proj", block.layer))
                 self.projs[block.layer] = Proj(weight, _vector(arrays[1]) if len(arrays) > 1 else None)
             case Kind.FFN:
                 gated = self.shape.activation == "swiglu"
                 up, down, *biases = arrays[n_norm:]
-                matrices = matrix_of(up, self._form("up")), matrix_of(down, self._form("down"))
+                forms = self._form("up", block.layer), self._form("down", block.layer)
+                matrices = matrix_of(up, forms[0]), matrix_of(down, forms[1])
                 up_bias, down_bias = map(_vector, biases) if biases else (None, None)
                 self.ffns[block.layer] = Ffn(self._norm(arrays[:n_norm]), gated, *matrices, up_bias, down_bias)
             case Kind.LM_HEAD:
-                self.lm_head = LmHead(self._norm(arrays[:n_norm]), matrix_of(arrays[n_norm], self._form("lm_head")))
+                self.lm_head = LmHead(self._norm(arrays[:n_norm]), matrix_of(arrays[n_norm], self._form("lm_head", -1)))
 
     def _share_table(self) -> None:
         """Keeps one table where both ends of a tied model are held; the table stays with the one that is left."""
@@ -231,8 +232,8 @@ class HeldBlocks:
         weight, *biases = map(_vector, arrays)
         return Norm(self.shape.norm, weight, biases[0] if biases else None, self.shape.norm_eps)
 
-    def _form(self, matrix: Matrix) -> NumberFormat:
-        return self.shape.precision.weights(matrix)
+    def _form(self, matrix: Matrix, layer: int) -> NumberFormat:
+        return self.shape.precision.weights(matrix, layer)
 
 
 def _kept(old: Held | None) -> Held:

@@ -28,7 +28,7 @@ LEAD_S = 2.5e-3  # what runs so soon after a read of the memory takes some 10 % 
 LONG_S = 5e-3  # a kernel of which that is little
 MAX_LAYERS_HELD = 32
 LAYERS_BYTES = 320 * 1024**2  # no more for several layers; one layer may take more
-EVICTING_SHARE = 0.5  # of what a read of the memory reads: layers of that size leave nothing of each other in the caches
+EVICTING_SHARE = 0.5  # of what a read of the memory reads: layers of that size leave no caches to each other
 MIN_ROUNDS, MAX_ROUNDS = 2, 10  # in a pass
 KERNEL_S = 0.15  # processor time of an execution in a pass, if the least number of rounds takes no longer
 SLOWER = 2.0  # times the roofline: what is expected of a kernel, to say how long it all takes
@@ -64,8 +64,8 @@ class Effort(NamedTuple):
 
     A round runs the kernel of `lead` layers without timing it, so that code, page tables and prefetchers are as within
     a step; then it takes `samples`, each of `calls` layers, one after the other. Rounds go round `layers`, because
-    where a layer's weights lie in memory has an effect. Layers that are far more than the caches hold need neither: they
-    follow each other as in a step.
+    where a layer's weights lie in memory has an effect. Layers that are far more than the caches hold need neither:
+    they follow each other as in a step.
     """
 
     evicts: bool
@@ -104,7 +104,7 @@ def held_bytes(shape: ModelShape, case: Case) -> int:
     norm = width * (1 if s.norm == "rms" else 2) * vector
     match case.kernel:
         case "qkv":
-            return qkv * (rows_of("heads").row_bytes(width) + s.bias * vector)
+            return qkv * (rows_of("query").row_bytes(width) + s.bias * vector)
         case "attention":
             return 2 * s.n_kv_heads * (case.past + case.rows) * FORMATS[s.precision.cache].row_bytes(s.head_dim)
         case "proj":

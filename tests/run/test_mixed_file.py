@@ -1,0 +1,81 @@
+"""A GGUF file with another format for each tensor: its plan's sizes, and texts wherever its blocks are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.builders import scattered
+from support.gguf_files import MIXED, Q, byte_tokenizer, write
+from support.kernel_shapes import WIDE
+from support.memory_cluster import MemoryCluster
+
+from edgeemu.placement.blocks import all_blocks, ffn, head
+from edgeemu.placement.model_bytes import model_bytes
+from edgeemu.placement.placement import Placement
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.plan import Plan
+from edgeemu.scenario.load import parse_scenario
+from edgeemu.timeline.steps import Step
+from edgeemu_kernels.packed import raw_of
+from edgeemu_kernels.reference import Reference
+
+SCENARIO = """
+model: {{gguf: mixed.gguf}}
+precision: {{weights: file}}
+devices: [{{name: d, count: 3, gflops: 1000 GFLOPS, mem_bandwidth: 1 GB/s, memory: {memory}}}]
+network: {{default: {{bandwidth: 100 Mbit/s, delay: 1 ms}}}}
+workload: {{prompts: [{{tokens: 6}}], max_tokens: 5}}
+"""
+PROMPT = [5, 3, 8, 2, 1, 7]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shape = replace(WIDE, n_layers=3, vocab_size=257)
+    write(tmp_path / "mixed.gguf", shape, quantised=Q.Q4_K, kinds=MIXED, metadata=byte_tokenizer())
+    return tmp_path
+
+
+def plan_of(folder: Path, policy: str, memory: str = "8 MiB") -> Plan:
+    return make_plan(parse_scenario(SCENARIO.format(memory=memory), "s", base=folder), policy)
+
+
+def test_sizes_are_those_of_the_tensors(folder: Path) -> None:
+    plan = plan_of(folder, "single")
+    source = plan.model.open_source()
+    ends = source.embed().weight_bytes + source.lm_head().weight_bytes
+    layers = [
+        (source.heads(layer, [0, 1]).weight_bytes, source.proj(layer).weight_bytes, source.ffn(layer).weight_bytes)
+        for layer in range(3)
+    ]
+    assert model_bytes(plan.model.shape) == ends + sum(map(sum, layers))
+    assert sum(page.weights_bytes for page in plan.pages) == ends + sum(map(sum, layers))
+    assert [plan.costs.weight_bytes(ffn(layer)) for layer in range(3)] == [ffn_bytes for _, _, ffn_bytes in layers]
+
+
+def test_time_passes_by_the_bytes_of_each_layer(folder: Path) -> None:
+    plan = plan_of(folder, "single")
+    heads = {op.layer: op for op in plan.program.ops if op.kind == "head"}
+    assert plan.view.costs.weight_bytes(head(2, 0)) >= max(plan.costs.weight_bytes(head(at, 0)) for at in range(3))
+    times_s = [plan.durations(heads[at], Step(0, 1, 1, 6)) for at in range(3)]
+    read = [plan.costs.heads_weight_bytes(2, at) + 2 * plan.costs.kv_bytes(7) for at in range(3)]
+    assert times_s == [pytest.approx(size / 1e9) for size in read]
+
+
+def test_a_placement_that_just_fits_is_right(folder: Path) -> None:
+    """Policies count every layer as the largest; what a scenario writes is checked by the bytes of each."""
+    needed = plan_of(folder, "single").pages[0].total_bytes
+    plan = plan_of(folder, "round-robin")
+    placed = Placement(dict.fromkeys(all_blocks(plan.model.shape), 0))
+    assert plan.view.held_bytes(placed) == {0: needed}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_texts_are_the_references_wherever_blocks_are(folder: Path, seed: int) -> None:
+    plan = plan_of(folder, "galaxy" if seed else "lookahead")
+    shape = plan.model.shape
+    placement = scattered(shape, 3, seed) if seed == 1 else plan.placement
+    source = plan.model.open_source()
+    made = MemoryCluster(source, placement, 3, len(PROMPT), len(PROMPT) + 5).generate(PROMPT, 5, order=seed)
+    assert made.tokens == Reference(source).generate(PROMPT, 5)
+    assert raw_of(source.heads(0, [0]).weights[-1]).nbytes == 64 * 210
