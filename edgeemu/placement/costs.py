@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
+from edgeemu.placement.weight_sizes import matrix_bytes, norm_bytes, weight_bytes
 from edgeemu.placement.work import Work
 from edgeemu_kernels.packed import WORKSPACE_BYTES
-from edgeemu_kernels.precision import Matrix, number_format
+from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.workspace import attention_values
-
-_KEYS_AND_VALUES: tuple[Matrix, Matrix] = ("key", "value")
 
 
 class Costs(Protocol):
@@ -179,55 +178,13 @@ class PhysicalCosts(Costs):
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def norm_bytes(self) -> int:
-        """A gain (RMSNorm), or a gain and a bias (LayerNorm)."""
-        return self.shape.d_model * (1 if self.shape.norm == "rms" else 2) * self.value_bytes
+        return norm_bytes(self.shape)
 
     def table_bytes(self) -> int:
-        return self._matrix_bytes("embed", self.shape.vocab_size, self.shape.d_model)
+        return matrix_bytes(self.shape, "embed", self.shape.vocab_size, self.shape.d_model)
 
     def weight_bytes(self, block: Block) -> int:
-        s = self.shape
-        up = 2 if s.activation == "swiglu" else 1
-        match block.kind:
-            case Kind.EMBED:
-                positions = s.max_context * s.d_model if s.positions == "learned" else 0
-                return self.table_bytes() + positions * self.value_bytes
-            case Kind.HEAD:
-                rows = s.group_dim + 2 * s.head_dim
-                return self._qkv_bytes(block.layer) + self._bias_bytes(rows)
-            case Kind.PROJ if block.is_shard:
-                return self._matrix_bytes("proj", s.d_model, s.group_dim, block.layer) + self._last_bias_bytes(block)
-            case Kind.PROJ:
-                width = s.n_heads * s.head_dim
-                return self._matrix_bytes("proj", s.d_model, width, block.layer) + self._bias_bytes(s.d_model)
-            case Kind.FFN if block.is_shard:
-                return self._ffn_bytes(up, s.ffn_unit_dim, block.layer) + self._last_bias_bytes(block)
-            case Kind.FFN:
-                return self._ffn_bytes(up, s.d_ff, block.layer) + self._bias_bytes(s.d_model) + self.norm_bytes()
-            case Kind.LM_HEAD:
-                return self._matrix_bytes("lm_head", s.vocab_size, s.d_model) + self.norm_bytes()
-
-    def _qkv_bytes(self, layer: int) -> int:
-        """Matrices of queries, keys and values of one group."""
-        s = self.shape
-        keys, values = (self._matrix_bytes(name, s.head_dim, s.d_model, layer) for name in _KEYS_AND_VALUES)
-        return self._matrix_bytes("query", s.group_dim, s.d_model, layer) + keys + values
-
-    def _ffn_bytes(self, up: int, columns: int, layer: int) -> int:
-        """Weights of some columns of the inner width: gate and up, with their bias, and down."""
-        s = self.shape
-        first = self._matrix_bytes("up", up * columns, s.d_model, layer)
-        return first + self._matrix_bytes("down", s.d_model, columns, layer) + self._bias_bytes(up * columns)
-
-    def _matrix_bytes(self, matrix: Matrix, rows: int, width: int, layer: int = 0) -> int:
-        return rows * self.shape.precision.weights(matrix, None if self.largest else layer).row_bytes(width)
-
-    def _bias_bytes(self, values: int) -> int:
-        return values * self.value_bytes if self.shape.bias else 0
-
-    def _last_bias_bytes(self, block: Block) -> int:
-        """Bias that is added to a sum: it belongs to the first shard, so that it is added once."""
-        return 0 if block.group else self._bias_bytes(self.shape.d_model)
+        return weight_bytes(self.shape, block, largest=self.largest)
 
     def kv_bytes(self, tokens: int) -> int:
         return 2 * tokens * number_format(self.shape.precision.cache).row_bytes(self.shape.head_dim)
@@ -314,7 +271,7 @@ class PhysicalCosts(Costs):
         s = self.shape
         match kind:
             case Kind.EMBED:
-                return Work(0.0, self._matrix_bytes("embed", rows, s.d_model))
+                return Work(0.0, matrix_bytes(s, "embed", rows, s.d_model))
             case Kind.HEAD:
                 return self.qkv_work(n_groups, rows, layer) + self.attention_work(n_groups, rows, past)
             case Kind.PROJ:
