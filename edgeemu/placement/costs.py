@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
-from edgeemu.placement.weight_sizes import matrix_bytes, norm_bytes, weight_bytes
+from edgeemu.placement.weight_sizes import matrix_bytes, mean_weight_bytes, norm_bytes, weight_bytes
 from edgeemu.placement.work import Work
 from edgeemu_kernels.packed import WORKSPACE_BYTES
 from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.workspace import attention_values
+
+Layers = Literal["each", "mean", "largest", "least"]
 
 
 class Costs(Protocol):
@@ -37,8 +39,8 @@ class Costs(Protocol):
         """The costs of a step of `rows` new positions after `past` cached ones."""
         ...
 
-    def uniform(self, *, least: bool = False) -> Self:
-        """Costs in which all layers are as the one with the most bytes, or `least`, as that with the fewest."""
+    def uniform(self, layer: Layers) -> Self:
+        """Costs in which all layers are alike: each matrix in the mean, or as where it has the most or fewest bytes."""
         ...
 
     # -- memory that a device holds -------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ class PhysicalCosts(Costs):
 
     shape: ModelShape
     value_bytes: int = 4
-    largest: bool = False  # all layers are counted as the largest
+    layers: Layers = "each"
     header_bytes: ClassVar[int] = MESSAGE_HEADER_BYTES  # of every message
 
     @property
@@ -168,12 +170,12 @@ class PhysicalCosts(Costs):
         """These costs: they depend on the step only through the arguments of each method."""
         return self
 
-    def uniform(self, *, least: bool = False) -> Self:
+    def uniform(self, layer: Layers) -> Self:
         if not self.shape.precision.layers:
             return self
-        if least:
+        if layer == "least":
             return replace(self, shape=replace(self.shape, precision=self.shape.precision.leanest()))
-        return replace(self, largest=True)
+        return replace(self, layers=layer)
 
     # -- memory -----------------------------------------------------------------------------------------------------
 
@@ -184,7 +186,9 @@ class PhysicalCosts(Costs):
         return matrix_bytes(self.shape, "embed", self.shape.vocab_size, self.shape.d_model)
 
     def weight_bytes(self, block: Block) -> int:
-        return weight_bytes(self.shape, block, largest=self.largest)
+        if self.layers == "mean" and block.kind in (Kind.HEAD, Kind.PROJ, Kind.FFN):
+            return mean_weight_bytes(self.shape, block.kind, block.group)
+        return weight_bytes(self.shape, block, largest=self.layers == "largest")
 
     def kv_bytes(self, tokens: int) -> int:
         return 2 * tokens * number_format(self.shape.precision.cache).row_bytes(self.shape.head_dim)

@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 
 from edgeemu.errors import RequestError
 from edgeemu.placement.blocks import Block, Kind, n_shards
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import Costs, Layers
 from edgeemu.placement.work import Work
 from edgeemu_kernels.shape import ModelShape
 
@@ -79,7 +79,7 @@ class PaperCosts(Costs):
         generated = max(0, tokens - self.prompt_tokens)
         return generated * self.shape.d_model * self.shape.group_size * self.value_bytes
 
-    def uniform(self, *, least: bool = False) -> Self:  # noqa: ARG002
+    def uniform(self, layer: Layers) -> Self:  # noqa: ARG002
         """These costs: the paper's layers are alike."""
         return self
 

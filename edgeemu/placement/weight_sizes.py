@@ -1,5 +1,7 @@
 """Bytes of the weights of a model's blocks, in the formats of each layer."""
 
+from functools import lru_cache
+
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu_kernels.precision import VECTOR_BYTES, Matrix
 from edgeemu_kernels.shape import ModelShape
@@ -13,6 +15,13 @@ def norm_bytes(shape: ModelShape) -> int:
 def matrix_bytes(shape: ModelShape, matrix: Matrix, rows: int, width: int, layer: int | None = None) -> int:
     """Rows of a matrix of a layer; without one, of the layer where it is largest."""
     return rows * shape.precision.weights(matrix, layer).row_bytes(width)
+
+
+@lru_cache(maxsize=64)
+def mean_weight_bytes(shape: ModelShape, kind: Kind, group: int) -> int:
+    """Weights of a block of that kind in the mean of the layers, rounded up."""
+    total = sum(weight_bytes(shape, Block(kind, layer, group)) for layer in range(shape.n_layers))
+    return -(-total // shape.n_layers)
 
 
 def weight_bytes(shape: ModelShape, block: Block, *, largest: bool = False) -> int:

@@ -156,7 +156,7 @@ def _first_view(
     rules = Rules.of(scenario)
     longest, *concurrent = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     prompt_tokens = max(len(request.ids) for request in requests)
-    view = oracle_view(cluster, costs.uniform(), host, prompt_tokens, longest, links=links)
+    view = oracle_view(cluster, costs.uniform("mean"), host, prompt_tokens, longest, links=links)
     return replace(
         view,
         workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),

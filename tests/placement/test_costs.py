@@ -85,13 +85,15 @@ def test_weights_of_any_shape_are_the_bytes_of_the_real_arrays(shape: ModelShape
 @given(mixed_shapes())
 def test_uniform_costs_bound_those_of_every_layer(shape: ModelShape) -> None:
     costs = PhysicalCosts(shape)
-    least, most = costs.uniform(least=True), costs.uniform()
+    least, most = costs.uniform("least"), costs.uniform("largest")
     blocks = {kind: [Block(kind, layer, group) for layer in range(shape.n_layers)] for kind, group in PARTS}
     for each in blocks.values():
         of_layers = [costs.weight_bytes(block) for block in each]
         assert {len({bound.weight_bytes(block) for block in each}) for bound in (least, most)} == {1}
+        mean = costs.uniform("mean").weight_bytes(each[-1])
+        assert sum(of_layers) <= len(each) * mean < sum(of_layers) + len(each)
         assert least.weight_bytes(each[0]) <= min(of_layers) <= max(of_layers) <= most.weight_bytes(each[0])
-    assert PhysicalCosts(LLAMA).uniform() == PhysicalCosts(LLAMA)
+    assert PhysicalCosts(LLAMA).uniform("mean") == PhysicalCosts(LLAMA)
 
 
 def test_no_groups_need_no_norm() -> None:

@@ -9,9 +9,11 @@ from support.gguf_files import MIXED, Q, byte_tokenizer, write
 from support.kernel_shapes import WIDE
 from support.memory_cluster import MemoryCluster
 
-from edgeemu.placement.blocks import all_blocks, ffn, head
+from edgeemu.placement.blocks import EMBED, Kind, all_blocks, ffn
 from edgeemu.placement.model_bytes import model_bytes
 from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.run.ask_policy import fault, first_decision
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
@@ -56,18 +58,40 @@ def test_sizes_are_those_of_the_tensors(folder: Path) -> None:
 def test_time_passes_by_the_bytes_of_each_layer(folder: Path) -> None:
     plan = plan_of(folder, "single")
     heads = {op.layer: op for op in plan.program.ops if op.kind == "head"}
-    assert plan.view.costs.weight_bytes(head(2, 0)) >= max(plan.costs.weight_bytes(head(at, 0)) for at in range(3))
     times_s = [plan.durations(heads[at], Step(0, 1, 1, 6)) for at in range(3)]
     read = [plan.costs.heads_weight_bytes(2, at) + 2 * plan.costs.kv_bytes(7) for at in range(3)]
     assert times_s == [pytest.approx(size / 1e9) for size in read]
 
 
 def test_a_placement_that_just_fits_is_right(folder: Path) -> None:
-    """Policies count every layer as the largest; what a scenario writes is checked by the bytes of each."""
+    """Policies count every layer as the mean; answers are checked by the bytes of each."""
     needed = plan_of(folder, "single").pages[0].total_bytes
-    plan = plan_of(folder, "round-robin")
-    placed = Placement(dict.fromkeys(all_blocks(plan.model.shape), 0))
-    assert plan.view.held_bytes(placed) == {0: needed}
+    for memory, fits in ((needed, True), (needed - 1, False)):
+        view = plan_of(folder, "round-robin", f"{memory} B").view
+        placed = Placement(dict.fromkeys(all_blocks(view.costs.shape), 0))
+        assert view.held_bytes(placed) == {0: needed}
+        assert (fault(placed, view) == "") == fits
+
+
+def test_a_policy_that_fits_only_the_mean_is_asked_again(folder: Path) -> None:
+    """Layer 0 is too much for its device by its own bytes."""
+    plan = plan_of(folder, "single")
+    asked: list[int] = []
+
+    def first_two(view: ClusterView, _: Placement | None) -> Placement:
+        asked.append(view.costs.weight_bytes(ffn(0)))
+        owner = {block: int(block.layer > 1 - len(asked) or block.kind is Kind.LM_HEAD) for block in all_blocks(shape)}
+        return Placement(owner)
+
+    shape = plan.model.shape
+    usage = plan.view.empty_usage()
+    for block in all_blocks(shape):
+        if block.kind is not Kind.LM_HEAD and block.layer <= 0:
+            usage.add(block)
+    tight = DeviceView("tight", plan.view.devices[0].compute, usage.page().total_bytes - 1)
+    view = replace(plan.view, devices=(tight, *plan.view.devices[1:]))
+    assert first_decision(first_two, view, 5.0).placement.on(0) == [EMBED]
+    assert asked[0] < asked[1]
 
 
 @pytest.mark.parametrize("seed", range(3))

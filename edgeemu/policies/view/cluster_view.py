@@ -89,7 +89,7 @@ class Refusal(NamedTuple):
 class ClusterView:
     """Devices and links as they are known, the workload to place for, and the rules of the scenario."""
 
-    costs: Costs  # all layers alike: where a file's are not, they are those of the largest
+    costs: Costs  # all layers alike: where a file's are not, they are those of the mean
     devices: tuple[DeviceView, ...]
     links: LinkMatrix
     workload: WorkloadView
