@@ -1,7 +1,7 @@
 """The blocks that a device holds, as kernels: loaded from a source, split into blocks and rebuilt. No caches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from edgeemu_kernels.attention import GroupWeights, Heads, qkv_formats
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm
-from edgeemu_kernels.packed import Stored, matrix_of, raw_of
+from edgeemu_kernels.packed import Stored, expanded, matrix_of, raw_of
 from edgeemu_kernels.precision import Matrix, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
@@ -56,6 +56,7 @@ class HeldBlocks:
                 self.ffns[layer] = self.source.ffn(layer, groups or None)
             case Kind.LM_HEAD:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
+        self._expand()
 
     def weights(self, block: Block) -> list[Stored]:
         """Views of a held block's arrays, in the order of `block_bytes.weight_layouts`; of a shard also from the whole.
@@ -127,6 +128,7 @@ class HeldBlocks:
             else:
                 self._rebuild_ffn(layer, parts[kind, layer], arriving)
         self._share_table()
+        self._expand()
 
     def _drop(self, kind: Kind, layer: int) -> None:
         match kind:
@@ -218,6 +220,20 @@ class HeldBlocks:
             return
         weight = self.lm_head.weight if self.embed is None else self.embed.table
         self.lm_head = LmHead(self.lm_head.norm, weight, shared=self.embed is not None)
+
+    def _expand(self) -> None:
+        """Decode matrices that are new, where the model is to be computed from float32."""
+        if not self.shape.precision.expanded:
+            return
+        for heads in self.heads.values():
+            heads.weights = tuple(map(expanded, heads.weights))
+        self.projs = {layer: replace(proj, weight=expanded(proj.weight)) for layer, proj in self.projs.items()}
+        for layer, ffn in self.ffns.items():
+            self.ffns[layer] = replace(ffn, up=expanded(ffn.up), down=expanded(ffn.down))
+        if self.lm_head is not None:
+            self.lm_head = replace(self.lm_head, weight=expanded(self.lm_head.weight))
+            if self.embed is not None and self.lm_head.shared:
+                self.embed = replace(self.embed, table=self.lm_head.weight)
 
     @cached_property
     def _n_norm(self) -> int:

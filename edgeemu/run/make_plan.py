@@ -225,6 +225,8 @@ def _open_model(scenario: Scenario) -> Model:
         model = model.at_precision(asked.weights, asked.cache, asked.messages)
     except ModelFileError as error:
         raise scenario.error("precision.weights", str(error)) from error
+    if asked.hold == "expanded":
+        model = model.with_expanded()
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
 
 

@@ -81,6 +81,7 @@ class Precision:
     cache: str = "f32"
     messages: str = "f32"
     layers: tuple[LayerFormats, ...] = ()
+    expanded: bool = False  # devices keep their matrices decoded too, in memory that is the host's and not theirs
 
     def __post_init__(self) -> None:
         for name in (*self._common(), *(name for layer in self.layers for name in layer)):
@@ -121,9 +122,16 @@ class Precision:
         """Whether a matrix is not float32, and has to be decoded."""
         return bool(self.layers) or set(self._common()[:-2]) != {"f32"}
 
+    def held_bytes(self, packed_bytes: int) -> int:
+        """Bytes that a process takes at most where so many are of packed matrices: with the decoded ones, if kept."""
+        if not self.expanded:
+            return packed_bytes
+        least = min(map(_bits, [*self._common()[:-2], *(name for layer in self.layers for name in layer)]))
+        return packed_bytes + int(packed_bytes * 8 * VECTOR_BYTES / least)
+
     def _common(self) -> list[str]:
         """Formats that do not depend on the layer; those of caches and messages are last."""
-        return [str(getattr(self, field.name)) for field in fields(self)[:-1]]
+        return [str(getattr(self, field.name)) for field in fields(self)[:-2]]
 
 
 def _bits(name: str) -> float:

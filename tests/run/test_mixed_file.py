@@ -3,12 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.builders import scattered
 from support.gguf_files import MIXED, Q, byte_tokenizer, write
 from support.kernel_shapes import WIDE
 from support.memory_cluster import MemoryCluster
 
+from edgeemu.device.held_blocks import HeldBlocks
+from edgeemu.errors import RequestError
 from edgeemu.placement.blocks import EMBED, Kind, all_blocks, ffn
 from edgeemu.placement.model_bytes import model_bytes
 from edgeemu.placement.placement import Placement
@@ -18,7 +21,7 @@ from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
 from edgeemu.timeline.steps import Step
-from edgeemu_kernels.packed import raw_of
+from edgeemu_kernels.packed import PackedMatrix, raw_of
 from edgeemu_kernels.reference import Reference
 
 SCENARIO = """
@@ -103,3 +106,34 @@ def test_texts_are_the_references_wherever_blocks_are(folder: Path, seed: int) -
     made = MemoryCluster(source, placement, 3, len(PROMPT), len(PROMPT) + 5).generate(PROMPT, 5, order=seed)
     assert made.tokens == Reference(source).generate(PROMPT, 5)
     assert raw_of(source.heads(0, [0]).weights[-1]).nbytes == 64 * 210
+
+
+def test_expanded_matrices_give_the_same_text_and_count_nothing(folder: Path) -> None:
+    plan = plan_of(folder, "galaxy")
+    expanded = make_plan(parse_scenario(SCENARIO.format(memory="8 MiB"), "s", ["precision.hold=expanded"], base=folder))
+    shape, usual = expanded.model.shape, plan.model.shape
+    assert shape.precision.held_bytes(144) == 144 + 4 * 256  # of the leanest format, q4_k
+    assert usual.precision.held_bytes(144) == 144
+    made = [
+        MemoryCluster(each.model.open_source(), plan.placement, 3, len(PROMPT), len(PROMPT) + 5)
+        for each in (plan, expanded)
+    ]
+    assert made[0].generate(PROMPT, 5).tokens == made[1].generate(PROMPT, 5).tokens
+    assert [device.ledger.page() for device in made[0].devices] == [device.ledger.page() for device in made[1].devices]
+
+
+def test_blocks_that_arrive_are_expanded_too(folder: Path) -> None:
+    source = plan_of(folder, "single").model.with_expanded().open_source()
+    here, there = HeldBlocks(source), HeldBlocks(source)
+    here.load(Kind.FFN, 0, [])
+    there.load(Kind.HEAD, 0, [0, 1])
+    there.exchange({(Kind.FFN, 0): ()}, {ffn(0): here.weights(ffn(0))})
+    for matrix in (here.ffns[0].down, there.ffns[0].down):
+        assert isinstance(matrix, PackedMatrix)
+        np.testing.assert_array_equal(matrix.expanded, matrix.decoded())
+    assert here.weight_bytes == there.weight_bytes == source.ffn(0).weight_bytes
+
+
+def test_float32_has_nothing_to_expand(folder: Path) -> None:
+    with pytest.raises(RequestError, match="f32 has nothing to expand"):
+        parse_scenario(SCENARIO.format(memory="8 MiB"), "s", ["precision={hold: expanded}"], base=folder)

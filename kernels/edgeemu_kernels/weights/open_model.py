@@ -66,6 +66,11 @@ class Model:
             )
         return replace(self, shape=shape, spec={**self.spec, "shape": shape.to_dict()})
 
+    def with_expanded(self) -> Model:
+        """Return the model whose devices keep decoded matrices beside the packed ones."""
+        shape = replace(self.shape, precision=replace(self.shape.precision, expanded=True))
+        return replace(self, shape=shape, spec={**self.spec, "shape": shape.to_dict()})
+
 
 def open_model(location: Path | str, weights: str = "f32", cache: str = "f32", messages: str = "f32") -> Model:
     """Open a GGUF file or a Hugging Face directory, at a precision (see `Model.at_precision`).
