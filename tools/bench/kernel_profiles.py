@@ -25,8 +25,7 @@ from edgeemu_kernels.weights.seeded import SeededSource
 
 MODEL = "smollm2-135m-instruct"
 PAST = 4096
-TOKENS = 10  # in each pass
-PASSES, APART_S = 3, 1.0
+TOKENS = 20
 PROFILES = 5
 STOPWATCH_LIMIT = 0.05
 TURNS_LIMIT = 0.10
@@ -39,15 +38,12 @@ def stopwatch() -> Rates:
     source = SeededSource(model_entry(MODEL).model_shape(), seed=0)
     ffns = [source.ffn(layer) for layer in range(source.shape.n_layers)]
     heads = source.heads(0, range(3))
-    caches = [heads.new_cache(PAST + PASSES * TOKENS) for _ in ffns]
+    caches = [heads.new_cache(PAST + TOKENS) for _ in ffns]
     for cache in caches:
         cache.append(*np.random.default_rng(0).random((2, 3, PAST, 64), np.float32))
     x, qkv = np.ones((1, 576), np.float32), np.ones((1, 960), np.float32)
-    ffn_s, attention_s = list[float](), list[float]()
-    for _ in range(PASSES):
-        time.sleep(APART_S)  # a profile's samples are seconds apart, too: others do not disturb all of them
-        ffn_s += [timed(ffn.forward, x) for _ in range(TOKENS) for ffn in ffns]
-        attention_s += [timed(heads.attend, qkv.copy(), c.length, c) for _ in range(TOKENS) for c in caches]
+    ffn_s = [timed(ffn.forward, x) for _ in range(TOKENS) for ffn in ffns]
+    attention_s = [timed(heads.attend, qkv.copy(), c.length, c) for _ in range(TOKENS) for c in caches]
     return {
         "ffn": ffns[0].weight_bytes / timing(ffn_s).median_s / 1e9,
         "attention": caches[0].nbytes_used / timing(attention_s).median_s / 1e9,
