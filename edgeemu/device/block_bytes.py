@@ -18,6 +18,8 @@ from edgeemu_kernels.packed import Stored, stored_row
 from edgeemu_kernels.precision import Matrix, NumberFormat, number_format
 from edgeemu_kernels.shape import ModelShape
 
+_QKV: tuple[Matrix, ...] = ("query", "key", "value")
+
 
 class BlockBytesError(EdgeemuError):
     """A shipment that did not arrive as it was sent."""
@@ -45,7 +47,7 @@ def weight_layouts(shape: ModelShape, block: Block, *, ends_meet: bool = False) 
     up = 2 if shape.activation == "swiglu" else 1
 
     def matrix(name: Matrix, rows: int, width: int) -> Layout:
-        return _rows(rows, width, shape.precision.weights(name))
+        return _rows(rows, width, shape.precision.weights(name, block.layer))
 
     def biases(*sizes: int) -> list[Layout]:
         return [Layout((size,)) for size in sizes if size] if shape.bias else []
@@ -56,7 +58,8 @@ def weight_layouts(shape: ModelShape, block: Block, *, ends_meet: bool = False) 
             return positions if shared else [matrix("embed", shape.vocab_size, d), *positions]
         case Kind.HEAD:
             rows = (shape.group_dim, hd, hd)
-            return [*norm, *(matrix("heads", n, d) for n in rows), *biases(*rows)]
+            qkv = zip(_QKV, rows, strict=True)
+            return [*norm, *(matrix(name, n, d) for name, n in qkv), *biases(*rows)]
         case Kind.PROJ if block.is_shard:
             return [matrix("proj", d, shape.group_dim), *biases(0 if block.group else d)]
         case Kind.PROJ:

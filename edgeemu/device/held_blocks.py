@@ -1,7 +1,7 @@
 """The blocks that a device holds, as kernels: loaded from a source, split into blocks and rebuilt. No caches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from edgeemu.device.block_bytes import norm_layouts
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu_kernels.attention import GroupWeights, Heads
+from edgeemu_kernels.attention import GroupWeights, Heads, qkv_formats
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.linear import Array, Matrix
 from edgeemu_kernels.norms import Norm
-from edgeemu_kernels.packed import Stored, matrix_of, raw_of
+from edgeemu_kernels.packed import Stored, expanded, matrix_of, raw_of
 from edgeemu_kernels.precision import Matrix as MatrixName
 from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.rope import Rope
@@ -57,6 +57,7 @@ class HeldBlocks:
                 self.ffns[layer] = self.source.ffn(layer, groups or None)
             case Kind.LM_HEAD:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
+        self._expand()
 
     def weights(self, block: Block, *, ends_meet: bool = False) -> list[Stored]:
         """Views of a held block's arrays, in the order of `block_bytes.weight_layouts`; of a shard also from the whole.
@@ -139,6 +140,7 @@ class HeldBlocks:
             else:
                 self._rebuild_ffn(layer, parts[kind, layer], arriving)
         self._share_table()
+        self._expand()
 
     def _drop(self, kind: Kind, layer: int) -> None:
         match kind:
@@ -163,9 +165,9 @@ class HeldBlocks:
                 parts[group] = self.heads[layer].group_weights(group)
             else:
                 norm = norm or self._norm([array.copy() for array in arrays[:n_norm]])
-                parts[group] = GroupWeights.of_arrays(arrays[n_norm:], self._form("heads"))
+                parts[group] = GroupWeights.of_arrays(arrays[n_norm:], qkv_formats(self.shape, layer))
         assert norm is not None
-        self.heads[layer] = Heads.from_groups(self.shape, norm, parts, self._rope)
+        self.heads[layer] = Heads.from_groups(self.shape, layer, norm, parts, self._rope)
 
     def _rebuild_proj(self, layer: int, groups: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
         """Puts the groups together (none: the undivided block) from those held and those that arrive."""
@@ -176,7 +178,7 @@ class HeldBlocks:
             for group in wanted:
                 arrays = arriving.pop(Block(Kind.PROJ, layer, group), None)
                 held[group] = _kept(old).group_weights(group) if arrays is None else arrays
-            old = Proj.from_groups(held, self._form("proj"))
+            old = Proj.from_groups(held, self._form("proj", layer))
         self.projs[layer] = old if groups else old.joined()
 
     def _rebuild_ffn(self, layer: int, units: Sequence[int], arriving: dict[Block, Sequence[Stored]]) -> None:
@@ -195,7 +197,7 @@ class HeldBlocks:
                     held[unit] = arrays[n_norm:]
             assert norm is not None
             gated = self.shape.activation == "swiglu"
-            old = Ffn.from_units(norm, gated, held, self._form("up"), self._form("down"))
+            old = Ffn.from_units(norm, gated, held, self._form("up", layer), self._form("down", layer))
         self.ffns[layer] = old if units else old.joined()
 
     def _in_groups(self, proj: Proj) -> Proj:
@@ -215,12 +217,13 @@ class HeldBlocks:
                 own, positions = arrays[: len(arrays) - n_positions], arrays[len(arrays) - n_positions :]
                 self.embed = Embed(self._own_or(table, own, "embed"), *map(_vector, positions))
             case Kind.PROJ:
-                weight = matrix_of(arrays[0], self._form("proj"))
+                weight = matrix_of(arrays[0], self._form("proj", block.layer))
                 self.projs[block.layer] = Proj(weight, _vector(arrays[1]) if len(arrays) > 1 else None)
             case Kind.FFN:
                 gated = self.shape.activation == "swiglu"
                 up, down, *biases = arrays[n_norm:]
-                matrices = matrix_of(up, self._form("up")), matrix_of(down, self._form("down"))
+                forms = self._form("up", block.layer), self._form("down", block.layer)
+                matrices = matrix_of(up, forms[0]), matrix_of(down, forms[1])
                 up_bias, down_bias = map(_vector, biases) if biases else (None, None)
                 self.ffns[block.layer] = Ffn(self._norm(arrays[:n_norm]), gated, *matrices, up_bias, down_bias)
             case Kind.LM_HEAD:
@@ -230,7 +233,7 @@ class HeldBlocks:
     def _own_or(self, table: Matrix | None, own: Sequence[Stored], name: MatrixName) -> Matrix:
         """The table of an end that arrives: its own, or that of the other end."""
         if own:
-            return matrix_of(own[0], self._form(name))
+            return matrix_of(own[0], self._form(name, -1))
         assert table is not None, "an end comes without its table only to where the other is"
         return table
 
@@ -247,6 +250,20 @@ class HeldBlocks:
         weight = self.lm_head.weight if self.embed is None else self.embed.table
         self.lm_head = LmHead(self.lm_head.norm, weight, shared=self.embed is not None)
 
+    def _expand(self) -> None:
+        """Decode matrices that are new, where the model is to be computed from float32."""
+        if not self.shape.precision.expanded:
+            return
+        for heads in self.heads.values():
+            heads.weights = tuple(map(expanded, heads.weights))
+        self.projs = {layer: replace(proj, weight=expanded(proj.weight)) for layer, proj in self.projs.items()}
+        for layer, ffn in self.ffns.items():
+            self.ffns[layer] = replace(ffn, up=expanded(ffn.up), down=expanded(ffn.down))
+        if self.lm_head is not None:
+            self.lm_head = replace(self.lm_head, weight=expanded(self.lm_head.weight))
+            if self.embed is not None and self.lm_head.shared:
+                self.embed = replace(self.embed, table=self.lm_head.weight)
+
     @cached_property
     def _n_norm(self) -> int:
         """Number of arrays of a norm."""
@@ -260,8 +277,8 @@ class HeldBlocks:
         weight, *biases = map(_vector, arrays)
         return Norm(self.shape.norm, weight, biases[0] if biases else None, self.shape.norm_eps)
 
-    def _form(self, matrix: MatrixName) -> NumberFormat:
-        return self.shape.precision.weights(matrix)
+    def _form(self, matrix: MatrixName, layer: int) -> NumberFormat:
+        return self.shape.precision.weights(matrix, layer)
 
 
 def _kept(old: Held | None) -> Held:

@@ -1,15 +1,18 @@
 """Costs of blocks: operations, bytes of weights, caches, messages and workspace."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol, Self
 
 from edgeemu.placement.blocks import LM_HEAD, MESSAGE_HEADER_BYTES, TOKEN_BYTES, Block, Kind, ffn, head, proj
+from edgeemu.placement.weight_sizes import matrix_bytes, mean_weight_bytes, norm_bytes, weight_bytes
 from edgeemu.placement.work import Work
 from edgeemu_kernels.packed import WORKSPACE_BYTES
-from edgeemu_kernels.precision import Matrix, number_format
+from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.workspace import attention_values
+
+Layers = Literal["each", "mean", "largest", "least"]
 
 
 class Costs(Protocol):
@@ -34,6 +37,10 @@ class Costs(Protocol):
 
     def at_step(self, rows: int, past: int) -> Self:
         """The costs of a step of `rows` new positions after `past` cached ones."""
+        ...
+
+    def uniform(self, layer: Layers) -> Self:
+        """Costs in which all layers are alike: each matrix in the mean, or as where it has the most or fewest bytes."""
         ...
 
     # -- memory that a device holds -------------------------------------------------------------------------------
@@ -64,9 +71,9 @@ class Costs(Protocol):
         first, last = (self.weight_bytes(Block(kind, layer, groups[at])) for at in (0, -1))
         return shared + first + (len(groups) - 1) * last
 
-    def heads_weight_bytes(self, n_groups: int) -> int:
-        """Weights of `n_groups` fused groups of one layer with their norm; 0 for none."""
-        return n_groups * self.weight_bytes(head(0, 0)) + self.norm_bytes() if n_groups else 0
+    def heads_weight_bytes(self, n_groups: int, layer: int = 0) -> int:
+        """Weights of `n_groups` fused groups of a layer with their norm; 0 for none."""
+        return n_groups * self.weight_bytes(head(layer, 0)) + self.norm_bytes() if n_groups else 0
 
     def kv_bytes(self, tokens: int) -> int:
         """K/V cache of one group of one layer after `tokens` positions."""
@@ -100,12 +107,12 @@ class Costs(Protocol):
 
     # -- operations and bytes read of an execution -----------------------------------------------------------------
 
-    def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
-        """One execution of a block, or of `n_groups` fused groups of one layer, on `rows` new positions."""
+    def work(self, kind: Kind, n_groups: int, rows: int, past: int, layer: int = 0) -> Work:
+        """One execution of a block, or of `n_groups` fused groups of a layer, on `rows` new positions."""
         ...
 
-    def qkv_work(self, n_groups: int, rows: int) -> Work:
-        """Queries, keys and values of `n_groups` fused groups of one layer."""
+    def qkv_work(self, n_groups: int, rows: int, layer: int = 0) -> Work:
+        """Queries, keys and values of `n_groups` fused groups of a layer."""
         ...
 
     def attention_work(self, n_groups: int, rows: int, past: int) -> Work:
@@ -151,6 +158,7 @@ class PhysicalCosts(Costs):
 
     shape: ModelShape
     value_bytes: int = 4
+    layers: Layers = "each"
     header_bytes: ClassVar[int] = MESSAGE_HEADER_BYTES  # of every message
 
     @property
@@ -162,51 +170,25 @@ class PhysicalCosts(Costs):
         """These costs: they depend on the step only through the arguments of each method."""
         return self
 
+    def uniform(self, layer: Layers) -> Self:
+        if not self.shape.precision.layers:
+            return self
+        if layer == "least":
+            return replace(self, shape=replace(self.shape, precision=self.shape.precision.leanest()))
+        return replace(self, layers=layer)
+
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def norm_bytes(self) -> int:
-        """A gain (RMSNorm), or a gain and a bias (LayerNorm)."""
-        return self.shape.d_model * (1 if self.shape.norm == "rms" else 2) * self.value_bytes
+        return norm_bytes(self.shape)
 
     def table_bytes(self) -> int:
-        return self._matrix_bytes("embed", self.shape.vocab_size, self.shape.d_model)
+        return matrix_bytes(self.shape, "embed", self.shape.vocab_size, self.shape.d_model)
 
     def weight_bytes(self, block: Block) -> int:
-        s = self.shape
-        up = 2 if s.activation == "swiglu" else 1
-        match block.kind:
-            case Kind.EMBED:
-                positions = s.max_context * s.d_model if s.positions == "learned" else 0
-                return self.table_bytes() + positions * self.value_bytes
-            case Kind.HEAD:
-                rows = s.group_dim + 2 * s.head_dim
-                return self._matrix_bytes("heads", rows, s.d_model) + self._bias_bytes(rows)
-            case Kind.PROJ if block.is_shard:
-                return self._matrix_bytes("proj", s.d_model, s.group_dim) + self._last_bias_bytes(block)
-            case Kind.PROJ:
-                return self._matrix_bytes("proj", s.d_model, s.n_heads * s.head_dim) + self._bias_bytes(s.d_model)
-            case Kind.FFN if block.is_shard:
-                return self._ffn_bytes(up, s.ffn_unit_dim) + self._last_bias_bytes(block)
-            case Kind.FFN:
-                return self._ffn_bytes(up, s.d_ff) + self._bias_bytes(s.d_model) + self.norm_bytes()
-            case Kind.LM_HEAD:
-                return self._matrix_bytes("lm_head", s.vocab_size, s.d_model) + self.norm_bytes()
-
-    def _ffn_bytes(self, up: int, columns: int) -> int:
-        """Weights of some columns of the inner width: gate and up, with their bias, and down."""
-        s = self.shape
-        matrices = self._matrix_bytes("up", up * columns, s.d_model) + self._matrix_bytes("down", s.d_model, columns)
-        return matrices + self._bias_bytes(up * columns)
-
-    def _matrix_bytes(self, matrix: Matrix, rows: int, width: int) -> int:
-        return rows * self.shape.precision.weights(matrix).row_bytes(width)
-
-    def _bias_bytes(self, values: int) -> int:
-        return values * self.value_bytes if self.shape.bias else 0
-
-    def _last_bias_bytes(self, block: Block) -> int:
-        """Bias that is added to a sum: it belongs to the first shard, so that it is added once."""
-        return 0 if block.group else self._bias_bytes(self.shape.d_model)
+        if self.layers == "mean" and block.kind in (Kind.HEAD, Kind.PROJ, Kind.FFN):
+            return mean_weight_bytes(self.shape, block.kind, block.group)
+        return weight_bytes(self.shape, block, largest=self.layers == "largest")
 
     def kv_bytes(self, tokens: int) -> int:
         return 2 * tokens * number_format(self.shape.precision.cache).row_bytes(self.shape.head_dim)
@@ -276,9 +258,9 @@ class PhysicalCosts(Costs):
         flops = 2 * rows * s.d_model * width * len(groups)
         return Work(flops, self.fused_weight_bytes(kind, layer, groups))
 
-    def qkv_work(self, n_groups: int, rows: int) -> Work:
+    def qkv_work(self, n_groups: int, rows: int, layer: int = 0) -> Work:
         width = n_groups * (self.shape.group_dim + 2 * self.shape.head_dim)
-        return Work(2 * rows * self.shape.d_model * width, self.heads_weight_bytes(n_groups))
+        return Work(2 * rows * self.shape.d_model * width, self.heads_weight_bytes(n_groups, layer))
 
     def attention_work(self, n_groups: int, rows: int, past: int) -> Work:
         seen = rows * past + rows * (rows + 1) // 2
@@ -288,19 +270,19 @@ class PhysicalCosts(Costs):
         values = rows * self.shape.d_model
         return Work(operations * values, arrays * values * self.value_bytes)
 
-    def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
+    def work(self, kind: Kind, n_groups: int, rows: int, past: int, layer: int = 0) -> Work:
         """Attention is causal: row i attends to past + i + 1 positions. The output matrix runs on the last row only."""
         s = self.shape
         match kind:
             case Kind.EMBED:
-                return Work(0.0, self._matrix_bytes("embed", rows, s.d_model))
+                return Work(0.0, matrix_bytes(s, "embed", rows, s.d_model))
             case Kind.HEAD:
-                return self.qkv_work(n_groups, rows) + self.attention_work(n_groups, rows, past)
+                return self.qkv_work(n_groups, rows, layer) + self.attention_work(n_groups, rows, past)
             case Kind.PROJ:
-                return Work(2 * rows * s.n_heads * s.head_dim * s.d_model, self.weight_bytes(proj(0)))
+                return Work(2 * rows * s.n_heads * s.head_dim * s.d_model, self.weight_bytes(proj(layer)))
             case Kind.FFN:
                 up = 2 if s.activation == "swiglu" else 1
-                return Work(2 * rows * s.d_model * s.d_ff * (up + 1), self.weight_bytes(ffn(0)))
+                return Work(2 * rows * s.d_model * s.d_ff * (up + 1), self.weight_bytes(ffn(layer)))
             case Kind.LM_HEAD:
                 return Work(2 * s.d_model * s.vocab_size, self.weight_bytes(LM_HEAD))
 

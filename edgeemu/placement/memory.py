@@ -11,7 +11,7 @@ from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement, rings_of
 
-WeightsOf = Callable[[Kind, int], int]  # weights of a block of a kind with a group: blocks of all layers are alike
+WeightsOf = Callable[[Kind, int, int], int]  # weights of a block of a kind, a layer and a group
 _PART = itemgetter(0, 1)  # kind and layer of a block
 
 
@@ -68,13 +68,14 @@ class Usage:
         self.blocks = set(blocks)
         for (kind, layer), count in Counter(map(_PART, blocks)).items():
             if kind is Kind.HEAD:
-                self._weights_bytes += count * weights(kind, 0) + self.costs.norm_bytes()
+                self._weights_bytes += count * weights(kind, layer, 0) + self.costs.norm_bytes()
                 self.groups[layer] = count
             elif (kind, layer, -1) in self.blocks:
-                self._weights_bytes += weights(kind, -1)
+                self._weights_bytes += weights(kind, layer, -1)
             else:
                 first = (kind, layer, 0) in self.blocks
-                self._weights_bytes += (count - first) * weights(kind, 1) + (weights(kind, 0) if first else 0)
+                self._weights_bytes += (count - first) * weights(kind, layer, 1)
+                self._weights_bytes += weights(kind, layer, 0) if first else 0
                 self._weights_bytes += self.costs.norm_bytes() if kind is Kind.FFN else 0
                 self._shards[kind, layer] = count
 
@@ -151,7 +152,9 @@ def usages(
     for block, device in placement.owner.items():
         by_device[device].append(block)
     at_end = costs.at_step(1, total_tokens - 1)
-    weights = cache(lambda kind, group: at_end.weight_bytes(Block(kind, 0, group)))
+    of_first = cache(lambda kind, group: at_end.weight_bytes(Block(kind, 0, group)))
+    of_each = cache(lambda kind, layer, group: at_end.weight_bytes(Block(kind, layer, group)))
+    weights = of_each if costs.shape.precision.layers else lambda kind, _, group: of_first(kind, group)
     for usage, blocks in zip(held, by_device, strict=True):
         usage.fill(blocks, weights)
     return held

@@ -31,11 +31,11 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
         case Collective.ATTEND:
             return costs.attention_work(len(op.groups), rows, past)
         case Kind.HEAD if op.chunk.of > 1:
-            return costs.qkv_work(len(op.groups), mine)
+            return costs.qkv_work(len(op.groups), mine, op.layer)
         case Kind.PROJ | Kind.FFN if op.groups:
             return costs.shard_work(op.kind, op.layer, op.groups, mine, past)
         case _:
-            return costs.work(op.kind, len(op.groups), rows, past)
+            return costs.work(op.kind, len(op.groups), rows, past, op.layer)
 
 
 def op_s(compute: Compute, op: Op, rows: int, past: int, costs: Costs) -> float:

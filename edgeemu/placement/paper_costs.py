@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 
 from edgeemu.errors import RequestError
 from edgeemu.placement.blocks import Block, Kind, n_shards
-from edgeemu.placement.costs import Costs
+from edgeemu.placement.costs import Costs, Layers
 from edgeemu.placement.work import Work
 from edgeemu_kernels.shape import ModelShape
 
@@ -79,6 +79,10 @@ class PaperCosts(Costs):
         generated = max(0, tokens - self.prompt_tokens)
         return generated * self.shape.d_model * self.shape.group_size * self.value_bytes
 
+    def uniform(self, layer: Layers) -> Self:  # noqa: ARG002
+        """These costs: the paper's layers are alike."""
+        return self
+
     def workspace_bytes(self, *_: object) -> int:
         return 0
 
@@ -97,7 +101,7 @@ class PaperCosts(Costs):
     def gather_bytes(self, *_: object) -> int:
         return 0
 
-    def work(self, kind: Kind, n_groups: int, rows: int, past: int) -> Work:
+    def work(self, kind: Kind, n_groups: int, rows: int, past: int, layer: int = 0) -> Work:  # noqa: ARG002
         length, d_model = past + rows, self.shape.d_model
         match kind:
             case Kind.HEAD:
@@ -110,7 +114,7 @@ class PaperCosts(Costs):
             case _:
                 return Work(0.0, 0.0)
 
-    def qkv_work(self, n_groups: int, rows: int) -> Work:
+    def qkv_work(self, n_groups: int, rows: int, layer: int = 0) -> Work:  # noqa: ARG002
         return Work(3 * rows * self.shape.d_model * n_groups * self.shape.group_dim, 0.0)
 
     def attention_work(self, n_groups: int, rows: int, past: int) -> Work:

@@ -64,6 +64,10 @@ def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: 
     try:
         placement, took_s, cut = _ask(policy, view, None, limit_s)
         problem = fault(placement, view)
+        if problem and view.by_layer is not None:  # what fits in the mean of the layers may not fit as they are
+            careful = replace(view, costs=view.by_layer.uniform("largest"))
+            placement, more_s, cut = _ask(policy, careful, None, limit_s)
+            took_s, problem = took_s + more_s, fault(placement, view)
     except (InfeasibleError, Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -143,7 +147,7 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         placement.check(view.costs.shape, len(view.devices))
     except EdgeemuError as error:
         return str(error)
-    if all_fits(view, placement):
+    if view.by_layer is None and all_fits(view, placement):
         return ""
     for index, need_bytes in view.held_bytes(placement).items():
         device = view.devices[index]

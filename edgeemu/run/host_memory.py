@@ -1,5 +1,7 @@
 """Comparison of what a plan's devices hold together with this host's memory. Arithmetic: the memory is passed in."""
 
+from operator import add
+
 from edgeemu.host.available_memory import HostMemory
 from edgeemu.report.formats import size
 from edgeemu.run.plan import Plan
@@ -21,7 +23,8 @@ def why_not_here(plan: Plan, host: HostMemory) -> str:
     if plan.scenario.cost.formulas == "literal":
         return ""
     pages = plan.pages
-    needed_bytes = sum(page.total_bytes + PROCESS_BYTES for page in pages) + RUN_BYTES
+    expanded_bytes = [_expanded_bytes(plan, page.weights_bytes) for page in pages]
+    needed_bytes = sum(page.total_bytes + PROCESS_BYTES for page in pages) + sum(expanded_bytes) + RUN_BYTES
     if needed_bytes > host.available_bytes:
         return (
             f"too large for this host: a run needs {size(needed_bytes)} of memory "
@@ -30,10 +33,15 @@ def why_not_here(plan: Plan, host: HostMemory) -> str:
             f"messages and {len(pages)} processes), and {size(host.available_bytes)} are "
             f"{host.limited_by}. {_HELP}"
         )
-    largest_bytes = max(page.total_bytes for page in pages) + ADDRESS_BYTES
+    largest_bytes = max(map(add, (page.total_bytes for page in pages), expanded_bytes)) + ADDRESS_BYTES
     if host.process_bytes is not None and largest_bytes > host.process_bytes:
         return (
             f"too large for this host: the largest device needs {size(largest_bytes)} of address space, "
             f"and a process may have {size(host.process_bytes)} (ulimit -v). {_HELP}"
         )
     return ""
+
+
+def _expanded_bytes(plan: Plan, weights_bytes: int) -> int:
+    """Float32 copies of packed weights, at most, where the scenario asks for them."""
+    return plan.model.shape.precision.held_bytes(weights_bytes) - weights_bytes

@@ -135,9 +135,9 @@ def make_rehearsal(
     """Return a simulator of the first steps of a run under any placement, on the cluster as it is at the start."""
     return Rehearsal(
         cluster.still(0.0),
-        view.costs,
-        roofline_durations([device.compute for device in view.devices], view.costs),
-        compiler(scenario, computes, view.costs),
+        view.exact,
+        roofline_durations([device.compute for device in view.devices], view.exact),
+        compiler(scenario, computes, view.exact),
         [Length(request.prompt_tokens, request.max_tokens) for request in requests],
         min(scenario.workload.concurrency, len(requests)),
         bubbles=scenario.workload.pipeline == "bubbles",
@@ -156,7 +156,7 @@ def _first_view(
     rules = Rules.of(scenario)
     longest, *concurrent = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     prompt_tokens = max(len(request.ids) for request in requests)
-    view = oracle_view(cluster, costs, host, prompt_tokens, longest, links=links)
+    view = oracle_view(cluster, costs.uniform("mean"), host, prompt_tokens, longest, links=links)
     return replace(
         view,
         workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
@@ -170,6 +170,7 @@ def _first_view(
         objective=scenario.objective,
         energy_budget_j=scenario.energy_budget,
         given=given_placement(scenario, costs.shape),
+        by_layer=None if view.costs == costs else costs,
     )
 
 
@@ -224,6 +225,8 @@ def _open_model(scenario: Scenario) -> Model:
         model = model.at_precision(asked.weights, asked.cache, asked.messages)
     except ModelFileError as error:
         raise scenario.error("precision.weights", str(error)) from error
+    if asked.hold == "expanded":
+        model = model.with_expanded()
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))
 
 

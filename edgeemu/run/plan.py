@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def costs(self) -> Costs:
-        return self.view.costs
+        return self.view.exact
 
     @property
     def concurrency(self) -> int:

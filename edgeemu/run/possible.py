@@ -47,7 +47,7 @@ def possible(
         return None
     shortest = min(len(request.ids) for request in requests)
     total = min(request.total_tokens for request in requests)
-    best = oracle_view(at_best(cluster), view.costs, None, shortest, total)
+    best = oracle_view(at_best(cluster), view.exact.uniform("least"), None, shortest, total)
     best = replace(best, star=view.star, workload=WorkloadView(shortest, total))
     ttft_s, tpot_s = least_first_token_s(best), least_step_s(best, shortest, thorough=thorough)
     whole_s = _whole_blocks_s(best) if thorough and not view.divide else 0.0

@@ -154,3 +154,8 @@ class PrecisionSpec(Strict):
     messages: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"] = Field(
         default="f32", description="Format of the rows of activations that blocks hand on."
     )
+    hold: Literal["packed", "expanded"] = Field(
+        default="packed",
+        description="`expanded`: matrices are also kept in float32, in memory of this host that devices do not count, "
+        "and products take float32's time on this host; the summary says so.",
+    )

@@ -197,6 +197,8 @@ class Scenario(Strict):
             yield from self._event_contradictions(("events", n), event)
         if self.precision.weights == "file" and (self.model.is_seeded or self.model.directory is not None):
             yield ("precision", "weights"), "file is for a model from a GGUF file (model: {gguf: FILE})"
+        if self.precision.hold == "expanded" and self.precision.weights == "f32":
+            yield ("precision", "hold"), "is for weights in another format; f32 has nothing to expand"
         if self.cost.formulas == "literal" and self.precision != PrecisionSpec():
             yield ("precision",), "is for physical costs; literal ones have value_bytes"
         if self.placement is not None:

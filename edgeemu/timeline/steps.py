@@ -54,7 +54,8 @@ class _RooflineDurations:
         self._computes = computes
         self._costs = costs
         self._size = (0, 0)  # rows and past
-        self._works: dict[tuple[Kind, int], Work] = {}  # of undivided blocks, by the number of groups
+        self._layers = costs.shape.precision.layers
+        self._works: dict[tuple[object, ...], Work] = {}  # of undivided blocks, by number of groups and formats
 
     def __call__(self, op: Op, step: Step) -> float:
         rows, past = step.rows, step.past
@@ -64,7 +65,7 @@ class _RooflineDurations:
         if self._size != (rows, past):
             self._size = rows, past
             self._works.clear()
-        key = kind, len(op.groups)
+        key = kind, len(op.groups), self._layers and self._layers[op.layer]
         work = self._works.get(key)
         if work is None:
             work = self._works[key] = op_work(op, rows, past, self._costs)

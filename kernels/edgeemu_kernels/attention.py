@@ -10,8 +10,11 @@ so one product gives all of Q, K and V, and RoPE rotates queries and keys, which
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -48,16 +51,17 @@ class GroupWeights:
         return tuple(bias for bias in (self.bq, self.bk, self.bv) if bias is not None)
 
     @classmethod
-    def of_arrays(cls, arrays: Sequence[Stored], form: NumberFormat) -> Self:
-        """Inverse of `arrays`, without a copy; `form` is the matrices' format."""
-        wq, wk, wv = (matrix_of(array, form) for array in arrays[:3])
+    def of_arrays(cls, arrays: Sequence[Stored], forms: Sequence[NumberFormat]) -> Self:
+        """Inverse of `arrays`, without a copy; `forms` are the formats of the three matrices."""
+        wq, wk, wv = map(matrix_of, arrays[:3], forms)
         return cls(wq, wk, wv, *(array.view(np.float32) for array in arrays[3:]))
 
 
 class Heads:
     """Kernel of the groups `groups` of one layer, with their weights fused in one matrix.
 
-    The result of `forward` has the groups' outputs side by side, in that order.
+    Where Q, K and V have different formats there is a matrix for each run of one format. The result of `forward` has
+    the groups' outputs side by side, in that order.
     """
 
     def __init__(
@@ -65,14 +69,14 @@ class Heads:
         shape: ModelShape,
         groups: Sequence[int],
         norm: Norm,
-        weight: Matrix,  # [n*(S+2)*hd, D]
+        weights: Sequence[Matrix],  # one after the other [n*(S+2)*hd, D]
         bias: Array | None,  # [n*(S+2)*hd]
         rope: Rope | None,
     ) -> None:
         self.shape = shape
         self.groups = tuple(groups)
         self.norm = norm
-        self.weight = weight
+        self.weights = tuple(weights)
         self.bias = bias
         self._rope = rope
         self._compiled = compiles_attention(shape)
@@ -81,40 +85,56 @@ class Heads:
         self._n_queries = n * shape.group_size
         self._q_rows = self._n_queries * hd
         self._k_rows = n * hd
-        if weight.shape != (self._q_rows + 2 * self._k_rows, shape.d_model):
-            raise ValueError(f"weight of {n} groups has shape {weight.shape}")
+        self._starts = [0, *accumulate(len(raw_of(weight)) for weight in self.weights)]  # rows
+        shapes = [weight.shape for weight in self.weights]
+        if self._starts[-1] != self._q_rows + 2 * self._k_rows or {width for _, width in shapes} != {shape.d_model}:
+            raise ValueError(f"weights of {n} groups have shapes {shapes}")
 
     @classmethod
-    def empty(cls, shape: ModelShape, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
+    def empty(cls, shape: ModelShape, layer: int, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
         """Kernel with uninitialized weights, for a source to write into through `group_weights`."""
-        rows = len(groups) * (shape.group_size + 2) * shape.head_dim
-        weight = empty_matrix(rows, shape.d_model, shape.precision.weights("heads"))
+        k_rows = len(groups) * shape.head_dim
+        sizes = (k_rows * shape.group_size, k_rows, k_rows)
+        runs = zip(qkv_formats(shape, layer), sizes, strict=True)
+        weights = [
+            empty_matrix(sum(rows for _, rows in run), shape.d_model, form)
+            for form, run in groupby(runs, key=itemgetter(0))
+        ]
+        rows = k_rows * (shape.group_size + 2)
         bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
-        return cls(shape, groups, norm, weight, bias, rope)
+        return cls(shape, groups, norm, weights, bias, rope)
 
     @classmethod
-    def from_groups(cls, shape: ModelShape, norm: Norm, parts: Mapping[int, GroupWeights], rope: Rope | None) -> Heads:
+    def from_groups(
+        cls, shape: ModelShape, layer: int, norm: Norm, parts: Mapping[int, GroupWeights], rope: Rope | None
+    ) -> Heads:
         """Kernel with copies of the given groups' weights, in the mapping's order."""
-        heads = cls.empty(shape, tuple(parts), norm, rope)
+        heads = cls.empty(shape, layer, tuple(parts), norm, rope)
         for group, weights in parts.items():
             for to, origin in zip(heads.group_weights(group).arrays(), weights.arrays(), strict=True):
                 to[...] = origin
         return heads
 
     def group_weights(self, group: int) -> GroupWeights:
-        """Views of one group's rows of the fused matrix."""
+        """Views of one group's rows of the fused matrices."""
         i, hd = self.groups.index(group), self.shape.head_dim
         wide = self.shape.group_dim
         starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
         q, k, v = (slice(start, start + size) for start, size in zip(starts, (wide, hd, hd), strict=True))
-        wq, wk, wv = (rows_of(self.weight, rows) for rows in (q, k, v))
+        wq, wk, wv = map(self._rows, (q, k, v))
         if self.bias is None:
             return GroupWeights(wq, wk, wv)
         return GroupWeights(wq, wk, wv, self.bias[q], self.bias[k], self.bias[v])
 
+    def _rows(self, rows: slice) -> Matrix:
+        """View of some rows, which lie in one of the matrices."""
+        at = bisect_right(self._starts, rows.start) - 1
+        return rows_of(self.weights[at], slice(rows.start - self._starts[at], rows.stop - self._starts[at]))
+
     @property
     def weight_bytes(self) -> int:
-        return self.norm.weight_bytes + self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+        weights_bytes = sum(weight.nbytes for weight in self.weights)
+        return self.norm.weight_bytes + weights_bytes + (0 if self.bias is None else self.bias.nbytes)
 
     def new_cache(self, capacity: int) -> KVCache:
         """Empty cache for one sequence through these groups."""
@@ -131,7 +151,12 @@ class Heads:
 
     def project(self, normed: Array) -> Array:
         """Queries, keys and values of normed rows, not yet rotated: [t, D] -> [t, n*(S+2)*hd]."""
-        return linear(normed, self.weight, self.bias)
+        if len(self.weights) == 1:
+            return linear(normed, self.weights[0], self.bias)
+        qkv: Array = np.concatenate([linear(normed, weight) for weight in self.weights], axis=1)
+        if self.bias is not None:
+            qkv += self.bias
+        return qkv
 
     def attend(self, qkv: Array, position: int, cache: KVCache) -> Array:
         """Attention that overwrites Q/K/V: [t, n*(S+2)*hd] -> [t, n*group_dim]; second half of `forward`."""
@@ -184,6 +209,12 @@ class Heads:
                 q = queries[start:stop, g].swapaxes(0, 1).reshape(s * rows, hd)
                 block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
                 mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
+
+
+def qkv_formats(shape: ModelShape, layer: int) -> tuple[NumberFormat, NumberFormat, NumberFormat]:
+    """Formats of a layer's queries, keys and values."""
+    weights = shape.precision.weights
+    return weights("query", layer), weights("key", layer), weights("value", layer)
 
 
 def _later(rows: int) -> Array:

@@ -92,7 +92,7 @@ def _prefill(shape: ModelShape, rounds: int, clock: Callable[[], float]) -> Rati
         ffn.forward(proj.forward(heads.forward(x, 0, heads.new_cache(PROMPT)), x))
 
     def products() -> None:
-        for weight, rows in ((heads.weight, x), (proj.weight, mixed), (ffn.up, x), (ffn.down, hidden)):
+        for weight, rows in ((heads.weights[0], x), (proj.weight, mixed), (ffn.up, x), (ffn.down, hidden)):
             rows @ unpack(weight).T
         for seen in range(QUERY_ROWS, PROMPT + 1, QUERY_ROWS):
             for g in range(n):

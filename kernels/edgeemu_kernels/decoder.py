@@ -36,7 +36,7 @@ class Decoder:
         """Matrices that one decoding step reads completely, in the order in which it reads them."""
         arrays: list[Matrix] = []
         for heads, proj, ffn in self._layers:
-            arrays += [heads.weight, proj.weight, ffn.up, ffn.down]
+            arrays += [*heads.weights, proj.weight, ffn.up, ffn.down]
         return [*arrays, self._lm_head.weight]
 
     def prefill(self, ids: list[int]) -> Array:

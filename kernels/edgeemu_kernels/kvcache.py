@@ -110,7 +110,7 @@ class KVCache:
         if not self.is_packed:
             return rows
         n, t, width = rows.shape
-        return encode_rows(rows.reshape(n * t, width), self.format).reshape(n, t, -1)
+        return encode_rows(rows.reshape(n * t, width), self.format).reshape(n, t, self.format.row_bytes(width))
 
     def _decoded(self, rows: Stored) -> Array:
         """[n_groups, t, …] as stored -> [n_groups, t, head_dim]"""

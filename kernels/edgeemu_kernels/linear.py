@@ -20,6 +20,8 @@ def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
     matrix is decoded piece by piece, within `packed.WORKSPACE_BYTES`.
     """
     y: Array
+    if isinstance(weight, PackedMatrix) and weight.expanded is not None:
+        weight = weight.expanded
     if isinstance(weight, PackedMatrix):
         y = _packed(x, weight)  # [t, in] @ [in, out] -> [t, out]
     elif len(x) <= FEW_ROWS and weight.nbytes > COMPILED_BYTES and weight.flags.c_contiguous:

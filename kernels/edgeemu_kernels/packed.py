@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,14 @@ _F32 = FORMATS["f32"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMatrix:
-    """Matrix in a number format other than float32: `raw` [rows, row_bytes] has each row's blocks."""
+    """Matrix in a number format other than float32: `raw` [rows, row_bytes] has each row's blocks.
+
+    Products are computed from `expanded` [rows, width] where that is kept too; it counts as no byte of the matrix.
+    """
 
     format: NumberFormat
     raw: Raw
+    expanded: Array | None = None
 
     @classmethod
     def empty(cls, rows: int, width: int, form: NumberFormat) -> PackedMatrix:
@@ -60,6 +64,15 @@ class PackedMatrix:
         if out.size:
             decode(raw, out, self.format)
         return out
+
+    def with_expanded(self) -> PackedMatrix:
+        """Return the matrix with all its numbers decoded beside it."""
+        if self.expanded is not None:
+            return self
+        out: Array = np.empty(self.shape, np.float32)
+        for rows, piece in self.pieces():
+            out[rows] = piece
+        return replace(self, expanded=out)
 
     def take(self, rows: NDArray[np.int64]) -> Array:
         """Float32 copy of rows by their numbers, [t] -> [t, width]."""
@@ -114,6 +127,11 @@ def put(matrix: Matrix, rows: slice | NDArray[np.int64], at: int, values: Array)
         matrix.raw[rows, matrix.format.row_bytes(at) : matrix.format.row_bytes(stop)] = encode(values, matrix.format)
     else:
         matrix[rows, at:stop] = values
+
+
+def expanded(matrix: Matrix) -> Matrix:
+    """Matrix whose numbers are kept decoded too; an array is already."""
+    return matrix.with_expanded() if isinstance(matrix, PackedMatrix) else matrix
 
 
 def unpack(matrix: Matrix) -> Array:

@@ -5,10 +5,11 @@ The quantised formats are ggml's (`ggml-common.h`): a row is a sequence of block
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any, Literal, NamedTuple, Self
 
-Matrix = Literal["embed", "heads", "proj", "up", "down", "lm_head"]
+Matrix = Literal["embed", "query", "key", "value", "proj", "up", "down", "lm_head"]
 VECTOR_BYTES = 4  # of a value of norms and biases, which are float32 at every precision, as in GGUF files
 
 
@@ -51,11 +52,24 @@ def number_format(name: str) -> NumberFormat:
     return FORMATS[name]
 
 
+class LayerFormats(NamedTuple):
+    """Names of the number formats of one layer's matrices; `up` holds the gate too."""
+
+    query: str
+    key: str
+    value: str
+    proj: str
+    up: str
+    down: str
+
+
 @dataclass(frozen=True, slots=True)
 class Precision:
     """Names of the number formats of a model's matrices, of its caches and of the messages between its blocks.
 
     `heads` holds queries, keys and values, `up` the gate too. A cache's rows are per head, a message's per position.
+    Where layers, or a layer's queries, keys and values, differ, `layers` has the formats of each layer, and the others
+    are those of most.
     """
 
     embed: str = "f32"
@@ -66,24 +80,69 @@ class Precision:
     lm_head: str = "f32"
     cache: str = "f32"
     messages: str = "f32"
+    layers: tuple[LayerFormats, ...] = ()
+    expanded: bool = False  # devices keep their matrices decoded too, in memory that is the host's and not theirs
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            number_format(getattr(self, field.name))
+        for name in (*self._common(), *(name for layer in self.layers for name in layer)):
+            number_format(name)
 
-    def weights(self, matrix: Matrix) -> NumberFormat:
-        """Number format of a matrix."""
-        return FORMATS[str(getattr(self, matrix))]
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Precision from plain data, as `dataclasses.asdict` and JSON make it."""
+        return cls(**{**data, "layers": tuple(LayerFormats(*each) for each in data.get("layers", ()))})
+
+    def weights(self, matrix: Matrix, layer: int | None = None) -> NumberFormat:
+        """Number format of a matrix of a layer; without one, the largest of all layers."""
+        if self.layers and matrix in LayerFormats._fields:
+            if layer is None:
+                return _largest(self.layers, matrix)
+            return FORMATS[str(getattr(self.layers[layer], matrix))]
+        return FORMATS[str(getattr(self, "heads" if matrix in ("query", "key", "value") else matrix))]
+
+    def leanest(self) -> Precision:
+        """Return the precision in which each matrix has the smallest format that it has in any layer, in all layers."""
+        if not self.layers:
+            return self
+        least = LayerFormats(*(min(column, key=_bits) for column in zip(*self.layers, strict=True)))
+        return replace(self, layers=(least,) * len(self.layers))
+
+    @property
+    def down_block_size(self) -> int:
+        """Numbers of which a part of `down`'s rows is a multiple, in every layer."""
+        return max(FORMATS[name].block_size for name in {self.down, *(layer.down for layer in self.layers)})
 
     @property
     def packed(self) -> list[str]:
         """Names of the formats other than float32, in alphabetical order."""
-        return sorted({str(getattr(self, field.name)) for field in fields(self)} - {"f32"})
+        return sorted({*self._common(), *(name for layer in self.layers for name in layer)} - {"f32"})
 
     @property
     def packs_weights(self) -> bool:
         """Whether a matrix is not float32, and has to be decoded."""
-        return {self.embed, self.heads, self.proj, self.up, self.down, self.lm_head} != {"f32"}
+        return bool(self.layers) or set(self._common()[:-2]) != {"f32"}
+
+    def held_bytes(self, packed_bytes: int) -> int:
+        """Bytes that a process takes at most where so many are of packed matrices: with the decoded ones, if kept."""
+        if not self.expanded:
+            return packed_bytes
+        least = min(map(_bits, [*self._common()[:-2], *(name for layer in self.layers for name in layer)]))
+        return packed_bytes + int(packed_bytes * 8 * VECTOR_BYTES / least)
+
+    def _common(self) -> list[str]:
+        """Formats that do not depend on the layer; those of caches and messages are last."""
+        return [str(getattr(self, field.name)) for field in fields(self)[:-2]]
+
+
+def _bits(name: str) -> float:
+    """Bits of a number in a format, in the mean."""
+    return 8 * FORMATS[name].block_bytes / FORMATS[name].block_size
+
+
+@cache
+def _largest(layers: tuple[LayerFormats, ...], matrix: str) -> NumberFormat:
+    """Format of a matrix in the layer where it has the most bytes."""
+    return FORMATS[max((str(getattr(layer, matrix)) for layer in layers), key=_bits)]
 
 
 F32 = Precision()

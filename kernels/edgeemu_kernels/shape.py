@@ -100,7 +100,7 @@ class ModelShape:
     @property
     def ffn_units(self) -> int:
         """Number of equal units that a layer's feed-forward can be divided into: at most 64, each of whole blocks."""
-        blocks = self.d_ff // self.precision.weights("down").block_size
+        blocks = self.d_ff // self.precision.down_block_size
         return next(n for n in range(min(MAX_FFN_UNITS, blocks), 0, -1) if blocks % n == 0)
 
     @property
@@ -138,7 +138,7 @@ class ModelShape:
         if isinstance(scaling, dict):
             values["rope_scaling"] = RopeScaling(**scaling)
         if isinstance(precision := values.get("precision"), dict):
-            values["precision"] = Precision(**precision)
+            values["precision"] = Precision.from_dict(precision)
         return cls(**values)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, SLOW, divided_placements, placements, precise_shapes
+from support.builders import LLAMA, SLOW, divided_placements, mixed_shapes, placements, precise_shapes
 from support.memory_cluster import MemoryCluster
 
 from edgeemu.placement.blocks import all_blocks
@@ -34,7 +34,7 @@ def agree(shape: ModelShape, ours: Sequence[np.ndarray], theirs: np.ndarray) -> 
 
 
 @SLOW
-@given(st.data(), precise_shapes(), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
+@given(st.data(), precise_shapes() | mixed_shapes(), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 def test_any_placement_computes_what_the_undivided_model_computes(
     data: st.DataObject, shape: ModelShape, prompt_tokens: int, new_tokens: int, seed: int
 ) -> None:

@@ -1,14 +1,18 @@
 """Heads come and go bit by bit, weights and caches, and a text goes on as if none had moved."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import mixed
 from support.kernel_shapes import GPT2, SMALL, WIDE_GPT2
 
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.device.sequences import ArrivedBlock, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
+from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.packed import raw_of
@@ -17,6 +21,7 @@ from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
 
 HEAD_DIM = 4
+MIXED = mixed(replace(WIDE_GPT2, name="mixed"), ["q4_k", "q8_0", "q6_k", "f16", "f32"])
 SEQUENCE = 0
 
 
@@ -78,20 +83,25 @@ def test_a_cache_of_another_length_or_width_is_refused() -> None:
             with_cache(cache).regroup(0, [0, 1], [0, 1, 2], arrived(2, keys[0], values[0]))
 
 
-@pytest.mark.parametrize("shape", [SMALL, GPT2, WIDE_GPT2.at_precision("q4_k")], ids=lambda shape: shape.name)
+def same(heads: Heads, others: Heads) -> None:
+    for one, other in zip(heads.weights, others.weights, strict=True):
+        np.testing.assert_array_equal(raw_of(one), raw_of(other))
+
+
+@pytest.mark.parametrize("shape", [SMALL, GPT2, WIDE_GPT2.at_precision("q4_k"), MIXED], ids=lambda shape: shape.name)
 def test_groups_come_and_go_bit_identically(shape: ModelShape) -> None:
     source = SeededSource(shape, 5)
     whole, here, there = source.heads(1, [0, 1, 2]), HeldBlocks(source), HeldBlocks(source)
     here.load(Kind.HEAD, 1, [0, 1, 2])
     move(here, there, 1, layer=1)
     assert here.heads[1].groups == (0, 2)
-    np.testing.assert_array_equal(raw_of(here.heads[1].weight), raw_of(source.heads(1, [0, 2]).weight))
+    same(here.heads[1], source.heads(1, [0, 2]))
     with pytest.raises(KeyError):
         here.weights(Block(Kind.HEAD, 1, 1))
     move(there, here, 1, layer=1)
     assert there.heads == {}
     assert here.heads[1].groups == (0, 1, 2)
-    np.testing.assert_array_equal(raw_of(here.heads[1].weight), raw_of(whole.weight))
+    same(here.heads[1], whole)
     assert here.heads[1].weight_bytes == whole.weight_bytes
     if shape.bias:
         np.testing.assert_array_equal(here.heads[1].bias, whole.bias)

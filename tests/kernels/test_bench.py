@@ -45,7 +45,7 @@ def test_a_step_reads_every_matrix_but_the_embedding() -> None:
     expected = source.lm_head().weight.nbytes
     for layer in range(SMALL.n_layers):
         heads, ffn = source.heads(layer, range(3)), source.ffn(layer)
-        expected += heads.weight.nbytes + source.proj(layer).weight.nbytes + ffn.up.nbytes + ffn.down.nbytes
+        expected += heads.weights[0].nbytes + source.proj(layer).weight.nbytes + ffn.up.nbytes + ffn.down.nbytes
     assert sum(array.nbytes for array in Decoder(source).weight_arrays()) == expected
 
 

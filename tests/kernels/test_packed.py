@@ -1,13 +1,13 @@
 """A model in any precision: its blocks, products, caches and texts are those of the decoded numbers."""
 
-from dataclasses import replace
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.gguf_files import SHAPE, Q, write
+from support.gguf_files import MIXED, SHAPE, Q, write
 from support.kernel_shapes import WIDE, WIDE_GPT2
 
 from edgeemu_kernels.codecs import machine_code
@@ -17,7 +17,7 @@ from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import FEW_ROWS, Array, linear
 from edgeemu_kernels.packed import PIECE_BYTES, PackedMatrix, pack, raw_of, unpack
 from edgeemu_kernels.packed_attention import attend_packed
-from edgeemu_kernels.precision import FORMATS
+from edgeemu_kernels.precision import FORMATS, LayerFormats, Precision
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.open_model import open_model, seeded_model
@@ -86,7 +86,7 @@ def test_seeded_weights_are_those_of_float32_encoded(name: str) -> None:
     plain, packed = SeededSource(WIDE, 2), SeededSource(WIDE.at_precision(name), 2)
     pairs = [
         (plain.embed().table, packed.embed().table),
-        (plain.heads(1, [1, 0]).weight, packed.heads(1, [1, 0]).weight),
+        (plain.heads(1, [1, 0]).weights[0], packed.heads(1, [1, 0]).weights[0]),
         (plain.proj(0).weight, packed.proj(0).weight),
         (plain.ffn(1).up, packed.ffn(1).up),
         (plain.ffn(1).down, packed.ffn(1).down),
@@ -121,16 +121,36 @@ def test_a_gguf_files_own_bytes_are_the_weights(tmp_path: Path, kind: Q) -> None
         assert path.read_bytes()[at : at + size] == raw_of(one.ffn(1).down).tobytes()
 
 
-def test_a_file_with_two_formats_in_one_matrix_is_refused_by_name(tmp_path: Path) -> None:
-    path = write(tmp_path / "mixed.gguf", WIDE, quantised=Q.Q8_0)
-    model = open_model(path)
-    tensors = {**model.spec["tensors"]}
-    tensors["blk.1.attn_v.weight"] = [tensors["blk.1.attn_v.weight"][0], Q.Q4_0.value, [128, 256]]
-    mixed = replace(model, spec={**model.spec, "tensors": tensors})
-    said = r"'blk.0.attn_q.weight' \(Q8_0\) and 'blk.1.attn_v.weight' \(Q4_0\).*use for example `weights: q8_0`"
+def test_a_file_may_have_another_format_for_each_tensor(tmp_path: Path) -> None:
+    """Its bytes are the weights: whole, by group and by unit; logits are those of its float32 numbers."""
+    path = write(tmp_path / "mixed.gguf", WIDE, quantised=Q.Q4_K, kinds=MIXED)
+    model, plain = open_model(path, "file"), open_model(path)
+    assert model.shape.precision == Precision(
+        *("q4_k", "q4_k", "q4_k", "q4_k", "q6_k", "q6_k"),
+        layers=(
+            LayerFormats("q4_k", "q4_k", "q6_k", "q4_k", "q4_k", "q6_k"),
+            LayerFormats("q4_k", "f16", "q4_k", "f32", "q4_k", "q4_k"),
+        ),
+    )
+    assert ModelShape.from_dict(json.loads(json.dumps(model.shape.to_dict()))) == model.shape
+    one, other = model.open_source(), plain.open_source()
+    for layer, name in ((0, "attn_v"), (1, "attn_k"), (1, "attn_q")):
+        held = getattr(one.heads(layer, [0, 1]).group_weights(0), f"w{name[-1]}")
+        at = plain.spec["tensors"][f"blk.{layer}.{name}.weight"][0]
+        assert path.read_bytes()[at : at + held.nbytes] == raw_of(held).tobytes()
+    np.testing.assert_array_equal(one.proj(1).weight, other.proj(1).weight)
+    np.testing.assert_array_equal(unpack(one.ffn(0, [1]).down), other.ffn(0).down[:, 256:])
+    logits = [Reference(one).logits(IDS), Reference(other).logits(IDS)]
+    np.testing.assert_allclose(*logits, atol=1e-3)
+    np.testing.assert_allclose(Decoder(one).prefill(IDS), logits[0][-1], atol=1e-3)
+    assert model.at_precision("q4_0").shape.precision == open_model(path, "q4_0").shape.precision
+
+
+def test_gate_and_up_of_a_layer_have_one_format(tmp_path: Path) -> None:
+    path = write(tmp_path / "mixed.gguf", WIDE, quantised=Q.Q8_0, kinds={"blk.1.ffn_up.weight": Q.Q4_0})
+    said = r"'blk.1.ffn_gate.weight' \(Q8_0\) and 'blk.1.ffn_up.weight' \(Q4_0\).*use for example `weights: q8_0`"
     with pytest.raises(ModelFileError, match=said):
-        mixed.at_precision("file")
-    assert mixed.at_precision("q4_0").shape.precision.heads == "q4_0"
+        open_model(path, "file")
 
 
 def test_a_file_in_a_format_without_kernels_is_refused(tmp_path: Path) -> None:

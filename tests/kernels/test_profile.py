@@ -141,13 +141,23 @@ def test_cases_stay_within_the_context_and_the_output_matrix_has_one_row() -> No
 def test_what_takes_long_is_sampled_seldom_and_one_large_layer_is_enough() -> None:
     huge = replace(SMALL, d_model=8192, d_ff=28672, n_layers=80)
     long, short = (effort(huge, Case("ffn", rows, 0), HOST, 6e-3) for rows in (512, 1))
-    assert long[:5] == (0, 1, 1, 1, casing.MIN_ROUNDS)
+    assert long[:6] == (False, 0, 1, 1, 1, casing.MIN_ROUNDS)
     assert short.layers == 1
     small = effort(SMALL, Case("ffn", 1, 0), HOST, 6e-3)
     assert small.layers == SMALL.n_layers
     assert small.rounds == casing.MAX_ROUNDS
     cases = [Case("ffn", 512, 0)]
     assert expected_s(huge, cases, HOST, 6e-3) > 3 * casing.PASSES
+
+
+def test_layers_that_no_cache_holds_follow_each_other_without_a_read_of_the_memory() -> None:
+    many = replace(SMALL, d_model=1024, d_ff=4096, n_layers=30)
+    small, large = (effort(replace(many, d_ff=d_ff), Case("ffn", 1, 0), HOST, 6e-3) for d_ff in (32, 4096))
+    assert small.evicts
+    assert small.lead
+    assert not large.evicts
+    assert large.layers * held_bytes(many, Case("ffn", 1, 0)) > 6e-3 * HOST.mem_bytes_per_s / 2
+    assert large.lead == 0
 
 
 @SHAPES

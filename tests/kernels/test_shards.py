@@ -75,7 +75,7 @@ def check_parts(source: WeightSource, layer: int) -> None:
         part = source.proj(layer, groups)
         assert_same(part, loaded.proj(layer, groups))
         assert part.groups == tuple(groups)
-        again = Proj.from_groups({group: part.group_weights(group) for group in groups}, form("proj"))
+        again = Proj.from_groups({group: part.group_weights(group) for group in groups}, form("proj", layer))
         assert_same(again, part)
     last = shape.ffn_units - 1
     for units in ([0], [last], sorted({0, last // 2, last // 2 + 1, last} & set(range(last + 1)))):
@@ -83,7 +83,7 @@ def check_parts(source: WeightSource, layer: int) -> None:
         assert_same(ffn, loaded.ffn(layer, units))
         assert ffn.units == tuple(units)
         parts = {unit: ffn.unit_weights(unit) for unit in units}
-        assert_same(Ffn.from_units(ffn.norm, ffn.gated, parts, form("up"), form("down")), ffn)
+        assert_same(Ffn.from_units(ffn.norm, ffn.gated, parts, form("up", layer), form("down", layer)), ffn)
     assert_same(loaded.proj(layer, range(shape.n_groups)).joined(), source.proj(layer))
     assert_same(loaded.ffn(layer, range(shape.ffn_units)).joined(), source.ffn(layer))
     assert_same(loaded.proj(layer), source.proj(layer))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, precise_shapes, shapes
+from support.builders import GPT2, LLAMA, LLAMA_TIED, QUICK, SHAPES, SLOW, mixed_shapes, precise_shapes, shapes
 
-from edgeemu.placement.blocks import EMBED, LM_HEAD, MESSAGE_HEADER_BYTES, Kind, all_blocks, ffn, head, proj
+from edgeemu.placement.blocks import EMBED, LM_HEAD, MESSAGE_HEADER_BYTES, Block, Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.work import Work
 from edgeemu_kernels import compiled  # noqa: F401 - loaded before anything is measured
@@ -37,10 +37,17 @@ LONG_ROWS = replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024)  # f
 WIDE = (LLAMA_WIDE, LONG_ROWS, GPT2_WIDE, GPT2_WIDE.at_precision("q8_0", "f16"), LONG_ROWS.at_precision("q4_k", "q4_0"))
 
 
+PARTS = ((Kind.HEAD, 0), (Kind.PROJ, -1), (Kind.FFN, -1))
+
+
 def arrays(held: object) -> Iterator[np.ndarray]:
     """All arrays that an object of the kernels holds, but for the rotation table, which is no weight."""
     if isinstance(held, np.ndarray):
         yield held
+        return
+    if isinstance(held, tuple):
+        for each in held:
+            yield from arrays(each)
         return
     names = getattr(held, "__slots__", None) or getattr(held, "__dict__", {})
     for name in names:
@@ -55,11 +62,12 @@ def real_bytes(held: object) -> int:
 def check_weights(shape: ModelShape) -> None:
     source, costs = SeededSource(shape, 7), PhysicalCosts(shape)
     assert costs.weight_bytes(EMBED) == real_bytes(source.embed())
-    assert costs.weight_bytes(proj(0)) == real_bytes(source.proj(0))
-    assert costs.weight_bytes(ffn(0)) == real_bytes(source.ffn(0))
     assert costs.weight_bytes(LM_HEAD) == real_bytes(source.lm_head())
-    for n in range(1, shape.n_groups + 1):
-        assert costs.heads_weight_bytes(n) == real_bytes(source.heads(0, range(n)))
+    for layer in {0, shape.n_layers - 1}:
+        assert costs.weight_bytes(proj(layer)) == real_bytes(source.proj(layer))
+        assert costs.weight_bytes(ffn(layer)) == real_bytes(source.ffn(layer))
+        for n in range(1, shape.n_groups + 1):
+            assert costs.heads_weight_bytes(n, layer) == real_bytes(source.heads(layer, range(n)))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -68,9 +76,24 @@ def test_weights_are_the_bytes_of_the_real_arrays(shape: ModelShape) -> None:
 
 
 @QUICK
-@given(shapes() | precise_shapes())
+@given(shapes() | precise_shapes() | mixed_shapes())
 def test_weights_of_any_shape_are_the_bytes_of_the_real_arrays(shape: ModelShape) -> None:
     check_weights(shape)
+
+
+@QUICK
+@given(mixed_shapes())
+def test_uniform_costs_bound_those_of_every_layer(shape: ModelShape) -> None:
+    costs = PhysicalCosts(shape)
+    least, most = costs.uniform("least"), costs.uniform("largest")
+    blocks = {kind: [Block(kind, layer, group) for layer in range(shape.n_layers)] for kind, group in PARTS}
+    for each in blocks.values():
+        of_layers = [costs.weight_bytes(block) for block in each]
+        assert {len({bound.weight_bytes(block) for block in each}) for bound in (least, most)} == {1}
+        mean = costs.uniform("mean").weight_bytes(each[-1])
+        assert sum(of_layers) <= len(each) * mean < sum(of_layers) + len(each)
+        assert least.weight_bytes(each[0]) <= min(of_layers) <= max(of_layers) <= most.weight_bytes(each[0])
+    assert PhysicalCosts(LLAMA).uniform("mean") == PhysicalCosts(LLAMA)
 
 
 def test_no_groups_need_no_norm() -> None:
@@ -84,7 +107,7 @@ def test_tied_embeddings_count_where_both_ends_are_apart() -> None:
 
 
 @QUICK
-@given(shapes() | precise_shapes(), st.integers(0, 40), st.integers(1, 4))
+@given(shapes() | precise_shapes() | mixed_shapes(), st.integers(0, 40), st.integers(1, 4))
 def test_cache_bytes_are_those_of_the_rows_that_are_written(shape: ModelShape, tokens: int, groups: int) -> None:
     cache = KVCache(groups, shape.head_dim, 8, number_format(shape.precision.cache))
     rows = np.zeros((groups, tokens, shape.head_dim), np.float32)  # [groups, tokens, head_dim]
@@ -93,7 +116,7 @@ def test_cache_bytes_are_those_of_the_rows_that_are_written(shape: ModelShape, t
 
 
 @QUICK
-@given(shapes() | precise_shapes(), st.integers(1, 30), st.integers(0, 30))
+@given(shapes() | precise_shapes() | mixed_shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_a_prefill_computes_as_much_as_its_tokens_one_by_one(shape: ModelShape, rows: int, past: int) -> None:
     costs = PhysicalCosts(shape)
     for kind in (Kind.EMBED, Kind.HEAD, Kind.PROJ, Kind.FFN):
@@ -104,7 +127,7 @@ def test_a_prefill_computes_as_much_as_its_tokens_one_by_one(shape: ModelShape, 
 
 
 @QUICK
-@given(shapes() | precise_shapes(), st.integers(1, 30), st.integers(0, 30))
+@given(shapes() | precise_shapes() | mixed_shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_a_step_reads_weights_and_cache_once(shape: ModelShape, rows: int, past: int) -> None:
     costs, n = PhysicalCosts(shape), shape.n_groups
     heads_bytes = costs.heads_weight_bytes(n) + n * costs.kv_bytes(past + rows)
@@ -117,7 +140,7 @@ def test_a_step_reads_weights_and_cache_once(shape: ModelShape, rows: int, past:
 
 
 @QUICK
-@given(shapes() | precise_shapes(), st.integers(1, 30), st.integers(0, 30))
+@given(shapes() | precise_shapes() | mixed_shapes(), st.integers(1, 30), st.integers(0, 30))
 def test_fused_groups_do_the_work_of_each_and_read_their_norm_once(shape: ModelShape, rows: int, past: int) -> None:
     costs, n = PhysicalCosts(shape), shape.n_groups
     fused, single = costs.work(Kind.HEAD, n, rows, past), costs.work(Kind.HEAD, 1, rows, past)

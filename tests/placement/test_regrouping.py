@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import GPT2, LLAMA, QUICK, divided_placements, placements, precise_shapes, shapes
+from support.builders import GPT2, LLAMA, QUICK, divided_placements, mixed_shapes, placements, precise_shapes, shapes
 
 from edgeemu.device.block_bytes import checksum, pieces, unpack, weight_layouts
 from edgeemu.device.executor import Executor
@@ -74,7 +74,7 @@ def test_moves_lead_from_one_placement_to_the_other_and_carry_nothing_twice(
 
 
 @QUICK
-@given(st.data(), shapes() | precise_shapes(), st.booleans(), st.integers(1, 9))
+@given(st.data(), shapes() | precise_shapes() | mixed_shapes(), st.booleans(), st.integers(1, 9))
 def test_devices_hold_afterwards_what_they_would_if_they_had_begun_so(
     data: st.DataObject, shape: ModelShape, flash: bool, rows: int
 ) -> None:

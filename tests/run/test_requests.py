@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import tokenizers
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
 from support.clusters import cluster
-from support.gguf_files import SHAPE, write
+from support.gguf_files import SHAPE, byte_tokenizer, write
 from support.model_directories import copied
 from support.several import make, simulated
 
@@ -129,18 +128,8 @@ def test_what_would_fill_the_memory_is_refused_with_its_place(workload: str, mes
 
 def with_template(folder: Path, template: str) -> str:
     """Write a tiny model whose tokenizer adds BOS and whose chat template is this; return its scenario."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    metadata = {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "gpt-2",
-        "tokenizer.ggml.tokens": ["<s>", *alphabet],
-        "tokenizer.ggml.token_type": [3] + [1] * len(alphabet),
-        "tokenizer.ggml.bos_token_id": 0,
-        "tokenizer.ggml.eos_token_id": 0,
-        "tokenizer.ggml.add_bos_token": True,
-        "tokenizer.chat_template": template,
-    }
-    shape = replace(SHAPE, vocab_size=len(alphabet) + 1)
+    metadata = byte_tokenizer() | {"tokenizer.chat_template": template}
+    shape = replace(SHAPE, vocab_size=len(metadata["tokenizer.ggml.tokens"]))
     write(folder / "tiny.gguf", shape, metadata=metadata)
     return TEXTS.format(gguf="tiny.gguf", prompts="[hello, hello]").replace("chat: false, ", "")
 

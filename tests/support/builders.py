@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu_kernels.precision import LayerFormats, fitting
 from edgeemu_kernels.shape import ModelShape
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=100)  # the same examples every time, and no stopwatch
@@ -89,6 +91,23 @@ def precise_shapes(draw: st.DrawFn) -> ModelShape:
         d_ff=draw(st.sampled_from((96, 256, 512))),
     )
     return shape.at_precision(draw(weights), draw(rows), draw(rows))
+
+
+@st.composite
+def mixed_shapes(draw: st.DrawFn) -> ModelShape:
+    """A tiny decoder whose layers have matrices in different formats, as `Q4_K_M` files have."""
+    weights = st.sampled_from(("f32", "f16", "q8_0", "q4_0", "q4_k", "q6_k"))
+    return mixed(draw(precise_shapes()), draw(st.lists(weights, min_size=5, max_size=12)))
+
+
+def mixed(shape: ModelShape, names: Sequence[str]) -> ModelShape:
+    """The shape with matrices of these formats in turn, or the next finer ones that hold them."""
+    d, turn = shape.d_model, cycle(names)
+    layers = [
+        LayerFormats(*(fitting(next(turn), width) for width in (d, d, d, shape.group_dim, d, shape.d_ff)))
+        for _ in range(shape.n_layers)
+    ]
+    return replace(shape, precision=replace(shape.precision, layers=tuple(layers)))
 
 
 def scattered(shape: ModelShape, n_devices: int, seed: int) -> Placement:

@@ -1,11 +1,15 @@
 """Small GGUF files of the Llama architecture, written with the `gguf` package."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+import tokenizers
 
+from edgeemu_kernels.packed import pack
+from edgeemu_kernels.precision import FORMATS
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
 
@@ -14,6 +18,20 @@ Q = gguf.GGMLQuantizationType
 SHAPE = ModelShape(
     "tiny", 2, 64, 4, 2, 16, 96, 40, 128, positions="rope-interleaved", rope_theta=50_000.0, tied_embeddings=False
 )
+
+
+def byte_tokenizer() -> dict[str, Any]:
+    """Metadata of a tokenizer of single bytes that adds BOS; 257 tokens."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": ["<s>", *alphabet],
+        "tokenizer.ggml.token_type": [3] + [1] * len(alphabet),
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.ggml.add_bos_token": True,
+    }
 
 
 def tensors(shape: ModelShape, seed: int = 0) -> dict[str, np.ndarray]:
@@ -42,17 +60,28 @@ def tensors(shape: ModelShape, seed: int = 0) -> dict[str, np.ndarray]:
     return found
 
 
+# As `Q4_K_M` files are, with a float in each of two layers.
+MIXED = {
+    "output.weight": Q.Q6_K,
+    "blk.0.attn_v.weight": Q.Q6_K,
+    "blk.0.ffn_down.weight": Q.Q6_K,
+    "blk.1.attn_k.weight": Q.F16,
+    "blk.1.attn_output.weight": Q.F32,
+}
+
+
 def write(
     path: Path,
     shape: ModelShape = SHAPE,
     *,
     architecture: str = "llama",
     quantised: Q = Q.F32,
+    kinds: Mapping[str, Q] | None = None,
     without: str = "",
     extra: dict[str, np.ndarray] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Path:
-    """`quantised` is the type of the matrices; `metadata` adds or overrides keys."""
+    """`quantised` is the type of the matrices, but of those in `kinds`; `metadata` adds or overrides keys."""
     writer = gguf.GGUFWriter(path, architecture)
     pairs: dict[str, Any] = {
         "general.name": shape.name,
@@ -82,8 +111,9 @@ def write(
     for name, array in (tensors(shape) | (extra or {})).items():
         if name == without:
             continue
-        kind = quantised if array.ndim == 2 else Q.F32
-        raw = gguf.quantize(array, kind)
+        kind = (kinds or {}).get(name, quantised) if array.ndim == 2 else Q.F32
+        known = kind in (Q.Q4_K, Q.Q6_K)  # which the gguf package cannot encode
+        raw = pack(array, FORMATS[kind.name.lower()]).raw if known else gguf.quantize(array, kind)
         writer.add_tensor(name, raw, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -33,8 +33,9 @@ class Loaded:
         heads = self._heads[layer]
         if tuple(groups) == heads.groups:
             return heads
+        parts = {group: heads.group_weights(group) for group in groups}
         rope = None if self.shape.positions == "learned" else Rope(self.shape)
-        return Heads.from_groups(self.shape, heads.norm, {group: heads.group_weights(group) for group in groups}, rope)
+        return Heads.from_groups(self.shape, layer, heads.norm, parts, rope)
 
     def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         proj = self._proj[layer]
@@ -42,7 +43,7 @@ class Loaded:
             return proj
         every = proj.divided(self.shape.n_groups)
         parts = {group: every.group_weights(group) for group in groups}
-        return Proj.from_groups(parts, self.shape.precision.weights("proj"))
+        return Proj.from_groups(parts, self.shape.precision.weights("proj", layer))
 
     def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         ffn = self._ffn[layer]
@@ -50,7 +51,8 @@ class Loaded:
             return ffn
         every = ffn.divided(self.shape.ffn_units)
         parts = {unit: every.unit_weights(unit) for unit in units}
-        up, down = self.shape.precision.weights("up"), self.shape.precision.weights("down")
+        form = self.shape.precision.weights
+        up, down = form("up", layer), form("down", layer)
         return Ffn.from_units(ffn.norm, ffn.gated, parts, up, down)
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:  # noqa: ARG002 - one table serves all here

@@ -89,7 +89,7 @@ class Refusal(NamedTuple):
 class ClusterView:
     """Devices and links as they are known, the workload to place for, and the rules of the scenario."""
 
-    costs: Costs
+    costs: Costs  # all layers alike: where a file's are not, they are those of the mean
     devices: tuple[DeviceView, ...]
     links: LinkMatrix
     workload: WorkloadView
@@ -111,6 +111,12 @@ class ClusterView:
     still: bool = False  # nothing has changed by more than 1 % since a decision that kept the current placement
     given: Placement | None = None  # what the scenario writes as its placement
     j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known
+    by_layer: Costs | None = None  # where layers have different formats: the costs of each
+
+    @property
+    def exact(self) -> Costs:
+        """Costs of each layer, by which memory is checked and time passes."""
+        return self.by_layer or self.costs
 
     @property
     def prompt_tokens(self) -> int:
@@ -218,13 +224,13 @@ class ClusterView:
     def empty_usage(self) -> Usage:
         """Memory of one device without blocks; blocks can be added."""
         concurrent = self.workload.concurrent
-        return Usage(self.costs, self.prompt_tokens, self.total_tokens, concurrent, star=self.star)
+        return Usage(self.exact, self.prompt_tokens, self.total_tokens, concurrent, star=self.star)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """Memory of each device under a placement, with all sequences at their ends."""
         n_devices, concurrent = len(self.devices), self.workload.concurrent
         return usages(
-            placement, self.costs, n_devices, self.prompt_tokens, self.total_tokens, concurrent, star=self.star
+            placement, self.exact, n_devices, self.prompt_tokens, self.total_tokens, concurrent, star=self.star
         )
 
     def fits(self, usage: Usage, block: Block, device: int) -> bool:
@@ -237,7 +243,7 @@ class ClusterView:
         place = {device: n for n, device in enumerate(holders)}  # of thousands of devices most hold nothing
         held = usages(
             Placement({block: place[device] for block, device in placement.owner.items()}),
-            *(self.costs, len(holders), self.prompt_tokens, self.total_tokens, self.workload.concurrent),
+            *(self.exact, len(holders), self.prompt_tokens, self.total_tokens, self.workload.concurrent),
             star=self.star,
         )
         return {device: usage.page().total_bytes for device, usage in zip(holders, held, strict=True)}

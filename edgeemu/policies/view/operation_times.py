@@ -34,9 +34,9 @@ class _Programs:
         self.devices = np.array([op.device for op in ops], np.int64)  # [n_ops]
         alike: dict[tuple[object, ...], int] = {}  # operations that have the same work in a step
         self.kinds: list[Op] = []  # one of each
-        which = []
+        which, layers = [], costs.shape.precision.layers
         for op in ops:
-            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk
+            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer]
             if not isinstance(op.kind, Kind):
                 key += len(op.needs), sends_last_row(op, costs)
             elif op.kind is not Kind.HEAD:

@@ -21,6 +21,7 @@ from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
 from edgeemu.run.processes.session import Session, Unasked
 from edgeemu_kernels.compiled_sizes import compiled_modules
+from edgeemu_kernels.precision import Precision
 from edgeemu_kernels.shape import ModelShape
 
 PREPARE_ENTRY = "edgeemu.device.process:prepare_kernels"
@@ -46,6 +47,7 @@ class LaunchedDevices:
     links: LinkSetup
     pipes: SharedPipes
     caps: MemoryCaps
+    precision: Precision
     scheduling: str = ""  # how devices wait for their instants, in their words
     pids: list[int] = field(default_factory=list)
     baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
@@ -58,7 +60,13 @@ class LaunchedDevices:
     def limitations(self, *, realtime: bool) -> list[str]:
         """Return what this host does not allow, of what would make a run more exact."""
         slow = realtime and "no real-time priority" in self.scheduling
-        found = [self.caps.weaker, "devices wait without real-time priority" if slow else "", self.links.limitation]
+        expanded = "devices compute from float32 copies of their matrices, beyond their memory (precision.hold)"
+        found = [
+            self.caps.weaker,
+            "devices wait without real-time priority" if slow else "",
+            self.links.limitation,
+            expanded if self.precision.expanded else "",
+        ]
         return [text for text in found if text]
 
     async def start(
@@ -104,7 +112,9 @@ class LaunchedDevices:
         """Cap a device before it is given anything to hold. The exit of one that is gone is reported elsewhere."""
         pid = self.fleet.alive.get(device.name)
         if pid is not None:
-            self.caps.cap(device.name, device.index, pid, baseline_bytes, device.memory_bytes)
+            self.caps.cap(
+                device.name, device.index, pid, baseline_bytes, self.precision.held_bytes(device.memory_bytes)
+            )
         if self.caps.cost_realtime:
             self.scheduling = "timer slack 1 ns; no real-time priority (this kernel has none in control groups)"
 
@@ -138,7 +148,9 @@ async def launch_devices(
                 fleet.directory, fleet.exits, len(cluster.devices), on_unasked, explain, lambda: fleet.processes
             ) as session:
                 links = LinkSetup(choice, cluster, fleet, session)
-                devices = LaunchedDevices(fleet, session, links, SharedPipes(pipes_fd, cluster.n_pipes), caps)
+                devices = LaunchedDevices(
+                    fleet, session, links, SharedPipes(pipes_fd, cluster.n_pipes), caps, shape.precision
+                )
                 await devices.start(cluster, pipes_fd, reads, on_progress)
                 yield devices
     finally:

@@ -21,12 +21,14 @@ KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 PASSES = 3  # times that all is measured, so that samples of an execution are seconds apart
 SAMPLE_S = 1e-4  # least duration of a sample: far above what reading the clock takes
 ROUND_S = 1e-3  # of samples between two reads of the memory
+CYCLE_S = 0.05  # of samples in a round without one
 CALL_S = 5e-6  # what a call of a kernel takes at least
 NORM_CALLS = 64  # in a sample
 LEAD_S = 2.5e-3  # what runs so soon after a read of the memory takes some 10 % longer, and the first 0.2 ms
 LONG_S = 5e-3  # a kernel of which that is little
 MAX_LAYERS_HELD = 32
-LAYERS_BYTES = 160 * 1024**2  # no more for several layers; one layer may take more
+LAYERS_BYTES = 320 * 1024**2  # no more for several layers; one layer may take more
+EVICTING_SHARE = 0.5  # of what a read of the memory reads: layers of that size leave no caches to each other
 MIN_ROUNDS, MAX_ROUNDS = 2, 10  # in a pass
 KERNEL_S = 0.15  # processor time of an execution in a pass, if the least number of rounds takes no longer
 SLOWER = 2.0  # times the roofline: what is expected of a kernel, to say how long it all takes
@@ -58,13 +60,15 @@ class Count(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """Executions in a pass: rounds, each after a read of the memory.
+    """Executions in a pass: rounds, each after a read of the memory where the layers would else stay in the caches.
 
     A round runs the kernel of `lead` layers without timing it, so that code, page tables and prefetchers are as within
     a step; then it takes `samples`, each of `calls` layers, one after the other. Rounds go round `layers`, because
-    where a layer's weights lie in memory has an effect.
+    where a layer's weights lie in memory has an effect. Layers that are far more than the caches hold need neither:
+    they follow each other as in a step.
     """
 
+    evicts: bool
     lead: int
     samples: int
     calls: int
@@ -100,7 +104,7 @@ def held_bytes(shape: ModelShape, case: Case) -> int:
     norm = width * (1 if s.norm == "rms" else 2) * vector
     match case.kernel:
         case "qkv":
-            return qkv * (rows_of("heads").row_bytes(width) + s.bias * vector)
+            return qkv * (rows_of("query").row_bytes(width) + s.bias * vector)
         case "attention":
             return 2 * s.n_kv_heads * (case.past + case.rows) * FORMATS[s.precision.cache].row_bytes(s.head_dim)
         case "proj":
@@ -149,16 +153,20 @@ def layers_held(shape: ModelShape, case: Case) -> int:
 
 
 def effort(shape: ModelShape, case: Case, host: HostSpeed, evict_s: float) -> Effort:
-    """Choose samples and rounds of an execution, so that a pass takes about `KERNEL_S` for it."""
+    """Choose samples and rounds of an execution, so that a pass takes about `KERNEL_S` for it.
+
+    `evict_s`: what a read of the memory takes.
+    """
     one_s = CALL_S + SLOWER * count(shape, case).roofline_s(host)
     layers = layers_held(shape, case)
-    lead = min(ceil(LEAD_S / one_s), max(1, layers // 2)) if one_s < LONG_S else 0
+    evicts = layers * held_bytes(shape, case) < EVICTING_SHARE * evict_s * host.mem_bytes_per_s
+    lead = min(ceil(LEAD_S / one_s), max(1, layers // 2)) if evicts and one_s < LONG_S else 0
     rest = max(1, layers - lead)
     calls = NORM_CALLS if case.kernel == "norm" else min(rest, ceil(SAMPLE_S / one_s))
-    samples = max(1, min(rest // calls, ceil(ROUND_S / (calls * one_s))))
-    round_s = (lead + samples * calls) * one_s + evict_s
+    samples = max(1, min(rest // calls, ceil((ROUND_S if evicts else CYCLE_S) / (calls * one_s))))
+    round_s = (lead + samples * calls) * one_s + (evict_s if evicts else 0.0)
     rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(KERNEL_S / round_s)))
-    return Effort(lead, samples, calls, layers, rounds, (rounds + 1) * round_s)
+    return Effort(evicts, lead, samples, calls, layers, rounds, (rounds + 1) * round_s)
 
 
 def made_bytes(shape: ModelShape, cases: Sequence[Case]) -> int:

@@ -109,7 +109,9 @@ class _HeldCaches:
 
     def __init__(self, shape: ModelShape, past: int, rows: int, layers: int, random: _Random) -> None:
         rope = None if shape.positions == "learned" else Rope(shape)
-        self._heads = Heads.empty(shape, range(shape.n_groups), random.norm(shape), rope)  # attention needs no weights
+        self._heads = Heads.empty(
+            shape, 0, range(shape.n_groups), random.norm(shape), rope
+        )  # attention needs no weights
         self._past = past
         self._width = shape.n_groups * (shape.group_size + 2) * shape.head_dim
         self._random = random

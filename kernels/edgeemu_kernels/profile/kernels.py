@@ -1,7 +1,7 @@
 """Times of a model's kernels on this host, each as a step of a model runs it: its weights and caches come from memory.
 
-Knows a clock that it is given. Before each sample the caches are emptied by a read of
-more than they hold, and a sample runs the kernel of several layers, one after the other.
+Knows a clock that it is given. Layers that are far more than the caches hold run one after the other, again and again.
+Of smaller ones the caches are emptied before each round of samples, by a read of more than they hold.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _sampled_s(executions: Sequence[Execution], wanted: Effort, probe: HostProbe
     turns, times_s = cycle(executions), []
     probe.sample()
     for number in range(wanted.rounds + 1):
-        probe.evict()
+        if wanted.evicts:
+            probe.evict()
         for execution in islice(turns, wanted.lead):
             execution.prepare()
             execution.run()

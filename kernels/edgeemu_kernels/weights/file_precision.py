@@ -3,55 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.precision import FORMATS, Matrix
+from edgeemu_kernels.precision import FORMATS, LayerFormats, Precision, fitting
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.quants import ggml_name
 
-_PER_LAYER: dict[Matrix, tuple[str, ...]] = {
-    "heads": ("attn_q", "attn_k", "attn_v"),
-    "proj": ("attn_output",),
-    "up": ("ffn_gate", "ffn_up"),
-    "down": ("ffn_down",),
-}
+_OF_LAYER = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
 
-def file_formats(path: Path, shape: ModelShape, tensors: Mapping[str, Sequence[Any]]) -> dict[Matrix, str]:
-    """Names of the formats of the six matrices as the file has them. `tensors`: name -> [offset, ggml type, dims].
+def file_precision(path: Path, shape: ModelShape, tensors: Mapping[str, Sequence[Any]]) -> Precision:
+    """Precision of the shape, with matrices as the file has them. `tensors`: name -> [offset, ggml type, dims].
 
-    Raises ModelFileError for a format that kernels do not compute from, and where tensors of one matrix differ.
+    A projection is in a finer format where the columns of a KV group are not whole blocks. Raises ModelFileError for a
+    format that kernels do not compute from, and where a layer's gate and up differ, which are one matrix.
     """
-    names = {matrix: list(_tensors(matrix, shape)) for matrix in (*_PER_LAYER, "embed", "lm_head")}
-    every = [name for each in names.values() for name in each]
-    common = Counter(ggml_name(tensors[name][1]).lower() for name in every).most_common()
-    instead = next((form for form, _ in common if form in FORMATS), "q8_0")
-    found: dict[Matrix, str] = {}
-    for matrix, of_one in names.items():
-        forms = [ggml_name(tensors[name][1]) for name in of_one]
-        if forms[0].lower() not in FORMATS:
-            problem = f"tensor {of_one[0]!r} has the type {forms[0]}, in which kernels do not compute"
-            raise ModelFileError(path, f"{problem}; instead of `weights: file`, use for example `weights: {instead}`")
-        other = next((i for i, form in enumerate(forms) if form != forms[0]), None)
-        if other is not None:
-            problem = (
-                f"tensors {of_one[0]!r} ({forms[0]}) and {of_one[other]!r} ({forms[other]}) have different formats"
-            )
-            reason = f"and `weights: file` needs one for {matrix} in all layers"
-            raise ModelFileError(path, f"{problem}, {reason}; use for example `weights: {instead}`")
-        found[matrix] = forms[0].lower()
-    return found
+    names = [f"blk.{layer}.{name}.weight" for layer in range(shape.n_layers) for name in _OF_LAYER]
+    ends = ["token_embd.weight", "token_embd.weight" if shape.tied_embeddings else "output.weight"]
+    forms = {name: ggml_name(tensors[name][1]).lower() for name in (*ends, *names)}
+    common = [form for form, _ in Counter(forms.values()).most_common()]
+    instead = next((form for form in common if form in FORMATS), "q8_0")
+    if (name := next((name for name, form in forms.items() if form not in FORMATS), None)) is not None:
+        problem = f"tensor {name!r} has the type {forms[name].upper()}, in which kernels do not compute"
+        raise ModelFileError(path, f"{problem}; instead of `weights: file`, use for example `weights: {instead}`")
+    layers = tuple(_of_layer(path, layer, forms, instead, shape.group_dim) for layer in range(shape.n_layers))
+    query, _, _, proj, up, down = (Counter(column).most_common(1)[0][0] for column in zip(*layers, strict=True))
+    alike = len(set(layers)) == 1 and len(set(layers[0][:3])) == 1
+    return Precision(
+        *(forms[ends[0]], query, proj, up, down, forms[ends[1]]),
+        cache=shape.precision.cache,
+        messages=shape.precision.messages,
+        layers=() if alike else layers,
+    )
 
 
-def _tensors(matrix: Matrix, shape: ModelShape) -> Iterator[str]:
-    """Names of the tensors that one of the six matrices consists of."""
-    if matrix == "embed" or (matrix == "lm_head" and shape.tied_embeddings):
-        yield "token_embd.weight"
-    elif matrix == "lm_head":
-        yield "output.weight"
-    else:
-        for layer in range(shape.n_layers):
-            yield from (f"blk.{layer}.{name}.weight" for name in _PER_LAYER[matrix])
+def _of_layer(path: Path, layer: int, forms: Mapping[str, str], instead: str, group_dim: int) -> LayerFormats:
+    names = [f"blk.{layer}.{name}.weight" for name in _OF_LAYER]
+    query, key, value, proj, gate, up, down = (forms[name] for name in names)
+    if gate != up:
+        problem = f"tensors {names[4]!r} ({gate.upper()}) and {names[5]!r} ({up.upper()}) have different formats"
+        reason = "and `weights: file` needs one for both, which are one matrix"
+        raise ModelFileError(path, f"{problem}, {reason}; use for example `weights: {instead}`")
+    return LayerFormats(query, key, value, fitting(proj, group_dim), up, down)

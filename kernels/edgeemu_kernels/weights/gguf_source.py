@@ -68,7 +68,7 @@ class GgufSource:
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         s, prefix = self.shape, f"blk.{layer}"
-        heads = Heads.empty(s, groups, self._norm(f"{prefix}.attn_norm.weight"), self._rope)
+        heads = Heads.empty(s, layer, groups, self._norm(f"{prefix}.attn_norm.weight"), self._rope)
         kv_rows = s.n_kv_heads * s.head_dim
         for group in groups:
             to = heads.group_weights(group)
@@ -79,7 +79,7 @@ class GgufSource:
 
     def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         s, name = self.shape, f"blk.{layer}.attn_output.weight"
-        form = s.precision.weights("proj")
+        form = s.precision.weights("proj", layer)
         if groups is None:
             return Proj(self._files.matrix(name, s.d_model, s.n_heads * s.head_dim, form))
         weight = empty_matrix(s.d_model, len(groups) * s.group_dim, form)
@@ -91,18 +91,18 @@ class GgufSource:
         s, prefix = self.shape, f"blk.{layer}"
         if units is not None:
             return self._ffn_part(layer, units)
-        up = empty_matrix(2 * s.d_ff, s.d_model, s.precision.weights("up"))
+        up = empty_matrix(2 * s.d_ff, s.d_model, s.precision.weights("up", layer))
         self._files.rows(f"{prefix}.ffn_gate.weight", rows_of(up, slice(s.d_ff)), s.d_ff)
         self._files.rows(f"{prefix}.ffn_up.weight", rows_of(up, slice(s.d_ff, None)), s.d_ff)
-        down = self._files.matrix(f"{prefix}.ffn_down.weight", s.d_model, s.d_ff, s.precision.weights("down"))
+        down = self._files.matrix(f"{prefix}.ffn_down.weight", s.d_model, s.d_ff, s.precision.weights("down", layer))
         return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down)
 
     def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
         s, prefix = self.shape, f"blk.{layer}"
         mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
         dims, everything = (s.d_ff, s.d_model), [range(s.d_model)]
-        up = empty_matrix(2 * width, s.d_model, s.precision.weights("up"))
-        down = empty_matrix(s.d_model, width, s.precision.weights("down"))
+        up = empty_matrix(2 * width, s.d_model, s.precision.weights("up", layer))
+        down = empty_matrix(s.d_model, width, s.precision.weights("down", layer))
         self._files.part(f"{prefix}.ffn_gate.weight", rows_of(up, slice(width)), dims, mine, everything)
         self._files.part(f"{prefix}.ffn_up.weight", rows_of(up, slice(width, None)), dims, mine, everything)
         self._files.part(f"{prefix}.ffn_down.weight", down, (s.d_model, s.d_ff), everything, mine)

@@ -94,7 +94,7 @@ class HuggingFaceSource:
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         norm_name = f"h.{layer}.ln_1" if self._gpt2 else f"layers.{layer}.input_layernorm"
-        heads = Heads.empty(self.shape, groups, self._norm(norm_name), self._rope)
+        heads = Heads.empty(self.shape, layer, groups, self._norm(norm_name), self._rope)
         for group in groups:
             if self._gpt2:
                 self._fill_gpt2(heads, layer, group)

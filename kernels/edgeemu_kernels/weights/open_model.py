@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeemu_kernels.errors import ModelFileError
-from edgeemu_kernels.precision import fitting
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights import gguf_source, huggingface_source
-from edgeemu_kernels.weights.file_precision import file_formats
+from edgeemu_kernels.weights.file_precision import file_precision
 from edgeemu_kernels.weights.gguf_header import read_header
 from edgeemu_kernels.weights.gguf_shape import ROPE_FREQS, gguf_shape
 from edgeemu_kernels.weights.huggingface_config import read_config
@@ -59,14 +58,17 @@ class Model:
             shape = self.shape.at_precision(weights, cache, messages)
         elif self.spec["kind"] == "gguf":
             shape = self.shape.at_precision("f32", cache, messages)
-            found = file_formats(Path(self.spec["path"]), shape, self.spec["tensors"])
-            forms: dict[str, str] = {str(matrix): form for matrix, form in found.items()}
-            forms["proj"] = fitting(forms["proj"], shape.group_dim)
-            shape = replace(shape, precision=replace(shape.precision, **forms))
+            precision = file_precision(Path(self.spec["path"]), shape, self.spec["tensors"])
+            shape = replace(shape, precision=precision)
         else:
             raise ModelFileError(
                 self.spec.get("path", self.name), "is not a GGUF file: `weights: file` is for GGUF files"
             )
+        return replace(self, shape=shape, spec={**self.spec, "shape": shape.to_dict()})
+
+    def with_expanded(self) -> Model:
+        """Return the model whose devices keep decoded matrices beside the packed ones."""
+        shape = replace(self.shape, precision=replace(self.shape.precision, expanded=True))
         return replace(self, shape=shape, spec={**self.spec, "shape": shape.to_dict()})
 
 

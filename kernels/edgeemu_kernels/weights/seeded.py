@@ -105,7 +105,7 @@ class SeededSource:
 
     def heads(self, layer: int, groups: Sequence[int]) -> Heads:
         norm = self._norm(_Draw(self._seed, "heads-norm", layer))
-        heads = Heads.empty(self.shape, groups, norm, self._rope)
+        heads = Heads.empty(self.shape, layer, groups, norm, self._rope)
         for group in groups:
             draw = _Draw(self._seed, "heads", layer, group)
             weights = heads.group_weights(group)
@@ -117,7 +117,7 @@ class SeededSource:
 
     def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
         s, draw = self.shape, _Draw(self._seed, "proj", layer)
-        width, form = s.n_heads * s.head_dim, s.precision.weights("proj")
+        width, form = s.n_heads * s.head_dim, s.precision.weights("proj", layer)
         std = self._residual * width**-0.5
         if groups is None:
             weight = draw.matrix(s.d_model, width, std, form)
@@ -127,7 +127,8 @@ class SeededSource:
 
     def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
         s, draw = self.shape, _Draw(self._seed, "ffn", layer)
-        norm, up_form, down_form = self._norm(draw), s.precision.weights("up"), s.precision.weights("down")
+        norm, form = self._norm(draw), s.precision.weights
+        up_form, down_form = form("up", layer), form("down", layer)
         gated = s.activation == "swiglu"
         width = 2 * s.d_ff if gated else s.d_ff
         up_std, down_std = s.d_model**-0.5, 2 * self._residual * s.d_ff**-0.5
