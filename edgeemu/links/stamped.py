@@ -15,7 +15,7 @@ import msgspec
 from edgeemu.cluster.links import Path
 from edgeemu.links.interface import Peer
 from edgeemu.links.keys import chunk_draw_key, draw_key
-from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
+from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_stamped
 from edgeemu.links.unix_sockets import DeviceSockets
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
@@ -105,7 +105,7 @@ class StampedLinks:
         if self._paced:
             arrival_s, waited_s = self.passage(draw_key(message, target), data_bytes(message.payload), arrival_s)
             sent_s += waited_s
-        frames = encode_data(msgspec.structs.replace(message, arrival_s=arrival_s, sent_s=sent_s))
+        frames = encode_stamped(message, arrival_s, sent_s)
         self._received += self._sockets.push(self._addresses[target], frames)
 
     def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:

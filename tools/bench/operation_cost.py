@@ -8,9 +8,9 @@
 - Real time: sequences of a small model that keep four devices busy, with more than 5,000 operations a second.
 
 Each is the processor time of all processes of a run, the controller's with its records included, over a stretch of
-decoding steps, without the thread time of the kernels in them, divided by the number of operations. For scattered heads
-all of it is also compared with decoding steps of the undivided model in this process. The certificate of the run in real
-time depends on what else the host does, so the best of three counts.
+decoding steps, without the thread time of the kernels in them, divided by the number of operations. For scattered
+heads all of it is also compared with decoding steps of the undivided model in this process. The certificate of the run
+in real time depends on what else the host does, so the best of three counts.
 """
 
 import os
@@ -41,7 +41,11 @@ from edgeemu_kernels.weights.sources import open_source
 
 SKIPPED = 6  # first tokens that are not judged: prompts, and what is made once
 CHAIN_LIMIT_US, SCATTERED_LIMIT_US, PACED_LIMIT_US, UNDIVIDED_LIMIT = 60.0, 120.0, 150.0, 2.5
-VIRTUAL = ("time.mode=virtual", "decisions={interval: 100000}", "workload={prompts: [Why is the sky blue?], max_tokens: 40}")
+VIRTUAL = (
+    "time.mode=virtual",
+    "decisions={interval: 100000}",
+    "workload={prompts: [Why is the sky blue?], max_tokens: 40}",
+)
 RATE = """
 name: rate
 model:
@@ -116,7 +120,9 @@ def measure(scenario: Scenario, policy: str) -> Cost:
 
 def undivided_ms(tokens: int) -> float:
     """Processor time of a decoding step of the undivided model, on one thread; the median of so many."""
-    with planned(load_scenario(SCENARIOS / "lan-25.yaml", VIRTUAL), "round-robin", trust=False, on_devices=False) as plan:
+    with planned(
+        load_scenario(SCENARIOS / "lan-25.yaml", VIRTUAL), "round-robin", trust=False, on_devices=False
+    ) as plan:
         decoder = Decoder(open_source(plan.model.spec))
         ids = list(plan.requests[0].ids)
     token, took_s = int(decoder.prefill(ids).argmax()), []

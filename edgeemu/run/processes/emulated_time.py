@@ -15,7 +15,7 @@ from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
-from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
+from edgeemu.run.processes.step_reports import DeviceReport, StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.network import Transit
@@ -37,7 +37,7 @@ class EmulatedTime(Protocol):
 
     async def next_token(self, by_s: float | None) -> SampledToken | None: ...
 
-    def reported(self, report: protocol_out.Report) -> None:
+    def reported(self, reported: DeviceReport) -> None:
         """Take a device's report of a step."""
         ...
 
@@ -110,11 +110,12 @@ class PacedTime:
         self._unobserved.append(step)
         return sampled_token(step.step, token, token.sampled_s)
 
-    def reported(self, report: protocol_out.Report) -> None:
-        self._rows.add_operations(self._cluster, report.operations)
-        _add_device(self._rows, self._cluster, report, report.operations)
+    def reported(self, reported: DeviceReport) -> None:
+        report, operations = reported
+        self._rows.add_operations(self._cluster, operations)
+        _add_device(self._rows, self._cluster, report, operations)
         step = report.sequence, report.step
-        self._rows.add_links(self._cluster, step, report.traffic, report.operations[-1].time.end_s)
+        self._rows.add_links(self._cluster, step, report.traffic, operations[-1].time.end_s)
 
     async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:  # noqa: ARG002
         self._probing[request.number] = step, request.peer.device
@@ -195,7 +196,7 @@ class VirtualTime:
         self._record(timed.step, timed.sampled_s)
         return sampled_token(timed.step, self._tokens.pop(timed.step.sequence), timed.sampled_s)
 
-    def reported(self, report: protocol_out.Report) -> None: ...
+    def reported(self, reported: DeviceReport) -> None: ...
 
     async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:
         """Wait until the message has passed from device to device, and put it on the timeline."""
@@ -211,8 +212,8 @@ class VirtualTime:
         observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
         self._observed.append(observed)
         times = {record.op.index: record.time for record in observed.executions}
-        for report in self._reports.latest(step.sequence).reports:
-            timed = [record._replace(time=times[record.op.index]) for record in report.operations]
+        for report, operations in self._reports.latest(step.sequence).reports:
+            timed = [record._replace(time=times[record.op.index]) for record in operations]
             self._rows.add_operations(self._cluster, timed)
             _add_device(self._rows, self._cluster, report, timed)
         self._rows.add_links(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
