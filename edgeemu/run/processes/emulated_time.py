@@ -1,14 +1,15 @@
 """How emulated time passes for device processes: paced by the wall clock, or kept by the simulator."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.link_probe import probe_bytes
-from edgeemu.placement.operation_costs import op_s
 from edgeemu.placement.program import Op, Program
 from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
@@ -19,7 +20,7 @@ from edgeemu.run.processes.step_reports import DeviceReport, StepInFlight, StepR
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.steps import OperationRecord, Step
+from edgeemu.timeline.steps import OperationRecord, Step, roofline_durations
 from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.virtual import VirtualTimeline
 
@@ -175,6 +176,8 @@ class VirtualTime:
         self._now_s = now_s
         self._session = session
         self._reports = reports
+        none = Compute(math.inf, math.inf, 0.0)  # of devices relative to the host, which the roofline is not asked for
+        self._roofline = roofline_durations([each.compute or none for each in plan.cluster.devices], plan.costs)
         self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s)
         self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
         self._rows = StepRows()
@@ -257,7 +260,7 @@ class VirtualTime:
         """Duration by the roofline; on a device relative to the host, by the measured times of its kernels."""
         device = self._plan.cluster.devices[op.device]
         if device.compute is not None:
-            return op_s(device.compute, op, step.rows, step.past, self._plan.costs)
+            return self._roofline(op, step)
         taken_s = self._kernel_times.add(op, step.rows, self._reports.latest(step.sequence).cpu_s[op.index])
         return relative_s(device, op, taken_s)
 
