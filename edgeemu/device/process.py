@@ -111,7 +111,8 @@ class DeviceProcess:
         self.tell(Hello(self._name, resident_bytes(), self.priority.described))
         try:
             while self._running:
-                self._receive()
+                if self.clock is not None or not self.device.has_ready:  # else the step goes on, and no other waits
+                    self._receive()
                 if self._running:
                     self._handle(Tick(self._now_s()))
         except OutOfMemoryError as error:
