@@ -37,6 +37,7 @@ class _Running:
     cpu_s: float = 0.0
 
 
+_LM_HEAD = Kind.LM_HEAD
 _NO_RESULT: NDArray[Any] = np.empty(0)
 
 
@@ -135,7 +136,7 @@ class StepRunner:
         freed, step_done = self._dataflow.finish(ready)
         for each in freed:
             self._ledger.release(MESSAGES, each.payload.nbytes)
-        if op.kind is Kind.LM_HEAD:
+        if op.kind is _LM_HEAD:
             instructions: list[Instruction] = [Tell(self._token(key, int(result[0]), time.end_s, event.wall_s))]
         else:
             instructions = self._send(op, key, first.position, first.rows, result, time.end_s)
