@@ -97,7 +97,7 @@ class Executor:
         return handed_on(result, op.emits.kind, self._messages)
 
     def _prepare(self, op: Op) -> Execution:
-        """What executes an operation on the blocks that are held now."""
+        """Make the call that executes an operation on the blocks that are held now."""
         shape, last = self.costs.shape, is_last(op.emits, self.costs.shape.n_layers)
         match op.kind:
             case Kind.EMBED:
