@@ -7,7 +7,6 @@ import importlib
 import math
 import os
 import resource
-import select
 import time
 
 import msgspec
@@ -102,7 +101,7 @@ class DeviceProcess:
         self._control.connect(config.control)
         self._links = make_links(config, self._context)
         self.priority.lift_carriers(time.sleep)
-        self._descriptors = int(self._control.FD), self._links.fileno()
+        self._descriptor = int(self._control.FD)
         self._told = True  # since the last look for requests
         self._running = True
 
@@ -143,20 +142,16 @@ class DeviceProcess:
     def _receive(self) -> None:
         """Takes all that has arrived, or waits for a message or the next instant that is due, if nothing can run.
 
-        Select(2) counts microseconds, poll(2) does not. The descriptor of ZeroMQ's socket signals edges, and sending
-        may use one up (zmq_getsockopt(3)): so the socket is read until it is empty, and after each message sent.
+        The descriptor of ZeroMQ's socket signals edges, and sending may use one up (zmq_getsockopt(3)): so the socket
+        is read until it is empty, and also after each message sent.
         """
         wait_s = 0.0 if self.device.has_ready else self._wait_s()
-        if self._told or self._links.waiting:
-            wait_s = 0.0
-        ready, _, _ = select.select(self._descriptors, (), (), wait_s)
-        if self._told or self._descriptors[0] in ready:
+        if self._links.wait(self._descriptor, 0.0 if self._told else wait_s) or self._told:
             self._told = False
             while is_readable(self._control):
                 self.request(codec.decode_for_device(self._control.recv()))
-        if self._descriptors[1] in ready or self._links.waiting:
-            for message in self._links.receive():
-                self._handle(message)
+        for message in self._links.receive():
+            self._handle(message)
 
     def request(self, request: ToDevice) -> None:
         """Handles a message from the controller. Only `Start` is urgent."""

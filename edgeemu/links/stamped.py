@@ -7,8 +7,7 @@ senders can meet in one pipe (an interface, a shared medium). It is anonymous: n
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import msgspec
 
@@ -35,7 +34,7 @@ class SharedPipes:
     """Memory shared by all devices: when each pipe is free, and when its last message departed."""
 
     def __init__(self, fd: int, n_pipes: int) -> None:
-        self._fd = fd
+        self._locked = _Locked(fd)
         self._memory = mmap.mmap(fd, self.size_bytes(n_pipes))
         doubles = memoryview(self._memory).cast("d")
         self.free_s = doubles[:n_pipes]
@@ -45,20 +44,28 @@ class SharedPipes:
     def size_bytes(n_pipes: int) -> int:
         return max(1, 2 * n_pipes) * _DOUBLE_BYTES
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> "_Locked":
         """Locks out the other devices. The kernel releases the lock of a process that dies."""
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+        return self._locked
 
     def reset(self) -> None:
         """Sets every pipe free at 0, for a new timeline."""
         with self.locked():
             for pipe in range(len(self.free_s)):
                 self.free_s[pipe] = self.last_departure_s[pipe] = 0.0
+
+
+class _Locked:
+    """Context in which a file is locked. (A class of its own, because a generator takes as long as the lock itself.)"""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *exception: object) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
 
 class StampedLinks:
@@ -120,17 +127,14 @@ class StampedLinks:
         self._sockets.offer(address, encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+        return self._sockets.wait(descriptor, 0.0 if self._received else timeout_s)
+
     def receive(self) -> list[Data | ShipmentChunk]:
-        received = self._received + self._sockets.take()
-        self._received = []
+        received = self._sockets.take()
+        if self._received:
+            received, self._received = self._received + received, []
         return [decode_frames(frames) for frames in received]
-
-    def fileno(self) -> int:
-        return self._sockets.fileno()
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._received)
 
     def close(self) -> None:
         self._sockets.close()

@@ -164,13 +164,24 @@ class DeviceSockets:
         self._listener.listen(_CONNECTIONS)
         self._readable = select.epoll()
         self._readable.register(self._listener, select.EPOLLIN)
+        self._watched = -1
+        self._ready: list[tuple[int, int]] | None = None  # as the last wait has found it
         self._incoming: dict[int, _Incoming] = {}  # by descriptor
         self._outgoing: dict[str, _Outgoing] = {}  # by address
         self._writer = _Writer()
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while there is something to take."""
-        return self._readable.fileno()
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+        """Wait until there is something to take or to read from another descriptor, or the time is over.
+
+        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) does not.
+        """
+        if descriptor != self._watched:
+            self._readable.register(descriptor, select.EPOLLIN)
+            self._watched = descriptor
+        if timeout_s:
+            select.select([self._readable], [], [], timeout_s)
+        self._ready = self._readable.poll(None if timeout_s is None else 0)
+        return any(ready == descriptor for ready, _ in self._ready)
 
     def has_room(self, address: str) -> bool:
         """Raises: LinkLostError, as `offer`."""
@@ -200,17 +211,19 @@ class DeviceSockets:
             return []
         received: list[list[bytes]] = []
         while not self.offer(address, frames):
-            select.select([self._readable], [], [], 1e-3 * _LOOK_MS)
+            select.select([], [], [], 1e-3 * _LOOK_MS)
             received += self.take()
         return received
 
     def take(self) -> list[list[bytes]]:
         """Return messages that have arrived: of each connection what one read brings."""
         messages: list[list[bytes]] = []
-        for descriptor, _ in self._readable.poll(0):
+        ready, self._ready = self._readable.poll(0) if self._ready is None else self._ready, None
+        for descriptor, _ in ready:
             incoming = self._incoming.get(descriptor)
             if incoming is None:
-                self._accept()
+                if descriptor != self._watched:
+                    self._accept()
             elif (read := incoming.read()) is None:
                 self._readable.unregister(descriptor)
                 self._incoming.pop(descriptor).socket.close()
