@@ -57,6 +57,7 @@ decisions: {interval: 100000}
 time: {mode: realtime, dilation: 1}
 workload: {prompts: [{tokens: 4, repeat: 6}], max_tokens: 110, concurrency: 6}
 """
+CALM = 0.1  # share of the processors that other programs may take where the verdict has to be PASS, not WARN
 RUNS = 3  # of each, at most in real time
 
 
@@ -145,7 +146,8 @@ def real_time() -> tuple[Cost, float]:
 def figures() -> list[Figure]:
     chain, scattered = cheapest("quickstart.yaml", "layers"), cheapest("lan-25.yaml", "round-robin")
     paced, rate = real_time()
-    verdict = paced.summary["certificate"]["verdict"]
+    certificate = paced.summary["certificate"]
+    verdict, others = certificate["verdict"], certificate["host"]["others"]
     alone_ms = undivided_ms(scattered.tokens)
     return [
         Figure("operation in a chain, beside its kernel", chain.beside_us, CHAIN_LIMIT_US, "us"),
@@ -159,7 +161,12 @@ def figures() -> list[Figure]:
         ),
         Figure("operation in real time, beside its kernel", paced.beside_us, PACED_LIMIT_US, "us"),
         Figure(f"missing to 5,000 operations a second ({rate:,.0f})", max(0.0, 5000 - rate), 0, "/s"),
-        Figure(f"verdict of that run ({verdict}) below PASS", VERDICTS.index(verdict), 0, ""),
+        Figure(
+            f"verdict of that run ({verdict}), below PASS; other programs took {others:.0%} of the processors",
+            VERDICTS.index(verdict),
+            int(others > CALM),
+            "",
+        ),
     ]
 
 
