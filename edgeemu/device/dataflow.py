@@ -42,11 +42,7 @@ class ReadyOp:
     op: Op
     key: StepKey
     inputs: list[Input]
-    ready_s: float = field(init=False)  # when the last of them arrived
-
-    def __post_init__(self) -> None:
-        inputs = self.inputs
-        self.ready_s = inputs[0].arrival_s if len(inputs) == 1 else max([each.arrival_s for each in inputs])
+    ready_s: float  # when the last of them arrived
 
 
 @dataclass(slots=True)
@@ -121,9 +117,10 @@ class Dataflow:
                 raise self._error(f"{op.kind} does not take {slot} in step {key.step}")
             arrived.waiting += 1
             if len(needs) == 1:
-                ready.append(ReadyOp(op, key, [arrived]))
+                ready.append(ReadyOp(op, key, [arrived], arrived.arrival_s))
             elif inputs.keys() >= set(needs):
-                ready.append(ReadyOp(op, key, [inputs[need] for need in needs]))
+                taken = [inputs[need] for need in needs]
+                ready.append(ReadyOp(op, key, taken, max([each.arrival_s for each in taken])))
         return ready
 
     def finish(self, ready: ReadyOp) -> tuple[list[Input], bool]:

@@ -134,8 +134,8 @@ class StepRunner:
         executed = ExecutedOperation(op.index, *time, running.cpu_s, event.late_s, overrun)
         self._executed.setdefault(key, []).append(executed)
         freed, step_done = self._dataflow.finish(ready)
-        for each in freed:
-            self._ledger.release(MESSAGES, each.payload.nbytes)
+        if freed:
+            self._ledger.release(MESSAGES, sum([each.payload.nbytes for each in freed]))
         if op.kind is _LM_HEAD:
             instructions: list[Instruction] = [Tell(self._token(key, int(result[0]), time.end_s, event.wall_s))]
         else:

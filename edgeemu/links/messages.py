@@ -66,7 +66,10 @@ def encode_data(message: Data) -> Frames:
 
 def encode_stamped(message: Data, arrival_s: float, sent_s: float) -> Frames:
     """Encodes a message with other instants than its own."""
-    array = np.ascontiguousarray(message.payload)
+    array = message.payload
+    values = array.data
+    if not values.c_contiguous:
+        values = np.ascontiguousarray(array).data
     header = _HEADER.pack(
         _MAGIC,
         message.kind,
@@ -84,7 +87,7 @@ def encode_stamped(message: Data, arrival_s: float, sent_s: float) -> Frames:
         message.part,
         sent_s,
     )
-    return [header, array.data.cast("B")]
+    return [header, values.cast("B")]
 
 
 def data_bytes(payload: NDArray[np.generic]) -> int:

@@ -22,7 +22,7 @@ _BUFFER_BYTES = 1 << 20  # of the kernel, for a connection; it gives what it may
 _PIECE_BYTES = 1 << 16  # that are read at a time
 _LARGE_PIECE_BYTES = 1 << 20  # the same of a message that has begun
 _CONNECTIONS = 4096  # that may wait to be accepted; the kernel may allow less
-_PATIENCE_MS = 5  # for the next piece of a message that has begun: its sender is writing it
+_PATIENCE_MS = 1  # for the next piece of a message that has begun: its sender is writing it
 _LOOK_MS = 1  # between two looks at what waits
 
 
@@ -207,8 +207,6 @@ class DeviceSockets:
 
         Messages that arrive meanwhile are taken in and returned: else two devices could wait for each other for ever.
         """
-        if self.offer(address, frames):
-            return []
         received: list[list[bytes]] = []
         while not self.offer(address, frames):
             select.select([], [], [], 1e-3 * _LOOK_MS)
