@@ -1,7 +1,7 @@
 """Which operation may run: inputs in, ready operations out. Pure state; no kernels, no sockets, no clock."""
 
-from collections import deque
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.program import Op, Slot
+from edgeemu.placement.program import ANY_ROWS, Op, Slot
 
 _HISTORY = 16
 
@@ -42,10 +42,7 @@ class ReadyOp:
     op: Op
     key: StepKey
     inputs: list[Input]
-    ready_s: float = field(init=False)  # when the last of them arrived
-
-    def __post_init__(self) -> None:
-        self.ready_s = max([each.arrival_s for each in self.inputs])
+    ready_s: float  # when the last of them arrived
 
 
 @dataclass(slots=True)
@@ -63,7 +60,8 @@ class Dataflow:
     def __init__(self) -> None:
         self.epoch = -1
         self._ops: list[Op] = []
-        self._consumers: dict[Slot, list[Op]] = {}
+        self._consumers: Mapping[Slot, Sequence[Op]] = {}
+        self._divides_steps = False  # whether some operations belong to steps of some sizes only
         self._steps: dict[StepKey, _StepState] = {}
         self._finished: dict[int, int] = {}  # sequence -> its last step that is finished here
         self._history: deque[str | tuple[StepKey, Slot]] = deque(maxlen=_HISTORY)  # a pair: that step received that
@@ -79,10 +77,12 @@ class Dataflow:
         self.epoch = epoch
         self._finished.clear()
         self._ops = list(ops)
-        self._consumers = {}
+        consumers: dict[Slot, list[Op]] = defaultdict(list)
         for op in ops:
             for slot in op.needs:
-                self._consumers.setdefault(slot, []).append(op)
+                consumers[slot].append(op)
+        self._consumers = dict(consumers)
+        self._divides_steps = any(op.steps != ANY_ROWS for op in ops)
         self._history.append(f"installed epoch {epoch} with {len(ops)} operations")
 
     def deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> list[ReadyOp]:
@@ -96,7 +96,9 @@ class Dataflow:
         if key.step <= self._finished.get(key.sequence, -1):
             raise self._error(f"{slot} of {key} has arrived, but that step is finished")
         rows = arrived.rows
-        consumers = [op for op in self._consumers.get(slot, ()) if op.steps.has(rows)]
+        consumers: Sequence[Op] = self._consumers.get(slot, ())
+        if self._divides_steps:
+            consumers = [op for op in consumers if op.steps.has(rows)]
         if not consumers:
             raise self._error(f"nothing here waits for {slot} of {key}")
         step = self._steps.get(key)
@@ -105,7 +107,8 @@ class Dataflow:
         if slot in step.arrived:
             raise self._error(f"{slot} of {key} has arrived twice")
         step.arrived.add(slot)
-        step.inputs[slot] = arrived
+        inputs = step.inputs
+        inputs[slot] = arrived
         self._history.append((key, slot))  # made a sentence only if something goes wrong
         ready = []
         for op in consumers:
@@ -113,8 +116,11 @@ class Dataflow:
             if slot not in needs:
                 raise self._error(f"{op.kind} does not take {slot} in step {key.step}")
             arrived.waiting += 1
-            if all(need in step.inputs for need in needs):
-                ready.append(ReadyOp(op, key, [step.inputs[need] for need in needs]))
+            if len(needs) == 1:
+                ready.append(ReadyOp(op, key, [arrived], arrived.arrival_s))
+            elif inputs.keys() >= set(needs):
+                taken = [inputs[need] for need in needs]
+                ready.append(ReadyOp(op, key, taken, max([each.arrival_s for each in taken])))
         return ready
 
     def finish(self, ready: ReadyOp) -> tuple[list[Input], bool]:

@@ -6,6 +6,7 @@ Knows no sockets, no clock and no sleep: `process` has those, and carries the in
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Any
 
 from numpy.typing import NDArray
@@ -62,6 +63,8 @@ from edgeemu.timeline.clock import WallClock
 from edgeemu_kernels.sampling import Sampling
 from edgeemu_kernels.weights.sources import open_source
 
+_PROBE = MessageKind.PROBE
+
 
 @dataclass(frozen=True, slots=True)
 class _Assignment:
@@ -100,13 +103,15 @@ class EmulatedDevice:
                 return self._tick(event.now_s)
             case OperationRan():
                 end_s = self._assigned.runner.ran(event)
-                return [*self._assigned.migration.ship_until(end_s), SleepUntil(end_s)]
+                if event.woke is None:
+                    return [*self._assigned.migration.ship_until(end_s), SleepUntil(end_s)]
+                return self._assigned.runner.woke(event.woke)
+            case Data():
+                return self._take(event)
             case Woke():
                 return self._assigned.runner.woke(event)
             case ChunkSent():
                 return self._assigned.migration.sent(event.taken_s)
-            case Data():
-                return self._take(event)
             case ShipmentChunk():
                 return self._take_chunk(event)
             case _:
@@ -135,12 +140,13 @@ class EmulatedDevice:
         return self._assignment is not None and self._assignment.migration.is_stuck
 
     @property
-    def due_s(self) -> list[float]:
-        """Instants at which a `Tick` has something to do."""
-        due_s = [self._held[0][0]] if self._held else []
-        if self._assignment is not None and (chunk_s := self._assignment.migration.due_s) is not None:
-            due_s.append(chunk_s)
-        return due_s
+    def due_s(self) -> float | None:
+        """The next instant at which a `Tick` has something to do; None: there is none."""
+        message_s = self._held[0][0] if self._held else None
+        chunk_s = self._assignment.migration.due_s if self._assignment is not None else None
+        if message_s is None or chunk_s is None:
+            return chunk_s if message_s is None else message_s
+        return min(message_s, chunk_s)
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -159,7 +165,7 @@ class EmulatedDevice:
             return instructions + migration.ship_until(now_s)
         ready, end_s = runner.run_next()
         instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))
-        instructions.append(RunOperation(ready))
+        instructions.append(RunOperation(ready, end_s))
         return instructions
 
     def _hold(self, due_s: float, message: Data | Start) -> None:
@@ -168,7 +174,7 @@ class EmulatedDevice:
     def _release(self, message: Data | Start, now_s: float) -> list[Instruction]:
         if isinstance(message, Start):
             return self._assigned.runner.start(message)
-        if message.kind is MessageKind.PROBE:
+        if message.kind is _PROBE:
             if self._assignment is not None:
                 departure_s, arrival_s = message.departure_s, message.arrival_s
                 self._assignment.runner.transits.passed(message.source, self._config.index, departure_s, arrival_s)
@@ -181,8 +187,10 @@ class EmulatedDevice:
 
     def _take(self, message: Data) -> list[Instruction]:
         self.states.check_data()
-        if message.kind is not MessageKind.PROBE:
+        if message.kind is not _PROBE:
             self._assigned.runner.take(message)
+        if not self.pacer.paced:  # all is due
+            return self._release(message, inf)
         self._hold(message.arrival_s, message)
         return []
 

@@ -1,6 +1,6 @@
 """Execution of operations on the blocks that a device holds, charged to its ledger. No time and no sockets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +14,8 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
+from edgeemu_kernels.attention import Heads
+from edgeemu_kernels.dense import LmHead
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
 from edgeemu_kernels.packed import Stored
@@ -22,6 +24,10 @@ from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
 
 Held = TypeVar("Held")
+Execution = Callable[[Sequence[NDArray[Any]], int, int, int], NDArray[Any]]
+"""Executes an operation on its inputs, for a sequence, a step, and rows at a position."""
+
+_NORMED = MessageKind.NORMED
 
 
 class Executor:
@@ -34,6 +40,7 @@ class Executor:
         self._held = HeldBlocks(source)
         self._ops: list[Op] = []
         self._sequences = OpenSequences(source.shape)
+        self._prepared: dict[int, tuple[Op, Execution]] = {}  # by the operation's index
         precision = source.shape.precision
         self._messages = None if precision.messages == "f32" else number_format(precision.messages)
 
@@ -45,6 +52,7 @@ class Executor:
             ModelFileError: a file is not what it was when the run began.
         """
         self._ops = list(ops)
+        self._prepared.clear()
         for (kind, layer), groups in held_parts(ops).items():
             tied = self.costs.shape.tied_embeddings and self._held.embed is not None
             if kind is Kind.LM_HEAD and tied:
@@ -79,72 +87,76 @@ class Executor:
         Returns what the operation emits: [rows, width] float32, or [rows, row_bytes] in the format of messages, or the
         sampled id as [1] int64. Raises LogitsError where the logits are not finite.
         """
+        prepared = self._prepared.get(op.index)
+        if prepared is None or prepared[0] is not op:
+            prepared = self._prepared[op.index] = op, self._prepare(op)
+        _, execute = prepared
         if self._messages is None:
-            return self._run(op, sequence, step, position, inputs)
-        result = self._run(op, sequence, step, position, Received(inputs, self._messages))
+            return execute(inputs, sequence, step, position)
+        result = execute(Received(inputs, self._messages), sequence, step, position)
         return handed_on(result, op.emits.kind, self._messages)
 
-    def _run(self, op: Op, sequence: int, step: int, position: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def _prepare(self, op: Op) -> Execution:
+        """Make the call that executes an operation on the blocks that are held now."""
+        shape, last = self.costs.shape, is_last(op.emits, self.costs.shape.n_layers)
         match op.kind:
             case Kind.EMBED:
-                return _present(self._held.embed, op).forward(inputs[0], position)  # ids [t] -> [t, d_model]
+                embed = _present(self._held.embed, op)
+                return lambda inputs, _, __, position: embed.forward(inputs[0], position)  # ids [t] -> [t, d_model]
             case Kind.HEAD:
-                heads = _present(self._held.heads.get(op.layer), op)
-                normed = self._normed(op, inputs, heads.norm)  # [t, d_model], or of a chunk
-                if op.emits.kind is MessageKind.QKV:
-                    return heads.project(normed)  # -> [chunk, groups * (group_size + 2) * head_dim]
-                return self._attend(op, heads.project(normed), sequence, position)
+                return self._prepare_heads(op, _present(self._held.heads.get(op.layer), op))
             case Collective.ATTEND:
-                _present(self._held.heads.get(op.layer), op)
-                return self._attend(op, np.concatenate(inputs), sequence, position)
+                attend = self._prepare_attend(op, _present(self._held.heads.get(op.layer), op))
+                return lambda inputs, sequence, _, position: attend(np.concatenate(inputs), sequence, position)
             case Kind.PROJ if op.groups:
-                proj = _present(self._held.projs.get(op.layer), op)
-                return self._last(op, proj.partial(self._gather_some(op, inputs)))  # -> [t, d_model], or of a chunk
+                proj = _present(self._held.projs.get(op.layer), op)  # -> [t, d_model], or of a chunk
+                return lambda inputs, *_: _some(proj.partial(self._gather_some(op, inputs)), last=last)
             case Kind.PROJ:
-                proj, attn = _present(self._held.projs.get(op.layer), op), self._gather(op, inputs[1:])
-                return proj.forward(attn, inputs[0])  # -> [t, d_model]
+                proj = _present(self._held.projs.get(op.layer), op)
+                return lambda inputs, *_: proj.forward(self._gather(op, inputs[1:]), inputs[0])  # -> [t, d_model]
             case Kind.FFN:
                 ffn = _present(self._held.ffns.get(op.layer), op)
-                if op.groups:
-                    return self._last(op, ffn.partial(self._normed(op, inputs, ffn.norm)))  # likewise
-                return self._last(op, ffn.forward(inputs[0]))  # -> [t, d_model]
+                if op.groups:  # -> [t, d_model], or of a chunk
+                    return lambda inputs, *_: _some(ffn.partial(_normed(op, inputs, ffn.norm)), last=last)
+                return lambda inputs, *_: _some(ffn.forward(inputs[0]), last=last)  # -> [t, d_model]
             case Collective.SUM:
-                return self._sum(op, inputs)  # -> [t, d_model], or of a chunk
+                return lambda inputs, *_: _sum(op, inputs, last=last)  # -> [t, d_model], or of a chunk
             case Collective.NORM:
-                return standardised(inputs[0], self.costs.shape.norm, self.costs.shape.norm_eps)  # [chunk, d_model]
+                return lambda inputs, *_: standardised(inputs[0], shape.norm, shape.norm_eps)  # [chunk, d_model]
             case Collective.GATHER:
-                return np.concatenate(inputs)  # chunks -> [t, d_model]
+                return lambda inputs, *_: np.concatenate(inputs)  # chunks -> [t, d_model]
             case Kind.LM_HEAD:
-                opened = self._sequences[sequence]
-                logits = _present(self._held.lm_head, op).forward(inputs[0][-1])  # [d_model] -> [vocab]
-                self.last_logits = logits if opened.keep_logits else None
-                return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
+                return self._prepare_sampling(_present(self._held.lm_head, op))
 
-    def _normed(self, op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
-        """Normed input of heads and shards of a feed-forward: from x, or from chunks that are standardised already."""
-        if op.needs[0].kind is not MessageKind.NORMED:
-            return norm.forward(_rows(op, 0, inputs))
-        return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
+    def _prepare_heads(self, op: Op, heads: Heads) -> Execution:
+        if op.emits.kind is MessageKind.QKV:  # -> [chunk, groups * (group_size + 2) * head_dim]
+            return lambda inputs, *_: heads.project(_normed(op, inputs, heads.norm))
+        attend = self._prepare_attend(op, heads)
 
-    def _attend(self, op: Op, qkv: Array, sequence: int, position: int) -> Array:
+        def execute(inputs: Sequence[Array], sequence: int, _: int, position: int) -> Array:
+            return attend(heads.project(_normed(op, inputs, heads.norm)), sequence, position)
+
+        return execute
+
+    def _prepare_attend(self, op: Op, heads: Heads) -> Callable[[Array, int, int], Array]:
         """[t, groups * (group_size + 2) * head_dim] -> [t, groups * group_dim]"""
-        cache = self._sequences[sequence].caches[op.layer]
-        self.ledger.charge(CACHE, len(op.groups) * self.costs.kv_bytes(len(qkv)))
-        return self._held.heads[op.layer].attend(qkv, position, cache)
+        row_bytes = len(op.groups) * self.costs.kv_bytes(1)
 
-    def _sum(self, op: Op, inputs: Sequence[Array]) -> Array:
-        """Sum of the inputs' rows; a single input is passed on as it is."""
-        terms = [self._last(op, _rows(op, index, inputs)) for index in range(len(inputs))]
-        if len(terms) == 1:
-            return terms[0]
-        total = terms[0] + terms[1]
-        for term in terms[2:]:
-            total += term
-        return total
+        def attend(qkv: Array, sequence: int, position: int) -> Array:
+            cache = self._sequences[sequence].caches[op.layer]
+            self.ledger.charge(CACHE, len(qkv) * row_bytes)
+            return heads.attend(qkv, position, cache)
 
-    def _last(self, op: Op, y: Array) -> Array:
-        """The last row alone, where no other is needed."""
-        return y[-1:] if is_last(op.emits, self.costs.shape.n_layers) else y
+        return attend
+
+    def _prepare_sampling(self, lm_head: LmHead) -> Execution:
+        def execute(inputs: Sequence[Array], sequence: int, step: int, _: int) -> NDArray[Any]:
+            opened = self._sequences[sequence]
+            logits = lm_head.forward(inputs[0][-1])  # [d_model] -> [vocab]
+            self.last_logits = logits if opened.keep_logits else None
+            return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
+
+        return execute
 
     def _gather_some(self, op: Op, inputs: Sequence[Array]) -> Array:
         """Attention of the operation's groups, in their order, out of the devices' outputs [t, groups * group_dim]."""
@@ -205,6 +217,7 @@ class Executor:
             OutOfMemoryError: what is then held does not fit. Receivers have reserved it, so this is an error of ours.
         """
         self._ops = list(ops)
+        self._prepared.clear()
         before, parts = self._held.parts, held_parts(ops)
         for kind, layer in sorted(before.keys() | parts.keys()):
             old, new = before.get((kind, layer), ()), parts.get((kind, layer), ())
@@ -230,6 +243,29 @@ class Executor:
             for rows, past in ((opened.prompt_tokens, 0), (1, opened.total_tokens))
         ]
         return max(needs, default=0)
+
+
+def _normed(op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
+    """Normed input of heads and shards of a feed-forward: from x, or from chunks that are standardised already."""
+    if op.needs[0].kind is not _NORMED:
+        return norm.forward(_rows(op, 0, inputs))
+    return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
+
+
+def _sum(op: Op, inputs: Sequence[Array], *, last: bool) -> Array:
+    """Sum of the inputs' rows; a single input is passed on as it is."""
+    terms = [_some(_rows(op, index, inputs), last=last) for index in range(len(inputs))]
+    if len(terms) == 1:
+        return terms[0]
+    total = terms[0] + terms[1]
+    for term in terms[2:]:
+        total += term
+    return total
+
+
+def _some(y: Array, *, last: bool) -> Array:
+    """The last row alone, where no other is needed."""
+    return y[-1:] if last else y
 
 
 def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:

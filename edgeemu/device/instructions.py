@@ -26,13 +26,6 @@ class Tick(msgspec.Struct, frozen=True):
     now_s: float
 
 
-class OperationRan(msgspec.Struct, frozen=True):
-    """The outcome of `RunOperation`: the result, and the thread time that the kernel took."""
-
-    result: NDArray[Any]
-    cpu_s: float
-
-
 class Woke(msgspec.Struct, frozen=True):
     """The outcome of `SleepUntil`. `late_s` is how far behind the timeline the clock is, in emulated seconds.
 
@@ -42,6 +35,17 @@ class Woke(msgspec.Struct, frozen=True):
     late_s: float
     overran: bool
     wall_s: float
+
+
+class OperationRan(msgspec.Struct, frozen=True):
+    """The outcome of `RunOperation`: the result, and the thread time that the kernel took.
+
+    `woke`: its end has come; None: when that is was not known.
+    """
+
+    result: NDArray[Any]
+    cpu_s: float
+    woke: Woke | None
 
 
 class ChunkSent(msgspec.Struct, frozen=True):
@@ -96,9 +100,13 @@ class SendProbes(msgspec.Struct, frozen=True):
 
 
 class RunOperation(msgspec.Struct, frozen=True):
-    """Execute an operation (`EmulatedDevice.run`) and measure it. Outcome: `OperationRan`."""
+    """Execute an operation (`EmulatedDevice.run`), measure it, and wait for its end. Outcome: `OperationRan`.
+
+    `end_s` is None where it follows from the measurement; then there is no wait, unless nothing is paced.
+    """
 
     ready: ReadyOp
+    end_s: float | None
 
 
 class SleepUntil(msgspec.Struct, frozen=True):

@@ -12,6 +12,8 @@ from edgeemu.placement.program import Op
 from edgeemu.timeline.clock import Occupation, occupy
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 
+_UNPACED = Occupation(0.0, 0.0, 0.0)
+
 
 class Pacer:
     """One device, which runs one operation at a time. Where nothing is paced, the controller keeps the timeline."""
@@ -48,10 +50,10 @@ class Pacer:
 
     def book_measured(self, ready_s: float, op: Op, rows: int, cpu_s: float) -> Occupation:
         """The time of an operation whose kernel took `cpu_s`, on a device relative to the host; unpaced, zeros."""
+        if self._speed is not None:
+            return _UNPACED
         taken_s = self._kernel_times.add(op, rows, cpu_s)
-        if not self.paced:
-            return Occupation(0.0, 0.0, 0.0)
-        return self._occupy(ready_s, relative_s(self._config, op, taken_s))
+        return self._occupy(ready_s, relative_s(self._config, op, taken_s)) if self.paced else _UNPACED
 
     def _occupy(self, ready_s: float, duration_s: float) -> Occupation:
         when = occupy(self._free_s, ready_s, duration_s, self._availability)

@@ -4,9 +4,9 @@ It hands events to `EmulatedDevice`, which decides, and carries out the instruct
 """
 
 import importlib
+import math
 import os
 import resource
-import select
 import time
 
 import msgspec
@@ -101,6 +101,8 @@ class DeviceProcess:
         self._control.connect(config.control)
         self._links = make_links(config, self._context)
         self.priority.lift_carriers(time.sleep)
+        self._descriptor = int(self._control.FD)
+        self._told = True  # since the last look for requests
         self._running = True
 
     def serve(self) -> None:
@@ -108,10 +110,10 @@ class DeviceProcess:
         self.tell(Hello(self._name, resident_bytes(), self.priority.described))
         try:
             while self._running:
-                self._receive()
-                self._handle(Tick(self._now_s()))
-                if self._running and not self.device.has_ready:
-                    self._wait()
+                if self.clock is not None or not self.device.has_ready:  # else the step goes on, and no other waits
+                    self._receive()
+                if self._running:
+                    self._handle(Tick(self._now_s()))
         except OutOfMemoryError as error:
             self.tell(Failure(self._name, "out of memory", str(error)))
         except MemoryError as error:  # of a limit on the process, where there are no groups
@@ -138,9 +140,16 @@ class DeviceProcess:
     # -- events ---------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        """Takes all that has arrived. Both sockets are read until they are empty: their descriptors signal edges."""
-        while is_readable(self._control):
-            self.request(codec.decode_for_device(self._control.recv()))
+        """Takes all that has arrived, or waits for a message or the next instant that is due, if nothing can run.
+
+        The descriptor of ZeroMQ's socket signals edges, and sending may use one up (zmq_getsockopt(3)): so the socket
+        is read until it is empty, and also after each message sent.
+        """
+        wait_s = 0.0 if self.device.has_ready else self._wait_s()
+        if self._links.wait(self._descriptor, 0.0 if self._told else wait_s) or self._told:
+            self._told = False
+            while is_readable(self._control):
+                self.request(codec.decode_for_device(self._control.recv()))
         for message in self._links.receive():
             self._handle(message)
 
@@ -167,7 +176,8 @@ class DeviceProcess:
             case RunOperation():
                 return self.run(instruction)
             case SleepUntil():
-                return self._sleep_until(instruction.end_s)
+                assert self.clock is not None, "only a paced device has instants to wait for"
+                return self._sleep_until(self.clock, instruction.end_s)
             case Tell():
                 self.tell(instruction.message)
             case SendChunk(chunk, number, target, departure_s):
@@ -185,11 +195,15 @@ class DeviceProcess:
         return None
 
     def run(self, instruction: RunOperation) -> OperationRan:
-        """Runs a kernel, without real-time priority, and measures its thread time."""
+        """Runs a kernel without real-time priority, measures its thread time, and sleeps to its end if it is known."""
         self.priority.relax()
         cpu_before_s = time.thread_time()
         result = self.device.run(instruction.ready)
-        return OperationRan(result, time.thread_time() - cpu_before_s)
+        cpu_s = time.thread_time() - cpu_before_s
+        if self.clock is None:
+            return OperationRan(result, cpu_s, Woke(0.0, False, time.monotonic()))
+        end_s = instruction.end_s
+        return OperationRan(result, cpu_s, None if end_s is None else self._sleep_until(self.clock, end_s))
 
     def send(self, instruction: Send) -> None:
         """Sends a message of a step to another device."""
@@ -201,6 +215,7 @@ class DeviceProcess:
             links = self._links
             message = msgspec.structs.replace(message, reordered=links.reordered, stalled_s=links.take_stalled_s())
         self._control.send(codec.encode(message))
+        self._told = True
 
     def _send_probes(self, request: Probe) -> None:
         at_s = self._now_s() if request.at_s is None else request.at_s
@@ -211,30 +226,23 @@ class DeviceProcess:
 
     def _now_s(self) -> float:
         """Now on the timeline; without a clock everything is due."""
-        return float("inf") if self.clock is None else self.clock.emulated_s(time.monotonic())
+        return math.inf if self.clock is None else self.clock.emulated_s(time.monotonic())
 
-    def _sleep_until(self, end_s: float) -> Woke:
-        if self.clock is None:
-            return Woke(0.0, False, time.monotonic())
+    def _sleep_until(self, clock: WallClock, end_s: float) -> Woke:
         self.priority.urge()
-        end_wall_s = self.clock.wall_s(end_s)
+        end_wall_s = clock.wall_s(end_s)
         remaining_s = end_wall_s - time.monotonic()
         if remaining_s > 0:
             time.sleep(remaining_s)
         wall_s = time.monotonic()
-        return Woke((wall_s - end_wall_s) / self.clock.dilation, remaining_s < 0, wall_s)
+        return Woke((wall_s - end_wall_s) / clock.dilation, remaining_s < 0, wall_s)
 
-    def _wait(self) -> None:
-        """Waits for a message or the next instant that is due; select(2) counts microseconds, poll(2) does not."""
-        if self._links.waiting or is_readable(self._control):
-            return  # what was sent since the last look may have used up the edge that announced it (zmq_getsockopt(3))
-        waits_s = [self._until_s(due_s) for due_s in self.device.due_s]
-        if self.device.is_stuck:
-            waits_s.append(RETRY_S)
+    def _wait_s(self) -> float | None:
+        """Seconds of the wall clock until something is due; None: nothing is, until a message comes."""
         if self.clock is not None:
             self.priority.urge()
-        select.select([int(self._control.FD), self._links.fileno()], [], [], min(waits_s, default=None))
-
-    def _until_s(self, due_s: float) -> float:
-        """Seconds of the wall clock until an instant of the timeline; 0 if it has passed, or nothing is paced."""
-        return 0.0 if self.clock is None else max(0.0, self.clock.wall_s(due_s) - time.monotonic())
+        due_s, is_stuck = self.device.due_s, self.device.is_stuck
+        if due_s is None:
+            return RETRY_S if is_stuck else None
+        until_s = 0.0 if self.clock is None else max(0.0, self.clock.wall_s(due_s) - time.monotonic())
+        return min(until_s, RETRY_S) if is_stuck else until_s

@@ -1,10 +1,11 @@
 """Messages from a device to the controller, one MessagePack frame each."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from edgeemu.links.interface import ProbeRecord
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.steps import OperationRecord
 from edgeemu.timeline.traffic import PathTraffic
 
 
@@ -32,6 +33,18 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     held: dict[str, int] = {}
 
 
+class ExecutedOperation(NamedTuple):
+    """An operation that a device has executed: its index in the program, and the rest of its `OperationRecord`."""
+
+    place: int
+    ready_s: float
+    start_s: float
+    end_s: float
+    cpu_s: float
+    late_s: float
+    overrun: bool
+
+
 class Report(msgspec.Struct, frozen=True, tag=True):
     """Everything that a device did for one step, sent after the last of its operations."""
 
@@ -39,7 +52,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     sequence: int
     step: int
     epoch: int
-    operations: list[OperationRecord]
+    operations: list[ExecutedOperation]
     used_bytes: int
     peak_bytes: int
     reordered: int = 0  # messages that met a pipe out of the order of departure

@@ -82,6 +82,8 @@ DEVICE: Mapping[DevicePhase, Mapping[type, DevicePhase]] = {
     DevicePhase.STOPPED: {},
 }
 
+_TAKING_DATA = tuple(phase for phase, legal in DEVICE.items() if Data in legal)  # searched without hashing a phase
+
 MIGRATION: Mapping[MigrationPhase, Mapping[type, MigrationPhase]] = {
     MigrationPhase.NONE: {
         Prepare: MigrationPhase.PREPARED,
@@ -156,7 +158,7 @@ class ProtocolStates:
 
     def check_data(self) -> None:
         """Raises: ProtocolError, if no messages of steps are legal."""
-        if Data not in DEVICE[self.device]:
+        if self.device not in _TAKING_DATA:
             raise self._illegal(
                 "a message of a step", f"the device is {self.device.value}", _names(DEVICE[self.device])
             )

@@ -15,7 +15,7 @@ from edgeemu.device.executor import Executor
 from edgeemu.device.instructions import Instruction, OperationRan, Send, Tell, Woke
 from edgeemu.device.pacing import Pacer
 from edgeemu.device.protocol_in import DeviceConfig, Start
-from edgeemu.device.protocol_out import Report, Token
+from edgeemu.device.protocol_out import ExecutedOperation, Report, Token
 from edgeemu.links.messages import Data, data_bytes
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.ledger import MESSAGES, Ledger
@@ -24,7 +24,6 @@ from edgeemu.placement.program import MessageKind, Op, Slot
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.network import Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
-from edgeemu.timeline.steps import OperationRecord, Step
 from edgeemu.timeline.traffic import StepTraffic
 
 
@@ -34,7 +33,12 @@ class _Running:
 
     ready: ReadyOp
     time: Occupation | None
-    ran: OperationRan | None = None
+    result: NDArray[Any]
+    cpu_s: float = 0.0
+
+
+_LM_HEAD = Kind.LM_HEAD
+_NO_RESULT: NDArray[Any] = np.empty(0)
 
 
 class StepRunner:
@@ -50,7 +54,7 @@ class StepRunner:
         self._pacer, self._dataflow, self._executor, self._ledger = pacer, dataflow, executor, ledger
         self._ready: ReadyQueue[ReadyOp] = ReadyQueue()
         self._running: _Running | None = None
-        self._records: dict[StepKey, list[OperationRecord]] = {}
+        self._executed: dict[StepKey, list[ExecutedOperation]] = {}
 
     def begin(self) -> None:
         """A new timeline: nothing has been sent or has arrived on it."""
@@ -106,16 +110,15 @@ class StepRunner:
     def run_next(self) -> tuple[ReadyOp, float | None]:
         """The operation that is to run now, and its end on the timeline, where that is known already."""
         ready = self._ready.pop()[1]
-        op, costs = ready.op, self._executor.costs
-        rows, position = ready.inputs[0].rows, ready.inputs[0].position
-        time = self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, rows, position, costs))
-        self._running = _Running(ready, time)
+        op, costs, first = ready.op, self._executor.costs, ready.inputs[0]
+        time = self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, first.rows, first.position, costs))
+        self._running = _Running(ready, time, _NO_RESULT)
         return ready, None if time is None else time.end_s
 
     def ran(self, event: OperationRan) -> float:
         """The kernel has run. Returns the operation's end on the timeline, when its result may be sent."""
         running = self._current()
-        running.ran = event
+        running.result, running.cpu_s = event.result, event.cpu_s
         if running.time is None:
             ready = running.ready
             running.time = self._pacer.book_measured(ready.ready_s, ready.op, ready.inputs[0].rows, event.cpu_s)
@@ -124,19 +127,19 @@ class StepRunner:
     def woke(self, event: Woke) -> list[Instruction]:
         """The operation's end has come: its result leaves; after a step's last operation, so does the report."""
         running, self._running = self._current(), None
-        ready, time, ran = running.ready, running.time, running.ran
+        ready, time, result = running.ready, running.time, running.result
         assert time is not None
-        assert ran is not None
-        op, key, rows, position = ready.op, ready.key, ready.inputs[0].rows, ready.inputs[0].position
+        op, key, first = ready.op, ready.key, ready.inputs[0]
         overrun = event.overran and op.computes  # what takes no time on the timeline cannot keep to it
-        record = OperationRecord(op, Step(*key, rows, position), time, ran.cpu_s, event.late_s, overrun)
-        self._records.setdefault(key, []).append(record)
+        executed = ExecutedOperation(op.index, *time, running.cpu_s, event.late_s, overrun)
+        self._executed.setdefault(key, []).append(executed)
         freed, step_done = self._dataflow.finish(ready)
-        self._ledger.release(MESSAGES, sum(each.payload.nbytes for each in freed))
-        if op.kind is Kind.LM_HEAD:
-            instructions: list[Instruction] = [Tell(self._token(key, int(ran.result[0]), time.end_s, event.wall_s))]
+        if freed:
+            self._ledger.release(MESSAGES, sum([each.payload.nbytes for each in freed]))
+        if op.kind is _LM_HEAD:
+            instructions: list[Instruction] = [Tell(self._token(key, int(result[0]), time.end_s, event.wall_s))]
         else:
-            instructions = self._send(op, key, position, rows, ran.result, time.end_s)
+            instructions = self._send(op, key, first.position, first.rows, result, time.end_s)
         if step_done:
             instructions.append(Tell(self._report(key)))
         return instructions
@@ -153,6 +156,7 @@ class StepRunner:
         """One result to all that need it. Their messages leave in the order of `op.to`, through one interface."""
         slot, epoch = op.emits, self._dataflow.epoch
         instructions: list[Instruction] = []
+        message: Data | None = None
         for target in op.to:
             if target == self._index:
                 self._ledger.charge(MESSAGES, payload.nbytes)
@@ -160,19 +164,10 @@ class StepRunner:
                 continue
             if self._pacer.paced:
                 self.sent_bytes[target] += data_bytes(payload)
-            message = Data(
-                slot.kind,
-                slot.layer,
-                self._index,
-                *key,
-                epoch,
-                position,
-                departure_s,
-                departure_s,
-                payload,
-                rows,
-                slot.part,
-            )
+            if message is None:
+                kind, layer, _, part = slot
+                instants = departure_s, departure_s
+                message = Data(kind, layer, self._index, *key, epoch, position, *instants, payload, rows, part)
             instructions.append(Send(message, target))
         return instructions
 
@@ -185,7 +180,7 @@ class StepRunner:
             self._name,
             *key,
             self._dataflow.epoch,
-            self._records.pop(key),
+            self._executed.pop(key),
             self._ledger.used_bytes,
             self._ledger.peak_bytes,
             transits=self.transits.take(),

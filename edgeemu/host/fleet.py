@@ -171,7 +171,7 @@ class Fleet:
         if self._lost is not None:
             return f"{self._lost}, and with it device {ended.name}"
         said = self.log_tail(ended.name)
-        if ended.status == -signal.SIGABRT and (why := shortage(said)):
+        if why := shortage(said):
             return f"{ended}: {why}"
         return f"{ended}\n{said}" if said else str(ended)
 

@@ -18,7 +18,7 @@ DEVICE_DESCRIPTORS = (20, 5)
 COMMAND_THREADS = 14  # ZeroMQ's 2, Arrow's 10 and the allocator's
 COMMAND_ADDRESS_BYTES = 2**30  # code, stacks and what allocators reserve; it is not resident
 COMMAND_DATA_BYTES = 2**28  # what is private and can be written of that
-DEVICE_THREADS = 3
+DEVICE_THREADS = 4
 
 # Read by libraries when they are loaded: a thread for each core would not make the controller faster, and is an error
 # where there are few. Devices must have one.
@@ -35,6 +35,8 @@ NO_MORE_MEMORY = (
 )
 
 _MEMORY = {resource.RLIMIT_AS: ("address space", "-v"), resource.RLIMIT_DATA: ("private memory", "-d")}
+
+_NO_THREAD = "RuntimeError: can't start new thread"  # in a traceback
 
 # What ZeroMQ writes before it aborts (its err.hpp), as the C library words it.
 _SHORTAGES = {
@@ -126,5 +128,7 @@ def _start(count: int) -> int:
 
 
 def shortage(said: str) -> str:
-    """Return what a process that aborted was short of, by its last words; "" if they do not tell."""
+    """Return what a process that ended was short of, by its last words; "" if they do not tell."""
+    if _NO_THREAD in said:
+        return NO_MORE_PROCESSES
     return next((why for words, why in _SHORTAGES.items() if f"{words} (src/" in said), "")

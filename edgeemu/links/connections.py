@@ -32,29 +32,6 @@ class Inbox(Protocol):
     def close(self) -> None: ...
 
 
-class PlainInbox:
-    """An inbox that reads its socket on request, `HIGH_WATER` messages at most; they carry their arrival."""
-
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> None:
-        self.pollable = receiver(context, address)
-
-    def fileno(self) -> int:
-        return int(self.pollable.FD)
-
-    @property
-    def waiting(self) -> bool:
-        return is_readable(self.pollable)
-
-    def take(self) -> list[tuple[float, list[bytes]]]:
-        taken: list[tuple[float, list[bytes]]] = []
-        while is_readable(self.pollable) and len(taken) < HIGH_WATER:
-            taken.append((0.0, self.pollable.recv_multipart()))
-        return taken
-
-    def close(self) -> None:
-        self.pollable.close(linger=0)
-
-
 def is_readable(socket: "zmq.Socket[bytes]") -> bool:
     """Whether a message can be received at once. Cheaper than an attempt that fails."""
     return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)

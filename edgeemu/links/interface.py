@@ -78,17 +78,15 @@ class Links(Protocol):
         """
         ...
 
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+        """Waits until a message arrives, something else can be read from `descriptor`, or the time is over.
+
+        Returns whether it can be read. `descriptor` is always the same. Without a timeout it waits for ever.
+        """
+        ...
+
     def receive(self) -> list[Data | ShipmentChunk]:
         """Messages received since the last call, each with its arrival on the timeline, which may be in the future."""
-        ...
-
-    def fileno(self) -> int:
-        """A descriptor that becomes readable when a message arrives, maybe only once: look at `waiting` before."""
-        ...
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a message may have arrived that has not been taken."""
         ...
 
     def close(self) -> None: ...

@@ -7,6 +7,7 @@ the rate; delay, jitter and retransmissions are added on the timeline, and the r
 Chunks of shipments go over connections of their own with little room, so that activations do not queue behind many.
 """
 
+import select
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -101,17 +102,15 @@ class KernelLinks:
         connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+        waiting = self._received or self._inbox.waiting
+        ready, _, _ = select.select([descriptor, self._inbox.fileno()], [], [], 0.0 if waiting else timeout_s)
+        return descriptor in ready
+
     def receive(self) -> list[Data | ShipmentChunk]:
         received = self._received + self._inbox.take()
         self._received = []
         return [self._arrived(stamp_s, frames) for stamp_s, frames in received]
-
-    def fileno(self) -> int:
-        return self._inbox.fileno()
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._received) or self._inbox.waiting
 
     def close(self) -> None:
         for connection in (*self._connections.values(), *self._bulk_connections.values()):

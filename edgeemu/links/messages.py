@@ -20,6 +20,7 @@ _HEADER = Struct(
 )  # magic, kind, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
 _MAGIC = b"emu1"
 _DTYPES = (np.dtype("<f4"), np.dtype("<i8"), np.dtype("u1"))
+_KINDS = {int(kind): kind for kind in MessageKind}
 assert _HEADER.size == MESSAGE_HEADER_BYTES
 
 
@@ -60,7 +61,15 @@ class Data(msgspec.Struct, frozen=True, eq=False):
 
 def encode_data(message: Data) -> Frames:
     """Encodes a message as header and payload; the payload is not copied."""
-    array = np.ascontiguousarray(message.payload)
+    return encode_stamped(message, message.arrival_s, message.sent_s)
+
+
+def encode_stamped(message: Data, arrival_s: float, sent_s: float) -> Frames:
+    """Encodes a message with other instants than its own."""
+    array = message.payload
+    values = array.data
+    if not values.c_contiguous:
+        values = np.ascontiguousarray(array).data
     header = _HEADER.pack(
         _MAGIC,
         message.kind,
@@ -72,13 +81,13 @@ def encode_data(message: Data) -> Frames:
         message.epoch,
         array.shape[0],
         message.departure_s,
-        message.arrival_s,
+        arrival_s,
         message.position,
         message.step_rows,
         message.part,
-        message.sent_s,
+        sent_s,
     )
-    return [header, array.data.cast("B")]
+    return [header, values.cast("B")]
 
 
 def data_bytes(payload: NDArray[np.generic]) -> int:
@@ -94,10 +103,10 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
     """
     if len(frames) != 2 or len(frames[0]) != MESSAGE_HEADER_BYTES:
         raise WireError(f"a data message has a header of {MESSAGE_HEADER_BYTES} bytes and a payload")
-    header = _HEADER.unpack(frames[0])
-    magic, kind, dtype_number, layer, source, sequence, step, epoch, rows = header[:9]
-    departure_s, arrival_s, position = header[9:12]
-    if magic != _MAGIC or dtype_number >= len(_DTYPES) or kind not in MessageKind.__members__.values():
+    (magic, kind_number, dtype_number, layer, source, sequence, step, epoch, rows, departure_s, arrival_s, position,
+     step_rows, part, sent_s) = _HEADER.unpack(frames[0])  # fmt: skip
+    kind = _KINDS.get(kind_number)
+    if magic != _MAGIC or dtype_number >= len(_DTYPES) or kind is None:
         raise WireError(f"not a data message of this version: header starts with {bytes(frames[0][:8])!r}")
     size_bytes, dtype = len(frames[1]), _DTYPES[dtype_number]
     width, rest = divmod(size_bytes, max(1, rows) * dtype.itemsize)
@@ -106,7 +115,7 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
     values = np.frombuffer(frames[1], dtype=dtype)
     payload = values if dtype.kind == "i" else values.reshape(rows, width)
     return Data(
-        MessageKind(kind),
+        kind,
         layer,
         source,
         sequence,
@@ -116,7 +125,9 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
         departure_s,
         arrival_s,
         payload,
-        *header[12:],
+        step_rows,
+        part,
+        sent_s,
     )
 
 

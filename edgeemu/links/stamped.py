@@ -1,4 +1,4 @@
-"""Stamped links: ZeroMQ carries the bytes at once, and the sender writes the emulated arrival on every message.
+"""Stamped links: sockets carry the bytes at once, and the sender writes the emulated arrival on every message.
 
 The receiver holds a message until then. The pipes' state is memory that the devices of a run share, because several
 senders can meet in one pipe (an interface, a shared medium). It is anonymous: no file can be left behind.
@@ -7,17 +7,15 @@ senders can meet in one pipe (an interface, a shared medium). It is anonymous: n
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import msgspec
-import zmq
 
 from edgeemu.cluster.links import Path
-from edgeemu.links.connections import Connection, Inbox
 from edgeemu.links.interface import Peer
 from edgeemu.links.keys import chunk_draw_key, draw_key
-from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
+from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_stamped
+from edgeemu.links.unix_sockets import DeviceSockets
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import Booking, DrawKey, Network
@@ -36,7 +34,7 @@ class SharedPipes:
     """Memory shared by all devices: when each pipe is free, and when its last message departed."""
 
     def __init__(self, fd: int, n_pipes: int) -> None:
-        self._fd = fd
+        self._locked = _Locked(fd)
         self._memory = mmap.mmap(fd, self.size_bytes(n_pipes))
         doubles = memoryview(self._memory).cast("d")
         self.free_s = doubles[:n_pipes]
@@ -46,14 +44,9 @@ class SharedPipes:
     def size_bytes(n_pipes: int) -> int:
         return max(1, 2 * n_pipes) * _DOUBLE_BYTES
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> "_Locked":
         """Locks out the other devices. The kernel releases the lock of a process that dies."""
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+        return self._locked
 
     def reset(self) -> None:
         """Sets every pipe free at 0, for a new timeline."""
@@ -62,17 +55,29 @@ class SharedPipes:
                 self.free_s[pipe] = self.last_departure_s[pipe] = 0.0
 
 
+class _Locked:
+    """Context in which a file is locked. (A class of its own, because a generator takes as long as the lock itself.)"""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *exception: object) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+
 class StampedLinks:
     """Connections of one device whose messages carry their emulated arrival."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", inbox: Inbox, seed: int, pipes: SharedPipes) -> None:
-        self._context = context
-        self._inbox = inbox
+    def __init__(self, sockets: DeviceSockets, seed: int, pipes: SharedPipes) -> None:
+        self._sockets = sockets
         self._seed = seed
         self._pipes = pipes
         self._paths: dict[int, Path] = {}
-        self._connections: dict[int, Connection] = {}
-        self._received: list[tuple[float, list[bytes]]] = []  # while a message waited for room
+        self._addresses: dict[int, str] = {}
+        self._received: list[list[bytes]] = []  # while a message waited for room
         self.reordered = 0
         self.begin(None)
 
@@ -86,9 +91,7 @@ class StampedLinks:
 
     def connect(self, peers: Sequence[Peer]) -> None:
         for device, address, path in peers:
-            self._paths[device] = path
-            if device not in self._connections:
-                self._connections[device] = Connection(self._context, address)
+            self._paths[device], self._addresses[device] = path, address
 
     def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
         """Books a message on the pipes to its target; returns its emulated arrival."""
@@ -109,12 +112,11 @@ class StampedLinks:
         if self._paced:
             arrival_s, waited_s = self.passage(draw_key(message, target), data_bytes(message.payload), arrival_s)
             sent_s += waited_s
-        frames = encode_data(msgspec.structs.replace(message, arrival_s=arrival_s, sent_s=sent_s))
-        self._received += self._connections[target].push(frames, self._inbox)
+        frames = encode_stamped(message, arrival_s, sent_s)
+        self._received += self._sockets.push(self._addresses[target], frames)
 
     def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
-        connection = self._connections[target]
-        if not connection.has_room:
+        if not self._sockets.has_room(address := self._addresses[target]):
             return None
         arrival_s = taken_s = departure_s
         if self._paced:
@@ -122,22 +124,17 @@ class StampedLinks:
             arrival_s = self.arrival_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
             taken_s = max(departure_s, arrival_s - self._paths[target].delay_at(departure_s))
         header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s)
-        connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
+        self._sockets.offer(address, encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+        return self._sockets.wait(descriptor, 0.0 if self._received else timeout_s)
+
     def receive(self) -> list[Data | ShipmentChunk]:
-        received = self._received + self._inbox.take()
-        self._received = []
-        return [decode_frames(frames) for _, frames in received]
-
-    def fileno(self) -> int:
-        return self._inbox.fileno()
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._received) or self._inbox.waiting
+        received = self._sockets.take()
+        if self._received:
+            received, self._received = self._received + received, []
+        return [decode_frames(frames) for frames in received]
 
     def close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
-        self._inbox.close()
+        self._sockets.close()

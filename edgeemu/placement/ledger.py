@@ -23,11 +23,8 @@ class Ledger:
     device: str
     cap_bytes: int
     peak_bytes: int = 0
+    used_bytes: int = 0
     _held: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def used_bytes(self) -> int:
-        return self._held.total()
 
     def charge(self, name: str, size_bytes: int, left_bytes: int | None = None, growth_bytes: int = 0) -> None:
         """Add to the reservation `name`. `left_bytes`: part of the cap that other work leaves now; None: all.
@@ -48,7 +45,9 @@ class Ledger:
                 f"(held: {page or 'nothing'}{growth})"
             )
         self._held[name] += size_bytes
-        self.peak_bytes = max(self.peak_bytes, used_bytes + size_bytes)
+        self.used_bytes = used_bytes = used_bytes + size_bytes
+        if used_bytes > self.peak_bytes:
+            self.peak_bytes = used_bytes
 
     def release(self, name: str, size_bytes: int | None = None) -> None:
         """Release part of a reservation, or all of it."""
@@ -57,6 +56,7 @@ class Ledger:
         if size_bytes > held_bytes:
             raise ValueError(f"{self.device}: {name} holds {held_bytes} B, cannot release {size_bytes} B")
         self._held[name] = held_bytes - size_bytes
+        self.used_bytes -= size_bytes
 
     def page(self) -> dict[str, int]:
         """Reservations by name, in bytes."""

@@ -101,6 +101,9 @@ class RowRange(NamedTuple):
 
 ANY_ROWS = RowRange()
 
+# An attribute of an enumeration is looked up by a function of Python; these are looked at for every execution.
+_EMBED, _SUM, _NORM, _GATHER = Kind.EMBED, Collective.SUM, Collective.NORM, Collective.GATHER
+
 
 @dataclass(frozen=True, slots=True)
 class Op:
@@ -120,19 +123,19 @@ class Op:
 
     def inputs(self, step: int) -> tuple[Slot, ...]:
         """Inputs that must arrive before `step` can run: a sequence's first step has a prompt, later ones a token."""
-        if self.kind is Kind.EMBED:
+        if self.kind is _EMBED:
             return self.needs[:1] if step == 0 else self.needs[1:]
         return self.needs
 
     @property
     def computes(self) -> bool:
         """Whether it computes. Other operations cost a device nothing: rows are sent from where they are."""
-        return self.kind is not Collective.GATHER and not (self.kind is Collective.SUM and len(self.needs) == 1)
+        return self.kind is not _GATHER and not (self.kind is _SUM and len(self.needs) == 1)
 
     @property
     def starts_kernel(self) -> bool:
         """Whether it costs a device's fixed time per execution: the norm is part of the sum before it."""
-        return self.computes and self.kind is not Collective.NORM
+        return self.computes and self.kind is not _NORM
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,12 @@ def test_many_devices_need_many_descriptors(monkeypatch: pytest.MonkeyPatch) -> 
         limits.fit_devices(500)
 
 
+def test_a_process_that_could_start_no_thread_is_explained() -> None:
+    said = "Traceback (most recent call last):\n  …\nRuntimeError: can't start new thread"
+    assert limits.shortage(said).startswith("no more threads or processes can be started")
+    assert limits.shortage("RuntimeError: something else") == ""
+
+
 def test_threads_that_cannot_be_started_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     limits.check_threads()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, clusters, even_cluster
@@ -20,10 +19,10 @@ from support.builders import QUICK, clusters, even_cluster
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Hop, Link
 from edgeemu.cluster.links import Path as LinkPath
-from edgeemu.links.connections import PlainInbox
 from edgeemu.links.interface import Peer
 from edgeemu.links.messages import Data, data_bytes
 from edgeemu.links.stamped import SharedPipes, StampedLinks, create_shared_pipes
+from edgeemu.links.unix_sockets import DeviceSockets
 from edgeemu.placement.program import MessageKind
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import DrawKey, Network
@@ -32,10 +31,10 @@ N_DEVICES = 3
 NUMBERS = count()
 
 
-@pytest.fixture
-def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
-    with zmq.Context() as made:
-        yield made
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where sockets are: their paths must be short (unix(7))."""
+    return tmp_path_factory.mktemp("s")
 
 
 @contextmanager
@@ -48,15 +47,9 @@ def shared(n_pipes: int) -> Iterator[int]:
         os.close(fd)
 
 
-def inbox(context: "zmq.Context[zmq.Socket[bytes]]") -> PlainInbox:
-    return PlainInbox(context, f"inproc://{next(NUMBERS)}")
-
-
-def links_of(
-    cluster: Cluster, device: int, pipes: SharedPipes, context: "zmq.Context[zmq.Socket[bytes]]"
-) -> StampedLinks:
+def links_of(cluster: Cluster, device: int, pipes: SharedPipes, directory: Path) -> StampedLinks:
     """One device's links, with pipes that it has mapped by itself; the connections lead nowhere."""
-    links = StampedLinks(context, inbox(context), cluster.seed, pipes)
+    links = StampedLinks(DeviceSockets(f"ipc://{directory}/{os.getpid()}-{next(NUMBERS)}"), cluster.seed, pipes)
     links.connect(
         [
             Peer(target, f"ipc:///dev/null/{target}", cluster.path(device, target))
@@ -86,12 +79,12 @@ def exit_status(pid: int) -> int:
 
 @QUICK
 @given(clusters(N_DEVICES), st.integers(0, 10_000))
-def test_devices_with_shared_pipes_agree_with_one_network(cluster: Cluster, seed: int) -> None:
+def test_devices_with_shared_pipes_agree_with_one_network(directory: Path, cluster: Cluster, seed: int) -> None:
     chance = random.Random(seed)
     network = Network(cluster.path, cluster.seed)
     departures = sorted(chance.uniform(0, 0.2) for _ in range(30))
-    with shared(cluster.n_pipes) as fd, zmq.Context() as context:
-        devices = [links_of(cluster, device, SharedPipes(fd, cluster.n_pipes), context) for device in range(N_DEVICES)]
+    with shared(cluster.n_pipes) as fd:
+        devices = [links_of(cluster, at, SharedPipes(fd, cluster.n_pipes), directory) for at in range(N_DEVICES)]
         for step, departure_s in enumerate(departures):
             source, target = chance.sample(range(N_DEVICES), 2)
             key = DrawKey(source, target, 0, step, 2, 1)
@@ -135,7 +128,7 @@ class Hesitant:
         self._free_s[pipe] = free_s
 
 
-def test_no_booking_of_processes_that_meet_in_one_pipe_is_lost() -> None:
+def test_no_booking_of_processes_that_meet_in_one_pipe_is_lost(directory: Path) -> None:
     """Three processes at once send 50 messages of a second each to a fourth device: its interface takes 150 s."""
     cluster = even_cluster(4, Link(1e12, 0.0), nic_bps=8e3)
     with shared(cluster.n_pipes) as fd:
@@ -144,11 +137,10 @@ def test_no_booking_of_processes_that_meet_in_one_pipe_is_lost() -> None:
             def send() -> None:
                 pipes = SharedPipes(fd, cluster.n_pipes)
                 pipes.free_s = Hesitant(pipes.free_s)  # type: ignore[assignment]
-                with zmq.Context() as context:
-                    links = links_of(cluster, source, pipes, context)
-                    for step in range(50):
-                        links.arrival_s(DrawKey(source, 3, 0, step, 2, 0), 1000, 0.0)
-                    links.close()
+                links = links_of(cluster, source, pipes, directory)
+                for step in range(50):
+                    links.arrival_s(DrawKey(source, 3, 0, step, 2, 0), 1000, 0.0)
+                links.close()
 
             return send
 
@@ -185,24 +177,21 @@ def test_the_lock_excludes_others_and_ends_with_its_holder() -> None:
             pipes.free_s[0] = 1.0
 
 
-def test_the_lock_is_released_when_a_booking_fails() -> None:
+def test_the_lock_is_released_when_a_booking_fails(directory: Path) -> None:
     cluster = even_cluster(2, Link(1e6, 0.0))
     with shared(cluster.n_pipes) as fd:
-        with zmq.Context() as context:
-            links = links_of(cluster, 0, SharedPipes(fd, cluster.n_pipes), context)
-            with pytest.raises(KeyError):
-                links.arrival_s(DrawKey(0, 5, 0, 0, 2, 0), 100, 0.0)
-            links.close()
+        links = links_of(cluster, 0, SharedPipes(fd, cluster.n_pipes), directory)
+        with pytest.raises(KeyError):
+            links.arrival_s(DrawKey(0, 5, 0, 0, 2, 0), 100, 0.0)
+        links.close()
         assert exit_status(in_child(lambda: fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB))) == 0
 
 
-def test_messages_out_of_the_order_of_departure_are_counted_once_each(
-    context: "zmq.Context[zmq.Socket[bytes]]",
-) -> None:
+def test_messages_out_of_the_order_of_departure_are_counted_once_each(directory: Path) -> None:
     """Device 0 and 1 both send to device 2, whose interface sees what departed at 1, 3, 2, 3 and 4 s."""
     cluster = even_cluster(3, Link(1e6, 0.0), nic_bps=1e6)
     with shared(cluster.n_pipes) as fd:
-        first, second = (links_of(cluster, d, SharedPipes(fd, cluster.n_pipes), context) for d in (0, 1))
+        first, second = (links_of(cluster, d, SharedPipes(fd, cluster.n_pipes), directory) for d in (0, 1))
         sent = [(first, 0, 1.0), (first, 0, 3.0), (second, 1, 2.0), (second, 1, 3.0), (first, 0, 4.0)]
         for step, (links, source, departure_s) in enumerate(sent):
             links.arrival_s(DrawKey(source, 2, 0, step, 2, 0), 100, departure_s)
@@ -215,11 +204,11 @@ def test_messages_out_of_the_order_of_departure_are_counted_once_each(
             links.close()
 
 
-def test_a_new_timeline_forgets_what_was_sent(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+def test_a_new_timeline_forgets_what_was_sent(directory: Path) -> None:
     cluster = even_cluster(2, Link(8_000, 0.5, jitter_s=0.4), seed=3)
     with shared(cluster.n_pipes) as fd:
         pipes = SharedPipes(fd, cluster.n_pipes)
-        links = links_of(cluster, 0, pipes, context)
+        links = links_of(cluster, 0, pipes, directory)
         key = DrawKey(0, 1, 0, 0, 2, 0)
         before_s = links.arrival_s(key, 1000, 0.0)
         assert links.arrival_s(key, 1000, 0.0) > before_s
@@ -229,19 +218,19 @@ def test_a_new_timeline_forgets_what_was_sent(context: "zmq.Context[zmq.Socket[b
         links.close()
 
 
-def test_what_is_sent_arrives_whole_and_in_order(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+def test_what_is_sent_arrives_whole_and_in_order(directory: Path) -> None:
     with shared(1) as fd:
         pipes = SharedPipes(fd, 1)
-        receiver = StampedLinks(context, PlainInbox(context, "inproc://device-1"), 0, pipes)
-        links = StampedLinks(context, inbox(context), 0, pipes)
-        peer = Peer(1, "inproc://device-1", LinkPath((Hop(0, 8e6, 0.01),), 0.0, 0.0))
+        receiver = StampedLinks(DeviceSockets(address := f"ipc://{directory}/receiver"), 0, pipes)
+        links = StampedLinks(DeviceSockets(f"ipc://{directory}/sender"), 0, pipes)
+        peer = Peer(1, address, LinkPath((Hop(0, 8e6, 0.01),), 0.0, 0.0))
         links.connect([peer])
         links.connect([peer])  # known already: no second connection
         links.begin(WallClock(0.0, 1.0))
         payloads = [np.full((2, 3), step, np.float32) for step in range(5)]  # [2, 3] each
         for step, payload in enumerate(payloads):
             links.send(Data(MessageKind.HIDDEN, 0, 0, 0, step, 1, step, 0.0, 0.0, payload), 1)
-        received = receiver.receive()
+        received = [message for _ in range(2) for message in receiver.receive()]  # first, a connection
         assert [message.step for message in received if isinstance(message, Data)] == [0, 1, 2, 3, 4]
         for step, message in enumerate(received):
             assert isinstance(message, Data)

@@ -95,7 +95,7 @@ class DevicePair:
             self.step()
             if self._flying or any(device.has_ready for device in self.devices):
                 continue
-            due_s = [each for device in self.devices for each in device.due_s]
+            due_s = [device.due_s for device in self.devices if device.due_s is not None]
             if not due_s:
                 return
             self.now_s = max(self.now_s, min(due_s))
@@ -129,16 +129,20 @@ class DevicePair:
                 header = msgspec.structs.replace(chunk.header, arrival_s=departure_s + CHUNK_S + DELAY_S)
                 self._fly(target, encode_chunk(ShipmentChunk(header, chunk.payload)))
                 return ChunkSent(departure_s + CHUNK_S)
-            case RunOperation(ready):
-                return OperationRan(self.devices[device].run(ready), 0.0)
+            case RunOperation(ready, end_s):
+                result = self.devices[device].run(ready)
+                return OperationRan(result, 0.0, None if end_s is None else self._sleep_until(end_s))
             case SleepUntil(end_s):
-                self.now_s = max(self.now_s, end_s)
-                return Woke(0.0, False, self.now_s)
+                return self._sleep_until(end_s)
             case Connect() | BeginTimeline() | Leave():
                 pass
             case _:
                 raise AssertionError(instruction)
         return None
+
+    def _sleep_until(self, end_s: float) -> Woke:
+        self.now_s = max(self.now_s, end_s)
+        return Woke(0.0, False, self.now_s)
 
     def _fly(self, target: int, frames: Sequence[bytes | memoryview]) -> None:
         self._flying.append((target, decode_frames([bytes(frame) for frame in frames])))

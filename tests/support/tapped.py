@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
-import zmq
-import zmq.asyncio
-
+from edgeemu.links.framing import Assembler, framed
+from edgeemu.links.unix_sockets import socket_path
 from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 
-NOTICE_S = 0.05  # for ZeroMQ to see that a process has ended
+PIECE_BYTES = 1 << 16
 
 Tap = Callable[[list[bytes]], list[bytes] | None]
 """Is given a message's frames; returns those that go on, or None."""
@@ -24,39 +24,23 @@ class TappedDevices(ProcessBackend):
 
     @asynccontextmanager
     async def launched(self) -> AsyncIterator[None]:
-        context = zmq.asyncio.Context()
-        sockets: list[zmq.asyncio.Socket] = []  # kept: one that is garbage is never closed
-        try:
-            async with super().launched(), self._tapped(context, sockets):
-                yield
-        finally:
-            # ZeroMQ aborts if a receiver dies just when a socket is closed with a message half sent to it: so it has
-            # time to see that the devices are gone.
-            await asyncio.sleep(NOTICE_S)
-            context.destroy(linger=0)
-
-    @asynccontextmanager
-    async def _tapped(self, context: zmq.asyncio.Context, sockets: list[zmq.asyncio.Socket]) -> AsyncIterator[None]:
-        """Let messages to each device pass the tap."""
-        pumps = []
-        address_of = self.installed.address
-        self.installed.address = lambda device: f"{address_of(device)}-tap"
-        for device in range(len(self.plan.cluster.devices)):
-            address = address_of(device)
-            here, there = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-            sockets += [here, there]
-            here.bind(f"{address}-tap")
-            there.connect(address)
-            pumps.append(asyncio.create_task(self._pump(here, there)))
-        try:
+        async with super().launched(), AsyncExitStack() as taps:
+            address_of = self.installed.address
+            self.installed.address = lambda device: f"{address_of(device)}-tap"
+            for device in range(len(self.plan.cluster.devices)):
+                path = socket_path(address_of(device))
+                server = await asyncio.start_unix_server(partial(self._pass, path), f"{path}-tap")
+                await taps.enter_async_context(server)
             yield
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _pump(self, here: zmq.asyncio.Socket, there: zmq.asyncio.Socket) -> None:
-        while True:
-            frames = self._tap(await here.recv_multipart())
-            if frames is not None:
-                await there.send_multipart(frames)
+    async def _pass(self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let the messages of a connection pass the tap on their way to a device."""
+        assembler = Assembler()
+        _, on = await asyncio.open_unix_connection(path)
+        while piece := await reader.read(PIECE_BYTES):
+            for frames in assembler.take(piece):
+                if (passed := self._tap(frames)) is not None:
+                    on.write(framed(list(passed)))
+            await on.drain()
+        on.close()
+        writer.close()

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from edgeemu.device import codec, protocol_in, protocol_out
+from edgeemu.links.framing import Assembler, framed
 from edgeemu.links.messages import ChunkHeader, Data, ShipmentChunk, WireError, decode_frames, encode_chunk, encode_data
 from edgeemu.placement.program import MessageKind
 from fuzzing import corpora
@@ -26,6 +27,8 @@ def wire_frames() -> tuple[list[bytes], ...]:
 
 
 def make_wire(editor: Editor) -> Files:
+    if editor.odds(0.3):
+        return {"stream": editor.edited([framed([*frames]) for frames in wire_frames()], MESSAGE_WORDS)}
     message = editor.choose(wire_frames())
     frames = [editor.edited([frame], MESSAGE_WORDS) if editor.odds(0.7) else frame for frame in message]
     if editor.odds(0.05):
@@ -34,7 +37,12 @@ def make_wire(editor: Editor) -> Files:
 
 
 def decode_wire(directory: Path) -> None:
-    decode_frames([file.read_bytes() for file in sorted(directory.iterdir())])
+    files = [file.read_bytes() for file in sorted(directory.iterdir())]
+    if (directory / "stream").exists():
+        for frames in Assembler().take(files[0]):
+            decode_frames(frames)
+    else:
+        decode_frames(files)
 
 
 @cache

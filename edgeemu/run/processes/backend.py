@@ -247,7 +247,7 @@ class ProcessBackend:
         session, program = self._devices.session, self.installed.program
         while self._opening.get(step.sequence, 0):
             await session.handle_next(protocol_out.Opened)
-        self._reports.started(step, len({op.device for op in program.ops}))
+        self._reports.started(step, program)
         device = program.embed_device if step.step == 0 else program.lm_head_device
         await session.send(device, protocol_in.Start(*step[:2], self.installed.epoch, at_s, step.past, ids))
         await self._time.start(step, program, at_s)
@@ -301,8 +301,7 @@ class ProcessBackend:
             case protocol_out.Opened():
                 self._opening[message.sequence] -= 1
             case protocol_out.Report():
-                self._reports.add(message)
-                self._time.reported(message)
+                self._time.reported(self._reports.add(message))
                 self.measured.reordered[message.name] = message.reordered
                 self.measured.peak_bytes[message.name] = message.peak_bytes
 

@@ -1,25 +1,26 @@
 """How emulated time passes for device processes: paced by the wall clock, or kept by the simulator."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.link_probe import probe_bytes
-from edgeemu.placement.operation_costs import op_s
 from edgeemu.placement.program import Op, Program
 from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
-from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
+from edgeemu.run.processes.step_reports import DeviceReport, StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.steps import OperationRecord, Step
+from edgeemu.timeline.steps import OperationRecord, Step, roofline_durations
 from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.virtual import VirtualTimeline
 
@@ -37,7 +38,7 @@ class EmulatedTime(Protocol):
 
     async def next_token(self, by_s: float | None) -> SampledToken | None: ...
 
-    def reported(self, report: protocol_out.Report) -> None:
+    def reported(self, reported: DeviceReport) -> None:
         """Take a device's report of a step."""
         ...
 
@@ -110,11 +111,12 @@ class PacedTime:
         self._unobserved.append(step)
         return sampled_token(step.step, token, token.sampled_s)
 
-    def reported(self, report: protocol_out.Report) -> None:
-        self._rows.add_operations(self._cluster, report.operations)
-        _add_device(self._rows, self._cluster, report, report.operations)
+    def reported(self, reported: DeviceReport) -> None:
+        report, operations = reported
+        self._rows.add_operations(self._cluster, operations)
+        _add_device(self._rows, self._cluster, report, operations)
         step = report.sequence, report.step
-        self._rows.add_links(self._cluster, step, report.traffic, report.operations[-1].time.end_s)
+        self._rows.add_links(self._cluster, step, report.traffic, operations[-1].time.end_s)
 
     async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:  # noqa: ARG002
         self._probing[request.number] = step, request.peer.device
@@ -174,6 +176,8 @@ class VirtualTime:
         self._now_s = now_s
         self._session = session
         self._reports = reports
+        none = Compute(math.inf, math.inf, 0.0)  # of devices relative to the host, which the roofline is not asked for
+        self._roofline = roofline_durations([each.compute or none for each in plan.cluster.devices], plan.costs)
         self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s)
         self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
         self._rows = StepRows()
@@ -195,7 +199,7 @@ class VirtualTime:
         self._record(timed.step, timed.sampled_s)
         return sampled_token(timed.step, self._tokens.pop(timed.step.sequence), timed.sampled_s)
 
-    def reported(self, report: protocol_out.Report) -> None: ...
+    def reported(self, reported: DeviceReport) -> None: ...
 
     async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:
         """Wait until the message has passed from device to device, and put it on the timeline."""
@@ -211,8 +215,8 @@ class VirtualTime:
         observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
         self._observed.append(observed)
         times = {record.op.index: record.time for record in observed.executions}
-        for report in self._reports.latest(step.sequence).reports:
-            timed = [record._replace(time=times[record.op.index]) for record in report.operations]
+        for report, operations in self._reports.latest(step.sequence).reports:
+            timed = [record._replace(time=times[record.op.index]) for record in operations]
             self._rows.add_operations(self._cluster, timed)
             _add_device(self._rows, self._cluster, report, timed)
         self._rows.add_links(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
@@ -256,7 +260,7 @@ class VirtualTime:
         """Duration by the roofline; on a device relative to the host, by the measured times of its kernels."""
         device = self._plan.cluster.devices[op.device]
         if device.compute is not None:
-            return op_s(device.compute, op, step.rows, step.past, self._plan.costs)
+            return self._roofline(op, step)
         taken_s = self._kernel_times.add(op, step.rows, self._reports.latest(step.sequence).cpu_s[op.index])
         return relative_s(device, op, taken_s)
 

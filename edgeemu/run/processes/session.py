@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import zmq
-import zmq.asyncio
 
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.host.device_exit import DeviceExit
 from edgeemu.host.stopped import LOOK_EVERY_S, StopWatch, what_they_do
 from edgeemu.links import messages
+from edgeemu.links.connections import is_readable
 from edgeemu.links.netns import protocol
 
 Answer = TypeVar("Answer", bound=protocol_out.FromDevice | protocol.NetworkReady | protocol.Done)
@@ -61,23 +61,24 @@ class Session:
         self._processes = processes
         self._watch = StopWatch()
         self._held: dict[str, dict[str, int]] = {}  # by device, the last page of its ledger
-        self._context = zmq.asyncio.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._context.socket(zmq.ROUTER)
+        self._descriptor = int(self._control.FD)
         self._inbox: asyncio.Queue[_Message] = asyncio.Queue()
-        self._pumps: list[asyncio.Task[None]] = []
         self._stopping = False
 
     async def __aenter__(self) -> Self:
         self._control.bind(self.control_address)
-        self._pumps = [asyncio.create_task(self._pump_messages()), asyncio.create_task(self._pump_exits())]
+        asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+        self._pump = asyncio.create_task(self._pump_exits())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        self._pump.cancel()
+        await asyncio.gather(self._pump, return_exceptions=True)
         self._control.close(linger=0)
         self._context.term()
 
@@ -92,11 +93,11 @@ class Session:
 
     async def send(self, device: int, request: protocol_in.ToDevice) -> None:
         """Send a device a request."""
-        await self._control.send_multipart([str(device).encode(), codec.encode(request)])
+        self._send(str(device).encode(), codec.encode(request))
 
     async def send_to_network_process(self, request: bytes) -> None:
         """Send a request to the process that shapes kernel links."""
-        await self._control.send_multipart([_NETWORK_PROCESS, request])
+        self._send(_NETWORK_PROCESS, request)
 
     async def ask(
         self, requests: Mapping[int, protocol_in.ToDevice], on_progress: Callable[[int, int], None] | None = None
@@ -188,6 +189,8 @@ class Session:
         Raises:
             RunError: one of them is stopped.
         """
+        if not self._inbox.empty():
+            return self._inbox.get_nowait()
         while True:
             try:
                 async with asyncio.timeout(min(timeout_s, LOOK_EVERY_S)):
@@ -218,9 +221,15 @@ class Session:
     def _address(self, name: str) -> str:
         return f"ipc://{self._directory}/{name}"
 
-    async def _pump_messages(self) -> None:
-        while True:
-            identity, frame = await self._control.recv_multipart()
+    def _send(self, identity: bytes, frame: bytes) -> None:
+        """Send a message; a socket with identities never waits. Sending may use up what announces an arrival."""
+        self._control.send_multipart([identity, frame], zmq.NOBLOCK)
+        self._read()
+
+    def _read(self) -> None:
+        """Read all that has arrived: the descriptor of the socket signals edges (zmq_getsockopt(3))."""
+        while is_readable(self._control):
+            identity, frame = self._control.recv_multipart()
             decode = protocol.decode_answer if identity == _NETWORK_PROCESS else codec.decode_for_controller
             try:
                 message = decode(frame)

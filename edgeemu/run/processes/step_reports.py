@@ -3,13 +3,23 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from edgeemu.device import protocol_out
+from edgeemu.placement.program import Program
 from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
 from edgeemu.run.processes.session import Session
-from edgeemu.timeline.steps import Step
+from edgeemu.timeline.clock import Occupation
+from edgeemu.timeline.steps import OperationRecord, Step
+
+
+class DeviceReport(NamedTuple):
+    """Report of a device, and the records of the operations in it."""
+
+    report: protocol_out.Report
+    operations: list[OperationRecord]
 
 
 @dataclass(slots=True)
@@ -17,15 +27,28 @@ class StepInFlight:
     """A step that was started, and the reports of devices about it."""
 
     step: Step
+    program: Program
     owed: int  # reports that are still to come
-    reports: list[protocol_out.Report] = field(default_factory=list)
+    reports: list[DeviceReport] = field(default_factory=list)
     cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
 
     @property
     def measurement(self) -> StepMeasurement:
         """Measurement of the step, as far as devices have reported it."""
-        executions = [record for report in self.reports for record in report.operations]
-        return StepMeasurement(executions, [transit for report in self.reports for transit in report.transits])
+        executions = [record for each in self.reports for record in each.operations]
+        return StepMeasurement(executions, [transit for each in self.reports for transit in each.report.transits])
+
+    def add(self, report: protocol_out.Report) -> DeviceReport:
+        """Take a device's report."""
+        ops, step = self.program.ops, self.step
+        operations = [
+            OperationRecord(ops[place], step, Occupation(ready_s, start_s, end_s), cpu_s, late_s, overrun)
+            for place, ready_s, start_s, end_s, cpu_s, late_s, overrun in report.operations
+        ]
+        self.reports.append(DeviceReport(report, operations))
+        self.cpu_s |= {each.place: each.cpu_s for each in report.operations}
+        self.owed -= 1
+        return self.reports[-1]
 
 
 class StepReports:
@@ -37,18 +60,18 @@ class StepReports:
         self._in_flight: dict[tuple[int, int], StepInFlight] = {}  # by sequence and step
         self._latest: dict[int, StepInFlight] = {}  # by open sequence
 
-    def started(self, step: Step, devices: int) -> None:
-        """Note a step on which so many devices will report."""
-        self._in_flight[step[:2]] = self._latest[step.sequence] = StepInFlight(step, devices)
+    def started(self, step: Step, program: Program) -> None:
+        """Note a step on which the devices of a program will report."""
+        devices = len({op.device for op in program.ops})
+        self._in_flight[step[:2]] = self._latest[step.sequence] = StepInFlight(step, program, devices)
 
-    def add(self, report: protocol_out.Report) -> None:
-        """Take a device's report."""
+    def add(self, report: protocol_out.Report) -> DeviceReport:
+        """Take a device's report; return it with its operations."""
         step = self._in_flight[report.sequence, report.step]
-        step.reports.append(report)
-        step.cpu_s |= {record.op.index: record.cpu_s for record in report.operations}
-        step.owed -= 1
+        added = step.add(report)
         if not step.owed:
             del self._in_flight[report.sequence, report.step]
+        return added
 
     def latest(self, sequence: int) -> StepInFlight:
         """Return the step of an open sequence that was started last."""
