@@ -107,9 +107,14 @@ def rings_of(placement: Placement, n_layers: int) -> list[tuple[int, ...]]:
     return [tuple(sorted(members[at] | heads[at] if at in divided else members[at])) for at in range(n_layers)]
 
 
-def is_divided(placement: Placement) -> bool:
-    """Whether any projection or feed-forward is in shards."""
-    return any(group >= 0 and kind is not Kind.HEAD for kind, _, group in placement.owner)
+@lru_cache(maxsize=4)
+def _first_shards(n_layers: int) -> frozenset[Block]:
+    return frozenset(Block(kind, layer, 0) for kind in (Kind.PROJ, Kind.FFN) for layer in range(n_layers))
+
+
+def is_divided(placement: Placement, n_layers: int) -> bool:
+    """Whether any projection or feed-forward of a placement, in which all blocks are, is in shards."""
+    return not placement.owner.keys().isdisjoint(_first_shards(n_layers))
 
 
 class Regrouping(NamedTuple):

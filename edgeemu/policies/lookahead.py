@@ -86,8 +86,9 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
 
 def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
     """The current placement, or one whose gain in the steps ahead exceeds its migration."""
-    small = view.costs.shape.n_layers * len(view.devices) <= SMALL_TO_DIVIDE
-    divided = is_divided(current)
+    n_layers = view.costs.shape.n_layers
+    small = n_layers * len(view.devices) <= SMALL_TO_DIVIDE
+    divided = is_divided(current, n_layers)
     if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
         found = better_shares(view, prospect, current)
         if found is not None:
@@ -103,9 +104,10 @@ def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Pl
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
     if not prospect.early or not all_fits(view, current):
         return False
-    if is_divided(current) or is_divided(better):
+    shape = view.costs.shape
+    if is_divided(current, shape.n_layers) or is_divided(better, shape.n_layers):
         return is_slower(view, better, current)
-    times, shape = StepTimes(view), view.costs.shape
+    times = StepTimes(view)
     before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
     return after_s > before_s * (1 + 1e-9)
 
