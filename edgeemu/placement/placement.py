@@ -1,7 +1,7 @@
 """Placement: the device of every block, its validity, and the moves between two placements. No costs, no time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -139,18 +139,20 @@ def moves(old: Placement, new: Placement) -> list[Move]:
     return [Move(block, before[block], after[block]) for block in sorted(b for b in before if before[b] != after[b])]
 
 
-def regroupings(old: Placement, new: Placement) -> list[Regrouping]:
-    """Shards that devices put together on the way from `old` to `new`, in block order.
+def regroupings(old: Placement, new: Placement, moved: Sequence[Move] | None = None) -> list[Regrouping]:
+    """Shards that devices put together on the way from `old` to `new`, in block order. `moved`: its moves, if known.
 
     A device does so if it is to have other shards of a block than it has: also what it keeps of a whole, or all shards
     that become one. A whole of which it keeps all shards is as it was, and so are all shards that become a whole there.
     """
-    changed = {(move.block.whole, at) for move in moves(old, new) if move.block.is_shard for at in move[1:]}
-    parts: dict[tuple[Block, int], list[Block]] = defaultdict(list)
+    moved = moves(old, new) if moved is None else moved
+    changed = {(*block[:2], at) for block, *ends in moved if block.is_shard for at in ends}  # kind, layer, device
+    parts: dict[tuple[Kind, int, int], list[Block]] = defaultdict(list)
     for block, device in _as_divided(new, old).items() if changed else ():
-        if block.is_shard and (block.whole, device) in changed:
-            parts[block.whole, device].append(block)
-    return [Regrouping(device, tuple(sorted(parts[whole, device]))) for whole, device in sorted(parts)]
+        kind, layer, group = block
+        if group >= 0 and (kind, layer, device) in changed:
+            parts[kind, layer, device].append(block)
+    return [Regrouping(part[-1], tuple(sorted(parts[part]))) for part in sorted(parts)]
 
 
 def _as_divided(placement: Placement, other: Placement) -> dict[Block, int]:

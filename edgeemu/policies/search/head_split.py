@@ -239,7 +239,7 @@ def _best_number_of_moves(
     later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
     gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
     bits, flash_s = costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
-    if tokens * gains_s.max() <= flash_s:
+    if gains_s.max() <= flash_s / tokens:
         return Resplit(counts, 0.0, 0.0)
     moves_s = _repeated(exchange.targets, flash_s)  # [n_moves] until each has come, from storage and over its link
     if bits:
