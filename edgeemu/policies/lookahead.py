@@ -42,7 +42,7 @@ from edgeemu.policies.search.local_moves import improve
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
-from edgeemu.policies.search.share_changes import better_shares, is_slower
+from edgeemu.policies.search.share_changes import Known, better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -77,20 +77,25 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         return _first(view)
     if view.still:
         return current
+    n_layers = view.costs.shape.n_layers
+    small = n_layers * len(view.devices) <= SMALL_TO_DIVIDE
+    divided = is_divided(current, n_layers)
+    known = None
+    if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
+        known = Known.of(view, current)
     for prospect in prospects(view):
-        better = _better(view, prospect, current)
+        better = _better(view, prospect, current, known, divided=divided)
         if better is not current and not _loses(view, prospect, current, better):
             return better
     return current
 
 
-def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
-    """The current placement, or one whose gain in the steps ahead exceeds its migration."""
-    n_layers = view.costs.shape.n_layers
-    small = n_layers * len(view.devices) <= SMALL_TO_DIVIDE
-    divided = is_divided(current, n_layers)
-    if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
-        found = better_shares(view, prospect, current)
+def _better(
+    view: ClusterView, prospect: Prospect, current: Placement, known: Known | None, *, divided: bool
+) -> Placement:
+    """The current placement, or one whose gain in the steps ahead exceeds its migration. `known`: of its shares."""
+    if known is not None:
+        found = better_shares(view, prospect, current, known)
         if found is not None:
             return found
     if divided or view.objective == "energy":
