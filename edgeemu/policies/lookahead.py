@@ -22,6 +22,8 @@ of energy too. With several sequences undivided placements change to another pip
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
+from collections.abc import Callable
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -65,6 +67,8 @@ PROPOSERS = (
     single_devices,
 )
 
+_Layouts = Callable[[], list[PlacementArrays]]
+
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """Place; with a current placement, move what pays over the horizon.
@@ -83,17 +87,21 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     known = None
     if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
         known = Known.of(view, current)
+    left = cache(lambda: list(earlier_layouts(view, PlacementArrays.of(current, view.costs.shape))))
     for prospect in prospects(view):
-        better = _better(view, prospect, current, known, divided=divided)
+        better = _better(view, prospect, current, known, left, divided=divided)
         if better is not current and not _loses(view, prospect, current, better):
             return better
     return current
 
 
 def _better(
-    view: ClusterView, prospect: Prospect, current: Placement, known: Known | None, *, divided: bool
+    view: ClusterView, prospect: Prospect, current: Placement, known: Known | None, left: _Layouts, *, divided: bool
 ) -> Placement:
-    """The current placement, or one whose gain in the steps ahead exceeds its migration. `known`: of its shares."""
+    """The current placement, or one whose gain in the steps ahead exceeds its migration.
+
+    `known`: of its shares. `left`: undivided placements that the run has left.
+    """
     if known is not None:
         found = better_shares(view, prospect, current, known)
         if found is not None:
@@ -102,7 +110,7 @@ def _better(
         return kept(_first, view, current)
     if view.sequences > 1:
         return better_pipeline(view, prospect, StepTimes(prospect.ahead, view.past + prospect.steps // 2), current)
-    return _moved(view, prospect, current)
+    return _moved(view, prospect, current, left)
 
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
@@ -159,7 +167,7 @@ def _own(view: ClusterView) -> Placement:
     return _search(view, times).layout(None).placement(view.costs.shape)
 
 
-def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
+def _moved(view: ClusterView, prospect: Prospect, current: Placement, left: _Layouts) -> Placement:
     """The current placement of undivided blocks improved by moves, or a new one, if that pays."""
     times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
     shape, costs = view.costs.shape, MoveCosts(view)
@@ -178,7 +186,7 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
         then = _followed(view, times, other.layout(old), prices)
         if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
-    others = list(earlier_layouts(view, old))
+    others = list(left())
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
         others += [] if new is None else [new]
