@@ -27,7 +27,7 @@ from edgeemu_kernels.shape import ModelShape
 
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
-MOST_BEGUN = 3  # neighbours from which a search goes on
+MOST_BEGUN = 2  # neighbours from which a search goes on
 ROUNDING = 1e-9  # relative, of times: more than it can be
 MISSING = (
     1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
@@ -158,6 +158,8 @@ class ShareSearch:
                 if costs[at] < base_cost * (1 - LEAST_GAIN):
                     base, base_cost = near.taken([at]), float(costs[at])
                     break
+                if self.moving is not None and self.work <= 0:
+                    return base, base_cost
             else:
                 break
         return base, base_cost
