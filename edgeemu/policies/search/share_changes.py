@@ -29,7 +29,7 @@ EXACT = 6  # placements of which the migration is computed exactly
 
 
 class Known(NamedTuple):
-    """What a decision knows of the current placement, whatever is expected of the steps to come."""
+    """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
     devices: IntArray  # [n] that take part
     base: ShareArrays  # the current placement
