@@ -13,6 +13,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement
+from edgeemu_kernels.decoder import Decoder
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
@@ -48,6 +49,21 @@ def test_any_placement_computes_what_the_undivided_model_computes(
     costs = PhysicalCosts(shape)
     for sent in cluster.sent:
         assert sent.size_bytes == message_bytes(sent.op, sent.rows, costs)
+
+
+@SLOW
+@given(st.data(), precise_shapes(), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
+def test_complete_blocks_compute_the_last_bit_of_the_undivided_model(
+    data: st.DataObject, shape: ModelShape, prompt_tokens: int, new_tokens: int, seed: int
+) -> None:
+    """So rounded caches and messages, where a last bit can become a whole step, leave no text that a placement made."""
+    source, ids = SeededSource(shape, seed), prompt(shape, prompt_tokens, seed)
+    placement = data.draw(placements(shape, N_DEVICES))
+    cluster = MemoryCluster(source, placement, N_DEVICES, prompt_tokens, prompt_tokens + new_tokens)
+    made = cluster.generate(ids, new_tokens, order=seed)
+    decoder = Decoder(source, prompt_tokens + new_tokens)
+    theirs = [decoder.prefill(ids), *(decoder.step(token) for token in made.tokens[:-1])]
+    np.testing.assert_array_equal(np.array(made.logits), np.array(theirs))
 
 
 def test_a_quantised_model_is_as_small_as_its_format() -> None:

@@ -1,12 +1,14 @@
-"""Texts at every precision, whatever the policy and the placement, against the undivided reference's.
+"""Texts at every precision, whatever the policy and the placement, against the undivided model's.
 
     python tools/bench/equality.py [--precisions N] [--placements N] [--json]
 
 SmolLM2 answers two prompts on five devices, real processes in virtual time: under every policy (but `exact`, which is
-for small clusters) while a device gets slow and blocks move, and from random placements with layers partly divided.
-Where caches and messages are float32, all tokens must be equal. Rounded rows turn a last bit into a whole step of their
-format, so two ways of computing the same logits differ: the reference's own difference from itself (of a text at once
-and of its beginnings) is told beside the margins of its tokens. There nine tenths of the texts must be equal. Prints a
+for small clusters) while a device gets slow and blocks move, and from random placements, every other one with layers
+partly divided. Texts are compared with those of the undivided decoder, which has the devices' kernels. Where blocks are
+complete, all must be equal, at every precision: the last bit is. A divided layer adds float32 sums in another order; a
+last bit then becomes a whole step of a format where caches or messages are rounded, and later layers make more of it.
+So texts of runs with divided layers must all be equal where neither is rounded; of the others eight tenths, with four
+bits the half, beside how far the reference, which shares no kernel with the decoder, is from it in a logit. Prints a
 line for each precision; status 1 on a miss.
 """
 
@@ -19,9 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from measure import Figure, Run, report
 
+from edgeemu.placement.placement import is_divided
 from edgeemu.policies import POLICIES
 from edgeemu.run.make_plan import make_plan
-from edgeemu.scenario.load import parse_scenario
+from edgeemu.scenario.load import load_scenario, parse_scenario
+from edgeemu_kernels.decoder import Decoder
 from edgeemu_kernels.reference import Reference
 
 SCENARIO = """
@@ -56,8 +60,10 @@ class Precision(NamedTuple):
 
     @property
     def least_equal(self) -> float:
-        """Share of the texts that must be equal."""
-        return 1.0 if (self.cache, self.messages) == ("f32", "f32") else 0.9
+        """Share of the texts of runs with divided layers that must be equal."""
+        if (self.cache, self.messages) == ("f32", "f32"):
+            return 1.0
+        return 0.5 if "q4_0" in (self.cache, self.messages) else 0.8
 
 
 PRECISIONS = (
@@ -73,7 +79,7 @@ PRECISIONS = (
 
 
 class Expected(NamedTuple):
-    """Tokens of the undivided reference, by prompt, and how far it is from itself: token by token, and all at once."""
+    """What the undivided decoder generates, by prompt, and how far the reference is from it in the same texts."""
 
     tokens: list[list[int]]
     apart: float  # largest difference of two logits
@@ -81,30 +87,34 @@ class Expected(NamedTuple):
 
 
 def expected(precision: Precision) -> Expected:
-    """Let the reference answer."""
+    """Let the undivided decoder answer, and the reference score its answers."""
     plan = make_plan(parse_scenario(SCENARIO, "equality", [precision.setting]), "single")
-    reference = Reference(plan.model.open_source())
+    source = plan.model.open_source()
+    decoder, reference = Decoder(source), Reference(source)
     tokens, apart, margins = [], 0.0, []
     for request in plan.requests:
         ids = list(request.ids)
-        tokens.append(reference.generate(ids, request.max_tokens))
-        together = reference.logits(ids + tokens[-1][:-1])  # [positions, vocab]
-        for end in range(len(ids), len(together) + 1):
-            shorter = reference.logits((ids + tokens[-1])[:end])[-1]  # [vocab]
-            apart = max(apart, float(np.abs(shorter - together[end - 1]).max()))
-            highest = np.sort(shorter)[-2:]
-            margins.append(float(highest[1] - highest[0]))
+        decoder.reset()
+        logits, text = [decoder.prefill(ids)], list[int]()
+        while len(text) < request.max_tokens:
+            text.append(int(logits[-1].argmax()))
+            logits.append(decoder.step(text[-1]))
+        tokens.append(text)
+        together = reference.logits(ids + text)[len(ids) - 1 :]  # [max_tokens + 1, vocab]
+        apart = max(apart, float(np.abs(np.array(logits) - together).max()))
+        margins += [float(np.subtract(*np.sort(each)[-1:-3:-1])) for each in logits]
     return Expected(tokens, apart, float(np.median(margins)))
 
 
-def random_placement(draw: random.Random) -> str:
+def random_placement(draw: random.Random, *, divide: bool) -> str:
     """A placement in YAML: heads, projections and feed-forwards of every layer on any devices, some of them divided."""
+    divided = 0.5 if divide else 0.0  # share
     lines = ["embed: " + draw.choice(DEVICES), "lm_head: " + draw.choice(DEVICES), "layers:"]
     for layer in range(LAYERS):
         heads = [draw.choice(DEVICES) for _ in range(GROUPS)]
         held = {name: [g for g in range(GROUPS) if heads[g] == name] for name in heads}
-        proj = {name: held[name] for name in held} if draw.random() < 0.5 else draw.choice(DEVICES)
-        ffn = dict.fromkeys(draw.sample(DEVICES, 2), "1/2") if draw.random() < 0.5 else draw.choice(DEVICES)
+        proj = {name: held[name] for name in held} if draw.random() < divided else draw.choice(DEVICES)
+        ffn = dict.fromkeys(draw.sample(DEVICES, 2), "1/2") if draw.random() < divided else draw.choice(DEVICES)
         lines.append(f"  {layer}: {{heads: {_yaml(held)}, proj: {_yaml(proj)}, ffn: {_yaml(ffn)}}}")
     return "placement:\n" + "".join(f"  {line}\n" for line in lines)
 
@@ -122,21 +132,37 @@ def tokens_of(run: Run) -> list[list[int]]:
     return [made[sequence] for sequence in sorted(made)]
 
 
-def equal_texts(precision: Precision, directory: Path, placements: int) -> Figure:
-    """Count the texts that are the reference's."""
+def equal_texts(precision: Precision, directory: Path, placements: int) -> list[Figure]:
+    """Count the texts that are the undivided decoder's, of runs with complete blocks and with divided layers."""
     right = expected(precision)
-    print(f"{precision.setting}: reference from itself {right.apart:.2g} in a logit, median margin {right.margin:.2g}")
     scenario = directory / "equality.yaml"
     scenario.write_text(SCENARIO)
-    policies = sorted(POLICIES.keys() - {"given", "exact"})
-    runs = [Run("run", scenario, precision.setting, SLOWED, policy=name) for name in policies]
+    cases: list[tuple[Path, str, tuple[str, ...]]] = [
+        (scenario, name, (SLOWED,)) for name in sorted(POLICIES.keys() - {"given", "exact"})
+    ]
     for number in range(placements):
         written = directory / f"placed-{number}.yaml"
-        written.write_text(SCENARIO + random_placement(random.Random(number)))
-        runs.append(Run("run", written, precision.setting, policy="given"))
-    texts = [text == wanted for run in runs for text, wanted in zip(tokens_of(run), right.tokens, strict=True)]
-    what = f"{precision.setting}: texts of {len(runs)} runs that are not the reference's"
-    return Figure(what, 100.0 * (1.0 - sum(texts) / len(texts)), 100.0 * (1.0 - precision.least_equal), "%")
+        written.write_text(SCENARIO + random_placement(random.Random(number), divide=number % 2 == 0))
+        cases.append((written, "given", ()))
+    texts: dict[bool, list[bool]] = {False: [], True: []}  # whether layers are divided -> whether each text is equal
+    for file, name, settings in cases:
+        plan = make_plan(load_scenario(file, [precision.setting]), name)
+        made = tokens_of(Run("run", file, precision.setting, *settings, policy=name))
+        texts[is_divided(plan.placement)] += [text == wanted for text, wanted in zip(made, right.tokens, strict=True)]
+    print(
+        f"{precision.setting}: {sum(texts[True])} of {len(texts[True])} texts equal with divided layers, "
+        f"{sum(texts[False])} of {len(texts[False])} without; the reference is {right.apart:.2g} from the decoder in a "
+        f"logit, where the median token is {right.margin:.2g} ahead of the next"
+    )
+    return [
+        Figure(
+            f"{precision.setting}: texts that differ, {what}", 100.0 * (1.0 - sum(each) / len(each)), 100.0 * most, "%"
+        )
+        for what, each, most in (
+            ("complete blocks", texts[False], 0.0),
+            ("divided layers", texts[True], 1.0 - precision.least_equal),
+        )
+    ]
 
 
 def main() -> None:
@@ -146,7 +172,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        found = [equal_texts(each, Path(made), options.placements) for each in PRECISIONS[: options.precisions]]
+        chosen = PRECISIONS[: options.precisions]
+        found = [figure for each in chosen for figure in equal_texts(each, Path(made), options.placements)]
     raise SystemExit(report(found, options.json))
 
 
