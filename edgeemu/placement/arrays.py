@@ -6,7 +6,7 @@ The groups of a layer are identical in cost, so most computations need only thei
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,9 @@ class PlacementArrays:
     def of(cls, placement: Placement, shape: ModelShape) -> Self:
         """Build from a placement. Raises PlacementError for a block that is not placed, or that is in shards."""
         owner, blocks = placement.owner, blocks_of(shape)
-        try:
-            owners = np.array([owner[block] for block in blocks], np.int64)  # [n_blocks]
+        try:  # most placements are in model order
+            in_order = owner.values() if tuple(owner) == blocks else map(owner.__getitem__, blocks)
+            owners = np.fromiter(in_order, np.int64, len(blocks))  # [n_blocks]
         except KeyError as missing:
             raise PlacementError(f"{missing.args[0]} is on no device as a whole, and shards have no layout") from None
         layers = owners[1:-1].reshape(shape.n_layers, shape.n_groups + 2)  # [n_layers, n_groups + 2]
@@ -58,9 +59,9 @@ class PlacementArrays:
     def heads_by(self, counts: IntArray) -> IntArray:
         """Owners of groups so that each device has its count, [n_layers, n_devices]; as many as possible stay."""
         heads = self.heads.copy()
-        changed = (counts != self.counts(counts.shape[1])).any(1)  # [n_layers]
-        for layer in np.flatnonzero(changed).tolist():
-            heads[layer] = assign_groups(counts[layer], heads[layer])
+        changed = np.flatnonzero((counts != self.counts(counts.shape[1])).any(1))  # [n_changed]
+        if len(changed):
+            heads[changed] = assign_all_groups(counts[changed], heads[changed])
         return heads
 
     def same(self, other: "PlacementArrays") -> bool:
@@ -72,22 +73,47 @@ class PlacementArrays:
         )
 
 
-def moved_blocks(old: PlacementArrays, new: PlacementArrays) -> list[tuple[Kind, int, int]]:
-    """Blocks whose device changes, as (kind, source, target)."""
+class MovedBlocks(NamedTuple):
+    """Blocks of one kind whose device changes: [n_moved] each."""
+
+    kind: Kind
+    sources: IntArray
+    targets: IntArray
+
+
+def moved_blocks(old: PlacementArrays, new: PlacementArrays) -> list[MovedBlocks]:
+    """Blocks whose device changes, by kind; kinds of which none changes are left out."""
     found = []
-    for kind, before, after in ((Kind.EMBED, old.embed, new.embed), (Kind.LM_HEAD, old.lm_head, new.lm_head)):
-        if before != after:
-            found.append((kind, before, after))
     for kind, befores, afters in (
+        (Kind.EMBED, np.array([old.embed]), np.array([new.embed])),
+        (Kind.LM_HEAD, np.array([old.lm_head]), np.array([new.lm_head])),
         (Kind.HEAD, old.heads, new.heads),
         (Kind.PROJ, old.proj, new.proj),
         (Kind.FFN, old.ffn, new.ffn),
     ):
         changed = befores != afters
         if changed.any():
-            sources, targets = befores[changed].tolist(), afters[changed].tolist()
-            found += [(kind, a, b) for a, b in zip(sources, targets, strict=True)]
+            found.append(MovedBlocks(kind, befores[changed], afters[changed]))
     return found
+
+
+def assign_all_groups(counts: IntArray, old: IntArray) -> IntArray:
+    """`assign_groups` of several layers at once: [k, n_devices], [k, n_groups] -> [k, n_groups]."""
+    n_layers, n_groups = old.shape
+    row = np.arange(n_layers)[:, None]
+    order = old.argsort(axis=1, kind="stable")  # [k, n_groups] groups by device, ascending
+    by_device, place = old[row, order], np.arange(n_groups)  # [k, n_groups], [n_groups]
+    begins = np.ones((n_layers, n_groups), np.bool_)  # whether a group is the first of its device
+    begins[:, 1:] = by_device[:, 1:] != by_device[:, :-1]
+    before = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)  # [k, n_groups] others there before it
+    stays = np.empty((n_layers, n_groups), np.bool_)
+    stays[row, order] = before < counts[row, by_device]
+    lacking = counts.copy()
+    np.subtract.at(lacking, (np.nonzero(stays)[0], old[stays]), 1)
+    heads = old.copy()
+    layers, devices = np.nonzero(lacking)  # [m] each
+    heads[~stays] = np.repeat(devices, lacking[layers, devices])
+    return heads
 
 
 def assign_groups(counts: IntArray, old: IntArray | None) -> IntArray:

@@ -10,14 +10,14 @@ puts together what it is then to have of a divided block, of what it had and of 
 memory as well, because this is there twice meanwhile.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
-from edgeemu.placement.blocks import Kind
+from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Move, Placement, moves, regroupings
@@ -140,24 +140,26 @@ def incoming(migration: MigrationProtocol) -> dict[int, list[Move]]:
     return dict(sorted(by_target.items()))
 
 
-def copied_bytes(old: Placement, new: Placement, costs: Costs) -> dict[int, int]:
-    """Bytes that are twice in the memory of devices that put shards together, by device.
+def copied_bytes(old: Placement, new: Placement, costs: Costs, moved: Sequence[Move] | None = None) -> dict[int, int]:
+    """Bytes that are twice in the memory of devices that put shards together, by device. `moved`: the moves, if known.
 
     One block is put together after the other: it is the largest that counts.
     """
     most: dict[int, int] = {}
-    for device, parts in regroupings(old, new):
-        most[device] = max(most.get(device, 0), sum(costs.weight_bytes(block) for block in parts))
+    for device, parts in regroupings(old, new, moved):  # of a block's shards, only the first can have another size
+        size_bytes = costs.weight_bytes(parts[0]) + (len(parts) - 1) * costs.weight_bytes(parts[-1])
+        most[device] = max(most.get(device, 0), size_bytes)
     return most
 
 
 def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
     """Bytes that a receiver holds in addition until commit: weights, and caches of `rows` rows in all."""
     costs = costs.at_step(1, rows)
-    return sum(
-        weight_bytes(move.block, costs, ends_meet=move.ends_meet)
-        + (costs.kv_bytes(rows) if move.block.kind is Kind.HEAD else 0)
-        for move in moved
+    alike = Counter((move.block.kind, min(move.block.group, 1), move.ends_meet) for move in moved)
+    return sum(  # the first shard of a block has the bias
+        count
+        * (weight_bytes(Block(kind, 0, group), costs, ends_meet=meet) + costs.kv_bytes(rows) * (kind is Kind.HEAD))
+        for (kind, group, meet), count in alike.items()
     )
 
 
@@ -183,7 +185,7 @@ def needs(
     messages need memory.
     """
     arriving = incoming(migration)
-    copied = copied_bytes(migration.old, migration.new, costs.at_step(1, last_rows))
+    copied = copied_bytes(migration.old, migration.new, costs.at_step(1, last_rows), migration.moves)
     for target in sorted(arriving.keys() | copied.keys()):
         moved, growth_bytes = arriving.get(target, []), 0
         if last_rows > rows:

@@ -1,7 +1,7 @@
 """Placement: the device of every block, its validity, and the moves between two placements. No costs, no time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -110,9 +110,14 @@ def rings_of(placement: Placement, n_layers: int) -> list[tuple[int, ...]]:
     return [tuple(sorted(members[at] | heads[at] if at in divided else members[at])) for at in range(n_layers)]
 
 
-def is_divided(placement: Placement) -> bool:
-    """Whether any projection or feed-forward is in shards."""
-    return any(group >= 0 and kind is not Kind.HEAD for kind, _, group in placement.owner)
+@lru_cache(maxsize=4)
+def _first_shards(n_layers: int) -> frozenset[Block]:
+    return frozenset(Block(kind, layer, 0) for kind in (Kind.PROJ, Kind.FFN) for layer in range(n_layers))
+
+
+def is_divided(placement: Placement, n_layers: int) -> bool:
+    """Whether any projection or feed-forward of a placement, in which all blocks are, is in shards."""
+    return not placement.owner.keys().isdisjoint(_first_shards(n_layers))
 
 
 class Regrouping(NamedTuple):
@@ -153,18 +158,21 @@ def ends_meeting(embeds: tuple[int, int], lm_heads: tuple[int, int]) -> set[Kind
     return meeting
 
 
-def regroupings(old: Placement, new: Placement) -> list[Regrouping]:
-    """Shards that devices put together on the way from `old` to `new`, in block order.
+def regroupings(old: Placement, new: Placement, moved: Sequence[Move] | None = None) -> list[Regrouping]:
+    """Shards that devices put together on the way from `old` to `new`, in block order. `moved`: its moves, if known.
 
     A device does so if it is to have other shards of a block than it has: also what it keeps of a whole, or all shards
     that become one. A whole of which it keeps all shards is as it was, and so are all shards that become a whole there.
     """
-    changed = {(m.block.whole, at) for m in moves(old, new) if m.block.is_shard for at in (m.source, m.target)}
-    parts: dict[tuple[Block, int], list[Block]] = defaultdict(list)
+    moved = moves(old, new) if moved is None else moved
+    shards = [move for move in moved if move.block.is_shard]
+    changed = {(*move.block[:2], at) for move in shards for at in (move.source, move.target)}  # kind, layer, device
+    parts: dict[tuple[Kind, int, int], list[Block]] = defaultdict(list)
     for block, device in _as_divided(new, old).items() if changed else ():
-        if block.is_shard and (block.whole, device) in changed:
-            parts[block.whole, device].append(block)
-    return [Regrouping(device, tuple(sorted(parts[whole, device]))) for whole, device in sorted(parts)]
+        kind, layer, group = block
+        if group >= 0 and (kind, layer, device) in changed:
+            parts[kind, layer, device].append(block)
+    return [Regrouping(part[-1], tuple(sorted(parts[part]))) for part in sorted(parts)]
 
 
 def _as_divided(placement: Placement, other: Placement) -> dict[Block, int]:

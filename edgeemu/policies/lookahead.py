@@ -22,6 +22,8 @@ of energy too. With several sequences undivided placements change to another pip
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
 """
 
+from collections.abc import Callable
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -42,7 +44,7 @@ from edgeemu.policies.search.local_moves import improve
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
-from edgeemu.policies.search.share_changes import better_shares, is_slower
+from edgeemu.policies.search.share_changes import Known, better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -66,6 +68,8 @@ PROPOSERS = (
     single_devices,
 )
 
+_Layouts = Callable[[], list[PlacementArrays]]
+
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """Place; with a current placement, move what pays over the horizon.
@@ -78,35 +82,46 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         return _first(view)
     if view.still:
         return current
+    n_layers = view.costs.shape.n_layers
+    small = n_layers * len(view.devices) <= SMALL_TO_DIVIDE
+    divided = is_divided(current, n_layers)
+    known = None
+    if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
+        known = Known.of(view, current)
+    left = cache(lambda: list(earlier_layouts(view, PlacementArrays.of(current, view.costs.shape))))
     for prospect in prospects(view):
-        better = _better(view, prospect, current)
+        better = _better(view, prospect, current, known, left, divided=divided)
         if better is not current and not _loses(view, prospect, current, better):
             return better
     return current
 
 
-def _better(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
-    """The current placement, or one whose gain in the steps ahead exceeds its migration."""
-    small = view.costs.shape.n_layers * len(view.devices) <= SMALL_TO_DIVIDE
-    divided = is_divided(current)
-    if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
-        found = better_shares(view, prospect, current)
+def _better(
+    view: ClusterView, prospect: Prospect, current: Placement, known: Known | None, left: _Layouts, *, divided: bool
+) -> Placement:
+    """The current placement, or one whose gain in the steps ahead exceeds its migration.
+
+    `known`: of its shares. `left`: undivided placements that the run has left.
+    """
+    if known is not None:
+        found = better_shares(view, prospect, current, known)
         if found is not None:
             return found
     if divided or view.objective == "energy":
         return kept(_first, view, current)
     if view.sequences > 1:
         return better_pipeline(view, prospect, StepTimes(prospect.ahead, view.past + prospect.steps // 2), current)
-    return _moved(view, prospect, current)
+    return _moved(view, prospect, current, left)
 
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
     if not prospect.early or not all_fits(view, current):
         return False
-    if is_divided(current) or is_divided(better):
+    shape = view.costs.shape
+    if is_divided(current, shape.n_layers) or is_divided(better, shape.n_layers):
         return is_slower(view, better, current)
-    times, shape = StepTimes(view), view.costs.shape
+    times = StepTimes(view)
     before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
     return after_s > before_s * (1 + 1e-9)
 
@@ -153,7 +168,7 @@ def _own(view: ClusterView) -> Placement:
     return _search(view, times).layout(None).placement(view.costs.shape)
 
 
-def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placement:
+def _moved(view: ClusterView, prospect: Prospect, current: Placement, left: _Layouts) -> Placement:
     """The current placement of undivided blocks improved by moves, or a new one, if that pays."""
     times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
     shape, costs = view.costs.shape, MoveCosts(view)
@@ -174,7 +189,7 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement) -> Placeme
         then = _followed(view, times, other.layout(old), prices)
         if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
-    others += earlier_layouts(view, old)
+    others += left()
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
         others += [] if new is None else [new]

@@ -53,7 +53,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     shape, times = view.costs.shape, StepTimes(view)
     if current is None:
         return _first_of_any_kind(view, times)
-    if is_divided(current):
+    if is_divided(current, shape.n_layers):
         return kept(lambda seen: _first_of_any_kind(seen, times), view, current)
     old = PlacementArrays.of(current, shape)
     new = improved(view, times, relieved(view, times, old)).layout(old)

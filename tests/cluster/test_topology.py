@@ -11,6 +11,7 @@ from edgeemu.cluster.keyed_random import directed_uniforms, pair_uniforms, unifo
 from edgeemu.cluster.links import Change
 from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.links_at import links_at
 from edgeemu.scenario.load import parse_scenario
 
 DEVICE = "gflops: 10 GFLOPS, mem_bandwidth: 4 GB/s, memory: 1 GiB"
@@ -98,16 +99,16 @@ def test_at_an_instant_only_varying_paths_are_asked_for_again(network: str, monk
     links = LinkMatrix.of(made)
     same(links, made)
     for at_s in (0.0, 2.5, 9.0):
-        same(links.at(made, at_s), made, at_s)
+        same(links_at(links, made, at_s), made, at_s)
     later = made.changed(Change(links=((0, 1), (1, 0)), delay_s=2.0), 1.0) if network != "star" else made
-    same(links.at(later, 9.0), later, 9.0)
+    same(links_at(links, later, 9.0), later, 9.0)
     pairs = later.varying_pairs()
     assert pairs is not None
     assert 0 < len(pairs) < 15 * 14
     asked = []
     path = Cluster.path
     monkeypatch.setattr(Cluster, "path", lambda self, a, b: asked.append((a, b)) or path(self, a, b))
-    now = links.at(later, 9.0)
+    now = links_at(links, later, 9.0)
     for a in range(15):
         now.s_per_bit.row(a)
     assert set(asked) == pairs
@@ -131,7 +132,7 @@ def test_a_cluster_that_stands_still_has_its_links_as_they_are_at_the_instant(ne
 def test_where_the_default_varies_all_paths_may() -> None:
     made = cluster("network: {default: {type: wifi-6, variation: {bandwidth: 50 %}}}\n")
     assert made.varying_pairs() is None
-    same(LinkMatrix.of(made).at(made, 4.0), made, 4.0)
+    same(links_at(LinkMatrix.of(made), made, 4.0), made, 4.0)
 
 
 def test_shared_rows_are_read_only() -> None:

@@ -145,7 +145,7 @@ def test_the_moves_of_one_block_by_hand() -> None:
     assert (moves(whole, here), moves(here, whole)) == ([], [])
     assert (regroupings(whole, here), regroupings(here, whole)) == ([], []), "it has all of it, and copies nothing"
     assert (regroupings(whole, whole.moved([ffn(0)], 1)), regroupings(halves, halves)) == ([], [])
-    assert (is_divided(halves), is_divided(whole)) == (True, False)
+    assert (is_divided(halves, LLAMA.n_layers), is_divided(whole, LLAMA.n_layers)) == (True, False)
     with pytest.raises(PlacementError, match=r"ffn\(0\) is in only one of the two placements"):
         moves(whole, Placement({block: 0 for block in whole.owner if block != ffn(0)}))
 

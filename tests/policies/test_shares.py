@@ -46,7 +46,7 @@ def test_where_no_whole_block_fits_layers_are_divided() -> None:
     seen = with_workload(three(memory_mib=11), length=0)
     for place in (lookahead.place, resource_aware.place):
         found = place(seen)
-        assert is_divided(found)
+        assert is_divided(found, seen.costs.shape.n_layers)
         assert seen.holds(found)
         assert place(three(memory_mib=11), found) is not None
 
@@ -56,7 +56,7 @@ def test_shares_shift_away_from_a_device_that_slows_down(objective: str) -> None
     devices = tuple(replace(device, idle_w=1.0, busy_w=2.0) for device in three().devices)
     seen = replace(three(), devices=devices, objective=objective, j_per_bit=lambda *_: 1e-9)
     current = settled(seen)
-    assert is_divided(current)
+    assert is_divided(current, seen.costs.shape.n_layers)
     slower = replace(devices[0], compute=Compute(1e8, 5e7, 0.0))
     later = replace(seen, devices=(slower, *devices[1:]))
     moved = lookahead.place(later, current)
@@ -69,8 +69,8 @@ def test_shares_shift_away_from_a_device_that_slows_down(objective: str) -> None
 def test_a_divided_layer_is_joined_when_links_become_slow() -> None:
     seen = three()
     current = settled(seen)
-    assert is_divided(current)
-    assert not is_divided(lookahead.place(with_links(seen, 1e9, 0.5), current))
+    assert is_divided(current, seen.costs.shape.n_layers)
+    assert not is_divided(lookahead.place(with_links(seen, 1e9, 0.5), current), seen.costs.shape.n_layers)
 
 
 @QUICK
@@ -105,4 +105,4 @@ def test_a_device_that_has_lost_its_memory_is_relieved_of_shares() -> None:
 
 def test_a_small_model_stays_whole() -> None:
     seen = with_links(view(LLAMA, [2**30] * 3, [FAST, SLOW, SLOW], 8, 60), 1e7, 5e-3)
-    assert not is_divided(lookahead.place(seen))
+    assert not is_divided(lookahead.place(seen), LLAMA.n_layers)

@@ -206,7 +206,7 @@ def test_the_placement_of_every_policy_is_written_and_read_back() -> None:
         again = given_placement(parse_scenario(SCENARIO + placement_yaml(plan, "s.yaml")), plan.model.shape)
         assert again == plan.placement, policy
         seen.append(plan.placement)
-    assert any(is_divided(placement) for placement in seen)
+    assert any(is_divided(placement, plan.model.shape.n_layers) for placement in seen)
     assert any(len(placement.groups(0, 3)) > 1 for placement in seen)
 
 

@@ -82,7 +82,7 @@ def expected(view: ClusterView, tokens: float) -> ClusterView:
     """The view with devices and links as they are expected in the mean over the next steps."""
     devices = list(view.devices)
     for index, forecast in view.outlook.devices.items():
-        device = devices[index]
-        devices[index] = replace(device, compute=slowed(device.compute, forecast.factor(tokens)))
+        if (factor := forecast.factor(tokens)) != 1.0:
+            devices[index] = replace(devices[index], compute=slowed(devices[index].compute, factor))
     links = view.links.scaled(view.outlook.link_factors(tokens))
     return replace(view, devices=tuple(devices), links=links, outlook=Outlook())

@@ -17,7 +17,7 @@ from edgeemu.policies.view.shares import ShareArrays
 def earlier_layouts(view: ClusterView, old: PlacementArrays) -> Iterator[PlacementArrays]:
     """Undivided placements that the run has left and that still fit; as many groups as possible stay as in `old`."""
     for placement in view.earlier:
-        if not is_divided(placement):
+        if not is_divided(placement, view.costs.shape.n_layers):
             layout = PlacementArrays.of(placement, view.costs.shape)
             layout = replace(layout, heads=old.heads_by(layout.counts(len(view.devices))))
             if MemoryHeadroom.of(view, layout).fits():

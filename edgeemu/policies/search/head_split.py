@@ -6,7 +6,7 @@ the dearest slot that is taken: water-filling, which is exact also for whole num
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +41,15 @@ class Finish(NamedTuple):
             self.compute_fixed_s[devices] + counts * self.compute_slope_s[devices],
             self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
         )
+
+    def most_before(self, limit_s: float, devices: IntArray, n_groups: int) -> int:
+        """The most groups that one of some devices can finish before a limit; rather one more than too few."""
+        with np.errstate(divide="ignore"):
+            most = np.minimum(
+                (limit_s - self.compute_fixed_s[devices]) / self.compute_slope_s[devices],
+                (limit_s - self.memory_fixed_s[devices]) / self.memory_slope_s[devices],
+            )  # [m]
+        return int(min(most.max() + 1.0, n_groups))
 
 
 def finish(times: StepTimes, source: int, gather: int) -> Finish:
@@ -79,25 +88,25 @@ def slots(n: int) -> IntArray:
     return np.arange(1, n + 1)[None, :]
 
 
-def slot_prices(times: StepTimes, source: int, gather: int, lines: Finish, chosen: IntArray) -> FloatArray:
-    """Time when the k-th group of each chosen device has reached proj: [m, n_groups]."""
-    k = slots(times.n_groups)
+def slot_prices(times: StepTimes, source: int, gather: int, lines: Finish, chosen: IntArray, most: int) -> FloatArray:
+    """Time when the k-th group of each chosen device, up to the `most`-th, has reached proj: [m, most]."""
+    k = slots(most)
     prices = np.maximum(
         lines.compute_fixed_s[chosen, None] + k * lines.compute_slope_s[chosen, None],
         lines.memory_fixed_s[chosen, None] + k * lines.memory_slope_s[chosen, None],
-    )  # [m, n_groups]
+    )  # [m, most]
     if source != gather:
         _queue_behind_x(times, source, gather, chosen, prices)
     return prices
 
 
 def _queue_behind_x(times: StepTimes, source: int, gather: int, chosen: IntArray, prices: FloatArray) -> None:
-    """Raise the prices [m, n_groups] of the source's own slots to the time when x and they have left the link."""
+    """Raise the prices [m, most] of the source's own slots to the time when x and they have left the link."""
     here = (chosen == source).nonzero()[0]
     if here.size:
         per_bit_s = times.links.s_per_bit.pair(source, gather)
         delay_s = times.links.delay_s.pair(source, gather)
-        k = slots(times.n_groups)[0]  # [n_groups]
+        k = slots(prices.shape[1])[0]  # [most]
         bits = times.hidden_bits + times.attention_fixed_bits + k * times.attention_slope_bits
         prices[here[0]] = np.maximum(prices[here[0]], bits * per_bit_s + delay_s)
 
@@ -116,7 +125,7 @@ def best_split(times: StepTimes, source: int, gather: int, room: MemoryHeadroom,
             return None
         chosen = room.first_group_fits().nonzero()[0]
         fitting = room.groups_room(layer, chosen)
-    prices = slot_prices(times, source, gather, lines, chosen)  # [m, n_groups]
+    prices = slot_prices(times, source, gather, lines, chosen, needed)  # [m, n_groups]
     prices[slots(needed) > fitting[:, None]] = np.inf
     found = cheapest_slots(prices, needed)
     assert found is not None, "room for all was counted"
@@ -166,7 +175,8 @@ def resplit(draft: PartialPlacement, layer: int, costs: MoveCosts, tokens: float
     either = counts > 0  # [n_devices]
     either[spare] = True
     chosen = either.nonzero()[0]  # [m]
-    prices = slot_prices(times, source, gather, lines, chosen)  # [m, n_groups]
+    most = max(int(counts[holders].max()), lines.most_before(limit_s, spare, times.n_groups))
+    prices = slot_prices(times, source, gather, lines, chosen, most)  # [m, most]
     extra = draft.room.groups_room(layer, chosen)  # [m]
     exchange = _exchange(chosen, prices, counts[chosen], extra, limit_s, last_s)
     return _best_number_of_moves(times, costs, exchange, counts, floor_s, tokens)
@@ -188,10 +198,10 @@ def _exchange(
 ) -> _Exchange:
     """Pair taken slots, the latest first, with free slots, the earliest first.
 
-    `prices` [m, n_groups] of the devices `chosen` [m], of which each has `held` [m] groups and room for `extra` [m].
+    `prices` [m, most] of the devices `chosen` [m], of which each has `held` [m] groups and room for `extra` [m].
     """
-    k = slots(prices.shape[1])  # [1, n_groups]
-    own = k <= held[:, None]  # [m, n_groups]
+    k = slots(prices.shape[1])  # [1, most]
+    own = k <= held[:, None]  # [m, most]
     free_at, free_k = np.nonzero(~own & (k <= (held + extra)[:, None]) & (prices < limit_s))
     free_s = prices[free_at, free_k]  # [n_free]
     earliest_s = free_s.min(initial=last_s)
@@ -206,8 +216,10 @@ def _exchange(
     return _Exchange(sources.tolist(), targets.tolist(), left_s, filled_s)
 
 
-def _repeated(keys: Iterable[object], each: float) -> FloatArray:
+def _repeated(keys: Sequence[object], each: float) -> FloatArray:
     """Sums of a value over the moves so far that have the same key as each move: n_moves -> [n_moves]."""
+    if len(set(keys)) == len(keys):
+        return np.full(len(keys), each)
     sums: dict[object, float] = defaultdict(float)
     found = []
     for key in keys:
@@ -224,16 +236,18 @@ def _best_number_of_moves(
     if not n_moves:
         return Resplit(counts, 0.0, 0.0)
     before_s = max(floor_s, float(exchange.left_s[0]))
+    later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
+    gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
     bits, flash_s = costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
+    if gains_s.max() <= flash_s / tokens:
+        return Resplit(counts, 0.0, 0.0)
     moves_s = _repeated(exchange.targets, flash_s)  # [n_moves] until each has come, from storage and over its link
     if bits:
         sources, targets = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each
-        sent = _repeated(zip(exchange.sources, exchange.targets, strict=True), bits)  # [n_moves]
+        sent = _repeated(list(zip(exchange.sources, exchange.targets, strict=True)), bits)  # [n_moves]
         sent_s = links.s_per_bit.pairs(sources, targets) * sent + links.delay_s.pairs(sources, targets)
         moves_s = np.maximum(moves_s, sent_s)
     moving_s = np.maximum.accumulate(moves_s)
-    later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
-    gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
     gaining = gains_s > 0  # [n_moves]
     net_s = np.full(n_moves, -np.inf)
     net_s[gaining] = tokens * gains_s[gaining] - moving_s[gaining]

@@ -131,7 +131,7 @@ def _best_part(
     share = inner_s / float(alone_s[here])  # by how much spread heads shorten a layer, here and so elsewhere
     if prices.costs is not None:
         # No layer gains more elsewhere, and hops are gained once: if that does not pay for one, more do not either.
-        at_most_s = inner_s - share * float(alone_s.min()) + times.hop_s(source, here) + times.hop_s(here, after)
+        at_most_s = inner_s - share * times.least_layer_s + times.hop_s(source, here) + times.hop_s(here, after)
         if prices.tokens * at_most_s <= _quickest_layer_move_s(draft, prices.costs, here):
             return None
     room = np.minimum(whole_layers_room(draft), length)  # [n_devices]

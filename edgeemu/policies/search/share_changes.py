@@ -5,48 +5,67 @@ from those that the run has left; a placement costs its step and the share of it
 is then judged with the exact time of its migration, and with what devices would refuse.
 """
 
+from typing import NamedTuple, Self
+
 import numpy as np
 
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.share_moves import other_devices
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
-from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
+from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, Vicinity
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.shares import ShareArrays
 
-WORK = 2e5  # of the search, some hundredths of a second
+WORK = 1.2e5  # of the search, some milliseconds
 WORK_TO_CHOOSE = 6e5  # for which as many devices take part as such a search could have
 EXACT = 6  # placements of which the migration is computed exactly
 
 
-def better_shares(view: ClusterView, prospect: Prospect, current: Placement) -> Placement | None:
+class Known(NamedTuple):
+    """The current placement as a decision knows it, whatever is expected of the steps to come."""
+
+    devices: IntArray  # [n] that take part
+    base: ShareArrays  # the current placement
+    moving: ShareMigrations
+    near: Vicinity
+
+    @classmethod
+    def of(cls, view: ClusterView, current: Placement) -> Self | None:
+        """None: it is on more devices than are searched, or the shards of a projection are not with their heads."""
+        shape = view.costs.shape
+        devices = promising(view, [current], WORK_TO_CHOOSE)
+        if not set(devices.tolist()).issuperset(current.owner.values()):
+            return None
+        base = ShareArrays.of(current, shape, devices)
+        if base is None:
+            return None
+        others = ShareArrays.joined([other_devices(base), simple_seeds(view, devices), *earlier_shares(view, devices)])
+        moving = ShareMigrations(view, devices, base)
+        return cls(devices, base, moving, Vicinity.of(view, base, others, ShareMemory(view, devices), moving))
+
+
+def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
     """The current placement, or the one whose gain in the steps to come exceeds its migration by most.
 
-    None: nothing is known of the current placement, because it is on more devices than are searched, or the shards of a
-    projection are not with their heads; or it no longer fits, and no other was found among so few devices.
+    None: it no longer fits, and no other was found among so few devices.
     """
     shape = view.costs.shape
-    devices = promising(view, [current], WORK_TO_CHOOSE)
-    base = ShareArrays.of(current, shape, devices) if set(devices.tolist()).issuperset(current.owner.values()) else None
-    if base is None:
-        return None
-    judge = ShareJudge(prospect.ahead, devices, prospect.steps)
-    migrations = ShareMigrations(view, devices, base)
-    search = ShareSearch(judge, WORK, migrations, judge.second / prospect.tokens)
-    before = float(search.costs(base)[0])
+    judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
+    search = ShareSearch(judge, WORK, known.moving, judge.second / prospect.tokens)
+    before = float(judge.costs(known.base)[0])
     fits = before < MISSING or view.holds(current)  # the judge counts the bias of shards on too many devices
-    limit = before * (1 - WORTH) if fits else before
-    seeds = ShareArrays.joined([other_devices(base), simple_seeds(view, devices), *earlier_shares(view, devices)])
-    found = search.better_than(limit, base, seeds)
+    found = search.better_than(before * (1 - WORTH) if fits else before, known.near)
     best, best_net = current, 0.0 if fits else -np.inf
     held = view.usages(current) if found else []
     for cost, shares in found[:EXACT]:
-        new = shares.placement(0, shape, devices, current)
+        new = shares.placement(0, shape, known.devices, current)
         if cost >= MISSING or (view.refused is not None and view.refused.placement.owner == new.owner):
             continue
         gain = before - float(judge.costs(shares)[0])

@@ -6,6 +6,7 @@ bounded by the placements that it judges, weighed by their size.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -26,10 +27,18 @@ from edgeemu_kernels.shape import ModelShape
 
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
+MOST_BEGUN = 2  # neighbours from which a search goes on
 ROUNDING = 1e-9  # relative, of times: more than it can be
 MISSING = (
     1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
 )
+Missing = tuple[FloatArray, IntArray]  # costs of those that do not fit [k], and the indexes of those that do [m]
+
+
+def missing_from(memory: ShareMemory, shares: ShareArrays, lengths: IntArray | None = None) -> Missing:
+    """Find out which placements fit. `lengths`: of runs of layers, of which `shares` have one layer each."""
+    over = np.maximum(memory.need_bytes(shares, lengths) - memory.capacity, 0).sum(1)  # [k]
+    return MISSING + over.astype(np.float64), np.flatnonzero(over == 0)
 
 
 class ShareJudge:
@@ -84,25 +93,26 @@ class ShareJudge:
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
-        costs, fits = self._missing(shares)
+        costs, fits = missing_from(self.memory, shares)
         if len(fits):
             costs[fits] = self.promised(shares.taken(fits), below)
         return costs
 
-    def costs_below(self, shares: ShareArrays, below: FloatArray) -> FloatArray:
-        """Costs of placements, each computed only if it can be below its limit, else not less than that: [k], [k]."""
-        costs, fits = self._missing(shares)
-        runs = Runs.of(shares)
-        costs[fits] = self.bounds.least_s(runs.folded(shares.taken(fits)), runs.lengths)
+    def costs_below(
+        self, folded: ShareArrays, runs: Runs, below: FloatArray, missing: Missing | None = None
+    ) -> FloatArray:
+        """Costs of placements, each computed only if it can be below its limit, else not less than that: [k], [k].
+
+        `folded`: one layer of each of the runs. `missing`: what `missing_from` says of them, if it is known.
+        """
+        costs, fits = (
+            missing_from(self.memory, folded, runs.lengths) if missing is None else (missing[0].copy(), missing[1])
+        )
+        costs[fits] = self.bounds.least_s(folded.taken(fits), runs.lengths)
         left = fits[costs[fits] < below[fits] * (1 + ROUNDING)]
         if len(left):
-            costs[left] = self.promised(shares.taken(left))
+            costs[left] = self.promised(runs.unfolded(folded.taken(left)))
         return costs
-
-    def _missing(self, shares: ShareArrays) -> tuple[FloatArray, IntArray]:
-        """Costs of placements that do not fit, [k], and the indexes of those that do."""
-        over = np.maximum(self.memory.need_bytes(shares) - self.memory.capacity, 0).sum(1)  # [k]
-        return MISSING + over.astype(np.float64), np.flatnonzero(over == 0)
 
 
 def weight(count: float, n_devices: int, shape: ModelShape) -> float:
@@ -124,9 +134,11 @@ class ShareSearch:
         if self.moving is None:
             costs = self.judge.costs(shares, below)
         else:
-            moves = self.moving.seconds(shares) * self.price  # [k]
+            runs = Runs.of(shares)
+            folded = runs.folded(shares)
+            moves = self.moving.seconds(folded, *runs) * self.price  # [k]
             bounded = below < np.inf and self.judge.by_decode_steps
-            costs = self.judge.costs_below(shares, below - moves) if bounded else self.judge.costs(shares, below)
+            costs = self.judge.costs_below(folded, runs, below - moves) if bounded else self.judge.costs(shares, below)
         count = float(np.count_nonzero(costs < MISSING)) + NO_ROOM * len(shares)
         self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
         return costs if self.moving is None else costs + moves
@@ -146,6 +158,8 @@ class ShareSearch:
                 if costs[at] < base_cost * (1 - LEAST_GAIN):
                     base, base_cost = near.taken([at]), float(costs[at])
                     break
+                if self.moving is not None and self.work <= 0:
+                    return base, base_cost
             else:
                 break
         return base, base_cost
@@ -167,49 +181,59 @@ class ShareSearch:
                 return end
         return None
 
-    def better_than(self, limit: float, base: ShareArrays, others: ShareArrays) -> list[tuple[float, ShareArrays]]:
-        """Placements on the way downhill from `base`, or from the best of others, with costs below a limit: best first.
+    def better_than(self, limit: float, near: "Vicinity") -> list[tuple[float, ShareArrays]]:
+        """Placements downhill from the best that are near, with costs below a limit: the best first.
 
-        Nothing, and little work, where neither a neighbour of `base` nor one of the others is below it.
+        Nothing, and little work, where bounds show that none of those near is below it.
         """
-        if self._nothing_below(limit, base, others):
+        which, costs = self._below(limit, near)
+        if not len(which):
             return []
-        near = ShareArrays.joined([next(self.around(base)), others])
-        costs = self.costs(near)
-        at = int(costs.argmin())
-        if costs[at] >= limit:
-            return []
-        ends = _Ends()
-        least = [*costs[: len(near) - len(others)].argsort(kind="stable")[:3].tolist()]
-        least.append(len(near) - len(others) + int(costs[len(near) - len(others) :].argmin()))
+        ends, order = _Ends(), which[costs.argsort(kind="stable")]
+        beside = order < near.beside
+        least = [*order[beside][:MOST_BEGUN].tolist(), *order[~beside][:1].tolist()]
+        by_place = dict(zip(which.tolist(), costs.tolist(), strict=True))
         for at in least:
-            first = near.taken([at])
-            ends.add(first, float(costs[at]))
-            ends.add(*self.descend(first, float(costs[at])))
+            first = near.runs.unfolded(near.shares.taken([at]))
+            ends.add(first, by_place[at])
+            ends.add(*self.descend(first, by_place[at]))
         return [pair for pair in ends.sorted() if pair[0] < limit]
 
-    def _nothing_below(self, limit: float, base: ShareArrays, others: ShareArrays) -> bool:
-        """Whether bounds show that no neighbour of `base`, in the first batch, and none of the others is below a limit.
+    def _below(self, limit: float, near: "Vicinity") -> tuple[IntArray, FloatArray]:
+        """Which of those near cost less than a limit, and what: [m] each. What bounds reject is not computed."""
+        judge, moves = self.judge, near.moves_s * self.price  # [k]
+        if judge.by_decode_steps:
+            costs = judge.costs_below(near.shares, near.runs, limit - moves, near.missing) + moves
+        else:
+            costs = judge.costs(near.runs.unfolded(near.shares)) + moves
+        below = np.flatnonzero(costs < limit)
+        return below, costs[below]
 
-        What they do not reject is computed. Nothing of that counts as work.
-        """
-        judge, moving, shape = self.judge, self.moving, self.judge.view.costs.shape
-        if moving is None or not judge.by_decode_steps:
-            return False
+
+class Vicinity(NamedTuple):
+    """Placements near another one, with one layer for each of the runs of layers that are alike in all of them."""
+
+    shares: ShareArrays  # [k]
+    beside: int  # the first so many are neighbours
+    runs: Runs
+    moves_s: FloatArray  # [k] seconds that the migration to each takes
+    missing: Missing
+
+    @classmethod
+    def of(
+        cls, view: ClusterView, base: ShareArrays, others: ShareArrays, memory: ShareMemory, moving: ShareMigrations
+    ) -> Self:
+        """The neighbours of one placement that change its ends or all layers alike, of few layers also single ones."""
+        shape = view.costs.shape
+        units = n_shards(shape, Kind.FFN)
         if shape.n_layers > FEW_LAYERS:
             runs = Runs.of(ShareArrays.joined([base, others]))
-            n_units = n_shards(shape, Kind.FFN)
-            near = near_alike(runs.folded(base), shape.n_groups, n_units, divide=judge.view.divide)
+            near = near_alike(runs.folded(base), shape.n_groups, units, divide=view.divide)
         else:
             runs = Runs(np.arange(shape.n_layers), np.ones(shape.n_layers, np.int64))
-            near = next(self.around(base))
-        near = ShareArrays.joined([near, runs.folded(others)])
-        moves = moving.seconds(near, *runs) * self.price  # [k]
-        limit *= 1 + ROUNDING
-        left = np.flatnonzero(moves + judge.bounds.least_s(near, runs.lengths) < limit)
-        if not len(left):
-            return True
-        return bool((judge.costs(runs.unfolded(near.taken(left))) + moves[left] >= limit).all())
+            near = next(neighbours(base, shape.n_groups, units, divide=view.divide))
+        shares = ShareArrays.joined([near, runs.folded(others)])
+        return cls(shares, len(near), runs, moving.seconds(shares, *runs), missing_from(memory, shares, runs.lengths))
 
 
 class _Ends:

@@ -5,10 +5,9 @@ be pickled; kept rows and columns stay behind.
 """
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
+from edgeemu.policies.view.link_factors import Factors, LinkFactors
 
 ALL_AT_ONCE = 2000  # devices up to which a cluster's matrices are dense: 64 MB
 COPIED = 200  # devices up to which a dense matrix is copied to change some pairs; of larger ones, what is read
@@ -63,8 +62,9 @@ class PairMatrix(ABC):
         """The least duration from `source` to another device; infinite where there is none."""
         least = self._least.get(source)
         if least is None:
-            others = np.delete(self.row(source), source)
-            least = self._least[source] = float(others.min(initial=np.inf))
+            others = self.row(source).copy()
+            others[source] = np.inf
+            least = self._least[source] = float(others.min())
         return least
 
     def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
@@ -72,9 +72,9 @@ class PairMatrix(ABC):
         found = [self.pair(a, b) for a, b in zip(sources.tolist(), targets.tolist(), strict=True)]
         return np.array(found, np.float64)
 
-    def scaled(self, sources: IntArray, targets: IntArray, factors: FloatArray) -> "PairMatrix":
-        """A copy with the durations of some pairs multiplied: [n_pairs] each, no pair twice."""
-        return _ScaledRows(self, sources, targets, factors)
+    def scaled(self, scaling: "Scaling", factors: FloatArray) -> "PairMatrix":
+        """A copy with the durations of some pairs multiplied: [n_pairs]."""
+        return _ScaledRows(self, scaling, factors)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_rows": {}, "_columns": {}}
@@ -120,10 +120,10 @@ class DenseMatrix(PairMatrix):
         found: FloatArray = self._values[sources, targets]
         return found
 
-    def scaled(self, sources: IntArray, targets: IntArray, factors: FloatArray) -> "PairMatrix":
+    def scaled(self, scaling: "Scaling", factors: FloatArray) -> "PairMatrix":
         if self.n_devices > COPIED:
-            return super().scaled(sources, targets, factors)
-        return _ScaledMatrix(self, sources, targets, factors)
+            return super().scaled(scaling, factors)
+        return _ScaledMatrix(self, scaling.sources, scaling.targets, factors)
 
 
 class _ScaledMatrix(DenseMatrix):
@@ -162,83 +162,88 @@ class ComputedMatrix(PairMatrix):
         return float(self._block(np.array([source]), np.array([target]))[0, 0])
 
 
-class _Overlay(PairMatrix):
-    """Another matrix with other durations for some pairs. Only rows and columns that are read are copied."""
+class Scaling:
+    """Pairs of devices whose durations are multiplied, each once, and how to find them."""
 
-    def __init__(self, base: PairMatrix, value: Pairwise, pairs: Collection[Pair]) -> None:
-        super().__init__(base.n_devices)
-        self._base = base
-        self._value = value
-        self._pairs = pairs
-        self._targets: dict[int, list[int]] = defaultdict(list)  # by source
-        self._sources: dict[int, list[int]] = defaultdict(list)  # by target
-        for source, target in pairs:
-            self._targets[source].append(target)
-            self._sources[target].append(source)
+    def __init__(self, n_devices: int, sources: IntArray, targets: IntArray) -> None:
+        """`sources`, `targets`: [n_pairs] each."""
+        self.n_devices, self.sources, self.targets = n_devices, sources, targets
 
-    def _make_row(self, source: int) -> FloatArray:
-        row, targets = self._base.row(source), self._targets.get(source)
-        if not targets:
-            return row
-        row = row.copy()
-        row[targets] = [self._value(source, target) for target in targets]
-        return row
+    @cached_property
+    def _codes(self) -> tuple[IntArray, IntArray]:
+        """Pairs as source * n_devices + target, ascending, and which each is: [n_pairs] each."""
+        codes = self.sources * self.n_devices + self.targets
+        order = np.arange(len(codes)) if (codes[1:] > codes[:-1]).all() else codes.argsort()
+        return codes[order], order
 
-    def _make_column(self, target: int) -> FloatArray:
-        column, sources = self._base.column(target), self._sources.get(target)
-        if not sources:
-            return column
-        column = column.copy()
-        column[sources] = [self._value(source, target) for source in sources]
-        return column
+    @cached_property
+    def _table(self) -> NDArray[np.int32]:
+        """Which each pair of devices is; one more than there are where it is none: [n_devices * n_devices]."""
+        table = np.full(self.n_devices * self.n_devices, len(self.sources), np.int32)
+        table[self.sources * self.n_devices + self.targets] = np.arange(len(self.sources))
+        return table
 
-    def _make_pair(self, source: int, target: int) -> float:
-        if (source, target) in self._pairs:
-            return self._value(source, target)
-        return self._base.pair(source, target)
+    @cached_property
+    def _by_target(self) -> tuple[IntArray, IntArray]:
+        """Pairs by their target, and where those of each target begin: [n_pairs], [n_devices + 1]."""
+        order = self.targets.argsort(kind="stable")
+        return order, np.searchsorted(self.targets[order], np.arange(self.n_devices + 1))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.n_devices, self.sources, self.targets)
+
+    def find(self, sources: IntArray, targets: IntArray) -> NDArray[np.integer]:
+        """Which some pairs are; one more than there are for others: [k], [k] -> [k]."""
+        wanted = sources * self.n_devices + targets
+        if self.n_devices <= ALL_AT_ONCE:
+            which: NDArray[np.int32] = self._table[wanted]
+            return which
+        codes, order = self._codes
+        at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+        return np.where(codes[at] == wanted, order[at], len(codes))
+
+    def from_source(self, source: int) -> IntArray:
+        """Which pairs are from a device."""
+        codes, order = self._codes
+        begin, end = np.searchsorted(codes, (source * self.n_devices, (source + 1) * self.n_devices))
+        return order[begin:end]
+
+    def to_target(self, target: int) -> IntArray:
+        """Which pairs are to a device."""
+        order, begins = self._by_target
+        return order[begins[target] : begins[target + 1]]
 
 
 class _ScaledRows(PairMatrix):
     """Another matrix with the durations of some pairs multiplied. Only rows and columns that are read are copied."""
 
-    def __init__(self, base: PairMatrix, sources: IntArray, targets: IntArray, factors: FloatArray) -> None:
-        """`sources`, `targets`, `factors`: [n_pairs] each."""
+    def __init__(self, base: PairMatrix, scaling: Scaling, factors: FloatArray) -> None:
+        """`factors`: [n_pairs]."""
         super().__init__(base.n_devices)
-        self._base, self._sources, self._targets, self._factors = base, sources, targets, factors
-        self._by_target: dict[int, dict[int, float]] = {}  # factors from each source of which a single pair was read
+        self._base, self._scaling, self._factors = base, scaling, np.append(factors, 1.0)
 
     def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
-        places = np.full((2, self.n_devices), -1)  # of each device in `sources` and `targets`
-        places[0, sources], places[1, targets] = np.arange(len(sources)), np.arange(len(targets))
-        a, b = places[0, self._sources], places[1, self._targets]  # [n_pairs] each
-        inside = (a >= 0) & (b >= 0)
-        block = self._base.block(sources, targets).copy()
-        block[a[inside], b[inside]] *= self._factors[inside]
+        which = self._scaling.find(*np.broadcast_arrays(sources[:, None], targets))  # [m, k]
+        block: FloatArray = self._base.block(sources, targets) * self._factors[which]
         return block
 
     def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
-        pairs = zip(sources.tolist(), targets.tolist(), strict=True)
-        return np.array([self.row(source)[target] for source, target in pairs], np.float64)
+        found: FloatArray = self._base.pairs(sources, targets) * self._factors[self._scaling.find(sources, targets)]
+        return found
 
     def _make_row(self, source: int) -> FloatArray:
-        here = (self._sources == source).nonzero()[0]
-        row = self._base.row(source).copy()
-        row[self._targets[here]] *= self._factors[here]
+        here, row = self._scaling.from_source(source), self._base.row(source).copy()
+        row[self._scaling.targets[here]] *= self._factors[here]
         return row
 
     def _make_column(self, target: int) -> FloatArray:
-        here = (self._targets == target).nonzero()[0]
-        column = self._base.column(target).copy()
-        column[self._sources[here]] *= self._factors[here]
+        here, column = self._scaling.to_target(target), self._base.column(target).copy()
+        column[self._scaling.sources[here]] *= self._factors[here]
         return column
 
     def _make_pair(self, source: int, target: int) -> float:
-        factors = self._by_target.get(source)
-        if factors is None:
-            here = (self._sources == source).nonzero()[0]
-            by_target = zip(self._targets[here].tolist(), self._factors[here].tolist(), strict=True)
-            factors = self._by_target[source] = dict(by_target)
-        return self._base.pair(source, target) * factors.get(target, 1.0)
+        which = self._scaling.find(np.array([source]), np.array([target]))
+        return self._base.pair(source, target) * float(self._factors[which[0]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,25 +270,19 @@ class LinkMatrix:
         """Dense matrices, from functions of (source, target), which are two devices."""
         everyone = np.arange(n_devices)
         return cls(
-            DenseMatrix(_one_by_one(lambda a, b: 1.0 / bandwidth_bps(a, b), everyone, everyone)),
-            DenseMatrix(_one_by_one(delay_s, everyone, everyone)),
+            DenseMatrix(one_by_one(lambda a, b: 1.0 / bandwidth_bps(a, b), everyone, everyone)),
+            DenseMatrix(one_by_one(delay_s, everyone, everyone)),
         )
-
-    def at(self, cluster: Cluster, at_s: float) -> "LinkMatrix":
-        """The links at an instant. `self` has the nominal links of `cluster`."""
-        n, varying = len(cluster.devices), cluster.varying_pairs()
-        s_per_bit, delay_s = partial(_s_per_bit_at, cluster, at_s), partial(_delay_s_at, cluster, at_s)
-        if varying is None:
-            return LinkMatrix(*(ComputedMatrix(n, partial(_one_by_one, value)) for value in (s_per_bit, delay_s)))
-        return LinkMatrix(_Overlay(self.s_per_bit, s_per_bit, varying), _Overlay(self.delay_s, delay_s, varying))
 
     def scaled(self, factors: Factors) -> "LinkMatrix":
         """The links with measured factors applied."""
         if not factors:
             return self
         measured = LinkFactors.of(factors)
-        pairs = measured.sources, measured.targets
-        return LinkMatrix(self.s_per_bit.scaled(*pairs, measured.per_bit), self.delay_s.scaled(*pairs, measured.delay))
+        scaling = Scaling(self.delay_s.n_devices, measured.sources, measured.targets)
+        return LinkMatrix(
+            self.s_per_bit.scaled(scaling, measured.per_bit), self.delay_s.scaled(scaling, measured.delay)
+        )
 
     def row(self, source: int, bits: float) -> FloatArray:
         """Seconds until a message of `bits` from `source`, alone on its path, is at each device: [n_devices]."""
@@ -313,15 +312,7 @@ def _nominal_delay_s(cluster: Cluster, sources: IntArray, targets: IntArray) -> 
     return cluster.arrays(sources, targets)[1]
 
 
-def _s_per_bit_at(cluster: Cluster, at_s: float, source: int, target: int) -> float:
-    return 1.0 / cluster.path(source, target).bandwidth_at(at_s)
-
-
-def _delay_s_at(cluster: Cluster, at_s: float, source: int, target: int) -> float:
-    return cluster.path(source, target).delay_at(at_s)
-
-
-def _one_by_one(value: Pairwise, sources: IntArray, targets: IntArray) -> FloatArray:
+def one_by_one(value: Pairwise, sources: IntArray, targets: IntArray) -> FloatArray:
     """Durations as an array, [m, k], from a function of (source, target)."""
     rows = [[0.0 if a == b else value(a, b) for b in targets.tolist()] for a in sources.tolist()]
     return np.array(rows, np.float64).reshape(len(sources), len(targets))

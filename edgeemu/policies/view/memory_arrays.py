@@ -206,7 +206,7 @@ class MemoryHeadroom:
 
 def all_fits(view: ClusterView, placement: Placement) -> bool:
     """Whether every device has memory for a placement, as `ClusterView.holds` says, in a fraction of its time."""
-    if is_divided(placement):
+    if is_divided(placement, view.costs.shape.n_layers):
         return view.holds(placement)
     return MemoryHeadroom.of(view, PlacementArrays.of(placement, view.costs.shape)).fits()
 

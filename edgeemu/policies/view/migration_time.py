@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from edgeemu.placement.arrays import PlacementArrays, moved_blocks
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj
 from edgeemu.placement.placement import Move, Placement, ends_meeting, moves
@@ -79,9 +81,28 @@ class MoveCosts:
         return max((*sent_s, *flash_s.values()), default=0.0)
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
-        """Time of all moves from one placement to another, both undivided."""
+        """Time of all moves from one placement to another, both undivided: as in `total_s`."""
+        moved = moved_blocks(old, new)
+        if not moved:
+            return 0.0
         meeting = ends_meeting((old.embed, new.embed), (old.lm_head, new.lm_head))
-        return self.total_s(moved_blocks(old, new), meeting)
+        sources, targets = np.concatenate([(each.sources, each.targets) for each in moved], axis=1)  # [n_moved] each
+        bits, flash_s = (
+            np.concatenate(
+                [np.full(len(each.sources), of[each.kind] - table * (each.kind in meeting)) for each in moved]
+            )  # [n_moved]
+            for of, table in ((self.link_bits, self.table_bits), (self.flash_s, self.table_flash_s))
+        )
+        n = len(self.view.devices)
+        at_once_s = float(np.bincount(targets, flash_s).max())
+        pairs, which = np.unique(sources * n + targets, return_inverse=True)
+        sent = np.bincount(which, bits)  # [n_pairs]
+        pairs, sent = pairs[sent > 0], sent[sent > 0]
+        if not len(pairs):
+            return at_once_s
+        links, ends = self.view.links, np.divmod(pairs, n)
+        sent_s = links.s_per_bit.pairs(*ends) * sent + links.delay_s.pairs(*ends)
+        return max(at_once_s, float(sent_s.max()))
 
     def moves_s(self, moved: Iterable[Move]) -> float:
         """Time of moves of any blocks, shards included: as in `total_s`."""

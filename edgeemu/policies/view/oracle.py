@@ -7,6 +7,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.links_at import links_at
 
 
 def nominal_computes(cluster: Cluster, host: Compute | None) -> tuple[Compute, ...]:
@@ -52,7 +53,7 @@ def oracle_view(
 
 def view_at(view: ClusterView, cluster: Cluster, links: LinkMatrix, at_s: float) -> ClusterView:
     """The view with the links of the cluster at an instant; `links` are the nominal ones."""
-    return replace(view, links=links.at(cluster, at_s) if cluster.links_vary else links)
+    return replace(view, links=links_at(links, cluster, at_s) if cluster.links_vary else links)
 
 
 def slowed(compute: Compute, slowdown: float) -> Compute:

@@ -52,8 +52,17 @@ class ShareMemory:
         self._once = 1 + len(workload.concurrent)  # as often as messages are held
         self._collective = _messages(costs, rows, len(devices), star=view.star)  # [n + 1, n_groups + 1]
 
-    def need_bytes(self, shares: ShareArrays) -> IntArray:
-        """Bytes that every device holds at its fullest: [k, n]."""
+    def need_bytes(self, shares: ShareArrays, lengths: IntArray | None = None) -> IntArray:
+        """Bytes that every device holds at its fullest: [k, n].
+
+        `lengths`: with only one layer of each of several runs alike, how many layers each has, [n_runs].
+        """
+
+        def over_layers(numbers: IntArray | BoolArray) -> IntArray:
+            """The sum over all layers: [k, n_layers, n] -> [k, n]."""
+            total: IntArray = numbers.sum(1) if lengths is None else lengths @ numbers
+            return total
+
         s, k = self.sizes, np.arange(len(shares))
         n = len(self.capacity)
         heads, units, whole_ffn = shares.heads, shares.units, shares.whole_ffn[..., None]  # [k, n_layers, n]
@@ -61,10 +70,10 @@ class ShareMemory:
         columns = np.where(shares.proj[..., None] < 0, heads, 0)  # [k, n_layers, n]
         split = np.where(whole_ffn, 0, units)  # [k, n_layers, n]
         at_ffn = whole_ffn & (units > 0)  # [k, n_layers, n]
-        held = heads.sum(1) * s.group + (heads > 0).sum(1) * s.norm  # [k, n]
-        held = held + at_proj.sum(1) * self._proj + at_ffn.sum(1) * self._ffn
-        held += columns.sum(1) * self._columns + (columns > 0).sum(1) * self._columns_bias
-        held += split.sum(1) * self._unit + (split > 0).sum(1) * (s.norm + self._unit_bias)
+        held = over_layers(heads) * s.group + over_layers(heads > 0) * s.norm  # [k, n]
+        held = held + over_layers(at_proj) * self._proj + over_layers(at_ffn) * self._ffn
+        held += over_layers(columns) * self._columns + over_layers(columns > 0) * self._columns_bias
+        held += over_layers(split) * self._unit + over_layers(split > 0) * (s.norm + self._unit_bias)
         held[k, shares.embed] += self._embed
         held[k, shares.lm_head] += self._lm_head
         held[k, shares.embed] -= np.where(shares.embed == shares.lm_head, s.shared, 0)

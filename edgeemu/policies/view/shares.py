@@ -4,15 +4,16 @@ A projection is whole on one device, or divided with the heads: the columns of a
 feed-forward block is in units; whole is who has all of them. So a layer is how many groups and units each device has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.arrays import IntArray, assign_groups
+from edgeemu.placement.arrays import IntArray, assign_all_groups
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj, shards
 from edgeemu.placement.placement import Placement
 from edgeemu_kernels.shape import ModelShape
@@ -103,41 +104,44 @@ class ShareArrays:
         place = np.full(int(devices[-1]) + 1, -1)  # of each device
         place[devices] = np.arange(n)
         blocks = _blocks(shape)
-        at = place[[owner[block] for block in blocks.heads]].reshape(n_layers, n_groups)
-        projs = np.array([[owner.get(block, WITH_HEADS) for block in blocks.projs]])  # [1, n_layers]
-        for layer in np.flatnonzero(projs[0] < 0).tolist():
-            if (place[[owner[block] for block in blocks.columns[layer]]] != at[layer]).any():
-                return None
+        at = place[_held(owner, blocks.heads)].reshape(n_layers, n_groups)
+        projs = np.array([owner.get(block, WITH_HEADS) for block in blocks.projs])  # [n_layers]
+        split = np.flatnonzero(projs < 0)  # layers whose projection is divided
+        columns = chain.from_iterable(blocks.columns[layer] for layer in split.tolist())
+        if (place[_held(owner, list(columns))] != at[split].ravel()).any():
+            return None
         projs = np.where(projs < 0, WITH_HEADS, place[projs])
-        units = np.zeros((1, n_layers, n), np.int64)
-        for layer, block in enumerate(blocks.ffns):
-            if (whole := owner.get(block)) is not None:
-                units[0, layer, place[whole]] = len(blocks.units[layer])
-            else:
-                held = place[[owner[unit] for unit in blocks.units[layer]]]
-                units[0, layer] = np.bincount(held, minlength=n)
+        wholes = [owner.get(block, -1) for block in blocks.ffns]
+        units = np.zeros((n_layers, n), np.int64)
+        split = np.flatnonzero(np.array(wholes) < 0)  # layers whose feed-forward block is divided
+        parts = list(chain.from_iterable(blocks.units[layer] for layer in split.tolist()))
+        units[split] = _counted(place[_held(owner, parts)].reshape(len(split), shape.ffn_units), n)
+        for layer, whole in enumerate(wholes):
+            if whole >= 0:
+                units[layer, place[whole]] = len(blocks.units[layer])
         ends = place[[owner[EMBED], owner[LM_HEAD]]]
-        return cls(ends[:1], ends[1:], _counted(at, n)[None], projs, units)
+        return cls(ends[:1], ends[1:], _counted(at, n)[None], projs[None], units[None])
 
     def placement(self, number: int, shape: ModelShape, devices: IntArray, old: Placement | None = None) -> Placement:
         """One of them as blocks on `devices` [n]; as many groups and units as possible stay where `old` has them."""
-        where = devices.tolist()
+        where, blocks, whole_ffn = devices.tolist(), _blocks(shape), self.whole_ffn[number]
+        n_layers, n_groups = shape.n_layers, shape.n_groups
+        heads = [blocks.heads[layer * n_groups : (layer + 1) * n_groups] for layer in range(n_layers)]
+        groups, split = _assigned(self.heads[number], heads, devices, old), np.flatnonzero(~whole_ffn).tolist()
+        assigned = _assigned(self.units[number, split], [blocks.units[layer] for layer in split], devices, old)
+        units = dict(zip(split, assigned, strict=True))
         owner: dict[Block, int] = {EMBED: where[int(self.embed[number])]}
-        whole_ffn = self.whole_ffn[number]
-        for layer in range(shape.n_layers):
-            groups = [head(layer, group) for group in range(shape.n_groups)]
-            at = _assigned(self.heads[number, layer], groups, devices, old)
-            owner |= dict(zip(groups, at, strict=True))
+        for layer in range(n_layers):
+            owner.update(zip(heads[layer], groups[layer], strict=True))
             gather = int(self.proj[number, layer])
             if gather >= 0:
-                owner[proj(layer)] = where[gather]
+                owner[blocks.projs[layer]] = where[gather]
             else:
-                owner |= {proj(layer, group): device for group, device in enumerate(at)}
+                owner.update(zip(blocks.columns[layer], groups[layer], strict=True))
             if whole_ffn[layer]:
-                owner[ffn(layer)] = where[int(self.units[number, layer].argmax())]
+                owner[blocks.ffns[layer]] = where[int(self.units[number, layer].argmax())]
             else:
-                parts = _blocks(shape).units[layer]
-                owner |= dict(zip(parts, _assigned(self.units[number, layer], parts, devices, old), strict=True))
+                owner.update(zip(blocks.units[layer], units[layer], strict=True))
         owner[LM_HEAD] = where[int(self.lm_head[number])]
         return Placement(owner)
 
@@ -171,12 +175,24 @@ def _counted(at: IntArray, n: int) -> IntArray:
     return np.bincount(flat, minlength=n_layers * n).reshape(n_layers, n)
 
 
-def _assigned(counts: IntArray, blocks: Sequence[Block], devices: IntArray, old: Placement | None) -> list[int]:
-    """A device for each of the blocks, so that each device has its count: [n] -> one for each block."""
-    before = None
-    if old is not None:
-        held = [old.owner.get(block, old.owner.get(Block(block.kind, block.layer))) for block in blocks]
-        index = {device: at for at, device in enumerate(devices.tolist())}
-        before = np.array([index[at] for at in held if at is not None], np.int64)
-    assigned: list[int] = devices[assign_groups(counts, before)].tolist()
+def _held(owner: Mapping[Block, int], blocks: Sequence[Block]) -> IntArray:
+    """The devices of some blocks: [n_blocks]."""
+    return np.fromiter(map(owner.__getitem__, blocks), np.int64, len(blocks))
+
+
+def _assigned(
+    counts: IntArray, blocks: Sequence[Sequence[Block]], devices: IntArray, old: Placement | None
+) -> list[list[int]]:
+    """A device for each of the blocks of each layer, so that each device has its count: [n_layers, n]."""
+    if not len(blocks):
+        return []
+    if old is None:
+        before = np.zeros((len(blocks), len(blocks[0])), np.int64)
+    else:
+        place = np.full(int(devices[-1]) + 1, -1)  # of each device
+        place[devices] = np.arange(len(devices))
+        first = (each[0] if each[0] in old.owner else each[0].whole for each in blocks)
+        divided = [each if one == each[0] else [one] * len(each) for each, one in zip(blocks, first, strict=True)]
+        before = place[_held(old.owner, list(chain.from_iterable(divided)))].reshape(len(blocks), -1)
+    assigned: list[list[int]] = devices[assign_all_groups(counts, before)].tolist()
     return assigned

@@ -107,7 +107,7 @@ def token_energy_j(view: ClusterView, placement: Placement) -> float:
     prompt, and moves between placements, are not included.
     """
     past = view.past + max(0, view.remaining_tokens - 2) // 2
-    if is_divided(placement):
+    if is_divided(placement, view.costs.shape.n_layers):
         return _divided_token_j(view, placement, past)
     middle = StepEnergy(view, past)
     return middle.token_j(PlacementArrays.of(placement, view.costs.shape), view.sequences)

@@ -12,10 +12,10 @@ behind it in the pipe. A pipe shared by several pairs (an interface, an access p
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
@@ -64,6 +64,11 @@ class StepTimes:
         heads_s = self.heads_s(everyone, np.full(self.n_devices, self.n_groups))
         layer_s: FloatArray = heads_s + self.proj_s + self.ffn_s
         return layer_s
+
+    @cached_property
+    def least_layer_s(self) -> float:
+        """Time of a complete layer on the device that is fastest at layers."""
+        return float(self.whole_layer_s.min())
 
     def _alone_s(self, work: Work) -> FloatArray:
         return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
@@ -124,29 +129,21 @@ class StepTimes:
         links = self.links
         layers, devices = counts.nonzero()  # [m] each, by layer
         held = counts[layers, devices]  # [m]
-        at_source, at_proj, at_ffn = sources.tolist(), projs.tolist(), ffns.tolist()
         starts = np.searchsorted(layers, np.arange(len(counts)))  # [n_layers] where a layer's entries begin
-        parts = np.split(devices, starts[1:])  # n_layers x [its m]
+        at_source, at_proj = sources[layers], projs[layers]  # [m] each
 
-        def per_device(rows: Callable[[int], FloatArray], ends: list[int]) -> FloatArray:
-            return np.concatenate([rows(end)[part] for end, part in zip(ends, parts, strict=True)])  # [m]
+        def sent_s(bits: NDArray[np.floating] | float, sources: IntArray, targets: IntArray) -> FloatArray:
+            return bits * links.s_per_bit.pairs(sources, targets) + links.delay_s.pairs(sources, targets)
 
-        def per_layer(sources: list[int], targets: list[int]) -> FloatArray:
-            return np.array([self.hop_s(a, b) for a, b in zip(sources, targets, strict=True)])  # [n_layers]
-
-        s_per_bit, delay_s = links.s_per_bit, links.delay_s
-        x_s = per_device(s_per_bit.row, at_source) * self.hidden_bits + per_device(delay_s.row, at_source)
-        done_s = x_s + self.heads_s(devices, held)
+        done_s = sent_s(self.hidden_bits, at_source, devices) + self.heads_s(devices, held)
         # A source's own heads' outputs queue behind x.
-        per_bit_s = [s_per_bit.pair(a, b) for a, b in zip(at_source, at_proj, strict=True)]  # [n_layers]
-        leaves_s = self.hidden_bits * np.array(per_bit_s)  # [n_layers]
-        queued = (devices == sources[layers]) & (sources != projs)[layers]
+        leaves_s = self.hidden_bits * links.s_per_bit.pairs(sources, projs)  # [n_layers]
+        queued = (devices == at_source) & (sources != projs)[layers]
         done_s = np.where(queued, np.maximum(done_s, leaves_s[layers]), done_s)
         bits = self.attention_fixed_bits + held * self.attention_slope_bits
-        sent_s = bits * per_device(s_per_bit.column, at_proj) + per_device(delay_s.column, at_proj)
-        heads_s = done_s + np.where(devices != projs[layers], sent_s, 0.0)
-        stage_s = np.maximum(per_layer(at_source, at_proj), np.maximum.reduceat(heads_s, starts))
-        found: FloatArray = stage_s + self.proj_s[projs] + per_layer(at_proj, at_ffn) + self.ffn_s[ffns]
+        heads_s = done_s + np.where(devices != at_proj, sent_s(bits, devices, at_proj), 0.0)
+        stage_s = np.maximum(sent_s(self.hidden_bits, sources, projs), np.maximum.reduceat(heads_s, starts))
+        found: FloatArray = stage_s + self.proj_s[projs] + sent_s(self.hidden_bits, projs, ffns) + self.ffn_s[ffns]
         return found
 
     def ends_s(self, embed: int, last: int, lm_head: int) -> float:

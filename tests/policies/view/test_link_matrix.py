@@ -14,6 +14,7 @@ from edgeemu.cluster.draw.cluster import draw as draw_cluster
 from edgeemu.cluster.links import Link
 from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.link_matrix import LinkMatrix, PairMatrix
+from edgeemu.policies.view.links_at import links_at
 from edgeemu.scenario.load import parse_scenario
 
 N = 4
@@ -38,13 +39,17 @@ def agrees(data: st.DataObject, matrix: PairMatrix, expected: Expected) -> None:
     """Reads rows, columns and pairs in any order."""
     for _ in range(8):
         a, b = data.draw(st.integers(0, N - 1)), data.draw(st.integers(0, N - 1))
-        match data.draw(st.sampled_from(("row", "column", "pair", "least"))):
+        match data.draw(st.sampled_from(("row", "column", "pair", "pairs", "least"))):
             case "row":
                 assert matrix.row(a).tolist() == [0.0 if a == d else expected(a, d) for d in range(N)]
             case "column":
                 assert matrix.column(b).tolist() == [0.0 if d == b else expected(d, b) for d in range(N)]
             case "pair":
                 assert matrix.pair(a, b) == (0.0 if a == b else expected(a, b))
+            case "pairs":
+                sources, targets = np.array([a, b, a]), np.array([b, a, a])
+                expected_s = [0.0 if a == b else expected(*pair) for pair in ((a, b), (b, a))]
+                assert matrix.pairs(sources, targets).tolist() == [*expected_s, 0.0]
             case _:
                 assert matrix.least_in_row(a) == min(expected(a, d) for d in range(N) if d != a)
 
@@ -68,7 +73,7 @@ def test_drawn_links_are_the_paths_also_at_an_instant(data: st.DataObject, seed:
     agrees(data, links.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b))
     agrees(data, links.delay_s, cluster.delay_s)
     at_s = data.draw(st.floats(0.0, 9.0))
-    then = links.at(cluster, at_s)
+    then = links_at(links, cluster, at_s)
     agrees(data, then.s_per_bit, lambda a, b: 1.0 / cluster.path(a, b).bandwidth_at(at_s))
     agrees(data, then.delay_s, lambda a, b: cluster.path(a, b).delay_at(at_s))
     agrees(data, links.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b))  # the nominal ones are as before
@@ -88,12 +93,12 @@ def test_scaled_links_are_the_nominal_ones_times_the_factors(
         if stored != "copied":
             patch.setattr(link_matrix, "COPIED" if stored == "rows" else "ALL_AT_ONCE", N - 1)
         scaled = LinkMatrix.of(cluster).scaled(factors)
-    one = (1.0, 1.0)
-    chosen = np.array(data.draw(st.lists(st.integers(0, N - 1), unique=True)), np.int64)
-    expected = [[0.0 if a == b else scaled.delay_s.pair(a, b) for b in range(N)] for a in chosen.tolist()]
-    assert scaled.delay_s.block(chosen, np.arange(N)).tolist() == expected
-    agrees(data, scaled.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b) * factors.get((a, b), one)[1])
-    agrees(data, scaled.delay_s, lambda a, b: cluster.delay_s(a, b) * factors.get((a, b), one)[0])
+        one = (1.0, 1.0)
+        chosen = np.array(data.draw(st.lists(st.integers(0, N - 1), unique=True)), np.int64)
+        expected = [[0.0 if a == b else scaled.delay_s.pair(a, b) for b in range(N)] for a in chosen.tolist()]
+        assert scaled.delay_s.block(chosen, np.arange(N)).tolist() == expected
+        agrees(data, scaled.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b) * factors.get((a, b), one)[1])
+        agrees(data, scaled.delay_s, lambda a, b: cluster.delay_s(a, b) * factors.get((a, b), one)[0])
 
 
 def test_messages_take_their_bits_and_the_delay() -> None:

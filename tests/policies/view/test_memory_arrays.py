@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.builders import QUICK, SHAPES, placements, scattered, shapes, view, with_workload
 
 from edgeemu.cluster.devices import Compute
-from edgeemu.placement.arrays import PlacementArrays, assign_groups
+from edgeemu.placement.arrays import PlacementArrays, assign_all_groups, assign_groups
 from edgeemu.placement.blocks import Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.memory import usages
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -126,3 +126,12 @@ def test_groups_stay_where_they_can() -> None:
     old = np.array([0, 0, 0, 1, 1, 2])
     assert assign_groups(np.array([1, 3, 1, 1]), old).tolist() == [0, 1, 3, 1, 1, 2]
     assert assign_groups(np.array([0, 6, 0, 0]), None).tolist() == [1] * 6
+
+
+@given(st.data())
+def test_groups_of_all_layers_are_assigned_as_those_of_each(data: st.DataObject) -> None:
+    owners = st.lists(st.integers(0, 4), min_size=6, max_size=6)
+    old, new = (np.array(data.draw(st.lists(owners, min_size=3, max_size=3))) for _ in range(2))
+    counts = np.stack([np.bincount(row, minlength=5) for row in new])
+    each = [assign_groups(*layer).tolist() for layer in zip(counts, old, strict=True)]
+    assert assign_all_groups(counts, old).tolist() == each

@@ -8,6 +8,7 @@ import pytest
 
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.links_at import links_at
 from edgeemu.run.make_plan import make_plan, make_rehearsal
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
@@ -42,7 +43,7 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 
 def test_a_pickled_view_says_the_same(plan: Plan) -> None:
     rehearse = make_rehearsal(plan.scenario, plan.cluster, plan.computes, plan.view, plan.requests)
-    at_3_s = plan.links.at(plan.cluster, 3.0).scaled({(0, 2): (1.5, 2.0)})
+    at_3_s = links_at(plan.links, plan.cluster, 3.0).scaled({(0, 2): (1.5, 2.0)})
     for links in (plan.links, at_3_s, LinkMatrix(at_3_s.s_per_bit, at_3_s.scaled({(1, 0): (3.0, 1.0)}).delay_s)):
         view = replace(plan.view, links=links, rehearse=rehearse)
         other = pickle.loads(pickle.dumps(view))
@@ -60,7 +61,7 @@ def test_a_pickled_view_says_the_same(plan: Plan) -> None:
 
 
 def test_nobody_writes_into_the_links_of_a_view(plan: Plan) -> None:
-    links = plan.links.at(plan.cluster, 3.0).scaled({(0, 2): (1.5, 2.0)})
+    links = links_at(plan.links, plan.cluster, 3.0).scaled({(0, 2): (1.5, 2.0)})
     for matrix in (links.s_per_bit, pickle.loads(pickle.dumps(links.delay_s))):
         for vector in (matrix.row(0), matrix.row(1), matrix.column(2)):
             with pytest.raises(ValueError, match="read-only"):

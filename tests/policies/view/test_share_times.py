@@ -12,7 +12,7 @@ from support.one_sequence import predict
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.search.share_bounds import Runs, StepBounds
-from edgeemu.policies.search.share_search import ShareJudge, ShareSearch
+from edgeemu.policies.search.share_search import ShareJudge, ShareSearch, Vicinity
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
@@ -144,6 +144,8 @@ def test_no_step_is_quicker_than_its_bound(data: st.DataObject) -> None:
     assert (StepBounds(times).least_s(folded, runs.lengths) <= step_of(times, shares).step_s * (1 + 1e-9)).all()
     moving = ShareMigrations(replace(seen, weights_on_flash=star), EVERYONE, shares.taken([0]))
     assert moving.seconds(folded, *runs).tolist() == moving.seconds(shares).tolist()
+    memory = ShareMemory(seen, EVERYONE)
+    assert memory.need_bytes(folded, runs.lengths).tolist() == memory.need_bytes(shares).tolist()
 
 
 @settings(QUICK, max_examples=15)
@@ -155,8 +157,9 @@ def test_a_search_finds_the_same_with_and_without_bounds(data: st.DataObject, sh
     base, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
     judge, moving = ShareJudge(seen, EVERYONE, 20), ShareMigrations(seen, EVERYONE, base)
     limit = share * float(judge.costs(base)[0])
-    quick = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, base, others)
+    near = Vicinity.of(seen, base, others, judge.memory, moving)
+    quick = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, near)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ShareSearch, "_nothing_below", lambda *_: False)
-        full = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, base, others)
+        patch.setattr(StepBounds, "least_s", lambda _self, shares, _lengths: np.zeros(len(shares)))
+        full = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, near)
     assert [(cost, shares.keys()) for cost, shares in quick] == [(cost, shares.keys()) for cost, shares in full]

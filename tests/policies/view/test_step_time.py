@@ -16,7 +16,7 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.migration_time import MoveCosts, migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.step_time import StepTimes, step_s
 from edgeemu.timeline.steps import roofline_durations
@@ -79,3 +79,14 @@ def test_all_layers_at_once_take_what_they_take_one_by_one(data: st.DataObject) 
     sources = np.array([layout.embed, *layout.ffn[:-1]])
     at_once = times.layers_s(sources, layout.proj, layout.ffn, layout.counts(N))
     assert at_once.tolist() == pytest.approx(times.layer_times_s(layout), rel=1e-12)
+
+
+@QUICK
+@given(st.data(), st.booleans())
+def test_moves_of_arrays_take_what_the_same_moves_of_blocks_take(data: st.DataObject, on_flash: bool) -> None:
+    shape = data.draw(shapes())
+    cluster = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
+    seen = replace(oracle_view(cluster, PhysicalCosts(shape), None, 7, 30), weights_on_flash=on_flash)
+    old, new = data.draw(placements(shape, N)), data.draw(placements(shape, N))
+    layouts = (PlacementArrays.of(placement, shape) for placement in (old, new))
+    assert MoveCosts(seen).migration_s(*layouts) == pytest.approx(migration_s(seen, old, new))
