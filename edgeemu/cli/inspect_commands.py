@@ -54,9 +54,9 @@ def plan(
 ) -> None:
     """Show the first placement of a policy.
 
-    Lists the blocks and memory of each device, the latency that the timeline predicts, and what no placement can beat.
-    Runs nothing. Exit status 3, after the tables, if this host has too little memory to run it; simulate does not need
-    that.
+    Lists the blocks and memory of each device, the latency that the timeline predicts, what no placement can beat, and
+    how far the predicted time per output token is from that ("vs possible"). Runs nothing. Exit status 3, after the
+    tables, if this host has too little memory to run it; simulate does not need that.
 
     With --yaml, prints the placement as the section of a scenario that the policy given reads: append it to the
     scenario, or save it beside the scenario, and name the file there.
@@ -88,14 +88,13 @@ def plan(
             page.file.write(placement_yaml(made, str(scenario)))
             return
         page.line(title_line(made))
-        for table in plan_tables(made):
+        for table in plan_tables(made, bound):
             page.table(*table)
             page.line()
         page.sentence(sizes_line(made))
         if made.cut:
             page.sentence(f"first decision cut by decisions.limit: {made.cut}")
-        if bound is not None:
-            page.sentence(possible_line(bound))
+        page.sentence(possible_line(bound))
 
     # Predicting a large model takes seconds: only for what is printed.
     answer({**plan_document(made, bound), "why_not_here": why_not} if as_json else {}, as_json, show)

@@ -42,6 +42,7 @@ FIGURES = (
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
 )
 ROUNDING = 1e-4  # of a figure that is below a bound, and not because it needs not respect it
+NO_BOUND = "for this cluster: devices are given as a share of the host, or are too many"
 JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "energy_per_token_j"}  # by objective
 
 
@@ -170,17 +171,26 @@ def comparison_lines(document: Mapping[str, Any]) -> list[str]:
         runs = sum(len(row["runs"]) for row in document["policies"])
         equal = "equal tokens" if document["tokens_equal"] else "DIFFERENT TOKENS: this is a bug of edgeemu"
         lines.append(f"{counted(runs, 'run')}: {equal}")
-    if (bound := document["bounds"].get(document["judged_by"])) is not None:
-        figure = next(figure for figure in FIGURES if figure.key == document["judged_by"])
-        than = "more" if figure.best is max else "less"
-        unit = f"{bound:.1f} ms per token" if figure.unit == "ms" else f"{bound:.2f} tokens/s"
-        lines.append(
-            f"possible: no placement without divided layers has {than} than {unit} (proven; sharding.divide is false)"
-            if document["bounds_undivided"]
-            else f"possible: no placement, divided or not, has {than} than {unit} (proven; not always within reach)"
-        )
+    lines += _possible_lines(document)
     lines += [f"{row['policy']}: {row['problem']}" for row in document["policies"] if row["problem"]]
     for row in document["policies"]:
         if row["certificate"] not in (None, "PASS"):
             lines.append(f"{row['policy']}: {row['certificate']}: {'; '.join(row['reasons'])}")
     return lines
+
+
+def _possible_lines(document: Mapping[str, Any]) -> list[str]:
+    """Say what no placement can beat, or why nobody knows; nothing where no policy has a figure."""
+    if all(row["gap"] is None for row in document["policies"]):
+        return []
+    figure = next(figure for figure in FIGURES if figure.key == document["judged_by"])
+    bound = document["bounds"].get(figure.key)
+    if bound is None:
+        why = f"of {figure.heading[1:]}" if document["bounds"] else NO_BOUND
+        return [f"possible: not known; there is no proven bound {why}"]
+    than = "more" if figure.best is max else "less"
+    unit = f"{bound:.1f} ms per token" if figure.unit == "ms" else f"{bound:.2f} tokens/s"
+    which, how = ", divided or not,", "not always within reach"
+    if document["bounds_undivided"]:
+        which, how = " without divided layers", "sharding.divide is false"
+    return [f"possible: no placement{which} has {than} than {unit} (proven; {how})"]

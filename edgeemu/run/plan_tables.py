@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
+from edgeemu.report.comparison import NO_BOUND
 from edgeemu.report.formats import Table, counted, ms_text, size
 from edgeemu.run.plan import Plan
 from edgeemu.run.possible import Possible
@@ -43,6 +44,7 @@ def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
                 "max_tokens": request.max_tokens,
                 "ttft_ms": 1000 * predicted.ttft_s,
                 "tpot_ms": None if predicted.tpot_s is None else 1000 * predicted.tpot_s,
+                "above_bound": None if bound is None else _above(predicted, bound),
             }
             for request, predicted in _predictions(plan)
         ],
@@ -52,8 +54,8 @@ def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
     }
 
 
-def plan_tables(plan: Plan) -> list[Table]:
-    """Make the tables of a plan."""
+def plan_tables(plan: Plan, bound: Possible | None) -> list[Table]:
+    """Make the tables of a plan; they say how far it is from what is possible, if that is known."""
     placement = [
         [
             device.name,
@@ -72,13 +74,22 @@ def plan_tables(plan: Plan) -> list[Table]:
             str(request.max_tokens),
             ms_text(1000 * predicted.ttft_s),
             ms_text(None if predicted.tpot_s is None else 1000 * predicted.tpot_s),
+            *([] if bound is None else [f"+{_above(predicted, bound):.1%}"]),
         ]
         for number, (request, predicted) in enumerate(_predictions(plan), 1)
     ]
+    columns = (">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token")
     return [
         Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
-        Table((">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token"), predicted),
+        Table(columns if bound is None else (*columns, ">vs possible"), predicted),
     ]
+
+
+def _above(predicted: SequenceTimes, bound: Possible) -> float:
+    """By what share a sequence's time per output token is above the bound; of a single token, the time to it."""
+    if predicted.tpot_s is None:
+        return max(0.0, predicted.ttft_s / bound.ttft_s - 1)
+    return max(0.0, predicted.tpot_s / bound.tpot_s - 1)
 
 
 def title_line(plan: Plan) -> str:
@@ -94,8 +105,10 @@ def sizes_line(plan: Plan) -> str:
     return f"{here}; {others} (precision.weights)"
 
 
-def possible_line(bound: Possible) -> str:
-    """Say what no placement can beat."""
+def possible_line(bound: Possible | None) -> str:
+    """Say what no placement can beat, or that nobody knows."""
+    if bound is None:
+        return f"possible: not known; there is no proven bound {NO_BOUND}"
     first, later = ms_text(1000 * bound.ttft_s), ms_text(1000 * bound.tpot_s)
     return (
         f"possible: no placement, divided or not, has less than {first} to the first token or {later} per output token"

@@ -79,6 +79,9 @@ def test_a_plan_says_who_holds_what(edgeemu: Edgeemu, tiny: str) -> None:
     status, out, _ = edgeemu("plan", tiny, "--policy", "layers")
     assert status == 0
     assert re.search(r"^pi-1 +.*embed, layer 0", out, re.MULTILINE)
+    assert len(re.findall(r" vs possible$|\+\d+\.\d%$", out, re.MULTILINE)) == 3, "two prompts"
+    by_host = edgeemu("plan", tiny, "--set", "devices[0]={name: half, host_fraction: 0.5, memory: 1 MB}")[1]
+    assert "possible: not known; there is no proven bound for this cluster" in by_host
     status, out, _ = edgeemu("plan", tiny, "--json")
     plan = json.loads(out)
     held = [block for entry in plan["placement"] for block in entry["blocks"]]
@@ -89,6 +92,8 @@ def test_a_plan_says_who_holds_what(edgeemu: Edgeemu, tiny: str) -> None:
     )
     assert [entry["prompt_tokens"] for entry in plan["predicted"]] == [8, 4]
     assert all(entry["ttft_ms"] > 0 and entry["tpot_ms"] > 0 for entry in plan["predicted"])
+    above = [entry["tpot_ms"] / plan["bounds"]["tpot_ms"] - 1 for entry in plan["predicted"]]
+    assert [entry["above_bound"] for entry in plan["predicted"]] == pytest.approx(above)
 
 
 def test_what_is_planned_is_what_runs(edgeemu: Edgeemu, tiny: str) -> None:

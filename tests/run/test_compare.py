@@ -64,7 +64,9 @@ def test_the_best_is_first_and_the_others_say_by_how_much_they_are_behind() -> N
     rows = comparison_table(document).rows
     assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "0.5 ms", "3", "+20.0%", "PASS"]
     assert rows[2] == ["none", *["–"] * 8, "did not run"]
-    assert comparison_lines(document) == ["2 runs: equal tokens", "none: no room"]
+    equal, possible, problem = comparison_lines(document)
+    assert (equal, problem) == ("2 runs: equal tokens", "none: no room")
+    assert possible.startswith("possible: not known")
 
 
 def test_by_throughput_more_is_better() -> None:
@@ -85,6 +87,15 @@ def test_a_bound_says_how_far_every_policy_is_from_what_is_possible() -> None:
     other = compared(Entry("a", [summary(12.0, [[1]])]), judged="throughput_tok_s", throughput_tok_s=100.0)
     assert other["policies"][0]["above_bound"] == pytest.approx(0.2)
     assert "has more than 100.00 tokens/s" in comparison_lines(other)[1]
+
+
+def test_where_no_bound_is_known_a_line_says_so() -> None:
+    host = compared(Entry("a", [summary(12.0, [[1]])]))
+    assert "there is no proven bound for this cluster" in comparison_lines(host)[1]
+    drawn = compared(Entry("a", [summary(10.0, [[1]])]), judged=JUDGED["energy"], tpot_ms=10.0)
+    assert comparison_lines(drawn)[1].endswith("there is no proven bound of energy/token")
+    nobody = compared(Entry("none", [], problem="no room"))
+    assert comparison_lines(nobody)[-1] == "none: no room"
 
 
 def test_by_energy_the_least_is_first_and_who_has_no_figure_last() -> None:

@@ -22,7 +22,7 @@ from edgeemu.policies.view.step_time import StepTimes
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
 WORK = 6e6  # less than a second
-MOST_ANNEALED = 8  # from which a search goes on
+MOST_ANNEALED = 24  # from which a search goes on
 
 
 class ShareProposer:
