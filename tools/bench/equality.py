@@ -148,7 +148,9 @@ def equal_texts(precision: Precision, directory: Path, placements: int) -> list[
     for file, name, settings in cases:
         plan = make_plan(load_scenario(file, [precision.setting]), name)
         made = tokens_of(Run("run", file, precision.setting, *settings, policy=name))
-        texts[is_divided(plan.placement)] += [text == wanted for text, wanted in zip(made, right.tokens, strict=True)]
+        texts[is_divided(plan.placement, LAYERS)] += [
+            text == wanted for text, wanted in zip(made, right.tokens, strict=True)
+        ]
     print(
         f"{precision.setting}: {sum(texts[True])} of {len(texts[True])} texts equal with divided layers, "
         f"{sum(texts[False])} of {len(texts[False])} without; the reference is {right.apart:.2g} from the decoder in a "
