@@ -155,11 +155,11 @@ def copied_bytes(old: Placement, new: Placement, costs: Costs, moved: Sequence[M
 def reservation_bytes(moved: Iterable[Move], rows: int, costs: Costs) -> int:
     """Bytes that a receiver holds in addition until commit: weights, and caches of `rows` rows in all."""
     costs = costs.at_step(1, rows)
-    alike = Counter((move.block.kind, min(move.block.group, 1), move.ends_meet) for move in moved)
+    alike = Counter((*move.block[:2], min(move.block.group, 1), move.ends_meet) for move in moved)
     return sum(  # the first shard of a block has the bias
         count
-        * (weight_bytes(Block(kind, 0, group), costs, ends_meet=meet) + costs.kv_bytes(rows) * (kind is Kind.HEAD))
-        for (kind, group, meet), count in alike.items()
+        * (weight_bytes(Block(kind, layer, group), costs, ends_meet=meet) + costs.kv_bytes(rows) * (kind is Kind.HEAD))
+        for (kind, layer, group, meet), count in alike.items()
     )
 
 
