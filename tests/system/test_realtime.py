@@ -1,5 +1,7 @@
 """Devices wait in real time where they may, compute never so, and say which."""
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -8,6 +10,20 @@ from pathlib import Path
 import pytest
 from support.capped import finish, meta, start
 
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
+from edgeemu.run.processes.backend import ProcessBackend
+from edgeemu.scenario.load import parse_scenario
+
+PACED = """
+model: {shape: {n_layers: 1, d_model: 32, n_heads: 2, n_kv_heads: 2, head_dim: 16, d_ff: 64, vocab_size: 64,
+  max_context: 64}}
+devices: [{name: a, gflops: 1 GFLOPS, mem_bandwidth: 1 GB/s, memory: 512 MiB}]
+network: {default: {bandwidth: 100 Mbit/s, delay: 1 ms}}
+policy: single
+workload: {prompts: [{tokens: 4}], max_tokens: 2}
+time: {mode: realtime}
+"""
 TRY = """
 import os
 from edgeemu.host.realtime import RealtimePriority
@@ -45,3 +61,20 @@ def test_nothing_is_computed_in_real_time(tmp_path: Path) -> None:
         "SCHED_FIFO while pacing, timer slack 1 ns",
         "timer slack 1 ns; no real-time priority",
     )
+
+
+def test_no_collection_of_what_planning_made_stops_the_clock() -> None:
+    """One that looked at all of it took 50 ms of a run, always at the same token, and was charged to the host."""
+
+    async def main() -> tuple[int, int]:
+        backend = ProcessBackend(make_plan(parse_scenario(PACED, "paced")), Silent().phase)
+        async with backend.launched():
+            await backend.assign(backend.plan)
+            await backend.begin()
+            paced = gc.get_freeze_count()
+            await backend.end()
+        return paced, gc.get_freeze_count()
+
+    paced, ended = asyncio.run(main())
+    assert paced > 10_000  # objects that no collection looks at while the timeline is paced
+    assert ended == 0

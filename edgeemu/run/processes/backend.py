@@ -205,6 +205,7 @@ class ProcessBackend:
     async def _start_timeline(self) -> WallClock:
         """Put every device at the zero of a timeline, with nothing in flight."""
         self._devices.pipes.reset()
+        self._devices.spare_collections()
         clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
         await self._devices.session.ask_all(protocol_in.Begin(clock.start_s, self.dilation, paced=True))
         return clock
