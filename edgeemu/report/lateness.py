@@ -5,7 +5,7 @@ has caught up. The operations of all of these are left out of what the others ar
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -103,6 +103,36 @@ def find_pauses(tokens: TokenFigures, dilation: float, migrations_s: Iterable[tu
         moved = any(began_s <= end_s and ended_s >= begin_s for began_s, ended_s in spans_s)
         pauses.append(Pause(float(lost_s[at]), int(tokens.sequence[at]), int(tokens.step[at]), moved))
     return Pauses(pauses, token_keys(tokens.sequence, tokens.step)[shadow])
+
+
+def moves_caught_up(
+    records: RecordTables,
+    tokens: TokenFigures,
+    pauses: Pauses,
+    dilation: float,
+    migrations_s: Sequence[tuple[float, float]],
+) -> Pauses:
+    """Add to pauses the tokens whose operations were late because blocks moved, if the token itself was on time again.
+
+    Only for as few migrations as there can be pauses: where blocks move more often, a host has to keep up with that.
+    """
+    if len(migrations_s) > PAUSES - len(pauses.found):
+        return pauses
+    keys = token_keys(tokens.sequence, tokens.step)
+    begin_s = tokens.emulated_s - tokens.latency_s
+    moved = np.zeros(len(keys), np.bool_)
+    for began_s, ended_s in migrations_s:
+        moved |= (began_s <= tokens.emulated_s) & (ended_s >= begin_s)
+    late_s = dict.fromkeys(keys[moved & np.isin(keys, pauses.shadow, invert=True)].tolist(), 0.0)
+    for table in records.read("ops", ("sequence", "step", "late_s")) if late_s else ():
+        of_tokens = token_keys(_numbers(table, "sequence"), _numbers(table, "step"))  # [rows]
+        for key in late_s:
+            most_s = _numbers(table, "late_s")[of_tokens == key].max(initial=0.0)
+            late_s[key] = max(late_s[key], float(most_s))
+    late = {key: most_s * dilation for key, most_s in late_s.items() if most_s * dilation >= PAUSE_WALL_S}
+    found = [Pause(wall_s, key >> 32, key & 0xFFFFFFFF, migrating=True) for key, wall_s in late.items()]
+    shadow = np.concatenate([pauses.shadow, np.array(list(late), np.int64)])
+    return Pauses(sorted([*pauses.found, *found], key=lambda pause: (pause.sequence, pause.step)), shadow)
 
 
 def operation_lateness(

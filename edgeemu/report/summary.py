@@ -23,7 +23,7 @@ from edgeemu.report.figures import (
     token_figures,
     total_by_device,
 )
-from edgeemu.report.lateness import OperationLateness, Pauses, find_pauses, operation_lateness
+from edgeemu.report.lateness import OperationLateness, Pauses, find_pauses, moves_caught_up, operation_lateness
 from edgeemu.report.link_certificate import judge_links, links_document
 from edgeemu.report.rows import SequenceRow
 from edgeemu.report.statistics import in_order, ratio, statistics_ms
@@ -97,7 +97,9 @@ def _evidence(
         reordered = sum(largest_by_device(records, "reordered").values())
     pauses, operations = Pauses([], np.empty(0, np.int64)), OperationLateness()
     if facts.mode == "realtime":
-        pauses = find_pauses(tokens, facts.dilation, migrations.spans_s.values())
+        spans_s = list(migrations.spans_s.values())
+        pauses = find_pauses(tokens, facts.dilation, spans_s)
+        pauses = moves_caught_up(records, tokens, pauses, facts.dilation, spans_s)
         operations = operation_lateness(records, tokens, pauses, facts.dilation)
     return Evidence(
         facts=facts,
