@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from edgeemu.cli.engines_command import engines
 from edgeemu.cli.exit import call
 from edgeemu.cli.host_commands import clean, doctor
 from edgeemu.cli.inspect_commands import devices, models, plan, policies, schema, validate
@@ -70,7 +71,7 @@ for command in (kernels, host, links):
 
 commands: list[Callable[..., None]] = [
     *(run, simulate, compare, report, validate, plan),
-    *(devices, models, policies, doctor, clean, schema),
+    *(devices, models, engines, policies, doctor, clean, schema),
 ]
 for command in commands:
     app.command()(command)

@@ -30,6 +30,7 @@ class Device:
     memory_availability: Variation | None = None  # the share of its memory
     idle_w: float | None = None  # power while it waits; None: not known
     busy_w: float | None = None  # power while it computes
+    message_latency_s: float = 0.0  # that software here adds to the delay of a link; it is in the cluster's links
 
     def slowdown_at(self, t_s: float) -> float:
         """The factor by which everything takes longer at an instant than on the unloaded device."""

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from edgeemu.scenario.catalog import device_profile
+from edgeemu.scenario.catalog.profile_files import find_profile
 from edgeemu.scenario.distributions import MaybeRandom, MaybeRandomOrUnlimited
+from edgeemu.scenario.files import base_of
 from edgeemu.scenario.names import KindName, Name
 from edgeemu.scenario.time_varying import MaybeTimeVarying, ThrottleSpec
 from edgeemu.scenario.validation import Strict, at
@@ -44,7 +45,9 @@ class DeviceSpec(Strict):
         " of them."
     )
     profile: str | None = Field(
-        default=None, description="Device of the catalog (`edgeemu devices`) that gives every figure not given here."
+        default=None,
+        description="Device of the catalog (`edgeemu devices`), or a file that `edgeemu calibrate` writes "
+        "(`board.yaml`), that gives every figure not given here.",
     )
     count: Annotated[int, Field(strict=True, ge=1, le=MAX_DEVICES), KindName("count")] = Field(
         default=1, description="Number of devices like this one; random values are sampled for each."
@@ -56,7 +59,14 @@ class DeviceSpec(Strict):
         default=None, description="Rate at which the device reads weights and caches."
     )
     overhead: MaybeRandom[Seconds] | None = Field(
-        default=None, description="Time added to each execution of a block; zero if the profile has none."
+        default=None,
+        description="Time added to each execution of a block; the engine's, or zero, if the profile has none.",
+    )
+    message_latency: MaybeRandom[Seconds] | None = Field(
+        default=None,
+        description="Time that software adds to the delay of every link that ends here, while it does nothing else: "
+        "interrupts, waking up, threads that read several connections at once. The engine's, or zero, if the profile "
+        "has none.",
     )
     host_fraction: MaybeRandom[PositiveFraction] | None = Field(
         default=None,
@@ -83,8 +93,9 @@ class DeviceSpec(Strict):
 
     @field_validator("profile")
     @classmethod
-    def _in_catalog(cls, profile: str | None) -> str | None:
-        return profile if profile is None else device_profile(profile).name
+    def _found(cls, profile: str | None, info: ValidationInfo) -> str | None:
+        """Check a name of the catalog, or make that of a file absolute."""
+        return profile if profile is None else find_profile(profile, base_of(info))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, FlopsPerSecond, 
 from edgeemu_kernels.shape import ModelShape
 
 ValueT = TypeVar("ValueT")
+Label = Literal["measured", "derived", "peak"]  # whether a figure is a measurement, follows from one, or is a maximum
 
 
 class Sourced(Strict, Generic[ValueT]):
@@ -27,6 +28,7 @@ class Sourced(Strict, Generic[ValueT]):
 
     value: ValueT
     source: str = Field(min_length=10)
+    label: Label | None = None
 
 
 class Power(Strict):
@@ -53,6 +55,7 @@ class DeviceProfile(Strict):
     memory: Sourced[Bytes]
     nic: Sourced[BitsPerSecond] | None = None
     overhead: Sourced[Seconds] | None = None
+    message_latency: Sourced[Seconds] | None = None
     power: Power = Power()
 
 
@@ -106,33 +109,33 @@ class ModelEntry(Strict):
 
 
 def device_profiles() -> Mapping[str, DeviceProfile]:
-    return _read("devices.yaml", DeviceProfile)
+    return read_entries("devices.yaml", DeviceProfile)
 
 
 def model_entries() -> Mapping[str, ModelEntry]:
-    return _read("models.yaml", ModelEntry)
+    return read_entries("models.yaml", ModelEntry)
 
 
 def link_types() -> Mapping[str, LinkType]:
-    return _read("links.yaml", LinkType)
+    return read_entries("links.yaml", LinkType)
 
 
 def device_profile(name: str) -> DeviceProfile:
     """Device profile with this name. Raises `RequestError` with the nearest name."""
-    return _find("device profile", name, device_profiles())
+    return find("device profile", name, device_profiles())
 
 
 def model_entry(name: str) -> ModelEntry:
     """Model with this name. Raises `RequestError` with the nearest name."""
-    return _find("model", name, model_entries())
+    return find("model", name, model_entries())
 
 
 def link_type(name: str) -> LinkType:
     """Link type with this name. Raises `RequestError` with the nearest name."""
-    return _find("link type", name, link_types())
+    return find("link type", name, link_types())
 
 
-def _find(kind: str, name: str, entries: Mapping[str, ModelT]) -> ModelT:
+def find(kind: str, name: str, entries: Mapping[str, ModelT]) -> ModelT:
     if name not in entries:
         raise UnknownNameError(f'there is no {kind} "{name}" in the catalog{did_you_mean(name, entries)}')
     return entries[name]
@@ -143,7 +146,7 @@ class UnknownNameError(RequestError, ValueError):
 
 
 @cache
-def _read(file: str, model: type[ModelT]) -> Mapping[str, ModelT]:
+def read_entries(file: str, model: type[ModelT]) -> Mapping[str, ModelT]:
     document = read(resources.files(__name__).joinpath(file).read_text("utf-8"), file)
     return {
         name: validate(model, Document(fields | {"name": name}, f"{file}: {name}"))

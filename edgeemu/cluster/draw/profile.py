@@ -1,0 +1,33 @@
+"""Figures of a device that its scenario does not give: those of its profile, as they are under an engine."""
+
+from typing import NamedTuple
+
+from edgeemu.scenario.catalog import DeviceProfile, Sourced
+from edgeemu.scenario.catalog.engines import EngineEntry
+from edgeemu.scenario.catalog.profile_files import FittedProfile
+
+
+class ProfileUnderEngine(NamedTuple):
+    """A profile, and the software that runs on it.
+
+    Rates of a profile are multiplied by the share that the engine reaches, unless they were fitted with this engine.
+    Overheads of a profile are its own; the engine's stand for those that it lacks.
+    """
+
+    profile: DeviceProfile | None
+    engine: EngineEntry
+
+    def figure(self, field: str) -> float | None:
+        sourced: Sourced[float] | None = getattr(self.profile, field, None)
+        if sourced is None:
+            return self.engine.device_figure(field) or None
+        return sourced.value if self._fitted_with_it else sourced.value * self.engine.share(field)
+
+    def power(self, field: str) -> float | None:
+        """Power, idle or busy; None if it is not known."""
+        sourced: Sourced[float] | None = getattr(self.profile.power, field) if self.profile else None
+        return sourced.value if sourced else None
+
+    @property
+    def _fitted_with_it(self) -> bool:
+        return isinstance(self.profile, FittedProfile) and self.profile.engine == self.engine.name

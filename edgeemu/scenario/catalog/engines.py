@@ -1,0 +1,84 @@
+"""Engines: what software runs on the devices, and what it costs beside the devices' own figures.
+
+The data are in `engines.yaml`; every figure there has its source and a label. Knows the catalog; nothing of scenarios.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from edgeemu.scenario.catalog import Label, Sourced, find, read_entries
+from edgeemu.scenario.validation import Strict
+from edgeemu.units import PositiveFraction, Seconds
+
+ValueT = TypeVar("ValueT")
+
+IDEAL = "ideal"  # no software at all: what is not given in a scenario is as it was before there were engines
+
+
+class EngineFigure(Sourced[ValueT], Generic[ValueT]):
+    """Figure with its source, and whether that is a measurement, a derivation from one, or a data sheet's peak."""
+
+    label: Label
+
+
+class EnginePrecision(Strict):
+    """Number formats that an engine uses where a scenario gives none."""
+
+    weights: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"]
+    cache: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
+    messages: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
+
+
+class EngineEntry(Strict):
+    """Engine: how it divides a model, its formats, what an operation and a message cost, and what rates it reaches."""
+
+    name: str
+    title: str
+    policy: Sourced[str]
+    precision: Sourced[EnginePrecision]
+    collectives: Sourced[Literal["ring", "star", "gather"]]
+    operation_overhead: EngineFigure[Seconds]
+    message_overhead: EngineFigure[Seconds]
+    byte_overhead: EngineFigure[Seconds]
+    message_latency: EngineFigure[Seconds]
+    bandwidth_share: EngineFigure[PositiveFraction]
+    compute_share: EngineFigure[PositiveFraction]
+    where_the_cost_of_a_message_lies: str = Field(min_length=10)
+
+    def device_figure(self, field: str) -> float:
+        """EngineFigure that a device has under this engine if neither its scenario nor its profile says one; else 0."""
+        named = {"overhead": self.operation_overhead}
+        named |= {name: getattr(self, name) for name in ("message_overhead", "byte_overhead", "message_latency")}
+        return named[field].value if field in named else 0.0
+
+    def share(self, field: str) -> float:
+        """Share of a catalog profile's figure that is reached; 1 for figures that no engine changes."""
+        shares = {"gflops": self.compute_share, "mem_bandwidth": self.bandwidth_share}
+        return shares[field].value if field in shares else 1.0
+
+    def fill(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A scenario's data with this engine's policy, formats and collectives where it has none of its own."""
+        filled = dict(data)
+        if filled.get("policy") is None and filled.get("placement") is None:
+            filled["policy"] = self.policy.value
+        for key, own in (
+            ("precision", self.precision.value.model_dump()),
+            ("sharding", {"collectives": self.collectives.value}),
+        ):
+            given = filled.get(key)
+            if given is None or isinstance(given, dict):
+                filled[key] = own | (given or {})
+        return filled
+
+
+@cache
+def engine_entries() -> Mapping[str, EngineEntry]:
+    return read_entries("engines.yaml", EngineEntry)
+
+
+def engine_entry(name: str) -> EngineEntry:
+    """Engine with this name. Raises `RequestError` with the nearest name."""
+    return find("engine", name, engine_entries())
