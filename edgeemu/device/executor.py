@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.device.handed_on import Received, handed_on
+from edgeemu.device.handed_on import Received, rounded_kinds
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.device.sequences import ArrivedBlock, NotHeldError, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
@@ -18,7 +18,7 @@ from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.dense import LmHead
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
-from edgeemu_kernels.packed import Stored
+from edgeemu_kernels.packed import Stored, encode_rows
 from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
@@ -43,6 +43,7 @@ class Executor:
         self._prepared: dict[int, tuple[Op, Execution]] = {}  # by the operation's index
         precision = source.shape.precision
         self._messages = None if precision.messages == "f32" else number_format(precision.messages)
+        self._rounded = rounded_kinds(precision)
 
     def load(self, ops: Sequence[Op]) -> None:
         """Loads the blocks of these operations.
@@ -91,10 +92,10 @@ class Executor:
         if prepared is None or prepared[0] is not op:
             prepared = self._prepared[op.index] = op, self._prepare(op)
         _, execute = prepared
-        if self._messages is None:
+        if self._messages is None or op.forwards:
             return execute(inputs, sequence, step, position)
         result = execute(Received(inputs, self._messages), sequence, step, position)
-        return handed_on(result, op.emits.kind, self._messages)
+        return encode_rows(result, self._messages) if op.emits.kind in self._rounded else result
 
     def _prepare(self, op: Op) -> Execution:
         """Make the call that executes an operation on the blocks that are held now."""
@@ -253,13 +254,13 @@ def _normed(op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
 
 
 def _sum(op: Op, inputs: Sequence[Array], *, last: bool) -> Array:
-    """Sum of the inputs' rows; a single input is passed on as it is."""
-    terms = [_some(_rows(op, index, inputs), last=last) for index in range(len(inputs))]
-    if len(terms) == 1:
-        return terms[0]
-    total = terms[0] + terms[1]
-    for term in terms[2:]:
-        total += term
+    """Sum of the inputs' rows, one after the other: each is decoded when its turn comes. One alone is passed on."""
+    first = _some(_rows(op, 0, inputs), last=last)
+    if len(inputs) == 1:
+        return first
+    total = first + _some(_rows(op, 1, inputs), last=last)
+    for index in range(2, len(inputs)):
+        total += _some(_rows(op, index, inputs), last=last)
     return total
 
 

@@ -44,6 +44,7 @@ class Usage:
     groups: Counter[int] = field(default_factory=Counter)
     members: int = 0  # devices of the largest ring that shares a layer; 0: no block is divided
     star: bool = False  # their collective algorithm is star
+    gather: bool = False  # or gather
     _shards: Counter[tuple[Kind, int]] = field(default_factory=Counter)  # by kind and layer
     _weights_bytes: int = 0
 
@@ -144,10 +145,14 @@ def usages(
     beside: tuple[int, ...] = (),
     *,
     star: bool = False,
+    gather: bool = False,
 ) -> list[Usage]:
-    """Memory of each device under a placement. `star`: the collective algorithm is star."""
+    """Memory of each device under a placement. `star`, `gather`: the collective algorithm is that."""
     members = max(map(len, rings_of(placement, costs.shape.n_layers)))
-    held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
+    held = [
+        Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star, gather=gather)
+        for _ in range(n_devices)
+    ]
     by_device: list[list[Block]] = [[] for _ in held]
     for block, device in placement.owner.items():
         by_device[device].append(block)

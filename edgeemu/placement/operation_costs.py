@@ -9,7 +9,7 @@ a device does one thing at a time: rows that arrive while it computes are forwar
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.program import Collective, MessageKind, Op, Slot
+from edgeemu.placement.program import PARTIAL_KINDS, Collective, MessageKind, Op, Slot
 from edgeemu.placement.work import Work, roofline_s
 
 NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
@@ -65,7 +65,7 @@ def message_bytes(op: Op, rows: int, costs: Costs) -> int:
             return costs.attention_bytes(len(op.groups), rows)
         case MessageKind.TOKEN:
             return costs.token_bytes()
-        case MessageKind.PARTIAL | MessageKind.REDUCE | MessageKind.NORMED:
+        case kind if kind in PARTIAL_KINDS:
             return costs.chunk_bytes(1, 1) if last else costs.chunk_bytes(op.chunk.size(rows), op.chunk.of)
         case _:
             return costs.activation_bytes(1) if last else costs.activation_bytes(op.chunk.size(rows), op.chunk.of)
@@ -73,6 +73,8 @@ def message_bytes(op: Op, rows: int, costs: Costs) -> int:
 
 def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:
     """Peak of the arrays of one execution. Both halves of divided heads count as the undivided operation."""
+    if op.forwards:
+        return 0
     if isinstance(op.kind, Collective):
         kind = Kind.HEAD if op.kind is Collective.ATTEND else None
         joined = 1 if sends_last_row(op, costs) else rows

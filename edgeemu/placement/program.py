@@ -53,6 +53,8 @@ class Slot(NamedTuple):
         return self.kind in _CHUNKS or (self.kind is MessageKind.PARTIAL and self.part > 0)
 
 
+# Partial sums, and the rows that a ring passes on: they have a format of their own (`Precision.partials`).
+PARTIAL_KINDS = frozenset({MessageKind.PARTIAL, MessageKind.REDUCE, MessageKind.NORMED})
 _CHUNKS = frozenset({MessageKind.REDUCE, MessageKind.ROWS, MessageKind.NORMED, MessageKind.QKV})
 
 
@@ -131,6 +133,13 @@ class Op:
     def computes(self) -> bool:
         """Whether it computes. Other operations cost a device nothing: rows are sent from where they are."""
         return self.kind is not _GATHER and not (self.kind is _SUM and len(self.needs) == 1)
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it only passes its input on, some rows of it or all, as the bytes that have arrived."""
+        if self.kind is not _SUM or len(self.needs) > 1:
+            return False
+        return (self.needs[0].kind in PARTIAL_KINDS) == (self.emits.kind in PARTIAL_KINDS)
 
     @property
     def starts_kernel(self) -> bool:

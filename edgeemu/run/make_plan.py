@@ -21,7 +21,7 @@ from edgeemu.policies.view.step_energy import missing_links, missing_power
 from edgeemu.run.ask_policy import first_decision
 from edgeemu.run.choose_policy import at_policy, check_named, choose_policy, names_code
 from edgeemu.run.given_placement import given_placement
-from edgeemu.run.plan import Plan, Rules, compiler, least_tile_rows
+from edgeemu.run.plan import Plan, Rules, compiler, least_tile_rows, with_collectives
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
@@ -55,6 +55,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None, *, trust: bool
         RunError: a built-in policy failed, or the process of a user's could not be started.
     """
     place = choose_policy(scenario, policy_name, trust=trust)
+    scenario = with_collectives(scenario, policy_name or scenario.policy)
     try:
         return _placed(scenario, policy_name, place, unplaced(scenario))
     except BaseException:
@@ -160,7 +161,7 @@ def _first_view(
     return replace(
         view,
         workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
-        star=scenario.sharding.collectives == "star",
+        star=scenario.sharding.collectives in ("star", "relay"),
         tile_rows=least_tile_rows(scenario, [device.compute for device in view.devices], costs),
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
@@ -225,6 +226,8 @@ def _open_model(scenario: Scenario) -> Model:
         model = model.at_precision(asked.weights, asked.cache, asked.messages)
     except ModelFileError as error:
         raise scenario.error("precision.weights", str(error)) from error
+    if scenario.sharding.partials == "messages":
+        model = model.with_rounded_partials()
     if asked.hold == "expanded":
         model = model.with_expanded()
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))

@@ -130,3 +130,12 @@ def test_units_divide_the_columns(d_ff: int, units: int) -> None:
     shape = replace(SMALL, d_ff=d_ff)
     assert shape.ffn_units == units
     assert shape.ffn_units * shape.ffn_unit_dim == d_ff
+
+
+@pytest.mark.parametrize(
+    ("d_ff", "units"), [(14336, 64), (11008, 344), (13824, 48), (5632, 88), (1536, 48), (43 * 32, 43), (536 * 32, 8)]
+)
+def test_equal_devices_can_have_equal_shares_of_units_of_blocks(d_ff: int, units: int) -> None:
+    shape = replace(SMALL, d_model=64, d_ff=d_ff).at_precision("q4_0")
+    assert shape.ffn_units == units
+    assert shape.ffn_units * shape.ffn_unit_dim == d_ff
