@@ -29,11 +29,13 @@ def engines_table(entries: Iterable[EngineEntry]) -> Table:
 
 def engine_table(entry: EngineEntry) -> Table:
     """Make the table of one engine: each figure with its label and source."""
+    sharding = entry.sharding.value
     rows = [
         ["title", entry.title, "", ""],
         ["policy", entry.policy.value, "", entry.policy.source],
         ["precision", _formats(entry), "", entry.precision.source],
-        ["collectives", entry.collectives.value, "", entry.collectives.source],
+        ["collectives", sharding.collectives or "the policy's", "", entry.sharding.source],
+        ["partial sums", sharding.partials, "", ""],
     ]
     for fields, quantity in ((_TIMES, DURATION), (_SHARES, FRACTION)):
         for field in fields:

@@ -32,6 +32,13 @@ class EnginePrecision(Strict):
     messages: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
 
 
+class EngineSharding(Strict):
+    """How an engine combines partial results where a scenario does not say. `collectives`: None: as its policy does."""
+
+    collectives: Literal["ring", "star", "relay", "gather"] | None = None
+    partials: Literal["float32", "messages"] = "float32"
+
+
 class EngineEntry(Strict):
     """Engine: how it divides a model, its formats, what an operation and a message cost, and what rates it reaches."""
 
@@ -39,7 +46,7 @@ class EngineEntry(Strict):
     title: str
     policy: Sourced[str]
     precision: Sourced[EnginePrecision]
-    collectives: Sourced[Literal["ring", "star", "gather"]]
+    sharding: Sourced[EngineSharding]
     operation_overhead: EngineFigure[Seconds]
     message_overhead: EngineFigure[Seconds]
     byte_overhead: EngineFigure[Seconds]
@@ -66,7 +73,7 @@ class EngineEntry(Strict):
             filled["policy"] = self.policy.value
         for key, own in (
             ("precision", self.precision.value.model_dump()),
-            ("sharding", {"collectives": self.collectives.value}),
+            ("sharding", self.sharding.value.model_dump(exclude_none=True)),
         ):
             given = filled.get(key)
             if given is None or isinstance(given, dict):

@@ -31,12 +31,12 @@ def test_no_engine_named_is_ideal_and_changes_nothing():
     plain = parse_scenario(TEXT)
     assert plain.engine == "ideal"
     assert parse_scenario(TEXT + "engine: ideal\n") == plain
-    assert (plain.policy, plain.precision.weights, plain.sharding.collectives) == ("lookahead", "f32", "ring")
+    assert (plain.policy, plain.precision.weights, plain.sharding.collectives) == ("lookahead", "f32", None)
     ideal = engine_entry("ideal")
     assert ideal.fill({}) == {
         "policy": plain.policy,
         "precision": plain.precision.model_dump(exclude={"hold"}),
-        "sharding": {"collectives": plain.sharding.collectives},
+        "sharding": {"partials": plain.sharding.partials},
     }
 
 
