@@ -55,6 +55,11 @@ class EngineEntry(Strict):
     compute_share: EngineFigure[PositiveFraction]
     where_the_cost_of_a_message_lies: str = Field(min_length=10)
 
+    @property
+    def message_figure(self) -> str:
+        """Key of a device that has the cost of a message under this engine: where the engine says that it lies."""
+        return "message_latency" if self.message_latency.value else "message_overhead"
+
     def device_figure(self, field: str) -> float:
         """EngineFigure that a device has under this engine if neither its scenario nor its profile says one; else 0."""
         named = {"overhead": self.operation_overhead}

@@ -37,7 +37,11 @@ PARAMETERS = {
     "llama-3.2-1b": 1235.8,
     "llama-3.2-3b": 3212.7,
     "llama-3.1-8b": 8030.3,
+    "llama-3-8b": 8030.3,
     "llama-3.1-70b": 70553.7,
+    "llama-3.3-70b": 70553.7,
+    "smollm-135m": 134.5,
+    "qwen3-235b-a22b": 22141.5,  # 22 B of 235 B are active
 }
 
 
