@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from edgeemu.cli.calibrate_command import calibrate, observe
 from edgeemu.cli.engines_command import engines
 from edgeemu.cli.exit import call
 from edgeemu.cli.host_commands import clean, doctor
@@ -70,7 +71,7 @@ for command in (kernels, host, links):
     profiles.command()(command)
 
 commands: list[Callable[..., None]] = [
-    *(run, simulate, compare, report, validate, plan),
+    *(run, simulate, compare, report, validate, plan, calibrate, observe),
     *(devices, models, engines, policies, doctor, clean, schema),
 ]
 for command in commands:

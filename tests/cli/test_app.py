@@ -129,7 +129,20 @@ def test_the_schema_is_json(edgeemu: Edgeemu) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "validate", "plan", "devices", "models", "engines", "policies", "schema", "profile links"]
+    "name",
+    [
+        "run",
+        "validate",
+        "plan",
+        "devices",
+        "models",
+        "engines",
+        "policies",
+        "schema",
+        "profile links",
+        "calibrate",
+        "observe",
+    ],
 )
 def test_every_command_has_examples_that_it_accepts(edgeemu: Edgeemu, name: str) -> None:
     status, out, _ = edgeemu(*name.split(), "--help")

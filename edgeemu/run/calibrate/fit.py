@@ -1,7 +1,7 @@
 """Fit of a board's figures to measurements by least squares, and which of them the measurements can tell apart.
 
-A figure enters time either as it is (an overhead) or inverted (a rate); the unknowns are shares of time, so that time is
-nearly linear in them. Residuals are relative to the measured times. Knows predictions; no files.
+A figure enters time either as it is (an overhead) or inverted (a rate); the unknowns are shares of time, so that time
+is nearly linear in them. Residuals are relative to the measured times. Knows predictions; no files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from edgeemu.scenario.catalog.engines import EngineEntry
 
 LEAST_ANGLE = 0.03  # sine of the angle between a figure's effect and those of others, below which it is not told apart
 _LEAST_RATE = 1e-3  # of a rate's unknown: at most a thousand times the first guess
+_LEAST_X = 1e-6  # an overhead below it is none
 _NO_EFFECT = 1e-7  # relative change of all predicted times together
 
 
@@ -72,11 +73,9 @@ def calibrate(engine: EngineEntry, measured: Sequence[Measurement]) -> Calibrati
     chosen, refused = _told_apart(problem)
     x = problem.solved(chosen)
     figures = problem.figures(chosen, x)
-    errors = problem.standard_errors(chosen, x)
-    fields = [wanted[n].field for n in chosen]
     rows = tuple((row, predictor.predict(row, figures)) for row in measured)
-    values = {field: figures[field] for field in fields}
-    return Calibration(engine.name, values, dict(zip(fields, errors, strict=True)) if errors else {}, refused, rows)
+    values = {field: figures[field] for field in (wanted[n].field for n in chosen)}
+    return Calibration(engine.name, values, problem.standard_errors(chosen, x), refused, rows)
 
 
 def _unknowns(engine: EngineEntry, fitted: Sequence[Measurement], bandwidth: float) -> list[Unknown]:
@@ -109,7 +108,9 @@ class _Problem:
 
     def figures(self, chosen: Sequence[int], x: Sequence[float] | FloatArray) -> Figures:
         """Figures of the board; those that are not chosen are left to the engine, and arithmetic bounds nothing."""
-        values = {self.unknowns[n].field: self.unknowns[n].value(float(each)) for n, each in zip(chosen, x, strict=True)}
+        values = {
+            self.unknowns[n].field: self.unknowns[n].value(float(each)) for n, each in zip(chosen, x, strict=True)
+        }
         return {"gflops": UNBOUND_FLOPS} | values
 
     def residuals(self, chosen: Sequence[int], x: FloatArray) -> FloatArray:
@@ -124,7 +125,7 @@ class _Problem:
         return np.array(found)
 
     def jacobian(self, chosen: Sequence[int], x: FloatArray) -> FloatArray:
-        """Derivatives of the residuals: [n_residuals, n_chosen]. Time is linear but for queues: a long step is exact."""
+        """Derivatives of the residuals: [n_residuals, n_chosen]. Time is linear but for queues: a long step is good."""
         at = self.residuals(chosen, x)
         columns = []
         for n in range(len(chosen)):
@@ -146,17 +147,21 @@ class _Problem:
             xtol=1e-10,
             ftol=1e-12,
         )
-        return np.asarray(found.x)
+        return np.where(found.x < _LEAST_X, lower, found.x)
 
-    def standard_errors(self, chosen: Sequence[int], x: FloatArray) -> list[float]:
-        """Relative standard errors from the Jacobian; none where as many figures as residuals leave no error to see."""
-        residuals, jacobian = self.residuals(chosen, x), self.jacobian(chosen, x)
-        freedom = len(residuals) - len(chosen)
+    def standard_errors(self, chosen: Sequence[int], x: FloatArray) -> dict[str, float]:
+        """Relative standard errors from the Jacobian, by figure; none of those that are zero, at their bound.
+
+        None at all where there are as many figures as residuals, which leaves no error to see.
+        """
+        free = [n for n in range(len(chosen)) if x[n] >= _LEAST_X]
+        residuals, jacobian = self.residuals(chosen, x), self.jacobian(chosen, x)[:, free]
+        freedom = len(residuals) - len(free)
         if freedom <= 0:
-            return []
+            return {}
         variance = float(residuals @ residuals) / freedom
-        covariance = variance * np.linalg.pinv(jacobian.T @ jacobian)
-        return [float(np.sqrt(covariance[n, n]) / max(x[n], 1e-12)) for n in range(len(chosen))]
+        spread = np.sqrt(np.diag(variance * np.linalg.pinv(jacobian.T @ jacobian)))
+        return {self.unknowns[chosen[n]].field: float(each / x[n]) for n, each in zip(free, spread, strict=True)}
 
 
 def _told_apart(problem: _Problem) -> tuple[list[int], dict[str, str]]:

@@ -1,13 +1,14 @@
 """One measurement of a cluster of equal boards, and the words in which people write models, formats and links."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.placement.model_bytes import model_bytes
 from edgeemu.scenario.catalog import link_types, model_entries
-from edgeemu.units import BIT_RATE
+from edgeemu.scenario.scenario import Scenario
+from edgeemu.units import BIT_RATE, DURATION
 
 Phase = Literal["decode", "prefill"]
 CONTEXT = 64  # positions that are cached already, where a measurement does not say
@@ -30,9 +31,25 @@ BITS = {
 }
 # Formats that edgeemu runs, with their bits per weight.
 RUN = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.5625, "q4_1": 5.0, "q4_0": 4.5, "q4_k": 4.5}
-_ALIASES = {"fp16": "f16", "fp32": "f32", "q40": "q4_0", "q80": "q8_0", "8_bit": "q8_0", "4_bit": "q4_0", "int8": "q8_0"}
+_ALIASES = {
+    "fp16": "f16",
+    "fp32": "f32",
+    "q40": "q4_0",
+    "q80": "q8_0",
+    "8_bit": "q8_0",
+    "4_bit": "q4_0",
+    "int8": "q8_0",
+}
+LINK_DELAY = "40 us"  # of a link that is given by its rate: as the catalog's gigabit Ethernet
 _GIGABIT = re.compile(r"\b(gigabit|1000base-t)\b", re.IGNORECASE)
 _RATE = re.compile(r"\b(\d+(?:\.\d+)?)\s?([kMGT])bit/s")
+
+
+class Joined(NamedTuple):
+    """Link between any two boards, as a scenario writes it."""
+
+    bandwidth: str
+    delay: str
 
 
 class WeightFormat(NamedTuple):
@@ -50,13 +67,14 @@ class Measurement:
     model: str  # of the catalog
     weights: WeightFormat
     nodes: int
-    link: str | None  # type of the catalog, or a bit rate; None for one board
+    link: Joined | None  # None for one board
     taken_s: float  # per token; of a prompt: all of it
     phase: Phase = "decode"
     context: int = CONTEXT  # positions that are cached already, or those of the prompt
     sequences: int = 1  # that are generated at once: `taken_s` is then the inverse of the tokens per second of all
     compute_s: float | None = None  # the part of it in which the first device computes
     device: str = ""
+    scenario: Scenario | None = field(default=None, compare=False)  # of a run of edgeemu's own; None: to be made
     fitted: bool = True  # False: only predicted
 
     @property
@@ -107,17 +125,20 @@ def weight_format(text: str, bits_per_weight: float | None = None) -> WeightForm
     return WeightFormat(nearest, bits_per_weight / RUN[nearest])
 
 
-def link_named(text: str) -> str:
-    """Type of a link of the catalog, or a bit rate, from the way people write it. Raises `RequestError`."""
-    known = link_types()
-    plain = text.strip()
-    if plain in known:
-        return plain
-    if found := _RATE.search(plain):
-        return f"{found[1]} {found[2]}bit/s"
-    if _GIGABIT.search(plain):
-        return "ethernet-1g"
-    raise RequestError(
-        f'"{text}" is neither a link type of the catalog{did_you_mean(plain, known)} nor a bit rate '
-        f"({BIT_RATE.example}); give --link"
-    )
+def link_named(text: str) -> Joined:
+    """Link from the way people write it: a type of the catalog, a bit rate, or the word gigabit.
+
+    Raises `RequestError`.
+    """
+    known, plain = link_types(), text.strip()
+    kind = known.get(plain)
+    if kind is None and (found := _RATE.search(plain)):
+        return Joined(f"{found[1]} {found[2]}bit/s", LINK_DELAY)
+    if kind is None and _GIGABIT.search(plain):
+        kind = known["ethernet-1g"]
+    if kind is None:
+        raise RequestError(
+            f'"{text}" is neither a link type of the catalog{did_you_mean(plain, known)} nor a bit rate '
+            f"({BIT_RATE.example}); give --link"
+        )
+    return Joined(BIT_RATE.format_exact(kind.bandwidth.value), DURATION.format_exact(kind.delay.value))

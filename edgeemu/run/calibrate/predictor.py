@@ -9,14 +9,14 @@ from edgeemu.placement.model_bytes import model_bytes
 from edgeemu.run.calibrate.measurement import Measurement
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
-from edgeemu.scenario.catalog import link_type, model_entry
+from edgeemu.scenario.catalog import model_entry
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.scenario.workload import Workload
 from edgeemu.timeline.prediction import SequenceTimes, predict_workload
 from edgeemu.timeline.steps import Duration, Step, roofline_durations
 
 TOKENS = 3  # that are generated of one sequence: its time per token is the mean of the second's and the third's
 TOKENS_OF_MANY = 10  # of each of several sequences: the first two of each fill the pipeline
-LINK_DELAY = "40 us"  # of a link that is given by its rate: as the catalog's gigabit Ethernet
 UNBOUND_FLOPS = 1e15  # where nothing is known of arithmetic: it then bounds nothing
 
 Figures = Mapping[str, float]  # of a board, by the names of a device's keys in a scenario, in base units
@@ -54,7 +54,13 @@ class Predictor:
         return Predicted(1.0 / per_s, _compute_s(plan, duration, Step(0, 1, 1, measured.context)))
 
     def _plan(self, measured: Measurement) -> Plan:
-        plan = make_plan(Scenario.model_validate(scenario_data(measured, self.engine)))
+        data = scenario_data(measured, self.engine)
+        if measured.scenario is None:
+            scenario = Scenario.model_validate(data)
+        else:
+            workload = Workload.model_validate(data["workload"])
+            scenario = measured.scenario.model_copy(update={"workload": workload})
+        plan = make_plan(scenario)
         plan.close()  # the division stays as it is
         return plan
 
@@ -73,14 +79,14 @@ def scenario_data(measured: Measurement, engine: str) -> dict[str, Any]:
     """Return the data of a measurement's scenario: equal boards, with memory for everything."""
     many = measured.sequences > 1
     tokens = 1 if measured.phase == "prefill" else TOKENS_OF_MANY if many else TOKENS
-    board = {
+    board: dict[str, Any] = {
         "name": "board",
         "count": measured.nodes,
         "gflops": f"{UNBOUND_FLOPS!r} FLOPS",
         "mem_bandwidth": f"{first_bandwidth(measured)!r} B/s",
         "memory": "100 TB",
     }
-    data = {
+    data: dict[str, Any] = {
         "name": "calibration",
         "model": {"name": measured.model, "weights_seed": 0},
         "engine": engine,
@@ -93,11 +99,8 @@ def scenario_data(measured: Measurement, engine: str) -> dict[str, Any]:
         },
     }
     if measured.link is not None:
-        is_rate = measured.link.endswith("bit/s")
-        link = {"bandwidth": measured.link, "delay": LINK_DELAY} if is_rate else {"type": measured.link}
-        data["network"] = {"default": link}
-        # All links of a board leave through its one interface.
-        board["nic"] = measured.link if is_rate else f"{link_type(measured.link).bandwidth.value!r} bit/s"
+        data["network"] = {"default": measured.link._asdict()}
+        board["nic"] = measured.link.bandwidth  # all links of a board leave through its one interface
     return data
 
 

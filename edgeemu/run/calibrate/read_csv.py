@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from edgeemu.errors import RequestError, did_you_mean
-from edgeemu.run.calibrate.measurement import CONTEXT, Measurement, Phase, link_named, model_named, weight_format
+from edgeemu.run.calibrate.measurement import (
+    CONTEXT,
+    Measurement,
+    Phase,
+    WeightFormat,
+    link_named,
+    model_named,
+    weight_format,
+)
 from edgeemu.scenario.files import read_text
 
 REQUIRED = ("model", "weights", "nodes", "value", "unit")
@@ -27,7 +35,7 @@ class Defaults(NamedTuple):
 
     model: str | None = None
     weights: str | None = None
-    nodes: int = 1
+    nodes: int = 1  # of JSON files
     link: str | None = None
 
 
@@ -73,7 +81,7 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def chosen(rows: Sequence[Row], conditions: Mapping[str, Sequence[str]]) -> list[Row]:
+def chosen(rows: Sequence[Row], conditions: Mapping[str, Sequence[str]], shown: str = "") -> list[Row]:
     """Rows that have one of the given values in each of these columns. Raises `RequestError` if there is none."""
     left = list(rows)
     for column, values in conditions.items():
@@ -81,7 +89,7 @@ def chosen(rows: Sequence[Row], conditions: Mapping[str, Sequence[str]]) -> list
         unknown = next((value for value in values if value not in seen), None)
         if unknown is not None:
             hint = did_you_mean(unknown, seen) or f" (there is: {', '.join(sorted(seen)) or 'nothing'})"
-            raise RequestError(f'no row has {column} "{unknown}"{hint}')
+            raise RequestError(f'no row has {column} "{unknown}"{hint}', file=shown or None)
         left = [row for row in left if row.texts.get(column) in values]
     return left
 
@@ -95,15 +103,15 @@ def measurement(row: Row, defaults: Defaults = Defaults()) -> Measurement:  # no
     if nodes > 1:
         if defaults.link is None and "link" not in row.texts:
             raise row.error("link", f"is missing: {nodes} nodes are joined by something")
-        link = defaults.link or row.read("link", link_named)
+        link = link_named(defaults.link) if defaults.link else row.read("link", link_named)
     is_prefill = row.texts.get("metric", "").lower() in ("prefill", "pp", "prompt")
     phase: Phase = "prefill" if is_prefill else "decode"
     context = row.read("context", _count) if "context" in row.texts else CONTEXT
     taken_s = row.read("unit", lambda unit: _seconds(value, unit))
     return Measurement(
         where=row.where,
-        model=row.read("model", model_named),
-        weights=row.read("weights", lambda text: weight_format(text, bits)),
+        model=model_named(defaults.model) if defaults.model else row.read("model", model_named),
+        weights=_weights(row, bits, defaults),
         nodes=nodes,
         link=link,
         taken_s=taken_s * context if is_prefill else taken_s,
@@ -113,6 +121,12 @@ def measurement(row: Row, defaults: Defaults = Defaults()) -> Measurement:  # no
         compute_s=row.read("compute_ms", _positive) / 1e3 if "compute_ms" in row.texts else None,
         device=row.texts.get("device", ""),
     )
+
+
+def _weights(row: Row, bits: float | None, defaults: Defaults) -> WeightFormat:
+    if defaults.weights is not None:
+        return weight_format(defaults.weights)
+    return row.read("weights", lambda text: weight_format(text, bits))
 
 
 def _seconds(value: float, unit: str) -> float:

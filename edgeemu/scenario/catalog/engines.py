@@ -53,6 +53,7 @@ class EngineEntry(Strict):
     message_latency: EngineFigure[Seconds]
     bandwidth_share: EngineFigure[PositiveFraction]
     compute_share: EngineFigure[PositiveFraction]
+    one_sequence_per_node: bool = False  # whether it runs at least as many sequences at once as there are devices
     where_the_cost_of_a_message_lies: str = Field(min_length=10)
 
     @property
