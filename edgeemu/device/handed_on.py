@@ -10,7 +10,10 @@ from edgeemu.placement.program import PARTIAL_KINDS, MessageKind
 from edgeemu_kernels.packed import decode_rows
 from edgeemu_kernels.precision import NumberFormat, Precision
 
-_ROUNDED = frozenset({MessageKind.HIDDEN, MessageKind.RESIDUAL, MessageKind.ROWS, MessageKind.ATTENTION})
+_ROUNDED = frozenset(
+    {MessageKind.HIDDEN, MessageKind.RESIDUAL, MessageKind.ROWS, MessageKind.ATTENTION}
+    | {MessageKind.PROJECTED, MessageKind.INNER, MessageKind.COLUMNS}
+)
 
 
 def rounded_kinds(precision: Precision) -> frozenset[MessageKind]:

@@ -10,6 +10,7 @@ compute partial sums, and a collective at the *boundary* after it adds them and 
   chunks to all devices that multiply them. A device without a partial sum is left out of a chunk's path.
 * *ring* with *tiles*, where chunks are large enough: products are computed chunk by chunk, in the order in which chunks
   arrive and are needed, so that messages travel meanwhile.
+* *gather*: no partial sums, but whole columns of results (`compile_gather`).
 * *relay*: a star, and x reaches every device by way of the device of the embedding, which passes it on.
 * *ring*, in steps with fewer rows, decode above all. [D] Every device sends its partial sum to every other, and each
   adds all of them: one hop, where a ring would take 2 (n - 1), and with a row or two the hop's delay dominates.
@@ -21,12 +22,13 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
+from edgeemu.placement.compile_gather import gathered_ops
 from edgeemu.placement.placement import Placement, rings_of
 from edgeemu.placement.program import WHOLE, Chunk, Collective, MessageKind, Op, Program, RowRange, Slot
 from edgeemu.placement.residual_stream import Groups, RelayedStream, ResidualStream, ScatteredStream, Way, WholeStream
 from edgeemu_kernels.shape import ModelShape
 
-CollectiveAlgorithm = Literal["ring", "star", "relay"]
+CollectiveAlgorithm = Literal["ring", "star", "gather", "relay"]
 
 
 def compile_routes(
@@ -35,12 +37,17 @@ def compile_routes(
     """Compile the dataflow of one step. `tile_rows`: least number of rows of a tile; None: no tiles.
 
     Destinations are in ascending device order: the order in which a sender's messages queue at its interface.
+
+    Raises:
+        PlacementError: a placement with shards that cannot be gathered.
     """
     owner = placement.owner
     largest = max(map(len, rings_of(placement, shape.n_layers)), default=0)
-    if collective == "relay":
+    if collective == "gather" and largest:
+        ops = _addressed(gathered_ops(placement, shape), 0, RowRange())
+    elif collective == "relay":
         ops = _Compiler(placement, shape, Way.STAR, tiles=False, relay=owner[EMBED]).compiled(0, RowRange())
-    elif collective == "star" or largest < 2:
+    elif collective != "ring" or largest < 2:
         ops = _Compiler(placement, shape, Way.STAR, tiles=False).compiled(0, RowRange())
     else:
         ops = _Compiler(placement, shape, Way.EXCHANGE, tiles=False).compiled(0, RowRange(0, largest))

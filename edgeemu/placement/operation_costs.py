@@ -10,6 +10,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import PARTIAL_KINDS, Collective, MessageKind, Op, Slot
+from edgeemu.placement.slice_costs import SliceCosts
 from edgeemu.placement.work import Work, roofline_s
 
 NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
@@ -18,8 +19,16 @@ _NOTHING = Work(0.0, 0.0)
 
 def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
     """Work of one execution in a step of `rows` new positions after `past` cached ones."""
-    mine = op.chunk.size(rows)
+    mine, slices = op.chunk.size(rows), SliceCosts(costs.shape)
     match op.kind:
+        case Collective.JOIN:
+            return costs.rows_work(3, 1 if sends_last_row(op, costs) else rows, 1) if op.computes else _NOTHING
+        case Kind.HEAD if op.emits.kind is MessageKind.PROJECTED:
+            return costs.qkv_work(len(op.groups), rows, op.layer)
+        case Kind.FFN if op.emits.kind is MessageKind.INNER:
+            return slices.inner_work(op.layer, len(op.groups), rows)
+        case Kind.PROJ | Kind.FFN if op.columns:
+            return slices.outer_work(op.kind, op.layer, op.columns[1] - op.columns[0], rows)
         case Collective.SUM:
             terms = len(op.needs)
             mine = 1 if sends_last_row(op, costs) else mine
@@ -59,12 +68,18 @@ def is_last(slot: Slot, n_layers: int) -> bool:
 
 def message_bytes(op: Op, rows: int, costs: Costs) -> int:
     """Bytes of the message with an operation's result, header included."""
-    last = sends_last_row(op, costs)
+    last, slices = sends_last_row(op, costs), SliceCosts(costs.shape)
     match op.emits.kind:
         case MessageKind.ATTENTION:
             return costs.attention_bytes(len(op.groups), rows)
         case MessageKind.TOKEN:
             return costs.token_bytes()
+        case MessageKind.PROJECTED:
+            return slices.message_bytes(slices.projected_width(len(op.groups)), rows)
+        case MessageKind.INNER | MessageKind.LACKING:
+            return slices.message_bytes(slices.inner_width(len(op.groups)), rows)
+        case MessageKind.COLUMNS:
+            return slices.message_bytes(op.columns[1] - op.columns[0], rows)
         case kind if kind in PARTIAL_KINDS:
             return costs.chunk_bytes(1, 1) if last else costs.chunk_bytes(op.chunk.size(rows), op.chunk.of)
         case _:
@@ -72,7 +87,21 @@ def message_bytes(op: Op, rows: int, costs: Costs) -> int:
 
 
 def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:
-    """Peak of the arrays of one execution. Both halves of divided heads count as the undivided operation."""
+    """Peak of the arrays of one execution. Both halves of heads of a ring count as the undivided operation."""
+    slices = SliceCosts(costs.shape)
+    match op.emits.kind:
+        case MessageKind.PROJECTED:
+            return slices.projected_workspace_bytes(len(op.groups), rows)
+        case MessageKind.INNER:
+            return slices.inner_workspace_bytes(len(op.groups), rows)
+        case MessageKind.LACKING:
+            return slices.lacking_workspace_bytes(rows)
+    if isinstance(op.kind, Kind) and op.columns:
+        return slices.outer_workspace_bytes(op.kind, rows)
+    if op.kind is Collective.ATTEND and op.parts:
+        return slices.attend_workspace_bytes(rows, past)
+    if op.kind is Collective.JOIN:
+        return costs.collective_workspace_bytes(rows)  # all rows arrive, also where only the last goes on
     if op.forwards:
         return 0
     if isinstance(op.kind, Collective):

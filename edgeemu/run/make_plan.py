@@ -10,8 +10,10 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import RequestError
+from edgeemu.placement.compile_gather import check_gather
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
+from edgeemu.placement.placement import PlacementError, is_divided
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -107,11 +109,22 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
     """Ask for the first placement, with which the plan is complete."""
     model, requests, cluster, computes, links, view = setting
     name, rules = policy_name or scenario.policy, Rules.of(scenario)
+    if view.gather and name not in STEADY:
+        raise scenario.error(
+            "sharding.collectives",
+            f"gather divides rows of matrices, which cannot move, and {name} moves blocks; take distributed-llama-0.1 "
+            "or another policy that places once",
+        )
     at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
     try:
         first = first_decision(place, at_first, rules.decision_limit_s)
     except PolicyError as error:
         raise at_policy(scenario, policy_name, error) from error
+    if view.gather and is_divided(first.placement, model.shape.n_layers):
+        try:
+            check_gather(first.placement, model.shape)
+        except PlacementError as error:
+            raise scenario.error("sharding.collectives", str(error)) from error
     return Plan(
         scenario,
         name,
@@ -124,7 +137,7 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         first.placement,
         first.took_s,
         rules,
-        None if name in STEADY and not _memory_varies(scenario) else place,
+        None if name in STEADY and (view.gather or not _memory_varies(scenario)) else place,
         _decision_scale(scenario, cluster),
         first.problem,
     )
@@ -162,6 +175,7 @@ def _first_view(
         view,
         workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
         star=scenario.sharding.collectives in ("star", "relay"),
+        gather=scenario.sharding.collectives == "gather",
         tile_rows=least_tile_rows(scenario, [device.compute for device in view.devices], costs),
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
@@ -191,6 +205,8 @@ def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Cos
     """Return the cost formulas of the scenario."""
     if scenario.cost.formulas == "physical":
         return PhysicalCosts(model.shape)
+    if scenario.sharding.collectives == "gather":
+        raise scenario.error("cost", "literal costs have no formulas for collectives that gather")
     lengths = {len(request.ids) for request in requests}
     if len(lengths) > 1:
         raise scenario.error("cost", "literal costs need prompts of one length; give all the same number of tokens")

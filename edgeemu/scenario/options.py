@@ -9,7 +9,7 @@ from edgeemu.scenario.names import Flag, Name
 from edgeemu.scenario.validation import Shorthand, Strict, at
 from edgeemu.units import DURATION, Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
 
-Collectives: TypeAlias = Literal["ring", "star", "relay"]
+Collectives: TypeAlias = Literal["ring", "star", "gather", "relay"]
 
 
 class ShardingSpec(Strict):
@@ -22,8 +22,10 @@ class ShardingSpec(Strict):
     collectives: Collectives | None = Field(
         default=None,
         description="Collective algorithm. `ring`: ReduceScatter and AllGather of chunks of rows; `star`: one device "
-        "adds all partial sums and sends the result to all; `relay`: `star`, and x goes from device to device through "
-        "that of the embedding. Without it, that of the policy if it is such a system, else `ring`.",
+        "adds all partial sums and sends the result to all; `gather`: rows of all matrices are divided, and the device "
+        "of the embedding attends and puts results together, for placements that divide every layer, and do not "
+        "change; `relay`: `star`, and x goes from device to device through that of the embedding. Without it, that of "
+        "the policy if it is such a system, else `ring`.",
     )
     partials: Literal["float32", "messages"] = Field(
         default="float32",

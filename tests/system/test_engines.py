@@ -37,8 +37,8 @@ GPT2 = (
     "{n_layers: 4, d_model: 128, n_heads: 4, n_kv_heads: 4, head_dim: 32, d_ff: 256, vocab_size: 200, max_context: 64, "
     "norm: layer, activation: gelu, positions: learned, bias: true, tied_embeddings: true}"
 )
-POLICIES = ("distributed-llama", "llama.cpp-rpc", "exo-ring", "exo-tensor")
-KIB_ROW = 34 / 32  # bytes of a value in q8_0
+POLICIES = ("distributed-llama", "distributed-llama-0.1", "llama.cpp-rpc", "exo-ring", "exo-tensor")
+Q8_0 = 34 / 32  # bytes of a value
 
 
 def make(policy: str, n: int, shape: str = LLAMA, precision: str = "{weights: f32}", *changes: str) -> Plan:
@@ -138,11 +138,25 @@ def payload_bytes(ran: RecordedRun, step: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("n", [2, 4])
 def test_devices_send_as_many_bytes_as_distributed_llama(n: int) -> None:
-    """Per layer two sums to the root and two back, a row of q8_0 each: the formula of the published counts."""
-    plan = make("distributed-llama", n, LLAMA, "{weights: q4_0, messages: q8_0}", "sharding.partials=messages")
-    (ran,) = run_all([plan])
-    each = 2 * 4 * (n - 1) * 128 * KIB_ROW
-    assert payload_bytes(ran, 2) == (each, each)
+    """The formulas of the published counts, for a small model of four layers, with K/V for every head.
+
+    0.7: per layer two sums to the root and two back. 0.1: x three times, and the inner columns that a device lacks, to
+    each; a share of q, k, v, projection, inner columns and result from each.
+    """
+    precision, shape = (
+        "{weights: q4_0, messages: q8_0}",
+        LLAMA.replace("n_heads: 8", "n_heads: 4").replace("head_dim: 16", "head_dim: 32"),
+    )
+    new, old = (
+        make(policy, n, shape, precision, "sharding.partials=messages")
+        for policy in ("distributed-llama", "distributed-llama-0.1")
+    )
+    ran = run_all([new, old])
+    d, f, layers = 128, 384, 4
+    each = 2 * layers * (n - 1) * d * Q8_0
+    assert payload_bytes(ran[0], 2) == (each, each)
+    out, back = 3 * d + f - f // n, (5 * d + f) // n
+    assert payload_bytes(ran[1], 2) == (layers * (n - 1) * out * Q8_0, layers * (n - 1) * back * Q8_0)
 
 
 # -- the published counts, from the compiled program of the real shapes ---------------------------------------------
@@ -167,3 +181,11 @@ def test_llama_3_8b_sends_what_distributed_llama_prints(n: int, kib: int) -> Non
     out, back = planned_bytes("distributed-llama", "llama-3-8b", n)
     assert out + back == kib
     assert out == back
+
+
+@pytest.mark.parametrize(
+    ("n", "out_kib", "back_kib"), [(2, 590.75, 522.75), (4, 2046.375, 784.125), (8, 5094.6875, 914.8125)]
+)
+def test_llama_2_7b_sends_what_distributed_llama_0_1_prints(n: int, out_kib: float, back_kib: float) -> None:
+    """It prints them in whole KiB: 590 and 522, 2046 and 784, 5094 and 914."""
+    assert planned_bytes("distributed-llama-0.1", "llama-2-7b", n) == (out_kib, back_kib)

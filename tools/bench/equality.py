@@ -4,12 +4,12 @@
 
 SmolLM2 answers two prompts on five devices, real processes in virtual time: under every policy (but `exact`, which is
 for small clusters, and those that five devices do not suit) while a device gets slow and blocks move, and from random
-placements, every other one with layers partly divided. Texts are compared with those of the undivided decoder, which has
-the devices' kernels. Where blocks are complete, all must be equal, at every precision. A divided layer adds float32 sums
-in another order; a last bit then becomes a whole step of a format where caches or messages are rounded, and later layers make more of it.
-So texts of runs with divided layers must all be equal where neither is rounded; of the others eight tenths, with four
-bits the half, beside how far the reference, which shares no kernel with the decoder, is from it in a logit. Prints a
-line for each precision; status 1 on a miss.
+placements, every other one with layers partly divided. Texts are compared with those of the undivided decoder, which
+has the devices' kernels. Where blocks are complete, all must be equal, at every precision. A divided layer adds float32
+sums in another order; a last bit then becomes a whole step of a format where caches or messages are rounded, and later
+layers make more of it. So texts of runs with divided layers must all be equal where neither is rounded; of the others
+eight tenths, with four bits the half, beside how far the reference, which shares no kernel with the decoder, is from it
+in a logit. Prints a line for each precision; status 1 on a miss.
 """
 
 import argparse

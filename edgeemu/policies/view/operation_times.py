@@ -36,9 +36,9 @@ class _Programs:
         self.kinds: list[Op] = []  # one of each
         which, layers = [], costs.shape.precision.layers
         for op in ops:
-            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer]
+            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
             if not isinstance(op.kind, Kind):
-                key += len(op.needs), sends_last_row(op, costs)
+                key += len(op.needs), sends_last_row(op, costs), op.computes
             elif op.kind is not Kind.HEAD:
                 key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
             if key not in alike:
