@@ -289,8 +289,9 @@ def _one_after_another(_parts: object, inputs: Sequence[Array]) -> Array:
 
 def _joined(op: Op, inputs: Sequence[NDArray[Any]], *, last: bool) -> NDArray[Any]:
     """Columns side by side, as the bytes that arrived; or x, the first input, with the columns that follow added."""
-    if op.forwards:
-        return np.concatenate(inputs, axis=1)
+    if op.forwards:  # to a device, without what came from it
+        sent = [each for each, need in zip(inputs, op.needs, strict=True) if need.source != op.emits.part]
+        return np.concatenate(sent, axis=1)
     total, at = _some(inputs[0], last=last).copy(), 0
     for index in range(1, len(inputs)):
         columns = _some(inputs[index], last=last)

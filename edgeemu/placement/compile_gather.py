@@ -109,15 +109,19 @@ class _Compiler:
             at: self._add(Kind.FFN, layer, at, (x,), Slot(MessageKind.INNER, layer, at), units)
             for at, units in shares.items()
         }
-        joined = []
-        for at, columns in zip(shares, self._columns(shares), strict=True):
-            needs, parts = tuple(inner.values()), tuple(shares.values())
+        lacking: dict[int, tuple[Slot, tuple[int, ...]]] = {}
+        for at in shares:  # as there: the root first has the columns of all, then sends, and computes after that
             others = [other for other in shares if other != at]
             if at != root and others:
                 units = tuple(unit for other in others for unit in shares[other])
                 emits = Slot(MessageKind.LACKING, layer, root, at)
-                lacking = self._add(Collective.JOIN, layer, root, tuple(inner[other] for other in others), emits, units)
-                needs, parts = (inner[at], lacking), (shares[at], units)
+                lacking[at] = self._add(Collective.JOIN, layer, root, tuple(inner.values()), emits, units), units
+        joined = []
+        for at, columns in zip(shares, self._columns(shares), strict=True):
+            needs, parts = tuple(inner.values()), tuple(shares.values())
+            if at in lacking:
+                slot, units = lacking[at]
+                needs, parts = (inner[at], slot), (shares[at], units)
             emits = Slot(MessageKind.COLUMNS, 2 * layer + 1, at)
             joined.append(self._add(Kind.FFN, layer, at, needs, emits, shares[at], parts, columns))
         return self._add(Collective.JOIN, layer, root, (x, *joined), Slot(MessageKind.HIDDEN, layer + 1, root))

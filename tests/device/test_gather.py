@@ -131,14 +131,16 @@ def test_a_layer_of_two_by_hand() -> None:
         (Collective.JOIN, 0, MessageKind.RESIDUAL, (0, 1)),
         (Kind.FFN, 0, MessageKind.INNER, (0,)),
         (Kind.FFN, 1, MessageKind.INNER, (0, 1)),
-        (Kind.FFN, 0, MessageKind.COLUMNS, (0,)),
         (Collective.JOIN, 0, MessageKind.LACKING, (1,)),
+        (Kind.FFN, 0, MessageKind.COLUMNS, (0,)),
         (Kind.FFN, 1, MessageKind.COLUMNS, (0,)),
         (Collective.JOIN, 0, MessageKind.HIDDEN, (0, 1)),
     ]
     assert [op.columns for op in program.ops if op.columns] == 4 * [(0, 16), (16, 32)]
     lacking = [op for op in program.ops if op.emits.kind is MessageKind.LACKING]
     assert not any(op.computes or op.starts_kernel for op in lacking)
+    inner = [op.emits for op in program.ops if op.emits.kind is MessageKind.INNER and op.layer == 0]
+    assert list(lacking[0].needs) == inner  # the root sends when it has the columns of all
 
 
 @QUICK

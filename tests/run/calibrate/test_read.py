@@ -110,7 +110,7 @@ def test_formats_are_known_by_what_people_write(text, name, bits):
 def test_names_of_models_and_links_are_known_by_what_people_write():
     assert model_named("Qwen3 235B A22B") == "qwen3-235b-a22b"
     assert model_named("SmolLM2-135M-Instruct") == "smollm2-135m-instruct"
-    assert link_named("20 Gbit/s") == Joined("20 Gbit/s", "40 us")
+    assert link_named("20 Gbit/s") == Joined("20 Gbit/s", "0 s")
 
 
 BENCH = {
