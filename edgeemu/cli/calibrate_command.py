@@ -16,79 +16,95 @@ from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
-    from edgeemu.run.calibrate.profile_text import Known
+    from edgeemu.run.calibrate.fit import Calibration
+    from edgeemu.run.calibrate.read_csv import Defaults
 
 FIGURES = (".png", ".svg")
 
-Condition = Annotated[
+MeasuredFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MEASURED…",
+        help="CSV file, JSON of llama-bench or of edgeemu observe, or directory of a run.",
+        show_default=False,
+    ),
+]
+OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.", show_default=False)]
+EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="Software that ran (edgeemu engines).")]
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="Only rows of this device in a CSV file.", show_default=False),
+]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        "--like",
+        metavar="PROFILE",
+        help="Profile of the catalog that gives memory, network interface and power, and arithmetic where no prompt "
+        "was measured. Default: that of --device, if it is one.",
+        show_default=False,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Memory of the board, if not the profile's.", show_default=False),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="COLUMN=VALUES",
+        help="Read only rows of a CSV file whose column has one of these values (nodes=1,2). May be repeated.",
+        show_default=False,
+    ),
+]
+FitRows = Annotated[
     list[str] | None,
     typer.Option(
         "--fit",
         metavar="COLUMN=VALUES",
-        help="Fit only rows of a CSV file whose column has one of these values (nodes=1,2), and predict the others. "
-        "May be repeated.",
+        help="Fit only such rows, and predict the others. May be repeated.",
         show_default=False,
     ),
 ]
+ModelMeasured = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Model that was measured.", show_default=False)
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="FORMAT", help="Format of its weights.", show_default=False)
+]
+Nodes = Annotated[int, typer.Option("--nodes", metavar="N", min=1, help="Boards that ran it, for JSON files.")]
+LinkName = Annotated[
+    str | None, typer.Option("--link", metavar="TYPE", help="Link type or bit rate between boards.", show_default=False)
+]
+FitFigure = Annotated[
+    Path | None,
+    typer.Option("--figure", metavar="FILE", help="Draw measured against predicted: .png or .svg.", show_default=False),
+]
+Url = Annotated[str, typer.Option("--url", metavar="URL", help="Base of an OpenAI-compatible API.", show_default=False)]
+ServedModel = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="Model, as the server calls it.", show_default=False)
+]
+PromptLengths = Annotated[
+    str, typer.Option("--prompt-tokens", metavar="LIST", help="Lengths of prompts, a completion each.")
+]
+Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens to generate, at least 2.")]
 
 
 def calibrate(
-    measured: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="MEASURED…",
-            help="CSV file, JSON of llama-bench or of edgeemu observe, or directory of a run.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Profile to write, in YAML.", show_default=False)],
-    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="Software that ran (edgeemu engines).")] = (
-        "ideal"
-    ),
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device", metavar="NAME", help="Rows of this device in a CSV file; or its profile.", show_default=False
-        ),
-    ] = None,
-    like: Annotated[
-        str | None,
-        typer.Option(
-            "--like",
-            metavar="PROFILE",
-            help="Profile of the catalog that gives memory, network interface and power, and arithmetic where no "
-            "prompt was measured. Default: that of --device, if it is one.",
-            show_default=False,
-        ),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option("--memory", metavar="SIZE", help="Memory of the board, if not the profile's.", show_default=False),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only", metavar="COLUMN=VALUES", help="Leave out the other rows of a CSV file.", show_default=False
-        ),
-    ] = None,
-    fit: Condition = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Model that was measured.", show_default=False)
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", metavar="FORMAT", help="Format of its weights.", show_default=False)
-    ] = None,
-    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Boards that ran it, for JSON files.")] = 1,
-    link: Annotated[
-        str | None,
-        typer.Option("--link", metavar="TYPE", help="Link type or bit rate between boards.", show_default=False),
-    ] = None,
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure", metavar="FILE", help="Draw measured against predicted: .png or .svg.", show_default=False
-        ),
-    ] = None,
+    measured: MeasuredFiles,
+    out: OutFile,
+    engine: EngineName = "ideal",
+    device: DeviceName = None,
+    like: Like = None,
+    memory: Memory = None,
+    only: Only = None,
+    fit: FitRows = None,
+    model: ModelMeasured = None,
+    weights: Weights = None,
+    nodes: Nodes = 1,
+    link: LinkName = None,
+    figure: FitFigure = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit the figures of a board to measurements of it, and write them as a profile.
@@ -107,27 +123,16 @@ def calibrate(
         --like raspberry-pi-5 --fit nodes=1,2 --out pi5.yaml --figure pi5.svg
       edgeemu simulate scenarios/quickstart.yaml --set devices[1].profile=pi5.yaml
     """
-    from edgeemu.run.calibrate.fit import calibrate as fitted_to
     from edgeemu.run.calibrate.fit_tables import figure_table, fit_document, row_table
-    from edgeemu.run.calibrate.profile_text import profile_text
+    from edgeemu.run.calibrate.profile_text import beside_measurements, profile_text
     from edgeemu.run.calibrate.read_csv import Defaults
-    from edgeemu.run.calibrate.read_measured import read_measured
-    from edgeemu.scenario.catalog.engines import engine_entry
 
     _check_files(out, figure)
-    try:
-        software = engine_entry(engine)
-    except RequestError as error:
-        raise RequestError(error.message, field="--engine") from None
-    known = _known(device, like, memory)
-    in_csv = device is not None and any(path.suffix not in (".json", ".jsonl") and path.is_file() for path in measured)
-    columns = _conditions("--only", only) | ({"device": [device]} if in_csv and device else {})
-    defaults = Defaults(model, weights, nodes, link)
-    rows = read_measured(measured, software, defaults, columns, _conditions("--fit", fit))
-    made = fitted_to(software, rows)
-    data = list(dict.fromkeys(row.where for row in rows if row.fitted))
-    title = device or (f"Like {known.like.title}" if known.like else out.stem)
-    out.write_text(profile_text(f"{title}, calibrated", made, known, data), "utf-8")
+    beside = beside_measurements(device, like, memory)
+    columns = _conditions("--only", only) | ({"device": [device]} if device and _has_csv(measured) else {})
+    made = _fitted(measured, engine, Defaults(model, weights, nodes, link), columns, _conditions("--fit", fit))
+    title = device or (f"Like {beside.like.title}" if beside.like else out.stem)
+    out.write_text(profile_text(f"{title}, calibrated", made, beside), "utf-8")
     if figure is not None:
         from edgeemu.run.calibrate.fit_figure import draw_fit
 
@@ -144,15 +149,11 @@ def calibrate(
 
 
 def observe(
-    url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="Base of an OpenAI-compatible API.", show_default=False)
-    ],
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="Model of the server.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, in JSON.", show_default=False)],
-    prompt_tokens: Annotated[
-        str, typer.Option("--prompt-tokens", metavar="LIST", help="Lengths of prompts, a completion each.")
-    ] = "16,128",
-    tokens: Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens to generate, at least 2.")] = 64,
+    url: Url,
+    model: ServedModel,
+    out: OutFile,
+    prompt_tokens: PromptLengths = "16,128",
+    tokens: Tokens = 64,
     as_json: AsJson = False,
 ) -> None:
     """Ask an OpenAI-compatible server for completions, and record the time of every token.
@@ -195,28 +196,27 @@ def _check_files(out: Path, figure: Path | None) -> None:
             )
 
 
-def _known(device: str | None, like: str | None, memory: str | None) -> Known:
-    """What the options say of the board beside the measurements."""
-    from edgeemu.run.calibrate.profile_text import Known
-    from edgeemu.scenario.catalog import device_profile, device_profiles
-    from edgeemu.units import SIZE
+def _has_csv(measured: list[Path]) -> bool:
+    return any(path.suffix not in (".json", ".jsonl") and path.is_file() for path in measured)
 
-    named = like or (device if device in device_profiles() else None)
-    profile = None
-    if named is not None:
-        try:
-            profile = device_profile(named)
-        except RequestError as error:
-            raise RequestError(error.message, field="--like") from None
+
+def _fitted(
+    measured: list[Path],
+    engine: str,
+    defaults: Defaults,
+    only: dict[str, list[str]],
+    fit: dict[str, list[str]],
+) -> Calibration:
+    """Read the measurements, and fit those that are to be fitted."""
+    from edgeemu.run.calibrate.fit import calibrate as fitted_to
+    from edgeemu.run.calibrate.read_measured import read_measured
+    from edgeemu.scenario.catalog.engines import engine_entry
+
     try:
-        memory_bytes = None if memory is None else int(SIZE.parse(memory))
+        software = engine_entry(engine)
     except RequestError as error:
-        raise RequestError(error.message, field="--memory") from None
-    if profile is None and memory_bytes is None:
-        raise RequestError(
-            "the memory of the board is not known: give --like PROFILE (edgeemu devices) or --memory SIZE"
-        )
-    return Known(profile, memory_bytes)
+        raise RequestError(error.message, field="--engine") from None
+    return fitted_to(software, read_measured(measured, software, defaults, only, fit))
 
 
 def _conditions(option: str, given: list[str] | None) -> dict[str, list[str]]:

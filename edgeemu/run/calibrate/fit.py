@@ -45,7 +45,7 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted, how surely, what was not and why, and every measurement with its prediction."""
+    """Fitted figures, how sure they are, why others are not fitted, and every measurement with its prediction."""
 
     engine: str
     figures: Mapping[str, float]  # by key of a device: those that were fitted
@@ -73,6 +73,8 @@ def calibrate(engine: EngineEntry, measured: Sequence[Measurement]) -> Calibrati
     chosen, refused = _told_apart(problem)
     x = problem.solved(chosen)
     figures = problem.figures(chosen, x)
+    if not any(row.phase == "prefill" for row in fitted):
+        refused["gflops"] = f"no prompt was measured; {ADVICE['gflops']} would tell it"
     rows = tuple((row, predictor.predict(row, figures)) for row in measured)
     values = {field: figures[field] for field in (wanted[n].field for n in chosen)}
     return Calibration(engine.name, values, problem.standard_errors(chosen, x), refused, rows)

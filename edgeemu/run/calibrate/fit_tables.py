@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from edgeemu.report.figure_texts import human_text
 from edgeemu.report.formats import Table
 from edgeemu.run.calibrate.fit import Calibration
-from edgeemu.run.calibrate.profile_text import QUANTITIES
-from edgeemu.units import DURATION
 
 
 def figure_table(made: Calibration) -> Table:
@@ -15,7 +14,7 @@ def figure_table(made: Calibration) -> Table:
     for field, value in made.figures.items():
         error = made.standard_errors.get(field)
         shown = "–" if error is None else f"± {100 * error:.1f} %"
-        rows.append([field, QUANTITIES[field].format_human(value), shown, "fitted"])
+        rows.append([field, human_text(field, value), shown, "fitted"])
     rows += [[field, "–", "–", f"not fitted: {why}"] for field, why in made.refused.items()]
     return Table(("figure", ">value", ">standard error", ""), rows)
 
@@ -25,7 +24,7 @@ def row_table(made: Calibration) -> Table:
     rows = [
         [
             row.label,
-            *(DURATION.format_human(taken_s) for taken_s in (row.taken_s, predicted.taken_s)),
+            *(human_text("duration", taken_s) for taken_s in (row.taken_s, predicted.taken_s)),
             f"{100 * (predicted.taken_s / row.taken_s - 1):+.1f} %",
             *_part(row.compute_s, predicted.compute_s),
             "fitted" if row.fitted else "predicted",
@@ -39,7 +38,7 @@ def row_table(made: Calibration) -> Table:
 def _part(measured_s: float | None, predicted_s: float) -> tuple[str, str]:
     if measured_s is None:
         return "–", "–"
-    return DURATION.format_human(measured_s), DURATION.format_human(predicted_s)
+    return human_text("duration", measured_s), human_text("duration", predicted_s)
 
 
 def fit_document(made: Calibration) -> Mapping[str, Any]:

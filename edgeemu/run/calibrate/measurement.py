@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.placement.model_bytes import model_bytes
+from edgeemu.report.figure_texts import exact_text
 from edgeemu.scenario.catalog import link_types, model_entries
 from edgeemu.scenario.scenario import Scenario
-from edgeemu.units import BIT_RATE, DURATION
 
 Phase = Literal["decode", "prefill"]
 CONTEXT = 64  # positions that are cached already, where a measurement does not say
@@ -52,7 +52,7 @@ class Joined(NamedTuple):
     delay: str
 
 
-class WeightFormat(NamedTuple):
+class HeldAs(NamedTuple):
     """Format in which weights are simulated, and how many times as many bytes are read as in it."""
 
     name: str
@@ -65,7 +65,7 @@ class Measurement:
 
     where: str  # file and row
     model: str  # of the catalog
-    weights: WeightFormat
+    weights: HeldAs
     nodes: int
     link: Joined | None  # None for one board
     taken_s: float  # per token; of a prompt: all of it
@@ -79,7 +79,7 @@ class Measurement:
 
     @property
     def label(self) -> str:
-        """What a table calls it."""
+        """Name in tables."""
         what = f"{self.model} {self.weights.name}" + (f" ×{self.weights.stretch:.2f}" if self.stretched else "")
         prompt = f", prompt of {self.context}" if self.phase == "prefill" else ""
         return f"{what}, {self.nodes} node{'s' * (self.nodes > 1)}{prompt}"
@@ -107,7 +107,7 @@ def model_of_size(n_weights: float, text: str) -> str:
     raise RequestError(f'the catalog has no model of {n_weights / 1e9:.3g} billion weights ("{text}"); give --model')
 
 
-def weight_format(text: str, bits_per_weight: float | None = None) -> WeightFormat:
+def weight_format(text: str, bits_per_weight: float | None = None) -> HeldAs:
     """Format of weights from the way people write it ("Q40", "fp16", "Q4_K_M (tag default)"), or from its bits.
 
     Raises `RequestError`.
@@ -116,13 +116,13 @@ def weight_format(text: str, bits_per_weight: float | None = None) -> WeightForm
     name = _ALIASES.get(plain, plain)
     if bits_per_weight is None:
         if name in RUN:
-            return WeightFormat(name)
+            return HeldAs(name)
         if name not in BITS:
             hint = did_you_mean(name, [*RUN, *BITS])
             raise RequestError(f'"{text}" is no known format of weights{hint}; give its bits_per_weight')
         bits_per_weight = BITS[name]
     nearest = min(RUN, key=lambda known: abs(RUN[known] - bits_per_weight))
-    return WeightFormat(nearest, bits_per_weight / RUN[nearest])
+    return HeldAs(nearest, bits_per_weight / RUN[nearest])
 
 
 def link_named(text: str) -> Joined:
@@ -139,6 +139,6 @@ def link_named(text: str) -> Joined:
     if kind is None:
         raise RequestError(
             f'"{text}" is neither a link type of the catalog{did_you_mean(plain, known)} nor a bit rate '
-            f"({BIT_RATE.example}); give --link"
+            "(100 Mbit/s); give --link"
         )
-    return Joined(BIT_RATE.format_exact(kind.bandwidth.value), DURATION.format_exact(kind.delay.value))
+    return Joined(exact_text("bandwidth", kind.bandwidth.value), exact_text("delay", kind.delay.value))

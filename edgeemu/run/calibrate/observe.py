@@ -4,16 +4,20 @@ Source of the protocol: platform.openai.com/docs/api-reference/completions (`str
 llama.cpp's server, Ollama, vLLM and others speak. Knows no clock and no chance but those that it is given.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from edgeemu.errors import RequestError, RunError
+from edgeemu.report.figure_texts import human_text
 from edgeemu.report.formats import Table
-from edgeemu.units import DURATION
+
+if TYPE_CHECKING:
+    from random import Random
 
 TIMEOUT_S = 600.0  # of one token: a board that swaps is slow
 # Words that are one token each in the vocabularies of most models.
@@ -122,5 +126,5 @@ def observed_table(document: Mapping[str, Any]) -> Table:
         per_token_s = (last_s - first_s) / (tokens - 1)
         rate = f"{1 / per_token_s:.2f}" if per_token_s > 0 else "–"
         shown = f"{completion['prompt_tokens']}" + ("" if completion["prompt_tokens_reported"] else " (asked)")
-        rows.append([shown, DURATION.format_human(first_s), str(tokens), DURATION.format_human(per_token_s), rate])
+        rows.append([shown, human_text("duration", first_s), str(tokens), human_text("duration", per_token_s), rate])
     return Table((">prompt tokens", ">first token after", ">tokens", ">time per token", ">tokens/s"), rows)

@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeVar
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.run.calibrate.measurement import (
     CONTEXT,
+    HeldAs,
     Measurement,
     Phase,
-    WeightFormat,
     link_named,
     model_named,
     weight_format,
@@ -31,7 +31,7 @@ ValueT = TypeVar("ValueT")
 
 
 class Defaults(NamedTuple):
-    """What options of the command say of measurements whose file does not say it."""
+    """Facts from options of the command, for measurements whose file does not have them."""
 
     model: str | None = None
     weights: str | None = None
@@ -123,7 +123,7 @@ def measurement(row: Row, defaults: Defaults = Defaults()) -> Measurement:  # no
     )
 
 
-def _weights(row: Row, bits: float | None, defaults: Defaults) -> WeightFormat:
+def _weights(row: Row, bits: float | None, defaults: Defaults) -> HeldAs:
     if defaults.weights is not None:
         return weight_format(defaults.weights)
     return row.read("weights", lambda text: weight_format(text, bits))

@@ -7,8 +7,8 @@ from typing import Any
 
 from edgeemu.errors import RequestError
 from edgeemu.run.calibrate.measurement import (
+    HeldAs,
     Measurement,
-    WeightFormat,
     link_named,
     model_named,
     model_of_size,
@@ -69,7 +69,7 @@ def _benched(entry: Mapping[str, Any], where: str, defaults: Defaults) -> Measur
     )
 
 
-def _sized(kind: str, bits_per_weight: float) -> WeightFormat:
+def _sized(kind: str, bits_per_weight: float) -> HeldAs:
     """Format with so many bits; by its name, the last word of a type ("llama 8B Q4_0"), where that is what it has."""
     try:
         named = weight_format(kind.split()[-1] if kind else "")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from edgeemu.errors import RequestError
 from edgeemu.policies import POLICIES
+from edgeemu.report.figure_texts import exact_text
 from edgeemu.run.calibrate.measurement import Joined, Measurement, weight_format
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.load import load_scenario
 from edgeemu.scenario.scenario import Scenario
-from edgeemu.units import BIT_RATE, DURATION
 
 MAX_SEQUENCES = 16  # of a run, of which each gives a prompt and a time per token
 
@@ -87,4 +87,4 @@ def _link(scenario: Scenario) -> Joined | None:
         return None
     assert isinstance(default.bandwidth, float)  # resolved, and not random
     delay_s = default.delay if isinstance(default.delay, float) else 0.0
-    return Joined(BIT_RATE.format_exact(default.bandwidth), DURATION.format_exact(delay_s))
+    return Joined(exact_text("bandwidth", default.bandwidth), exact_text("delay", delay_s))

@@ -6,7 +6,7 @@ import pytest
 
 from edgeemu.errors import RequestError
 from edgeemu.run.calibrate.fit import Calibration, calibrate
-from edgeemu.run.calibrate.measurement import Joined, Measurement, WeightFormat
+from edgeemu.run.calibrate.measurement import HeldAs, Joined, Measurement
 from edgeemu.run.calibrate.predictor import Predictor
 from edgeemu.scenario.catalog.engines import engine_entry
 
@@ -16,7 +16,7 @@ FIGURES = {"gflops": 40e9, "mem_bandwidth": 9e9, "overhead": 150e-6, "message_la
 
 def row(model: str, nodes: int = 1, **fields) -> Measurement:
     link = LAN if nodes > 1 else None
-    return Measurement(f"{model}, {nodes}", model, WeightFormat("q4_0"), nodes, link, taken_s=0.1, **fields)
+    return Measurement(f"{model}, {nodes}", model, HeldAs("q4_0"), nodes, link, taken_s=0.1, **fields)
 
 
 def measured(engine: str, rows: list[Measurement], figures: dict[str, float], noise=(0.0,)) -> list[Measurement]:
@@ -85,7 +85,7 @@ def test_an_overhead_that_would_be_negative_is_none():
 
 
 def test_bytes_that_are_read_count_where_a_format_does_not_run():
-    wide = replace(row("llama-3.2-1b"), weights=WeightFormat("q4_0", 1.2))
+    wide = replace(row("llama-3.2-1b"), weights=HeldAs("q4_0", 1.2))
     predictor, figures = Predictor("llama.cpp"), {"gflops": 1e15, "mem_bandwidth": 9e9}
     narrow_s = predictor.predict(row("llama-3.2-1b"), figures).taken_s
     assert predictor.predict(wide, figures).taken_s == pytest.approx(1.2 * narrow_s)

@@ -95,7 +95,7 @@ def test_what_was_observed_can_be_fitted(url, tmp_path):
     assert TOKEN_S <= decoding.taken_s < 10 * TOKEN_S
     with pytest.raises(RequestError, match="give --weights"):
         read_json(path, Defaults(model="llama-3.2-1b"))
-    with pytest.raises(RequestError, match='model: there is no model "some" .* give --model'):
+    with pytest.raises(RequestError, match=r'model: there is no model "some" .* give --model'):
         read_json(path, Defaults(weights="q4_0"))
 
 
@@ -116,7 +116,7 @@ def test_a_server_that_fails_is_told(url, monkeypatch, mistake, message):
 
 
 def test_nobody_at_the_address_is_told():
-    with pytest.raises(RunError, match="127.0.0.1:9/v1 does not answer"):
+    with pytest.raises(RunError, match=r"127.0.0.1:9/v1 does not answer"):
         observed("http://127.0.0.1:9/v1", [4])
-    with pytest.raises(RequestError, match="--url: .*not a URL"):
+    with pytest.raises(RequestError, match=r"--url: .*not a URL"):
         observed("pi.local:8080", [4])

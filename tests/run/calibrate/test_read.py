@@ -8,7 +8,7 @@ import uvloop
 
 from edgeemu.errors import RequestError
 from edgeemu.run.calibrate.fit import calibrate
-from edgeemu.run.calibrate.measurement import Joined, WeightFormat, link_named, model_named, weight_format
+from edgeemu.run.calibrate.measurement import HeldAs, Joined, link_named, model_named, weight_format
 from edgeemu.run.calibrate.read_csv import Defaults
 from edgeemu.run.calibrate.read_measured import read_measured
 from edgeemu.run.observer import Silent
@@ -38,7 +38,7 @@ def test_a_row_has_what_it_says(csv):
     assert (second.taken_s, second.nodes, second.compute_s) == (0.25, 2, 0.2)
     assert second.link == Joined("941 Mbit/s", "40 us")
     assert second.where == f"{csv}:3"
-    assert (second.model, second.weights) == ("llama-2-7b", WeightFormat("q4_0"))
+    assert (second.model, second.weights) == ("llama-2-7b", HeldAs("q4_0"))
 
 
 def test_rows_are_chosen_by_their_columns(csv):
