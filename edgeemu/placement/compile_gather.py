@@ -54,10 +54,10 @@ def check_gather(placement: Placement, shape: ModelShape) -> None:
 def gathered_ops(placement: Placement, shape: ModelShape) -> list[Op]:
     """All operations of a step, without the receivers of their results. Raises PlacementError as `check_gather`."""
     check_gather(placement, shape)
-    return _Compiler(placement, shape).compiled()
+    return _GatherCompiler(placement, shape).compiled()
 
 
-class _Compiler:
+class _GatherCompiler:
     def __init__(self, placement: Placement, shape: ModelShape) -> None:
         self._placement, self._shape = placement, shape
         self._root = placement.owner[EMBED]

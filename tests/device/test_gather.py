@@ -23,7 +23,7 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, all_blocks, ff
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import WEIGHTS, Ledger
-from edgeemu.placement.operation_costs import message_bytes, op_work, op_workspace_bytes
+from edgeemu.placement.operation_costs import is_last, message_bytes, op_work, op_workspace_bytes
 from edgeemu.placement.placement import Placement, PlacementError
 from edgeemu.placement.program import Collective, MessageKind, Slot
 from edgeemu.placement.work import Work
@@ -231,4 +231,4 @@ def test_operations_allocate_no_more_than_planned(formats: tuple[str, str, str],
         if sequence and op.kind not in (Kind.EMBED, Kind.LM_HEAD):
             planned = op_workspace_bytes(op, rows, 0, costs)
             assert peak <= planned + UNCOUNTED_BYTES, op
-            assert planned <= 4 * peak + 3 * WORKSPACE_BYTES, op
+            assert is_last(op.emits, 1) or planned <= 4 * peak + 3 * WORKSPACE_BYTES, op  # of that it is one row
