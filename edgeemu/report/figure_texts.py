@@ -1,11 +1,8 @@
 """Figures of devices and links as texts with units, by the names of their keys in a scenario."""
 
-from collections.abc import Mapping
-
-from edgeemu.quantity import Quantity
 from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, FRACTION, POWER, SIZE
 
-_QUANTITIES: Mapping[str, Quantity] = {
+_QUANTITIES = {
     "gflops": FLOP_RATE,
     "mem_bandwidth": BYTE_RATE,
     "overhead": DURATION,
