@@ -9,6 +9,7 @@ _QUANTITIES = {
     "message_overhead": DURATION,
     "byte_overhead": DURATION,
     "message_latency": DURATION,
+    "remote_overhead": DURATION,
     "memory": SIZE,
     "nic": BIT_RATE,
     "bandwidth": BIT_RATE,

@@ -38,6 +38,7 @@ ADVICE = {
     "mem_bandwidth": "tokens per second of any model on one board",
     "gflops": "the time of a prompt of a few hundred tokens (prefill; llama-bench calls it pp)",
     "overhead": "a second model of another size on one board, or compute_ms on one and two boards",
+    "remote_overhead": "the same model on one board and on two, with the link between them",
     "message_latency": "the same model on one board and on two, with the link between them",
     "message_overhead": "the same model on one board and on two, with the link between them",
 }
@@ -87,9 +88,7 @@ def _unknowns(engine: EngineEntry, fitted: Sequence[Measurement], bandwidth: flo
     if prompts:
         unknowns.append(Unknown("gflops", max(map(_prompt_flops, prompts)), is_rate=True))
     scale_s = 0.01 * min(row.taken_s for row in fitted if row.phase == "decode")  # of a few hundred of either a token
-    unknowns.append(Unknown(engine.message_figure, 0.1 * scale_s, is_rate=False))
-    unknowns.append(Unknown("overhead", 0.1 * scale_s, is_rate=False))
-    return unknowns
+    return [*unknowns, *(Unknown(field, 0.1 * scale_s, is_rate=False) for field in engine.fitted)]
 
 
 def _prompt_flops(row: Measurement) -> float:

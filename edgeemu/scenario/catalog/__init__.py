@@ -55,6 +55,7 @@ class DeviceProfile(Strict):
     memory: Sourced[Bytes]
     nic: Sourced[BitsPerSecond] | None = None
     overhead: Sourced[Seconds] | None = None
+    remote_overhead: Sourced[Seconds] | None = None
     message_latency: Sourced[Seconds] | None = None
     power: Power = Power()
 
