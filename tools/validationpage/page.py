@@ -13,14 +13,14 @@ INTRODUCTION = """\
 # Predictions held against other people's clusters
 
 `make validation` (`python tools/validation.py`) writes this page, its pictures and
-`edgeemu/scenario/catalog/validated.yaml` from [tests/validation](../tests/validation): published measurements, a source in
-each row, that nobody made with edgeemu in mind. `--check` says whether they are what it would write, and a test holds the
-errors.
+`edgeemu/scenario/catalog/validated.yaml` from [tests/validation](../tests/validation): published measurements, a source
+in each row, that nobody made with edgeemu in mind. `--check` says whether they are what it would write, and a test
+holds the errors.
 
-A board's figures are fitted to few rows (`edgeemu calibrate`, [calibration.md](calibration.md)), one and two nodes of one
-model where there are several nodes; all other rows of the same engine are then predicted. Nothing is ever fitted to a row
-that counts as predicted, and no figure of an [engine](scenario.md#engine) is. An error is that of the predicted time: +10 %
-means that edgeemu says 10 % longer than was measured."""
+A board's figures are fitted to few rows (`edgeemu calibrate`, [calibration.md](calibration.md)), one and two nodes of
+one model where there are several nodes; all other rows of the same engine are then predicted. Nothing is ever fitted to
+a row that counts as predicted, and no figure of an [engine](scenario.md#engine) is. An error is that of the predicted
+time: +10 % means that edgeemu says 10 % longer than was measured."""
 
 SINGLE = """\
 Where all rows of a board are fitted, "predicted" means each row from the others alone."""
@@ -143,8 +143,9 @@ def _eight_nodes(each: DataSet) -> str:
         f"**Eight Raspberry Pi 4 ({each.name}).** {'. '.join(texts)}. The publisher's own columns say so: what boards "
         "compute is predicted, what the network takes is not. Seven workers answer the root at once there (incast), on "
         "four threads and through one port of the switch. The difference is about one, and about two and a half, of "
-        "Linux's shortest retransmission timeouts (200 ms, TCP_RTO_MIN) for every token, as if packets were lost; nobody "
-        "published whether they were, so that no model of it is built in. Up to four nodes nothing of it is seen."
+        "Linux's shortest retransmission timeouts (200 ms, TCP_RTO_MIN) for every token, as if packets were lost; "
+        "nobody published whether they were, so that no model of it is built in. Up to four nodes nothing of it is "
+        "seen."
     )
 
 
@@ -162,10 +163,10 @@ def _transfer(by_name: dict[str, DataSet]) -> str:
         texts.append(f"{name}: {', '.join(parts)}")
     return (
         "**Transfer between nodes of distributed-llama 0.1 to 0.3.** " + "; ".join(texts) + ". Twice it falls from two "
-        "nodes to four, though more bytes pass the root, and once it rises. A token has eight messages one after the other "
-        "in each layer on two nodes as on four, so that a model of messages has it rise a little. The publisher's transfer "
-        "includes waiting for the slowest board. What boards compute is predicted within a few per cent throughout: the "
-        "error of the sum is that of the transfer."
+        "nodes to four, though more bytes pass the root, and once it rises. A token has eight messages one after the "
+        "other in each layer on two nodes as on four, so that a model of messages has it rise a little. The "
+        "publisher's transfer includes waiting for the slowest board. What boards compute is predicted within a few "
+        "per cent throughout: the error of the sum is that of the transfer."
     )
 
 
@@ -179,7 +180,7 @@ def _not_used() -> str:
 def _formats() -> str:
     return (
         "**Formats that edgeemu does not run** (Q4_K_M, Q2_K, MLC's INT4) count by the bytes of a weight alone, as the "
-        "column `bits_per_weight` has them; V16's AGX Orin does not say its format at all, and its bits are ours. Boards "
-        "with two rows have as many figures as rows, which then fit exactly: what another row would say is the column "
-        "“from the others alone”."
+        "column `bits_per_weight` has them; V16's AGX Orin does not say its format at all, and its bits are ours. "
+        "Boards with two rows have as many figures as rows, which then fit exactly: what another row would say is the "
+        "column “from the others alone”."
     )
