@@ -1,4 +1,4 @@
-"""Writes docs/validation.md, docs/validation/*.svg and the catalog's validated.yaml from tests/validation.
+"""Writes docs/validation.md with pictures, validated.yaml of the catalog, and boards/*.yaml from tests/validation.
 
     python tools/validation.py            # fits and predicts every data set, and writes
     python tools/validation.py --check    # writes nothing, and fails where a file is not what would be written
@@ -16,10 +16,12 @@ from validationpage.page import page
 from validationpage.sets import ROOT, DataSet, data_sets
 
 from edgeemu.run.calibrate.fit_figure import draw_fit
+from edgeemu.run.calibrate.profile_text import profile_text
 from edgeemu.scenario.document import write
 
 PAGE = ROOT / "docs" / "validation.md"
 PICTURES = ROOT / "docs" / "validation"
+PROFILES = ROOT / "boards"
 VALIDATED = ROOT / "edgeemu" / "scenario" / "catalog" / "validated.yaml"
 HEADER = """\
 # How far predictions were from what others measured, by engine and class of boards: written by make validation from
@@ -53,6 +55,9 @@ def written(pictures: Path) -> dict[Path, str]:
     sets = data_sets()
     files = {PAGE: page(sets), VALIDATED: validated(sets)}
     for each in sets:
+        if each.beside is not None:
+            text = profile_text(f"{each.title.partition(' on ')[2] or each.title}, calibrated", each.made, each.beside)
+            files[PROFILES / f"{each.profile}.yaml"] = f"# Written by make validation from set {each.name}.\n\n{text}"
         drawn = pictures / f"{each.name}.svg"
         draw_fit([(each.title, each.made)], drawn)
         files[PICTURES / drawn.name] = drawn.read_text("utf-8")
@@ -66,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         files = written(Path(directory))
     stale = [path for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]
-    stale += [path for path in PICTURES.glob("*") if path not in files]
+    stale += [path for folder in (PICTURES, PROFILES) for path in folder.glob("*") if path not in files]
     for path in stale:
         print(f"{path.relative_to(ROOT)}: {'stale (run: make validation)' if check else 'written'}")
         if not check and path in files:

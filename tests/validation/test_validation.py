@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgeemu.scenario.catalog.profile_files import read_profile
 from edgeemu.scenario.document import read
 from edgeemu.units import FRACTION
 
@@ -93,3 +94,12 @@ def test_the_page_is_what_would_be_written(sets, tool):
     shown = tool.PAGE.read_text("utf-8")
     assert shown == written, "stale; run: make validation"
     assert {path.stem for path in tool.PICTURES.glob("*.svg")} == set(sets)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "boards").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_calibrated_board_has_the_figures_that_were_fitted(sets, file):
+    profile = read_profile(file)
+    (each,) = [each for each in sets.values() if each.profile == file.stem]
+    assert profile.engine == each.engine
+    for field, value in each.made.figures.items():
+        assert getattr(profile, field).value == pytest.approx(value, rel=1e-3), field

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from edgeemu.run.calibrate.fit import Calibration, calibrate
 from edgeemu.run.calibrate.measurement import Measurement
 from edgeemu.run.calibrate.predictor import Predicted
+from edgeemu.run.calibrate.profile_text import Beside, beside_measurements
 from edgeemu.run.calibrate.read_csv import Defaults
 from edgeemu.run.calibrate.read_measured import read_measured
 from edgeemu.scenario.catalog.engines import engine_entry
@@ -29,6 +31,8 @@ class DataSet:
     engine: str
     fitted_on: str
     made: Calibration
+    profile: str  # of the file that has the board's figures; "" for none
+    beside: Beside | None
     left_out: tuple[tuple[Measurement, Predicted], ...]  # each row predicted from the others, where all were fitted
 
     @cached_property
@@ -70,19 +74,21 @@ def data_sets() -> list[DataSet]:
     return [_made(name, fields) for name, fields in read(file.read_text("utf-8"), str(file)).data.items()]
 
 
-def _made(name: str, fields: dict[str, object]) -> DataSet:
+def _made(name: str, fields: dict[str, Any]) -> DataSet:
     engine = engine_entry(str(fields["engine"]))
     only, fit = fields["only"], fields.get("fit", {})
-    assert isinstance(only, dict)
-    assert isinstance(fit, dict)
-    path = (DATA / "measured.csv").relative_to(Path.cwd()) if Path.cwd() == ROOT else DATA / "measured.csv"
-    rows = read_measured([path], engine, Defaults(), only, fit)
+    rows = read_measured([DATA / "measured.csv"], engine, Defaults(), only, fit)
+    rows = [replace(row, where=row.where.removeprefix(f"{ROOT}/")) for row in rows]
     texts = {key: str(fields[key]) for key in ("title", "boards", "engine", "fitted_on")}
     all_fitted = all(row.fitted for row in rows)
+    profile, like, memory = (fields.get(key) for key in ("profile", "like", "memory"))
+    beside = beside_measurements(None, like and str(like), memory and str(memory)) if profile else None
     return DataSet(
         name,
         **texts,
         made=calibrate(engine, rows),
+        profile=str(profile or ""),
+        beside=beside,
         left_out=_left_out(str(fields["engine"]), rows) if all_fitted else (),
     )
 
