@@ -25,7 +25,7 @@ from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.workload import LAST_ARRIVAL_S
-from edgeemu.units import POWER
+from edgeemu.units import POWER, SIZE
 
 
 def draw(scenario: Scenario) -> Cluster:
@@ -90,6 +90,12 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec, implied: Profile
             return implied.figure(field)
         return None if given == "unlimited" else draw_value(given, seed, "device", name, field)
 
+    memory_bytes, reserved_bytes = round(value("memory") or 0), 0
+    if spec.memory_reserved is not None or spec.memory is None:  # what a scenario gives as memory is all for runs
+        reserved_bytes = round(value("memory_reserved") or 0)
+    if reserved_bytes >= memory_bytes:
+        kept, of = (SIZE.format_human(size) for size in (reserved_bytes, memory_bytes))
+        raise RequestError(f"{name}: the system keeps {kept} (memory_reserved) of {of} of memory: nothing is left")
     overhead_s = value("overhead") or 0.0
     host_fraction = value("host_fraction")
     flops_per_s, mem_bytes_per_s = value("gflops"), value("mem_bandwidth")
@@ -115,12 +121,13 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec, implied: Profile
         compute=compute,
         host_fraction=host_fraction,
         overhead_s=overhead_s,
-        memory_bytes=round(value("memory") or 0),
+        memory_bytes=memory_bytes - reserved_bytes,
         nic_bps=value("nic"),
         availability=product(left_by_load(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
         memory_availability=left_by_load(spec.memory_load, seed, "device", name, "memory_load"),
         idle_w=idle_w,
         busy_w=busy_w,
+        memory_reserved_bytes=reserved_bytes,
         message_latency_s=value("message_latency") or 0.0,
     )
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from edgeemu.scenario.catalog import Label, Sourced, find, read_entries
+from edgeemu.scenario.catalog import Sourced, find, read_entries
 from edgeemu.scenario.validation import Strict
 from edgeemu.units import PositiveFraction, Seconds
 
@@ -18,10 +18,11 @@ ValueT = TypeVar("ValueT")
 IDEAL = "ideal"  # no software at all: what is not given in a scenario is as it was before there were engines
 
 
-class EngineFigure(Sourced[ValueT], Generic[ValueT]):
-    """Figure with its source, and whether that is a measurement, a derivation from one, or a data sheet's peak."""
+class Choice(Strict, Generic[ValueT]):
+    """Choice of an engine, with its source."""
 
-    label: Label
+    value: ValueT
+    source: str = Field(min_length=10)
 
 
 class EnginePrecision(Strict):
@@ -44,15 +45,15 @@ class EngineEntry(Strict):
 
     name: str
     title: str
-    policy: Sourced[str]
-    precision: Sourced[EnginePrecision]
-    sharding: Sourced[EngineSharding]
-    operation_overhead: EngineFigure[Seconds]
-    message_overhead: EngineFigure[Seconds]
-    byte_overhead: EngineFigure[Seconds]
-    message_latency: EngineFigure[Seconds]
-    bandwidth_share: EngineFigure[PositiveFraction]
-    compute_share: EngineFigure[PositiveFraction]
+    policy: Choice[str]
+    precision: Choice[EnginePrecision]
+    sharding: Choice[EngineSharding]
+    operation_overhead: Sourced[Seconds]
+    message_overhead: Sourced[Seconds]
+    byte_overhead: Sourced[Seconds]
+    message_latency: Sourced[Seconds]
+    bandwidth_share: Sourced[PositiveFraction]
+    compute_share: Sourced[PositiveFraction]
     one_sequence_per_node: bool = False  # whether it runs at least as many sequences at once as there are devices
     where_the_cost_of_a_message_lies: str = Field(min_length=10)
 
@@ -62,7 +63,7 @@ class EngineEntry(Strict):
         return "message_latency" if self.message_latency.value else "message_overhead"
 
     def device_figure(self, field: str) -> float:
-        """EngineFigure that a device has under this engine if neither its scenario nor its profile says one; else 0."""
+        """Figure that a device has under this engine if neither its scenario nor its profile says one; else 0."""
         named = {"overhead": self.operation_overhead}
         named |= {name: getattr(self, name) for name in ("message_overhead", "byte_overhead", "message_latency")}
         return named[field].value if field in named else 0.0
