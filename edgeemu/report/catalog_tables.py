@@ -40,7 +40,7 @@ def device_table(profiles: Iterable[DeviceProfile]) -> Table:
             profile.title,
             FLOP_RATE.format_human(profile.gflops.value),
             BYTE_RATE.format_human(profile.mem_bandwidth.value),
-            size(profile.memory.value),
+            size(profile.memory.value) if profile.memory else "–",
             BIT_RATE.format_human(profile.nic.value) if profile.nic else "–",
             *(POWER.format_human(p.value) if p else "–" for p in (profile.power.idle, profile.power.busy)),
         ]

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from edgeemu.scenario.catalog.profile_files import find_profile
+from edgeemu.scenario.catalog.profile_files import find_profile, profile_of
 from edgeemu.scenario.distributions import MaybeRandom, MaybeRandomOrUnlimited
 from edgeemu.scenario.files import base_of
 from edgeemu.scenario.names import KindName, Name
@@ -79,7 +79,14 @@ class DeviceSpec(Strict):
         "measured processor time of a block is divided by it.",
     )
     memory: MaybeRandom[Bytes] | None = Field(
-        default=None, description="Memory for weights, caches, activations and messages; what does not fit is refused."
+        default=None,
+        description="Memory for weights, caches, activations and messages, and for the system (`memory_reserved`); what "
+        "does not fit is refused.",
+    )
+    memory_reserved: MaybeRandom[Bytes] | None = Field(
+        default=None,
+        description="Part of the memory that the system of the device keeps, and no run can use. From the profile if "
+        "neither this nor `memory` is given.",
     )
     nic: MaybeRandomOrUnlimited[BitsPerSecond] | None = Field(
         default=None, description="Rate of the network interface in each direction, shared by all links of the device."
@@ -115,6 +122,9 @@ class DeviceSpec(Strict):
         for key in needed:
             if self.profile is None and getattr(self, key) is None:
                 raise at([key], "is missing (or name a profile, which has one)")
+        profile = profile_of(self.profile)
+        if self.memory is None and profile is not None and profile.memory is None:
+            raise at(["memory"], f"is missing: {profile.title} has no single size of memory; give that of yours")
         return self
 
     @property

@@ -25,7 +25,7 @@ from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.workload import LAST_ARRIVAL_S
-from edgeemu.units import POWER
+from edgeemu.units import POWER, SIZE
 
 
 def draw(scenario: Scenario) -> Cluster:
@@ -91,6 +91,12 @@ def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied
             return implied.figure(field)
         return None if given == "unlimited" else draw_value(given, seed, "device", name, field)
 
+    memory_bytes, reserved_bytes = round(value("memory") or 0), 0
+    if spec.memory_reserved is not None or spec.memory is None:  # what a scenario gives as memory is all for runs
+        reserved_bytes = round(value("memory_reserved") or 0)
+    if reserved_bytes >= memory_bytes:
+        kept, of = (SIZE.format_human(size) for size in (reserved_bytes, memory_bytes))
+        raise RequestError(f"{name}: the system keeps {kept} (memory_reserved) of {of} of memory: nothing is left")
     overhead_s = value("overhead") or 0.0
     if index != scenario.source_index:
         overhead_s += value("remote_overhead") or 0.0
@@ -118,12 +124,13 @@ def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied
         compute=compute,
         host_fraction=host_fraction,
         overhead_s=overhead_s,
-        memory_bytes=round(value("memory") or 0),
+        memory_bytes=memory_bytes - reserved_bytes,
         nic_bps=value("nic"),
         availability=product(left_by_load(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
         memory_availability=left_by_load(spec.memory_load, seed, "device", name, "memory_load"),
         idle_w=idle_w,
         busy_w=busy_w,
+        memory_reserved_bytes=reserved_bytes,
         message_latency_s=value("message_latency") or 0.0,
     )
 

@@ -67,7 +67,9 @@ def _written_device(device: Device) -> dict[str, Any]:
     fields["overhead"] = DURATION.format_exact(device.overhead_s)
     fields["remote_overhead"] = DURATION.format_exact(0.0)  # it is in the overhead
     fields["message_latency"] = DURATION.format_exact(device.message_latency_s)
-    fields["memory"] = SIZE.format_exact(device.memory_bytes)
+    fields["memory"] = SIZE.format_exact(device.memory_bytes + device.memory_reserved_bytes)
+    if device.memory_reserved_bytes:
+        fields["memory_reserved"] = SIZE.format_exact(device.memory_reserved_bytes)
     fields["nic"] = "unlimited" if device.nic_bps is None else BIT_RATE.format_exact(device.nic_bps)
     power = {"idle": device.idle_w, "busy": device.busy_w}
     fields["power"] = {key: POWER.format_exact(watts) for key, watts in power.items() if watts is not None}

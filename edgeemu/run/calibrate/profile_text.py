@@ -31,7 +31,7 @@ def beside_measurements(device: str | None, like: str | None, memory: str | None
         memory_bytes = None if memory is None else int(value_of("memory", memory))
     except RequestError as error:
         raise RequestError(error.message, field="--memory") from None
-    if profile is None and memory_bytes is None:
+    if memory_bytes is None and (profile is None or profile.memory is None):
         raise RequestError("the memory of the board is not known: give --like PROFILE (edgeemu devices) or --memory")
     return Beside(profile, memory_bytes)
 
@@ -43,16 +43,15 @@ def profile_text(title: str, made: Calibration, beside: Beside) -> str:
     fields: dict[str, Any] = {"title": title, "engine": made.engine}
     fields["gflops"] = _arithmetic(made, beside)
     for field, value in made.figures.items():
-        fields[field] = _entry(exact_text(field, rounded(value)), source, "measured")
+        fields[field] = _entry(exact_text(field, rounded(value)), source, "derived")
     like = beside.like
     if beside.memory_bytes is not None:
         given = exact_text("memory", beside.memory_bytes)
         fields["memory"] = _entry(given, "Given to edgeemu calibrate (--memory)", "measured")
-    elif like is not None:
-        fields["memory"] = _kept("memory", like.memory, like)
-    if like is not None and like.nic is not None:
-        fields["nic"] = _kept("nic", like.nic, like)
     if like is not None:
+        for key in ("memory", "memory_reserved", "nic"):
+            if key not in fields and (kept := getattr(like, key)) is not None:
+                fields[key] = _kept(key, kept, like)
         power = {key: _kept("power", each, like) for key in ("idle", "busy") if (each := getattr(like.power, key))}
         fields |= {"power": power} if power else {}
     fitted = list(map(abs, made.errors(fitted=True)))
@@ -86,8 +85,8 @@ def _kept(key: str, sourced: Sourced[Any], like: DeviceProfile) -> dict[str, str
     return _entry(exact_text(key, sourced.value), f"As {like.name}'s: {sourced.source}", sourced.label)
 
 
-def _entry(value: str, source: str, label: str | None) -> dict[str, str]:
-    return {"value": value, "source": source} | ({"label": label} if label else {})
+def _entry(value: str, source: str, label: str) -> dict[str, str]:
+    return {"value": value, "source": source, "label": label}
 
 
 def _percent(share: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from edgeemu.scenario.catalog import Label, Sourced, find, read_entries
+from edgeemu.scenario.catalog import Sourced, find, read_entries
 from edgeemu.scenario.validation import Strict
 from edgeemu.units import PositiveFraction, Seconds
 
@@ -19,10 +19,11 @@ _COSTS = ("overhead", "remote_overhead", "message_overhead", "byte_overhead", "m
 IDEAL = "ideal"  # no software at all: what is not given in a scenario is as it was before there were engines
 
 
-class EngineFigure(Sourced[ValueT], Generic[ValueT]):
-    """Figure with its source, and whether that is a measurement, a derivation from one, or a data sheet's peak."""
+class Choice(Strict, Generic[ValueT]):
+    """Choice of an engine, with its source."""
 
-    label: Label
+    value: ValueT
+    source: str = Field(min_length=10)
 
 
 class EnginePrecision(Strict):
@@ -45,16 +46,16 @@ class EngineEntry(Strict):
 
     name: str
     title: str
-    policy: Sourced[str]
-    precision: Sourced[EnginePrecision]
-    sharding: Sourced[EngineSharding]
-    operation_overhead: EngineFigure[Seconds]
-    message_overhead: EngineFigure[Seconds]
-    byte_overhead: EngineFigure[Seconds]
-    message_latency: EngineFigure[Seconds]
-    remote_overhead: EngineFigure[Seconds] | None = None
-    bandwidth_share: EngineFigure[PositiveFraction]
-    compute_share: EngineFigure[PositiveFraction]
+    policy: Choice[str]
+    precision: Choice[EnginePrecision]
+    sharding: Choice[EngineSharding]
+    operation_overhead: Sourced[Seconds]
+    message_overhead: Sourced[Seconds]
+    byte_overhead: Sourced[Seconds]
+    message_latency: Sourced[Seconds]
+    remote_overhead: Sourced[Seconds] | None = None
+    bandwidth_share: Sourced[PositiveFraction]
+    compute_share: Sourced[PositiveFraction]
     one_sequence_per_node: bool = False  # whether it runs at least as many sequences at once as there are devices
     fitted_first: Literal["overhead", "remote_overhead", "message_overhead", "message_latency"] = "overhead"
     where_the_cost_of_a_message_lies: str = Field(min_length=10)
@@ -72,7 +73,7 @@ class EngineEntry(Strict):
         """Figure that a device has under this engine if neither its scenario nor its profile says one; else 0."""
         if field not in _COSTS:
             return 0.0
-        figure: EngineFigure[float] | None = getattr(self, "operation_overhead" if field == "overhead" else field)
+        figure: Sourced[float] | None = getattr(self, "operation_overhead" if field == "overhead" else field)
         return figure.value if figure is not None else 0.0
 
     def share(self, field: str) -> float:

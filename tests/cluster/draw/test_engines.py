@@ -45,8 +45,16 @@ def test_an_engine_takes_its_shares_of_a_profile_of_the_catalog(tmp_path):
     ideal, mdi = drawn("ideal", tmp_path).devices[0].compute, drawn("mdi-llm", tmp_path).devices[0].compute
     profile, engine = device_profile("raspberry-pi-5"), engine_entry("mdi-llm")
     assert ideal.mem_bytes_per_s == profile.mem_bandwidth.value
-    assert mdi.mem_bytes_per_s == pytest.approx(profile.mem_bandwidth.value * engine.bandwidth_share.value)
+    assert mdi.mem_bytes_per_s == pytest.approx(profile.decode_bandwidth.value * engine.bandwidth_share.value)
     assert mdi.flops_per_s == pytest.approx(profile.gflops.value * engine.compute_share.value)
+
+
+def test_weights_are_read_at_the_rate_of_decoding_where_it_is_known_but_under_the_ideal_engine(tmp_path):
+    known, unknown = device_profile("raspberry-pi-4"), device_profile("jetson-nano")
+    assert (known.bandwidth(ideal=True), known.bandwidth(ideal=False)) == (known.mem_bandwidth, known.decode_bandwidth)
+    assert unknown.bandwidth(ideal=False) == unknown.mem_bandwidth
+    assert drawn("llama.cpp", tmp_path, known.name).devices[0].compute.mem_bytes_per_s == known.decode_bandwidth.value
+    assert drawn("ideal", tmp_path, known.name).devices[0].compute.mem_bytes_per_s == known.mem_bandwidth.value
 
 
 def test_what_a_device_gives_is_taken_as_it_is(tmp_path):
