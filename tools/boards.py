@@ -115,7 +115,9 @@ def _reserved(memory_bytes: float, used_mib: int, seen_mib: int, where: str) -> 
 
 def _busy(watts: Mapping[str, float], review: str) -> dict[str, Any]:
     if watts["hpl"] is not None:
-        return _figure(POWER.format_exact(watts["hpl"]), "measured", f"At the socket, during HPL on all cores: {review}")
+        return _figure(
+            POWER.format_exact(watts["hpl"]), "measured", f"At the socket, during HPL on all cores: {review}"
+        )
     return _figure(POWER.format_exact(watts["stress"]), "measured", f"At the socket, stress-ng on all cores: {review}")
 
 
@@ -154,7 +156,9 @@ def text() -> str:
 
 def _inline(value: Any) -> str:
     """A value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False).split("\n")[0]
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False).split(
+        "\n"
+    )[0]
 
 
 def main() -> None:

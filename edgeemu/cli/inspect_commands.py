@@ -72,7 +72,15 @@ def plan(
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line, sizes_line, title_line
+    from edgeemu.run.plan_tables import (
+        plan_document,
+        plan_tables,
+        possible_line,
+        reserved_line,
+        rests_on_line,
+        sizes_line,
+        title_line,
+    )
     from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
@@ -92,9 +100,12 @@ def plan(
             page.table(*table)
             page.line()
         page.sentence(sizes_line(made))
+        if kept := reserved_line(made):
+            page.sentence(kept)
         if made.cut:
             page.sentence(f"first decision cut by decisions.limit: {made.cut}")
         page.sentence(possible_line(bound))
+        page.sentence(rests_on_line(made))
 
     # Predicting a large model takes seconds: only for what is printed.
     answer({**plan_document(made, bound), "why_not_here": why_not} if as_json else {}, as_json, show)
