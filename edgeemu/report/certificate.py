@@ -34,10 +34,8 @@ MEANS = {  # of PASS, by mode
     "virtual": f"virtual mode: time is computed, so the host cannot be late; {_NOT}",
     "simulated": "simulated: time is computed, and predictions for such boards were held against measurements",
 }
-UNCHECKED = (
-    "UNCHECKED"  # in place of PASS where there was nothing to keep, and nobody has held the figures against boards
-)
-MEANS_UNCHECKED = "simulated: time is computed, and nothing of it was held against boards"
+UNCHECKED = "UNCHECKED"  # in place of PASS, of figures that were not measured, and that nobody has held against boards
+MEANS_UNCHECKED = "simulated: time is computed, and no kernel has run"
 VERDICTS = ("PASS", UNCHECKED, "WARN", "INVALID")  # from good to bad
 TELLS_WHAT_IT_MEANS = ("PASS", UNCHECKED)
 Level = Literal["PASS", "WARN", "INVALID"]

@@ -27,7 +27,7 @@ class _Used(NamedTuple):
 
 
 def basis_of(scenario: Scenario) -> Basis:
-    """Collect what the times of a scenario rest on, and its energy where that is asked for. Sizes of memory are no part."""
+    """Collect what times rest on, and energy where a scenario asks for it. Sizes of memory are no part."""
     engine = engine_entry(scenario.engine)
     profiles = [profile_of(spec.profile) for spec in scenario.devices]
     used = list(_of_engine(engine))
@@ -86,7 +86,7 @@ def _of_engine(engine: EngineEntry) -> Iterator[_Used]:
 
 
 def _held_against(scenario: Scenario, engine: EngineEntry, profiles: list[DeviceProfile | None]) -> HeldAgainst | None:
-    """What predictions for these boards under this engine were held against: the worst; None if any of them never was."""
+    """Find the worst data set of predictions for these boards under this engine; None if one of them has none."""
     found: list[ValidatedEntry] = []
     for spec, profile in zip(scenario.devices, profiles, strict=True):
         if profile is None or any(getattr(spec, field) is not None for field in _RATES):

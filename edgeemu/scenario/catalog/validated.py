@@ -1,4 +1,4 @@
-"""What predictions were held against measurements, and how far they were off: `validated.yaml`, by `make validation`."""
+"""Predictions that were held against measurements, and how far they were off: `validated.yaml` (make validation)."""
 
 import re
 from collections.abc import Mapping
