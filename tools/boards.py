@@ -85,6 +85,8 @@ def entry(board: Mapping[str, Any], names: Mapping[str, Any], token_bytes: int) 
         made["memory"] = _figure(size, "derived", f"{_where(source)}: the board that was tested")
         if "system" in names:
             made["memory_reserved"] = _reserved(SIZE.parse(size), *names["system"], _where(source))
+        if "reserved" in names:
+            made["memory_reserved"] = _figure(names["reserved"][0], "derived", names["reserved"][1])
     network = board["network_mbps"]
     if (rate := network["primary"]) and rate != network.get("wifi"):  # a radio is a link, not a device
         made["nic"] = _figure(BIT_RATE.format_exact(rate * 1e6), "measured", f"TCP, by iperf3: {review}")

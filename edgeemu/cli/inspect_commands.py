@@ -1,4 +1,4 @@
-"""Commands that look at a scenario or list what one may name: validate, plan, devices, models, policies, schema."""
+"""Commands that look at a scenario or list what one may name: validate, plan, models, policies, schema."""
 
 from __future__ import annotations
 
@@ -112,22 +112,6 @@ def plan(
     if why_not:
         print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)
-
-
-def devices(as_json: AsJson = False) -> None:
-    """List device profiles that a scenario can name.
-
-    \b
-    Examples:
-      edgeemu devices
-      edgeemu devices --json
-    """
-    from edgeemu.report.catalog_tables import device_table
-    from edgeemu.scenario.catalog import device_profiles
-
-    profiles = device_profiles()
-    document = [profile.model_dump(mode="json", exclude_none=True) for profile in profiles.values()]
-    answer(document, as_json, only(device_table(profiles.values())))
 
 
 def models(as_json: AsJson = False) -> None:
