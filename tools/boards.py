@@ -1,12 +1,12 @@
-"""Write the catalog's boards.yaml from the boards that others measured: tests/validation/boards.yml and board_names.yml.
+"""Write the catalog's boards.yaml from boards that others measured: tests/validation/boards.yml and board_names.yml.
 
 python tools/boards.py            writes it
 python tools/boards.py --check    says if it is stale, with exit status 1, and writes nothing
 
-Arithmetic is twice that of HPL, which is in double precision (a float32 lane is half as wide). Bandwidth is twice that of
-memcpy (tinymembench counts what it copies once, and the memory reads and writes it). The bandwidth of decoding is the
-tokens per second of Ollama times the bytes of weights that a token of its model reads. Memory that the system keeps is
-what the board has and its programs do not see, and what a fresh system has taken of that.
+Arithmetic is twice that of HPL, which is in double precision (a float32 lane is half as wide). Bandwidth is twice that
+of memcpy (tinymembench counts what it copies once, and the memory reads and writes it). The bandwidth of decoding is
+the tokens per second of Ollama times the bytes of weights that a token of its model reads. Memory that the system keeps
+is what the board has and Linux does not see, and what a fresh system has taken of the rest.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DIGITS = 3
 MIB = 2**20
 
 HEADER = """\
-# Boards that others measured. Written by `make boards` (tools/boards.py) from tests/validation/boards.yml, never by hand:
+# Boards that others measured. Written by make boards (tools/boards.py) from tests/validation/boards.yml, not by hand:
 # measurements of github.com/geerlingguy/sbc-reviews (MIT License, Copyright (c) 2023 Jeff Geerling). devices.yaml says
 # what the fields and labels mean.
 """
@@ -76,8 +76,8 @@ def entry(board: Mapping[str, Any], names: Mapping[str, Any], token_bytes: int) 
     if tokens := (board.get("ai_cpu") or {}).get("llama3.2_3b"):
         where = "on its GPU" if names.get("on_gpu") else "on its processor's cores"
         source = (
-            f"{tokens} tokens/s of Llama 3.2 3B with Ollama {where} × {token_bytes / 1e9:.2f} GB, which a token reads of it "
-            f"in Q4_K_M: {review}"
+            f"{tokens} tokens/s of Llama 3.2 3B with Ollama {where} × {token_bytes / 1e9:.2f} GB, which a token reads "
+            f"of it in Q4_K_M: {review}"
         )
         made["decode_bandwidth"] = _figure(BYTE_RATE.format_exact(_rounded(tokens * token_bytes)), "derived", source)
     if memory:
@@ -85,6 +85,8 @@ def entry(board: Mapping[str, Any], names: Mapping[str, Any], token_bytes: int) 
         made["memory"] = _figure(size, "derived", f"{_where(source)}: the board that was tested")
         if "system" in names:
             made["memory_reserved"] = _reserved(SIZE.parse(size), *names["system"], _where(source))
+        if "reserved" in names:
+            made["memory_reserved"] = _figure(names["reserved"][0], "derived", names["reserved"][1])
     network = board["network_mbps"]
     if (rate := network["primary"]) and rate != network.get("wifi"):  # a radio is a link, not a device
         made["nic"] = _figure(BIT_RATE.format_exact(rate * 1e6), "measured", f"TCP, by iperf3: {review}")
@@ -114,9 +116,9 @@ def _reserved(memory_bytes: float, used_mib: int, seen_mib: int, where: str) -> 
 
 
 def _busy(watts: Mapping[str, float], review: str) -> dict[str, Any]:
-    if watts["hpl"] is not None:
-        return _figure(POWER.format_exact(watts["hpl"]), "measured", f"At the socket, during HPL on all cores: {review}")
-    return _figure(POWER.format_exact(watts["stress"]), "measured", f"At the socket, stress-ng on all cores: {review}")
+    work = "HPL" if watts["hpl"] is not None else "stress-ng"
+    drawn = POWER.format_exact(watts["hpl"] if watts["hpl"] is not None else watts["stress"])
+    return _figure(drawn, "measured", f"At the socket, during {work} on all cores: {review}")
 
 
 def _figure(value: object, label: str, source: str) -> dict[str, Any]:
@@ -154,7 +156,8 @@ def text() -> str:
 
 def _inline(value: Any) -> str:
     """A value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False).split("\n")[0]
+    dumped: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+    return dumped.split("\n")[0]
 
 
 def main() -> None:

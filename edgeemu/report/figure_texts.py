@@ -1,6 +1,6 @@
 """Figures of devices and links as texts with units, by the names of their keys in a scenario."""
 
-from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, FRACTION, POWER, SIZE
+from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, ENERGY_PER_BIT, FLOP_RATE, FRACTION, POWER, SIZE
 
 _QUANTITIES = {
     "gflops": FLOP_RATE,
@@ -16,6 +16,9 @@ _QUANTITIES = {
     "nic": BIT_RATE,
     "bandwidth": BIT_RATE,
     "delay": DURATION,
+    "jitter": DURATION,
+    "loss": FRACTION,
+    "energy": ENERGY_PER_BIT,
     "duration": DURATION,
     "power": POWER,
     "share": FRACTION,

@@ -7,11 +7,14 @@ from typing import Any
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
+from edgeemu.report.basis import basis_document, basis_line
 from edgeemu.report.comparison import NO_BOUND
 from edgeemu.report.formats import Table, counted, ms_text, size
+from edgeemu.run.basis import basis_of
 from edgeemu.run.plan import Plan
 from edgeemu.run.possible import Possible
 from edgeemu.run.requests import Request
+from edgeemu.run.reserved_memory import kept_by_systems
 from edgeemu.timeline.prediction import SequenceTimes
 from edgeemu_kernels.shape import ModelShape
 
@@ -34,7 +37,12 @@ def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
             {
                 "device": device.name,
                 "blocks": [str(block) for block in plan.placement.on(device.index)],
-                "memory": {**page._asdict(), "total_bytes": page.total_bytes, "cap_bytes": device.memory_bytes},
+                "memory": {
+                    **page._asdict(),
+                    "total_bytes": page.total_bytes,
+                    "cap_bytes": device.memory_bytes,
+                    "reserved_bytes": device.memory_reserved_bytes,
+                },
             }
             for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
         ],
@@ -48,6 +56,7 @@ def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
             }
             for request, predicted in _predictions(plan)
         ],
+        "basis": basis_document(basis_of(plan.scenario)),
         "placed_in_ms": 1000 * plan.placed_in_s,
         "cut": plan.cut or None,
         "bounds": {} if bound is None else bound.by_figure,
@@ -103,6 +112,17 @@ def sizes_line(plan: Plan) -> str:
     sizes = bytes_by_format(plan.model.shape)
     others = ", ".join(f"{size(weights_bytes)} in {name}" for name, weights_bytes in sizes.items())
     return f"{here}; {others} (precision.weights)"
+
+
+def rests_on_line(plan: Plan) -> str:
+    """Say on what the predicted figures rest."""
+    return basis_line(basis_document(basis_of(plan.scenario)))
+
+
+def reserved_line(plan: Plan) -> str:
+    """Say what the devices' systems keep of their memory; empty where they keep nothing."""
+    kept = kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices)
+    return kept and f"memory: of the devices' own, {kept}"
 
 
 def possible_line(bound: Possible | None) -> str:

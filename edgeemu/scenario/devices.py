@@ -80,8 +80,8 @@ class DeviceSpec(Strict):
     )
     memory: MaybeRandom[Bytes] | None = Field(
         default=None,
-        description="Memory for weights, caches, activations and messages, and for the system (`memory_reserved`); what "
-        "does not fit is refused.",
+        description="Memory for weights, caches, activations and messages, and for the system (`memory_reserved`); "
+        "what does not fit is refused.",
     )
     memory_reserved: MaybeRandom[Bytes] | None = Field(
         default=None,

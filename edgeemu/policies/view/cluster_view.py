@@ -42,7 +42,7 @@ class DeviceView:
     """A device: `compute` is its current speed under load, `memory_bytes` what our blocks may hold there in all.
 
     `idle_w` is its power when it waits, `busy_w` when it computes for us; None: not known. `installed_bytes` are all of
-    its memory, with what other work takes; 0: not known.
+    its memory for programs, with what other work takes, 0: not known; `reserved_bytes` are kept by its system besides.
     """
 
     name: str
@@ -51,11 +51,13 @@ class DeviceView:
     idle_w: float | None = None
     busy_w: float | None = None
     installed_bytes: int = 0
+    reserved_bytes: int = 0
 
     @classmethod
     def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
         """A device of the cluster with this compute and memory."""
-        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, device.memory_bytes)
+        installed_bytes, reserved_bytes = device.memory_bytes, device.memory_reserved_bytes
+        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, installed_bytes, reserved_bytes)
 
 
 def _not_kept(_placement: Placement) -> None:

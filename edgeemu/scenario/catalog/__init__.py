@@ -26,9 +26,9 @@ Label = Literal["measured", "derived", "peak"]
 class Sourced(Strict, Generic[ValueT]):
     """Figure with its source.
 
-    Its label says what that is: `measured`: somebody measured this; `derived`: by the arithmetic that the source states,
-    from a measurement or from what holds exactly, as the rate of a standard or an amount of memory; `peak`: of a data
-    sheet, which programs stay below.
+    Its label says what that is: `measured`: somebody measured this; `derived`: by the arithmetic that the source
+    states, from a measurement or from what holds exactly, as the rate of a standard or an amount of memory; `peak`: of
+    a data sheet, which programs stay below.
     """
 
     value: ValueT
@@ -73,7 +73,7 @@ class DeviceProfile(Strict):
     price_usd: Sourced[Annotated[float, Field(strict=True, gt=0)]] | None = None
 
     def bandwidth(self, *, ideal: bool) -> Sourced[BytesPerSecond]:
-        """Rate at which weights and caches are read: while decoding, unless the software is `ideal` or it is unknown."""
+        """Rate at which weights and caches are read: while decoding, unless software is `ideal` or it is unknown."""
         return self.mem_bandwidth if ideal or self.decode_bandwidth is None else self.decode_bandwidth
 
 
