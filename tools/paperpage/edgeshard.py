@@ -208,7 +208,7 @@ def _with_calibrated(found: Found) -> str:
                 cuts.append((1.0 - made.tpot_s / best[1].tpot_s, f"{model.upper()} at {mbps} Mbit/s"))
     most, where = max(cuts)
     return sentence(
-        "Nobody published how fast EdgeShard's boards read weights. With the {rate} at which an AGX Orin decodes for "
+        "How fast EdgeShard's boards read weights is not known here. With the {rate} at which an AGX Orin decodes for "
         "others (`{profile}`, [validation.md](validation.md)) in place of the data sheet's, each of them takes longer, "
         "the cloud's GPU does not, and the largest cut of the time per token becomes {most}, {where}. It is a "
         "sensitivity, not a reproduction: another runtime, in another precision, was measured.",
