@@ -59,6 +59,7 @@ class Slot(NamedTuple):
 
 # Partial sums, and the rows that a ring passes on: they have a format of their own (`Precision.partials`).
 PARTIAL_KINDS = frozenset({MessageKind.PARTIAL, MessageKind.REDUCE, MessageKind.NORMED})
+GATHERED_KINDS = frozenset({MessageKind.PROJECTED, MessageKind.INNER, MessageKind.LACKING, MessageKind.COLUMNS})
 _CHUNKS = frozenset({MessageKind.REDUCE, MessageKind.ROWS, MessageKind.NORMED, MessageKind.QKV})
 
 

@@ -44,7 +44,7 @@ FIGURES = (
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
 )
 ROUNDING = 1e-4  # of a figure that is below a bound, and not because it needs not respect it
-NO_BOUND = "here: devices are given as a share of the host, or are too many, or one gathers what all compute"
+NO_BOUND = "for this cluster: devices are given as a share of the host, or are too many, or results are gathered"
 JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "energy_per_token_j"}  # by objective
 
 

@@ -6,7 +6,7 @@ from edgeemu.report.formats import Table
 from edgeemu.scenario.catalog.engines import EngineEntry
 from edgeemu.units import DURATION, FRACTION
 
-_TIMES = ("operation_overhead", "message_overhead", "byte_overhead", "message_latency")
+_TIMES = ("operation_overhead", "remote_overhead", "message_overhead", "byte_overhead", "message_latency")
 _SHARES = ("bandwidth_share", "compute_share")
 
 
@@ -18,12 +18,12 @@ def engines_table(entries: Iterable[EngineEntry]) -> Table:
             entry.title,
             entry.policy.value,
             _formats(entry),
-            *(DURATION.format_human(getattr(entry, field).value) for field in _TIMES if field != "byte_overhead"),
+            *(DURATION.format_human(getattr(entry, field).value) for field in ("message_overhead", "message_latency")),
             FRACTION.format_human(entry.bandwidth_share.value),
         ]
         for entry in entries
     ]
-    costs = (">operation", ">message, both ends", ">message, shared", ">bandwidth")
+    costs = (">message, both ends", ">message, shared", ">bandwidth")
     return Table(("engine", "software", "policy", "weights/cache/messages", *costs), rows)
 
 
@@ -40,6 +40,8 @@ def engine_table(entry: EngineEntry) -> Table:
     for fields, quantity in ((_TIMES, DURATION), (_SHARES, FRACTION)):
         for field in fields:
             figure = getattr(entry, field)
+            if figure is None:
+                continue
             rows.append([field, quantity.format_human(figure.value), figure.label, figure.source])
     rows.append(["cost of a message", "", "", entry.where_the_cost_of_a_message_lies])
     return Table((entry.name, "value", "label", "source"), rows)

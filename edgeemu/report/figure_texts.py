@@ -9,6 +9,7 @@ _QUANTITIES = {
     "message_overhead": DURATION,
     "byte_overhead": DURATION,
     "message_latency": DURATION,
+    "remote_overhead": DURATION,
     "decode_bandwidth": BYTE_RATE,
     "memory": SIZE,
     "memory_reserved": SIZE,

@@ -62,6 +62,11 @@ class DeviceSpec(Strict):
         default=None,
         description="Time added to each execution of a block; the engine's, or zero, if the profile has none.",
     )
+    remote_overhead: MaybeRandom[Seconds] | None = Field(
+        default=None,
+        description="Time added in addition where the device is not the source: software that is told with every token "
+        "what to compute. The engine's, or zero, if the profile has none.",
+    )
     message_latency: MaybeRandom[Seconds] | None = Field(
         default=None,
         description="Time that software adds to the delay of every link that ends here, while it does nothing else: "

@@ -58,6 +58,19 @@ def test_a_number_of_devices_that_does_not_suit_is_refused(name: str, n: int, me
         policy(name)(seen(n), None)
 
 
+def test_columns_that_cannot_be_divided_are_refused_and_units_are_as_equal_as_can_be() -> None:
+    shape = replace(LLAMA, n_heads=3, d_ff=66 * 32)
+    views = [view(each, [ROOMY] * 3, [Compute(1e9, 1e9, 0.0)] * 3, 8, 24) for each in (shape, replace(shape, d_ff=64))]
+    assert shape.ffn_units == 64
+    owner = policy("exo-tensor")(views[0], None).owner
+    assert [sum(owner[ffn(0, c)] == device for c in range(64)) for device in range(3)] == [22, 21, 21]
+    with pytest.raises(UnsuitableError, match="the 64 feed-forward columns of small-llama cannot be divided among 3"):
+        policy("exo-tensor")(views[1], None)
+    packed = replace(EIGHT, d_ff=43 * 32).at_precision("q4_0")
+    with pytest.raises(UnsuitableError, match="the 43 blocks of 32 feed-forward columns of small-llama cannot be"):
+        policy("distributed-llama")(view(packed, [ROOMY] * 2, [Compute(1e9, 1e9, 0.0)] * 2, 8, 24), None)
+
+
 @pytest.mark.parametrize("name", sorted(PARTICULAR))
 def test_a_share_without_room_is_refused(name: str) -> None:
     with pytest.raises(

@@ -16,7 +16,7 @@ network: {default: ethernet-1g}
 workload: {prompts: [{tokens: 4}], max_tokens: 4}
 """
 BOARD = """
-title: "Raspberry Pi 4, ours"
+title: "Raspberry Pi 4B, ours"
 engine: distributed-llama-0.1
 gflops: {value: 10 GFLOPS, source: measured by hand, label: measured}
 mem_bandwidth: {value: 3 GB/s, source: measured by hand, label: measured}

@@ -129,6 +129,33 @@ def test_messages_of_q8_0_with_partial_sums_leave_the_text_as_it_is(shape: str) 
     assert sum(same[True]) >= 0.5 * len(same[True])
 
 
+def test_several_sequences_at_once_are_the_references_too() -> None:
+    """The root has the caches of both; messages of both wait on every device."""
+    settings = ("workload.concurrency=2", "workload.prompts=[{tokens: 3}, {tokens: 9}, {tokens: 5}]")
+    plans = [make(policy, 4, LLAMA, "{weights: f32}", *settings) for policy in POLICIES]
+    for plan, ran in zip(plans, run_all(plans), strict=True):
+        assert texts(ran, plan) == decoded(plan)[0], plan.policy
+        assert [row.latency_s for row in ran.tokens] == [row.latency_s for row in uvloop.run(simulated(plan)).tokens]
+        held = {row.device: row for row in ran.recorded.rows["devices"]}
+        for device, page in zip(plan.cluster.devices, plan.pages, strict=True):
+            assert held[device.name].peak_bytes <= page.total_bytes
+
+
+@pytest.mark.parametrize("policy", ["distributed-llama-0.1", "llama.cpp-rpc"])
+def test_paced_tokens_are_the_references(policy: str) -> None:
+    """In decoding a root or client gets its inputs one after the other: a host that is late does not change times."""
+    plan = make(policy, 4, LLAMA, "{weights: f32}", "time.mode=realtime", "workload.prompts=[{tokens: 5}]")
+
+    async def main() -> None:
+        async with cluster(plan) as run:
+            ran, told = await run(plan), await simulated(plan)
+        assert texts(ran, plan) == decoded(plan)[0]
+        decode = [[row.latency_s for row in each.tokens[1:]] for each in (ran, told)]
+        assert decode[0] == pytest.approx(decode[1], rel=1e-6)
+
+    uvloop.run(main())
+
+
 def payload_bytes(ran: RecordedRun, step: int) -> tuple[int, int]:
     """Payload of one token's messages, without headers: from the first device, and to it."""
     rows = [row for row in ran.recorded.rows["links"] if row.step == step and row.sequence == 1]

@@ -106,6 +106,22 @@ def test_the_answer_of_partly_divided_layers_is_the_references(plan: Plan, expec
     uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
 
 
+@pytest.mark.parametrize("collectives", ["star", "gather"])
+def test_the_answer_of_equal_shares_is_the_references(expected: Expected, collectives: str, smollm2_gguf: Path) -> None:
+    """Three devices, a K/V head each: partial sums that a root adds, and rows of all matrices, which it gathers."""
+    lines = SCENARIO.format(gguf=smollm2_gguf).splitlines()
+    three = "\n".join(line for line in lines if "name: pi" not in line)
+    scenario = parse_scenario(three, overrides=[f"sharding.collectives={collectives}"])
+    with closing(make_plan(scenario, "exo-tensor")) as made:
+        assert len(made.placement.groups(0, 3)) == 3
+
+        async def main() -> RecordedRun:
+            async with cluster(made) as run:
+                return await run(made)
+
+        assert_equal(uvloop.run(main()), expected)
+
+
 @pytest.mark.timeout(400)
 def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, expected: Expected) -> None:
     """Heads of one layer scattered over all devices; of one placement more, they move while it answers."""

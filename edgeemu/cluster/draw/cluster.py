@@ -33,7 +33,7 @@ def draw(scenario: Scenario) -> Cluster:
     engine = engine_entry(scenario.engine)
     profiles = {spec.profile: profile_of(spec.profile) for spec in scenario.devices}
     devices = tuple(
-        _device(scenario.seed, index, name, spec, ProfileUnderEngine(profiles[spec.profile], engine))
+        _device(scenario, index, name, spec, ProfileUnderEngine(profiles[spec.profile], engine))
         for index, (name, spec) in enumerate((name, spec) for spec in scenario.devices for name in spec.device_names)
     )
     topology = topology_of(scenario, received(LinkDraws(scenario), devices))
@@ -81,8 +81,9 @@ def arrivals_s(scenario: Scenario) -> list[float]:
     return instants_s
 
 
-def _device(seed: int, index: int, name: str, spec: DeviceSpec, implied: ProfileUnderEngine) -> Device:
+def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied: ProfileUnderEngine) -> Device:
     """A device: figures of the scenario, else of its profile, else of the engine."""
+    seed = scenario.seed
 
     def value(field: str) -> float | None:
         given = getattr(spec, field)
@@ -97,6 +98,8 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec, implied: Profile
         kept, of = (SIZE.format_human(size) for size in (reserved_bytes, memory_bytes))
         raise RequestError(f"{name}: the system keeps {kept} (memory_reserved) of {of} of memory: nothing is left")
     overhead_s = value("overhead") or 0.0
+    if index != scenario.source_index:
+        overhead_s += value("remote_overhead") or 0.0
     host_fraction = value("host_fraction")
     flops_per_s, mem_bytes_per_s = value("gflops"), value("mem_bandwidth")
     power_w: dict[str, float | None] = {}

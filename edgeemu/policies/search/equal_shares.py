@@ -10,14 +10,17 @@ from edgeemu.policies.view.cluster_view import ClusterView
 def equal_shares(view: ClusterView, system: str) -> Placement:
     """Every layer in equal shares on all devices, both ends on the source device, which has the first shares.
 
-    The others follow in the order of the scenario. One device alone has the layers undivided.
+    The others follow in the order of the scenario. One device alone has the layers undivided. [D] Where the units of
+    the feed-forward cannot be shared equally, some devices have one more.
 
     Raises:
-        UnsuitableError: a layer's K/V heads, or the units of its feed-forward, are not a multiple of the devices.
+        UnsuitableError: K/V heads, or blocks of columns of a feed-forward, are not a multiple of the devices.
         InfeasibleError: a share does not fit.
     """
     shape, n = view.costs.shape, len(view.devices)
-    for count, what in ((shape.n_groups, "K/V heads"), (shape.ffn_units, "units of the feed-forward")):
+    block_size = shape.precision.down_block_size
+    columns = f"blocks of {block_size} feed-forward columns" if block_size > 1 else "feed-forward columns"
+    for count, what in ((shape.n_groups, "K/V heads"), (shape.d_ff // block_size, columns)):
         if count % n:
             raise UnsuitableError(
                 f"{system} divides every layer equally, and the {count} {what} of {shape.name} cannot be divided "

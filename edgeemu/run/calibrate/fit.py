@@ -19,6 +19,7 @@ from edgeemu.scenario.catalog.engines import EngineEntry
 
 LEAST_ANGLE = 0.03  # sine of the angle between a figure's effect and those of others, below which it is not told apart
 _LEAST_RATE = 1e-3  # of a rate's unknown: at most a thousand times the first guess
+_RATES = ("mem_bandwidth", "gflops")
 _LEAST_X = 1e-6  # an overhead below it is none
 _NO_EFFECT = 1e-7  # relative change of all predicted times together
 
@@ -38,6 +39,7 @@ ADVICE = {
     "mem_bandwidth": "tokens per second of any model on one board",
     "gflops": "the time of a prompt of a few hundred tokens (prefill; llama-bench calls it pp)",
     "overhead": "a second model of another size on one board, or compute_ms on one and two boards",
+    "remote_overhead": "the same model on one board and on two, with the link between them",
     "message_latency": "the same model on one board and on two, with the link between them",
     "message_overhead": "the same model on one board and on two, with the link between them",
 }
@@ -71,7 +73,7 @@ def calibrate(engine: EngineEntry, measured: Sequence[Measurement]) -> Calibrati
     wanted = _unknowns(engine, fitted, first_bandwidth(min(decoding, key=lambda row: row.nodes)))
     problem = _Problem(predictor, fitted, wanted)
     chosen, refused = _told_apart(problem)
-    x = problem.solved(chosen)
+    chosen, x = _within_bounds(problem, chosen, refused)
     figures = problem.figures(chosen, x)
     if not any(row.phase == "prefill" for row in fitted):
         refused["gflops"] = f"no prompt was measured; {ADVICE['gflops']} would tell it"
@@ -87,9 +89,7 @@ def _unknowns(engine: EngineEntry, fitted: Sequence[Measurement], bandwidth: flo
     if prompts:
         unknowns.append(Unknown("gflops", max(map(_prompt_flops, prompts)), is_rate=True))
     scale_s = 0.01 * min(row.taken_s for row in fitted if row.phase == "decode")  # of a few hundred of either a token
-    unknowns.append(Unknown(engine.message_figure, 0.1 * scale_s, is_rate=False))
-    unknowns.append(Unknown("overhead", 0.1 * scale_s, is_rate=False))
-    return unknowns
+    return [*unknowns, *(Unknown(field, 0.1 * scale_s, is_rate=False) for field in engine.fitted)]
 
 
 def _prompt_flops(row: Measurement) -> float:
@@ -164,6 +164,23 @@ class _Problem:
         variance = float(residuals @ residuals) / freedom
         spread = np.sqrt(np.diag(variance * np.linalg.pinv(jacobian.T @ jacobian)))
         return {self.unknowns[chosen[n]].field: float(each / x[n]) for n, each in zip(free, spread, strict=True)}
+
+
+def _within_bounds(problem: _Problem, chosen: list[int], refused: dict[str, str]) -> tuple[list[int], FloatArray]:
+    """Solve, and leave out overheads with which a rate would not matter at all: no board reads weights in no time."""
+    while True:
+        x = problem.solved(chosen)
+        unbound = [problem.unknowns[n].field for n, each in zip(chosen, x, strict=True) if each <= 1.01 * _LEAST_RATE]
+        unbound = [field for field in unbound if field in _RATES]
+        overheads = [n for n in chosen if not problem.unknowns[n].is_rate]
+        if not unbound or not overheads:
+            return chosen, x
+        field = problem.unknowns[overheads[-1]].field
+        refused[field] = (
+            f"with it, the measurements would be explained without {' and '.join(unbound)}; {ADVICE[field]}"
+        )
+        refused[field] += " would tell it"
+        chosen = [n for n in chosen if n != overheads[-1]]
 
 
 def _told_apart(problem: _Problem) -> tuple[list[int], dict[str, str]]:

@@ -67,6 +67,7 @@ class DeviceProfile(Strict):
     memory_reserved: Sourced[Bytes] | None = None
     nic: Sourced[BitsPerSecond] | None = None
     overhead: Sourced[Seconds] | None = None
+    remote_overhead: Sourced[Seconds] | None = None
     message_latency: Sourced[Seconds] | None = None
     power: Power = Power()
     price_usd: Sourced[Annotated[float, Field(strict=True, gt=0)]] | None = None

@@ -15,6 +15,7 @@ from edgeemu.units import PositiveFraction, Seconds
 
 ValueT = TypeVar("ValueT")
 
+_COSTS = ("overhead", "remote_overhead", "message_overhead", "byte_overhead", "message_latency")
 IDEAL = "ideal"  # no software at all: what is not given in a scenario is as it was before there were engines
 
 
@@ -52,21 +53,28 @@ class EngineEntry(Strict):
     message_overhead: Sourced[Seconds]
     byte_overhead: Sourced[Seconds]
     message_latency: Sourced[Seconds]
+    remote_overhead: Sourced[Seconds] | None = None
     bandwidth_share: Sourced[PositiveFraction]
     compute_share: Sourced[PositiveFraction]
     one_sequence_per_node: bool = False  # whether it runs at least as many sequences at once as there are devices
+    fitted_first: Literal["overhead", "remote_overhead", "message_overhead", "message_latency"] = "overhead"
     where_the_cost_of_a_message_lies: str = Field(min_length=10)
 
     @property
-    def message_figure(self) -> str:
-        """Key of a device that has the cost of a message under this engine: where the engine says that it lies."""
-        return "message_latency" if self.message_latency.value else "message_overhead"
+    def fitted(self) -> list[str]:
+        """Keys of devices with what this software costs beside rates, in the order in which a calibration tries them.
+
+        Few measurements cannot tell all of them apart: first comes what the engine says matters most.
+        """
+        message = "message_latency" if self.message_latency.value else "message_overhead"
+        return list(dict.fromkeys([self.fitted_first, message, "overhead"]))
 
     def device_figure(self, field: str) -> float:
         """Figure that a device has under this engine if neither its scenario nor its profile says one; else 0."""
-        named = {"overhead": self.operation_overhead}
-        named |= {name: getattr(self, name) for name in ("message_overhead", "byte_overhead", "message_latency")}
-        return named[field].value if field in named else 0.0
+        if field not in _COSTS:
+            return 0.0
+        figure: Sourced[float] | None = getattr(self, "operation_overhead" if field == "overhead" else field)
+        return figure.value if figure is not None else 0.0
 
     def share(self, field: str) -> float:
         """Share of a catalog profile's figure that is reached; 1 for figures that no engine changes."""

@@ -77,7 +77,7 @@ def test_every_token_has_its_instant(url):
         token_s = completion["token_s"]
         assert len(token_s) == completion["tokens"] == 6
         assert token_s[0] >= PROMPT_S
-        assert token_s[-1] - token_s[0] >= 5 * TOKEN_S
+        assert token_s[-1] >= PROMPT_S + 5 * TOKEN_S
         assert token_s == sorted(token_s)
     assert [len(asked["prompt"].split()) for asked in Handler.asked] == [16, 128]
     assert {(asked["path"], asked["stream"], asked["max_tokens"]) for asked in Handler.asked} == {
@@ -87,12 +87,14 @@ def test_every_token_has_its_instant(url):
 
 def test_what_was_observed_can_be_fitted(url, tmp_path):
     path = tmp_path / "observed.json"
-    path.write_text(json.dumps(observed(url, [16])))
+    document = observed(url, [16])
+    path.write_text(json.dumps(document))
     prompt, decoding = read_json(path, Defaults(model="llama-3.2-1b", weights="q4_0"))
     assert (prompt.phase, prompt.context) == ("prefill", 17)
     assert prompt.taken_s >= PROMPT_S
     assert decoding.phase == "decode"
-    assert TOKEN_S <= decoding.taken_s < 10 * TOKEN_S
+    first_s, *_, last_s = document["completions"][0]["token_s"]
+    assert decoding.taken_s == pytest.approx((last_s - first_s) / 5)
     with pytest.raises(RequestError, match="give --weights"):
         read_json(path, Defaults(model="llama-3.2-1b"))
     with pytest.raises(RequestError, match=r'model: there is no model "some" .* give --model'):
