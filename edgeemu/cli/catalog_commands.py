@@ -20,9 +20,10 @@ def devices(
 ) -> None:
     """List device profiles that a scenario can name (`profile:`), or show one with its sources.
 
-    "bandwidth" is what the memory gives to whoever copies or reads; "decoding" is the rate at which an engine has
-    really read weights while it generated tokens, which every engine but ideal uses. "memory for runs" is without what
-    the system of the device keeps, as far as that is known. Where it is "–", the scenario has to give it.
+    "decoding" is the rate at which an engine has really read weights while it generated tokens, where somebody has
+    measured that; every engine but ideal uses it, which takes the bandwidth that the memory gives. "memory" is for runs:
+    without what the system keeps, as far as that is known. Where it is "–", the scenario has to give it. "busy" is the
+    power while all cores compute.
 
     \b
     Examples:
@@ -49,7 +50,7 @@ def links(
     """List link types that a scenario can name (`network: {default: ethernet-1g}`), or show one with its sources.
 
     Figures are what software sees of one direction: the bytes that TCP carries, and the delay of a small message on a
-    link that is otherwise idle. Sending and receiving are the energy of a bit at either end.
+    link that is otherwise idle. One link is shown with the energy of a bit at either end, too, where that is known.
 
     \b
     Examples:

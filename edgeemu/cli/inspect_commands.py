@@ -72,15 +72,7 @@ def plan(
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import (
-        plan_document,
-        plan_tables,
-        possible_line,
-        reserved_line,
-        rests_on_line,
-        sizes_line,
-        title_line,
-    )
+    from edgeemu.run.plan_tables import plan_document, plan_lines, plan_tables, title_line
     from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
@@ -99,13 +91,8 @@ def plan(
         for table in plan_tables(made, bound):
             page.table(*table)
             page.line()
-        page.sentence(sizes_line(made))
-        if kept := reserved_line(made):
-            page.sentence(kept)
-        if made.cut:
-            page.sentence(f"first decision cut by decisions.limit: {made.cut}")
-        page.sentence(possible_line(bound))
-        page.sentence(rests_on_line(made))
+        for line in plan_lines(made, bound):
+            page.sentence(line)
 
     # Predicting a large model takes seconds: only for what is printed.
     answer({**plan_document(made, bound), "why_not_here": why_not} if as_json else {}, as_json, show)

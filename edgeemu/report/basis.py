@@ -1,5 +1,6 @@
-"""What the figures of a run or a plan rest on: the labels of its devices' and links' figures, the engine, and whether
-anybody has held predictions for such boards against measurements. Values and words; `run.basis` collects them.
+"""Basis of the figures of a run or a plan: labels of devices' and links' figures, and what they were held against.
+
+Values and words; `run.basis` collects them.
 """
 
 from collections.abc import Mapping

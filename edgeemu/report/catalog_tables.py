@@ -7,7 +7,7 @@ from edgeemu.placement.model_bytes import SHOWN, bytes_by_format
 from edgeemu.report.figure_texts import human_text
 from edgeemu.report.formats import Table, size
 from edgeemu.scenario.catalog import DeviceProfile, LinkEnergy, LinkType, ModelEntry, Power, Sourced
-from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, ENERGY_PER_BIT, FLOP_RATE, POWER
+from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, POWER
 
 
 def host_table(found: Mapping[str, Any]) -> Table:
@@ -35,27 +35,28 @@ def host_table(found: Mapping[str, Any]) -> Table:
 
 
 def device_table(profiles: Iterable[DeviceProfile]) -> Table:
-    """Make the table of device profiles: what each reaches, has, and draws when it is idle and busy."""
+    """Make the table of device profiles, as far as a terminal of 80 columns has room."""
     rows = [
         [
             profile.name,
-            profile.title,
             FLOP_RATE.format_human(profile.gflops.value),
-            BYTE_RATE.format_human(profile.mem_bandwidth.value),
-            BYTE_RATE.format_human(profile.decode_bandwidth.value) if profile.decode_bandwidth else "–",
+            _bandwidths(profile),
             _memory(profile),
-            BIT_RATE.format_human(profile.nic.value) if profile.nic else "–",
-            _power(profile.power),
+            POWER.format_human(profile.power.busy.value) if profile.power.busy else "–",
         ]
         for profile in profiles
     ]
-    rates = (">arithmetic", ">bandwidth", ">decoding")
-    return Table(("profile", "device", *rates, ">memory for runs", ">network", ">idle – busy"), rows)
+    return Table(("profile", ">arithmetic", ">decoding, of bandwidth", ">memory", ">busy"), rows)
 
 
-def _power(power: Power) -> str:
-    known = (power.idle, power.busy)
-    return " – ".join(POWER.format_human(each.value) if each else "?" for each in known) if any(known) else "–"
+def _bandwidths(profile: DeviceProfile) -> str:
+    """Bandwidth of decoding, if it is known, and of memory: `9.82 of 17.1 GB/s`."""
+    memory = BYTE_RATE.format_human(profile.mem_bandwidth.value)
+    if profile.decode_bandwidth is None:
+        return f"? of {memory}"
+    decoding = BYTE_RATE.format_human(profile.decode_bandwidth.value)
+    unit = f" {memory.partition(' ')[2]}"
+    return f"{decoding.removesuffix(unit)} of {memory}"
 
 
 def _memory(profile: DeviceProfile) -> str:
@@ -74,19 +75,16 @@ def link_table(kinds: Iterable[LinkType]) -> Table:
             BIT_RATE.format_human(kind.bandwidth.value),
             DURATION.format_human(kind.delay.value),
             DURATION.format_human(kind.jitter.value) if kind.jitter else "–",
-            *(
-                ENERGY_PER_BIT.format_human(end.value) if end else "–"
-                for end in ((kind.energy.send, kind.energy.receive) if kind.energy else (None, None))
-            ),
         ]
         for kind in kinds
     ]
-    return Table(("link type", "link", ">bandwidth", ">delay", ">jitter ±", ">sending", ">receiving"), rows)
+    return Table(("link type", "link", ">bandwidth", ">delay", ">jitter ±"), rows)
 
 
 def figures_table(entry: DeviceProfile | LinkType) -> Table:
     """Make the table of one device profile or link type: each figure with its label and source."""
-    rows = [
+    rows = [["title", entry.title, "", ""]]
+    rows += [
         [name, _figure_text(name, sourced.value), sourced.label, sourced.source] for name, sourced in _figures(entry)
     ]
     return Table((entry.name, "value", "label", "source"), rows)

@@ -7,14 +7,17 @@ from edgeemu.cluster.draw.profile import ProfileUnderEngine
 from edgeemu.report.basis import LABELS, Basis, HeldAgainst
 from edgeemu.scenario.catalog import DeviceProfile, Sourced, link_type
 from edgeemu.scenario.catalog.engines import EngineEntry, engine_entry
-from edgeemu.scenario.catalog.profile_files import FittedProfile, profile_of
+from edgeemu.scenario.catalog.profile_files import profile_of
 from edgeemu.scenario.catalog.validated import ValidatedEntry, validated_entries
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.network import LinkSpec
 from edgeemu.scenario.scenario import Scenario
 
 _RATES = ("gflops", "mem_bandwidth", "host_fraction")
-_OF_DEVICE = (*_RATES, "overhead", "message_overhead", "byte_overhead", "message_latency", "nic")
+_COSTS = ("overhead", "remote_overhead", "message_overhead", "byte_overhead", "message_latency")
+_OF_DEVICE = (*_RATES, *_COSTS, "nic")
+_SHARES = {"gflops": "compute_share", "mem_bandwidth": "bandwidth_share"}  # keys of engines, by those of devices
+_OVERHEADS = {"overhead": "operation_overhead"}
 _OF_LINK = ("bandwidth", "delay", "jitter", "loss")
 _GIVEN_OF_LINK = (*_OF_LINK, "bandwidth_trace", "variation")
 
@@ -30,7 +33,7 @@ def basis_of(scenario: Scenario) -> Basis:
     """Collect what times rest on, and energy where a scenario asks for it. Sizes of memory are no part."""
     engine = engine_entry(scenario.engine)
     profiles = [profile_of(spec.profile) for spec in scenario.devices]
-    used = list(_of_engine(engine))
+    used: list[_Used] = []
     for spec, profile in zip(scenario.devices, profiles, strict=True):
         used += _of_device(spec, ProfileUnderEngine(profile, engine))
         if scenario.objective == "energy" or scenario.energy_budget is not None:
@@ -44,14 +47,25 @@ def basis_of(scenario: Scenario) -> Basis:
 
 
 def _of_device(spec: DeviceSpec, implied: ProfileUnderEngine) -> Iterator[_Used]:
-    """Figures of a device that it gives itself, else those of its profile."""
+    """Figures of a device that it gives itself, else those of its profile, else those of the engine."""
+    profile, engine = implied.profile, implied.engine
     for field in _OF_DEVICE:
         sourced = implied.sourced(field)
         if getattr(spec, field, None) is not None:
             yield _Used("given", f"{field} of {spec.name}")
-        elif sourced is not None and implied.profile is not None and not (field in _RATES and spec.host_fraction):
-            name = "decode_bandwidth" if sourced is implied.profile.decode_bandwidth else field
-            yield _Used(sourced.label, f"{name} of {implied.profile.name}")
+        elif spec.host_fraction is not None and field in _RATES:
+            continue
+        elif sourced is not None and profile is not None:
+            name = "decode_bandwidth" if sourced is profile.decode_bandwidth else field
+            yield _Used(sourced.label, f"{name} of {profile.name}")
+            if engine.share(field) != 1 and not implied.is_fitted:
+                yield _of_engine(engine, _SHARES[field])
+        elif engine.device_figure(field):
+            yield _of_engine(engine, _OVERHEADS.get(field, field))
+
+
+def _of_engine(engine: EngineEntry, field: str) -> _Used:
+    return _Used(getattr(engine, field).label, f"{field} of {engine.name}")
 
 
 def _of_power(spec: DeviceSpec, profile: DeviceProfile | None) -> Iterator[_Used]:
@@ -75,16 +89,6 @@ def _of_link(spec: LinkSpec) -> Iterator[_Used]:
                 yield _Used(sourced.label, f"{field} of {kind.name}")
 
 
-def _of_engine(engine: EngineEntry) -> Iterator[_Used]:
-    """Figures of an engine that change anything."""
-    for field in ("operation_overhead", "message_overhead", "byte_overhead", "message_latency"):
-        if (figure := getattr(engine, field)).value:
-            yield _Used(figure.label, f"{field} of {engine.name}")
-    for field in ("bandwidth_share", "compute_share"):
-        if (figure := getattr(engine, field)).value != 1:
-            yield _Used(figure.label, f"{field} of {engine.name}")
-
-
 def _held_against(scenario: Scenario, engine: EngineEntry, profiles: list[DeviceProfile | None]) -> HeldAgainst | None:
     """Find the worst data set of predictions for these boards under this engine; None if one of them has none."""
     found: list[ValidatedEntry] = []
@@ -96,5 +100,5 @@ def _held_against(scenario: Scenario, engine: EngineEntry, profiles: list[Device
             return None
         found += mine
     worst = max(found, key=lambda entry: entry.worst_error)
-    calibrated = all(isinstance(p, FittedProfile) and p.engine == engine.name for p in profiles)
+    calibrated = all(ProfileUnderEngine(profile, engine).is_fitted for profile in profiles)
     return HeldAgainst(worst.boards, worst.name, worst.median_error, worst.worst_error, calibrated)

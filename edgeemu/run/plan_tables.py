@@ -1,7 +1,7 @@
 """Tables and document of a plan: the placement, its memory, and the predicted latencies."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -106,7 +106,18 @@ def title_line(plan: Plan) -> str:
     return f"{plan.model.name} on {counted(len(plan.cluster.devices), 'device')}, placed by {plan.policy}:"
 
 
-def sizes_line(plan: Plan) -> str:
+def plan_lines(plan: Plan, bound: Possible | None) -> Iterator[str]:
+    """Make the lines below the tables: sizes, memory of systems, what is possible, and on what the figures rest."""
+    yield _sizes_line(plan)
+    if kept := kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices):
+        yield f"memory: of the devices' own, {kept}"
+    if plan.cut:
+        yield f"first decision cut by decisions.limit: {plan.cut}"
+    yield _possible_line(bound)
+    yield basis_line(basis_document(basis_of(plan.scenario)))
+
+
+def _sizes_line(plan: Plan) -> str:
     """Say how large the weights are at the plan's precision, and in other formats."""
     here = f"weights: {size(model_bytes(plan.model.shape))} in all"
     sizes = bytes_by_format(plan.model.shape)
@@ -114,18 +125,7 @@ def sizes_line(plan: Plan) -> str:
     return f"{here}; {others} (precision.weights)"
 
 
-def rests_on_line(plan: Plan) -> str:
-    """Say on what the predicted figures rest."""
-    return basis_line(basis_document(basis_of(plan.scenario)))
-
-
-def reserved_line(plan: Plan) -> str:
-    """Say what the devices' systems keep of their memory; empty where they keep nothing."""
-    kept = kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices)
-    return kept and f"memory: of the devices' own, {kept}"
-
-
-def possible_line(bound: Possible | None) -> str:
+def _possible_line(bound: Possible | None) -> str:
     """Say what no placement can beat, or that nobody knows."""
     if bound is None:
         return f"possible: not known; there is no proven bound {NO_BOUND}"

@@ -33,8 +33,8 @@ class LinkSpec(Strict):
 
     type: str | None = Field(
         default=None,
-        description="Link type of the catalog (`edgeemu links`) that gives every figure not given here: `ethernet-1g`, "
-        "`wifi-5`, `thunderbolt-4` …",
+        description="Link type of the catalog that gives every figure not given here: `ethernet-1g`, `wifi-5`, "
+        "`thunderbolt-4` and others, which `edgeemu links` lists.",
     )
     bandwidth: MaybeRandom[BitsPerSecond] | None = Field(default=None, description="Bandwidth of the link.")
     delay: MaybeRandom[Seconds] | None = Field(default=None, description="One-way delay.")

@@ -45,6 +45,7 @@ def summary(tpot_ms: float, tokens: list[list[int]], verdict: str = "PASS") -> d
         "migrations": {"count": 3},
         "controller_ms": {"mean": 0.5},
         "tokens": tokens,
+        "basis": None,
         "certificate": {"verdict": verdict, "reasons": [] if verdict == "PASS" else [f"it is {verdict}"]},
     }
 

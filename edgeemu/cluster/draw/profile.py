@@ -29,7 +29,7 @@ class ProfileUnderEngine(NamedTuple):
         sourced = self.sourced(field)
         if sourced is None:
             return self.engine.device_figure(field) or None
-        return sourced.value if self._fitted_with_it else sourced.value * self.engine.share(field)
+        return sourced.value if self.is_fitted else sourced.value * self.engine.share(field)
 
     def power(self, field: str) -> float | None:
         """Power, idle or busy; None if it is not known."""
@@ -37,5 +37,6 @@ class ProfileUnderEngine(NamedTuple):
         return sourced.value if sourced else None
 
     @property
-    def _fitted_with_it(self) -> bool:
+    def is_fitted(self) -> bool:
+        """Whether the profile was fitted with this engine, so that its rates take no share."""
         return isinstance(self.profile, FittedProfile) and self.profile.engine == self.engine.name

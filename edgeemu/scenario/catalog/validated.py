@@ -30,7 +30,8 @@ class ValidatedEntry(Strict):
 
     def is_of(self, engine: str, title: str) -> bool:
         """Whether it says something of an engine on the board of a profile with this title."""
-        return self.engine == engine and re.search(rf"\b{re.escape(self.boards)}\b", title) is not None
+        called = rf"\b{re.escape(self.boards)}(?!\d)"  # a Raspberry Pi 4B is a Raspberry Pi 4, and a 400 is none
+        return self.engine == engine and re.search(called, title) is not None
 
 
 def validated_entries() -> Mapping[str, ValidatedEntry]:
