@@ -179,7 +179,7 @@ class SimulatedBackend:
         rows, self._rows = self._rows, StepRows()
         return rows
 
-    def _record(self, step: Step, executions: list[OperationRecord], sampled_s: float) -> None:
+    def _record(self, step: Step, executions: Sequence[OperationRecord], sampled_s: float) -> None:
         """Record a step. Memory is what devices hold at their fullest under the placement in force."""
         self._rows.add_operations(self.cluster, executions)
         by_device: dict[int, list[OperationRecord]] = defaultdict(list)

@@ -55,9 +55,9 @@ class Estimator:
 
     # -- measurements ------------------------------------------------------------------------------------------
 
-    def observe_executions(self, executions: Iterable[OperationRecord]) -> None:
+    def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
         """Add operations of one step or of several, with their times on the timeline."""
-        totals = self._times.totals(list(executions))
+        totals = self._times.totals(executions)
         worked = totals.number.nonzero()[0]
         sums = (each[worked].tolist() for each in totals)
         for index, number, nominal_s, busy_s, waited_s in zip(worked.tolist(), *sums, strict=True):

@@ -1,7 +1,6 @@
 """Nominal times of executed operations, many at once: what their devices would take for them without load. Pure."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,8 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_work, sends_last_row
 from edgeemu.placement.program import Op
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.timeline.columns import table
+from edgeemu.timeline.executed import ExecutedStep
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
@@ -25,11 +26,22 @@ class DeviceTotals(NamedTuple):
     waited_s: FloatArray  # from ready to start
 
 
+class _Found(NamedTuple):
+    """Executed operations: their places among the known ones, their steps, and their instants."""
+
+    at: IntArray  # [m] of the known operations
+    steps: Sequence[Step]
+    which_step: IntArray | None  # [m] index of `steps`; None: there is one
+    ready_s: FloatArray  # [m]
+    start_s: FloatArray  # [m]
+    end_s: FloatArray  # [m]
+
+
 class _Programs:
     """Operations of the last steps, by identity: the simulator has the same objects in every step of a program."""
 
     def __init__(self, ops: Sequence[Op], costs: Costs) -> None:
-        self._kept = ops  # so that no other object has the identity of one of them
+        self.ops = ops  # kept: no other object has the identity of one of them
         self._index = {id(op): at for at, op in enumerate(ops)}
         self.devices = np.array([op.device for op in ops], np.int64)  # [n_ops]
         alike: dict[tuple[object, ...], int] = {}  # operations that have the same work in a step
@@ -70,15 +82,9 @@ class OperationTimes:
 
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
-        ops = [record[0] for record in executions]
-        at = self._known.find(ops)  # [m]
-        if at is None:
-            self._known = _Programs(ops, self._costs)
-            at = np.arange(len(ops))
+        at, steps, which_step, ready_s, start_s, end_s = self._found(executions)
         devices, which = self._known.devices[at], self._known.which[at]  # [m] each
-        nominal_s = self._nominal_s(devices, which, [record[1] for record in executions])  # [m]
-        times = np.fromiter(chain.from_iterable([record[2] for record in executions]), np.float64, 3 * len(ops))
-        ready_s, start_s, end_s = times.reshape(-1, 3).T  # [m] each
+        nominal_s = self._nominal_s(devices, which, steps, which_step)  # [m]
         busy_s, waited_s = end_s - start_s, start_s - ready_s  # [m] each
         tells = nominal_s != 0  # an operation that takes no time has no information
         if not tells.all():
@@ -90,15 +96,34 @@ class OperationTimes:
 
         return DeviceTotals(np.bincount(devices, minlength=n), sums(nominal_s), sums(busy_s), sums(waited_s))
 
-    def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step]) -> FloatArray:
+    def _found(self, executions: Sequence[OperationRecord]) -> _Found:
+        """Find the operations of records, and their instants."""
+        if isinstance(executions, ExecutedStep):
+            if executions.about.ops is not self._known.ops:
+                self._known = _Programs(executions.about.ops, self._costs)
+            times = executions.ready_s, executions.start_s, executions.end_s
+            return _Found(executions.place, [executions.step], None, *times)
+        ops = [record[0] for record in executions]
+        at = self._known.find(ops)  # [m]
+        if at is None:
+            self._known = _Programs(ops, self._costs)
+            at = np.arange(len(ops))
+        steps = [record[1] for record in executions]
+        places = {step: place for place, step in enumerate(dict.fromkeys(steps))}
+        which_step = np.array([places[step] for step in steps], np.int64) if len(places) > 1 else None
+        return _Found(at, list(places), which_step, *table([record[2] for record in executions], 3))
+
+    def _nominal_s(
+        self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray | None
+    ) -> FloatArray:
         """Duration of each operation on its device, by the roofline: [m]."""
-        known, distinct = self._known, list(dict.fromkeys(steps))
-        works = [op_work(op, step.rows, step.past, self._costs) for step in distinct for op in known.kinds]
-        row = which  # [m] of an operation's step and kind in `works`
-        if len(distinct) > 1:
-            place = {step: at * len(known.kinds) for at, step in enumerate(distinct)}
-            row = which + np.array([place[step] for step in steps], np.int64)
-        flops, bytes_read = np.array(works, np.float64).reshape(-1, 2)[row].T  # [m] each
+        known = self._known
+        used = np.flatnonzero(np.bincount(which, minlength=len(known.kinds))).tolist()  # others may need more rows
+        works = np.zeros((len(steps), len(known.kinds), 2))
+        for at, step in enumerate(steps):
+            for kind in used:
+                works[at, kind] = op_work(known.kinds[kind], step.rows, step.past, self._costs)
+        flops, bytes_read = works[0 if which_step is None else which_step, which].T  # [m] each
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(
             flops / self._flops_per_s[devices], bytes_read / self._mem_bytes_per_s[devices]
