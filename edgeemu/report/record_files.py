@@ -11,10 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+import numpy as np
+
 from edgeemu.report.damage import checked
 from edgeemu.report.disk import RecordsError, append_all, writing
 from edgeemu.report.new_file import new_file
 from edgeemu.report.rows import TableName, column_kinds, schema
+from edgeemu.timeline.columns import Coded, Column, Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,8 +97,8 @@ class _TableFile:
 
         if not rows:
             return
-        columns = zip(self._schema, zip(*rows, strict=True), strict=True)
-        arrays = [self._array(field, values) for field, values in columns]
+        columns = rows.columns if isinstance(rows, Columns) else zip(*rows, strict=True)
+        arrays = [self._array(field, values) for field, values in zip(self._schema, columns, strict=True)]
         self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
         self._write()
 
@@ -112,13 +115,19 @@ class _TableFile:
             self._refused = error
             raise
 
-    def _array(self, field: "pa.Field", values: tuple[Any, ...]) -> "pa.Array":
+    def _array(self, field: "pa.Field", values: Column | tuple[Any, ...]) -> "pa.Array":
         import pyarrow as pa
 
         known = self._names.get(field.name)
         if known is None:
             return pa.array(values, field.type)
-        indices = [known.setdefault(value, len(known)) for value in values]
+        indices: Any
+        if isinstance(values, Coded):
+            codes, which = np.unique(values.codes, return_inverse=True)
+            here = [known.setdefault(values.names[code], len(known)) for code in codes.tolist()]
+            indices = np.array(here, np.int32)[which]
+        else:
+            indices = [known.setdefault(value, len(known)) for value in values]
         return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(list(known), pa.string()))
 
     def close(self) -> None:

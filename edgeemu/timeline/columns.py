@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeemu.placement.arrays import IntArray
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
-Numbers = NDArray[np.int64] | NDArray[np.float64]
+Numbers = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.bool_]
 
 
 class Coded(NamedTuple):

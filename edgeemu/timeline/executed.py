@@ -1,7 +1,7 @@
 """Executed operations as columns: what the simulator notes of a step, and what records and estimates are made of."""
 
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.steps import OperationRecord, Step
 
+Instants = NDArray[np.float64]
 Executed = tuple[int, float, float, float]  # place in the program; instants at which it became ready, started, ended
 
 
@@ -29,23 +30,41 @@ class OpColumns:
         self.kind = np.array([codes[op.kind] for op in ops], np.int64)  # index of `kinds`
 
 
-class ExecutedStep(Sequence[OperationRecord]):
-    """Operations of one step that were executed, in the order of their starts; a record is made when it is asked for."""
+class ExecutedOps(Sequence[OperationRecord]):
+    """Operations that were executed, in the order of their starts; a record is made when it is asked for."""
 
-    def __init__(self, about: OpColumns, step: Step, executed: Sequence[Executed]) -> None:
+    def __init__(
+        self, about: OpColumns, place: IntArray, steps: Sequence[Step], which_step: IntArray, times: Iterable[Instants]
+    ) -> None:
+        """`place`: in `about`. `which_step`: index of `steps`. `times`: ready, start and end. [n_executed] each."""
         self.about = about
-        self.step = step
-        place, self.ready_s, self.start_s, self.end_s = table(executed, 4)  # [n_executed] each
-        self.place: IntArray = place.astype(np.int64)  # in the program
+        self.place = place
+        self.steps = steps
+        self.which_step = which_step
+        self.ready_s, self.start_s, self.end_s = times
+
+    @classmethod
+    def of_step(cls, about: OpColumns, step: Step, executed: Iterable[Executed]) -> Self:
+        """Those of one step, by their place in its program."""
+        place, *times = table(executed, 4)
+        return cls(about, place.astype(np.int64), [step], np.zeros(len(place), np.int64), times)
+
+    @classmethod
+    def of(cls, records: Sequence[OperationRecord]) -> Self:
+        """Those of any steps and programs."""
+        places = {step: place for place, step in enumerate(dict.fromkeys(record.step for record in records))}
+        which_step = np.array([places[record.step] for record in records], np.int64)
+        times, about = table([record.time for record in records], 3), OpColumns([record.op for record in records])
+        return cls(about, np.arange(len(records)), list(places), which_step, times)
 
     def __len__(self) -> int:
         return len(self.place)
 
     def __iter__(self) -> Iterator[OperationRecord]:
-        columns: tuple[NDArray[np.float64], ...] = self.ready_s, self.start_s, self.end_s
-        ops, step = self.about.ops, self.step
-        for place, *time in zip(self.place.tolist(), *(column.tolist() for column in columns), strict=True):
-            yield OperationRecord(ops[place], step, Occupation(*time))
+        columns = self.place, self.which_step, self.ready_s, self.start_s, self.end_s
+        ops, steps = self.about.ops, self.steps
+        for place, which, *time in zip(*(column.tolist() for column in columns), strict=True):
+            yield OperationRecord(ops[place], steps[which], Occupation(*time))
 
     @overload
     def __getitem__(self, at: int) -> OperationRecord: ...

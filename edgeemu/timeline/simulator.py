@@ -289,9 +289,7 @@ class Simulator:
                 else:
                     heappush(self._events, (at_s, number, consumer, flow, None))
 
-    def _sent(
-        self, connection: Connection, flow: Flow, slot: tuple[int, int], size_bytes: int, now_s: float
-    ) -> float:
+    def _sent(self, connection: Connection, flow: Flow, slot: tuple[int, int], size_bytes: int, now_s: float) -> float:
         """Send a message, and note it; return its arrival."""
         last_s = connection.last_arrival_s
         arrival_s, waited_s = self._network.book(connection, flow.step, slot, size_bytes, now_s)

@@ -11,10 +11,10 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.timeline.columns import Columns
-from edgeemu.timeline.executed import Executed, ExecutedStep
+from edgeemu.timeline.executed import Executed, ExecutedOps
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.simulator import Flow, Round, Shipped, Simulator, record_of
-from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
+from edgeemu.timeline.steps import Duration, Step, TokenTime
 from edgeemu.timeline.traffic import PathTraffic
 
 
@@ -50,17 +50,16 @@ class VirtualTimeline:
         """Apply a change at an instant, between two steps."""
         self._simulator.change(change, at_s)
 
-    def executions(self, step: Step) -> Sequence[OperationRecord]:
+    def executions(self, step: Step) -> ExecutedOps:
         """Take the records of the operations for the step of a sequence that was sampled last."""
         for one in self._simulator.take_executed():
             self._executed[one[0].step.sequence].append(one)
         executed = self._executed.pop(step.sequence, [])
-        if not executed:
-            return []
-        flow = executed[0][0]
-        if any(other is not flow for other, _ in executed):  # of an earlier step, too: it ended after its token
-            return [record_of(*one) for one in executed]
-        return ExecutedStep(flow.wiring.columns, flow.step, [each for _, each in executed])
+        flows = {id(flow): flow for flow, _ in executed}
+        if len(flows) != 1:  # some of an earlier step, too, which ended after its token
+            return ExecutedOps.of([record_of(*one) for one in executed])
+        (flow,) = flows.values()
+        return ExecutedOps.of_step(flow.wiring.columns, flow.step, [each for _, each in executed])
 
     def transits(self) -> Columns[Transit] | list[Transit]:
         """Transit times of messages since the last call, and of test messages that have arrived since."""

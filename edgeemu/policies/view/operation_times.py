@@ -13,7 +13,7 @@ from edgeemu.placement.operation_costs import op_work, sends_last_row
 from edgeemu.placement.program import Op
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
-from edgeemu.timeline.executed import ExecutedStep
+from edgeemu.timeline.executed import ExecutedOps
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
@@ -31,7 +31,7 @@ class _Found(NamedTuple):
 
     at: IntArray  # [m] of the known operations
     steps: Sequence[Step]
-    which_step: IntArray | None  # [m] index of `steps`; None: there is one
+    which_step: IntArray  # [m] index of `steps`
     ready_s: FloatArray  # [m]
     start_s: FloatArray  # [m]
     end_s: FloatArray  # [m]
@@ -98,11 +98,11 @@ class OperationTimes:
 
     def _found(self, executions: Sequence[OperationRecord]) -> _Found:
         """Find the operations of records, and their instants."""
-        if isinstance(executions, ExecutedStep):
+        if isinstance(executions, ExecutedOps):
             if executions.about.ops is not self._known.ops:
                 self._known = _Programs(executions.about.ops, self._costs)
             times = executions.ready_s, executions.start_s, executions.end_s
-            return _Found(executions.place, [executions.step], None, *times)
+            return _Found(executions.place, executions.steps, executions.which_step, *times)
         ops = [record[0] for record in executions]
         at = self._known.find(ops)  # [m]
         if at is None:
@@ -110,12 +110,10 @@ class OperationTimes:
             at = np.arange(len(ops))
         steps = [record[1] for record in executions]
         places = {step: place for place, step in enumerate(dict.fromkeys(steps))}
-        which_step = np.array([places[step] for step in steps], np.int64) if len(places) > 1 else None
+        which_step = np.array([places[step] for step in steps], np.int64)
         return _Found(at, list(places), which_step, *table([record[2] for record in executions], 3))
 
-    def _nominal_s(
-        self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray | None
-    ) -> FloatArray:
+    def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray) -> FloatArray:
         """Duration of each operation on its device, by the roofline: [m]."""
         known = self._known
         used = np.flatnonzero(np.bincount(which, minlength=len(known.kinds))).tolist()  # others may need more rows
@@ -123,7 +121,7 @@ class OperationTimes:
         for at, step in enumerate(steps):
             for kind in used:
                 works[at, kind] = op_work(known.kinds[kind], step.rows, step.past, self._costs)
-        flops, bytes_read = works[0 if which_step is None else which_step, which].T  # [m] each
+        flops, bytes_read = works[which_step, which].T  # [m] each
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(
             flops / self._flops_per_s[devices], bytes_read / self._mem_bytes_per_s[devices]
