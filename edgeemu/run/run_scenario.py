@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeemu.cluster.draw.resolve import resolve
+from edgeemu.cluster.draw.resolve import resolved_yaml
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
 from edgeemu.report.disk import RecordsError
@@ -31,7 +31,6 @@ from edgeemu.run.plan import Plan
 from edgeemu.run.planned import planned
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
-from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.kernel_times import KernelTimes
 from edgeemu_kernels.errors import ModelFileError
@@ -84,7 +83,7 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
-    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.absolute_policy})))
+    directory.write_scenario(resolved_yaml(scenario, plan.absolute_policy))
     meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
