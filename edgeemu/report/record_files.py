@@ -200,7 +200,8 @@ def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:
         name = f"/proc/self/fd/{source.fileno()}"
         with pq.ParquetFile(name, page_checksum_verification=True) as opened:
             for batch in opened.iter_batches(BATCH_ROWS, columns=wanted.names):
-                yield pa.Table.from_batches([batch]).cast(wanted)
+                table = pa.Table.from_batches([batch])
+                yield table if table.schema.equals(wanted) else table.cast(wanted)
 
 
 def read_table(path: Path, name: TableName) -> "pa.Table":

@@ -3,22 +3,24 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
 from edgeemu.report.comparison import NO_BOUND
 from edgeemu.report.formats import Table, counted, ms_text, size
 from edgeemu.run.plan import Plan
-from edgeemu.run.possible import Possible
 from edgeemu.run.requests import Request
 from edgeemu.timeline.prediction import SequenceTimes
 from edgeemu_kernels.shape import ModelShape
 
+if TYPE_CHECKING:
+    from edgeemu.run.possible import Possible
+
 MAX_RUNS = 4  # ranges of layers that are listed; of a more scattered placement, blocks are counted
 
 
-def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
+def plan_document(plan: Plan, bound: "Possible | None") -> dict[str, Any]:
     """Make the JSON document of a plan: blocks and memory of each device, and what the timeline predicts.
 
     `bound` has the figures that no placement can beat, if they are known.
@@ -54,7 +56,7 @@ def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
     }
 
 
-def plan_tables(plan: Plan, bound: Possible | None) -> list[Table]:
+def plan_tables(plan: Plan, bound: "Possible | None") -> list[Table]:
     """Make the tables of a plan; they say how far it is from what is possible, if that is known."""
     placement = [
         [
@@ -85,7 +87,7 @@ def plan_tables(plan: Plan, bound: Possible | None) -> list[Table]:
     ]
 
 
-def _above(predicted: SequenceTimes, bound: Possible) -> float:
+def _above(predicted: SequenceTimes, bound: "Possible") -> float:
     """By what share a sequence's time per output token is above the bound; of a single token, the time to it."""
     if predicted.tpot_s is None:
         return max(0.0, predicted.ttft_s / bound.ttft_s - 1)
@@ -105,7 +107,7 @@ def sizes_line(plan: Plan) -> str:
     return f"{here}; {others} (precision.weights)"
 
 
-def possible_line(bound: Possible | None) -> str:
+def possible_line(bound: "Possible | None") -> str:
     """Say what no placement can beat, or that nobody knows."""
     if bound is None:
         return f"possible: not known; there is no proven bound {NO_BOUND}"

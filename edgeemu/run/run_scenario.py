@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +29,6 @@ from edgeemu.run.controller import Controller
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
 from edgeemu.run.planned import planned
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.kernel_times import KernelTimes
@@ -93,7 +92,7 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
         directory.write_meta({**meta, **told})
         directory.write_facts(_with_measured(facts, devices))
 
-    devices = SimulatedBackend(plan) if simulate else ProcessBackend(plan, observer.phase, on_ready, links=links)
+    devices = SimulatedBackend(plan) if simulate else _processes(plan, observer, on_ready, links)
     records = RecordWriter(directory.path)
     directory.write_facts(facts)
     try:
@@ -108,6 +107,14 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
         raise
     summary = _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "done")
     return RunResult(summary, directory.path)
+
+
+def _processes(
+    plan: Plan, observer: Observer, on_ready: Callable[[dict[str, str]], None], links: LinkChoice
+) -> Backend:
+    from edgeemu.run.processes.backend import ProcessBackend  # a simulation does without
+
+    return ProcessBackend(plan, observer.phase, on_ready, links=links)
 
 
 def _conclude(
