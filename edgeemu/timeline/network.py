@@ -213,7 +213,7 @@ class Transits:
 
 
 @dataclass(slots=True)
-class Connection:
+class BookedConnection:
     """Connection from one device to another: its path, and when its last message has arrived."""
 
     source: int
@@ -242,7 +242,7 @@ class Network:
         self._path = path
         self._seed = seed
         self._free_s: Instants = defaultdict(float) if free_s is None else free_s
-        self._connections: dict[tuple[int, int], Connection] = {}
+        self._connections: dict[tuple[int, int], BookedConnection] = {}
         self._ends = np.empty((2, 0), np.int64)
 
     def follow(self, path: Callable[[int, int], Path]) -> None:
@@ -251,11 +251,11 @@ class Network:
         for connection in self._connections.values():
             connection.path = None
 
-    def connection(self, source: int, target: int) -> Connection:
+    def connection(self, source: int, target: int) -> BookedConnection:
         """Return the connection from one device to another."""
         found = self._connections.get((source, target))
         if found is None:
-            found = self._connections[source, target] = Connection(source, target, len(self._connections))
+            found = self._connections[source, target] = BookedConnection(source, target, len(self._connections))
         return found
 
     def ends(self) -> IntArray:
@@ -277,7 +277,12 @@ class Network:
         return Booking(*self.book(connection, (key[2], key[3]), (key[4], key[5]), size_bytes, departure_s))
 
     def book(
-        self, connection: Connection, step: tuple[int, ...], slot: tuple[int, int], size_bytes: int, departure_s: float
+        self,
+        connection: BookedConnection,
+        step: tuple[int, ...],
+        slot: tuple[int, int],
+        size_bytes: int,
+        departure_s: float,
     ) -> tuple[float, float]:
         """Books a message on a connection: `passage` for who keeps the connections.
 

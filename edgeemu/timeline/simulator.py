@@ -23,7 +23,7 @@ from edgeemu.placement.shipments import Shipment, chains, message_sizes
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.columns import Columns
 from edgeemu.timeline.executed import Executed
-from edgeemu.timeline.network import Connection, Network, Transit
+from edgeemu.timeline.network import BookedConnection, Network, Transit
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 from edgeemu.timeline.traffic import NOT_ALONE, Message, PathTraffic, traffic_sums, transit_sums
@@ -289,7 +289,9 @@ class Simulator:
                 else:
                     heappush(self._events, (at_s, number, consumer, flow, None))
 
-    def _sent(self, connection: Connection, flow: Flow, slot: tuple[int, int], size_bytes: int, now_s: float) -> float:
+    def _sent(
+        self, connection: BookedConnection, flow: Flow, slot: tuple[int, int], size_bytes: int, now_s: float
+    ) -> float:
         """Send a message, and note it; return its arrival."""
         last_s = connection.last_arrival_s
         arrival_s, waited_s = self._network.book(connection, flow.step, slot, size_bytes, now_s)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.program import Op, Program
 from edgeemu.timeline.executed import OpColumns
-from edgeemu.timeline.network import Connection
+from edgeemu.timeline.network import BookedConnection
 from edgeemu.timeline.steps import Step
 
 _NEVER = 1 << 60  # inputs of an operation that no step of so many rows has
@@ -15,14 +15,14 @@ _NEVER = 1 << 60  # inputs of an operation that no step of so many rows has
 class Delivery(NamedTuple):
     """Delivery of a result to one device: the connection to it (None: it is there), and the operations that wait."""
 
-    connection: Connection | None
+    connection: BookedConnection | None
     waiting: Sequence[int]  # their places in the program
 
 
 class Wiring:
     """Connections of the operations of a program, and how many inputs each waits for, by its place in the program."""
 
-    def __init__(self, program: Program, connect: Callable[[int, int], Connection]) -> None:
+    def __init__(self, program: Program, connect: Callable[[int, int], BookedConnection]) -> None:
         """`connect` returns the connection from one device to another."""
         self.program = program
         self.columns = OpColumns(program.ops)

@@ -21,10 +21,9 @@ def written_links(scenario: Scenario, draws: LinkDraws, topology: Topology) -> I
     """The entries of `network.links`, complete for each pair of ends that has an entry."""
     text = cache(_text)  # most links have some values of the default
     for a, b in _pairs(scenario, draws, topology):
-        values, values_back = draws.values(a, b), draws.values(b, a)
-        there = back = _written_link(scenario.seed, topology.link(a, b), values, text)
-        if values != values_back:  # a link is a function of its values
-            back = _written_link(scenario.seed, topology.link(b, a), values_back, text)
+        there = back = _written_link(scenario.seed, topology.link(a, b), draws.values(a, b), text)
+        if not draws.alike(a, b):
+            back = _written_link(scenario.seed, topology.link(b, a), draws.values(b, a), text)
         if there == back:
             yield {"between": [draws.name(a), draws.name(b)], **there}
         else:
