@@ -120,7 +120,7 @@ class _TableFile:
 
         known = self._names.get(field.name)
         if known is None:
-            return pa.array(values, field.type)
+            return pa.array(values, field.type, from_pandas=isinstance(values, np.ndarray))  # NaN of columns: null
         indices: Any
         if isinstance(values, Coded):
             codes, which = np.unique(values.codes, return_inverse=True)
@@ -148,7 +148,8 @@ class _TableFile:
 def _to_parquet(path: Path, name: TableName, partial: Path) -> None:
     import pyarrow.parquet as pq
 
-    options = {"compression": "zstd", "write_page_checksum": True}
+    repeated = [column for column, kind in column_kinds(name).items() if kind != "float64"]
+    options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": repeated}
     with new_file(partial) as file, pq.ParquetWriter(file, schema(name), **options) as writer:
         for table in _stream_tables(path / f"{name}.arrows", name, ours=True):
             writer.write_table(table)

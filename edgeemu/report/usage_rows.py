@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +85,10 @@ class StepRows:
         busy_s = groups.sums(executed.end_s - executed.start_s)
         queue_s = groups.sums(executed.start_s - executed.ready_s)
         power_w = [
-            None if device.idle_w is None or device.busy_w is None else device.busy_w - device.idle_w
+            nan if device.idle_w is None or device.busy_w is None else device.busy_w - device.idle_w
             for device in (cluster.devices[index] for index in who.tolist())
         ]
-        energy_j = _known(power_w) * busy_s
+        energy_j = np.array(power_w) * busy_s  # NaN: not known
         step, none = (sequence[groups.first], number[groups.first]), np.zeros(len(who), np.int64)
         memory, stalled_s = [*held[:, who], peak_bytes[who]], np.zeros(len(who))
         fields = [Coded(who, names), *step, *memory, none, stalled_s, busy_s, queue_s, energy_j]
@@ -120,13 +121,8 @@ class StepRows:
         names = [device.name for device in cluster.devices]
         ends = Coded(sources, names), Coded(targets, names)
         times = transit_s, queue_s, transfer_s, delay_s
-        fields = [*ends, sequence, number, messages, size_bytes, *times, bits * _known(j_per_bit)]
+        fields = [*ends, sequence, number, messages, size_bytes, *times, bits * np.array(j_per_bit, np.float64)]
         self.columns.append(("links", Columns(LinkRow, fields)))
-
-
-def _known(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """Values as an array, in which those that are not known are masked."""
-    return np.ma.masked_invalid(np.array(values, np.float64))
 
 
 def _without_noise(times_s: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ Column = Numbers | Coded
 
 
 class Columns(Sequence[RowT], Generic[RowT]):
-    """Rows of one kind by column; a row is made when it is asked for. Masked values of an array are None."""
+    """Rows of one kind by column; a row is made when it is asked for. What is None in a row is NaN here."""
 
     def __init__(self, row: Callable[..., RowT], columns: Sequence[Column]) -> None:
         """`row` makes a row of its fields; `columns` are in their order, [n_rows] each."""
@@ -50,7 +50,7 @@ def _values(column: Column) -> list[object]:
     if isinstance(column, Coded):
         return [column.names[code] for code in column.codes.tolist()]
     values: list[object] = column.tolist()
-    return values
+    return [None if value != value else value for value in values]
 
 
 def table(rows: Iterable[tuple[float, ...]], width: int) -> NDArray[np.float64]:
