@@ -24,6 +24,7 @@ class OpColumns:
         self.device = np.array([op.device for op in ops], np.int64)
         self.layer = np.array([op.layer for op in ops], np.int64)
         self.groups = np.array([len(op.groups) for op in ops], np.int64)  # number of them
+        self.chunks = np.array([op.chunk.of for op in ops], np.int64)  # that the step's rows are divided into
         kinds = {op.kind: str(op.kind) for op in ops}
         self.kinds = list(kinds.values())  # names
         codes = {kind: code for code, kind in enumerate(kinds)}

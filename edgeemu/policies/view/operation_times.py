@@ -1,9 +1,11 @@
 """Nominal times of executed operations, many at once: what their devices would take for them without load. Pure."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
@@ -13,7 +15,7 @@ from edgeemu.placement.operation_costs import op_work, sends_last_row
 from edgeemu.placement.program import Op
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
-from edgeemu.timeline.executed import ExecutedOps
+from edgeemu.timeline.executed import ExecutedOps, OpColumns
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
@@ -40,14 +42,22 @@ class _Found(NamedTuple):
 class _Programs:
     """Operations of the last steps, by identity: the simulator has the same objects in every step of a program."""
 
-    def __init__(self, ops: Sequence[Op], costs: Costs) -> None:
-        self.ops = ops  # kept: no other object has the identity of one of them
-        self._index = {id(op): at for at, op in enumerate(ops)}
-        self.devices = np.array([op.device for op in ops], np.int64)  # [n_ops]
-        alike: dict[tuple[object, ...], int] = {}  # operations that have the same work in a step
-        self.kinds: list[Op] = []  # one of each
-        which, layers = [], costs.shape.precision.layers
-        for op in ops:
+    def __init__(self, about: OpColumns, costs: Costs) -> None:
+        self.ops = about.ops  # kept: no other object has the identity of one of them
+        self.devices = about.device  # [n_ops]
+        layers = costs.shape.precision.layers
+        plain = _plain(about)  # [n_ops]
+        number = dict[object, int]()  # of formats
+        formats = np.array([number.setdefault(each, len(number)) for each in layers or (None,)])  # by layer
+        of_layer = formats[about.layer] if layers else 0  # [n_ops]
+        codes = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer  # [n_ops]
+        _, first, which = np.unique(codes[plain], return_index=True, return_inverse=True)
+        self.kinds = [self.ops[at] for at in np.flatnonzero(plain)[first].tolist()]  # one of those with the same work
+        self.which: IntArray = np.empty(len(self.ops), np.int64)  # [n_ops] index of `kinds`
+        self.which[plain] = which
+        alike: dict[tuple[object, ...], int] = {}
+        for at in np.flatnonzero(~plain).tolist():
+            op = self.ops[at]
             key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer]
             if not isinstance(op.kind, Kind):
                 key += len(op.needs), sends_last_row(op, costs)
@@ -56,10 +66,13 @@ class _Programs:
             if key not in alike:
                 alike[key] = len(self.kinds)
                 self.kinds.append(op)
-            which.append(alike[key])
-        self.which = np.array(which, np.int64)  # [n_ops] index of `kinds`
+            self.which[at] = alike[key]
         self.computes = np.array([op.computes for op in self.kinds], np.bool_)  # [n_kinds]
         self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)  # [n_kinds]
+
+    @cached_property
+    def _index(self) -> dict[int, int]:
+        return {id(op): at for at, op in enumerate(self.ops)}
 
     def find(self, ops: Sequence[Op]) -> IntArray | None:
         """Find operations; None: one is not known."""
@@ -67,6 +80,14 @@ class _Programs:
             return np.fromiter(map(self._index.__getitem__, map(id, ops)), np.int64, len(ops))
         except KeyError:
             return None
+
+
+def _plain(about: OpColumns) -> NDArray[np.bool_]:
+    """Whether operations are undivided blocks, whose work follows from kind, groups and format alone: [n_ops]."""
+    blocks = np.array([kind in set(Kind) for kind in about.kinds], np.bool_)  # by code of a kind
+    heads = np.array([kind == Kind.HEAD for kind in about.kinds], np.bool_)
+    plain: NDArray[np.bool_] = blocks[about.kind] & (about.chunks == 1) & ((about.groups == 0) | heads[about.kind])
+    return plain
 
 
 class OperationTimes:
@@ -78,7 +99,7 @@ class OperationTimes:
         self._flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
         self._mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
         self._overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
-        self._known = _Programs([], costs)
+        self._known = _Programs(OpColumns([]), costs)
 
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
@@ -100,13 +121,13 @@ class OperationTimes:
         """Find the operations of records, and their instants."""
         if isinstance(executions, ExecutedOps):
             if executions.about.ops is not self._known.ops:
-                self._known = _Programs(executions.about.ops, self._costs)
+                self._known = _Programs(executions.about, self._costs)
             times = executions.ready_s, executions.start_s, executions.end_s
             return _Found(executions.place, executions.steps, executions.which_step, *times)
         ops = [record[0] for record in executions]
         at = self._known.find(ops)  # [m]
         if at is None:
-            self._known = _Programs(ops, self._costs)
+            self._known = _Programs(OpColumns(ops), self._costs)
             at = np.arange(len(ops))
         steps = [record[1] for record in executions]
         places = {step: place for place, step in enumerate(dict.fromkeys(steps))}
