@@ -13,6 +13,7 @@ behind it in the pipe. A pipe shared by several pairs (an interface, an access p
 
 from collections import defaultdict
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,15 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 
 MANY = 4  # layers from which it is quicker to compute all of them at once
+
+
+class HeldHeads(NamedTuple):
+    """Heads of all layers by layer and device, and when their outputs are at proj, from x at the layer's source."""
+
+    devices: IntArray  # [m]
+    counts: IntArray  # [m] of groups
+    gathered_s: FloatArray  # [m]
+    starts: IntArray  # [n_layers] where a layer's entries begin
 
 
 class StepTimes:
@@ -126,25 +136,32 @@ class StepTimes:
 
     def _layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
         """`layer_s` of many layers, vectorised."""
-        links = self.links
+        held = self.held_heads(sources, projs, counts)
+        stage_s = np.maximum(self.hops_s(sources, projs), np.maximum.reduceat(held.gathered_s, held.starts))
+        found: FloatArray = stage_s + self.proj_s[projs] + self.hops_s(projs, ffns) + self.ffn_s[ffns]
+        return found
+
+    def held_heads(self, sources: IntArray, projs: IntArray, counts: IntArray) -> HeldHeads:
+        """`gathered_s` of all layers at once: [n_layers], [n_layers], counts [n_layers, n_devices]."""
         layers, devices = counts.nonzero()  # [m] each, by layer
         held = counts[layers, devices]  # [m]
         starts = np.searchsorted(layers, np.arange(len(counts)))  # [n_layers] where a layer's entries begin
         at_source, at_proj = sources[layers], projs[layers]  # [m] each
-
-        def sent_s(bits: NDArray[np.floating] | float, sources: IntArray, targets: IntArray) -> FloatArray:
-            return bits * links.s_per_bit.pairs(sources, targets) + links.delay_s.pairs(sources, targets)
-
-        done_s = sent_s(self.hidden_bits, at_source, devices) + self.heads_s(devices, held)
+        done_s = self._sent_s(self.hidden_bits, at_source, devices) + self.heads_s(devices, held)
         # A source's own heads' outputs queue behind x.
-        leaves_s = self.hidden_bits * links.s_per_bit.pairs(sources, projs)  # [n_layers]
+        leaves_s = self.hidden_bits * self.links.s_per_bit.pairs(sources, projs)  # [n_layers]
         queued = (devices == at_source) & (sources != projs)[layers]
         done_s = np.where(queued, np.maximum(done_s, leaves_s[layers]), done_s)
         bits = self.attention_fixed_bits + held * self.attention_slope_bits
-        heads_s = done_s + np.where(devices != at_proj, sent_s(bits, devices, at_proj), 0.0)
-        stage_s = np.maximum(sent_s(self.hidden_bits, sources, projs), np.maximum.reduceat(heads_s, starts))
-        found: FloatArray = stage_s + self.proj_s[projs] + sent_s(self.hidden_bits, projs, ffns) + self.ffn_s[ffns]
-        return found
+        gathered_s = done_s + np.where(devices != at_proj, self._sent_s(bits, devices, at_proj), 0.0)
+        return HeldHeads(devices, held, gathered_s, starts)
+
+    def hops_s(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        """`hop_s` of pairs of devices: [n], [n] -> [n]."""
+        return self._sent_s(self.hidden_bits, sources, targets)
+
+    def _sent_s(self, bits: NDArray[np.floating] | float, sources: IntArray, targets: IntArray) -> FloatArray:
+        return bits * self.links.s_per_bit.pairs(sources, targets) + self.links.delay_s.pairs(sources, targets)
 
     def ends_s(self, embed: int, last: int, lm_head: int) -> float:
         """Time of everything but the layers: token to embedding, embedding, x to output matrix, output matrix."""
