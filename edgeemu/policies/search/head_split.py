@@ -17,7 +17,7 @@ from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import HeldHeads, StepTimes
 
 
 class Split(NamedTuple):
@@ -170,11 +170,12 @@ def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[Sta
     """
     times = draft.times
     sources = np.append(draft.embed, draft.ffn[:-1])  # [n_layers]
-    held = times.held_heads(sources, draft.proj, draft.groups)
+    held = HeldHeads.of(draft.groups)
+    gathered_s, starts = times.all_gathered_s(sources, draft.proj, held), held.starts(len(sources))
     ends = zip(sources.tolist(), draft.proj.tolist(), times.hops_s(sources, draft.proj).tolist(), strict=True)
     found = []
-    for (source, gather, floor_s), begin, end in zip(ends, held.starts, [*held.starts[1:], None], strict=True):
-        holders, held_s = held.devices[begin:end], held.gathered_s[begin:end]
+    for (source, gather, floor_s), begin, end in zip(ends, starts, [*starts[1:], None], strict=True):
+        holders, held_s = held.devices[begin:end], gathered_s[begin:end]
         latest = int(held_s.argmax())
         last_s = float(held_s[latest])
         limit_s = last_s - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
