@@ -46,13 +46,13 @@ class ExecutedOps(Sequence[OperationRecord]):
 
     @classmethod
     def of_step(cls, about: OpColumns, step: Step, executed: Iterable[Executed]) -> Self:
-        """Those of one step, by their place in its program."""
+        """Make those of one step, by their place in its program."""
         place, *times = table(executed, 4)
         return cls(about, place.astype(np.int64), [step], np.zeros(len(place), np.int64), times)
 
     @classmethod
     def of(cls, records: Sequence[OperationRecord]) -> Self:
-        """Those of any steps and programs."""
+        """Make those of any steps and programs."""
         places = {step: place for place, step in enumerate(dict.fromkeys(record.step for record in records))}
         which_step = np.array([places[record.step] for record in records], np.int64)
         times, about = table([record.time for record in records], 3), OpColumns([record.op for record in records])

@@ -20,9 +20,9 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.program import MessageKind, Program
 from edgeemu.placement.shipments import Shipment, chains, message_sizes
-from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.columns import Columns
 from edgeemu.timeline.executed import Executed
+from edgeemu.timeline.flow import Flow, Turn, record_of
 from edgeemu.timeline.network import BookedConnection, Network, Transit
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
@@ -30,20 +30,6 @@ from edgeemu.timeline.traffic import NOT_ALONE, Message, PathTraffic, traffic_su
 from edgeemu.timeline.wiring import Wiring
 
 Flash = Mapping[int, float]
-_Turn = tuple[float, int]  # instant of an event, and its number: events at one instant are in the order of their causes
-
-
-@dataclass(slots=True)
-class Flow:
-    """Step in flight. Operations are counted by their place in the program."""
-
-    step: Step
-    wiring: Wiring
-    costs: Costs  # of this step
-    missing: list[int]  # inputs that an operation waits for, which are not sent yet
-    ready: list[_Turn]  # arrival of the last of those that are sent
-    messages: list[Message]  # that were sent for the step
-    sizes: dict[int, int] = field(default_factory=dict)  # bytes of a message, by its kind in the wiring
 
 
 @dataclass(slots=True)
@@ -78,12 +64,6 @@ class Round:
     cancelled: bool = False
 
 
-def record_of(flow: Flow, executed: Executed) -> OperationRecord:
-    """Make the record of an operation of a step."""
-    place, *time = executed
-    return OperationRecord(flow.wiring.program.ops[place], flow.step, Occupation(*time))
-
-
 class Simulator:
     """Event loop of the timeline: `start` steps and `ship` rounds, then `advance` to their outcomes.
 
@@ -105,7 +85,7 @@ class Simulator:
         self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
         self._events: list[_Event] = []
         self._order = count()
-        self._turn: _Turn = (0.0, -1)  # event that is being handled
+        self._turn: Turn = (0.0, -1)  # event that is being handled
         self._wiring: Wiring | None = None  # of the program that was started last
 
     def start(self, step: Step, program: Program, at_s: float) -> None:

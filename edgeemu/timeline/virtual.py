@@ -12,8 +12,9 @@ from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.timeline.columns import Columns
 from edgeemu.timeline.executed import Executed, ExecutedOps
+from edgeemu.timeline.flow import Flow, record_of
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.simulator import Flow, Round, Shipped, Simulator, record_of
+from edgeemu.timeline.simulator import Round, Shipped, Simulator
 from edgeemu.timeline.steps import Duration, Step, TokenTime
 from edgeemu.timeline.traffic import PathTraffic
 

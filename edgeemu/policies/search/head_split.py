@@ -151,7 +151,7 @@ class _Exchange(NamedTuple):
     filled_s: FloatArray  # [≥ n_moves] the latest slot that is filled, after 1, 2, … moves
 
 
-class Stage(NamedTuple):
+class HeadsStage(NamedTuple):
     """The heads stage of a placed layer: what of it does not depend on memory."""
 
     source: int
@@ -162,7 +162,7 @@ class Stage(NamedTuple):
     limit_s: float  # a slot that is later is of no use
 
 
-def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[Stage]:
+def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[HeadsStage]:
     """The heads stages of all layers.
 
     Of the moves that pay, one is from the latest device, and the stage then takes as long as the slots that are filled.
@@ -179,11 +179,11 @@ def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[Sta
         latest = int(held_s.argmax())
         last_s = float(held_s[latest])
         limit_s = last_s - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
-        found.append(Stage(source, gather, holders, floor_s, last_s, limit_s))
+        found.append(HeadsStage(source, gather, holders, floor_s, last_s, limit_s))
     return found
 
 
-def resplit(draft: PartialPlacement, layer: int, stage: Stage, costs: MoveCosts, tokens: float) -> Resplit:
+def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveCosts, tokens: float) -> Resplit:
     """Move groups of a placed layer from the latest devices to the earliest, as many as gain most over `tokens` steps.
 
     The gain is net of the migration. `draft.room` can count more than `draft.groups`: what is leaving still is there.

@@ -41,13 +41,13 @@ class HeldHeads(NamedTuple):
 
     @classmethod
     def of(cls, counts: IntArray) -> Self:
-        """Those of counts by layer and device: [n_layers, n_devices]."""
+        """Make those of counts by layer and device: [n_layers, n_devices]."""
         layers, devices = counts.nonzero()
         return cls(layers, devices, counts[layers, devices])
 
     @classmethod
     def sorted(cls, heads: IntArray) -> Self:
-        """Those of owners, ascending in each layer: [n_layers, n_groups]."""
+        """Make those of owners, ascending in each layer: [n_layers, n_groups]."""
         begins = np.ones(heads.shape, np.bool_)
         begins[:, 1:] = heads[:, 1:] != heads[:, :-1]
         at = np.flatnonzero(begins)
