@@ -10,20 +10,16 @@ from edgeemu.scenario.load import load_scenario, parse_scenario, to_yaml
 from edgeemu.scenario.scenario import Scenario
 
 SCENARIOS = Path(__file__).parents[3] / "scenarios"
-DRAWN = (
-    "network.default={bandwidth: {uniform: {low: 1 Mbit/s, high: 9 Mbit/s}}, delay: 2 ms, jitter: 1 ms, loss: 0.1 %}"
-)
+DRAWN = "network.default={bandwidth: {uniform: {low: 1 Mbit/s, high: 9 Mbit/s}}, delay: 2 ms, jitter: 1 ms, loss: 1 %}"
+ONE = "network.links=[{between: [laptop, nano], %s}]"
 SETTINGS = {
     "drawn": (DRAWN,),
     "priced": (DRAWN, "network.default.energy={send: 1 nJ/bit, receive: 2 nJ/bit}"),
     "one way": (DRAWN, "network.links=[{from: laptop, to: nano, bandwidth: 3 Mbit/s}]"),
-    "reordered": (DRAWN, "network.links=[{between: [laptop, nano], reorder: 1 %}]"),
-    "varying": (
-        DRAWN,
-        "network.links=[{between: [laptop, nano], variation: {delay: {sine: {mean: 1 ms, amplitude: 1 ms, period: 1 s}}}}]",
-    ),
+    "reordered": (DRAWN, "network.backend=kernel", ONE % "reorder: 1 %"),
+    "varying": (DRAWN, ONE % "variation: {delay: {uniform: {low: 0 ms, high: 5 ms}, every: 1 s}}"),
     "strange names": (DRAWN, "devices[0].name='no'", "devices[1].name='1e3'"),
-    "long names": (DRAWN, f"devices[0].name={'a' * 60}", f"devices[1].name={'b' * 60}"),
+    "long names": (DRAWN, f"devices[0].name={'a' * 60}", f"devices[2].name={'b' * 60}"),
 }
 
 
