@@ -4,7 +4,9 @@
 # make bench   benchmarks
 # make fuzz    damaged inputs for every reader of files and messages, five minutes each. FUZZ="gguf yaml" chooses readers,
 #              FUZZ_S=60 the time for each, FUZZ_SEED=7 other inputs
+# make boards  writes the catalog's boards.yaml from the measured boards of tests/validation
 # make papers  runs what the papers claim, and writes docs/papers.md; make papers CHECK=--check only says if it is the same
+# make validation  fits and predicts other people's measurements, and writes docs/validation.md; CHECK=--check as above
 # make test-latest   the tests with the newest versions of all packages that pyproject.toml allows, in .venv-latest
 # make lock          renews requirements/: the newest versions, with hashes, that demo, test and the others install
 # make test-netem    the tests that need a kernel with netem and cgroup v2, in one: user-mode-linux, a Debian package
@@ -13,7 +15,7 @@
 # Most make .venv first, once; PYTHON=… chooses the Python (3.11 or later) that it is made with.
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-latest test-netem check lint bench fuzz papers lock
+.PHONY: demo test test-latest test-netem check lint bench fuzz boards papers validation lock
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -76,8 +78,14 @@ bench: .venv/installed
 fuzz: .venv/installed
 	@$(BIN)/python tools/fuzz.py --seconds $(or $(FUZZ_S),300) --seed $(or $(FUZZ_SEED),0) $(FUZZ)
 
+boards: .venv/installed
+	@$(BIN)/python tools/boards.py
+
 papers: .venv/installed
 	@$(BIN)/python tools/papers.py $(CHECK)
+
+validation: .venv/installed
+	@$(BIN)/python tools/validation.py $(CHECK)
 
 # A new virtual environment in folder $(1).
 define new_venv

@@ -46,6 +46,10 @@ class InfeasibleError(EdgeemuError):
     exit_status: ClassVar[int] = 3
 
 
+class UnsuitableError(InfeasibleError):
+    """Unsuitable: a policy does not divide a model among that many devices, whatever their memory. Exit status 3."""
+
+
 class RunError(EdgeemuError):
     """Failed run: a device died, a link broke, a protocol was violated. Exit status 4."""
 

@@ -57,6 +57,7 @@ QUIET_SOLVER = {"edgeemu.policies.search.mip": {"os"}}  # HiGHS prints to descri
 
 # Who may look at a clock, or at chance, that it was not given: the edges, where processes meet the world.
 EDGES = {
+    "edgeemu.cli.calibrate_command": "it gives the clock, and words by chance, to who asks a server",
     "edgeemu.cli.profile_commands": "it gives clocks to those who measure the host",
     "edgeemu.cli.run_commands": "it says how long the rest of a comparison takes",
     "edgeemu.cli.options": "it says which day it is, for chat templates that write the date",

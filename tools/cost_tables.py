@@ -47,6 +47,12 @@ BLOCKS = (
     BlockFormulas("`ffn`, n units", "4*(n*F/U*(D*(u + 1) + b*u) + N + z*b*D)", "2*t*D*n*F/U*(u + 1)"),
     BlockFormulas("sum of k terms", "0", "(k - 1)*t*D", "4*(k + 1)*t*D"),
     BlockFormulas("norm of rows in a ring", "0", "4*t*D", "8*t*D"),
+    BlockFormulas("gathered: q, k and v of n groups", "4*(n*(Q + 2)*d*(D + b) + N)", "2*t*D*n*(Q + 2)*d"),
+    BlockFormulas("gathered: attention of G groups", "0", "4*G*Q*d*(t*p + t*(t + 1)/2)", "8*G*d*(p + t)"),
+    BlockFormulas("gathered: `proj`, columns for n groups", "4*n*D/G*(H*d + b)", "2*t*H*d*n*D/G"),
+    BlockFormulas("gathered: `ffn`, inner columns of n units", "4*(n*F/U*u*(D + b) + N)", "2*t*D*n*F/U*u"),
+    BlockFormulas("gathered: `ffn`, columns for n units", "4*n*D/U*(F + b)", "2*t*F*n*D/U"),
+    BlockFormulas("gathered: join of columns and x", "0", "t*D", "12*t*D"),
 )
 MESSAGES = {
     "x, from block to block": "64 + 4*t*D",
@@ -56,6 +62,10 @@ MESSAGES = {
     "the same of the last layer": "64 + 4*D",
     "chunk of r rows in a ring": "64 + 4*r*D",
     "sampled token, to the embedding": "64 + 8",
+    "gathered: q, k and v of n groups": "64 + 4*t*n*(Q + 2)*d",
+    "gathered: columns of `proj` for n groups": "64 + 4*t*n*D/G",
+    "gathered: inner columns of n units": "64 + 4*t*n*F/U",
+    "gathered: columns of `ffn` for n units": "64 + 4*t*n*D/U",
 }
 
 
@@ -166,10 +176,10 @@ def tables(shape: ModelShape) -> dict[str, str]:
     known = symbols(shape)
     decode = {**known, "t": 1, "p": DECODE_PAST, "n": shape.n_groups, "z": 1, "k": 3, "r": 1}
     prompt = {"t": PROMPT_ROWS, "p": 0, "r": PROMPT_ROWS // 2}
-    messages = [
-        [name, f"`{formula}`", f"{value(formula, decode):,.0f}", f"{value(formula, decode | prompt):,.0f}"]
-        for name, formula in MESSAGES.items()
-    ]
+    messages = []
+    for name, formula in MESSAGES.items():
+        at = decode | {"n": shape.ffn_units if "n units" in name else shape.n_groups}
+        messages.append([name, f"`{formula}`", f"{value(formula, at):,.0f}", f"{value(formula, at | prompt):,.0f}"])
     parts = example_ms(shape)
     total = ("sum", sum(first for _, first, _ in parts), sum(second for _, _, second in parts))
     example = [[name, f"{first:.3f}", f"{second:.3f}"] for name, first, second in (*parts, total)]

@@ -10,9 +10,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from edgeemu.cli.calibrate_command import calibrate, observe
+from edgeemu.cli.catalog_commands import devices
+from edgeemu.cli.catalog_commands import links as link_types
+from edgeemu.cli.engines_command import engines
 from edgeemu.cli.exit import call
 from edgeemu.cli.host_commands import clean, doctor
-from edgeemu.cli.inspect_commands import devices, models, plan, policies, schema, validate
+from edgeemu.cli.inspect_commands import models, plan, policies, schema, validate
 from edgeemu.cli.profile_commands import host, kernels, links
 from edgeemu.cli.report_command import report
 from edgeemu.cli.run_commands import compare, run, simulate
@@ -69,8 +73,8 @@ for command in (kernels, host, links):
     profiles.command()(command)
 
 commands: list[Callable[..., None]] = [
-    *(run, simulate, compare, report, validate, plan),
-    *(devices, models, policies, doctor, clean, schema),
+    *(run, simulate, compare, report, validate, plan, calibrate, observe),
+    *(devices, link_types, models, engines, policies, doctor, clean, schema),
 ]
 for command in commands:
     app.command()(command)

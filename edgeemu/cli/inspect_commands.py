@@ -1,4 +1,4 @@
-"""Commands that look at a scenario or list what one may name: validate, plan, devices, models, policies, schema."""
+"""Commands that look at a scenario or list what one may name: validate, plan, models, policies, schema."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def plan(
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import plan_document, plan_tables, possible_line, sizes_line, title_line
+    from edgeemu.run.plan_tables import plan_document, plan_lines, plan_tables, title_line
     from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
@@ -91,32 +91,14 @@ def plan(
         for table in plan_tables(made, bound):
             page.table(*table)
             page.line()
-        page.sentence(sizes_line(made))
-        if made.cut:
-            page.sentence(f"first decision cut by decisions.limit: {made.cut}")
-        page.sentence(possible_line(bound))
+        for line in plan_lines(made, bound):
+            page.sentence(line)
 
     # Predicting a large model takes seconds: only for what is printed.
     answer({**plan_document(made, bound), "why_not_here": why_not} if as_json else {}, as_json, show)
     if why_not:
         print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)
-
-
-def devices(as_json: AsJson = False) -> None:
-    """List device profiles that a scenario can name.
-
-    \b
-    Examples:
-      edgeemu devices
-      edgeemu devices --json
-    """
-    from edgeemu.report.catalog_tables import device_table
-    from edgeemu.scenario.catalog import device_profiles
-
-    profiles = device_profiles()
-    document = [profile.model_dump(mode="json", exclude_none=True) for profile in profiles.values()]
-    answer(document, as_json, only(device_table(profiles.values())))
 
 
 def models(as_json: AsJson = False) -> None:

@@ -6,7 +6,7 @@ from textwrap import fill
 from typing import TextIO
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from edgeemu.report.printable import printable, printable_cell
@@ -50,8 +50,10 @@ class Page:
                 self.line(text)
             return
         table = Table(header_style="bold")
-        for heading in columns:
-            table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+        for number, heading in enumerate(columns):
+            # What a row is of stays whole, to be copied: other columns are narrowed before it.
+            justify: JustifyMethod = "right" if heading.startswith(">") else "left"
+            table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=number == 0)
         for row in rows:
             table.add_row(*row)
         self.console.print(table)

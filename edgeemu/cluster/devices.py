@@ -24,12 +24,14 @@ class Device:
     compute: Compute | None
     host_fraction: float | None
     overhead_s: float
-    memory_bytes: int
+    memory_bytes: int  # for runs: without what its system keeps
     nic_bps: float | None  # full duplex, shared by all the device's links; None: no limit of its own
     availability: Variation | None = None  # the share of its speed that this run gets; None: all, always
     memory_availability: Variation | None = None  # the share of its memory
     idle_w: float | None = None  # power while it waits; None: not known
     busy_w: float | None = None  # power while it computes
+    memory_reserved_bytes: int = 0  # that its system keeps
+    message_latency_s: float = 0.0  # that software here adds to the delay of a link; it is in the cluster's links
 
     def slowdown_at(self, t_s: float) -> float:
         """The factor by which everything takes longer at an instant than on the unloaded device."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.device.handed_on import Received, handed_on
+from edgeemu.device.handed_on import Received, rounded_kinds
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.device.sequences import ArrivedBlock, NotHeldError, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
@@ -14,11 +14,12 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
-from edgeemu_kernels.attention import Heads
+from edgeemu.placement.slice_costs import SliceCosts
+from edgeemu_kernels.attention import Attention, Heads
 from edgeemu_kernels.dense import LmHead
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import Norm, standardised
-from edgeemu_kernels.packed import Stored
+from edgeemu_kernels.packed import Stored, encode_rows
 from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import sample
 from edgeemu_kernels.weights.sources import WeightSource
@@ -28,6 +29,7 @@ Execution = Callable[[Sequence[NDArray[Any]], int, int, int], NDArray[Any]]
 """Executes an operation on its inputs, for a sequence, a step, and rows at a position."""
 
 _NORMED = MessageKind.NORMED
+_PROJECTED = (MessageKind.QKV, MessageKind.PROJECTED)
 
 
 class Executor:
@@ -35,6 +37,7 @@ class Executor:
 
     def __init__(self, source: WeightSource, ledger: Ledger) -> None:
         self.costs = PhysicalCosts(source.shape)
+        self._slices = SliceCosts(source.shape)
         self.ledger = ledger
         self.last_logits: Array | None = None  # of the last lm_head execution, [vocab]
         self._held = HeldBlocks(source)
@@ -43,6 +46,7 @@ class Executor:
         self._prepared: dict[int, tuple[Op, Execution]] = {}  # by the operation's index
         precision = source.shape.precision
         self._messages = None if precision.messages == "f32" else number_format(precision.messages)
+        self._rounded = rounded_kinds(precision)
 
     def load(self, ops: Sequence[Op]) -> None:
         """Loads the blocks of these operations.
@@ -53,14 +57,17 @@ class Executor:
         """
         self._ops = list(ops)
         self._prepared.clear()
+        columns = {(op.kind, op.layer): op.columns for op in ops if op.columns}
         for (kind, layer), groups in held_parts(ops).items():
             tied = self.costs.shape.tied_embeddings and self._held.embed is not None
             if kind is Kind.LM_HEAD and tied:
                 need_bytes = self.costs.norm_bytes()
+            elif (kind, layer) in columns:
+                need_bytes = self._slices.weight_bytes(kind, layer, len(groups))
             else:
                 need_bytes = self.costs.fused_weight_bytes(kind, layer, groups)
             self.ledger.charge(WEIGHTS, need_bytes)
-            self._held.load(kind, layer, groups)
+            self._held.load(kind, layer, groups, columns.get((kind, layer), ()))
 
     def open(self, sequence: int, prompt_tokens: int, total_tokens: int, opened: SequenceState) -> None:
         """Opens a sequence: its workspace is charged now, its cache's rows as they are written.
@@ -74,7 +81,8 @@ class Executor:
         opened.prompt_tokens, opened.total_tokens = prompt_tokens, total_tokens
         held_bytes = self.ledger.page().get(WORKSPACE, 0)
         self.ledger.charge(WORKSPACE, max(0, self._workspace_bytes(opened) - held_bytes))
-        self._sequences.open(sequence, opened, self._held.heads)
+        attending = {op.layer: len(op.groups) for op in self._ops if op.emits.kind is MessageKind.ATTENTION}
+        self._sequences.open(sequence, opened, attending)
 
     def close(self, sequence: int) -> None:
         """Frees a sequence's caches, and the workspace that no other open sequence needs."""
@@ -91,10 +99,10 @@ class Executor:
         if prepared is None or prepared[0] is not op:
             prepared = self._prepared[op.index] = op, self._prepare(op)
         _, execute = prepared
-        if self._messages is None:
+        if self._messages is None or op.forwards:
             return execute(inputs, sequence, step, position)
         result = execute(Received(inputs, self._messages), sequence, step, position)
-        return handed_on(result, op.emits.kind, self._messages)
+        return encode_rows(result, self._messages) if op.emits.kind in self._rounded else result
 
     def _prepare(self, op: Op) -> Execution:
         """Make the call that executes an operation on the blocks that are held now."""
@@ -106,16 +114,27 @@ class Executor:
             case Kind.HEAD:
                 return self._prepare_heads(op, _present(self._held.heads.get(op.layer), op))
             case Collective.ATTEND:
-                attend = self._prepare_attend(op, _present(self._held.heads.get(op.layer), op))
-                return lambda inputs, sequence, _, position: attend(np.concatenate(inputs), sequence, position)
+                attention = self._held.attention(op)
+                attend, put = self._prepare_attend(op, attention), attention.merged if op.parts else _one_after_another
+                return lambda inputs, sequence, _, position: attend(put(op.parts, inputs), sequence, position)
+            case Collective.JOIN:
+                return lambda inputs, *_: _joined(op, inputs, last=last)  # -> [t, d_model], or columns
+            case Kind.PROJ if op.columns:
+                proj = _present(self._held.projs.get(op.layer), op)
+                return lambda inputs, *_: proj.partial(inputs[0])  # -> [t, columns]
             case Kind.PROJ if op.groups:
                 proj = _present(self._held.projs.get(op.layer), op)  # -> [t, d_model], or of a chunk
                 return lambda inputs, *_: _some(proj.partial(self._gather_some(op, inputs)), last=last)
             case Kind.PROJ:
                 proj = _present(self._held.projs.get(op.layer), op)
-                return lambda inputs, *_: proj.forward(self._gather(op, inputs[1:]), inputs[0])  # -> [t, d_model]
+                n_groups = shape.n_groups  # -> [t, d_model]
+                return lambda inputs, *_: proj.forward(self._side_by_side(op, inputs[1:], n_groups), inputs[0])
             case Kind.FFN:
                 ffn = _present(self._held.ffns.get(op.layer), op)
+                if op.columns:
+                    return lambda inputs, *_: ffn.outer(self._side_by_side(op, inputs, shape.ffn_units))  # [t, columns]
+                if op.emits.kind is MessageKind.INNER:
+                    return lambda inputs, *_: ffn.inner(ffn.norm.forward(inputs[0]))  # -> [t, inner columns]
                 if op.groups:  # -> [t, d_model], or of a chunk
                     return lambda inputs, *_: _some(ffn.partial(_normed(op, inputs, ffn.norm)), last=last)
                 return lambda inputs, *_: _some(ffn.forward(inputs[0]), last=last)  # -> [t, d_model]
@@ -129,7 +148,7 @@ class Executor:
                 return self._prepare_sampling(_present(self._held.lm_head, op))
 
     def _prepare_heads(self, op: Op, heads: Heads) -> Execution:
-        if op.emits.kind is MessageKind.QKV:  # -> [chunk, groups * (group_size + 2) * head_dim]
+        if op.emits.kind in _PROJECTED:  # -> [chunk, groups * (group_size + 2) * head_dim]
             return lambda inputs, *_: heads.project(_normed(op, inputs, heads.norm))
         attend = self._prepare_attend(op, heads)
 
@@ -138,14 +157,14 @@ class Executor:
 
         return execute
 
-    def _prepare_attend(self, op: Op, heads: Heads) -> Callable[[Array, int, int], Array]:
+    def _prepare_attend(self, op: Op, attention: Attention) -> Callable[[Array, int, int], Array]:
         """[t, groups * (group_size + 2) * head_dim] -> [t, groups * group_dim]"""
         row_bytes = len(op.groups) * self.costs.kv_bytes(1)
 
         def attend(qkv: Array, sequence: int, position: int) -> Array:
             cache = self._sequences[sequence].caches[op.layer]
             self.ledger.charge(CACHE, len(qkv) * row_bytes)
-            return heads.attend(qkv, position, cache)
+            return attention.attend(qkv, position, cache)
 
         return attend
 
@@ -169,14 +188,14 @@ class Executor:
             columns |= {group: split[:, at] for at, group in enumerate(theirs)}
         return np.concatenate([columns[group] for group in op.groups], axis=1)  # [t, len(op.groups) * group_dim]
 
-    def _gather(self, op: Op, parts: Sequence[Array]) -> Array:
-        """Attention in the order of the groups: [t, groups * group_dim] of each device -> [t, n_heads * head_dim]."""
-        if len(parts) == 1:
-            return parts[0]
-        width = self.costs.shape.group_dim
-        joined = np.empty((len(parts[0]), self.costs.shape.n_groups, width), dtype=np.float32)
-        for groups, part in zip(op.parts, parts, strict=True):
-            joined[:, list(groups)] = part.reshape(len(part), len(groups), width)
+    def _side_by_side(self, op: Op, inputs: Sequence[Array], total: int) -> Array:
+        """Columns of all groups or units in order: [t, groups * width] of each device -> [t, total * width]."""
+        if len(inputs) == 1:
+            return inputs[0]
+        rows, width = inputs[0].shape
+        joined = np.empty((rows, total, width // len(op.parts[0])), dtype=np.float32)
+        for groups, part in zip(op.parts, inputs, strict=True):
+            joined[:, list(groups)] = part.reshape(len(part), len(groups), -1)
         return joined.reshape(len(joined), -1)
 
     # -- migration ----------------------------------------------------------------------------------------------
@@ -253,13 +272,31 @@ def _normed(op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
 
 
 def _sum(op: Op, inputs: Sequence[Array], *, last: bool) -> Array:
-    """Sum of the inputs' rows; a single input is passed on as it is."""
-    terms = [_some(_rows(op, index, inputs), last=last) for index in range(len(inputs))]
-    if len(terms) == 1:
-        return terms[0]
-    total = terms[0] + terms[1]
-    for term in terms[2:]:
-        total += term
+    """Sum of the inputs' rows, one after the other: each is decoded when its turn comes. One alone is passed on."""
+    first = _some(_rows(op, 0, inputs), last=last)
+    if len(inputs) == 1:
+        return first
+    total = first + _some(_rows(op, 1, inputs), last=last)
+    for index in range(2, len(inputs)):
+        total += _some(_rows(op, index, inputs), last=last)
+    return total
+
+
+def _one_after_another(_parts: object, inputs: Sequence[Array]) -> Array:
+    """Chunks of rows in their order."""
+    return np.concatenate(inputs)
+
+
+def _joined(op: Op, inputs: Sequence[NDArray[Any]], *, last: bool) -> NDArray[Any]:
+    """Columns side by side, as the bytes that arrived; or x, the first input, with the columns that follow added."""
+    if op.forwards:  # to a device, without what came from it
+        sent = [each for each, need in zip(inputs, op.needs, strict=True) if need.source != op.emits.part]
+        return np.concatenate(sent, axis=1)
+    total, at = _some(inputs[0], last=last).copy(), 0
+    for index in range(1, len(inputs)):
+        columns = _some(inputs[index], last=last)
+        total[:, at : at + columns.shape[1]] += columns
+        at += columns.shape[1]
     return total
 
 

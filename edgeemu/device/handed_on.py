@@ -6,12 +6,23 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.program import MessageKind
-from edgeemu_kernels.packed import decode_rows, encode_rows
-from edgeemu_kernels.precision import NumberFormat
+from edgeemu.placement.program import PARTIAL_KINDS, MessageKind
+from edgeemu_kernels.packed import decode_rows
+from edgeemu_kernels.precision import NumberFormat, Precision
 
-# Partial sums are no results of the model: they cross as float32, and the sum is rounded once, when it is complete.
-_ROUNDED = frozenset({MessageKind.HIDDEN, MessageKind.RESIDUAL, MessageKind.ROWS, MessageKind.ATTENTION})
+_ROUNDED = frozenset(
+    {MessageKind.HIDDEN, MessageKind.RESIDUAL, MessageKind.ROWS, MessageKind.ATTENTION}
+    | {MessageKind.PROJECTED, MessageKind.INNER, MessageKind.COLUMNS}
+)
+
+
+def rounded_kinds(precision: Precision) -> frozenset[MessageKind]:
+    """Kinds of results that cross in the format of messages.
+
+    Partial sums are no results of the model: if the scenario says nothing else, they cross as float32, and the sum is
+    rounded once, when it is complete.
+    """
+    return _ROUNDED | PARTIAL_KINDS if precision.rounds_partials else _ROUNDED
 
 
 class Received(Sequence[NDArray[Any]]):
@@ -33,8 +44,3 @@ class Received(Sequence[NDArray[Any]]):
             return Received(self._inputs[index], self._format)
         payload = self._inputs[index]  # [t, row_bytes] uint8, or what is not rounded
         return decode_rows(payload, self._format) if payload.dtype == np.uint8 else payload
-
-
-def handed_on(result: NDArray[Any], kind: MessageKind, number_format: NumberFormat) -> NDArray[Any]:
-    """Encode the result of an operation, [t, width] -> [t, row_bytes]; what is not rounded stays as it is."""
-    return encode_rows(result, number_format) if kind in _ROUNDED else result

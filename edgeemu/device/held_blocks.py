@@ -9,7 +9,8 @@ import numpy as np
 
 from edgeemu.device.block_bytes import norm_layouts
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu_kernels.attention import GroupWeights, Heads, qkv_formats
+from edgeemu.placement.program import Op
+from edgeemu_kernels.attention import Attention, GroupWeights, Heads, qkv_formats
 from edgeemu_kernels.dense import Embed, Ffn, LmHead, Proj
 from edgeemu_kernels.linear import Array, Matrix
 from edgeemu_kernels.norms import Norm
@@ -44,17 +45,21 @@ class HeldBlocks:
         kernels = [self.embed, self.lm_head, *self.heads.values(), *self.projs.values(), *self.ffns.values()]
         return sum(kernel.weight_bytes for kernel in kernels if kernel is not None)
 
-    def load(self, kind: Kind, layer: int, groups: Sequence[int]) -> None:
-        """Loads from the source. `groups` are groups of heads, or shards of a divided block; none: it is undivided."""
+    def load(self, kind: Kind, layer: int, groups: Sequence[int], columns: Sequence[int] = ()) -> None:
+        """Loads from the source. `groups` are groups of heads, or shards of a divided block; none: it is undivided.
+
+        `columns`: as in `Op`, for the matrix that gives these columns.
+        """
+        rows = range(*columns) if columns else None
         match kind:
             case Kind.EMBED:
                 self.embed = self.source.embed()
             case Kind.HEAD:
                 self.heads[layer] = self.source.heads(layer, groups)
             case Kind.PROJ:
-                self.projs[layer] = self.source.proj(layer, groups or None)
+                self.projs[layer] = self.source.proj(layer, groups or None, rows)
             case Kind.FFN:
-                self.ffns[layer] = self.source.ffn(layer, groups or None)
+                self.ffns[layer] = self.source.ffn(layer, groups or None, rows)
             case Kind.LM_HEAD:
                 self.lm_head = self.source.lm_head(self.embed if self.shape.tied_embeddings else None)
         self._expand()
@@ -263,6 +268,12 @@ class HeldBlocks:
             self.lm_head = replace(self.lm_head, weight=expanded(self.lm_head.weight))
             if self.embed is not None and self.lm_head.shared:
                 self.embed = replace(self.embed, table=self.lm_head.weight)
+
+    def attention(self, op: Op) -> Attention:
+        """Attention of an operation: of the heads that are held, or of all groups, which come from several devices."""
+        if op.parts:
+            return Attention(self.shape, len(op.groups), self._rope)
+        return self.heads[op.layer]
 
     @cached_property
     def _n_norm(self) -> int:

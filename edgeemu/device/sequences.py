@@ -8,7 +8,6 @@ import numpy as np
 
 from edgeemu.errors import EdgeemuError
 from edgeemu.placement.blocks import Block, Kind
-from edgeemu_kernels.attention import Heads
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.packed import Stored, stored_row
 from edgeemu_kernels.precision import FORMATS
@@ -63,9 +62,9 @@ class OpenSequences:
         """Bytes of the rows in all caches."""
         return sum(cache.nbytes_used for opened in self for cache in opened.caches.values())
 
-    def open(self, sequence: int, opened: SequenceState, heads: Mapping[int, Heads]) -> None:
-        """Adds a sequence with empty caches for these heads, by layer."""
-        opened.caches = {layer: each.new_cache(opened.total_tokens) for layer, each in heads.items()}
+    def open(self, sequence: int, opened: SequenceState, groups: Mapping[int, int]) -> None:
+        """Adds a sequence with empty caches, for so many groups of each layer."""
+        opened.caches = {layer: self._cache(n, opened.total_tokens) for layer, n in groups.items()}
         self._open[sequence] = opened
 
     def close(self, sequence: int) -> int:
@@ -103,9 +102,12 @@ class OpenSequences:
                     k, v = old.take(before.index(group))
                 keys.append(k)
                 values.append(v)
-            cache = KVCache(len(after), self._head_dim, opened.total_tokens, self._format)
+            cache = self._cache(len(after), opened.total_tokens)
             cache.append_stored(np.stack(keys), np.stack(values))  # [groups, rows, …]
             opened.caches[layer] = cache
+
+    def _cache(self, n_groups: int, capacity: int) -> KVCache:
+        return KVCache(n_groups, self._head_dim, capacity, self._format)
 
     def _no_rows(self, n: int) -> Stored:
         """Zeros in place of that many rows of a cache."""

@@ -10,6 +10,8 @@ compute partial sums, and a collective at the *boundary* after it adds them and 
   chunks to all devices that multiply them. A device without a partial sum is left out of a chunk's path.
 * *ring* with *tiles*, where chunks are large enough: products are computed chunk by chunk, in the order in which chunks
   arrive and are needed, so that messages travel meanwhile.
+* *gather*: no partial sums, but whole columns of results (`compile_gather`).
+* *relay*: a star, and x reaches every device by way of the device of the embedding, which passes it on.
 * *ring*, in steps with fewer rows, decode above all. [D] Every device sends its partial sum to every other, and each
   adds all of them: one hop, where a ring would take 2 (n - 1), and with a row or two the hop's delay dominates.
 """
@@ -20,12 +22,13 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
+from edgeemu.placement.compile_gather import gathered_ops
 from edgeemu.placement.placement import Placement, rings_of
 from edgeemu.placement.program import WHOLE, Chunk, Collective, MessageKind, Op, Program, RowRange, Slot
-from edgeemu.placement.residual_stream import Groups, ResidualStream, ScatteredStream, Way, WholeStream
+from edgeemu.placement.residual_stream import Groups, RelayedStream, ResidualStream, ScatteredStream, Way, WholeStream
 from edgeemu_kernels.shape import ModelShape
 
-CollectiveAlgorithm = Literal["ring", "star"]
+CollectiveAlgorithm = Literal["ring", "star", "gather", "relay"]
 
 
 def compile_routes(
@@ -34,10 +37,17 @@ def compile_routes(
     """Compile the dataflow of one step. `tile_rows`: least number of rows of a tile; None: no tiles.
 
     Destinations are in ascending device order: the order in which a sender's messages queue at its interface.
+
+    Raises:
+        PlacementError: a placement with shards that cannot be gathered.
     """
     owner = placement.owner
     largest = max(map(len, rings_of(placement, shape.n_layers)), default=0)
-    if collective == "star" or largest < 2:
+    if collective == "gather" and largest:
+        ops = _addressed(gathered_ops(placement, shape), 0, RowRange())
+    elif collective == "relay":
+        ops = _Compiler(placement, shape, Way.STAR, tiles=False, relay=owner[EMBED]).compiled(0, RowRange())
+    elif collective != "ring" or largest < 2:
         ops = _Compiler(placement, shape, Way.STAR, tiles=False).compiled(0, RowRange())
     else:
         ops = _Compiler(placement, shape, Way.EXCHANGE, tiles=False).compiled(0, RowRange(0, largest))
@@ -53,11 +63,15 @@ def compile_routes(
 class _Compiler:
     """Compiler of the operations for one kind of steps. Receivers of results are known when all operations are."""
 
-    def __init__(self, placement: Placement, shape: ModelShape, way: Way, *, tiles: bool) -> None:
+    def __init__(
+        self, placement: Placement, shape: ModelShape, way: Way, *, tiles: bool, relay: int | None = None
+    ) -> None:
+        """`relay`: the device through which x goes from one device to another."""
         self._owner = placement.owner
         self._n_layers = shape.n_layers
         self._way = way
         self._tiles = tiles
+        self._relay = relay
         self._ops: list[Op] = []
         layers = range(shape.n_layers)
         self._groups = [placement.groups(layer, shape.n_groups) for layer in layers]
@@ -70,7 +84,7 @@ class _Compiler:
         embed, lm_head = self._owner[EMBED], self._owner[LM_HEAD]
         prompt, token = Slot(MessageKind.PROMPT, 0, -1), Slot(MessageKind.TOKEN, 0, lm_head)
         x = self.add(Kind.EMBED, -1, embed, (prompt, token), Slot(MessageKind.HIDDEN, 0, embed))
-        stream: ResidualStream = WholeStream({embed: x})
+        stream: ResidualStream = self._whole({embed: x})
         for layer in range(self._n_layers):
             stream = self._attention(layer, stream)
             stream = self._feed_forward(layer, stream)
@@ -91,6 +105,12 @@ class _Compiler:
         self._ops.append(Op(len(self._ops), kind, layer, groups, device, needs, emits, (), parts, chunk))
         return emits
 
+    def _whole(self, slots: dict[int, Slot]) -> ResidualStream:
+        if self._relay is None:
+            return WholeStream(slots)
+        (slot,) = slots.values()
+        return RelayedStream(self.add, slot, self._relay)
+
     # -- the parts of a layer -----------------------------------------------------------------------------------
 
     def _attention(self, layer: int, x: ResidualStream) -> ResidualStream:
@@ -101,7 +121,7 @@ class _Compiler:
             needs = (x.whole(at_proj), *outputs.values())
             parts = tuple(held.values())
             residual = Slot(MessageKind.RESIDUAL, layer, at_proj)
-            return WholeStream({at_proj: self.add(Kind.PROJ, layer, at_proj, needs, residual, parts=parts)})
+            return self._whole({at_proj: self.add(Kind.PROJ, layer, at_proj, needs, residual, parts=parts)})
         outputs = {at: self._heads(layer, at, x.factors(at, ring)) for at in held}
         inputs = {}
         for at, groups in shares.items():
@@ -131,7 +151,7 @@ class _Compiler:
         shares, ring = self._ffns[layer], self._rings[layer]
         if not shares:
             at = self._owner[ffn(layer)]
-            return WholeStream(
+            return self._whole(
                 {at: self.add(Kind.FFN, layer, at, (x.whole(at),), Slot(MessageKind.HIDDEN, layer + 1, at))}
             )
         factors = {at: x.factors(at, ring) for at in shares}
@@ -175,7 +195,7 @@ class _Compiler:
             return WholeStream({(lm_head := self._owner[LM_HEAD]): self._last_row(boundary, ring, parts, x, lm_head)})
         if self._way is Way.STAR:
             centre = embed if (embed := self._owner[EMBED]) in ring else ring[0]
-            return WholeStream({centre: summed(centre)})
+            return self._whole({centre: summed(centre)})
         if last:
             return WholeStream({(lm_head := self._owner[LM_HEAD]): summed(lm_head)})
         return WholeStream({at: summed(at) for at in ring})

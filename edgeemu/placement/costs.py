@@ -292,8 +292,8 @@ class PhysicalCosts(Costs):
         return MESSAGE_HEADER_BYTES + rows * self._sent_bytes(self.shape.d_model)
 
     def chunk_bytes(self, rows: int, chunks: int) -> int:  # noqa: ARG002
-        """[D] Float32 at every precision: a sum is rounded once, when it is complete, however it was divided."""
-        return MESSAGE_HEADER_BYTES + rows * self.shape.d_model * self.value_bytes
+        """[D] Float32, if the scenario says nothing else: a sum is rounded once, when it is complete."""
+        return MESSAGE_HEADER_BYTES + rows * number_format(self.shape.precision.partials).row_bytes(self.shape.d_model)
 
     def attention_bytes(self, n_groups: int, rows: int) -> int:
         return MESSAGE_HEADER_BYTES + rows * n_groups * self._sent_bytes(self.shape.group_dim)

@@ -7,9 +7,10 @@ from functools import cache
 from operator import itemgetter
 from typing import NamedTuple
 
-from edgeemu.placement.blocks import Block, Kind
+from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement, rings_of
+from edgeemu.placement.slice_costs import SliceCosts
 
 WeightsOf = Callable[[Kind, int, int], int]  # weights of a block of a kind, a layer and a group
 _PART = itemgetter(0, 1)  # kind and layer of a block
@@ -44,6 +45,7 @@ class Usage:
     groups: Counter[int] = field(default_factory=Counter)
     members: int = 0  # devices of the largest ring that shares a layer; 0: no block is divided
     star: bool = False  # their collective algorithm is star
+    gather: bool = False  # or gather
     _shards: Counter[tuple[Kind, int]] = field(default_factory=Counter)  # by kind and layer
     _weights_bytes: int = 0
 
@@ -103,6 +105,8 @@ class Usage:
         kinds = {kind for kind, _, group in self.blocks if group < 0 or kind is Kind.HEAD}  # undivided
         if self.costs.shape.tied_embeddings and {Kind.EMBED, Kind.LM_HEAD} <= kinds:
             weights_bytes -= self.costs.table_bytes()
+        if self.gather and self.members:
+            return self._gathered_page(weights_bytes, kinds)
         rows = self.prompt_tokens
         widest = max(self.groups.values(), default=0)
         workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
@@ -120,6 +124,35 @@ class Usage:
             self.groups.total() * caches_bytes(self.costs, self.total_tokens, self.beside),
             max(workspaces, default=0),
             messages_bytes * (1 + len(self.beside)),
+        )
+
+    def _gathered_page(self, weights_bytes: int, kinds: set[Kind]) -> MemoryPage:
+        """Page under `gather`: the device of the embedding has all caches, and biases are those of a device's columns.
+
+        `weights_bytes`: with all of a bias on the device of the first shard.
+        """
+        slices, n_layers = SliceCosts(self.costs.shape), self.costs.shape.n_layers
+        root = Kind.EMBED in kinds
+        weights_bytes += sum(slices.bias_bytes(kind, count) for (kind, _), count in self._shards.items())
+        firsts = [block.kind for block in self.blocks if block.is_shard and block.group == 0]
+        weights_bytes -= sum(slices.bias_bytes(kind, n_shards(self.costs.shape, kind)) for kind in firsts)
+        widest, shards = max(self.groups.values(), default=0), self._widest_shards()
+        workspaces = [0]
+        for rows, past in ((self.prompt_tokens, 0), (1, self.total_tokens)):
+            workspaces += [self.costs.workspace_bytes(kind, 0, rows, past) for kind in kinds - {Kind.HEAD}]
+            workspaces += [slices.projected_workspace_bytes(widest, rows)] if widest else []
+            workspaces += [slices.outer_workspace_bytes(kind, rows) for kind in shards]
+            workspaces += [slices.inner_workspace_bytes(shards[Kind.FFN], rows)] if Kind.FFN in shards else []
+            if root:
+                workspaces += [slices.attend_workspace_bytes(rows, past), self.costs.collective_workspace_bytes(rows)]
+                workspaces += [slices.lacking_workspace_bytes(rows)]
+        held = slices.held_messages_bytes(self.prompt_tokens, self.members, root=root) if self.blocks else 0
+        caches = caches_bytes(self.costs, self.total_tokens, self.beside)
+        return MemoryPage(
+            weights_bytes,
+            n_layers * self.costs.shape.n_groups * caches if root else 0,
+            max(workspaces),
+            held * (1 + len(self.beside)),
         )
 
     def _widest_shards(self) -> dict[Kind, int]:
@@ -144,10 +177,14 @@ def usages(
     beside: tuple[int, ...] = (),
     *,
     star: bool = False,
+    gather: bool = False,
 ) -> list[Usage]:
-    """Memory of each device under a placement. `star`: the collective algorithm is star."""
+    """Memory of each device under a placement. `star`, `gather`: the collective algorithm is that."""
     members = max(map(len, rings_of(placement, costs.shape.n_layers)))
-    held = [Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star) for _ in range(n_devices)]
+    held = [
+        Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star, gather=gather)
+        for _ in range(n_devices)
+    ]
     by_device: list[list[Block]] = [[] for _ in held]
     for block, device in placement.owner.items():
         by_device[device].append(block)

@@ -9,7 +9,8 @@ a device does one thing at a time: rows that arrive while it computes are forwar
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.program import Collective, MessageKind, Op, Slot
+from edgeemu.placement.program import GATHERED_KINDS, PARTIAL_KINDS, Collective, MessageKind, Op, Slot
+from edgeemu.placement.slice_costs import SliceCosts
 from edgeemu.placement.work import Work, roofline_s
 
 NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
@@ -30,8 +31,14 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
             return _NOTHING
         case Collective.ATTEND:
             return costs.attention_work(len(op.groups), rows, past)
-        case Kind.HEAD if op.chunk.of > 1:
+        case Collective.JOIN:
+            return costs.rows_work(3, 1 if sends_last_row(op, costs) else rows, 1) if op.computes else _NOTHING
+        case Kind.HEAD if op.chunk.of > 1 or op.emits.kind is MessageKind.PROJECTED:
             return costs.qkv_work(len(op.groups), mine, op.layer)
+        case Kind.FFN if op.emits.kind is MessageKind.INNER:
+            return SliceCosts(costs.shape).inner_work(op.layer, len(op.groups), rows)
+        case Kind.PROJ | Kind.FFN if op.columns:
+            return SliceCosts(costs.shape).outer_work(op.kind, op.layer, op.columns[1] - op.columns[0], rows)
         case Kind.PROJ | Kind.FFN if op.groups:
             return costs.shard_work(op.kind, op.layer, op.groups, mine, past)
         case _:
@@ -59,20 +66,36 @@ def is_last(slot: Slot, n_layers: int) -> bool:
 
 def message_bytes(op: Op, rows: int, costs: Costs) -> int:
     """Bytes of the message with an operation's result, header included."""
+    if op.emits.kind in GATHERED_KINDS:
+        return SliceCosts(costs.shape).message_bytes(_width(op, costs), rows)
     last = sends_last_row(op, costs)
     match op.emits.kind:
         case MessageKind.ATTENTION:
             return costs.attention_bytes(len(op.groups), rows)
         case MessageKind.TOKEN:
             return costs.token_bytes()
-        case MessageKind.PARTIAL | MessageKind.REDUCE | MessageKind.NORMED:
+        case kind if kind in PARTIAL_KINDS:
             return costs.chunk_bytes(1, 1) if last else costs.chunk_bytes(op.chunk.size(rows), op.chunk.of)
         case _:
             return costs.activation_bytes(1) if last else costs.activation_bytes(op.chunk.size(rows), op.chunk.of)
 
 
+def _width(op: Op, costs: Costs) -> int:
+    """Columns of a result that is gathered."""
+    if op.columns:
+        return op.columns[1] - op.columns[0]
+    slices, number = SliceCosts(costs.shape), len(op.groups)
+    return slices.projected_width(number) if op.kind is Kind.HEAD else slices.inner_width(number)
+
+
 def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:
-    """Peak of the arrays of one execution. Both halves of divided heads count as the undivided operation."""
+    """Peak of the arrays of one execution. Both halves of heads of a ring count as the undivided operation."""
+    if op.emits.kind in GATHERED_KINDS or (op.kind is Collective.ATTEND and op.parts):
+        return _gathered_workspace_bytes(op, rows, past, SliceCosts(costs.shape))
+    if op.kind is Collective.JOIN:
+        return costs.collective_workspace_bytes(rows)  # all rows arrive, also where only the last goes on
+    if op.forwards:
+        return 0
     if isinstance(op.kind, Collective):
         kind = Kind.HEAD if op.kind is Collective.ATTEND else None
         joined = 1 if sends_last_row(op, costs) else rows
@@ -84,3 +107,17 @@ def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:
     if op.groups and op.kind is not Kind.HEAD:
         return costs.shard_workspace_bytes(op.kind, len(op.groups), rows)
     return costs.workspace_bytes(op.kind, len(op.groups), rows, past)
+
+
+def _gathered_workspace_bytes(op: Op, rows: int, past: int, slices: SliceCosts) -> int:
+    match op.kind:
+        case Collective.ATTEND:
+            return slices.attend_workspace_bytes(rows, past)
+        case Collective.JOIN:
+            return slices.lacking_workspace_bytes(rows)
+        case Kind.HEAD:
+            return slices.projected_workspace_bytes(len(op.groups), rows)
+        case Kind.PROJ | Kind.FFN if op.columns:
+            return slices.outer_workspace_bytes(op.kind, rows)
+        case _:
+            return slices.inner_workspace_bytes(len(op.groups), rows)

@@ -17,7 +17,7 @@ class MessageKind(IntEnum):
     """Kind of a message. The `layer` of a message says where in the model.
 
     In collectives `layer` counts boundaries, of which a layer has two: 2 l after its projection, 2 l + 1 after its
-    feed-forward.
+    feed-forward. The last four are of `gather`.
     """
 
     PROMPT = 0  # ids from the controller to the embedding
@@ -32,6 +32,10 @@ class MessageKind(IntEnum):
     NORMED = 9  # chunk `part` of x after a boundary, standardized, for all devices that multiply it
     QKV = 10  # queries, keys and values of chunk `part` of layer l, waiting for those of the other chunks
     PROBE = 11  # padding, to measure links
+    PROJECTED = 12  # queries, keys and values of one device's groups of layer l, to the device that attends
+    INNER = 13  # the feed-forward's inner columns of one device's units of layer l
+    LACKING = 14  # the inner columns of layer l that device `part` lacks
+    COLUMNS = 15  # one device's columns of the result before boundary `layer`
 
 
 class Slot(NamedTuple):
@@ -53,6 +57,9 @@ class Slot(NamedTuple):
         return self.kind in _CHUNKS or (self.kind is MessageKind.PARTIAL and self.part > 0)
 
 
+# Partial sums, and the rows that a ring passes on: they have a format of their own (`Precision.partials`).
+PARTIAL_KINDS = frozenset({MessageKind.PARTIAL, MessageKind.REDUCE, MessageKind.NORMED})
+GATHERED_KINDS = frozenset({MessageKind.PROJECTED, MessageKind.INNER, MessageKind.LACKING, MessageKind.COLUMNS})
 _CHUNKS = frozenset({MessageKind.REDUCE, MessageKind.ROWS, MessageKind.NORMED, MessageKind.QKV})
 
 
@@ -65,7 +72,8 @@ class Collective(Enum):
     SUM = 0  # adds its inputs; with one input it only forwards its rows, or some of them
     NORM = 1  # standardizes rows; the norm's gain belongs to the next block
     GATHER = 2  # concatenates chunks
-    ATTEND = 3  # attention on queries, keys and values that arrive in chunks
+    ATTEND = 3  # attention on queries, keys and values that arrive in chunks, or from several devices
+    JOIN = 4  # puts columns side by side, and adds x if that is among its inputs
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -103,6 +111,7 @@ ANY_ROWS = RowRange()
 
 # An attribute of an enumeration is looked up by a function of Python; these are looked at for every execution.
 _EMBED, _SUM, _NORM, _GATHER = Kind.EMBED, Collective.SUM, Collective.NORM, Collective.GATHER
+_LACKING = MessageKind.LACKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +126,10 @@ class Op:
     needs: tuple[Slot, ...]
     emits: Slot
     to: tuple[int, ...]  # devices that need the result, this one included if it does
-    parts: tuple[tuple[int, ...], ...] = ()  # a projection's: the groups in each of its ATTENTION inputs
+    parts: tuple[tuple[int, ...], ...] = ()  # the groups, or units, in each of its ATTENTION, PROJECTED, INNER inputs
     chunk: Chunk = WHOLE
     steps: RowRange = ANY_ROWS
+    columns: tuple[int, ...] = ()  # first and end of the result's columns that it computes; (): all
 
     def inputs(self, step: int) -> tuple[Slot, ...]:
         """Inputs that must arrive before `step` can run: a sequence's first step has a prompt, later ones a token."""
@@ -130,7 +140,18 @@ class Op:
     @property
     def computes(self) -> bool:
         """Whether it computes. Other operations cost a device nothing: rows are sent from where they are."""
-        return self.kind is not _GATHER and not (self.kind is _SUM and len(self.needs) == 1)
+        if self.kind is _SUM:
+            return len(self.needs) > 1
+        return self.kind is not _GATHER and self.emits.kind is not _LACKING
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it only passes its inputs on, some rows of one or columns of several, as the bytes that arrived."""
+        if self.emits.kind is _LACKING:
+            return True
+        if self.kind is not _SUM or len(self.needs) > 1:
+            return False
+        return (self.needs[0].kind in PARTIAL_KINDS) == (self.emits.kind in PARTIAL_KINDS)
 
     @property
     def starts_kernel(self) -> bool:

@@ -59,6 +59,32 @@ class WholeStream:
 
 
 @dataclass(slots=True)
+class RelayedStream:
+    """All rows of x on one device; others receive it from the relay, which passes it on as it has arrived."""
+
+    add: AddJoint
+    slot: Slot
+    relay: int
+    _relayed: Slot | None = None
+
+    def whole(self, device: int) -> Slot:
+        if device in (self.slot.source, self.relay) or self.slot.source == self.relay:
+            return self.slot
+        if self._relayed is None:
+            kind, layer, _, _ = self.slot
+            before = layer - (kind is MessageKind.HIDDEN)  # the layer that has made x
+            emits = Slot(kind, layer, self.relay)
+            self._relayed = self.add(Collective.SUM, before, self.relay, (self.slot,), emits)
+        return self._relayed
+
+    def factors(self, device: int, ring: Groups) -> tuple[Slot, ...]:  # noqa: ARG002
+        return (self.whole(device),)
+
+    def residual(self, device: int, ring: Groups) -> Slot:  # noqa: ARG002
+        return self.whole(device)
+
+
+@dataclass(slots=True)
 class ScatteredStream:
     """Chunks of x on the devices of a ring. A request for others adds the operations that bring them."""
 

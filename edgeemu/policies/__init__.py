@@ -10,6 +10,7 @@ calls. It can raise `InfeasibleError` at the first call, and `NoBetterPlacement`
 
 from collections.abc import Callable
 
+from edgeemu.placement.compile import CollectiveAlgorithm
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 
@@ -33,13 +34,30 @@ POLICIES = {
     "cloud-edge-even": "EdgeShard's baseline: half of the layers on the source device, half on the fastest other",
     "cloud-edge-opt": "EdgeShard's baseline: the best cut between the source device and the fastest other",
     "single": "the complete model on the one device that runs it fastest",
+    "distributed-llama": "distributed-llama 0.7 and later: heads and columns in equal shares on 2^n nodes, in a star",
+    "distributed-llama-0.1": "distributed-llama 0.1 to 0.5: rows of all matrices in equal shares; the root attends",
+    "llama.cpp-rpc": "llama.cpp over RPC: layers in a chain, in shares by memory; the source device relays",
+    "exo-ring": "exo's ring: layers in shares by memory, the largest device first",
+    "exo-tensor": "exo's tensor parallelism: heads and columns in equal shares on all devices",
 }
+
+# Policies that are published systems, whose devices combine their results in one way.
+COLLECTIVES: dict[str, CollectiveAlgorithm] = {
+    "distributed-llama": "star",
+    "distributed-llama-0.1": "gather",
+    "llama.cpp-rpc": "relay",
+    "exo-tensor": "ring",
+}
+
+# They answer only where the number of devices suits the model: `compare --policies all` goes on without them.
+PARTICULAR = frozenset({"distributed-llama", "distributed-llama-0.1", "exo-tensor"})
 
 # Not called again while every device keeps its memory: they would return the current placement.
 STEADY = frozenset(
     {
         *("static", "given", "galaxy", "layers", "single", "mdi", "edgeshard-latency", "edgeshard-throughput"),
         *("edge-solo", "cloud-edge-even", "cloud-edge-opt"),
+        *("distributed-llama", "distributed-llama-0.1", "llama.cpp-rpc", "exo-ring", "exo-tensor"),
     }
 )
 

@@ -49,7 +49,7 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
         RequestError: there is none, it cannot be loaded, or it cannot be called with (view, current).
     """
     if name in built_in:
-        return partial(_unless_refused, import_module(f"edgeemu.policies.{name.replace('-', '_')}").place)
+        return partial(_unless_refused, import_module(f"edgeemu.policies.{module_name(name)}").place)
     if file := policy_file(name):
         module = _module(file.path)
         return _callable(_attribute(module, *file), name, module.__file__ or "", file.path)
@@ -57,6 +57,11 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
     with _blamed(home_of(point), f'the policy "{name}" ({point.value}) cannot be loaded'):
         found = point.load()
     return _callable(found, name, home_of(point))
+
+
+def module_name(name: str) -> str:
+    """Name of the module of a policy that is built in."""
+    return name.replace("-", "_").replace(".", "_")
 
 
 def _unless_refused(place: _Policy, view: ClusterView, current: Placement | None = None) -> Placement:

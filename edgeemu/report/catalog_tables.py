@@ -1,12 +1,13 @@
 """Tables of the catalog and of this host."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from edgeemu.placement.model_bytes import SHOWN, bytes_by_format
+from edgeemu.report.figure_texts import human_text
 from edgeemu.report.formats import Table, size
-from edgeemu.scenario.catalog import DeviceProfile, ModelEntry
-from edgeemu.units import BIT_RATE, BYTE_RATE, FLOP_RATE, POWER
+from edgeemu.scenario.catalog import DeviceProfile, LinkEnergy, LinkType, ModelEntry, Power, Sourced
+from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, POWER
 
 
 def host_table(found: Mapping[str, Any]) -> Table:
@@ -34,21 +35,75 @@ def host_table(found: Mapping[str, Any]) -> Table:
 
 
 def device_table(profiles: Iterable[DeviceProfile]) -> Table:
+    """Make the table of device profiles, as far as a terminal of 80 columns has room."""
     rows = [
         [
             profile.name,
-            profile.title,
             FLOP_RATE.format_human(profile.gflops.value),
-            BYTE_RATE.format_human(profile.mem_bandwidth.value),
-            size(profile.memory.value),
-            BIT_RATE.format_human(profile.nic.value) if profile.nic else "–",
-            *(POWER.format_human(p.value) if p else "–" for p in (profile.power.idle, profile.power.busy)),
+            _bandwidths(profile),
+            _memory(profile),
+            POWER.format_human(profile.power.busy.value) if profile.power.busy else "–",
         ]
         for profile in profiles
     ]
-    return Table(
-        ("profile", "device", ">arithmetic", ">memory bandwidth", ">memory", ">network", ">idle", ">busy"), rows
-    )
+    return Table(("profile", ">arithmetic", ">decoding, of bandwidth", ">memory", ">busy"), rows)
+
+
+def _bandwidths(profile: DeviceProfile) -> str:
+    """Bandwidth of decoding, if it is known, and of memory: `9.82 of 17.1 GB/s`."""
+    memory = BYTE_RATE.format_human(profile.mem_bandwidth.value)
+    if profile.decode_bandwidth is None:
+        return f"? of {memory}"
+    decoding = BYTE_RATE.format_human(profile.decode_bandwidth.value)
+    unit = f" {memory.partition(' ')[2]}"
+    return f"{decoding.removesuffix(unit)} of {memory}"
+
+
+def _memory(profile: DeviceProfile) -> str:
+    """Memory that runs get; "–" where it is sold with several sizes."""
+    if profile.memory is None:
+        return "–"
+    return size(profile.memory.value - (profile.memory_reserved.value if profile.memory_reserved else 0))
+
+
+def link_table(kinds: Iterable[LinkType]) -> Table:
+    """Make the table of link types."""
+    rows = [
+        [
+            kind.name,
+            kind.title,
+            BIT_RATE.format_human(kind.bandwidth.value),
+            DURATION.format_human(kind.delay.value),
+            DURATION.format_human(kind.jitter.value) if kind.jitter else "–",
+        ]
+        for kind in kinds
+    ]
+    return Table(("link type", "link", ">bandwidth", ">delay", ">jitter ±"), rows)
+
+
+def figures_table(entry: DeviceProfile | LinkType) -> Table:
+    """Make the table of one device profile or link type: each figure with its label and source."""
+    rows = [["title", entry.title, "", ""]]
+    rows += [
+        [name, _figure_text(name, sourced.value), sourced.label, sourced.source] for name, sourced in _figures(entry)
+    ]
+    return Table((entry.name, "value", "label", "source"), rows)
+
+
+def _figures(entry: DeviceProfile | LinkType) -> Iterator[tuple[str, Sourced[float]]]:
+    """Figures that an entry has, with the names of their keys: `power.idle`."""
+    for key in type(entry).model_fields:
+        value = getattr(entry, key)
+        if isinstance(value, Power | LinkEnergy):
+            for inner in type(value).model_fields:
+                if (sourced := getattr(value, inner)) is not None:
+                    yield f"{key}.{inner}", sourced
+        elif isinstance(value, Sourced):
+            yield key, value
+
+
+def _figure_text(name: str, value: float) -> str:
+    return f"{value:.2f}" if name == "price_usd" else human_text(name.partition(".")[0], value)
 
 
 def model_document(entries: Iterable[ModelEntry]) -> list[dict[str, Any]]:

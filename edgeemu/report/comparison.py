@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from edgeemu.report.basis import basis_line
+from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS, VERDICTS
 from edgeemu.report.formats import Table, counted, size
 from edgeemu.report.statistics import percentile
 
@@ -42,7 +44,7 @@ FIGURES = (
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
 )
 ROUNDING = 1e-4  # of a figure that is below a bound, and not because it needs not respect it
-NO_BOUND = "for this cluster: devices are given as a share of the host, or are too many"
+NO_BOUND = "for this cluster: devices are given as a share of the host, or are too many, or results are gathered"
 JUDGED = {"latency": "tpot_ms", "throughput": "throughput_tok_s", "energy": "energy_per_token_j"}  # by objective
 
 
@@ -74,6 +76,7 @@ def comparison(
     return {
         "scenario": scenario,
         "judged_by": judged,
+        "basis": next((summary["basis"] for entry in entries for summary in entry.summaries), None),
         "first": rows[0]["policy"] if rows and rows[0]["gap"] is not None else None,
         "tokens_equal": _tokens_equal(entries) if words else None,
         "bounds": dict(bounds),
@@ -96,7 +99,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def worst(verdicts: Sequence[str]) -> str | None:
-    return max(verdicts, key=("PASS", "WARN", "INVALID").index, default=None)
+    return max(verdicts, key=VERDICTS.index, default=None)
 
 
 def _spread(summaries: Sequence[Summary], figure: Figure) -> dict[str, float | None]:
@@ -174,8 +177,10 @@ def comparison_lines(document: Mapping[str, Any]) -> list[str]:
     lines += _possible_lines(document)
     lines += [f"{row['policy']}: {row['problem']}" for row in document["policies"] if row["problem"]]
     for row in document["policies"]:
-        if row["certificate"] not in (None, "PASS"):
+        if row["certificate"] not in (None, *TELLS_WHAT_IT_MEANS):
             lines.append(f"{row['policy']}: {row['certificate']}: {'; '.join(row['reasons'])}")
+    if basis := basis_line(document["basis"]):
+        lines.append(basis)
     return lines
 
 

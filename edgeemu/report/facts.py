@@ -12,6 +12,7 @@ import msgspec
 from edgeemu.errors import RequestError
 from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
+from edgeemu.report.basis import Basis
 
 VERSION = 3  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
 _MAX_BYTES = 2**62
@@ -27,6 +28,7 @@ class DeviceFacts:
     cap_bytes: Annotated[int, msgspec.Meta(gt=0, lt=_MAX_BYTES)]
     idle_w: float | None
     busy_w: float | None
+    reserved_bytes: Bytes = 0  # that its system keeps beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class RunFacts:
     relative_devices: list[str]  # given as a fraction of this host
     decisions_measured: bool  # whether the policy's own time is on the timeline
     decided_on: str | None  # the device to whose speed that time is scaled
+    basis: Basis | None = None  # of the figures; None in records of before it was told
     version: int = VERSION
     # When the devices are ready:
     dilation: Annotated[float, msgspec.Meta(gt=0)] = 1.0

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeemu.report.basis import basis_document
 from edgeemu.report.certificate import Evidence, certify, with_verdict
 from edgeemu.report.energy import account
 from edgeemu.report.facts import RunFacts
@@ -61,6 +62,7 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
         "memory": _memory(records, facts),
         "controller_ms": {key: controller_ms[key] for key in ("mean", "p99")},
         "certificate": _with_links(certify(evidence), evidence),
+        "basis": basis_document(facts.basis),
         **_energy(facts, tokens, ops),
         "objective": facts.objective,
         "mode": facts.mode,
@@ -156,6 +158,7 @@ def _memory(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
         device.name: {
             "peak_bytes": peaks.get(device.name, 0),
             "cap_bytes": device.cap_bytes,
+            "reserved_bytes": device.reserved_bytes,
             "weights_bytes": facts.weights_bytes.get(device.name),
             "resident_bytes": facts.resident_bytes.get(device.name),
             "baseline_bytes": facts.baseline_bytes.get(device.name),

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from edgeemu.report.basis import basis_line
+from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS
 from edgeemu.report.formats import Table, counted, ms_text, number_text, size
 from edgeemu.units import ENERGY
 
@@ -75,7 +77,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     throughput = summary["throughput_tok_s"]
     tokens = sum(len(sequence) for sequence in summary["tokens"])
     rate = "" if throughput is None else f", {number_text(throughput, 2)} tokens/s"
-    means = f" ({certificate['means']})" if certificate["verdict"] == "PASS" else ""
+    means = f" ({certificate['means']})" if certificate["verdict"] in TELLS_WHAT_IT_MEANS else ""
     return [
         f"{counted(tokens, 'token')}{rate}, by {summary['policy']} on {counted(summary['devices'], 'device')}",
         *_energy_lines(summary),
@@ -85,6 +87,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         *([f"links: {summary['links']}"] if summary["links"] != "stamped" else []),
         f"certificate: {certificate['verdict']}{means}",
         *(f"  {reason}" for reason in certificate["reasons"]),
+        *([basis] if (basis := basis_line(summary["basis"])) else []),
         *([] if summary["ended"] == "done" else [f"ended: {ENDED[summary['ended']]}"]),
         *(
             [f"limitations on this host: {'; '.join(weaker)} (see edgeemu doctor)"]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
-from edgeemu.errors import EdgeemuError, InfeasibleError, Interrupted, RunError
+from edgeemu.errors import EdgeemuError, InfeasibleError, Interrupted, RunError, UnsuitableError
 from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
@@ -24,6 +24,7 @@ from edgeemu.policies.view.step_energy import over_budget
 from edgeemu.run.policy_process.messages import wrong_kind
 from edgeemu.run.policy_process.process import WAIT
 from edgeemu.run.policy_process.separate_policy import Called, LostPolicyError, PolicyError, SeparatePolicy
+from edgeemu.run.reserved_memory import kept_by_systems
 
 
 class Answer(NamedTuple):
@@ -68,7 +69,12 @@ def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: 
             careful = replace(view, costs=view.by_layer.uniform("largest"))
             placement, more_s, cut = _ask(policy, careful, None, limit_s)
             took_s, problem = took_s + more_s, fault(placement, view)
-    except (InfeasibleError, Interrupted, KeyboardInterrupt):
+    except InfeasibleError as error:
+        kept = kept_by_systems((device.name, device.reserved_bytes) for device in view.devices)
+        if not kept or isinstance(error, UnsuitableError):
+            raise
+        raise InfeasibleError(f"{error}\nOf the memory of these devices, {kept}.") from error
+    except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise wrong(f"the policy gave no first placement: {describe(error)}") from error

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
-from edgeemu.policies import POLICIES, exact
+from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError, UnsuitableError
+from edgeemu.policies import PARTICULAR, POLICIES, exact
 from edgeemu.report.comparison import Entry
 from edgeemu.report.formats import counted
 from edgeemu.run.ask_policy import NoFirstPlacementError
@@ -51,7 +51,7 @@ def named_policies(names: Sequence[str], *, given: bool = False) -> list[str]:
 
 def optional(policies: Sequence[str]) -> frozenset[str]:
     """Return the policies that only `all` stands for, and that may be unable to answer."""
-    return frozenset({"exact"} if ALL in policies and "exact" not in policies else ())
+    return frozenset({"exact", *PARTICULAR} - set(policies) if ALL in policies else ())
 
 
 def left_out(scenario: Scenario, policies: Sequence[str]) -> dict[str, str]:
@@ -59,7 +59,7 @@ def left_out(scenario: Scenario, policies: Sequence[str]) -> dict[str, str]:
 
     Raises: as `make_plan`.
     """
-    if not optional(policies):
+    if "exact" not in optional(policies):
         return {}
     setting = unplaced(scenario)
     n_devices, n_layers = len(setting.cluster.devices), setting.model.shape.n_layers
@@ -115,8 +115,9 @@ async def compare_scenario(
                 problem = error
                 break
             results.append(result)
-        if name in may_fail and isinstance(problem, NoFirstPlacementError):
-            entries.append(Entry(name, [], problem=f"left out: {problem}; {UNPROVEN}"))
+        if name in may_fail and isinstance(problem, (NoFirstPlacementError, UnsuitableError)):
+            advice = "" if isinstance(problem, UnsuitableError) else f"; {UNPROVEN}"
+            entries.append(Entry(name, [], problem=f"left out: {problem}{advice}"))
             continue
         entries.append(
             Entry(

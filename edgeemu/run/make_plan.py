@@ -10,8 +10,10 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import RequestError
+from edgeemu.placement.compile_gather import check_gather
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
+from edgeemu.placement.placement import PlacementError, is_divided
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -21,7 +23,7 @@ from edgeemu.policies.view.step_energy import missing_links, missing_power
 from edgeemu.run.ask_policy import first_decision
 from edgeemu.run.choose_policy import at_policy, check_named, choose_policy, names_code
 from edgeemu.run.given_placement import given_placement
-from edgeemu.run.plan import Plan, Rules, compiler, least_tile_rows
+from edgeemu.run.plan import Plan, Rules, compiler, least_tile_rows, with_collectives
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
 from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
@@ -55,6 +57,7 @@ def make_plan(scenario: Scenario, policy_name: str | None = None, *, trust: bool
         RunError: a built-in policy failed, or the process of a user's could not be started.
     """
     place = choose_policy(scenario, policy_name, trust=trust)
+    scenario = with_collectives(scenario, policy_name or scenario.policy)
     try:
         return _placed(scenario, policy_name, place, unplaced(scenario))
     except BaseException:
@@ -106,11 +109,22 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
     """Ask for the first placement, with which the plan is complete."""
     model, requests, cluster, computes, links, view = setting
     name, rules = policy_name or scenario.policy, Rules.of(scenario)
+    if view.gather and name not in STEADY:
+        raise scenario.error(
+            "sharding.collectives",
+            f"gather divides rows of matrices, which cannot move, and {name} moves blocks; take distributed-llama-0.1 "
+            "or another policy that places once",
+        )
     at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
     try:
         first = first_decision(place, at_first, rules.decision_limit_s)
     except PolicyError as error:
         raise at_policy(scenario, policy_name, error) from error
+    if view.gather and is_divided(first.placement, model.shape.n_layers):
+        try:
+            check_gather(first.placement, model.shape)
+        except PlacementError as error:
+            raise scenario.error("sharding.collectives", str(error)) from error
     return Plan(
         scenario,
         name,
@@ -123,7 +137,7 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         first.placement,
         first.took_s,
         rules,
-        None if name in STEADY and not _memory_varies(scenario) else place,
+        None if name in STEADY and (view.gather or not _memory_varies(scenario)) else place,
         _decision_scale(scenario, cluster),
         first.problem,
     )
@@ -160,7 +174,8 @@ def _first_view(
     return replace(
         view,
         workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
-        star=scenario.sharding.collectives == "star",
+        star=scenario.sharding.collectives in ("star", "relay"),
+        gather=scenario.sharding.collectives == "gather",
         tile_rows=least_tile_rows(scenario, [device.compute for device in view.devices], costs),
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
@@ -190,6 +205,8 @@ def _costs(scenario: Scenario, model: Model, requests: Sequence[Request]) -> Cos
     """Return the cost formulas of the scenario."""
     if scenario.cost.formulas == "physical":
         return PhysicalCosts(model.shape)
+    if scenario.sharding.collectives == "gather":
+        raise scenario.error("cost", "literal costs have no formulas for collectives that gather")
     lengths = {len(request.ids) for request in requests}
     if len(lengths) > 1:
         raise scenario.error("cost", "literal costs need prompts of one length; give all the same number of tokens")
@@ -225,6 +242,8 @@ def _open_model(scenario: Scenario) -> Model:
         model = model.at_precision(asked.weights, asked.cache, asked.messages)
     except ModelFileError as error:
         raise scenario.error("precision.weights", str(error)) from error
+    if scenario.sharding.partials == "messages":
+        model = model.with_rounded_partials()
     if asked.hold == "expanded":
         model = model.with_expanded()
     return replace(model, name=weights.name, shape=replace(model.shape, name=weights.name))

@@ -13,7 +13,7 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import MemoryPage, Usage
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op, Program
-from edgeemu.policies import Policy
+from edgeemu.policies import COLLECTIVES, Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
@@ -151,10 +151,20 @@ def arithmetic_rows(computes: Sequence[Compute], value_bytes: float) -> int:
     return max(1, *(ceil(value_bytes * device.flops_per_s / (2 * device.mem_bytes_per_s)) for device in computes))
 
 
+def with_collectives(scenario: Scenario, policy_name: str) -> Scenario:
+    """Return the scenario with the collectives of a policy that has its own, where it says nothing itself."""
+    sharding = scenario.sharding
+    if sharding.collectives is not None or policy_name not in COLLECTIVES:
+        return scenario
+    return scenario.model_copy(
+        update={"sharding": sharding.model_copy(update={"collectives": COLLECTIVES[policy_name]})}
+    )
+
+
 def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> Callable[[Placement], Program]:
     """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled."""
-    tile_rows = least_tile_rows(scenario, computes, costs)
-    return partial(compile_routes, shape=costs.shape, collective=scenario.sharding.collectives, tile_rows=tile_rows)
+    tile_rows, collective = least_tile_rows(scenario, computes, costs), scenario.sharding.collectives or "ring"
+    return partial(compile_routes, shape=costs.shape, collective=collective, tile_rows=tile_rows)
 
 
 def least_tile_rows(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> int | None:

@@ -1,16 +1,19 @@
 """Tables and document of a plan: the placement, its memory, and the predicted latencies."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
+from edgeemu.report.basis import basis_document, basis_line
 from edgeemu.report.comparison import NO_BOUND
 from edgeemu.report.formats import Table, counted, ms_text, size
+from edgeemu.run.basis import basis_of
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
+from edgeemu.run.reserved_memory import kept_by_systems
 from edgeemu.timeline.prediction import SequenceTimes
 from edgeemu_kernels.shape import ModelShape
 
@@ -36,7 +39,12 @@ def plan_document(plan: Plan, bound: "Possible | None") -> dict[str, Any]:
             {
                 "device": device.name,
                 "blocks": [str(block) for block in plan.placement.on(device.index)],
-                "memory": {**page._asdict(), "total_bytes": page.total_bytes, "cap_bytes": device.memory_bytes},
+                "memory": {
+                    **page._asdict(),
+                    "total_bytes": page.total_bytes,
+                    "cap_bytes": device.memory_bytes,
+                    "reserved_bytes": device.memory_reserved_bytes,
+                },
             }
             for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
         ],
@@ -50,6 +58,7 @@ def plan_document(plan: Plan, bound: "Possible | None") -> dict[str, Any]:
             }
             for request, predicted in _predictions(plan)
         ],
+        "basis": basis_document(basis_of(plan.scenario)),
         "placed_in_ms": 1000 * plan.placed_in_s,
         "cut": plan.cut or None,
         "bounds": {} if bound is None else bound.by_figure,
@@ -99,7 +108,18 @@ def title_line(plan: Plan) -> str:
     return f"{plan.model.name} on {counted(len(plan.cluster.devices), 'device')}, placed by {plan.policy}:"
 
 
-def sizes_line(plan: Plan) -> str:
+def plan_lines(plan: Plan, bound: "Possible | None") -> Iterator[str]:
+    """Make the lines below the tables: sizes, memory of systems, what is possible, and on what the figures rest."""
+    yield _sizes_line(plan)
+    if kept := kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices):
+        yield f"memory: of the devices' own, {kept}"
+    if plan.cut:
+        yield f"first decision cut by decisions.limit: {plan.cut}"
+    yield _possible_line(bound)
+    yield basis_line(basis_document(basis_of(plan.scenario)))
+
+
+def _sizes_line(plan: Plan) -> str:
     """Say how large the weights are at the plan's precision, and in other formats."""
     here = f"weights: {size(model_bytes(plan.model.shape))} in all"
     sizes = bytes_by_format(plan.model.shape)
@@ -107,7 +127,7 @@ def sizes_line(plan: Plan) -> str:
     return f"{here}; {others} (precision.weights)"
 
 
-def possible_line(bound: "Possible | None") -> str:
+def _possible_line(bound: "Possible | None") -> str:
     """Say what no placement can beat, or that nobody knows."""
     if bound is None:
         return f"possible: not known; there is no proven bound {NO_BOUND}"

@@ -41,9 +41,10 @@ def possible(
     """Bounds for a workload, on the cluster at its best: all that varies as fast as it ever is.
 
     `view` is that of the first decision. None where nothing is known: devices are given as a share of the host, whose
-    kernels take what they take, there are too many of them, or nothing fits. `thorough`: it may take seconds.
+    kernels take what they take, there are too many of them, nothing fits, or results are gathered. `thorough`: it may
+    take seconds.
     """
-    if any(device.compute is None for device in cluster.devices):
+    if view.gather or any(device.compute is None for device in cluster.devices):
         return None
     shortest = min(len(request.ids) for request in requests)
     total = min(request.total_tokens for request in requests)

@@ -24,6 +24,7 @@ from edgeemu.report.record_files import RecordWriter
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.summary import summarise
 from edgeemu.run.backend import Backend, RunMeasurements
+from edgeemu.run.basis import basis_of
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
 from edgeemu.run.observer import Observer
@@ -135,7 +136,10 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         scenario=scenario.name,
         policy=plan.policy,
         model=plan.model.name,
-        devices=[DeviceFacts(d.name, d.memory_bytes, d.idle_w, d.busy_w) for d in plan.cluster.devices],
+        devices=[
+            DeviceFacts(d.name, d.memory_bytes, d.idle_w, d.busy_w, d.memory_reserved_bytes)
+            for d in plan.cluster.devices
+        ],
         mode="simulated" if simulate else scenario.time.mode,
         objective=scenario.objective,
         concurrency=plan.concurrency,
@@ -148,6 +152,7 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         relative_devices=[device.name for device in plan.cluster.devices if device.compute is None],
         decisions_measured=plan.rules.decision_s is None,
         decided_on=scenario.decisions.on,
+        basis=basis_of(scenario),
     )
 
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from edgeemu.scenario.catalog import device_profile
+from edgeemu.scenario.catalog.profile_files import find_profile, profile_of
 from edgeemu.scenario.distributions import MaybeRandom, MaybeRandomOrUnlimited
+from edgeemu.scenario.files import base_of
 from edgeemu.scenario.names import KindName, Name
 from edgeemu.scenario.time_varying import MaybeTimeVarying, ThrottleSpec
 from edgeemu.scenario.validation import Strict, at
@@ -44,7 +45,9 @@ class DeviceSpec(Strict):
         " of them."
     )
     profile: str | None = Field(
-        default=None, description="Device of the catalog (`edgeemu devices`) that gives every figure not given here."
+        default=None,
+        description="Device of the catalog (`edgeemu devices`), or a file that `edgeemu calibrate` writes "
+        "(`board.yaml`), that gives every figure not given here.",
     )
     count: Annotated[int, Field(strict=True, ge=1, le=MAX_DEVICES), KindName("count")] = Field(
         default=1, description="Number of devices like this one; random values are sampled for each."
@@ -56,7 +59,19 @@ class DeviceSpec(Strict):
         default=None, description="Rate at which the device reads weights and caches."
     )
     overhead: MaybeRandom[Seconds] | None = Field(
-        default=None, description="Time added to each execution of a block; zero if the profile has none."
+        default=None,
+        description="Time added to each execution of a block; the engine's, or zero, if the profile has none.",
+    )
+    remote_overhead: MaybeRandom[Seconds] | None = Field(
+        default=None,
+        description="Time added in addition where the device is not the source: software that is told with every token "
+        "what to compute. The engine's, or zero, if the profile has none.",
+    )
+    message_latency: MaybeRandom[Seconds] | None = Field(
+        default=None,
+        description="Time that software adds to the delay of every link that ends here, while it does nothing else: "
+        "interrupts, waking up, threads that read several connections at once. The engine's, or zero, if the profile "
+        "has none.",
     )
     host_fraction: MaybeRandom[PositiveFraction] | None = Field(
         default=None,
@@ -64,7 +79,14 @@ class DeviceSpec(Strict):
         "measured processor time of a block is divided by it.",
     )
     memory: MaybeRandom[Bytes] | None = Field(
-        default=None, description="Memory for weights, caches, activations and messages; what does not fit is refused."
+        default=None,
+        description="Memory for weights, caches, activations and messages, and for the system (`memory_reserved`); "
+        "what does not fit is refused.",
+    )
+    memory_reserved: MaybeRandom[Bytes] | None = Field(
+        default=None,
+        description="Part of the memory that the system of the device keeps, and no run can use. From the profile if "
+        "neither this nor `memory` is given.",
     )
     nic: MaybeRandomOrUnlimited[BitsPerSecond] | None = Field(
         default=None, description="Rate of the network interface in each direction, shared by all links of the device."
@@ -83,8 +105,9 @@ class DeviceSpec(Strict):
 
     @field_validator("profile")
     @classmethod
-    def _in_catalog(cls, profile: str | None) -> str | None:
-        return profile if profile is None else device_profile(profile).name
+    def _found(cls, profile: str | None, info: ValidationInfo) -> str | None:
+        """Check a name of the catalog, or make that of a file absolute."""
+        return profile if profile is None else find_profile(profile, base_of(info))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -99,6 +122,9 @@ class DeviceSpec(Strict):
         for key in needed:
             if self.profile is None and getattr(self, key) is None:
                 raise at([key], "is missing (or name a profile, which has one)")
+        profile = profile_of(self.profile)
+        if self.memory is None and profile is not None and profile.memory is None:
+            raise at(["memory"], f"is missing: {profile.title} has no single size of memory; give that of yours")
         return self
 
     @property

@@ -33,8 +33,8 @@ class LinkSpec(Strict):
 
     type: str | None = Field(
         default=None,
-        description="Link type of the catalog that gives every figure not given here: `ethernet-100m`, `ethernet-1g`, "
-        "`wifi-4`, `wifi-5`, `wifi-6`, `lte`, `5g`, `bluetooth-le`.",
+        description="Link type of the catalog that gives every figure not given here: `ethernet-1g`, `wifi-5`, "
+        "`thunderbolt-4` and others, which `edgeemu links` lists.",
     )
     bandwidth: MaybeRandom[BitsPerSecond] | None = Field(default=None, description="Bandwidth of the link.")
     delay: MaybeRandom[Seconds] | None = Field(default=None, description="One-way delay.")

@@ -9,22 +9,32 @@ from edgeemu.scenario.names import Flag, Name
 from edgeemu.scenario.validation import Shorthand, Strict, at
 from edgeemu.units import DURATION, Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
 
+Collectives: TypeAlias = Literal["ring", "star", "gather", "relay"]
+
 
 class ShardingSpec(Strict):
     """Combination of partial results, where a policy divides projections or feed-forward blocks among devices.
 
-    `ring`: ReduceScatter and AllGather of chunks of rows; `star`: one device adds all partial sums.
+    `ring`: ReduceScatter and AllGather of chunks of rows; `star`: one device adds all partial sums. Policies that are
+    published systems bring their own (`policies.COLLECTIVES`).
     """
 
-    collectives: Literal["ring", "star"] = Field(
-        default="ring",
+    collectives: Collectives | None = Field(
+        default=None,
         description="Collective algorithm. `ring`: ReduceScatter and AllGather of chunks of rows; `star`: one device "
-        "adds all partial sums and sends the result to all.",
+        "adds all partial sums and sends the result to all; `gather`: rows of all matrices are divided, and the device "
+        "of the embedding attends and puts results together, for placements that divide every layer, and do not "
+        "change; `relay`: `star`, and x goes from device to device through that of the embedding. Without it, that of "
+        "the policy if it is such a system, else `ring`.",
+    )
+    partials: Literal["float32", "messages"] = Field(
+        default="float32",
+        description="Format of partial sums and of the chunks in a ring: `float32`, or that of `precision.messages`.",
     )
     tile_overlap: Flag = Field(
         default=True,
         description="Whether products are computed chunk by chunk while other chunks travel, in prompts whose chunks "
-        "have enough rows to keep every device busy; not with `star`.",
+        "have enough rows to keep every device busy; only with `ring`.",
     )
     divide: Flag = Field(
         default=True,

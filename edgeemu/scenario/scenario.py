@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.scenario.catalog.engines import IDEAL, engine_entries, engine_entry
 from edgeemu.scenario.devices import MAX_DEVICES, DeviceSpec
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.document import Document, Position, field_name, position_of
@@ -42,8 +43,14 @@ class Scenario(Strict):
         default=0, description="Seed of all random values: devices, links, jitter, loss and random prompts."
     )
     model: ModelSpec = Field(description="Model whose tokens are generated.")
+    engine: str = Field(
+        default=IDEAL,
+        description="Software on the devices (`edgeemu engines`): what an operation and a message cost, what rates are "
+        "reached, and the policy, formats and collectives where none are given here. `ideal` costs nothing.",
+    )
     precision: PrecisionSpec = Field(
-        default=PrecisionSpec(), description="Number formats of weights, caches and messages."
+        default=PrecisionSpec(),
+        description="Number formats of weights, caches and messages; what is not given is the engine's.",
     )
     devices: Annotated[tuple[DeviceSpec, ...], Field(min_length=1), FirstErrorOfMany()] = Field(
         description="Devices of the cluster: at least one, at most 10,000 with counts."
@@ -63,7 +70,8 @@ class Scenario(Strict):
         default="lookahead",
         min_length=1,
         description="Policy that places blocks: a name that `edgeemu policies` lists, that of an installed package, or "
-        "FILE.py:NAME, which needs `--trust`. `--policy` overrides it. With a `placement`, the default is `given`.",
+        "FILE.py:NAME, which needs `--trust`. `--policy` overrides it. With a `placement`, the default is `given`, "
+        "else the engine's.",
     )
     placement: Annotated[
         PlacementSpec | None,
@@ -96,10 +104,19 @@ class Scenario(Strict):
     @model_validator(mode="before")
     @classmethod
     def _given_by_default(cls, data: Any) -> Any:
-        """Let the policy be `given` where there is a placement and no policy is named."""
-        if isinstance(data, dict) and data.get("placement") is not None and "policy" not in data:
-            return {**data, "policy": "given"}
-        return data
+        """Let the policy be `given` where there is a placement and no policy is named; else ask the engine."""
+        if not isinstance(data, dict):
+            return data
+        if data.get("placement") is not None and "policy" not in data:
+            data = {**data, "policy": "given"}
+        engine = data.get("engine", IDEAL)
+        known = isinstance(engine, str) and engine != IDEAL and engine in engine_entries()
+        return engine_entry(engine).fill(data) if known else data
+
+    @field_validator("engine")
+    @classmethod
+    def _in_catalog(cls, engine: str) -> str:
+        return engine_entry(engine).name
 
     @field_validator("policy")
     @classmethod

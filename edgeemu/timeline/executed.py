@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.program import Op
+from edgeemu.placement.program import GATHERED_KINDS, Op
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.steps import OperationRecord, Step
@@ -25,6 +25,7 @@ class OpColumns:
         self.layer = np.array([op.layer for op in ops], np.int64)
         self.groups = np.array([len(op.groups) for op in ops], np.int64)  # number of them
         self.chunks = np.array([op.chunk.of for op in ops], np.int64)  # that the step's rows are divided into
+        self.gathered = np.array([op.emits.kind in GATHERED_KINDS for op in ops], np.bool_)  # a part of a block's work
         kinds = {op.kind: str(op.kind) for op in ops}
         self.kinds = list(kinds.values())  # names
         codes = {kind: code for code, kind in enumerate(kinds)}

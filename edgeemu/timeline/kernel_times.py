@@ -54,7 +54,7 @@ def relative_s(device: Relative, op: Op, cpu_s: float) -> float:
 
 
 def _key(op: Op, rows: int) -> tuple[object, ...]:
-    return op.device, op.kind, len(op.groups), op.chunk.size(rows), len(op.needs)
+    return op.device, op.kind, len(op.groups), op.chunk.size(rows), len(op.needs), bool(op.columns)
 
 
 def _lower_quartile(measured_s: deque[float]) -> float:

@@ -65,7 +65,7 @@ class _RooflineDurations:
         if self._size != (rows, past):
             self._size = rows, past
             self._works.clear()
-        key = kind, len(op.groups), self._layers and self._layers[op.layer]
+        key = kind, op.emits.kind, len(op.groups), self._layers and self._layers[op.layer]
         work = self._works.get(key)
         if work is None:
             work = self._works[key] = op_work(op, rows, past, self._costs)

@@ -38,7 +38,7 @@ class Wiring:
         numbers: dict[tuple[object, ...], int] = {}
         # Operations of one number send messages of one size in a step.
         self.message_kinds = [
-            numbers.setdefault((op.emits.kind, op.emits.layer, len(op.groups), op.chunk), len(numbers))
+            numbers.setdefault((op.emits.kind, op.emits.layer, len(op.groups), op.chunk, op.columns), len(numbers))
             for op in program.ops
         ]
         self._missing: dict[tuple[bool, int], list[int]] = {}

@@ -57,112 +57,42 @@ class GroupWeights:
         return cls(wq, wk, wv, *(array.view(np.float32) for array in arrays[3:]))
 
 
-class Heads:
-    """Kernel of the groups `groups` of one layer, with their weights fused in one matrix.
+class Attention:
+    """Attention of some KV groups of a layer, from their queries, keys and values. Knows no weights."""
 
-    Where Q, K and V have different formats there is a matrix for each run of one format. The result of `forward` has
-    the groups' outputs side by side, in that order.
-    """
-
-    def __init__(
-        self,
-        shape: ModelShape,
-        groups: Sequence[int],
-        norm: Norm,
-        weights: Sequence[Matrix],  # one after the other [n*(S+2)*hd, D]
-        bias: Array | None,  # [n*(S+2)*hd]
-        rope: Rope | None,
-    ) -> None:
+    def __init__(self, shape: ModelShape, n_groups: int, rope: Rope | None) -> None:
         self.shape = shape
-        self.groups = tuple(groups)
-        self.norm = norm
-        self.weights = tuple(weights)
-        self.bias = bias
+        self.n_groups = n_groups
         self._rope = rope
         self._compiled = compiles_attention(shape)
         self._scale = np.float32(shape.head_dim**-0.5)
-        n, hd = len(self.groups), shape.head_dim
-        self._n_queries = n * shape.group_size
-        self._q_rows = self._n_queries * hd
-        self._k_rows = n * hd
-        self._starts = [0, *accumulate(len(raw_of(weight)) for weight in self.weights)]  # rows
-        shapes = [weight.shape for weight in self.weights]
-        if self._starts[-1] != self._q_rows + 2 * self._k_rows or {width for _, width in shapes} != {shape.d_model}:
-            raise ValueError(f"weights of {n} groups have shapes {shapes}")
+        self._n_queries = n_groups * shape.group_size
+        self._q_rows = self._n_queries * shape.head_dim
+        self._k_rows = n_groups * shape.head_dim
 
-    @classmethod
-    def empty(cls, shape: ModelShape, layer: int, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
-        """Kernel with uninitialized weights, for a source to write into through `group_weights`."""
-        k_rows = len(groups) * shape.head_dim
-        sizes = (k_rows * shape.group_size, k_rows, k_rows)
-        runs = zip(qkv_formats(shape, layer), sizes, strict=True)
-        weights = [
-            empty_matrix(sum(rows for _, rows in run), shape.d_model, form)
-            for form, run in groupby(runs, key=itemgetter(0))
-        ]
-        rows = k_rows * (shape.group_size + 2)
-        bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
-        return cls(shape, groups, norm, weights, bias, rope)
+    def merged(self, parts: Sequence[Sequence[int]], inputs: Sequence[Array]) -> Array:
+        """Queries, keys and values of all groups in order, from those of some groups each.
 
-    @classmethod
-    def from_groups(
-        cls, shape: ModelShape, layer: int, norm: Norm, parts: Mapping[int, GroupWeights], rope: Rope | None
-    ) -> Heads:
-        """Kernel with copies of the given groups' weights, in the mapping's order."""
-        heads = cls.empty(shape, layer, tuple(parts), norm, rope)
-        for group, weights in parts.items():
-            for to, origin in zip(heads.group_weights(group).arrays(), weights.arrays(), strict=True):
-                to[...] = origin
-        return heads
-
-    def group_weights(self, group: int) -> GroupWeights:
-        """Views of one group's rows of the fused matrices."""
-        i, hd = self.groups.index(group), self.shape.head_dim
-        wide = self.shape.group_dim
-        starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
-        q, k, v = (slice(start, start + size) for start, size in zip(starts, (wide, hd, hd), strict=True))
-        wq, wk, wv = map(self._rows, (q, k, v))
-        if self.bias is None:
-            return GroupWeights(wq, wk, wv)
-        return GroupWeights(wq, wk, wv, self.bias[q], self.bias[k], self.bias[v])
-
-    def _rows(self, rows: slice) -> Matrix:
-        """View of some rows, which lie in one of the matrices."""
-        at = bisect_right(self._starts, rows.start) - 1
-        return rows_of(self.weights[at], slice(rows.start - self._starts[at], rows.stop - self._starts[at]))
-
-    @property
-    def weight_bytes(self) -> int:
-        weights_bytes = sum(weight.nbytes for weight in self.weights)
-        return self.norm.weight_bytes + weights_bytes + (0 if self.bias is None else self.bias.nbytes)
+        [t, n*(S+2)*hd] for each of `parts` -> [t, n_groups*(S+2)*hd]
+        """
+        t, hd = len(inputs[0]), self.shape.head_dim
+        out: Array = np.empty((t, self._q_rows + 2 * self._k_rows), np.float32)
+        wholes = _thirds(out.reshape(t, -1, hd), self.n_groups)
+        for groups, part in zip(parts, inputs, strict=True):
+            mine = _thirds(part.reshape(t, -1, hd), len(groups))
+            for whole, some in zip(wholes, mine, strict=True):
+                whole[:, list(groups)] = some
+        return out
 
     def new_cache(self, capacity: int) -> KVCache:
         """Empty cache for one sequence through these groups."""
-        form = FORMATS[self.shape.precision.cache]
-        return KVCache(len(self.groups), self.shape.head_dim, capacity, form)
-
-    def forward(self, x: Array, position: int, cache: KVCache) -> Array:
-        """Attention [t, D] -> [t, n*group_dim]; rows are at `position …`, and `cache` holds all rows before them.
-
-        Appends t rows to `cache`. ValueError if `position` is not the cache's length: an answer computed from
-        the wrong past would look like any other.
-        """
-        return self.attend(self.project(self.norm.forward(x)), position, cache)
-
-    def project(self, normed: Array) -> Array:
-        """Queries, keys and values of normed rows, not yet rotated: [t, D] -> [t, n*(S+2)*hd]."""
-        if len(self.weights) == 1:
-            return linear(normed, self.weights[0], self.bias)
-        qkv: Array = np.concatenate([linear(normed, weight) for weight in self.weights], axis=1)
-        if self.bias is not None:
-            qkv += self.bias
-        return qkv
+        return KVCache(self.n_groups, self.shape.head_dim, capacity, FORMATS[self.shape.precision.cache])
 
     def attend(self, qkv: Array, position: int, cache: KVCache) -> Array:
-        """Attention that overwrites Q/K/V: [t, n*(S+2)*hd] -> [t, n*group_dim]; second half of `forward`."""
+        """Attention that overwrites Q/K/V: [t, n*(S+2)*hd] -> [t, n*group_dim]; second half of `Heads.forward`."""
         if position != cache.length:
             raise ValueError(f"position {position}, but the cache holds {cache.length} rows")
-        t, hd, n = len(qkv), self.shape.head_dim, len(self.groups)
+        t, hd, n = len(qkv), self.shape.head_dim, self.n_groups
         rows = qkv.reshape(t, -1, hd)  # [t, n*S + n + n, hd]
         if self._rope is not None:
             self._rope.rotate(rows[:, : self._n_queries + n], position)
@@ -211,10 +141,108 @@ class Heads:
                 mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
 
 
+class Heads(Attention):
+    """Kernel of the groups `groups` of one layer, with their weights fused in one matrix.
+
+    Where Q, K and V have different formats there is a matrix for each run of one format. The result of `forward` has
+    the groups' outputs side by side, in that order.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        groups: Sequence[int],
+        norm: Norm,
+        weights: Sequence[Matrix],  # one after the other [n*(S+2)*hd, D]
+        bias: Array | None,  # [n*(S+2)*hd]
+        rope: Rope | None,
+    ) -> None:
+        super().__init__(shape, len(groups), rope)
+        self.groups = tuple(groups)
+        self.norm = norm
+        self.weights = tuple(weights)
+        self.bias = bias
+        self._starts = [0, *accumulate(len(raw_of(weight)) for weight in self.weights)]  # rows
+        shapes = [weight.shape for weight in self.weights]
+        if self._starts[-1] != self._q_rows + 2 * self._k_rows or {width for _, width in shapes} != {shape.d_model}:
+            raise ValueError(f"weights of {self.n_groups} groups have shapes {shapes}")
+
+    @classmethod
+    def empty(cls, shape: ModelShape, layer: int, groups: Sequence[int], norm: Norm, rope: Rope | None) -> Heads:
+        """Kernel with uninitialized weights, for a source to write into through `group_weights`."""
+        k_rows = len(groups) * shape.head_dim
+        sizes = (k_rows * shape.group_size, k_rows, k_rows)
+        runs = zip(qkv_formats(shape, layer), sizes, strict=True)
+        weights = [
+            empty_matrix(sum(rows for _, rows in run), shape.d_model, form)
+            for form, run in groupby(runs, key=itemgetter(0))
+        ]
+        rows = k_rows * (shape.group_size + 2)
+        bias: Array | None = np.empty(rows, np.float32) if shape.bias else None
+        return cls(shape, groups, norm, weights, bias, rope)
+
+    @classmethod
+    def from_groups(
+        cls, shape: ModelShape, layer: int, norm: Norm, parts: Mapping[int, GroupWeights], rope: Rope | None
+    ) -> Heads:
+        """Kernel with copies of the given groups' weights, in the mapping's order."""
+        heads = cls.empty(shape, layer, tuple(parts), norm, rope)
+        for group, weights in parts.items():
+            for to, origin in zip(heads.group_weights(group).arrays(), weights.arrays(), strict=True):
+                to[...] = origin
+        return heads
+
+    def group_weights(self, group: int) -> GroupWeights:
+        """Views of one group's rows of the fused matrices."""
+        i, hd = self.groups.index(group), self.shape.head_dim
+        wide = self.shape.group_dim
+        starts = (i * wide, self._q_rows + i * hd, self._q_rows + self._k_rows + i * hd)
+        q, k, v = (slice(start, start + size) for start, size in zip(starts, (wide, hd, hd), strict=True))
+        wq, wk, wv = map(self._rows, (q, k, v))
+        if self.bias is None:
+            return GroupWeights(wq, wk, wv)
+        return GroupWeights(wq, wk, wv, self.bias[q], self.bias[k], self.bias[v])
+
+    def _rows(self, rows: slice) -> Matrix:
+        """View of some rows, which lie in one of the matrices."""
+        at = bisect_right(self._starts, rows.start) - 1
+        return rows_of(self.weights[at], slice(rows.start - self._starts[at], rows.stop - self._starts[at]))
+
+    @property
+    def weight_bytes(self) -> int:
+        weights_bytes = sum(weight.nbytes for weight in self.weights)
+        return self.norm.weight_bytes + weights_bytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def forward(self, x: Array, position: int, cache: KVCache) -> Array:
+        """Attention [t, D] -> [t, n*group_dim]; rows are at `position …`, and `cache` holds all rows before them.
+
+        Appends t rows to `cache`. ValueError if `position` is not the cache's length: an answer computed from
+        the wrong past would look like any other.
+        """
+        return self.attend(self.project(self.norm.forward(x)), position, cache)
+
+    def project(self, normed: Array) -> Array:
+        """Queries, keys and values of normed rows, not yet rotated: [t, D] -> [t, n*(S+2)*hd]."""
+        if len(self.weights) == 1:
+            return linear(normed, self.weights[0], self.bias)
+        qkv: Array = np.concatenate([linear(normed, weight) for weight in self.weights], axis=1)
+        if self.bias is not None:
+            qkv += self.bias
+        return qkv
+
+
 def qkv_formats(shape: ModelShape, layer: int) -> tuple[NumberFormat, NumberFormat, NumberFormat]:
     """Formats of a layer's queries, keys and values."""
     weights = shape.precision.weights
     return weights("query", layer), weights("key", layer), weights("value", layer)
+
+
+def _thirds(rows: Array, n_groups: int) -> tuple[Array, Array, Array]:
+    """Views of queries, keys and values by group: [t, n*(S+2), hd] -> [t, n, S, hd], [t, n, hd], [t, n, hd]."""
+    t, _, hd = rows.shape
+    keys = rows.shape[1] - 2 * n_groups
+    queries = rows[:, :keys].reshape(t, n_groups, -1, hd)
+    return queries, rows[:, keys : keys + n_groups], rows[:, keys + n_groups :]
 
 
 def _later(rows: int) -> Array:

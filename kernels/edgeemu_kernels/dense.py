@@ -94,8 +94,8 @@ class Proj:
     The partial sums of all groups add up to the undivided result. The bias belongs to group 0, to be added once.
     """
 
-    weight: Matrix  # [D, n*group_dim] of n groups, all of them or those of `groups`
-    bias: Array | None = None  # [D]
+    weight: Matrix  # [D, n*group_dim] of n groups, all of them or those of `groups`; or some rows of the whole
+    bias: Array | None = None  # [D], or of these rows
     groups: tuple[int, ...] | None = None  # None: the whole
 
     @property
@@ -109,7 +109,10 @@ class Proj:
         return y
 
     def partial(self, attn: Array) -> Array:
-        """Project outputs of the held groups [t, n*group_dim] -> their partial sum, without the residual [t, D]."""
+        """Project outputs of the held groups [t, n*group_dim] -> their partial sum, without the residual [t, D].
+
+        With some rows of the whole: outputs of all groups -> these columns of the result.
+        """
         return linear(attn, self.weight, self.bias)
 
     def group_weights(self, group: int) -> tuple[Stored, ...]:
@@ -149,9 +152,9 @@ class Ffn:
     norm: Norm
     gated: bool
     up: Matrix  # [2*F, D] gate above up if gated, else [F, D]
-    down: Matrix  # [D, F]
+    down: Matrix  # [D, F]; or some rows of the whole
     up_bias: Array | None = None  # [2*F] or [F]
-    down_bias: Array | None = None  # [D]
+    down_bias: Array | None = None  # [D], or of these rows
     units: tuple[int, ...] | None = None  # None: the whole
 
     @property
@@ -166,11 +169,19 @@ class Ffn:
 
     def partial(self, normed: Array) -> Array:
         """Feed-forward of normed rows [t, D] -> the held columns' partial sum, without the residual [t, D]."""
+        return self.outer(self.inner(normed))
+
+    def inner(self, normed: Array) -> Array:
+        """First product and activation: normed rows [t, D] -> the held inner columns [t, F]."""
         hidden = linear(normed, self.up, self.up_bias)  # [t, 2*F] or [t, F]
         if self.gated:
             hidden = swiglu_inplace(hidden, compiled=self.up.nbytes > COMPILED_BYTES)  # [t, F]
         else:
             gelu_inplace(hidden)
+        return hidden
+
+    def outer(self, hidden: Array) -> Array:
+        """Second product: [t, F] -> [t, D]. With some rows of the whole matrix: all columns -> these of the result."""
         return linear(hidden, self.down, self.down_bias)
 
     def unit_weights(self, unit: int) -> tuple[Stored, ...]:

@@ -82,6 +82,7 @@ class Precision:
     messages: str = "f32"
     layers: tuple[LayerFormats, ...] = ()
     expanded: bool = False  # devices keep their matrices decoded too, in memory that is the host's and not theirs
+    rounds_partials: bool = False  # partial sums cross in the format of messages too, and not as float32
 
     def __post_init__(self) -> None:
         for name in (*self._common(), *(name for layer in self.layers for name in layer)):
@@ -108,6 +109,11 @@ class Precision:
         return replace(self, layers=(least,) * len(self.layers))
 
     @property
+    def partials(self) -> str:
+        """Format of partial sums, and of the rows that a ring passes on."""
+        return self.messages if self.rounds_partials else "f32"
+
+    @property
     def down_block_size(self) -> int:
         """Numbers of which a part of `down`'s rows is a multiple, in every layer."""
         return max(FORMATS[name].block_size for name in {self.down, *(layer.down for layer in self.layers)})
@@ -131,7 +137,7 @@ class Precision:
 
     def _common(self) -> list[str]:
         """Formats that do not depend on the layer; those of caches and messages are last."""
-        return [str(getattr(self, field.name)) for field in fields(self)[:-2]]
+        return [str(getattr(self, field.name)) for field in fields(self)[:-3]]
 
 
 def _bits(name: str) -> float:

@@ -13,6 +13,7 @@ Activation = Literal["swiglu", "gelu"]
 Positions = Literal["rope-interleaved", "rope-half", "learned"]
 
 MAX_FFN_UNITS = 64  # fine enough that shares by speed are within 1 % of what they should be
+FEW_FFN_UNITS, MOST_FFN_UNITS = 32, 512  # blocks are divided into more units than 64 where that leaves few
 MAX_LAYERS = 4096  # far above any model: beyond these, a number is a mistake, or an attack
 MAX_DIM = 2**24
 MAX_CONTEXT = 2**31
@@ -99,9 +100,19 @@ class ModelShape:
 
     @property
     def ffn_units(self) -> int:
-        """Number of equal units that a layer's feed-forward can be divided into: at most 64, each of whole blocks."""
-        blocks = self.d_ff // self.precision.down_block_size
-        return next(n for n in range(min(MAX_FFN_UNITS, blocks), 0, -1) if blocks % n == 0)
+        """Number of equal units that a layer's feed-forward can be divided into, each of whole blocks: at most 64.
+
+        If columns are in blocks, 2, 4 or 8 devices can have equal shares where blocks can be divided so. Units are more
+        than 64 where few would remain (the 344 blocks of 32 of Llama 2 7B's 11008 columns: 344 in place of 8).
+        """
+        block_size = self.precision.down_block_size
+        blocks = self.d_ff // block_size
+        even = 1 if block_size == 1 else math.gcd(blocks, 8)
+        units = next(n for n in range(min(MAX_FFN_UNITS, blocks) // even * even, 0, -even) if blocks % n == 0)
+        if even == 1 or units >= FEW_FFN_UNITS:
+            return units
+        more = range(MAX_FFN_UNITS + even, min(MOST_FFN_UNITS, blocks) + 1, even)
+        return next((n for n in more if blocks % n == 0), units)
 
     @property
     def ffn_unit_dim(self) -> int:

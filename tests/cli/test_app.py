@@ -113,7 +113,7 @@ def test_validate_says_what_was_checked(edgeemu: Edgeemu, tiny: str) -> None:
     assert json.loads(edgeemu("validate", tiny, "--json")[1])["valid"] is True
 
 
-@pytest.mark.parametrize("listing", ["devices", "models", "policies"])
+@pytest.mark.parametrize("listing", ["devices", "models", "engines", "policies"])
 def test_listings_are_the_same_for_people_and_programs(edgeemu: Edgeemu, listing: str) -> None:
     status, out, _ = edgeemu(listing)
     assert status == 0
@@ -129,7 +129,20 @@ def test_the_schema_is_json(edgeemu: Edgeemu) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "validate", "plan", "devices", "models", "policies", "schema", "profile links"]
+    "name",
+    [
+        "run",
+        "validate",
+        "plan",
+        "devices",
+        "models",
+        "engines",
+        "policies",
+        "schema",
+        "profile links",
+        "calibrate",
+        "observe",
+    ],
 )
 def test_every_command_has_examples_that_it_accepts(edgeemu: Edgeemu, name: str) -> None:
     status, out, _ = edgeemu(*name.split(), "--help")

@@ -125,13 +125,13 @@ class Watched:
         self.asked.append(f"heads({layer})")
         return self._source.heads(layer, groups)
 
-    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None, rows: range | None = None) -> Proj:
         self.asked.append(f"proj({layer})")
-        return self._source.proj(layer, groups)
+        return self._source.proj(layer, groups, rows)
 
-    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None, rows: range | None = None) -> Ffn:
         self.asked.append(f"ffn({layer})")
-        return self._source.ffn(layer, units)
+        return self._source.ffn(layer, units, rows)
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:
         self.asked.append("lm_head")

@@ -1,6 +1,7 @@
 """Blocks in any number formats on several devices: what they write, hold and send."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
@@ -9,10 +10,12 @@ from support.builders import LLAMA, SLOW, divided_placements, mixed_shapes, plac
 from support.memory_cluster import MemoryCluster
 
 from edgeemu.placement.blocks import all_blocks
+from edgeemu.placement.compile import CollectiveAlgorithm
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.ledger import CACHE, WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement
+from edgeemu.placement.program import MessageKind
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
@@ -48,6 +51,24 @@ def test_any_placement_computes_what_the_undivided_model_computes(
     costs = PhysicalCosts(shape)
     for sent in cluster.sent:
         assert sent.size_bytes == message_bytes(sent.op, sent.rows, costs)
+
+
+@SLOW
+@given(st.data(), precise_shapes(), st.sampled_from(["star", "ring", "relay"]), st.integers(1, 9), st.integers(0, 99))
+def test_partial_sums_cross_in_the_format_of_messages_where_a_scenario_says_so(
+    data: st.DataObject, shape: ModelShape, way: CollectiveAlgorithm, prompt_tokens: int, seed: int
+) -> None:
+    shape = replace(shape, precision=replace(shape.precision, rounds_partials=True))
+    source, ids, costs = SeededSource(shape, seed), prompt(shape, prompt_tokens, seed), PhysicalCosts(shape)
+    placement = data.draw(divided_placements(shape, N_DEVICES))
+    cluster = MemoryCluster(source, placement, N_DEVICES, prompt_tokens, prompt_tokens + 2, collective=way)
+    made = cluster.generate(ids, 2, order=seed)
+    if shape.precision.messages == "f32":
+        agree(shape, made.logits, Reference(source).logits([*ids, *made.tokens[:-1]])[prompt_tokens - 1 :])
+    for sent in cluster.sent:
+        assert sent.size_bytes == message_bytes(sent.op, sent.rows, costs)
+        if sent.op.emits.kind is MessageKind.PARTIAL and sent.op.steps.has(sent.rows):
+            assert sent.size_bytes in {costs.activation_bytes(rows) for rows in (1, sent.rows)}
 
 
 def test_a_quantised_model_is_as_small_as_its_format() -> None:

@@ -30,8 +30,12 @@ def test_what_holds_a_row_holds_it_in_whole_blocks(name: str, width: int) -> Non
 @given(st.sampled_from(sorted(FORMATS)), st.integers(1, 4096))
 def test_units_of_a_feed_forward_are_whole_blocks(name: str, d_ff: int) -> None:
     shape = replace(SMOLLM2, d_ff=d_ff).at_precision(weights=name)
-    assert 1 <= shape.ffn_units <= 64
+    assert 1 <= shape.ffn_units <= 512
     assert shape.ffn_units * shape.ffn_unit_dim == d_ff
+    block_size = shape.precision.weights("down").block_size
+    for devices in (2, 4, 8):
+        if block_size > 1 and d_ff // block_size % devices == 0:
+            assert shape.ffn_units % devices == 0
     assert shape.ffn_unit_dim % shape.precision.weights("down").block_size == 0
 
 

@@ -84,11 +84,31 @@ def check_parts(source: WeightSource, layer: int) -> None:
         assert ffn.units == tuple(units)
         parts = {unit: ffn.unit_weights(unit) for unit in units}
         assert_same(Ffn.from_units(ffn.norm, ffn.gated, parts, form("up", layer), form("down", layer)), ffn)
+    check_rows(source, layer)
     assert_same(loaded.proj(layer, range(shape.n_groups)).joined(), source.proj(layer))
     assert_same(loaded.ffn(layer, range(shape.ffn_units)).joined(), source.ffn(layer))
     assert_same(loaded.proj(layer), source.proj(layer))
     every = source.ffn(layer, range(shape.ffn_units))
     assert_same(every, source.ffn(layer))
+
+
+def check_rows(source: WeightSource, layer: int) -> None:
+    """Some rows of the matrices that give a result are those of the whole, with their biases."""
+    whole, every, units = source.proj(layer), source.ffn(layer), sorted({0, source.shape.ffn_units - 1})
+    half = source.ffn(layer, units)
+    for rows in (range(3), range(5, source.shape.d_model)):
+        some = slice(rows.start, rows.stop)
+        proj, ffn = source.proj(layer, [1], rows), source.ffn(layer, units, rows)
+        for found, of, bias, of_bias in (
+            (proj.weight, whole.weight, proj.bias, whole.bias),
+            (ffn.down, every.down, ffn.down_bias, every.down_bias),
+        ):
+            np.testing.assert_array_equal(raw_of(found), raw_of(of)[some])
+            assert (bias is None) == (of_bias is None)
+            if bias is not None and of_bias is not None:
+                np.testing.assert_array_equal(bias, of_bias[some])
+        np.testing.assert_array_equal(raw_of(ffn.up), raw_of(half.up))
+        assert (ffn.up_bias is None) == (half.up_bias is None)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -128,5 +148,14 @@ def test_a_norm_in_two_halves_is_the_norm(kind: str, rows: int) -> None:
 @pytest.mark.parametrize(("d_ff", "units"), [(1, 1), (48, 48), (64, 64), (67, 1), (1536, 64), (11008, 64), (126, 63)])
 def test_units_divide_the_columns(d_ff: int, units: int) -> None:
     shape = replace(SMALL, d_ff=d_ff)
+    assert shape.ffn_units == units
+    assert shape.ffn_units * shape.ffn_unit_dim == d_ff
+
+
+@pytest.mark.parametrize(
+    ("d_ff", "units"), [(14336, 64), (11008, 344), (13824, 48), (5632, 88), (1536, 48), (43 * 32, 43), (536 * 32, 8)]
+)
+def test_equal_devices_can_have_equal_shares_of_units_of_blocks(d_ff: int, units: int) -> None:
+    shape = replace(SMALL, d_model=64, d_ff=d_ff).at_precision("q4_0")
     assert shape.ffn_units == units
     assert shape.ffn_units * shape.ffn_unit_dim == d_ff

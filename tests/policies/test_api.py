@@ -90,4 +90,4 @@ def test_every_name_in_the_text_exists(name: str) -> None:
 
 def test_many_names_were_found() -> None:
     assert {"bandwidth_bps", "step_s", "faults", "devices[i].memory_bytes", "costs.at_step"} <= quoted_names()
-    assert len(POLICIES) == 17
+    assert len(POLICIES) == 22

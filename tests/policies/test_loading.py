@@ -11,7 +11,7 @@ from support.builders import LLAMA, view
 from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.placement import Placement
-from edgeemu.policies import POLICIES, greedy, loading, policy
+from edgeemu.policies import PARTICULAR, POLICIES, greedy, loading, policy
 from edgeemu.policies.kit import built_in_cases, faults
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement, Refusal
 
@@ -54,7 +54,7 @@ def file(tmp_path: Path) -> Path:
 
 
 # Slow on purpose, or bound to certain devices: those find no placement where others do.
-BOUND = {"given", "exact", "single", "mdi", "edge-solo", "cloud-edge-even", "cloud-edge-opt"}
+BOUND = {"given", "exact", "single", "mdi", "edge-solo", "cloud-edge-even", "cloud-edge-opt", *PARTICULAR}
 
 
 @pytest.mark.parametrize("name", sorted(set(POLICIES) - BOUND))

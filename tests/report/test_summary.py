@@ -70,13 +70,13 @@ def test_the_summary_of_two_sequences() -> None:
     assert summary["memory"] == {
         "peak_bytes_max": 30,
         "by_device": {
-            "pi": {"peak_bytes": 10, "cap_bytes": 100, **unknown},
-            "nano": {"peak_bytes": 30, "cap_bytes": 90, **unknown},
+            "pi": {"peak_bytes": 10, "cap_bytes": 100, "reserved_bytes": 0, **unknown},
+            "nano": {"peak_bytes": 30, "cap_bytes": 90, "reserved_bytes": 7, **unknown},
         },
     }
     assert summary["controller_ms"] == pytest.approx({"mean": 2.0, "p99": 2.98})
     assert summary["decisions"]["charged_ms"] == pytest.approx(4.0)
-    assert summary["certificate"]["verdict"] == "PASS"
+    assert (summary["certificate"]["verdict"], summary["basis"]) == ("UNCHECKED", None)
     assert json.loads(to_json(summary)) == summary
 
 

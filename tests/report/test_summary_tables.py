@@ -53,6 +53,7 @@ def summary(ms: float, devices: int, mode: str) -> dict[str, Any]:
         "mode": mode,
         "memory": {"by_device": {"pi": {"peak_bytes": 3 * 2**20, "cap_bytes": 4 * 2**20}}},
         "certificate": {"verdict": "WARN", "reasons": ["so", "and so"]},
+        "basis": None,
         "throughput_tok_s": 1000 / ms,
         "tokens": [[5] * devices],
         "policy": "single",

@@ -11,7 +11,7 @@ def some_facts(**changes: Any) -> RunFacts:
         "scenario": "quickstart",
         "policy": "greedy",
         "model": "tiny",
-        "devices": [DeviceFacts("pi", 100, 1.0, 3.0), DeviceFacts("nano", 90, 1.0, 5.0)],
+        "devices": [DeviceFacts("pi", 100, 1.0, 3.0), DeviceFacts("nano", 90, 1.0, 5.0, 7)],
         "mode": "simulated",
         "objective": "latency",
         "concurrency": 1,

@@ -37,7 +37,8 @@ class Loaded:
         rope = None if self.shape.positions == "learned" else Rope(self.shape)
         return Heads.from_groups(self.shape, layer, heads.norm, parts, rope)
 
-    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None, rows: range | None = None) -> Proj:
+        assert rows is None
         proj = self._proj[layer]
         if groups is None:
             return proj
@@ -45,7 +46,8 @@ class Loaded:
         parts = {group: every.group_weights(group) for group in groups}
         return Proj.from_groups(parts, self.shape.precision.weights("proj", layer))
 
-    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None, rows: range | None = None) -> Ffn:
+        assert rows is None
         ffn = self._ffn[layer]
         if units is None:
             return ffn

@@ -62,8 +62,8 @@ class MemoryCluster:
         tile_rows: int | None = None,
     ) -> None:
         self.program = compile_routes(placement, source.shape, collective, tile_rows=tile_rows)
-        star = collective == "star"
-        held = usages(placement, PhysicalCosts(source.shape), n_devices, prompt_tokens, total_tokens, star=star)
+        ways = {"star": collective in ("star", "relay"), "gather": collective == "gather"}
+        held = usages(placement, PhysicalCosts(source.shape), n_devices, prompt_tokens, total_tokens, **ways)
         self.pages = [usage.page() for usage in held]
         self.devices = []
         self.sent: list[Sent] = []

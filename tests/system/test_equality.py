@@ -15,7 +15,7 @@ from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
-from edgeemu.policies import POLICIES
+from edgeemu.policies import PARTICULAR, POLICIES
 from edgeemu.run.given_placement import given_placement
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
@@ -84,7 +84,7 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     assert two_devices.device_names == ("laptop", "jetson")
 
     plans = []
-    for name in sorted(POLICIES.keys() - {"given"}):
+    for name in sorted(POLICIES.keys() - {"given"} - PARTICULAR):
         with closing(make_plan(two_devices if name == "exact" else plan.scenario, name)) as made:  # of five: seconds
             if all(made.placement.owner != other.placement.owner for other in plans):  # several agree here
                 plans.append(replace(plan, placement=made.placement, decide=None))
@@ -104,6 +104,22 @@ def by_hand(plan: Plan, shift: int, collectives: str) -> Plan:
 def test_the_answer_of_partly_divided_layers_is_the_references(plan: Plan, expected: Expected) -> None:
     plans = [by_hand(plan, 0, "star"), by_hand(plan, 1, "ring"), by_hand(plan, 3, "ring")]
     uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
+
+
+@pytest.mark.parametrize("collectives", ["star", "gather"])
+def test_the_answer_of_equal_shares_is_the_references(expected: Expected, collectives: str, smollm2_gguf: Path) -> None:
+    """Three devices, a K/V head each: partial sums that a root adds, and rows of all matrices, which it gathers."""
+    lines = SCENARIO.format(gguf=smollm2_gguf).splitlines()
+    three = "\n".join(line for line in lines if "name: pi" not in line)
+    scenario = parse_scenario(three, overrides=[f"sharding.collectives={collectives}"])
+    with closing(make_plan(scenario, "exo-tensor")) as made:
+        assert len(made.placement.groups(0, 3)) == 3
+
+        async def main() -> RecordedRun:
+            async with cluster(made) as run:
+                return await run(made)
+
+        assert_equal(uvloop.run(main()), expected)
 
 
 @pytest.mark.timeout(400)

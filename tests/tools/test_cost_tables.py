@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.operation_costs import message_bytes, op_work
 from edgeemu.placement.program import Chunk, Collective, MessageKind, Op, Slot
+from edgeemu.placement.slice_costs import SliceCosts
 from edgeemu.placement.work import Work
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import parse_scenario
@@ -32,6 +34,22 @@ def tool() -> Iterator[ModuleType]:
         yield cost_tables
     finally:
         sys.path.remove(str(ROOT / "tools"))
+
+
+def gathered(shape: ModelShape, groups: tuple[int, ...]) -> list[tuple[Op, int]]:
+    """Operations of `gather`, of all groups and units where shares have to be whole columns, with their weights."""
+    costs, slices, d = PhysicalCosts(shape), SliceCosts(shape), shape.d_model
+    every, units = tuple(range(shape.n_groups)), tuple(range(shape.ffn_units))
+    inner_bytes = slices.inner_work(0, len(units), 1).bytes_read
+    ffn_bytes = slices.weight_bytes(Kind.FFN, 0, len(units))
+    return [
+        (op(Kind.HEAD, groups, emits=MessageKind.PROJECTED), costs.heads_weight_bytes(len(groups))),
+        (replace(op(Collective.ATTEND, every, emits=MessageKind.ATTENTION), parts=(every,)), 0),
+        (replace(op(Kind.PROJ, every), columns=(0, d)), slices.weight_bytes(Kind.PROJ, 0, len(every))),
+        (op(Kind.FFN, units, emits=MessageKind.INNER), int(inner_bytes)),
+        (replace(op(Kind.FFN, units), columns=(0, d)), ffn_bytes - int(inner_bytes)),
+        (op(Collective.JOIN, terms=3), 0),
+    ]
 
 
 def op(
@@ -60,6 +78,7 @@ def test_formulas_of_operations_are_what_is_counted(
         *((op(kind, parts[kind]), costs.fused_weight_bytes(kind, 0, parts[kind])) for kind in (Kind.PROJ, Kind.FFN)),
         (op(Collective.SUM, terms=terms), 0),
         (op(Collective.NORM), 0),
+        *gathered(shape, parts[Kind.HEAD]),
     ]
     for block, (operation, weight_bytes) in zip(tool.BLOCKS, executed, strict=True):
         held = {"t": rows, "p": past, "n": len(operation.groups), "z": int(0 in operation.groups), "k": terms}
@@ -69,7 +88,9 @@ def test_formulas_of_operations_are_what_is_counted(
         assert tool.value(block.weights, known) == weight_bytes, block.block
 
 
-@pytest.mark.parametrize("shape", [LLAMA, GPT2])
+@pytest.mark.parametrize(
+    "shape", [replace(LLAMA, n_heads=4, n_kv_heads=4, d_ff=32), GPT2], ids=lambda shape: shape.name
+)
 def test_formulas_of_messages_are_what_is_sent(tool: ModuleType, shape: ModelShape) -> None:
     costs, rows = PhysicalCosts(shape), 7
     last = Slot(MessageKind.PARTIAL, 2 * shape.n_layers - 1, 0)
@@ -82,6 +103,10 @@ def test_formulas_of_messages_are_what_is_sent(tool: ModuleType, shape: ModelSha
         Op(0, Kind.FFN, 0, (0,), 0, (), last, (1,)),
         Op(0, Collective.SUM, 0, (), 0, (), Slot(MessageKind.REDUCE, 1, 0, 1), (1,), chunk=Chunk(1, 3)),
         op(Kind.LM_HEAD, emits=MessageKind.TOKEN),
+        op(Kind.HEAD, (0, 2), emits=MessageKind.PROJECTED),
+        replace(op(Kind.PROJ, (0, 2), emits=MessageKind.COLUMNS), columns=(5, 5 + 2 * shape.d_model // shape.n_groups)),
+        op(Kind.FFN, (0, 3), emits=MessageKind.INNER),
+        replace(op(Kind.FFN, (0, 3), emits=MessageKind.COLUMNS), columns=(0, 2 * shape.d_model // shape.ffn_units)),
     ]
     known = tool.symbols(shape) | {"t": rows, "n": 2, "r": Chunk(1, 3).size(rows)}
     for (name, formula), operation in zip(tool.MESSAGES.items(), sent, strict=True):

@@ -10,28 +10,33 @@ from itertools import accumulate
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
 from edgeemu.cluster.draw.links import LinkDraws
-from edgeemu.cluster.draw.value import draw_value, profile_value
+from edgeemu.cluster.draw.profile import ProfileUnderEngine
+from edgeemu.cluster.draw.received import ReceivedLinks, received
+from edgeemu.cluster.draw.value import draw_value
 from edgeemu.cluster.draw.variation import left_by_load, throttled
 from edgeemu.cluster.keyed_random import uniform
 from edgeemu.cluster.links import Change, TokenEvent
 from edgeemu.cluster.topology import Line, Mesh, Star, Topology
 from edgeemu.cluster.variation import product
 from edgeemu.errors import RequestError
-from edgeemu.scenario.catalog import device_profile
+from edgeemu.scenario.catalog.engines import engine_entry
+from edgeemu.scenario.catalog.profile_files import profile_of
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.workload import LAST_ARRIVAL_S
-from edgeemu.units import POWER
+from edgeemu.units import POWER, SIZE
 
 
 def draw(scenario: Scenario) -> Cluster:
     """The cluster of a scenario. Equal scenarios give equal clusters."""
+    engine = engine_entry(scenario.engine)
+    profiles = {spec.profile: profile_of(spec.profile) for spec in scenario.devices}
     devices = tuple(
-        _device(scenario.seed, index, name, spec)
+        _device(scenario, index, name, spec, ProfileUnderEngine(profiles[spec.profile], engine))
         for index, (name, spec) in enumerate((name, spec) for spec in scenario.devices for name in spec.device_names)
     )
-    topology = _topology(scenario, LinkDraws(scenario))
+    topology = topology_of(scenario, received(LinkDraws(scenario), devices))
     cluster = Cluster(scenario.name, scenario.seed, devices, topology, _token_events(scenario))
     for event in scenario.events:
         if event.at is not None:
@@ -39,7 +44,7 @@ def draw(scenario: Scenario) -> Cluster:
     return cluster
 
 
-def _topology(scenario: Scenario, links: LinkDraws) -> Topology:
+def topology_of(scenario: Scenario, links: LinkDraws | ReceivedLinks) -> Topology:
     """The links of a scenario, which are sampled when they are first asked for."""
     n_devices = len(scenario.device_names)
     match scenario.network.topology:
@@ -76,22 +81,31 @@ def arrivals_s(scenario: Scenario) -> list[float]:
     return instants_s
 
 
-def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:
-    profile = device_profile(spec.profile) if spec.profile is not None else None
+def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied: ProfileUnderEngine) -> Device:
+    """A device: figures of the scenario, else of its profile, else of the engine."""
+    seed = scenario.seed
 
     def value(field: str) -> float | None:
         given = getattr(spec, field)
         if given is None:
-            return profile_value(profile, field)
+            return implied.figure(field)
         return None if given == "unlimited" else draw_value(given, seed, "device", name, field)
 
+    memory_bytes, reserved_bytes = round(value("memory") or 0), 0
+    if spec.memory_reserved is not None or spec.memory is None:  # what a scenario gives as memory is all for runs
+        reserved_bytes = round(value("memory_reserved") or 0)
+    if reserved_bytes >= memory_bytes:
+        kept, of = (SIZE.format_human(size) for size in (reserved_bytes, memory_bytes))
+        raise RequestError(f"{name}: the system keeps {kept} (memory_reserved) of {of} of memory: nothing is left")
     overhead_s = value("overhead") or 0.0
+    if index != scenario.source_index:
+        overhead_s += value("remote_overhead") or 0.0
     host_fraction = value("host_fraction")
     flops_per_s, mem_bytes_per_s = value("gflops"), value("mem_bandwidth")
     power_w: dict[str, float | None] = {}
     for field in ("idle", "busy"):
-        given, sourced = getattr(spec.power, field), getattr(profile.power, field) if profile else None
-        power_w[field] = sourced.value if sourced else None
+        given = getattr(spec.power, field)
+        power_w[field] = implied.power(field)
         if given is not None:
             power_w[field] = draw_value(given, seed, "device", name, "power", field)
     idle_w, busy_w = power_w["idle"], power_w["busy"]
@@ -110,12 +124,14 @@ def _device(seed: int, index: int, name: str, spec: DeviceSpec) -> Device:
         compute=compute,
         host_fraction=host_fraction,
         overhead_s=overhead_s,
-        memory_bytes=round(value("memory") or 0),
+        memory_bytes=memory_bytes - reserved_bytes,
         nic_bps=value("nic"),
         availability=product(left_by_load(spec.load, seed, "device", name, "load"), throttled(spec.throttle)),
         memory_availability=left_by_load(spec.memory_load, seed, "device", name, "memory_load"),
         idle_w=idle_w,
         busy_w=busy_w,
+        memory_reserved_bytes=reserved_bytes,
+        message_latency_s=value("message_latency") or 0.0,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgeemu.cluster.devices import Device
-from edgeemu.cluster.draw.cluster import arrivals_s, change_of, draw
+from edgeemu.cluster.draw.cluster import arrivals_s, change_of, draw, topology_of
 from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.variation import with_seed
 from edgeemu.cluster.draw.written import written_default, written_default_energy, written_links
@@ -40,6 +40,7 @@ def resolved_yaml(scenario: Scenario, policy: str) -> str:
 def _written(scenario: Scenario) -> dict[str, Any]:
     """The resolved scenario as data."""
     cluster, links = draw(scenario), LinkDraws(scenario)
+    as_given = topology_of(scenario, links)  # without what the software of devices adds
     data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
     specs = ((name, spec) for spec in scenario.devices for name in spec.device_names)
     data["devices"] = [
@@ -57,7 +58,7 @@ def _written(scenario: Scenario) -> dict[str, Any]:
     if scenario.network.default is not None:
         network["default"] |= written_default(links)
         network["default"]["energy"] = network["default"].get("energy", {}) | written_default_energy(links)
-    network["links"] = list(written_links(scenario, links, cluster.topology))
+    network["links"] = list(written_links(scenario, links, as_given))
     star_spec = scenario.network.star
     if scenario.network.access_point is not None:
         network["star"] = {
@@ -82,7 +83,11 @@ def _written_device(device: Device) -> dict[str, Any]:
     else:
         fields["host_fraction"] = device.host_fraction
     fields["overhead"] = DURATION.format_exact(device.overhead_s)
-    fields["memory"] = SIZE.format_exact(device.memory_bytes)
+    fields["remote_overhead"] = DURATION.format_exact(0.0)  # it is in the overhead
+    fields["message_latency"] = DURATION.format_exact(device.message_latency_s)
+    fields["memory"] = SIZE.format_exact(device.memory_bytes + device.memory_reserved_bytes)
+    if device.memory_reserved_bytes:
+        fields["memory_reserved"] = SIZE.format_exact(device.memory_reserved_bytes)
     fields["nic"] = "unlimited" if device.nic_bps is None else BIT_RATE.format_exact(device.nic_bps)
     power = {"idle": device.idle_w, "busy": device.busy_w}
     fields["power"] = {key: POWER.format_exact(watts) for key, watts in power.items() if watts is not None}

@@ -1,13 +1,7 @@
-"""Sampling of one value: a number, a distribution, or a figure of the catalog."""
+"""Sampling of one value: a number or a distribution."""
 
 from edgeemu.cluster.keyed_random import draw_lognormal, draw_uniform, uniform
-from edgeemu.scenario.catalog import DeviceProfile
 from edgeemu.scenario.distributions import Distribution
-
-
-def profile_value(profile: DeviceProfile | None, field: str) -> float | None:
-    sourced = getattr(profile, field, None)
-    return None if sourced is None else sourced.value
 
 
 def draw_value(given: float | Distribution[float], seed: int, *names: str) -> float:

@@ -42,7 +42,7 @@ class DeviceView:
     """A device: `compute` is its current speed under load, `memory_bytes` what our blocks may hold there in all.
 
     `idle_w` is its power when it waits, `busy_w` when it computes for us; None: not known. `installed_bytes` are all of
-    its memory, with what other work takes; 0: not known.
+    its memory for programs, with what other work takes, 0: not known; `reserved_bytes` are kept by its system besides.
     """
 
     name: str
@@ -51,11 +51,13 @@ class DeviceView:
     idle_w: float | None = None
     busy_w: float | None = None
     installed_bytes: int = 0
+    reserved_bytes: int = 0
 
     @classmethod
     def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
         """A device of the cluster with this compute and memory."""
-        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, device.memory_bytes)
+        installed_bytes, reserved_bytes = device.memory_bytes, device.memory_reserved_bytes
+        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, installed_bytes, reserved_bytes)
 
 
 def _not_kept(_placement: Placement) -> None:
@@ -99,6 +101,7 @@ class ClusterView:
     source: int = 0  # the device where prompts come from
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so
     star: bool = False  # results of shards are combined by one device; else in a ring
+    gather: bool = False  # rows of all matrices are divided, and the device of the embedding attends
     tile_rows: int | None = None  # rows of a chunk from which on products are computed chunk by chunk; None: never
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
     offer: Callable[[Placement], None] = _not_kept  # keep a placement for the case that the limit strikes: the last
@@ -224,13 +227,15 @@ class ClusterView:
     def empty_usage(self) -> Usage:
         """Memory of one device without blocks; blocks can be added."""
         concurrent = self.workload.concurrent
-        return Usage(self.exact, self.prompt_tokens, self.total_tokens, concurrent, star=self.star)
+        return Usage(self.exact, self.prompt_tokens, self.total_tokens, concurrent, star=self.star, gather=self.gather)
 
     def usages(self, placement: Placement) -> list[Usage]:
         """Memory of each device under a placement, with all sequences at their ends."""
         n_devices, concurrent = len(self.devices), self.workload.concurrent
         return usages(
-            placement, self.exact, n_devices, self.prompt_tokens, self.total_tokens, concurrent, star=self.star
+            *(placement, self.exact, n_devices, self.prompt_tokens, self.total_tokens, concurrent),
+            star=self.star,
+            gather=self.gather,
         )
 
     def fits(self, usage: Usage, block: Block, device: int) -> bool:
@@ -245,6 +250,7 @@ class ClusterView:
             Placement({block: place[device] for block, device in placement.owner.items()}),
             *(self.exact, len(holders), self.prompt_tokens, self.total_tokens, self.workload.concurrent),
             star=self.star,
+            gather=self.gather,
         )
         return {device: usage.page().total_bytes for device, usage in zip(holders, held, strict=True)}
 

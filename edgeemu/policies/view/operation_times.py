@@ -12,7 +12,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_work, sends_last_row
-from edgeemu.placement.program import Op
+from edgeemu.placement.program import GATHERED_KINDS, Op
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
@@ -58,9 +58,10 @@ class _Programs:
         alike: dict[tuple[object, ...], int] = {}
         for at in np.flatnonzero(~plain).tolist():
             op = self.ops[at]
-            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer]
+            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
+            key += (op.emits.kind in GATHERED_KINDS,)
             if not isinstance(op.kind, Kind):
-                key += len(op.needs), sends_last_row(op, costs)
+                key += len(op.needs), sends_last_row(op, costs), op.computes
             elif op.kind is not Kind.HEAD:
                 key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
             if key not in alike:
@@ -86,7 +87,8 @@ def _plain(about: OpColumns) -> NDArray[np.bool_]:
     """Whether operations are undivided blocks, whose work follows from kind, groups and format alone: [n_ops]."""
     blocks = np.array([kind in set(Kind) for kind in about.kinds], np.bool_)  # by code of a kind
     heads = np.array([kind == Kind.HEAD for kind in about.kinds], np.bool_)
-    plain: NDArray[np.bool_] = blocks[about.kind] & (about.chunks == 1) & ((about.groups == 0) | heads[about.kind])
+    whole = (about.chunks == 1) & ~about.gathered  # [n_ops]
+    plain: NDArray[np.bool_] = blocks[about.kind] & whole & ((about.groups == 0) | heads[about.kind])
     return plain
 
 

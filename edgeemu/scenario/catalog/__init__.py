@@ -1,14 +1,14 @@
 """Catalog of devices, models and links that scenarios can name. Knows its data files; nothing of scenarios.
 
-The data are in `devices.yaml`, `models.yaml` and `links.yaml`; every figure there has its source. A file is
-read when first needed.
+The data are in `devices.yaml`, `boards.yaml` (devices too, written by tools/boards.py), `models.yaml` and `links.yaml`;
+every figure there has its source and a label. A file is read when first needed.
 """
 
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -20,13 +20,20 @@ from edgeemu.units import BitsPerSecond, Bytes, BytesPerSecond, FlopsPerSecond, 
 from edgeemu_kernels.shape import ModelShape
 
 ValueT = TypeVar("ValueT")
+Label = Literal["measured", "derived", "peak"]
 
 
 class Sourced(Strict, Generic[ValueT]):
-    """Figure with its source or derivation."""
+    """Figure with its source.
+
+    Its label says what that is: `measured`: somebody measured this; `derived`: by the arithmetic that the source
+    states, from a measurement or from what holds exactly, as the rate of a standard or an amount of memory; `peak`: of
+    a data sheet, which programs stay below.
+    """
 
     value: ValueT
     source: str = Field(min_length=10)
+    label: Label
 
 
 class Power(Strict):
@@ -44,16 +51,30 @@ class LinkEnergy(Strict):
 
 
 class DeviceProfile(Strict):
-    """Device profile. `gflops` is the best that float32 arithmetic can reach; each figure has its source."""
+    """Device profile. `gflops` is the best that float32 arithmetic can reach; each figure has its source.
+
+    `mem_bandwidth` is what the memory gives to whoever only copies or reads, `decode_bandwidth` the rate at which
+    weights are read while tokens are generated. `memory` is all of it, and missing where devices of this name are sold
+    with several sizes; the device's system keeps `memory_reserved` of it.
+    """
 
     name: str
     title: str
     gflops: Sourced[FlopsPerSecond]
     mem_bandwidth: Sourced[BytesPerSecond]
-    memory: Sourced[Bytes]
+    decode_bandwidth: Sourced[BytesPerSecond] | None = None
+    memory: Sourced[Bytes] | None = None
+    memory_reserved: Sourced[Bytes] | None = None
     nic: Sourced[BitsPerSecond] | None = None
     overhead: Sourced[Seconds] | None = None
+    remote_overhead: Sourced[Seconds] | None = None
+    message_latency: Sourced[Seconds] | None = None
     power: Power = Power()
+    price_usd: Sourced[Annotated[float, Field(strict=True, gt=0)]] | None = None
+
+    def bandwidth(self, *, ideal: bool) -> Sourced[BytesPerSecond]:
+        """Rate at which weights and caches are read: while decoding, unless software is `ideal` or it is unknown."""
+        return self.mem_bandwidth if ideal or self.decode_bandwidth is None else self.decode_bandwidth
 
 
 class LinkType(Strict):
@@ -106,33 +127,33 @@ class ModelEntry(Strict):
 
 
 def device_profiles() -> Mapping[str, DeviceProfile]:
-    return _read("devices.yaml", DeviceProfile)
+    return {**read_entries("devices.yaml", DeviceProfile), **read_entries("boards.yaml", DeviceProfile)}
 
 
 def model_entries() -> Mapping[str, ModelEntry]:
-    return _read("models.yaml", ModelEntry)
+    return read_entries("models.yaml", ModelEntry)
 
 
 def link_types() -> Mapping[str, LinkType]:
-    return _read("links.yaml", LinkType)
+    return read_entries("links.yaml", LinkType)
 
 
 def device_profile(name: str) -> DeviceProfile:
     """Device profile with this name. Raises `RequestError` with the nearest name."""
-    return _find("device profile", name, device_profiles())
+    return find("device profile", name, device_profiles())
 
 
 def model_entry(name: str) -> ModelEntry:
     """Model with this name. Raises `RequestError` with the nearest name."""
-    return _find("model", name, model_entries())
+    return find("model", name, model_entries())
 
 
 def link_type(name: str) -> LinkType:
     """Link type with this name. Raises `RequestError` with the nearest name."""
-    return _find("link type", name, link_types())
+    return find("link type", name, link_types())
 
 
-def _find(kind: str, name: str, entries: Mapping[str, ModelT]) -> ModelT:
+def find(kind: str, name: str, entries: Mapping[str, ModelT]) -> ModelT:
     if name not in entries:
         raise UnknownNameError(f'there is no {kind} "{name}" in the catalog{did_you_mean(name, entries)}')
     return entries[name]
@@ -143,7 +164,7 @@ class UnknownNameError(RequestError, ValueError):
 
 
 @cache
-def _read(file: str, model: type[ModelT]) -> Mapping[str, ModelT]:
+def read_entries(file: str, model: type[ModelT]) -> Mapping[str, ModelT]:
     document = read(resources.files(__name__).joinpath(file).read_text("utf-8"), file)
     return {
         name: validate(model, Document(fields | {"name": name}, f"{file}: {name}"))

@@ -77,35 +77,37 @@ class GgufSource:
             self._files.rows(f"{prefix}.attn_v.weight", to.wv, kv_rows, group * s.head_dim)
         return heads
 
-    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None, rows: range | None = None) -> Proj:
         s, name = self.shape, f"blk.{layer}.attn_output.weight"
         form = s.precision.weights("proj", layer)
         if groups is None:
             return Proj(self._files.matrix(name, s.d_model, s.n_heads * s.head_dim, form))
-        weight = empty_matrix(s.d_model, len(groups) * s.group_dim, form)
         dims = (s.d_model, s.n_heads * s.head_dim)
-        self._files.part(name, weight, dims, [range(s.d_model)], runs(groups, s.group_dim))
+        out, columns = rows or range(s.d_model), runs(groups, s.group_dim) if rows is None else [range(dims[1])]
+        weight = empty_matrix(len(out), sum(map(len, columns)), form)
+        self._files.part(name, weight, dims, [out], columns)
         return Proj(weight, groups=tuple(groups))
 
-    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None, rows: range | None = None) -> Ffn:
         s, prefix = self.shape, f"blk.{layer}"
         if units is not None:
-            return self._ffn_part(layer, units)
+            return self._ffn_part(layer, units, rows)
         up = empty_matrix(2 * s.d_ff, s.d_model, s.precision.weights("up", layer))
         self._files.rows(f"{prefix}.ffn_gate.weight", rows_of(up, slice(s.d_ff)), s.d_ff)
         self._files.rows(f"{prefix}.ffn_up.weight", rows_of(up, slice(s.d_ff, None)), s.d_ff)
         down = self._files.matrix(f"{prefix}.ffn_down.weight", s.d_model, s.d_ff, s.precision.weights("down", layer))
         return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down)
 
-    def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
+    def _ffn_part(self, layer: int, units: Sequence[int], rows: range | None) -> Ffn:
         s, prefix = self.shape, f"blk.{layer}"
         mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
         dims, everything = (s.d_ff, s.d_model), [range(s.d_model)]
         up = empty_matrix(2 * width, s.d_model, s.precision.weights("up", layer))
-        down = empty_matrix(s.d_model, width, s.precision.weights("down", layer))
+        out, columns = rows or range(s.d_model), mine if rows is None else [range(s.d_ff)]
+        down = empty_matrix(len(out), sum(map(len, columns)), s.precision.weights("down", layer))
         self._files.part(f"{prefix}.ffn_gate.weight", rows_of(up, slice(width)), dims, mine, everything)
         self._files.part(f"{prefix}.ffn_up.weight", rows_of(up, slice(width, None)), dims, mine, everything)
-        self._files.part(f"{prefix}.ffn_down.weight", down, (s.d_model, s.d_ff), everything, mine)
+        self._files.part(f"{prefix}.ffn_down.weight", down, (s.d_model, s.d_ff), [out], columns)
         return Ffn(self._norm(f"{prefix}.ffn_norm.weight"), True, up, down, units=tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:

@@ -23,7 +23,7 @@ from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.quants import named_format
-from edgeemu_kernels.weights.tensorfile import Dims, Tensor, TensorFiles, runs
+from edgeemu_kernels.weights.tensorfile import Dims, Tensor, TensorFiles, part_of_bias, runs
 
 EMBEDDINGS = {"llama": "embed_tokens.weight", "gpt2": "wte.weight"}  # name of the embedding by architecture
 
@@ -102,20 +102,20 @@ class HuggingFaceSource:
                 self._fill_llama(heads, layer, group)
         return heads
 
-    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None, rows: range | None = None) -> Proj:
         s = self.shape
         width, form = s.n_heads * s.head_dim, s.precision.weights("proj")
         if groups is not None:
-            return self._proj_part(layer, groups)
+            return self._proj_part(layer, groups, rows)
         if self._gpt2:
             name = f"h.{layer}.attn.c_proj"
             return Proj(self._conv1d(name, s.d_model, width, form), self._files.vector(f"{name}.bias", s.d_model))
         return Proj(self._files.matrix(f"layers.{layer}.self_attn.o_proj.weight", s.d_model, width, form))
 
-    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None, rows: range | None = None) -> Ffn:
         s = self.shape
         if units is not None:
-            return self._ffn_part(layer, units)
+            return self._ffn_part(layer, units, rows)
         up_form, down_form = s.precision.weights("up"), s.precision.weights("down")
         if self._gpt2:
             fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
@@ -134,38 +134,40 @@ class HuggingFaceSource:
         down = self._files.matrix(f"{prefix}.down_proj.weight", s.d_model, s.d_ff, down_form)
         return Ffn(self._norm(f"layers.{layer}.post_attention_layernorm"), True, up, down)
 
-    def _proj_part(self, layer: int, groups: Sequence[int]) -> Proj:
+    def _proj_part(self, layer: int, groups: Sequence[int], rows: range | None) -> Proj:
         s = self.shape
-        width, mine = s.n_heads * s.head_dim, runs(groups, s.group_dim)
-        weight = empty_matrix(s.d_model, len(groups) * s.group_dim, s.precision.weights("proj"))
+        width, out = s.n_heads * s.head_dim, rows or range(s.d_model)
+        columns = runs(groups, s.group_dim) if rows is None else [range(width)]
+        weight = empty_matrix(len(out), sum(map(len, columns)), s.precision.weights("proj"))
         if self._gpt2:
             name = f"h.{layer}.attn.c_proj"
-            self._files.transposed(f"{name}.weight", weight, (width, s.d_model), mine, [range(s.d_model)])
-            bias = self._files.vector(f"{name}.bias", s.d_model) if 0 in groups else None
+            self._files.transposed(f"{name}.weight", weight, (width, s.d_model), columns, [out])
+            bias = part_of_bias(self._files.vector(f"{name}.bias", s.d_model), groups, rows)
             return Proj(weight, bias, tuple(groups))
         name = f"layers.{layer}.self_attn.o_proj.weight"
-        self._files.part(name, weight, (s.d_model, width), [range(s.d_model)], mine)
+        self._files.part(name, weight, (s.d_model, width), [out], columns)
         return Proj(weight, groups=tuple(groups))
 
-    def _ffn_part(self, layer: int, units: Sequence[int]) -> Ffn:
+    def _ffn_part(self, layer: int, units: Sequence[int], rows: range | None) -> Ffn:
         s, everything = self.shape, [range(self.shape.d_model)]
         mine, width = runs(units, s.ffn_unit_dim), len(units) * s.ffn_unit_dim
         up_rows = width if self._gpt2 else 2 * width
         up = empty_matrix(up_rows, s.d_model, s.precision.weights("up"))
-        down = empty_matrix(s.d_model, width, s.precision.weights("down"))
+        out, columns = rows or range(s.d_model), mine if rows is None else [range(s.d_ff)]
+        down = empty_matrix(len(out), sum(map(len, columns)), s.precision.weights("down"))
         if self._gpt2:
             fc, proj = f"h.{layer}.mlp.c_fc", f"h.{layer}.mlp.c_proj"
             self._files.transposed(f"{fc}.weight", up, (s.d_model, s.d_ff), everything, mine)
-            self._files.transposed(f"{proj}.weight", down, (s.d_ff, s.d_model), mine, everything)
+            self._files.transposed(f"{proj}.weight", down, (s.d_ff, s.d_model), columns, [out])
             bias = self._files.vector(f"{fc}.bias", s.d_ff)
             up_bias = np.concatenate([bias[run.start : run.stop] for run in mine])  # [width]
-            down_bias = self._files.vector(f"{proj}.bias", s.d_model) if 0 in units else None
+            down_bias = part_of_bias(self._files.vector(f"{proj}.bias", s.d_model), units, rows)
             return Ffn(self._norm(f"h.{layer}.ln_2"), False, up, down, up_bias, down_bias, tuple(units))
         prefix = f"layers.{layer}.mlp"
         dims = (s.d_ff, s.d_model)
         self._files.part(f"{prefix}.gate_proj.weight", rows_of(up, slice(width)), dims, mine, everything)
         self._files.part(f"{prefix}.up_proj.weight", rows_of(up, slice(width, None)), dims, mine, everything)
-        self._files.part(f"{prefix}.down_proj.weight", down, (s.d_model, s.d_ff), everything, mine)
+        self._files.part(f"{prefix}.down_proj.weight", down, (s.d_model, s.d_ff), [out], columns)
         norm = self._norm(f"layers.{layer}.post_attention_layernorm")
         return Ffn(norm, True, up, down, units=tuple(units))
 

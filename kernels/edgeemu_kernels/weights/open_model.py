@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeemu_kernels.errors import ModelFileError
+from edgeemu_kernels.precision import Precision
 from edgeemu_kernels.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -66,7 +67,14 @@ class Model:
 
     def with_expanded(self) -> Model:
         """Return the model whose devices keep decoded matrices beside the packed ones."""
-        shape = replace(self.shape, precision=replace(self.shape.precision, expanded=True))
+        return self._with(replace(self.shape.precision, expanded=True))
+
+    def with_rounded_partials(self) -> Model:
+        """Return the model whose devices send partial sums in the format of messages."""
+        return self._with(replace(self.shape.precision, rounds_partials=True))
+
+    def _with(self, precision: Precision) -> Model:
+        shape = replace(self.shape, precision=precision)
         return replace(self, shape=shape, spec={**self.spec, "shape": shape.to_dict()})
 
 

@@ -20,7 +20,7 @@ from edgeemu_kernels.packed import Matrix, PackedMatrix, empty_matrix, put
 from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
-from edgeemu_kernels.weights.tensorfile import runs
+from edgeemu_kernels.weights.tensorfile import part_of_bias, runs
 
 _KINDS = (
     "embed",
@@ -115,17 +115,19 @@ class SeededSource:
                 draw.fill(bias, 0.1)
         return heads
 
-    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
+    def proj(self, layer: int, groups: Sequence[int] | None = None, rows: range | None = None) -> Proj:
         s, draw = self.shape, _Draw(self._seed, "proj", layer)
         width, form = s.n_heads * s.head_dim, s.precision.weights("proj", layer)
         std = self._residual * width**-0.5
         if groups is None:
             weight = draw.matrix(s.d_model, width, std, form)
             return Proj(weight, self._bias(draw, s.d_model))
-        weight = draw.part((s.d_model, width), std, [range(s.d_model)], runs(groups, s.group_dim), form)
-        return Proj(weight, self._bias(draw, s.d_model) if 0 in groups else None, tuple(groups))
+        every = range(s.d_model)
+        columns = runs(groups, s.group_dim) if rows is None else [range(width)]
+        weight = draw.part((s.d_model, width), std, [rows or every], columns, form)
+        return Proj(weight, part_of_bias(self._bias(draw, s.d_model), groups, rows), tuple(groups))
 
-    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
+    def ffn(self, layer: int, units: Sequence[int] | None = None, rows: range | None = None) -> Ffn:
         s, draw = self.shape, _Draw(self._seed, "ffn", layer)
         norm, form = self._norm(draw), s.precision.weights
         up_form, down_form = form("up", layer), form("down", layer)
@@ -137,13 +139,14 @@ class SeededSource:
             down = draw.matrix(s.d_model, s.d_ff, down_std, down_form)
             return Ffn(norm, gated, up, down, self._bias(draw, width), self._bias(draw, s.d_model))
         mine, everything = runs(units, s.ffn_unit_dim), [range(s.d_model)]
-        rows = [*mine, *(range(run.start + s.d_ff, run.stop + s.d_ff) for run in mine)] if gated else mine
-        up = draw.part((width, s.d_model), up_std, rows, everything, up_form)
-        down = draw.part((s.d_model, s.d_ff), down_std, everything, mine, down_form)
+        up_rows = [*mine, *(range(run.start + s.d_ff, run.stop + s.d_ff) for run in mine)] if gated else mine
+        up = draw.part((width, s.d_model), up_std, up_rows, everything, up_form)
+        inner = mine if rows is None else [range(s.d_ff)]
+        down = draw.part((s.d_model, s.d_ff), down_std, everything if rows is None else [rows], inner, down_form)
         up_bias = self._bias(draw, width)
         if up_bias is not None:
-            up_bias = np.concatenate([up_bias[run.start : run.stop] for run in rows])
-        down_bias = self._bias(draw, s.d_model) if 0 in units else None
+            up_bias = np.concatenate([up_bias[run.start : run.stop] for run in up_rows])
+        down_bias = part_of_bias(self._bias(draw, s.d_model), units, rows)
         return Ffn(norm, gated, up, down, up_bias, down_bias, tuple(units))
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:

@@ -42,12 +42,15 @@ class WeightSource(Protocol):
         """Kernel of these groups of a layer, fused in this order."""
         ...
 
-    def proj(self, layer: int, groups: Sequence[int] | None = None) -> Proj:
-        """Undivided projection of a layer, or the shard of these KV groups in this order."""
+    def proj(self, layer: int, groups: Sequence[int] | None = None, rows: range | None = None) -> Proj:
+        """Undivided projection of a layer, or the shard of these KV groups in this order, or these rows of it."""
         ...
 
-    def ffn(self, layer: int, units: Sequence[int] | None = None) -> Ffn:
-        """Undivided feed-forward of a layer, or the shard of these of its `shape.ffn_units` units in this order."""
+    def ffn(self, layer: int, units: Sequence[int] | None = None, rows: range | None = None) -> Ffn:
+        """Undivided feed-forward of a layer, or the shard of these of its `shape.ffn_units` units in this order.
+
+        `rows`: its second matrix has these rows of the whole, in place of the columns of the units.
+        """
         ...
 
     def lm_head(self, embed: Embed | None = None) -> LmHead:

@@ -40,6 +40,13 @@ def runs(parts: Sequence[int], width: int) -> list[range]:
     return found
 
 
+def part_of_bias(bias: Array | None, parts: Sequence[int], rows: range | None) -> Array | None:
+    """Bias that a shard has: all of it with part 0, or, with some rows of the matrix, those of the rows."""
+    if bias is None or rows is None:
+        return bias if 0 in parts else None
+    return bias[rows.start : rows.stop].copy()
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """Place of a tensor in a file. `dims` as NumPy has them: rows first, the contiguous axis last."""

@@ -1,14 +1,16 @@
 """The catalog: that it is whole, right where that can be checked, and helpful where a name is wrong."""
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from importlib import metadata
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from edgeemu.errors import RequestError
 from edgeemu.scenario.catalog import (
-    LinkEnergy,
-    Power,
+    Sourced,
     device_profile,
     device_profiles,
     link_type,
@@ -17,6 +19,7 @@ from edgeemu.scenario.catalog import (
     model_entry,
 )
 from edgeemu.scenario.catalog.shapes import ShapeFields
+from edgeemu.scenario.validation import Strict
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.gguf_header import read_header
 from edgeemu_kernels.weights.gguf_shape import gguf_shape
@@ -36,8 +39,12 @@ PARAMETERS = {
     "llama-2-70b": 68976.6,
     "llama-3.2-1b": 1235.8,
     "llama-3.2-3b": 3212.7,
+    "llama-3-8b": 8030.3,
     "llama-3.1-8b": 8030.3,
     "llama-3.1-70b": 70553.7,
+    "llama-3.3-70b": 70553.7,
+    "smollm-135m": 134.5,
+    "qwen3-235b-a22b": 22141.5,  # 22 B of 235 B are active
 }
 
 
@@ -83,25 +90,54 @@ def test_shape_fields_are_those_of_the_kernels():
     assert {field.name for field in fields(ModelShape)} == {"name", "precision", *ShapeFields.model_fields}
 
 
-def test_every_figure_has_its_source():
-    def figures_of(entry):
-        for key in type(entry).model_fields:
-            figure = getattr(entry, key)
-            if isinstance(figure, Power | LinkEnergy):
-                yield from figures_of(figure)
-            elif figure is not None and key not in ("name", "title"):
-                yield figure
+def figures() -> Iterator[Sourced[Any]]:
+    """Every figure of devices and links."""
 
-    figures = [
-        figure for entry in (*device_profiles().values(), *link_types().values()) for figure in figures_of(entry)
-    ]
-    assert len(figures) > 80
-    assert all(len(figure.source) >= 10 and figure.value >= 0 for figure in figures)
+    def within(entry: Strict) -> Iterator[Sourced[Any]]:
+        for key in type(entry).model_fields:
+            value = getattr(entry, key)
+            if isinstance(value, Sourced):
+                yield value
+            elif isinstance(value, Strict):
+                yield from within(value)
+
+    for entry in (*device_profiles().values(), *link_types().values()):
+        yield from within(entry)
+
+
+def test_every_figure_has_its_source_and_a_label():
+    found = list(figures())
+    assert len(found) > 300
+    assert all(len(figure.source) >= 10 and figure.value >= 0 for figure in found)
+    assert {figure.label for figure in found} == {"measured", "derived", "peak"}
+
+
+def test_what_its_source_calls_a_peak_is_labelled_so():
+    assert all(figure.label == "peak" for figure in figures() if figure.source.startswith(("Peak", "Power mode")))
+
+
+def test_a_figure_without_a_label_is_refused():
+    with pytest.raises(ValidationError, match="label"):
+        Sourced[float](value=1.0, source="somebody said so")
+
+
+def test_decoding_reads_no_faster_than_the_memory_gives():
+    known = [profile for profile in device_profiles().values() if profile.decode_bandwidth]
+    assert len(known) >= 20
+    for profile in known:
+        assert profile.decode_bandwidth.value <= profile.mem_bandwidth.value, profile.name
+
+
+def test_systems_keep_a_part_of_the_memory():
+    known = [profile for profile in device_profiles().values() if profile.memory_reserved]
+    assert len(known) >= 14
+    for profile in known:
+        assert 0.02 < profile.memory_reserved.value / profile.memory.value < 0.4, profile.name
 
 
 def test_whoever_computes_draws_more_than_who_waits():
     known = [profile.power for profile in device_profiles().values() if profile.power.idle and profile.power.busy]
-    assert len(known) >= 4
+    assert len(known) >= 30
     assert all(power.busy.value > power.idle.value > 0 for power in known)
 
 

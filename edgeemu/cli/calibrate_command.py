@@ -1,0 +1,237 @@
+"""The commands `calibrate`, which fits a board's figures to measurements, and `observe`, which measures a server."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeemu.cli.answers import answer
+from edgeemu.cli.options import AsJson
+from edgeemu.errors import RequestError
+
+if TYPE_CHECKING:
+    from edgeemu.cli.page import Page
+    from edgeemu.run.calibrate.fit import Calibration
+    from edgeemu.run.calibrate.read_csv import Defaults
+
+FIGURES = (".png", ".svg")
+
+MeasuredFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MEASURED…",
+        help="CSV file, JSON of llama-bench or of edgeemu observe, or directory of a run.",
+        show_default=False,
+    ),
+]
+OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.", show_default=False)]
+EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="Software that ran (edgeemu engines).")]
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="Only rows of this device in a CSV file.", show_default=False),
+]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        "--like",
+        metavar="PROFILE",
+        help="Profile of the catalog that gives memory, network interface and power, and arithmetic where no prompt "
+        "was measured. Default: that of --device, if it is one.",
+        show_default=False,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Memory of the board, if not the profile's.", show_default=False),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="COLUMN=VALUES",
+        help="Read only rows of a CSV file whose column has one of these values (nodes=1,2). May be repeated.",
+        show_default=False,
+    ),
+]
+FitRows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fit",
+        metavar="COLUMN=VALUES",
+        help="Fit only such rows, and predict the others. May be repeated.",
+        show_default=False,
+    ),
+]
+ModelMeasured = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Model that was measured.", show_default=False)
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="FORMAT", help="Format of its weights.", show_default=False)
+]
+Nodes = Annotated[int, typer.Option("--nodes", metavar="N", min=1, help="Boards that ran it, for JSON files.")]
+LinkName = Annotated[
+    str | None, typer.Option("--link", metavar="TYPE", help="Link type or bit rate between boards.", show_default=False)
+]
+FitFigure = Annotated[
+    Path | None,
+    typer.Option("--figure", metavar="FILE", help="Draw measured against predicted: .png or .svg.", show_default=False),
+]
+Url = Annotated[str, typer.Option("--url", metavar="URL", help="Base of an OpenAI-compatible API.", show_default=False)]
+ServedModel = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="Model, as the server calls it.", show_default=False)
+]
+PromptLengths = Annotated[
+    str, typer.Option("--prompt-tokens", metavar="LIST", help="Lengths of prompts, a completion each.")
+]
+Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens to generate, at least 2.")]
+
+
+def calibrate(
+    measured: MeasuredFiles,
+    out: OutFile,
+    engine: EngineName = "ideal",
+    device: DeviceName = None,
+    like: Like = None,
+    memory: Memory = None,
+    only: Only = None,
+    fit: FitRows = None,
+    model: ModelMeasured = None,
+    weights: Weights = None,
+    nodes: Nodes = 1,
+    link: LinkName = None,
+    figure: FitFigure = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the figures of a board to measurements of it, and write them as a profile.
+
+    Bandwidth, arithmetic, and what an operation and a message cost are fitted by least squares, with edgeemu's own
+    timeline as the model: equal boards under the engine, with the model, formats and link of each row. What the rows
+    cannot tell apart is not fitted: it stays as the engine or the catalog has it, and the answer says what to measure.
+
+    A CSV file has the columns model, weights, nodes, value and unit (tok/s, ms, …), and link where nodes are several;
+    and, as far as known, device, metric (prefill for prompts), context, sequences, bits_per_weight and compute_ms.
+
+    \b
+    Examples:
+      edgeemu calibrate bench.json --engine llama.cpp --like raspberry-pi-5 --out pi5.yaml
+      edgeemu calibrate measured.csv --device "Raspberry Pi 5 8GB" --engine distributed-llama-0.1
+        --like raspberry-pi-5 --fit nodes=1,2 --out pi5.yaml --figure pi5.svg
+      edgeemu simulate scenarios/quickstart.yaml --set devices[1].profile=pi5.yaml
+    """
+    from edgeemu.run.calibrate.fit_tables import figure_table, fit_document, row_table
+    from edgeemu.run.calibrate.profile_text import beside_measurements, profile_text
+    from edgeemu.run.calibrate.read_csv import Defaults
+
+    _check_files(out, figure)
+    beside = beside_measurements(device, like, memory)
+    columns = _conditions("--only", only) | ({"device": [device]} if device and _has_csv(measured) else {})
+    made = _fitted(measured, engine, Defaults(model, weights, nodes, link), columns, _conditions("--fit", fit))
+    title = device or (f"Like {beside.like.title}" if beside.like else out.stem)
+    out.write_text(profile_text(f"{title}, calibrated", made, beside), "utf-8")
+    if figure is not None:
+        from edgeemu.run.calibrate.fit_figure import draw_fit
+
+        draw_fit([(title, made)], figure)
+
+    def show(page: Page) -> None:
+        page.table(*figure_table(made))
+        page.line()
+        page.table(*row_table(made))
+        page.line()
+        page.line(f"written: {out}" + (f", {figure}" if figure else ""))
+
+    answer(fit_document(made), as_json, show)
+
+
+def observe(
+    url: Url,
+    model: ServedModel,
+    out: OutFile,
+    prompt_tokens: PromptLengths = "16,128",
+    tokens: Tokens = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Ask an OpenAI-compatible server for completions, and record the time of every token.
+
+    Each completion is streamed; its prompt is of random words, so that no cache of prompts has it. The server's own
+    count of tokens is used where it tells it. edgeemu calibrate reads the file.
+
+    \b
+    Examples:
+      edgeemu observe --url http://pi.local:8080/v1 --model llama-3.2-1b --out observed.json
+      edgeemu observe --url http://localhost:11434/v1 --model llama3.2:1b --prompt-tokens 16,256 --out observed.json
+      edgeemu calibrate observed.json --model llama-3.2-1b --weights q4_0 --engine llama.cpp
+        --like raspberry-pi-5 --out pi5.yaml
+    """
+    from edgeemu.report.run_directory import to_json
+    from edgeemu.run.calibrate.observe import observe_server, observed_table
+
+    _check_files(out, None)
+    lengths = _lengths(prompt_tokens)
+    if tokens < 2:
+        raise RequestError(f"{tokens} is less than 2: a time per token is that between two", field="--tokens")
+    document = observe_server(url, model, lengths, tokens, time.monotonic, Random())
+    out.write_text(to_json(document) + "\n", "utf-8")
+
+    def show(page: Page) -> None:
+        page.table(*observed_table(document))
+        page.line(f"written: {out}")
+
+    answer(document, as_json, show)
+
+
+def _check_files(out: Path, figure: Path | None) -> None:
+    """Check that files can be written, before anything is computed."""
+    if figure is not None and figure.suffix not in FIGURES:
+        raise RequestError(f'"{figure}" is not a {" or ".join(FIGURES)} file', field="--figure")
+    for option, file in (("--out", out), ("--figure", figure)):
+        if file is not None and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK | os.X_OK)):
+            raise RequestError(
+                f'"{file}" cannot be written: a directory, or its own is missing or not yours', field=option
+            )
+
+
+def _has_csv(measured: list[Path]) -> bool:
+    return any(path.suffix not in (".json", ".jsonl") and path.is_file() for path in measured)
+
+
+def _fitted(
+    measured: list[Path],
+    engine: str,
+    defaults: Defaults,
+    only: dict[str, list[str]],
+    fit: dict[str, list[str]],
+) -> Calibration:
+    """Read the measurements, and fit those that are to be fitted."""
+    from edgeemu.run.calibrate.fit import calibrate as fitted_to
+    from edgeemu.run.calibrate.read_measured import read_measured
+    from edgeemu.scenario.catalog.engines import engine_entry
+
+    try:
+        software = engine_entry(engine)
+    except RequestError as error:
+        raise RequestError(error.message, field="--engine") from None
+    return fitted_to(software, read_measured(measured, software, defaults, only, fit))
+
+
+def _conditions(option: str, given: list[str] | None) -> dict[str, list[str]]:
+    """Columns with the values that they may have: `nodes=1,2`."""
+    found = {}
+    for text in given or ():
+        column, equals, values = text.partition("=")
+        if not (column.strip() and equals and values.strip()):
+            raise RequestError(f'"{text}" is not COLUMN=VALUE or COLUMN=VALUE,VALUE', field=option)
+        found[column.strip()] = [value.strip() for value in values.split(",")]
+    return found
+
+
+def _lengths(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word) <= 1_000_000 for word in words):
+        raise RequestError(f'"{text[:60]}" is not a list of lengths (write e.g. "16,128")', field="--prompt-tokens")
+    return [int(word) for word in words]

@@ -1,0 +1,76 @@
+"""Basis of the figures of a run or a plan: labels of devices' and links' figures, and what they were held against.
+
+Values and words; `run.basis` collects them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeemu.units import FRACTION
+
+LABELS = {  # from the worst to the best, each with its words
+    "peak": "peaks of data sheets",
+    "given": "what the scenario gives",
+    "derived": "derived figures",
+    "measured": "measured figures",
+}
+UNHELD = "nobody has held them against a board"
+_SHOWN = 2  # figures that are named
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAgainst:
+    """Measurements against which predictions for such boards were held under this engine; the worst set of several."""
+
+    boards: str
+    data: str
+    median_error: float
+    worst_error: float
+    calibrated: bool  # whether the boards of this run are calibrated for this engine, as those were
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Basis of figures. `figures` has the names of those that were used, by label, from the worst to the best."""
+
+    engine: str
+    figures: dict[str, list[str]]
+    held: HeldAgainst | None = None
+
+    @property
+    def label(self) -> str:
+        """The worst label."""
+        return next(iter(self.figures))
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether predictions for boards that were calibrated as these are have been held against measurements."""
+        return self.held is not None and self.held.calibrated
+
+
+def basis_document(basis: Basis | None) -> dict[str, Any] | None:
+    """Make the block of a JSON document; None for records that do not say."""
+    if basis is None:
+        return None
+    held = None if basis.held is None else asdict(basis.held)
+    return {"label": basis.label, "engine": basis.engine, "figures": dict(basis.figures), "held_against": held}
+
+
+def basis_line(document: Mapping[str, Any] | None) -> str:
+    """Say in a line what figures rest on, from their block; empty without one."""
+    if document is None:
+        return ""
+    figures, label = document["figures"], document["label"]
+    named = ", ".join(figures[label][:_SHOWN]) + (", …" if len(figures[label]) > _SHOWN else "")
+    worst = " at worst" if len(figures) > 1 else ""
+    engine, held = document["engine"], document["held_against"]
+    return f"figures rest on {LABELS[label]} ({named}){worst}; engine {engine}; {_held(held)}"
+
+
+def _held(held: Mapping[str, Any] | None) -> str:
+    if held is None:
+        return UNHELD
+    median, worst = (FRACTION.format_human(held[key]) for key in ("median_error", "worst_error"))
+    errors = f"predictions for {held['boards']} were {median} off in the median, {worst} at most ({held['data']})"
+    return errors if held["calibrated"] else f"calibrated, {errors}, and these are not calibrated"

@@ -1,0 +1,123 @@
+"""Measurements from JSON: of `llama-bench -o json` (or jsonl), and of `edgeemu observe`."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeemu.errors import RequestError
+from edgeemu.run.calibrate.measurement import (
+    HeldAs,
+    Measurement,
+    link_named,
+    model_named,
+    model_of_size,
+    weight_format,
+)
+from edgeemu.run.calibrate.read_csv import Defaults
+from edgeemu.scenario.files import read_text
+
+
+def read_json(path: Path, defaults: Defaults) -> list[Measurement]:
+    """Read the measurements of a JSON file. Raises `RequestError` with file, entry and reason."""
+    try:
+        text = read_text(path, str(path))
+    except OSError as error:
+        raise RequestError((error.strerror or str(error)).lower(), file=str(path)) from error
+    data = _parsed(text, path)
+    if isinstance(data, dict) and "completions" in data:
+        return list(_observed(data, path, defaults))
+    entries = data if isinstance(data, list) else [data]
+    if entries and all(isinstance(entry, dict) and "n_prompt" in entry and "n_gen" in entry for entry in entries):
+        return [_benched(entry, f"{path}[{n}]", defaults) for n, entry in enumerate(entries)]
+    raise RequestError("is neither what llama-bench -o json prints nor what edgeemu observe writes", file=str(path))
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        try:
+            return [json.loads(line) for line in lines]
+        except json.JSONDecodeError:
+            raise RequestError(f"is not JSON: {error.msg}", file=str(path), line=error.lineno) from None
+
+
+def _benched(entry: Mapping[str, Any], where: str, defaults: Defaults) -> Measurement:
+    """Measurement of one test of llama-bench: pp is a prompt, tg is decoding from an empty cache or one of n_depth."""
+    prompt, generated, depth = (_count(entry, key, where) for key in ("n_prompt", "n_gen", "n_depth"))
+    if bool(prompt) == bool(generated):
+        raise RequestError("has n_prompt and n_gen together (pg): measure them apart, with -p and -n", file=where)
+    if depth and prompt:
+        raise RequestError("is a prompt after n_depth cached positions, which is not fitted: use -d 0", file=where)
+    per_s, n_weights, size_bytes = (_positive(entry, key, where) for key in ("avg_ts", "model_n_params", "model_size"))
+    kind = str(entry.get("model_type", ""))
+    try:
+        model = model_named(defaults.model) if defaults.model else model_of_size(n_weights, kind)
+    except RequestError as error:
+        raise RequestError(error.message, file=where, field="model_n_params") from None
+    return Measurement(
+        where=where,
+        model=model,
+        weights=_sized(kind, 8 * size_bytes / n_weights),
+        nodes=defaults.nodes,
+        link=_link(defaults, where),
+        taken_s=prompt / per_s if prompt else 1.0 / per_s,
+        phase="prefill" if prompt else "decode",
+        context=prompt or max(1, depth + generated // 2),
+    )
+
+
+def _sized(kind: str, bits_per_weight: float) -> HeldAs:
+    """Format with so many bits; by its name, the last word of a type ("llama 8B Q4_0"), where that is what it has."""
+    try:
+        named = weight_format(kind.split()[-1] if kind else "")
+    except RequestError:
+        return weight_format("", bits_per_weight)
+    other = weight_format("", bits_per_weight)
+    return named if named == other else other
+
+
+def _observed(data: Mapping[str, Any], path: Path, defaults: Defaults) -> Iterator[Measurement]:
+    """Two measurements of each completion: the prompt, up to the first token, and the tokens after it."""
+    wanted = defaults.model or str(data.get("model", ""))
+    if defaults.weights is None:
+        raise RequestError("does not say in which format the weights are: give --weights", file=str(path))
+    try:
+        model = model_named(wanted)
+    except RequestError as error:
+        raise RequestError(f"{error.message}; give --model", file=str(path), field="model") from None
+    weights, link = weight_format(defaults.weights), _link(defaults, str(path))
+    for n, completion in enumerate(data["completions"]):
+        where = f"{path}: completions[{n}]"
+        prompt = _count(completion, "prompt_tokens", where)
+        token_s = completion.get("token_s")
+        if not isinstance(token_s, list) or len(token_s) < 2 or sorted(token_s) != token_s or not token_s[0] > 0:
+            raise RequestError("must have at least two rising instants", file=where, field="token_s")
+        later = max(len(token_s), _count(completion, "tokens", where)) - 1  # a piece of text can be several tokens
+        yield Measurement(where, model, weights, defaults.nodes, link, token_s[0], "prefill", max(1, prompt))
+        per_token_s = (token_s[-1] - token_s[0]) / later
+        yield Measurement(where, model, weights, defaults.nodes, link, per_token_s, "decode", prompt + later // 2 + 1)
+
+
+def _link(defaults: Defaults, where: str) -> Any:
+    if defaults.nodes == 1:
+        return None
+    if defaults.link is None:
+        raise RequestError(f"{defaults.nodes} nodes are joined by something: give --link", file=where)
+    return link_named(defaults.link)
+
+
+def _count(entry: Mapping[str, Any], key: str, where: str) -> int:
+    value = entry.get(key, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise RequestError(f"{value!r} is not a number of tokens", file=where, field=key)
+    return value
+
+
+def _positive(entry: Mapping[str, Any], key: str, where: str) -> float:
+    value = entry.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise RequestError("is missing" if value is None else f"{value!r} is not more than 0", file=where, field=key)
+    return float(value)

@@ -1,0 +1,1 @@
+"""Parts of tools/validation.py: data sets, and the page that they make."""
