@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction as Rational
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgeemu.errors import RequestError, nearest
@@ -79,9 +80,7 @@ class Quantity:
         """Format a value as the shortest text, in the best unit, that `parse` reads back to the same bits."""
         if self.bare:
             return repr(value)
-        # A fraction divides a float by its own nearest float, only slower; whole numbers stay exact.
-        exactly = Rational if self.whole else float
-        handy = [unit for unit, factor in self.units.items() if 1 <= value / exactly(factor) < self._too_many]
+        handy = [unit for unit, factor in self._divisors.items() if 1 <= value / factor < self._too_many]
         texts = [text for unit in handy if (text := self._in_unit(value, unit)) is not None]
         return min(texts, key=self._awkwardness, default=f"{value!r} {self.base}".replace(".0 ", " "))
 
@@ -181,6 +180,15 @@ class Quantity:
         """Unit whose factor is 1."""
         return next(unit for unit, factor in self.units.items() if factor == 1)
 
+    @cached_property
+    def _divisors(self) -> dict[str, Rational | float]:
+        """Factors to divide by: a fraction divides a float by its own nearest float, only slower."""
+        return {unit: factor if self.whole else float(factor) for unit, factor in self.units.items()}
+
+    @cached_property
+    def _powers(self) -> dict[str, int | None]:
+        return {unit: None if self.whole else _power_of_ten(factor) for unit, factor in self.units.items()}
+
     @property
     def _too_many(self) -> int:
         return 1024 if self.whole else 1000
@@ -188,7 +196,7 @@ class Quantity:
     def _in_unit(self, value: float, unit: str) -> str | None:
         """Number of `value` in `unit`, with the fewest digits that read back exactly; None where 18 do not."""
         factor = self.units[unit]
-        if not self.whole and (power := _power_of_ten(factor)) is not None:
+        if (power := self._powers[unit]) is not None:
             return f"{_plain(Decimal(repr(float(value))).scaleb(-power))} {unit}"  # a double's shortest digits, moved
         scaled = Rational(value) / factor
         for digits in (3, 15, 16, 17, 18):  # 15 recover any decimal that a double can hold

@@ -87,7 +87,8 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
+    with _few_collections():
+        _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
 
 
 @contextmanager
@@ -123,8 +124,7 @@ def _run(
         running = run_scenario(
             wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
         )
-        with _few_collections() if simulate else nullcontext():
-            result = until_signal(running)
+        result = until_signal(running)
 
     def show(page: Page) -> None:
         for table in summary_tables(result.summary):

@@ -36,7 +36,7 @@ from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
-from edgeemu.policies.search.going_back import earlier_layouts
+from edgeemu.policies.search.going_back import earlier_layouts, from_now
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
@@ -88,7 +88,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     known = None
     if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
         known = Known.of(view, current)
-    left = cache(lambda: list(earlier_layouts(view, PlacementArrays.of(current, view.costs.shape))))
+    left = cache(lambda: list(earlier_layouts(view)))
     for prospect in prospects(view):
         better = _better(view, prospect, current, known, left, divided=divided)
         if better is not current and not _loses(view, prospect, current, better):
@@ -189,13 +189,18 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement, left: _Lay
         then = _followed(view, times, other.layout(old), prices)
         if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
             best, best_s = other.layout(old), other.step_s()
-    others += left()
+    proposals = [*((layout, False) for layout in others), *((layout, True) for layout in left())]
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
-        others += [] if new is None else [new]
-    for proposed in others:
+        proposals += [] if new is None else [(new, False)]
+    for layout, earlier in proposals:
+        gain_s = best_s - times.step_s(layout)
+        if gain_s <= 0:  # most: its moves and its memory are counted in vain
+            continue
+        proposed = from_now(view, old, layout) if earlier else layout
+        if proposed is None:
+            continue
         moved_s = costs.migration_s(old, proposed) - costs.migration_s(old, best)
-        gain_s = best_s - times.step_s(proposed)
         if prices.pays(gain_s, moved_s) and union_fits(view, old, proposed):
             best, best_s = proposed, best_s - gain_s
     if before_s - best_s < WORTH * before_s:

@@ -11,10 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+import numpy as np
+
 from edgeemu.report.damage import checked
 from edgeemu.report.disk import RecordsError, append_all, writing
 from edgeemu.report.new_file import new_file
 from edgeemu.report.rows import TableName, column_kinds, schema
+from edgeemu.timeline.columns import Coded, Column, Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,8 +97,8 @@ class _TableFile:
 
         if not rows:
             return
-        columns = zip(self._schema, zip(*rows, strict=True), strict=True)
-        arrays = [self._array(field, values) for field, values in columns]
+        columns = rows.columns if isinstance(rows, Columns) else zip(*rows, strict=True)
+        arrays = [self._array(field, values) for field, values in zip(self._schema, columns, strict=True)]
         self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
         self._write()
 
@@ -112,13 +115,19 @@ class _TableFile:
             self._refused = error
             raise
 
-    def _array(self, field: "pa.Field", values: tuple[Any, ...]) -> "pa.Array":
+    def _array(self, field: "pa.Field", values: Column | tuple[Any, ...]) -> "pa.Array":
         import pyarrow as pa
 
         known = self._names.get(field.name)
         if known is None:
-            return pa.array(values, field.type)
-        indices = [known.setdefault(value, len(known)) for value in values]
+            return pa.array(values, field.type, from_pandas=isinstance(values, np.ndarray))  # NaN of columns: null
+        indices: Any
+        if isinstance(values, Coded):
+            codes, which = np.unique(values.codes, return_inverse=True)
+            here = [known.setdefault(values.names[code], len(known)) for code in codes.tolist()]
+            indices = np.array(here, np.int32)[which]
+        else:
+            indices = [known.setdefault(value, len(known)) for value in values]
         return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(list(known), pa.string()))
 
     def close(self) -> None:
@@ -139,7 +148,8 @@ class _TableFile:
 def _to_parquet(path: Path, name: TableName, partial: Path) -> None:
     import pyarrow.parquet as pq
 
-    options = {"compression": "zstd", "write_page_checksum": True}
+    repeated = [column for column, kind in column_kinds(name).items() if kind != "float64"]
+    options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": repeated}
     with new_file(partial) as file, pq.ParquetWriter(file, schema(name), **options) as writer:
         for table in _stream_tables(path / f"{name}.arrows", name, ours=True):
             writer.write_table(table)
@@ -191,7 +201,8 @@ def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:
         name = f"/proc/self/fd/{source.fileno()}"
         with pq.ParquetFile(name, page_checksum_verification=True) as opened:
             for batch in opened.iter_batches(BATCH_ROWS, columns=wanted.names):
-                yield pa.Table.from_batches([batch]).cast(wanted)
+                table = pa.Table.from_batches([batch])
+                yield table if table.schema.equals(wanted) else table.cast(wanted)
 
 
 def read_table(path: Path, name: TableName) -> "pa.Table":

@@ -1,13 +1,23 @@
-"""Rows of the tables of devices and links, made from what devices or the simulator report of one step."""
+"""Rows of the tables of operations, devices and links, made from what devices or the simulator report of one step."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE
-from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, operation_row
+from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row
+from edgeemu.timeline.columns import Coded, Columns, Groups, table
+from edgeemu.timeline.executed import ExecutedOps
 from edgeemu.timeline.steps import OperationRecord
 from edgeemu.timeline.traffic import PathTraffic
+
+ACCOUNTS = (WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING)  # of the memory ledger, in the order of a device's row
+_NOISE_S = 4e-13  # rounded to zero: half of the last digit that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +27,7 @@ class StepRows:
     ops: list[OperationRow] = field(default_factory=list)
     devices: list[DeviceRow] = field(default_factory=list)
     links: list[LinkRow] = field(default_factory=list)
+    columns: list[tuple[TableName, Columns[Row]]] = field(default_factory=list)  # more rows, many at once
 
     def add_operations(self, cluster: Cluster, operations: Iterable[OperationRecord]) -> None:
         """Add executed operations."""
@@ -56,6 +67,33 @@ class StepRows:
             )
         )
 
+    def add_executed(self, cluster: Cluster, executed: ExecutedOps, held: IntArray, peak_bytes: IntArray) -> None:
+        """Add what all devices did for a step, on a timeline without clock and kernels.
+
+        `held` is the memory of devices in the order of `ACCOUNTS`: [n_accounts, n_devices]; `peak_bytes`: [n_devices].
+        """
+        about, place, names = executed.about, executed.place, [device.name for device in cluster.devices]
+        devices = about.device[place]  # [n_executed]
+        sequence, number, rows, _ = np.array(executed.steps)[executed.which_step].T  # [n_executed] each
+        block, instants = Coded(about.kind[place], about.kinds), (executed.ready_s, executed.start_s, executed.end_s)
+        zero, in_time = np.zeros(len(place)), np.zeros(len(place), np.bool_)
+        what = Coded(devices, names), sequence, number, about.layer[place], block, about.groups[place], rows
+        self.columns.append(("ops", Columns(OperationRow, [*what, *instants, zero, zero, in_time])))
+
+        groups = Groups.of(devices, len(names))
+        who = devices[groups.first]  # [n_groups]
+        busy_s = groups.sums(executed.end_s - executed.start_s)
+        queue_s = groups.sums(executed.start_s - executed.ready_s)
+        power_w = [
+            nan if device.idle_w is None or device.busy_w is None else device.busy_w - device.idle_w
+            for device in (cluster.devices[index] for index in who.tolist())
+        ]
+        energy_j = np.array(power_w) * busy_s  # NaN: not known
+        step, none = (sequence[groups.first], number[groups.first]), np.zeros(len(who), np.int64)
+        memory, stalled_s = [*held[:, who], peak_bytes[who]], np.zeros(len(who))
+        fields = [Coded(who, names), *step, *memory, none, stalled_s, busy_s, queue_s, energy_j]
+        self.columns.append(("devices", Columns(DeviceRow, fields)))
+
     def add_links(self, cluster: Cluster, step: tuple[int, int], traffic: Iterable[PathTraffic], at_s: float) -> None:
         """Add the messages of a step (sequence and number); `at_s`: when its links are looked at, if they vary."""
         sequence, number = step
@@ -67,3 +105,29 @@ class StepRows:
             energy_j = None if j_per_bit is None else 8.0 * size_bytes * j_per_bit
             row = names[source], names[target], sequence, number, messages, size_bytes, transit_s, queue_s, transfer_s
             self.links.append(LinkRow._make((*row, delay_s, energy_j)))
+
+    def add_traffic(self, cluster: Cluster, step: tuple[int, int], traffic: Columns[PathTraffic], at_s: float) -> None:
+        """Add the messages of a step as `add_links`, of many links at once."""
+        columns = table(traffic, len(PathTraffic._fields))
+        sources, targets, messages, size_bytes = columns[:4].astype(np.int64)  # [n_paths] each
+        if not len(sources):
+            return
+        facts = [cluster.facts(*ends, at_s) for ends in zip(sources.tolist(), targets.tolist(), strict=True)]
+        bandwidth_bps, path_delay_s, j_per_bit = zip(*facts, strict=True)
+        bits, delay_s = 8.0 * size_bytes, messages * np.array(path_delay_s)
+        transit_s, transfer_s = columns[4], bits / np.array(bandwidth_bps)
+        queue_s = _without_noise(transit_s - transfer_s - delay_s)
+        sequence, number = np.full(len(sources), step[0]), np.full(len(sources), step[1])
+        names = [device.name for device in cluster.devices]
+        ends = Coded(sources, names), Coded(targets, names)
+        times = transit_s, queue_s, transfer_s, delay_s
+        fields = [*ends, sequence, number, messages, size_bytes, *times, bits * np.array(j_per_bit, np.float64)]
+        self.columns.append(("links", Columns(LinkRow, fields)))
+
+
+def _without_noise(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times without the noise of rounding."""
+    rounded = np.zeros_like(times_s)
+    large = np.abs(times_s) > _NOISE_S
+    rounded[large] = [round(time_s, 12) + 0.0 for time_s in times_s[large].tolist()]
+    return rounded

@@ -48,8 +48,8 @@ class SampledToken(NamedTuple):
 class StepMeasurement(NamedTuple):
     """The devices' report of a step: each of its operations, and how long messages took to reach their receivers."""
 
-    executions: list[OperationRecord]
-    transits: list[Transit]
+    executions: Sequence[OperationRecord]
+    transits: Sequence[Transit]
 
 
 class DeviceState(NamedTuple):

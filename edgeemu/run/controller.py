@@ -184,5 +184,7 @@ class Controller:
         self._records.append("ops", rows.ops)
         self._records.append("devices", rows.devices)
         self._records.append("links", rows.links)
+        for table, columns in rows.columns:
+            self._records.append(table, columns)
         self._records.append("migrations", self.migrator.take_rows())
         self._records.append("decisions", self.decider.take_rows())

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
@@ -12,16 +12,18 @@ from edgeemu.report.comparison import NO_BOUND
 from edgeemu.report.formats import Table, counted, ms_text, size
 from edgeemu.run.basis import basis_of
 from edgeemu.run.plan import Plan
-from edgeemu.run.possible import Possible
 from edgeemu.run.requests import Request
 from edgeemu.run.reserved_memory import kept_by_systems
 from edgeemu.timeline.prediction import SequenceTimes
 from edgeemu_kernels.shape import ModelShape
 
+if TYPE_CHECKING:
+    from edgeemu.run.possible import Possible
+
 MAX_RUNS = 4  # ranges of layers that are listed; of a more scattered placement, blocks are counted
 
 
-def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
+def plan_document(plan: Plan, bound: "Possible | None") -> dict[str, Any]:
     """Make the JSON document of a plan: blocks and memory of each device, and what the timeline predicts.
 
     `bound` has the figures that no placement can beat, if they are known.
@@ -63,7 +65,7 @@ def plan_document(plan: Plan, bound: Possible | None) -> dict[str, Any]:
     }
 
 
-def plan_tables(plan: Plan, bound: Possible | None) -> list[Table]:
+def plan_tables(plan: Plan, bound: "Possible | None") -> list[Table]:
     """Make the tables of a plan; they say how far it is from what is possible, if that is known."""
     placement = [
         [
@@ -94,7 +96,7 @@ def plan_tables(plan: Plan, bound: Possible | None) -> list[Table]:
     ]
 
 
-def _above(predicted: SequenceTimes, bound: Possible) -> float:
+def _above(predicted: SequenceTimes, bound: "Possible") -> float:
     """By what share a sequence's time per output token is above the bound; of a single token, the time to it."""
     if predicted.tpot_s is None:
         return max(0.0, predicted.ttft_s / bound.ttft_s - 1)
@@ -106,7 +108,7 @@ def title_line(plan: Plan) -> str:
     return f"{plan.model.name} on {counted(len(plan.cluster.devices), 'device')}, placed by {plan.policy}:"
 
 
-def plan_lines(plan: Plan, bound: Possible | None) -> Iterator[str]:
+def plan_lines(plan: Plan, bound: "Possible | None") -> Iterator[str]:
     """Make the lines below the tables: sizes, memory of systems, what is possible, and on what the figures rest."""
     yield _sizes_line(plan)
     if kept := kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices):
@@ -125,7 +127,7 @@ def _sizes_line(plan: Plan) -> str:
     return f"{here}; {others} (precision.weights)"
 
 
-def _possible_line(bound: Possible | None) -> str:
+def _possible_line(bound: "Possible | None") -> str:
     """Say what no placement can beat, or that nobody knows."""
     if bound is None:
         return f"possible: not known; there is no proven bound {NO_BOUND}"

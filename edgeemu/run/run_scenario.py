@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeemu.cluster.draw.resolve import resolve
+from edgeemu.cluster.draw.resolve import resolved_yaml
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
 from edgeemu.report.disk import RecordsError
@@ -30,9 +30,7 @@ from edgeemu.run.controller import Controller
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
 from edgeemu.run.planned import planned
-from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
-from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.kernel_times import KernelTimes
 from edgeemu_kernels.errors import ModelFileError
@@ -85,7 +83,7 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
-    directory.write_scenario(to_yaml(resolve(scenario).model_copy(update={"policy": plan.absolute_policy})))
+    directory.write_scenario(resolved_yaml(scenario, plan.absolute_policy))
     meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
@@ -95,7 +93,7 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
         directory.write_meta({**meta, **told})
         directory.write_facts(_with_measured(facts, devices))
 
-    devices = SimulatedBackend(plan) if simulate else ProcessBackend(plan, observer.phase, on_ready, links=links)
+    devices = SimulatedBackend(plan) if simulate else _processes(plan, observer, on_ready, links)
     records = RecordWriter(directory.path)
     directory.write_facts(facts)
     try:
@@ -110,6 +108,14 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
         raise
     summary = _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "done")
     return RunResult(summary, directory.path)
+
+
+def _processes(
+    plan: Plan, observer: Observer, on_ready: Callable[[dict[str, str]], None], links: LinkChoice
+) -> Backend:
+    from edgeemu.run.processes.backend import ProcessBackend  # a simulation does without
+
+    return ProcessBackend(plan, observer.phase, on_ready, links=links)
 
 
 def _conclude(

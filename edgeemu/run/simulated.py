@@ -4,14 +4,17 @@ Every token is -1, because no model runs.
 """
 
 import asyncio
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import numpy as np
+
 from edgeemu.cluster.links import Change
 from edgeemu.cluster.variation import share_at
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
-from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE, OutOfMemoryError, between_steps
+from edgeemu.placement.ledger import INCOMING, OutOfMemoryError, between_steps
 from edgeemu.placement.memory import usages
 from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.placement import Placement
@@ -29,7 +32,8 @@ from edgeemu.run.backend import (
 )
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
-from edgeemu.timeline.steps import OperationRecord, Step
+from edgeemu.timeline.executed import ExecutedOps
+from edgeemu.timeline.steps import Step
 from edgeemu.timeline.virtual import VirtualTimeline
 
 
@@ -45,12 +49,13 @@ class SimulatedBackend:
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
         self._rows = StepRows()
-        self._pages: list[dict[str, int]] = []  # by device, in bytes by account of the memory ledger
-        self._reserved_bytes: dict[int, int] = {}  # by receiver, for the migration in progress
+        n_devices = len(plan.cluster.devices)
+        self._held_bytes: IntArray = np.zeros((4, n_devices), np.int64)  # by account of the memory ledger
+        self._reserved_bytes = np.zeros(n_devices, np.int64)  # by receivers, for the migration in progress
+        self._peak_bytes = np.zeros(n_devices, np.int64)  # with what migrations reserve
         self._observed: deque[StepMeasurement] = deque()  # since the last call
         self.cluster = plan.cluster
         self.measured = RunMeasurements()
-        self.measured.peak_bytes = {device.name: 0 for device in plan.cluster.devices}  # with what migrations reserve
 
     @property
     def mode(self) -> str:
@@ -81,9 +86,9 @@ class SimulatedBackend:
         token = self._timeline.sampled(by_s)
         if token is None:
             return None
-        observed = StepMeasurement(self._timeline.executions(token.step), self._timeline.transits())
-        self._observed.append(observed)
-        self._record(token.step, observed.executions, token.sampled_s)
+        executed = self._timeline.executions(token.step)
+        self._observed.append(StepMeasurement(executed, self._timeline.transits()))
+        self._record(token.step, executed, token.sampled_s)
         return SampledToken(token.step, NO_TOKEN, self.instant(token.sampled_s))
 
     async def close(self, sequence: int) -> None:
@@ -135,7 +140,7 @@ class SimulatedBackend:
             except OutOfMemoryError as error:
                 refusals.append(str(error))
             else:
-                self._note_peak(target, ledger.used_bytes + growth_bytes)
+                self._note_peaks(target, ledger.used_bytes + growth_bytes)
                 self._reserved_bytes[target] = reserve_bytes
         return "; ".join(refusals)
 
@@ -172,38 +177,30 @@ class SimulatedBackend:
         self._holds(migration.new)
 
     async def abort(self, migration: MigrationProtocol) -> None:  # noqa: ARG002
-        self._reserved_bytes.clear()
+        self._reserved_bytes[:] = 0
         self._timeline.cancel()
 
     def take_rows(self) -> StepRows:
         rows, self._rows = self._rows, StepRows()
         return rows
 
-    def _record(self, step: Step, executions: list[OperationRecord], sampled_s: float) -> None:
+    def _record(self, step: Step, executed: ExecutedOps, sampled_s: float) -> None:
         """Record a step. Memory is what devices hold at their fullest under the placement in force."""
-        self._rows.add_operations(self.cluster, executions)
-        by_device: dict[int, list[OperationRecord]] = defaultdict(list)
-        for record in executions:
-            by_device[record.op.device].append(record)
-        for index, records in by_device.items():
-            peak_bytes = self.measured.peak_bytes[self.cluster.devices[index].name]
-            held = self._pages[index] | {INCOMING: self._reserved_bytes.get(index, 0)}
-            self._rows.add_device(self.cluster, records, held, peak_bytes=peak_bytes, reordered=0)
-        self._rows.add_links(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
+        held = np.vstack([self._held_bytes, self._reserved_bytes])  # [n_accounts, n_devices]
+        self._rows.add_executed(self.cluster, executed, held, self._peak_bytes)
+        self._rows.add_traffic(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     def _holds(self, placement: Placement) -> None:
         """Note that devices hold their blocks under a placement."""
-        self._reserved_bytes.clear()
-        self._pages = []
-        for index, usage in enumerate(self.plan.usages(placement)):
-            page = usage.page()
-            accounts = (WEIGHTS, CACHE, WORKSPACE, MESSAGES)
-            self._pages.append(dict(zip(accounts, page, strict=True)))
-            self._note_peak(index, page.total_bytes)
+        self._reserved_bytes[:] = 0
+        pages = [usage.page() for usage in self.plan.usages(placement)]
+        self._held_bytes = np.array([tuple(page) for page in pages], np.int64).T
+        self._note_peaks(slice(None), np.array([page.total_bytes for page in pages], np.int64))
 
-    def _note_peak(self, device: int, used_bytes: int) -> None:
-        name, peaks = self.cluster.devices[device].name, self.measured.peak_bytes
-        peaks[name] = max(peaks[name], used_bytes)
+    def _note_peaks(self, devices: int | slice, used_bytes: IntArray | int) -> None:
+        self._peak_bytes[devices] = np.maximum(self._peak_bytes[devices], used_bytes)
+        names = (device.name for device in self.cluster.devices)
+        self.measured.peak_bytes = dict(zip(names, self._peak_bytes.tolist(), strict=True))
 
     @staticmethod
     def instant(emulated_s: float) -> Instant:

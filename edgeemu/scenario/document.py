@@ -7,7 +7,7 @@ Keys are text and must not repeat. Anchors work, and so do the merge keys (<<) o
 import contextlib
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,9 +24,11 @@ _MAX_CHARACTERS = 8 << 20
 _MAX_DIGITS = 100
 _SLOWLY_READ = 1 << 17  # characters up to which a text that is no YAML is read once more, in Python
 _MERGE = "<<"
+_WIDTH = 200  # of written lines
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _INT = re.compile(r"[-+]?\d+|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
 _NO_YAML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.1, 5.1
+_QUANTITY = re.compile(r"\d+(\.\d+)? [A-Za-z]+(/[A-Za-z]+)?", re.ASCII)  # needs no quotes
 _PATH = re.compile(r"[\w-]+(\[\d{1,9}\])*(\.[\w-]+(\[\d{1,9}\])*)*", re.ASCII)
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _SAFE_LOADER = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
@@ -108,7 +110,27 @@ class Lines(dict[str | int, Any]):
 
 def write(data: Any) -> str:
     """Write plain data as YAML that `read`, and any reader of YAML 1.1, reads back to equal data."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=200, default_flow_style=None)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=None)
+
+
+def inline_items(items: Sequence[Inline]) -> str:
+    """Write a list of mappings as `write` does, a hundred thousand values in a moment; "": a line would be too long."""
+    texts: dict[tuple[type, Any], str] = {}
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join([f"{key}: {text(inner)}" for key, inner in value.items()]) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(text, value)) + "]"
+        if isinstance(value, str) and _QUANTITY.fullmatch(value):
+            return value
+        known = type(value), value
+        if known not in texts:
+            texts[known] = write([value]).strip()[1:-1]
+        return texts[known]
+
+    lines = [f"- {text(item)}\n" for item in items]
+    return "" if any(len(line) > _WIDTH - 10 or line.count("\n") > 1 for line in lines) else "".join(lines)
 
 
 def override(document: Document, setting: str, shorthands: Mapping[Position, str]) -> None:

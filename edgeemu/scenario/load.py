@@ -1,11 +1,12 @@
 """Reading of scenarios from a file or a text, and writing as YAML."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgeemu.errors import RequestError, did_you_mean_path
-from edgeemu.scenario.document import Document, Inline, Position, override, read, write
+from edgeemu.scenario.document import Document, Inline, Lines, Position, inline_items, override, read, write
 from edgeemu.scenario.files import read_named_text, read_text
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.validation import validate
@@ -64,10 +65,26 @@ def _include_placement(document: Document, base: Path) -> None:
     document.include(key, found)
 
 
-def to_yaml(scenario: Scenario) -> str:
-    """Write a scenario as YAML that `parse_scenario` reads back to an equal scenario."""
+def to_yaml(scenario: Scenario, links: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """Write a scenario as YAML that `parse_scenario` reads back to an equal scenario.
+
+    `links`: its links as they are to be written, if who has made it knows them.
+    """
     data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
     first = ("between", "from", "to")
-    links = data["network"]["links"]
-    data["network"]["links"] = [Inline({key: link[key] for key in first if key in link} | link) for link in links]
-    return write(data)
+    given = data["network"]["links"] if links is None else links
+    inline = [Inline({key: link[key] for key in first if key in link} | dict(link)) for link in given]
+    lines = inline_items(inline)
+    data["network"]["links"] = [] if lines else inline
+    return "".join(_section(key, value, lines) for key, value in data.items())
+
+
+def _section(key: str, value: Any, links: str) -> str:
+    """Write one key of a scenario, and the lines of links where they belong."""
+    text = write(Lines({key: value}))
+    if not links or key != "network":
+        return text
+    before, empty, after = text.partition("\n  links: []\n")
+    assert empty, "the network has no links but these"
+    indented = links.replace("\n-", "\n  -")
+    return f"{before}\n  links:\n  {indented}{after}"

@@ -2,12 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from math import log
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from edgeemu.cluster.keyed_random import block
-from edgeemu.cluster.links import Path
+from edgeemu.cluster.links import Hop, Path
+from edgeemu.placement.arrays import IntArray
 
 PACKET_BYTES = 1448  # TCP payload of one Ethernet frame with timestamps (RFC 7323)
 MIN_RTO_S = 0.2  # Linux TCP_RTO_MIN: what a loss costs when too few packets follow to notice it (RFC 5681, 3.2)
@@ -208,6 +212,26 @@ class Transits:
         return taken
 
 
+@dataclass(slots=True)
+class BookedConnection:
+    """Connection from one device to another: its path, and when its last message has arrived."""
+
+    source: int
+    target: int
+    number: int  # of the network's connections, in the order in which they were made
+    last_arrival_s: float = 0.0
+    path: Path | None = None  # None: not looked up yet
+    pipe: Hop | None = None  # the path's only hop, if it never varies
+    disturbed: bool = False  # the path has jitter or loss
+
+    def follow(self, path: Path) -> None:
+        """Take a path from now on."""
+        first = path.hops[0]
+        self.path = path
+        self.pipe = first if len(path.hops) == 1 and first.varies is None else None  # most links: always the same
+        self.disturbed = bool(path.jitter_s or path.loss)
+
+
 class Network:
     """Network on the timeline: computes the arrival of messages, which are sent in the order of their departure.
 
@@ -218,11 +242,27 @@ class Network:
         self._path = path
         self._seed = seed
         self._free_s: Instants = defaultdict(float) if free_s is None else free_s
-        self._last_arrival_s: dict[tuple[int, int], float] = defaultdict(float)
+        self._connections: dict[tuple[int, int], BookedConnection] = {}
+        self._ends = np.empty((2, 0), np.int64)
 
     def follow(self, path: Callable[[int, int], Path]) -> None:
         """Take other paths from now on: the cluster has changed."""
         self._path = path
+        for connection in self._connections.values():
+            connection.path = None
+
+    def connection(self, source: int, target: int) -> BookedConnection:
+        """Return the connection from one device to another."""
+        found = self._connections.get((source, target))
+        if found is None:
+            found = self._connections[source, target] = BookedConnection(source, target, len(self._connections))
+        return found
+
+    def ends(self) -> IntArray:
+        """Sources and targets of connections, by their number: [2, n_connections]."""
+        if self._ends.shape[1] < len(self._connections):
+            self._ends = np.array(list(self._connections), np.int64).T
+        return self._ends
 
     def arrival_s(self, key: MessageKey, size_bytes: int, departure_s: float) -> float:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there."""
@@ -230,11 +270,30 @@ class Network:
 
     def passage(self, key: MessageKey, size_bytes: int, departure_s: float) -> Booking:
         """Books a message of `size_bytes` that departs now; returns when it is wholly there, and how long it waited."""
-        connection = key[0], key[1]
-        path, free_s = self._path(*connection), self._free_s
-        hops = path.hops
-        if len(hops) == 1 and hops[0].varies is None:  # most links: one pipe, always the same
-            pipe, bandwidth_bps, delay_s, _ = hops[0]
+        connection = self.connection(key[0], key[1])
+        path = self._path(key[0], key[1])
+        if path is not connection.path:
+            connection.follow(path)
+        return Booking(*self.book(connection, (key[2], key[3]), (key[4], key[5]), size_bytes, departure_s))
+
+    def book(
+        self,
+        connection: BookedConnection,
+        step: tuple[int, ...],
+        slot: tuple[int, int],
+        size_bytes: int,
+        departure_s: float,
+    ) -> tuple[float, float]:
+        """Books a message on a connection: `passage` for who keeps the connections.
+
+        `step` (first sequence and number) and `slot` (kind and place) name it: they are the rest of its `DrawKey`.
+        """
+        path, free_s = connection.path, self._free_s
+        if path is None:
+            path = self._path(connection.source, connection.target)
+            connection.follow(path)
+        if connection.pipe is not None:
+            pipe, bandwidth_bps, delay_s, _ = connection.pipe
             begin_s, took_s = free_s[pipe], 8.0 * size_bytes / bandwidth_bps
             taken = begin_s > departure_s
             if not taken:
@@ -243,6 +302,7 @@ class Network:
             arrival_s = passed_s + delay_s
             waited_s = max(0.0, arrival_s - departure_s - (arrival_s - begin_s)) if taken else 0.0
         else:
+            hops = path.hops
             begin_s, taken = max(departure_s, free_s[hops[0].pipe]), False
             for hop in hops:
                 taken = taken or free_s[hop.pipe] > departure_s
@@ -250,13 +310,14 @@ class Network:
             if taken:
                 alone_s = serialise(defaultdict(float), path, size_bytes, begin_s) - begin_s
                 waited_s = max(0.0, arrival_s - departure_s - alone_s)
-        if path.jitter_s or path.loss:
-            arrival_s += disturbance_s(path, size_bytes, self._seed, DrawKey(*key), departure_s)
-        last_s = self._last_arrival_s[connection]
+        if connection.disturbed:
+            key = DrawKey(connection.source, connection.target, step[0], step[1], *slot)
+            arrival_s += disturbance_s(path, size_bytes, self._seed, key, departure_s)
+        last_s = connection.last_arrival_s
         if arrival_s < last_s:
             arrival_s = last_s
-        self._last_arrival_s[connection] = arrival_s
-        return Booking(arrival_s, waited_s)
+        connection.last_arrival_s = arrival_s
+        return arrival_s, waited_s
 
     def delay_s(self, source: int, target: int, departure_s: float) -> float:
         """Delay that a path adds to a message departing at an instant, besides the time in its pipes."""

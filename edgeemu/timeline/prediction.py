@@ -40,7 +40,7 @@ def predict_workload(
     max_tokens: Sequence[int],
 ) -> list[SequenceTimes]:
     """Predict every sequence at its full length, as the scheduler runs them, events at tokens included."""
-    simulator = Simulator(cluster, costs, duration)
+    simulator = Simulator(cluster, costs, duration, records=False)
     made = [SequenceTimes() for _ in max_tokens]
     happen = _events(cluster, simulator)
     while schedule.unfinished:
@@ -51,7 +51,6 @@ def predict_workload(
             simulator.start(due.step, program, due.at_s)
         by_s = schedule.next_arrival_s
         token = simulator.next_token(by_s)
-        simulator.executions.clear()  # nobody asks for them, and a long workload has millions
         if token is None:
             schedule.advance_to(by_s or 0.0)
             continue

@@ -31,6 +31,10 @@ class ReadyQueue(Generic[ItemT]):
     def push(self, waiting: Waiting, item: ItemT) -> None:
         self._waiting.append((waiting, item))
 
+    def bypass(self, sequence: int, step: int) -> None:
+        """Note that an operation of a step runs without having waited."""
+        self._last = sequence, step
+
     def pop(self) -> tuple[Waiting, ItemT]:
         number = 0
         if len(self._waiting) > 1:

@@ -4,7 +4,7 @@ It predicts a run, and it keeps the time of `mode: virtual`, where durations are
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,33 +14,22 @@ from typing import NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
-from edgeemu.cluster.variation import Variation
+from edgeemu.cluster.variation import Variation, finish
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.program import MessageKind, Op, Program
+from edgeemu.placement.program import MessageKind, Program
 from edgeemu.placement.shipments import Shipment, chains, message_sizes
-from edgeemu.timeline.clock import occupy
-from edgeemu.timeline.network import DrawKey, Network, Transit, Transits
+from edgeemu.timeline.columns import Columns
+from edgeemu.timeline.executed import Executed
+from edgeemu.timeline.flow import Flow, Turn, record_of
+from edgeemu.timeline.network import BookedConnection, Network, Transit
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
-from edgeemu.timeline.traffic import StepTraffic
+from edgeemu.timeline.traffic import NOT_ALONE, Message, PathTraffic, traffic_sums, transit_sums
 from edgeemu.timeline.wiring import Wiring
 
 Flash = Mapping[int, float]
-_Turn = tuple[float, int]  # instant of an event, and its number: events at one instant are in the order of their causes
-
-
-@dataclass(slots=True)
-class _Flow:
-    """Step in flight. Operations are counted by their place in the program."""
-
-    step: Step
-    wiring: Wiring
-    costs: Costs  # of this step
-    missing: list[int]  # inputs that an operation waits for, which are not sent yet
-    ready: list[_Turn]  # arrival of the last of those that are sent
-    sizes: dict[int, int] = field(default_factory=dict)  # bytes of a message, by its kind in the wiring
 
 
 @dataclass(slots=True)
@@ -48,7 +37,7 @@ class _SimulatedDevice:
     availability: Variation | None
     free_s: float = 0.0
     busy: bool = False
-    ready: ReadyQueue[tuple[Op, _Flow]] = field(default_factory=ReadyQueue)
+    ready: ReadyQueue[tuple[int, Flow]] = field(default_factory=ReadyQueue)
 
 
 class Shipped(NamedTuple):
@@ -59,8 +48,9 @@ class Shipped(NamedTuple):
 
 
 Outcome = TokenTime | Shipped
-# Instant, number, place in the program (one message can make several operations ready), and what happens.
-_Event = tuple[float, int, int, Callable[[float], Outcome | None]]
+# Instant, number, place in the program, step in flight: an operation is ready (one message can make several ready), or,
+# of place -1 - place, has ended. Without a step in flight, the last says what happens.
+_Event = tuple[float, int, int, Flow | None, Callable[[float], Outcome | None] | None]
 
 
 @dataclass(slots=True)
@@ -80,20 +70,22 @@ class Simulator:
     A step can be started while others are in flight; its start must not lie before the last event that was handled.
     """
 
-    def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
+    def __init__(self, cluster: Cluster, costs: Costs, duration: Duration, *, records: bool = True) -> None:
+        """With `records`, operations and messages are kept until they are taken."""
         self.costs = costs
         self.duration = duration
-        self.executions: list[OperationRecord] = []
-        self.transits = Transits()
         self.probed: list[Transit] = []  # test messages that have arrived
-        self.traffic: StepTraffic | None = None  # set by who takes it
-        self.sent_bytes: Counter[tuple[int, int]] = Counter()  # by sender and receiver, shipments included
+        self._records = records
+        self._executed: list[tuple[Flow, Executed]] = []
+        self._messages: list[Message] = []  # of all steps
+        self._step_messages: dict[tuple[int, int], list[Message]] = defaultdict(list)  # by sequence and step
+        self._sent_bytes: Counter[int] = Counter()  # by number of a connection, shipments included
         self._cluster = cluster
         self._network = Network(cluster.path, cluster.seed)
         self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
         self._events: list[_Event] = []
         self._order = count()
-        self._turn: _Turn = (0.0, -1)  # event that is being handled
+        self._turn: Turn = (0.0, -1)  # event that is being handled
         self._wiring: Wiring | None = None  # of the program that was started last
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
@@ -101,11 +93,12 @@ class Simulator:
         wiring = self._wired(program)
         missing = wiring.missing(step).copy()
         costs = self.costs.at_step(step.rows, step.past)
-        flow = _Flow(step, wiring, costs, missing, [(0.0, -1)] * len(missing))
+        messages = self._step_messages[step[:2]] if self._records else []
+        flow = Flow(step, wiring, costs, missing, [(0.0, -1)] * len(missing), messages)
         if step.step == 0:
-            self._at(at_s, partial(self._ready, flow, wiring.embed(step)))
+            self._at(at_s, partial(self._ready, wiring.embed(step), flow))
         else:
-            self._at(at_s, partial(self._send, flow, program.ops[-1]))
+            self._at(at_s, partial(self._send, len(missing) - 1, flow))
 
     def change(self, change: Change, at_s: float) -> None:
         """Change devices and links from an instant on, which must not lie before the last event."""
@@ -143,11 +136,16 @@ class Simulator:
 
         None when there is no event left up to an instant.
         """
-        while self._events and self._events[0][0] <= until_s:
-            now_s, number, _, handle = heappop(self._events)
+        events = self._events
+        while events and events[0][0] <= until_s:
+            now_s, number, place, flow, handle = heappop(events)
             self._turn = now_s, number
-            outcome = handle(now_s)
-            if outcome is not None:
+            if flow is not None:
+                if place >= 0:
+                    self._ready(place, flow, now_s)
+                elif (token := self._ended(-1 - place, flow, now_s)) is not None:
+                    return token
+            elif handle is not None and (outcome := handle(now_s)) is not None:
                 return outcome
         return None
 
@@ -164,7 +162,7 @@ class Simulator:
             yield token
 
     def _at(self, at_s: float, handle: Callable[[float], Outcome | None]) -> None:
-        heappush(self._events, (at_s, next(self._order), -1, handle))
+        heappush(self._events, (at_s, next(self._order), 0, None, handle))
 
     def _send_chunk(
         self, round_: Round, way: tuple[int, int], messages: list[tuple[int, bool]], number: int, now_s: float
@@ -174,10 +172,10 @@ class Simulator:
             return
         source, target = way
         size, last_of_shipment = messages[number]
-        key = DrawKey(source, target, round_.epoch, round_.number, MessageKind.SHIPMENT, number)
-        arrival_s = self._network.arrival_s(key, size, now_s)
-        self.transits.passed(source, target, now_s, arrival_s)
-        self.sent_bytes[way] += size
+        connection = self._network.connection(source, target)
+        slot = MessageKind.SHIPMENT, number
+        arrival_s, _ = self._network.book(connection, (round_.epoch, round_.number), slot, size, now_s)
+        self._sent_bytes[connection.number] += size
         if last_of_shipment:
             self._at(arrival_s, lambda at_s: self._shipment_arrived(round_, target, at_s))
         if number + 1 < len(messages):
@@ -189,13 +187,13 @@ class Simulator:
     ) -> None:
         """Send test messages at once; their times are known when all have arrived."""
         took: list[Transit] = []
+        connection = self._network.connection(*way)
         for index, size_bytes in enumerate(sizes):
-            key = DrawKey(*way, number, index, MessageKind.PROBE, 0)
-            arrival_s, waited_s = self._network.passage(key, size_bytes, now_s)
-            self.transits.passed(*way, now_s, arrival_s)
-            self.sent_bytes[way] += size_bytes
-            if self.traffic is not None:
-                self.traffic.add(step, way, size_bytes, arrival_s - now_s)
+            slot = MessageKind.PROBE, 0
+            arrival_s, waited_s = self._network.book(connection, (number, index), slot, size_bytes, now_s)
+            self._sent_bytes[connection.number] += size_bytes
+            if self._records:
+                self._step_messages[step].append((connection.number, size_bytes, arrival_s - now_s, NOT_ALONE))
             took.append(Transit(*way, size_bytes, 1, arrival_s - now_s - waited_s))
         self._at(arrival_s, lambda _: self.probed.extend(took))
 
@@ -207,68 +205,107 @@ class Simulator:
     def _wired(self, program: Program) -> Wiring:
         """Return the wiring of a program: one for all steps until another program starts."""
         if self._wiring is None or self._wiring.program is not program:
-            self._wiring = Wiring(program)
+            self._wiring = Wiring(program, self._network.connection)
         return self._wiring
 
-    def _ready(self, flow: _Flow, op: Op, now_s: float) -> None:
-        """Queue an operation whose last input is there, and run it if its device is idle."""
-        device = self._devices[op.device]
-        device.ready.push(Waiting(now_s, flow.step.sequence, flow.step.step, op.index), (op, flow))
+    def _ready(self, place: int, flow: Flow, now_s: float) -> None:
+        """Run an operation whose last input is there if its device is idle, or queue it."""
+        device, step = self._devices[flow.wiring.devices[place]], flow.step
+        if not device.busy and not device.ready:
+            device.ready.bypass(step.sequence, step.step)
+            self._run(device, place, flow, now_s)
+            return
+        device.ready.push(Waiting(now_s, step.sequence, step.step, place), (place, flow))
         if not device.busy:
             self._run_next(device)
 
     def _run_next(self, device: _SimulatedDevice) -> None:
-        if device.busy or not device.ready:
-            return
-        waiting, (op, flow) = device.ready.pop()
-        time = occupy(device.free_s, waiting.ready_s, self.duration(op, flow.step), device.availability)
-        device.free_s, device.busy = time.end_s, True
-        self.executions.append(OperationRecord(op, flow.step, time))
-        self._at(time.end_s, partial(self._finish, device, op, flow))
+        waiting, (place, flow) = device.ready.pop()
+        self._run(device, place, flow, waiting.ready_s)
 
-    def _finish(self, device: _SimulatedDevice, op: Op, flow: _Flow, now_s: float) -> TokenTime | None:
+    def _run(self, device: _SimulatedDevice, place: int, flow: Flow, ready_s: float) -> None:
+        """Run an operation on its device, which is idle."""
+        start_s = max(device.free_s, ready_s)
+        duration_s = self.duration(flow.wiring.program.ops[place], flow.step)
+        end_s = finish(device.availability, start_s, duration_s)
+        device.free_s, device.busy = end_s, True
+        if self._records:
+            self._executed.append((flow, (place, ready_s, start_s, end_s)))
+        heappush(self._events, (end_s, next(self._order), -1 - place, flow, None))
+
+    def _ended(self, place: int, flow: Flow, now_s: float) -> TokenTime | None:
+        """Send the result of an operation, and run what its device has ready."""
+        device = self._devices[flow.wiring.devices[place]]
         device.busy = False
         token = None
-        if op.kind is Kind.LM_HEAD:
+        if flow.wiring.program.ops[place].kind is Kind.LM_HEAD:
             token = TokenTime(flow.step, now_s)
         else:
-            self._send(flow, op, now_s)
-        self._run_next(device)
+            self._send(place, flow, now_s)
+        if device.ready and not device.busy:
+            self._run_next(device)
         return token
 
-    def _send(self, flow: _Flow, op: Op, now_s: float) -> None:
+    def _send(self, place: int, flow: Flow, now_s: float) -> None:
         """Send a result. Each arrival is known at once, so only the last input of an operation is an event."""
         wiring, missing, ready, turn = flow.wiring, flow.missing, flow.ready, self._turn
-        kind = wiring.message_kinds[op.index]
+        kind = wiring.message_kinds[place]
         size = flow.sizes.get(kind)
         if size is None:
-            size = flow.sizes[kind] = message_bytes(op, flow.step.rows, flow.costs)
-        for target, consumers in wiring.consumers[op.index]:
+            size = flow.sizes[kind] = message_bytes(wiring.program.ops[place], flow.step.rows, flow.costs)
+        for connection, waiting in wiring.deliveries[place]:
             arrives = turn
-            if target != op.device:
-                arrives = self._sent(flow.step, op, target, size, now_s), next(self._order)
-            for consumer in consumers:
-                place = consumer.index
-                missing[place] -= 1
-                if arrives > ready[place]:
-                    ready[place] = arrives
-                if missing[place]:
+            if connection is not None:
+                arrives = self._sent(connection, flow, wiring.slots[place], size, now_s), next(self._order)
+            for consumer in waiting:
+                missing[consumer] -= 1
+                if arrives > ready[consumer]:
+                    ready[consumer] = arrives
+                if missing[consumer]:
                     continue
-                at_s, number = last = ready[place]
+                at_s, number = last = ready[consumer]
                 if last <= turn:
-                    self._ready(flow, consumer, now_s)
+                    self._ready(consumer, flow, now_s)
                 else:
-                    event: _Event = (at_s, number, place, partial(self._ready, flow, consumer))
-                    heappush(self._events, event)
+                    heappush(self._events, (at_s, number, consumer, flow, None))
 
-    def _sent(self, step: Step, op: Op, target: int, size_bytes: int, now_s: float) -> float:
-        """Send a message, and count it; return its arrival."""
-        way = source, _ = op.device, target
-        slot = op.emits
-        key = source, target, step.sequence, step.step, slot.kind, slot.place
-        arrival_s, waited_s = self._network.passage(key, size_bytes, now_s)
-        self.transits.add(source, target, size_bytes, now_s, arrival_s, waited_s)
-        if self.traffic is not None:
-            self.traffic.add(step[:2], way, size_bytes, arrival_s - now_s)
-        self.sent_bytes[way] = self.sent_bytes.get(way, 0) + size_bytes
+    def _sent(
+        self, connection: BookedConnection, flow: Flow, slot: tuple[int, int], size_bytes: int, now_s: float
+    ) -> float:
+        """Send a message, and note it; return its arrival."""
+        last_s = connection.last_arrival_s
+        arrival_s, waited_s = self._network.book(connection, flow.step, slot, size_bytes, now_s)
+        number = connection.number
+        self._sent_bytes[number] += size_bytes
+        if self._records:
+            message = number, size_bytes, arrival_s - now_s, waited_s if now_s >= last_s else NOT_ALONE
+            self._messages.append(message)
+            flow.messages.append(message)
         return arrival_s
+
+    # -- what has happened ---------------------------------------------------------------------------------------
+
+    @property
+    def executions(self) -> list[OperationRecord]:
+        """Records of the operations that were not taken yet."""
+        return [record_of(*one) for one in self._executed]
+
+    def take_executed(self) -> list[tuple[Flow, Executed]]:
+        """Return the operations that were executed since the last call, each with its step in flight."""
+        taken, self._executed = self._executed, []
+        return taken
+
+    def take_transits(self) -> Columns[Transit]:
+        """Return sums of the transit times of messages since the last call, without test messages."""
+        taken, self._messages = self._messages, []
+        return transit_sums(taken, self._network.ends())
+
+    def take_traffic(self, step: tuple[int, int]) -> Columns[PathTraffic]:
+        """Return sums of the messages of a step (sequence and number), by path."""
+        return traffic_sums(self._step_messages.pop(step, []), self._network.ends())
+
+    @property
+    def sent_bytes(self) -> dict[tuple[int, int], int]:
+        """Bytes sent so far, by sender and receiver, shipments included."""
+        sources, targets = self._network.ends().tolist()
+        return {(sources[n], targets[n]): size_bytes for n, size_bytes in self._sent_bytes.items()}

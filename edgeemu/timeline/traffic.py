@@ -1,7 +1,19 @@
 """Sums of the messages that each step sends over each path."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from math import nan
 from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.timeline.columns import Columns, Groups, table
+from edgeemu.timeline.network import Transit
+
+# Number of its connection, bytes, time from departure to arrival, and the part of it that it waited for other messages.
+Message = tuple[int, int, float, float]
+NOT_ALONE = nan  # in place of the last: the message before it had not arrived when it departed
 
 
 class PathTraffic(NamedTuple):
@@ -32,3 +44,25 @@ class StepTraffic:
             PathTraffic(source, target, messages, size_bytes, transit_s)
             for (source, target), (messages, size_bytes, transit_s) in self._steps.pop(step, {}).items()
         ]
+
+
+def traffic_sums(messages: Sequence[Message], ends: IntArray) -> Columns[PathTraffic]:
+    """Add up messages by path, in the order of the first on each; `ends` are those of connections: [2, n]."""
+    numbers, size_bytes, transit_s, _ = table(messages, 4)  # [n_messages] each
+    connections = numbers.astype(np.int64)
+    groups = Groups.of(connections, ends.shape[1])
+    sources, targets = ends[:, connections[groups.first]]  # [n_paths] each
+    total_bytes = groups.sums(size_bytes).astype(np.int64)
+    return Columns(PathTraffic, [sources, targets, groups.counts(), total_bytes, groups.sums(transit_s)])
+
+
+def transit_sums(messages: Sequence[Message], ends: IntArray) -> Columns[Transit]:
+    """Add up the times of messages that had their connection to themselves, by ends and size, as `network.Transits`."""
+    numbers, size_bytes, transit_s, waited_s = table(messages, 4)  # [n_messages] each
+    alone = ~np.isnan(waited_s)
+    connections, size_bytes = numbers[alone].astype(np.int64), size_bytes[alone].astype(np.int64)
+    sizes, which = np.unique(size_bytes, return_inverse=True)
+    groups = Groups.of(connections * len(sizes) + which, ends.shape[1] * len(sizes))
+    sources, targets = ends[:, connections[groups.first]]  # [n_transits] each
+    took_s = groups.sums(transit_s[alone] - waited_s[alone])
+    return Columns(Transit, [sources, targets, size_bytes[groups.first], groups.counts(), took_s])

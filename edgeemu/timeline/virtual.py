@@ -10,24 +10,25 @@ from edgeemu.errors import RunError
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
+from edgeemu.timeline.columns import Columns
+from edgeemu.timeline.executed import Executed, ExecutedOps
+from edgeemu.timeline.flow import Flow, record_of
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.simulator import Round, Shipped, Simulator
-from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
-from edgeemu.timeline.traffic import PathTraffic, StepTraffic
+from edgeemu.timeline.steps import Duration, Step, TokenTime
+from edgeemu.timeline.traffic import PathTraffic
 
 
 class VirtualTimeline:
     """Simulator that is driven by requests: start a step, get the next token, ship a round, get its arrival."""
 
     def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
-        self._traffic = StepTraffic()
         self._simulator = Simulator(cluster, costs, duration)
-        self._simulator.traffic = self._traffic
         self._round: Round | None = None
         self._awaited: set[int] = set()
         self._arrived_s = 0.0
         self._flying = 0  # steps
-        self._executions: dict[int, list[OperationRecord]] = defaultdict(list)  # by sequence, of its step in hand
+        self._executed: dict[int, list[tuple[Flow, Executed]]] = defaultdict(list)  # by sequence, of its step in hand
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Release a step at an instant, which must not lie before the last requested token or arrival."""
@@ -50,29 +51,34 @@ class VirtualTimeline:
         """Apply a change at an instant, between two steps."""
         self._simulator.change(change, at_s)
 
-    def executions(self, step: Step) -> list[OperationRecord]:
+    def executions(self, step: Step) -> ExecutedOps:
         """Take the records of the operations for the step of a sequence that was sampled last."""
-        for execution in self._simulator.executions:
-            self._executions[execution.step.sequence].append(execution)
-        self._simulator.executions.clear()
-        return self._executions.pop(step.sequence, [])
+        for one in self._simulator.take_executed():
+            self._executed[one[0].step.sequence].append(one)
+        executed = self._executed.pop(step.sequence, [])
+        flows = {id(flow): flow for flow, _ in executed}
+        if len(flows) != 1:  # some of an earlier step, too, which ended after its token
+            return ExecutedOps.of([record_of(*one) for one in executed])
+        (flow,) = flows.values()
+        return ExecutedOps.of_step(flow.wiring.columns, flow.step, [each for _, each in executed])
 
-    def transits(self) -> list[Transit]:
+    def transits(self) -> Columns[Transit] | list[Transit]:
         """Transit times of messages since the last call, and of test messages that have arrived since."""
         probed, self._simulator.probed = self._simulator.probed, []
-        return [*self._simulator.transits.take(), *probed]
+        transits = self._simulator.take_transits()
+        return [*transits, *probed] if probed else transits
 
     def probe(self, way: tuple[int, int], number: int, sizes: Sequence[int], at_s: float, step: Step) -> None:
         """Send test messages from one device to another at an instant; they count as traffic of a step to come."""
         self._simulator.probe(way, number, sizes, at_s, step[:2])
 
-    def traffic(self, step: Step) -> list[PathTraffic]:
+    def traffic(self, step: Step) -> Columns[PathTraffic]:
         """Messages of the step of a sequence that was sampled last, by path."""
-        return self._traffic.take(step[:2])
+        return self._simulator.take_traffic(step[:2])
 
     def sent_bytes(self) -> dict[tuple[int, int], int]:
         """Bytes that each device has sent to each other device since the start."""
-        return dict(self._simulator.sent_bytes)
+        return self._simulator.sent_bytes
 
     def ship(
         self,

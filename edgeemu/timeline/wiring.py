@@ -1,22 +1,40 @@
 """Wiring of a program: where its results go, and which operations wait for them. Made once for all steps."""
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.program import Op, Program
+from edgeemu.timeline.executed import OpColumns
+from edgeemu.timeline.network import BookedConnection
 from edgeemu.timeline.steps import Step
 
 _NEVER = 1 << 60  # inputs of an operation that no step of so many rows has
 
 
+class Delivery(NamedTuple):
+    """Delivery of a result to one device: the connection to it (None: it is there), and the operations that wait."""
+
+    connection: BookedConnection | None
+    waiting: Sequence[int]  # their places in the program
+
+
 class Wiring:
     """Connections of the operations of a program, and how many inputs each waits for, by its place in the program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, connect: Callable[[int, int], BookedConnection]) -> None:
+        """`connect` returns the connection from one device to another."""
         self.program = program
+        self.columns = OpColumns(program.ops)
+        self.devices = [op.device for op in program.ops]
         waiting = program.consumers
-        # Of each operation: the devices that its result goes to, each with the operations there that wait for it.
-        self.consumers: list[list[tuple[int, tuple[Op, ...]]]] = [
-            [(target, tuple(waiting.get((target, op.emits), ()))) for target in op.to] for op in program.ops
-        ]
+
+        def delivery(op: Op, target: int) -> Delivery:
+            connection = None if target == op.device else connect(op.device, target)
+            return Delivery(connection, [consumer.index for consumer in waiting.get((target, op.emits), ())])
+
+        self.deliveries = [[delivery(op, target) for target in op.to] for op in program.ops]
+        self.slots = [(int(op.emits.kind), op.emits.place) for op in program.ops]  # they name messages
         numbers: dict[tuple[object, ...], int] = {}
         # Operations of one number send messages of one size in a step.
         self.message_kinds = [
@@ -25,9 +43,9 @@ class Wiring:
         ]
         self._missing: dict[tuple[bool, int], list[int]] = {}
 
-    def embed(self, step: Step) -> Op:
-        """Return the operation that a step of so many rows begins with."""
-        return next(op for op in self.program.ops if op.kind is Kind.EMBED and op.steps.has(step.rows))
+    def embed(self, step: Step) -> int:
+        """Return the place of the operation that a step of so many rows begins with."""
+        return next(op.index for op in self.program.ops if op.kind is Kind.EMBED and op.steps.has(step.rows))
 
     def missing(self, step: Step) -> list[int]:
         """Number of inputs of each operation in a step: [n_ops]. Not to be changed."""

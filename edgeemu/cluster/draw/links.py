@@ -90,6 +90,12 @@ class LinkDraws:
             values |= {field: KeyedValue(given, key) for field, given in _given(self._overrides[n]).items()}
         return values
 
+    def alike(self, a: End, b: End) -> bool:
+        """Whether the links between two ends are the same in both directions: they have the same values."""
+        i, j = self._index(a), self._index(b)
+        overridden = self._applying(i, j) or self._applying(j, i)
+        return not overridden or self.values(a, b) == self.values(b, a)
+
     def arrays(self, sources: IntArray, targets: IntArray) -> Arrays:
         """Bandwidths and delays of `link` for sources and targets, [m, k] each; arbitrary from a device to itself."""
         made = {field: self._drawn(self.default.get(field), sources, targets, field) for field in _ARRAY_FIELDS}

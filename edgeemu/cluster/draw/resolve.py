@@ -10,8 +10,11 @@ from edgeemu.cluster.draw.variation import with_seed
 from edgeemu.cluster.draw.written import written_default, written_default_energy, written_links
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
+from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, POWER, SIZE
+
+_PLAIN_KEYS = {"between", "from", "to", "bandwidth", "delay", "jitter", "loss"}  # of links whose text is exact already
 
 
 def resolve(scenario: Scenario) -> Scenario:
@@ -21,6 +24,21 @@ def resolve(scenario: Scenario) -> Scenario:
     written out, but not in clusters of over a hundred devices (1,000 in a mesh have half a million pairs): there the
     distribution stays, and its values follow again from the names and the seed.
     """
+    return Scenario.model_validate(_written(scenario))
+
+
+def resolved_yaml(scenario: Scenario, policy: str) -> str:
+    """Write what `to_yaml` writes of the resolved scenario under a policy, without reading back its links."""
+    data = _written(scenario)
+    links = None
+    if scenario.network.default is not None and all(link.keys() <= _PLAIN_KEYS for link in data["network"]["links"]):
+        links = [link | {"energy": {}} for link in data["network"]["links"]]
+        data["network"]["links"] = []
+    return to_yaml(Scenario.model_validate(data).model_copy(update={"policy": policy}), links)
+
+
+def _written(scenario: Scenario) -> dict[str, Any]:
+    """The resolved scenario as data."""
     cluster, links = draw(scenario), LinkDraws(scenario)
     as_given = topology_of(scenario, links)  # without what the software of devices adds
     data = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -52,7 +70,7 @@ def resolve(scenario: Scenario) -> Scenario:
                 for i in scenario.members(name)
             ],
         }
-    return Scenario.model_validate(data)
+    return data
 
 
 def _written_device(device: Device) -> dict[str, Any]:

@@ -1,25 +1,29 @@
 """Links written back as a scenario gives them: exact texts, every random value sampled."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
-from edgeemu.cluster.draw.links import DRAWN_FIELDS, ENERGY_FIELDS, VARYING_FIELDS, LinkDraws
+from edgeemu.cluster.draw.links import DRAWN_FIELDS, ENERGY_FIELDS, VARYING_FIELDS, KeyedValue, LinkDraws
 from edgeemu.cluster.draw.variation import is_drawn, with_seed
-from edgeemu.cluster.links import LinkEnds
+from edgeemu.cluster.links import Link, LinkEnds
 from edgeemu.cluster.topology import Topology
 from edgeemu.scenario.distributions import Distribution
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.units import BIT_RATE, DURATION, ENERGY_PER_BIT
 
+Texts = Callable[[str, float], str]  # of a field's value
+_UNITS = {"bandwidth": BIT_RATE, "delay": DURATION, "jitter": DURATION}
 PAIRWISE_UP_TO = 100  # ends of links: in larger clusters, links with random values are left to be sampled again
 
 
 def written_links(scenario: Scenario, draws: LinkDraws, topology: Topology) -> Iterator[dict[str, Any]]:
     """The entries of `network.links`, complete for each pair of ends that has an entry."""
+    text = cache(_text)  # most links have some values of the default
     for a, b in _pairs(scenario, draws, topology):
-        there = back = _written_link(scenario.seed, draws, topology, (a, b))
-        if topology.link(a, b) != topology.link(b, a) or draws.values(a, b) != draws.values(b, a):
-            back = _written_link(scenario.seed, draws, topology, (b, a))
+        there = back = _written_link(scenario.seed, topology.link(a, b), draws.values(a, b), text)
+        if not draws.alike(a, b):
+            back = _written_link(scenario.seed, topology.link(b, a), draws.values(b, a), text)
         if there == back:
             yield {"between": [draws.name(a), draws.name(b)], **there}
         else:
@@ -29,7 +33,7 @@ def written_links(scenario: Scenario, draws: LinkDraws, topology: Topology) -> I
 
 def written_default(draws: LinkDraws) -> dict[str, Any]:
     """The fields of `network.default` but its energy; random ones are left out."""
-    return _written_fields({field: draws.default[field] for field in DRAWN_FIELDS})
+    return _written_fields({field: draws.default[field] for field in DRAWN_FIELDS}, _text)
 
 
 def written_default_energy(draws: LinkDraws) -> dict[str, str]:
@@ -58,9 +62,8 @@ def _pairs(scenario: Scenario, draws: LinkDraws, topology: Topology) -> list[Lin
     )
 
 
-def _written_link(seed: int, draws: LinkDraws, topology: Topology, ends: LinkEnds) -> dict[str, Any]:
+def _written_link(seed: int, link: Link, values: Mapping[str, KeyedValue], text: Texts) -> dict[str, Any]:
     """All fields of one direction of a link."""
-    link, values = topology.link(*ends), draws.values(*ends)
     fields: dict[str, Any]
     fields = {"bandwidth": link.bandwidth_bps, "delay": link.delay_s, "jitter": link.jitter_s, "loss": link.loss}
     fields |= {field: share for field in ("reorder", "duplicate") if (share := getattr(link, field))}
@@ -70,17 +73,20 @@ def _written_link(seed: int, draws: LinkDraws, topology: Topology, ends: LinkEnd
     energy = _written_energy(dict(zip(ENERGY_FIELDS, (link.send_j_per_bit, link.receive_j_per_bit), strict=True)))
     unpriced = values.get("unpriced")  # a type without energy: its name keeps that of the default from being used
     own_type = {"type": unpriced.given} if unpriced and len(energy) < len(ENERGY_FIELDS) else {}
-    return own_type | _written_fields(fields) | ({"energy": energy} if energy else {})
+    return own_type | _written_fields(fields, text) | ({"energy": energy} if energy else {})
 
 
-def _written_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _written_fields(fields: Mapping[str, Any], text: Texts) -> dict[str, Any]:
     """Exact texts of fields, without distributions."""
-    formats = {"bandwidth": BIT_RATE, "delay": DURATION, "jitter": DURATION}
     return {
-        field: formats[field].format_exact(value) if field in formats else value
+        field: text(field, value) if field in _UNITS else value
         for field, value in fields.items()
         if not isinstance(value, Distribution)
     }
+
+
+def _text(field: str, value: float) -> str:
+    return _UNITS[field].format_exact(value)
 
 
 def _written_energy(energy: Mapping[str, Any]) -> dict[str, str]:

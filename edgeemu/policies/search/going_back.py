@@ -14,14 +14,17 @@ from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.shares import ShareArrays
 
 
-def earlier_layouts(view: ClusterView, old: PlacementArrays) -> Iterator[PlacementArrays]:
-    """Undivided placements that the run has left and that still fit; as many groups as possible stay as in `old`."""
+def earlier_layouts(view: ClusterView) -> Iterator[PlacementArrays]:
+    """Undivided placements that the run has left."""
     for placement in view.earlier:
         if not is_divided(placement, view.costs.shape.n_layers):
-            layout = PlacementArrays.of(placement, view.costs.shape)
-            layout = replace(layout, heads=old.heads_by(layout.counts(len(view.devices))))
-            if MemoryHeadroom.of(view, layout).fits():
-                yield layout
+            yield PlacementArrays.of(placement, view.costs.shape)
+
+
+def from_now(view: ClusterView, old: PlacementArrays, earlier: PlacementArrays) -> PlacementArrays | None:
+    """An earlier placement in which as many groups as possible stay as in `old`; None: it no longer fits."""
+    layout = replace(earlier, heads=old.heads_by(earlier.counts(len(view.devices))))
+    return layout if MemoryHeadroom.of(view, layout).fits() else None
 
 
 def earlier_shares(view: ClusterView, devices: IntArray) -> list[ShareArrays]:

@@ -17,7 +17,7 @@ from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import HeldHeads, StepTimes
 
 
 class Split(NamedTuple):
@@ -151,21 +151,45 @@ class _Exchange(NamedTuple):
     filled_s: FloatArray  # [≥ n_moves] the latest slot that is filled, after 1, 2, … moves
 
 
-def resplit(draft: PartialPlacement, layer: int, costs: MoveCosts, tokens: float) -> Resplit:
+class HeadsStage(NamedTuple):
+    """The heads stage of a placed layer: what of it does not depend on memory."""
+
+    source: int
+    gather: int
+    holders: IntArray  # [m] devices with groups
+    floor_s: float  # x alone from `source` to `gather`
+    last_s: float  # when the latest device is done
+    limit_s: float  # a slot that is later is of no use
+
+
+def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[HeadsStage]:
+    """The heads stages of all layers.
+
+    Of the moves that pay, one is from the latest device, and the stage then takes as long as the slots that are filled.
+    That gives a limit, which rules out most devices, and most layers, before memory is counted.
+    """
+    times = draft.times
+    sources = np.append(draft.embed, draft.ffn[:-1])  # [n_layers]
+    held = HeldHeads.of(draft.groups)
+    gathered_s, starts = times.all_gathered_s(sources, draft.proj, held), held.starts(len(sources))
+    ends = zip(sources.tolist(), draft.proj.tolist(), times.hops_s(sources, draft.proj).tolist(), strict=True)
+    found = []
+    for (source, gather, floor_s), begin, end in zip(ends, starts, [*starts[1:], None], strict=True):
+        holders, held_s = held.devices[begin:end], gathered_s[begin:end]
+        latest = int(held_s.argmax())
+        last_s = float(held_s[latest])
+        limit_s = last_s - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
+        found.append(HeadsStage(source, gather, holders, floor_s, last_s, limit_s))
+    return found
+
+
+def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveCosts, tokens: float) -> Resplit:
     """Move groups of a placed layer from the latest devices to the earliest, as many as gain most over `tokens` steps.
 
     The gain is net of the migration. `draft.room` can count more than `draft.groups`: what is leaving still is there.
     """
     times, counts = draft.times, draft.groups[layer]
-    source, gather = draft.source(layer), int(draft.proj[layer])
-    floor_s = times.hop_s(source, gather)
-    holders = counts.nonzero()[0]  # [m]
-    held_s = times.gathered_s(source, gather, holders, counts[holders])  # [m]
-    last_s = float(held_s.max())
-    last = int(holders[held_s.argmax()])
-    # Of the moves that pay, one is from `last`, and the stage then takes as long as the slots that are filled: a slot
-    # that is later than this limit is of no use. It rules out most devices, and most layers, before memory is counted.
-    limit_s = last_s - costs.quickest_s(Kind.HEAD, last) / tokens
+    source, gather, holders, floor_s, last_s, limit_s = stage
     if limit_s <= floor_s:
         return Resplit(counts, 0.0, 0.0)
     lines = finish(times, source, gather)

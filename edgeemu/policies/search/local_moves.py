@@ -12,7 +12,7 @@ import numpy as np
 from edgeemu.placement.arrays import runs
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.change_rule import Prices
-from edgeemu.policies.search.head_split import resplit
+from edgeemu.policies.search.head_split import resplit, stages
 from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -55,12 +55,11 @@ def resplit_heads(draft: PartialPlacement, prices: Prices) -> bool:
     tokens = prices.tokens if prices.costs else np.inf
     changed = False
     in_vain: set[tuple[int, int, bytes, bytes]] = set()  # layers of which no move pays: those alike have none either
-    for layer in range(len(draft.ffn)):
-        held = draft.groups[layer].tobytes(), draft.room.groups[layer].tobytes()
-        alike = draft.source(layer), int(draft.proj[layer]), *held
+    for layer, stage in enumerate(stages(draft, costs, tokens)):
+        alike = stage.source, stage.gather, draft.groups[layer].tobytes(), draft.room.groups[layer].tobytes()
         if alike in in_vain:
             continue
-        better = resplit(draft, layer, costs, tokens)
+        better = resplit(draft, layer, stage, costs, tokens)
         if better.gain_s > 0:
             draft.resplit(layer, better.counts)
             in_vain.clear()  # memory is held elsewhere now

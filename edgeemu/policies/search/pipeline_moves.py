@@ -8,7 +8,7 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
-from edgeemu.policies.search.going_back import earlier_layouts
+from edgeemu.policies.search.going_back import earlier_layouts, from_now
 from edgeemu.policies.search.pipeline_programs import pipelines
 from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
@@ -49,7 +49,8 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
         found = [PlacementArrays.of(stages.placement(pipeline), shape) for pipeline in pipelines(stages, old.embed)]
     except InfeasibleError:
         found = []
-    found += earlier_layouts(view, old)
+    now = (from_now(view, old, earlier) for earlier in earlier_layouts(view))
+    found += [layout for layout in now if layout is not None]
     if not found:
         if fits:
             return current

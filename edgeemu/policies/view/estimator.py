@@ -51,13 +51,14 @@ class Estimator:
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._sheet = sheet or LinkMatrix.of(cluster)
         self._links = LinkEstimates(self._sheet, smoothing)
-        self._last_shown: dict[int, tuple[float, int, DeviceView]] = {}  # by device, with its slowdown and memory
+        # The last view of each device, with its slowdown and memory.
+        self._last_shown: list[tuple[float, int, DeviceView] | None] = [None] * len(cluster.devices)
 
     # -- measurements ------------------------------------------------------------------------------------------
 
-    def observe_executions(self, executions: Iterable[OperationRecord]) -> None:
+    def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
         """Add operations of one step or of several, with their times on the timeline."""
-        totals = self._times.totals(list(executions))
+        totals = self._times.totals(executions)
         worked = totals.number.nonzero()[0]
         sums = (each[worked].tolist() for each in totals)
         for index, number, nominal_s, busy_s, waited_s in zip(worked.tolist(), *sums, strict=True):
@@ -109,7 +110,7 @@ class Estimator:
 
     def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
         """`base` with the estimated devices and links, and with another workload and costs where they are given."""
-        devices = tuple(map(self._shown, range(len(self._devices))))
+        devices = self._shown()
         self._links.next_turn()
         factors = self._links.factors()
         return replace(
@@ -121,12 +122,14 @@ class Estimator:
             observed=factors,
         )
 
-    def _shown(self, index: int) -> DeviceView:
-        """Return the view of a device; the last one, where nothing has changed."""
-        slowdown, memory_bytes = self.slowdown(index), self.memory_bytes(index)
-        last = self._last_shown.get(index)
-        if last is None or last[:2] != (slowdown, memory_bytes):
-            device, compute = self._cluster.devices[index], slowed(self._nominal[index], slowdown)
-            last = slowdown, memory_bytes, DeviceView.of(device, compute, memory_bytes)
-            self._last_shown[index] = last
-        return last[2]
+    def _shown(self) -> tuple[DeviceView, ...]:
+        """Return the views of devices; the last one of each, where nothing has changed."""
+        found = self._last_shown
+        for index, (known, last) in enumerate(zip(self._devices, found, strict=True)):
+            device = self._cluster.devices[index]
+            slowdown = known.slowdown or 1.0
+            memory_bytes = device.memory_bytes if known.memory_bytes is None else known.memory_bytes
+            if last is None or last[0] != slowdown or last[1] != memory_bytes:
+                view = DeviceView.of(device, slowed(self._nominal[index], slowdown), memory_bytes)
+                found[index] = slowdown, memory_bytes, view
+        return tuple(each[2] for each in found if each is not None)

@@ -6,7 +6,6 @@ and the time per bit are longer than nominally: took / nominal = p * (delay's pa
 """
 
 from collections.abc import Collection, Iterable
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
 _RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
@@ -46,18 +46,17 @@ class LinkEstimates:
 
     def observe(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, without the time in queues."""
-        table = np.fromiter(chain.from_iterable(transits), np.float64).reshape(-1, len(Transit._fields))
-        if not len(table):
-            return
-        sources, targets = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)  # [n_transits] each
-        delay_s = self._nominal.delay_s.pairs(sources, targets)  # [n_transits]
-        informs = (table[:, 2] > 0) | (delay_s > 0)  # a message that takes no time has no information
-        if not informs.all():
-            table, sources, targets, delay_s = table[informs], sources[informs], targets[informs], delay_s[informs]
-        if len(table):
-            bits_s = 8.0 * table[:, 2] * self._nominal.s_per_bit.pairs(sources, targets)
+        columns = table(transits, len(Transit._fields))
+        ends, (size_bytes, messages, sum_s) = columns[:2].astype(np.int64), columns[2:]  # [2, n]; [n_transits] each
+        delay_s = self._nominal.delay_s.pairs(*ends)  # [n_transits]
+        informs = (size_bytes > 0) | (delay_s > 0)  # a message that takes no time has no information
+        sources, targets = ends[:, informs]  # [m] each
+        if len(sources):
+            bits_s = 8.0 * size_bytes[informs] * self._nominal.s_per_bit.pairs(sources, targets)
+            delay_s = delay_s[informs]
             sheet_s = bits_s + delay_s
-            self._add(sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, table[:, 4] / table[:, 3] / sheet_s)
+            took_s = sum_s[informs] / messages[informs]
+            self._add(sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, took_s / sheet_s)
 
     def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
         """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each."""

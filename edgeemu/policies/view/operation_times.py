@@ -1,18 +1,21 @@
 """Nominal times of executed operations, many at once: what their devices would take for them without load. Pure."""
 
 from collections.abc import Sequence
-from itertools import chain
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_work, sends_last_row
-from edgeemu.placement.program import Op
+from edgeemu.placement.program import GATHERED_KINDS, Op
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.timeline.columns import table
+from edgeemu.timeline.executed import ExecutedOps, OpColumns
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
@@ -25,18 +28,38 @@ class DeviceTotals(NamedTuple):
     waited_s: FloatArray  # from ready to start
 
 
+class _Found(NamedTuple):
+    """Executed operations: their places among the known ones, their steps, and their instants."""
+
+    at: IntArray  # [m] of the known operations
+    steps: Sequence[Step]
+    which_step: IntArray  # [m] index of `steps`
+    ready_s: FloatArray  # [m]
+    start_s: FloatArray  # [m]
+    end_s: FloatArray  # [m]
+
+
 class _Programs:
     """Operations of the last steps, by identity: the simulator has the same objects in every step of a program."""
 
-    def __init__(self, ops: Sequence[Op], costs: Costs) -> None:
-        self._kept = ops  # so that no other object has the identity of one of them
-        self._index = {id(op): at for at, op in enumerate(ops)}
-        self.devices = np.array([op.device for op in ops], np.int64)  # [n_ops]
-        alike: dict[tuple[object, ...], int] = {}  # operations that have the same work in a step
-        self.kinds: list[Op] = []  # one of each
-        which, layers = [], costs.shape.precision.layers
-        for op in ops:
+    def __init__(self, about: OpColumns, costs: Costs) -> None:
+        self.ops = about.ops  # kept: no other object has the identity of one of them
+        self.devices = about.device  # [n_ops]
+        layers = costs.shape.precision.layers
+        plain = _plain(about)  # [n_ops]
+        number = dict[object, int]()  # of formats
+        formats = np.array([number.setdefault(each, len(number)) for each in layers or (None,)])  # by layer
+        of_layer = formats[about.layer] if layers else 0  # [n_ops]
+        codes = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer  # [n_ops]
+        _, first, which = np.unique(codes[plain], return_index=True, return_inverse=True)
+        self.kinds = [self.ops[at] for at in np.flatnonzero(plain)[first].tolist()]  # one of those with the same work
+        self.which: IntArray = np.empty(len(self.ops), np.int64)  # [n_ops] index of `kinds`
+        self.which[plain] = which
+        alike: dict[tuple[object, ...], int] = {}
+        for at in np.flatnonzero(~plain).tolist():
+            op = self.ops[at]
             key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
+            key += (op.emits.kind in GATHERED_KINDS,)
             if not isinstance(op.kind, Kind):
                 key += len(op.needs), sends_last_row(op, costs), op.computes
             elif op.kind is not Kind.HEAD:
@@ -44,10 +67,13 @@ class _Programs:
             if key not in alike:
                 alike[key] = len(self.kinds)
                 self.kinds.append(op)
-            which.append(alike[key])
-        self.which = np.array(which, np.int64)  # [n_ops] index of `kinds`
+            self.which[at] = alike[key]
         self.computes = np.array([op.computes for op in self.kinds], np.bool_)  # [n_kinds]
         self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)  # [n_kinds]
+
+    @cached_property
+    def _index(self) -> dict[int, int]:
+        return {id(op): at for at, op in enumerate(self.ops)}
 
     def find(self, ops: Sequence[Op]) -> IntArray | None:
         """Find operations; None: one is not known."""
@@ -55,6 +81,15 @@ class _Programs:
             return np.fromiter(map(self._index.__getitem__, map(id, ops)), np.int64, len(ops))
         except KeyError:
             return None
+
+
+def _plain(about: OpColumns) -> NDArray[np.bool_]:
+    """Whether operations are undivided blocks, whose work follows from kind, groups and format alone: [n_ops]."""
+    blocks = np.array([kind in set(Kind) for kind in about.kinds], np.bool_)  # by code of a kind
+    heads = np.array([kind == Kind.HEAD for kind in about.kinds], np.bool_)
+    whole = (about.chunks == 1) & ~about.gathered  # [n_ops]
+    plain: NDArray[np.bool_] = blocks[about.kind] & whole & ((about.groups == 0) | heads[about.kind])
+    return plain
 
 
 class OperationTimes:
@@ -66,19 +101,13 @@ class OperationTimes:
         self._flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
         self._mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
         self._overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
-        self._known = _Programs([], costs)
+        self._known = _Programs(OpColumns([]), costs)
 
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
-        ops = [record[0] for record in executions]
-        at = self._known.find(ops)  # [m]
-        if at is None:
-            self._known = _Programs(ops, self._costs)
-            at = np.arange(len(ops))
+        at, steps, which_step, ready_s, start_s, end_s = self._found(executions)
         devices, which = self._known.devices[at], self._known.which[at]  # [m] each
-        nominal_s = self._nominal_s(devices, which, [record[1] for record in executions])  # [m]
-        times = np.fromiter(chain.from_iterable([record[2] for record in executions]), np.float64, 3 * len(ops))
-        ready_s, start_s, end_s = times.reshape(-1, 3).T  # [m] each
+        nominal_s = self._nominal_s(devices, which, steps, which_step)  # [m]
         busy_s, waited_s = end_s - start_s, start_s - ready_s  # [m] each
         tells = nominal_s != 0  # an operation that takes no time has no information
         if not tells.all():
@@ -90,15 +119,32 @@ class OperationTimes:
 
         return DeviceTotals(np.bincount(devices, minlength=n), sums(nominal_s), sums(busy_s), sums(waited_s))
 
-    def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step]) -> FloatArray:
+    def _found(self, executions: Sequence[OperationRecord]) -> _Found:
+        """Find the operations of records, and their instants."""
+        if isinstance(executions, ExecutedOps):
+            if executions.about.ops is not self._known.ops:
+                self._known = _Programs(executions.about, self._costs)
+            times = executions.ready_s, executions.start_s, executions.end_s
+            return _Found(executions.place, executions.steps, executions.which_step, *times)
+        ops = [record[0] for record in executions]
+        at = self._known.find(ops)  # [m]
+        if at is None:
+            self._known = _Programs(OpColumns(ops), self._costs)
+            at = np.arange(len(ops))
+        steps = [record[1] for record in executions]
+        places = {step: place for place, step in enumerate(dict.fromkeys(steps))}
+        which_step = np.array([places[step] for step in steps], np.int64)
+        return _Found(at, list(places), which_step, *table([record[2] for record in executions], 3))
+
+    def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray) -> FloatArray:
         """Duration of each operation on its device, by the roofline: [m]."""
-        known, distinct = self._known, list(dict.fromkeys(steps))
-        works = [op_work(op, step.rows, step.past, self._costs) for step in distinct for op in known.kinds]
-        row = which  # [m] of an operation's step and kind in `works`
-        if len(distinct) > 1:
-            place = {step: at * len(known.kinds) for at, step in enumerate(distinct)}
-            row = which + np.array([place[step] for step in steps], np.int64)
-        flops, bytes_read = np.array(works, np.float64).reshape(-1, 2)[row].T  # [m] each
+        known = self._known
+        used = np.flatnonzero(np.bincount(which, minlength=len(known.kinds))).tolist()  # others may need more rows
+        works = np.zeros((len(steps), len(known.kinds), 2))
+        for at, step in enumerate(steps):
+            for kind in used:
+                works[at, kind] = op_work(known.kinds[kind], step.rows, step.past, self._costs)
+        flops, bytes_read = works[which_step, which].T  # [m] each
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(
             flops / self._flops_per_s[devices], bytes_read / self._mem_bytes_per_s[devices]

@@ -13,6 +13,7 @@ behind it in the pipe. A pipe shared by several pairs (an interface, an access p
 
 from collections import defaultdict
 from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,38 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 
 MANY = 4  # layers from which it is quicker to compute all of them at once
+
+
+class HeldHeads(NamedTuple):
+    """Heads of all layers, by layer and device, both ascending: [m] each."""
+
+    layers: IntArray
+    devices: IntArray
+    counts: IntArray  # of groups
+
+    def starts(self, n_layers: int) -> IntArray:
+        """Where the entries of each layer begin: [n_layers]."""
+        return np.searchsorted(self.layers, np.arange(n_layers))
+
+    @classmethod
+    def of(cls, counts: IntArray) -> Self:
+        """Make those of counts by layer and device: [n_layers, n_devices]."""
+        layers, devices = counts.nonzero()
+        return cls(layers, devices, counts[layers, devices])
+
+    @classmethod
+    def sorted(cls, heads: IntArray) -> Self:
+        """Make those of owners, ascending in each layer: [n_layers, n_groups]."""
+        begins = np.ones(heads.shape, np.bool_)
+        begins[:, 1:] = heads[:, 1:] != heads[:, :-1]
+        at = np.flatnonzero(begins)
+        return cls(at // heads.shape[1], heads.ravel()[at], np.diff(at, append=heads.size))
+
+
+def _alike(*devices: IntArray) -> NDArray[np.bool_]:
+    """Whether layers have devices like those of the layer before: [n_layers] each -> [n_layers - 1]."""
+    alike: NDArray[np.bool_] = np.logical_and.reduce([each[1:] == each[:-1] for each in devices])
+    return alike
 
 
 class StepTimes:
@@ -111,11 +144,12 @@ class StepTimes:
         """`layer_s` of all layers at once, each with groups: [n_layers], counts [n_layers, n_devices] -> [n_layers]."""
         if len(counts) == 1:
             return self._one_by_one_s(sources, projs, ffns, counts)
-        same = (sources[1:] == sources[:-1]) & (projs[1:] == projs[:-1]) & (ffns[1:] == ffns[:-1])
-        same &= (counts[1:] == counts[:-1]).all(1)  # [n_layers - 1] layers like the one before take the same time
-        new = np.flatnonzero(np.append(True, ~same))  # [k]
-        times_s = self._layers_s if len(new) >= MANY else self._one_by_one_s
-        found_s = times_s(sources[new], projs[new], ffns[new], counts[new])  # [k]
+        same = _alike(sources, projs, ffns) & (counts[1:] == counts[:-1]).all(1)  # [n_layers - 1]
+        new = np.flatnonzero(np.append(True, ~same))  # [k] layers like the one before take the same time
+        if len(new) < MANY:
+            found_s = self._one_by_one_s(sources[new], projs[new], ffns[new], counts[new])  # [k]
+        else:
+            found_s = self._layers_s(sources[new], projs[new], ffns[new], HeldHeads.of(counts[new]))  # [k]
         return np.repeat(found_s, np.diff(new, append=len(counts)))
 
     def _one_by_one_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
@@ -124,27 +158,32 @@ class StepTimes:
         held = [row.nonzero()[0] for row in counts]  # n_layers x [m]
         return np.array([self.layer_s(*at, on, row[on]) for at, on, row in zip(ends, held, counts, strict=True)])
 
-    def _layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
+    def _layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, held: HeldHeads) -> FloatArray:
         """`layer_s` of many layers, vectorised."""
-        links = self.links
-        layers, devices = counts.nonzero()  # [m] each, by layer
-        held = counts[layers, devices]  # [m]
-        starts = np.searchsorted(layers, np.arange(len(counts)))  # [n_layers] where a layer's entries begin
+        heads_s = np.maximum.reduceat(self.all_gathered_s(sources, projs, held), held.starts(len(projs)))
+        stage_s = np.maximum(self.hops_s(sources, projs), heads_s)
+        found: FloatArray = stage_s + self.proj_s[projs] + self.hops_s(projs, ffns) + self.ffn_s[ffns]
+        return found
+
+    def all_gathered_s(self, sources: IntArray, projs: IntArray, held: HeldHeads) -> FloatArray:
+        """`gathered_s` of all layers at once: [n_layers], [n_layers] -> [m]."""
+        layers, devices, counts = held
         at_source, at_proj = sources[layers], projs[layers]  # [m] each
-
-        def sent_s(bits: NDArray[np.floating] | float, sources: IntArray, targets: IntArray) -> FloatArray:
-            return bits * links.s_per_bit.pairs(sources, targets) + links.delay_s.pairs(sources, targets)
-
-        done_s = sent_s(self.hidden_bits, at_source, devices) + self.heads_s(devices, held)
+        done_s = self._sent_s(self.hidden_bits, at_source, devices) + self.heads_s(devices, counts)
         # A source's own heads' outputs queue behind x.
-        leaves_s = self.hidden_bits * links.s_per_bit.pairs(sources, projs)  # [n_layers]
+        leaves_s = self.hidden_bits * self.links.s_per_bit.pairs(sources, projs)  # [n_layers]
         queued = (devices == at_source) & (sources != projs)[layers]
         done_s = np.where(queued, np.maximum(done_s, leaves_s[layers]), done_s)
-        bits = self.attention_fixed_bits + held * self.attention_slope_bits
-        heads_s = done_s + np.where(devices != at_proj, sent_s(bits, devices, at_proj), 0.0)
-        stage_s = np.maximum(sent_s(self.hidden_bits, sources, projs), np.maximum.reduceat(heads_s, starts))
-        found: FloatArray = stage_s + self.proj_s[projs] + sent_s(self.hidden_bits, projs, ffns) + self.ffn_s[ffns]
-        return found
+        bits = self.attention_fixed_bits + counts * self.attention_slope_bits
+        gathered_s: FloatArray = done_s + np.where(devices != at_proj, self._sent_s(bits, devices, at_proj), 0.0)
+        return gathered_s
+
+    def hops_s(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        """`hop_s` of pairs of devices: [n], [n] -> [n]."""
+        return self._sent_s(self.hidden_bits, sources, targets)
+
+    def _sent_s(self, bits: NDArray[np.floating] | float, sources: IntArray, targets: IntArray) -> FloatArray:
+        return bits * self.links.s_per_bit.pairs(sources, targets) + self.links.delay_s.pairs(sources, targets)
 
     def ends_s(self, embed: int, last: int, lm_head: int) -> float:
         """Time of everything but the layers: token to embedding, embedding, x to output matrix, output matrix."""
@@ -153,9 +192,18 @@ class StepTimes:
 
     def layer_times_s(self, layout: PlacementArrays) -> list[float]:
         """Time of each layer."""
-        sources = np.concatenate([[layout.embed], layout.ffn[:-1]])  # [n_layers]
-        counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
-        found: list[float] = self.layers_s(sources, layout.proj, layout.ffn, counts).tolist()
+        sources = np.append(layout.embed, layout.ffn[:-1])  # [n_layers]
+        heads = np.sort(layout.heads, axis=1)  # [n_layers, n_groups]
+        same = _alike(sources, layout.proj, layout.ffn) & (heads[1:] == heads[:-1]).all(1)  # [n_layers - 1]
+        new = np.flatnonzero(np.append(True, ~same))  # [k] layers like the one before take the same time
+        if len(new) < MANY:
+            counts = layout.counts(self.n_devices)[new]  # [k, n_devices]
+            found_s = self._one_by_one_s(sources[new], layout.proj[new], layout.ffn[new], counts)  # [k]
+        else:
+            found_s = self._layers_s(
+                sources[new], layout.proj[new], layout.ffn[new], HeldHeads.sorted(heads[new])
+            )  # [k]
+        found: list[float] = np.repeat(found_s, np.diff(new, append=len(heads))).tolist()
         return found
 
     def step_s(self, layout: PlacementArrays) -> float:

@@ -1,6 +1,7 @@
 """Model as a run needs it: shape, source of its weights, tokenizer. Reads headers once; no weights.
 
-What devices need of it is `spec`, small plain data for `edgeemu_kernels.weights.sources.open_source`.
+What devices need of it is `spec`, small plain data for `edgeemu_kernels.weights.sources.open_source`. Readers of files
+are imported where a file is read: seeded models have none.
 """
 
 from __future__ import annotations
@@ -14,17 +15,10 @@ from typing import TYPE_CHECKING, Any
 from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.precision import Precision
 from edgeemu_kernels.shape import ModelShape
-from edgeemu_kernels.weights import gguf_source, huggingface_source
-from edgeemu_kernels.weights.file_precision import file_precision
-from edgeemu_kernels.weights.gguf_header import read_header
-from edgeemu_kernels.weights.gguf_shape import ROPE_FREQS, gguf_shape
-from edgeemu_kernels.weights.huggingface_config import read_config
-from edgeemu_kernels.weights.safetensors_index import check_tensors, has_own_head, read_index
-from edgeemu_kernels.weights.sources import WeightSource, open_source
-from edgeemu_kernels.weights.tensorfile import check_complete
 
 if TYPE_CHECKING:
     from edgeemu_kernels.tokenizer.tokenizer import Tokenizer
+    from edgeemu_kernels.weights.sources import WeightSource
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,8 @@ class Model:
         return None if self._make_tokenizer is None else self._make_tokenizer()
 
     def open_source(self) -> WeightSource:
+        from edgeemu_kernels.weights.sources import open_source
+
         return open_source(self.spec)
 
     def at_precision(self, weights: str = "f32", cache: str = "f32", messages: str = "f32") -> Model:
@@ -59,6 +55,8 @@ class Model:
             shape = self.shape.at_precision(weights, cache, messages)
         elif self.spec["kind"] == "gguf":
             shape = self.shape.at_precision("f32", cache, messages)
+            from edgeemu_kernels.weights.file_precision import file_precision
+
             precision = file_precision(Path(self.spec["path"]), shape, self.spec["tensors"])
             shape = replace(shape, precision=precision)
         else:
@@ -92,6 +90,11 @@ def open_model(location: Path | str, weights: str = "f32", cache: str = "f32", m
 
 def open_gguf(location: Path | str) -> Model:
     """Open a Llama-architecture GGUF file. Raises ModelFileError if it is missing, truncated or not supported."""
+    from edgeemu_kernels.weights.gguf_header import read_header
+    from edgeemu_kernels.weights.gguf_shape import ROPE_FREQS, gguf_shape
+    from edgeemu_kernels.weights.gguf_source import required_tensors
+    from edgeemu_kernels.weights.tensorfile import check_complete
+
     path = Path(location).absolute()
     header = read_header(path)
     shape, context_limit = gguf_shape(header)
@@ -102,7 +105,7 @@ def open_gguf(location: Path | str) -> Model:
         return gguf_tokenizer(path, header.metadata)
 
     dims_of = {name: dims for name, (_, _, dims) in header.tensors.items()}
-    wanted = gguf_source.required_tensors(shape)
+    wanted = required_tensors(shape)
     check_complete(path, dims_of, wanted)
     strange = next((name for name in dims_of if name not in wanted and name != ROPE_FREQS), None)
     if strange is not None:
@@ -114,13 +117,17 @@ def open_gguf(location: Path | str) -> Model:
 
 def open_huggingface(location: Path | str) -> Model:
     """Open a directory with `config.json` and *.safetensors (Llama family, GPT-2). Raises ModelFileError."""
+    from edgeemu_kernels.weights.huggingface_config import read_config
+    from edgeemu_kernels.weights.huggingface_source import EMBEDDINGS, required_tensors
+    from edgeemu_kernels.weights.safetensors_index import check_tensors, has_own_head, read_index
+
     path = Path(location).absolute()
     config = read_config(path)
     shape, architecture = config.shape, config.architecture
     index = read_index(path)
-    if shape.tied_embeddings and has_own_head(path, index, huggingface_source.EMBEDDINGS[architecture]):
+    if shape.tied_embeddings and has_own_head(path, index, EMBEDDINGS[architecture]):
         shape = replace(shape, tied_embeddings=False)
-    wanted = huggingface_source.required_tensors(shape, architecture)
+    wanted = required_tensors(shape, architecture)
     check_tensors(path, index, wanted)
     tensors = {name: [*index[name][:3], list(index[name][3])] for name in wanted}
 

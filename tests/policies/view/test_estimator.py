@@ -152,7 +152,7 @@ def test_messages_that_queue_on_an_interface_do_not_make_their_links_slow(
         for sequence in range(sequences):
             simulator.start(Step(sequence, step, rows, past), program, at_s)
         at_s = max(token.sampled_s for token in simulator.tokens())
-        sent = simulator.transits.take()
+        sent = simulator.take_transits()
         known.observe_transits(sent)
         found = known.view(base_view()).observed
         for source, target, size_bytes, *_ in sent:

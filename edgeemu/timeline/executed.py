@@ -1,0 +1,76 @@
+"""Executed operations as columns: what the simulator notes of a step, and what records and estimates are made of."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.program import GATHERED_KINDS, Op
+from edgeemu.timeline.clock import Occupation
+from edgeemu.timeline.columns import table
+from edgeemu.timeline.steps import OperationRecord, Step
+
+Instants = NDArray[np.float64]
+Executed = tuple[int, float, float, float]  # place in the program; instants at which it became ready, started, ended
+
+
+class OpColumns:
+    """Operations of a program by column, [n_ops] each."""
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self.ops = ops
+        self.device = np.array([op.device for op in ops], np.int64)
+        self.layer = np.array([op.layer for op in ops], np.int64)
+        self.groups = np.array([len(op.groups) for op in ops], np.int64)  # number of them
+        self.chunks = np.array([op.chunk.of for op in ops], np.int64)  # that the step's rows are divided into
+        self.gathered = np.array([op.emits.kind in GATHERED_KINDS for op in ops], np.bool_)  # a part of a block's work
+        kinds = {op.kind: str(op.kind) for op in ops}
+        self.kinds = list(kinds.values())  # names
+        codes = {kind: code for code, kind in enumerate(kinds)}
+        self.kind = np.array([codes[op.kind] for op in ops], np.int64)  # index of `kinds`
+
+
+class ExecutedOps(Sequence[OperationRecord]):
+    """Operations that were executed, in the order of their starts; a record is made when it is asked for."""
+
+    def __init__(
+        self, about: OpColumns, place: IntArray, steps: Sequence[Step], which_step: IntArray, times: Iterable[Instants]
+    ) -> None:
+        """`place`: in `about`. `which_step`: index of `steps`. `times`: ready, start and end. [n_executed] each."""
+        self.about = about
+        self.place = place
+        self.steps = steps
+        self.which_step = which_step
+        self.ready_s, self.start_s, self.end_s = times
+
+    @classmethod
+    def of_step(cls, about: OpColumns, step: Step, executed: Iterable[Executed]) -> Self:
+        """Make those of one step, by their place in its program."""
+        place, *times = table(executed, 4)
+        return cls(about, place.astype(np.int64), [step], np.zeros(len(place), np.int64), times)
+
+    @classmethod
+    def of(cls, records: Sequence[OperationRecord]) -> Self:
+        """Make those of any steps and programs."""
+        places = {step: place for place, step in enumerate(dict.fromkeys(record.step for record in records))}
+        which_step = np.array([places[record.step] for record in records], np.int64)
+        times, about = table([record.time for record in records], 3), OpColumns([record.op for record in records])
+        return cls(about, np.arange(len(records)), list(places), which_step, times)
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def __iter__(self) -> Iterator[OperationRecord]:
+        columns = self.place, self.which_step, self.ready_s, self.start_s, self.end_s
+        ops, steps = self.about.ops, self.steps
+        for place, which, *time in zip(*(column.tolist() for column in columns), strict=True):
+            yield OperationRecord(ops[place], steps[which], Occupation(*time))
+
+    @overload
+    def __getitem__(self, at: int) -> OperationRecord: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[OperationRecord]: ...
+    def __getitem__(self, at: int | slice) -> OperationRecord | list[OperationRecord]:
+        return list(self)[at]
