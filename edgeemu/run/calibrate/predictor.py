@@ -5,12 +5,15 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from edgeemu.cluster.draw.cluster import draw
+from edgeemu.errors import EdgeemuError, RequestError
 from edgeemu.placement.model_bytes import model_bytes
 from edgeemu.run.calibrate.measurement import Measurement
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.scenario.catalog import model_entry
+from edgeemu.scenario.document import Document
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.scenario.validation import validate
 from edgeemu.scenario.workload import Workload
 from edgeemu.timeline.prediction import SequenceTimes, predict_workload
 from edgeemu.timeline.steps import Duration, Step, roofline_durations
@@ -56,11 +59,14 @@ class Predictor:
     def _plan(self, measured: Measurement) -> Plan:
         data = scenario_data(measured, self.engine)
         if measured.scenario is None:
-            scenario = Scenario.model_validate(data)
+            scenario = validate(Scenario, Document(data, measured.where))
         else:
             workload = Workload.model_validate(data["workload"])
             scenario = measured.scenario.model_copy(update={"workload": workload})
-        plan = make_plan(scenario)
+        try:
+            plan = make_plan(scenario)
+        except EdgeemuError as error:
+            raise RequestError(f"{self.engine} cannot run it: {error}", file=measured.where) from error
         plan.close()  # the division stays as it is
         return plan
 

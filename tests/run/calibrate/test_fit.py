@@ -106,6 +106,15 @@ def test_rows_that_are_not_fitted_are_only_predicted():
     assert made.errors(fitted=False)[0] == pytest.approx(1 / 9 - 1, abs=0.01)
 
 
+def test_a_division_that_the_engine_does_not_have_is_refused_with_its_row():
+    three = [row("llama-2-7b"), row("llama-2-7b", 3)]
+    with pytest.raises(RequestError, match=r"llama-2-7b, 3: distributed-llama cannot run it: .*1, 2, 4, 8"):
+        calibrate(engine_entry("distributed-llama"), three)
+    long = [row("llama-2-7b", context=5000)]
+    with pytest.raises(RequestError, match=r"llama-2-7b, 1: llama.cpp cannot run it: .*4096"):
+        calibrate(engine_entry("llama.cpp"), long)
+
+
 def test_prompts_alone_are_refused():
     with pytest.raises(RequestError, match="no row to fit is of decoding"):
         calibrate(engine_entry("llama.cpp"), [row("llama-3.2-1b", phase="prefill", context=128)])
