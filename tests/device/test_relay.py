@@ -1,4 +1,4 @@
-"""Relays: x goes through the device of the embedding: the undivided model's text, and nobody else sends x to anybody."""
+"""Relays: x goes through the device of the embedding, and the text is the undivided model's at every precision."""
 
 import numpy as np
 from hypothesis import given
