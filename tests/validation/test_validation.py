@@ -57,9 +57,13 @@ def test_clusters_of_up_to_four_are_predicted(sets, name):
     assert sets[name].worst <= WORST
 
 
+@pytest.mark.xfail(strict=True, reason="the overhead of a message keeps no processor busy yet: then, make validation")
+def test_mdi_llm_on_three_boards_is_predicted(sets):
+    assert sets["V8"].worst <= WORST_OF_MDI_LLM
+
+
 @pytest.mark.usefixtures("tool")
 def test_the_median_of_all_clusters_is_small(sets):
-
     from validationpage.page import multi_node
 
     assert median(map(abs, multi_node(list(sets.values())))) <= MEDIAN
