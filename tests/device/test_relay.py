@@ -25,7 +25,7 @@ N_DEVICES = 4
 def test_any_placement_of_complete_blocks_writes_the_decoders_text_at_every_precision(
     data: st.DataObject, shape: ModelShape, prompt_tokens: int, seed: int
 ) -> None:
-    """What is passed on is not rounded again. Devices have as much memory as was planned."""
+    """Relays pass rows on without rounding them again. Devices have as much memory as was planned."""
     source = SeededSource(shape, seed)
     ids = [int(token) for token in np.random.default_rng(seed).integers(0, shape.vocab_size, prompt_tokens)]
     placement = data.draw(placements(shape, N_DEVICES))

@@ -36,7 +36,7 @@ def _link(mbps: int) -> tuple[str, ...]:
 
 
 def calibrated(job: Job) -> Job:
-    """The same run with Jetson AGX Orin that read weights as fast as others measured, not as the data sheet says."""
+    """Another run with Jetson AGX Orin that read weights as fast as others measured, not as the data sheet says."""
     return job._replace(settings=(*job.settings, *CALIBRATED))
 
 
