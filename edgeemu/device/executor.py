@@ -43,7 +43,8 @@ class Executor:
         self._held = HeldBlocks(source)
         self._ops: list[Op] = []
         self._sequences = OpenSequences(source.shape)
-        self._prepared: dict[int, tuple[Op, Execution]] = {}  # by the operation's index
+        # By the operation's index; with it, whether its inputs and its result are not decoded and encoded.
+        self._prepared: dict[int, tuple[Op, Execution, bool]] = {}
         precision = source.shape.precision
         self._messages = None if precision.messages == "f32" else number_format(precision.messages)
         self._rounded = rounded_kinds(precision)
@@ -97,10 +98,11 @@ class Executor:
         """
         prepared = self._prepared.get(op.index)
         if prepared is None or prepared[0] is not op:
-            prepared = self._prepared[op.index] = op, self._prepare(op)
-        _, execute = prepared
-        if self._messages is None or op.forwards:
+            prepared = self._prepared[op.index] = op, self._prepare(op), self._messages is None or op.forwards
+        _, execute, as_they_are = prepared
+        if as_they_are:
             return execute(inputs, sequence, step, position)
+        assert self._messages is not None
         result = execute(Received(inputs, self._messages), sequence, step, position)
         return encode_rows(result, self._messages) if op.emits.kind in self._rounded else result
 

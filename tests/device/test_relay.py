@@ -1,4 +1,4 @@
-"""x that goes through the device of the embedding: the undivided model's text, and nobody else sends x to anybody."""
+"""Relays: x goes through the device of the embedding, and the text is the undivided model's at every precision."""
 
 import numpy as np
 from hypothesis import given
@@ -25,7 +25,7 @@ N_DEVICES = 4
 def test_any_placement_of_complete_blocks_writes_the_decoders_text_at_every_precision(
     data: st.DataObject, shape: ModelShape, prompt_tokens: int, seed: int
 ) -> None:
-    """Relays pass rows on without rounding them again. Devices have as much memory as was planned."""
+    """Rows that are passed on are not rounded again. Devices have as much memory as was planned."""
     source = SeededSource(shape, seed)
     ids = [int(token) for token in np.random.default_rng(seed).integers(0, shape.vocab_size, prompt_tokens)]
     placement = data.draw(placements(shape, N_DEVICES))

@@ -46,7 +46,7 @@ def test_nothing_moves_although_memory_varies() -> None:
 
 
 def test_a_policy_that_is_a_system_brings_its_collectives() -> None:
-    """A scenario's own collectives stay; complete layers in a chain need no collectives."""
+    """Collectives that the scenario says stay; complete layers in a chain need no collectives."""
     plain = parse_scenario(SCENARIO.replace("sharding:\n  collectives: gather\n", ""))
     found = {
         name: make_plan(plain, name).scenario.sharding.collectives

@@ -198,7 +198,7 @@ def _bubbles(found: Found) -> Claim:
 
 
 def _with_calibrated(found: Found) -> str:
-    """What calibrated devices change."""
+    """Figures with calibrated devices."""
     cuts = []
     for model in MODELS:
         for mbps in (SLOW, FAST):
