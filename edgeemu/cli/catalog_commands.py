@@ -21,9 +21,9 @@ def devices(
     """List device profiles that a scenario can name (`profile:`), or show one with its sources.
 
     "decoding" is the rate at which an engine has really read weights while it generated tokens, where somebody has
-    measured that; every engine but ideal uses it, which takes the bandwidth that the memory gives. "memory" is for
-    runs: without what the system keeps, as far as that is known. Where it is "–", the scenario has to give it. "busy"
-    is the power while all cores compute.
+    measured that; every engine but ideal uses it, which takes that of the memory. "memory" is for runs:
+    without what the system keeps, as far as that is known. Where it is "–", the scenario has to give it. "busy" is the
+    power while all cores compute.
 
     \b
     Examples:

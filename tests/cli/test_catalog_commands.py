@@ -1,9 +1,16 @@
 """The commands `devices` and `links`: tables of all, one with its sources, JSON of both, and unknown names."""
 
 import json
+import re
+from io import StringIO
 
 import pytest
+from rich.cells import cell_len
 from support.commands import Edgeemu
+
+from edgeemu.cli.page import Page
+from edgeemu.report.catalog_tables import device_table, link_table
+from edgeemu.scenario.catalog import device_profiles, link_types
 
 
 @pytest.mark.parametrize(
@@ -41,3 +48,23 @@ def test_memory_is_that_which_runs_get(edgeemu: Edgeemu) -> None:
     rows = {line.split()[0]: line for line in edgeemu("devices")[1].splitlines()}
     assert " 7.21 GiB " in rows["raspberry-pi-5"]
     assert " 4 GiB " in rows["jetson-nano"]
+
+
+class Terminal(StringIO):
+    """Terminal that keeps what is written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", ["devices", "links"])
+def test_a_terminal_of_80_columns_shows_whole_names(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    table = device_table(device_profiles().values()) if command == "devices" else link_table(link_types().values())
+    Page(terminal).table(*table)
+    lines = terminal.getvalue().splitlines()
+    assert all(cell_len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in lines)
+    assert all(any(f" {row[0]} " in line for line in lines) for row in table.rows)
+    assert "…" not in terminal.getvalue()

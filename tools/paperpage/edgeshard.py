@@ -36,7 +36,7 @@ def _link(mbps: int) -> tuple[str, ...]:
 
 
 def calibrated(job: Job) -> Job:
-    """Another run with Jetson AGX Orin that read weights as fast as others measured, not as the data sheet says."""
+    """A run with Jetson AGX Orin that read weights as fast as others measured, not as the data sheet says."""
     return job._replace(settings=(*job.settings, *CALIBRATED))
 
 
@@ -198,7 +198,7 @@ def _bubbles(found: Found) -> Claim:
 
 
 def _with_calibrated(found: Found) -> str:
-    """Figures with calibrated devices."""
+    """Largest cut of the time per token with calibrated devices."""
     cuts = []
     for model in MODELS:
         for mbps in (SLOW, FAST):

@@ -189,7 +189,7 @@ def _latency(found: Found) -> Claim:
 
 
 def _against_the_plots(found: Found) -> str:
-    """Figures of calibrated devices, and how far they are from the authors' plots."""
+    """Time per token of calibrated devices, and how far that is from the authors' plots."""
     off = {nodes: measured()[nodes] / found[calibrated(nodes)].throughput - 1.0 for nodes in NODES}
     fitted, predicted = [off[nodes] for nodes in NODES[:-1]], off[NODES[-1]]
     near = (
