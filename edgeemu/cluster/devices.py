@@ -12,6 +12,18 @@ class Compute:
     flops_per_s: float
     mem_bytes_per_s: float
     overhead_s: float  # per block that is executed
+    message_s: float = 0.0  # that a message keeps the processor of its sender busy, and that of its receiver
+    byte_s: float = 0.0  # the same for each byte of a message
+
+    @property
+    def messages_cost(self) -> bool:
+        """Whether messages take processor time here."""
+        return self.message_s > 0 or self.byte_s > 0
+
+    def slowed(self, slowdown: float) -> "Compute":
+        """The speed at which everything takes `slowdown` times as long."""
+        times_s = (each * slowdown for each in (self.overhead_s, self.message_s, self.byte_s))
+        return Compute(self.flops_per_s / slowdown, self.mem_bytes_per_s / slowdown, *times_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,8 @@ class Device:
     idle_w: float | None = None  # power while it waits; None: not known
     busy_w: float | None = None  # power while it computes
     memory_reserved_bytes: int = 0  # that its system keeps
+    message_overhead_s: float = 0.0  # that each message keeps the processor busy, sent or received
+    byte_overhead_s: float = 0.0  # the same for each byte
     message_latency_s: float = 0.0  # that software here adds to the delay of a link; it is in the cluster's links
 
     def slowdown_at(self, t_s: float) -> float:

@@ -82,7 +82,9 @@ class Executor:
         opened.prompt_tokens, opened.total_tokens = prompt_tokens, total_tokens
         held_bytes = self.ledger.page().get(WORKSPACE, 0)
         self.ledger.charge(WORKSPACE, max(0, self._workspace_bytes(opened) - held_bytes))
-        attending = {op.layer: len(op.groups) for op in self._ops if op.emits.kind is MessageKind.ATTENTION}
+        attending = {
+            op.layer: len(op.groups) for op in self._ops if op.emits.kind is MessageKind.ATTENTION and op.computes
+        }
         self._sequences.open(sequence, opened, attending)
 
     def close(self, sequence: int) -> None:
@@ -144,6 +146,8 @@ class Executor:
                 return lambda inputs, *_: _sum(op, inputs, last=last)  # -> [t, d_model], or of a chunk
             case Collective.NORM:
                 return lambda inputs, *_: standardised(inputs[0], shape.norm, shape.norm_eps)  # [chunk, d_model]
+            case Collective.SEND | Collective.RECEIVE:
+                return lambda inputs, *_: inputs[0]
             case Collective.GATHER:
                 return lambda inputs, *_: np.concatenate(inputs)  # chunks -> [t, d_model]
             case Kind.LM_HEAD:

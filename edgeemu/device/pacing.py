@@ -48,6 +48,10 @@ class Pacer:
             return None
         return self._occupy(ready_s, duration_s(self._speed))
 
+    def book_message(self, ready_s: float, size_bytes: int) -> Occupation | None:
+        """The time for which sending or taking in a message keeps the device busy; None where nothing is paced."""
+        return self._occupy(ready_s, self._config.message_s + self._config.byte_s * size_bytes) if self.paced else None
+
     def book_measured(self, ready_s: float, op: Op, rows: int, cpu_s: float) -> Occupation:
         """The time of an operation whose kernel took `cpu_s`, on a device relative to the host; unpaced, zeros."""
         if self._speed is not None:

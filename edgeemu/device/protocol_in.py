@@ -25,6 +25,8 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     flops_per_s: float | None
     mem_bytes_per_s: float | None
     overhead_s: float
+    message_s: float
+    byte_s: float
     host_fraction: float | None
     seed: int
     pipes_fd: int

@@ -19,7 +19,7 @@ from edgeemu.device.protocol_out import ExecutedOperation, Report, Token
 from edgeemu.links.messages import Data, data_bytes
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.ledger import MESSAGES, Ledger
-from edgeemu.placement.operation_costs import op_s
+from edgeemu.placement.operation_costs import message_bytes, op_s
 from edgeemu.placement.program import MessageKind, Op, Slot
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.network import Transits
@@ -111,7 +111,10 @@ class StepRunner:
         """The operation that is to run now, and its end on the timeline, where that is known already."""
         ready = self._ready.pop()[1]
         op, costs, first = ready.op, self._executor.costs, ready.inputs[0]
-        time = self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, first.rows, first.position, costs))
+        if op.moves_message:
+            time = self._pacer.book_message(ready.ready_s, message_bytes(op, first.rows, costs))
+        else:
+            time = self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, first.rows, first.position, costs))
         self._running = _Running(ready, time, _NO_RESULT)
         return ready, None if time is None else time.end_s
 
@@ -165,7 +168,7 @@ class StepRunner:
             if self._pacer.paced:
                 self.sent_bytes[target] += data_bytes(payload)
             if message is None:
-                kind, layer, _, part = slot
+                kind, layer, part = slot.kind, slot.layer, slot.part
                 instants = departure_s, departure_s
                 message = Data(kind, layer, self._index, *key, epoch, position, *instants, payload, rows, part)
             instructions.append(Send(message, target))

@@ -27,7 +27,7 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
             return costs.rows_work(terms + 1, mine, terms - 1) if op.computes else _NOTHING
         case Collective.NORM:
             return costs.rows_work(2, mine, NORM_OPERATIONS)
-        case Collective.GATHER:
+        case Collective.GATHER | Collective.SEND | Collective.RECEIVE:
             return _NOTHING
         case Collective.ATTEND:
             return costs.attention_work(len(op.groups), rows, past)
@@ -48,9 +48,14 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
 def op_s(compute: Compute, op: Op, rows: int, past: int, costs: Costs) -> float:
     """Duration of an operation by the roofline of a device without other load."""
     if not op.computes:
-        return 0.0
+        return message_s(compute, op, rows, costs) if op.moves_message else 0.0
     taken_s = roofline_s(compute, op_work(op, rows, past, costs))
     return taken_s if op.starts_kernel else taken_s - compute.overhead_s
+
+
+def message_s(compute: Compute, op: Op, rows: int, costs: Costs) -> float:
+    """Time that a message keeps a processor busy that sends it or takes it in: LogGP's overhead, and one per byte."""
+    return compute.message_s + compute.byte_s * message_bytes(op, rows, costs)
 
 
 def sends_last_row(op: Op, costs: Costs) -> bool:
@@ -85,11 +90,13 @@ def _width(op: Op, costs: Costs) -> int:
     if op.columns:
         return op.columns[1] - op.columns[0]
     slices, number = SliceCosts(costs.shape), len(op.groups)
-    return slices.projected_width(number) if op.kind is Kind.HEAD else slices.inner_width(number)
+    return slices.projected_width(number) if op.emits.kind is MessageKind.PROJECTED else slices.inner_width(number)
 
 
 def op_workspace_bytes(op: Op, rows: int, past: int, costs: Costs) -> int:
     """Peak of the arrays of one execution. Both halves of heads of a ring count as the undivided operation."""
+    if op.moves_message:
+        return 0
     if op.emits.kind in GATHERED_KINDS or (op.kind is Collective.ATTEND and op.parts):
         return _gathered_workspace_bytes(op, rows, past, SliceCosts(costs.shape))
     if op.kind is Collective.JOIN:

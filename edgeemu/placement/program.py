@@ -45,6 +45,7 @@ class Slot(NamedTuple):
     layer: int
     source: int
     part: int = 0
+    taken_in: bool = False  # by the processor of the device where it has arrived (`Collective.RECEIVE`)
 
     @property
     def place(self) -> int:
@@ -74,6 +75,8 @@ class Collective(Enum):
     GATHER = 2  # concatenates chunks
     ATTEND = 3  # attention on queries, keys and values that arrive in chunks, or from several devices
     JOIN = 4  # puts columns side by side, and adds x if that is among its inputs
+    SEND = 5  # keeps a processor busy while it sends a result to one device
+    RECEIVE = 6  # keeps a processor busy while it takes a message in
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -112,6 +115,7 @@ ANY_ROWS = RowRange()
 # An attribute of an enumeration is looked up by a function of Python; these are looked at for every execution.
 _EMBED, _SUM, _NORM, _GATHER = Kind.EMBED, Collective.SUM, Collective.NORM, Collective.GATHER
 _LACKING = MessageKind.LACKING
+_SEND, _RECEIVE = Collective.SEND, Collective.RECEIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +146,17 @@ class Op:
         """Whether it computes. Other operations cost a device nothing: rows are sent from where they are."""
         if self.kind is _SUM:
             return len(self.needs) > 1
-        return self.kind is not _GATHER and self.emits.kind is not _LACKING
+        return self.kind is not _GATHER and self.emits.kind is not _LACKING and not self.moves_message
+
+    @property
+    def moves_message(self) -> bool:
+        """Whether it takes the time that a message costs a processor (`placement.message_overheads`)."""
+        return self.kind is _SEND or self.kind is _RECEIVE
 
     @property
     def forwards(self) -> bool:
         """Whether it only passes its inputs on, some rows of one or columns of several, as the bytes that arrived."""
-        if self.emits.kind is _LACKING:
+        if self.emits.kind is _LACKING or self.moves_message:
             return True
         if self.kind is not _SUM or len(self.needs) > 1:
             return False

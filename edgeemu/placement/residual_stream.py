@@ -71,7 +71,7 @@ class RelayedStream:
         if device in (self.slot.source, self.relay) or self.slot.source == self.relay:
             return self.slot
         if self._relayed is None:
-            kind, layer, _, _ = self.slot
+            kind, layer = self.slot.kind, self.slot.layer
             before = layer - (kind is MessageKind.HIDDEN)  # the layer that has made x
             emits = Slot(kind, layer, self.relay)
             self._relayed = self.add(Collective.SUM, before, self.relay, (self.slot,), emits)

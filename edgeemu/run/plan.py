@@ -11,6 +11,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import MemoryPage, Usage
+from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op, Program
 from edgeemu.policies import COLLECTIVES, Policy
@@ -136,7 +137,8 @@ class Plan:
 
         def duration_s(op: Op, step: Step) -> float:
             device = self.cluster.devices[op.device]
-            cpu_s = kernel_times.known(op, step.rows) if device.compute is None else None
+            measured = device.compute is None and not op.moves_message
+            cpu_s = kernel_times.known(op, step.rows) if measured else None
             return by_roofline(op, step) if cpu_s is None else relative_s(device, op, cpu_s)
 
         return duration_s
@@ -164,7 +166,13 @@ def with_collectives(scenario: Scenario, policy_name: str) -> Scenario:
 def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> Callable[[Placement], Program]:
     """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled."""
     tile_rows, collective = least_tile_rows(scenario, computes, costs), scenario.sharding.collectives or "ring"
-    return partial(compile_routes, shape=costs.shape, collective=collective, tile_rows=tile_rows)
+    compiled = partial(compile_routes, shape=costs.shape, collective=collective, tile_rows=tile_rows)
+    busy = frozenset(index for index, compute in enumerate(computes) if compute.messages_cost)
+    return partial(_with_overheads, compiled, busy) if busy else compiled
+
+
+def _with_overheads(compiled: Callable[[Placement], Program], busy: frozenset[int], placement: Placement) -> Program:
+    return with_message_overheads(compiled(placement), busy)
 
 
 def least_tile_rows(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> int | None:

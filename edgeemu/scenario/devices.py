@@ -67,6 +67,14 @@ class DeviceSpec(Strict):
         description="Time added in addition where the device is not the source: software that is told with every token "
         "what to compute. The engine's, or zero, if the profile has none.",
     )
+    message_overhead: MaybeRandom[Seconds] | None = Field(
+        default=None,
+        description="Time that each message keeps the processor busy, both of its sender and of its receiver: nothing "
+        "is computed meanwhile. The engine's, or zero, if the profile has none.",
+    )
+    byte_overhead: MaybeRandom[Seconds] | None = Field(
+        default=None, description="The same for each byte of a message, in addition."
+    )
     message_latency: MaybeRandom[Seconds] | None = Field(
         default=None,
         description="Time that software adds to the delay of every link that ends here, while it does nothing else: "

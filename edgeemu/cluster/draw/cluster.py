@@ -102,6 +102,7 @@ def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied
         overhead_s += value("remote_overhead") or 0.0
     host_fraction = value("host_fraction")
     flops_per_s, mem_bytes_per_s = value("gflops"), value("mem_bandwidth")
+    message_s, byte_s = value("message_overhead") or 0.0, value("byte_overhead") or 0.0
     power_w: dict[str, float | None] = {}
     for field in ("idle", "busy"):
         given = getattr(spec.power, field)
@@ -116,7 +117,7 @@ def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied
     if host_fraction is None:
         assert flops_per_s is not None  # DeviceSpec has made sure of both
         assert mem_bytes_per_s is not None
-        compute = Compute(flops_per_s, mem_bytes_per_s, overhead_s)
+        compute = Compute(flops_per_s, mem_bytes_per_s, overhead_s, message_s, byte_s)
     return Device(
         index=index,
         name=name,
@@ -131,6 +132,8 @@ def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied
         idle_w=idle_w,
         busy_w=busy_w,
         memory_reserved_bytes=reserved_bytes,
+        message_overhead_s=message_s,
+        byte_overhead_s=byte_s,
         message_latency_s=value("message_latency") or 0.0,
     )
 

@@ -84,6 +84,8 @@ def _written_device(device: Device) -> dict[str, Any]:
         fields["host_fraction"] = device.host_fraction
     fields["overhead"] = DURATION.format_exact(device.overhead_s)
     fields["remote_overhead"] = DURATION.format_exact(0.0)  # it is in the overhead
+    fields["message_overhead"] = DURATION.format_exact(device.message_overhead_s)
+    fields["byte_overhead"] = DURATION.format_exact(device.byte_overhead_s)
     fields["message_latency"] = DURATION.format_exact(device.message_latency_s)
     fields["memory"] = SIZE.format_exact(device.memory_bytes + device.memory_reserved_bytes)
     if device.memory_reserved_bytes:

@@ -23,7 +23,8 @@ def nominal_computes(cluster: Cluster, host: Compute | None) -> tuple[Compute, .
             if host is None or device.host_fraction is None:
                 raise ValueError(f"{device.name} is relative to a host whose speed was not given")
             fraction = device.host_fraction
-            compute = Compute(host.flops_per_s * fraction, host.mem_bytes_per_s * fraction, device.overhead_s)
+            speeds = host.flops_per_s * fraction, host.mem_bytes_per_s * fraction
+            compute = Compute(*speeds, device.overhead_s, device.message_overhead_s, device.byte_overhead_s)
         computes.append(compute)
     return tuple(computes)
 
@@ -60,4 +61,4 @@ def slowed(compute: Compute, slowdown: float) -> Compute:
     """The speed of a device on which everything takes `slowdown` times as long."""
     if slowdown == 1.0:
         return compute
-    return Compute(compute.flops_per_s / slowdown, compute.mem_bytes_per_s / slowdown, compute.overhead_s * slowdown)
+    return compute.slowed(slowdown)

@@ -176,8 +176,12 @@ class VirtualTime:
         self._now_s = now_s
         self._session = session
         self._reports = reports
-        none = Compute(math.inf, math.inf, 0.0)  # of devices relative to the host, which the roofline is not asked for
-        self._roofline = roofline_durations([each.compute or none for each in plan.cluster.devices], plan.costs)
+        # Of devices relative to the host, the roofline is asked for messages only.
+        computes = [
+            each.compute or Compute(math.inf, math.inf, 0.0, each.message_overhead_s, each.byte_overhead_s)
+            for each in plan.cluster.devices
+        ]
+        self._roofline = roofline_durations(computes, plan.costs)
         self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s)
         self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
         self._rows = StepRows()
@@ -259,7 +263,7 @@ class VirtualTime:
     def _duration_s(self, op: Op, step: Step) -> float:
         """Duration by the roofline; on a device relative to the host, by the measured times of its kernels."""
         device = self._plan.cluster.devices[op.device]
-        if device.compute is not None:
+        if device.compute is not None or op.moves_message:
             return self._roofline(op, step)
         taken_s = self._kernel_times.add(op, step.rows, self._reports.latest(step.sequence).cpu_s[op.index])
         return relative_s(device, op, taken_s)

@@ -104,6 +104,8 @@ class LaunchedDevices:
             flops_per_s=compute.flops_per_s if compute else None,
             mem_bytes_per_s=compute.mem_bytes_per_s if compute else None,
             overhead_s=device.overhead_s,
+            message_s=device.message_overhead_s,
+            byte_s=device.byte_overhead_s,
             host_fraction=device.host_fraction,
             seed=cluster.seed,
             pipes_fd=pipes_fd,

@@ -68,6 +68,8 @@ class DeviceProfile(Strict):
     nic: Sourced[BitsPerSecond] | None = None
     overhead: Sourced[Seconds] | None = None
     remote_overhead: Sourced[Seconds] | None = None
+    message_overhead: Sourced[Seconds] | None = None
+    byte_overhead: Sourced[Seconds] | None = None
     message_latency: Sourced[Seconds] | None = None
     power: Power = Power()
     price_usd: Sourced[Annotated[float, Field(strict=True, gt=0)]] | None = None
