@@ -57,7 +57,6 @@ def test_clusters_of_up_to_four_are_predicted(sets, name):
     assert sets[name].worst <= WORST
 
 
-@pytest.mark.xfail(strict=True, reason="the overhead of a message keeps no processor busy yet: then, make validation")
 def test_mdi_llm_on_three_boards_is_predicted(sets):
     assert sets["V8"].worst <= WORST_OF_MDI_LLM
 
