@@ -2,8 +2,8 @@
 
 LogGP (Alexandrov et al., SPAA 1995; LogP: Culler et al., PPoPP 1993) gives each message an overhead `o` at the
 processor of its sender and again at that of its receiver; the wire comes between. So a device whose messages have an
-overhead runs an operation `SEND` for each receiver of a result, which departs at its end, and an operation `RECEIVE` for
-each message that arrives. They wait in the device's queue like any other, and no other work is done meanwhile.
+overhead runs an operation `SEND` for each receiver of a result, which departs at its end, and an operation `RECEIVE`
+for each message that arrives. They wait in the device's queue like any other, and no other work is done meanwhile.
 
 The token on its way from the output matrix to the embedding has none: with it a step is released.
 """

@@ -92,18 +92,17 @@ def _serve(spec: bytes, bad: Callable[[protocol_in.DeviceConfig], Any]) -> None:
 
 def main() -> None:
     from edgeemu.cli import app
-    from edgeemu.run import run_scenario
-    from edgeemu.run.processes.backend import ProcessBackend
+    from edgeemu.run.processes import backend
     from edgeemu.run.processes.launch import LaunchSettings
 
     entry, means, *arguments = sys.argv[1:]
 
-    class Misled(ProcessBackend):
+    class Misled(backend.ProcessBackend):
         def __init__(self, *args: Any, **options: Any) -> None:
             launch = LaunchSettings(f"support.misbehaving:{entry}", tuple(means.split(",")) if means else ())
             super().__init__(*args, **options, launch=launch)
 
-    run_scenario.ProcessBackend = Misled  # type: ignore[misc]
+    backend.ProcessBackend = Misled  # type: ignore[misc]
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     app.main(arguments)
 

@@ -7,7 +7,7 @@ from support.clusters import cluster
 from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
-from edgeemu.placement.operation_costs import message_bytes
+from edgeemu.placement.operation_costs import message_bytes, message_s
 from edgeemu.placement.placement import is_divided
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
@@ -216,3 +216,44 @@ def test_llama_3_8b_sends_what_distributed_llama_prints(n: int, kib: int) -> Non
 def test_llama_2_7b_sends_what_distributed_llama_0_1_prints(n: int, out_kib: float, back_kib: float) -> None:
     """It prints them in whole KiB: 590 and 522, 2046 and 784, 5094 and 914."""
     assert planned_bytes("distributed-llama-0.1", "llama-2-7b", n) == (out_kib, back_kib)
+
+
+BUSY = ("devices[0].message_overhead=0.3 ms", "devices[0].byte_overhead=20 ns")
+
+
+@pytest.mark.parametrize("policy", ["galaxy", "round-robin", "llama.cpp-rpc", "distributed-llama-0.1"])
+def test_messages_that_keep_processors_busy_take_the_time_that_is_simulated(policy: str) -> None:
+    plan = make(policy, 2, LLAMA, "{weights: f32, messages: q8_0}", *BUSY)
+    without = make(policy, 2, LLAMA, "{weights: f32, messages: q8_0}")
+    ran, before = run_all([plan, without])
+    told = uvloop.run(simulated(plan))
+    assert texts(ran, plan) == texts(before, without)
+    assert [row.latency_s for row in ran.tokens] == [row.latency_s for row in told.tokens]
+    assert sorted(row[:6] for row in ran.ops) == sorted(row[:6] for row in told.ops)
+    kinds = [row.block for row in ran.ops]
+    assert kinds.count("send") == kinds.count("receive") > 0
+    busy_s = sum(row.end_s - row.start_s for row in ran.ops if row.block in ("send", "receive"))
+    paid = [op for op in plan.program.ops if op.moves_message]
+    steps = [(request.max_tokens, len(request.ids)) for request in plan.requests]
+    expected_s = sum(
+        message_s(plan.computes[op.device], op, rows, plan.costs)
+        for tokens, prompt in steps
+        for rows in (prompt, *[1] * (tokens - 1))
+        for op in paid
+        if op.steps.has(rows)
+    )
+    assert busy_s == pytest.approx(expected_s, rel=1e-9)
+
+
+def test_paced_messages_that_keep_processors_busy_take_the_time_that_is_simulated() -> None:
+    changes = ("time.mode=realtime", "workload.prompts=[{tokens: 5}]")
+    plan = make("round-robin", 3, LLAMA, "{weights: f32}", *changes, "devices[0].message_overhead=2 ms")
+
+    async def main() -> None:
+        async with cluster(plan) as run:
+            ran, told = await run(plan), await simulated(plan)
+        assert texts(ran, plan) == decoded(plan)[0]
+        decode = [[row.latency_s for row in each.tokens[1:]] for each in (ran, told)]
+        assert decode[0] == pytest.approx(decode[1], rel=1e-6)
+
+    uvloop.run(main())
