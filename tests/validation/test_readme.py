@@ -1,5 +1,6 @@
 """The README's question about four boards has the answers that the commands give."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,9 @@ def test_a_fifth_board_is_refused_in_the_same_words():
     with pytest.raises(EdgeemuError) as refused:
         per_token_ms("devices[0].count=5")
     assert f"edgeemu: {refused.value}" in README
+
+
+def test_the_error_that_it_names_is_that_of_the_page():
+    page = (ROOT / "docs" / "validation.md").read_text("utf-8")
+    (median,) = re.findall(r"with a median error of ([\d.]+) %", page)
+    assert f"on up to four nodes {float(median):.0f} % in the median" in README
