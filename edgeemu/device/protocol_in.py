@@ -25,12 +25,12 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     flops_per_s: float | None
     mem_bytes_per_s: float | None
     overhead_s: float
-    message_s: float
-    byte_s: float
     host_fraction: float | None
     seed: int
     pipes_fd: int
     n_pipes: int
+    message_s: float = 0.0  # that each message keeps the processor busy, sent or received
+    byte_s: float = 0.0  # the same for each byte
     links: str = "stamped"  # or kernel, or hybrid: then in a network namespace of its own
     availability: Variation | None = None  # share of its compute that other work leaves; None: all
     memory_availability: Variation | None = None
