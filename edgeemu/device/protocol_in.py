@@ -25,8 +25,6 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     flops_per_s: float | None
     mem_bytes_per_s: float | None
     overhead_s: float
-    message_s: float
-    byte_s: float
     host_fraction: float | None
     seed: int
     pipes_fd: int
@@ -35,6 +33,8 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     availability: Variation | None = None  # share of its compute that other work leaves; None: all
     memory_availability: Variation | None = None
     reads: tuple[str, ...] = ()  # model files that it will open
+    message_s: float = 0.0  # that each message keeps its processor busy, sent or received
+    byte_s: float = 0.0  # the same for each byte
 
 
 class Assign(msgspec.Struct, frozen=True, tag=True):
