@@ -103,7 +103,7 @@ class Dataflow:
             raise self._error(f"nothing here waits for {slot} of {key}")
         step = self._steps.get(key)
         if step is None:
-            step = self._steps[key] = _StepState(left=sum([op.steps.has(rows) for op in self._ops]))
+            step = self._steps[key] = _StepState(left=sum([op.runs_in(key.step, rows) for op in self._ops]))
         if slot in step.arrived:
             raise self._error(f"{slot} of {key} has arrived twice")
         step.arrived.add(slot)

@@ -20,7 +20,7 @@ from edgeemu.links.messages import Data, data_bytes
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.ledger import MESSAGES, Ledger
 from edgeemu.placement.operation_costs import message_bytes, op_s
-from edgeemu.placement.program import MessageKind, Op, Slot
+from edgeemu.placement.program import Collective, MessageKind, Op, Slot
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.network import Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
@@ -37,7 +37,7 @@ class _Running:
     cpu_s: float = 0.0
 
 
-_LM_HEAD = Kind.LM_HEAD
+_LM_HEAD, _SEND = Kind.LM_HEAD, Collective.SEND
 _NO_RESULT: NDArray[Any] = np.empty(0)
 
 
@@ -98,7 +98,8 @@ class StepRunner:
 
     def _deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> None:
         for ready in self._dataflow.deliver(epoch, key, slot, arrived):
-            self._ready.push(Waiting(ready.ready_s, key.sequence, key.step, ready.op.index), ready)
+            op = ready.op
+            self._ready.push(Waiting(ready.ready_s, *key, op.index, op.kind is _SEND), ready)
 
     # -- operations -----------------------------------------------------------------------------------------------
 

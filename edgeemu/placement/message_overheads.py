@@ -3,15 +3,15 @@
 LogGP (Alexandrov et al., SPAA 1995; LogP: Culler et al., PPoPP 1993) gives each message an overhead `o` at the
 processor of its sender and again at that of its receiver; the wire comes between. So a device whose messages have an
 overhead runs an operation `SEND` for each receiver of a result, which departs at its end, and an operation `RECEIVE`
-for each message that arrives. They wait in the device's queue like any other, and no other work is done meanwhile.
-
-The token on its way from the output matrix to the embedding has none: with it a step is released.
+for each message that arrives. They wait in the device's queue like any other, except that results are sent before the
+device goes on with their step, and no other work is done meanwhile. The token on its way from the output matrix to the
+embedding is such a message, too: it belongs to the step that it releases.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from edgeemu.placement.program import Collective, MessageKind, Op, Program, Slot
+from edgeemu.placement.program import Collective, Op, Program, Slot
 
 
 def with_message_overheads(program: Program, devices: Collection[int]) -> Program:
@@ -25,7 +25,7 @@ def with_message_overheads(program: Program, devices: Collection[int]) -> Progra
 def _with_overheads(op: Op, devices: Collection[int]) -> Iterator[Op]:
     """An operation, with what sends its result after it, and what takes that in."""
     needs = tuple(slot._replace(taken_in=True) if _is_taken_in(slot, op.device, devices) else slot for slot in op.needs)
-    others = [] if op.emits.kind is MessageKind.TOKEN else [target for target in op.to if target != op.device]
+    others = [target for target in op.to if target != op.device]
     sends = op.device in devices and bool(others)
     yield replace(op, needs=needs, to=(op.device,) if sends else op.to)
     for target in others:
@@ -37,8 +37,7 @@ def _with_overheads(op: Op, devices: Collection[int]) -> Iterator[Op]:
 
 def _is_taken_in(slot: Slot, device: int, devices: Collection[int]) -> bool:
     """Whether an input of a device is a message that costs its processor time."""
-    from_device = slot.source not in (-1, device)  # -1: the controller
-    return device in devices and from_device and slot.kind is not MessageKind.TOKEN
+    return device in devices and slot.source not in (-1, device)  # -1: the controller
 
 
 def _moving(kind: Collective, op: Op, device: int, emits: Slot, target: int) -> Op:

@@ -116,6 +116,7 @@ ANY_ROWS = RowRange()
 _EMBED, _SUM, _NORM, _GATHER = Kind.EMBED, Collective.SUM, Collective.NORM, Collective.GATHER
 _LACKING = MessageKind.LACKING
 _SEND, _RECEIVE = Collective.SEND, Collective.RECEIVE
+_TOKEN = MessageKind.TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,10 @@ class Op:
         if self.kind is _EMBED:
             return self.needs[:1] if step == 0 else self.needs[1:]
         return self.needs
+
+    def runs_in(self, step: int, rows: int) -> bool:
+        """Whether it belongs to a step: no token is sent to a sequence's first."""
+        return self.steps.has(rows) and (step > 0 or not self.moves_message or self.emits.kind is not _TOKEN)
 
     @property
     def computes(self) -> bool:

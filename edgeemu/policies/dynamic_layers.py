@@ -50,7 +50,7 @@ def _move_layer(draft: PartialPlacement, costs: MoveCosts, layer: int) -> int | 
     after = int(draft.proj[layer + 1]) if layer < last else draft.lm_head
     step_s = times.links.row(source, bits) + times.whole_layer_s + times.links.column(after, bits)  # [n_devices]
     moved_bits, flash_s = costs.layer(n_groups)
-    move_s = np.maximum(times.links.row(here, moved_bits), flash_s)
+    move_s = np.maximum(times.links.wire.row(here, moved_bits), flash_s)
     net_s = draft.view.interval_tokens * (step_s[here] - step_s) - move_s
     net_s[whole_layers_room(draft) < 1] = -np.inf
     net_s[here] = -np.inf

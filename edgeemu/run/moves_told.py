@@ -138,7 +138,7 @@ def _of_links(
     bits = 8.0 * seen.costs.activation_bytes(1)
     slowest: dict[tuple[int, int], tuple[float, float, float]] = {}
     for a, b in pairs:
-        then_s, now_s = (view.links.pair(a, b, bits) for view in (before, seen))
+        then_s, now_s = (view.links.wire.pair(a, b, bits) for view in (before, seen))
         if then_s and now_s:
             pair = min(a, b), max(a, b)
             slowest[pair] = max(slowest.get(pair, (0.0, 0.0, 0.0)), (abs(log(now_s / then_s)), then_s, now_s))

@@ -6,19 +6,21 @@ ItemT = TypeVar("ItemT")
 
 
 class Waiting(NamedTuple):
-    """Ready operation: since when, its sequence and step, and its place in the program."""
+    """Ready operation: since when, its sequence and step, its place in the program, and whether it sends a result."""
 
     ready_s: float
     sequence: int
     step: int
     place: int
+    sends: bool = False
 
 
 class ReadyQueue(Generic[ItemT]):
     """Ready operations of a device. It continues with the step that it ran last while that has something ready.
 
-    Otherwise first come, first served. So a pipeline stage is computed without interruption, and sent before the next
-    sequence's: if operations of two sequences took turns, both would leave late, and the pipeline would never fill.
+    What that step has to send goes first; otherwise first come, first served. So a pipeline stage is computed without
+    interruption, and sent before the next sequence's: if operations of two sequences took turns, both would leave late,
+    and the pipeline would never fill.
     """
 
     def __init__(self) -> None:
@@ -43,5 +45,6 @@ class ReadyQueue(Generic[ItemT]):
         self._last = waiting.sequence, waiting.step
         return waiting, item
 
-    def _rank(self, waiting: Waiting) -> tuple[bool, Waiting]:
-        return (waiting.sequence, waiting.step) != self._last, waiting
+    def _rank(self, waiting: Waiting) -> tuple[bool, bool, Waiting]:
+        other = (waiting.sequence, waiting.step) != self._last
+        return other, other or not waiting.sends, waiting

@@ -98,7 +98,7 @@ class Simulator:
         if step.step == 0:
             self._at(at_s, partial(self._ready, wiring.embed(step), flow))
         else:
-            self._at(at_s, partial(self._send, len(missing) - 1, flow))
+            self._at(at_s, partial(self._send, wiring.lm_head, flow))
 
     def change(self, change: Change, at_s: float) -> None:
         """Change devices and links from an instant on, which must not lie before the last event."""
@@ -215,7 +215,8 @@ class Simulator:
             device.ready.bypass(step.sequence, step.step)
             self._run(device, place, flow, now_s)
             return
-        device.ready.push(Waiting(now_s, step.sequence, step.step, place), (place, flow))
+        waiting = Waiting(now_s, step.sequence, step.step, place, flow.wiring.sends[place])
+        device.ready.push(waiting, (place, flow))
         if not device.busy:
             self._run_next(device)
 

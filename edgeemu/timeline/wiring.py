@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.program import Op, Program
+from edgeemu.placement.program import Collective, Op, Program
 from edgeemu.timeline.executed import OpColumns
 from edgeemu.timeline.network import BookedConnection
 from edgeemu.timeline.steps import Step
@@ -27,6 +27,8 @@ class Wiring:
         self.program = program
         self.columns = OpColumns(program.ops)
         self.devices = [op.device for op in program.ops]
+        self.sends = [op.kind is Collective.SEND for op in program.ops]
+        self.lm_head = next(op.index for op in program.ops if op.kind is Kind.LM_HEAD)
         waiting = program.consumers
 
         def delivery(op: Op, target: int) -> Delivery:

@@ -131,8 +131,8 @@ class MemoryCluster:
                 self.devices[target].ledger.charge(MESSAGES, payload.nbytes)
                 self._deliver(target, key, op.emits, Input(0.0, position, payload, rows=rows), made)
                 continue
-            kind, layer, source, part = op.emits
-            message = messages.Data(kind, layer, source, *key, EPOCH, position, 0.0, 0.0, payload, rows, part)
+            kind, layer, part = op.emits.kind, op.emits.layer, op.emits.part
+            message = messages.Data(kind, layer, op.device, *key, EPOCH, position, 0.0, 0.0, payload, rows, part)
             frames = [bytes(frame) for frame in messages.encode_data(message)]
             self.sent.append(Sent(op, rows, sum(map(len, frames))))
             self._messages.append((target, frames))

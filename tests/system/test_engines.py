@@ -238,9 +238,9 @@ def test_messages_that_keep_processors_busy_take_the_time_that_is_simulated(poli
     expected_s = sum(
         message_s(plan.computes[op.device], op, rows, plan.costs)
         for tokens, prompt in steps
-        for rows in (prompt, *[1] * (tokens - 1))
+        for step, rows in enumerate((prompt, *[1] * (tokens - 1)))
         for op in paid
-        if op.steps.has(rows)
+        if op.runs_in(step, rows)
     )
     assert busy_s == pytest.approx(expected_s, rel=1e-9)
 

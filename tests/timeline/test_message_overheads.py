@@ -15,7 +15,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.placement.operation_costs import message_s
 from edgeemu.placement.placement import Placement
-from edgeemu.placement.program import Collective, MessageKind, Op
+from edgeemu.placement.program import Collective, Op
 from edgeemu.timeline.steps import Duration, Step
 from edgeemu_kernels.shape import ModelShape
 
@@ -61,8 +61,8 @@ def test_a_chain_by_hand() -> None:
     assert sends[0] == (Collective.SEND, 0, 7.0, 7.0, 7.5)  # 1 + 2 + 1 + 3 of computing
     assert receives[0] == pytest.approx((Collective.RECEIVE, 1, 8.55, 8.55, 9.45))  # 80 B at 100 B/s, and 0.25
     assert made.sampled_s[0] == pytest.approx(13.45)
-    assert len(moved(made)) == 4  # the token has none on its way back
-    assert made.sampled_s[1] == pytest.approx(13.45 + 0.72 + 0.25 + 13.45)
+    assert len(moved(made)) == 6  # the token is sent and taken in on its way back, too
+    assert made.sampled_s[1] == pytest.approx(13.45 + 0.82 + 0.72 + 0.25 + 0.5 + 13.45)
 
 
 def test_receivers_are_sent_to_one_after_the_other() -> None:
@@ -117,14 +117,12 @@ def test_without_overheads_the_program_is_the_same() -> None:
 
 @QUICK
 @given(st.data())
-def test_every_message_but_tokens_is_sent_and_taken_in_once(data: st.DataObject) -> None:
+def test_every_message_is_sent_and_taken_in_once(data: st.DataObject) -> None:
     shape = data.draw(shapes())
     program = compile_routes(data.draw(placements(shape, 3)), shape)
     devices = data.draw(st.sets(st.integers(0, 2)))
     made = with_message_overheads(program, devices)
-    ways = [
-        (op, to) for op in program.ops for to in op.to if to != op.device and op.emits.kind is not MessageKind.TOKEN
-    ]
+    ways = [(op, to) for op in program.ops for to in op.to if to != op.device]
     sends = [(op.emits, op.to[0]) for op in made.ops if op.kind is Collective.SEND]
     receives = [(op.needs[0], op.device) for op in made.ops if op.kind is Collective.RECEIVE]
     assert sends == [(op.emits, to) for op, to in ways if op.device in devices]

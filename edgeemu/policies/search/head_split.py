@@ -256,7 +256,7 @@ def _best_number_of_moves(
     times: StepTimes, costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
 ) -> Resplit:
     """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
-    n_moves, links = len(exchange.sources), times.links
+    n_moves, links = len(exchange.sources), times.links.wire
     if not n_moves:
         return Resplit(counts, 0.0, 0.0)
     before_s = max(floor_s, float(exchange.left_s[0]))

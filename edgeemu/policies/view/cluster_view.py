@@ -18,6 +18,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work, roofline_s
 from edgeemu.policies.view.link_factors import Factors, largest_log_change
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.message_prices import priced
 from edgeemu.policies.view.outlook import Outlook
 from edgeemu.units import SIZE
 
@@ -93,7 +94,7 @@ class ClusterView:
 
     costs: Costs  # all layers alike: where a file's are not, they are those of the mean
     devices: tuple[DeviceView, ...]
-    links: LinkMatrix
+    links: LinkMatrix  # as messages are priced: with the overheads of both ends; `links.wire`: without them
     workload: WorkloadView
     weights_on_flash: bool = False  # every device can read every block's weights from its own storage
     flash_bytes_per_s: float = 100e6
@@ -115,6 +116,9 @@ class ClusterView:
     given: Placement | None = None  # what the scenario writes as its placement
     j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known
     by_layer: Costs | None = None  # where layers have different formats: the costs of each
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "links", priced(self.links, [device.compute for device in self.devices]))
 
     @property
     def exact(self) -> Costs:

@@ -253,6 +253,11 @@ class LinkMatrix:
     s_per_bit: PairMatrix
     delay_s: PairMatrix
 
+    @property
+    def wire(self) -> "LinkMatrix":
+        """The links alone, where overheads of messages are in them (`view.message_prices`)."""
+        return self
+
     @classmethod
     def of(cls, cluster: Cluster) -> "LinkMatrix":
         """The nominal links of a cluster: dense, or, above `ALL_AT_ONCE` devices, computed on demand."""

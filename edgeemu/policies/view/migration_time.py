@@ -53,7 +53,7 @@ class MoveCosts:
 
         `meeting`: an end of the model, which could go to the other.
         """
-        links, bits, flash_s = self.view.links, self.link_bits[kind], self.flash_s[kind]
+        links, bits, flash_s = self.view.links.wire, self.link_bits[kind], self.flash_s[kind]
         if meeting:
             bits, flash_s = bits - self.table_bits, flash_s - self.table_flash_s
         if not bits:
@@ -77,7 +77,7 @@ class MoveCosts:
         return self._slowest_s(bits, flash_s)
 
     def _slowest_s(self, bits: Mapping[tuple[int, int], float], flash_s: Mapping[int, float]) -> float:
-        sent_s = (self.view.links.pair(a, b, size) for (a, b), size in bits.items() if size)
+        sent_s = (self.view.links.wire.pair(a, b, size) for (a, b), size in bits.items() if size)
         return max((*sent_s, *flash_s.values()), default=0.0)
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
@@ -100,7 +100,7 @@ class MoveCosts:
         pairs, sent = pairs[sent > 0], sent[sent > 0]
         if not len(pairs):
             return at_once_s
-        links, ends = self.view.links, np.divmod(pairs, n)
+        links, ends = self.view.links.wire, np.divmod(pairs, n)
         sent_s = links.s_per_bit.pairs(*ends) * sent + links.delay_s.pairs(*ends)
         return max(at_once_s, float(sent_s.max()))
 

@@ -18,7 +18,7 @@ class ShareMigrations:
     """Migrations from one placement, on chosen devices [n], to others."""
 
     def __init__(self, view: ClusterView, devices: IntArray, begin: ShareArrays) -> None:
-        links, costs = view.links, MoveCosts(view)
+        links, costs = view.links.wire, MoveCosts(view)
         self._view, self._begin, self._n_groups = view, begin, view.costs.shape.n_groups
         self._s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
         self._weights, self._cache, self._table = costs.weight_bytes, costs.cache_bytes[Kind.HEAD], costs.table_bytes

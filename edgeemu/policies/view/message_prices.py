@@ -1,0 +1,79 @@
+"""Links as policies price them: what a message costs on the wire, and what it costs the processors at both ends.
+
+In a message's time the overheads of sender and receiver stand beside the wire's, so they are added to the delay of a
+link and to its time per bit. That is exact where one message follows from another. Where a device sends or takes in
+several at once, or has other work meanwhile, they wait for each other, which only the timeline knows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.link_factors import Factors
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
+
+
+def priced(links: LinkMatrix, computes: Sequence[Compute]) -> LinkMatrix:
+    """Links with the overheads of devices at their speeds under load; the links alone where messages cost nothing."""
+    if not any(compute.messages_cost for compute in computes):
+        return links.wire
+    ends = tuple((compute.message_s, compute.byte_s) for compute in computes)
+    if isinstance(links, _PricedLinks) and links.ends == ends:
+        return links
+    return _with_ends(links.wire, ends)
+
+
+@dataclass(frozen=True, slots=True)
+class _PricedLinks(LinkMatrix):
+    """Links with overheads. `ends`: seconds per message and per byte of each device."""
+
+    alone: LinkMatrix
+    ends: tuple[tuple[float, float], ...]
+
+    @property
+    def wire(self) -> LinkMatrix:
+        return self.alone
+
+    def scaled(self, factors: Factors) -> LinkMatrix:
+        """The links with measured factors applied to the wire, which is what is measured."""
+        return _with_ends(self.alone.scaled(factors), self.ends) if factors else self
+
+
+def _with_ends(wire: LinkMatrix, ends: tuple[tuple[float, float], ...]) -> _PricedLinks:
+    message_s, byte_s = np.array(ends).T  # [n_devices] each
+    return _PricedLinks(_WithEnds(wire.s_per_bit, byte_s / 8.0), _WithEnds(wire.delay_s, message_s), wire, ends)
+
+
+class _WithEnds(PairMatrix):
+    """Another matrix with a duration of each device added to all that leaves it and to all that comes to it."""
+
+    def __init__(self, base: PairMatrix, end_s: FloatArray) -> None:
+        """`end_s`: [n_devices]."""
+        super().__init__(base.n_devices)
+        self._base, self._end_s = base, end_s
+
+    def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        ends_s = self._end_s[sources][:, None] + self._end_s[targets]  # [m, k]
+        return self._base.block(sources, targets) + np.where(sources[:, None] == targets, 0.0, ends_s)
+
+    def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
+        ends_s = np.where(sources == targets, 0.0, self._end_s[sources] + self._end_s[targets])  # [n_pairs]
+        return self._base.pairs(sources, targets) + ends_s
+
+    def _make_row(self, source: int) -> FloatArray:
+        return self._around(self._base.row(source), source)
+
+    def _make_column(self, target: int) -> FloatArray:
+        return self._around(self._base.column(target), target)
+
+    def _around(self, durations_s: FloatArray, device: int) -> FloatArray:
+        """Add ends to the durations between one device and every other: [n_devices]."""
+        found = durations_s + (self._end_s + self._end_s[device])
+        found[device] = durations_s[device]
+        return found
+
+    def _make_pair(self, source: int, target: int) -> float:
+        return self._base.pair(source, target) + float(self._end_s[source] + self._end_s[target])

@@ -1,0 +1,151 @@
+"""Overheads of messages are in the prices of links, and in nothing else that a policy sees of them."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import LLAMA, QUICK, placements, shapes, uneven_mesh
+from support.one_sequence import predict
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks
+from edgeemu.placement.compile import compile_routes
+from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.message_overheads import with_message_overheads
+from edgeemu.placement.placement import Placement
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.estimator import Estimator
+from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.oracle import nominal_computes, oracle_view
+from edgeemu.policies.view.step_time import step_s
+from edgeemu.timeline.executed import ExecutedOps
+from edgeemu.timeline.steps import roofline_durations
+from edgeemu_kernels.shape import ModelShape
+
+N = 4
+COSTS = PhysicalCosts(LLAMA)
+EVERYONE = np.arange(N)
+
+
+@st.composite
+def busy_meshes(draw: st.DrawFn) -> Cluster:
+    """Uneven devices, some of which messages keep busy."""
+    cluster = uneven_mesh(N, draw(st.integers(0, 2**32)))
+    ends = draw(st.lists(st.tuples(st.floats(0, 0.02), st.sampled_from([0.0, 1e-6])), min_size=N, max_size=N))
+    found = []
+    for device, (message_s, byte_s) in zip(cluster.devices, ends, strict=True):
+        assert device.compute is not None
+        compute = replace(device.compute, message_s=message_s, byte_s=byte_s)
+        found.append(replace(device, compute=compute, message_overhead_s=message_s, byte_overhead_s=byte_s))
+    return Cluster(cluster.name, cluster.seed, tuple(found), cluster.topology)
+
+
+def one_busy(message_s: float, byte_s: float) -> tuple[Cluster, ClusterView]:
+    """A cluster of which messages keep device 1 busy, and the view of it."""
+    cluster = uneven_mesh(N, 3)
+    device = cluster.devices[1]
+    assert device.compute is not None
+    compute = replace(device.compute, message_s=message_s, byte_s=byte_s)
+    devices = (cluster.devices[0], replace(device, compute=compute), *cluster.devices[2:])
+    cluster = Cluster(cluster.name, cluster.seed, devices, cluster.topology)
+    return cluster, oracle_view(cluster, COSTS, None, 7, 30)
+
+
+def simulated_tpot_s(cluster: Cluster, shape: ModelShape, placement: Placement) -> float:
+    computes = [device.compute for device in cluster.devices if device.compute is not None]
+    busy = [index for index, compute in enumerate(computes) if compute.messages_cost]
+    program = with_message_overheads(compile_routes(placement, shape), busy)
+    costs = PhysicalCosts(shape)
+    found = predict(cluster, costs, program, roofline_durations(computes, costs), 7, 2).tpot_s
+    assert found is not None
+    return found
+
+
+@QUICK
+@given(shapes(max_layers=5), busy_meshes(), st.lists(st.integers(0, N - 1), min_size=7, max_size=7))
+def test_a_step_of_a_chain_takes_what_the_simulator_says(shape: ModelShape, cluster: Cluster, at: list[int]) -> None:
+    owner = {block: at[block.layer] for block in all_blocks(shape)} | {EMBED: at[5], LM_HEAD: at[6]}
+    expected_s = simulated_tpot_s(cluster, shape, Placement(owner))
+    seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
+    assert step_s(seen, Placement(owner)) == pytest.approx(expected_s, rel=1e-9)
+
+
+@QUICK
+@given(st.data(), shapes(), busy_meshes())
+def test_where_messages_wait_for_each_other_a_step_takes_longer_than_priced(
+    data: st.DataObject, shape: ModelShape, cluster: Cluster
+) -> None:
+    placement = data.draw(placements(shape, N))
+    seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
+    assert step_s(seen, placement) <= simulated_tpot_s(cluster, shape, placement) * (1 + 1e-9)
+
+
+def test_both_ends_of_a_message_are_in_its_price() -> None:
+    cluster, seen = one_busy(2e-3, 1e-6)
+    wire = LinkMatrix.of(cluster)
+    for source in range(N):
+        for target in range(N):
+            more_s = 2e-3 + 1e-6 * 100 if source != target and 1 in (source, target) else 0.0
+            expected_s = wire.pair(source, target, 800.0) + more_s
+            assert seen.links.pair(source, target, 800.0) == pytest.approx(expected_s, rel=1e-12)
+            assert seen.links.wire.pair(source, target, 800.0) == wire.pair(source, target, 800.0)
+    for device in range(N):
+        row, column = seen.links.row(device, 800.0), seen.links.column(device, 800.0)
+        assert row == pytest.approx([seen.links.pair(device, other, 800.0) for other in range(N)], rel=1e-12)
+        assert column == pytest.approx([seen.links.pair(other, device, 800.0) for other in range(N)], rel=1e-12)
+        assert seen.links.block(EVERYONE, EVERYONE, 800.0)[device] == pytest.approx(row, rel=1e-12)
+        ends = np.full(N, device), EVERYONE
+        pairs_s = seen.links.s_per_bit.pairs(*ends) * 800.0 + seen.links.delay_s.pairs(*ends)
+        assert pairs_s == pytest.approx(row, rel=1e-12)
+        others = np.delete(seen.links.delay_s.row(device), device)
+        assert seen.links.delay_s.least_in_row(device) == others.min()
+
+
+def test_without_overheads_links_are_as_they_are() -> None:
+    links = LinkMatrix.of(uneven_mesh(N, 3))
+    seen = oracle_view(uneven_mesh(N, 3), COSTS, None, 7, 30, links=links)
+    assert seen.links is links
+    assert replace(seen, still=True).links is links
+
+
+def test_measured_factors_are_of_the_wire_and_views_keep_their_links() -> None:
+    _, seen = one_busy(2e-3, 0.0)
+    assert replace(seen, still=True).links is seen.links
+    slower = replace(seen, links=seen.links.scaled({(0, 1): (3.0, 2.0)}))
+    wire, before = slower.links.wire, seen.links.wire
+    assert wire.delay_s.pair(0, 1) == pytest.approx(3 * before.delay_s.pair(0, 1))
+    assert wire.s_per_bit.pair(0, 1) == pytest.approx(2 * before.s_per_bit.pair(0, 1))
+    assert slower.links.delay_s.pair(0, 1) == pytest.approx(wire.delay_s.pair(0, 1) + 2e-3)
+    received = pickle.loads(pickle.dumps(slower.links))
+    assert received.pair(0, 1, 800.0) == slower.links.pair(0, 1, 800.0)
+    assert received.wire.pair(0, 1, 800.0) == wire.pair(0, 1, 800.0)
+
+
+def test_blocks_that_move_are_priced_by_the_wire() -> None:
+    _, seen = one_busy(2e-3, 1e-6)
+    _, plain = one_busy(0.0, 0.0)
+    old = Placement(dict.fromkeys(all_blocks(LLAMA), 0))
+    new = Placement({block: 1 if block.kind is Kind.FFN else 0 for block in all_blocks(LLAMA)})
+    assert migration_s(seen, old, new) == migration_s(plain, old, new) > 0
+
+
+def test_overheads_count_as_often_as_a_device_is_measured_to_be_slower_and_measure_nothing_themselves() -> None:
+    cluster, base = one_busy(2e-3, 0.0)
+    nominal = nominal_computes(cluster, None)
+    placement = Placement({block: block.layer % 2 for block in all_blocks(LLAMA)} | {EMBED: 0, LM_HEAD: 0})
+    program = with_message_overheads(compile_routes(placement, LLAMA), [1])
+    slow = [replace(compute, message_s=9.0) if n == 1 else compute for n, compute in enumerate(nominal)]
+    times = roofline_durations(slow, COSTS)
+    made = predict(cluster, COSTS, program, lambda op, step: 4.0 * times(op, step), 7, 2)
+    assert any(record.op.moves_message for record in made.executions)
+    for observed in (made.executions, ExecutedOps.of(made.executions)):
+        estimate = Estimator(cluster, nominal, COSTS, 1.0)
+        estimate.observe_executions(observed)
+        assert [estimate.slowdown(device) for device in (0, 1)] == pytest.approx([4.0, 4.0])
+        seen = estimate.view(base)
+        more_s = seen.links.delay_s.pair(0, 1) - seen.links.wire.delay_s.pair(0, 1)
+        assert more_s == pytest.approx(4.0 * 2e-3)
