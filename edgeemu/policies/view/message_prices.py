@@ -71,7 +71,7 @@ class _WithEnds(PairMatrix):
 
     def _around(self, durations_s: FloatArray, device: int) -> FloatArray:
         """Add ends to the durations between one device and every other: [n_devices]."""
-        found = durations_s + (self._end_s + self._end_s[device])
+        found: FloatArray = durations_s + (self._end_s + self._end_s[device])
         found[device] = durations_s[device]
         return found
 

@@ -32,10 +32,11 @@ EVERYONE = np.arange(N)
 
 
 @st.composite
-def busy_meshes(draw: st.DrawFn) -> Cluster:
+def busy_meshes(draw: st.DrawFn, bytes_cost: bool = True) -> Cluster:
     """Uneven devices, some of which messages keep busy."""
     cluster = uneven_mesh(N, draw(st.integers(0, 2**32)))
-    ends = draw(st.lists(st.tuples(st.floats(0, 0.02), st.sampled_from([0.0, 1e-6])), min_size=N, max_size=N))
+    byte_costs_s = st.sampled_from([0.0, 1e-6] if bytes_cost else [0.0])
+    ends = draw(st.lists(st.tuples(st.floats(0, 0.02), byte_costs_s), min_size=N, max_size=N))
     found = []
     for device, (message_s, byte_s) in zip(cluster.devices, ends, strict=True):
         assert device.compute is not None
@@ -75,8 +76,8 @@ def test_a_step_of_a_chain_takes_what_the_simulator_says(shape: ModelShape, clus
 
 
 @QUICK
-@given(st.data(), shapes(), busy_meshes())
-def test_where_messages_wait_for_each_other_a_step_takes_longer_than_priced(
+@given(st.data(), shapes(), busy_meshes(bytes_cost=False))
+def test_where_messages_wait_for_each_other_a_step_takes_no_less_than_priced(
     data: st.DataObject, shape: ModelShape, cluster: Cluster
 ) -> None:
     placement = data.draw(placements(shape, N))
