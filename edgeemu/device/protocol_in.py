@@ -35,8 +35,6 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     availability: Variation | None = None  # share of its compute that other work leaves; None: all
     memory_availability: Variation | None = None
     reads: tuple[str, ...] = ()  # model files that it will open
-    message_s: float = 0.0  # that each message keeps its processor busy, sent or received
-    byte_s: float = 0.0  # the same for each byte
 
 
 class Assign(msgspec.Struct, frozen=True, tag=True):

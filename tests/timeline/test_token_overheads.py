@@ -25,7 +25,13 @@ from edgeemu_kernels.shape import ModelShape
 # Small enough to add up on paper: x is 16 bytes a row, a group's output 8, and every message has a header of 64.
 PAPER = ModelShape("paper", 1, 4, 2, 2, 2, 8, 16, 64)
 LINK = Link(bandwidth_bps=800.0, delay_s=0.25)  # 100 bytes a second
-WORK_S: dict[Kind | Collective, float] = {Kind.EMBED: 1.0, Kind.HEAD: 2.0, Kind.PROJ: 1.0, Kind.FFN: 3.0, Kind.LM_HEAD: 4.0}
+WORK_S: dict[Kind | Collective, float] = {
+    Kind.EMBED: 1.0,
+    Kind.HEAD: 2.0,
+    Kind.PROJ: 1.0,
+    Kind.FFN: 3.0,
+    Kind.LM_HEAD: 4.0,
+}
 COSTS = PhysicalCosts(PAPER)
 ALONE = Placement(dict.fromkeys(all_blocks(PAPER), 0))
 TOKEN = MessageKind.TOKEN
