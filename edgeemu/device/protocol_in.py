@@ -29,12 +29,12 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     seed: int
     pipes_fd: int
     n_pipes: int
-    message_s: float = 0.0  # that each message keeps the processor busy, sent or received
-    byte_s: float = 0.0  # the same for each byte
     links: str = "stamped"  # or kernel, or hybrid: then in a network namespace of its own
     availability: Variation | None = None  # share of its compute that other work leaves; None: all
     memory_availability: Variation | None = None
     reads: tuple[str, ...] = ()  # model files that it will open
+    message_s: float = 0.0  # that each message keeps the processor busy, sent or received
+    byte_s: float = 0.0  # the same for each byte
 
 
 class Assign(msgspec.Struct, frozen=True, tag=True):
