@@ -11,9 +11,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from edgeemu.cli.calibrate_command import calibrate, observe
-from edgeemu.cli.catalog_commands import devices
+from edgeemu.cli.catalog_commands import devices, engines
 from edgeemu.cli.catalog_commands import links as link_types
-from edgeemu.cli.engines_command import engines
 from edgeemu.cli.exit import call
 from edgeemu.cli.host_commands import clean, doctor
 from edgeemu.cli.inspect_commands import models, plan, policies, schema, validate

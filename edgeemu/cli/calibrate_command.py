@@ -30,7 +30,16 @@ MeasuredFiles = Annotated[
     ),
 ]
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.", show_default=False)]
-EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="Software that ran (edgeemu engines).")]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Software that ran (edgeemu engines). Default: what the file says (llama-bench: llama.cpp; a run: its "
+        "own), else ideal.",
+        show_default=False,
+    ),
+]
 DeviceName = Annotated[
     str | None,
     typer.Option("--device", metavar="NAME", help="Only rows of this device in a CSV file.", show_default=False),
@@ -94,7 +103,7 @@ Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens to ge
 def calibrate(
     measured: MeasuredFiles,
     out: OutFile,
-    engine: EngineName = "ideal",
+    engine: EngineName = None,
     device: DeviceName = None,
     like: Like = None,
     memory: Memory = None,
@@ -118,7 +127,7 @@ def calibrate(
 
     \b
     Examples:
-      edgeemu calibrate bench.json --engine llama.cpp --like raspberry-pi-5 --out pi5.yaml
+      edgeemu calibrate bench.json --like raspberry-pi-5 --out pi5.yaml
       edgeemu calibrate measured.csv --device "Raspberry Pi 5 8GB" --engine distributed-llama-0.1
         --like raspberry-pi-5 --fit nodes=1,2 --out pi5.yaml --figure pi5.svg
       edgeemu simulate scenarios/quickstart.yaml --set devices[1].profile=pi5.yaml
@@ -126,6 +135,7 @@ def calibrate(
     from edgeemu.run.calibrate.fit_tables import figure_table, fit_document, row_table
     from edgeemu.run.calibrate.profile_text import beside_measurements, profile_text
     from edgeemu.run.calibrate.read_csv import Defaults
+    from edgeemu.run.calibrate.remarks import remarks
 
     _check_files(out, figure)
     beside = beside_measurements(device, like, memory)
@@ -138,14 +148,19 @@ def calibrate(
 
         draw_fit([(title, made)], figure)
 
+    remarked = remarks(made, beside.like)
+
     def show(page: Page) -> None:
+        page.line(f"engine: {made.engine}")
         page.table(*figure_table(made))
         page.line()
         page.table(*row_table(made))
         page.line()
+        for remark in remarked:
+            page.line(f"note: {remark}")
         page.line(f"written: {out}" + (f", {figure}" if figure else ""))
 
-    answer(fit_document(made), as_json, show)
+    answer(fit_document(made, remarked), as_json, show)
 
 
 def observe(
@@ -202,7 +217,7 @@ def _has_csv(measured: list[Path]) -> bool:
 
 def _fitted(
     measured: list[Path],
-    engine: str,
+    engine: str | None,
     defaults: Defaults,
     only: dict[str, list[str]],
     fit: dict[str, list[str]],
@@ -210,13 +225,8 @@ def _fitted(
     """Read the measurements, and fit those that are to be fitted."""
     from edgeemu.run.calibrate.fit import calibrate as fitted_to
     from edgeemu.run.calibrate.read_measured import read_measured
-    from edgeemu.scenario.catalog.engines import engine_entry
 
-    try:
-        software = engine_entry(engine)
-    except RequestError as error:
-        raise RequestError(error.message, field="--engine") from None
-    return fitted_to(software, read_measured(measured, software, defaults, only, fit))
+    return fitted_to(*read_measured(measured, engine, defaults, only, fit))
 
 
 def _conditions(option: str, given: list[str] | None) -> dict[str, list[str]]:

@@ -1,13 +1,20 @@
-"""Commands that list devices and links of the catalog, or show one with its sources: devices, links."""
+"""Commands that list entries of the catalog, or show one with its sources: devices, links, engines."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from edgeemu.cli.answers import answer, only
 from edgeemu.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from edgeemu.report.formats import Table
+    from edgeemu.scenario.validation import Strict
+
+EntryT = TypeVar("EntryT", bound="Strict")
 
 _SHOW_ONE = "each figure with its label (measured, derived, peak) and source."
 
@@ -34,13 +41,7 @@ def devices(
     from edgeemu.report.catalog_tables import device_table, figures_table
     from edgeemu.scenario.catalog import device_profile, device_profiles
 
-    if name is not None:
-        profile = device_profile(name)
-        answer(profile.model_dump(mode="json", exclude_none=True), as_json, only(figures_table(profile)))
-        return
-    profiles = device_profiles().values()
-    document = [profile.model_dump(mode="json", exclude_none=True) for profile in profiles]
-    answer(document, as_json, only(device_table(profiles)))
+    _answer(name, device_profile, device_profiles, figures_table, device_table, as_json)
 
 
 def links(
@@ -61,9 +62,46 @@ def links(
     from edgeemu.report.catalog_tables import figures_table, link_table
     from edgeemu.scenario.catalog import link_type, link_types
 
+    _answer(name, link_type, link_types, figures_table, link_table, as_json)
+
+
+def engines(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ENGINE]", help="Show one engine, each figure with its source.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List engines that a scenario can name: what software runs on the devices, and what it costs.
+
+    A scenario names one with `engine:`. It fills in the policy, number formats and collectives that the scenario does
+    not give, and what an operation and a message cost where devices have no such figures of their own. The default,
+    ideal, costs nothing.
+
+    \b
+    Examples:
+      edgeemu engines
+      edgeemu engines distributed-llama
+      edgeemu engines --json
+      edgeemu simulate scenarios/quickstart.yaml --set engine=llama.cpp-rpc
+    """
+    from edgeemu.report.engine_tables import engine_table, engines_table
+    from edgeemu.scenario.catalog.engines import engine_entries, engine_entry
+
+    _answer(name, engine_entry, engine_entries, engine_table, engines_table, as_json)
+
+
+def _answer(
+    name: str | None,
+    find: Callable[[str], EntryT],
+    entries: Callable[[], Mapping[str, EntryT]],
+    one: Callable[[EntryT], Table],
+    every: Callable[[Iterable[EntryT]], Table],
+    as_json: bool,
+) -> None:
+    """Show the entry of that name, or list all of them."""
     if name is not None:
-        kind = link_type(name)
-        answer(kind.model_dump(mode="json", exclude_none=True), as_json, only(figures_table(kind)))
+        entry = find(name)
+        answer(entry.model_dump(mode="json", exclude_none=True), as_json, only(one(entry)))
         return
-    kinds = link_types().values()
-    answer([kind.model_dump(mode="json", exclude_none=True) for kind in kinds], as_json, only(link_table(kinds)))
+    found = entries().values()
+    answer([entry.model_dump(mode="json", exclude_none=True) for entry in found], as_json, only(every(found)))

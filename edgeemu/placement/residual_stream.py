@@ -1,5 +1,6 @@
 """Residual stream between layers during compilation: undivided on one device, or scattered in chunks over several."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -42,8 +43,24 @@ class ResidualStream(Protocol):
         ...
 
 
+class _Undivided(ABC):
+    """x whose rows stay together: what a product reads and what is added are the same slot."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def whole(self, device: int) -> Slot:
+        """Slot with all rows of x on a device."""
+
+    def factors(self, device: int, ring: Groups) -> tuple[Slot, ...]:  # noqa: ARG002 - the ring is for chunks
+        return (self.whole(device),)
+
+    def residual(self, device: int, ring: Groups) -> Slot:  # noqa: ARG002 - as above
+        return self.whole(device)
+
+
 @dataclass(frozen=True, slots=True)
-class WholeStream:
+class WholeStream(_Undivided):
     """All rows of x on each listed device; other devices receive it from the first."""
 
     slots: Mapping[int, Slot]
@@ -51,15 +68,9 @@ class WholeStream:
     def whole(self, device: int) -> Slot:
         return self.slots.get(device) or next(iter(self.slots.values()))
 
-    def factors(self, device: int, ring: Groups) -> tuple[Slot, ...]:  # noqa: ARG002
-        return (self.whole(device),)
-
-    def residual(self, device: int, ring: Groups) -> Slot:  # noqa: ARG002
-        return self.whole(device)
-
 
 @dataclass(slots=True)
-class RelayedStream:
+class RelayedStream(_Undivided):
     """All rows of x on one device; others receive it from the relay, which passes it on as it has arrived."""
 
     add: AddJoint
@@ -76,12 +87,6 @@ class RelayedStream:
             emits = Slot(kind, layer, self.relay)
             self._relayed = self.add(Collective.SUM, before, self.relay, (self.slot,), emits)
         return self._relayed
-
-    def factors(self, device: int, ring: Groups) -> tuple[Slot, ...]:  # noqa: ARG002
-        return (self.whole(device),)
-
-    def residual(self, device: int, ring: Groups) -> Slot:  # noqa: ARG002
-        return self.whole(device)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ Values and words; `run.basis` collects them.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgeemu.units import FRACTION
@@ -37,6 +37,7 @@ class Basis:
     engine: str
     figures: dict[str, list[str]]
     held: HeldAgainst | None = None
+    fits: dict[str, float | None] = field(default_factory=dict)  # calibrated boards: worst error of their own data
 
     @property
     def label(self) -> str:
@@ -45,8 +46,14 @@ class Basis:
 
     @property
     def is_validated(self) -> bool:
-        """Whether predictions for boards that were calibrated as these are have been held against measurements."""
-        return self.held is not None and self.held.calibrated
+        """Whether predictions for boards that were calibrated as these are have been held against measurements.
+
+        Boards that are further from the data they were fitted to than those predictions were are not such boards.
+        """
+        if self.held is None or not self.held.calibrated:
+            return False
+        worst = self.held.worst_error
+        return all(error is None or error <= worst for error in self.fits.values())
 
 
 def basis_document(basis: Basis | None) -> dict[str, Any] | None:
@@ -54,7 +61,8 @@ def basis_document(basis: Basis | None) -> dict[str, Any] | None:
     if basis is None:
         return None
     held = None if basis.held is None else asdict(basis.held)
-    return {"label": basis.label, "engine": basis.engine, "figures": dict(basis.figures), "held_against": held}
+    named = {"label": basis.label, "engine": basis.engine, "figures": dict(basis.figures)}
+    return named | {"fits": dict(basis.fits), "held_against": held}
 
 
 def basis_line(document: Mapping[str, Any] | None) -> str:
@@ -65,7 +73,17 @@ def basis_line(document: Mapping[str, Any] | None) -> str:
     named = ", ".join(figures[label][:_SHOWN]) + (", …" if len(figures[label]) > _SHOWN else "")
     worst = " at worst" if len(figures) > 1 else ""
     engine, held = document["engine"], document["held_against"]
-    return f"figures rest on {LABELS[label]} ({named}){worst}; engine {engine}; {_held(held)}"
+    return f"figures rest on {LABELS[label]} ({named}){worst}; engine {engine}; {_fits(document)}{_held(held)}"
+
+
+def _fits(document: Mapping[str, Any]) -> str:
+    """Say how far calibrated figures are from their own data; records of earlier versions do not know."""
+    fits: Mapping[str, float | None] = document.get("fits", {})
+    known = [error for error in fits.values() if error is not None]
+    told = [f"fitted to their own data within {FRACTION.format_human(max(known))}"] if known else []
+    unknown = [name for name, error in fits.items() if error is None]
+    told += [f"no error is known of the fit of {', '.join(unknown)}"] if unknown else []
+    return "".join(f"{each}; " for each in told)
 
 
 def _held(held: Mapping[str, Any] | None) -> str:

@@ -57,7 +57,7 @@ class OperationRow(NamedTuple):
     sequence: Int32
     step: Int32
     layer: Int16
-    block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather, attend or join
+    block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather, attend or join; send or receive
     groups: Int16  # head groups or shards that were computed as one product; 0 where the block is undivided
     rows: Int32  # positions computed: the prompt's length in prefill, 1 in decode
     ready_s: Float64  # when its last input arrived

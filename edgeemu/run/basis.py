@@ -7,7 +7,7 @@ from edgeemu.cluster.draw.profile import ProfileUnderEngine
 from edgeemu.report.basis import LABELS, Basis, HeldAgainst
 from edgeemu.scenario.catalog import DeviceProfile, Sourced, link_type
 from edgeemu.scenario.catalog.engines import EngineEntry, engine_entry
-from edgeemu.scenario.catalog.profile_files import profile_of
+from edgeemu.scenario.catalog.profile_files import FittedProfile, profile_of
 from edgeemu.scenario.catalog.validated import ValidatedEntry, validated_entries
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.network import LinkSpec
@@ -43,7 +43,9 @@ def basis_of(scenario: Scenario) -> Basis:
             used += _of_link(link) if link is not None else ()
     names = {label: list(dict.fromkeys(each.name for each in used if each.label == label)) for label in LABELS}
     held = _held_against(scenario, engine, profiles)
-    return Basis(engine.name, {label: found for label, found in names.items() if found}, held)
+    fitted = (each for each in profiles if isinstance(each, FittedProfile) and each.fit is not None)
+    fits = {each.name: each.fit.worst_error for each in fitted if each.fit is not None}
+    return Basis(engine.name, {label: found for label, found in names.items() if found}, held, fits)
 
 
 def _of_device(spec: DeviceSpec, implied: ProfileUnderEngine) -> Iterator[_Used]:

@@ -10,6 +10,9 @@ from edgeemu.scenario.validation import Shorthand, Strict, at
 from edgeemu.units import DURATION, Bytes, BytesPerSecond, Fraction, PositiveFraction, Seconds
 
 Collectives: TypeAlias = Literal["ring", "star", "gather", "relay"]
+Partials: TypeAlias = Literal["float32", "messages"]
+MatrixFormat: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"]
+RowFormat: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]  # of caches and messages
 
 
 class ShardingSpec(Strict):
@@ -27,7 +30,7 @@ class ShardingSpec(Strict):
         "change; `relay`: `star`, and x goes from device to device through that of the embedding. Without it, that of "
         "the policy if it is such a system, else `ring`.",
     )
-    partials: Literal["float32", "messages"] = Field(
+    partials: Partials = Field(
         default="float32",
         description="Format of partial sums and of the chunks in a ring: `float32`, or that of `precision.messages`.",
     )
@@ -154,16 +157,12 @@ class PrecisionSpec(Strict):
     format's blocks, or whose parts are not when it is divided, is held in the next finer one.
     """
 
-    weights: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "file"] = Field(
+    weights: MatrixFormat | Literal["file"] = Field(
         default="f32",
         description="Format of all matrices; `file`: each as the GGUF file has it. Norms and biases stay float32.",
     )
-    cache: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"] = Field(
-        default="f32", description="Format of the rows of keys and values."
-    )
-    messages: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"] = Field(
-        default="f32", description="Format of the rows of activations that blocks hand on."
-    )
+    cache: RowFormat = Field(default="f32", description="Format of the rows of keys and values.")
+    messages: RowFormat = Field(default="f32", description="Format of the rows of activations that blocks hand on.")
     hold: Literal["packed", "expanded"] = Field(
         default="packed",
         description="`expanded`: matrices are also kept in float32, in memory of this host that devices do not count, "

@@ -137,7 +137,7 @@ class Precision:
 
     def _common(self) -> list[str]:
         """Formats that do not depend on the layer; those of caches and messages are last."""
-        return [str(getattr(self, field.name)) for field in fields(self)[:-3]]
+        return [value for field in fields(self) if isinstance(value := getattr(self, field.name), str)]
 
 
 def _bits(name: str) -> float:

@@ -72,7 +72,8 @@ def test_the_answer_is_the_same_for_people_and_programs(edgeemu: Edgeemu, csv: s
         (("nothing.csv", "--out", "pi.yaml", "--memory", "8 GB"), "nothing.csv: no such file"),
     ],
 )
-def test_what_cannot_be_is_refused(edgeemu: Edgeemu, csv: str, arguments: tuple[str, ...], message: str) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("csv")
+def test_what_cannot_be_is_refused(edgeemu: Edgeemu, arguments: tuple[str, ...], message: str) -> None:
     status, _, err = edgeemu("calibrate", *arguments)
     assert status == 2
     assert re.search(message, err), err

@@ -1,6 +1,7 @@
 """Rows of a step, made at once of columns and one by one of records: the same."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.report.record_files import RecordWriter, read_table
+from edgeemu.report.rows import Row, TableName
 from edgeemu.report.usage_rows import ACCOUNTS, StepRows
 from edgeemu.timeline.steps import Step, roofline_durations
 from edgeemu.timeline.virtual import VirtualTimeline
@@ -66,7 +68,7 @@ def test_columns_give_the_rows_that_records_give(link: Link, sequences: int, pow
             mine = [record for record in records if record.op.device == device]
             rows.add_device(cluster, mine, accounts, peak_bytes=int(peaks[device]), reordered=0)
         rows.add_links(cluster, step[:2], list(traffic), float(number))
-    one_by_one = {"ops": rows.ops, "devices": rows.devices, "links": rows.links}
+    one_by_one: dict[TableName, Sequence[Row]] = {"ops": rows.ops, "devices": rows.devices, "links": rows.links}
     for name, expected in one_by_one.items():
         assert [row for table, each in columns.columns if table == name for row in each] == expected
         assert expected
@@ -75,6 +77,6 @@ def test_columns_give_the_rows_that_records_give(link: Link, sequences: int, pow
         at.mkdir()
         with RecordWriter(at) as writer:
             for table, each in batches:
-                writer.append(table, each)  # type: ignore[arg-type]
-        stored.append({name: read_table(at, name).to_pylist() for name in one_by_one})  # type: ignore[arg-type]
+                writer.append(table, each)
+        stored.append({name: read_table(at, name).to_pylist() for name in one_by_one})
     assert stored[0] == stored[1]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeemu.report.basis import basis_document, basis_line
 from edgeemu.run import basis
 from edgeemu.run.basis import basis_of
 from edgeemu.scenario.catalog.validated import ValidatedEntry
@@ -107,3 +108,22 @@ def test_boards_that_were_calibrated_for_the_engine_are_as_those_that_were_valid
     held = basis_of(parse_scenario(text, base=tmp_path)).held
     assert held is not None
     assert (held.data, held.calibrated) == ("V9", True)
+
+
+@pytest.mark.usefixtures("validated")
+@pytest.mark.parametrize(
+    ("fit", "is_validated", "told"),
+    [
+        ("worst_error: 8 %", True, "fitted to their own data within 8 %; "),
+        ("worst_error: 81 %", False, "fitted to their own data within 81 %; "),
+        ("not_told_apart: {}", True, "no error is known of the fit of board; "),
+    ],
+)
+def test_boards_that_are_far_from_their_own_data_are_not_as_those(
+    tmp_path: Path, fit: str, is_validated: bool, told: str
+):
+    (tmp_path / "board.yaml").write_text(BOARD + f"fit: {{data: [ours.csv], {fit}}}\n")
+    text = TEXT.replace("raspberry-pi-5", "board.yaml") + "engine: distributed-llama-0.1\n"
+    found = basis_of(parse_scenario(text, base=tmp_path))
+    assert found.is_validated == is_validated
+    assert told in basis_line(basis_document(found))

@@ -141,10 +141,20 @@ def test_several_sequences_at_once_are_the_references_too() -> None:
             assert held[device.name].peak_bytes <= page.total_bytes
 
 
-@pytest.mark.parametrize("policy", ["distributed-llama-0.1", "llama.cpp-rpc"])
-def test_paced_tokens_are_the_references(policy: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "n", "changes"),
+    [
+        ("distributed-llama-0.1", 4, ()),
+        ("llama.cpp-rpc", 4, ()),
+        ("round-robin", 3, ("devices[0].message_overhead=2 ms",)),
+    ],
+)
+def test_paced_tokens_are_the_references_and_take_the_time_that_is_simulated(
+    policy: str, n: int, changes: tuple[str, ...]
+) -> None:
     """In decoding a root or client gets its inputs one after the other: a host that is late does not change times."""
-    plan = make(policy, 4, LLAMA, "{weights: f32}", "time.mode=realtime", "workload.prompts=[{tokens: 5}]")
+    paced = ("time.mode=realtime", "workload.prompts=[{tokens: 5}]")
+    plan = make(policy, n, LLAMA, "{weights: f32}", *paced, *changes)
 
     async def main() -> None:
         async with cluster(plan) as run:
@@ -243,17 +253,3 @@ def test_messages_that_keep_processors_busy_take_the_time_that_is_simulated(poli
         if op.runs_in(step, rows)
     )
     assert busy_s == pytest.approx(expected_s, rel=1e-9)
-
-
-def test_paced_messages_that_keep_processors_busy_take_the_time_that_is_simulated() -> None:
-    changes = ("time.mode=realtime", "workload.prompts=[{tokens: 5}]")
-    plan = make("round-robin", 3, LLAMA, "{weights: f32}", *changes, "devices[0].message_overhead=2 ms")
-
-    async def main() -> None:
-        async with cluster(plan) as run:
-            ran, told = await run(plan), await simulated(plan)
-        assert texts(ran, plan) == decoded(plan)[0]
-        decode = [[row.latency_s for row in each.tokens[1:]] for each in (ran, told)]
-        assert decode[0] == pytest.approx(decode[1], rel=1e-6)
-
-    uvloop.run(main())

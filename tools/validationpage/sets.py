@@ -75,9 +75,8 @@ def data_sets() -> list[DataSet]:
 
 
 def _made(name: str, fields: dict[str, Any]) -> DataSet:
-    engine = engine_entry(str(fields["engine"]))
     only, fit = fields["only"], fields.get("fit", {})
-    rows = read_measured([DATA / "measured.csv"], engine, Defaults(), only, fit)
+    engine, rows = read_measured([DATA / "measured.csv"], str(fields["engine"]), Defaults(), only, fit)
     rows = [replace(row, where=row.where.removeprefix(f"{ROOT}/")) for row in rows]
     texts = {key: str(fields[key]) for key in ("title", "boards", "engine", "fitted_on")}
     all_fitted = all(row.fitted for row in rows)

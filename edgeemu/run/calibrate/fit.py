@@ -20,7 +20,7 @@ from edgeemu.scenario.catalog.engines import EngineEntry
 LEAST_ANGLE = 0.03  # sine of the angle between a figure's effect and those of others, below which it is not told apart
 _LEAST_RATE = 1e-3  # of a rate's unknown: at most a thousand times the first guess
 _RATES = ("mem_bandwidth", "gflops")
-_LEAST_X = 1e-6  # an overhead below it is none
+_LEAST_X = 1e-4  # an overhead below it is none: some hundred of them are 0.003 % of a token
 _NO_EFFECT = 1e-7  # relative change of all predicted times together
 
 
@@ -52,6 +52,7 @@ class Calibration:
     engine: str
     figures: Mapping[str, float]  # by key of a device: those that were fitted
     standard_errors: Mapping[str, float]  # relative; none where there are as many figures as numbers measured
+    is_exact: bool  # whether there are as many figures as numbers measured, which leaves no error to see
     refused: Mapping[str, str]  # by key: why the measurements say nothing of it
     rows: tuple[tuple[Measurement, Predicted], ...]
 
@@ -79,7 +80,8 @@ def calibrate(engine: EngineEntry, measured: Sequence[Measurement]) -> Calibrati
         refused["gflops"] = f"no prompt was measured; {ADVICE['gflops']} would tell it"
     rows = tuple((row, predictor.predict(row, figures)) for row in measured)
     values = {field: figures[field] for field in (wanted[n].field for n in chosen)}
-    return Calibration(engine.name, values, problem.standard_errors(chosen, x), refused, rows)
+    errors = problem.standard_errors(chosen, x)
+    return Calibration(engine.name, values, errors, problem.freedom(chosen, x) <= 0, refused, rows)
 
 
 def _unknowns(engine: EngineEntry, fitted: Sequence[Measurement], bandwidth: float) -> list[Unknown]:
@@ -151,16 +153,24 @@ class _Problem:
         )
         return np.where(found.x < _LEAST_X, lower, found.x)
 
+    @staticmethod
+    def _free(x: FloatArray) -> list[int]:
+        """Which figures are not zero, at their bound."""
+        return [n for n in range(len(x)) if x[n] >= _LEAST_X]
+
+    def freedom(self, chosen: Sequence[int], x: FloatArray) -> int:
+        """How many numbers were measured beyond those that figures are fitted to."""
+        return len(self.residuals(chosen, x)) - len(self._free(x))
+
     def standard_errors(self, chosen: Sequence[int], x: FloatArray) -> dict[str, float]:
         """Relative standard errors from the Jacobian, by figure; none of those that are zero, at their bound.
 
         None at all where there are as many figures as residuals, which leaves no error to see.
         """
-        free = [n for n in range(len(chosen)) if x[n] >= _LEAST_X]
-        residuals, jacobian = self.residuals(chosen, x), self.jacobian(chosen, x)[:, free]
-        freedom = len(residuals) - len(free)
+        free, freedom = self._free(x), self.freedom(chosen, x)
         if freedom <= 0:
             return {}
+        residuals, jacobian = self.residuals(chosen, x), self.jacobian(chosen, x)[:, free]
         variance = float(residuals @ residuals) / freedom
         spread = np.sqrt(np.diag(variance * np.linalg.pinv(jacobian.T @ jacobian)))
         return {self.unknowns[chosen[n]].field: float(each / x[n]) for n, each in zip(free, spread, strict=True)}

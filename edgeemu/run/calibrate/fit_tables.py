@@ -1,6 +1,6 @@
 """Tables and document of a calibration: the figures with their standard errors, and each row with its prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeemu.report.figure_texts import human_text
@@ -41,13 +41,14 @@ def _part(measured_s: float | None, predicted_s: float) -> tuple[str, str]:
     return human_text("duration", measured_s), human_text("duration", predicted_s)
 
 
-def fit_document(made: Calibration) -> Mapping[str, Any]:
+def fit_document(made: Calibration, remarks: Sequence[str]) -> Mapping[str, Any]:
     """Make the JSON document of a calibration, in base units."""
     return {
         "engine": made.engine,
         "figures": dict(made.figures),
         "standard_errors": dict(made.standard_errors),
         "not_told_apart": dict(made.refused),
+        "remarks": list(remarks),
         "rows": [
             {
                 "row": row.where,

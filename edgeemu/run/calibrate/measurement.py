@@ -9,6 +9,7 @@ from edgeemu.placement.model_bytes import model_bytes
 from edgeemu.report.figure_texts import exact_text
 from edgeemu.scenario.catalog import link_types, model_entries
 from edgeemu.scenario.scenario import Scenario
+from edgeemu_kernels.precision import FORMATS
 
 Phase = Literal["decode", "prefill"]
 CONTEXT = 64  # positions that are cached already, where a measurement does not say
@@ -29,8 +30,9 @@ BITS = {
     "int4": 4.5,
     "q4f16_1": 4.5,
 }
+_BLOCK = 256  # weights of the largest block
 # Formats that edgeemu runs, with their bits per weight.
-RUN = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.5625, "q4_1": 5.0, "q4_0": 4.5, "q4_k": 4.5}
+RUN = {name: 8 * form.row_bytes(_BLOCK) / _BLOCK for name, form in FORMATS.items()}
 _ALIASES = {
     "fp16": "f16",
     "fp32": "f32",
@@ -74,6 +76,8 @@ class Measurement:
     sequences: int = 1  # that are generated at once: `taken_s` is then the inverse of the tokens per second of all
     compute_s: float | None = None  # the part of it in which the first device computes
     device: str = ""
+    cache: str | None = None  # format of keys and values; None: the engine's
+    engine: str | None = None  # that ran, where its file says so
     scenario: Scenario | None = field(default=None, compare=False)  # of a run of edgeemu's own; None: to be made
     fitted: bool = True  # False: only predicted
 

@@ -67,13 +67,17 @@ def _completion(base: SplitResult, asked: Mapping[str, Any], length: int, clock:
         began_s = clock()
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         connection.request("POST", f"{base.path}/completions", json.dumps(asked), headers)
-        token_s, usage = _received(connection.getresponse(), base, lambda: clock() - began_s)
+        response = connection.getresponse()
+        kind_of_answer = response.headers.get_content_type()
+        how = "" if kind_of_answer == "text/event-stream" else f" as {kind_of_answer}, which is no stream"
+        token_s, usage = _received(response, base, lambda: clock() - began_s)
     except (OSError, HTTPException) as error:
         raise RunError(f"{base.geturl()} does not answer: {error}") from error
     finally:
         connection.close()
     if len(token_s) < 2:
-        raise RunError(f"{base.geturl()} sent {len(token_s)} pieces of text; a time per token needs two at least")
+        pieces = f"{len(token_s)} piece{'s' * (len(token_s) != 1)} of text"
+        raise RunError(f"{base.geturl()} sent {pieces}{how}; a time per token needs a stream of two at least")
     reported = usage.get("prompt_tokens")
     return {
         "prompt_tokens": reported if isinstance(reported, int) and reported > 0 else length,
@@ -88,8 +92,8 @@ def _received(
 ) -> tuple[list[float], Mapping[str, Any]]:
     """Instants of the pieces of text of a stream, and the server's own count of tokens."""
     if response.status != 200:
-        said = response.read(400).decode("utf-8", "replace").strip()
-        raise RunError(f"{base.geturl()} answers {response.status} {response.reason}: {said}")
+        said = " ".join(response.read(400).decode("utf-8", "replace").split())
+        raise RunError(f"{base.geturl()} answers {response.status} {response.reason}: {said[:200]}")
     token_s: list[float] = []
     usage: Mapping[str, Any] = {}
     for event in _events(response):

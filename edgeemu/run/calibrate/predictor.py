@@ -1,15 +1,17 @@
 """Prediction of a measurement by the timeline: equal boards with given figures, under an engine."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.errors import EdgeemuError, RequestError
 from edgeemu.placement.model_bytes import model_bytes
+from edgeemu.placement.program import Program
 from edgeemu.run.calibrate.measurement import Measurement
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.plan import Plan
+from edgeemu.run.plan import Plan, compiler
 from edgeemu.scenario.catalog import model_entry
 from edgeemu.scenario.document import Document
 from edgeemu.scenario.scenario import Scenario
@@ -38,6 +40,7 @@ class Predictor:
     def __init__(self, engine: str) -> None:
         self.engine = engine
         self._planned = cache(self._plan)
+        self._compiled = cache(self._program)
 
     def predict(self, measured: Measurement, figures: Figures) -> Predicted:
         """Predict one measurement. `figures` have `gflops` and `mem_bandwidth`; the engine has what they lack."""
@@ -48,13 +51,20 @@ class Predictor:
         computes = [device.compute for device in cluster.devices if device.compute is not None]
         duration = roofline_durations(computes, plan.costs)
         lengths = [request.max_tokens for request in plan.requests]
-        made = predict_workload(cluster, plan.costs, plan.program, duration, plan.scheduler(), lengths)
+        program = self._compiled(measured, computes[0].messages_cost)
+        made = predict_workload(cluster, plan.costs, program, duration, plan.scheduler(), lengths)
         if measured.phase == "prefill":
             step = Step(0, 0, measured.context, 0)
-            return Predicted(made[0].ttft_s, _compute_s(plan, duration, step))
+            return Predicted(made[0].ttft_s, _compute_s(program, duration, step))
         skipped = 2 if measured.sequences > 1 else 0
         per_s = sum(_tokens_per_s(times, skipped) for times in made)
-        return Predicted(1.0 / per_s, _compute_s(plan, duration, Step(0, 1, 1, measured.context)))
+        return Predicted(1.0 / per_s, _compute_s(program, duration, Step(0, 1, 1, measured.context)))
+
+    def _program(self, measured: Measurement, messages_cost: bool) -> Program:
+        """Operations of a measurement; those that messages take of processors are there only where they cost."""
+        plan = self._planned(measured)
+        computes = [replace(each, message_s=float(messages_cost), byte_s=0.0) for each in plan.computes]
+        return compiler(plan.scenario, computes, plan.costs)(plan.placement)
 
     def _plan(self, measured: Measurement) -> Plan:
         data = scenario_data(measured, self.engine)
@@ -76,9 +86,10 @@ def _tokens_per_s(times: SequenceTimes, skipped: int) -> float:
     return (len(sampled_s) - 1) / (sampled_s[-1] - sampled_s[0])
 
 
-def _compute_s(plan: Plan, duration: Duration, step: Step) -> float:
-    """Time of a step in which the first device computes."""
-    return sum(duration(op, step) for op in plan.program.ops if op.device == 0)
+def _compute_s(program: Program, duration: Duration, step: Step) -> float:
+    """Time of a step in which the first device computes, without what messages take of it."""
+    mine = (op for op in program.ops if op.device == 0 and op.computes and op.steps.has(step.rows))
+    return sum(duration(op, step) for op in mine)
 
 
 def scenario_data(measured: Measurement, engine: str) -> dict[str, Any]:
@@ -96,7 +107,7 @@ def scenario_data(measured: Measurement, engine: str) -> dict[str, Any]:
         "name": "calibration",
         "model": {"name": measured.model, "weights_seed": 0},
         "engine": engine,
-        "precision": {"weights": measured.weights.name},
+        "precision": {"weights": measured.weights.name} | ({"cache": measured.cache} if measured.cache else {}),
         "devices": [board],
         "workload": {
             "prompts": [{"tokens": measured.context, "repeat": measured.sequences}],

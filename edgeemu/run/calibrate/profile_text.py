@@ -10,6 +10,7 @@ from edgeemu.run.calibrate.measurement import RUN
 from edgeemu.scenario.catalog import DeviceProfile, Sourced, device_profile, device_profiles
 from edgeemu.scenario.document import write
 
+OVERHEADS = ("overhead", "message_overhead", "byte_overhead", "message_latency")
 DIGITS = 4  # of a fitted figure: more than any measurement has
 
 
@@ -44,6 +45,8 @@ def profile_text(title: str, made: Calibration, beside: Beside) -> str:
     fields["gflops"] = _arithmetic(made, beside)
     for field, value in made.figures.items():
         fields[field] = _entry(exact_text(field, rounded(value)), source, "derived")
+    for field, value in _held(made).items():
+        fields[field] = _entry(exact_text(field, value), "As the runs had it; they do not tell it", "derived")
     like = beside.like
     if beside.memory_bytes is not None:
         given = exact_text("memory", beside.memory_bytes)
@@ -59,10 +62,22 @@ def profile_text(title: str, made: Calibration, beside: Beside) -> str:
         "data": list(data),
         "standard_errors": {field: _percent(error) for field, error in made.standard_errors.items()},
         "not_told_apart": dict(made.refused),
-        "median_error": _percent(median(fitted)),
-        "worst_error": _percent(max(fitted)),
     }
+    if not made.is_exact:
+        fields["fit"] |= {"median_error": _percent(median(fitted)), "worst_error": _percent(max(fitted))}
     return write(fields)
+
+
+def _held(made: Calibration) -> dict[str, float]:
+    """Overheads that runs had and that are not fitted: the fitted figures hold beside them. Raises `RequestError`."""
+    boards = [row.scenario.devices[0] for row, _ in made.rows if row.scenario is not None]
+    found = {}
+    for field in OVERHEADS:
+        values = {getattr(board, field) or 0.0 for board in boards}
+        if len(values) > 1 and field not in made.figures:
+            raise RequestError(f"the runs had several values of {field}, which they do not tell: take one of them")
+        found[field] = max(values, default=0.0)
+    return {field: value for field, value in found.items() if value and field not in made.figures}
 
 
 def rounded(value: float) -> float:

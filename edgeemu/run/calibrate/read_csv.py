@@ -94,7 +94,7 @@ def chosen(rows: Sequence[Row], conditions: Mapping[str, Sequence[str]], shown: 
     return left
 
 
-def measurement(row: Row, defaults: Defaults = Defaults()) -> Measurement:  # noqa: B008  # immutable
+def measurement(row: Row, defaults: Defaults) -> Measurement:
     """Measurement of a row. Raises `RequestError` with file, row, column and reason."""
     nodes = row.read("nodes", _count)
     bits = row.read("bits_per_weight", _positive) if "bits_per_weight" in row.texts else None

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edgeemu.errors import RequestError
 from edgeemu.run.calibrate.measurement import (
@@ -16,6 +16,9 @@ from edgeemu.run.calibrate.measurement import (
 )
 from edgeemu.run.calibrate.read_csv import Defaults
 from edgeemu.scenario.files import read_text
+from edgeemu.scenario.options import RowFormat
+
+BENCHED = "llama.cpp"  # engine that llama-bench measures
 
 
 def read_json(path: Path, defaults: Defaults) -> list[Measurement]:
@@ -60,6 +63,8 @@ def _benched(entry: Mapping[str, Any], where: str, defaults: Defaults) -> Measur
     return Measurement(
         where=where,
         model=model,
+        engine=BENCHED,
+        cache=_cache(entry, where),
         weights=_sized(kind, 8 * size_bytes / n_weights),
         nodes=defaults.nodes,
         link=_link(defaults, where),
@@ -67,6 +72,16 @@ def _benched(entry: Mapping[str, Any], where: str, defaults: Defaults) -> Measur
         phase="prefill" if prompt else "decode",
         context=prompt or max(1, depth + generated // 2),
     )
+
+
+def _cache(entry: Mapping[str, Any], where: str) -> str | None:
+    """Format of keys and values of a test; None: it does not say."""
+    keys, values = (entry.get(key) for key in ("type_k", "type_v"))
+    if keys != values:
+        raise RequestError(f"keys are in {keys} and values in {values}: edgeemu has one format for both", file=where)
+    if keys is not None and keys not in get_args(RowFormat):
+        raise RequestError(f"edgeemu has no caches in {keys} ({', '.join(get_args(RowFormat))})", file=where)
+    return keys
 
 
 def _sized(kind: str, bits_per_weight: float) -> HeldAs:

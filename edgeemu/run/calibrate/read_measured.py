@@ -4,38 +4,67 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from edgeemu.errors import RequestError
 from edgeemu.run.calibrate.measurement import Measurement
 from edgeemu.run.calibrate.read_csv import Defaults, Row, chosen, measurement, read_rows
-from edgeemu.run.calibrate.read_json import read_json
+from edgeemu.run.calibrate.read_json import BENCHED, read_json
 from edgeemu.run.calibrate.read_run import is_run, read_run
-from edgeemu.scenario.catalog.engines import EngineEntry
+from edgeemu.scenario.catalog.engines import IDEAL, EngineEntry, engine_entry
 
 Conditions = Mapping[str, Sequence[str]]  # by column of a CSV file, the texts that it may have
 
 
+class Measured(NamedTuple):
+    """Measurements, and the engine that ran."""
+
+    engine: EngineEntry
+    rows: list[Measurement]
+
+
 def read_measured(
-    paths: Sequence[Path], engine: EngineEntry, defaults: Defaults, only: Conditions, fit: Conditions
-) -> list[Measurement]:
+    paths: Sequence[Path], engine: str | None, defaults: Defaults, only: Conditions, fit: Conditions
+) -> Measured:
     """Read all measurements. `only` chooses rows of CSV files; of those, rows that do not match `fit` are predicted.
 
-    Raises `RequestError`: a file is of no known kind, a row is wrong, or rows are of several devices.
+    `engine`: that ran; None: as runs and llama-bench say, else `ideal`.
+
+    Raises `RequestError`: a file is of no known kind, a row is wrong, rows are of several devices or of
+            another engine.
     """
     found: list[Measurement] = []
+    tables: list[Path] = []
     for path in paths:
         if is_run(path):
             found += read_run(path)
-        elif path.suffix == ".json" or path.suffix == ".jsonl":
+        elif path.suffix in (".json", ".jsonl"):
             found += read_json(path, defaults)
         else:
-            found += _of_csv(path, engine, defaults, only, fit)
+            tables.append(path)
+    software = _software(engine, found)
+    for path in tables:
+        found += _of_csv(path, software, defaults, only, fit)
     if not found:
         raise RequestError("has no row", file=", ".join(map(str, paths)))
     devices = Counter(row.device for row in found if row.device)
     if len(devices) > 1:
         raise RequestError(f"has rows of several devices: choose one with --device ({', '.join(sorted(devices))})")
-    return found
+    return Measured(software, found)
+
+
+def _software(given: str | None, rows: Sequence[Measurement]) -> EngineEntry:
+    """The engine that ran. llama-bench measures llama.cpp over RPC, too."""
+    told = {row.engine: row.where for row in rows if row.engine is not None}
+    name = given or next(iter(told), IDEAL)
+    try:
+        entry = engine_entry(name)
+    except RequestError as error:
+        raise RequestError(error.message, field="--engine") from None
+    for engine, where in told.items():
+        if engine != name and not (engine == BENCHED and name.startswith(BENCHED)):
+            raise RequestError(f"was measured with {engine}, and not with {name}", file=where)
+    return entry
 
 
 def _of_csv(

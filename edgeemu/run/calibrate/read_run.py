@@ -41,6 +41,7 @@ def read_run(path: Path) -> tuple[Measurement, ...]:
         len(scenario.devices),
         _link(scenario),
         taken_s=1.0,
+        engine=scenario.engine,
         scenario=scenario.model_copy(update={"policy": summary["policy"]}),
     )
     found = []

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import Field
 
 from edgeemu.scenario.catalog import Sourced, find, read_entries
+from edgeemu.scenario.options import Collectives, MatrixFormat, Partials, RowFormat
 from edgeemu.scenario.validation import Strict
 from edgeemu.units import PositiveFraction, Seconds
 
@@ -29,16 +30,16 @@ class Choice(Strict, Generic[ValueT]):
 class EnginePrecision(Strict):
     """Number formats that an engine uses where a scenario gives none."""
 
-    weights: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"]
-    cache: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
-    messages: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
+    weights: MatrixFormat
+    cache: RowFormat
+    messages: RowFormat
 
 
 class EngineSharding(Strict):
     """How an engine combines partial results where a scenario does not say. `collectives`: None: as its policy does."""
 
-    collectives: Literal["ring", "star", "relay", "gather"] | None = None
-    partials: Literal["float32", "messages"] = "float32"
+    collectives: Collectives | None = None
+    partials: Partials = "float32"
 
 
 class EngineEntry(Strict):

@@ -8,6 +8,8 @@ from edgeemu.errors import RequestError
 from edgeemu.run.calibrate.fit import Calibration, calibrate
 from edgeemu.run.calibrate.measurement import HeldAs, Joined, Measurement
 from edgeemu.run.calibrate.predictor import Predictor
+from edgeemu.run.calibrate.remarks import remarks
+from edgeemu.scenario.catalog import device_profile
 from edgeemu.scenario.catalog.engines import engine_entry
 
 LAN = Joined("941 Mbit/s", "40 us")
@@ -118,3 +120,18 @@ def test_a_division_that_the_engine_does_not_have_is_refused_with_its_row():
 def test_prompts_alone_are_refused():
     with pytest.raises(RequestError, match="no row to fit is of decoding"):
         calibrate(engine_entry("llama.cpp"), [row("llama-3.2-1b", phase="prefill", context=128)])
+
+
+def test_what_speaks_against_figures_is_remarked():
+    pi = device_profile("raspberry-pi-5")
+    good = [row("llama-3.2-1b"), row("llama-3.2-3b"), row("llama-3.1-8b")]
+    figures = {"gflops": 1e15, "mem_bandwidth": 9e9, "overhead": 400e-6}
+    assert remarks(fit("llama.cpp", good, figures, (0.01, -0.01)), pi) == []
+    (exact,) = remarks(fit("llama.cpp", [row("llama-3.2-1b")], figures), pi)
+    assert "cannot be told" in exact
+    fast = remarks(fit("llama.cpp", good, figures | {"mem_bandwidth": 30e9}, (0.01, -0.01)), pi)
+    assert len(fast) == 1
+    assert "data sheet of raspberry-pi-5 says 17.1 GB/s at most" in fast[0]
+    assert remarks(fit("llama.cpp", good, figures | {"mem_bandwidth": 30e9}, (0.01, -0.01)), None) == []
+    contradicting = remarks(fit("llama.cpp", [*good, row("llama-2-7b")], figures, (0.0, 2.0, -0.6, 1.0)), None)
+    assert any("contradicts others" in each for each in contradicting)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from random import Random
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,7 +23,7 @@ class Handler(BaseHTTPRequestHandler):
 
     usage = True
     mistake = ""
-    asked: list[dict[str, Any]] = []  # noqa: RUF012  # of the server's class, emptied by the fixture
+    asked: ClassVar[list[dict[str, Any]]] = []  # emptied by the fixture
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -32,8 +32,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404, "no such model")
             return
         self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Type", "application/json" if self.mistake == "whole" else "text/event-stream")
         self.end_headers()
+        if self.mistake == "whole":
+            self.wfile.write(json.dumps({"choices": [{"text": "all of it"}]}).encode())
+            return
         time.sleep(PROMPT_S)
         if self.mistake == "text":
             self.wfile.write(b"data: {nothing\n\n")
@@ -109,7 +112,12 @@ def test_a_server_that_counts_nothing_is_taken_at_its_pieces(url, monkeypatch):
 
 @pytest.mark.parametrize(
     ("mistake", "message"),
-    [("404", "answers 404 no such model"), ("text", "not JSON"), ("short", "1 pieces of text; .* two at least")],
+    [
+        ("404", "answers 404 no such model"),
+        ("text", "not JSON"),
+        ("short", "1 piece of text; .* two at least"),
+        ("whole", "0 pieces of text as application/json, which is no stream"),
+    ],
 )
 def test_a_server_that_fails_is_told(url, monkeypatch, mistake, message):
     monkeypatch.setattr(Handler, "mistake", mistake)

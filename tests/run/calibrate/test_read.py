@@ -1,6 +1,7 @@
 """Measurements from every kind of file, and refusals with file, row and reason."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,21 +9,22 @@ import uvloop
 
 from edgeemu.errors import RequestError
 from edgeemu.run.calibrate.fit import calibrate
-from edgeemu.run.calibrate.measurement import HeldAs, Joined, link_named, model_named, weight_format
+from edgeemu.run.calibrate.measurement import HeldAs, Joined, Measurement, link_named, model_named, weight_format
+from edgeemu.run.calibrate.predictor import Predictor
+from edgeemu.run.calibrate.profile_text import beside_measurements, profile_text
 from edgeemu.run.calibrate.read_csv import Defaults
 from edgeemu.run.calibrate.read_measured import read_measured
 from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
-from edgeemu.scenario.catalog.engines import engine_entry
+from edgeemu.scenario.catalog.profile_files import read_profile
 from edgeemu.scenario.load import parse_scenario
 
 HEADER = "device,nodes,model,weights,link,value,unit,compute_ms\n"
-IDEAL = engine_entry("ideal")
 
 
-def read(path: Path, text: str, engine=IDEAL, defaults: Defaults = Defaults(), only=None, fit=None):  # noqa: B008
+def read(path: Path, text: str, engine: str | None = None, only=None, fit=None):
     path.write_text(text)
-    return read_measured([path], engine, defaults, only or {}, fit or {})
+    return read_measured([path], engine, Defaults(), only or {}, fit or {}).rows
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_a_prompt_is_measured_in_tokens_of_itself(csv):
 def test_an_engine_with_a_sequence_for_each_node_has_them_by_default(csv):
     text = HEADER + "tx2,3,NanoLlama 304M,fp16,gigabit,32,tok/s,\n"
     assert read(csv, text)[0].sequences == 1
-    assert read(csv, text, engine_entry("mdi-llm"))[0].sequences == 3
+    assert read(csv, text, "mdi-llm")[0].sequences == 3
 
 
 @pytest.mark.parametrize(
@@ -133,12 +135,34 @@ def test_llama_bench_gives_prompts_and_decoding_apart(tmp_path):
         assert prompt.model == "llama-3.2-1b"
         assert prompt.weights.name == "q4_1"  # its embedding is q6_k: 5 bits in the mean
         assert prompt.weights.stretch == pytest.approx(8 * 770928640 / 1235814432 / 5.0)
+        assert (prompt.engine, prompt.cache) == ("llama.cpp", None)
+
+
+def test_llama_bench_was_llama_cpp_with_the_caches_that_it_says(tmp_path):
+    text = json.dumps([BENCH | {"type_k": "q8_0", "type_v": "q8_0"}])
+    assert read(tmp_path / "b.json", text)[0].cache == "q8_0"
+    measured = read_measured([tmp_path / "b.json"], None, Defaults(), {}, {})
+    assert measured.engine.name == "llama.cpp"
+    assert read_measured([tmp_path / "b.json"], "llama.cpp-rpc", Defaults(), {}, {}).engine.name == "llama.cpp-rpc"
+    with pytest.raises(RequestError, match=r"b.json\[0\]: was measured with llama.cpp, and not with ideal"):
+        read_measured([tmp_path / "b.json"], "ideal", Defaults(), {}, {})
+
+
+def test_what_a_cache_holds_is_read_with_every_token():
+    """Decoding after 2,048 positions reads half as much of a cache in f16 as of one in f32."""
+    figures = {"gflops": 1e15, "mem_bandwidth": 10e9}
+    row = Measurement("here", "llama-2-7b", HeldAs("q4_0"), 1, None, 0.1, context=2048, cache="f16")
+    predictor, held_bytes = Predictor("ideal"), 2048 * 32 * 4096 * 2 * 2
+    wide_s = predictor.predict(replace(row, cache=None), figures).taken_s
+    assert wide_s - predictor.predict(row, figures).taken_s == pytest.approx(held_bytes / 10e9, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"n_gen": 5}, r"b.json\[0\]: has n_prompt and n_gen together"),
+        ({"type_k": "f16", "type_v": "q8_0"}, r"b.json\[0\]: keys are in f16 and values in q8_0"),
+        ({"type_k": "iq4_nl", "type_v": "iq4_nl"}, r"b.json\[0\]: edgeemu has no caches in iq4_nl"),
         ({"avg_ts": 0}, r"b.json\[0\]: avg_ts: 0 is not more than 0"),
         ({"model_n_params": 5}, r"b.json\[0\]: model_n_params: the catalog has no model of .* give --model"),
     ],
@@ -154,21 +178,41 @@ def test_other_json_is_refused(tmp_path, text):
         read(tmp_path / "b.json", text)
 
 
-def test_a_run_of_our_own_is_read_and_gives_its_figures_back(tmp_path):
-    text = """
+RUN_OF_OURS = """
 model: smollm2-135m
 precision: {weights: q8_0}
-devices: [{name: pi, gflops: 20 GFLOPS, mem_bandwidth: 4 GB/s, memory: 1 GiB, overhead: 100 us, count: 2}]
+devices:
+  - {name: pi, gflops: 20 GFLOPS, mem_bandwidth: 4 GB/s, memory: 1 GiB, overhead: 100 us, count: 2, MORE}
 network: {default: {bandwidth: 941 Mbit/s, delay: 40 us}}
 policy: layers
 workload: {prompts: [{tokens: 100, repeat: 2}], max_tokens: 8}
 time: {mode: virtual}
 """
-    ran = uvloop.run(run_scenario(parse_scenario(text), policy=None, out=tmp_path, observer=Silent(), simulate=True))
-    rows = read_measured([ran.directory], IDEAL, Defaults(), {}, {})
+
+
+def ran(tmp_path: Path, more: str) -> Path:
+    """Records of a simulation of two boards."""
+    scenario = parse_scenario(RUN_OF_OURS.replace("MORE", more))
+    return uvloop.run(run_scenario(scenario, policy=None, out=tmp_path, observer=Silent(), simulate=True)).directory
+
+
+@pytest.mark.parametrize("more", ["", "message_overhead: 5 ms"])
+def test_a_run_of_our_own_is_read_and_gives_its_figures_back(tmp_path, more):
+    engine, rows = read_measured([ran(tmp_path, more)], None, Defaults(), {}, {})
+    assert engine.name == "ideal"
     assert [row.phase for row in rows] == ["prefill", "decode"] * 2
     assert {row.scenario.policy for row in rows} == {"layers"}
-    made = calibrate(IDEAL, rows)
+    made = calibrate(engine, rows)
     assert made.figures["mem_bandwidth"] == pytest.approx(4e9, rel=0.02)
     assert made.figures["gflops"] == pytest.approx(20e9, rel=0.02)
     assert max(map(abs, made.errors(fitted=True))) < 0.02
+    assert "no measurement depends on it" not in made.refused.get("message_overhead", "")
+    (tmp_path / "pi.yaml").write_text(profile_text("pi", made, beside_measurements(None, None, "1 GiB")))
+    profile = read_profile(tmp_path / "pi.yaml")
+    assert (profile.message_overhead.value if profile.message_overhead else 0) == pytest.approx(5e-3 if more else 0)
+
+
+def test_a_run_under_another_engine_is_not_fitted_under_this_one(tmp_path):
+    directory = ran(tmp_path, "")
+    with pytest.raises(RequestError, match="was measured with ideal, and not with mdi-llm"):
+        read_measured([directory], "mdi-llm", Defaults(), {}, {})
