@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated
@@ -132,7 +134,7 @@ def calibrate(
         --like raspberry-pi-5 --fit nodes=1,2 --out pi5.yaml --figure pi5.svg
       edgeemu simulate scenarios/quickstart.yaml --set devices[1].profile=pi5.yaml
     """
-    from edgeemu.run.calibrate.fit_tables import figure_table, fit_document, row_table
+    from edgeemu.run.calibrate.fit_tables import fit_document
     from edgeemu.run.calibrate.profile_text import beside_measurements, profile_text
     from edgeemu.run.calibrate.read_csv import Defaults
     from edgeemu.run.calibrate.remarks import remarks
@@ -148,19 +150,21 @@ def calibrate(
 
         draw_fit([(title, made)], figure)
 
-    remarked = remarks(made, beside.like)
+    remarked, written = remarks(made, beside.like), f"{out}" + (f", {figure}" if figure else "")
+    answer(fit_document(made, remarked), as_json, partial(_show, made, remarked, written))
 
-    def show(page: Page) -> None:
-        page.line(f"engine: {made.engine}")
-        page.table(*figure_table(made))
-        page.line()
-        page.table(*row_table(made))
-        page.line()
-        for remark in remarked:
-            page.line(f"note: {remark}")
-        page.line(f"written: {out}" + (f", {figure}" if figure else ""))
 
-    answer(fit_document(made, remarked), as_json, show)
+def _show(made: Calibration, remarked: Sequence[str], written: str, page: Page) -> None:
+    from edgeemu.run.calibrate.fit_tables import figure_table, row_table
+
+    page.line(f"engine: {made.engine}")
+    page.table(*figure_table(made))
+    page.line()
+    page.table(*row_table(made))
+    page.line()
+    for remark in remarked:
+        page.line(f"note: {remark}")
+    page.line(f"written: {written}")
 
 
 def observe(
