@@ -43,6 +43,7 @@ class ExecutedOperation(NamedTuple):
     cpu_s: float
     late_s: float
     overrun: bool
+    last_input: int = 0  # number of the input that arrived last
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):

@@ -135,7 +135,7 @@ class StepRunner:
         assert time is not None
         op, key, first = ready.op, ready.key, ready.inputs[0]
         overrun = event.overran and op.computes  # what takes no time on the timeline cannot keep to it
-        executed = ExecutedOperation(op.index, *time, running.cpu_s, event.late_s, overrun)
+        executed = ExecutedOperation(op.index, *time, running.cpu_s, event.late_s, overrun, ready.last_input)
         self._executed.setdefault(key, []).append(executed)
         freed, step_done = self._dataflow.finish(ready)
         if freed:

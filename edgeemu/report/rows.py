@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, ge
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from edgeemu.timeline.operation_sizes import OperationSizes
     from edgeemu.timeline.steps import OperationRecord
 
 TableName = Literal["tokens", "sequences", "ops", "migrations", "decisions", "devices", "links"]
@@ -27,6 +28,7 @@ class TokenRow(NamedTuple):
     step: Int32  # 0 is the token that prefill ends with
     token: Int32
     text: Text
+    released_s: Float64  # when its step was released to the devices
     emulated_s: Float64  # when it was sampled
     latency_s: Float64  # step 0: since the sequence arrived (TTFT); later: since the previous token
     wall_s: Float64  # when it was sampled, by the clock
@@ -60,6 +62,12 @@ class OperationRow(NamedTuple):
     block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather, attend or join; send or receive
     groups: Int16  # head groups or shards that were computed as one product; 0 where the block is undivided
     rows: Int32  # positions computed: the prompt's length in prefill, 1 in decode
+    past: Int32  # positions before them, which are cached
+    op: Int32  # its number in the program of the placement in force
+    last_op: Int32  # number of the operation whose result arrived last, of all inputs; -1: it began with the release
+    last_bytes: Int64  # of the message with that result; 0: it was on the device already
+    flops: Float64  # arithmetic operations of its work
+    bytes_read: Float64  # from memory, of its work
     ready_s: Float64  # when its last input arrived
     start_s: Float64
     end_s: Float64
@@ -68,13 +76,14 @@ class OperationRow(NamedTuple):
     overrun: Bool
 
 
-def operation_row(device: str, record: "OperationRecord") -> OperationRow:
-    """Make the row of an operation that ran on a device of that name."""
-    op, step, time, cpu_s, late_s, overrun = record
-    block, groups = str(op.kind), len(op.groups)
-    return OperationRow(
-        device, step.sequence, step.step, op.layer, block, groups, step.rows, *time, cpu_s, late_s, overrun
-    )
+def operation_row(device: str, record: "OperationRecord", sizes: "OperationSizes") -> OperationRow:
+    """Make the row of an operation that ran on a device of that name; `sizes` are those of its program."""
+    op, step, time, cpu_s, late_s, overrun, last = record
+    size = step.rows, step.past
+    sent = last is not None and last.device != op.device
+    of_last = (-1, 0) if last is None else (last.index, sizes.result_bytes(last.index, *size) if sent else 0)
+    what = op.layer, str(op.kind), len(op.groups), *size, op.index, *of_last, *sizes.work(op.index, *size)
+    return OperationRow._make((device, *step[:2], *what, *time, cpu_s, late_s, overrun))
 
 
 class MigrationRow(NamedTuple):

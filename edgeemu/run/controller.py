@@ -90,7 +90,9 @@ class Controller:
         """Start the steps that are due."""
         if not self.migrator.waits:
             for due in self._scheduler.release():
-                await self.devices.start(due.step, self._open[due.step.sequence].next_ids, due.at_s)
+                opened = self._open[due.step.sequence]
+                opened.released_s = due.at_s
+                await self.devices.start(due.step, opened.next_ids, due.at_s)
 
     async def _measure(self) -> SampledToken | None:
         """Record what devices have done, and wait for the next token; None if a sequence arrives before it."""
@@ -112,7 +114,7 @@ class Controller:
                 "is too slow"
             )
         opened = self._open[sequence]
-        self._record_token(token, opened.since, opened.add(token))
+        self._record_token(token, opened.since, opened.released_s, opened.add(token))
         following = self._scheduler.complete(token.step, token.at.emulated_s, ended=bool(opened.ended_by()))
         if following is None:
             await self._end(sequence)
@@ -153,7 +155,7 @@ class Controller:
             self._tell(self._told.ended())
         self._observer.sequence_ended(sequence)
 
-    def _record_token(self, sampled: SampledToken, since: Instant, text: str) -> None:
+    def _record_token(self, sampled: SampledToken, since: Instant, released_s: float, text: str) -> None:
         """Record one token and show it to the observer."""
         step, token, at, logits = sampled
         latency_s = at.emulated_s - since.emulated_s
@@ -162,6 +164,7 @@ class Controller:
             step=step.step,
             token=token,
             text=text,
+            released_s=released_s,
             emulated_s=at.emulated_s,
             latency_s=latency_s,
             wall_s=at.wall_s - self._zero_s,

@@ -94,7 +94,8 @@ class Simulator:
         missing = wiring.missing(step).copy()
         costs = self.costs.at_step(step.rows, step.past)
         messages = self._step_messages[step[:2]] if self._records else []
-        flow = Flow(step, wiring, costs, missing, [(0.0, -1)] * len(missing), messages)
+        n_ops = len(missing)
+        flow = Flow(step, wiring, costs, missing, [(0.0, -1)] * n_ops, [-1] * n_ops, messages)
         if step.step == 0:
             self._at(at_s, partial(self._ready, wiring.embed(step), flow))
         else:
@@ -231,7 +232,7 @@ class Simulator:
         end_s = finish(device.availability, start_s, duration_s)
         device.free_s, device.busy = end_s, True
         if self._records:
-            self._executed.append((flow, (place, ready_s, start_s, end_s)))
+            self._executed.append((flow, (place, ready_s, start_s, end_s, flow.last[place])))
         heappush(self._events, (end_s, next(self._order), -1 - place, flow, None))
 
     def _ended(self, place: int, flow: Flow, now_s: float) -> TokenTime | None:
@@ -262,6 +263,7 @@ class Simulator:
                 missing[consumer] -= 1
                 if arrives > ready[consumer]:
                     ready[consumer] = arrives
+                    flow.last[consumer] = place
                 if missing[consumer]:
                     continue
                 at_s, number = last = ready[consumer]

@@ -33,6 +33,7 @@ class OperationRecord(NamedTuple):
     cpu_s: float = 0.0  # thread time of the kernel
     late_s: float = 0.0  # how far behind the timeline the clock was when the result was there, in emulated seconds
     overrun: bool = False  # the kernel took longer than the operation does on the timeline
+    last: Op | None = None  # whose result arrived last, of all inputs; None: the step's release by the controller
 
 
 class TokenTime(NamedTuple):
