@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from edgeemu.timeline.operation_sizes import OperationSizes
     from edgeemu.timeline.steps import OperationRecord
 
-TableName = Literal["tokens", "sequences", "ops", "migrations", "decisions", "devices", "links"]
+TableName = Literal[
+    "tokens", "sequences", "ops", "migrations", "decisions", "placements", "conditions", "devices", "links"
+]
 
 Int16 = Annotated[int, "int16"]
 Int32 = Annotated[int, "int32"]
@@ -111,6 +113,38 @@ class DecisionRow(NamedTuple):
     took_s: Float64 | None  # processor time of the policy; None: it was not asked
     charged_s: Float64 | None  # what it took on the timeline; None: it was not asked
     problem: Text  # why the placement was kept, or the answer cut; empty: there is no problem
+    # Of a decision to change the placement:
+    moves: Int32 | None = None  # blocks that it moves; 0: it only divides blocks or puts them together
+    before_s: Float64 | None = None  # step that the policy's closed form expects of the placement so far
+    after_s: Float64 | None = None  # step that it expects of the new placement
+    migration_s: Float64 | None = None  # time for which steps are expected to wait for the moves
+    why: Text = ""  # what was measured to have changed since the last change
+
+
+class PlacementRow(NamedTuple):
+    """Holder of a block, or of consecutive groups or shards of one, from an instant on."""
+
+    epoch: Int32  # 0: the first placement; later the number of the migration that led to it
+    sequence: Int32
+    step: Int32  # the step before which it was decided
+    at_s: Float64  # when its routes were in force
+    block: Name  # embed, head, proj, ffn or lm_head
+    layer: Int16  # -1 where it has no meaning
+    first: Int32  # number of the first group or shard
+    end: Int32  # number after that of the last
+    of: Int32  # groups or shards of the block; 1: it is undivided
+    device: Name
+
+
+class ConditionRow(NamedTuple):
+    """True state of a device from a token on, where it is not as before: load, throttling, events."""
+
+    device: Name
+    sequence: Int32
+    step: Int32
+    at_s: Float64  # when the token was sampled
+    speed: Float64  # share of its speed that other work leaves
+    memory_bytes: Int64  # that it has for the run
 
 
 class DeviceRow(NamedTuple):
@@ -148,7 +182,17 @@ class LinkRow(NamedTuple):
     energy_j: Float64 | None  # of all devices on the path; None: not known
 
 
-Row = TokenRow | SequenceRow | OperationRow | MigrationRow | DecisionRow | DeviceRow | LinkRow
+Row = (
+    TokenRow
+    | SequenceRow
+    | OperationRow
+    | MigrationRow
+    | DecisionRow
+    | PlacementRow
+    | ConditionRow
+    | DeviceRow
+    | LinkRow
+)
 ROWS: Mapping[TableName, type[Row]] = MappingProxyType(
     {
         "tokens": TokenRow,
@@ -156,6 +200,8 @@ ROWS: Mapping[TableName, type[Row]] = MappingProxyType(
         "ops": OperationRow,
         "migrations": MigrationRow,
         "decisions": DecisionRow,
+        "placements": PlacementRow,
+        "conditions": ConditionRow,
         "devices": DeviceRow,
         "links": LinkRow,
     }
@@ -174,8 +220,18 @@ def _kind(hint: Any) -> str:
     return kind
 
 
-def schema(table: TableName) -> "pa.Schema":
-    """Return the Arrow schema of a table."""
+UNITS = MappingProxyType(  # of columns, by the end of their names
+    {"_s": "s", "bytes": "B", "_j": "J", "flops": "operations", "bytes_read": "B", "speed": "share"}
+)
+
+
+def unit(column: str) -> str | None:
+    """Return the unit of a column; None: it has none."""
+    return next((of for end, of in UNITS.items() if column.endswith(end)), None)
+
+
+def schema(table: TableName, about: Mapping[str, str] = MappingProxyType({})) -> "pa.Schema":
+    """Return the Arrow schema of a table. Its metadata are the units of columns, and `about` the run."""
     import pyarrow as pa
 
     types = {
@@ -187,4 +243,8 @@ def schema(table: TableName) -> "pa.Schema":
         "string": pa.string(),
         "name": pa.dictionary(pa.int32(), pa.string()),
     }
-    return pa.schema([(column, types[kind]) for column, kind in column_kinds(table).items()])
+    fields = [
+        pa.field(column, types[kind], metadata={"unit": of} if (of := unit(column)) else None)
+        for column, kind in column_kinds(table).items()
+    ]
+    return pa.schema(fields, metadata={f"edgeemu.{key}": value for key, value in about.items()})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeemu.errors import RequestError
 from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
+from edgeemu.run.conditions import Conditions
 from edgeemu.run.decider import Decider
 from edgeemu.run.migrator import Migrator
 from edgeemu.run.moves_told import MovesTold, PlacementChange
@@ -33,6 +34,7 @@ class Controller:
         self.decider = Decider(plan, devices)
         self.migrator = Migrator(plan, devices, self.decider.add_refusal)
         self._told = MovesTold(plan.model.shape, plan.view, measured=plan.scenario.knowledge == "measured")
+        self._conditions = Conditions()
         self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}
         self._opened = 0  # sequences that devices know
@@ -171,6 +173,7 @@ class Controller:
             wall_latency_s=(at.wall_s - since.wall_s) / self.devices.dilation,
         )
         self._records.append("tokens", [row])
+        self._records.append("conditions", self._conditions.rows(self.devices.cluster, step[:2], at.emulated_s))
         if logits is not None:
             self.logits.setdefault(step.sequence, []).append(logits)
         self._observer.token(step.sequence, step.step, text, latency_s)
@@ -191,3 +194,4 @@ class Controller:
             self._records.append(table, columns)
         self._records.append("migrations", self.migrator.take_rows())
         self._records.append("decisions", self.decider.take_rows())
+        self._records.append("placements", self.migrator.take_placements())

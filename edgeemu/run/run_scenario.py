@@ -94,7 +94,8 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
         directory.write_facts(_with_measured(facts, devices))
 
     devices = SimulatedBackend(plan) if simulate else _processes(plan, observer, on_ready, links)
-    records = RecordWriter(directory.path)
+    about = {"run": directory.path.name, "scenario": scenario.name, "policy": plan.policy, "seed": str(scenario.seed)}
+    records = RecordWriter(directory.path, about)
     directory.write_facts(facts)
     try:
         with records:

@@ -64,11 +64,13 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert read_table(tmp_path, "ops").to_pylist() == [row._asdict() for row in ops]
     writer.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "conditions.parquet",
         "decisions.parquet",
         "devices.parquet",
         "links.parquet",
         "migrations.parquet",
         "ops.parquet",
+        "placements.parquet",
         "sequences.parquet",
         "tokens.parquet",
     ]
