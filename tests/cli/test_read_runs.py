@@ -12,7 +12,8 @@ from edgeemu.records import read_runs
 from edgeemu.report.record_files import read_table
 
 SCENARIO = """
-model: {shape: {n_layers: 2, d_model: 32, n_heads: 4, n_kv_heads: 2, head_dim: 8, d_ff: 64, vocab_size: 50, max_context: 64}}
+model:
+  shape: {n_layers: 2, d_model: 32, n_heads: 4, n_kv_heads: 2, head_dim: 8, d_ff: 64, vocab_size: 50, max_context: 64}
 devices:
   - {name: a, gflops: 1 GFLOPS, mem_bandwidth: 1 GB/s, memory: 1 GiB}
   - {name: b, gflops: 1 GFLOPS, mem_bandwidth: 1 GB/s, memory: 1 GiB}
