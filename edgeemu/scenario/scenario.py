@@ -1,7 +1,7 @@
 """Scenario: all sections together, and the checks of one section against another. Samples nothing."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -141,6 +141,14 @@ class Scenario(Strict):
     def __getstate__(self) -> dict[Any, Any]:
         """Pickle the content only: the text that it was read from stays behind."""
         return super().__getstate__() | {"__pydantic_private__": {"_document": None}}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with some fields replaced, without validation; what was computed from the fields is computed again."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name, member in vars(Scenario).items():
+            if isinstance(member, cached_property):
+                copied.__dict__.pop(name, None)
+        return copied
 
     @cached_property
     def device_names(self) -> tuple[str, ...]:
