@@ -1,4 +1,4 @@
-"""What one change to a cluster would gain: the scenario of a run with that change, simulated again with its policy."""
+"""Gains of one change to a cluster each: the scenario of a run with that change, simulated again with its policy."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -23,7 +23,7 @@ MAX_OPERATIONS = 2_000_000  # of all simulations, some 30 s
 LinkT = TypeVar("LinkT", bound=LinkSpec)
 
 
-class Change(NamedTuple):
+class OneChange(NamedTuple):
     """One change to a scenario: words for it, and the scenario with it."""
 
     words: str
@@ -45,7 +45,7 @@ class Gain(NamedTuple):
     gain: float
 
 
-def worth_trying(scenario: Scenario, lost: Breakdown) -> list[Change]:
+def worth_trying(scenario: Scenario, lost: Breakdown) -> list[OneChange]:
     """Choose changes of one thing each, by where the time of a run's tokens went; the scenario is a resolved one."""
     changes = [_faster(scenario, place.device) for place in lost.devices[:MAX_DEVICES]]
     of = {word: sum(place.ms.get(word, 0.0) for place in lost.paths) for word in ("transmission", "latency", "queue")}
@@ -64,21 +64,21 @@ def worth_trying(scenario: Scenario, lost: Breakdown) -> list[Change]:
     return [*changes, *([more] if more else [])]
 
 
-def _faster(scenario: Scenario, name: str) -> Change:
+def _faster(scenario: Scenario, name: str) -> OneChange:
     """A device twice as fast in all that it does."""
     speeds = {"gflops": 2.0, "mem_bandwidth": 2.0, "host_fraction": 2.0}
     costs = dict.fromkeys(("overhead", "message_overhead", "byte_overhead"), 0.5)
     devices = [_scaled(each, **speeds, **costs) if each.name == name else each for each in scenario.devices]
-    return Change(f"{name} twice as fast", scenario.model_copy(update={"devices": tuple(devices)}))
+    return OneChange(f"{name} twice as fast", scenario.model_copy(update={"devices": tuple(devices)}))
 
 
-def _every_device(scenario: Scenario, words: str, field: str, factor: float) -> Change:
+def _every_device(scenario: Scenario, words: str, field: str, factor: float) -> OneChange:
     fields = (field, "byte_overhead") if field == "message_overhead" else (field,)
     devices = tuple(_scaled(each, **dict.fromkeys(fields, factor)) for each in scenario.devices)
-    return Change(words, scenario.model_copy(update={"devices": devices}))
+    return OneChange(words, scenario.model_copy(update={"devices": devices}))
 
 
-def _every_link(scenario: Scenario, words: str, *, wider: float = 1.0, quicker: float = 1.0) -> Change:
+def _every_link(scenario: Scenario, words: str, *, wider: float = 1.0, quicker: float = 1.0) -> OneChange:
     """All links with another bandwidth, interfaces included, or another latency."""
     network = scenario.network
     update = {
@@ -87,10 +87,10 @@ def _every_link(scenario: Scenario, words: str, *, wider: float = 1.0, quicker: 
     }
     devices = tuple(_scaled(each, nic=wider, message_latency=quicker) for each in scenario.devices)
     changed = {"network": network.model_copy(update=update), "devices": devices}
-    return Change(words, scenario.model_copy(update=changed))
+    return OneChange(words, scenario.model_copy(update=changed))
 
 
-def _one_more(scenario: Scenario, lost: Breakdown) -> Change | None:
+def _one_more(scenario: Scenario, lost: Breakdown) -> OneChange | None:
     """One more device like that on which most time is lost, with links like its own; not in a chain."""
     by_name = {device.name: device for device in scenario.devices}
     if not lost.devices or scenario.network.topology not in ("mesh", "star") or lost.devices[0].device not in by_name:
@@ -104,7 +104,7 @@ def _one_more(scenario: Scenario, lost: Breakdown) -> Change | None:
     network = scenario.network.model_copy(update={"links": tuple(links), "star": star})
     devices = (*scenario.devices, like.model_copy(update={"name": name}))
     words = f"one more device like {like.name}"
-    return Change(words, scenario.model_copy(update={"devices": devices, "network": network}))
+    return OneChange(words, scenario.model_copy(update={"devices": devices, "network": network}))
 
 
 def _links_like(links: Sequence[LinkOverride], name: str, new: str) -> Iterator[LinkOverride]:
@@ -143,7 +143,7 @@ class WhatIf(NamedTuple):
 def try_changes(
     scenario: Scenario,
     policy: str,
-    changes: Sequence[Change],
+    changes: Sequence[OneChange],
     lengths: Sequence[int],
     done: Callable[[int, int], None],
     *,

@@ -1,7 +1,7 @@
 """The breakdown of critical paths adds up to the time of a token, and says where most is lost."""
 
 import pytest
-from report.test_critical_path import CASES, by_hand, planned
+from support.critical import CASES, by_hand, planned
 from support.moving import simulated
 
 from edgeemu.report.critical.breakdown import breakdown, breakdown_document, breakdown_lines, breakdown_tables

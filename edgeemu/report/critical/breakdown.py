@@ -27,7 +27,7 @@ WORDS: Mapping[TimePart, str] = {
 }
 
 
-class Place(NamedTuple):
+class WaitingPlace(NamedTuple):
     """A device, or a path from a device to another, on which tokens waited."""
 
     device: str
@@ -51,8 +51,8 @@ class Breakdown(NamedTuple):
     first: bool  # there are none but first tokens
     total_ms: float
     parts_ms: dict[TimePart, float]
-    devices: list[Place]  # most first
-    paths: list[Place]  # most first
+    devices: list[WaitingPlace]  # most first
+    paths: list[WaitingPlace]  # most first
     blocks_ms: dict[str, float]  # that is computed, most first
 
 
@@ -86,7 +86,7 @@ def _places(
     device: NDArray[np.int64],
     target: NDArray[np.int64],
     ms: NDArray[np.float64],
-) -> list[Place]:
+) -> list[WaitingPlace]:
     """Places with their times by kind, those with most first."""
     found: dict[tuple[int, int], dict[str, float]] = {}
     for kind, word in kinds.items():
@@ -95,7 +95,7 @@ def _places(
         sums = np.bincount(which.ravel(), ms[mine], keys.shape[1])
         for (source, end), spent_ms in zip(keys.T.tolist(), sums.tolist(), strict=True):
             found.setdefault((source, end), {})[word] = spent_ms
-    places = [Place(names[at], None if to == NONE else names[to], spent) for (at, to), spent in found.items()]
+    places = [WaitingPlace(names[at], None if to == NONE else names[to], spent) for (at, to), spent in found.items()]
     return sorted(places, key=lambda place: -place.total_ms)
 
 
