@@ -1,5 +1,7 @@
 """Queue of the operations that a device could run."""
 
+from heapq import heappop, heappush
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -15,6 +17,9 @@ class Waiting(NamedTuple):
     sends: bool = False
 
 
+_Heap = list[tuple[Waiting, int, ItemT]]  # with the number of the push: of equal ones the first
+
+
 class ReadyQueue(Generic[ItemT]):
     """Ready operations of a device. It continues with the step that it ran last while that has something ready.
 
@@ -24,27 +29,38 @@ class ReadyQueue(Generic[ItemT]):
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Waiting, ItemT]] = []
+        self._steps: dict[tuple[int, int], tuple[_Heap[ItemT], _Heap[ItemT]]] = {}  # what sends, and the rest
+        self._number = count()
         self._last = (-1, -1)  # sequence and step
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._steps)
 
     def push(self, waiting: Waiting, item: ItemT) -> None:
-        self._waiting.append((waiting, item))
+        heaps = self._steps.get(waiting[1:3])
+        if heaps is None:
+            heaps = self._steps[waiting[1:3]] = [], []
+        heappush(heaps[not waiting.sends], (waiting, next(self._number), item))
 
     def bypass(self, sequence: int, step: int) -> None:
         """Note that an operation of a step runs without having waited."""
         self._last = sequence, step
 
     def pop(self) -> tuple[Waiting, ItemT]:
-        number = 0
-        if len(self._waiting) > 1:
-            number = min(range(len(self._waiting)), key=lambda n: self._rank(self._waiting[n][0]))
-        waiting, item = self._waiting.pop(number)
-        self._last = waiting.sequence, waiting.step
+        steps = self._steps
+        if self._last not in steps:  # a device has few steps at once
+            self._last = next(iter(steps)) if len(steps) == 1 else min(steps, key=lambda step: _first(steps[step])[0])
+            heap = _first(steps[self._last])
+        else:
+            sending, others = steps[self._last]
+            heap = sending or others
+        waiting, _, item = heappop(heap)
+        if not heap and not any(steps[self._last]):
+            del steps[self._last]
         return waiting, item
 
-    def _rank(self, waiting: Waiting) -> tuple[bool, bool, Waiting]:
-        other = (waiting.sequence, waiting.step) != self._last
-        return other, other or not waiting.sends, waiting
+
+def _first(heaps: tuple[_Heap[ItemT], _Heap[ItemT]]) -> _Heap[ItemT]:
+    """The one of a step's heaps whose first has waited longest."""
+    sending, others = heaps
+    return sending if sending and (not others or sending < others) else others
