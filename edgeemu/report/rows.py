@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from edgeemu.timeline.steps import OperationRecord
+    from edgeemu.timeline.transfers import HandledTransfer
+
+NO_STEP = -1  # the sequence and step of an operation that belongs to none
 
 TableName = Literal["tokens", "sequences", "ops", "migrations", "decisions", "devices", "links"]
 
@@ -54,7 +57,7 @@ class OperationRow(NamedTuple):
     """One fused block execution on a device."""
 
     device: Name
-    sequence: Int32
+    sequence: Int32  # -1, as the step: a transfer, which is a chunk of a block that moves or a test message
     step: Int32
     layer: Int16
     block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather, attend or join; send or receive
@@ -75,6 +78,12 @@ def operation_row(device: str, record: "OperationRecord") -> OperationRow:
     return OperationRow(
         device, step.sequence, step.step, op.layer, block, groups, step.rows, *time, cpu_s, late_s, overrun
     )
+
+
+def transfer_row(device: str, handled: "HandledTransfer") -> OperationRow:
+    """Make the row of a transfer that has kept a device of that name busy."""
+    block = "send" if handled.sends else "receive"
+    return OperationRow(device, NO_STEP, NO_STEP, -1, block, 0, 0, *handled.time, 0.0, 0.0, False)
 
 
 class MigrationRow(NamedTuple):

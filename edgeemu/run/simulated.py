@@ -116,6 +116,7 @@ class SimulatedBackend:
 
     async def end(self) -> None:
         self.measured.sent_bytes = self._timeline.sent_bytes()
+        self._rows.add_transfers(self.cluster, self._timeline.transfers())
 
     def next_epoch(self) -> int:
         self._last_epoch += 1
@@ -188,6 +189,7 @@ class SimulatedBackend:
         """Record a step. Memory is what devices hold at their fullest under the placement in force."""
         held = np.vstack([self._held_bytes, self._reserved_bytes])  # [n_accounts, n_devices]
         self._rows.add_executed(self.cluster, executed, held, self._peak_bytes)
+        self._rows.add_transfers(self.cluster, self._timeline.transfers())
         self._rows.add_traffic(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     def _holds(self, placement: Placement) -> None:

@@ -17,6 +17,8 @@ class Waiting(NamedTuple):
     sends: bool = False
 
 
+NO_STEP = -1  # the sequence of what belongs to no step: a transfer (`timeline.transfers`)
+_TRANSFERS = (NO_STEP, NO_STEP)
 _Heap = list[tuple[Waiting, int, ItemT]]  # with the number of the push: of equal ones the first
 
 
@@ -25,21 +27,22 @@ class ReadyQueue(Generic[ItemT]):
 
     What that step has to send goes first; otherwise first come, first served. So a pipeline stage is computed without
     interruption, and sent before the next sequence's: if operations of two sequences took turns, both would leave late,
-    and the pipeline would never fill.
+    and the pipeline would never fill. A transfer that has its turn ends no step: that goes on after it.
     """
 
     def __init__(self) -> None:
         self._steps: dict[tuple[int, int], tuple[_Heap[ItemT], _Heap[ItemT]]] = {}  # what sends, and the rest
         self._number = count()
-        self._last = (-1, -1)  # sequence and step
+        self._last: tuple[int, int] | None = None  # sequence and step
 
     def __bool__(self) -> bool:
         return bool(self._steps)
 
     def push(self, waiting: Waiting, item: ItemT) -> None:
-        heaps = self._steps.get(waiting[1:3])
+        step = waiting[1:3] if waiting.sequence != NO_STEP else _TRANSFERS
+        heaps = self._steps.get(step)
         if heaps is None:
-            heaps = self._steps[waiting[1:3]] = [], []
+            heaps = self._steps[step] = [], []
         heappush(heaps[not waiting.sends], (waiting, next(self._number), item))
 
     def bypass(self, sequence: int, step: int) -> None:
@@ -47,16 +50,18 @@ class ReadyQueue(Generic[ItemT]):
         self._last = sequence, step
 
     def pop(self) -> tuple[Waiting, ItemT]:
-        steps = self._steps
-        if self._last not in steps:  # a device has few steps at once
-            self._last = next(iter(steps)) if len(steps) == 1 else min(steps, key=lambda step: _first(steps[step])[0])
-            heap = _first(steps[self._last])
-        else:
-            sending, others = steps[self._last]
+        steps, step = self._steps, self._last
+        if step is not None and step in steps:
+            sending, others = steps[step]
             heap = sending or others
+        else:  # a device has few steps at once
+            step = next(iter(steps)) if len(steps) == 1 else min(steps, key=lambda each: _first(steps[each])[0])
+            heap = _first(steps[step])
+            if step is not _TRANSFERS:
+                self._last = step
         waiting, _, item = heappop(heap)
-        if not heap and not any(steps[self._last]):
-            del steps[self._last]
+        if not heap and not any(steps[step]):
+            del steps[step]
         return waiting, item
 
 
