@@ -16,7 +16,7 @@ import numpy as np
 from edgeemu.report.damage import checked
 from edgeemu.report.disk import RecordsError, append_all, writing
 from edgeemu.report.new_file import new_file
-from edgeemu.report.rows import TableName, column_kinds, schema
+from edgeemu.report.rows import NO_STEP, TableName, column_kinds, schema
 from edgeemu.timeline.columns import Coded, Column, Columns
 
 if TYPE_CHECKING:
@@ -186,10 +186,12 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
     if columns is not None:
         wanted = pa.schema([wanted.field(column) for column in columns])
     parquet, stream = path / f"{name}.parquet", path / f"{name}.arrows"
+    least = NO_STEP if name == "ops" else 0
     if parquet.exists():
-        yield from checked(_parquet_tables(parquet, wanted), parquet)
+        yield from checked(_parquet_tables(parquet, wanted), parquet, least)
     else:
-        yield from (table.select(wanted.names) for table in checked(_stream_tables(stream, name, ours=False), stream))
+        tables = checked(_stream_tables(stream, name, ours=False), stream, least)
+        yield from (table.select(wanted.names) for table in tables)
 
 
 def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:

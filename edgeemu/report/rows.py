@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
     from edgeemu.timeline.operation_sizes import OperationSizes
     from edgeemu.timeline.steps import OperationRecord
+    from edgeemu.timeline.transfers import HandledTransfer
+
+NO_STEP = -1  # the sequence and step of an operation that belongs to none
 
 TableName = Literal[
     "tokens", "sequences", "ops", "migrations", "decisions", "placements", "conditions", "devices", "links"
@@ -58,7 +61,7 @@ class OperationRow(NamedTuple):
     """One fused block execution on a device."""
 
     device: Name
-    sequence: Int32
+    sequence: Int32  # -1, as the step: a transfer, which is a chunk of a block that moves or a test message
     step: Int32
     layer: Int16
     block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather, attend or join; send or receive
@@ -86,6 +89,13 @@ def operation_row(device: str, record: "OperationRecord", sizes: "OperationSizes
     of_last = (-1, 0) if last is None else (last.index, sizes.result_bytes(last.index, *size) if sent else 0)
     what = op.layer, str(op.kind), len(op.groups), *size, op.index, *of_last, *sizes.work(op.index, *size)
     return OperationRow._make((device, *step[:2], *what, *time, cpu_s, late_s, overrun))
+
+
+def transfer_row(device: str, handled: "HandledTransfer") -> OperationRow:
+    """Make the row of a transfer that has kept a device of that name busy."""
+    block = "send" if handled.sends else "receive"
+    no_operation = 0, 0, 0, -1, -1, 0, 0.0, 0.0  # groups, rows, past, numbers, bytes and work
+    return OperationRow._make((device, NO_STEP, NO_STEP, -1, block, *no_operation, *handled.time, 0.0, 0.0, False))
 
 
 class MigrationRow(NamedTuple):

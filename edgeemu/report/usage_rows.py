@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE
-from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row
+from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row, transfer_row
 from edgeemu.timeline.columns import Coded, Columns, Groups, table
 from edgeemu.timeline.executed import ExecutedOps
 from edgeemu.timeline.operation_sizes import OperationSizes
 from edgeemu.timeline.steps import OperationRecord
 from edgeemu.timeline.traffic import PathTraffic
+from edgeemu.timeline.transfers import HandledTransfer
 
 ACCOUNTS = (WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING)  # of the memory ledger, in the order of a device's row
 _NOISE_S = 4e-13  # rounded to zero: half of the last digit that is kept
@@ -33,6 +34,10 @@ class StepRows:
     def add_operations(self, cluster: Cluster, operations: Iterable[OperationRecord], sizes: OperationSizes) -> None:
         """Add executed operations; `sizes` are those of their program."""
         self.ops.extend(operation_row(cluster.devices[record.op.device].name, record, sizes) for record in operations)
+
+    def add_transfers(self, cluster: Cluster, transfers: Iterable[HandledTransfer]) -> None:
+        """Add transfers that have kept devices busy."""
+        self.ops.extend(transfer_row(cluster.devices[each.device].name, each) for each in transfers)
 
     def add_device(
         self,

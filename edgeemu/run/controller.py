@@ -48,6 +48,7 @@ class Controller:
             await self.devices.assign(self.plan)
             await self.run_requests()
             await self.devices.end()
+            self._record()  # what devices have told at the end
 
     async def run_requests(self) -> None:
         """Generate every sequence, on devices that have their blocks."""

@@ -118,6 +118,7 @@ class SimulatedBackend:
 
     async def end(self) -> None:
         self.measured.sent_bytes = self._timeline.sent_bytes()
+        self._rows.add_transfers(self.cluster, self._timeline.transfers())
 
     def next_epoch(self) -> int:
         self._last_epoch += 1
@@ -191,6 +192,7 @@ class SimulatedBackend:
         held = np.vstack([self._held_bytes, self._reserved_bytes])  # [n_accounts, n_devices]
         sizes = self._sizes.of(executed.about)
         self._rows.add_executed(self.cluster, executed, sizes, held, self._peak_bytes)
+        self._rows.add_transfers(self.cluster, self._timeline.transfers())
         self._rows.add_traffic(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     def _holds(self, placement: Placement) -> None:

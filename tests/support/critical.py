@@ -60,6 +60,7 @@ decisions: {interval: 2, time: 1 ms}
 workload: {prompts: [{tokens: 7, repeat: 3}, {tokens: 5}], max_tokens: 14, concurrency: 2}
 """
 CASES = {
+    "blocks that move over busy processors": ("migration.mode=pause", "migration.chunk=1 kB"),
     "chain": ("policy=layers", "workload.concurrency=1"),
     "scattered heads with queueing": ("policy=round-robin", "network.topology=line"),
     "shards in a ring": ("policy=galaxy",),

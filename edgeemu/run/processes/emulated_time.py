@@ -23,6 +23,7 @@ from edgeemu.timeline.network import Transit
 from edgeemu.timeline.operation_sizes import ProgramSizes
 from edgeemu.timeline.steps import OperationRecord, Step, roofline_durations
 from edgeemu.timeline.traffic import PathTraffic
+from edgeemu.timeline.transfers import HandledTransfer
 from edgeemu.timeline.virtual import VirtualTimeline
 
 SentBytes = dict[tuple[int, int], int]
@@ -49,6 +50,10 @@ class EmulatedTime(Protocol):
 
     def probed(self, message: protocol_out.Probed) -> None:
         """Take the record of a test message that has arrived."""
+        ...
+
+    def handled(self, transfers: Sequence[HandledTransfer]) -> None:
+        """Take a device's report of transfers that have kept it busy."""
         ...
 
     async def observe(self) -> list[StepMeasurement]: ...
@@ -130,6 +135,9 @@ class PacedTime:
             self._probed.append(Transit(message.source, target, size_bytes, 1, took_s - waited_s))
             sent = PathTraffic(message.source, target, 1, size_bytes, took_s)
             self._rows.add_links(self._cluster, step[:2], [sent], arrival_s)
+
+    def handled(self, transfers: Sequence[HandledTransfer]) -> None:
+        self._rows.add_transfers(self._cluster, transfers)
 
     async def observe(self) -> list[StepMeasurement]:
         await self._reports.complete(self._unobserved)
@@ -217,6 +225,8 @@ class VirtualTime:
 
     def probed(self, message: protocol_out.Probed) -> None: ...
 
+    def handled(self, transfers: Sequence[HandledTransfer]) -> None: ...
+
     def _record(self, step: Step, sampled_s: float) -> None:
         """Record the operations of a step, at the instants that the timeline gave them."""
         observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
@@ -227,6 +237,7 @@ class VirtualTime:
             timed = [record._replace(time=time, last=last) for record, time, last in found]
             self._rows.add_operations(self._cluster, timed, self._sizes.of_program(program))
             _add_device(self._rows, self._cluster, report, timed)
+        self._rows.add_transfers(self._cluster, self._timeline.transfers())
         self._rows.add_links(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     async def observe(self) -> list[StepMeasurement]:
