@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeemu.cli.answers import answer
-from edgeemu.cli.options import AsJson
+from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ PromptLengths = Annotated[
 Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens to generate, at least 2.")]
 
 
+@in_forms
 def calibrate(
     measured: MeasuredFiles,
     out: OutFile,
@@ -117,7 +117,7 @@ def calibrate(
     nodes: Nodes = 1,
     link: LinkName = None,
     figure: FitFigure = None,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Fit the figures of a board to measurements of it, and write them as a profile.
 
@@ -154,7 +154,7 @@ def calibrate(
         draw_fit([(title, made)], figure)
 
     remarked, written = remarks(made, beside.like), f"{out}" + (f", {figure}" if figure else "")
-    answer(fit_document(made, remarked, left_out), as_json, partial(_show, made, remarked, left_out, written))
+    answer(fit_document(made, remarked, left_out), form, partial(_show, made, remarked, left_out, written))
 
 
 def _show(made: Calibration, remarked: Sequence[str], left_out: Sequence[str], written: str, page: Page) -> None:
@@ -174,13 +174,14 @@ def _show(made: Calibration, remarked: Sequence[str], left_out: Sequence[str], w
     page.line(f"written: {written}")
 
 
+@in_forms
 def observe(
     url: Url,
     model: ServedModel,
     out: OutFile,
     prompt_tokens: PromptLengths = "16,128",
     tokens: Tokens = 64,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Ask an OpenAI-compatible server for completions, and record the time of every token.
 
@@ -208,7 +209,7 @@ def observe(
         page.table(*observed_table(document))
         page.line(f"written: {out}")
 
-    answer(document, as_json, show)
+    answer(document, form, show)
 
 
 def _check_files(out: Path, figure: Path | None) -> None:
