@@ -135,13 +135,16 @@ class StepRunner:
             assert taken is not None, "transfers have a time only where devices are paced"
             self._running = _RunningTransfer(ready, taken)
             return None, taken.end_s
-        op, costs, first = ready.op, self._executor.costs, ready.inputs[0]
-        if op.moves_message:
-            time = self._pacer.book_message(ready.ready_s, message_bytes(op, first.rows, costs))
-        else:
-            time = self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, first.rows, first.position, costs))
+        time = self._book(ready) if self._pacer.paced else None
         self._running = _Running(ready, time, _NO_RESULT)
         return ready, None if time is None else time.end_s
+
+    def _book(self, ready: ReadyOp) -> Occupation | None:
+        """The time of an operation, where it is known before its kernel has run."""
+        op, costs, first = ready.op, self._executor.costs, ready.inputs[0]
+        if op.moves_message:
+            return self._pacer.book_message(ready.ready_s, message_bytes(op, first.rows, costs))
+        return self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, first.rows, first.position, costs))
 
     def ran(self, event: OperationRan) -> float:
         """The kernel has run. Returns the operation's end on the timeline, when its result may be sent."""
