@@ -2,9 +2,9 @@
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +24,7 @@ class StepKey(NamedTuple):
     step: int
 
 
-@dataclass(slots=True, eq=False)
-class Input:
+class Input(msgspec.Struct, eq=False, weakref=True):
     """One arrived payload, shared by the operations that need it; `waiting` counts those that have not run yet."""
 
     arrival_s: float
@@ -35,8 +34,7 @@ class Input:
     rows: int = 0  # of the step, of which the payload may have some
 
 
-@dataclass(slots=True, eq=False)
-class ReadyOp:
+class ReadyOp(msgspec.Struct, eq=False):
     """An operation with all its inputs, in the order of its slots."""
 
     op: Op
@@ -53,13 +51,12 @@ class ReadyOp:
         return next(number for number, each in enumerate(inputs) if each.arrival_s == self.ready_s)
 
 
-@dataclass(slots=True)
-class _StepState:
-    """Progress of one step: the slots that have arrived, the inputs still needed, the operations that have not run."""
+class _StepState(msgspec.Struct, eq=False):
+    """Progress of one step on the device."""
 
-    arrived: set[Slot] = field(default_factory=set)
-    inputs: dict[Slot, Input] = field(default_factory=dict)
-    left: int = 0  # operations that have not run
+    left: int  # operations that have not run
+    inputs: dict[Slot, Input | None] = {}  # that have arrived; None: no operation needs it any more
+    lacking: dict[int, int] = {}  # inputs that are still to come, by the operation's index, of those that have some
 
 
 class Dataflow:
@@ -112,10 +109,9 @@ class Dataflow:
         step = self._steps.get(key)
         if step is None:
             step = self._steps[key] = _StepState(left=sum([op.runs_in(key.step, rows) for op in self._ops]))
-        if slot in step.arrived:
+        inputs, lacking = step.inputs, step.lacking
+        if slot in inputs:
             raise self._error(f"{slot} of {key} has arrived twice")
-        step.arrived.add(slot)
-        inputs = step.inputs
         inputs[slot] = arrived
         self._history.append((key, slot))  # made a sentence only if something goes wrong
         ready = []
@@ -126,8 +122,10 @@ class Dataflow:
             arrived.waiting += 1
             if len(needs) == 1:
                 ready.append(ReadyOp(op, key, [arrived], arrived.arrival_s))
-            elif inputs.keys() >= set(needs):
-                taken = [inputs[need] for need in needs]
+            elif left := lacking.get(op.index, len(needs)) - 1:
+                lacking[op.index] = left
+            else:
+                taken = [each for need in needs if (each := inputs[need])]
                 ready.append(ReadyOp(op, key, taken, max([each.arrival_s for each in taken])))
         return ready
 
@@ -141,7 +139,7 @@ class Dataflow:
             arrived.waiting -= 1
             if not arrived.waiting:
                 freed.append(arrived)
-                del step.inputs[slot]
+                step.inputs[slot] = None
         step.left -= 1
         if step.left:
             return freed, False
