@@ -145,8 +145,9 @@ class DeviceProcess:
         The descriptor of ZeroMQ's socket signals edges, and sending may use one up (zmq_getsockopt(3)): so the socket
         is read until it is empty, and also after each message sent.
         """
-        wait_s = 0.0 if self.device.has_ready else self._wait_s()
-        if self._links.wait(self._descriptor, 0.0 if self._told else wait_s) or self._told:
+        wait_s = 0.0 if self._told or self.device.has_ready else self._wait_s()
+        fewest = self.device.fewest_messages if wait_s is None else 1
+        if self._links.wait(self._descriptor, wait_s, fewest) or self._told:
             self._told = False
             while is_readable(self._control):
                 self.request(codec.decode_for_device(self._control.recv()))
@@ -165,7 +166,7 @@ class DeviceProcess:
         while todo:
             outcome = self._carry_out(todo.pop())
             if outcome is not None:
-                todo += reversed(self.device.handle(outcome))
+                todo += self.device.handle(outcome)[::-1]
 
     # -- instructions ---------------------------------------------------------------------------------------------
 

@@ -13,9 +13,8 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from edgeemu.links.framing import Assembler, framed
+from edgeemu.links.framing import Assembler
 from edgeemu.links.interface import LinkLostError
-from edgeemu.links.messages import Frames
 
 HIGH_WATER = 64  # messages of a connection that wait for the kernel to take them; a sender blocks above it
 _BUFFER_BYTES = 1 << 20  # of the kernel, for a connection; it gives what it may (net.core.wmem_max)
@@ -170,25 +169,27 @@ class DeviceSockets:
         self._outgoing: dict[str, _Outgoing] = {}  # by address
         self._writer = _Writer()
 
-    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+    def wait(self, descriptor: int, timeout_s: float | None, *, roughly: bool = False) -> bool:
         """Wait until there is something to take or to read from another descriptor, or the time is over.
 
-        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) does not.
+        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) milliseconds: it is for what need
+        be known only `roughly`.
         """
         if descriptor != self._watched:
             self._readable.register(descriptor, select.EPOLLIN)
             self._watched = descriptor
-        if timeout_s:
+        if timeout_s and not roughly:
             select.select([self._readable], [], [], timeout_s)
-        self._ready = self._readable.poll(None if timeout_s is None else 0)
-        return any(ready == descriptor for ready, _ in self._ready)
+            timeout_s = 0.0
+        self._ready = self._readable.poll(timeout_s)
+        return descriptor in dict(self._ready)
 
     def has_room(self, address: str) -> bool:
         """Raises: LinkLostError, as `offer`."""
         return self._to(address).has_room
 
-    def offer(self, address: str, frames: Frames) -> bool:
-        """Send a message, if there is room.
+    def offer(self, address: str, message: bytes) -> bool:
+        """Send a message that is `framed`, if there is room.
 
         Raises:
             LinkLostError: nobody will receive it.
@@ -196,19 +197,18 @@ class DeviceSockets:
         outgoing = self._outgoing.get(address) or self._to(address)
         if outgoing.waiting and not outgoing.has_room:
             return False
-        message = framed(frames)
         taken_bytes = 0 if outgoing.waiting else outgoing.write(message)
         if taken_bytes < len(message):
             self._writer.add(outgoing, memoryview(message)[taken_bytes:])
         return True
 
-    def push(self, address: str, frames: Frames) -> list[list[bytes]]:
-        """Send a message, and wait for room if there is none.
+    def push(self, address: str, message: bytes) -> list[list[bytes]]:
+        """Send a message that is `framed`, and wait for room if there is none.
 
         Messages that arrive meanwhile are taken in and returned: else two devices could wait for each other for ever.
         """
         received: list[list[bytes]] = []
-        while not self.offer(address, frames):
+        while not self.offer(address, message):
             select.select([], [], [], 1e-3 * _LOOK_MS)
             received += self.take()
         return received

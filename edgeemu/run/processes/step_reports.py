@@ -41,10 +41,10 @@ class StepInFlight:
         self.owed -= 1
 
     def _record(self, executed: protocol_out.ExecutedOperation) -> OperationRecord:
-        place, *instants, cpu_s, late_s, overrun, last_input = executed
-        op, step = self.program.ops[place], self.step
-        last = self.program.sender(op.device, op.inputs(step.step)[last_input], step.rows)
-        return OperationRecord(op, step, Occupation(*instants), cpu_s, late_s, overrun, last)
+        op, step = self.program.ops[executed.place], self.step
+        time = Occupation(executed.ready_s, executed.start_s, executed.end_s)
+        last = self.program.sender(op.device, op.inputs(step.step)[executed.last_input], step.rows)
+        return OperationRecord(op, step, time, executed.cpu_s, executed.late_s, executed.overrun, last)
 
 
 class StepReports:
