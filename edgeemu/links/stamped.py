@@ -24,7 +24,7 @@ from edgeemu.links.messages import (
     encode_stamped,
     is_of_step,
 )
-from edgeemu.links.unix_sockets import DeviceSockets
+from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import Booking, DrawKey, Network
@@ -82,7 +82,7 @@ class _Locked:
 class StampedLinks:
     """Connections of one device whose messages carry their emulated arrival."""
 
-    def __init__(self, sockets: DeviceSockets, seed: int, pipes: SharedPipes) -> None:
+    def __init__(self, sockets: UnixSockets, seed: int, pipes: SharedPipes) -> None:
         self._sockets = sockets
         self._seed = seed
         self._pipes = pipes

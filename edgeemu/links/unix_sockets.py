@@ -1,6 +1,6 @@
-"""Unix-domain sockets between devices: messages in order, bounded memory, a lost peer is noticed. Knows no time.
+"""Unix-domain sockets between processes: messages in order, bounded memory, a lost peer is noticed. Knows no time.
 
-A device's own thread writes to the socket of a receiver and reads from those of its senders: a message wakes nobody
+A process's own thread writes to the socket of a receiver and reads from those of its senders: a message wakes nobody
 but its receiver. (ZeroMQ passes it through a thread at either end, which costs more than many kernels take.)
 What the kernel does not take at once, because a message is large or its receiver is busy, a thread sends meanwhile.
 A connection that breaks is not made again: what was on its way would be lost, and nobody would know.
@@ -72,27 +72,38 @@ class _Outgoing:
 
 
 class _Writer:
-    """Thread that sends what waits, as the kernel takes it."""
+    """Thread that sends what waits, as the kernel takes it. It starts when it is needed for the first time."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._behind: set[_Outgoing] = set()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+            self._thread.start()
 
     def add(self, outgoing: _Outgoing, rest: memoryview) -> None:
         """Send the rest of a message, after what waits. It must not change any more."""
+        self.start()
         with self._changed:
             outgoing.waiting.append(rest)
             self._behind.add(outgoing)
             self._changed.notify()
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait until nothing waits any more, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._behind, timeout_s)
+
     def close(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._closing:
@@ -122,6 +133,7 @@ class _Writer:
                     outgoing.waiting.popleft()
                 if not outgoing.waiting:
                     self._behind.discard(outgoing)
+                    self._changed.notify_all()
 
 
 class _Incoming:
@@ -153,8 +165,8 @@ class _Incoming:
             poll.poll(_PATIENCE_MS)
 
 
-class DeviceSockets:
-    """The connections of one device: it listens at an address, and sends to those of others."""
+class UnixSockets:
+    """The connections of one process: it listens at an address, and sends to those of others."""
 
     def __init__(self, address: str) -> None:
         self._path = Path(socket_path(address))
@@ -168,6 +180,14 @@ class DeviceSockets:
         self._incoming: dict[int, _Incoming] = {}  # by descriptor
         self._outgoing: dict[str, _Outgoing] = {}  # by address
         self._writer = _Writer()
+
+    def fileno(self) -> int:
+        """Descriptor that can be read while there is something to take."""
+        return self._readable.fileno()
+
+    def start_writer(self) -> None:
+        """Start the thread that writes large messages now, and not when there is one."""
+        self._writer.start()
 
     def wait(self, descriptor: int, timeout_s: float | None, *, roughly: bool = False) -> bool:
         """Wait until there is something to take or to read from another descriptor, or the time is over.
@@ -228,6 +248,10 @@ class DeviceSockets:
             else:
                 messages += read
         return messages
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until the kernel has taken all messages, or the time is over."""
+        self._writer.wait(timeout_s)
 
     def close(self) -> None:
         self._writer.close()

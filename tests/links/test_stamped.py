@@ -23,7 +23,7 @@ from edgeemu.cluster.links import Path as LinkPath
 from edgeemu.links.interface import Peer
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes
 from edgeemu.links.stamped import SharedPipes, StampedLinks, create_shared_pipes
-from edgeemu.links.unix_sockets import DeviceSockets
+from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.program import MessageKind
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import DrawKey, Network
@@ -50,7 +50,7 @@ def shared(n_pipes: int) -> Iterator[int]:
 
 def links_of(cluster: Cluster, device: int, pipes: SharedPipes, directory: Path) -> StampedLinks:
     """One device's links, with pipes that it has mapped by itself; the connections lead nowhere."""
-    links = StampedLinks(DeviceSockets(f"ipc://{directory}/{os.getpid()}-{next(NUMBERS)}"), cluster.seed, pipes)
+    links = StampedLinks(UnixSockets(f"ipc://{directory}/{os.getpid()}-{next(NUMBERS)}"), cluster.seed, pipes)
     links.connect(
         [
             Peer(target, f"ipc:///dev/null/{target}", cluster.path(device, target))
@@ -222,8 +222,8 @@ def test_a_new_timeline_forgets_what_was_sent(directory: Path) -> None:
 def test_what_is_sent_arrives_whole_and_in_order(directory: Path) -> None:
     with shared(1) as fd:
         pipes = SharedPipes(fd, 1)
-        receiver = StampedLinks(DeviceSockets(address := f"ipc://{directory}/receiver"), 0, pipes)
-        links = StampedLinks(DeviceSockets(f"ipc://{directory}/sender"), 0, pipes)
+        receiver = StampedLinks(UnixSockets(address := f"ipc://{directory}/receiver"), 0, pipes)
+        links = StampedLinks(UnixSockets(f"ipc://{directory}/sender"), 0, pipes)
         peer = Peer(1, address, LinkPath((Hop(0, 8e6, 0.01),), 0.0, 0.0))
         links.connect([peer])
         links.connect([peer])  # known already: no second connection
@@ -246,8 +246,8 @@ def joined(directory: Path) -> Iterator[tuple[StampedLinks, StampedLinks]]:
     """A sender (0) and a receiver (1), unpaced."""
     with shared(1) as fd:
         pipes, number = SharedPipes(fd, 1), next(NUMBERS)
-        receiver = StampedLinks(DeviceSockets(address := f"ipc://{directory}/r{number}"), 0, pipes)
-        sender = StampedLinks(DeviceSockets(f"ipc://{directory}/s{number}"), 0, pipes)
+        receiver = StampedLinks(UnixSockets(address := f"ipc://{directory}/r{number}"), 0, pipes)
+        sender = StampedLinks(UnixSockets(f"ipc://{directory}/s{number}"), 0, pipes)
         sender.connect([Peer(1, address, LinkPath((Hop(0, 8e6, 0.01),), 0.0, 0.0))])
         yield sender, receiver
         sender.close()

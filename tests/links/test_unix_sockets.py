@@ -9,7 +9,7 @@ import pytest
 
 from edgeemu.links.framing import framed
 from edgeemu.links.interface import LinkLostError
-from edgeemu.links.unix_sockets import HIGH_WATER, DeviceSockets
+from edgeemu.links.unix_sockets import HIGH_WATER, UnixSockets
 
 LARGE_BYTES = 1 << 20  # more than the kernel keeps of a connection
 
@@ -20,20 +20,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def sender(address: str) -> Iterator[DeviceSockets]:
-    made = DeviceSockets(f"{address}-not")
+def sender(address: str) -> Iterator[UnixSockets]:
+    made = UnixSockets(f"{address}-not")
     yield made
     made.close()
 
 
 @pytest.fixture
-def receiver(address: str) -> Iterator[DeviceSockets]:
-    made = DeviceSockets(address)
+def receiver(address: str) -> Iterator[UnixSockets]:
+    made = UnixSockets(address)
     yield made
     made.close()
 
 
-def received(sockets: DeviceSockets, number: int) -> list[list[bytes]]:
+def received(sockets: UnixSockets, number: int) -> list[list[bytes]]:
     """So many messages, as they come."""
     messages: list[list[bytes]] = []
     looks = 0
@@ -46,7 +46,7 @@ def received(sockets: DeviceSockets, number: int) -> list[list[bytes]]:
 
 
 def test_it_waits_for_messages_and_for_what_else_can_be_read(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     other = os.eventfd(0, os.EFD_NONBLOCK)
     try:
@@ -65,7 +65,7 @@ def test_it_waits_for_messages_and_for_what_else_can_be_read(
 
 
 def test_large_messages_and_those_behind_them_come_in_order(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     payloads = [bytes([n]) * (LARGE_BYTES if n % 3 == 0 else n) for n in range(12)]
     for n, payload in enumerate(payloads):
@@ -74,9 +74,7 @@ def test_large_messages_and_those_behind_them_come_in_order(
     assert receiver.take() == []
 
 
-def test_what_waits_is_what_it_was_when_it_was_sent(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
-) -> None:
+def test_what_waits_is_what_it_was_when_it_was_sent(sender: UnixSockets, receiver: UnixSockets, address: str) -> None:
     """A kernel may compute its next result in the same memory."""
     payload = bytearray(LARGE_BYTES)
     for _ in range(2):
@@ -85,7 +83,7 @@ def test_what_waits_is_what_it_was_when_it_was_sent(
     assert all(message == [b"", bytes(LARGE_BYTES)] for message in received(receiver, 2))
 
 
-def test_so_much_waits_and_no_more(sender: DeviceSockets, receiver: DeviceSockets, address: str) -> None:
+def test_so_much_waits_and_no_more(sender: UnixSockets, receiver: UnixSockets, address: str) -> None:
     sent = 0
     while sender.offer(address, framed([str(sent).encode(), bytes(LARGE_BYTES)])):
         sent += 1
@@ -95,7 +93,7 @@ def test_so_much_waits_and_no_more(sender: DeviceSockets, receiver: DeviceSocket
 
 
 def test_an_inbox_takes_in_so_much_at_once_and_no_more(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     """However fast a sender is: what was taken and not yet handled is memory that no ledger counts."""
     for _ in range(100):
@@ -109,7 +107,7 @@ def test_an_inbox_takes_in_so_much_at_once_and_no_more(
 
 
 def test_two_that_send_before_they_receive_do_not_wait_for_each_other(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     """The first takes in what the second has sent while it waits for room."""
     while receiver.offer(f"{address}-not", framed([b"back", bytes(LARGE_BYTES)])):
@@ -123,8 +121,8 @@ def test_two_that_send_before_they_receive_do_not_wait_for_each_other(
     assert {header for header, _ in taken} == {b"back"}
 
 
-def test_a_receiver_that_is_gone_is_noticed(sender: DeviceSockets, address: str) -> None:
-    receiver = DeviceSockets(address)
+def test_a_receiver_that_is_gone_is_noticed(sender: UnixSockets, address: str) -> None:
+    receiver = UnixSockets(address)
     assert sender.offer(address, framed([b"", bytes(LARGE_BYTES)]))
     receiver.close()
     with pytest.raises(LinkLostError, match="there is lost"):
