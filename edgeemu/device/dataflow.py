@@ -2,9 +2,9 @@
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +13,7 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.placement.program import ANY_ROWS, Op, Slot
 
 _HISTORY = 16
+_EMBED = Kind.EMBED
 
 
 class DataflowError(EdgeemuError):
@@ -24,8 +25,7 @@ class StepKey(NamedTuple):
     step: int
 
 
-@dataclass(slots=True, eq=False)
-class Input:
+class Input(msgspec.Struct, eq=False, weakref=True):
     """One arrived payload, shared by the operations that need it; `waiting` counts those that have not run yet."""
 
     arrival_s: float
@@ -35,12 +35,12 @@ class Input:
     rows: int = 0  # of the step, of which the payload may have some
 
 
-@dataclass(slots=True, eq=False)
-class ReadyOp:
-    """An operation with all its inputs, in the order of its slots."""
+class ReadyOp(msgspec.Struct, eq=False):
+    """An operation with all its inputs, in the order of their slots."""
 
     op: Op
     key: StepKey
+    slots: tuple[Slot, ...]
     inputs: list[Input]
     ready_s: float  # when the last of them arrived
 
@@ -53,13 +53,12 @@ class ReadyOp:
         return next(number for number, each in enumerate(inputs) if each.arrival_s == self.ready_s)
 
 
-@dataclass(slots=True)
-class _StepState:
-    """Progress of one step: the slots that have arrived, the inputs still needed, the operations that have not run."""
+class _StepState(msgspec.Struct, eq=False):
+    """Progress of one step on the device."""
 
-    arrived: set[Slot] = field(default_factory=set)
-    inputs: dict[Slot, Input] = field(default_factory=dict)
-    left: int = 0  # operations that have not run
+    left: int  # operations that have not run
+    inputs: dict[Slot, Input | None] = {}  # that have arrived; None: no operation needs it any more
+    lacking: dict[int, int] = {}  # inputs that are still to come, by the operation's index, of those that have some
 
 
 class Dataflow:
@@ -68,7 +67,8 @@ class Dataflow:
     def __init__(self) -> None:
         self.epoch = -1
         self._ops: list[Op] = []
-        self._consumers: Mapping[Slot, Sequence[Op]] = {}
+        self._consumers: Mapping[Slot, Sequence[tuple[Op, tuple[Slot, ...]]]] = {}  # with all that each waits for
+        self._fewest = 1  # inputs of any operation
         self._divides_steps = False  # whether some operations belong to steps of some sizes only
         self._steps: dict[StepKey, _StepState] = {}
         self._finished: dict[int, int] = {}  # sequence -> its last step that is finished here
@@ -85,11 +85,12 @@ class Dataflow:
         self.epoch = epoch
         self._finished.clear()
         self._ops = list(ops)
-        consumers: dict[Slot, list[Op]] = defaultdict(list)
+        consumers: dict[Slot, list[tuple[Op, tuple[Slot, ...]]]] = defaultdict(list)
         for op in ops:
             for slot in op.needs:
-                consumers[slot].append(op)
+                consumers[slot].append((op, (slot,) if op.kind is _EMBED else op.needs))
         self._consumers = dict(consumers)
+        self._fewest = min((len(op.inputs(step=1)) for op in ops), default=1)
         self._divides_steps = any(op.steps != ANY_ROWS for op in ops)
         self._history.append(f"installed epoch {epoch} with {len(ops)} operations")
 
@@ -104,32 +105,40 @@ class Dataflow:
         if key.step <= self._finished.get(key.sequence, -1):
             raise self._error(f"{slot} of {key} has arrived, but that step is finished")
         rows = arrived.rows
-        consumers: Sequence[Op] = self._consumers.get(slot, ())
+        consumers = self._consumers.get(slot, ())
         if self._divides_steps:
-            consumers = [op for op in consumers if op.steps.has(rows)]
+            consumers = [each for each in consumers if each[0].steps.has(rows)]
         if not consumers:
             raise self._error(f"nothing here waits for {slot} of {key}")
         step = self._steps.get(key)
         if step is None:
             step = self._steps[key] = _StepState(left=sum([op.runs_in(key.step, rows) for op in self._ops]))
-        if slot in step.arrived:
+        inputs, lacking = step.inputs, step.lacking
+        if slot in inputs:
             raise self._error(f"{slot} of {key} has arrived twice")
-        step.arrived.add(slot)
-        inputs = step.inputs
         inputs[slot] = arrived
         self._history.append((key, slot))  # made a sentence only if something goes wrong
         ready = []
-        for op in consumers:
-            needs = op.inputs(key.step)
-            if slot not in needs:
+        for op, needs in consumers:
+            if op.kind is _EMBED and slot not in op.inputs(key.step):
                 raise self._error(f"{op.kind} does not take {slot} in step {key.step}")
             arrived.waiting += 1
             if len(needs) == 1:
-                ready.append(ReadyOp(op, key, [arrived], arrived.arrival_s))
-            elif inputs.keys() >= set(needs):
-                taken = [inputs[need] for need in needs]
-                ready.append(ReadyOp(op, key, taken, max([each.arrival_s for each in taken])))
+                ready.append(ReadyOp(op, key, needs, [arrived], arrived.arrival_s))
+            elif left := lacking.get(op.index, len(needs)) - 1:
+                lacking[op.index] = left
+            else:
+                lacking.pop(op.index, None)
+                taken = [each for need in needs if (each := inputs[need])]
+                ready.append(ReadyOp(op, key, needs, taken, max([each.arrival_s for each in taken])))
         return ready
+
+    @property
+    def fewest_lacking(self) -> int:
+        """Number of inputs that must arrive, at least, before an operation is ready that is not so yet."""
+        if self._fewest == 1:
+            return 1
+        return min([self._fewest, *(left for step in self._steps.values() for left in step.lacking.values())])
 
     def finish(self, ready: ReadyOp) -> tuple[list[Input], bool]:
         """Marks an operation as run. Returns inputs that are not needed any more, and whether the step is finished."""
@@ -137,11 +146,11 @@ class Dataflow:
         if step is None:
             raise self._error(f"{ready.op.kind} of {ready.key} has run, but no such step is under way")
         freed = []
-        for slot, arrived in zip(ready.op.inputs(ready.key.step), ready.inputs, strict=True):
+        for slot, arrived in zip(ready.slots, ready.inputs, strict=True):
             arrived.waiting -= 1
             if not arrived.waiting:
                 freed.append(arrived)
-                del step.inputs[slot]
+                step.inputs[slot] = None
         step.left -= 1
         if step.left:
             return freed, False

@@ -53,12 +53,13 @@ from edgeemu.device.protocol_in import (
 from edgeemu.device.protocol_out import Bye, DeviceStatus, Opened, Ready
 from edgeemu.device.protocol_states import ProtocolStates
 from edgeemu.device.sequences import SequenceState
-from edgeemu.device.step_runner import StepRunner
+from edgeemu.device.step_runner import DeviceTransfer, StepRunner
 from edgeemu.device.transfers import DeviceTransfers
 from edgeemu.links.messages import Data, ShipmentChunk
 from edgeemu.placement.ledger import Ledger
 from edgeemu.placement.program import MessageKind
 from edgeemu.timeline.clock import WallClock
+from edgeemu.timeline.ready_queue import ReadyQueue
 from edgeemu_kernels.sampling import Sampling
 from edgeemu_kernels.weights.sources import open_source
 
@@ -89,6 +90,7 @@ class EmulatedDevice:
         self._held: list[tuple[float, int, _Held]] = []  # until they are due; a heap
         self._order = count()
         self._assignment: _Assignment | None = None
+        self._ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
 
     def handle(self, event: Event) -> list[Instruction]:
         """Takes an event; returns what is to be done, in this order.
@@ -99,6 +101,8 @@ class EmulatedDevice:
             EdgeemuError: a message is not what it should be; the device cannot go on.
         """
         match event:
+            case Data():
+                return self._take(event)
             case Tick():
                 return self._tick(event.now_s)
             case OperationRan():
@@ -106,8 +110,6 @@ class EmulatedDevice:
                 if event.woke is None:
                     return [*self._assigned.migration.ship_until(end_s), SleepUntil(end_s)]
                 return self._assigned.runner.woke(event.woke)
-            case Data():
-                return self._take(event)
             case Woke():
                 return self._assigned.runner.woke(event)
             case ChunkSent():
@@ -132,12 +134,17 @@ class EmulatedDevice:
     @property
     def has_ready(self) -> bool:
         """Whether the next `Tick` runs an operation."""
-        return self._assignment is not None and self._assignment.runner.has_ready
+        return bool(self._ready)
 
     @property
     def is_stuck(self) -> bool:
         """Whether chunks are due whose receivers are too far behind: they are offered again at the next `Tick`."""
         return self._assignment is not None and self._assignment.migration.is_stuck
+
+    @property
+    def fewest_messages(self) -> int:
+        """Messages of steps that must arrive, at least, before there is something to do, if there is nothing now."""
+        return self._dataflow.fewest_lacking
 
     @property
     def due_s(self) -> float | None:
@@ -162,7 +169,7 @@ class EmulatedDevice:
             return instructions
         runner, migration = self._assignment.runner, self._assignment.migration
         migration.prepare_due(now_s)
-        if not runner.has_ready:
+        if not self._ready:
             return instructions + migration.ship_until(now_s)
         ready, end_s = runner.run_next()
         instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))
@@ -191,8 +198,12 @@ class EmulatedDevice:
     def _take(self, message: Data) -> list[Instruction]:
         self.states.check_data()
         if message.kind is not _PROBE:
-            self._assigned.runner.take(message)
-        if not self.pacer.paced:  # all is due
+            runner = self._assigned.runner
+            runner.take(message)
+            if not self.pacer.paced:  # all is due
+                runner.deliver(message)
+                return []
+        elif not self.pacer.paced:
             return self._release(message, inf)
         self._hold(message.arrival_s, message)
         return []
@@ -235,7 +246,7 @@ class EmulatedDevice:
         executor.load(request.ops)
         runner = StepRunner(self._config, self.pacer, self._dataflow, executor, self.ledger)
         migration = DeviceMigration(self._config, self.pacer, self.ledger, executor, runner)
-        self._assignment = _Assignment(executor, runner, migration)
+        self._assignment, self._ready = _Assignment(executor, runner, migration), runner.ready
         self._transfers.assign(runner, migration)
         self._dataflow.install(request.epoch, request.ops)
         return [Connect(request.peers), self._done("Assign")]

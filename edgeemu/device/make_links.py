@@ -10,16 +10,18 @@ from edgeemu.links.interface import Links
 from edgeemu.links.kernel import KernelLinks
 from edgeemu.links.receiver_thread import StampingInbox
 from edgeemu.links.stamped import SharedPipes, StampedLinks
-from edgeemu.links.unix_sockets import DeviceSockets
+from edgeemu.links.unix_sockets import UnixSockets
 
 _SWITCH_INTERVAL_S = 1e-4  # longest wait of the receiving thread for the computing one
 
 
-def make_links(spec: DeviceConfig, context: "zmq.Context[zmq.Socket[bytes]]") -> Links:
+def make_links(spec: DeviceConfig) -> Links:
     """Opens the device's inbox; connections follow when peers are known."""
     if spec.links == "stamped":
-        pipes = SharedPipes(spec.pipes_fd, spec.n_pipes)
-        return StampedLinks(DeviceSockets(spec.address), spec.seed, pipes)
+        pipes, sockets = SharedPipes(spec.pipes_fd, spec.n_pipes), UnixSockets(spec.address)
+        sockets.start_writer()  # before it is given the priority of threads that carry messages
+        return StampedLinks(sockets, spec.seed, pipes)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     inbox = StampingInbox(context, spec.address, time.monotonic)
     return KernelLinks(context, inbox, spec.seed, time.monotonic, hybrid=spec.links == "hybrid")

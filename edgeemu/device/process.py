@@ -8,9 +8,9 @@ import math
 import os
 import resource
 import time
+from contextlib import suppress
 
 import msgspec
-import zmq
 
 from edgeemu.device import codec
 from edgeemu.device.device import EmulatedDevice
@@ -39,8 +39,9 @@ from edgeemu.errors import EdgeemuError
 from edgeemu.host.namespaces import own_network_namespace
 from edgeemu.host.privileges import drop_capabilities
 from edgeemu.host.realtime import RealtimePriority
-from edgeemu.links.connections import is_readable
+from edgeemu.links.framing import framed
 from edgeemu.links.interface import LinkLostError
+from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.ledger import OutOfMemoryError
 from edgeemu.timeline.clock import WallClock
 from edgeemu_kernels.errors import ModelFileError
@@ -48,7 +49,7 @@ from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import LogitsError
 
 RETRY_S = 1e-3  # between two offers of a chunk to a receiver that has no room for it
-LAST_MESSAGE_MS = 2000  # for the last message to get out
+LAST_MESSAGE_S = 2.0  # for the last message to get out
 
 
 def prepare_kernels(asked: bytes) -> None:
@@ -94,15 +95,11 @@ class DeviceProcess:
         self.clock: WallClock | None = None  # None: nothing is paced
         self.priority = RealtimePriority()
         self._name, self._index = config.name, config.index
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._control = self._context.socket(zmq.DEALER)
-        self._control.setsockopt(zmq.IDENTITY, str(config.index).encode())
-        self._control.setsockopt(zmq.LINGER, LAST_MESSAGE_MS)
-        self._control.connect(config.control)
-        self._links = make_links(config, self._context)
-        self.priority.lift_carriers(time.sleep)
-        self._descriptor = int(self._control.FD)
-        self._told = True  # since the last look for requests
+        self._controller, self._control = config.control, UnixSockets(config.requests)
+        self._requests: list[list[bytes]] = []  # that came while a message to the controller waited for room
+        self._links = make_links(config)
+        self.priority.lift_carriers(time.sleep, with_zeromq=config.links != "stamped")
+        self._descriptor = self._control.fileno()
         self._running = True
 
     def serve(self) -> None:
@@ -133,23 +130,19 @@ class DeviceProcess:
         Connections to other devices end with the process: ZeroMQ aborts it if a receiver dies just when a socket is
         closed with a message of several frames half sent (libzmq issue 3442), and that would be taken for the cause.
         """
-        left = self._control.get_monitor_socket(zmq.EVENT_MONITOR_STOPPED)
+        self._control.flush(LAST_MESSAGE_S)
         self._control.close()
-        left.poll(LAST_MESSAGE_MS)
 
     # -- events ---------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        """Takes all that has arrived, or waits for a message or the next instant that is due, if nothing can run.
-
-        The descriptor of ZeroMQ's socket signals edges, and sending may use one up (zmq_getsockopt(3)): so the socket
-        is read until it is empty, and also after each message sent.
-        """
-        wait_s = 0.0 if self.device.has_ready else self._wait_s()
-        if self._links.wait(self._descriptor, 0.0 if self._told else wait_s) or self._told:
-            self._told = False
-            while is_readable(self._control):
-                self.request(codec.decode_for_device(self._control.recv()))
+        """Takes all that has arrived, or waits for a message or the next instant that is due, if nothing can run."""
+        wait_s = 0.0 if self._requests or self.device.has_ready else self._wait_s()
+        fewest = self.device.fewest_messages if wait_s is None else 1
+        if self._links.wait(self._descriptor, wait_s, fewest) or self._requests:
+            requests, self._requests = self._requests + self._control.take(), []
+            for _, frame in requests:
+                self.request(codec.decode_for_device(frame))
         for message in self._links.receive():
             self._handle(message)
 
@@ -165,7 +158,7 @@ class DeviceProcess:
         while todo:
             outcome = self._carry_out(todo.pop())
             if outcome is not None:
-                todo += reversed(self.device.handle(outcome))
+                todo += self.device.handle(outcome)[::-1]
 
     # -- instructions ---------------------------------------------------------------------------------------------
 
@@ -214,8 +207,8 @@ class DeviceProcess:
         if isinstance(message, Report):
             links = self._links
             message = msgspec.structs.replace(message, reordered=links.reordered, stalled_s=links.take_stalled_s())
-        self._control.send(codec.encode(message))
-        self._told = True
+        with suppress(LinkLostError):  # the controller has ended, and all processes of the run are ended
+            self._requests += self._control.push(self._controller, framed([b"", codec.encode(message)]))
 
     def _send_probes(self, request: Probe) -> None:
         at_s = self._now_s() if request.at_s is None else request.at_s

@@ -15,12 +15,13 @@ from edgeemu.placement.shipments import Shipment
 
 
 class DeviceConfig(msgspec.Struct, frozen=True):
-    """Settings that a device process is forked with: its identity, its resources and its controller's address."""
+    """Settings that a device process is forked with: its identity, its resources, and the addresses of its sockets."""
 
     index: int
     name: str
-    control: str
-    address: str
+    control: str  # where its controller listens
+    requests: str  # where it listens for its controller
+    address: str  # where it listens for other devices
     memory_bytes: int
     flops_per_s: float | None
     mem_bytes_per_s: float | None

@@ -1,7 +1,5 @@
 """Messages from a device to the controller, one MessagePack frame each."""
 
-from typing import NamedTuple
-
 import msgspec
 
 from edgeemu.links.interface import ProbeRecord
@@ -34,7 +32,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     held: dict[str, int] = {}
 
 
-class ExecutedOperation(NamedTuple):
+class ExecutedOperation(msgspec.Struct, frozen=True, array_like=True):
     """An operation that a device has executed: its index in the program, and the rest of its `OperationRecord`."""
 
     place: int

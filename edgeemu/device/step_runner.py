@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,8 +33,7 @@ from edgeemu.timeline.transfers import HandledTransfer, Transfer
 DeviceTransfer = Transfer[list[Instruction]]
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
+class _Running(msgspec.Struct, eq=False):
     """The operation that occupies the device. `time` is None until it is known."""
 
     ready: ReadyOp
@@ -65,7 +65,7 @@ class StepRunner:
         self._traffic = StepTraffic()
         self._name, self._index = config.name, config.index
         self._pacer, self._dataflow, self._executor, self._ledger = pacer, dataflow, executor, ledger
-        self._ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
+        self.ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
         self._running: _Running | _RunningTransfer | None = None
         self._handled: list[HandledTransfer] = []
         self._executed: dict[StepKey, list[ExecutedOperation]] = {}
@@ -96,7 +96,7 @@ class StepRunner:
         """Hands a message that was taken to the operations that wait for it: its arrival has come."""
         key = StepKey(message.sequence, message.step)
         slot = Slot(message.kind, message.layer, message.source, message.part)
-        arrived = Input(message.arrival_s, message.position, message.payload, rows=message.step_rows)
+        arrived = Input(message.arrival_s, message.position, message.payload, 0, message.step_rows)
         self._deliver(message.epoch, key, slot, arrived)
 
     def start(self, request: Start) -> list[Instruction]:
@@ -114,38 +114,37 @@ class StepRunner:
     def _deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> None:
         for ready in self._dataflow.deliver(epoch, key, slot, arrived):
             op = ready.op
-            self._ready.push(Waiting(ready.ready_s, *key, op.index, op.kind is _SEND), ready)
+            self.ready.push(Waiting(ready.ready_s, *key, op.index, op.kind is _SEND), ready)
 
     # -- operations -----------------------------------------------------------------------------------------------
 
-    @property
-    def has_ready(self) -> bool:
-        """Whether an operation could run."""
-        return bool(self._ready)
-
     def queue(self, transfer: DeviceTransfer, ready_s: float, peer: int, number: int) -> None:
         """Has a transfer wait like an operation. `peer`, `number`: as `Transfer.waiting`."""
-        self._ready.push(transfer.waiting(ready_s, peer, number), transfer)
+        self.ready.push(transfer.waiting(ready_s, peer, number), transfer)
 
     def run_next(self) -> tuple[ReadyOp | None, float | None]:
         """The operation that is to run now, None: a transfer; and its end on the timeline, where that is known."""
-        waiting, ready = self._ready.pop()
+        waiting, ready = self.ready.pop()
         if isinstance(ready, Transfer):
             taken = self._pacer.book_message(waiting.ready_s, ready.size_bytes)
             assert taken is not None, "transfers have a time only where devices are paced"
             self._running = _RunningTransfer(ready, taken)
             return None, taken.end_s
-        op, costs, first = ready.op, self._executor.costs, ready.inputs[0]
-        if op.moves_message:
-            time = self._pacer.book_message(ready.ready_s, message_bytes(op, first.rows, costs))
-        else:
-            time = self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, first.rows, first.position, costs))
+        time = self._book(ready) if self._pacer.paced else None
         self._running = _Running(ready, time, _NO_RESULT)
         return ready, None if time is None else time.end_s
 
+    def _book(self, ready: ReadyOp) -> Occupation | None:
+        """The time of an operation, where it is known before its kernel has run."""
+        op, costs, first = ready.op, self._executor.costs, ready.inputs[0]
+        if op.moves_message:
+            return self._pacer.book_message(ready.ready_s, message_bytes(op, first.rows, costs))
+        return self._pacer.book(ready.ready_s, lambda speed: op_s(speed, op, first.rows, first.position, costs))
+
     def ran(self, event: OperationRan) -> float:
         """The kernel has run. Returns the operation's end on the timeline, when its result may be sent."""
-        running = self._current()
+        running = self._running
+        assert isinstance(running, _Running), "the process answers each instruction to run once"
         running.result, running.cpu_s = event.result, event.cpu_s
         if running.time is None:
             ready = running.ready
@@ -156,9 +155,10 @@ class StepRunner:
         """The operation's end has come: its result leaves; after a step's last operation, so does the report."""
         if isinstance(self._running, _RunningTransfer):
             return self._transferred(self._running)
-        running, self._running = self._current(), None
+        running, self._running = self._running, None
+        assert running is not None, "the process answers each instruction to run once"
         ready, time, result = running.ready, running.time, running.result
-        assert time is not None
+        assert time is not None, "its end was known before it woke"
         op, key, first = ready.op, ready.key, ready.inputs[0]
         overrun = event.overran and op.computes  # what takes no time on the timeline cannot keep to it
         executed = ExecutedOperation(op.index, *time, running.cpu_s, event.late_s, overrun, ready.last_input)
@@ -184,10 +184,6 @@ class StepRunner:
         taken, self._handled = self._handled, []
         return taken
 
-    def _current(self) -> _Running:
-        assert isinstance(self._running, _Running), "the process answers each instruction to run once"
-        return self._running
-
     # -- results --------------------------------------------------------------------------------------------------
 
     def _send(
@@ -200,7 +196,7 @@ class StepRunner:
         for target in op.to:
             if target == self._index:
                 self._ledger.charge(MESSAGES, payload.nbytes)
-                self._deliver(epoch, key, slot, Input(departure_s, position, payload, rows=rows))
+                self._deliver(epoch, key, slot, Input(departure_s, position, payload, 0, rows))
                 continue
             if self._pacer.paced:
                 self.sent_bytes[target] += data_bytes(payload)

@@ -15,7 +15,7 @@ from edgeemu.errors import RunError
 COMMAND_DESCRIPTORS = 40
 CONTROLLER_DESCRIPTORS = (40, 2)  # and for each device
 DEVICE_DESCRIPTORS = (20, 5)
-COMMAND_THREADS = 14  # ZeroMQ's 2, Arrow's 10 and the allocator's
+COMMAND_THREADS = 13  # Arrow's 10, the allocator's, and the writer of large messages
 COMMAND_ADDRESS_BYTES = 2**30  # code, stacks and what allocators reserve; it is not resident
 COMMAND_DATA_BYTES = 2**28  # what is private and can be written of that
 DEVICE_THREADS = 4

@@ -33,8 +33,8 @@ class RealtimePriority:
             self.may = False
             self.described = f"timer slack 1 ns; no real-time priority ({error.strerror})"
 
-    def lift_carriers(self, sleep: Callable[[float], None]) -> None:
-        """Give real-time priority to the other threads of this process: ZeroMQ's, which carry messages only.
+    def lift_carriers(self, sleep: Callable[[float], None], *, with_zeromq: bool) -> None:
+        """Give real-time priority to the other threads of this process, some perhaps ZeroMQ's: all carry messages only.
 
         Not by ZeroMQ's own option: it ends the process where that is refused, to a thread that starts when the process
         is in a control group already. A thread of ZeroMQ that starts reads its scheduling, then sets it, and ends the
@@ -43,7 +43,7 @@ class RealtimePriority:
         if not self.may:
             return
         threads = _other_threads()
-        for _ in range(_NAME_TRIES):
+        for _ in range(_NAME_TRIES if with_zeromq else 0):
             if sum(name.startswith("ZMQbg/") for name in threads.values()) >= _ZEROMQ_THREADS:
                 break
             sleep(1e-3)

@@ -1,6 +1,6 @@
-"""Unix-domain sockets between devices: messages in order, bounded memory, a lost peer is noticed. Knows no time.
+"""Unix-domain sockets between processes: messages in order, bounded memory, a lost peer is noticed. Knows no time.
 
-A device's own thread writes to the socket of a receiver and reads from those of its senders: a message wakes nobody
+A process's own thread writes to the socket of a receiver and reads from those of its senders: a message wakes nobody
 but its receiver. (ZeroMQ passes it through a thread at either end, which costs more than many kernels take.)
 What the kernel does not take at once, because a message is large or its receiver is busy, a thread sends meanwhile.
 A connection that breaks is not made again: what was on its way would be lost, and nobody would know.
@@ -13,9 +13,8 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from edgeemu.links.framing import Assembler, framed
+from edgeemu.links.framing import Assembler
 from edgeemu.links.interface import LinkLostError
-from edgeemu.links.messages import Frames
 
 HIGH_WATER = 64  # messages of a connection that wait for the kernel to take them; a sender blocks above it
 _BUFFER_BYTES = 1 << 20  # of the kernel, for a connection; it gives what it may (net.core.wmem_max)
@@ -73,27 +72,38 @@ class _Outgoing:
 
 
 class _Writer:
-    """Thread that sends what waits, as the kernel takes it."""
+    """Thread that sends what waits, as the kernel takes it. It starts when it is needed for the first time."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._behind: set[_Outgoing] = set()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+            self._thread.start()
 
     def add(self, outgoing: _Outgoing, rest: memoryview) -> None:
         """Send the rest of a message, after what waits. It must not change any more."""
+        self.start()
         with self._changed:
             outgoing.waiting.append(rest)
             self._behind.add(outgoing)
             self._changed.notify()
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait until nothing waits any more, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._behind, timeout_s)
+
     def close(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._closing:
@@ -123,6 +133,7 @@ class _Writer:
                     outgoing.waiting.popleft()
                 if not outgoing.waiting:
                     self._behind.discard(outgoing)
+                    self._changed.notify_all()
 
 
 class _Incoming:
@@ -154,8 +165,8 @@ class _Incoming:
             poll.poll(_PATIENCE_MS)
 
 
-class DeviceSockets:
-    """The connections of one device: it listens at an address, and sends to those of others."""
+class UnixSockets:
+    """The connections of one process: it listens at an address, and sends to those of others."""
 
     def __init__(self, address: str) -> None:
         self._path = Path(socket_path(address))
@@ -170,25 +181,35 @@ class DeviceSockets:
         self._outgoing: dict[str, _Outgoing] = {}  # by address
         self._writer = _Writer()
 
-    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+    def fileno(self) -> int:
+        """Descriptor that can be read while there is something to take."""
+        return self._readable.fileno()
+
+    def start_writer(self) -> None:
+        """Start the thread that writes large messages now, and not when there is one."""
+        self._writer.start()
+
+    def wait(self, descriptor: int, timeout_s: float | None, *, roughly: bool = False) -> bool:
         """Wait until there is something to take or to read from another descriptor, or the time is over.
 
-        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) does not.
+        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) milliseconds: it is for what need
+        be known only `roughly`.
         """
         if descriptor != self._watched:
             self._readable.register(descriptor, select.EPOLLIN)
             self._watched = descriptor
-        if timeout_s:
+        if timeout_s and not roughly:
             select.select([self._readable], [], [], timeout_s)
-        self._ready = self._readable.poll(None if timeout_s is None else 0)
-        return any(ready == descriptor for ready, _ in self._ready)
+            timeout_s = 0.0
+        self._ready = self._readable.poll(timeout_s)
+        return descriptor in dict(self._ready)
 
     def has_room(self, address: str) -> bool:
         """Raises: LinkLostError, as `offer`."""
         return self._to(address).has_room
 
-    def offer(self, address: str, frames: Frames) -> bool:
-        """Send a message, if there is room.
+    def offer(self, address: str, message: bytes) -> bool:
+        """Send a message that is `framed`, if there is room.
 
         Raises:
             LinkLostError: nobody will receive it.
@@ -196,19 +217,18 @@ class DeviceSockets:
         outgoing = self._outgoing.get(address) or self._to(address)
         if outgoing.waiting and not outgoing.has_room:
             return False
-        message = framed(frames)
         taken_bytes = 0 if outgoing.waiting else outgoing.write(message)
         if taken_bytes < len(message):
             self._writer.add(outgoing, memoryview(message)[taken_bytes:])
         return True
 
-    def push(self, address: str, frames: Frames) -> list[list[bytes]]:
-        """Send a message, and wait for room if there is none.
+    def push(self, address: str, message: bytes) -> list[list[bytes]]:
+        """Send a message that is `framed`, and wait for room if there is none.
 
         Messages that arrive meanwhile are taken in and returned: else two devices could wait for each other for ever.
         """
         received: list[list[bytes]] = []
-        while not self.offer(address, frames):
+        while not self.offer(address, message):
             select.select([], [], [], 1e-3 * _LOOK_MS)
             received += self.take()
         return received
@@ -228,6 +248,10 @@ class DeviceSockets:
             else:
                 messages += read
         return messages
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until the kernel has taken all messages, or the time is over."""
+        self._writer.wait(timeout_s)
 
     def close(self) -> None:
         self._writer.close()

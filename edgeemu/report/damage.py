@@ -48,8 +48,8 @@ def _check_numbers(table: "pa.Table", least_sequence: int) -> None:
 
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_floating(column.type):
-            values = column.drop_null().to_numpy()
-            if not (np.abs(values) < _LIMIT).all():  # NaN is not less
+            values = column.to_numpy()  # null: NaN, which is not less than any number (drop_null() takes 50 ms to load)
+            if np.count_nonzero(np.abs(values) < _LIMIT) < len(values) - column.null_count:
                 raise ValueError(f"{name} has a value that is not a finite number")
         if name == "sequence" and len(column):
             numbers = column.to_numpy()

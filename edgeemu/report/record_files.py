@@ -90,6 +90,7 @@ class _TableFile:
         self._names: dict[str, dict[str, int]] = {
             column: {} for column, kind in column_kinds(name).items() if kind == "name"
         }
+        self._dictionaries: dict[str, pa.Array] = {}  # of the names, as far as they have been written
         self._write()
 
     def append(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -123,12 +124,16 @@ class _TableFile:
             return pa.array(values, field.type, from_pandas=isinstance(values, np.ndarray))  # NaN of columns: null
         indices: Any
         if isinstance(values, Coded):
-            codes, which = np.unique(values.codes, return_inverse=True)
-            here = [known.setdefault(values.names[code], len(known)) for code in codes.tolist()]
-            indices = np.array(here, np.int32)[which]
+            codes = np.flatnonzero(np.bincount(values.codes, minlength=len(values.names)))  # that occur
+            here = np.zeros(len(values.names), np.int32)
+            here[codes] = [known.setdefault(values.names[code], len(known)) for code in codes.tolist()]
+            indices = here[values.codes]
         else:
             indices = [known.setdefault(value, len(known)) for value in values]
-        return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(list(known), pa.string()))
+        dictionary = self._dictionaries.get(field.name)
+        if dictionary is None or len(dictionary) < len(known):
+            dictionary = self._dictionaries[field.name] = pa.array(list(known), pa.string())
+        return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), dictionary)
 
     def close(self) -> None:
         if self._file.closed:

@@ -74,12 +74,19 @@ class StepRows:
         )
 
     def add_executed(
-        self, cluster: Cluster, executed: ExecutedOps, sizes: OperationSizes, held: IntArray, peak_bytes: IntArray
+        self,
+        cluster: Cluster,
+        executed: ExecutedOps,
+        sizes: OperationSizes,
+        held: IntArray,
+        peak_bytes: IntArray,
+        cpu_s: NDArray[np.float64] | None = None,
     ) -> None:
-        """Add what all devices did for a step, on a timeline without clock and kernels.
+        """Add what all devices did for a step, on a timeline without clock.
 
         `sizes` are those of the operations that `executed` is about. `held` is the memory of devices in the order of
-        `ACCOUNTS`: [n_accounts, n_devices]; `peak_bytes`: [n_devices].
+        `ACCOUNTS`: [n_accounts, n_devices]; `peak_bytes`: [n_devices]. `cpu_s` is what kernels took: [n_executed];
+        None: there were none.
         """
         about, place, names = executed.about, executed.place, [device.name for device in cluster.devices]
         devices = about.device[place]  # [n_executed]
@@ -87,8 +94,8 @@ class StepRows:
         block, instants = Coded(about.kind[place], about.kinds), (executed.ready_s, executed.start_s, executed.end_s)
         zero, in_time = np.zeros(len(place)), np.zeros(len(place), np.bool_)
         what = Coded(devices, names), sequence, number, about.layer[place], block, about.groups[place], rows, past
-        which = about.index[place], *sizes.columns(executed)
-        self.columns.append(("ops", Columns(OperationRow, [*what, *which, *instants, zero, zero, in_time])))
+        which, taken_s = (about.index[place], *sizes.columns(executed)), zero if cpu_s is None else cpu_s
+        self.columns.append(("ops", Columns(OperationRow, [*what, *which, *instants, taken_s, zero, in_time])))
 
         groups = Groups.of(devices, len(names))
         who = devices[groups.first]  # [n_groups]

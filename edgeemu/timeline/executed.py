@@ -77,6 +77,21 @@ class ExecutedOps(Sequence[OperationRecord]):
         last[[record.last is not None for record in records]] = len(records) + np.arange(len(senders))
         return cls(about, np.arange(len(records)), list(places), which_step, times, last)
 
+    def in_order_of(self, step: Step, indices: IntArray) -> Self:
+        """Make those of one step in another order, by their indices: its last of each, as some may be of a step before.
+
+        Args:
+            step: the step that they are of.
+            indices: of operations in the program, [n].
+        """
+        index = self.about.index[self.place]
+        at = np.empty(max(index.max(), indices.max(), -1) + 1, np.int64)
+        at[index] = np.arange(len(index))  # the last assignment of an index counts
+        which = at[indices]
+        times = self.ready_s[which], self.start_s[which], self.end_s[which]
+        which_step = np.zeros(len(which), np.int64)
+        return type(self)(self.about, self.place[which], [step], which_step, times, self.last[which])
+
     def __len__(self) -> int:
         return len(self.place)
 

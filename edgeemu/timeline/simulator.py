@@ -224,13 +224,11 @@ class Simulator:
     def _send(self, place: int, flow: Flow, now_s: float) -> None:
         """Send a result. Each arrival is known at once, so only the last input of an operation is an event."""
         wiring, missing, ready, turn = flow.wiring, flow.missing, flow.ready, self._turn
-        kind = wiring.message_kinds[place]
-        size = flow.sizes.get(kind)
-        if size is None:
-            size = flow.sizes[kind] = message_bytes(wiring.program.ops[place], flow.step.rows, flow.costs)
+        size = 0
         for connection, waiting in wiring.deliveries[place]:
             arrives = turn
             if connection is not None:
+                size = size or self._size(place, flow)
                 arrives = self._sent(connection, flow, wiring.slots[place], size, now_s), next(self._order)
             for consumer in waiting:
                 missing[consumer] -= 1
@@ -244,6 +242,15 @@ class Simulator:
                     self._ready(consumer, flow, now_s)
                 else:
                     heappush(self._events, (at_s, number, consumer, flow, None))
+
+    @staticmethod
+    def _size(place: int, flow: Flow) -> int:
+        """Return the size of a message with the result of an operation; computed once in a step for all alike."""
+        kind = flow.wiring.message_kinds[place]
+        size = flow.sizes.get(kind)
+        if size is None:
+            size = flow.sizes[kind] = message_bytes(flow.wiring.program.ops[place], flow.step.rows, flow.costs)
+        return size
 
     def _sent(
         self, connection: BookedConnection, flow: Flow, slot: tuple[int, int], size_bytes: int, now_s: float

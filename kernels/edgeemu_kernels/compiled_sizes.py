@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeemu_kernels.shape import ModelShape
 
-COMPILED_BYTES = 2**20  # of a matrix: below, NumPy and BLAS lose no time that matters
+COMPILED_BYTES = 2**18  # of a matrix: below, NumPy and BLAS lose no time that matters
 COMPILED_LANES = 16  # values of a vector; compiled kernels take heads and rows of a multiple of these
 COMPILED_BLOCK = 512  # positions whose scores the compiled attention has at the same time, a multiple of the above
 FEW_ROWS = 8  # that are multiplied by a matrix while it is read once

@@ -109,10 +109,10 @@ class Code:
         self.builder.store(value, self.at(pointer, *places), align=4)
 
     def prefetch(self, pointer: Value, *places: Value) -> None:
-        """Ask for a cache line; a place outside of the array does no harm."""
+        """Ask for a cache line, which is read once; a place outside of the array does no harm."""
         kind = ir.FunctionType(ir.VoidType(), [POINTER, INT32, INT32, INT32])
         declared = self._declared("llvm.prefetch.p0", kind)
-        self.builder.call(declared, [self.at(pointer, *places), INT32(0), INT32(3), INT32(1)])  # read, keep, data
+        self.builder.call(declared, [self.at(pointer, *places), INT32(0), INT32(0), INT32(1)])  # read, once, data
 
     # -- vectors ----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Hop, Link
 from edgeemu.cluster.links import Path as LinkPath
 from edgeemu.links.interface import Peer
-from edgeemu.links.messages import Data, data_bytes
+from edgeemu.links.messages import Data, ShipmentChunk, data_bytes
 from edgeemu.links.stamped import SharedPipes, StampedLinks, create_shared_pipes
-from edgeemu.links.unix_sockets import DeviceSockets
+from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.program import MessageKind
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import DrawKey, Network
@@ -49,7 +50,7 @@ def shared(n_pipes: int) -> Iterator[int]:
 
 def links_of(cluster: Cluster, device: int, pipes: SharedPipes, directory: Path) -> StampedLinks:
     """One device's links, with pipes that it has mapped by itself; the connections lead nowhere."""
-    links = StampedLinks(DeviceSockets(f"ipc://{directory}/{os.getpid()}-{next(NUMBERS)}"), cluster.seed, pipes)
+    links = StampedLinks(UnixSockets(f"ipc://{directory}/{os.getpid()}-{next(NUMBERS)}"), cluster.seed, pipes)
     links.connect(
         [
             Peer(target, f"ipc:///dev/null/{target}", cluster.path(device, target))
@@ -221,8 +222,8 @@ def test_a_new_timeline_forgets_what_was_sent(directory: Path) -> None:
 def test_what_is_sent_arrives_whole_and_in_order(directory: Path) -> None:
     with shared(1) as fd:
         pipes = SharedPipes(fd, 1)
-        receiver = StampedLinks(DeviceSockets(address := f"ipc://{directory}/receiver"), 0, pipes)
-        links = StampedLinks(DeviceSockets(f"ipc://{directory}/sender"), 0, pipes)
+        receiver = StampedLinks(UnixSockets(address := f"ipc://{directory}/receiver"), 0, pipes)
+        links = StampedLinks(UnixSockets(f"ipc://{directory}/sender"), 0, pipes)
         peer = Peer(1, address, LinkPath((Hop(0, 8e6, 0.01),), 0.0, 0.0))
         links.connect([peer])
         links.connect([peer])  # known already: no second connection
@@ -238,6 +239,67 @@ def test_what_is_sent_arrives_whole_and_in_order(directory: Path) -> None:
             np.testing.assert_array_equal(message.payload, payloads[step])
         links.close()
         receiver.close()
+
+
+@pytest.fixture
+def joined(directory: Path) -> Iterator[tuple[StampedLinks, StampedLinks]]:
+    """A sender (0) and a receiver (1), unpaced."""
+    with shared(1) as fd:
+        pipes, number = SharedPipes(fd, 1), next(NUMBERS)
+        receiver = StampedLinks(UnixSockets(address := f"ipc://{directory}/r{number}"), 0, pipes)
+        sender = StampedLinks(UnixSockets(f"ipc://{directory}/s{number}"), 0, pipes)
+        sender.connect([Peer(1, address, LinkPath((Hop(0, 8e6, 0.01),), 0.0, 0.0))])
+        yield sender, receiver
+        sender.close()
+        receiver.close()
+
+
+def test_it_waits_for_as_many_messages_of_steps_as_are_needed(joined: tuple[StampedLinks, StampedLinks]) -> None:
+    sender, receiver = joined
+    silent = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def received() -> list[Data | ShipmentChunk]:
+        receiver.wait(silent, 5.0, fewest=3)
+        return receiver.receive()
+
+    def send(step: int, kind: MessageKind = MessageKind.HIDDEN) -> None:
+        sender.send(Data(kind, 0, 0, 0, step, 1, step, 0.0, 0.0, np.zeros((1, 2), np.float32)), 1)
+
+    try:
+        send(9)
+        while not receiver.receive():  # the connection first
+            time.sleep(0.001)
+        send(0)
+        threads = [Timer(0.005 * step, send, [step]) for step in (1, 2)]
+        for thread in threads:
+            thread.start()
+        assert [message.step for message in received() if isinstance(message, Data)] == [0, 1, 2]
+        for thread in threads:
+            thread.join()
+        send(3)
+        assert len(received()) == 1  # the others do not come for so long that it gives up
+        send(4, MessageKind.PROBE)
+        began_s = time.monotonic()
+        assert len(received()) == 1  # not of a step: it may have to be answered
+        os.eventfd_write(silent, 1)
+        send(5)
+        assert receiver.wait(silent, 5.0, fewest=3)  # there is something else to read
+        assert time.monotonic() - began_s < 5
+    finally:
+        os.close(silent)
+
+
+def test_one_message_to_several_is_sent_as_it_is_to_each(joined: tuple[StampedLinks, StampedLinks]) -> None:
+    """It is encoded once; another that follows it, even in the same memory, is not taken for it."""
+    sender, receiver = joined
+    payload = np.zeros((1, 2), np.float32)
+    for value in range(3):
+        payload[:] = value
+        message = Data(MessageKind.HIDDEN, 0, 0, 0, value, 1, value, 0.0, 0.0, payload)
+        sender.send(message, 1)
+        sender.send(message, 1)
+    received = [message for _ in range(2) for message in receiver.receive()]  # first, a connection
+    assert [message.payload.tolist() for message in received] == [[[n, n]] for n in (0, 0, 1, 1, 2, 2)]
 
 
 def test_the_shared_memory_has_no_name() -> None:

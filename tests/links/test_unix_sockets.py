@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeemu.links.framing import framed
 from edgeemu.links.interface import LinkLostError
-from edgeemu.links.unix_sockets import HIGH_WATER, DeviceSockets
+from edgeemu.links.unix_sockets import HIGH_WATER, UnixSockets
 
 LARGE_BYTES = 1 << 20  # more than the kernel keeps of a connection
 
@@ -19,20 +20,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def sender(address: str) -> Iterator[DeviceSockets]:
-    made = DeviceSockets(f"{address}-not")
+def sender(address: str) -> Iterator[UnixSockets]:
+    made = UnixSockets(f"{address}-not")
     yield made
     made.close()
 
 
 @pytest.fixture
-def receiver(address: str) -> Iterator[DeviceSockets]:
-    made = DeviceSockets(address)
+def receiver(address: str) -> Iterator[UnixSockets]:
+    made = UnixSockets(address)
     yield made
     made.close()
 
 
-def received(sockets: DeviceSockets, number: int) -> list[list[bytes]]:
+def received(sockets: UnixSockets, number: int) -> list[list[bytes]]:
     """So many messages, as they come."""
     messages: list[list[bytes]] = []
     looks = 0
@@ -45,13 +46,13 @@ def received(sockets: DeviceSockets, number: int) -> list[list[bytes]]:
 
 
 def test_it_waits_for_messages_and_for_what_else_can_be_read(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     other = os.eventfd(0, os.EFD_NONBLOCK)
     try:
         assert not receiver.wait(other, 0.0)
         assert receiver.take() == []
-        sender.offer(address, [b"a", b"b"])
+        sender.offer(address, framed([b"a", b"b"]))
         assert not receiver.wait(other, None)  # a connection
         assert receiver.take() == []
         assert not receiver.wait(other, 5.0)
@@ -64,29 +65,27 @@ def test_it_waits_for_messages_and_for_what_else_can_be_read(
 
 
 def test_large_messages_and_those_behind_them_come_in_order(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     payloads = [bytes([n]) * (LARGE_BYTES if n % 3 == 0 else n) for n in range(12)]
     for n, payload in enumerate(payloads):
-        assert sender.offer(address, [bytes([n]), payload])
+        assert sender.offer(address, framed([bytes([n]), payload]))
     assert received(receiver, len(payloads)) == [[bytes([n]), payload] for n, payload in enumerate(payloads)]
     assert receiver.take() == []
 
 
-def test_what_waits_is_what_it_was_when_it_was_sent(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
-) -> None:
+def test_what_waits_is_what_it_was_when_it_was_sent(sender: UnixSockets, receiver: UnixSockets, address: str) -> None:
     """A kernel may compute its next result in the same memory."""
     payload = bytearray(LARGE_BYTES)
     for _ in range(2):
-        sender.offer(address, [b"", memoryview(payload)])
+        sender.offer(address, framed([b"", memoryview(payload)]))
     payload[:] = b"x" * LARGE_BYTES
     assert all(message == [b"", bytes(LARGE_BYTES)] for message in received(receiver, 2))
 
 
-def test_so_much_waits_and_no_more(sender: DeviceSockets, receiver: DeviceSockets, address: str) -> None:
+def test_so_much_waits_and_no_more(sender: UnixSockets, receiver: UnixSockets, address: str) -> None:
     sent = 0
-    while sender.offer(address, [str(sent).encode(), bytes(LARGE_BYTES)]):
+    while sender.offer(address, framed([str(sent).encode(), bytes(LARGE_BYTES)])):
         sent += 1
     assert HIGH_WATER <= sent <= HIGH_WATER + 2
     assert not sender.has_room(address)
@@ -94,11 +93,11 @@ def test_so_much_waits_and_no_more(sender: DeviceSockets, receiver: DeviceSocket
 
 
 def test_an_inbox_takes_in_so_much_at_once_and_no_more(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     """However fast a sender is: what was taken and not yet handled is memory that no ledger counts."""
     for _ in range(100):
-        sender.offer(address, [b"", bytes(1000)])
+        sender.offer(address, framed([b"", bytes(1000)]))
     most = 0
     came = 0
     while came < 100:
@@ -108,26 +107,26 @@ def test_an_inbox_takes_in_so_much_at_once_and_no_more(
 
 
 def test_two_that_send_before_they_receive_do_not_wait_for_each_other(
-    sender: DeviceSockets, receiver: DeviceSockets, address: str
+    sender: UnixSockets, receiver: UnixSockets, address: str
 ) -> None:
     """The first takes in what the second has sent while it waits for room."""
-    while receiver.offer(f"{address}-not", [b"back", bytes(LARGE_BYTES)]):
+    while receiver.offer(f"{address}-not", framed([b"back", bytes(LARGE_BYTES)])):
         pass
-    while sender.offer(address, [b"", bytes(LARGE_BYTES)]):
+    while sender.offer(address, framed([b"", bytes(LARGE_BYTES)])):
         pass
     taken: list[list[bytes]] = []
     received(receiver, 1)
-    taken += sender.push(address, [b"", b"last"])
+    taken += sender.push(address, framed([b"", b"last"]))
     taken += received(sender, HIGH_WATER - len(taken))
     assert {header for header, _ in taken} == {b"back"}
 
 
-def test_a_receiver_that_is_gone_is_noticed(sender: DeviceSockets, address: str) -> None:
-    receiver = DeviceSockets(address)
-    assert sender.offer(address, [b"", bytes(LARGE_BYTES)])
+def test_a_receiver_that_is_gone_is_noticed(sender: UnixSockets, address: str) -> None:
+    receiver = UnixSockets(address)
+    assert sender.offer(address, framed([b"", bytes(LARGE_BYTES)]))
     receiver.close()
     with pytest.raises(LinkLostError, match="there is lost"):
-        all(sender.offer(address, [b"", b""]) for _ in range(HIGH_WATER + 1))
+        all(sender.offer(address, framed([b"", b""])) for _ in range(HIGH_WATER + 1))
     assert not Path(address.removeprefix("ipc://")).exists()
     with pytest.raises(LinkLostError):
         sender.has_room(address)

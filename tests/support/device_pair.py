@@ -256,6 +256,7 @@ def _config(index: int, memory_bytes: int, message_s: float) -> DeviceConfig:
         index,
         f"d{index}",
         control="",
+        requests="",
         address="",
         memory_bytes=memory_bytes,
         flops_per_s=1e6,

@@ -3,6 +3,7 @@
 Run by the fork server as devices are, in network namespaces of their own where the links are the kernel's.
 """
 
+import asyncio
 import os
 import time
 import zlib
@@ -22,10 +23,12 @@ from edgeemu.device.make_links import make_links
 from edgeemu.host.fleet import Fleet
 from edgeemu.host.namespaces import own_network_namespace
 from edgeemu.links import interface, messages
+from edgeemu.links.framing import framed
 from edgeemu.links.interface import LinkLostError, Links
 from edgeemu.links.netns import protocol
 from edgeemu.links.netns.layout import DATA_PORT
 from edgeemu.links.stamped import create_shared_pipes
+from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.blocks import ffn
 from edgeemu.placement.program import MessageKind
 from edgeemu.placement.shipments import Shipment
@@ -50,7 +53,7 @@ def run_peer(spec_bytes: bytes) -> None:
     told = context.socket(zmq.DEALER)
     told.setsockopt(zmq.IDENTITY, str(spec.device.index).encode())
     told.connect(spec.device.control)
-    peer = Peer(spec, make_links(spec.device, context), told)
+    peer = Peer(spec, make_links(spec.device), told)
     told.send(b"")
     while (command := msgspec.msgpack.decode(told.recv()))[0] != "end":
         try:
@@ -138,21 +141,34 @@ class Peers:
         self.pids: list[int] = []
         self._context = zmq.asyncio.Context()
         self._router = self._context.socket(zmq.ROUTER)
-        self._router.bind(self.control_address)
+        self._router.bind(self._told_address)
+        self._network = UnixSockets(self.control_address)  # the other end of the network process's
         self._waiting: list[tuple[bytes, bytes]] = []
+
+    @property
+    def _told_address(self) -> str:
+        """Where peers are told what to do."""
+        return f"ipc://{self.fleet.directory}/told"
 
     @property
     def control_address(self) -> str:
         return f"ipc://{self.fleet.directory}/control"
 
+    @property
+    def orders_address(self) -> str:
+        return f"ipc://{self.fleet.directory}/orders"
+
     def address(self, device: int) -> str:
         return f"ipc://{self.fleet.directory}/d{device}"
 
     async def send_to_network_process(self, request: bytes) -> None:
-        await self._router.send_multipart([b"switchboard", request])
+        assert self._network.offer(self.orders_address, framed([b"", request]))
 
     async def receive(self, kind: type[protocol.Answer]) -> protocol.Answer:
-        answer = protocol.decode_answer(await self._from(b"switchboard"))
+        while not (received := self._network.take()):
+            await asyncio.sleep(0.001)
+        ((_, frame),) = received
+        answer = protocol.decode_answer(frame)
         assert isinstance(answer, kind), answer
         return answer
 
@@ -164,7 +180,7 @@ class Peers:
             device = self.cluster.devices[i]
             address = self.address(i) if self.kind.kind == "stamped" else f"tcp://*:{DATA_PORT}"
             spec = protocol_in.DeviceConfig(
-                i, device.name, self.control_address, address, 1 << 30, 1e9, 1e9, 0.0, None, 0,
+                i, device.name, self._told_address, "", address, 1 << 30, 1e9, 1e9, 0.0, None, 0,
                 pipes_fd, self.cluster.n_pipes, self.kind.kind,
             )  # fmt: skip
             peers = [self._peer(i, j) for j in everyone if j != i]
@@ -194,6 +210,7 @@ class Peers:
         await self.cabling.end()
 
     def close(self) -> None:
+        self._network.close()
         self._router.close(linger=0)
         self._context.term()
 

@@ -7,51 +7,78 @@ reason, the kernel removes the bridge and all veth pairs to it.
 import gc
 import select
 import time
+from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
 
 from edgeemu.errors import EdgeemuError
 from edgeemu.host.namespaces import own_network_namespace
+from edgeemu.links.framing import framed
 from edgeemu.links.netns import protocol
+from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.timeline.clock import WallClock
 
 if TYPE_CHECKING:
     from edgeemu.links.netns.network import KernelNetwork
 
 
+_LAST_ANSWER_S = 2.0  # for the last answer to get out
+
+
 def run_network_process(spec_bytes: bytes) -> None:
     """Entry of the forked process; returns after `StopNetwork`. Raises: SystemExit, after it reported a failure."""
     spec = msgspec.msgpack.decode(spec_bytes, type=protocol.NetworkProcessConfig)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    control = context.socket(zmq.DEALER)
-    control.setsockopt(zmq.IDENTITY, protocol.IDENTITY)
-    control.setsockopt(zmq.LINGER, 2000)  # ms: the last answer must be sent
-    control.connect(spec.control)
+    controller = _ControlSockets(spec)
     try:
-        _serve(control)
+        _serve(controller)
     except OSError as error:
-        control.send(protocol.encode(protocol.Failed(f"network namespaces: {error}")))
+        controller.tell(protocol.Failed(f"network namespaces: {error}"))
         raise SystemExit(1) from error
     except EdgeemuError as error:
-        control.send(protocol.encode(protocol.Failed(str(error))))
+        controller.tell(protocol.Failed(str(error)))
         raise SystemExit(1) from error
     finally:
-        control.close()
-        context.term()
+        controller.close()
 
 
-def _serve(control: "zmq.Socket[bytes]") -> None:
+class _ControlSockets:
+    """Connections with the controller: answers out, orders in."""
+
+    def __init__(self, spec: protocol.NetworkProcessConfig) -> None:
+        self._address, self._sockets = spec.control, UnixSockets(spec.orders)
+        self._orders: deque[protocol.Order] = deque()  # that have arrived
+
+    def tell(self, answer: protocol.Answer) -> None:
+        received = self._sockets.push(self._address, framed([protocol.IDENTITY, protocol.encode(answer)]))
+        self._take(received)
+
+    def order(self, timeout_s: float | None) -> protocol.Order | None:
+        """Return the next order; None: there is none within that time. Without a limit it waits for ever."""
+        if not self._orders:
+            select.select([self._sockets], [], [], timeout_s)
+            self._take(self._sockets.take())
+        return self._orders.popleft() if self._orders else None
+
+    def close(self) -> None:
+        """Close the sockets when the last answer has left."""
+        self._sockets.flush(_LAST_ANSWER_S)
+        self._sockets.close()
+
+    def _take(self, received: list[list[bytes]]) -> None:
+        self._orders += [protocol.decode_order(frame) for _, frame in received]
+
+
+def _serve(controller: _ControlSockets) -> None:
     own_network_namespace()
     from edgeemu.links.netns.network import KernelNetwork  # loads pyroute2, which no other process needs
 
     network = KernelNetwork()
-    control.send(protocol.encode(protocol.NetworkReady()))
+    controller.tell(protocol.NetworkReady())
     gc.freeze()
     while True:
-        order = _next_order(control, network)
+        order = _next_order(controller, network)
         began_s = time.monotonic()
         match order:
             case protocol.Build():
@@ -64,18 +91,16 @@ def _serve(control: "zmq.Socket[bytes]") -> None:
                 network.change(order.layout, began_s)
             case protocol.StopNetwork():
                 network.close()
-        control.send(protocol.encode(protocol.Done(type(order).__name__, time.monotonic() - began_s)))
+        controller.tell(protocol.Done(type(order).__name__, time.monotonic() - began_s))
         if isinstance(order, protocol.StopNetwork):
             return
 
 
-def _next_order(control: "zmq.Socket[bytes]", network: "KernelNetwork") -> protocol.Order:
+def _next_order(controller: _ControlSockets, network: "KernelNetwork") -> protocol.Order:
     """Receives the next order. Until it arrives, links vary as they should."""
     while True:
         network.step(time.monotonic())
-        try:
-            return protocol.decode_order(control.recv(zmq.NOBLOCK))
-        except zmq.Again:
-            due_s = network.due_wall_s
-            timeout_s = None if due_s == inf else max(0.0, due_s - time.monotonic())
-            select.select([control.FD], [], [], timeout_s)
+        due_s = network.due_wall_s
+        order = controller.order(None if due_s == inf else max(0.0, due_s - time.monotonic()))
+        if order is not None:
+            return order

@@ -5,13 +5,14 @@ import msgspec
 from edgeemu.links.messages import WireError
 from edgeemu.links.netns.layout import NetworkLayout
 
-IDENTITY = b"switchboard"  # of the network process on the controller's socket; devices have numbers
+IDENTITY = b"switchboard"  # precedes the network process's answers
 
 
 class NetworkProcessConfig(msgspec.Struct, frozen=True):
-    """The configuration that the process is forked with: the address of its controller."""
+    """The configuration that the process is forked with: where its controller listens, and where it listens itself."""
 
     control: str
+    orders: str
 
 
 class Build(msgspec.Struct, frozen=True, tag=True):

@@ -302,7 +302,7 @@ class ProcessBackend:
             case protocol_out.Opened():
                 self._opening[message.sequence] -= 1
             case protocol_out.Report():
-                self._time.reported(self._reports.add(message))
+                self._time.reported(self._reports.add(message), message)
                 self.measured.reordered[message.name] = message.reordered
                 self.measured.peak_bytes[message.name] = message.peak_bytes
 

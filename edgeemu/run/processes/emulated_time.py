@@ -5,23 +5,24 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from edgeemu.cluster.cluster import Cluster
+import numpy as np
+
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.link_probe import probe_bytes
 from edgeemu.placement.program import Op, Program
-from edgeemu.report.usage_rows import StepRows
+from edgeemu.report.usage_rows import ACCOUNTS, StepRows
 from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
-from edgeemu.run.processes.step_reports import DeviceReport, StepInFlight, StepReports, sampled_token
+from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.operation_sizes import ProgramSizes
-from edgeemu.timeline.steps import OperationRecord, Step, roofline_durations
+from edgeemu.timeline.steps import Step, roofline_durations
 from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.transfers import HandledTransfer
 from edgeemu.timeline.virtual import VirtualTimeline
@@ -40,7 +41,7 @@ class EmulatedTime(Protocol):
 
     async def next_token(self, by_s: float | None) -> SampledToken | None: ...
 
-    def reported(self, reported: DeviceReport) -> None:
+    def reported(self, step: StepInFlight, report: protocol_out.Report) -> None:
         """Take a device's report of a step."""
         ...
 
@@ -118,12 +119,18 @@ class PacedTime:
         self._unobserved.append(step)
         return sampled_token(step.step, token, token.sampled_s)
 
-    def reported(self, reported: DeviceReport) -> None:
-        report, program, operations = reported
-        self._rows.add_operations(self._cluster, operations, self._sizes.of_program(program))
-        _add_device(self._rows, self._cluster, report, operations)
-        step = report.sequence, report.step
-        self._rows.add_links(self._cluster, step, report.traffic, operations[-1].time.end_s)
+    def reported(self, step: StepInFlight, report: protocol_out.Report) -> None:
+        operations = step.operations(report)
+        self._rows.add_operations(self._cluster, operations, self._sizes.of_program(step.program))
+        self._rows.add_device(
+            self._cluster,
+            operations,
+            report.held,
+            peak_bytes=report.peak_bytes,
+            reordered=report.reordered,
+            stalled_s=report.stalled_s,
+        )
+        self._rows.add_links(self._cluster, step.step[:2], report.traffic, operations[-1].time.end_s)
 
     async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:  # noqa: ARG002
         self._probing[request.number] = step, request.peer.device
@@ -192,7 +199,8 @@ class VirtualTime:
             for each in plan.cluster.devices
         ]
         self._roofline = roofline_durations(computes, plan.costs)
-        self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s)
+        relative = any(device.compute is None for device in plan.cluster.devices)
+        self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s if relative else self._roofline)
         self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
         self._rows = StepRows()
         self._sizes = ProgramSizes(plan.costs)
@@ -214,7 +222,7 @@ class VirtualTime:
         self._record(timed.step, timed.sampled_s)
         return sampled_token(timed.step, self._tokens.pop(timed.step.sequence), timed.sampled_s)
 
-    def reported(self, reported: DeviceReport) -> None: ...
+    def reported(self, step: StepInFlight, report: protocol_out.Report) -> None: ...
 
     async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:
         """Wait until the message has passed from device to device, and put it on the timeline."""
@@ -229,16 +237,19 @@ class VirtualTime:
 
     def _record(self, step: Step, sampled_s: float) -> None:
         """Record the operations of a step, at the instants that the timeline gave them."""
-        observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
-        self._observed.append(observed)
-        on_timeline = {record.op.index: (record.time, record.last) for record in observed.executions}
-        for report, program, operations in self._reports.latest(step.sequence).reports:
-            found = [(record, *on_timeline[record.op.index]) for record in operations]
-            timed = [record._replace(time=time, last=last) for record, time, last in found]
-            self._rows.add_operations(self._cluster, timed, self._sizes.of_program(program))
-            _add_device(self._rows, self._cluster, report, timed)
+        executed = self._timeline.executions(step)
+        self._observed.append(StepMeasurement(executed, self._timeline.transits()))
+        latest = self._reports.latest(step.sequence)
+        ops, reports = latest.program.ops, latest.reports
+        indices, cpu_s = np.array([(each.place, each.cpu_s) for report in reports for each in report.operations]).T
+        held = np.zeros((len(ACCOUNTS) + 1, len(self._cluster.devices)), np.int64)  # the last row: peaks
+        for report in reports:
+            device = ops[report.operations[0].place].device
+            held[:, device] = [*(report.held.get(account, 0) for account in ACCOUNTS), report.peak_bytes]
+        timed = executed.in_order_of(step, indices.astype(np.int64))
+        self._rows.add_executed(self._cluster, timed, self._sizes.of(timed.about), held[:-1], held[-1], cpu_s)
         self._rows.add_transfers(self._cluster, self._timeline.transfers())
-        self._rows.add_links(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
+        self._rows.add_traffic(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     async def observe(self) -> list[StepMeasurement]:
         observed = list(self._observed)
@@ -282,19 +293,6 @@ class VirtualTime:
             return self._roofline(op, step)
         taken_s = self._kernel_times.add(op, step.rows, self._reports.latest(step.sequence).cpu_s[op.index])
         return relative_s(device, op, taken_s)
-
-
-def _add_device(
-    rows: StepRows, cluster: Cluster, report: protocol_out.Report, operations: Sequence[OperationRecord]
-) -> None:
-    rows.add_device(
-        cluster,
-        operations,
-        report.held,
-        peak_bytes=report.peak_bytes,
-        reordered=report.reordered,
-        stalled_s=report.stalled_s,
-    )
 
 
 def _kept_steps(plan: Plan) -> int:

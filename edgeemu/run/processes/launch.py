@@ -98,6 +98,7 @@ class LaunchedDevices:
             index=device.index,
             name=device.name,
             control=self.session.control_address,
+            requests=self.session.requests_address(device.index),
             # Kernel links: in a network namespace of its own, where the device has no address yet.
             address=self.session.address(device.index) if kind == "stamped" else f"tcp://*:{DATA_PORT}",
             memory_bytes=device.memory_bytes,

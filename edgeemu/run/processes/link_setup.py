@@ -48,7 +48,7 @@ class LinkSetup:
         """
         if self._layout is None:
             return
-        spec = protocol.NetworkProcessConfig(self._session.control_address)
+        spec = protocol.NetworkProcessConfig(self._session.control_address, self._session.orders_address)
         await self._fleet.fork(_NAME, protocol.encode(spec), "edgeemu.links.netns.process:run_network_process")
         await self._session.receive(protocol.NetworkReady)  # before that, nothing reaches it
         await self._ask(protocol.Build(self._layout, tuple(pids), dilation))

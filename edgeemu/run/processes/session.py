@@ -1,20 +1,22 @@
 """The controller's socket to its devices: requests out, answers in, failures raised. Knows no model and no policy."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
-
-import zmq
 
 from edgeemu.device import codec, protocol_in, protocol_out
 from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
 from edgeemu.host.device_exit import DeviceExit
 from edgeemu.host.stopped import LOOK_EVERY_S, StopWatch, what_they_do
 from edgeemu.links import messages
-from edgeemu.links.connections import is_readable
+from edgeemu.links.framing import framed
+from edgeemu.links.interface import LinkLostError
 from edgeemu.links.netns import protocol
+from edgeemu.links.unix_sockets import UnixSockets
 
 Answer = TypeVar("Answer", bound=protocol_out.FromDevice | protocol.NetworkReady | protocol.Done)
 Unasked = (
@@ -26,10 +28,9 @@ Unasked = (
     | protocol_out.TransfersHandled
 )
 
-_NETWORK_PROCESS = b"switchboard"  # its identity on the socket; devices have numbers
-
 ANSWER_TIMEOUT_S = 600.0  # a run in which no device sends anything for so long will not go on
 _LAST_MESSAGE_S = 0.2
+_ROOM_EVERY_S = 1e-3  # between two looks whether a receiver has room
 _FAILURES: dict[str, type[EdgeemuError]] = {"out of memory": InfeasibleError, "model file": RequestError}
 
 
@@ -68,26 +69,25 @@ class Session:
         self._processes = processes
         self._watch = StopWatch()
         self._held: dict[str, dict[str, int]] = {}  # by device, the last page of its ledger
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._control = self._context.socket(zmq.ROUTER)
-        self._descriptor = int(self._control.FD)
-        self._inbox: asyncio.Queue[_Message] = asyncio.Queue()
+        self._sockets: UnixSockets
+        self._inbox: deque[_Message] = deque()
+        self._arrived = asyncio.Event()
+        self._awaited: type[object] | None = None
         self._stopping = False
 
     async def __aenter__(self) -> Self:
-        self._control.bind(self.control_address)
-        asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+        self._sockets = UnixSockets(self.control_address)
+        asyncio.get_running_loop().add_reader(self._sockets.fileno(), self._read)
         self._pump = asyncio.create_task(self._pump_exits())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.get_running_loop().remove_reader(self._descriptor)
+        asyncio.get_running_loop().remove_reader(self._sockets.fileno())
         self._pump.cancel()
         await asyncio.gather(self._pump, return_exceptions=True)
-        self._control.close(linger=0)
-        self._context.term()
+        self._sockets.close()
 
     def address(self, device: int) -> str:
         """Return where a device listens for data."""
@@ -98,13 +98,22 @@ class Session:
         """Where the controller listens."""
         return self._address("control")
 
+    @property
+    def orders_address(self) -> str:
+        """Where the process that shapes kernel links listens for its controller."""
+        return self._address("orders")
+
+    def requests_address(self, device: int) -> str:
+        """Return where a device listens for its controller."""
+        return self._address(f"r{device}")
+
     async def send(self, device: int, request: protocol_in.ToDevice) -> None:
         """Send a device a request."""
-        self._send(str(device).encode(), codec.encode(request))
+        await self._send(self.requests_address(device), codec.encode(request))
 
     async def send_to_network_process(self, request: bytes) -> None:
         """Send a request to the process that shapes kernel links."""
-        self._send(_NETWORK_PROCESS, request)
+        await self._send(self.orders_address, request)
 
     async def ask(
         self, requests: Mapping[int, protocol_in.ToDevice], on_progress: Callable[[int, int], None] | None = None
@@ -139,7 +148,7 @@ class Session:
             RunError: a device died, is stopped, broke the protocol, or no device sent anything for ten minutes.
         """
         while True:
-            message = await self._next(ANSWER_TIMEOUT_S)
+            message = await self._next(ANSWER_TIMEOUT_S, kind)
             if message is None:
                 does = what_they_do(self._processes())
                 raise RunError(f"no device has sent anything for {ANSWER_TIMEOUT_S:.0f} s: {does}")
@@ -154,7 +163,7 @@ class Session:
         """
         deadline_s = asyncio.get_running_loop().time() + limit_s
         while True:
-            message = await self._next(deadline_s - asyncio.get_running_loop().time())
+            message = await self._next(deadline_s - asyncio.get_running_loop().time(), kind)
             if message is None or isinstance(message, kind):
                 return message
             await self._handle(message, kind)
@@ -191,28 +200,29 @@ class Session:
         await self.send_all(protocol_in.Stop())
         return [await self.receive(protocol_out.Bye) for _ in range(self._n_devices)]
 
-    async def _next(self, timeout_s: float) -> _Message | None:
+    async def _next(self, timeout_s: float, awaited: type[object]) -> _Message | None:
         """Return the next message, or None if there is none in time. Processes are looked at meanwhile.
 
         Raises:
             RunError: one of them is stopped.
         """
-        if not self._inbox.empty():
-            return self._inbox.get_nowait()
-        while True:
+        self._awaited = awaited
+        while not self._inbox:
+            self._arrived.clear()
             try:
                 async with asyncio.timeout(min(timeout_s, LOOK_EVERY_S)):
-                    return await self._inbox.get()
+                    await self._arrived.wait()
             except TimeoutError:
                 timeout_s -= LOOK_EVERY_S
-                if timeout_s <= 0:
+                if timeout_s <= 0 and not self._inbox:
                     return None
-            if why := self._watch.look(self._processes()):
-                raise RunError(why)
+                if why := self._watch.look(self._processes()):
+                    raise RunError(why) from None
+        return self._inbox.popleft()
 
     async def _cause_of(self, lost: protocol_out.Failure) -> EdgeemuError:
         """Return why a connection was lost: the failure or death of the device at its other end, if one follows."""
-        while (message := await self._next(_LAST_MESSAGE_S)) is not None:
+        while (message := await self._next(_LAST_MESSAGE_S, protocol_out.Failure)) is not None:
             if isinstance(message, protocol_out.Failure) and message.kind != "link":
                 return _failure(message)
             if isinstance(message, DeviceExit) and message.status != 0:
@@ -221,7 +231,7 @@ class Session:
 
     async def _error_of(self, ended: DeviceExit) -> EdgeemuError:
         """Return why a device ended: its last message, which may arrive after the news, or how its process died."""
-        while (message := await self._next(_LAST_MESSAGE_S)) is not None:
+        while (message := await self._next(_LAST_MESSAGE_S, protocol_out.Failure)) is not None:
             if isinstance(message, protocol_out.Failure) and message.name == ended.name:
                 return _failure(message)
         return self._explain(ended, self._held.get(ended.name, {}))
@@ -229,25 +239,37 @@ class Session:
     def _address(self, name: str) -> str:
         return f"ipc://{self._directory}/{name}"
 
-    def _send(self, identity: bytes, frame: bytes) -> None:
-        """Send a message; a socket with identities never waits. Sending may use up what announces an arrival."""
-        self._control.send_multipart([identity, frame], zmq.NOBLOCK)
-        self._read()
+    async def _send(self, address: str, frame: bytes) -> None:
+        """Send a message, and wait while its receiver is far behind. That one is gone is told by its end."""
+        message = framed([b"", frame])
+        with suppress(LinkLostError):
+            while not self._sockets.offer(address, message):
+                await asyncio.sleep(_ROOM_EVERY_S)
 
     def _read(self) -> None:
-        """Read all that has arrived: the descriptor of the socket signals edges (zmq_getsockopt(3))."""
-        while is_readable(self._control):
-            identity, frame = self._control.recv_multipart()
-            decode = protocol.decode_answer if identity == _NETWORK_PROCESS else codec.decode_for_controller
+        """Read what has arrived. What cannot be read is raised where a message is awaited."""
+        try:
+            received = self._sockets.take()
+        except messages.WireError as error:
+            self._add(error)
+            return
+        for identity, frame in received:
+            decode = protocol.decode_answer if identity == protocol.IDENTITY else codec.decode_for_controller
             try:
                 message = decode(frame)
             except messages.WireError as error:
-                self._inbox.put_nowait(error)  # raised where a message is awaited
+                self._add(error)
                 continue
             if isinstance(message, protocol_out.Ready | protocol_out.Opened | protocol_out.Report):
                 self._held[message.name] = message.held
-            self._inbox.put_nowait(message)
+            self._add(message)
+
+    def _add(self, message: _Message) -> None:
+        """Add to the inbox. A report, which each device sends in each step, wakes nobody who awaits anything else."""
+        self._inbox.append(message)
+        if self._awaited is protocol_out.Report or not isinstance(message, protocol_out.Report):
+            self._arrived.set()
 
     async def _pump_exits(self) -> None:
         while True:
-            self._inbox.put_nowait(await self._exits.get())
+            self._add(await self._exits.get())

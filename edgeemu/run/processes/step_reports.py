@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,14 +14,6 @@ from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
-class DeviceReport(NamedTuple):
-    """Report of a device, and the records of the operations in it."""
-
-    report: protocol_out.Report
-    program: Program  # of the operations
-    operations: list[OperationRecord]
-
-
 @dataclass(slots=True)
 class StepInFlight:
     """A step that was started, and the reports of devices about it."""
@@ -30,28 +21,30 @@ class StepInFlight:
     step: Step
     program: Program
     owed: int  # reports that are still to come
-    reports: list[DeviceReport] = field(default_factory=list)
+    reports: list[protocol_out.Report] = field(default_factory=list)
     cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
 
     @property
     def measurement(self) -> StepMeasurement:
         """Measurement of the step, as far as devices have reported it."""
-        executions = [record for each in self.reports for record in each.operations]
-        return StepMeasurement(executions, [transit for each in self.reports for transit in each.report.transits])
+        executions = [record for report in self.reports for record in self.operations(report)]
+        return StepMeasurement(executions, [transit for report in self.reports for transit in report.transits])
 
-    def add(self, report: protocol_out.Report) -> DeviceReport:
+    def operations(self, report: protocol_out.Report) -> list[OperationRecord]:
+        """Return the records of the operations in a device's report."""
+        return [self._record(each) for each in report.operations]
+
+    def add(self, report: protocol_out.Report) -> None:
         """Take a device's report."""
-        operations = [self._record(each) for each in report.operations]
-        self.reports.append(DeviceReport(report, self.program, operations))
+        self.reports.append(report)
         self.cpu_s |= {each.place: each.cpu_s for each in report.operations}
         self.owed -= 1
-        return self.reports[-1]
 
     def _record(self, executed: protocol_out.ExecutedOperation) -> OperationRecord:
-        place, *instants, cpu_s, late_s, overrun, last_input = executed
-        op, step = self.program.ops[place], self.step
-        last = self.program.sender(op.device, op.inputs(step.step)[last_input], step.rows)
-        return OperationRecord(op, step, Occupation(*instants), cpu_s, late_s, overrun, last)
+        op, step = self.program.ops[executed.place], self.step
+        time = Occupation(executed.ready_s, executed.start_s, executed.end_s)
+        last = self.program.sender(op.device, op.inputs(step.step)[executed.last_input], step.rows)
+        return OperationRecord(op, step, time, executed.cpu_s, executed.late_s, executed.overrun, last)
 
 
 class StepReports:
@@ -68,13 +61,13 @@ class StepReports:
         devices = len({op.device for op in program.ops})
         self._in_flight[step[:2]] = self._latest[step.sequence] = StepInFlight(step, program, devices)
 
-    def add(self, report: protocol_out.Report) -> DeviceReport:
-        """Take a device's report; return it with its operations."""
+    def add(self, report: protocol_out.Report) -> StepInFlight:
+        """Take a device's report; return its step."""
         step = self._in_flight[report.sequence, report.step]
-        added = step.add(report)
+        step.add(report)
         if not step.owed:
             del self._in_flight[report.sequence, report.step]
-        return added
+        return step
 
     def latest(self, sequence: int) -> StepInFlight:
         """Return the step of an open sequence that was started last."""

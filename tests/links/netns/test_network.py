@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import zmq
 from link_hosts import Hosts, interfaces, listen_udp, receive_udp, send_udp
 from support.wired import SLOW, cluster
 
@@ -19,12 +19,14 @@ from edgeemu.cluster.links import Link
 from edgeemu.cluster.variation import Trace
 from edgeemu.errors import RunError
 from edgeemu.host.namespaces import own_user_namespace
+from edgeemu.links.framing import framed
 from edgeemu.links.netns import netlink, protocol, queues, tc
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.links.netns.layout import NetworkLayout, network_layout
 from edgeemu.links.netns.network import KernelNetwork
 from edgeemu.links.netns.process import run_network_process
 from edgeemu.links.netns.queues import HtbClass, QueuePlace
+from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.timeline.clock import WallClock
 
 PROBED = probe_host()
@@ -188,21 +190,20 @@ def test_closing_removes_what_was_made() -> None:
 
 def test_the_network_process_carries_out_orders(tmp_path: Path) -> None:
     """A process like that of a run, with the socket that it has there; here it joins no device."""
-    address = f"ipc://{tmp_path}/control"
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as control:
-        control.setsockopt(zmq.LINGER, 0)
-        control.bind(address)
-        control.setsockopt(zmq.RCVTIMEO, 10_000)
-        pid = fork_network_process(address)
+    spec = protocol.NetworkProcessConfig(f"ipc://{tmp_path}/control", f"ipc://{tmp_path}/orders")
+    with contextlib.closing(UnixSockets(spec.control)) as control:
+        pid = fork_network_process(spec)
         try:
 
             def answer() -> protocol.Answer:
-                identity, frame = control.recv_multipart()
+                while not (received := control.take()):
+                    assert select.select([control], [], [], 10.0)[0], "no answer for 10 s"
+                ((identity, frame),) = received
                 assert identity == protocol.IDENTITY
                 return protocol.decode_answer(frame)
 
             def tell(order: protocol.Order) -> protocol.Answer:
-                control.send_multipart([protocol.IDENTITY, protocol.encode(order)])
+                assert control.offer(spec.orders, framed([b"", protocol.encode(order)]))
                 return answer()
 
             assert answer() == protocol.NetworkReady()
@@ -224,7 +225,7 @@ def test_the_network_process_carries_out_orders(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(status) == 1
 
 
-def fork_network_process(address: str) -> int:
+def fork_network_process(spec: protocol.NetworkProcessConfig) -> int:
     """Forks as the fork server does; without root, in a user namespace."""
     assert threading.active_count() == 1
     pid = os.fork()
@@ -233,7 +234,7 @@ def fork_network_process(address: str) -> int:
         try:
             if os.geteuid() != 0:
                 own_user_namespace()
-            run_network_process(protocol.encode(protocol.NetworkProcessConfig(address)))
+            run_network_process(protocol.encode(spec))
             status = 0
         except SystemExit as leaving:
             status = int(leaving.code or 0)
