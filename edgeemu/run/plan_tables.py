@@ -13,7 +13,7 @@ from edgeemu.report.formats import Table, counted, ms_text, size
 from edgeemu.run.basis import basis_of
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
-from edgeemu.run.reserved_memory import kept_by_systems
+from edgeemu.run.reserved_memory import kept_by_systems, unknown_reserves
 from edgeemu.timeline.prediction import SequenceTimes
 from edgeemu_kernels.shape import ModelShape
 
@@ -119,6 +119,8 @@ def plan_lines(plan: Plan, bound: "Possible | None") -> Iterator[str]:
     yield _sizes_line(plan)
     if kept := kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices):
         yield f"memory: of the devices' own, {kept}"
+    if unknown := unknown_reserves(plan.scenario):
+        yield f"memory: {unknown}"
     if plan.cut:
         yield f"first decision cut by decisions.limit: {plan.cut}"
     yield _possible_line(bound)

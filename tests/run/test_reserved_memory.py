@@ -50,3 +50,21 @@ def test_a_plan_says_what_systems_keep():
     memory = json.loads(json.dumps(plan_document(made, None)))["placement"][0]["memory"]
     assert (memory["cap_bytes"], memory["reserved_bytes"]) == ((8192 - 812) * 2**20, 812 * 2**20)
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("{name: pi, profile: raspberry-pi-5}", ""),
+        ("{name: nano, profile: jetson-nano, count: 2}", "nano-1, nano-2"),
+        ("{name: nano, profile: jetson-nano, memory: 3 GiB}", ""),
+        ("{name: nano, profile: jetson-nano, memory_reserved: 1 GiB}", ""),
+    ],
+)
+def test_a_plan_says_of_whose_system_nothing_is_known(device: str, told: str) -> None:
+    scenario = text(layers=2).replace("{name: pi, profile: raspberry-pi-5}", device) + "network: {default: ethernet-1g}\n"
+    with closing(make_plan(parse_scenario(scenario))) as made:
+        lines = [line for line in plan_lines(made, None) if "counts as free" in line]
+    assert lines == (
+        [f"memory: what their systems keep is not known of {told}: all of it counts as free"] if told else []
+    )
