@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeemu.cli.answers import answer
-from edgeemu.cli.options import AsJson
+from edgeemu.cli.answers import Form, answer, in_forms
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -25,13 +24,14 @@ Trust = Annotated[
 ]
 
 
+@in_forms
 def report(
     directory: Annotated[
         Path, typer.Argument(metavar="RUN", help="Directory of a run, below runs/.", show_default=False)
     ],
     why: Why = False,
     trust: Trust = False,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Show the figures of a run from its records.
 
@@ -54,12 +54,12 @@ def report(
     run = RunDirectory.find(directory)
     facts = run.read_facts()
     if why:
-        _explain(run, facts, as_json=as_json, trust=trust)
+        _explain(run, facts, form, trust=trust)
     else:
-        _summarise(run, facts, as_json=as_json)
+        _summarise(run, facts, form)
 
 
-def _summarise(run: RunDirectory, facts: RunFacts, *, as_json: bool) -> None:
+def _summarise(run: RunDirectory, facts: RunFacts, form: Form) -> None:
     from edgeemu.report.summary import summarise
     from edgeemu.report.summary_tables import summary_lines, summary_tables
     from edgeemu.report.usage_tables import usage_tables
@@ -73,16 +73,16 @@ def _summarise(run: RunDirectory, facts: RunFacts, *, as_json: bool) -> None:
         for line in summary_lines(summary):
             page.sentence(line)
 
-    answer(summary, as_json, show)
+    answer(summary, form, show)
 
 
-def _explain(run: RunDirectory, facts: RunFacts, *, as_json: bool, trust: bool) -> None:
+def _explain(run: RunDirectory, facts: RunFacts, form: Form, *, trust: bool) -> None:
     from edgeemu.cli.observers import watch
     from edgeemu.run.explained import explained, explained_document
 
     with watch(sys.stderr, sys.stderr) as observer:
         found = explained(run, facts, lambda done, total: observer.phase("what would help", done, total), trust=trust)
-    answer(explained_document(found), as_json, lambda page: _show_explained(found, page))
+    answer(explained_document(found), form, lambda page: _show_explained(found, page))
 
 
 def _show_explained(found: Explained, page: Page) -> None:

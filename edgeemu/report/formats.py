@@ -3,18 +3,27 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edgeemu.units import SIZE
+from edgeemu.units import BIT_RATE, SIZE
 
 
 class Table(NamedTuple):
-    """A table. Columns whose heading starts with ">" are aligned to the right."""
+    """A table. Columns whose heading starts with ">" are aligned to the right.
+
+    `may_go`: columns that a terminal without room for all leaves out, the first of them first. Without, and after
+    these, it leaves out those on the right; never the first column, which says of what a row is.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    may_go: Sequence[str] = ()  # headings, without ">"
 
 
 def size(size_bytes: float) -> str:
     return SIZE.format_human(size_bytes)
+
+
+def bit_rate(bits_per_s: float) -> str:
+    return BIT_RATE.format_human(bits_per_s)
 
 
 def ms_text(value: float | None) -> str:

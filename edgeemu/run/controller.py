@@ -88,6 +88,7 @@ class Controller:
                 step = min(due.step.step for due in waiting)
                 change = PlacementChange(old, new, self.decider.asked, step, may_start_s - at_s)
                 self._tell(self._told.moved(change))
+            self._tell_placement()
 
     async def _step(self) -> None:
         """Start the steps that are due."""
@@ -134,6 +135,8 @@ class Controller:
         elif turn and (decision := await self.decider.decide(following, steps, self.migrator.placement)):
             self._scheduler.delay(following.step.sequence, decision.at_s)
             self.migrator.request(decision)
+            if (old := self.migrator.placement) is not decision.placement:
+                self._observer.moving(self._told.moving(old, decision.placement, self.decider.asked))
 
     async def _open_ahead(self, until: int) -> None:
         """Have devices make room for sequences before they are admitted, so that each can begin at once."""
@@ -153,6 +156,7 @@ class Controller:
         opened = self._open.pop(sequence)
         self._records.append("sequences", [opened.row(sequence, self.plan.scenario.workload.latency_target)])
         await self.migrator.sequence_ended(still_open=len(self._open))
+        self._tell_placement()
         await self.devices.close(sequence)
         if not self._open:
             self._tell(self._told.ended())
@@ -185,6 +189,11 @@ class Controller:
         for line in lines:
             self._observer.moved(line)
 
+    def _tell_placement(self) -> None:
+        """Show who holds what, unless blocks are still moving."""
+        if not self.migrator.busy:
+            self._observer.placed(self.migrator.placement)
+
     def _record(self) -> None:
         """Record what has been done since the last call."""
         rows = self.devices.take_rows()
@@ -196,3 +205,4 @@ class Controller:
         self._records.append("migrations", self.migrator.take_rows())
         self._records.append("decisions", self.decider.take_rows())
         self._records.append("placements", self.migrator.take_placements())
+        self._observer.worked(rows, self._scheduler.now_s)

@@ -41,15 +41,17 @@ class MovesTold:
         self._delayed: set[int] = set()  # sequences whose first token after the last move has come
         self._told = 0
 
+    def moving(self, old: Placement, new: Placement, seen: ClusterView) -> str:
+        """Return a line about a change that begins, for a view for which it was decided."""
+        return self._what_and_why(old, new, seen, "")
+
     def moved(self, move: PlacementChange) -> Iterator[str]:
         """Take a change of placement; the line about the one before is completed without what it gained."""
         yield from self.ended()
         if self._told < MAX_TOLD:
-            what = _what(move.old, move.new, self._shape, [device.name for device in move.seen.devices])
-            views = Views(self._nominal, self._before, move.seen, self._known)
-            why = " and ".join(changes_in_words(views, move.old)) or f"no {self._known}change above 10 %"
             waited = f", in {1000 * move.pause_s:.1f} ms" if move.pause_s else ""
-            self._open = f"before token {move.step}: moved {what}{waited}. Why: {why}. Per token: {self._until_now()}"
+            moved = self._what_and_why(move.old, move.new, move.seen, waited)
+            self._open = f"before token {move.step}: moved {moved} Per token: {self._until_now()}"
         elif self._told == MAX_TOLD:
             yield "more moves follow; migrations.parquet has them all"
         self._told += 1
@@ -72,6 +74,12 @@ class MovesTold:
         if self._open:
             line, self._open = self._open, ""
             yield line
+
+    def _what_and_why(self, old: Placement, new: Placement, seen: ClusterView, waited: str) -> str:
+        what = _what(old, new, self._shape, [device.name for device in seen.devices])
+        views = Views(self._nominal, self._before, seen, self._known)
+        why = " and ".join(changes_in_words(views, old)) or f"no {self._known}change above 10 %"
+        return f"{what}{waited}. Why: {why}."
 
     def _until_now(self) -> str:
         """Latency of a token since the last move, and that of the last token where it is another."""

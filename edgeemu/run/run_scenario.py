@@ -80,6 +80,7 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     scenario = plan.scenario
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
+    observer.planned(plan)
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
