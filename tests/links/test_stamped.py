@@ -5,11 +5,11 @@ import os
 import random
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from threading import Timer
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Hop, Link
 from edgeemu.cluster.links import Path as LinkPath
 from edgeemu.links.interface import Peer
-from edgeemu.links.messages import Data, ShipmentChunk, data_bytes
+from edgeemu.links.messages import Data, data_bytes
 from edgeemu.links.stamped import SharedPipes, StampedLinks, create_shared_pipes
 from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.program import MessageKind
@@ -254,37 +254,48 @@ def joined(directory: Path) -> Iterator[tuple[StampedLinks, StampedLinks]]:
         receiver.close()
 
 
-def test_it_waits_for_as_many_messages_of_steps_as_are_needed(joined: tuple[StampedLinks, StampedLinks]) -> None:
+def test_it_waits_for_as_many_messages_of_steps_as_are_needed(
+    joined: tuple[StampedLinks, StampedLinks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages come one by one, each when the receiver waits once more: no clock decides what it finds."""
     sender, receiver = joined
     silent = os.eventfd(0, os.EFD_NONBLOCK)
-
-    def received() -> list[Data | ShipmentChunk]:
-        receiver.wait(silent, 5.0, fewest=3)
-        return receiver.receive()
+    coming: deque[int] = deque()
+    waits: list[float | None] = []  # how long each may take
+    really_wait = receiver._sockets.wait
 
     def send(step: int, kind: MessageKind = MessageKind.HIDDEN) -> None:
         sender.send(Data(kind, 0, 0, 0, step, 1, step, 0.0, 0.0, np.zeros((1, 2), np.float32)), 1)
 
+    def wait(descriptor: int, timeout_s: float | None, *, roughly: bool = False) -> bool:
+        waits.append(timeout_s)
+        if coming:
+            send(coming.popleft())
+        return really_wait(descriptor, timeout_s, roughly=roughly)
+
+    def received() -> tuple[list[int], int]:
+        """Steps that were received, and how often it waited for them."""
+        waits.clear()
+        receiver.wait(silent, None, fewest=3)
+        return [message.step for message in receiver.receive() if isinstance(message, Data)], len(waits)
+
     try:
         send(9)
         while not receiver.receive():  # the connection first
-            time.sleep(0.001)
-        send(0)
-        threads = [Timer(0.005 * step, send, [step]) for step in (1, 2)]
-        for thread in threads:
-            thread.start()
-        assert [message.step for message in received() if isinstance(message, Data)] == [0, 1, 2]
-        for thread in threads:
-            thread.join()
-        send(3)
-        assert len(received()) == 1  # the others do not come for so long that it gives up
+            pass
+        monkeypatch.setattr(receiver._sockets, "wait", wait)
+        coming.extend([0, 1, 2])
+        assert received() == ([0, 1, 2], 3)
+        coming.append(3)
+        assert received() == ([3], 2)  # the others do not come for so long that it gives up
+        assert waits[0] is None
+        assert waits[1] is not None
         send(4, MessageKind.PROBE)
-        began_s = time.monotonic()
-        assert len(received()) == 1  # not of a step: it may have to be answered
+        assert received() == ([4], 1)  # not of a step: it may have to be answered
         os.eventfd_write(silent, 1)
         send(5)
-        assert receiver.wait(silent, 5.0, fewest=3)  # there is something else to read
-        assert time.monotonic() - began_s < 5
+        assert receiver.wait(silent, None, fewest=3)  # there is something else to read
+        assert [message.step for message in receiver.receive() if isinstance(message, Data)] == [5]
     finally:
         os.close(silent)
 

@@ -73,6 +73,7 @@ def test_reports_are_handed_on_though_the_awaited_message_does_not_come(tmp_path
     async def main() -> None:
         async with joined(tmp_path) as ends:
             ends.tell(codec.encode(report(0)))
+            await arrived(ends.session, 1)
             assert await ends.session.receive_within(protocol_out.Token, 0.05) is None
             assert ends.unasked == [report(0)]
 
