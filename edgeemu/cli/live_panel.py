@@ -45,7 +45,7 @@ class _Bar:
 
 def _title(state: LiveState, left: str, width: int) -> Text:
     done = f"token {state.tokens} of {state.max_tokens}" if state.several else ""  # else the bar says it
-    parts = [state.policy, done, f"{state.now_s:.1f} s emulated", left]
+    parts = [state.policy, left, done, f"{state.now_s:.1f} s emulated"]
     return Text(_cut(" · ".join(part for part in parts if part), width), style="bold")
 
 

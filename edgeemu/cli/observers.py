@@ -8,6 +8,7 @@ from edgeemu.cli.live_panel import left_text
 from edgeemu.cli.page import Page
 from edgeemu.cli.plain_observers import PlainConcurrentObserver, PlainObserver
 from edgeemu.cli.terminal_observers import TerminalConcurrentObserver, TerminalObserver
+from edgeemu.report.formats import duration_text
 
 if TYPE_CHECKING:
     from edgeemu.cli.expectation import Expectation
@@ -64,8 +65,10 @@ def watch_one_of(text: TextIO, status: TextIO, expectation: "Expectation", clock
         later_s = expectation.later_s(done)
 
         def left(left_s: float | None) -> str:
-            all_of_it = "" if left_s is None or later_s is None else f", {left_text(left_s + later_s)} of all runs"
-            return f"{run}: {left_text(left_s)}{all_of_it}" if left_s is not None else run
+            if left_s is None:
+                return run
+            every = "" if later_s is None else f", {duration_text(left_s + later_s)} of all runs"
+            return f"{run}: {left_text(left_s)}{every}"
 
         with watch(text, status, words=False, several=True, moves=False, clock=clock, left=left) as observer:
             yield observer

@@ -162,7 +162,7 @@ def compare(
     --simulate they run on device processes, and that takes as long as all their texts: before the first it says about
     how long. The best single device (single) is always in the table. A policy that finds no placement is listed with
     its reason, and so is exact where it would not answer and was not named; given is among all where the scenario has a
-    placement. Each run leaves its records below --out.
+    placement. Each run leaves its records below --out, and an interrupted comparison shows those that have ended.
 
     Rows are sorted by the scenario's objective: latency unless it says otherwise. "vs best" says how far a policy is
     behind the first. "vs possible" says how far it is from a proven bound that no placement can beat, on the cluster
