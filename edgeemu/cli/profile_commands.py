@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeemu.cli.answers import answer
-from edgeemu.cli.exit import until_signal
 from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, check_writable, load
 from edgeemu.errors import RequestError
+from edgeemu.host.until_signal import until_signal
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page

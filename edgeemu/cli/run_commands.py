@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeemu.cli.answers import answer
-from edgeemu.cli.exit import FAILED, until_signal
+from edgeemu.cli.exit import FAILED
 from edgeemu.cli.options import (
     AsJson,
     OutDirectory,
@@ -25,9 +24,10 @@ from edgeemu.cli.options import (
     check_writable,
     load,
 )
+from edgeemu.host.until_signal import until_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import TextIO
 
     from edgeemu.cli.page import Page
@@ -87,19 +87,10 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    with _few_collections():
+    from edgeemu.run.few_collections import few_collections
+
+    with few_collections():
         _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Let Python look for unreachable cycles seldom: a simulation has millions of live tuples, and makes few cycles."""
-    usual = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 def _run(
@@ -183,6 +174,7 @@ def compare(
     from edgeemu.cli.observers import watch_one_of
     from edgeemu.report.comparison import JUDGED, comparison
     from edgeemu.run.compare import compare_scenario, left_out, named_policies, optional
+    from edgeemu.run.few_collections import few_collections
 
     asked = [name.strip() for name in policies.split(",") if name.strip()]
     wanted = load(scenario, settings)
@@ -202,7 +194,7 @@ def compare(
         without=without,
         may_fail=optional(asked),
     )
-    with _few_collections() if simulated else nullcontext():
+    with few_collections() if simulated else nullcontext():
         entries = until_signal(comparing)
     known, undivided = _bounds(wanted)
     judged = JUDGED[wanted.objective]

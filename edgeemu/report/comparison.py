@@ -103,16 +103,17 @@ def worst(verdicts: Sequence[str]) -> str | None:
 
 
 def _spread(summaries: Sequence[Summary], figure: Figure) -> dict[str, float | None]:
-    values = [value for summary in summaries if (value := _at(summary, figure.path)) is not None]
+    values = [value for summary in summaries if (value := figure_of(summary, figure)) is not None]
     if not values:
         return dict.fromkeys(("median", "least", "most"))
     ordered = sorted(values)
     return {"median": percentile(ordered, 50), "least": ordered[0], "most": ordered[-1]}
 
 
-def _at(summary: Summary, path: Sequence[str]) -> float | None:
+def figure_of(summary: Summary, figure: Figure) -> float | None:
+    """Read a figure from the summary of a run; None where it is not known."""
     value: Any = summary
-    for key in path:
+    for key in figure.path:
         value = value[key]
     return None if value is None else float(value)
 

@@ -14,8 +14,11 @@ from edgeemu.scenario.validation import validate
 _SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
 
 
-def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
-    """Read the scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
+def load_scenario(path: Path | str, overrides: Sequence[str] = (), varied: Sequence[str] = ()) -> Scenario:
+    """Read the scenario in a file, with settings PATH=VALUE applied: those of `--set`, then those that `--vary` makes.
+
+    Raises `RequestError`.
+    """
     path = Path(path)
     try:
         text = read_text(path, str(path))
@@ -23,13 +26,14 @@ def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
         hint = did_you_mean_path(path, path.parent.glob("*.yaml")) if isinstance(error, FileNotFoundError) else ""
         raise RequestError(f"{(error.strerror or str(error)).lower()}{hint}", file=str(path)) from error
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:64] or "scenario"
-    return parse_scenario(text, name, overrides, file=str(path), base=path.parent)
+    return parse_scenario(text, name, overrides, varied, file=str(path), base=path.parent)
 
 
 def parse_scenario(
     text: str,
     name: str = "scenario",
     overrides: Sequence[str] = (),
+    varied: Sequence[str] = (),
     *,
     file: str | None = None,
     base: Path | None = None,
@@ -38,8 +42,8 @@ def parse_scenario(
     document = read(text, file or f"{name}.yaml")
     base = base or Path.cwd()
     _include_placement(document, base)
-    for setting in overrides:
-        override(document, setting, _SHORTHANDS)
+    for option, setting in [*(("--set", each) for each in overrides), *(("--vary", each) for each in varied)]:
+        override(document, setting, _SHORTHANDS, option)
         _include_placement(document, base)
     if document.data is None:
         raise document.error((), "is empty; a scenario names at least a model, devices and a workload")
