@@ -15,7 +15,7 @@ Values = tuple[str, ...]  # of the varied keys, as they were written
 
 
 class SweepDesign(NamedTuple):
-    """What a sweep varies, and by which figure it is judged.
+    """Design of a sweep: what it varies, and by which figure it is judged.
 
     `numbers`: of the keys whose values are all numbers in one unit, those numbers by the values as they were written.
     """

@@ -61,7 +61,7 @@ def swept(edgeemu: Edgeemu, *arguments: str) -> tuple[dict[str, Any], str]:
 
 
 def of_the_run(summary: dict[str, Any]) -> dict[str, Any]:
-    """What no host decides."""
+    """Take what no host decides."""
     return {key: value for key, value in summary.items() if key not in OF_THE_HOST}
 
 

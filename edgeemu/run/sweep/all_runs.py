@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError, RunError
-from edgeemu.run.sweep.executor import Executor
+from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.job import Job, Ran
 from edgeemu.run.sweep.store import RunStore
 
@@ -25,7 +25,7 @@ class Done(NamedTuple):
     reused: bool = False
 
 
-def all_runs(jobs: Sequence[Job], executor: Executor, store: RunStore) -> Iterator[Done]:
+def all_runs(jobs: Sequence[Job], executor: RunExecutor, store: RunStore) -> Iterator[Done]:
     """Yield all runs, first those that are complete already. Jobs of one key are one run.
 
     A run whose worker is lost is tried once more, alone: then it is known whose fault it was.

@@ -7,7 +7,7 @@ from typing import Protocol
 from edgeemu.run.sweep.job import Job, Need, Ran
 
 
-class Executor(AbstractContextManager["Executor"], Protocol):
+class RunExecutor(AbstractContextManager["RunExecutor"], Protocol):
     """Carries out runs. Left by an exception, it ends those that are under way."""
 
     @property

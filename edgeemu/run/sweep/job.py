@@ -36,7 +36,7 @@ class Job:
 
 
 class Ran(NamedTuple):
-    """What became of a job: the directory of its records, and the problem of a run that failed or never began."""
+    """Outcome of a job: the directory of its records, and the problem of a run that failed or never began."""
 
     directory: Path | None
     problem: EdgeemuError | None = None

@@ -12,11 +12,11 @@ from typing import Self
 
 from edgeemu.errors import Interrupted
 from edgeemu.host.prctl import SET_PDEATHSIG, prctl
-from edgeemu.run.sweep.executor import Executor
+from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.job import Job, Need, Ran, carry_out
 
 
-class LocalExecutor(Executor):
+class LocalExecutor(RunExecutor):
     """Carries out runs in processes that are forked when everything is imported, and that end with this one."""
 
     lost = (BrokenProcessPool,)

@@ -10,7 +10,7 @@ from edgeemu.report.sweep import SweepDesign, SweptRun, Values, swept_run
 from edgeemu.run.compare import ALL, left_out
 from edgeemu.run.policy_process.separate_policy import PolicyError
 from edgeemu.run.sweep.all_runs import Done, all_runs
-from edgeemu.run.sweep.executor import Executor
+from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.identity import key_of
 from edgeemu.run.sweep.job import Job
 from edgeemu.run.sweep.needs import need_of
@@ -19,7 +19,7 @@ from edgeemu.run.sweep.store import RunStore
 from edgeemu.scenario.scenario import Scenario
 
 
-class Place(NamedTuple):
+class SweepPlace(NamedTuple):
     """Place of a run in a sweep."""
 
     point: Values
@@ -39,7 +39,7 @@ class SweepJobs(NamedTuple):
     """The runs of a sweep: jobs, the places by their keys, and the places that have no run, with the reason."""
 
     jobs: Sequence[Job]
-    places: Mapping[str, Sequence[Place]]
+    places: Mapping[str, Sequence[SweepPlace]]
     left_out: Sequence[SweptRun]
 
     @property
@@ -72,7 +72,7 @@ def jobs_of(
         RequestError: a scenario is wrong.
     """
     jobs: dict[str, Job] = {}
-    places: dict[str, list[Place]] = {}
+    places: dict[str, list[SweepPlace]] = {}
     without: list[SweptRun] = []
     for values, scenario in points:
         refused = left_out(scenario, policies)
@@ -86,11 +86,11 @@ def jobs_of(
                 drawn = scenario.model_copy(update={"seed": seed})
                 key = key_of(drawn, policy, simulate=mode.simulate)
                 jobs[key] = Job(key, drawn, policy, mode.simulate, mode.trust, mode.share, need)
-                places.setdefault(key, []).append(Place(values, name, seed))
+                places.setdefault(key, []).append(SweepPlace(values, name, seed))
     return SweepJobs(list(jobs.values()), places, without)
 
 
-def swept_runs(sweep: SweepJobs, executor: Executor, store: RunStore) -> Iterator[tuple[bool, list[SweptRun]]]:
+def swept_runs(sweep: SweepJobs, executor: RunExecutor, store: RunStore) -> Iterator[tuple[bool, list[SweptRun]]]:
     """Carry out a sweep: yield each run when it has ended, at every place that it has, and whether it was there before.
 
     Raises:
@@ -100,7 +100,7 @@ def swept_runs(sweep: SweepJobs, executor: Executor, store: RunStore) -> Iterato
         yield done.reused, [_at(place, done) for place in sweep.places[done.key]]
 
 
-def _at(place: Place, done: Done) -> SweptRun:
+def _at(place: SweepPlace, done: Done) -> SweptRun:
     directory = None if done.directory is None else str(done.directory)
     if done.problem is not None:
         problem = done.problem.message if isinstance(done.problem, PolicyError) else str(done.problem)

@@ -8,7 +8,7 @@ import pytest
 
 from edgeemu.errors import InfeasibleError, RequestError, RunError
 from edgeemu.run.sweep.all_runs import Done, all_runs
-from edgeemu.run.sweep.executor import Executor
+from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.job import Job, Need, Ran
 from edgeemu.run.sweep.store import RunStore
 from edgeemu.scenario.load import parse_scenario
@@ -24,7 +24,7 @@ class GoneError(Exception):
     """The worker is gone."""
 
 
-class Steered(Executor):
+class Steered(RunExecutor):
     """Executor whose runs are a function of the job's key and of how often it was tried; two at a time."""
 
     lost = (GoneError,)
