@@ -107,3 +107,28 @@ def test_an_output_that_is_full_is_one_message(arguments: list[str], buffered: b
     assert run.returncode == 4
     assert run.stderr.startswith("edgeemu: ")
     assert run.stderr.count("\n") == 1
+
+
+def bytes_in(pipe: int) -> int:
+    """Number of bytes that wait in a pipe."""
+    (number,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(number)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_all_of_an_answer(unbuffered: str) -> None:
+    """The pipe holds 64 KiB, and the end that is written to does not block: some programs have theirs so."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command("schema"), stdout=theirs, stderr=subprocess.PIPE, env=env) as running:
+        os.close(theirs)
+        while bytes_in(ours) < 1 << 16:
+            assert running.poll() is None
+            time.sleep(0.05)
+        with os.fdopen(ours, "rb") as pipe:
+            read = pipe.read()
+        assert running.stderr is not None
+        assert (running.wait(10), running.stderr.read()) == (0, b"")
+    assert len(read) > 1 << 16
+    assert json.loads(read)["title"]
