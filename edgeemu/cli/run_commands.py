@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ import typer
 
 from edgeemu.cli.answers import answer
 from edgeemu.cli.exit import FAILED, until_signal
+from edgeemu.cli.garbage import few_collections
 from edgeemu.cli.options import (
     AsJson,
     OutDirectory,
@@ -27,7 +27,7 @@ from edgeemu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import TextIO
 
     from edgeemu.cli.page import Page
@@ -87,19 +87,8 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    with _few_collections():
+    with few_collections():
         _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Let Python look for unreachable cycles seldom: a simulation has millions of live tuples, and makes few cycles."""
-    usual = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 def _run(
@@ -202,7 +191,7 @@ def compare(
         without=without,
         may_fail=optional(asked),
     )
-    with _few_collections() if simulated else nullcontext():
+    with few_collections() if simulated else nullcontext():
         entries = until_signal(comparing)
     known, undivided = _bounds(wanted)
     judged = JUDGED[wanted.objective]

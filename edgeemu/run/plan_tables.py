@@ -91,8 +91,8 @@ def plan_tables(plan: Plan, bound: "Possible | None") -> list[Table]:
     ]
     columns = (">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token")
     return [
-        Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
-        Table(columns if bound is None else (*columns, ">vs possible"), predicted),
+        Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement, ("K/V caches", "weights")),
+        Table(columns if bound is None else (*columns, ">vs possible"), predicted, ("new tokens", "prompt tokens")),
     ]
 
 

@@ -1,0 +1,16 @@
+"""Garbage collection of commands that compute for seconds. Knows no command."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """Let Python look for unreachable cycles seldom: a simulation has millions of live tuples, and makes few cycles."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
