@@ -173,7 +173,9 @@ def _report(error: BaseException, as_json: bool) -> int:
         print(printable("".join(traceback.format_exception(error))), file=sys.stderr)
     print(printable(f"edgeemu: {message}"), file=sys.stderr, flush=True)
     if as_json:
-        print(printable_json(json.dumps({"error": message, "status": status}, ensure_ascii=False)), flush=True)
+        kept = error.kept if isinstance(error, Interrupted) else {}
+        document = {"error": message, "status": status, **kept}
+        print(printable_json(json.dumps(document, ensure_ascii=False)), flush=True)
     return status
 
 

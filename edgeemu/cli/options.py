@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,12 @@ from edgeemu.errors import RequestError
 if TYPE_CHECKING:
     from edgeemu.scenario.scenario import Scenario
 
-ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file in YAML.", show_default=False)]
+ScenarioFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCENARIO", help="Scenario file in YAML; - reads one from standard input.", show_default=False
+    ),
+]
 PolicyName = Annotated[
     str | None,
     typer.Option(
@@ -43,11 +49,17 @@ Share = Annotated[
 ]
 
 
+def shown(path: Path) -> str:
+    """Name of a scenario file, for a sentence."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
 def load(path: Path, settings: list[str] | None) -> Scenario:
     """Load a scenario with the `--set` changes applied, and with today as its date if it names none."""
-    from edgeemu.scenario.load import load_scenario
+    from edgeemu.scenario.load import load_scenario, load_scenario_from
 
-    scenario = load_scenario(path, settings or ())
+    given = settings or ()
+    scenario = load_scenario_from(sys.stdin.buffer, given) if str(path) == "-" else load_scenario(path, given)
     if scenario.workload.date is not None:
         return scenario
     today = scenario.workload.model_copy(update={"date": date.today().isoformat()})

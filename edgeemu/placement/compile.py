@@ -65,7 +65,7 @@ def compile_routes(
 
 
 def _sets_of_ring(largest: int, tile_rows: int | None) -> Iterator[tuple[Way, bool, RowRange]]:
-    """Sets of operations with shards in rings of at most so many devices: way, whether in tiles, and for which steps."""
+    """Sets of operations for shards in rings of so many devices: way, whether in tiles, and for which steps."""
     yield Way.EXCHANGE, False, RowRange(0, largest)
     tiled_from = largest * tile_rows if tile_rows else 0
     if tiled_from != largest:

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgeemu.errors import RequestError, did_you_mean_path
 from edgeemu.scenario.document import Document, Inline, Lines, Position, inline_items, override, read, write
-from edgeemu.scenario.files import read_named_text, read_text
+from edgeemu.scenario.files import read_named_text, read_stream, read_text
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.validation import validate
 
@@ -24,6 +24,12 @@ def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
         raise RequestError(f"{(error.strerror or str(error)).lower()}{hint}", file=str(path)) from error
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:64] or "scenario"
     return parse_scenario(text, name, overrides, file=str(path), base=path.parent)
+
+
+def load_scenario_from(stream: BinaryIO, overrides: Sequence[str] = ()) -> Scenario:
+    """Read the scenario that standard input has; file names in it are relative to this directory."""
+    shown = "standard input"
+    return parse_scenario(read_stream(stream, shown), overrides=overrides, file=shown)
 
 
 def parse_scenario(
