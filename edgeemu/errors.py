@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class EdgeemuError(Exception):
@@ -57,11 +57,15 @@ class RunError(EdgeemuError):
 
 
 class Interrupted(BaseException):  # no error: the user wants it
-    """Raised when a signal ends a command. Nothing catches it but the command line, which leaves with 128 + signal."""
+    """Raised when a signal ends a command. Nothing catches it but the command line, which leaves with 128 + signal.
+
+    `kept`: what a command has to show all the same, as keys of its document.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
         self.status = 128 + number
+        self.kept: Mapping[str, Any] = {}
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

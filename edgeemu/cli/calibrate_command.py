@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeemu.cli.answers import answer
-from edgeemu.cli.options import AsJson
+from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -102,6 +101,7 @@ PromptLengths = Annotated[
 Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens to generate, at least 2.")]
 
 
+@in_forms
 def calibrate(
     measured: MeasuredFiles,
     out: OutFile,
@@ -116,7 +116,7 @@ def calibrate(
     nodes: Nodes = 1,
     link: LinkName = None,
     figure: FitFigure = None,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Fit the figures of a board to measurements of it, and write them as a profile.
 
@@ -151,7 +151,7 @@ def calibrate(
         draw_fit([(title, made)], figure)
 
     remarked, written = remarks(made, beside.like), f"{out}" + (f", {figure}" if figure else "")
-    answer(fit_document(made, remarked), as_json, partial(_show, made, remarked, written))
+    answer(fit_document(made, remarked), form, partial(_show, made, remarked, written))
 
 
 def _show(made: Calibration, remarked: Sequence[str], written: str, page: Page) -> None:
@@ -167,13 +167,14 @@ def _show(made: Calibration, remarked: Sequence[str], written: str, page: Page) 
     page.line(f"written: {written}")
 
 
+@in_forms
 def observe(
     url: Url,
     model: ServedModel,
     out: OutFile,
     prompt_tokens: PromptLengths = "16,128",
     tokens: Tokens = 64,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Ask an OpenAI-compatible server for completions, and record the time of every token.
 
@@ -201,7 +202,7 @@ def observe(
         page.table(*observed_table(document))
         page.line(f"written: {out}")
 
-    answer(document, as_json, show)
+    answer(document, form, show)
 
 
 def _check_files(out: Path, figure: Path | None) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from edgeemu.cli.answers import answer, only
-from edgeemu.cli.options import AsJson
+from edgeemu.cli.answers import Form, answer, in_forms, only
 
 if TYPE_CHECKING:
     from edgeemu.report.formats import Table
@@ -19,11 +18,12 @@ EntryT = TypeVar("EntryT", bound="Strict")
 _SHOW_ONE = "each figure with its label (measured, derived, peak) and source."
 
 
+@in_forms
 def devices(
     name: Annotated[
         str | None, typer.Argument(metavar="[DEVICE]", help=f"Show one device profile, {_SHOW_ONE}")
     ] = None,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """List device profiles that a scenario can name (`profile:`), or show one with its sources.
 
@@ -41,12 +41,13 @@ def devices(
     from edgeemu.report.catalog_tables import device_table, figures_table
     from edgeemu.scenario.catalog import device_profile, device_profiles
 
-    _answer(name, device_profile, device_profiles, figures_table, device_table, as_json)
+    _answer(name, device_profile, device_profiles, figures_table, device_table, form)
 
 
+@in_forms
 def links(
     name: Annotated[str | None, typer.Argument(metavar="[LINK]", help=f"Show one link type, {_SHOW_ONE}")] = None,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """List link types that a scenario can name (`network: {default: ethernet-1g}`), or show one with its sources.
 
@@ -62,14 +63,15 @@ def links(
     from edgeemu.report.catalog_tables import figures_table, link_table
     from edgeemu.scenario.catalog import link_type, link_types
 
-    _answer(name, link_type, link_types, figures_table, link_table, as_json)
+    _answer(name, link_type, link_types, figures_table, link_table, form)
 
 
+@in_forms
 def engines(
     name: Annotated[
         str | None, typer.Argument(metavar="[ENGINE]", help="Show one engine, each figure with its source.")
     ] = None,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """List engines that a scenario can name: what software runs on the devices, and what it costs.
 
@@ -87,7 +89,7 @@ def engines(
     from edgeemu.report.engine_tables import engine_table, engines_table
     from edgeemu.scenario.catalog.engines import engine_entries, engine_entry
 
-    _answer(name, engine_entry, engine_entries, engine_table, engines_table, as_json)
+    _answer(name, engine_entry, engine_entries, engine_table, engines_table, form)
 
 
 def _answer(
@@ -96,12 +98,12 @@ def _answer(
     entries: Callable[[], Mapping[str, EntryT]],
     one: Callable[[EntryT], Table],
     every: Callable[[Iterable[EntryT]], Table],
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Show the entry of that name, or list all of them."""
     if name is not None:
         entry = find(name)
-        answer(entry.model_dump(mode="json", exclude_none=True), as_json, only(one(entry)))
+        answer(entry.model_dump(mode="json", exclude_none=True), form, only(one(entry)))
         return
     found = entries().values()
-    answer([entry.model_dump(mode="json", exclude_none=True) for entry in found], as_json, only(every(found)))
+    answer([entry.model_dump(mode="json", exclude_none=True) for entry in found], form, only(every(found)))

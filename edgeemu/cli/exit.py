@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import select
 import signal
 import sys
 import traceback
@@ -26,7 +27,7 @@ FAILED = 4
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run a command and leave: one message for an error, and the exit status that the help describes."""
     _open_closed_streams()
-    _let_standard_error_fail()
+    _mend_output()
     for variable, value in ONE_THREAD.items():
         os.environ.setdefault(variable, value)
     caught: list[int] = []
@@ -74,22 +75,46 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
-class _ToleratingFile(io.FileIO):
+class _PatientFile(io.FileIO):
+    """A file that takes all that is written to it, also where it is a pipe that would rather take some of it.
+
+    Without it, `PYTHONUNBUFFERED=1` or a pipe that does not block, of a program that is its reader, cut an answer off.
+    """
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        length = len(left)
+        while left:
+            taken = super().write(left)
+            if taken is None:  # it is full, and does not wait itself
+                select.select((), (self,), ())
+            else:
+                left = left[taken:]
+        return length
+
+
+class _ToleratingFile(_PatientFile):
     """A file that takes what cannot be written, and forgets it."""
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data) or 0
+            return super().write(data)
         except OSError:
             return len(memoryview(data).cast("B"))
 
 
-def _let_standard_error_fail() -> None:
-    """Have progress and messages that nobody can read end no run: a full disk, or a reader that has gone away."""
-    stream = sys.__stderr__
-    if stream is not None and sys.stderr is stream:  # and not what a test has put there
-        file = io.BufferedWriter(_ToleratingFile(2, "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=True)
+def _mend_output() -> None:
+    """Have answers arrive whole, and progress and messages that nobody can read end no run.
+
+    Nobody can where the disk is full, or the reader has gone away.
+    """
+    out, err = sys.__stdout__, sys.__stderr__
+    if out is not None and sys.stdout is out:  # and not what a test has put there
+        buffered = io.BufferedWriter(_PatientFile(1, "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(buffered, out.encoding, out.errors, line_buffering=out.line_buffering)
+    if err is not None and sys.stderr is err:
+        buffered = io.BufferedWriter(_ToleratingFile(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(buffered, err.encoding, err.errors, line_buffering=True)
 
 
 def _run(app: typer.Typer, arguments: list[str]) -> int:
@@ -106,7 +131,9 @@ def _report(error: BaseException, as_json: bool) -> int:
         print(printable("".join(traceback.format_exception(error))), file=sys.stderr)
     print(printable(f"edgeemu: {message}"), file=sys.stderr, flush=True)
     if as_json:
-        print(printable_json(json.dumps({"error": message, "status": status}, ensure_ascii=False)), flush=True)
+        kept = error.kept if isinstance(error, Interrupted) else {}
+        document = {"error": message, "status": status, **kept}
+        print(printable_json(json.dumps(document, ensure_ascii=False)), flush=True)
     return status
 
 

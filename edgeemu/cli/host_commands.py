@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeemu.cli.answers import answer
+from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.options import AsJson
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
 
 
-def doctor(as_json: AsJson = False) -> None:
+@in_forms
+def doctor(form: Form = Form.PAGE) -> None:
     """Show which features this host supports.
 
     Tries links, memory caps, real-time priority and the processor; reports the consequences for a scenario and the one
@@ -49,7 +50,7 @@ def doctor(as_json: AsJson = False) -> None:
         page.line()
         page.line(f"to improve: {command}  ({why})" if command else f"to improve: no command; {why}")
 
-    answer(found.document(), as_json, show)
+    answer(found.document(), form, show)
 
 
 def clean(
@@ -94,4 +95,4 @@ def clean(
         elif not removed:
             page.line(f"nothing to remove; {counted(len(left), 'thing')} left")
 
-    answer(document, as_json, show)
+    answer(document, Form.JSON if as_json else Form.PAGE, show)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeemu.cli.answers import answer, only, print_json
-from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load
+from edgeemu.cli.answers import Form, answer, in_forms, only, print_json
+from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load, shown
 from edgeemu.errors import InfeasibleError, RequestError
+from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -37,11 +38,13 @@ def validate(
     def show(page: Page) -> None:
         devices, prompts = counted(checked.devices, "device"), counted(checked.prompts, "prompt")
         room = "finds room for it" if checked.placed else "was not run (--policy runs it)"
-        page.line(f"{scenario} is valid: {checked.model} on {devices}, {prompts}; {checked.policy} {room}")
+        page.line(f"{shown(scenario)} is valid: {checked.model} on {devices}, {prompts}; {checked.policy} {room}")
 
-    answer({"valid": True, **checked._asdict()}, as_json, show)
+    answer({"valid": True, **checked._asdict()}, Form.JSON if as_json else Form.PAGE, show)
 
 
+@in_forms
+@few_collections()
 def plan(
     scenario: ScenarioFile,
     policy: PolicyName = None,
@@ -50,7 +53,7 @@ def plan(
     as_yaml: Annotated[
         bool, typer.Option("--yaml", help="Print the placement as a scenario writes it (placement:), to be changed.")
     ] = False,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Show the first placement of a policy.
 
@@ -76,8 +79,8 @@ def plan(
     from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
-    if as_yaml and as_json:
-        raise RequestError("choose one of --yaml and --json")
+    if as_yaml and form is not Form.PAGE:
+        raise RequestError(f"choose one of --yaml and {form.value}")
     made = make_plan(load(scenario, settings), policy, trust=trust)
     made.close()  # it is not asked again
     why_not = why_not_here(made, available_memory())
@@ -95,13 +98,14 @@ def plan(
             page.sentence(line)
 
     # Predicting a large model takes seconds: only for what is printed.
-    answer({**plan_document(made, bound), "why_not_here": why_not} if as_json else {}, as_json, show)
+    answer({**plan_document(made, bound), "why_not_here": why_not} if form is Form.JSON else {}, form, show)
     if why_not:
         print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)
 
 
-def models(as_json: AsJson = False) -> None:
+@in_forms
+def models(form: Form = Form.PAGE) -> None:
     """List models that a scenario can name, with the size of their weights in several formats.
 
     \b
@@ -113,10 +117,11 @@ def models(as_json: AsJson = False) -> None:
     from edgeemu.scenario.catalog import model_entries
 
     entries = model_entries()
-    answer(model_document(entries.values()), as_json, only(model_table(entries.values())))
+    answer(model_document(entries.values()), form, only(model_table(entries.values())))
 
 
-def policies(as_json: AsJson = False) -> None:
+@in_forms
+def policies(form: Form = Form.PAGE) -> None:
     """List placement policies.
 
     \b
@@ -128,7 +133,7 @@ def policies(as_json: AsJson = False) -> None:
     from edgeemu.report.formats import Table
 
     document = [{"name": name, "description": text} for name, text in POLICIES.items()]
-    answer(document, as_json, only(Table(("policy", "places"), list(POLICIES.items()))))
+    answer(document, form, only(Table(("policy", "places"), list(POLICIES.items()))))
 
 
 def schema(

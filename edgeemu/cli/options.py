@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +13,15 @@ import typer
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
+    from edgeemu.scenario.load import ScenarioText
     from edgeemu.scenario.scenario import Scenario
 
-ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file in YAML.", show_default=False)]
+ScenarioFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCENARIO", help="Scenario file in YAML; - reads one from standard input.", show_default=False
+    ),
+]
 PolicyName = Annotated[
     str | None,
     typer.Option(
@@ -43,11 +50,21 @@ Share = Annotated[
 ]
 
 
+def shown(path: Path) -> str:
+    """Name of a scenario file, for a sentence."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def read_scenario(path: Path) -> ScenarioText:
+    """Read the text of a scenario from its file, or from standard input."""
+    from edgeemu.scenario.load import scenario_text, scenario_text_from
+
+    return scenario_text_from(sys.stdin.buffer) if str(path) == "-" else scenario_text(path)
+
+
 def load(path: Path, settings: list[str] | None) -> Scenario:
     """Load a scenario with the `--set` changes applied, and with today as its date if it names none."""
-    from edgeemu.scenario.load import load_scenario
-
-    scenario = load_scenario(path, settings or ())
+    scenario = read_scenario(path).scenario(settings or ())
     if scenario.workload.date is not None:
         return scenario
     today = scenario.workload.model_copy(update={"date": date.today().isoformat()})

@@ -6,9 +6,11 @@ from textwrap import fill
 from typing import TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, JustifyMethod
-from rich.table import Table
+from rich.console import Console
+from rich.table import Table as Boxes
 
+from edgeemu.cli.columns import Fitted, fit, heading
+from edgeemu.report.formats import Table
 from edgeemu.report.printable import printable, printable_cell
 
 
@@ -41,30 +43,43 @@ class Page:
             )
         self.line(text)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table. A column whose heading starts with ">" is aligned to the right."""
-        columns = [printable_cell(text) for text in columns]
-        rows = [[printable_cell(text) for text in row] for row in rows]
-        if not self.is_terminal:
-            for text in _plain_table(columns, rows):
-                self.line(text)
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], may_go: Sequence[str] = ()) -> None:
+        """Print a `Table`. On a terminal, columns that it has no room for are left out, which a line below says."""
+        table = Table(
+            [printable_cell(text) for text in columns], [[printable_cell(text) for text in row] for row in rows], may_go
+        )
+        if self.is_terminal:
+            self._fitted(table, fit(table, self.console.width))
+        else:
+            self._plain(table)
+
+    def _fitted(self, table: Table, fitted: Fitted) -> None:
+        if len(fitted.places) == 1 < len(table.columns):  # there is hardly a terminal so narrow
+            self._plain(table)
             return
-        table = Table(header_style="bold")
-        for number, heading in enumerate(columns):
-            # What a row is of stays whole, to be copied: other columns are narrowed before it.
-            justify: JustifyMethod = "right" if heading.startswith(">") else "left"
-            table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=number == 0)
-        for row in rows:
-            table.add_row(*row)
-        self.console.print(table)
+        boxes = Boxes(header_style="bold")
+        for place, width in zip(fitted.places, fitted.widths, strict=True):
+            title = table.columns[place]
+            boxes.add_column(
+                heading(title), justify="right" if title.startswith(">") else "left", width=width, overflow="fold"
+            )
+        for row in table.rows:
+            boxes.add_row(*(row[place] for place in fitted.places))
+        self.console.print(boxes)
+        if fitted.left_out:
+            self.sentence(f"not shown: {', '.join(fitted.left_out)}; a wider terminal has more, and --json all")
+
+    def _plain(self, table: Table) -> None:
+        for text in _plain_table(table.columns, table.rows):
+            self.line(text)
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    lines = [[heading.removeprefix(">") for heading in columns], *rows]
+    lines = [[heading(title) for title in columns], *rows]
     widths = [max(cell_len(line[column]) for line in lines) for column in range(len(columns))]
     for line in lines:
         cells = []
-        for heading, text, width in zip(columns, line, widths, strict=True):
+        for title, text, width in zip(columns, line, widths, strict=True):
             padding = " " * (width - cell_len(text))
-            cells.append(padding + text if heading.startswith(">") else text + padding)
+            cells.append(padding + text if title.startswith(">") else text + padding)
         yield "  ".join(cells).rstrip()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeemu.cli.answers import answer
-from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, check_writable, load
+from edgeemu.cli.answers import Form, answer, in_forms
+from edgeemu.cli.options import PolicyName, ScenarioFile, Settings, Trust, check_writable, load
 from edgeemu.errors import RequestError
 from edgeemu.host.until_signal import until_signal
 
@@ -61,6 +61,7 @@ FiguresDirectory = Annotated[
 ]
 
 
+@in_forms
 def kernels(
     model: ModelName = "smollm2-135m-instruct",
     shape: ShapeText = None,
@@ -70,7 +71,7 @@ def kernels(
     threads: Threads = "1",
     figure: FigureFile = None,
     out: FiguresDirectory = None,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Measure the kernels of a model on this host.
 
@@ -105,10 +106,11 @@ def kernels(
         for file in files:
             page.line(f"drawn: {file}")
 
-    answer(document, as_json, show)
+    answer(document, form, show)
 
 
-def host(as_json: AsJson = False) -> None:
+@in_forms
+def host(form: Form = Form.PAGE) -> None:
     """Measure this host: arithmetic, memory, caches, timers and messages.
 
     Speeds are those of one core, in processor time: what other programs take meanwhile does not count, and disturbed
@@ -136,15 +138,16 @@ def host(as_json: AsJson = False) -> None:
         for line in host_lines(document):
             page.sentence(line)
 
-    answer(document, as_json, show)
+    answer(document, form, show)
 
 
+@in_forms
 def links(
     scenario: ScenarioFile,
     policy: PolicyName = None,
     trust: Trust = False,
     settings: Settings = None,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Measure links and compare them with the scenario.
 
@@ -171,7 +174,7 @@ def links(
         why = f", not kernel: {document['why_not_kernel']}" if document["why_not_kernel"] else ""
         page.line(f"{document['links']} links{why}; dilation {document['dilation']:g}")
 
-    answer(document, as_json, show)
+    answer(document, form, show)
 
 
 def _measured(

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeemu.cli.answers import answer
-from edgeemu.cli.options import AsJson
+from edgeemu.cli.answers import Form, answer, in_forms
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
 
 
+@in_forms
 def report(
     directory: Annotated[
         Path, typer.Argument(metavar="RUN", help="Directory of a run, below runs/.", show_default=False)
     ],
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Show the figures of a run from its records.
 
@@ -46,4 +46,4 @@ def report(
         for line in summary_lines(summary):
             page.sentence(line)
 
-    answer(summary, as_json, show)
+    answer(summary, form, show)

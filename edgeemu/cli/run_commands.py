@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeemu.cli.answers import answer
+from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.exit import FAILED
 from edgeemu.cli.options import (
-    AsJson,
     OutDirectory,
     PolicyName,
     ScenarioFile,
@@ -24,18 +23,22 @@ from edgeemu.cli.options import (
     check_writable,
     load,
 )
+from edgeemu.errors import Interrupted
 from edgeemu.host.until_signal import until_signal
+from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from edgeemu.cli.page import Page
+    from edgeemu.report.comparison import Entry
     from edgeemu.scenario.scenario import Scenario
 
 INVALID = 5
 
 
+@in_forms
 def run(
     scenario: ScenarioFile,
     policy: PolicyName = None,
@@ -43,7 +46,7 @@ def run(
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Run a scenario on emulated devices.
 
@@ -63,9 +66,10 @@ def run(
       edgeemu run scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
       edgeemu run runs/NAME/scenario.yaml --trust      # again, with the code of the policy file that it names
     """
-    _run(scenario, policy, settings, out, as_json, simulate=False, trust=trust, share=share)
+    _run(scenario, policy, settings, out, form, simulate=False, trust=trust, share=share)
 
 
+@in_forms
 def simulate(
     scenario: ScenarioFile,
     policy: PolicyName = None,
@@ -73,7 +77,7 @@ def simulate(
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Simulate a scenario: no device processes, no computation, no text.
 
@@ -87,10 +91,8 @@ def simulate(
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
-    from edgeemu.run.few_collections import few_collections
-
     with few_collections():
-        _run(scenario, policy, settings, out, as_json, simulate=True, trust=trust, share=share)
+        _run(scenario, policy, settings, out, form, simulate=True, trust=trust, share=share)
 
 
 def _run(
@@ -98,7 +100,7 @@ def _run(
     policy: str | None,
     settings: list[str] | None,
     out: Path,
-    as_json: bool,
+    form: Form,
     *,
     simulate: bool,
     trust: bool,
@@ -110,7 +112,7 @@ def _run(
 
     wanted = load(scenario, settings)
     check_writable(out)
-    text, several = sys.stderr if as_json else sys.stdout, wanted.workload.concurrency > 1
+    text, several = form.beside, wanted.workload.concurrency > 1
     with watch(text, sys.stderr, words=not simulate, several=several) as observer:
         running = run_scenario(
             wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
@@ -125,7 +127,7 @@ def _run(
             page.sentence(line)
         page.line(f"records: {result.directory}")
 
-    answer({**result.summary, "directory": str(result.directory)}, as_json, show)
+    answer({**result.summary, "directory": str(result.directory)}, form, show)
     if result.summary["certificate"]["verdict"] == "INVALID":
         raise typer.Exit(INVALID)
 
@@ -142,6 +144,7 @@ Repeats = Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Run
 Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
 
 
+@in_forms
 def compare(
     scenario: ScenarioFile,
     policies: Policies = "all",
@@ -150,7 +153,7 @@ def compare(
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Compare policies on one scenario.
 
@@ -174,15 +177,15 @@ def compare(
     from edgeemu.cli.observers import watch_one_of
     from edgeemu.report.comparison import JUDGED, comparison
     from edgeemu.run.compare import compare_scenario, left_out, named_policies, optional
-    from edgeemu.run.few_collections import few_collections
 
     asked = [name.strip() for name in policies.split(",") if name.strip()]
     wanted = load(scenario, settings)
     names = named_policies(asked, given=wanted.placement is not None)
     check_writable(out)
-    text, without = sys.stderr if as_json else sys.stdout, left_out(wanted, asked)
+    text, without = form.beside, left_out(wanted, asked)
     running = [name for name in names if name not in without]
     left = _told_expectation(wanted, running, repeats, text, simulated=simulated)
+    entries: list[Entry] = []
     comparing = compare_scenario(
         wanted,
         names,
@@ -193,15 +196,14 @@ def compare(
         share=share,
         without=without,
         may_fail=optional(asked),
+        entries=entries,
     )
-    with few_collections() if simulated else nullcontext():
-        entries = until_signal(comparing)
-    known, undivided = _bounds(wanted)
-    judged = JUDGED[wanted.objective]
-    document = comparison(wanted.name, entries, judged, words=not simulated, bounds=known, undivided=undivided)
-    answer(document, as_json, partial(_show_comparison, document))
-    status = _comparison_status(document)
-    if status:
+    document_of = partial(comparison, wanted.name, entries, JUDGED[wanted.objective], words=not simulated)
+    with _kept_if_interrupted(document_of, form), few_collections() if simulated else nullcontext():
+        until_signal(comparing)
+    document = document_of(**_bounds(wanted))
+    answer(document, form, partial(_show_comparison, document))
+    if status := _comparison_status(document):
         raise typer.Exit(status)
 
 
@@ -229,7 +231,7 @@ def _wall_s(scenario: Scenario, policies: list[str]) -> dict[str, float]:
     return {policy: dilation * each_s for policy, each_s in found.items()}
 
 
-def _bounds(scenario: Scenario) -> tuple[dict[str, float], bool]:
+def _bounds(scenario: Scenario) -> dict[str, Any]:
     """Prove what no placement can beat, and whether that is without divided layers. It can take seconds."""
     from edgeemu.cli.observers import watch
     from edgeemu.host.signals import interrupted_at_once
@@ -239,7 +241,29 @@ def _bounds(scenario: Scenario) -> tuple[dict[str, float], bool]:
         observer.phase("what is possible", 0, 1)
         found = bounds(scenario)
         observer.phase("what is possible", 1, 1)
-    return ({}, False) if found is None else (found.by_figure, found.undivided)
+    return {} if found is None else {"bounds": found.by_figure, "undivided": found.undivided}
+
+
+@contextmanager
+def _kept_if_interrupted(document_of: Callable[[], dict[str, Any]], form: Form) -> Iterator[None]:
+    """Show what an interrupted comparison has of policies that have ended: the exit shows it where that is JSON."""
+    from edgeemu.report.comparison import comparison_table
+
+    def show(page: Page) -> None:
+        page.line()
+        page.table(*comparison_table(document))
+        page.sentence(f"interrupted: only of policies with a run that has ended, {ended} of them")
+
+    try:
+        yield
+    except Interrupted as interrupted:
+        document = document_of()
+        ended = sum(bool(row["runs"]) for row in document["policies"])
+        if form is Form.JSON:
+            interrupted.kept = document if ended else {}
+        elif ended:
+            answer(document, form, show)
+        raise
 
 
 def _show_comparison(document: dict[str, Any], page: Page) -> None:

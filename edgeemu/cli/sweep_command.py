@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeemu.cli.answers import answer
+from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.exit import FAILED
-from edgeemu.cli.options import AsJson, OutDirectory, ScenarioFile, Settings, Share, Trust, check_writable
+from edgeemu.cli.options import OutDirectory, ScenarioFile, Settings, Share, Trust, check_writable, read_scenario
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ Metric = Annotated[
 Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
 
 
+@in_forms
 def sweep(
     scenario: ScenarioFile,
     vary: Vary,
@@ -73,7 +74,7 @@ def sweep(
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
-    as_json: AsJson = False,
+    form: Form = Form.PAGE,
 ) -> None:
     """Run a scenario with all combinations of some values, and compare policies at each.
 
@@ -103,7 +104,7 @@ def sweep(
     cells = cells_of(design, _carried_out(jobs, design, out, room))
     document = sweep_document(design, cells)
     directory = _write(design, cells, document, out / f"{design.scenario}-sweep-{jobs.name}", share=share)
-    answer({**document, "directory": str(directory)}, as_json, partial(_show, design, cells, directory))
+    answer({**document, "directory": str(directory)}, form, partial(_show, design, cells, directory))
     if status := _status(document, [run for cell in cells for run in cell.runs.values()]):
         raise typer.Exit(status)
 
@@ -139,7 +140,7 @@ def _design(
     from edgeemu.run.sweep.sweep import columns_of, seeds_of
 
     varied = read_keys(vary)
-    points = read_points(scenario, settings or (), varied)
+    points = read_points(read_scenario(scenario), settings or (), varied)
     first = points[0].scenario
     judged = metric or JUDGED[first.objective]
     if judged not in RANKED:

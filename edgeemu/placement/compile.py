@@ -17,7 +17,7 @@ compute partial sums, and a collective at the *boundary* after it adds them and 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -32,9 +32,16 @@ CollectiveAlgorithm = Literal["ring", "star", "gather", "relay"]
 
 
 def compile_routes(
-    placement: Placement, shape: ModelShape, collective: CollectiveAlgorithm = "ring", *, tile_rows: int | None = 1
+    placement: Placement,
+    shape: ModelShape,
+    collective: CollectiveAlgorithm = "ring",
+    *,
+    tile_rows: int | None = 1,
+    rows: Collection[int] | None = None,
 ) -> Program:
     """Compile the dataflow of one step. `tile_rows`: least number of rows of a tile; None: no tiles.
+
+    `rows`: numbers of rows of the steps that will run; None: any. A ring's other sets of operations are left out.
 
     Destinations are in ascending device order: the order in which a sender's messages queue at its interface.
 
@@ -50,14 +57,21 @@ def compile_routes(
     elif collective != "ring" or largest < 2:
         ops = _Compiler(placement, shape, Way.STAR, tiles=False).compiled(0, RowRange())
     else:
-        ops = _Compiler(placement, shape, Way.EXCHANGE, tiles=False).compiled(0, RowRange(0, largest))
-        tiled_from = largest * tile_rows if tile_rows else 0
-        if tiled_from != largest:
-            ring = _Compiler(placement, shape, Way.RING, tiles=False)
-            ops += ring.compiled(len(ops), RowRange(largest, tiled_from))
-        if tiled_from:
-            ops += _Compiler(placement, shape, Way.RING, tiles=True).compiled(len(ops), RowRange(tiled_from))
+        ops = []
+        for way, tiles, steps in _sets_of_ring(largest, tile_rows):
+            if rows is None or any(map(steps.has, rows)):
+                ops += _Compiler(placement, shape, way, tiles=tiles).compiled(len(ops), steps)
     return Program(tuple(ops), owner[EMBED], owner[LM_HEAD])
+
+
+def _sets_of_ring(largest: int, tile_rows: int | None) -> Iterator[tuple[Way, bool, RowRange]]:
+    """Sets of operations for shards in rings of so many devices: way, whether in tiles, and for which steps."""
+    yield Way.EXCHANGE, False, RowRange(0, largest)
+    tiled_from = largest * tile_rows if tile_rows else 0
+    if tiled_from != largest:
+        yield Way.RING, False, RowRange(largest, tiled_from)
+    if tiled_from:
+        yield Way.RING, True, RowRange(tiled_from)
 
 
 class _Compiler:

@@ -78,7 +78,7 @@ def link_table(kinds: Iterable[LinkType]) -> Table:
         ]
         for kind in kinds
     ]
-    return Table(("link type", "link", ">bandwidth", ">delay", ">jitter ±"), rows)
+    return Table(("link type", "link", ">bandwidth", ">delay", ">jitter ±"), rows, ("link",))
 
 
 def figures_table(entry: DeviceProfile | LinkType) -> Table:
@@ -87,7 +87,7 @@ def figures_table(entry: DeviceProfile | LinkType) -> Table:
     rows += [
         [name, _figure_text(name, sourced.value), sourced.label, sourced.source] for name, sourced in _figures(entry)
     ]
-    return Table((entry.name, "value", "label", "source"), rows)
+    return Table((entry.name, "value", "label", "source"), rows, ("label",))
 
 
 def _figures(entry: DeviceProfile | LinkType) -> Iterator[tuple[str, Sourced[float]]]:
@@ -124,4 +124,8 @@ def model_table(entries: Iterable[ModelEntry]) -> Table:
         sizes = [size(weights_bytes) for weights_bytes in bytes_by_format(shape).values()]
         rows.append([entry.name, entry.title, *dimensions, heads, str(shape.d_ff), *sizes, source])
     formats = [f">{name}" for name in SHOWN]
-    return Table(("model", "description", ">layers", ">width", ">heads/KV", ">FFN", *formats, "weights"), rows)
+    return Table(
+        ("model", "description", ">layers", ">width", ">heads/KV", ">FFN", *formats, "weights"),
+        rows,
+        ("description", "FFN", "heads/KV", "width", "f32", "q8_0", "layers"),
+    )

@@ -145,7 +145,10 @@ def comparison_table(document: Mapping[str, Any]) -> Table:
         above = [] if bound is None else [_above(row["above_bound"], undivided=document["bounds_undivided"])]
         rows.append([row["policy"], *cells, versus_best, *above, row["certificate"] or "did not run"])
     versus = (">vs best",) if bound is None else (">vs best", ">vs possible")
-    return Table(("policy", *(figure.heading for figure in known), *versus, "certificate"), rows)
+    columns = ("policy", *(figure.heading for figure in known), *versus, "certificate")
+    judged = document["judged_by"]
+    may_go = [figure.heading.removeprefix(">") for figure in reversed(FIGURES) if figure.key != judged]
+    return Table(columns, rows, [*may_go, "certificate", "vs possible"])
 
 
 def _above(share: float | None, *, undivided: bool) -> str:

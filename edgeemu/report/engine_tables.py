@@ -24,7 +24,8 @@ def engines_table(entries: Iterable[EngineEntry]) -> Table:
         for entry in entries
     ]
     costs = (">message, both ends", ">message, shared", ">bandwidth")
-    return Table(("engine", "software", "policy", "weights/cache/messages", *costs), rows)
+    columns = ("engine", "software", "policy", "weights/cache/messages", *costs)
+    return Table(columns, rows, ("software", "bandwidth", "weights/cache/messages"))
 
 
 def engine_table(entry: EngineEntry) -> Table:
@@ -44,7 +45,7 @@ def engine_table(entry: EngineEntry) -> Table:
                 continue
             rows.append([field, quantity.format_human(figure.value), figure.label, figure.source])
     rows.append(["cost of a message", "", "", entry.where_the_cost_of_a_message_lies])
-    return Table((entry.name, "value", "label", "source"), rows)
+    return Table((entry.name, "value", "label", "source"), rows, ("label",))
 
 
 def _formats(entry: EngineEntry) -> str:

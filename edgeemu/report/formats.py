@@ -7,10 +7,15 @@ from edgeemu.units import SIZE
 
 
 class Table(NamedTuple):
-    """A table. Columns whose heading starts with ">" are aligned to the right."""
+    """A table. Columns whose heading starts with ">" are aligned to the right.
+
+    `may_go`: columns that a terminal without room for all leaves out, the first of them first. Without, and after
+    these, it leaves out those on the right; never the first column, which says of what a row is.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    may_go: Sequence[str] = ()  # headings, without ">"
 
 
 def size(size_bytes: float) -> str:

@@ -33,7 +33,7 @@ def _times(kernels: list[Mapping[str, Any]]) -> Table:
         ]
         for each in kernels
     ]
-    return Table(columns, rows)
+    return Table(columns, rows, ("outliers", "spread"))
 
 
 def _limits(kernels: list[Mapping[str, Any]]) -> Table:

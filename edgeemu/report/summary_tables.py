@@ -68,7 +68,8 @@ def _sequence_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
         shown.append([f"and {len(rows) - MAX_SEQUENCES} more", *[""] * 6])
     columns = ("prompt", ">arrival", ">queued", ">first token", ">per token", ">tokens", "target met")
     judged = any(row["good"] is not None for row in rows)
-    yield Table(columns, shown) if judged else Table(columns[:-1], [row[:-1] for row in shown])
+    may_go = ("arrival", "tokens", "queued")
+    yield Table(columns, shown, may_go) if judged else Table(columns[:-1], [row[:-1] for row in shown], may_go)
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:

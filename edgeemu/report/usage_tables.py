@@ -64,7 +64,8 @@ def _device_table(totals: _Totals) -> Table:
     if len(by_work) > MAX_ROWS:
         rows.append([f"and {len(by_work) - MAX_ROWS} less busy", *[""] * 8])
     kinds = (f">{column.removesuffix('_bytes')}" for column in _MEMORY)
-    return Table(("device", *kinds, ">busy", ">queued", ">compute energy"), rows)
+    may_go = ("incoming", "messages", "workspace", "queued", "cache", "compute energy")
+    return Table(("device", *kinds, ">busy", ">queued", ">compute energy"), rows, may_go)
 
 
 def _link_table(totals: _Totals) -> Table:
@@ -81,7 +82,8 @@ def _link_table(totals: _Totals) -> Table:
     ]
     if len(by_bytes) > MAX_ROWS:
         rows.append([f"and {len(by_bytes) - MAX_ROWS} with less", *[""] * 5])
-    return Table(("path", ">messages", ">bytes", ">mean time", ">of that queued", ">radio energy"), rows)
+    columns = ("path", ">messages", ">bytes", ">mean time", ">of that queued", ">radio energy")
+    return Table(columns, rows, ("radio energy", "messages", "of that queued"))
 
 
 def _mean_ms(seconds: _Total, messages: _Total) -> float | None:

@@ -90,16 +90,18 @@ async def compare_scenario(
     share: bool = False,
     without: Mapping[str, str] = MappingProxyType({}),
     may_fail: Collection[str] = (),
-) -> list[Entry]:
+    entries: list[Entry],
+) -> None:
     """Run a scenario under all policies. One that fails or has no placement is an entry with its reason, as is a run.
 
-    Those of `without` are entries with the reason that they have there, and do not run. That one of `may_fail` gives no
-    first placement is no failure of the comparison.
+    `entries` gets each when the policy has ended, and one that is interrupted with its runs that have. Those of
+    `without` are entries with the reason that they have there, and do not run. That one of `may_fail` gives no first
+    placement is no failure of the comparison.
 
     Raises:
         RequestError: the scenario is wrong, whatever the policy.
     """
-    entries = [Entry(name, [], problem=without[name]) for name in policies if name in without]
+    entries += [Entry(name, [], problem=without[name]) for name in policies if name in without]
     running = [name for name in policies if name not in without]
     total = len(running) * repeats
     for number, name in enumerate(running):
@@ -114,18 +116,22 @@ async def compare_scenario(
             except (InfeasibleError, RunError, PolicyError) as error:
                 problem = error
                 break
+            except BaseException:
+                entries += [_entry(name, results)] if results else []
+                raise
             results.append(result)
         if name in may_fail and isinstance(problem, (NoFirstPlacementError, UnsuitableError)):
             advice = "" if isinstance(problem, UnsuitableError) else f"; {UNPROVEN}"
             entries.append(Entry(name, [], problem=f"left out: {problem}{advice}"))
             continue
-        entries.append(
-            Entry(
-                policy=name,
-                summaries=[result.summary for result in results],
-                directories=[str(result.directory) for result in results],
-                problem=problem.message if isinstance(problem, PolicyError) else str(problem or ""),
-                status=problem.exit_status if problem else 0,
-            )
-        )
-    return entries
+        entries.append(_entry(name, results, problem))
+
+
+def _entry(policy: str, results: Sequence[RunResult], problem: EdgeemuError | None = None) -> Entry:
+    return Entry(
+        policy=policy,
+        summaries=[result.summary for result in results],
+        directories=[str(result.directory) for result in results],
+        problem=problem.message if isinstance(problem, PolicyError) else str(problem or ""),
+        status=problem.exit_status if problem else 0,
+    )

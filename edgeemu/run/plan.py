@@ -1,6 +1,6 @@
 """The plan of a run: model, cluster, workload, first placement, and the rules of decisions and migrations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import ceil
@@ -130,7 +130,9 @@ class Plan:
         """
         lengths = lengths or [request.max_tokens for request in self.requests]
         duration = self.durations if kernel_times is None else self._measured_durations(kernel_times)
-        return predict_workload(self.cluster, self.costs, self.program, duration, self.scheduler(), lengths)
+        rows = frozenset({1, *(len(request.ids) for request in self.requests)})
+        program = compiler(self.scenario, self.computes, self.costs, rows)(self.placement)
+        return predict_workload(self.cluster, self.costs, program, duration, self.scheduler(), lengths)
 
     def _measured_durations(self, kernel_times: KernelTimes) -> Duration:
         by_roofline = self.durations
@@ -163,10 +165,15 @@ def with_collectives(scenario: Scenario, policy_name: str) -> Scenario:
     )
 
 
-def compiler(scenario: Scenario, computes: Sequence[Compute], costs: Costs) -> Callable[[Placement], Program]:
-    """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled."""
+def compiler(
+    scenario: Scenario, computes: Sequence[Compute], costs: Costs, rows: Collection[int] | None = None
+) -> Callable[[Placement], Program]:
+    """Return the compiler of placements to operations, with the collectives of the scenario. It can be pickled.
+
+    `rows`: numbers of rows of the steps that will run; None: any.
+    """
     tile_rows, collective = least_tile_rows(scenario, computes, costs), scenario.sharding.collectives or "ring"
-    compiled = partial(compile_routes, shape=costs.shape, collective=collective, tile_rows=tile_rows)
+    compiled = partial(compile_routes, shape=costs.shape, collective=collective, tile_rows=tile_rows, rows=rows)
     busy = frozenset(index for index, compute in enumerate(computes) if compute.messages_cost)
     return partial(_with_overheads, compiled, busy) if busy else compiled
 

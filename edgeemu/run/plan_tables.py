@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgeemu.run.possible import Possible
 
 MAX_RUNS = 4  # ranges of layers that are listed; of a more scattered placement, blocks are counted
+MAX_IDLE = 3  # rows of devices that hold nothing; of more, a line says the names
+MAX_NAMES = 24
 
 
 def plan_document(plan: Plan, bound: "Possible | None") -> dict[str, Any]:
@@ -67,6 +69,7 @@ def plan_document(plan: Plan, bound: "Possible | None") -> dict[str, Any]:
 
 def plan_tables(plan: Plan, bound: "Possible | None") -> list[Table]:
     """Make the tables of a plan; they say how far it is from what is possible, if that is known."""
+    folded = _folded(plan)
     placement = [
         [
             device.name,
@@ -77,6 +80,7 @@ def plan_tables(plan: Plan, bound: "Possible | None") -> list[Table]:
             size(device.memory_bytes),
         ]
         for device, page in zip(plan.cluster.devices, plan.pages, strict=True)
+        if device.name not in folded
     ]
     predicted = [
         [
@@ -91,8 +95,8 @@ def plan_tables(plan: Plan, bound: "Possible | None") -> list[Table]:
     ]
     columns = (">prompt", ">prompt tokens", ">new tokens", ">time to first token", ">per output token")
     return [
-        Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement),
-        Table(columns if bound is None else (*columns, ">vs possible"), predicted),
+        Table(("device", "holds", ">weights", ">K/V caches", ">memory", ">of"), placement, ("K/V caches", "weights")),
+        Table(columns if bound is None else (*columns, ">vs possible"), predicted, ("new tokens", "prompt tokens")),
     ]
 
 
@@ -110,6 +114,8 @@ def title_line(plan: Plan) -> str:
 
 def plan_lines(plan: Plan, bound: "Possible | None") -> Iterator[str]:
     """Make the lines below the tables: sizes, memory of systems, what is possible, and on what the figures rest."""
+    if folded := _folded(plan):
+        yield f"{len(folded)} devices hold nothing: {', '.join(folded[:MAX_NAMES])}{' …' * (len(folded) > MAX_NAMES)}"
     yield _sizes_line(plan)
     if kept := kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices):
         yield f"memory: of the devices' own, {kept}"
@@ -117,6 +123,13 @@ def plan_lines(plan: Plan, bound: "Possible | None") -> Iterator[str]:
         yield f"first decision cut by decisions.limit: {plan.cut}"
     yield _possible_line(bound)
     yield basis_line(basis_document(basis_of(plan.scenario)))
+
+
+def _folded(plan: Plan) -> list[str]:
+    """Names of the devices that hold nothing, if they are too many for a row of the table each."""
+    users = plan.placement.devices()
+    names = [device.name for device in plan.cluster.devices if device.index not in users]
+    return names if len(names) > MAX_IDLE else []
 
 
 def _sizes_line(plan: Plan) -> str:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from pydantic import ValidationInfo
 
@@ -62,7 +62,15 @@ def read_text(path: Path, shown: str) -> str:
     Raises `RequestError` with file (as `shown`), line and reason: not a regular file, too large, in another encoding
     or format, control characters. Raises `OSError` where it cannot be opened.
     """
-    raw = _read_bytes(path, shown)
+    return _decoded(_read_bytes(path, shown), shown)
+
+
+def read_stream(stream: BinaryIO, shown: str) -> str:
+    """Text of a pipe or a terminal, to its end, as `read_text` has that of a file. Raises `RequestError`."""
+    return _decoded(stream.read(MAX_TEXT_BYTES + 1), shown)
+
+
+def _decoded(raw: bytes, shown: str) -> str:
     if len(raw) > MAX_TEXT_BYTES:
         raise RequestError(f"is larger than {MAX_TEXT_BYTES >> 20} MiB, the most that is read of a text", file=shown)
     for mark, what in _OTHER_FORMATS.items():

@@ -3,30 +3,53 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from edgeemu.errors import RequestError, did_you_mean_path
 from edgeemu.scenario.document import Document, Inline, Lines, Position, inline_items, override, read, write
-from edgeemu.scenario.files import read_named_text, read_text
+from edgeemu.scenario.files import read_named_text, read_stream, read_text
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.validation import validate
 
 _SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
 
 
-def load_scenario(path: Path | str, overrides: Sequence[str] = (), varied: Sequence[str] = ()) -> Scenario:
-    """Read the scenario in a file, with settings PATH=VALUE applied: those of `--set`, then those that `--vary` makes.
+class ScenarioText(NamedTuple):
+    """A scenario as it is written: its text, its default name, its file for messages, and where its files are."""
 
-    Raises `RequestError`.
-    """
-    path = Path(path)
+    text: str
+    name: str
+    file: str
+    base: Path | None
+
+    def scenario(self, overrides: Sequence[str] = (), varied: Sequence[str] = ()) -> Scenario:
+        """Return the scenario, with settings PATH=VALUE applied: those of `--set`, then those that `--vary` makes.
+
+        Raises `RequestError`.
+        """
+        return parse_scenario(self.text, self.name, overrides, varied, file=self.file, base=self.base)
+
+
+def scenario_text(path: Path) -> ScenarioText:
+    """Read the text of the scenario in a file. Raises `RequestError`."""
     try:
         text = read_text(path, str(path))
     except OSError as error:
         hint = did_you_mean_path(path, path.parent.glob("*.yaml")) if isinstance(error, FileNotFoundError) else ""
         raise RequestError(f"{(error.strerror or str(error)).lower()}{hint}", file=str(path)) from error
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:64] or "scenario"
-    return parse_scenario(text, name, overrides, varied, file=str(path), base=path.parent)
+    return ScenarioText(text, name, str(path), path.parent)
+
+
+def scenario_text_from(stream: BinaryIO) -> ScenarioText:
+    """Read the text that standard input has; file names in it are relative to this directory. Raises `RequestError`."""
+    shown = "standard input"
+    return ScenarioText(read_stream(stream, shown), "scenario", shown, None)
+
+
+def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
+    """Read the scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
+    return scenario_text(Path(path)).scenario(overrides)
 
 
 def parse_scenario(

@@ -107,3 +107,50 @@ def test_an_output_that_is_full_is_one_message(arguments: list[str], buffered: b
     assert run.returncode == 4
     assert run.stderr.startswith("edgeemu: ")
     assert run.stderr.count("\n") == 1
+
+
+def bytes_in(pipe: int) -> int:
+    """Number of bytes that wait in a pipe."""
+    (number,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(number)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_all_of_an_answer(unbuffered: str) -> None:
+    """The pipe holds 64 KiB, and the end that is written to does not block: some programs have theirs so."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command("schema"), stdout=theirs, stderr=subprocess.PIPE, env=env) as running:
+        os.close(theirs)
+        while bytes_in(ours) < 1 << 16:
+            assert running.poll() is None
+            time.sleep(0.05)
+        with os.fdopen(ours, "rb") as pipe:
+            read = pipe.read()
+        assert running.stderr is not None
+        assert (running.wait(10), running.stderr.read()) == (0, b"")
+    assert len(read) > 1 << 16
+    assert json.loads(read)["title"]
+
+
+@pytest.mark.parametrize("form", ["", "--json", "--csv"])
+def test_an_interrupted_comparison_keeps_what_has_ended(tmp_path: Path, tiny: str, form: str) -> None:
+    slow = ["--set", "time={mode: realtime, dilation: 1}", "--policies", "round-robin,layers", "--out", str(tmp_path)]
+    long = ["--set", "workload.max_tokens=300", "--set", "workload.prompts=[{tokens: 8}]"]
+    arguments = command("compare", tiny, *slow, *long, *([form] if form else []))
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        assert running.stdout is not None
+        while not (line := running.stdout.readline()).startswith("layers (run 2 of 3"):
+            assert line, "it has ended"
+        running.send_signal(signal.SIGTERM)
+        rest = running.stdout.read()
+        assert running.wait(20) == 143
+    assert "edgeemu: ended by SIGTERM" in rest
+    if form == "--json":
+        document = json.loads(rest[rest.index("\n{") :])
+        assert (document["status"], [row["policy"] for row in document["policies"]]) == (143, ["round-robin"])
+        assert document["policies"][0]["figures"]["tpot_ms"]["median"] > 0
+    else:
+        (row,) = (line for line in rest.splitlines() if re.match("round-robin[ ,]", line))
+        assert re.search("[ ,]best[ ,]", row)

@@ -1,11 +1,12 @@
 """Every input of every operation is made once and sent to where it is needed, whatever the placement."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, placements, shapes
+from support.builders import LLAMA, QUICK, divided_placements, placements, shapes
 
 from edgeemu.placement.blocks import LM_HEAD, Block, Kind, all_blocks, head, proj
 from edgeemu.placement.compile import compile_routes
@@ -122,3 +123,14 @@ def test_everything_on_one_device_stays_there(device: int) -> None:
     program = compile_routes(Placement(dict.fromkeys(all_blocks(LLAMA), device)), LLAMA)
     assert {op.to for op in program.ops} == {(device,)}
     assert len(program.ops) == 2 + 3 * LLAMA.n_layers
+
+
+@QUICK
+@given(st.data(), shapes(), st.sets(st.integers(1, 30), min_size=1))
+def test_what_no_step_runs_can_be_left_out(data: st.DataObject, shape: ModelShape, rows: set[int]) -> None:
+    placement = data.draw(divided_placements(shape, N_DEVICES))
+    whole = compile_routes(placement, shape, tile_rows=4)
+    some = compile_routes(placement, shape, tile_rows=4, rows=rows)
+    expected = [op for op in whole.ops if any(map(op.steps.has, rows))]
+    assert [replace(op, index=0) for op in some.ops] == [replace(op, index=0) for op in expected]
+    assert [op.index for op in some.ops] == list(range(len(expected)))

@@ -251,10 +251,19 @@ def test_of_all_policies_one_that_proves_nothing_in_time_is_left_out_too(
     monkeypatch.setattr("edgeemu.run.compare.run_scenario", unproven)
 
     def entry(*may_fail: str) -> Entry:
+        entries: list[Entry] = []
         comparing = compare_scenario(
-            parse_scenario(SCENARIO), ["exact"], repeats=1, simulate=True, out=tmp_path, watch=watch, may_fail=may_fail
+            parse_scenario(SCENARIO),
+            ["exact"],
+            repeats=1,
+            simulate=True,
+            out=tmp_path,
+            watch=watch,
+            may_fail=may_fail,
+            entries=entries,
         )
-        return asyncio.run(comparing)[0]
+        asyncio.run(comparing)
+        return entries[0]
 
     assert (entry().problem, entry().status) == ("no proven optimum after 9 s", 4)
     assert optional(["all"]) == {"exact"} | PARTICULAR

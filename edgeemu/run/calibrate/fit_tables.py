@@ -32,7 +32,11 @@ def row_table(made: Calibration) -> Table:
         ]
         for row, predicted in made.rows
     ]
-    return Table(("measurement", ">measured", ">predicted", ">error", ">computing", ">predicted", "", "row"), rows)
+    return Table(
+        ("measurement", ">measured", ">predicted", ">error", ">computing", ">computing, predicted", "", "row"),
+        rows,
+        ("computing, predicted", "computing", "row"),
+    )
 
 
 def _part(measured_s: float | None, predicted_s: float) -> tuple[str, str]:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 from numbers import Real
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeemu.errors import RequestError
 from edgeemu.scenario.document import Position, position_of
-from edgeemu.scenario.load import load_scenario
+from edgeemu.scenario.load import ScenarioText
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.varied import OPTION, Varied, read_varied
 
@@ -33,7 +32,7 @@ def read_keys(options: Sequence[str]) -> list[Varied]:
     return varied
 
 
-def read_points(path: Path, settings: Sequence[str], varied: Sequence[Varied]) -> list[SweepPoint]:
+def read_points(written: ScenarioText, settings: Sequence[str], varied: Sequence[Varied]) -> list[SweepPoint]:
     """Read a scenario with each combination of values; the last key varies fastest.
 
     Raises:
@@ -41,7 +40,7 @@ def read_points(path: Path, settings: Sequence[str], varied: Sequence[Varied]) -
     """
     combinations = product(*(zip(key.values, key.settings, strict=True) for key in varied))
     return [
-        SweepPoint(tuple(value for value, _ in each), load_scenario(path, settings, [setting for _, setting in each]))
+        SweepPoint(tuple(value for value, _ in each), written.scenario(settings, [setting for _, setting in each]))
         for each in combinations
     ]
 
