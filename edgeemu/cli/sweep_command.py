@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,20 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.exit import FAILED
 from edgeemu.cli.options import OutDirectory, ScenarioFile, Settings, Share, Trust, check_writable, read_scenario
+from edgeemu.cli.sweep_runs import Seeds, carried_out, leave
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgeemu.cli.page import Page
-    from edgeemu.report.sweep import Cell, SweepDesign, SweptRun
-    from edgeemu.run.sweep.job import Need
+    from edgeemu.report.sweep import Cell, SweepDesign
     from edgeemu.run.sweep.points import SweepPoint
-    from edgeemu.run.sweep.sweep import SweepJobs
 
-INVALID = 5
 PICTURES = ("sweep.svg", "sweep.pdf", "sweep.png")
 RANKED = ("tpot_ms", "ttft_ms", "throughput_tok_s", "energy_per_token_j")
 
@@ -36,10 +31,6 @@ Vary = Annotated[
         help="Values of a field of the scenario, as in a YAML list; may be repeated: all combinations are run.",
         show_default=False,
     ),
-]
-Seeds = Annotated[
-    int,
-    typer.Option("--seeds", metavar="N", min=1, help="Runs with other random draws, from the seed of the scenario on."),
 ]
 SweepPolicies = Annotated[
     str | None,
@@ -92,21 +83,17 @@ def sweep(
       edgeemu sweep scenarios/lan-5.yaml --simulate --vary "network.default=wifi-5,{bandwidth: 1 Gbit/s, delay: 1 ms}"
       edgeemu sweep scenarios/lan-5.yaml --vary precision.weights=f32,q8_0 --set workload.max_tokens=16
     """
-    from edgeemu.report.sweep import cells_of, sweep_document
-    from edgeemu.run.sweep.needs import this_host
-    from edgeemu.run.sweep.sweep import Mode, jobs_of
+    from edgeemu.report.sweep import sweep_document
+    from edgeemu.run.sweep.sweep import Mode
 
     asked = _names(policies)
     design, points = _design(scenario, vary, seeds, asked, metric, settings, simulated=simulated)
     check_writable(out)
-    room = this_host()
-    jobs = jobs_of(points, asked, design, Mode(simulated, trust, share), room.cpus)
-    cells = cells_of(design, _carried_out(jobs, design, out, room))
+    digest, cells = carried_out(design, points, asked, Mode(simulated, trust, share), out)
     document = sweep_document(design, cells)
-    directory = _write(design, cells, document, out / f"{design.scenario}-sweep-{jobs.name}", share=share)
+    directory = _write(design, cells, document, out / f"{design.scenario}-sweep-{digest}", share=share)
     answer({**document, "directory": str(directory)}, form, partial(_show, design, cells, directory))
-    if status := _status(document, [run for cell in cells for run in cell.runs.values()]):
-        raise typer.Exit(status)
+    leave(design, cells)
 
 
 def _names(policies: str | None) -> list[str]:
@@ -158,31 +145,6 @@ def _design(
     return design, points
 
 
-def _carried_out(jobs: SweepJobs, design: SweepDesign, out: Path, room: Need) -> list[SweptRun]:
-    """Carry out the runs that are not there yet, and tell of each."""
-    from edgeemu.cli.sweep_progress import sweep_progress
-    from edgeemu.report.sweep_tables import run_text
-    from edgeemu.run.sweep.local import LocalExecutor
-    from edgeemu.run.sweep.store import RunStore
-    from edgeemu.run.sweep.sweep import swept_runs
-
-    runs = list(jobs.left_out)
-    with RunStore(out) as store, sweep_progress(sys.stderr, len(jobs.jobs), time.monotonic) as progress:
-        complete = sum(store.find(job.key) is not None for job in jobs.jobs)
-        if complete:
-            progress.reused(complete)
-        try:
-            with LocalExecutor(store.under_way, room, min(room.cpus, len(jobs.jobs))) as executor:
-                for reused, found in swept_runs(jobs, executor, store):
-                    runs += found
-                    if not reused:
-                        progress.ended(run_text(design, found[0]))
-        except BaseException:
-            progress.broken_off()
-            raise
-    return runs
-
-
 def _write(
     design: SweepDesign, cells: Sequence[Cell], document: dict[str, Any], directory: Path, *, share: bool
 ) -> Path:
@@ -205,12 +167,3 @@ def _show(design: SweepDesign, cells: Sequence[Cell], directory: Path, page: Pag
     for line in sweep_lines(design, cells):
         page.sentence(line)
     page.line(f"tables and picture: {directory}")
-
-
-def _status(document: dict[str, Any], runs: Sequence[SweptRun]) -> int:
-    """Exit status of a sweep. A run without a placement is a finding, unless every run is without one."""
-    if document["tokens_equal"] is False or any(run.status == FAILED for run in runs):
-        return FAILED
-    if all(run.problem is not None for run in runs):
-        return max(run.status for run in runs)
-    return INVALID if any(run.certificate == "INVALID" for run in runs) else 0

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgeemu.report.formats import number_text
+
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 LEAST = 5  # values below which there is no interval: of three, one in four would miss what it should hold
@@ -27,6 +29,13 @@ class Interval(NamedTuple):
     def differs_from_zero(self) -> bool | None:
         """Whether zero is outside; None where that is not known."""
         return None if self.low is None or self.high is None else not self.low <= 0.0 <= self.high
+
+    def text(self, digits: int) -> str:
+        """Format it: `45.1 (44.2–46.0)`."""
+        text = number_text(self.value, digits)
+        if self.low is None or self.high is None or self.low == self.high:
+            return text
+        return f"{text} ({number_text(self.low, digits)}–{number_text(self.high, digits)})"
 
 
 def mean_interval(values: Sequence[float]) -> Interval:

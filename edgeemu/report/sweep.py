@@ -9,7 +9,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from edgeemu.report.comparison import FIGURES, Figure, figure_of, worst
+from edgeemu.report.formats import counted
 from edgeemu.report.intervals import CONFIDENCE, Interval, gap_interval, mean_interval
+from edgeemu.report.statistics import average
 
 Values = tuple[str, ...]  # of the varied keys, as they were written
 
@@ -48,6 +50,7 @@ class SweptRun(NamedTuple):
     directory: str | None = None
     problem: str | None = None
     status: int = 0
+    basis: Mapping[str, Any] | None = None  # of the figures
 
 
 def swept_run(point: Values, policy: str, seed: int, summary: Mapping[str, Any], directory: str) -> SweptRun:
@@ -61,6 +64,7 @@ def swept_run(point: Values, policy: str, seed: int, summary: Mapping[str, Any],
         tuple(summary["certificate"]["reasons"]),
         blake2b(repr(summary["tokens"]).encode(), digest_size=16).hexdigest(),
         directory,
+        basis=summary["basis"],
     )
 
 
@@ -115,6 +119,22 @@ def gap(cell: Cell, best: Cell, figure: Figure) -> Interval | None:
         return None
     own, others = [cell.judged[seed] for seed in seeds], [best.judged[seed] for seed in seeds]
     return gap_interval(own, others) if figure.best is min else gap_interval(others, own)
+
+
+class Failures(NamedTuple):
+    """Runs of a cell that have no figures: why, of the first of them, and its exit status."""
+
+    text: str
+    status: int
+
+
+def failures(cell: Cell) -> Failures | None:
+    """Say which runs of a cell have failed, or found no placement; None: none has."""
+    failed = [run for run in cell.runs.values() if run.problem is not None]
+    if not failed:
+        return None
+    some = f"did not run with {counted(len(failed), 'seed')} of {len(cell.runs)}: "
+    return Failures(f"{some if len(failed) < len(cell.runs) else ''}{failed[0].problem}", failed[0].status)
 
 
 class Neighbors(NamedTuple):
@@ -181,7 +201,7 @@ def point_row(design: SweepDesign, cell: Cell) -> dict[str, Any]:
         "policy": cell.policy,
         "runs": len(ran),
         "failed": len(cell.runs) - len(ran),
-        **{figure.key: _mean([run.figures[figure.key] for run in ran]) for figure in FIGURES},
+        **{figure.key: _mean(ran, figure) for figure in FIGURES},
         "low": mean.low,
         "high": mean.high,
         "gap": None if cell.gap is None else gap.value,
@@ -206,6 +226,5 @@ def run_row(design: SweepDesign, run: SweptRun) -> dict[str, Any]:
     }
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _mean(runs: Sequence[SweptRun], figure: Figure) -> float | None:
+    return average([value for run in runs if (value := run.figures[figure.key]) is not None])

@@ -1,5 +1,6 @@
 """Table and sentences of a sweep for a terminal of 80 columns. Knows its cells; no terminal."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
@@ -7,11 +8,12 @@ from string import ascii_uppercase
 from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS
 from edgeemu.report.formats import Table, counted, number_text
 from edgeemu.report.intervals import CONFIDENCE, Interval
-from edgeemu.report.sweep import Cell, SweepDesign, SweptRun, neighbors, tokens_equal
+from edgeemu.report.sweep import Cell, SweepDesign, SweptRun, failures, neighbors, tokens_equal
 
 WIDEST_VALUE = 14  # of a varied key in the table; longer ones get a letter, and a line below
 MOST_LINES = 8  # of one kind
 FEW_SEEDS = 10
+NOT_SIGNIFICANT = " n.s."
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -31,7 +33,7 @@ def run_text(design: SweepDesign, run: SweptRun) -> str:
     at = [f"{names[key]} {value}" for key, value in zip(design.keys, run.point, strict=True)]
     figure = run.figures.get(design.judged)
     unit = f" {design.figure.unit}" if design.figure.unit else ""
-    text = run.problem or ("–" if figure is None else f"{number_text(figure, _digits(design))}{unit}")
+    text = run.problem or ("–" if figure is None else f"{number_text(figure, design.figure.digits)}{unit}")
     return f"{', '.join([*at, run.policy, f'seed {run.seed}'])}: {text}"
 
 
@@ -45,22 +47,9 @@ def sweep_table(design: SweepDesign, cells: Sequence[Cell]) -> Table:
     for cell in cells:
         values = [letters.get((key, value), value) for key, value in zip(design.keys, cell.point, strict=True)]
         policy = [cell.policy] if several else []
-        rows.append([*values, *policy, interval_text(cell.mean, _digits(design)), gap_text(cell.gap, best=cell.best)])
+        judged = "did not run" if cell.mean is None else cell.mean.text(design.figure.digits)
+        rows.append([*values, *policy, judged, gap_text(cell.gap, best=cell.best)])
     return Table(columns, rows)
-
-
-def _digits(design: SweepDesign) -> int:
-    return 1 if design.figure.unit == "ms" else 2
-
-
-def interval_text(found: Interval | None, digits: int) -> str:
-    """Format an estimate with its interval: `45.1 (44.2–46.0)`."""
-    if found is None:
-        return "did not run"
-    text = number_text(found.value, digits)
-    if found.low is None or found.high is None or found.low == found.high:
-        return text
-    return f"{text} ({number_text(found.low, digits)}–{number_text(found.high, digits)})"
 
 
 def gap_text(found: Interval | None, *, best: bool) -> str:
@@ -69,7 +58,7 @@ def gap_text(found: Interval | None, *, best: bool) -> str:
         return "best" if best else "–"
     if found == Interval(0.0, 0.0, 0.0):
         return "equal"
-    return f"{found.value:+.1%}{' n.s.' if found.differs_from_zero is False else ''}"
+    return f"{found.value:+.1%}{NOT_SIGNIFICANT if found.differs_from_zero is False else ''}"
 
 
 def _letters(design: SweepDesign) -> dict[tuple[str, str], str]:
@@ -88,7 +77,7 @@ def sweep_lines(design: SweepDesign, cells: Sequence[Cell]) -> Iterator[str]:
     for (key, value), letter in _letters(design).items():
         yield f"{names[key]} {letter}: {value}"
     yield _about_intervals(design, cells)
-    if any(cell.gap is not None and not cell.best and cell.gap.differs_from_zero is False for cell in cells):
+    if any(gap_text(cell.gap, best=cell.best).endswith(NOT_SIGNIFICANT) for cell in cells):
         of = "of its point" if len(design.policies) > 1 else "point"
         yield f"n.s.: no significant difference from the best {of}; pairs of equal seeds were compared"
     yield from _few(list(_level(design, cells)), "such pair")
@@ -99,8 +88,7 @@ def sweep_lines(design: SweepDesign, cells: Sequence[Cell]) -> Iterator[str]:
     verdicts = Counter(run.certificate for run in runs if run.certificate is not None)
     if set(verdicts) - set(TELLS_WHAT_IT_MEANS):
         yield "certificates: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-        told = (run for run in runs if run.certificate not in (None, *TELLS_WHAT_IT_MEANS))
-        yield from _few([f"{run.directory}: {run.certificate}: {'; '.join(run.reasons)}" for run in told], "such run")
+        yield from _few(_verdicts(runs), "such line")
     yield from _few(list(_problems(cells)), "such row")
 
 
@@ -127,13 +115,24 @@ def _about_intervals(design: SweepDesign, cells: Sequence[Cell]) -> str:
     return f"{text}; of so few seeds it is too narrow" if len(design.seeds) < FEW_SEEDS else text
 
 
+def _verdicts(runs: Sequence[SweptRun]) -> list[str]:
+    """Say why runs have a verdict that needs words, once for reasons that differ in numbers alone."""
+    alike: dict[tuple[str, ...], list[SweptRun]] = {}
+    for run in runs:
+        if run.certificate not in (None, *TELLS_WHAT_IT_MEANS):
+            assert run.certificate is not None
+            key = run.certificate, *(re.sub(r"[\d.,]+", "#", reason) for reason in run.reasons)
+            alike.setdefault(key, []).append(run)
+    return [
+        f"{run.certificate}, {counted(1 + len(others), 'run')}, such as {run.directory}: {'; '.join(run.reasons)}"
+        for run, *others in alike.values()
+    ]
+
+
 def _problems(cells: Sequence[Cell]) -> Iterator[str]:
     for cell in cells:
-        failed = [run for run in cell.runs.values() if run.problem is not None]
-        if failed:
-            at = ", ".join([*cell.point, cell.policy])
-            which = "" if len(failed) == len(cell.runs) else f" with {counted(len(failed), 'seed')} of {len(cell.runs)}"
-            yield f"{at}: did not run{which}: {failed[0].problem}"
+        if failed := failures(cell):
+            yield f"{', '.join([*cell.point, cell.policy])}: {failed.text}"
 
 
 def _few(lines: Sequence[str], noun: str) -> Iterator[str]:

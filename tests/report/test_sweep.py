@@ -8,11 +8,13 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
+from edgeemu.report.comparison import comparison_table
 from edgeemu.report.intervals import Interval
+from edgeemu.report.seeds_comparison import seeds_comparison
 from edgeemu.report.sweep import SweepDesign, SweptRun, cells_of, neighbors, sweep_document, tokens_equal
 from edgeemu.report.sweep_figure import draw_sweep
 from edgeemu.report.sweep_files import write_tables
-from edgeemu.report.sweep_tables import gap_text, interval_text, run_text, short_names, sweep_lines, sweep_table
+from edgeemu.report.sweep_tables import gap_text, run_text, short_names, sweep_lines, sweep_table
 
 SEEDS = tuple(range(3, 11))
 NOISE = (0.0, 0.4, -0.3, 0.1, 0.5, -0.2, 0.3, -0.4)
@@ -161,10 +163,40 @@ def test_short_names_tell_keys_apart() -> None:
     assert list(short_names(keys).values()) == ["devices[0].count", "devices[1].count", "delay", "seed"]
 
 
+def test_verdicts_that_need_words_are_told_once_for_reasons_alike() -> None:
+    made = [each._replace(certificate="WARN", reasons=(f"late by {each.seed}.5 %",)) for each in runs(MEANS)[:3]]
+    lines = list(sweep_lines(DESIGN, cells_of(DESIGN, [*made, *runs(MEANS)[3:]])))
+    assert "certificates: 61 UNCHECKED, 3 WARN" in lines
+    told = "WARN, 3 runs, such as runs/swept/edgeshard-throughput-8: late by 8.5 %"
+    assert told in lines
+
+
+def test_a_comparison_of_seeds_has_means_intervals_and_gaps_of_pairs() -> None:
+    design = DESIGN._replace(keys=(), points=((),), numbers={})
+    made = runs({((), "lookahead"): 10.0, ((), "edgeshard-throughput"): 11.0})
+    made[0] = made[0]._replace(problem="no room", figures={}, certificate=None, status=3)
+    document = seeds_comparison(design, cells_of(design, made))
+    first, second = document["policies"]
+    assert (document["first"], first["policy"], first["gap"], first["significant"]) == (
+        "lookahead",
+        "lookahead",
+        0.0,
+        None,
+    )
+    tpot = first["figures"]["tpot_ms"]
+    assert (tpot["least"], tpot["most"]) == (9.6, 10.5)
+    assert tpot["low"] < tpot["mean"] < tpot["high"]
+    assert second["significant"] is True
+    assert 0 < second["gap_low"] < second["gap"] < second["gap_high"]
+    assert (second["problem"], second["status"]) == ("did not run with 1 seed of 8: no room", 3)
+    rows = comparison_table(document).rows
+    assert rows[0][2] == f"10.1 ({tpot['low']:.1f}–{tpot['high']:.1f}) ms"
+    assert rows[1][-2].startswith("+9.")
+
+
 def test_texts_of_figures() -> None:
-    assert interval_text(None, 1) == "did not run"
-    assert interval_text(Interval(45.12), 1) == "45.1"
-    assert interval_text(Interval(45.12, 44.0, 46.26), 1) == "45.1 (44.0–46.3)"
+    assert Interval(45.12).text(1) == "45.1"
+    assert Interval(45.12, 44.0, 46.26).text(1) == "45.1 (44.0–46.3)"
     assert gap_text(Interval(0.1, 0.05, 0.2), best=False) == "+10.0%"
     assert gap_text(Interval(0.1), best=False) == "+10.0%"
     assert gap_text(None, best=False) == "–"

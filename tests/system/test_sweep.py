@@ -17,6 +17,7 @@ from support.commands import Edgeemu
 
 from edgeemu.cli import app
 from edgeemu.host.owner import own_processes, stat_fields
+from edgeemu.policies import PARTICULAR
 
 SCENARIO = """
 model:
@@ -34,7 +35,7 @@ time: {mode: virtual}
 """
 BANDWIDTHS, COUNTS = ("1 Mbit/s", "10 Mbit/s", "100 Mbit/s"), ("1", "2")
 VARY = ("--vary", f"network.default.bandwidth={','.join(BANDWIDTHS)}", "--vary", "devices[0].count=1,2")
-RUNS_48 = (*VARY, "--simulate", "--seeds", "4", "--policies", "layers,round-robin")
+RUNS_24, RUNS_48 = ((*VARY, "--simulate", "--seeds", seeds, "--policies", "layers,round-robin") for seeds in ("2", "4"))
 OF_THE_HOST = ("wall", "certificate", "controller_ms", "decisions", "directory", "ready_s", "loaded_s")
 
 
@@ -115,6 +116,30 @@ def test_intervals_and_differences_are_in_the_table_and_the_document(edgeemu: Ed
     )
 
 
+def test_a_comparison_of_seeds_has_the_runs_of_a_sweep(edgeemu: Edgeemu) -> None:
+    arguments = ("compare", "small.yaml", "--simulate", "--seeds", "5", "--policies", "layers,round-robin")
+    status, out, err = edgeemu(*arguments)
+    assert status == 0
+    assert "run 15 of 15: " in err, "single is always there"
+    assert "5 seeds each, the same for all rows: mean, and its 95% interval" in out
+    status, out, err = edgeemu(*arguments, "--json")
+    assert err == "15 runs of 15 are there already\n"
+    document = json.loads(out)
+    assert [row["policy"] for row in document["policies"]] == ["single", "layers", "round-robin"]
+    assert all(row["gap_low"] > 0 and row["significant"] for row in document["policies"][1:])
+    assert document["seeds"] == [0, 1, 2, 3, 4]
+    status, _, err = edgeemu(*arguments, "--repeats", "2")
+    assert (status, err) == (2, "edgeemu: --repeats: repeats one draw; with --seeds every run has another\n")
+
+
+def test_of_all_policies_those_that_cannot_answer_are_left_out(edgeemu: Edgeemu) -> None:
+    deep = ("--set", "model.shape.n_layers=13", "--set", "workload.max_tokens=2")
+    document, _ = swept(edgeemu, "--simulate", "--vary", "devices[0].count=2", *deep, "--policies", "all")
+    problems = {run["policy"]: run["problem"] for run in document["runs"] if run["problem"]}
+    assert set(problems) == {"exact"} | PARTICULAR
+    assert all(problem.startswith("left out: ") for problem in problems.values())
+
+
 def test_real_runs_of_all_policies_have_equal_tokens_from_equal_draws(edgeemu: Edgeemu) -> None:
     options = ("--vary", "devices[0].count=1,2", "--seeds", "2", "--policies", "layers,single")
     document, err = swept(edgeemu, *options)
@@ -129,7 +154,7 @@ def test_a_point_without_a_placement_is_a_row_with_its_reason(edgeemu: Edgeemu) 
     status, out, _ = edgeemu("sweep", "small.yaml", *options, "--policies", "single")
     assert status == 0
     assert "60 KiB     did not run" in out
-    assert "60 KiB, single: did not run: no single device can hold" in out
+    assert "60 KiB, single: no single device can hold" in out
     status, _, _ = edgeemu("sweep", "small.yaml", *options, "--policies", "single", "--vary", "devices[0].count=1")
     assert status == 0
     none = ("--vary", "devices[0].memory=60 KiB", "--set", "devices[1].memory=60 KiB", "--simulate")
@@ -157,16 +182,16 @@ def test_a_wrong_request_ends_before_anything_runs(edgeemu: Edgeemu, options: tu
 
 @contextmanager
 def long_sweep(tmp_path: Path, after: int) -> Iterator["subprocess.Popen[str]"]:
-    """Start a sweep of 48 runs; yield it when so many are complete."""
+    """Start a sweep of 24 runs; yield it when so many are complete."""
     (tmp_path / "small.yaml").write_text(SCENARIO)
-    command = [sys.executable, "-m", "edgeemu", "sweep", "small.yaml", *RUNS_48]
+    command = [sys.executable, "-m", "edgeemu", "sweep", "small.yaml", *RUNS_24]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
             assert process.stderr is not None
             for number in range(1, after + 1):
-                assert process.stderr.readline().startswith(f"run {number} of 48: ")
+                assert process.stderr.readline().startswith(f"run {number} of 24: ")
             yield process
         finally:
             process.kill()
@@ -199,11 +224,11 @@ def test_a_sweep_that_is_killed_in_the_middle_repeats_no_complete_run(edgeemu: E
             time.sleep(0.02)
         assert in_session(process.pid) == [], "its workers end with it"
     complete = times(tmp_path)
-    assert 6 <= len(complete) < 48
-    document, err = swept(edgeemu, *RUNS_48)
-    assert err.startswith(f"{len(complete)} runs of 48 are there already\nrun {len(complete) + 1} of 48: ")
+    assert 6 <= len(complete) < 24
+    document, err = swept(edgeemu, *RUNS_24)
+    assert err.startswith(f"{len(complete)} runs of 24 are there already\nrun {len(complete) + 1} of 24: ")
     assert times(tmp_path).items() >= complete.items(), "they are as they were"
-    assert len(document["runs"]) == len(list((tmp_path / "runs" / "swept").iterdir())) == 48
+    assert len(document["runs"]) == len(list((tmp_path / "runs" / "swept").iterdir())) == 24
 
 
 def test_ctrl_c_keeps_what_is_complete_and_says_how_to_go_on(tmp_path: Path) -> None:
@@ -213,7 +238,7 @@ def test_ctrl_c_keeps_what_is_complete_and_says_how_to_go_on(tmp_path: Path) -> 
     assert (process.returncode, out) == (130, "")
     *_, stays, ended = err.splitlines()
     complete = len(times(tmp_path))
-    assert stays == f"{complete} of 48 runs are complete and stay; the same command goes on from there"
+    assert stays == f"{complete} of 24 runs are complete and stay; the same command goes on from there"
     assert ended == "edgeemu: ended by SIGINT"
     assert 3 <= complete == len(list((tmp_path / "runs" / "swept").iterdir()))
     assert in_session(process.pid) == []

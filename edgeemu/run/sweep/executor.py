@@ -2,9 +2,10 @@
 
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
-from edgeemu.run.sweep.job import Job, Need, Ran
+from edgeemu.run.sweep.job import Job, Ran, RunNeed
 
 
 class RunExecutor(AbstractContextManager["RunExecutor"], Protocol):
@@ -12,10 +13,14 @@ class RunExecutor(AbstractContextManager["RunExecutor"], Protocol):
 
     @property
     def lost(self) -> tuple[type[Exception], ...]:
-        """Exceptions of a future whose process or machine is gone. Others are those of `carry_out`, or bugs."""
+        """Exceptions of a future whose process or machine is gone. Others are bugs."""
 
-    def takes(self, need: Need) -> bool:
+    @property
+    def most_cpus(self) -> int:
+        """Processors of the largest host that may have a run."""
+
+    def takes(self, need: RunNeed) -> bool:
         """Whether there is room for one more run now; there is always for one alone."""
 
-    def submit(self, job: Job) -> "Future[Ran]":
-        """Begin a run; the directory of its records is on this host when the future is done."""
+    def submit(self, job: Job, base: Path) -> "Future[Ran]":
+        """Begin a run; when the future is done, its records are below `base` on this host."""

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
+from edgeemu.errors import EdgeemuError
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
 from edgeemu.run.observer import Silent
-from edgeemu.run.policy_process.separate_policy import PolicyError
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.scenario import Scenario
 
 
-class Need(NamedTuple):
+class RunNeed(NamedTuple):
     """Processors and memory that a run needs so that its figures are not spoiled by others beside it."""
 
     cpus: int
@@ -32,7 +31,7 @@ class Job:
     simulate: bool
     trust: bool
     share: bool
-    need: Need
+    need: RunNeed
 
 
 class Ran(NamedTuple):
@@ -46,7 +45,6 @@ def carry_out(job: Job, base: Path) -> Ran:
     """Carry out a run in this process. Its records are in a directory below `base`, which is made for it.
 
     Raises:
-        RequestError: the scenario is wrong, whatever the policy.
         Interrupted: a signal ended it.
     """
     shutil.rmtree(base, ignore_errors=True)  # of an attempt that was lost
@@ -63,5 +61,5 @@ def carry_out(job: Job, base: Path) -> Ran:
     try:
         with few_collections() if job.simulate else nullcontext():
             return Ran(until_signal(running).directory)
-    except (InfeasibleError, RunError, PolicyError) as error:
+    except EdgeemuError as error:
         return Ran(next(base.iterdir(), None), error)

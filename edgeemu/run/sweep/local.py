@@ -13,7 +13,7 @@ from typing import Self
 from edgeemu.errors import Interrupted
 from edgeemu.host.prctl import SET_PDEATHSIG, prctl
 from edgeemu.run.sweep.executor import RunExecutor
-from edgeemu.run.sweep.job import Job, Need, Ran, carry_out
+from edgeemu.run.sweep.job import Job, Ran, RunNeed, carry_out
 
 
 class LocalExecutor(RunExecutor):
@@ -21,12 +21,12 @@ class LocalExecutor(RunExecutor):
 
     lost = (BrokenProcessPool,)
 
-    def __init__(self, base: Path, room: Need, most: int) -> None:
-        """Runs are made below `base`, by their keys. `room`: what this host has; `most`: as many processes at most."""
-        self._base, self._room, self._most = base, room, most
+    def __init__(self, room: RunNeed) -> None:
+        """`room`: the processors and the memory of this host."""
+        self._room = room
         self._pool: ProcessPoolExecutor | None = None
         self._workers: list[BaseProcess] = []
-        self._under_way: dict[Future[Ran], Need] = {}
+        self._under_way: dict[Future[Ran], RunNeed] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -40,18 +40,21 @@ class LocalExecutor(RunExecutor):
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def takes(self, need: Need) -> bool:
+    @property
+    def most_cpus(self) -> int:
+        """Processors of this host."""
+        return self._room.cpus
+
+    def takes(self, need: RunNeed) -> bool:
         """Whether there is room for one more run now. One alone is always taken: it says itself if it does not fit."""
         self._under_way = {future: need for future, need in self._under_way.items() if not future.done()}
         if not self._under_way:
             return True
         cpus, memory_bytes = map(sum, zip(need, *self._under_way.values(), strict=True))
-        fits = cpus <= self._room.cpus and memory_bytes <= self._room.memory_bytes
-        return fits and len(self._under_way) < self._most
+        return cpus <= self._room.cpus and memory_bytes <= self._room.memory_bytes
 
-    def submit(self, job: Job) -> "Future[Ran]":
+    def submit(self, job: Job, base: Path) -> "Future[Ran]":
         """Begin a run, in a new pool if a worker of the one before was killed."""
-        base = self._base / job.key
         try:
             future = (self._pool or self._start()).submit(_in_worker, job, base)
         except BrokenProcessPool:
@@ -65,7 +68,7 @@ class LocalExecutor(RunExecutor):
             self._pool.shutdown()
         before = multiprocessing.active_children()
         self._pool = ProcessPoolExecutor(
-            self._most, multiprocessing.get_context("fork"), initializer=_settle, initargs=(os.getpid(),)
+            self._room.cpus, multiprocessing.get_context("fork"), initializer=_settle, initargs=(os.getpid(),)
         )
         self._pool.submit(os.getpid).result()  # all of its processes are forked now
         self._workers = [child for child in multiprocessing.active_children() if child not in before]

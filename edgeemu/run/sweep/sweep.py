@@ -1,15 +1,15 @@
 """Sweep of a scenario: its runs as jobs, each with a place in the design, and their figures as they end."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 from edgeemu.policies import POLICIES
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.sweep import SweepDesign, SweptRun, Values, swept_run
-from edgeemu.run.compare import ALL, left_out
+from edgeemu.run.compare import ALL, left_out, optional, why_left_out
 from edgeemu.run.policy_process.separate_policy import PolicyError
-from edgeemu.run.sweep.all_runs import Done, all_runs
+from edgeemu.run.sweep.all_runs import EndedRun, all_runs
 from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.identity import key_of
 from edgeemu.run.sweep.job import Job
@@ -36,14 +36,18 @@ class Mode(NamedTuple):
 
 
 class SweepJobs(NamedTuple):
-    """The runs of a sweep: jobs, the places by their keys, and the places that have no run, with the reason."""
+    """The runs of a sweep: jobs, the places by their keys, and the places that have no run, with the reason.
+
+    `optional`: policies that only `all` stands for, and that may be unable to answer.
+    """
 
     jobs: Sequence[Job]
     places: Mapping[str, Sequence[SweepPlace]]
     left_out: Sequence[SweptRun]
+    optional: Collection[str]
 
     @property
-    def name(self) -> str:
+    def digest(self) -> str:
         """Digest of all runs: the same sweep has the same name."""
         return blake2b("".join(sorted(self.places)).encode(), digest_size=4).hexdigest()
 
@@ -87,7 +91,7 @@ def jobs_of(
                 key = key_of(drawn, policy, simulate=mode.simulate)
                 jobs[key] = Job(key, drawn, policy, mode.simulate, mode.trust, mode.share, need)
                 places.setdefault(key, []).append(SweepPlace(values, name, seed))
-    return SweepJobs(list(jobs.values()), places, without)
+    return SweepJobs(list(jobs.values()), places, without, optional(policies))
 
 
 def swept_runs(sweep: SweepJobs, executor: RunExecutor, store: RunStore) -> Iterator[tuple[bool, list[SweptRun]]]:
@@ -97,11 +101,13 @@ def swept_runs(sweep: SweepJobs, executor: RunExecutor, store: RunStore) -> Iter
         RequestError: a scenario is wrong, whatever the policy.
     """
     for done in all_runs(sweep.jobs, executor, store):
-        yield done.reused, [_at(place, done) for place in sweep.places[done.key]]
+        yield done.reused, [_at(place, done, sweep.optional) for place in sweep.places[done.key]]
 
 
-def _at(place: SweepPlace, done: Done) -> SweptRun:
+def _at(place: SweepPlace, done: EndedRun, optional: Collection[str]) -> SweptRun:
     directory = None if done.directory is None else str(done.directory)
+    if place.policy in optional and (why := why_left_out(done.problem)):
+        return SweptRun(*place, problem=why)
     if done.problem is not None:
         problem = done.problem.message if isinstance(done.problem, PolicyError) else str(done.problem)
         return SweptRun(*place, directory=directory, problem=problem, status=done.problem.exit_status)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeemu.errors import InfeasibleError, RequestError, RunError
-from edgeemu.run.sweep.all_runs import Done, all_runs
+from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
+from edgeemu.run.sweep.all_runs import EndedRun, all_runs
 from edgeemu.run.sweep.executor import RunExecutor
-from edgeemu.run.sweep.job import Job, Need, Ran
+from edgeemu.run.sweep.job import Job, Ran, RunNeed
 from edgeemu.run.sweep.store import RunStore
 from edgeemu.scenario.load import parse_scenario
 
@@ -28,30 +28,31 @@ class Steered(RunExecutor):
     """Executor whose runs are a function of the job's key and of how often it was tried; two at a time."""
 
     lost = (GoneError,)
+    most_cpus = 2
 
-    def __init__(self, store: RunStore, outcome: Callable[[str, int], Exception | None]) -> None:
-        self.store, self.outcome = store, outcome
+    def __init__(self, outcome: Callable[[str, int], Exception | None]) -> None:
+        self.outcome = outcome
         self.began: list[tuple[str, int]] = []  # keys, and how many were under way
         self.under_way: list[Future[Ran]] = []
 
     def __exit__(self, *_: object) -> None: ...
 
-    def takes(self, need: Need) -> bool:
+    def takes(self, need: RunNeed) -> bool:
         del need
         self.under_way = [future for future in self.under_way if not future.done()]
         return len(self.under_way) < 2
 
-    def submit(self, job: Job) -> "Future[Ran]":
+    def submit(self, job: Job, base: Path) -> "Future[Ran]":
         self.began.append((job.key, len(self.under_way)))
         future: Future[Ran] = Future()
         tried = [key for key, _ in self.began].count(job.key)
         outcome = self.outcome(job.key, tried)
         if outcome is None or isinstance(outcome, RunError):
-            directory = self.store.under_way / f"{job.key}-{tried}"
-            directory.mkdir()
+            directory = base / f"{tried}"
+            directory.mkdir(parents=True)
             (directory / "summary.json").write_text("{}")
             future.set_result(Ran(directory, outcome if isinstance(outcome, RunError) else None))
-        elif isinstance(outcome, InfeasibleError):
+        elif isinstance(outcome, EdgeemuError):
             future.set_result(Ran(None, outcome))
         else:
             future.set_exception(outcome)
@@ -59,13 +60,13 @@ class Steered(RunExecutor):
 
 
 def job(key: str) -> Job:
-    return Job(key, SCENARIO, "layers", simulate=True, trust=False, share=False, need=Need(1, 0))
+    return Job(key, SCENARIO, "layers", simulate=True, trust=False, share=False, need=RunNeed(1, 0))
 
 
 def carried_out(
     tmp_path: Path, keys: str, outcome: Callable[[str, int], Exception | None]
-) -> tuple[Steered, list[Done]]:
-    with RunStore(tmp_path) as store, Steered(store, outcome) as executor:
+) -> tuple[Steered, list[EndedRun]]:
+    with RunStore(tmp_path) as store, Steered(outcome) as executor:
         return executor, list(all_runs([job(key) for key in keys], executor, store))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeemu.run.sweep import local
-from edgeemu.run.sweep.job import Job, Need, Ran
+from edgeemu.run.sweep.job import Job, Ran, RunNeed
 from edgeemu.run.sweep.local import LocalExecutor
 from edgeemu.scenario.load import parse_scenario
 
@@ -22,7 +22,7 @@ workload: {prompts: [{tokens: 2}]}
 
 
 def job(key: str, cpus: int = 1, memory_bytes: int = 10) -> Job:
-    return Job(key, SCENARIO, "layers", simulate=True, trust=False, share=False, need=Need(cpus, memory_bytes))
+    return Job(key, SCENARIO, "layers", simulate=True, trust=False, share=False, need=RunNeed(cpus, memory_bytes))
 
 
 def meets(job: Job, base: Path) -> Ran:
@@ -51,28 +51,27 @@ def waits(job: Job, base: Path) -> Ran:
 
 def test_runs_are_made_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "carry_out", meets)
-    with LocalExecutor(tmp_path, Need(2, 100), 2) as executor:
+    with LocalExecutor(RunNeed(2, 100)) as executor:
         futures = []
         for key in ("a2", "b2"):
             assert executor.takes(job(key).need)
-            futures.append(executor.submit(job(key)))
+            futures.append(executor.submit(job(key), tmp_path / key))
         assert [future.result().directory for future in futures] == [tmp_path / "a2", tmp_path / "b2"]
 
 
-def test_as_many_runs_as_processors_and_memory_hold(tmp_path: Path) -> None:
-    with LocalExecutor(tmp_path, Need(4, 100), 4) as executor:
+def test_as_many_runs_as_processors_and_memory_hold() -> None:
+    with LocalExecutor(RunNeed(4, 100)) as executor:
 
-        def takes(*needs: Need) -> bool:
+        def takes(*needs: RunNeed) -> bool:
             *under_way, need = needs
             executor._under_way = {Future(): each for each in under_way}
             return executor.takes(need)
 
-        assert takes(Need(9, 900)), "one alone says itself if it does not fit"
-        assert takes(Need(1, 30), Need(1, 30), Need(1, 30))
-        assert not takes(Need(1, 30), Need(1, 30), Need(1, 50)), "memory"
-        assert not takes(Need(3, 0), Need(2, 0)), "processors"
-        assert takes(*[Need(1, 0)] * 4)
-        assert not takes(*[Need(0, 0)] * 5), "processes"
+        assert takes(RunNeed(9, 900)), "one alone says itself if it does not fit"
+        assert takes(RunNeed(1, 30), RunNeed(1, 30), RunNeed(1, 30))
+        assert not takes(RunNeed(1, 30), RunNeed(1, 30), RunNeed(1, 50)), "memory"
+        assert not takes(RunNeed(3, 0), RunNeed(2, 0)), "processors"
+        assert takes(*[RunNeed(1, 0)] * 4)
         executor._under_way = {}
 
 
@@ -80,17 +79,17 @@ def test_a_killed_worker_is_lost_and_the_next_run_has_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "carry_out", is_killed)
-    with LocalExecutor(tmp_path, Need(2, 100), 2) as executor:
+    with LocalExecutor(RunNeed(2, 100)) as executor:
         with pytest.raises(executor.lost):
-            executor.submit(job("killed")).result()
-        assert executor.submit(job("other")).result() == Ran(tmp_path / "other")
+            executor.submit(job("killed"), tmp_path / "killed").result()
+        assert executor.submit(job("other"), tmp_path / "other").result() == Ran(tmp_path / "other")
 
 
 def test_an_exception_ends_the_runs_that_are_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "carry_out", waits)
     began_s = time.monotonic()
-    executor = LocalExecutor(tmp_path, Need(2, 100), 2)
-    futures = [executor.submit(job(key)) for key in "ab"]
+    executor = LocalExecutor(RunNeed(2, 100))
+    futures = [executor.submit(job(key), tmp_path / key) for key in "ab"]
     while len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.005)
     executor.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
