@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def compare_seeds(
-    scenario: Path, settings: list[str] | None, policies: Sequence[str], seeds: int, mode: Mode, out: Path, form: Form
+    scenario: Path,
+    settings: list[str] | None,
+    policies: Sequence[str],
+    seeds: int,
+    mode: Mode,
+    out: Path,
+    on: str,
+    form: Form,
 ) -> None:
     """Run a scenario with several seeds under each policy, and show means, their intervals, and gaps of pairs."""
     from edgeemu.report.comparison import JUDGED
@@ -41,7 +48,7 @@ def compare_seeds(
         judged=JUDGED[wanted.objective],
         simulated=mode.simulate,
     )
-    _, cells = carried_out(design, [SweepPoint((), wanted)], policies, mode, out)
+    _, cells = carried_out(design, [SweepPoint((), wanted)], policies, mode, out, on)
     answer(document := seeds_comparison(design, cells), form, partial(_show, document, design, cells))
     leave(design, cells)
 

@@ -23,6 +23,7 @@ from edgeemu.cli.options import (
     check_writable,
     load,
 )
+from edgeemu.cli.sweep_runs import LOCAL, On
 from edgeemu.errors import Interrupted, RequestError
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
@@ -161,6 +162,7 @@ def compare(
     repeats: Repeats = 1,
     seeds: ComparedSeeds = None,
     simulated: Simulated = False,
+    on: On = LOCAL,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
@@ -192,6 +194,8 @@ def compare(
     """
     asked = [name.strip() for name in policies.split(",") if name.strip()]
     if seeds is None:
+        if on != LOCAL:
+            raise RequestError("is for the runs of --seeds; others are made here", field="--on")
         _compare_once(scenario, asked, repeats, settings, out, form, simulated=simulated, share=share)
         return
     if repeats > 1:
@@ -199,7 +203,7 @@ def compare(
     from edgeemu.cli.compare_seeds import compare_seeds
     from edgeemu.run.sweep.sweep import Mode
 
-    compare_seeds(scenario, settings, asked, seeds, Mode(simulated, share=share), out, form)
+    compare_seeds(scenario, settings, asked, seeds, Mode(simulated, share=share), out, on, form)
 
 
 def _compare_once(

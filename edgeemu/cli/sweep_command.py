@@ -10,7 +10,7 @@ import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.options import OutDirectory, ScenarioFile, Settings, Share, Trust, check_writable, read_scenario
-from edgeemu.cli.sweep_runs import Seeds, carried_out, leave
+from edgeemu.cli.sweep_runs import LOCAL, On, Seeds, carried_out, leave
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def sweep(
     policies: SweepPolicies = None,
     metric: Metric = None,
     simulated: Simulated = False,
+    on: On = LOCAL,
     trust: Trust = False,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
@@ -89,7 +90,7 @@ def sweep(
     asked = _names(policies)
     design, points = _design(scenario, vary, seeds, asked, metric, settings, simulated=simulated)
     check_writable(out)
-    digest, cells = carried_out(design, points, asked, Mode(simulated, trust, share), out)
+    digest, cells = carried_out(design, points, asked, Mode(simulated, trust, share), out, on)
     document = sweep_document(design, cells)
     directory = _write(design, cells, document, out / f"{design.scenario}-sweep-{digest}", share=share)
     answer({**document, "directory": str(directory)}, form, partial(_show, design, cells, directory))

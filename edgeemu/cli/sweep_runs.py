@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.exit import FAILED
+from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,26 +22,52 @@ if TYPE_CHECKING:
     from edgeemu.run.sweep.sweep import Mode, SweepJobs
 
 INVALID = 5
+LOCAL, RAY = "local", "ray"
 
 Seeds = Annotated[
     int,
     typer.Option("--seeds", metavar="N", min=1, help="Runs with other random draws, from the seed of the scenario on."),
 ]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="WHERE",
+        help="local: as many runs at once as this host holds; ray, ray://HOST:PORT: tasks of a Ray cluster, for which "
+        "pip install edgeemu[ray].",
+    ),
+]
 
 
 def carried_out(
-    design: SweepDesign, points: Sequence[SweepPoint], policies: Sequence[str], mode: Mode, out: Path
+    design: SweepDesign, points: Sequence[SweepPoint], policies: Sequence[str], mode: Mode, out: Path, on: str
 ) -> tuple[str, list[Cell]]:
     """Carry out the runs of a design that are not there yet, and tell of each. Return its digest, and its cells."""
     from edgeemu.report.sweep import cells_of
-    from edgeemu.run.sweep.local import LocalExecutor
-    from edgeemu.run.sweep.needs import this_host
     from edgeemu.run.sweep.store import RunStore
     from edgeemu.run.sweep.sweep import jobs_of
 
-    with RunStore(out) as store, LocalExecutor(this_host()) as executor:
+    with RunStore(out) as store, _executor(on, points) as executor:
         jobs = jobs_of(points, policies, design, mode, executor.most_cpus)
         return jobs.digest, cells_of(design, [*jobs.left_out, *_told(jobs, design, executor, store)])
+
+
+def _executor(on: str, points: Sequence[SweepPoint]) -> RunExecutor:
+    """Return what carries out the runs, by the option `--on`. Raises RequestError."""
+    if on == LOCAL:
+        from edgeemu.run.sweep.local import LocalExecutor
+        from edgeemu.run.sweep.needs import this_host
+
+        return LocalExecutor(this_host())
+    if on != RAY and not on.startswith(f"{RAY}://"):
+        raise RequestError(f'"{on}" is none of {LOCAL}, {RAY} and {RAY}://HOST:PORT', field="--on")
+    from edgeemu.run.sweep.on_ray import RayExecutor
+
+    if any(device.host_fraction is not None for point in points for device in point.scenario.devices):
+        raise RequestError(
+            "devices that are a share of the host (host_fraction) differ from node to node", field="--on"
+        )
+    return RayExecutor(None if on == RAY else on)
 
 
 def _told(jobs: SweepJobs, design: SweepDesign, executor: RunExecutor, store: RunStore) -> Iterator[SweptRun]:

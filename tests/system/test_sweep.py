@@ -14,29 +14,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support.commands import Edgeemu
+from support.swept import SCENARIO, of_the_run
 
 from edgeemu.cli import app
 from edgeemu.host.owner import own_processes, stat_fields
 from edgeemu.policies import PARTICULAR
 
-SCENARIO = """
-model:
-  shape: {n_layers: 2, d_model: 32, n_heads: 4, n_kv_heads: 2, head_dim: 8, d_ff: 64, vocab_size: 99, max_context: 4096}
-devices:
-  - {name: pi, count: 2, gflops: {uniform: {low: 5 GFLOPS, high: 20 GFLOPS}}, mem_bandwidth: 4 GB/s, memory: 64 MiB}
-  - {name: nano, gflops: 20 GFLOPS, mem_bandwidth: {uniform: {low: 2 GB/s, high: 8 GB/s}}, memory: 64 MiB}
-network:
-  default: {bandwidth: 100 Mbit/s, delay: {uniform: {low: 1 ms, high: 3 ms}}}
-workload:
-  prompts: [{tokens: 8}, {tokens: 4}]
-  max_tokens: 5
-decisions: {time: 0 ms}
-time: {mode: virtual}
-"""
 BANDWIDTHS, COUNTS = ("1 Mbit/s", "10 Mbit/s", "100 Mbit/s"), ("1", "2")
 VARY = ("--vary", f"network.default.bandwidth={','.join(BANDWIDTHS)}", "--vary", "devices[0].count=1,2")
 RUNS_24, RUNS_48 = ((*VARY, "--simulate", "--seeds", seeds, "--policies", "layers,round-robin") for seeds in ("2", "4"))
-OF_THE_HOST = ("wall", "certificate", "controller_ms", "decisions", "directory", "ready_s", "loaded_s")
 
 
 @pytest.fixture
@@ -59,11 +45,6 @@ def swept(edgeemu: Edgeemu, *arguments: str) -> tuple[dict[str, Any], str]:
     assert status == 0, err
     document: dict[str, Any] = json.loads(out)
     return document, err
-
-
-def of_the_run(summary: dict[str, Any]) -> dict[str, Any]:
-    """Take what no host decides."""
-    return {key: value for key, value in summary.items() if key not in OF_THE_HOST}
 
 
 def test_48_runs_equal_single_ones_with_the_same_settings_and_are_not_repeated(edgeemu: Edgeemu) -> None:

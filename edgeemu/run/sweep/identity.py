@@ -26,7 +26,7 @@ def key_of(scenario: Scenario, policy: str | None, *, simulate: bool) -> str:
     resolved = resolved_yaml(scenario.model_copy(update={"description": ""}), name)
     decides = {
         "simulated": simulate,
-        "edgeemu": _software(),
+        "edgeemu": software_here(),
         "policy": _policy_text(name),
         "model": [_stamp(path) for path in (scenario.model.gguf, scenario.model.directory) if path is not None],
     }
@@ -41,8 +41,8 @@ def _digest(*parts: bytes) -> str:
 
 
 @cache
-def _software() -> str:
-    """The version of edgeemu, with a digest of its files: who develops it changes them under one version."""
+def software_here() -> str:
+    """Return the version of edgeemu, with a digest of its files: who develops it changes them under one version."""
     parts = [part for package in PACKAGES for part in _files(Path(str(files(package))))]
     return f"{version('edgeemu')} {_digest(*parts)}"
 

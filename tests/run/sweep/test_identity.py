@@ -44,7 +44,7 @@ def test_every_value_counts(setting: str) -> None:
 
 def test_policy_mode_and_code_count(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {key(), key(policy="mdi"), key(simulate=False)}
-    monkeypatch.setattr(identity, "_software", lambda: "0.2.0 abc")
+    monkeypatch.setattr(identity, "software_here", lambda: "0.2.0 abc")
     assert len(keys | {key()}) == 4
 
 
