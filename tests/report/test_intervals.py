@@ -6,11 +6,15 @@ import pytest
 from edgeemu.report.intervals import LEAST, Interval, gap_interval, mean_interval
 
 
-def test_the_interval_of_a_mean_holds_it_about_as_often_as_it_says() -> None:
+@pytest.mark.parametrize(("values", "least", "most"), [(20, 0.88, 0.96), (LEAST, 0.78, 0.92)])
+def test_the_interval_of_a_mean_holds_it_about_as_often_as_the_page_says(
+    values: int, least: float, most: float
+) -> None:
+    """`docs/sweep.md`: of 20 normal values in 92 of 100 cases, of five in 85."""
     generator = np.random.default_rng(3)
-    held = [mean_interval(generator.normal(10.0, 2.0, 20)) for _ in range(100)]
-    assert all(found.low is not None and found.low < found.value < (found.high or 0.0) for found in held)
-    assert 0.88 <= sum(bool((found.low or 0.0) <= 10.0 <= (found.high or 0.0)) for found in held) / 100 <= 1.0
+    found = [mean_interval(generator.normal(10.0, 2.0, values)) for _ in range(100)]
+    assert all(each.low is not None and each.low < each.value < (each.high or 0.0) for each in found)
+    assert least <= sum(bool((each.low or 0.0) <= 10.0 <= (each.high or 0.0)) for each in found) / 100 <= most
 
 
 def test_pairs_show_a_difference_that_the_spread_of_the_draws_hides() -> None:

@@ -161,6 +161,12 @@ def test_a_wrong_request_ends_before_anything_runs(edgeemu: Edgeemu, options: tu
     assert not Path("runs").exists()
 
 
+def test_a_scenario_from_standard_input_is_read_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgeemu", "sweep", "-", "--simulate", "--vary", "devices[0].count=1,2"]
+    done = subprocess.run([*command, "--csv"], cwd=tmp_path, input=SCENARIO, capture_output=True, text=True, check=True)
+    assert [line.split(",")[0] for line in done.stdout.splitlines()[:3]] == ["count", "1", "2"]
+
+
 @contextmanager
 def long_sweep(tmp_path: Path, after: int) -> Iterator["subprocess.Popen[str]"]:
     """Start a sweep of 24 runs; yield it when so many are complete."""

@@ -49,7 +49,7 @@ def test_a_sweep_on_three_nodes_loses_nothing_when_one_is_killed(cluster: RayClu
         cluster.kill_node()
         out, err = process.communicate()
     assert process.returncode == 0, err
-    assert "run 48 of 24: " in err
+    assert "run 24 of 24: " in err
     document = json.loads(out)
     assert [run["problem"] for run in document["runs"]] == [None] * 24
     assert len(list((tmp_path / "runs" / "swept").iterdir())) == 24
