@@ -25,7 +25,8 @@ FOLDERS = [
     "run",
     "cli",
 ]
-BESIDE = ["errors", "quantity", "units", "topologies", "__main__"]
+BESIDE = ["errors", "quantity", "units", "topologies", "records", "__main__"]
+ON_TOP = 2  # of these, the last stand on all folders
 
 # Special rules: what a folder may not import although it stands above.
 NEVER = {
@@ -40,7 +41,7 @@ NEVER = {
 EXCEPT = ["edgeemu.cluster.draw"]
 
 # Pairs of places, the kernels and the tools among them, of which one imports from the other.
-MAX_ARROWS = 80
+MAX_ARROWS = 83
 
 # What a device process must never load: it has to stay small, and knows only what it is told.
 NOT_IN_DEVICES = [
@@ -157,7 +158,7 @@ def test_the_whole_source_is_seen() -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("edgeemu.")))
 def test_imports_point_one_way(name: str) -> None:
-    module, order = MODULES[name], [*BESIDE[:-1], *FOLDERS, BESIDE[-1]]
+    module, order = MODULES[name], [*BESIDE[:-ON_TOP], *FOLDERS, *BESIDE[-ON_TOP:]]
     assert module.folder in order, f"{name} has no place in FOLDERS"
     never = [f"edgeemu.{target}" for target in NEVER.get(module.folder, [])]
     for target in module.imports & set(MODULES):

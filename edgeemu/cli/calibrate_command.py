@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeemu.run.calibrate.read_csv import Defaults
 
 FIGURES = (".png", ".svg")
+MOST_SHOWN = 10  # rows that are left out
 
 MeasuredFiles = Annotated[
     list[Path],
@@ -123,6 +124,7 @@ def calibrate(
     Bandwidth, arithmetic, and what an operation and a message cost are fitted by least squares, with edgeemu's own
     timeline as the model: equal boards under the engine, with the model, formats and link of each row. What the rows
     cannot tell apart is not fitted: it stays as the engine or the catalog has it, and the answer says what to measure.
+    Rows that cannot be used are left out, and told with the reason.
 
     A CSV file has the columns model, weights, nodes, value and unit (tok/s, ms, …), and link where nodes are several;
     and, as far as known, device, metric (prefill for prompts), context, sequences, bits_per_weight and compute_ms.
@@ -142,7 +144,8 @@ def calibrate(
     _check_files(out, figure)
     beside = beside_measurements(device, like, memory)
     columns = _conditions("--only", only) | ({"device": [device]} if device and _has_csv(measured) else {})
-    made = _fitted(measured, engine, Defaults(model, weights, nodes, link), columns, _conditions("--fit", fit))
+    defaults = Defaults(model, weights, nodes, link)
+    made, left_out = _fitted(measured, engine, defaults, columns, _conditions("--fit", fit))
     title = device or (f"Like {beside.like.title}" if beside.like else out.stem)
     out.write_text(profile_text(f"{title}, calibrated", made, beside), "utf-8")
     if figure is not None:
@@ -151,10 +154,10 @@ def calibrate(
         draw_fit([(title, made)], figure)
 
     remarked, written = remarks(made, beside.like), f"{out}" + (f", {figure}" if figure else "")
-    answer(fit_document(made, remarked), form, partial(_show, made, remarked, written))
+    answer(fit_document(made, remarked, left_out), form, partial(_show, made, remarked, left_out, written))
 
 
-def _show(made: Calibration, remarked: Sequence[str], written: str, page: Page) -> None:
+def _show(made: Calibration, remarked: Sequence[str], left_out: Sequence[str], written: str, page: Page) -> None:
     from edgeemu.run.calibrate.fit_tables import figure_table, row_table
 
     page.line(f"engine: {made.engine}")
@@ -164,6 +167,10 @@ def _show(made: Calibration, remarked: Sequence[str], written: str, page: Page) 
     page.line()
     for remark in remarked:
         page.line(f"note: {remark}")
+    for reason in left_out[:MOST_SHOWN]:
+        page.line(f"left out: {reason}")
+    if len(left_out) > MOST_SHOWN:
+        page.line(f"left out: {len(left_out) - MOST_SHOWN} more (--json has them)")
     page.line(f"written: {written}")
 
 
@@ -226,12 +233,13 @@ def _fitted(
     defaults: Defaults,
     only: dict[str, list[str]],
     fit: dict[str, list[str]],
-) -> Calibration:
-    """Read the measurements, and fit those that are to be fitted."""
+) -> tuple[Calibration, list[str]]:
+    """Read the measurements, and fit those that are to be fitted. With why rows are left out."""
     from edgeemu.run.calibrate.fit import calibrate as fitted_to
     from edgeemu.run.calibrate.read_measured import read_measured
 
-    return fitted_to(*read_measured(measured, engine, defaults, only, fit))
+    engine_ran, rows, left_out = read_measured(measured, engine, defaults, only, fit)
+    return fitted_to(engine_ran, rows), left_out
 
 
 def _conditions(option: str, given: list[str] | None) -> dict[str, list[str]]:

@@ -45,7 +45,8 @@ def heading(text: str) -> str:
 def _order_of_leaving(table: Table) -> list[int]:
     """Places of the columns, those first that may go first; without the first column."""
     names = [heading(text) for text in table.columns]
-    first = [place for name in table.may_go for place, other in enumerate(names) if place and other == name]
+    may_go = dict.fromkeys(table.may_go)  # each once
+    first = [place for name in may_go for place, other in enumerate(names) if place and other == name]
     return [*first, *(place for place in reversed(range(1, len(names))) if place not in first)]
 
 

@@ -19,6 +19,7 @@ class Expectation:
         self._wall_s, self._clock, self._began_s = wall_s, clock, 0.0
         runs = [policy for policy in policies for _ in range(repeats)]
         every_s = dict.fromkeys(policies, 0.0) if wall_s is None else wall_s
+        self._factor = 1.0  # by which the runs that are done have taken longer than expected
         self._takes_s = [every_s[policy] + STARTING_S if policy in every_s else 0.0 for policy in runs]
 
     def before(self) -> str:
@@ -39,6 +40,11 @@ class Expectation:
         if done == 0:
             self._began_s = now_s
             return ""
-        expected_s, rest_s = sum(self._takes_s[:done]), sum(self._takes_s[done:])
-        left_s = rest_s * (now_s - self._began_s) / expected_s if expected_s else 0.0
+        expected_s = sum(self._takes_s[:done])
+        self._factor = (now_s - self._began_s) / expected_s if expected_s else 0.0
+        left_s = sum(self._takes_s[done:]) * self._factor
         return f"about {duration_text(left_s)} left" if left_s >= WORTH_SAYING_S else ""
+
+    def later_s(self, done: int) -> float | None:
+        """Seconds that the runs after the next one take when so many are done; None: nobody knows before the first."""
+        return None if self._wall_s is None and not done else sum(self._takes_s[done + 1 :]) * self._factor

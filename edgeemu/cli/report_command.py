@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,16 @@ from edgeemu.cli.answers import Form, answer, in_forms
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
+    from edgeemu.report.facts import RunFacts
+    from edgeemu.report.run_directory import RunDirectory
+    from edgeemu.run.explained import Explained
+
+Why = Annotated[
+    bool, typer.Option("--why", help="Say where the time of tokens went, and what one change would gain instead.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="With --why: run the code of the policy file that the run was made with.")
+]
 
 
 @in_forms
@@ -18,6 +29,8 @@ def report(
     directory: Annotated[
         Path, typer.Argument(metavar="RUN", help="Directory of a run, below runs/.", show_default=False)
     ],
+    why: Why = False,
+    trust: Trust = False,
     form: Form = Form.PAGE,
 ) -> None:
     """Show the figures of a run from its records.
@@ -26,18 +39,32 @@ def report(
     up to its last complete record; what is known only at the end (energy of links, resident memory) is missing. Nothing
     is written. With --json, the document is that of summary.json.
 
+    With --why, it shows the critical path of the tokens instead: what each waited for, by kind, device and path, which
+    adds up to its latency. Then what would help: one device twice as fast, wider or quicker links, half the overheads,
+    one more device. Each is computed by simulating the run again, with its policy, on the cluster with that change.
+
     \b
     Examples:
       edgeemu report runs/quickstart-20260301T123005Z-layers
       edgeemu report runs/quickstart-20260301T123005Z-layers --json
+      edgeemu report runs/quickstart-20260301T123005Z-layers --why
     """
     from edgeemu.report.run_directory import RunDirectory
+
+    run = RunDirectory.find(directory)
+    facts = run.read_facts()
+    if why:
+        _explain(run, facts, form, trust=trust)
+    else:
+        _summarise(run, facts, form)
+
+
+def _summarise(run: RunDirectory, facts: RunFacts, form: Form) -> None:
     from edgeemu.report.summary import summarise
     from edgeemu.report.summary_tables import summary_lines, summary_tables
     from edgeemu.report.usage_tables import usage_tables
 
-    run = RunDirectory.find(directory)
-    summary = summarise(run.records, run.read_facts())
+    summary = summarise(run.records, facts)
 
     def show(page: Page) -> None:
         for table in (*summary_tables(summary), *usage_tables(run.records)):
@@ -47,3 +74,23 @@ def report(
             page.sentence(line)
 
     answer(summary, form, show)
+
+
+def _explain(run: RunDirectory, facts: RunFacts, form: Form, *, trust: bool) -> None:
+    from edgeemu.cli.observers import watch
+    from edgeemu.run.explained import explained, explained_document
+
+    with watch(sys.stderr, sys.stderr) as observer:
+        found = explained(run, facts, lambda done, total: observer.phase("what would help", done, total), trust=trust)
+    answer(explained_document(found), form, lambda page: _show_explained(found, page))
+
+
+def _show_explained(found: Explained, page: Page) -> None:
+    from edgeemu.report.critical.breakdown import breakdown_lines, breakdown_tables
+    from edgeemu.run.explained import what_if_lines, what_if_table
+
+    for table in (*breakdown_tables(found.lost), *what_if_table(found)):
+        page.table(*table)
+        page.line()
+    for line in (*breakdown_lines(found.lost), *what_if_lines(found)):
+        page.sentence(line)

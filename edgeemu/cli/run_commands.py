@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
 
+    from edgeemu.cli.expectation import Expectation
     from edgeemu.cli.page import Page
     from edgeemu.report.comparison import Entry
     from edgeemu.scenario.scenario import Scenario
@@ -54,8 +55,9 @@ def run(
     Every device is a process that executes real kernels, and every link has its bandwidth and delay.
 
     Prints the text as it is generated, the latency of its tokens, and where blocks move, what that gained, and why. The
-    records (summary.json, scenario.yaml, meta.json, facts.json; tokens, sequences, ops, migrations, decisions, devices
-    and links as .parquet) go to a new directory below --out; `edgeemu report` shows them again.
+    records (summary.json, scenario.yaml, meta.json, facts.json; tokens, sequences, ops, migrations, decisions,
+    placements, conditions, devices and links as .parquet) go to a new directory below --out; `edgeemu report` shows
+    them again.
 
     \b
     Examples:
@@ -114,7 +116,7 @@ def _run(
     wanted = load(scenario, settings)
     check_writable(out)
     text, several = form.beside, wanted.workload.concurrency > 1
-    with watch(text, sys.stderr, words=not simulate, several=several) as observer:
+    with watch(text, sys.stderr, words=not simulate, several=several, clock=time.monotonic) as observer:
         running = run_scenario(
             wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
         )
@@ -227,7 +229,7 @@ def _compare_once(
     check_writable(out)
     text, without = form.beside, left_out(wanted, asked)
     running = [name for name in names if name not in without]
-    left = _told_expectation(wanted, running, repeats, text, simulated=simulated)
+    expected = _told_expectation(wanted, running, repeats, text, simulated=simulated)
     entries: list[Entry] = []
     comparing = compare_scenario(
         wanted,
@@ -235,7 +237,7 @@ def _compare_once(
         repeats=repeats,
         simulate=simulated,
         out=out,
-        watch=watch_one_of(text, sys.stderr, left),
+        watch=watch_one_of(text, sys.stderr, expected, time.monotonic),
         share=share,
         without=without,
         may_fail=optional(asked),
@@ -252,15 +254,16 @@ def _compare_once(
 
 def _told_expectation(
     scenario: Scenario, policies: list[str], repeats: int, text: TextIO, *, simulated: bool
-) -> Callable[[int], str]:
-    """Tell how long real runs will take; return what says how long the others take when so many are done."""
+) -> Expectation:
+    """Tell how long real runs will take."""
     from edgeemu.cli.expectation import Expectation
+    from edgeemu.cli.page import Page
 
     wall_s = None if simulated or scenario.time.mode == "virtual" else _wall_s(scenario, policies)
     expectation = Expectation(policies, repeats, wall_s, time.monotonic)
     if not simulated and (words := expectation.before()):
-        print(words, file=text, flush=True)
-    return expectation.left
+        Page(text).sentence(words)
+    return expectation
 
 
 def _wall_s(scenario: Scenario, policies: list[str]) -> dict[str, float]:

@@ -44,6 +44,14 @@ class ReadyOp:
     inputs: list[Input]
     ready_s: float  # when the last of them arrived
 
+    @property
+    def last_input(self) -> int:
+        """Number of the input that arrived last."""
+        inputs = self.inputs
+        if len(inputs) == 1:
+            return 0
+        return next(number for number, each in enumerate(inputs) if each.arrival_s == self.ready_s)
+
 
 @dataclass(slots=True)
 class _StepState:

@@ -24,13 +24,11 @@ from edgeemu.device.instructions import (
     Leave,
     OperationRan,
     RunOperation,
-    SendProbes,
     SleepUntil,
     Tell,
     Tick,
     Woke,
 )
-from edgeemu.device.link_probe import LinkProbe, probe_bytes
 from edgeemu.device.migration import DeviceMigration
 from edgeemu.device.pacing import Pacer
 from edgeemu.device.protocol_in import (
@@ -56,6 +54,7 @@ from edgeemu.device.protocol_out import Bye, DeviceStatus, Opened, Ready
 from edgeemu.device.protocol_states import ProtocolStates
 from edgeemu.device.sequences import SequenceState
 from edgeemu.device.step_runner import StepRunner
+from edgeemu.device.transfers import DeviceTransfers
 from edgeemu.links.messages import Data, ShipmentChunk
 from edgeemu.placement.ledger import Ledger
 from edgeemu.placement.program import MessageKind
@@ -64,6 +63,7 @@ from edgeemu_kernels.sampling import Sampling
 from edgeemu_kernels.weights.sources import open_source
 
 _PROBE = MessageKind.PROBE
+_Held = Data | Start | ShipmentChunk | Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,9 @@ class EmulatedDevice:
         self.pacer = Pacer(config)
         self._config = config
         self._dataflow = Dataflow()
-        self._probes = LinkProbe(config.name)
+        self._transfers = DeviceTransfers(config, self.pacer, self.states, self._hold)
         self._memory_availability = config.memory_availability
-        self._held: list[tuple[float, int, Data | Start]] = []  # until they are due; a heap
+        self._held: list[tuple[float, int, _Held]] = []  # until they are due; a heap
         self._order = count()
         self._assignment: _Assignment | None = None
 
@@ -113,7 +113,7 @@ class EmulatedDevice:
             case ChunkSent():
                 return self._assigned.migration.sent(event.taken_s)
             case ShipmentChunk():
-                return self._take_chunk(event)
+                return self._transfers.take_chunk(event)
             case _:
                 return self._request(event)
 
@@ -161,26 +161,29 @@ class EmulatedDevice:
         if self._assignment is None:
             return instructions
         runner, migration = self._assignment.runner, self._assignment.migration
+        migration.prepare_due(now_s)
         if not runner.has_ready:
             return instructions + migration.ship_until(now_s)
         ready, end_s = runner.run_next()
         instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))
-        instructions.append(RunOperation(ready, end_s))
+        if ready is not None:
+            instructions.append(RunOperation(ready, end_s))
+        elif end_s is not None:  # of a transfer, which nothing is executed for
+            instructions.append(SleepUntil(end_s))
         return instructions
 
-    def _hold(self, due_s: float, message: Data | Start) -> None:
+    def _hold(self, due_s: float, message: _Held) -> None:
         heappush(self._held, (due_s, next(self._order), message))
 
-    def _release(self, message: Data | Start, now_s: float) -> list[Instruction]:
+    def _release(self, message: _Held, now_s: float) -> list[Instruction]:
+        if isinstance(message, Data):
+            if message.kind is _PROBE:
+                return self._transfers.take_probe(message, now_s)
+            self._assigned.runner.deliver(message)
+            return []
         if isinstance(message, Start):
             return self._assigned.runner.start(message)
-        if message.kind is _PROBE:
-            if self._assignment is not None:
-                departure_s, arrival_s = message.departure_s, message.arrival_s
-                self._assignment.runner.transits.passed(message.source, self._config.index, departure_s, arrival_s)
-            probed = self._probes.take(message, now_s)
-            return [] if probed is None else [Tell(probed)]
-        self._assigned.runner.deliver(message)
+        self._transfers.due(message)
         return []
 
     # -- messages of devices --------------------------------------------------------------------------------------
@@ -193,13 +196,6 @@ class EmulatedDevice:
             return self._release(message, inf)
         self._hold(message.arrival_s, message)
         return []
-
-    def _take_chunk(self, chunk: ShipmentChunk) -> list[Instruction]:
-        """Takes a chunk in at once: nothing waits for it here, and its arrival is told with it."""
-        is_current, assigned = self.states.takes(chunk), self._assigned
-        source = chunk.header.shipment.source
-        assigned.runner.transits.passed(source, self._config.index, 0.0, chunk.header.arrival_s)
-        return assigned.migration.take_chunk(chunk) if is_current else []
 
     # -- messages of the controller -------------------------------------------------------------------------------
 
@@ -224,22 +220,23 @@ class EmulatedDevice:
             case ChangeDevice():
                 return self._change(request)
             case Probe():
-                return self._probe(request)
+                return self._transfers.probe(request)
             case Status():
-                return [Tell(self._status(request.at_s))]
+                return [*self._transfers.told(), Tell(self._status(request.at_s))]
             case ForgetPeak():
                 self.ledger.forget_peak()
                 return [self._done("ForgetPeak")]
             case Stop():
-                return [Leave(self._bye())]
+                return [*self._transfers.told(), Leave(self._bye())]
 
     def _assign(self, request: Assign) -> list[Instruction]:
         self.ledger = Ledger(self._config.name, self._config.memory_bytes)
         executor = Executor(open_source(request.source), self.ledger)
         executor.load(request.ops)
         runner = StepRunner(self._config, self.pacer, self._dataflow, executor, self.ledger)
-        migration = DeviceMigration(self._config, self.ledger, executor, runner.sent_bytes)
+        migration = DeviceMigration(self._config, self.pacer, self.ledger, executor, runner)
         self._assignment = _Assignment(executor, runner, migration)
+        self._transfers.assign(runner, migration)
         self._dataflow.install(request.epoch, request.ops)
         return [Connect(request.peers), self._done("Assign")]
 
@@ -255,11 +252,6 @@ class EmulatedDevice:
         opened = SequenceState(sampling, request.keep_logits)
         self._assigned.executor.open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
         return [Tell(Opened(self._config.name, request.sequence, self.ledger.page()))]
-
-    def _probe(self, request: Probe) -> list[Instruction]:
-        if request.at_s is not None:
-            self._assigned.runner.sent_bytes[request.peer.device] += sum(probe_bytes(request))
-        return [Connect([request.peer]), SendProbes(request)]
 
     def _migrate(self, request: Prepare | Ship | Expect | Commit | Abort) -> list[Instruction]:
         migration = self._assigned.migration
@@ -277,14 +269,14 @@ class EmulatedDevice:
                 return self._commit(request)
             case Abort():
                 migration.abort()
-                return [self._done("Abort")]
+                return [*self._transfers.told(), self._done("Abort")]
 
     def _commit(self, request: Commit) -> list[Instruction]:
         """Switches to the new placement: takes in what has arrived, and lets go of what is not needed any more."""
         self._dataflow.install(request.epoch, request.ops)
         arriving = self._assigned.migration.collect()
         self._assigned.executor.exchange(request.ops, arriving)
-        return [Connect(request.peers), self._done("Commit")]
+        return [Connect(request.peers), *self._transfers.told(), self._done("Commit")]
 
     def _change(self, request: ChangeDevice) -> list[Instruction]:
         """An event. What is held stays and grows, however little memory is left; what would come is refused."""

@@ -4,27 +4,35 @@ Pure: what has to be sent or told is returned as instructions. What a shipment c
 `receiving`.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 
 from edgeemu.device.executor import Executor
 from edgeemu.device.instructions import Connect, Instruction, SendChunk, Tell
+from edgeemu.device.pacing import Pacer
 from edgeemu.device.protocol_in import DeviceConfig, Expect, Prepare, Ship
 from edgeemu.device.protocol_out import Arrived, Prepared
 from edgeemu.device.receiving import ReceivedBlocks
 from edgeemu.device.sending import by_target, outgoing
 from edgeemu.device.sequences import ArrivedBlock
+from edgeemu.device.step_runner import StepRunner
 from edgeemu.links.messages import ShipmentChunk
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES, Block
 from edgeemu.placement.ledger import INCOMING, Ledger, OutOfMemoryError
+from edgeemu.timeline.transfers import Transfer
 
 
 @dataclass(order=True, slots=True)
 class _Stream:
-    """Chunks for one target: when the next is due, its number, those to come, and one that found no room."""
+    """Chunks for one target: when the next is due, its number, those to come, and the one that is next.
+
+    Where messages keep the device busy, a chunk is due first for the processor and then for the link, which is `free_s`
+    when it has taken the one before.
+    """
 
     due_s: float
     order: int
@@ -32,21 +40,24 @@ class _Stream:
     target: int = field(compare=False)
     chunks: Iterator[ShipmentChunk] = field(compare=False)
     chunk: ShipmentChunk | None = field(default=None, compare=False)
+    free_s: float = field(default=-inf, compare=False)
 
 
 class DeviceMigration:
     """Blocks that leave this device and blocks that arrive, one migration after the other."""
 
-    def __init__(self, config: DeviceConfig, ledger: Ledger, executor: Executor, sent_bytes: Counter[int]) -> None:
-        """`sent_bytes`, by receiver, grows with what is sent."""
+    def __init__(
+        self, config: DeviceConfig, pacer: Pacer, ledger: Ledger, executor: Executor, runner: StepRunner
+    ) -> None:
         self._name, self._index = config.name, config.index
-        self._ledger, self._executor = ledger, executor
-        self._sent_bytes = sent_bytes
-        self._streams: list[_Stream] = []  # a heap
+        self._pacer, self._ledger, self._executor, self._runner = pacer, ledger, executor, runner
+        self._unprepared: list[_Stream] = []  # due for the processor; a heap
+        self._streams: list[_Stream] = []  # due for their links; a heap
         self._stuck: list[_Stream] = []  # due, and their receivers too far behind to take them
         self._sending: _Stream | None = None  # whose chunk is being sent
         self._until_s = 0.0
         self._order = count()
+        self._epoch: int | None = None  # of what is sent; None: nothing is
         self._receiving: ReceivedBlocks | None = None
 
     # -- out ------------------------------------------------------------------------------------------------------
@@ -54,7 +65,7 @@ class DeviceMigration:
     @property
     def due_s(self) -> float | None:
         """When the next chunk is due; None: there is none."""
-        return self._streams[0].due_s if self._streams else None
+        return min([heap[0].due_s for heap in (self._streams, self._unprepared) if heap], default=None)
 
     @property
     def is_stuck(self) -> bool:
@@ -63,10 +74,33 @@ class DeviceMigration:
 
     def ship(self, request: Ship) -> list[Instruction]:
         """Begins to send a round."""
+        self._epoch = request.epoch
         for target, shipments in by_target(request):
             chunks = outgoing(request, shipments, self._executor)
-            heappush(self._streams, _Stream(request.at_s, next(self._order), 0, target, chunks))
+            self._push(_Stream(request.at_s, next(self._order), 0, target, chunks))
         return [Connect(request.peers)]
+
+    def _push(self, stream: _Stream) -> None:
+        """Notes that a stream's next chunk is due, at an instant that it has."""
+        heappush(self._unprepared if self._pacer.messages_cost else self._streams, stream)
+
+    def prepare_due(self, now_s: float) -> None:
+        """Queues the chunks that are due for the processor."""
+        while self._unprepared and self._unprepared[0].due_s <= now_s:
+            stream = heappop(self._unprepared)
+            stream.chunk = next(stream.chunks, None)
+            if stream.chunk is not None:
+                size_bytes = MESSAGE_HEADER_BYTES + len(stream.chunk.payload)
+                transfer = Transfer(True, size_bytes, partial(self._prepared, stream, self._epoch))
+                self._runner.queue(transfer, stream.due_s, stream.target, stream.number)
+
+    def _prepared(self, stream: _Stream, epoch: int | None, now_s: float) -> list[Instruction]:
+        """The processor is done with a stream's next chunk, which departs as soon as its link is free."""
+        if epoch != self._epoch:  # it was aborted meanwhile
+            return []
+        stream.due_s = max(now_s, stream.free_s)
+        heappush(self._streams, stream)
+        return self.ship_until(now_s)
 
     def ship_until(self, until_s: float) -> list[Instruction]:
         """Sends the chunks that are due by an instant, beginning with the first; `sent` goes on with the others.
@@ -89,9 +123,11 @@ class DeviceMigration:
         if taken_s is None:
             self._stuck.append(stream)
         else:
-            self._sent_bytes[stream.target] += MESSAGE_HEADER_BYTES + len(stream.chunk.payload)
-            stream.due_s, stream.number, stream.chunk = taken_s, stream.number + 1, None
-            heappush(self._streams, stream)
+            self._runner.sent_bytes[stream.target] += MESSAGE_HEADER_BYTES + len(stream.chunk.payload)
+            stream.number, stream.chunk, stream.free_s = stream.number + 1, None, taken_s
+            if not self._pacer.messages_cost:
+                stream.due_s = taken_s
+            self._push(stream)
         return self._next_chunk()
 
     def _next_chunk(self) -> list[Instruction]:
@@ -135,8 +171,9 @@ class DeviceMigration:
     def abort(self) -> None:
         """Forgets the migration: nothing more of it is sent, and what it had reserved is free."""
         self._receiving = None
-        self._streams.clear()
-        self._stuck.clear()
+        self._epoch = None
+        for streams in (self._unprepared, self._streams, self._stuck):
+            streams.clear()
         self._ledger.release(INCOMING)
 
     def _current(self) -> ReceivedBlocks:

@@ -34,6 +34,11 @@ class Pacer:
         self._free_s = 0.0
         self._availability = self._config.availability
 
+    @property
+    def messages_cost(self) -> bool:
+        """Whether messages keep the device busy: on its own timeline, where they have a time."""
+        return self.paced and (self._config.message_s > 0 or self._config.byte_s > 0)
+
     def steer(self, at_s: float, speed: float) -> None:
         """An event: from an instant on the device has this share of its own speed."""
         self._availability = scaled(self._availability, at_s, speed)

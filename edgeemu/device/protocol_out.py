@@ -7,6 +7,7 @@ import msgspec
 from edgeemu.links.interface import ProbeRecord
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.traffic import PathTraffic
+from edgeemu.timeline.transfers import HandledTransfer
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -43,6 +44,7 @@ class ExecutedOperation(NamedTuple):
     cpu_s: float
     late_s: float
     overrun: bool
+    last_input: int = 0  # number of the input that arrived last
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):
@@ -110,6 +112,13 @@ class Probed(msgspec.Struct, frozen=True, tag=True):
     records: list[ProbeRecord]
 
 
+class TransfersHandled(msgspec.Struct, frozen=True, tag=True):
+    """Report the transfers that have kept the device busy since the last report."""
+
+    name: str
+    transfers: list[HandledTransfer]
+
+
 class Failure(msgspec.Struct, frozen=True, tag=True):
     """Report that the device cannot go on. `kind` is `out of memory`, `model file`, `link` or `protocol`."""
 
@@ -128,4 +137,17 @@ class Bye(msgspec.Struct, frozen=True, tag=True):
     resident_bytes: int = 0
 
 
-FromDevice = Hello | Ready | Opened | Report | DeviceStatus | Token | Prepared | Arrived | Probed | Failure | Bye
+FromDevice = (
+    Hello
+    | Ready
+    | Opened
+    | Report
+    | DeviceStatus
+    | Token
+    | Prepared
+    | Arrived
+    | Probed
+    | TransfersHandled
+    | Failure
+    | Bye
+)

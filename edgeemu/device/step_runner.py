@@ -1,5 +1,7 @@
 """The steps under way on a device: which operation runs next, where its result goes, and the report when all have run.
 
+Transfers (messages of no step) wait in the same queue, where they keep the device busy.
+
 Pure: what has to be sent or told is returned as instructions.
 """
 
@@ -25,6 +27,9 @@ from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.network import Transits
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
 from edgeemu.timeline.traffic import StepTraffic
+from edgeemu.timeline.transfers import HandledTransfer, Transfer
+
+DeviceTransfer = Transfer[list[Instruction]]
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +40,14 @@ class _Running:
     time: Occupation | None
     result: NDArray[Any]
     cpu_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _RunningTransfer:
+    """Transfer that occupies the device."""
+
+    transfer: DeviceTransfer
+    time: Occupation
 
 
 _LM_HEAD, _SEND = Kind.LM_HEAD, Collective.SEND
@@ -52,14 +65,16 @@ class StepRunner:
         self._traffic = StepTraffic()
         self._name, self._index = config.name, config.index
         self._pacer, self._dataflow, self._executor, self._ledger = pacer, dataflow, executor, ledger
-        self._ready: ReadyQueue[ReadyOp] = ReadyQueue()
-        self._running: _Running | None = None
+        self._ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
+        self._running: _Running | _RunningTransfer | None = None
+        self._handled: list[HandledTransfer] = []
         self._executed: dict[StepKey, list[ExecutedOperation]] = {}
 
     def begin(self) -> None:
         """A new timeline: nothing has been sent or has arrived on it."""
         self.transits = Transits()
         self.sent_bytes.clear()
+        self._handled.clear()
 
     # -- inputs ---------------------------------------------------------------------------------------------------
 
@@ -108,9 +123,18 @@ class StepRunner:
         """Whether an operation could run."""
         return bool(self._ready)
 
-    def run_next(self) -> tuple[ReadyOp, float | None]:
-        """The operation that is to run now, and its end on the timeline, where that is known already."""
-        ready = self._ready.pop()[1]
+    def queue(self, transfer: DeviceTransfer, ready_s: float, peer: int, number: int) -> None:
+        """Has a transfer wait like an operation. `peer`, `number`: as `Transfer.waiting`."""
+        self._ready.push(transfer.waiting(ready_s, peer, number), transfer)
+
+    def run_next(self) -> tuple[ReadyOp | None, float | None]:
+        """The operation that is to run now, None: a transfer; and its end on the timeline, where that is known."""
+        waiting, ready = self._ready.pop()
+        if isinstance(ready, Transfer):
+            taken = self._pacer.book_message(waiting.ready_s, ready.size_bytes)
+            assert taken is not None, "transfers have a time only where devices are paced"
+            self._running = _RunningTransfer(ready, taken)
+            return None, taken.end_s
         op, costs, first = ready.op, self._executor.costs, ready.inputs[0]
         if op.moves_message:
             time = self._pacer.book_message(ready.ready_s, message_bytes(op, first.rows, costs))
@@ -130,12 +154,14 @@ class StepRunner:
 
     def woke(self, event: Woke) -> list[Instruction]:
         """The operation's end has come: its result leaves; after a step's last operation, so does the report."""
+        if isinstance(self._running, _RunningTransfer):
+            return self._transferred(self._running)
         running, self._running = self._current(), None
         ready, time, result = running.ready, running.time, running.result
         assert time is not None
         op, key, first = ready.op, ready.key, ready.inputs[0]
         overrun = event.overran and op.computes  # what takes no time on the timeline cannot keep to it
-        executed = ExecutedOperation(op.index, *time, running.cpu_s, event.late_s, overrun)
+        executed = ExecutedOperation(op.index, *time, running.cpu_s, event.late_s, overrun, ready.last_input)
         self._executed.setdefault(key, []).append(executed)
         freed, step_done = self._dataflow.finish(ready)
         if freed:
@@ -148,8 +174,18 @@ class StepRunner:
             instructions.append(Tell(self._report(key)))
         return instructions
 
+    def _transferred(self, running: _RunningTransfer) -> list[Instruction]:
+        self._running = None
+        self._handled.append(HandledTransfer(self._index, running.transfer.sends, running.time))
+        return running.transfer.then(running.time.end_s)
+
+    def take_handled(self) -> list[HandledTransfer]:
+        """The transfers that have kept the device busy since the last call."""
+        taken, self._handled = self._handled, []
+        return taken
+
     def _current(self) -> _Running:
-        assert self._running is not None, "the process answers each instruction to run once"
+        assert isinstance(self._running, _Running), "the process answers each instruction to run once"
         return self._running
 
     # -- results --------------------------------------------------------------------------------------------------

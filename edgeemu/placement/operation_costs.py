@@ -15,6 +15,7 @@ from edgeemu.placement.work import Work, roofline_s
 
 NORM_OPERATIONS = 4  # per value: square, add, scale; LayerNorm's mean adds one
 _NOTHING = Work(0.0, 0.0)
+_HIDDEN, _PARTIAL = MessageKind.HIDDEN, MessageKind.PARTIAL
 
 
 def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
@@ -65,8 +66,9 @@ def sends_last_row(op: Op, costs: Costs) -> bool:
 
 def is_last(slot: Slot, n_layers: int) -> bool:
     """Whether a result is x after the last layer, or a part of it."""
-    last = {MessageKind.HIDDEN: n_layers, MessageKind.PARTIAL: 2 * n_layers - 1}
-    return last.get(slot.kind) == slot.layer
+    if slot.kind is _HIDDEN:
+        return slot.layer == n_layers
+    return slot.kind is _PARTIAL and slot.layer == 2 * n_layers - 1
 
 
 def message_bytes(op: Op, rows: int, costs: Costs) -> int:

@@ -197,6 +197,19 @@ class Program:
                 waiting[op.device, slot].append(op)
         return waiting
 
+    @cached_property
+    def _senders(self) -> dict[tuple[int, Slot], list[Op]]:
+        """Operations that send an input, by (receiving device, slot): one for each size of steps."""
+        sending: dict[tuple[int, Slot], list[Op]] = defaultdict(list)
+        for op in self.ops:
+            for target in op.to:
+                sending[target, op.emits].append(op)
+        return sending
+
+    def sender(self, device: int, slot: Slot, rows: int) -> Op | None:
+        """Return the operation that sends an input to a device in a step of so many rows; None: the controller does."""
+        return next((op for op in self._senders.get((device, slot), ()) if op.steps.has(rows)), None)
+
 
 def held_parts(ops: Iterable[Op]) -> dict[tuple[Kind, int], tuple[int, ...]]:
     """Blocks that a device's operations need: (kind, layer) -> groups or shards; () for an undivided block."""

@@ -249,7 +249,7 @@ class _PlacementProgram:
             self.model.row([(1, workspace), (-float(table[1]), used)], low=0)
 
     def _migration(self, old: PlacementArrays) -> None:
-        """Add the migration time: the maximum over links and storages."""
+        """Add the migration time: the maximum over links, storages, and processors that chunks keep busy."""
         model, n, costs, per_s = self.model, self.n, MoveCosts(self.view), self.per_s
         migration = int(model.add(1, cost=1.0)[0])
         self.flow = model.add(self.n_layers, n, n, upper=self.n_groups, integer=True)
@@ -258,14 +258,15 @@ class _PlacementProgram:
             for d in range(n):
                 model.equal([(1.0, int(x)) for x in flow[d]], int(held[d]))
                 model.equal([*((1, x) for x in flow[:, d]), (-1, counts[d])])
-        rate = [self.times.links.s_per_bit.row(d) for d in range(n)]
-        delay = [self.times.links.delay_s.row(d) for d in range(n)]
+        links = costs.prices.links
+        rate, delay = ([matrix.row(d) for d in range(n)] for matrix in (links.s_per_bit, links.delay_s))
         singles: list[tuple[Kind, int, Columns]] = [
             (Kind.EMBED, old.embed, self.embed),
             (Kind.LM_HEAD, old.lm_head, self.lm_head),
             *((Kind.PROJ, int(at), row) for at, row in zip(old.proj, self.proj, strict=True)),
             *((Kind.FFN, int(at), row) for at, row in zip(old.ffn, self.ffn, strict=True)),
         ]
+        handled: list[list[tuple[float, int]]] = [[] for _ in range(n)]  # bits that each device sends or takes in
         for b in range(n):
             read = [(costs.flash_s[Kind.HEAD], x) for a in range(n) if a != b for x in self.flow[:, a, b].tolist()]
             read += [(costs.flash_s[kind], int(row[b])) for kind, at, row in singles if at != b]
@@ -282,13 +283,19 @@ class _PlacementProgram:
                     continue
                 terms: list[tuple[float, int]] = [(1, migration)]
                 less = [(-costs.table_bits, x) for source, x in self._tables_there(old, b) if source == a]
-                terms += [(-per_s * bits * float(rate[a][b]), x) for bits, x in [*moved, *less] if bits]
+                sent = [(bits, x) for bits, x in [*moved, *less] if bits]
+                terms += [(-per_s * bits * float(rate[a][b]), x) for bits, x in sent]
+                for ends in (handled[a], handled[b]):
+                    ends += sent
                 if delay[a][b]:
                     anything = int(model.add(1, upper=1, integer=True)[0])
                     terms.append((-per_s * float(delay[a][b]), anything))
                     for _, x in moved:
                         model.row([(model.upper[x], anything), (-1, x)], low=0)
                 model.row(terms, low=0)
+        for each, s_per_bit in zip(handled, costs.prices.processor_s_per_bit.tolist(), strict=True):
+            if each and s_per_bit:
+                model.row([(1, migration), *((-per_s * bits * s_per_bit, x) for bits, x in each)], low=0)
 
     def _tables_there(self, old: PlacementArrays, target: int) -> list[tuple[int, int]]:
         """Ends that bring no table to a device: where each comes from, and a variable that is 1 if it does."""

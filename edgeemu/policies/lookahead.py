@@ -274,7 +274,7 @@ def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kin
         (Kind.LM_HEAD, old.lm_head, old.embed),
     ):
         bits = costs.link_bits[kind]
-        sent_s = times.links.wire.row(at, bits) if bits else np.zeros(times.n_devices)
+        sent_s = costs.prices.links.row(at, bits) if bits else np.zeros(times.n_devices)
         found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
         if other is not None:
             found[kind][other] = costs.total_s([(kind, at, other)], [kind]) / prices.tokens

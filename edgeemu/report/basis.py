@@ -38,6 +38,7 @@ class Basis:
     figures: dict[str, list[str]]
     held: HeldAgainst | None = None
     fits: dict[str, float | None] = field(default_factory=dict)  # calibrated boards: worst error of their own data
+    formats: dict[str, str] = field(default_factory=dict)  # that the engine chose, by key of `precision`
 
     @property
     def label(self) -> str:
@@ -62,7 +63,7 @@ def basis_document(basis: Basis | None) -> dict[str, Any] | None:
         return None
     held = None if basis.held is None else asdict(basis.held)
     named = {"label": basis.label, "engine": basis.engine, "figures": dict(basis.figures)}
-    return named | {"fits": dict(basis.fits), "held_against": held}
+    return named | {"formats": dict(basis.formats), "fits": dict(basis.fits), "held_against": held}
 
 
 def basis_line(document: Mapping[str, Any] | None) -> str:
@@ -72,8 +73,15 @@ def basis_line(document: Mapping[str, Any] | None) -> str:
     figures, label = document["figures"], document["label"]
     named = ", ".join(figures[label][:_SHOWN]) + (", …" if len(figures[label]) > _SHOWN else "")
     worst = " at worst" if len(figures) > 1 else ""
-    engine, held = document["engine"], document["held_against"]
-    return f"figures rest on {LABELS[label]} ({named}){worst}; engine {engine}; {_fits(document)}{_held(held)}"
+    engine, held = f"engine {document['engine']}{_formats(document)}", document["held_against"]
+    return f"figures rest on {LABELS[label]} ({named}){worst}; {engine}; {_fits(document)}{_held(held)}"
+
+
+def _formats(document: Mapping[str, Any]) -> str:
+    """Say which number formats are the engine's choice; records of earlier versions do not know."""
+    formats: Mapping[str, str] = document.get("formats", {})
+    chosen = ", ".join(f"{key} {name}" for key, name in formats.items())
+    return f", whose formats these are: {chosen} (precision)" if chosen else ""
 
 
 def _fits(document: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ _LIMIT = 1e18
 _MAX_SEQUENCES = 1_000_000  # ten times what a scenario may ask for
 
 
-def checked(tables: Iterator["pa.Table"], file: Path) -> Iterator["pa.Table"]:
-    """Yield tables that were read from a file, each checked as a whole.
+def checked(tables: Iterator["pa.Table"], file: Path, least_sequence: int = 0) -> Iterator["pa.Table"]:
+    """Yield tables that were read from a file, each checked as a whole; sequences have numbers from a least one on.
 
     Raises:
         RequestError: the file is damaged.
@@ -30,7 +30,7 @@ def checked(tables: Iterator["pa.Table"], file: Path) -> Iterator["pa.Table"]:
             if table is None:
                 return
             table.validate(full=True)
-            _check_numbers(table)
+            _check_numbers(table, least_sequence)
         except (pa.ArrowException, ValueError, KeyError) as error:
             raise _damaged(file, str(error)) from error
         except MemoryError as error:
@@ -42,7 +42,7 @@ def checked(tables: Iterator["pa.Table"], file: Path) -> Iterator["pa.Table"]:
         yield table
 
 
-def _check_numbers(table: "pa.Table") -> None:
+def _check_numbers(table: "pa.Table", least_sequence: int) -> None:
     """Raise ValueError for a number that no run has: seconds and joules are finite, and can be added up."""
     import pyarrow as pa
 
@@ -53,7 +53,7 @@ def _check_numbers(table: "pa.Table") -> None:
                 raise ValueError(f"{name} has a value that is not a finite number")
         if name == "sequence" and len(column):
             numbers = column.to_numpy()
-            if numbers.min() < 0 or numbers.max() >= _MAX_SEQUENCES:
+            if numbers.min() < least_sequence or numbers.max() >= _MAX_SEQUENCES:
                 raise ValueError(f"sequence has the values {numbers.min()} to {numbers.max()}")
 
 

@@ -14,7 +14,7 @@ from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 from edgeemu.report.basis import Basis
 
-VERSION = 3  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
+VERSION = 4  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
 _MAX_BYTES = 2**62
 Bytes = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_BYTES)]
 Ended = Literal["done", "failed", "unfinished"]

@@ -117,6 +117,11 @@ def token_counts(records: RecordTables) -> list[int]:
     return [int(count) for count in counts]
 
 
+def row_count(records: RecordTables, table: TableName) -> int:
+    """Count the rows of a table."""
+    return sum(rows.num_rows for rows in records.read(table, ("sequence",)))
+
+
 def operation_figures(records: RecordTables) -> OperationFigures:
     """Read from the table of operations how long devices computed."""
     busy_s: dict[str, float] = {}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edgeemu.units import SIZE
+from edgeemu.units import BIT_RATE, SIZE
 
 
 class Table(NamedTuple):
@@ -20,6 +20,10 @@ class Table(NamedTuple):
 
 def size(size_bytes: float) -> str:
     return SIZE.format_human(size_bytes)
+
+
+def bit_rate(bits_per_s: float) -> str:
+    return BIT_RATE.format_human(bits_per_s)
 
 
 def ms_text(value: float | None) -> str:

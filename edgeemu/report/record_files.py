@@ -5,10 +5,10 @@ can still be read. Both are written and read in batches, so that memory does not
 """
 
 import io
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from edgeemu.report.damage import checked
 from edgeemu.report.disk import RecordsError, append_all, writing
 from edgeemu.report.new_file import new_file
-from edgeemu.report.rows import TableName, column_kinds, schema
+from edgeemu.report.rows import NO_STEP, TableName, column_kinds, schema
 from edgeemu.timeline.columns import Coded, Column, Columns
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ BATCH_PIECES = 1 << 12  # batches of a stream that are joined at most: a batch o
 class RecordWriter:
     """Appends rows to a run's tables; a context manager, which completes the files also when the run failed."""
 
-    def __init__(self, path: Path) -> None:
-        """Open all tables in the directory `path`."""
-        self._tables = {name: _TableFile(path, name) for name in get_args(TableName)}
+    def __init__(self, path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Open all tables in the directory `path`. `about`: what every file says of its run."""
+        self._tables = {name: _TableFile(path, name, about) for name in get_args(TableName)}
 
     def append(self, table: TableName, rows: Sequence[tuple[Any, ...]]) -> None:
         """Append at once: the rows survive the end of this process.
@@ -73,12 +73,12 @@ class RecordWriter:
 class _TableFile:
     """One table that is being written."""
 
-    def __init__(self, path: Path, name: TableName) -> None:
+    def __init__(self, path: Path, name: TableName, about: Mapping[str, str]) -> None:
         import pyarrow as pa
 
         self._path = path
         self._name = name
-        self._schema = schema(name)
+        self._schema = schema(name, about)
         self._stream_path = path / f"{name}.arrows"
         with writing(self._stream_path):
             self._file = new_file(self._stream_path)
@@ -139,18 +139,18 @@ class _TableFile:
         partial = self._path / f".{self._name}.parquet.partial"
         try:
             with writing(partial, appended=True):
-                _to_parquet(self._path, self._name, partial)
+                _to_parquet(self._path, self._name, partial, self._schema)
         except RecordsError:
             partial.unlink(missing_ok=True)
             raise
 
 
-def _to_parquet(path: Path, name: TableName, partial: Path) -> None:
+def _to_parquet(path: Path, name: TableName, partial: Path, wanted: "pa.Schema") -> None:
     import pyarrow.parquet as pq
 
     repeated = [column for column, kind in column_kinds(name).items() if kind != "float64"]
     options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": repeated}
-    with new_file(partial) as file, pq.ParquetWriter(file, schema(name), **options) as writer:
+    with new_file(partial) as file, pq.ParquetWriter(file, wanted, **options) as writer:
         for table in _stream_tables(path / f"{name}.arrows", name, ours=True):
             writer.write_table(table)
     partial.replace(path / f"{name}.parquet")
@@ -186,10 +186,12 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
     if columns is not None:
         wanted = pa.schema([wanted.field(column) for column in columns])
     parquet, stream = path / f"{name}.parquet", path / f"{name}.arrows"
+    least = NO_STEP if name == "ops" else 0
     if parquet.exists():
-        yield from checked(_parquet_tables(parquet, wanted), parquet)
+        yield from checked(_parquet_tables(parquet, wanted), parquet, least)
     else:
-        yield from (table.select(wanted.names) for table in checked(_stream_tables(stream, name, ours=False), stream))
+        tables = checked(_stream_tables(stream, name, ours=False), stream, least)
+        yield from (table.select(wanted.names) for table in tables)
 
 
 def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, ge
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from edgeemu.timeline.operation_sizes import OperationSizes
     from edgeemu.timeline.steps import OperationRecord
+    from edgeemu.timeline.transfers import HandledTransfer
 
-TableName = Literal["tokens", "sequences", "ops", "migrations", "decisions", "devices", "links"]
+NO_STEP = -1  # the sequence and step of an operation that belongs to none
+
+TableName = Literal[
+    "tokens", "sequences", "ops", "migrations", "decisions", "placements", "conditions", "devices", "links"
+]
 
 Int16 = Annotated[int, "int16"]
 Int32 = Annotated[int, "int32"]
@@ -27,6 +33,7 @@ class TokenRow(NamedTuple):
     step: Int32  # 0 is the token that prefill ends with
     token: Int32
     text: Text
+    released_s: Float64  # when its step was released to the devices
     emulated_s: Float64  # when it was sampled
     latency_s: Float64  # step 0: since the sequence arrived (TTFT); later: since the previous token
     wall_s: Float64  # when it was sampled, by the clock
@@ -54,12 +61,18 @@ class OperationRow(NamedTuple):
     """One fused block execution on a device."""
 
     device: Name
-    sequence: Int32
+    sequence: Int32  # -1, as the step: a transfer, which is a chunk of a block that moves or a test message
     step: Int32
     layer: Int16
     block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather, attend or join; send or receive
     groups: Int16  # head groups or shards that were computed as one product; 0 where the block is undivided
     rows: Int32  # positions computed: the prompt's length in prefill, 1 in decode
+    past: Int32  # positions before them, which are cached
+    op: Int32  # its number in the program of the placement in force
+    last_op: Int32  # number of the operation whose result arrived last, of all inputs; -1: it began with the release
+    last_bytes: Int64  # of the message with that result; 0: it was on the device already
+    flops: Float64  # arithmetic operations of its work
+    bytes_read: Float64  # from memory, of its work
     ready_s: Float64  # when its last input arrived
     start_s: Float64
     end_s: Float64
@@ -68,13 +81,21 @@ class OperationRow(NamedTuple):
     overrun: Bool
 
 
-def operation_row(device: str, record: "OperationRecord") -> OperationRow:
-    """Make the row of an operation that ran on a device of that name."""
-    op, step, time, cpu_s, late_s, overrun = record
-    block, groups = str(op.kind), len(op.groups)
-    return OperationRow(
-        device, step.sequence, step.step, op.layer, block, groups, step.rows, *time, cpu_s, late_s, overrun
-    )
+def operation_row(device: str, record: "OperationRecord", sizes: "OperationSizes") -> OperationRow:
+    """Make the row of an operation that ran on a device of that name; `sizes` are those of its program."""
+    op, step, time, cpu_s, late_s, overrun, last = record
+    size = step.rows, step.past
+    sent = last is not None and last.device != op.device
+    of_last = (-1, 0) if last is None else (last.index, sizes.result_bytes(last.index, *size) if sent else 0)
+    what = op.layer, str(op.kind), len(op.groups), *size, op.index, *of_last, *sizes.work(op.index, *size)
+    return OperationRow._make((device, *step[:2], *what, *time, cpu_s, late_s, overrun))
+
+
+def transfer_row(device: str, handled: "HandledTransfer") -> OperationRow:
+    """Make the row of a transfer that has kept a device of that name busy."""
+    block = "send" if handled.sends else "receive"
+    no_operation = 0, 0, 0, -1, -1, 0, 0.0, 0.0  # groups, rows, past, numbers, bytes and work
+    return OperationRow._make((device, NO_STEP, NO_STEP, -1, block, *no_operation, *handled.time, 0.0, 0.0, False))
 
 
 class MigrationRow(NamedTuple):
@@ -102,6 +123,38 @@ class DecisionRow(NamedTuple):
     took_s: Float64 | None  # processor time of the policy; None: it was not asked
     charged_s: Float64 | None  # what it took on the timeline; None: it was not asked
     problem: Text  # why the placement was kept, or the answer cut; empty: there is no problem
+    # Of a decision to change the placement:
+    moves: Int32 | None = None  # blocks that it moves; 0: it only divides blocks or puts them together
+    before_s: Float64 | None = None  # step that the policy's closed form expects of the placement so far
+    after_s: Float64 | None = None  # step that it expects of the new placement
+    migration_s: Float64 | None = None  # time for which steps are expected to wait for the moves
+    why: Text = ""  # what was measured to have changed since the last change
+
+
+class PlacementRow(NamedTuple):
+    """Holder of a block, or of consecutive groups or shards of one, from an instant on."""
+
+    epoch: Int32  # 0: the first placement; later the number of the migration that led to it
+    sequence: Int32
+    step: Int32  # the step before which it was decided
+    at_s: Float64  # when its routes were in force
+    block: Name  # embed, head, proj, ffn or lm_head
+    layer: Int16  # -1 where it has no meaning
+    first: Int32  # number of the first group or shard
+    end: Int32  # number after that of the last
+    of: Int32  # groups or shards of the block; 1: it is undivided
+    device: Name
+
+
+class ConditionRow(NamedTuple):
+    """True state of a device from a token on, where it is not as before: load, throttling, events."""
+
+    device: Name
+    sequence: Int32
+    step: Int32
+    at_s: Float64  # when the token was sampled
+    speed: Float64  # share of its speed that other work leaves
+    memory_bytes: Int64  # that it has for the run
 
 
 class DeviceRow(NamedTuple):
@@ -139,7 +192,17 @@ class LinkRow(NamedTuple):
     energy_j: Float64 | None  # of all devices on the path; None: not known
 
 
-Row = TokenRow | SequenceRow | OperationRow | MigrationRow | DecisionRow | DeviceRow | LinkRow
+Row = (
+    TokenRow
+    | SequenceRow
+    | OperationRow
+    | MigrationRow
+    | DecisionRow
+    | PlacementRow
+    | ConditionRow
+    | DeviceRow
+    | LinkRow
+)
 ROWS: Mapping[TableName, type[Row]] = MappingProxyType(
     {
         "tokens": TokenRow,
@@ -147,6 +210,8 @@ ROWS: Mapping[TableName, type[Row]] = MappingProxyType(
         "ops": OperationRow,
         "migrations": MigrationRow,
         "decisions": DecisionRow,
+        "placements": PlacementRow,
+        "conditions": ConditionRow,
         "devices": DeviceRow,
         "links": LinkRow,
     }
@@ -165,8 +230,18 @@ def _kind(hint: Any) -> str:
     return kind
 
 
-def schema(table: TableName) -> "pa.Schema":
-    """Return the Arrow schema of a table."""
+UNITS = MappingProxyType(  # of columns, by the end of their names
+    {"_s": "s", "bytes": "B", "_j": "J", "flops": "operations", "bytes_read": "B", "speed": "share"}
+)
+
+
+def unit(column: str) -> str | None:
+    """Return the unit of a column; None: it has none."""
+    return next((of for end, of in UNITS.items() if column.endswith(end)), None)
+
+
+def schema(table: TableName, about: Mapping[str, str] = MappingProxyType({})) -> "pa.Schema":
+    """Return the Arrow schema of a table. Its metadata are the units of columns, and `about` the run."""
     import pyarrow as pa
 
     types = {
@@ -178,4 +253,8 @@ def schema(table: TableName) -> "pa.Schema":
         "string": pa.string(),
         "name": pa.dictionary(pa.int32(), pa.string()),
     }
-    return pa.schema([(column, types[kind]) for column, kind in column_kinds(table).items()])
+    fields = [
+        pa.field(column, types[kind], metadata={"unit": of} if (of := unit(column)) else None)
+        for column, kind in column_kinds(table).items()
+    ]
+    return pa.schema(fields, metadata={f"edgeemu.{key}": value for key, value in about.items()})

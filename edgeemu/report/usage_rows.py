@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE
-from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row
+from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row, transfer_row
 from edgeemu.timeline.columns import Coded, Columns, Groups, table
 from edgeemu.timeline.executed import ExecutedOps
+from edgeemu.timeline.operation_sizes import OperationSizes
 from edgeemu.timeline.steps import OperationRecord
 from edgeemu.timeline.traffic import PathTraffic
+from edgeemu.timeline.transfers import HandledTransfer
 
 ACCOUNTS = (WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING)  # of the memory ledger, in the order of a device's row
 _NOISE_S = 4e-13  # rounded to zero: half of the last digit that is kept
@@ -29,9 +31,13 @@ class StepRows:
     links: list[LinkRow] = field(default_factory=list)
     columns: list[tuple[TableName, Columns[Row]]] = field(default_factory=list)  # more rows, many at once
 
-    def add_operations(self, cluster: Cluster, operations: Iterable[OperationRecord]) -> None:
-        """Add executed operations."""
-        self.ops.extend(operation_row(cluster.devices[record.op.device].name, record) for record in operations)
+    def add_operations(self, cluster: Cluster, operations: Iterable[OperationRecord], sizes: OperationSizes) -> None:
+        """Add executed operations; `sizes` are those of their program."""
+        self.ops.extend(operation_row(cluster.devices[record.op.device].name, record, sizes) for record in operations)
+
+    def add_transfers(self, cluster: Cluster, transfers: Iterable[HandledTransfer]) -> None:
+        """Add transfers that have kept devices busy."""
+        self.ops.extend(transfer_row(cluster.devices[each.device].name, each) for each in transfers)
 
     def add_device(
         self,
@@ -67,18 +73,22 @@ class StepRows:
             )
         )
 
-    def add_executed(self, cluster: Cluster, executed: ExecutedOps, held: IntArray, peak_bytes: IntArray) -> None:
+    def add_executed(
+        self, cluster: Cluster, executed: ExecutedOps, sizes: OperationSizes, held: IntArray, peak_bytes: IntArray
+    ) -> None:
         """Add what all devices did for a step, on a timeline without clock and kernels.
 
-        `held` is the memory of devices in the order of `ACCOUNTS`: [n_accounts, n_devices]; `peak_bytes`: [n_devices].
+        `sizes` are those of the operations that `executed` is about. `held` is the memory of devices in the order of
+        `ACCOUNTS`: [n_accounts, n_devices]; `peak_bytes`: [n_devices].
         """
         about, place, names = executed.about, executed.place, [device.name for device in cluster.devices]
         devices = about.device[place]  # [n_executed]
-        sequence, number, rows, _ = np.array(executed.steps)[executed.which_step].T  # [n_executed] each
+        sequence, number, rows, past = np.array(executed.steps)[executed.which_step].T  # [n_executed] each
         block, instants = Coded(about.kind[place], about.kinds), (executed.ready_s, executed.start_s, executed.end_s)
         zero, in_time = np.zeros(len(place)), np.zeros(len(place), np.bool_)
-        what = Coded(devices, names), sequence, number, about.layer[place], block, about.groups[place], rows
-        self.columns.append(("ops", Columns(OperationRow, [*what, *instants, zero, zero, in_time])))
+        what = Coded(devices, names), sequence, number, about.layer[place], block, about.groups[place], rows, past
+        which = about.index[place], *sizes.columns(executed)
+        self.columns.append(("ops", Columns(OperationRow, [*what, *which, *instants, zero, zero, in_time])))
 
         groups = Groups.of(devices, len(names))
         who = devices[groups.first]  # [n_groups]

@@ -45,7 +45,8 @@ def basis_of(scenario: Scenario) -> Basis:
     held = _held_against(scenario, engine, profiles)
     fitted = (each for each in profiles if isinstance(each, FittedProfile) and each.fit is not None)
     fits = {each.name: each.fit.worst_error for each in fitted if each.fit is not None}
-    return Basis(engine.name, {label: found for label, found in names.items() if found}, held, fits)
+    figures = {label: found for label, found in names.items() if found}
+    return Basis(engine.name, figures, held, fits, scenario.formats_of_engine)
 
 
 def _of_device(spec: DeviceSpec, implied: ProfileUnderEngine) -> Iterator[_Used]:

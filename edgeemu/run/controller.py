@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeemu.errors import RequestError
 from edgeemu.report.rows import TokenRow
 from edgeemu.run.backend import Backend, Instant, SampledToken
+from edgeemu.run.conditions import Conditions
 from edgeemu.run.decider import Decider
 from edgeemu.run.migrator import Migrator
 from edgeemu.run.moves_told import MovesTold, PlacementChange
@@ -33,6 +34,7 @@ class Controller:
         self.decider = Decider(plan, devices)
         self.migrator = Migrator(plan, devices, self.decider.add_refusal)
         self._told = MovesTold(plan.model.shape, plan.view, measured=plan.scenario.knowledge == "measured")
+        self._conditions = Conditions()
         self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}
         self._opened = 0  # sequences that devices know
@@ -46,6 +48,7 @@ class Controller:
             await self.devices.assign(self.plan)
             await self.run_requests()
             await self.devices.end()
+            self._record()  # what devices have told at the end
 
     async def run_requests(self) -> None:
         """Generate every sequence, on devices that have their blocks."""
@@ -85,12 +88,15 @@ class Controller:
                 step = min(due.step.step for due in waiting)
                 change = PlacementChange(old, new, self.decider.asked, step, may_start_s - at_s)
                 self._tell(self._told.moved(change))
+            self._tell_placement()
 
     async def _step(self) -> None:
         """Start the steps that are due."""
         if not self.migrator.waits:
             for due in self._scheduler.release():
-                await self.devices.start(due.step, self._open[due.step.sequence].next_ids, due.at_s)
+                opened = self._open[due.step.sequence]
+                opened.released_s = due.at_s
+                await self.devices.start(due.step, opened.next_ids, due.at_s)
 
     async def _measure(self) -> SampledToken | None:
         """Record what devices have done, and wait for the next token; None if a sequence arrives before it."""
@@ -112,7 +118,7 @@ class Controller:
                 "is too slow"
             )
         opened = self._open[sequence]
-        self._record_token(token, opened.since, opened.add(token))
+        self._record_token(token, opened.since, opened.released_s, opened.add(token))
         following = self._scheduler.complete(token.step, token.at.emulated_s, ended=bool(opened.ended_by()))
         if following is None:
             await self._end(sequence)
@@ -129,6 +135,8 @@ class Controller:
         elif turn and (decision := await self.decider.decide(following, steps, self.migrator.placement)):
             self._scheduler.delay(following.step.sequence, decision.at_s)
             self.migrator.request(decision)
+            if (old := self.migrator.placement) is not decision.placement:
+                self._observer.moving(self._told.moving(old, decision.placement, self.decider.asked))
 
     async def _open_ahead(self, until: int) -> None:
         """Have devices make room for sequences before they are admitted, so that each can begin at once."""
@@ -148,12 +156,13 @@ class Controller:
         opened = self._open.pop(sequence)
         self._records.append("sequences", [opened.row(sequence, self.plan.scenario.workload.latency_target)])
         await self.migrator.sequence_ended(still_open=len(self._open))
+        self._tell_placement()
         await self.devices.close(sequence)
         if not self._open:
             self._tell(self._told.ended())
         self._observer.sequence_ended(sequence)
 
-    def _record_token(self, sampled: SampledToken, since: Instant, text: str) -> None:
+    def _record_token(self, sampled: SampledToken, since: Instant, released_s: float, text: str) -> None:
         """Record one token and show it to the observer."""
         step, token, at, logits = sampled
         latency_s = at.emulated_s - since.emulated_s
@@ -162,12 +171,14 @@ class Controller:
             step=step.step,
             token=token,
             text=text,
+            released_s=released_s,
             emulated_s=at.emulated_s,
             latency_s=latency_s,
             wall_s=at.wall_s - self._zero_s,
             wall_latency_s=(at.wall_s - since.wall_s) / self.devices.dilation,
         )
         self._records.append("tokens", [row])
+        self._records.append("conditions", self._conditions.rows(self.devices.cluster, step[:2], at.emulated_s))
         if logits is not None:
             self.logits.setdefault(step.sequence, []).append(logits)
         self._observer.token(step.sequence, step.step, text, latency_s)
@@ -177,6 +188,11 @@ class Controller:
     def _tell(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._observer.moved(line)
+
+    def _tell_placement(self) -> None:
+        """Show who holds what, unless blocks are still moving."""
+        if not self.migrator.busy:
+            self._observer.placed(self.migrator.placement)
 
     def _record(self) -> None:
         """Record what has been done since the last call."""
@@ -188,3 +204,5 @@ class Controller:
             self._records.append(table, columns)
         self._records.append("migrations", self.migrator.take_rows())
         self._records.append("decisions", self.decider.take_rows())
+        self._records.append("placements", self.migrator.take_placements())
+        self._observer.worked(rows, self._scheduler.now_s)

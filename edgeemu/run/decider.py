@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies import Policy
+from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal, changed_by_more
 from edgeemu.policies.view.still import is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import Answer, next_decision
 from edgeemu.run.backend import Measurements
 from edgeemu.run.explorer import Explorer, Pair, hopeful, used
+from edgeemu.run.measured_changes import Views, changes_in_words
 from edgeemu.run.plan import Plan
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.watcher import Watcher
@@ -50,6 +52,7 @@ class Decider:
         self._lost = 0  # decisions in a row without an answer, up to the last
         self.asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
+        self._changed_for = plan.view  # for which the placement was chosen
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
@@ -83,7 +86,8 @@ class Decider:
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
-        self._rows.append(DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem))
+        row = DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem)
+        self._rows.append(row if answer.placement is current else self._explained(row, view, current, answer.placement))
         self._lost = self._lost + 1 if answer.lost else 0
         if not view.still:
             self._considered = view if answer.placement is current and not answer.problem else None
@@ -97,6 +101,14 @@ class Decider:
         wanted, decision = await self._explore(policy, hopeful(view, pairs), decision, pairs)
         self._explorer.asked(pairs, wanted, doubtful)
         return decision
+
+    def _explained(self, row: DecisionRow, view: ClusterView, old: Placement, new: Placement) -> DecisionRow:
+        """Add to the row of a change what it is expected to gain, and what has changed since the one before it."""
+        known = "measured " if self._plan.scenario.knowledge == "measured" else ""
+        why = changes_in_words(Views(self._plan.view, self._changed_for, view, known), old)
+        self._changed_for = view
+        expected = expected_gain(view, old, new)
+        return row._replace(moves=len(moves(old, new)), why=" and ".join(why), **expected._asdict())
 
     async def _explore(
         self, policy: Policy | SeparatePolicy, hope: ClusterView, decision: Decision, pairs: set[Pair]

@@ -180,6 +180,7 @@ def _first_view(
         divide=scenario.sharding.divide,
         weights_on_flash=rules.weights_on_flash,
         flash_bytes_per_s=rules.flash_bytes_per_s,
+        chunk_bytes=rules.chunk_bytes,
         precopy=rules.precopy,
         source=scenario.source_index,
         objective=scenario.objective,

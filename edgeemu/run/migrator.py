@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
 
 from edgeemu.placement.migration import MigrationProtocol, MigrationState
-from edgeemu.report.rows import MigrationRow
+from edgeemu.report.placement_rows import placement_rows
+from edgeemu.report.rows import MigrationRow, PlacementRow
 from edgeemu.run.backend import MigrationTransport
 from edgeemu.run.decider import Decision
 from edgeemu.run.plan import Plan
@@ -26,6 +27,8 @@ class Migrator:
         self._on_refusal = on_refusal
         self._pending: Decision | RunningMigration | None = None
         self._new_rows: list[MigrationRow] = []
+        self._held: list[PlacementRow] = []  # since they were taken
+        self._hold(0, (0, 0), 0.0)
 
     @property
     def busy(self) -> bool:
@@ -70,6 +73,11 @@ class Migrator:
         rows, self._new_rows = self._new_rows, []
         return rows
 
+    def take_placements(self) -> list[PlacementRow]:
+        """Return the rows of the placements that are in force since the last call."""
+        rows, self._held = self._held, []
+        return rows
+
     async def _begin(self, decision: Decision, rows: Mapping[int, int], at_s: float) -> float:
         """Prepare, and ship the first round: all of it with `pause`, in the background with `precopy`."""
         rules, epoch = self._plan.rules, self._devices.next_epoch()
@@ -109,6 +117,7 @@ class Migrator:
         await self._devices.commit(protocol, self._plan.compiled(protocol.new))
         protocol.committed()
         self.placement = protocol.new
+        self._hold(protocol.epoch, running.step[:2], arrived_s)
         self._record(running, "committed", arrived_s, arrived_s - at_s)
         return arrived_s
 
@@ -117,6 +126,10 @@ class Migrator:
         await self._devices.abort(running.protocol)
         running.protocol.aborted(why)
         self._record(running, f"aborted: {why}", running.began_s, 0.0)
+
+    def _hold(self, epoch: int, step: tuple[int, int], at_s: float) -> None:
+        names, shape = [device.name for device in self._plan.cluster.devices], self._plan.model.shape
+        self._held += placement_rows(self.placement, shape, names, epoch, step, at_s)
 
     def _record(self, running: RunningMigration, outcome: str, ended_s: float, pause_s: float) -> None:
         names = [device.name for device in self._plan.cluster.devices]

@@ -1,23 +1,19 @@
 """Lines that tell a user, while a run goes on, what moved, why, and what it gained. Pure; decides nothing."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
-from math import log
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
 from edgeemu.placement.blocks import Block
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.report.formats import size as size_text
+from edgeemu.run.measured_changes import Views, changes_in_words
 from edgeemu.run.plan_tables import describe
 from edgeemu_kernels.shape import ModelShape
 
 MAX_TOLD = 10  # moves of a run; the others are in its records
 MAX_PAIRS = 3  # of devices between which blocks move
-MAX_CAUSES = 2
-MAX_USERS = 16  # devices with blocks, between which all links are compared; of more, those that were measured
-NOTICED = 1.1  # least factor by which what is named as a cause has changed
 REMEMBERED = 64  # latencies
 
 
@@ -45,14 +41,17 @@ class MovesTold:
         self._delayed: set[int] = set()  # sequences whose first token after the last move has come
         self._told = 0
 
+    def moving(self, old: Placement, new: Placement, seen: ClusterView) -> str:
+        """Return a line about a change that begins, for a view for which it was decided."""
+        return self._what_and_why(old, new, seen, "")
+
     def moved(self, move: PlacementChange) -> Iterator[str]:
         """Take a change of placement; the line about the one before is completed without what it gained."""
         yield from self.ended()
         if self._told < MAX_TOLD:
-            what = _what(move.old, move.new, self._shape, [device.name for device in move.seen.devices])
-            why = " and ".join(self._causes(move)) or f"no {self._known}change above 10 %"
             waited = f", in {1000 * move.pause_s:.1f} ms" if move.pause_s else ""
-            self._open = f"before token {move.step}: moved {what}{waited}. Why: {why}. Per token: {self._until_now()}"
+            moved = self._what_and_why(move.old, move.new, move.seen, waited)
+            self._open = f"before token {move.step}: moved {moved} Per token: {self._until_now()}"
         elif self._told == MAX_TOLD:
             yield "more moves follow; migrations.parquet has them all"
         self._told += 1
@@ -76,15 +75,11 @@ class MovesTold:
             line, self._open = self._open, ""
             yield line
 
-    def _causes(self, move: PlacementChange) -> list[str]:
-        """Changes of devices and links since the last move in words, the largest first."""
-        found = list(_of_devices(self._nominal, self._before, move.seen, self._known))
-        pairs = self._before.observed.keys() | move.seen.observed.keys()
-        if len(users := move.old.devices()) <= MAX_USERS:
-            pairs |= {(a, b) for a in users for b in users if a != b}
-        found += _of_links(self._before, move.seen, pairs, self._known)
-        found.sort(key=lambda cause: -cause[0])
-        return [text for size, text in found if size > log(NOTICED)][:MAX_CAUSES]
+    def _what_and_why(self, old: Placement, new: Placement, seen: ClusterView, waited: str) -> str:
+        what = _what(old, new, self._shape, [device.name for device in seen.devices])
+        views = Views(self._nominal, self._before, seen, self._known)
+        why = " and ".join(changes_in_words(views, old)) or f"no {self._known}change above 10 %"
+        return f"{what}{waited}. Why: {why}."
 
     def _until_now(self) -> str:
         """Latency of a token since the last move, and that of the last token where it is another."""
@@ -116,33 +111,3 @@ def _what(old: Placement, new: Placement, shape: ModelShape, names: Sequence[str
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= MAX_PAIRS else f"{len(names)} devices"
-
-
-def _of_devices(
-    nominal: ClusterView, before: ClusterView, seen: ClusterView, known: str
-) -> Iterator[tuple[float, str]]:
-    """Changes of the speed and the memory of devices: the logarithm of the factor, and words."""
-    for own, old, new in zip(nominal.devices, before.devices, seen.devices, strict=True):
-        now, then = (each.compute.mem_bytes_per_s / own.compute.mem_bytes_per_s for each in (new, old))
-        was = f" (was {100 * then:.0f} %)" if abs(log(then)) > log(NOTICED) else ""
-        yield abs(log(now / then)), f"{own.name} {known}at {100 * now:.0f} % of its speed{was}"
-        factor = max(new.memory_bytes, 1) / max(old.memory_bytes, 1)
-        room = f"{own.name} has {size_text(new.memory_bytes)} of memory for us"
-        yield abs(log(factor)), f"{room} (was {size_text(old.memory_bytes)})"
-
-
-def _of_links(
-    before: ClusterView, seen: ClusterView, pairs: Iterable[tuple[int, int]], known: str
-) -> Iterator[tuple[float, str]]:
-    """Changes of the time that the message with one token's x takes on a link, the slower way of both."""
-    bits = 8.0 * seen.costs.activation_bytes(1)
-    slowest: dict[tuple[int, int], tuple[float, float, float]] = {}
-    for a, b in pairs:
-        then_s, now_s = (view.links.wire.pair(a, b, bits) for view in (before, seen))
-        if then_s and now_s:
-            pair = min(a, b), max(a, b)
-            slowest[pair] = max(slowest.get(pair, (0.0, 0.0, 0.0)), (abs(log(now_s / then_s)), then_s, now_s))
-    for (a, b), (size, then_s, now_s) in sorted(slowest.items()):
-        link = f"link {seen.devices[a].name}-{seen.devices[b].name} {known}".strip()
-        times = f"{now_s / then_s:.1f} times slower" if now_s > then_s else f"{then_s / now_s:.1f} times faster"
-        yield size, f"{link} {times} ({_ms(now_s)} for a token's activations)"

@@ -18,6 +18,7 @@ class OpenSequence:
         self.request = request
         self.next_ids = list(request.ids)
         self.since = arrival  # or its last token
+        self.released_s = start_s  # its step in flight
         self.text = ""
         self._stream = stream
         self._arrival_s = arrival.emulated_s

@@ -80,6 +80,7 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     scenario = plan.scenario
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
+    observer.planned(plan)
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
@@ -94,7 +95,8 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
         directory.write_facts(_with_measured(facts, devices))
 
     devices = SimulatedBackend(plan) if simulate else _processes(plan, observer, on_ready, links)
-    records = RecordWriter(directory.path)
+    about = {"run": directory.path.name, "scenario": scenario.name, "policy": plan.policy, "seed": str(scenario.seed)}
+    records = RecordWriter(directory.path, about)
     directory.write_facts(facts)
     try:
         with records:

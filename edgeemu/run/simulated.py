@@ -33,6 +33,7 @@ from edgeemu.run.backend import (
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
 from edgeemu.timeline.executed import ExecutedOps
+from edgeemu.timeline.operation_sizes import ProgramSizes
 from edgeemu.timeline.steps import Step
 from edgeemu.timeline.virtual import VirtualTimeline
 
@@ -49,6 +50,7 @@ class SimulatedBackend:
         self._open: dict[int, Request] = {}
         self._timeline: VirtualTimeline
         self._rows = StepRows()
+        self._sizes = ProgramSizes(plan.costs)
         n_devices = len(plan.cluster.devices)
         self._held_bytes: IntArray = np.zeros((4, n_devices), np.int64)  # by account of the memory ledger
         self._reserved_bytes = np.zeros(n_devices, np.int64)  # by receivers, for the migration in progress
@@ -116,6 +118,7 @@ class SimulatedBackend:
 
     async def end(self) -> None:
         self.measured.sent_bytes = self._timeline.sent_bytes()
+        self._rows.add_transfers(self.cluster, self._timeline.transfers())
 
     def next_epoch(self) -> int:
         self._last_epoch += 1
@@ -187,7 +190,9 @@ class SimulatedBackend:
     def _record(self, step: Step, executed: ExecutedOps, sampled_s: float) -> None:
         """Record a step. Memory is what devices hold at their fullest under the placement in force."""
         held = np.vstack([self._held_bytes, self._reserved_bytes])  # [n_accounts, n_devices]
-        self._rows.add_executed(self.cluster, executed, held, self._peak_bytes)
+        sizes = self._sizes.of(executed.about)
+        self._rows.add_executed(self.cluster, executed, sizes, held, self._peak_bytes)
+        self._rows.add_transfers(self.cluster, self._timeline.transfers())
         self._rows.add_traffic(self.cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     def _holds(self, placement: Placement) -> None:

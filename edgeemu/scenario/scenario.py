@@ -1,14 +1,14 @@
 """Scenario: all sections together, and the checks of one section against another. Samples nothing."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from edgeemu.errors import RequestError, did_you_mean
-from edgeemu.scenario.catalog.engines import IDEAL, engine_entries, engine_entry
+from edgeemu.scenario.catalog.engines import IDEAL, EnginePrecision, engine_entries, engine_entry
 from edgeemu.scenario.devices import MAX_DEVICES, DeviceSpec
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.document import Document, Position, field_name, position_of
@@ -139,13 +139,31 @@ class Scenario(Strict):
         return all(getattr(self, key) == getattr(other, key) for key in type(self).model_fields)
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Pickle the content only: the text that it was read from stays behind."""
+        """Pickle the content, and what is known from the text that it was read from, which stays behind."""
+        _ = self.formats_of_engine
         return super().__getstate__() | {"__pydantic_private__": {"_document": None}}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with some fields replaced, without validation; what was computed from the fields is computed again."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name, member in vars(Scenario).items():
+            if isinstance(member, cached_property):
+                copied.__dict__.pop(name, None)
+        return copied
 
     @cached_property
     def device_names(self) -> tuple[str, ...]:
         """Names of all devices, counts expanded, in order."""
         return tuple(name for device in self.devices for name in device.device_names)
+
+    @cached_property
+    def formats_of_engine(self) -> dict[str, str]:
+        """Number formats other than float32 that the engine chose where the scenario gives none, by `precision` key."""
+        if self._document is None:
+            return {}
+        given = self._document.data.get("precision") or {}
+        chosen = {key: str(getattr(self.precision, key)) for key in EnginePrecision.model_fields if key not in given}
+        return {key: name for key, name in chosen.items() if name != "f32"}
 
     @property
     def source_index(self) -> int:

@@ -13,7 +13,8 @@ from edgeemu.timeline.columns import table
 from edgeemu.timeline.steps import OperationRecord, Step
 
 Instants = NDArray[np.float64]
-Executed = tuple[int, float, float, float]  # place in the program; instants at which it became ready, started, ended
+# Place in the program; instants at which it became ready, started, ended; place of the sender of its last input.
+Executed = tuple[int, float, float, float, int]
 
 
 class OpColumns:
@@ -21,6 +22,7 @@ class OpColumns:
 
     def __init__(self, ops: Sequence[Op]) -> None:
         self.ops = ops
+        self.index = np.array([op.index for op in ops], np.int64)  # in their programs
         self.device = np.array([op.device for op in ops], np.int64)
         self.layer = np.array([op.layer for op in ops], np.int64)
         self.groups = np.array([len(op.groups) for op in ops], np.int64)  # number of them
@@ -36,37 +38,53 @@ class ExecutedOps(Sequence[OperationRecord]):
     """Operations that were executed, in the order of their starts; a record is made when it is asked for."""
 
     def __init__(
-        self, about: OpColumns, place: IntArray, steps: Sequence[Step], which_step: IntArray, times: Iterable[Instants]
+        self,
+        about: OpColumns,
+        place: IntArray,
+        steps: Sequence[Step],
+        which_step: IntArray,
+        times: Iterable[Instants],
+        last: IntArray,
     ) -> None:
-        """`place`: in `about`. `which_step`: index of `steps`. `times`: ready, start and end. [n_executed] each."""
+        """Keep columns of [n_executed] each.
+
+        `place`: in `about`. `which_step`: index of `steps`. `times`: ready, start and end. `last`: place of the
+        operation whose result arrived last, -1 where it is the step's release by the controller.
+        """
         self.about = about
         self.place = place
         self.steps = steps
         self.which_step = which_step
         self.ready_s, self.start_s, self.end_s = times
+        self.last = last
 
     @classmethod
     def of_step(cls, about: OpColumns, step: Step, executed: Iterable[Executed]) -> Self:
         """Make those of one step, by their place in its program."""
-        place, *times = table(executed, 4)
-        return cls(about, place.astype(np.int64), [step], np.zeros(len(place), np.int64), times)
+        place, *times, last = table(executed, 5)
+        which_step = np.zeros(len(place), np.int64)
+        return cls(about, place.astype(np.int64), [step], which_step, times, last.astype(np.int64))
 
     @classmethod
     def of(cls, records: Sequence[OperationRecord]) -> Self:
         """Make those of any steps and programs."""
         places = {step: place for place, step in enumerate(dict.fromkeys(record.step for record in records))}
         which_step = np.array([places[record.step] for record in records], np.int64)
-        times, about = table([record.time for record in records], 3), OpColumns([record.op for record in records])
-        return cls(about, np.arange(len(records)), list(places), which_step, times)
+        times = table([record.time for record in records], 3)
+        senders = [record.last for record in records if record.last is not None]
+        about = OpColumns([*(record.op for record in records), *senders])
+        last = np.full(len(records), -1)
+        last[[record.last is not None for record in records]] = len(records) + np.arange(len(senders))
+        return cls(about, np.arange(len(records)), list(places), which_step, times, last)
 
     def __len__(self) -> int:
         return len(self.place)
 
     def __iter__(self) -> Iterator[OperationRecord]:
-        columns = self.place, self.which_step, self.ready_s, self.start_s, self.end_s
+        columns = self.place, self.which_step, self.ready_s, self.start_s, self.end_s, self.last
         ops, steps = self.about.ops, self.steps
-        for place, which, *time in zip(*(column.tolist() for column in columns), strict=True):
-            yield OperationRecord(ops[place], steps[which], Occupation(*time))
+        for place, which, *time, last in zip(*(column.tolist() for column in columns), strict=True):
+            yield OperationRecord(ops[place], steps[which], Occupation(*time), last=None if last < 0 else ops[last])
 
     @overload
     def __getitem__(self, at: int) -> OperationRecord: ...

@@ -21,11 +21,13 @@ class Flow:
     costs: Costs  # of this step
     missing: list[int]  # inputs that an operation waits for, which are not sent yet
     ready: list[Turn]  # arrival of the last of those that are sent
+    last: list[int]  # the operation whose result that is; -1: of the controller's
     messages: list[Message]  # that were sent for the step
     sizes: dict[int, int] = field(default_factory=dict)  # bytes of a message, by its kind in the wiring
 
 
 def record_of(flow: Flow, executed: Executed) -> OperationRecord:
     """Make the record of an operation of a step."""
-    place, *time = executed
-    return OperationRecord(flow.wiring.program.ops[place], flow.step, Occupation(*time))
+    place, *time, last = executed
+    ops = flow.wiring.program.ops
+    return OperationRecord(ops[place], flow.step, Occupation(*time), last=None if last < 0 else ops[last])

@@ -1,5 +1,7 @@
 """Queue of the operations that a device could run."""
 
+from heapq import heappop, heappush
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -15,36 +17,55 @@ class Waiting(NamedTuple):
     sends: bool = False
 
 
+NO_STEP = -1  # the sequence of what belongs to no step: a transfer (`timeline.transfers`)
+_TRANSFERS = (NO_STEP, NO_STEP)
+_Heap = list[tuple[Waiting, int, ItemT]]  # with the number of the push: of equal ones the first
+
+
 class ReadyQueue(Generic[ItemT]):
     """Ready operations of a device. It continues with the step that it ran last while that has something ready.
 
     What that step has to send goes first; otherwise first come, first served. So a pipeline stage is computed without
     interruption, and sent before the next sequence's: if operations of two sequences took turns, both would leave late,
-    and the pipeline would never fill.
+    and the pipeline would never fill. A transfer that has its turn ends no step: that goes on after it.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Waiting, ItemT]] = []
-        self._last = (-1, -1)  # sequence and step
+        self._steps: dict[tuple[int, int], tuple[_Heap[ItemT], _Heap[ItemT]]] = {}  # what sends, and the rest
+        self._number = count()
+        self._last: tuple[int, int] | None = None  # sequence and step
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._steps)
 
     def push(self, waiting: Waiting, item: ItemT) -> None:
-        self._waiting.append((waiting, item))
+        step = waiting[1:3] if waiting.sequence != NO_STEP else _TRANSFERS
+        heaps = self._steps.get(step)
+        if heaps is None:
+            heaps = self._steps[step] = [], []
+        heappush(heaps[not waiting.sends], (waiting, next(self._number), item))
 
     def bypass(self, sequence: int, step: int) -> None:
         """Note that an operation of a step runs without having waited."""
         self._last = sequence, step
 
     def pop(self) -> tuple[Waiting, ItemT]:
-        number = 0
-        if len(self._waiting) > 1:
-            number = min(range(len(self._waiting)), key=lambda n: self._rank(self._waiting[n][0]))
-        waiting, item = self._waiting.pop(number)
-        self._last = waiting.sequence, waiting.step
+        steps, step = self._steps, self._last
+        if step is not None and step in steps:
+            sending, others = steps[step]
+            heap = sending or others
+        else:  # a device has few steps at once
+            step = next(iter(steps)) if len(steps) == 1 else min(steps, key=lambda each: _first(steps[each])[0])
+            heap = _first(steps[step])
+            if step is not _TRANSFERS:
+                self._last = step
+        waiting, _, item = heappop(heap)
+        if not heap and not any(steps[step]):
+            del steps[step]
         return waiting, item
 
-    def _rank(self, waiting: Waiting) -> tuple[bool, bool, Waiting]:
-        other = (waiting.sequence, waiting.step) != self._last
-        return other, other or not waiting.sends, waiting
+
+def _first(heaps: tuple[_Heap[ItemT], _Heap[ItemT]]) -> _Heap[ItemT]:
+    """The one of a step's heaps whose first has waited longest."""
+    sending, others = heaps
+    return sending if sending and (not others or sending < others) else others

@@ -5,12 +5,11 @@ It predicts a run, and it keeps the time of `mode: virtual`, where durations are
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from typing import NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
@@ -18,50 +17,36 @@ from edgeemu.cluster.variation import Variation, finish
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
-from edgeemu.placement.program import MessageKind, Program
-from edgeemu.placement.shipments import Shipment, chains, message_sizes
+from edgeemu.placement.program import Program
+from edgeemu.placement.shipments import Shipment
+from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.columns import Columns
 from edgeemu.timeline.executed import Executed
 from edgeemu.timeline.flow import Flow, Turn, record_of
 from edgeemu.timeline.network import BookedConnection, Network, Transit
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
+from edgeemu.timeline.shipping import Flash, Round, Shipped, ShippedTransfer, Shipping, ShippingTimeline
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 from edgeemu.timeline.traffic import NOT_ALONE, Message, PathTraffic, traffic_sums, transit_sums
+from edgeemu.timeline.transfers import HandledTransfer, Transfer
 from edgeemu.timeline.wiring import Wiring
-
-Flash = Mapping[int, float]
 
 
 @dataclass(slots=True)
 class _SimulatedDevice:
+    index: int
     availability: Variation | None
+    message_s: float  # that a transfer takes, and for each of its bytes
+    byte_s: float
     free_s: float = 0.0
     busy: bool = False
-    ready: ReadyQueue[tuple[int, Flow]] = field(default_factory=ReadyQueue)
-
-
-class Shipped(NamedTuple):
-    """Event: a device has received everything of a migration's round."""
-
-    device: int
-    at_s: float
+    ready: ReadyQueue[tuple[int, Flow] | ShippedTransfer] = field(default_factory=ReadyQueue)
 
 
 Outcome = TokenTime | Shipped
 # Instant, number, place in the program, step in flight: an operation is ready (one message can make several ready), or,
 # of place -1 - place, has ended. Without a step in flight, the last says what happens.
 _Event = tuple[float, int, int, Flow | None, Callable[[float], Outcome | None] | None]
-
-
-@dataclass(slots=True)
-class Round:
-    """Chunks of a migration's round that are still to arrive, by receiver. A cancelled round delivers nothing more."""
-
-    epoch: int
-    number: int
-    chunk_bytes: int
-    missing: dict[int, int]
-    cancelled: bool = False
 
 
 class Simulator:
@@ -74,7 +59,6 @@ class Simulator:
         """With `records`, operations and messages are kept until they are taken."""
         self.costs = costs
         self.duration = duration
-        self.probed: list[Transit] = []  # test messages that have arrived
         self._records = records
         self._executed: list[tuple[Flow, Executed]] = []
         self._messages: list[Message] = []  # of all steps
@@ -82,9 +66,17 @@ class Simulator:
         self._sent_bytes: Counter[int] = Counter()  # by number of a connection, shipments included
         self._cluster = cluster
         self._network = Network(cluster.path, cluster.seed)
-        self._devices = [_SimulatedDevice(device.availability) for device in cluster.devices]
+        self._devices = [
+            _SimulatedDevice(device.index, device.availability, device.message_overhead_s, device.byte_overhead_s)
+            for device in cluster.devices
+        ]
         self._events: list[_Event] = []
         self._order = count()
+        self._transfers: list[HandledTransfer] = []
+        timeline = ShippingTimeline(
+            self._network, self._sent_bytes, self._at, self._messages_cost, self._queue_transfer
+        )
+        self._shipping = Shipping(timeline, costs)
         self._turn: Turn = (0.0, -1)  # event that is being handled
         self._wiring: Wiring | None = None  # of the program that was started last
 
@@ -94,7 +86,8 @@ class Simulator:
         missing = wiring.missing(step).copy()
         costs = self.costs.at_step(step.rows, step.past)
         messages = self._step_messages[step[:2]] if self._records else []
-        flow = Flow(step, wiring, costs, missing, [(0.0, -1)] * len(missing), messages)
+        n_ops = len(missing)
+        flow = Flow(step, wiring, costs, missing, [(0.0, -1)] * n_ops, [-1] * n_ops, messages)
         if step.step == 0:
             self._at(at_s, partial(self._ready, wiring.embed(step), flow))
         else:
@@ -111,25 +104,15 @@ class Simulator:
         self, shipments: Sequence[Shipment], at_s: float, *, epoch: int, number: int, chunk_bytes: int, flash_s: Flash
     ) -> Round:
         """Ship a round of a migration from an instant on. `flash_s`: end of each receiver's read of its own storage."""
-        targets = Counter(shipment.target for shipment in shipments)
-        round_ = Round(epoch, number, chunk_bytes, dict(targets))
-        for device, end_s in flash_s.items():
-            round_.missing[device] = round_.missing.get(device, 0) + 1
-            self._at(end_s, lambda now_s, device=device: self._shipment_arrived(round_, device, now_s))  # type: ignore[misc]
-        for shipped in chains(shipments).values():
-            sizes = [message_sizes(shipment, self.costs, chunk_bytes) for shipment in shipped]
-            last_of_shipment = [index == len(chunks) - 1 for chunks in sizes for index in range(len(chunks))]
-            messages = list(zip([size for chunks in sizes for size in chunks], last_of_shipment, strict=True))
-            way = shipped[0].source, shipped[0].target
-            self._at(at_s, lambda now_s, way=way, messages=messages: self._send_chunk(round_, way, messages, 0, now_s))  # type: ignore[misc]
-
-        return round_
+        return self._shipping.ship(
+            shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s
+        )
 
     def probe(
         self, way: tuple[int, int], number: int, sizes: Sequence[int], at_s: float, step: tuple[int, int]
     ) -> None:
         """Send test messages from one device to another at an instant; they count as traffic of a step."""
-        self._at(at_s, lambda now_s: self._send_probes(way, number, sizes, now_s, step))
+        self._shipping.probe(way, number, sizes, at_s, self._step_messages[step] if self._records else None)
 
     def advance(self, until_s: float = math.inf) -> Outcome | None:
         """Handle events until a token is sampled or a device has received all of a round.
@@ -164,44 +147,6 @@ class Simulator:
     def _at(self, at_s: float, handle: Callable[[float], Outcome | None]) -> None:
         heappush(self._events, (at_s, next(self._order), 0, None, handle))
 
-    def _send_chunk(
-        self, round_: Round, way: tuple[int, int], messages: list[tuple[int, bool]], number: int, now_s: float
-    ) -> None:
-        """Send one message of a connection; the next one departs when the link has taken this one."""
-        if round_.cancelled:
-            return
-        source, target = way
-        size, last_of_shipment = messages[number]
-        connection = self._network.connection(source, target)
-        slot = MessageKind.SHIPMENT, number
-        arrival_s, _ = self._network.book(connection, (round_.epoch, round_.number), slot, size, now_s)
-        self._sent_bytes[connection.number] += size
-        if last_of_shipment:
-            self._at(arrival_s, lambda at_s: self._shipment_arrived(round_, target, at_s))
-        if number + 1 < len(messages):
-            free_s = max(now_s, arrival_s - self._network.delay_s(source, target, now_s))
-            self._at(free_s, lambda at_s: self._send_chunk(round_, way, messages, number + 1, at_s))
-
-    def _send_probes(
-        self, way: tuple[int, int], number: int, sizes: Sequence[int], now_s: float, step: tuple[int, int]
-    ) -> None:
-        """Send test messages at once; their times are known when all have arrived."""
-        took: list[Transit] = []
-        connection = self._network.connection(*way)
-        for index, size_bytes in enumerate(sizes):
-            slot = MessageKind.PROBE, 0
-            arrival_s, waited_s = self._network.book(connection, (number, index), slot, size_bytes, now_s)
-            self._sent_bytes[connection.number] += size_bytes
-            if self._records:
-                self._step_messages[step].append((connection.number, size_bytes, arrival_s - now_s, NOT_ALONE))
-            took.append(Transit(*way, size_bytes, 1, arrival_s - now_s - waited_s))
-        self._at(arrival_s, lambda _: self.probed.extend(took))
-
-    @staticmethod
-    def _shipment_arrived(round_: Round, device: int, now_s: float) -> Shipped | None:
-        round_.missing[device] -= 1
-        return None if round_.missing[device] or round_.cancelled else Shipped(device, now_s)
-
     def _wired(self, program: Program) -> Wiring:
         """Return the wiring of a program: one for all steps until another program starts."""
         if self._wiring is None or self._wiring.program is not program:
@@ -221,8 +166,11 @@ class Simulator:
             self._run_next(device)
 
     def _run_next(self, device: _SimulatedDevice) -> None:
-        waiting, (place, flow) = device.ready.pop()
-        self._run(device, place, flow, waiting.ready_s)
+        waiting, item = device.ready.pop()
+        if isinstance(item, Transfer):
+            self._run_transfer(device, item, waiting.ready_s)
+        else:
+            self._run(device, *item, waiting.ready_s)
 
     def _run(self, device: _SimulatedDevice, place: int, flow: Flow, ready_s: float) -> None:
         """Run an operation on its device, which is idle."""
@@ -231,8 +179,34 @@ class Simulator:
         end_s = finish(device.availability, start_s, duration_s)
         device.free_s, device.busy = end_s, True
         if self._records:
-            self._executed.append((flow, (place, ready_s, start_s, end_s)))
+            self._executed.append((flow, (place, ready_s, start_s, end_s, flow.last[place])))
         heappush(self._events, (end_s, next(self._order), -1 - place, flow, None))
+
+    def _queue_transfer(self, index: int, waiting: Waiting, transfer: ShippedTransfer) -> None:
+        """Send or take in a transfer if its device is idle, or queue it."""
+        device = self._devices[index]
+        device.ready.push(waiting, transfer)
+        if not device.busy:
+            self._run_next(device)
+
+    def _run_transfer(self, device: _SimulatedDevice, transfer: ShippedTransfer, ready_s: float) -> None:
+        duration_s = device.message_s + device.byte_s * transfer.size_bytes
+        time = occupy(device.free_s, ready_s, duration_s, device.availability)
+        device.free_s, device.busy = time.end_s, True
+        if self._records:
+            self._transfers.append(HandledTransfer(device.index, transfer.sends, time))
+        self._at(time.end_s, partial(self._transfer_ended, device, transfer))
+
+    def _transfer_ended(self, device: _SimulatedDevice, transfer: ShippedTransfer, now_s: float) -> Outcome | None:
+        device.busy = False
+        outcome = transfer.then(now_s)
+        if device.ready and not device.busy:
+            self._run_next(device)
+        return outcome
+
+    def _messages_cost(self, index: int) -> bool:
+        device = self._devices[index]
+        return device.message_s > 0 or device.byte_s > 0
 
     def _ended(self, place: int, flow: Flow, now_s: float) -> TokenTime | None:
         """Send the result of an operation, and run what its device has ready."""
@@ -262,6 +236,7 @@ class Simulator:
                 missing[consumer] -= 1
                 if arrives > ready[consumer]:
                     ready[consumer] = arrives
+                    flow.last[consumer] = place
                 if missing[consumer]:
                     continue
                 at_s, number = last = ready[consumer]
@@ -294,6 +269,16 @@ class Simulator:
     def take_executed(self) -> list[tuple[Flow, Executed]]:
         """Return the operations that were executed since the last call, each with its step in flight."""
         taken, self._executed = self._executed, []
+        return taken
+
+    def take_transfers(self) -> list[HandledTransfer]:
+        """Return the transfers that have kept devices busy since the last call."""
+        taken, self._transfers = self._transfers, []
+        return taken
+
+    def take_probed(self) -> list[Transit]:
+        """Return the test messages that have arrived since the last call."""
+        taken, self._shipping.probed = self._shipping.probed, []
         return taken
 
     def take_transits(self) -> Columns[Transit]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import op_s, op_work
+from edgeemu.placement.operation_costs import message_bytes, op_s, op_work
 from edgeemu.placement.program import Op
 from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import Occupation
@@ -33,6 +33,7 @@ class OperationRecord(NamedTuple):
     cpu_s: float = 0.0  # thread time of the kernel
     late_s: float = 0.0  # how far behind the timeline the clock was when the result was there, in emulated seconds
     overrun: bool = False  # the kernel took longer than the operation does on the timeline
+    last: Op | None = None  # whose result arrived last, of all inputs; None: the step's release by the controller
 
 
 class TokenTime(NamedTuple):
@@ -48,7 +49,7 @@ def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
 
 
 class _RooflineDurations:
-    """Durations of operations. The work of blocks is kept until a step of another size asks: layers have the same."""
+    """Durations of operations. Work and sizes of messages, many alike, are kept until a step of another size asks."""
 
     def __init__(self, computes: Sequence[Compute], costs: Costs) -> None:
         self._computes = computes
@@ -56,17 +57,29 @@ class _RooflineDurations:
         self._size = (0, 0)  # rows and past
         self._layers = costs.shape.precision.layers
         self._works: dict[tuple[object, ...], Work] = {}  # of undivided blocks, by number of groups and formats
+        self._message_bytes: dict[tuple[object, ...], int] = {}  # by what says of what shape a result is
 
     def __call__(self, op: Op, step: Step) -> float:
         rows, past = step.rows, step.past
         compute, kind = self._computes[op.device], op.kind
-        if not isinstance(kind, Kind) or op.chunk.of > 1 or (op.groups and kind is not Kind.HEAD):
-            return op_s(compute, op, rows, past, self._costs)
         if self._size != (rows, past):
             self._size = rows, past
             self._works.clear()
+            self._message_bytes.clear()
+        if op.moves_message:
+            return compute.message_s + compute.byte_s * self._bytes_of(op, rows)
+        if not isinstance(kind, Kind) or op.chunk.of > 1 or (op.groups and kind is not Kind.HEAD):
+            return op_s(compute, op, rows, past, self._costs)
         key = kind, op.emits.kind, len(op.groups), self._layers and self._layers[op.layer]
         work = self._works.get(key)
         if work is None:
             work = self._works[key] = op_work(op, rows, past, self._costs)
         return roofline_s(compute, work)
+
+    def _bytes_of(self, op: Op, rows: int) -> int:
+        emits = op.emits
+        key = emits.kind, emits.layer, len(op.groups), op.chunk, op.columns
+        size = self._message_bytes.get(key)
+        if size is None:
+            size = self._message_bytes[key] = message_bytes(op, rows, self._costs)
+        return size

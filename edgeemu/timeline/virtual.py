@@ -14,9 +14,11 @@ from edgeemu.timeline.columns import Columns
 from edgeemu.timeline.executed import Executed, ExecutedOps
 from edgeemu.timeline.flow import Flow, record_of
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.simulator import Round, Shipped, Simulator
+from edgeemu.timeline.shipping import Round, Shipped
+from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Duration, Step, TokenTime
 from edgeemu.timeline.traffic import PathTraffic
+from edgeemu.timeline.transfers import HandledTransfer
 
 
 class VirtualTimeline:
@@ -64,8 +66,7 @@ class VirtualTimeline:
 
     def transits(self) -> Columns[Transit] | list[Transit]:
         """Transit times of messages since the last call, and of test messages that have arrived since."""
-        probed, self._simulator.probed = self._simulator.probed, []
-        transits = self._simulator.take_transits()
+        probed, transits = self._simulator.take_probed(), self._simulator.take_transits()
         return [*transits, *probed] if probed else transits
 
     def probe(self, way: tuple[int, int], number: int, sizes: Sequence[int], at_s: float, step: Step) -> None:
@@ -75,6 +76,10 @@ class VirtualTimeline:
     def traffic(self, step: Step) -> Columns[PathTraffic]:
         """Messages of the step of a sequence that was sampled last, by path."""
         return self._simulator.take_traffic(step[:2])
+
+    def transfers(self) -> list[HandledTransfer]:
+        """Transfers that have kept devices busy since the last call."""
+        return self._simulator.take_transfers()
 
     def sent_bytes(self) -> dict[tuple[int, int], int]:
         """Bytes that each device has sent to each other device since the start."""

@@ -7,6 +7,7 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.placement.program import Collective, Op, Program
 from edgeemu.timeline.executed import OpColumns
 from edgeemu.timeline.network import BookedConnection
+from edgeemu.timeline.operation_sizes import alike_in_message
 from edgeemu.timeline.steps import Step
 
 _NEVER = 1 << 60  # inputs of an operation that no step of so many rows has
@@ -37,12 +38,7 @@ class Wiring:
 
         self.deliveries = [[delivery(op, target) for target in op.to] for op in program.ops]
         self.slots = [(int(op.emits.kind), op.emits.place) for op in program.ops]  # they name messages
-        numbers: dict[tuple[object, ...], int] = {}
-        # Operations of one number send messages of one size in a step.
-        self.message_kinds = [
-            numbers.setdefault((op.emits.kind, op.emits.layer, len(op.groups), op.chunk, op.columns), len(numbers))
-            for op in program.ops
-        ]
+        self.message_kinds = alike_in_message(program.ops).which.tolist()  # of one size in a step
         self._missing: dict[tuple[bool, int], list[int]] = {}
 
     def embed(self, step: Step) -> int:

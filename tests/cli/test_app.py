@@ -46,6 +46,7 @@ def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, 
     directory = Path(out.splitlines()[-1].removeprefix("records: "))
     assert directory.parent.name == "runs"
     assert sorted(path.name for path in directory.iterdir()) == [
+        "conditions.parquet",
         "decisions.parquet",
         "devices.parquet",
         "facts.json",
@@ -53,6 +54,7 @@ def test_a_run_prints_text_and_figures_and_leaves_its_records(edgeemu: Edgeemu, 
         "meta.json",
         "migrations.parquet",
         "ops.parquet",
+        "placements.parquet",
         "scenario.yaml",
         "sequences.parquet",
         "summary.json",

@@ -59,6 +59,15 @@ def test_the_answer_is_the_same_for_people_and_programs(edgeemu: Edgeemu, csv: s
     assert set(document["figures"]) | set(document["not_told_apart"]) >= {"mem_bandwidth", "message_latency"}
 
 
+def test_rows_that_are_left_out_are_told(edgeemu: Edgeemu, tmp_path: Path) -> None:
+    (tmp_path / "some.csv").write_text(CSV + "pi,1,GPT-7,Q40,,1,ms\n")
+    common = ("calibrate", "some.csv", *ENGINE, "--like", "raspberry-pi-4", "--out", "pi.yaml")
+    status, out, _ = edgeemu(*common)
+    assert status == 0
+    assert 'left out: some.csv:5: model: there is no model "GPT-7" in the catalog' in out
+    assert json.loads(edgeemu(*common, "--json")[1])["left_out"][0].startswith("some.csv:5: model: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgeemu.cli.observers import REDRAW_AFTER_S, PlainObserver, TerminalConcurrentObserver, TerminalObserver, watch
+from edgeemu.cli.observers import watch
 from edgeemu.cli.page import Page
+from edgeemu.cli.plain_observers import PlainObserver
+from edgeemu.cli.terminal_observers import REDRAW_AFTER_S, TerminalConcurrentObserver, TerminalObserver
 from edgeemu.report.printable import printable
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

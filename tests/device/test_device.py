@@ -1,14 +1,15 @@
 """Two devices in memory: steps, whole migrations, refusals and aborts, without a process."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from support.builders import SHAPES
-from support.device_pair import DELAY_S, DevicePair, Generation
+from support.device_pair import CHUNK_S, DELAY_S, DevicePair, Generation
 
 from edgeemu.device.protocol_in import ChangeDevice
-from edgeemu.device.protocol_out import Arrived, Ready, Token
+from edgeemu.device.protocol_out import Arrived, Ready, Token, TransfersHandled
 from edgeemu.placement.blocks import Block, Kind, all_blocks, ffn, head, proj, shards
 from edgeemu.placement.ledger import CACHE, INCOMING, WEIGHTS, WORKSPACE
 from edgeemu.placement.migration import reservation_bytes
@@ -237,6 +238,47 @@ def test_chunks_of_an_aborted_migration_are_dropped_when_they_arrive() -> None:
     generation.pair.settle()
     assert generation.pair.take(Arrived) == []
     assert pages(generation)[1] == {name: size for name, size in before[1].items() if name != INCOMING}
+    pause(generation, {MOVED: 1})
+    finish(generation)
+
+
+@pytest.mark.parametrize("message_s", [0.5e-3, 5e-3])  # a link takes a chunk in 2 ms
+@pytest.mark.parametrize("mode", MODES)
+def test_chunks_keep_both_devices_busy_beside_their_operations(mode: str, message_s: float) -> None:
+    generation = begun(SHAPES[0], DevicePair(message_s=message_s))
+    began_s = generation.pair.now_s
+    MODES[mode](generation, {MOVED: 1})
+    sent, taken_in = (told.transfers for told in sorted(generation.pair.take(TransfersHandled), key=lambda t: t.name))
+    assert {(each.device, each.sends) for each in sent} == {(0, True)}
+    assert {(each.device, each.sends) for each in taken_in} == {(1, False)}
+    assert len(sent) == len(taken_in) > 10
+    for times in ([each.time for each in transfers] for transfers in (sent, taken_in)):
+        assert [time.end_s - time.start_s for time in times] == pytest.approx([message_s] * len(times))
+        assert all(before.end_s <= after.start_s for before, after in pairwise(times))
+    if mode == "pause":
+        pace_s = max(message_s, CHUNK_S)
+        each_s = [message_s, CHUNK_S, message_s]
+        expected_s = (len(sent) - 1) * pace_s + sum(each_s) + DELAY_S
+        assert taken_in[-1].time.end_s - began_s == pytest.approx(expected_s)
+    finish(generation)
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_what_an_aborted_migration_has_queued_is_dropped(steps: int) -> None:
+    """Wherever its chunks are: due, in the queue of their sender, on their way, or in that of their receiver."""
+    generation = begun(SHAPES[0], DevicePair(message_s=5e-3))
+    before, held = pages(generation), contents(generation)
+    migration = generation.migration({MOVED: 1})
+    generation.prepare(migration)
+    generation.ship(migration)
+    for _ in range(steps):
+        generation.pair.step()
+        due_s = [device.due_s for device in generation.pair.devices if device.due_s is not None]
+        generation.pair.now_s = max(generation.pair.now_s, min(due_s, default=0.0))
+    generation.abort(migration)
+    generation.pair.settle()
+    assert generation.pair.take(Arrived) == []
+    assert (pages(generation), contents(generation)) == (before, held)
     pause(generation, {MOVED: 1})
     finish(generation)
 

@@ -49,7 +49,9 @@ def test_a_simulation_passes_only_where_such_predictions_were_held_against_measu
     held: HeldAgainst | None, verdict: str
 ) -> None:
     records = RowsInMemory()
-    records.append("tokens", [TokenRow(0, step, 1, "a", 0.1 * step, 0.1, 0.1 * step, 0.1) for step in range(3)])
+    records.append(
+        "tokens", [TokenRow(0, step, 1, "a", 0.1 * step, 0.1 * step, 0.1, 0.1 * step, 0.1) for step in range(3)]
+    )
     made = summarise(records, some_facts(basis=Basis("ideal", FIGURES, held)))
     certificate, lines = made["certificate"], summary_lines(made)
     assert (certificate["verdict"], certificate["reasons"]) == (verdict, [])

@@ -45,14 +45,14 @@ def tokens_at(wall_latencies_s: Sequence[float]) -> list[TokenRow]:
     for step, wall_latency_s in enumerate(wall_latencies_s):
         wall_s += wall_latency_s
         latency_s = TOKEN_S if step else FIRST_S
-        rows.append(TokenRow(0, step, 1, "a", FIRST_S + step * TOKEN_S, latency_s, wall_s, wall_latency_s))
+        rows.append(TokenRow(0, step, 1, "a", FIRST_S, FIRST_S + step * TOKEN_S, latency_s, wall_s, wall_latency_s))
     return rows
 
 
 def ops(late_s: Sequence[float], *, duration_s: float = 1e-3, overrun: bool = False) -> list[OperationRow]:
     """Operations of the first tokens after the prompt, one each, as late as that."""
     return [
-        OperationRow("pi", 0, 1 + at % 9, 0, "ffn", 0, 1, 0.0, 0.0, duration_s, 0.01, late, overrun)
+        OperationRow("pi", 0, 1 + at % 9, 0, "ffn", *[0] * 4, -1, 0, 1e6, 1e6, 0, 0, duration_s, 0.01, late, overrun)
         for at, late in enumerate(late_s)
     ]
 
@@ -129,7 +129,7 @@ def test_lateness_is_judged_against_its_own_operation() -> None:
 
 
 def test_timers_of_a_calm_host_are_no_lag() -> None:
-    quick = [TokenRow(0, step, 1, "a", step * 1e-3, 1e-3, step * 1e-3, 1e-3) for step in range(10)]
+    quick = [TokenRow(0, step, 1, "a", step * 1e-3, step * 1e-3, 1e-3, step * 1e-3, 1e-3) for step in range(10)]
     assert certificate(quick, ops([0.9e-3] * 100, duration_s=1e-5))["verdict"] == "PASS"
 
 

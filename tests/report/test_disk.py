@@ -18,7 +18,7 @@ from edgeemu.report.rows import TokenRow
 
 
 def token(step: int) -> TokenRow:
-    return TokenRow(0, step, step, f"word {step}", float(step), 0.1, float(step), 0.1)
+    return TokenRow(0, step, step, f"word {step}", float(step), float(step), 0.1, float(step), 0.1)
 
 
 @contextmanager

@@ -27,12 +27,23 @@ WHEN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
 
 def token(sequence: int, step: int, emulated_s: float, latency_s: float) -> TokenRow:
-    return TokenRow(sequence, step, 100 + step, f" w{step}", emulated_s, latency_s, 2 * emulated_s, 1.1 * latency_s)
+    return TokenRow(
+        sequence,
+        step,
+        100 + step,
+        f" w{step}",
+        emulated_s - latency_s,
+        emulated_s,
+        latency_s,
+        2 * emulated_s,
+        1.1 * latency_s,
+    )
 
 
 def op(device: str, step: int, block: str = "ffn") -> OperationRow:
     return OperationRow(
-        device, 0, step, 3, block, 0, 1, 0.1 * step, 0.11 * step, 0.2 * step, 0.004, -0.0001, step % 2 == 0
+        *(device, 0, step, 3, block, 0, 1, 7, 40, 39, 128 * (step % 2), 1e6, 2e6),
+        *(0.1 * step, 0.11 * step, 0.2 * step, 0.004, -0.0001, step % 2 == 0),
     )
 
 
@@ -53,11 +64,13 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert read_table(tmp_path, "ops").to_pylist() == [row._asdict() for row in ops]
     writer.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "conditions.parquet",
         "decisions.parquet",
         "devices.parquet",
         "links.parquet",
         "migrations.parquet",
         "ops.parquet",
+        "placements.parquet",
         "sequences.parquet",
         "tokens.parquet",
     ]
@@ -156,7 +169,7 @@ def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
 def test_numbers_that_no_run_has_are_refused(tmp_path: Path, wrong_s: float) -> None:
     with RecordWriter(tmp_path) as writer:
         writer.append("tokens", [token(0, 0, 1.0, 1.0), token(0, 1, wrong_s, 1.0)])
-    with pytest.raises(RequestError, match="emulated_s has a value that is not a finite number"):
+    with pytest.raises(RequestError, match="_s has a value that is not a finite number"):
         read_table(tmp_path, "tokens")
 
 
@@ -187,7 +200,7 @@ def test_facts_that_do_not_fit_are_refused(change: dict[str, Any], says: str) ->
         decode_facts(text, "facts.json")
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff", b'{"version": 3, "scenario": "\xff"}', b'{"a":' * 5000, b"[]"])
+@pytest.mark.parametrize("text", [b"", b"\xff", b'{"version": 4, "scenario": "\xff"}', b'{"a":' * 5000, b"[]"])
 def test_what_is_no_facts_is_refused(text: bytes) -> None:
     with pytest.raises(RequestError, match=r"^facts.json: not the facts of a run: "):
         decode_facts(text, "facts.json")
@@ -201,7 +214,7 @@ from edgeemu.report.rows import TokenRow
 
 writer = RecordWriter(Path(sys.argv[1]))
 for step in range(10):
-    writer.append("tokens", [TokenRow(0, step, step, "x", 1.0, 1.0, 1.0, 1.0)])
+    writer.append("tokens", [TokenRow(0, step, step, "x", 0.5, 1.0, 1.0, 1.0, 1.0)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

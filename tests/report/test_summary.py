@@ -24,7 +24,17 @@ finite = st.floats(-1e6, 1e6)
 
 
 def token(sequence: int, step: int, emulated_s: float, latency_s: float) -> TokenRow:
-    return TokenRow(sequence, step, 100 + step, f" w{step}", emulated_s, latency_s, 2 * emulated_s, 1.1 * latency_s)
+    return TokenRow(
+        sequence,
+        step,
+        100 + step,
+        f" w{step}",
+        emulated_s - latency_s,
+        emulated_s,
+        latency_s,
+        2 * emulated_s,
+        1.1 * latency_s,
+    )
 
 
 def ended(sequence: int, tail_text: str) -> SequenceRow:
@@ -32,7 +42,7 @@ def ended(sequence: int, tail_text: str) -> SequenceRow:
 
 
 def op(device: str, start_s: float, end_s: float) -> OperationRow:
-    return OperationRow(device, 0, 0, 0, "ffn", 0, 1, start_s, start_s, end_s, 0.0, 0.0, False)
+    return OperationRow(device, 0, 0, 0, "ffn", 0, 1, 0, 0, -1, 0, 1e6, 1e6, start_s, start_s, end_s, 0.0, 0.0, False)
 
 
 def device(name: str, peak_bytes: int, reordered: int) -> DeviceRow:

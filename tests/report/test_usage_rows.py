@@ -18,6 +18,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.report.record_files import RecordWriter, read_table
 from edgeemu.report.rows import Row, TableName
 from edgeemu.report.usage_rows import ACCOUNTS, StepRows
+from edgeemu.timeline.operation_sizes import OperationSizes
 from edgeemu.timeline.steps import Step, roofline_durations
 from edgeemu.timeline.virtual import VirtualTimeline
 
@@ -59,10 +60,11 @@ def test_columns_give_the_rows_that_records_give(link: Link, sequences: int, pow
     columns, rows = StepRows(), StepRows()
     for number, step in enumerate(steps):
         executed, traffic = made.executions(step), made.traffic(step)
-        columns.add_executed(cluster, executed, held, peaks)
+        sizes = OperationSizes(executed.about, PhysicalCosts(GPT2))
+        columns.add_executed(cluster, executed, sizes, held, peaks)
         columns.add_traffic(cluster, step[:2], traffic, float(number))
         records = list(executed)
-        rows.add_operations(cluster, records)
+        rows.add_operations(cluster, records, sizes)
         for device in dict.fromkeys(record.op.device for record in records):
             accounts = dict(zip(ACCOUNTS, held[:, device].tolist(), strict=True))
             mine = [record for record in records if record.op.device == device]

@@ -1,5 +1,6 @@
 """Basis of figures, collected from scenarios: labels of what is used, and measurements that predictions met."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,33 @@ def test_boards_that_are_far_from_their_own_data_are_not_as_those(
     found = basis_of(parse_scenario(text, base=tmp_path))
     assert found.is_validated == is_validated
     assert told in basis_line(basis_document(found))
+
+
+@pytest.mark.parametrize(
+    ("given", "overrides", "formats", "told"),
+    [
+        ("", [], {}, "engine ideal; "),
+        (
+            "",
+            ["engine=distributed-llama"],
+            {"weights": "q4_0", "messages": "q8_0"},
+            "engine distributed-llama, whose formats these are: weights q4_0, messages q8_0 (precision); ",
+        ),
+        (
+            "engine: distributed-llama\nprecision: {weights: q4_0}\n",
+            [],
+            {"messages": "q8_0"},
+            "engine distributed-llama, whose formats these are: messages q8_0 (precision); ",
+        ),
+        ("precision: {weights: q4_0, messages: f32}\n", ["engine=distributed-llama"], {}, "engine distributed-llama; "),
+    ],
+)
+def test_formats_that_the_engine_chose_are_told(
+    given: str, overrides: list[str], formats: dict[str, str], told: str
+) -> None:
+    scenario = parse_scenario(TEXT + given, "choice", overrides)
+    document = basis_document(basis_of(scenario))
+    assert document is not None
+    assert document["formats"] == formats
+    assert told in basis_line(document)
+    assert basis_of(pickle.loads(pickle.dumps(scenario))).formats == formats

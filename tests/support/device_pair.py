@@ -68,8 +68,9 @@ CHUNK_BYTES = 100
 class DevicePair:
     """Devices d0 and d1, and what they have told their controller, in `told`."""
 
-    def __init__(self, memory_bytes: Sequence[int] = (1 << 30, 1 << 30)) -> None:
-        self.devices = [EmulatedDevice(_config(index, room)) for index, room in enumerate(memory_bytes)]
+    def __init__(self, memory_bytes: Sequence[int] = (1 << 30, 1 << 30), message_s: float = 0.0) -> None:
+        """`message_s`: seconds for which a message keeps its sender busy, and its receiver."""
+        self.devices = [EmulatedDevice(_config(index, room, message_s)) for index, room in enumerate(memory_bytes)]
         self.told: list[FromDevice] = []
         self.now_s = 0.0
         self.rooms = [1 << 30, 1 << 30]  # chunks for which the link to each device has room; none: it stays due
@@ -250,7 +251,7 @@ class Generation:
         return compile_routes(placement, self.shape)
 
 
-def _config(index: int, memory_bytes: int) -> DeviceConfig:
+def _config(index: int, memory_bytes: int, message_s: float) -> DeviceConfig:
     return DeviceConfig(
         index,
         f"d{index}",
@@ -264,6 +265,7 @@ def _config(index: int, memory_bytes: int) -> DeviceConfig:
         seed=0,
         pipes_fd=-1,
         n_pipes=0,
+        message_s=message_s,
     )
 
 

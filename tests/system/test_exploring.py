@@ -11,6 +11,7 @@ from support.watching import RecordedRun
 from edgeemu.placement.blocks import Block, ffn
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.report.rows import OperationRow
 from edgeemu.run.plan import Plan
 
 SLOW, GOOD = 5, 12  # tokens
@@ -42,6 +43,11 @@ def wary_plan(*changes: str) -> Plan:
 
 def moved_at(run: RecordedRun) -> list[tuple[int, str]]:
     return [(row.step, row.target) for row in run.migrations]
+
+
+def transfers(run: RecordedRun) -> list[OperationRow]:
+    """Rows of chunks and test messages, which keep processors busy."""
+    return sorted(row for row in run.ops if row.sequence < 0)
 
 
 def explored_at(run: RecordedRun) -> list[int]:
@@ -80,21 +86,27 @@ def test_a_link_that_the_policy_does_not_want_costs_few_questions() -> None:
     assert not [row for row in run.recorded.rows["links"] if row.step > SLOW + 2 and row.target == "b-1"], "no messages"
 
 
+BUSY = ("devices[0].message_overhead=0.2 ms", "devices[1].message_overhead=0.1 ms", "devices[1].byte_overhead=10 ns")
+
+
+@pytest.mark.parametrize("busy", [(), BUSY], ids=["", "busy"])
 @pytest.mark.parametrize("mode", ["virtual", "realtime"])
-def test_real_bytes_measure_as_the_simulator_says(mode: str) -> None:
-    plan = wary_plan(f"time.mode={mode}")
+def test_real_bytes_measure_as_the_simulator_says(mode: str, busy: tuple[str, ...]) -> None:
+    plan = wary_plan(f"time.mode={mode}", *busy)
 
     async def main() -> RecordedRun:
         async with cluster(plan) as run:
             return await run(plan)
 
-    made, again = uvloop.run(main()), simulated(wary_plan())
+    made, again = uvloop.run(main()), simulated(wary_plan(*busy))
     assert tokens_of(made) == reference_tokens(plan)
     assert made.problems == []
     assert len(moved_at(made)) == 2
     assert explored_at(made)
+    assert len(transfers(made)) == (len(transfers(again)) if busy else 0)
     if mode == "virtual":
         assert moved_at(made) == moved_at(again)
         assert explored_at(made) == explored_at(again)
         assert [row.emulated_s for row in made.tokens] == [row.emulated_s for row in again.tokens]
+        assert transfers(made) == transfers(again)
         assert made.devices.measured.sent_bytes == again.devices.measured.sent_bytes

@@ -12,6 +12,7 @@ from support.watching import RecordedRun
 from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.report.rows import OperationRow
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 
@@ -48,11 +49,33 @@ async def paced_and_simulated(plan: Plan, again: Plan) -> tuple[RecordedRun, Rec
     return paced, simulated
 
 
-def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says() -> None:
-    changes = ("migration.mode=pause", "time.mode=realtime", "migration.chunk=1 kB")
+BUSY = (
+    "time.dilation=8",  # what waits for a processor is in the order of arrivals only on a host that is in time
+    "devices[0].message_overhead=1 ms",
+    "devices[1].message_overhead=0.5 ms",
+    "devices[1].byte_overhead=200 ns",
+)
+
+
+def transfers(run: RecordedRun) -> list[OperationRow]:
+    """Rows of chunks, which keep processors busy, of each device in the order of time."""
+    return sorted((row for row in run.ops if row.sequence < 0), key=lambda row: (row.device, row.start_s))
+
+
+@pytest.mark.parametrize("busy", [(), BUSY], ids=["", "busy"])
+def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says(busy: tuple[str, ...]) -> None:
+    changes = ("migration.mode=pause", "time.mode=realtime", "migration.chunk=1 kB", *busy)
     plan, again = (make(*changes, decide=Shuffle(3, 0.2)) for _ in range(2))
     paced, simulated = uvloop.run(paced_and_simulated(plan, again))
     assert paced.migrations
+    sent, taken_in = ([row for row in transfers(paced) if row.block == block] for block in ("send", "receive"))
+    assert bool(sent) == bool(taken_in) == bool(busy)
+    assert [row.device for row in transfers(paced)] == [row.device for row in transfers(simulated)]
+    for row, told in zip(transfers(paced), transfers(simulated), strict=True):
+        assert (row.sequence, row.block) == (told.sequence, told.block)
+        assert (row.ready_s, row.start_s, row.end_s) == pytest.approx(
+            (told.ready_s, told.start_s, told.end_s), rel=1e-6
+        )
     assert [(row.epoch, row.block, row.bytes) for row in simulated.migrations] == [
         (row.epoch, row.block, row.bytes) for row in paced.migrations
     ]
@@ -60,14 +83,15 @@ def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says() 
         assert b.latency_s == pytest.approx(a.latency_s, rel=1e-6)
 
 
-def test_migrations_in_the_background_take_the_time_that_the_simulator_says() -> None:
+@pytest.mark.parametrize("busy", [(), BUSY], ids=["", "busy"])
+def test_migrations_in_the_background_take_the_time_that_the_simulator_says(busy: tuple[str, ...]) -> None:
     """That a copy is through may be noticed one token later where the host is late: times are not equal to the bit."""
 
     def gather(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return current.moved([head(0, group) for group in range(4)], 2)
 
-    changes = ("migration.mode=precopy", "time.mode=realtime", "migration.chunk=1 kB")
+    changes = ("migration.mode=precopy", "time.mode=realtime", "migration.chunk=1 kB", *busy)
     plan = make(*changes, decide=gather)
     paced, simulated = uvloop.run(paced_and_simulated(plan, plan))
     assert [row.block for row in simulated.migrations] == [row.block for row in paced.migrations]

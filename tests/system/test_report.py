@@ -199,7 +199,7 @@ def test_rows_of_devices_and_links_add_up_to_those_of_operations_and_to_what_was
         ("", 'not the directory of a run (did you mean the latest run in it, "{}/run"?)'),
         ("empty", "not the directory of a run"),
         ("old", "no facts.json: the run was made by an older edgeemu, or was killed before it began"),
-        ("newer", "records of version 99, and this edgeemu reads version 3"),
+        ("newer", "records of version 99, and this edgeemu reads version 4"),
         ("broken", "not the facts of a run: "),
     ],
 )

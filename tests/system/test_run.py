@@ -129,6 +129,8 @@ def test_a_run_leaves_its_records(tmp_path: Path) -> None:
         "ops.parquet",
         "migrations.parquet",
         "decisions.parquet",
+        "placements.parquet",
+        "conditions.parquet",
         "devices.parquet",
         "links.parquet",
     }

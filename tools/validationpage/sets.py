@@ -76,7 +76,8 @@ def data_sets() -> list[DataSet]:
 
 def _made(name: str, fields: dict[str, Any]) -> DataSet:
     only, fit = fields["only"], fields.get("fit", {})
-    engine, rows = read_measured([DATA / "measured.csv"], str(fields["engine"]), Defaults(), only, fit)
+    engine, rows, left_out = read_measured([DATA / "measured.csv"], str(fields["engine"]), Defaults(), only, fit)
+    assert not left_out, left_out
     rows = [replace(row, where=row.where.removeprefix(f"{ROOT}/")) for row in rows]
     texts = {key: str(fields[key]) for key in ("title", "boards", "engine", "fitted_on")}
     all_fitted = all(row.fitted for row in rows)

@@ -203,7 +203,7 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
     prices = slot_prices(times, source, gather, lines, chosen, most)  # [m, most]
     extra = draft.room.groups_room(layer, chosen)  # [m]
     exchange = _exchange(chosen, prices, counts[chosen], extra, limit_s, last_s)
-    return _best_number_of_moves(times, costs, exchange, counts, floor_s, tokens)
+    return _best_number_of_moves(costs, exchange, counts, floor_s, tokens)
 
 
 def _spare_devices(draft: PartialPlacement, layer: int, lines: Finish, limit_s: float) -> IntArray:
@@ -253,10 +253,10 @@ def _repeated(keys: Sequence[object], each: float) -> FloatArray:
 
 
 def _best_number_of_moves(
-    times: StepTimes, costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
+    costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
 ) -> Resplit:
     """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
-    n_moves, links = len(exchange.sources), times.links.wire
+    n_moves, links = len(exchange.sources), costs.prices.links
     if not n_moves:
         return Resplit(counts, 0.0, 0.0)
     before_s = max(floor_s, float(exchange.left_s[0]))

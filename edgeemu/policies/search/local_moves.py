@@ -164,13 +164,13 @@ def _best_part(
 def _layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> FloatArray:
     """Time to move a complete layer from a device to each: [n_devices]."""
     bits, flash_s = costs.layer(draft.times.n_groups)
-    return np.maximum(draft.times.links.wire.s_per_bit.row(here) * bits, flash_s)
+    return np.maximum(costs.prices.links.s_per_bit.row(here) * bits, flash_s)
 
 
 def _quickest_layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> float:
     """The least time to move a complete layer from a device to another."""
     bits, flash_s = costs.layer(draft.times.n_groups)
-    return max(draft.times.links.wire.s_per_bit.least_in_row(here) * bits, flash_s) if bits else flash_s
+    return max(costs.prices.links.s_per_bit.least_in_row(here) * bits, flash_s) if bits else flash_s
 
 
 def _try_run(draft: PartialPlacement, prices: Prices, begin: int, end: int, device: int) -> bool:

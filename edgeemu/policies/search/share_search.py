@@ -83,6 +83,10 @@ class ShareJudge:
             promised_s[rest] += first_s / self._tokens
         return promised_s
 
+    def round_s(self, shares: ShareArrays) -> FloatArray:
+        """Time until every sequence in flight has its next token: [k]."""
+        return self._round_s(step_of(self.decode, shares), self.decode)
+
     def _round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
         """Time until every sequence in flight has had such a step: [k]."""
         if self.view.sequences == 1:

@@ -98,6 +98,7 @@ class ClusterView:
     workload: WorkloadView
     weights_on_flash: bool = False  # every device can read every block's weights from its own storage
     flash_bytes_per_s: float = 100e6
+    chunk_bytes: int = 64 * 1024  # of blocks that move
     precopy: bool = False  # steps go on while blocks are copied; else they wait
     source: int = 0  # the device where prompts come from
     divide: bool = True  # whether a policy that can divide projections and feed-forward blocks should do so

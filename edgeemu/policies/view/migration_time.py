@@ -10,6 +10,7 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, pro
 from edgeemu.placement.placement import Move, Placement, ends_meeting, moves
 from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.transfer_prices import TransferPrices
 
 
 class MoveCosts:
@@ -18,6 +19,7 @@ class MoveCosts:
     def __init__(self, view: ClusterView) -> None:
         costs = view.costs.at_step(1, view.past)
         self.view = view
+        self.prices = TransferPrices.of(view)
         self._costs, self._shards = costs, dict[Block, float]()  # bytes of shards that were asked for
         self.weight_bytes = {
             Kind.EMBED: float(costs.weight_bytes(EMBED)),
@@ -53,7 +55,7 @@ class MoveCosts:
 
         `meeting`: an end of the model, which could go to the other.
         """
-        links, bits, flash_s = self.view.links.wire, self.link_bits[kind], self.flash_s[kind]
+        links, bits, flash_s = self.prices.links, self.link_bits[kind], self.flash_s[kind]
         if meeting:
             bits, flash_s = bits - self.table_bits, flash_s - self.table_flash_s
         if not bits:
@@ -62,9 +64,10 @@ class MoveCosts:
         return max(sent_s, flash_s)
 
     def total_s(self, moved: Sequence[tuple[Kind, int, int]], meeting: Collection[Kind] = ()) -> float:
-        """Time of all moves (kind, source, target): serial on a link or storage, which work in parallel.
+        """Time of all moves (kind, source, target): serial on a link, a storage or a processor that chunks keep busy.
 
-        The delay of a link counts once. `meeting`: ends that bring no table, as `ends_meeting` says.
+        These work in parallel. The delay of a link counts once. `meeting`: ends that bring no table, as `ends_meeting`
+        says.
         """
         bits: dict[tuple[int, int], float] = defaultdict(float)
         flash_s: dict[int, float] = defaultdict(float)
@@ -77,8 +80,13 @@ class MoveCosts:
         return self._slowest_s(bits, flash_s)
 
     def _slowest_s(self, bits: Mapping[tuple[int, int], float], flash_s: Mapping[int, float]) -> float:
-        sent_s = (self.view.links.wire.pair(a, b, size) for (a, b), size in bits.items() if size)
-        return max((*sent_s, *flash_s.values()), default=0.0)
+        sent_s = (self.prices.links.pair(a, b, size) for (a, b), size in bits.items() if size)
+        handled_s: dict[int, float] = defaultdict(float)
+        if self.prices.chunks_cost:
+            for ends, size in bits.items():
+                for device in ends:
+                    handled_s[device] += size * float(self.prices.processor_s_per_bit[device])
+        return max((*sent_s, *flash_s.values(), *handled_s.values()), default=0.0)
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
         """Time of all moves from one placement to another, both undivided: as in `total_s`."""
@@ -100,8 +108,11 @@ class MoveCosts:
         pairs, sent = pairs[sent > 0], sent[sent > 0]
         if not len(pairs):
             return at_once_s
-        links, ends = self.view.links.wire, np.divmod(pairs, n)
+        links, ends = self.prices.links, np.divmod(pairs, n)
         sent_s = links.s_per_bit.pairs(*ends) * sent + links.delay_s.pairs(*ends)
+        if self.prices.chunks_cost:
+            handled = np.bincount(ends[0], sent, n) + np.bincount(ends[1], sent, n)  # [n_devices] bits
+            at_once_s = max(at_once_s, float((handled * self.prices.processor_s_per_bit).max()))
         return max(at_once_s, float(sent_s.max()))
 
     def moves_s(self, moved: Iterable[Move]) -> float:

@@ -5,17 +5,16 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import op_work, sends_last_row
-from edgeemu.placement.program import GATHERED_KINDS, Op
+from edgeemu.placement.operation_costs import op_work
+from edgeemu.placement.program import Op
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
+from edgeemu.timeline.operation_sizes import alike_in_work
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
@@ -45,29 +44,7 @@ class _Programs:
     def __init__(self, about: OpColumns, costs: Costs) -> None:
         self.ops = about.ops  # kept: no other object has the identity of one of them
         self.devices = about.device  # [n_ops]
-        layers = costs.shape.precision.layers
-        plain = _plain(about)  # [n_ops]
-        number = dict[object, int]()  # of formats
-        formats = np.array([number.setdefault(each, len(number)) for each in layers or (None,)])  # by layer
-        of_layer = formats[about.layer] if layers else 0  # [n_ops]
-        codes = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer  # [n_ops]
-        _, first, which = np.unique(codes[plain], return_index=True, return_inverse=True)
-        self.kinds = [self.ops[at] for at in np.flatnonzero(plain)[first].tolist()]  # one of those with the same work
-        self.which: IntArray = np.empty(len(self.ops), np.int64)  # [n_ops] index of `kinds`
-        self.which[plain] = which
-        alike: dict[tuple[object, ...], int] = {}
-        for at in np.flatnonzero(~plain).tolist():
-            op = self.ops[at]
-            key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
-            key += (op.emits.kind in GATHERED_KINDS,)
-            if not isinstance(op.kind, Kind):
-                key += len(op.needs), sends_last_row(op, costs), op.computes
-            elif op.kind is not Kind.HEAD:
-                key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
-            if key not in alike:
-                alike[key] = len(self.kinds)
-                self.kinds.append(op)
-            self.which[at] = alike[key]
+        self.kinds, self.which = alike_in_work(about, costs)
         self.computes = np.array([op.computes for op in self.kinds], np.bool_)  # [n_kinds]
         self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)  # [n_kinds]
 
@@ -81,15 +58,6 @@ class _Programs:
             return np.fromiter(map(self._index.__getitem__, map(id, ops)), np.int64, len(ops))
         except KeyError:
             return None
-
-
-def _plain(about: OpColumns) -> NDArray[np.bool_]:
-    """Whether operations are undivided blocks, whose work follows from kind, groups and format alone: [n_ops]."""
-    blocks = np.array([kind in set(Kind) for kind in about.kinds], np.bool_)  # by code of a kind
-    heads = np.array([kind == Kind.HEAD for kind in about.kinds], np.bool_)
-    whole = (about.chunks == 1) & ~about.gathered  # [n_ops]
-    plain: NDArray[np.bool_] = blocks[about.kind] & whole & ((about.groups == 0) | heads[about.kind])
-    return plain
 
 
 class OperationTimes:

@@ -18,7 +18,8 @@ class ShareMigrations:
     """Migrations from one placement, on chosen devices [n], to others."""
 
     def __init__(self, view: ClusterView, devices: IntArray, begin: ShareArrays) -> None:
-        links, costs = view.links.wire, MoveCosts(view)
+        costs = MoveCosts(view)
+        links, self._per_bit_s = costs.prices.links, costs.prices.processor_s_per_bit[devices]  # [n]
         self._view, self._begin, self._n_groups = view, begin, view.costs.shape.n_groups
         self._s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
         self._weights, self._cache, self._table = costs.weight_bytes, costs.cache_bytes[Kind.HEAD], costs.table_bytes
@@ -54,9 +55,10 @@ class ShareMigrations:
         giver = lost.argmin(1)  # [k]
         at_once = caches + (0.0 if self._view.weights_on_flash else weights)
         linked_s = 8.0 * at_once * self._s_per_bit[giver]  # [k, n]
+        handled_s = 8.0 * at_once.sum(1) * self._per_bit_s[giver]  # [k] all that the giver sends
         if self._view.weights_on_flash:
             linked_s = np.maximum(linked_s, weights / self._view.flash_bytes_per_s)
-        found: FloatArray = linked_s.max(1)
+        found: FloatArray = np.maximum(linked_s.max(1), handled_s)
         return found
 
     def _columns(self, shares: ShareArrays) -> IntArray:

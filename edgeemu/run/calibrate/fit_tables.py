@@ -45,7 +45,7 @@ def _part(measured_s: float | None, predicted_s: float) -> tuple[str, str]:
     return human_text("duration", measured_s), human_text("duration", predicted_s)
 
 
-def fit_document(made: Calibration, remarks: Sequence[str]) -> Mapping[str, Any]:
+def fit_document(made: Calibration, remarks: Sequence[str], left_out: Sequence[str]) -> Mapping[str, Any]:
     """Make the JSON document of a calibration, in base units."""
     return {
         "engine": made.engine,
@@ -53,6 +53,7 @@ def fit_document(made: Calibration, remarks: Sequence[str]) -> Mapping[str, Any]
         "standard_errors": dict(made.standard_errors),
         "not_told_apart": dict(made.refused),
         "remarks": list(remarks),
+        "left_out": list(left_out),
         "rows": [
             {
                 "row": row.where,

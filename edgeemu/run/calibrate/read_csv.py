@@ -7,11 +7,12 @@ that are read if they are there: `device`, `metric` (prefill, or decoding for ev
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.run.calibrate.left_out import LeftOut
 from edgeemu.run.calibrate.measurement import (
     CONTEXT,
     HeldAs,
@@ -58,7 +59,7 @@ class Row(NamedTuple):
             raise self.error(column, str(error)) from None
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, left_out: LeftOut) -> Iterator[Row]:
     """Read the rows of a CSV file. Raises `RequestError`: no such file, no header, or a required column is missing."""
     try:
         text = read_text(path, str(path))
@@ -71,14 +72,14 @@ def read_rows(path: Path) -> list[Row]:
         if name not in columns:
             hint = did_you_mean(name, columns) or f" (required: {', '.join(REQUIRED)})"
             raise RequestError(f'there is no column "{name}"{hint}', file=str(path), line=1)
-    rows = []
-    for fields in reader:
+
+    def read(fields: Mapping[str | None, str]) -> Row:
+        where = f"{path}:{reader.line_num}"
         if None in fields:
-            raise RequestError("has more fields than the header", file=f"{path}:{reader.line_num}")
-        texts = {name: value.strip() for name, value in fields.items() if value and value.strip()}
-        if texts:
-            rows.append(Row(f"{path}:{reader.line_num}", texts))
-    return rows
+            raise RequestError("has more fields than the header", file=where)
+        return Row(where, {name: value.strip() for name, value in fields.items() if name and value and value.strip()})
+
+    return (row for row in left_out.usable(reader, read) if row.texts)
 
 
 def chosen(rows: Sequence[Row], conditions: Mapping[str, Sequence[str]], shown: str = "") -> list[Row]:

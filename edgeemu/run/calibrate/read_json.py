@@ -1,11 +1,12 @@
 """Measurements from JSON: of `llama-bench -o json` (or jsonl), and of `edgeemu observe`."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from edgeemu.errors import RequestError
+from edgeemu.run.calibrate.left_out import LeftOut
 from edgeemu.run.calibrate.measurement import (
     HeldAs,
     Measurement,
@@ -15,40 +16,63 @@ from edgeemu.run.calibrate.measurement import (
     weight_format,
 )
 from edgeemu.run.calibrate.read_csv import Defaults
+from edgeemu.scenario.catalog import model_entry
 from edgeemu.scenario.files import read_text
 from edgeemu.scenario.options import RowFormat
 
 BENCHED = "llama.cpp"  # engine that llama-bench measures
 
 
-def read_json(path: Path, defaults: Defaults) -> list[Measurement]:
-    """Read the measurements of a JSON file. Raises `RequestError` with file, entry and reason."""
+def read_json(path: Path, defaults: Defaults, left_out: LeftOut) -> list[Measurement]:
+    """Read the measurements of a JSON file that can be used. Raises `RequestError`: it is of no known kind."""
     try:
         text = read_text(path, str(path))
     except OSError as error:
         raise RequestError((error.strerror or str(error)).lower(), file=str(path)) from error
-    data = _parsed(text, path)
+    data = _parsed(text, path, left_out)
     if isinstance(data, dict) and "completions" in data:
-        return list(_observed(data, path, defaults))
+        return _observed(data, path, defaults, left_out)
     entries = data if isinstance(data, list) else [data]
-    if entries and all(isinstance(entry, dict) and "n_prompt" in entry and "n_gen" in entry for entry in entries):
-        return [_benched(entry, f"{path}[{n}]", defaults) for n, entry in enumerate(entries)]
+    if any(_is_bench(entry) for entry in entries):
+        on_processor = any(_is_bench(entry) and entry.get("n_gpu_layers") == 0 for entry in entries)
+        numbered = list(enumerate(entries))
+        return list(
+            left_out.usable(numbered, lambda one: _benched(one[1], f"{path}[{one[0]}]", defaults, on_processor))
+        )
     raise RequestError("is neither what llama-bench -o json prints nor what edgeemu observe writes", file=str(path))
 
 
-def _parsed(text: str, path: Path) -> Any:
+def _parsed(text: str, path: Path, left_out: LeftOut) -> Any:
+    """Data of a file; of one with a value in each line, those of the lines that are JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
-        try:
-            return [json.loads(line) for line in lines]
-        except json.JSONDecodeError:
+
+        def read(line: tuple[int, str]) -> Any:
+            try:
+                return json.loads(line[1])
+            except json.JSONDecodeError as wrong:
+                raise RequestError(f"is not JSON: {wrong.msg}", file=str(path), line=line[0]) from None
+
+        lines, of_lines = [line for line in enumerate(text.splitlines(), 1) if line[1].strip()], LeftOut()
+        values = list(of_lines.usable(lines, read))
+        if not any(map(_is_bench, values)):
             raise RequestError(f"is not JSON: {error.msg}", file=str(path), line=error.lineno) from None
+        left_out.errors += of_lines.errors
+        return values
 
 
-def _benched(entry: Mapping[str, Any], where: str, defaults: Defaults) -> Measurement:
-    """Measurement of one test of llama-bench: pp is a prompt, tg is decoding from an empty cache or one of n_depth."""
+def _is_bench(entry: Any) -> bool:
+    return isinstance(entry, dict) and "n_prompt" in entry and "n_gen" in entry
+
+
+def _benched(entry: Any, where: str, defaults: Defaults, on_processor: bool) -> Measurement:
+    """Measurement of one test of llama-bench: pp is a prompt, tg is decoding from an empty cache or one of n_depth.
+
+    `on_processor`: others of its file ran on the processor alone.
+    """
+    if not _is_bench(entry):
+        raise RequestError("is no test of llama-bench", file=where)
     prompt, generated, depth = (_count(entry, key, where) for key in ("n_prompt", "n_gen", "n_depth"))
     if bool(prompt) == bool(generated):
         raise RequestError("has n_prompt and n_gen together (pg): measure them apart, with -p and -n", file=where)
@@ -60,6 +84,7 @@ def _benched(entry: Mapping[str, Any], where: str, defaults: Defaults) -> Measur
         model = model_named(defaults.model) if defaults.model else model_of_size(n_weights, kind)
     except RequestError as error:
         raise RequestError(error.message, file=where, field="model_n_params") from None
+    _check_accelerated(entry, model, where, on_processor=on_processor)
     return Measurement(
         where=where,
         model=model,
@@ -72,6 +97,23 @@ def _benched(entry: Mapping[str, Any], where: str, defaults: Defaults) -> Measur
         phase="prefill" if prompt else "decode",
         context=prompt or max(1, depth + generated // 2),
     )
+
+
+def _check_accelerated(entry: Mapping[str, Any], model: str, where: str, *, on_processor: bool) -> None:
+    """Refuse a test of two processors, or of another than the file's other tests: figures are those of one.
+
+    llama-bench says 99 layers by default also where there is no accelerator (`backends`: CPU, or BLAS).
+    """
+    offloaded, backends = _count(entry, "n_gpu_layers", where), str(entry.get("backends", "CPU"))
+    if not offloaded or set(backends.split(",")) <= {"CPU", "BLAS"}:
+        return
+    n_layers = model_entry(model).model_shape().n_layers
+    if offloaded <= n_layers:  # one more is for the output matrix
+        message = f"{offloaded} of {n_layers + 1} layers were computed with {backends}, and others by the processor"
+        raise RequestError(message, file=where, field="n_gpu_layers")
+    if on_processor:
+        message = f"was computed with {backends}, and others of the file by the processor: calibrate them apart"
+        raise RequestError(message, file=where, field="n_gpu_layers")
 
 
 def _cache(entry: Mapping[str, Any], where: str) -> str | None:
@@ -94,7 +136,7 @@ def _sized(kind: str, bits_per_weight: float) -> HeldAs:
     return named if named == other else other
 
 
-def _observed(data: Mapping[str, Any], path: Path, defaults: Defaults) -> Iterator[Measurement]:
+def _observed(data: Mapping[str, Any], path: Path, defaults: Defaults, left_out: LeftOut) -> list[Measurement]:
     """Two measurements of each completion: the prompt, up to the first token, and the tokens after it."""
     wanted = defaults.model or str(data.get("model", ""))
     if defaults.weights is None:
@@ -104,16 +146,24 @@ def _observed(data: Mapping[str, Any], path: Path, defaults: Defaults) -> Iterat
     except RequestError as error:
         raise RequestError(f"{error.message}; give --model", file=str(path), field="model") from None
     weights, link = weight_format(defaults.weights), _link(defaults, str(path))
-    for n, completion in enumerate(data["completions"]):
+
+    def read(numbered: tuple[int, Any]) -> list[Measurement]:
+        n, completion = numbered
         where = f"{path}: completions[{n}]"
+        if not isinstance(completion, dict):
+            raise RequestError("is no completion", file=where)
         prompt = _count(completion, "prompt_tokens", where)
         token_s = completion.get("token_s")
         if not isinstance(token_s, list) or len(token_s) < 2 or sorted(token_s) != token_s or not token_s[0] > 0:
             raise RequestError("must have at least two rising instants", file=where, field="token_s")
         later = max(len(token_s), _count(completion, "tokens", where)) - 1  # a piece of text can be several tokens
-        yield Measurement(where, model, weights, defaults.nodes, link, token_s[0], "prefill", max(1, prompt))
-        per_token_s = (token_s[-1] - token_s[0]) / later
-        yield Measurement(where, model, weights, defaults.nodes, link, per_token_s, "decode", prompt + later // 2 + 1)
+        per_token_s, context = (token_s[-1] - token_s[0]) / later, prompt + later // 2 + 1
+        return [
+            Measurement(where, model, weights, defaults.nodes, link, token_s[0], "prefill", max(1, prompt)),
+            Measurement(where, model, weights, defaults.nodes, link, per_token_s, "decode", context),
+        ]
+
+    return [each for pair in left_out.usable(enumerate(data["completions"]), read) for each in pair]
 
 
 def _link(defaults: Defaults, where: str) -> Any:

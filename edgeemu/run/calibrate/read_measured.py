@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgeemu.errors import RequestError
+from edgeemu.run.calibrate.left_out import LeftOut
 from edgeemu.run.calibrate.measurement import Measurement
 from edgeemu.run.calibrate.read_csv import Defaults, Row, chosen, measurement, read_rows
 from edgeemu.run.calibrate.read_json import BENCHED, read_json
@@ -17,10 +18,11 @@ Conditions = Mapping[str, Sequence[str]]  # by column of a CSV file, the texts t
 
 
 class Measured(NamedTuple):
-    """Measurements, and the engine that ran."""
+    """Measurements, the engine that ran, and why rows that cannot be used are left out: file, row and reason."""
 
     engine: EngineEntry
     rows: list[Measurement]
+    left_out: list[str]
 
 
 def read_measured(
@@ -30,27 +32,28 @@ def read_measured(
 
     `engine`: that ran; None: as runs and llama-bench say, else `ideal`.
 
-    Raises `RequestError`: a file is of no known kind, a row is wrong, rows are of several devices or of
-            another engine.
+    Raises `RequestError`: a file is of no known kind, no row can be used, rows are of several devices or of another
+            engine.
     """
+    left_out = LeftOut()
     found: list[Measurement] = []
     tables: list[Path] = []
     for path in paths:
         if is_run(path):
             found += read_run(path)
         elif path.suffix in (".json", ".jsonl"):
-            found += read_json(path, defaults)
+            found += read_json(path, defaults, left_out)
         else:
             tables.append(path)
     software = _software(engine, found)
     for path in tables:
-        found += _of_csv(path, software, defaults, only, fit)
+        found += _of_csv(path, software, defaults, only, fit, left_out)
     if not found:
-        raise RequestError("has no row", file=", ".join(map(str, paths)))
+        raise left_out.none_left(", ".join(map(str, paths)))
     devices = Counter(row.device for row in found if row.device)
     if len(devices) > 1:
         raise RequestError(f"has rows of several devices: choose one with --device ({', '.join(sorted(devices))})")
-    return Measured(software, found)
+    return Measured(software, found, list(map(str, left_out.errors)))
 
 
 def _software(given: str | None, rows: Sequence[Measurement]) -> EngineEntry:
@@ -68,11 +71,12 @@ def _software(given: str | None, rows: Sequence[Measurement]) -> EngineEntry:
 
 
 def _of_csv(
-    path: Path, engine: EngineEntry, defaults: Defaults, only: Conditions, fit: Conditions
+    path: Path, engine: EngineEntry, defaults: Defaults, only: Conditions, fit: Conditions, left_out: LeftOut
 ) -> list[Measurement]:
-    rows = chosen(read_rows(path), only, str(path))
+    rows = chosen(list(read_rows(path, left_out)), only, str(path))
     fitted = {row.where for row in chosen(rows, fit, str(path))}
-    return [replace(_measurement(row, engine, defaults), fitted=row.where in fitted) for row in rows]
+    made = left_out.usable(rows, lambda row: _measurement(row, engine, defaults))
+    return [replace(each, fitted=each.where in fitted) for each in made]
 
 
 def _measurement(row: Row, engine: EngineEntry, defaults: Defaults) -> Measurement:

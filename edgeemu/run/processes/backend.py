@@ -108,8 +108,7 @@ class ProcessBackend:
         program, epoch = plan.program, self.installed.next_epoch()
         self.installed.install(program, epoch)
         began_s = time.monotonic()
-        on_progress = self._progress("load weights")
-        on_progress(0, len(plan.cluster.devices))
+        (on_progress := self._progress("load weights"))(0, len(plan.cluster.devices))
         requests = {
             at: protocol_in.Assign(epoch, plan.model.spec, program.on(at), self.installed.peers(program, at))
             for at in range(len(plan.cluster.devices))
@@ -178,8 +177,8 @@ class ProcessBackend:
         """Run a few tokens without pacing: they touch all memory, and show how fast this host can go."""
         await self._devices.session.ask_all(protocol_in.Begin(0.0, 1.0, paced=False))
         self._keep_time(self._virtual_time())
-        cores = len(os.sched_getaffinity(0))
-        return await warm_up(self, self._longest, len(self.plan.requests), cores, self._on_phase)
+        longest, cores = self._longest, len(os.sched_getaffinity(0))
+        return await warm_up(self, longest, len(self.plan.requests), cores, self._on_phase)
 
     async def _try_dilation(self) -> None:
         """Raise the dilation until a few paced tokens would pass."""
@@ -189,8 +188,7 @@ class ProcessBackend:
             clock = await self._start_timeline()
             self._keep_time(PacedTime(self.plan, clock, time.monotonic, self._devices.session, self._reports))
             first = len(self.plan.requests) + (1 + trial) * self.plan.concurrency
-            decide = asking(self.plan, self)
-            passing = await passing_in_trial(self, self._longest, first, self.dilation, least, decide)
+            passing = await passing_in_trial(self, self._longest, first, self.dilation, least, asking(self.plan, self))
             if passing <= self.dilation:
                 break
             self.dilation = passing
@@ -299,6 +297,8 @@ class ProcessBackend:
                 self._reports.tokens.append(message)
             case protocol_out.Probed():
                 self._time.probed(message)
+            case protocol_out.TransfersHandled():
+                self._time.handled(message.transfers)
             case protocol_out.Opened():
                 self._opening[message.sequence] -= 1
             case protocol_out.Report():

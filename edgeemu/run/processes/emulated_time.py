@@ -20,8 +20,10 @@ from edgeemu.run.processes.step_reports import DeviceReport, StepInFlight, StepR
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.network import Transit
+from edgeemu.timeline.operation_sizes import ProgramSizes
 from edgeemu.timeline.steps import OperationRecord, Step, roofline_durations
 from edgeemu.timeline.traffic import PathTraffic
+from edgeemu.timeline.transfers import HandledTransfer
 from edgeemu.timeline.virtual import VirtualTimeline
 
 SentBytes = dict[tuple[int, int], int]
@@ -48,6 +50,10 @@ class EmulatedTime(Protocol):
 
     def probed(self, message: protocol_out.Probed) -> None:
         """Take the record of a test message that has arrived."""
+        ...
+
+    def handled(self, transfers: Sequence[HandledTransfer]) -> None:
+        """Take a device's report of transfers that have kept it busy."""
         ...
 
     async def observe(self) -> list[StepMeasurement]: ...
@@ -87,6 +93,7 @@ class PacedTime:
         self._session = session
         self._reports = reports
         self._rows = StepRows()
+        self._sizes = ProgramSizes(plan.costs)
         self._unobserved: deque[StepInFlight] = deque(maxlen=_kept_steps(plan))
         self._probing: dict[int, tuple[Step, int]] = {}  # by number of a test message: its step and its receiver
         self._probed: list[Transit] = []  # of test messages, since the last call
@@ -112,8 +119,8 @@ class PacedTime:
         return sampled_token(step.step, token, token.sampled_s)
 
     def reported(self, reported: DeviceReport) -> None:
-        report, operations = reported
-        self._rows.add_operations(self._cluster, operations)
+        report, program, operations = reported
+        self._rows.add_operations(self._cluster, operations, self._sizes.of_program(program))
         _add_device(self._rows, self._cluster, report, operations)
         step = report.sequence, report.step
         self._rows.add_links(self._cluster, step, report.traffic, operations[-1].time.end_s)
@@ -128,6 +135,9 @@ class PacedTime:
             self._probed.append(Transit(message.source, target, size_bytes, 1, took_s - waited_s))
             sent = PathTraffic(message.source, target, 1, size_bytes, took_s)
             self._rows.add_links(self._cluster, step[:2], [sent], arrival_s)
+
+    def handled(self, transfers: Sequence[HandledTransfer]) -> None:
+        self._rows.add_transfers(self._cluster, transfers)
 
     async def observe(self) -> list[StepMeasurement]:
         await self._reports.complete(self._unobserved)
@@ -185,6 +195,7 @@ class VirtualTime:
         self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s)
         self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
         self._rows = StepRows()
+        self._sizes = ProgramSizes(plan.costs)
         self._observed: deque[StepMeasurement] = deque(maxlen=_kept_steps(plan))
 
     def instant(self, emulated_s: float) -> Instant:
@@ -214,15 +225,19 @@ class VirtualTime:
 
     def probed(self, message: protocol_out.Probed) -> None: ...
 
+    def handled(self, transfers: Sequence[HandledTransfer]) -> None: ...
+
     def _record(self, step: Step, sampled_s: float) -> None:
         """Record the operations of a step, at the instants that the timeline gave them."""
         observed = StepMeasurement(self._timeline.executions(step), self._timeline.transits())
         self._observed.append(observed)
-        times = {record.op.index: record.time for record in observed.executions}
-        for report, operations in self._reports.latest(step.sequence).reports:
-            timed = [record._replace(time=times[record.op.index]) for record in operations]
-            self._rows.add_operations(self._cluster, timed)
+        on_timeline = {record.op.index: (record.time, record.last) for record in observed.executions}
+        for report, program, operations in self._reports.latest(step.sequence).reports:
+            found = [(record, *on_timeline[record.op.index]) for record in operations]
+            timed = [record._replace(time=time, last=last) for record, time, last in found]
+            self._rows.add_operations(self._cluster, timed, self._sizes.of_program(program))
             _add_device(self._rows, self._cluster, report, timed)
+        self._rows.add_transfers(self._cluster, self._timeline.transfers())
         self._rows.add_links(self._cluster, step[:2], self._timeline.traffic(step), sampled_s)
 
     async def observe(self) -> list[StepMeasurement]:

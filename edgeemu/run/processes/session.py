@@ -17,7 +17,14 @@ from edgeemu.links.connections import is_readable
 from edgeemu.links.netns import protocol
 
 Answer = TypeVar("Answer", bound=protocol_out.FromDevice | protocol.NetworkReady | protocol.Done)
-Unasked = protocol_out.Report | protocol_out.Token | protocol_out.Arrived | protocol_out.Opened | protocol_out.Probed
+Unasked = (
+    protocol_out.Report
+    | protocol_out.Token
+    | protocol_out.Arrived
+    | protocol_out.Opened
+    | protocol_out.Probed
+    | protocol_out.TransfersHandled
+)
 
 _NETWORK_PROCESS = b"switchboard"  # its identity on the socket; devices have numbers
 
@@ -161,6 +168,7 @@ class Session:
                 | protocol_out.Arrived()
                 | protocol_out.Opened()
                 | protocol_out.Probed()
+                | protocol_out.TransfersHandled()
             ):
                 self._on_unasked(message)
             case protocol_out.Failure(kind="link"):

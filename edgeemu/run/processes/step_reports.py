@@ -19,6 +19,7 @@ class DeviceReport(NamedTuple):
     """Report of a device, and the records of the operations in it."""
 
     report: protocol_out.Report
+    program: Program  # of the operations
     operations: list[OperationRecord]
 
 
@@ -40,15 +41,17 @@ class StepInFlight:
 
     def add(self, report: protocol_out.Report) -> DeviceReport:
         """Take a device's report."""
-        ops, step = self.program.ops, self.step
-        operations = [
-            OperationRecord(ops[place], step, Occupation(ready_s, start_s, end_s), cpu_s, late_s, overrun)
-            for place, ready_s, start_s, end_s, cpu_s, late_s, overrun in report.operations
-        ]
-        self.reports.append(DeviceReport(report, operations))
+        operations = [self._record(each) for each in report.operations]
+        self.reports.append(DeviceReport(report, self.program, operations))
         self.cpu_s |= {each.place: each.cpu_s for each in report.operations}
         self.owed -= 1
         return self.reports[-1]
+
+    def _record(self, executed: protocol_out.ExecutedOperation) -> OperationRecord:
+        place, *instants, cpu_s, late_s, overrun, last_input = executed
+        op, step = self.program.ops[place], self.step
+        last = self.program.sender(op.device, op.inputs(step.step)[last_input], step.rows)
+        return OperationRecord(op, step, Occupation(*instants), cpu_s, late_s, overrun, last)
 
 
 class StepReports:

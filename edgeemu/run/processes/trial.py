@@ -94,6 +94,7 @@ def _token_row(sampled: SampledToken, began: Instant, zero: Instant, dilation: f
         step=step.step,
         token=token,
         text="",
+        released_s=began.emulated_s,
         emulated_s=at.emulated_s,
         latency_s=at.emulated_s - began.emulated_s,
         wall_s=at.wall_s - zero.wall_s,

@@ -11,7 +11,7 @@ from support.builders import LLAMA, QUICK, placements, shapes, uneven_mesh
 from support.one_sequence import predict
 
 from edgeemu.cluster.cluster import Cluster
-from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, all_blocks
+from edgeemu.placement.blocks import EMBED, LM_HEAD, all_blocks
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
@@ -19,7 +19,6 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.link_matrix import LinkMatrix
-from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import nominal_computes, oracle_view
 from edgeemu.policies.view.step_time import step_s
 from edgeemu.timeline.executed import ExecutedOps
@@ -124,14 +123,6 @@ def test_measured_factors_are_of_the_wire_and_views_keep_their_links() -> None:
     received = pickle.loads(pickle.dumps(slower.links))
     assert received.pair(0, 1, 800.0) == slower.links.pair(0, 1, 800.0)
     assert received.wire.pair(0, 1, 800.0) == wire.pair(0, 1, 800.0)
-
-
-def test_blocks_that_move_are_priced_by_the_wire() -> None:
-    _, seen = one_busy(2e-3, 1e-6)
-    _, plain = one_busy(0.0, 0.0)
-    old = Placement(dict.fromkeys(all_blocks(LLAMA), 0))
-    new = Placement({block: 1 if block.kind is Kind.FFN else 0 for block in all_blocks(LLAMA)})
-    assert migration_s(seen, old, new) == migration_s(plain, old, new) > 0
 
 
 def test_overheads_count_as_often_as_a_device_is_measured_to_be_slower_and_measure_nothing_themselves() -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from edgeemu.errors import RequestError, RunError
+from edgeemu.run.calibrate.left_out import LeftOut
 from edgeemu.run.calibrate.observe import observe_server
 from edgeemu.run.calibrate.read_csv import Defaults
 from edgeemu.run.calibrate.read_json import read_json
@@ -92,16 +93,16 @@ def test_what_was_observed_can_be_fitted(url, tmp_path):
     path = tmp_path / "observed.json"
     document = observed(url, [16])
     path.write_text(json.dumps(document))
-    prompt, decoding = read_json(path, Defaults(model="llama-3.2-1b", weights="q4_0"))
+    prompt, decoding = read_json(path, Defaults(model="llama-3.2-1b", weights="q4_0"), LeftOut())
     assert (prompt.phase, prompt.context) == ("prefill", 17)
     assert prompt.taken_s >= PROMPT_S
     assert decoding.phase == "decode"
     first_s, *_, last_s = document["completions"][0]["token_s"]
     assert decoding.taken_s == pytest.approx((last_s - first_s) / 5)
     with pytest.raises(RequestError, match="give --weights"):
-        read_json(path, Defaults(model="llama-3.2-1b"))
+        read_json(path, Defaults(model="llama-3.2-1b"), LeftOut())
     with pytest.raises(RequestError, match=r'model: there is no model "some" .* give --model'):
-        read_json(path, Defaults(weights="q4_0"))
+        read_json(path, Defaults(weights="q4_0"), LeftOut())
 
 
 def test_a_server_that_counts_nothing_is_taken_at_its_pieces(url, monkeypatch):

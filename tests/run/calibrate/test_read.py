@@ -1,6 +1,7 @@
 """Measurements from every kind of file, and refusals with file, row and reason."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +179,62 @@ def test_other_json_is_refused(tmp_path, text):
         read(tmp_path / "b.json", text)
 
 
+def test_rows_that_cannot_be_used_are_left_out_and_told(csv):
+    good = "pi,1,Llama 2 7B,Q40,,500,ms,\n"
+    csv.write_text(HEADER + good + "pi,1,Llama 2 7C,Q40,,5,ms,\n" + good + "pi,1,Llama 2 7B,Q40,,5,ms,1,2\n")
+    measured = read_measured([csv], None, Defaults(), {}, {})
+    assert [row.where for row in measured.rows] == [f"{csv}:2", f"{csv}:4"]
+    assert len(measured.left_out) == 2
+    assert measured.left_out[0] == f"{csv}:5: has more fields than the header"
+    assert measured.left_out[1].startswith(f'{csv}:3: model: there is no model "Llama 2 7C"')
+
+
+GPU = {"backends": "CUDA", "n_gpu_layers": 99}
+DECODING = {"n_prompt": 0, "n_gen": 128, "avg_ts": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model_n_params": 5, "model_type": "gpt2 5B"}, 'model_n_params: the catalog has no model of .* ."gpt2 5B"'),
+        ({"avg_ts": 0}, "avg_ts: 0 is not more than 0"),
+        ({"avg_ts": None}, "avg_ts: is missing"),
+        ({"n_gen": 5}, "has n_prompt and n_gen together"),
+        (GPU | {"n_gpu_layers": 10}, "n_gpu_layers: 10 of 17 layers were computed with CUDA"),
+        (GPU, "n_gpu_layers: was computed with CUDA, and others of the file by the processor"),
+    ],
+)
+@pytest.mark.parametrize("lines", [False, True])
+def test_one_wrong_entry_of_llama_bench_leaves_the_others(tmp_path, change, reason, lines):
+    entries = [BENCH | {"n_gpu_layers": 0}, BENCH | change, BENCH | DECODING]
+    text = "\n".join(map(json.dumps, entries)) if lines else json.dumps(entries)
+    (tmp_path / "b.json").write_text(text)
+    measured = read_measured([tmp_path / "b.json"], None, Defaults(), {}, {})
+    assert [row.where for row in measured.rows] == [f"{tmp_path / 'b.json'}[{n}]" for n in (0, 2)]
+    (told,) = measured.left_out
+    assert re.search(rf"b.json\[1\]: {reason}", told)
+
+
+def test_layers_of_an_accelerator_alone_and_of_builds_without_one_are_used(tmp_path):
+    for backends in ("CPU", "BLAS,CPU", "CUDA"):
+        entries = [BENCH | {"backends": backends, "n_gpu_layers": 99}, BENCH | DECODING]
+        (tmp_path / "b.json").write_text(json.dumps(entries))
+        assert read_measured([tmp_path / "b.json"], None, Defaults(), {}, {}).left_out == []
+
+
+def test_lines_that_are_no_json_are_left_out(tmp_path):
+    (tmp_path / "b.jsonl").write_text(f"warming up\n{json.dumps(BENCH)}\n{json.dumps(BENCH)[:40]}")
+    measured = read_measured([tmp_path / "b.jsonl"], None, Defaults(), {}, {})
+    assert len(measured.rows) == 1
+    assert [re.sub(".*b.jsonl", "", told)[:15] for told in measured.left_out] == [":1: is not JSON", ":3: is not JSON"]
+
+
+def test_if_no_row_is_left_the_first_reason_is_the_error(tmp_path):
+    (tmp_path / "b.json").write_text(json.dumps([BENCH | {"avg_ts": 0}, BENCH | {"n_gen": 5}]))
+    with pytest.raises(RequestError, match=r"b.json\[0\]: avg_ts: 0 is not .* \(and 1 more cannot be used"):
+        read_measured([tmp_path / "b.json"], None, Defaults(), {}, {})
+
+
 RUN_OF_OURS = """
 model: smollm2-135m
 precision: {weights: q8_0}
@@ -198,7 +255,7 @@ def ran(tmp_path: Path, more: str) -> Path:
 
 @pytest.mark.parametrize("more", ["", "message_overhead: 5 ms"])
 def test_a_run_of_our_own_is_read_and_gives_its_figures_back(tmp_path, more):
-    engine, rows = read_measured([ran(tmp_path, more)], None, Defaults(), {}, {})
+    engine, rows, _ = read_measured([ran(tmp_path, more)], None, Defaults(), {}, {})
     assert engine.name == "ideal"
     assert [row.phase for row in rows] == ["prefill", "decode"] * 2
     assert {row.scenario.policy for row in rows} == {"layers"}

@@ -1,0 +1,1 @@
+"""Where the time of tokens went: critical paths, and what is said of them."""

@@ -1,0 +1,100 @@
+"""Explanation of a run: where the time of its tokens went, and what one change would have gained."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from edgeemu.errors import EdgeemuError
+from edgeemu.report.critical.breakdown import Breakdown, breakdown, breakdown_document
+from edgeemu.report.critical.critical_path import critical_paths
+from edgeemu.report.facts import RunFacts
+from edgeemu.report.figures import row_count, token_counts
+from edgeemu.report.formats import Table, ms_text
+from edgeemu.report.run_directory import RunDirectory
+from edgeemu.run.what_if import Outcome, WhatIf, shortened, try_changes, worth_trying
+from edgeemu.scenario.load import load_scenario
+
+AGREES = 0.02  # by which the simulation of the run as it was may differ from the run, without a word
+
+
+class Explained(NamedTuple):
+    """Where time was lost, and what would help; `problem` says why that is not known."""
+
+    lost: Breakdown
+    what_if: WhatIf | None
+    problem: str
+
+
+def explained(
+    run: RunDirectory, facts: RunFacts, done: Callable[[int, int], None], *, trust: bool = False
+) -> Explained:
+    """Explain a run from its records, and simulate it again with changes; `done` is told how many simulations are.
+
+    Raises:
+        RequestError: records are damaged.
+    """
+    lost = breakdown(critical_paths(run.records))
+    if not lost.tokens:
+        return Explained(lost, None, "no token is recorded")
+    lengths = token_counts(run.records)
+    operations = row_count(run.records, "ops")
+    try:
+        scenario = load_scenario(run.path / "scenario.yaml")
+        changes = worth_trying(scenario, lost)
+        lengths = shortened(lengths, operations, len(changes))
+        return Explained(lost, try_changes(scenario, facts.policy, changes, lengths, done, trust=trust), "")
+    except EdgeemuError as error:  # of the scenario, the model's file or the policy: what was recorded still holds
+        return Explained(lost, None, str(error))
+
+
+def explained_document(found: Explained) -> dict[str, Any]:
+    """Make the JSON document of an explanation."""
+    made, what_if = None, found.what_if
+    if what_if is not None:
+        made = {
+            "tokens": what_if.tokens,
+            "unchanged": _figures(what_if.unchanged),
+            "changes": [{"change": each.words, "gain": each.gain, **_figures(each.outcome)} for each in what_if.gains],
+        }
+    return {"critical_path": breakdown_document(found.lost), "what_if": made, "problem": found.problem or None}
+
+
+def _figures(outcome: Outcome) -> dict[str, float]:
+    return {"ms_per_token": 1000 * outcome.token_s, "throughput_tok_s": outcome.throughput_tok_s}
+
+
+def what_if_table(found: Explained) -> list[Table]:
+    """Make the table of changes, those that gain most first."""
+    if found.what_if is None:
+        return []
+    outcomes = [(each.words, each.outcome, gain_text(each.gain)) for each in found.what_if.gains]
+    rows = [
+        [words, ms_text(1000 * outcome.token_s), f"{outcome.throughput_tok_s:.2f}", gain]
+        for words, outcome, gain in (*outcomes, ("nothing changed", found.what_if.unchanged, ""))
+    ]
+    return [Table(("what if", ">per token", ">tokens/s", ">less time"), rows)]
+
+
+def what_if_lines(found: Explained) -> Iterator[str]:
+    """Say what would help most, and where the simulation is not the run."""
+    what_if, lost = found.what_if, found.lost
+    if what_if is None:
+        if lost.tokens:
+            yield f"what would help is not known: {found.problem}"
+        return
+    how = "(the run simulated again, with its policy)"
+    best = what_if.gains[0] if what_if.gains else None
+    if best is not None and best.gain > 0.001:
+        yield f"what would help most: {best.words}, a token takes {gain_text(best.gain)} less {how}"
+    else:
+        yield f"none of these changes would help {how}"
+    off = 1000 * what_if.unchanged.token_s / lost.total_ms - 1
+    if abs(off) > AGREES:
+        yield (
+            f"the simulation of the run as it was, {what_if.tokens} tokens of a sequence at most, has "
+            f"{ms_text(1000 * what_if.unchanged.token_s)} per token: {100 * off:+.1f} % from the run"
+        )
+
+
+def gain_text(gain: float) -> str:
+    """Format the share by which a token takes less time; a negative one: more."""
+    return f"{100 * gain:.1f} %"

@@ -1,0 +1,208 @@
+"""Gains of one change to a cluster each: the scenario of a run with that change, simulated again with its policy."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from edgeemu.report.critical.breakdown import Breakdown
+from edgeemu.report.rows import Row, TableName, TokenRow
+from edgeemu.run.controller import Controller
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
+from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.scenario.devices import DeviceSpec
+from edgeemu.scenario.network import LinkOverride, LinkSpec
+from edgeemu.scenario.scenario import Scenario
+
+MAX_DEVICES = 2  # that are tried twice as fast, and links that are tried twice as wide
+WORTH_TRYING = 0.005  # share of a token's time that a kind of part has at least
+FEWEST_TOKENS = 8  # of a sequence, where a shorter run has to do:
+MAX_OPERATIONS = 2_000_000  # of all simulations, some 30 s
+
+LinkT = TypeVar("LinkT", bound=LinkSpec)
+
+
+class OneChange(NamedTuple):
+    """One change to a scenario: words for it, and the scenario with it."""
+
+    words: str
+    changed: Scenario
+
+
+class Outcome(NamedTuple):
+    """Figures of a simulated run. `token_s`: mean latency of tokens after their sequence's first, if there are any."""
+
+    token_s: float
+    throughput_tok_s: float
+
+
+class Gain(NamedTuple):
+    """Outcome of a change, and the share by which a token takes less time than without it."""
+
+    words: str
+    outcome: Outcome
+    gain: float
+
+
+def worth_trying(scenario: Scenario, lost: Breakdown) -> list[OneChange]:
+    """Choose changes of one thing each, by where the time of a run's tokens went; the scenario is a resolved one."""
+    changes = [_faster(scenario, place.device) for place in lost.devices[:MAX_DEVICES]]
+    of = {word: sum(place.ms.get(word, 0.0) for place in lost.paths) for word in ("transmission", "latency", "queue")}
+    least_ms = WORTH_TRYING * lost.total_ms
+    if of["transmission"] + of["queue"] > least_ms:
+        changes.append(_every_link(scenario, "all links twice as wide", wider=2.0))
+    if of["latency"] > least_ms:
+        changes.append(_every_link(scenario, "half the latency of all links", quicker=0.5))
+    for device, share, words in (
+        ("overhead", 0.5, "half the fixed cost of every operation"),
+        ("message_overhead", 0.5, "half the overhead of every message"),
+    ):
+        if any(isinstance(value := getattr(each, device), float) and value > 0 for each in scenario.devices):
+            changes.append(_every_device(scenario, words, device, share))
+    more = _one_more(scenario, lost)
+    return [*changes, *([more] if more else [])]
+
+
+def _faster(scenario: Scenario, name: str) -> OneChange:
+    """A device twice as fast in all that it does."""
+    speeds = {"gflops": 2.0, "mem_bandwidth": 2.0, "host_fraction": 2.0}
+    costs = dict.fromkeys(("overhead", "message_overhead", "byte_overhead"), 0.5)
+    devices = [_scaled(each, **speeds, **costs) if each.name == name else each for each in scenario.devices]
+    return OneChange(f"{name} twice as fast", scenario.model_copy(update={"devices": tuple(devices)}))
+
+
+def _every_device(scenario: Scenario, words: str, field: str, factor: float) -> OneChange:
+    fields = (field, "byte_overhead") if field == "message_overhead" else (field,)
+    devices = tuple(_scaled(each, **dict.fromkeys(fields, factor)) for each in scenario.devices)
+    return OneChange(words, scenario.model_copy(update={"devices": devices}))
+
+
+def _every_link(scenario: Scenario, words: str, *, wider: float = 1.0, quicker: float = 1.0) -> OneChange:
+    """All links with another bandwidth, interfaces included, or another latency."""
+    network = scenario.network
+    update = {
+        "default": network.default and _scaled(network.default, bandwidth=wider, delay=quicker, jitter=quicker),
+        "links": tuple(_scaled(each, bandwidth=wider, delay=quicker, jitter=quicker) for each in network.links),
+    }
+    devices = tuple(_scaled(each, nic=wider, message_latency=quicker) for each in scenario.devices)
+    changed = {"network": network.model_copy(update=update), "devices": devices}
+    return OneChange(words, scenario.model_copy(update=changed))
+
+
+def _one_more(scenario: Scenario, lost: Breakdown) -> OneChange | None:
+    """One more device like that on which most time is lost, with links like its own; not in a chain."""
+    by_name = {device.name: device for device in scenario.devices}
+    if not lost.devices or scenario.network.topology not in ("mesh", "star") or lost.devices[0].device not in by_name:
+        return None
+    like = by_name[lost.devices[0].device]
+    name = next(name for n in range(2, 1000) if (name := f"{like.name}-{n}") not in by_name)
+    links = [*scenario.network.links, *_links_like(scenario.network.links, like.name, name)]
+    star = scenario.network.star
+    if star is not None and like.name in star.wired:
+        star = star.model_copy(update={"wired": (*star.wired, name)})
+    network = scenario.network.model_copy(update={"links": tuple(links), "star": star})
+    devices = (*scenario.devices, like.model_copy(update={"name": name}))
+    words = f"one more device like {like.name}"
+    return OneChange(words, scenario.model_copy(update={"devices": devices, "network": network}))
+
+
+def _links_like(links: Sequence[LinkOverride], name: str, new: str) -> Iterator[LinkOverride]:
+    """The links of a device again, for another in its place."""
+    for link in links:
+        if link.between is not None and name in link.between:
+            ends = tuple(new if end == name else end for end in link.between)
+            yield link.model_copy(update={"between": ends})
+        elif name in (link.source, link.target):
+            source, target = (new if end == name else end for end in (link.source, link.target))
+            yield link.model_copy(update={"source": source, "target": target})
+
+
+SpecT = TypeVar("SpecT", DeviceSpec, LinkSpec, LinkOverride)
+
+
+def _scaled(spec: SpecT, **factors: float) -> SpecT:
+    """A device or a link with some of its numbers scaled; what is drawn or not given stays."""
+    numbers = {field: getattr(spec, field) for field in factors}
+    scaled = {
+        field: value * factors[field]
+        for field, value in numbers.items()
+        if isinstance(value, int | float) and factors[field] != 1.0
+    }
+    return spec.model_copy(update=scaled)
+
+
+class WhatIf(NamedTuple):
+    """Gains of changes, and the outcome without any; `tokens` is how long sequences were, at most."""
+
+    unchanged: Outcome
+    gains: list[Gain]
+    tokens: int
+
+
+def try_changes(
+    scenario: Scenario,
+    policy: str,
+    changes: Sequence[OneChange],
+    lengths: Sequence[int],
+    done: Callable[[int, int], None],
+    *,
+    trust: bool = False,
+) -> WhatIf:
+    """Simulate a scenario as it is and with each change, with sequences of some lengths in tokens.
+
+    Raises as `make_plan` does.
+    """
+    total = 1 + len(changes)
+    outcomes = []
+    for number, each in enumerate([scenario, *(change.changed for change in changes)]):
+        done(number, total)
+        outcomes.append(simulated_outcome(each, policy, lengths, trust=trust))
+    done(total, total)
+    unchanged, *others = outcomes
+    gains = [
+        Gain(change.words, outcome, 1 - outcome.token_s / unchanged.token_s)
+        for change, outcome in zip(changes, others, strict=True)
+    ]
+    return WhatIf(unchanged, sorted(gains, key=lambda gain: -gain.gain), max(lengths, default=0))
+
+
+def shortened(lengths: Sequence[int], operations: int, changes: int) -> list[int]:
+    """Shorten sequences so that simulations of so many changes do not take long; `operations`: those of the run."""
+    share = min(1.0, MAX_OPERATIONS / max(1, operations * (1 + changes)))
+    return [min(length, max(FEWEST_TOKENS, round(share * length))) for length in lengths]
+
+
+class _Latencies(Silent):
+    """Keeps the latencies of tokens of a run."""
+
+    def __init__(self) -> None:
+        self.first_s: list[float] = []
+        self.later_s: list[float] = []
+        self.begin_s, self.end_s = float("inf"), 0.0
+
+    def append(self, table: TableName, rows: Sequence[Row]) -> None:
+        if table == "tokens":
+            for row in rows:
+                assert isinstance(row, TokenRow)
+                (self.later_s if row.step else self.first_s).append(row.latency_s)
+                self.begin_s = min(self.begin_s, row.emulated_s - row.latency_s)
+                self.end_s = max(self.end_s, row.emulated_s)
+
+
+def simulated_outcome(scenario: Scenario, policy: str, lengths: Sequence[int], *, trust: bool = False) -> Outcome:
+    """Simulate a scenario from beginning to end with sequences of some lengths; sequences without one are left out."""
+    import uvloop
+
+    with closing(make_plan(scenario, policy, trust=trust)) as plan:
+        requests = [
+            replace(request, max_tokens=min(request.max_tokens, length))
+            for request, length in zip(plan.requests, lengths, strict=False)
+            if length
+        ]
+        plan = replace(plan, requests=tuple(requests))
+        kept = _Latencies()
+        uvloop.run(Controller(plan, SimulatedBackend(plan), kept, kept).run())
+    counted = kept.later_s or kept.first_s
+    n_tokens = len(kept.first_s) + len(kept.later_s)
+    return Outcome(sum(counted) / len(counted), n_tokens / (kept.end_s - kept.begin_s))

@@ -1,0 +1,160 @@
+"""Work of a program's operations and bytes of their results in a step, computed once for all that are alike. Pure."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.operation_costs import message_bytes, op_work, sends_last_row
+from edgeemu.placement.program import GATHERED_KINDS, Op, Program
+from edgeemu.placement.work import Work
+from edgeemu.timeline.executed import ExecutedOps, OpColumns
+
+
+class Alike(NamedTuple):
+    """Operations in kinds: those of one kind are equal in what it is made for."""
+
+    kinds: list[Op]  # one operation of each kind
+    which: IntArray  # [n_ops] each operation's kind
+
+
+def alike_in_work(about: OpColumns, costs: Costs) -> Alike:
+    """Put operations with the same work in any step into one kind."""
+    ops, layers = about.ops, costs.shape.precision.layers
+    plain = _plain(about)  # [n_ops]
+    number = dict[object, int]()  # of formats
+    formats = np.array([number.setdefault(each, len(number)) for each in layers or (None,)])  # by layer
+    of_layer = formats[about.layer] if layers else 0  # [n_ops]
+    codes = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer  # [n_ops]
+    _, first, of_plain = np.unique(codes[plain], return_index=True, return_inverse=True)
+    kinds = [ops[at] for at in np.flatnonzero(plain)[first].tolist()]
+    which: IntArray = np.empty(len(ops), np.int64)
+    which[plain] = of_plain
+    found: dict[tuple[object, ...], int] = {}
+    for at in np.flatnonzero(~plain).tolist():
+        op = ops[at]
+        key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
+        key += (op.emits.kind in GATHERED_KINDS,)
+        if not isinstance(op.kind, Kind):
+            key += len(op.needs), sends_last_row(op, costs), op.computes
+        elif op.kind is not Kind.HEAD:
+            key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
+        if key not in found:
+            found[key] = len(kinds)
+            kinds.append(op)
+        which[at] = found[key]
+    return Alike(kinds, which)
+
+
+def _plain(about: OpColumns) -> NDArray[np.bool_]:
+    """Whether operations are undivided blocks, whose work follows from kind, groups and format alone: [n_ops]."""
+    blocks = np.array([kind in set(Kind) for kind in about.kinds], np.bool_)  # by code of a kind
+    heads = np.array([kind == Kind.HEAD for kind in about.kinds], np.bool_)
+    whole = (about.chunks == 1) & ~about.gathered  # [n_ops]
+    plain: NDArray[np.bool_] = blocks[about.kind] & whole & ((about.groups == 0) | heads[about.kind])
+    return plain
+
+
+def alike_in_message(ops: Sequence[Op]) -> Alike:
+    """Put operations that send messages of one size in any step into one kind."""
+    found: dict[tuple[object, ...], int] = {}
+    kinds: list[Op] = []
+    which = []
+    for op in ops:
+        key = op.emits.kind, op.emits.layer, len(op.groups), op.chunk, op.columns
+        at = found.setdefault(key, len(kinds))
+        if at == len(kinds):
+            kinds.append(op)
+        which.append(at)
+    return Alike(kinds, np.array(which, np.int64))
+
+
+class SizeColumns(NamedTuple):
+    """Columns of executed operations: [n_executed] each."""
+
+    last_op: IntArray  # number of the operation whose result arrived last; -1: the step's release
+    last_bytes: IntArray  # of the message with that result; 0: it was on the device
+    flops: NDArray[np.float64]
+    bytes_read: NDArray[np.float64]
+
+
+class OperationSizes:
+    """Work and results of the operations of one program, in steps of any size."""
+
+    def __init__(self, about: OpColumns, costs: Costs) -> None:
+        self.about = about
+        self._costs = costs
+        self._works, self._messages = alike_in_work(about, costs), alike_in_message(about.ops)
+        self._size = (-1, -1)  # rows and past of the step for which the next two are
+        self._work: dict[int, Work] = {}  # by kind
+        self._bytes: dict[int, int] = {}  # by kind
+
+    def columns(self, executed: ExecutedOps) -> SizeColumns:
+        """Return the sizes of operations of this program that were executed."""
+        about, n = executed.about, len(executed)
+        works, sent_bytes = np.empty((2, n)), np.zeros(n, np.int64)
+        last, place = executed.last, executed.place
+        sent = (last >= 0) & (about.device[last] != about.device[place])  # [n] from device to device
+        for number, step in enumerate(executed.steps):
+            size, mine = (step.rows, step.past), executed.which_step == number
+            kinds, which = np.unique(self._works.which[place[mine]], return_inverse=True)
+            found = np.array([self._work_of(kind, *size) for kind in kinds.tolist()], np.float64).reshape(-1, 2)
+            works[:, mine] = found[which].T
+            mine &= sent
+            kinds, which = np.unique(self._messages.which[last[mine]], return_inverse=True)
+            sent_bytes[mine] = np.array([self._bytes_of(kind, *size) for kind in kinds.tolist()], np.int64)[which]
+        return SizeColumns(np.where(last < 0, -1, about.index[last]), sent_bytes, *works)
+
+    def work(self, place: int, rows: int, past: int) -> Work:
+        """Return the work of one operation in a step."""
+        return self._work_of(int(self._works.which[place]), rows, past)
+
+    def result_bytes(self, place: int, rows: int, past: int) -> int:
+        """Return bytes of the message with one operation's result in a step, header included."""
+        return self._bytes_of(int(self._messages.which[place]), rows, past)
+
+    def _work_of(self, kind: int, rows: int, past: int) -> Work:
+        self._of_size(rows, past)
+        found = self._work.get(kind)
+        if found is None:
+            found = self._work[kind] = op_work(self._works.kinds[kind], rows, past, self._costs)
+        return found
+
+    def _bytes_of(self, kind: int, rows: int, past: int) -> int:
+        self._of_size(rows, past)
+        found = self._bytes.get(kind)
+        if found is None:
+            costs = self._costs.at_step(rows, past)
+            found = self._bytes[kind] = message_bytes(self._messages.kinds[kind], rows, costs)
+        return found
+
+    def _of_size(self, rows: int, past: int) -> None:
+        if self._size != (rows, past):
+            self._size = rows, past
+            self._work.clear()
+            self._bytes.clear()
+
+
+class ProgramSizes:
+    """Sizes of the operations of whatever program is asked for; those of the last are kept."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
+        self._program: Program | None = None
+        self._last: OperationSizes | None = None
+
+    def of_program(self, program: Program) -> OperationSizes:
+        """Return the sizes of a program's operations."""
+        if self._last is None or self._program is not program:
+            self._program, self._last = program, OperationSizes(OpColumns(program.ops), self._costs)
+        return self._last
+
+    def of(self, about: OpColumns) -> OperationSizes:
+        """Return the sizes of a program's operations, given as columns."""
+        if self._last is None or self._last.about is not about:
+            self._last = OperationSizes(about, self._costs)
+        return self._last
