@@ -42,16 +42,21 @@ def test_a_lock_that_is_stale_is_found(lock: str, lacking: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "file"), [("build-system", "lock"), ("project", "lock"), ("dev", "lock"), ("model", "model")]
+    ("part", "file"),
+    [("build-system", "lock"), ("project", "lock"), ("ray", "lock"), ("dev", "lock"), ("model", "model")],
 )
 def test_whoever_asks_for_more_is_told_to_renew_the_lock(tmp_path: Path, part: str, file: str) -> None:
     for path in ("pyproject.toml", "tools/dependencies.py", dependencies.LOCK, dependencies.MODEL_LOCK):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     pyproject = tmp_path / "pyproject.toml"
-    begin = {"build-system": "requires = [", "project": "dependencies = [", "dev": "dev = [", "model": "model = ["}[
-        part
-    ]
+    begin = {
+        "build-system": "requires = [",
+        "project": "dependencies = [",
+        "ray": "ray = [",
+        "dev": "dev = [",
+        "model": "model = [",
+    }[part]
     text = pyproject.read_text()
     assert text.count(f"\n{begin}") == 1
     pyproject.write_text(text.replace(f"\n{begin}", f'\n{begin}"no-such-package>=3", '))

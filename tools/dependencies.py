@@ -11,6 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def wanted(pyproject: dict[str, Any]) -> list[str]:
     return [
         *pyproject["build-system"]["requires"],
         *pyproject["project"]["dependencies"],
+        *chain.from_iterable(pyproject["project"].get("optional-dependencies", {}).values()),  # tests need all extras
         *pyproject["dependency-groups"]["dev"],
     ]
 

@@ -19,6 +19,7 @@ from edgeemu.cli.inspect_commands import models, plan, policies, schema, validat
 from edgeemu.cli.profile_commands import host, kernels, links
 from edgeemu.cli.report_command import report
 from edgeemu.cli.run_commands import compare, run, simulate
+from edgeemu.cli.sweep_command import sweep
 
 app = typer.Typer(
     name="edgeemu",
@@ -72,7 +73,7 @@ for command in (kernels, host, links):
     profiles.command()(command)
 
 commands: list[Callable[..., None]] = [
-    *(run, simulate, compare, report, validate, plan, calibrate, observe),
+    *(run, simulate, compare, sweep, report, validate, plan, calibrate, observe),
     *(devices, link_types, models, engines, policies, doctor, clean, schema),
 ]
 for command in commands:

@@ -8,62 +8,20 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import typer
 
 from edgeemu.errors import EdgeemuError, Interrupted, RequestError
-from edgeemu.host.limits import NO_MORE_MEMORY, ONE_THREAD, check_threads, fit_command
+from edgeemu.host.limits import NO_MORE_MEMORY, ONE_THREAD, fit_command
 from edgeemu.host.signals import handled_by
 from edgeemu.report.printable import printable, printable_json
-
-ResultT = TypeVar("ResultT")
 
 # Typer makes only this child of Click's UsageError public, and newer versions carry their own copy of Click.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 FAILED = 4
-
-
-def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine to its end or to a signal, which cancels it; the coroutine then cleans up after itself.
-
-    A second signal leaves at once. Nothing is left running then either: the fork server ends with this process.
-
-    Raises:
-        RunError: the libraries that every run needs cannot start their threads, and would abort.
-    """
-    import asyncio
-
-    import uvloop
-
-    caught: list[int] = []
-
-    async def main() -> ResultT:
-        task, loop = asyncio.ensure_future(coroutine), asyncio.get_running_loop()
-
-        def on_signal(number: int) -> None:
-            if caught:
-                os._exit(128 + number)
-            caught.append(number)
-            loop.call_soon_threadsafe(task.cancel)
-
-        # Not the loop's own handlers: they wait for code that does not return to it, and so would a second signal.
-        with handled_by(on_signal):
-            return await task
-
-    try:
-        check_threads()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(main())
-    except BaseException as error:
-        if caught:
-            raise Interrupted(caught[0]) from error
-        raise
-    finally:
-        coroutine.close()  # if it was not even begun
 
 
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms, only, print_json
-from edgeemu.cli.garbage import few_collections
 from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load, shown
 from edgeemu.errors import InfeasibleError, RequestError
+from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page

@@ -13,6 +13,7 @@ import typer
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
+    from edgeemu.scenario.load import ScenarioText
     from edgeemu.scenario.scenario import Scenario
 
 ScenarioFile = Annotated[
@@ -54,12 +55,16 @@ def shown(path: Path) -> str:
     return "standard input" if str(path) == "-" else str(path)
 
 
+def read_scenario(path: Path) -> ScenarioText:
+    """Read the text of a scenario from its file, or from standard input."""
+    from edgeemu.scenario.load import scenario_text, scenario_text_from
+
+    return scenario_text_from(sys.stdin.buffer) if str(path) == "-" else scenario_text(path)
+
+
 def load(path: Path, settings: list[str] | None) -> Scenario:
     """Load a scenario with the `--set` changes applied, and with today as its date if it names none."""
-    from edgeemu.scenario.load import load_scenario, load_scenario_from
-
-    given = settings or ()
-    scenario = load_scenario_from(sys.stdin.buffer, given) if str(path) == "-" else load_scenario(path, given)
+    scenario = read_scenario(path).scenario(settings or ())
     if scenario.workload.date is not None:
         return scenario
     today = scenario.workload.model_copy(update={"date": date.today().isoformat()})

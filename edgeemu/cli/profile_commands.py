@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.exit import until_signal
 from edgeemu.cli.options import PolicyName, ScenarioFile, Settings, Trust, check_writable, load
 from edgeemu.errors import RequestError
+from edgeemu.host.until_signal import until_signal
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page

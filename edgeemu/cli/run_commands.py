@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.exit import FAILED, until_signal
-from edgeemu.cli.garbage import few_collections
+from edgeemu.cli.exit import FAILED
 from edgeemu.cli.options import (
     OutDirectory,
     PolicyName,
@@ -24,7 +23,10 @@ from edgeemu.cli.options import (
     check_writable,
     load,
 )
-from edgeemu.errors import Interrupted
+from edgeemu.cli.sweep_runs import LOCAL, On
+from edgeemu.errors import Interrupted, RequestError
+from edgeemu.host.until_signal import until_signal
+from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,6 +144,16 @@ Policies = Annotated[
     ),
 ]
 Repeats = Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Runs of each policy.")]
+ComparedSeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        metavar="N",
+        min=1,
+        help="Runs of each policy with other random draws, from the seed of the scenario on.",
+        show_default=False,
+    ),
+]
 Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
 
 
@@ -150,7 +162,9 @@ def compare(
     scenario: ScenarioFile,
     policies: Policies = "all",
     repeats: Repeats = 1,
+    seeds: ComparedSeeds = None,
     simulated: Simulated = False,
+    on: On = LOCAL,
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
@@ -168,18 +182,48 @@ def compare(
     behind the first. "vs possible" says how far it is from a proven bound that no placement can beat, on the cluster
     without load; the best placement can be anywhere between the two.
 
+    With --seeds every policy runs on the same several draws of the scenario: means have 95 % intervals (bootstrap), and
+    a gap between pairs of equal draws that is not significant is said to be so (n.s.). As many runs as this host holds
+    are made at once, and none that is complete is repeated (see: edgeemu sweep --help).
+
     \b
     Examples:
       edgeemu compare scenarios/lan-5.yaml
       edgeemu compare scenarios/lan-5.yaml --policies lookahead,mdi,galaxy --repeats 3
+      edgeemu compare scenarios/lan-25.yaml --simulate --seeds 20
       edgeemu compare scenarios/lan-25.yaml --simulate --json > comparison.json
       edgeemu compare scenarios/lan-25.yaml --simulate --set objective=throughput
     """
+    asked = [name.strip() for name in policies.split(",") if name.strip()]
+    if seeds is None:
+        if on != LOCAL:
+            raise RequestError("is for the runs of --seeds; others are made here", field="--on")
+        _compare_once(scenario, asked, repeats, settings, out, form, simulated=simulated, share=share)
+        return
+    if repeats > 1:
+        raise RequestError("repeats one draw; with --seeds every run has another", field="--repeats")
+    from edgeemu.cli.compare_seeds import compare_seeds
+    from edgeemu.run.sweep.sweep import Mode
+
+    compare_seeds(scenario, settings, asked, seeds, Mode(simulated, share=share), out, on, form)
+
+
+def _compare_once(
+    scenario: Path,
+    asked: list[str],
+    repeats: int,
+    settings: list[str] | None,
+    out: Path,
+    form: Form,
+    *,
+    simulated: bool,
+    share: bool,
+) -> None:
+    """Compare policies on one draw of a scenario, one run after the other."""
     from edgeemu.cli.observers import watch_one_of
     from edgeemu.report.comparison import JUDGED, comparison
     from edgeemu.run.compare import compare_scenario, left_out, named_policies, optional
 
-    asked = [name.strip() for name in policies.split(",") if name.strip()]
     wanted = load(scenario, settings)
     names = named_policies(asked, given=wanted.placement is not None)
     check_writable(out)

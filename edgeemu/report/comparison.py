@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from edgeemu.report.basis import basis_line
 from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS, VERDICTS
 from edgeemu.report.formats import Table, counted, size
+from edgeemu.report.intervals import Interval
 from edgeemu.report.statistics import percentile
 
 Summary = Mapping[str, Any]
@@ -32,6 +33,11 @@ class Figure(NamedTuple):
     path: tuple[str, ...]
     unit: str
     best: Any = None
+
+    @property
+    def digits(self) -> int:
+        """Decimals of the figure in tables."""
+        return 1 if self.unit == "ms" else 2
 
 
 FIGURES = (
@@ -103,16 +109,21 @@ def worst(verdicts: Sequence[str]) -> str | None:
 
 
 def _spread(summaries: Sequence[Summary], figure: Figure) -> dict[str, float | None]:
-    values = [value for summary in summaries if (value := _at(summary, figure.path)) is not None]
+    return spread([value for summary in summaries if (value := figure_of(summary, figure)) is not None])
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Return the median of some values, the least and the most of them; None of none."""
     if not values:
         return dict.fromkeys(("median", "least", "most"))
     ordered = sorted(values)
     return {"median": percentile(ordered, 50), "least": ordered[0], "most": ordered[-1]}
 
 
-def _at(summary: Summary, path: Sequence[str]) -> float | None:
+def figure_of(summary: Summary, figure: Figure) -> float | None:
+    """Read a figure from the summary of a run; None where it is not known."""
     value: Any = summary
-    for key in path:
+    for key in figure.path:
         value = value[key]
     return None if value is None else float(value)
 
@@ -140,7 +151,8 @@ def comparison_table(document: Mapping[str, Any]) -> Table:
     for row in document["policies"]:
         figures = row["figures"]
         cells = [_shown(figures.get(figure.key), figure) for figure in known]
-        versus_best = "–" if row["gap"] is None else "best" if row["gap"] == 0 else f"+{row['gap']:.1%}"
+        versus_best = "–" if row["gap"] is None else "best" if row["gap"] == 0 else f"{row['gap']:+.1%}"
+        versus_best += " n.s." if row.get("significant") is False and row["gap"] else ""
         above = [] if bound is None else [_above(row["above_bound"], undivided=document["bounds_undivided"])]
         rows.append([row["policy"], *cells, versus_best, *above, row["certificate"] or "did not run"])
     versus = (">vs best",) if bound is None else (">vs best", ">vs possible")
@@ -160,14 +172,22 @@ def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:
     if not spread or spread["median"] is None:
         return "–"
     median, least, most = (spread[key] or 0.0 for key in ("median", "least", "most"))
+    if (mean := spread.get("mean")) is not None:  # over seeds
+        return _interval(mean, spread, figure)
     if figure.unit == "B":
         return size(median)
     if figure.unit == "count":
         return f"{median:g}"
-    unit = f" {figure.unit}" if figure.unit else ""
-    digits = 1 if figure.unit == "ms" else 2
+    unit, digits = f" {figure.unit}" if figure.unit else "", figure.digits
     around = f" ±{(most - least) / 2:.{digits}f}" if most > least else ""
     return f"{median:.{digits}f}{around}{unit}"
+
+
+def _interval(mean: float, spread: Mapping[str, float | None], figure: Figure) -> str:
+    if figure.unit in ("B", "count"):
+        return size(mean) if figure.unit == "B" else f"{round(mean, 1):g}"
+    unit = f" {figure.unit}" if figure.unit else ""
+    return f"{Interval(mean, spread.get('low'), spread.get('high')).text(figure.digits)}{unit}"
 
 
 def comparison_lines(document: Mapping[str, Any]) -> list[str]:

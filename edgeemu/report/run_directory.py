@@ -34,7 +34,7 @@ class RunDirectory:
         """
         stamp = started_utc.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         named = policy.rpartition("/")[2]  # of a user's file, without its directory
-        stem = f"{_as_file_name(scenario_name)}-{stamp}-{_as_file_name(named)}"
+        stem = f"{as_file_name(scenario_name)}-{stamp}-{as_file_name(named)}"
         base.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
@@ -80,6 +80,19 @@ class RunDirectory:
         """Write what is known of the run by now, which no table holds."""
         _write_complete(self.path / FACTS, asdict(facts))
 
+    def read_summary(self) -> dict[str, Any]:
+        """Read the figures of a run that has ended.
+
+        Raises:
+            RequestError: they are damaged.
+        """
+        file = self.path / "summary.json"
+        try:
+            summary: dict[str, Any] = json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"not the figures of a run: {error}", file=str(file)) from error
+        return summary
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the figures of the run."""
         _write_complete(self.path / "summary.json", summary)
@@ -101,7 +114,8 @@ def _why_no_run(path: Path) -> str:
     return f"not the directory of a run{latest}"
 
 
-def _as_file_name(text: str) -> str:
+def as_file_name(text: str) -> str:
+    """Return a text with only letters, digits, dots, underscores and hyphens."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
 
 

@@ -14,6 +14,11 @@ def ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator > 0 else None
 
 
+def average(values: Sequence[float]) -> float | None:
+    """Mean of values; None of none."""
+    return math.fsum(values) / len(values) if values else None
+
+
 def statistics_ms(values_s: Sequence[float] | Floats) -> dict[str, float | None]:
     """Mean and percentiles in milliseconds; null without a value."""
     if not len(values_s):

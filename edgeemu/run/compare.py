@@ -54,6 +54,13 @@ def optional(policies: Sequence[str]) -> frozenset[str]:
     return frozenset({"exact", *PARTICULAR} - set(policies) if ALL in policies else ())
 
 
+def why_left_out(problem: EdgeemuError | None) -> str:
+    """Say why a policy that only `all` stands for is left out, if it gave no first placement; else ""."""
+    if isinstance(problem, NoFirstPlacementError):
+        return f"left out: {problem}; {UNPROVEN}"
+    return f"left out: {problem}" if isinstance(problem, UnsuitableError) else ""
+
+
 def left_out(scenario: Scenario, policies: Sequence[str]) -> dict[str, str]:
     """Return the policies that `all` stands for and that would not answer, each with the reason.
 
@@ -120,9 +127,8 @@ async def compare_scenario(
                 entries += [_entry(name, results)] if results else []
                 raise
             results.append(result)
-        if name in may_fail and isinstance(problem, (NoFirstPlacementError, UnsuitableError)):
-            advice = "" if isinstance(problem, UnsuitableError) else f"; {UNPROVEN}"
-            entries.append(Entry(name, [], problem=f"left out: {problem}{advice}"))
+        if name in may_fail and (why := why_left_out(problem)):
+            entries.append(Entry(name, [], problem=why))
             continue
         entries.append(_entry(name, results, problem))
 

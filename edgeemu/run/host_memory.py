@@ -15,6 +15,12 @@ ADDRESS_BYTES = 280 * 2**20
 _HELP = "Take a smaller model, shorter texts or fewer of them at once; edgeemu simulate needs none of this memory."
 
 
+def needed_bytes(plan: Plan) -> int:
+    """Memory that a run on device processes takes of a host at its most."""
+    expanded_bytes = sum(_expanded_bytes(plan, page.weights_bytes) for page in plan.pages)
+    return sum(page.total_bytes + PROCESS_BYTES for page in plan.pages) + expanded_bytes + RUN_BYTES
+
+
 def why_not_here(plan: Plan, host: HostMemory) -> str:
     """Return why this host cannot hold what the devices of a plan hold at their most; "" if it can.
 
@@ -24,10 +30,9 @@ def why_not_here(plan: Plan, host: HostMemory) -> str:
         return ""
     pages = plan.pages
     expanded_bytes = [_expanded_bytes(plan, page.weights_bytes) for page in pages]
-    needed_bytes = sum(page.total_bytes + PROCESS_BYTES for page in pages) + sum(expanded_bytes) + RUN_BYTES
-    if needed_bytes > host.available_bytes:
+    if (run_bytes := needed_bytes(plan)) > host.available_bytes:
         return (
-            f"too large for this host: a run needs {size(needed_bytes)} of memory "
+            f"too large for this host: a run needs {size(run_bytes)} of memory "
             f"({size(sum(page.weights_bytes for page in pages))} of weights, "
             f"{size(sum(page.cache_bytes for page in pages))} of K/V caches, the rest for activations, "
             f"messages and {len(pages)} processes), and {size(host.available_bytes)} are "

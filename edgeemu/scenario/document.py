@@ -42,14 +42,14 @@ class Document:
     data: Any
     file: str
     lines: dict[Position, int] = field(default_factory=dict)
-    overrides: set[Position] = field(default_factory=set)  # values that `--set` has set
+    overrides: dict[Position, str] = field(default_factory=dict)  # values that an option has set, with its name
     files: dict[Position, str] = field(default_factory=dict)  # of values that were read from another file
 
     def error(self, position: Position, message: str) -> RequestError:
         """Error about the value at `position`: its file, line and field, or the option that set it."""
         for length in range(len(position), 0, -1):
             if position[:length] in self.overrides:
-                return RequestError(message, field=f"--set {field_name(position)}")
+                return RequestError(message, field=f"{self.overrides[position[:length]]} {field_name(position)}")
         known = next((position[:n] for n in range(len(position), -1, -1) if position[:n] in self.lines), None)
         line = self.lines[known] if known is not None else None
         file = next((self.files[position[:n]] for n in range(len(position), 0, -1) if position[:n] in self.files), None)
@@ -60,7 +60,7 @@ class Document:
         self.data[key] = other.data[key]
         self.lines |= {position: line for position, line in other.lines.items() if position[:1] == (key,)}
         self.files[key,] = other.file
-        self.overrides.discard((key,))
+        self.overrides.pop((key,), None)
 
 
 def field_name(position: Position) -> str:
@@ -133,21 +133,21 @@ def inline_items(items: Sequence[Inline]) -> str:
     return "" if any(len(line) > _WIDTH - 10 or line.count("\n") > 1 for line in lines) else "".join(lines)
 
 
-def override(document: Document, setting: str, shorthands: Mapping[Position, str]) -> None:
-    """Apply one `--set PATH=VALUE` to a document; VALUE is YAML.
+def override(document: Document, setting: str, shorthands: Mapping[Position, str], name: str = "--set") -> None:
+    """Apply one `--set PATH=VALUE`, or what another option of this form says, to a document; VALUE is YAML.
 
     `shorthands` has, by position, the key that bare text in place of a mapping stands for (`model: x` means
     `model: {name: x}`), so that a setting inside it finds a mapping.
     """
     path, equals, text = setting.partition("=")
-    option = f"--set {path.strip()}"
+    option = f"{name} {path.strip()}"
     if not equals or not path.strip():
-        raise RequestError("write PATH=VALUE, e.g. devices[2].memory=1GiB", field=f"--set {setting}")
+        raise RequestError("write PATH=VALUE, e.g. devices[2].memory=1GiB", field=f"{name} {setting}")
     if not _PATH.fullmatch(path.strip()):
         raise RequestError("not a path (write e.g. devices[2].memory)", field=option)
     position = position_of(path.strip())
     if len(position) > _MAX_DEPTH:
-        raise RequestError("nested too deeply", field=f"--set {field_name(position[:3])}")
+        raise RequestError("nested too deeply", field=f"{name} {field_name(position[:3])}")
     try:
         value = read(text, option).data
     except RequestError as error:
@@ -169,7 +169,7 @@ def override(document: Document, setting: str, shorthands: Mapping[Position, str
                 inner = {shorthands[position[: depth + 1]]: inner}
             holder[key] = copy.copy(inner)  # a YAML alias can share it with another place
             holder = holder[key]
-    document.overrides.add(position)
+    document.overrides[position] = name
 
 
 def _check_step(holder: Any, key: Key, at: Position, option: str) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from edgeemu.errors import RequestError, did_you_mean_path
 from edgeemu.scenario.document import Document, Inline, Lines, Position, inline_items, override, read, write
@@ -14,28 +14,49 @@ from edgeemu.scenario.validation import validate
 _SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
 
 
-def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
-    """Read the scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
-    path = Path(path)
+class ScenarioText(NamedTuple):
+    """A scenario as it is written: its text, its default name, its file for messages, and where its files are."""
+
+    text: str
+    name: str
+    file: str
+    base: Path | None
+
+    def scenario(self, overrides: Sequence[str] = (), varied: Sequence[str] = ()) -> Scenario:
+        """Return the scenario, with settings PATH=VALUE applied: those of `--set`, then those that `--vary` makes.
+
+        Raises `RequestError`.
+        """
+        return parse_scenario(self.text, self.name, overrides, varied, file=self.file, base=self.base)
+
+
+def scenario_text(path: Path) -> ScenarioText:
+    """Read the text of the scenario in a file. Raises `RequestError`."""
     try:
         text = read_text(path, str(path))
     except OSError as error:
         hint = did_you_mean_path(path, path.parent.glob("*.yaml")) if isinstance(error, FileNotFoundError) else ""
         raise RequestError(f"{(error.strerror or str(error)).lower()}{hint}", file=str(path)) from error
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:64] or "scenario"
-    return parse_scenario(text, name, overrides, file=str(path), base=path.parent)
+    return ScenarioText(text, name, str(path), path.parent)
 
 
-def load_scenario_from(stream: BinaryIO, overrides: Sequence[str] = ()) -> Scenario:
-    """Read the scenario that standard input has; file names in it are relative to this directory."""
+def scenario_text_from(stream: BinaryIO) -> ScenarioText:
+    """Read the text that standard input has; file names in it are relative to this directory. Raises `RequestError`."""
     shown = "standard input"
-    return parse_scenario(read_stream(stream, shown), overrides=overrides, file=shown)
+    return ScenarioText(read_stream(stream, shown), "scenario", shown, None)
+
+
+def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
+    """Read the scenario in a file, with `--set PATH=VALUE` settings applied. Raises `RequestError`."""
+    return scenario_text(Path(path)).scenario(overrides)
 
 
 def parse_scenario(
     text: str,
     name: str = "scenario",
     overrides: Sequence[str] = (),
+    varied: Sequence[str] = (),
     *,
     file: str | None = None,
     base: Path | None = None,
@@ -44,8 +65,8 @@ def parse_scenario(
     document = read(text, file or f"{name}.yaml")
     base = base or Path.cwd()
     _include_placement(document, base)
-    for setting in overrides:
-        override(document, setting, _SHORTHANDS)
+    for option, setting in [*(("--set", each) for each in overrides), *(("--vary", each) for each in varied)]:
+        override(document, setting, _SHORTHANDS, option)
         _include_placement(document, base)
     if document.data is None:
         raise document.error((), "is empty; a scenario names at least a model, devices and a workload")

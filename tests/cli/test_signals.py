@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from support.commands import Edgeemu
 
-from edgeemu.cli.exit import until_signal
 from edgeemu.errors import Interrupted
+from edgeemu.host.until_signal import until_signal
 
 WHILE_IMPORTING = """
 import os, runpy, signal, sys
@@ -29,7 +29,7 @@ runpy.run_module("edgeemu", run_name="__main__")
 
 TWICE = """
 import asyncio, os, signal
-from edgeemu.cli.exit import until_signal
+from edgeemu.host.until_signal import until_signal
 
 async def records_that_take_long_to_write():
     try:

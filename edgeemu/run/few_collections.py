@@ -1,4 +1,4 @@
-"""Garbage collection of commands that compute for seconds. Knows no command."""
+"""Fewer searches for unreachable cycles while a simulation runs. Knows Python's collector; no run."""
 
 import gc
 from collections.abc import Iterator
