@@ -62,7 +62,8 @@ def test_a_plan_says_what_systems_keep():
     ],
 )
 def test_a_plan_says_of_whose_system_nothing_is_known(device: str, told: str) -> None:
-    scenario = text(layers=2).replace("{name: pi, profile: raspberry-pi-5}", device) + "network: {default: ethernet-1g}\n"
+    one = text(layers=2) + "network: {default: ethernet-1g}\n"
+    scenario = one.replace("{name: pi, profile: raspberry-pi-5}", device)
     with closing(make_plan(parse_scenario(scenario))) as made:
         lines = [line for line in plan_lines(made, None) if "counts as free" in line]
     assert lines == (
