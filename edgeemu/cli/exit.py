@@ -22,6 +22,7 @@ from edgeemu.report.printable import printable, printable_json
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 FAILED = 4
+INVALID = 5  # done, but the certificate says that the host was too slow
 
 
 def call(app: typer.Typer, arguments: list[str]) -> NoReturn:

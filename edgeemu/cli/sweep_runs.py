@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeemu.cli.exit import FAILED
+from edgeemu.cli.exit import FAILED, INVALID
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edgeemu.run.sweep.store import RunStore
     from edgeemu.run.sweep.sweep import Mode, SweepJobs
 
-INVALID = 5
 LOCAL, RAY = "local", "ray"
 
 Seeds = Annotated[

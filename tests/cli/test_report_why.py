@@ -43,7 +43,7 @@ def run_of(edgeemu: Edgeemu, scenario: Path, *settings: str, policy: str = "laye
     return made["directory"], made["tpot_ms"]["mean"]
 
 
-@pytest.mark.parametrize("policy", ["layers", "lookahead"])
+@pytest.mark.parametrize("policy", ["layers", "resource-aware"])
 def test_a_predicted_gain_is_that_of_a_second_run(edgeemu: Edgeemu, scenario: Path, policy: str) -> None:
     directory, before_ms = run_of(edgeemu, scenario, policy=policy)
     status, out, err = edgeemu("report", directory, "--why", "--json")
