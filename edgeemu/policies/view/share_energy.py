@@ -5,7 +5,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.share_steps import ShareStep
+from edgeemu.policies.view.share_passage import ShareStep
 
 
 class ShareEnergy:

@@ -7,8 +7,9 @@ get it by an AllGather, all others from each device by itself.
 import numpy as np
 
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.share_passage import Passage, ShareStep
 from edgeemu.policies.view.share_ring import Rings, RingTimes
-from edgeemu.policies.view.share_steps import Passage, ShareStep, step_of
+from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import BoolArray, ShareArrays
 

@@ -9,6 +9,7 @@ from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.message_times import MessageTimes
 from edgeemu.policies.view.share_ring import RingTimes
 
 
@@ -22,6 +23,7 @@ class ShareTimes:
         links, n_groups = view.links, shape.n_groups
         self.s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
         self.delay_s = np.stack([links.delay_s.row(d)[devices] for d in devices.tolist()])  # [n, n]
+        self.messages = MessageTimes.of(view, devices)
         flops, mem = view.flops_per_s[devices], view.mem_bytes_per_s[devices]
         overhead = view.overhead_s[devices]
 
@@ -50,7 +52,7 @@ class ShareTimes:
         self.partial_bits, self.last_partial_bits = 8.0 * costs.chunk_bytes(rows, 1), 8.0 * costs.chunk_bytes(1, 1)
         self.token_bits = 8.0 * costs.token_bytes()
         first, second = (8.0 * costs.attention_bytes(g, rows) for g in (1, 2))
-        self.attention_bits = first + (np.arange(n_groups + 1) - 1) * (second - first)  # [n_groups + 1]
+        self.attention_bits = first + (np.arange(n_groups + 1) - 1.0) * (second - first)  # [n_groups + 1]
         self.ring: RingTimes | None = None
         if rows > self.n and not view.star:
             self.ring = RingTimes(costs, self.n, rows, overhead, alone, table)

@@ -12,6 +12,7 @@ behind it in the pipe. A pipe shared by several pairs (an interface, an access p
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple, Self
 
@@ -24,6 +25,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.message_times import BusyHeads
 
 MANY = 4  # layers from which it is quicker to compute all of them at once
 
@@ -85,6 +87,7 @@ class StepTimes:
         self.memory_fixed_s = fixed.bytes_read / self._mem + self._overhead
         self.memory_slope_s = (two.bytes_read - one.bytes_read) / self._mem
         self.hidden_bits = 8.0 * costs.activation_bytes(1)
+        self._busy_heads = BusyHeads(view, self.hidden_bits) if view.links is not view.links.wire else None
         self.token_bits = 8.0 * costs.token_bytes()
         first, second = costs.attention_bytes(1, 1), costs.attention_bytes(2, 1)
         self.attention_slope_bits = 8.0 * (second - first)
@@ -132,6 +135,9 @@ class StepTimes:
 
     def heads_stage_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> float:
         """Time from x at `source` until proj's device has x and all outputs."""
+        if self._busy_heads is not None:
+            bits = self.attention_fixed_bits + counts.astype(np.float64) * self.attention_slope_bits
+            return self._busy_heads.stage_s(source, gather, devices, self.heads_s(devices, counts), bits)
         heads_s = self.gathered_s(source, gather, devices, counts)
         return max(self.hop_s(source, gather), float(heads_s.max(initial=0.0)))
 
@@ -146,7 +152,7 @@ class StepTimes:
             return self._one_by_one_s(sources, projs, ffns, counts)
         same = _alike(sources, projs, ffns) & (counts[1:] == counts[:-1]).all(1)  # [n_layers - 1]
         new = np.flatnonzero(np.append(True, ~same))  # [k] layers like the one before take the same time
-        if len(new) < MANY:
+        if len(new) < MANY or self._busy_heads is not None:
             found_s = self._one_by_one_s(sources[new], projs[new], ffns[new], counts[new])  # [k]
         else:
             found_s = self._layers_s(sources[new], projs[new], ffns[new], HeldHeads.of(counts[new]))  # [k]
@@ -196,7 +202,7 @@ class StepTimes:
         heads = np.sort(layout.heads, axis=1)  # [n_layers, n_groups]
         same = _alike(sources, layout.proj, layout.ffn) & (heads[1:] == heads[:-1]).all(1)  # [n_layers - 1]
         new = np.flatnonzero(np.append(True, ~same))  # [k] layers like the one before take the same time
-        if len(new) < MANY:
+        if len(new) < MANY or self._busy_heads is not None:
             counts = layout.counts(self.n_devices)[new]  # [k, n_devices]
             found_s = self._one_by_one_s(sources[new], layout.proj[new], layout.ffn[new], counts)  # [k]
         else:
@@ -211,7 +217,7 @@ class StepTimes:
         return self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + sum(self.layer_times_s(layout))
 
     def busy_s(self, layout: PlacementArrays) -> FloatArray:
-        """Time that each device computes in a step: [n_devices]."""
+        """Time that each device computes in a step, or is busy with messages: [n_devices]."""
         busy_s = np.zeros(self.n_devices)  # [n_devices]
         busy_s[layout.embed] += self.embed_s[layout.embed]
         busy_s[layout.lm_head] += self.lm_head_s[layout.lm_head]
@@ -220,6 +226,10 @@ class StepTimes:
         counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
         layers, devices = counts.nonzero()  # [m] each
         np.add.at(busy_s, devices, self.heads_s(devices, counts[layers, devices]))
+        if self._busy_heads is not None:
+            for source, target, size in self._messages(layout, heads=True):
+                for device in (source, target) if source != target else ():
+                    busy_s[device] += self._busy_heads.busy_s(device, size)
         return busy_s
 
     def message_bits(self, layout: PlacementArrays, *, heads: bool = True) -> dict[tuple[int, int], float]:
@@ -228,19 +238,24 @@ class StepTimes:
         Without `heads`, only the token and the vectors x on their path through the single blocks.
         """
         bits: dict[tuple[int, int], float] = defaultdict(float)
-        bits[layout.lm_head, layout.embed] += self.token_bits
+        for source, target, size in self._messages(layout, heads=heads):
+            bits[source, target] += size
+        return {(a, b): size for (a, b), size in bits.items() if a != b}
+
+    def _messages(self, layout: PlacementArrays, *, heads: bool) -> Iterator[tuple[int, int, float]]:
+        """Yield source, target and bits of each result that is handed on in a step, also to its own device."""
+        yield layout.lm_head, layout.embed, self.token_bits
         source = layout.embed
         counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
         for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
             holders = np.flatnonzero(row).tolist() if heads else []
             for target in {*holders, at_proj}:
-                bits[source, target] += self.hidden_bits
+                yield source, target, self.hidden_bits
             for device in holders:
-                bits[device, at_proj] += self.attention_fixed_bits + int(row[device]) * self.attention_slope_bits
-            bits[at_proj, at_ffn] += self.hidden_bits
+                yield device, at_proj, self.attention_fixed_bits + int(row[device]) * self.attention_slope_bits
+            yield at_proj, at_ffn, self.hidden_bits
             source = at_ffn
-        bits[source, layout.lm_head] += self.hidden_bits
-        return {(a, b): size for (a, b), size in bits.items() if a != b}
+        yield source, layout.lm_head, self.hidden_bits
 
 
 def step_s(view: ClusterView, placement: Placement) -> float:

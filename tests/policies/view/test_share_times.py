@@ -11,6 +11,7 @@ from support.one_sequence import predict
 
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.policies.search.share_bounds import Runs, StepBounds
 from edgeemu.policies.search.share_search import ShareJudge, ShareSearch, Vicinity
 from edgeemu.policies.view.migration_time import migration_s
@@ -64,6 +65,24 @@ def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> Non
         program = compile_routes(placement, shape, "star" if star else "ring")
         simulated = predict(cluster, costs, program, durations, 7, 2).tpot_s
         assert found[number] == pytest.approx(simulated, rel=1e-3 if shape.bias else 1e-9)
+
+
+@QUICK
+@given(st.data())
+def test_a_step_whose_messages_keep_devices_busy_takes_nearly_what_the_simulator_says(data: st.DataObject) -> None:
+    shape = data.draw(shapes(max_layers=4))
+    cluster, star = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(st.booleans())
+    shares, costs = data.draw(some_shares(shape)), PhysicalCosts(shape)
+    ends = data.draw(st.lists(st.tuples(st.floats(0, 0.02), st.sampled_from([0.0, 1e-6])), min_size=N, max_size=N))
+    plain = oracle_view(cluster, costs, None, 7, 30)
+    computes = [replace(d.compute, message_s=m, byte_s=b) for d, (m, b) in zip(plain.devices, ends, strict=True)]
+    devices = tuple(replace(d, compute=compute) for d, compute in zip(plain.devices, computes, strict=True))
+    found = step_of(ShareTimes(replace(plain, devices=devices, star=star), EVERYONE, 7), shares).step_s[0]
+    program = compile_routes(shares.placement(0, shape, EVERYONE), shape, "star" if star else "ring")
+    busy = [index for index, compute in enumerate(computes) if compute.messages_cost]
+    program = with_message_overheads(program, busy)
+    simulated = predict(cluster, costs, program, roofline_durations(computes, costs), 7, 2).tpot_s
+    assert found == pytest.approx(simulated, rel=0.1)
 
 
 @QUICK
