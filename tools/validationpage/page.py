@@ -22,6 +22,10 @@ one model where there are several nodes; all other rows of the same engine are t
 a row that counts as predicted, and no figure of an [engine](scenario.md#engine) is. An error is that of the predicted
 time: +10 % means that edgeemu says 10 % longer than was measured."""
 
+WIDTH, HIDDEN = 4096, 11008  # of Llama 2 7B
+Q8_0 = 34 / 32  # bytes of a value
+THREADS = 4  # of distributed-llama's root
+
 SINGLE = """\
 Where all rows of a board are fitted, "predicted" means each row from the others alone."""
 
@@ -135,25 +139,56 @@ def _wrong(sets: Sequence[DataSet]) -> list[str]:
 
 def _eight_nodes(each: DataSet) -> str:
     """Eight nodes of V1: computing is right, transfer is not."""
-    texts = []
-    for row, predicted in each.made.rows:
-        if row.nodes <= FEW_NODES or row.compute_s is None:
+    texts, grown, few = [], [], {}
+    for row, predicted in sorted(each.made.rows, key=lambda one: one[0].nodes):
+        if row.compute_s is None:
+            continue
+        waited, expected = row.taken_s - row.compute_s, predicted.taken_s - predicted.compute_s
+        if row.nodes <= FEW_NODES:
+            few[row.model] = waited
             continue
         computing = percent(predicted.compute_s / row.compute_s - 1)
-        waited, expected = row.taken_s - row.compute_s, predicted.taken_s - predicted.compute_s
         texts.append(
             f"{row.model}: {percent(error((row, predicted)))}; computing {computing}, but transfer "
             f"{human_text('duration', expected)} instead of {human_text('duration', waited)}, "
             f"{human_text('duration', waited - expected)} more"
         )
+        grown.append(f"{waited / few[row.model]:.1f} times for {row.model}")
+    answers_bytes = Q8_0 * 3 * WIDTH * 7 / 8  # queries, keys and values, seven eighths of each
     return (
         f"**Eight Raspberry Pi 4 ({each.name}).** {'. '.join(texts)}. The publisher's own columns say so: what boards "
-        "compute is predicted, what the network takes is not. Seven workers answer the root at once there (incast), on "
-        "four threads and through one port of the switch. The difference is about one, and about two and a half, of "
-        "Linux's shortest retransmission timeouts (200 ms, TCP_RTO_MIN) for every token, as if packets were lost; "
-        "nobody published whether they were, so that no model of it is built in. Up to four nodes nothing of it is "
-        "seen."
+        "compute is predicted, what the network takes is not. What was measured: from four boards to eight transfer "
+        f"grows {' and '.join(grown)}; and the publisher, asked why, suspects the switch, a cheap one "
+        "([issue 20](https://github.com/b4rtaz/distributed-llama/issues/20)). What we reckon: bytes grow "
+        f"{_values(8) / _values(4):.1f} times; calls to send or receive of the root's busiest thread "
+        f"{_calls(8) / _calls(4):.1f} times (it has {THREADS} threads, each for some workers in turns, and sends each "
+        "slice of the hidden row by itself: src/transformer-tasks.cpp); the longest of seven random delays "
+        f"{_harmonic(7) / _harmonic(3):.1f} times, against that of three, if they are exponential. A cost that four "
+        "boards have, too, and that grows with one of these, is far from what was measured. Nor do buffers of the "
+        "switch have to overflow: seven workers that answer the root at once "
+        f"send {answers_bytes / 1000:.0f} kB together, and what the root sends leaves by seven ports. A board that "
+        "computes slowly would delay both models by the same share of the computing. Lost packets would explain "
+        "it (a timeout is 200 ms at least, TCP_RTO_MIN), and so would a switch or a cable that fails under load; "
+        "nobody published which, so that no model of it is built in. Up to four nodes nothing of it is seen."
     )
+
+
+def _harmonic(n: int) -> float:
+    """Mean of the longest of n exponential delays, in means of one."""
+    return sum(1 / k for k in range(1, n + 1))
+
+
+def _values(nodes: int) -> float:
+    """Values that a layer of Llama 2 7B sends and gathers, distributed-llama 0.1 (docs/costs.md)."""
+    out = (nodes - 1) * (3 * WIDTH + HIDDEN - HIDDEN / nodes)
+    return out + (nodes - 1) * (5 * WIDTH + HIDDEN) / nodes
+
+
+def _calls(nodes: int) -> int:
+    """Calls of the root's busiest thread to send and receive for a layer, distributed-llama 0.1."""
+    workers_of_a_thread = -(-(nodes - 1) // THREADS)
+    slices = nodes - 1  # of the hidden row that a worker lacks
+    return workers_of_a_thread * (3 + slices + 6)  # x, attention, x again; q, k, v, columns twice, hidden row
 
 
 def _transfer(by_name: dict[str, DataSet]) -> str:

@@ -2,7 +2,7 @@
 
 In a message's time the overheads of sender and receiver stand beside the wire's, so they are added to the delay of a
 link and to its time per bit. That is exact where one message follows from another. Where a device sends or takes in
-several at once, they wait for each other: see `view.message_times`. What other work they wait for only the timeline knows.
+several at once, they wait for each other: see `view.message_times`.
 """
 
 from collections.abc import Sequence
