@@ -60,7 +60,8 @@ QUIET_SOLVER = {"edgeemu.policies.search.mip": {"os"}}  # HiGHS prints to descri
 EDGES = {
     "edgeemu.cli.calibrate_command": "it gives the clock, and words by chance, to who asks a server",
     "edgeemu.cli.profile_commands": "it gives clocks to those who measure the host",
-    "edgeemu.cli.run_commands": "it says how long the rest of a comparison takes",
+    "edgeemu.cli.run_commands": "it gives the clock to who says how long the rest of a run takes",
+    "edgeemu.cli.compare_command": "it says how long the rest of a comparison takes",
     "edgeemu.cli.sweep_runs": "it says how long the rest of a sweep takes",
     "edgeemu.cli.options": "it says which day it is, for chat templates that write the date",
     "edgeemu.run.run_scenario": "it says when a run started",

@@ -13,12 +13,13 @@ import typer
 from edgeemu.cli.calibrate_command import calibrate, observe
 from edgeemu.cli.catalog_commands import devices, engines
 from edgeemu.cli.catalog_commands import links as link_types
+from edgeemu.cli.compare_command import compare
 from edgeemu.cli.exit import call
 from edgeemu.cli.host_commands import clean, doctor
 from edgeemu.cli.inspect_commands import models, plan, policies, schema, validate
 from edgeemu.cli.profile_commands import host, kernels, links
 from edgeemu.cli.report_command import report
-from edgeemu.cli.run_commands import compare, run, simulate
+from edgeemu.cli.run_commands import run, simulate
 from edgeemu.cli.sweep_command import sweep
 
 app = typer.Typer(
