@@ -48,7 +48,7 @@ def carried_out(
 
     with RunStore(out) as store, _executor(on, points) as executor:
         jobs = jobs_of(points, policies, design, mode, executor.most_cpus)
-        return jobs.digest, cells_of(design, [*jobs.left_out, *_told(jobs, design, executor, store)])
+        return jobs.digest(design.judged), cells_of(design, [*jobs.left_out, *_told(jobs, design, executor, store)])
 
 
 def _executor(on: str, points: Sequence[SweepPoint]) -> RunExecutor:

@@ -40,6 +40,12 @@ def edgeemu(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     return call
 
 
+@pytest.fixture
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps write no picture, which takes longer than their runs."""
+    monkeypatch.setattr("edgeemu.report.sweep_figure.draw_sweep", lambda *_: None)
+
+
 def swept(edgeemu: Edgeemu, *arguments: str) -> tuple[dict[str, Any], str]:
     status, out, err = edgeemu("sweep", "small.yaml", *arguments, "--json")
     assert status == 0, err
@@ -47,6 +53,7 @@ def swept(edgeemu: Edgeemu, *arguments: str) -> tuple[dict[str, Any], str]:
     return document, err
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_48_runs_equal_single_ones_with_the_same_settings_and_are_not_repeated(edgeemu: Edgeemu) -> None:
     document, err = swept(edgeemu, *RUNS_48)
     assert "run 48 of 48: " in err
@@ -66,6 +73,9 @@ def test_48_runs_equal_single_ones_with_the_same_settings_and_are_not_repeated(e
     assert err == "48 runs of 48 are there already\n"
     assert again == document
 
+    by_throughput, _ = swept(edgeemu, *RUNS_48, "--metric", "throughput_tok_s")
+    assert by_throughput["judged_by"] == "throughput_tok_s"
+    assert by_throughput["directory"] != document["directory"]
     other, err = swept(edgeemu, *VARY, "--simulate", "--seeds", "1", "--policies", "layers,single")
     assert err.startswith("6 runs of 12 are there already\nrun 7 of 12: "), "another sweep has them, too"
     assert other["directory"] != document["directory"]
@@ -74,12 +84,15 @@ def test_48_runs_equal_single_ones_with_the_same_settings_and_are_not_repeated(e
     assert changed["runs"][0]["tpot_ms"] != document["runs"][0]["tpot_ms"]
 
 
-def test_intervals_and_differences_are_in_the_table_and_the_document(edgeemu: Edgeemu) -> None:
+def test_intervals_and_differences_are_in_the_table_and_the_document(
+    edgeemu: Edgeemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ("--vary", "network.default.bandwidth=1 Mbit/s,100 Mbit/s", "--seeds", "6", "--simulate")
     status, out, _ = edgeemu("sweep", "small.yaml", *options, "--policies", "layers,round-robin")
     assert status == 0
     assert max(map(len, out.splitlines()[:6])) <= 80
     assert "6 seeds each, the same for all rows: mean, and its 95% interval by the bootstrap" in out
+    monkeypatch.setattr("edgeemu.report.sweep_figure.draw_sweep", lambda *_: None)  # they are there
     document, _ = swept(edgeemu, *options, "--policies", "layers,round-robin")
     points = document["points"]
     assert [point["best"] for point in points] == [True, False, True, False]
@@ -88,8 +101,6 @@ def test_intervals_and_differences_are_in_the_table_and_the_document(edgeemu: Ed
     assert {path.name for path in Path(document["directory"]).iterdir()} == {
         *("runs.csv", "runs.parquet", "points.csv", "points.parquet", "sweep.svg", "sweep.pdf", "sweep.png")
     }
-    by_throughput, _ = swept(edgeemu, *options, "--policies", "layers,round-robin", "--metric", "throughput_tok_s")
-    assert by_throughput["judged_by"] == "throughput_tok_s"
     status, _, err = edgeemu("sweep", "small.yaml", *options, "--metric", "speed")
     assert (status, err) == (
         2,
@@ -113,6 +124,7 @@ def test_a_comparison_of_seeds_has_the_runs_of_a_sweep(edgeemu: Edgeemu) -> None
     assert (status, err) == (2, "edgeemu: --repeats: repeats one draw; with --seeds every run has another\n")
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_of_all_policies_those_that_cannot_answer_are_left_out(edgeemu: Edgeemu) -> None:
     deep = ("--set", "model.shape.n_layers=13", "--set", "workload.max_tokens=2")
     document, _ = swept(edgeemu, "--simulate", "--vary", "devices[0].count=2", *deep, "--policies", "all")
@@ -121,6 +133,7 @@ def test_of_all_policies_those_that_cannot_answer_are_left_out(edgeemu: Edgeemu)
     assert all(problem.startswith("left out: ") for problem in problems.values())
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_real_runs_of_all_policies_have_equal_tokens_from_equal_draws(edgeemu: Edgeemu) -> None:
     options = ("--vary", "devices[0].count=1,2", "--seeds", "2", "--policies", "layers,single")
     document, err = swept(edgeemu, *options)
@@ -130,6 +143,7 @@ def test_real_runs_of_all_policies_have_equal_tokens_from_equal_draws(edgeemu: E
     assert [run["tpot_ms"] for run in document["runs"]] == pytest.approx([run["tpot_ms"] for run in simulated["runs"]])
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_a_point_without_a_placement_is_a_row_with_its_reason(edgeemu: Edgeemu) -> None:
     options = ("--vary", "devices[0].memory=60 KiB,64 MiB", "--set", "devices[1].memory=60 KiB", "--simulate")
     status, out, _ = edgeemu("sweep", "small.yaml", *options, "--policies", "single")
@@ -202,6 +216,7 @@ def times(tmp_path: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/swept/*/summary.json")}
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_a_sweep_that_is_killed_in_the_middle_repeats_no_complete_run(edgeemu: Edgeemu, tmp_path: Path) -> None:
     with long_sweep(tmp_path, after=6) as process:
         process.send_signal(signal.SIGKILL)

@@ -87,6 +87,10 @@ def _settle(parent: int) -> None:
 
 def _in_worker(job: Job, base: Path) -> Ran:
     try:
-        return carry_out(job, base)
+        ran = carry_out(job, base)
     except Interrupted as ended:
         os._exit(ended.status)  # and not on with the next run
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # the signal that says so came when the run had just ended, and changed nothing
+    return ran

@@ -46,10 +46,9 @@ class SweepJobs(NamedTuple):
     left_out: Sequence[SweptRun]
     optional: Collection[str]
 
-    @property
-    def digest(self) -> str:
-        """Digest of all runs: the same sweep has the same name."""
-        return blake2b("".join(sorted(self.places)).encode(), digest_size=4).hexdigest()
+    def digest(self, judged: str) -> str:
+        """Digest of all runs, and of the figure that they are judged by: the same sweep has the same."""
+        return blake2b("".join([*sorted(self.places), judged]).encode(), digest_size=4).hexdigest()
 
 
 def seeds_of(scenario: Scenario, count: int) -> tuple[int, ...]:

@@ -3,12 +3,15 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
+from edgeemu.host.owner import process_state
 from edgeemu.run.sweep import local
 from edgeemu.run.sweep.job import Job, Ran, RunNeed
 from edgeemu.run.sweep.local import LocalExecutor
@@ -96,3 +99,41 @@ def test_an_exception_ends_the_runs_that_are_under_way(tmp_path: Path, monkeypat
     assert time.monotonic() - began_s < 30
     assert all(future.done() for future in futures)
     assert multiprocessing.active_children() == []
+
+
+ORPHANED = """
+import os, signal, sys, time
+from pathlib import Path
+from support.swept import SCENARIO
+from edgeemu.host.owner import process_state
+from edgeemu.run.sweep import local
+from edgeemu.run.sweep.job import Job, Ran, RunNeed
+from edgeemu.scenario.load import parse_scenario
+
+def ends_just_then(job, base):
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    print(os.getpid(), flush=True)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return Ran(base)
+
+parent = os.getpid()
+local.carry_out = ends_just_then
+job = Job("k", parse_scenario(SCENARIO), "layers", True, False, False, RunNeed(1, 0))
+with local.LocalExecutor(RunNeed(1, 0)) as executor:
+    executor.submit(job, Path("k")).result()
+"""
+
+
+def test_a_worker_whose_parent_dies_just_when_its_run_ends_does_not_wait_for_ever() -> None:
+    command = [sys.executable, "-c", ORPHANED]
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | path) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 20
+    while process_state(worker) not in "ZX" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process_state(worker) in "ZX"
