@@ -110,7 +110,7 @@ def _summarise(run: RunDirectory, facts: RunFacts, form: Form) -> None:
     summary = summarise(run.records, facts)
 
     def show(page: Page) -> None:
-        for table in (*summary_tables(summary), *usage_tables(run.records)):
+        for table in (*summary_tables(summary), *usage_tables(run.records, summary["utilisation"])):
             page.table(*table)
             page.line()
         for line in summary_lines(summary):

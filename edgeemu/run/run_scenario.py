@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeemu.cluster.devices import Device
 from edgeemu.cluster.draw.resolve import resolved_yaml
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
@@ -138,10 +139,7 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         scenario=scenario.name,
         policy=plan.policy,
         model=plan.model.name,
-        devices=[
-            DeviceFacts(d.name, d.memory_bytes, d.idle_w, d.busy_w, d.memory_reserved_bytes)
-            for d in plan.cluster.devices
-        ],
+        devices=[_device_facts(device) for device in plan.cluster.devices],
         mode="simulated" if simulate else scenario.time.mode,
         objective=scenario.objective,
         concurrency=plan.concurrency,
@@ -156,6 +154,13 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         decided_on=scenario.decisions.on,
         basis=basis_of(scenario),
     )
+
+
+def _device_facts(device: Device) -> DeviceFacts:
+    compute = device.compute
+    rates = (None, None) if compute is None else (compute.flops_per_s, compute.mem_bytes_per_s)
+    watts = device.idle_w, device.busy_w
+    return DeviceFacts(device.name, device.memory_bytes, *watts, device.memory_reserved_bytes, *rates)
 
 
 def _with_measured(facts: RunFacts, devices: Backend) -> RunFacts:
