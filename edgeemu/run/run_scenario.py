@@ -26,6 +26,7 @@ from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.summary import summarise
 from edgeemu.run.backend import Backend, RunMeasurements
 from edgeemu.run.basis import basis_of
+from edgeemu.run.buffered_records import buffered
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
 from edgeemu.run.observer import Observer
@@ -100,8 +101,8 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     records = RecordWriter(directory.path, about)
     directory.write_facts(facts)
     try:
-        with records:
-            await Controller(plan, devices, observer, records).run()
+        async with buffered(records) as sink:
+            await Controller(plan, devices, observer, sink).run()
     except RecordsError:  # nothing can be written any more; what was is read like that of a run that was killed
         raise
     except BaseException as error:
