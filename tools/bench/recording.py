@@ -3,10 +3,10 @@
     python tools/bench/recording.py            # a table, and status 1 if a limit is missed; two or three minutes
     python tools/bench/recording.py --json
 
-Cost is the processor time of writing rows as streams and of converting them to Parquet at the end, and of the trace that
-`edgeemu report --trace` writes. It is compared with the time of the run: of a simulation its processor time from the plan
-to the last record, of a run in real time the wall time of its tokens. The least of three counts. Beside it is what the
-whole of a simulation, or the controller of a run in real time, takes with a sink that drops its rows.
+Cost is the processor time of writing rows as streams and of converting them to Parquet at the end, and of the trace
+that `edgeemu report --trace` writes. It is compared with the time of the run: of a simulation its processor time from
+the plan to the last record, of a run in real time the wall time of its tokens. The least of three counts. Beside it is
+what the whole of a simulation, or the controller of a run in real time, takes with a sink that drops its rows.
 """
 
 import os
