@@ -123,7 +123,7 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
     """Names of all keys, but for those that are names of devices or libraries."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if path not in ("memory.by_device", "energy.by_device", "idle.by_device", "libraries"):
+            if path not in ("memory.by_device", "energy.by_device", "idle.by_device", "utilisation", "libraries"):
                 yield key
             yield from keys(inner, f"{path}.{key}".strip("."))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
+from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
@@ -22,6 +24,21 @@ Why = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust", help="With --why: run the code of the policy file that the run was made with.")
 ]
+Trace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", metavar="FILE", help="Write what happened when, for https://ui.perfetto.dev.", show_default=False
+    ),
+]
+TokensOfTrace = Annotated[
+    str | None,
+    typer.Option(
+        "--tokens",
+        metavar="A-B",
+        help="With --trace: show operations and messages of these tokens of every sequence, from 0.",
+        show_default=False,
+    ),
+]
 
 
 @in_forms
@@ -31,32 +48,58 @@ def report(
     ],
     why: Why = False,
     trust: Trust = False,
+    trace: Trace = None,
+    tokens: TokensOfTrace = None,
     form: Form = Form.PAGE,
 ) -> None:
     """Show the figures of a run from its records.
 
     Works for every run: finished, failed, ended by a signal, killed, or still running. A run that was killed is shown
     up to its last complete record; what is known only at the end (energy of links, resident memory) is missing. Nothing
-    is written. With --json, the document is that of summary.json.
+    is written but what is asked for. With --json, the document is that of summary.json.
 
     With --why, it shows the critical path of the tokens instead: what each waited for, by kind, device and path, which
     adds up to its latency. Then what would help: one device twice as fast, wider or quicker links, half the overheads,
     one more device. Each is computed by simulating the run again, with its policy, on the cluster with that change.
+
+    With --trace, it also writes a trace.json.gz that Perfetto opens: a track for each sequence, device and path, with
+    tokens, operations, messages and what waited for them, memory, load, bandwidth, migrations and the critical path. Of
+    a long run, operations and messages are shown of as many tokens as open well; --tokens chooses which.
 
     \b
     Examples:
       edgeemu report runs/quickstart-20260301T123005Z-layers
       edgeemu report runs/quickstart-20260301T123005Z-layers --json
       edgeemu report runs/quickstart-20260301T123005Z-layers --why
+      edgeemu report runs/quickstart-20260301T123005Z-layers --trace trace.json.gz --tokens 20-40
     """
     from edgeemu.report.run_directory import RunDirectory
 
     run = RunDirectory.find(directory)
     facts = run.read_facts()
+    if tokens is not None and trace is None:
+        raise RequestError("it is about --trace FILE, which is missing", field="--tokens")
+    if trace is not None:
+        _write_trace(run, facts, trace, tokens)
     if why:
         _explain(run, facts, form, trust=trust)
     else:
         _summarise(run, facts, form)
+
+
+def _write_trace(run: RunDirectory, facts: RunFacts, path: Path, tokens: str | None) -> None:
+    from edgeemu.cli.page import Page
+    from edgeemu.report.trace.chosen_steps import parse_steps
+    from edgeemu.report.trace.trace import write_trace
+
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise RequestError(
+            f'"{path}" cannot be written: a directory, or its own is missing or not yours', field="--trace"
+        )
+    asked = None if tokens is None else parse_steps(tokens, "--tokens")
+    shown = write_trace(path, run.records, facts, asked)
+    of = f"tokens {shown.first}-{shown.end - 1}" if shown.end > shown.first else "no token"
+    Page(sys.stderr).line(f"written: {path}, with the operations of {of}; open it with https://ui.perfetto.dev")
 
 
 def _summarise(run: RunDirectory, facts: RunFacts, form: Form) -> None:
@@ -67,7 +110,7 @@ def _summarise(run: RunDirectory, facts: RunFacts, form: Form) -> None:
     summary = summarise(run.records, facts)
 
     def show(page: Page) -> None:
-        for table in (*summary_tables(summary), *usage_tables(run.records)):
+        for table in (*summary_tables(summary), *usage_tables(run.records, summary["utilisation"])):
             page.table(*table)
             page.line()
         for line in summary_lines(summary):

@@ -17,18 +17,21 @@ from edgeemu.report.basis import Basis
 VERSION = 4  # of the record tables and of this file: raised when a reader of the old ones would misread the new ones
 _MAX_BYTES = 2**62
 Bytes = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_BYTES)]
+Rate = Annotated[float, msgspec.Meta(gt=0)]
 Ended = Literal["done", "failed", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """A device as the plan has it. Watts are None where the scenario gives none."""
+    """A device as the plan has it. Watts are None where the scenario gives none, rates of one relative to this host."""
 
     name: str
     cap_bytes: Annotated[int, msgspec.Meta(gt=0, lt=_MAX_BYTES)]
     idle_w: float | None
     busy_w: float | None
     reserved_bytes: Bytes = 0  # that its system keeps beside
+    flops_per_s: Rate | None = None  # at most, and without other load
+    mem_bytes_per_s: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,10 +52,12 @@ class TokenFigures(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OperationFigures:
-    """How long devices computed."""
+    """How long devices computed, and how much. By device; sums are in the order of the rows."""
 
-    busy_s: Mapping[str, float]  # by device, added up in the order of the rows
-    exact_busy_s: Mapping[str, float]  # by device, rounded once
+    busy_s: Mapping[str, float]
+    exact_busy_s: Mapping[str, float]  # rounded once
+    flops: Mapping[str, float]
+    bytes_read: Mapping[str, float]
 
 
 def token_figures(records: RecordTables, sequences: Sequence[SequenceRow], dilation: float) -> TokenFigures:
@@ -120,16 +122,20 @@ def row_count(records: RecordTables, table: TableName) -> int:
 
 
 def operation_figures(records: RecordTables) -> OperationFigures:
-    """Read from the table of operations how long devices computed."""
-    busy_s: dict[str, float] = {}
+    """Read from the table of operations how long devices computed, and how much."""
+    work: tuple[dict[str, float], ...] = ({}, {}, {})
     exact_s: dict[str, ExactSum] = defaultdict(ExactSum)
-    for table in records.read("ops", ("device", "start_s", "end_s")):
+    for table in records.read("ops", ("device", "start_s", "end_s", "flops", "bytes_read")):
         durations_s = _numbers(table, "end_s") - _numbers(table, "start_s")  # [rows]
+        columns = durations_s, _numbers(table, "flops"), _numbers(table, "bytes_read")
+        for totals, column in zip(work, columns, strict=True):
+            for device, values in _by_name(table, "device", column):
+                before = totals.get(device, 0.0)
+                totals[device] = float(np.cumsum(np.concatenate([[before], values]))[-1])
         for device, spent_s in _by_name(table, "device", durations_s):
-            before_s = busy_s.get(device, 0.0)
-            busy_s[device] = float(np.cumsum(np.concatenate([[before_s], spent_s]))[-1])
             exact_s[device].add(spent_s.tolist())
-    return OperationFigures(busy_s, {device: total.value for device, total in exact_s.items()})
+    busy_s, flops, bytes_read = work
+    return OperationFigures(busy_s, {name: total.value for name, total in exact_s.items()}, flops, bytes_read)
 
 
 def sequence_rows(records: RecordTables) -> list[SequenceRow]:

@@ -20,6 +20,9 @@ class RowsInMemory:
         """Append rows to a table."""
         self.rows[table] += rows
 
+    def may_write(self) -> None:
+        """Do nothing: rows are where they stay."""
+
     def read(self, table: TableName, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
         """Yield the rows of a table at once; `columns`: those to read, None: all."""
         import pyarrow as pa

@@ -57,6 +57,7 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
         "goodput": _goodput(sequences, tokens.span_s),
         "sequences": [row._asdict() for row in sequences],
         "idle": _idle(ops.busy_s, tokens.span_s),
+        "utilisation": _utilisation(facts, ops),
         "wall": _wall(tokens),
         "migrations": migrations.totals,
         "memory": _memory(records, facts),
@@ -149,6 +150,22 @@ def _idle(busy_s: Mapping[str, float], span_s: float) -> dict[str, Any] | None:
     idle = {device: 1.0 - spent_s / span_s for device, spent_s in sorted(busy_s.items())}
     at_work = sum(spent_s for _, spent_s in sorted(busy_s.items())) / span_s  # in no order of arrival
     return {"min": min(idle.values()), "max": max(idle.values()), "at_work": at_work, "by_device": idle}
+
+
+def _utilisation(facts: RunFacts, ops: OperationFigures) -> dict[str, dict[str, float | None]]:
+    """Share of its bandwidth of memory (MBU) and of its arithmetic (MFU) that each device used while it computed.
+
+    By device that computed; None where its rates are relative to this host. As MFU in Chowdhery et al. (PaLM, 2022,
+    section 4.1), and MBU in Agarwal et al. (LLM Inference Performance Engineering, Databricks, 2023).
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for device in facts.devices:
+        if not (busy_s := ops.busy_s.get(device.name)):
+            continue
+        done = (ops.bytes_read, device.mem_bytes_per_s), (ops.flops, device.flops_per_s)
+        shares = [None if rate is None else work[device.name] / busy_s / rate for work, rate in done]
+        found[device.name] = dict(zip(("mbu", "mfu"), shares, strict=True))
+    return found
 
 
 def _memory(records: RecordTables, facts: RunFacts) -> dict[str, Any]:

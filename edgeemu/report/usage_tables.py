@@ -14,9 +14,9 @@ _DEVICES = (*_MEMORY, "busy_s", "queue_s", "energy_j")
 _LINKS = ("messages", "bytes", "transit_s", "queue_s", "energy_j")
 
 
-def usage_tables(records: RecordTables) -> list[Table]:
-    """Make the tables of devices and of links; none of a run without a row of them."""
-    tables = [_device_table(_totals(records, "devices", ("device",), _DEVICES))]
+def usage_tables(records: RecordTables, utilisation: Mapping[str, Mapping[str, float | None]]) -> list[Table]:
+    """Make the tables of devices and of links; none of a run without a row of them. `utilisation`: of its summary."""
+    tables = [_device_table(_totals(records, "devices", ("device",), _DEVICES), utilisation)]
     links = _totals(records, "links", ("source", "target"), _LINKS)
     return [table for table in (*tables, _link_table(links)) if table.rows]
 
@@ -50,22 +50,23 @@ def _totals(records: RecordTables, table: Any, names: tuple[str, ...], columns: 
     return totals
 
 
-def _device_table(totals: _Totals) -> Table:
+def _device_table(totals: _Totals, utilisation: Mapping[str, Mapping[str, float | None]]) -> Table:
     by_work = sorted(totals.items(), key=lambda item: item[1]["busy_s"].sum or 0, reverse=True)
     rows = [
         [
             name,
             *(size(total[column].largest) for column in _MEMORY),
             *(_seconds(total[column].sum) for column in ("busy_s", "queue_s")),
+            *(_share(utilisation.get(name, {}).get(key)) for key in ("mbu", "mfu")),
             _joules(total["energy_j"].sum),
         ]
         for (name,), total in by_work[:MAX_ROWS]
     ]
     if len(by_work) > MAX_ROWS:
-        rows.append([f"and {len(by_work) - MAX_ROWS} less busy", *[""] * 8])
+        rows.append([f"and {len(by_work) - MAX_ROWS} less busy", *[""] * 10])
     kinds = (f">{column.removesuffix('_bytes')}" for column in _MEMORY)
-    may_go = ("incoming", "messages", "workspace", "queued", "cache", "compute energy")
-    return Table(("device", *kinds, ">busy", ">queued", ">compute energy"), rows, may_go)
+    may_go = ("incoming", "messages", "workspace", "queued", "cache", "MFU", "compute energy")
+    return Table(("device", *kinds, ">busy", ">queued", ">MBU", ">MFU", ">compute energy"), rows, may_go)
 
 
 def _link_table(totals: _Totals) -> Table:
@@ -92,6 +93,10 @@ def _mean_ms(seconds: _Total, messages: _Total) -> float | None:
 
 def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f} s"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
 def _joules(value: float | None) -> str:

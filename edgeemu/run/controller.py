@@ -101,6 +101,7 @@ class Controller:
     async def _measure(self) -> SampledToken | None:
         """Record what devices have done, and wait for the next token; None if a sequence arrives before it."""
         self._record()
+        self._records.may_write()
         arrival_s = self._scheduler.next_arrival_s
         token = await self.devices.next_token(arrival_s)
         if token is None and arrival_s is not None:

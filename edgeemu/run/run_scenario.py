@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeemu.cluster.devices import Device
 from edgeemu.cluster.draw.resolve import resolved_yaml
 from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
@@ -25,6 +26,7 @@ from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.summary import summarise
 from edgeemu.run.backend import Backend, RunMeasurements
 from edgeemu.run.basis import basis_of
+from edgeemu.run.buffered_records import buffered
 from edgeemu.run.choose_links import LinkChoice, choose_links
 from edgeemu.run.controller import Controller
 from edgeemu.run.observer import Observer
@@ -99,8 +101,8 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     records = RecordWriter(directory.path, about)
     directory.write_facts(facts)
     try:
-        with records:
-            await Controller(plan, devices, observer, records).run()
+        async with buffered(records) as sink:
+            await Controller(plan, devices, observer, sink).run()
     except RecordsError:  # nothing can be written any more; what was is read like that of a run that was killed
         raise
     except BaseException as error:
@@ -138,10 +140,7 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         scenario=scenario.name,
         policy=plan.policy,
         model=plan.model.name,
-        devices=[
-            DeviceFacts(d.name, d.memory_bytes, d.idle_w, d.busy_w, d.memory_reserved_bytes)
-            for d in plan.cluster.devices
-        ],
+        devices=[_device_facts(device) for device in plan.cluster.devices],
         mode="simulated" if simulate else scenario.time.mode,
         objective=scenario.objective,
         concurrency=plan.concurrency,
@@ -156,6 +155,13 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         decided_on=scenario.decisions.on,
         basis=basis_of(scenario),
     )
+
+
+def _device_facts(device: Device) -> DeviceFacts:
+    compute = device.compute
+    rates = (None, None) if compute is None else (compute.flops_per_s, compute.mem_bytes_per_s)
+    watts = device.idle_w, device.busy_w
+    return DeviceFacts(device.name, device.memory_bytes, *watts, device.memory_reserved_bytes, *rates)
 
 
 def _with_measured(facts: RunFacts, devices: Backend) -> RunFacts:

@@ -46,6 +46,29 @@ class Columns(Sequence[RowT], Generic[RowT]):
         return list(self)[at]
 
 
+def joined(pieces: Sequence[Columns[RowT]]) -> Columns[RowT]:
+    """Put the rows of one kind together, in their order; there is at least one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    columns = zip(*(piece.columns for piece in pieces), strict=True)
+    return Columns(pieces[0]._row, [_joined(column) for column in columns])
+
+
+def _joined(pieces: Sequence[Column]) -> Column:
+    coded = [piece for piece in pieces if isinstance(piece, Coded)]
+    if not coded:
+        column: Numbers = np.concatenate([piece for piece in pieces if not isinstance(piece, Coded)])
+        return column
+    if all(piece.names == coded[0].names for piece in coded):
+        return Coded(np.concatenate([piece.codes for piece in coded]), coded[0].names)
+    places: dict[str, int] = {}
+    codes = [
+        np.array([places.setdefault(name, len(places)) for name in piece.names], np.int64)[piece.codes]
+        for piece in coded
+    ]
+    return Coded(np.concatenate(codes), list(places))
+
+
 def _values(column: Column) -> list[object]:
     if isinstance(column, Coded):
         return [column.names[code] for code in column.codes.tolist()]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.facts import some_facts
 
 from edgeemu.report import record_files
+from edgeemu.report.facts import DeviceFacts
 from edgeemu.report.figures import operation_figures
 from edgeemu.report.record_files import RecordWriter, RunRecords
 from edgeemu.report.rows import DecisionRow, DeviceRow, MigrationRow, OperationRow, SequenceRow, TokenRow
@@ -19,6 +20,7 @@ from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.report.run_directory import to_json
 from edgeemu.report.statistics import BatchedPercentile, ExactSum, percentile
 from edgeemu.report.summary import summarise
+from edgeemu.report.usage_tables import usage_tables
 
 finite = st.floats(-1e6, 1e6)
 
@@ -144,6 +146,23 @@ def test_decisions_and_migrations_are_counted_from_their_tables() -> None:
     assert summary["decisions"] == {**told, "charged_ms": 0.0, "on": None}
     assert summary["controller_ms"]["mean"] == 1000.0
     assert summary["migrations"] == {"count": 3, "bytes": 40, "ms": 750.0, "changes": 2, "aborted": 1}
+
+
+def test_utilisation_is_work_over_what_the_device_could_have_done_meanwhile() -> None:
+    records = two_sequences()
+    records.append("ops", [op("pi", 0.0, 0.25), op("pi", 0.5, 0.75), op("nano", 0.0, 0.5)])  # 1e6 of either each
+    records.append("devices", [device("pi", 1, 0), device("nano", 1, 0)])
+    relative = [DeviceFacts(name, 9, None, None) for name in ("nano", "unused")]
+    devices = [DeviceFacts("pi", 9, None, None, 0, 8e6, 5e6), *relative]
+    summary = summarise(records, some_facts(devices=devices))
+    assert summary["utilisation"] == {
+        "pi": {"mbu": pytest.approx(0.8), "mfu": pytest.approx(0.5)},
+        "nano": {"mbu": None, "mfu": None},
+    }
+    table, *_ = usage_tables(records, summary["utilisation"])
+    at = table.columns.index(">MBU")
+    assert table.columns[at + 1] == ">MFU"
+    assert {row[0]: row[at : at + 2] for row in table.rows} == {"pi": ["80%", "50%"], "nano": ["–", "–"]}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), finite, finite), max_size=40), st.integers(1, 9))

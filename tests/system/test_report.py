@@ -1,5 +1,6 @@
 """`edgeemu report` shows the figures of any run: finished, ended by a signal, failed, or killed."""
 
+import gzip
 import json
 import os
 import signal
@@ -149,6 +150,10 @@ def test_a_run_that_was_killed_is_reported_up_to_its_last_record(tmp_path: Path)
     assert status == 0
     assert "ended: no, the run was killed or still goes on" in out
     assert "pi-1 -> pi-2" in out
+    assert report(directory, "--trace", str(tmp_path / "trace.json.gz"))[0] == 0
+    events = json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))["traceEvents"]
+    shown = [event for event in events if event.get("cat") == "operation"]
+    assert len(shown) == len(read_table(directory, "ops"))
     cut = directory / "ops.arrows"  # as a full disk or a crash of the host would leave it
     cut.write_bytes(cut.read_bytes()[:-100])
     assert reported(directory)["tokens"] == found["tokens"]
