@@ -82,15 +82,18 @@ def _pairs(before: ClusterView, now: ClusterView, placement: Placement) -> IntAr
     used = list(permutations(users, 2)) if len(users) <= MAX_USERS else []
     measured = [LinkFactors.of(view.observed) for view in (before, now)]
     ends = [np.stack([each.sources, each.targets]) for each in measured]
+    if np.array_equal(ends[0], ends[1]):
+        ends = ends[:1]
     return np.concatenate([*ends, np.array(used, np.int64).reshape(-1, 2).T], axis=1)
 
 
 def _links(before: ClusterView, now: ClusterView, pairs: IntArray) -> _Links:
-    """Changes of the time that the message with one token's x takes on the links between pairs of devices."""
+    """Changes that are noticed of the time that one token's x takes on the links between pairs of devices."""
     bits = 8.0 * now.costs.activation_bytes(1)
     wires = before.links.wire, now.links.wire
     then_s, now_s = (each.s_per_bit.pairs(*pairs) * bits + each.delay_s.pairs(*pairs) for each in wires)  # [n_pairs]
-    known = (then_s > 0) & (now_s > 0)
+    known = np.flatnonzero((then_s > 0) & (now_s > 0))
+    known = known[np.abs(np.log(now_s[known] / then_s[known])) > log(NOTICED)]  # of many links most have not changed
     ends, then_s, now_s = np.sort(pairs[:, known], axis=0), then_s[known], now_s[known]
     change = np.abs(np.log(now_s / then_s))
     order = np.lexsort((now_s, then_s, change, ends[1], ends[0]))  # of each link, the way that has changed more is last
