@@ -30,7 +30,7 @@ class Views(NamedTuple):
     known: str = ""
 
 
-class _Links(NamedTuple):
+class _LinkChanges(NamedTuple):
     """Links, ascending, each by its way on which the message with one token's x has changed more: [n_links] each."""
 
     ends: IntArray  # [2, n_links]
@@ -87,7 +87,7 @@ def _pairs(before: ClusterView, now: ClusterView, placement: Placement) -> IntAr
     return np.concatenate([*ends, np.array(used, np.int64).reshape(-1, 2).T], axis=1)
 
 
-def _links(before: ClusterView, now: ClusterView, pairs: IntArray) -> _Links:
+def _links(before: ClusterView, now: ClusterView, pairs: IntArray) -> _LinkChanges:
     """Changes that are noticed of the time that one token's x takes on the links between pairs of devices."""
     bits = 8.0 * now.costs.activation_bytes(1)
     wires = before.links.wire, now.links.wire
@@ -100,4 +100,4 @@ def _links(before: ClusterView, now: ClusterView, pairs: IntArray) -> _Links:
     ends = ends[:, order]
     last = np.append((ends[:, 1:] != ends[:, :-1]).any(0), np.ones(min(1, len(order)), np.bool_))
     at = order[last]
-    return _Links(ends[:, last], change[at], then_s[at], now_s[at])
+    return _LinkChanges(ends[:, last], change[at], then_s[at], now_s[at])
