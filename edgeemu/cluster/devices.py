@@ -22,8 +22,13 @@ class Compute:
 
     def slowed(self, slowdown: float) -> "Compute":
         """The speed at which everything takes `slowdown` times as long."""
-        times_s = (each * slowdown for each in (self.overhead_s, self.message_s, self.byte_s))
-        return Compute(self.flops_per_s / slowdown, self.mem_bytes_per_s / slowdown, *times_s)
+        return Compute(
+            self.flops_per_s / slowdown,
+            self.mem_bytes_per_s / slowdown,
+            self.overhead_s * slowdown,
+            self.message_s * slowdown,
+            self.byte_s * slowdown,
+        )
 
 
 @dataclass(frozen=True, slots=True)

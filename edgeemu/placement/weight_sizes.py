@@ -24,6 +24,7 @@ def mean_weight_bytes(shape: ModelShape, kind: Kind, group: int) -> int:
     return -(-total // shape.n_layers)
 
 
+@lru_cache(maxsize=1024)
 def weight_bytes(shape: ModelShape, block: Block, *, largest: bool = False) -> int:
     """Weights of one block, or of such a block in the layer where each matrix is `largest`.
 

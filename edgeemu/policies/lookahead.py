@@ -14,7 +14,8 @@ steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 *Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new
 one or one with other shares (`search.share_changes`): they shift, and layers become divided or whole, for the objective
 of energy too. With several sequences undivided placements change to another pipeline (`search.pipeline_moves`).
-`search.change_rule` says when a change pays. Where nothing has changed since a placement was kept, it is kept again.
+`search.change_rule` says when a change pays. Where nothing has changed since a placement was kept, it is kept again. On
+large clusters the heads of layers have turns, from decision to decision.
 
 * Placements that the run has left are proposals too (`search.going_back`).
 * [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
@@ -40,7 +41,7 @@ from edgeemu.policies.search.going_back import earlier_layouts, from_now
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
-from edgeemu.policies.search.local_moves import improve
+from edgeemu.policies.search.local_moves import improve, turns_of_layers
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
@@ -80,7 +81,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     if current is None:
         return _first(view)
-    if view.still:
+    if view.still >= turns_of_layers(view):
         return current
     n_layers = view.costs.shape.n_layers
     small = n_layers * len(view.devices) <= SMALL_TO_DIVIDE
@@ -203,7 +204,7 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement, left: _Lay
         moved_s = costs.migration_s(old, proposed) - costs.migration_s(old, best)
         if prices.pays(gain_s, moved_s) and union_fits(view, old, proposed):
             best, best_s = proposed, best_s - gain_s
-    if before_s - best_s < WORTH * before_s:
+    if before_s - best_s < WORTH * before_s / turns_of_layers(view):
         best = base
     return current if best.same(old) else best.placement(shape)
 

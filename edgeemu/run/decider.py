@@ -54,6 +54,7 @@ class Decider:
         self._unasked = 0  # turns since then
         self._changed_for = plan.view  # for which the placement was chosen
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
+        self._kept = 1  # decisions in a row, that one included, since which the placement is the same
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
         self._placement = plan.placement  # at the last turn
@@ -79,7 +80,7 @@ class Decider:
         pairs = self._explorer.due(doubtful)
         if not self._worth_asking(view):
             return None
-        still = self._is_still(view)
+        still = self._kept if self._is_still(view) else 0
         self._note_left(current)
         if still or self._refused is not None or self._earlier:
             view = replace(view, refused=self._refused, still=still, earlier=self._earlier)
@@ -89,8 +90,7 @@ class Decider:
         row = DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem)
         self._rows.append(row if answer.placement is current else self._explained(row, view, current, answer.placement))
         self._lost = self._lost + 1 if answer.lost else 0
-        if not view.still:
-            self._considered = view if answer.placement is current and not answer.problem else None
+        self._note_kept(view, kept=answer.placement is current and not answer.problem)
         if self._lost == PATIENCE:
             where = f"sequence {step.sequence}, step {step.step}"
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
@@ -133,6 +133,15 @@ class Decider:
             recent = [each for each in recent if each.owner != first.owner][1 - EARLIER :]
             self._earlier = tuple(each for each in (first, *recent) if each.owner != current.owner)
             self._placement = current
+
+    def _note_kept(self, view: ClusterView, *, kept: bool) -> None:
+        """Note whether a decision kept the placement, and for which view the first in a row did."""
+        if not kept:
+            self._considered, self._kept = None, 0
+        elif view.still:
+            self._kept += 1
+        else:
+            self._considered, self._kept = view, 1
 
     def add_refusal(self, decision: Decision, why: str) -> None:
         """Note that devices refused what was decided; the policy is told at the next decision."""

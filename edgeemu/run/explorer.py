@@ -63,7 +63,7 @@ def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:
     better = {pair: (1.0 / view.observed[pair][0], 1.0 / view.observed[pair][1]) for pair in pairs}
     observed = {pair: factors for pair, factors in view.observed.items() if pair not in pairs}
     outlook = view.outlook.without(pairs)
-    return replace(view, links=view.links.scaled(better), observed=observed, outlook=outlook, still=False)
+    return replace(view, links=view.links.scaled(better), observed=observed, outlook=outlook, still=0)
 
 
 def used(program: Program, old: Placement, new: Placement) -> set[Pair]:

@@ -1,11 +1,19 @@
-"""Words for what has changed of devices and links between two views of a cluster, the largest change first. Pure."""
+"""Words for what has changed of devices and links between two views of a cluster, the largest change first. Pure.
 
-from collections.abc import Iterable, Iterator
+Changes are compared as arrays: words are for the few that are named, and a decision must not wait for the others.
+"""
+
+from itertools import permutations
 from math import log
 from typing import NamedTuple
 
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.report.formats import size as size_text
 
 MAX_CAUSES = 2
@@ -22,42 +30,74 @@ class Views(NamedTuple):
     known: str = ""
 
 
+class _LinkChanges(NamedTuple):
+    """Links, ascending, each by its way on which the message with one token's x has changed more: [n_links] each."""
+
+    ends: IntArray  # [2, n_links]
+    change: FloatArray  # logarithm of the factor
+    then_s: FloatArray
+    now_s: FloatArray
+
+    def in_words(self, views: Views, at: int) -> str:
+        (a, b), then_s, now_s = self.ends[:, at].tolist(), float(self.then_s[at]), float(self.now_s[at])
+        devices = views.now.devices
+        link = f"link {devices[a].name}-{devices[b].name} {views.known}".strip()
+        times = f"{now_s / then_s:.1f} times slower" if now_s > then_s else f"{then_s / now_s:.1f} times faster"
+        return f"{link} {times} ({1000 * now_s:.1f} ms for a token's activations)"
+
+
 def changes_in_words(views: Views, placement: Placement) -> list[str]:
     """Name the largest changes of devices, and of links that the placement uses or that were measured."""
-    before, now = views.before, views.now
-    found = list(_of_devices(views))
-    pairs = before.observed.keys() | now.observed.keys()
-    if len(users := placement.devices()) <= MAX_USERS:
-        pairs |= {(a, b) for a in users for b in users if a != b}
-    found += _of_links(before, now, pairs, views.known)
-    found.sort(key=lambda cause: -cause[0])
-    return [text for size, text in found if size > log(NOTICED)][:MAX_CAUSES]
+    nominal, before, now, _ = views
+    n = len(now.devices)
+    speeds = np.log(
+        (now.mem_bytes_per_s / nominal.mem_bytes_per_s) / (before.mem_bytes_per_s / nominal.mem_bytes_per_s)
+    )
+    memories = np.log(np.maximum(now.memory_bytes, 1) / np.maximum(before.memory_bytes, 1))
+    links = _links(before, now, _pairs(before, now, placement))
+    sizes = np.abs(np.concatenate([np.stack([speeds, memories], axis=1).ravel(), links.change]))  # [2 n + n_links]
+    largest = np.argsort(-sizes, kind="stable")[:MAX_CAUSES].tolist()
+    return [
+        links.in_words(views, at - 2 * n) if at >= 2 * n else (_speed, _memory)[at % 2](views, at // 2)
+        for at in largest
+        if sizes[at] > log(NOTICED)
+    ]
 
 
-def _of_devices(views: Views) -> Iterator[tuple[float, str]]:
-    """Changes of the speed and the memory of devices: the logarithm of the factor, and words."""
-    nominal, before, seen, known = views
-    for own, old, new in zip(nominal.devices, before.devices, seen.devices, strict=True):
-        now, then = (each.compute.mem_bytes_per_s / own.compute.mem_bytes_per_s for each in (new, old))
-        was = f" (was {100 * then:.0f} %)" if abs(log(then)) > log(NOTICED) else ""
-        yield abs(log(now / then)), f"{own.name} {known}at {100 * now:.0f} % of its speed{was}"
-        factor = max(new.memory_bytes, 1) / max(old.memory_bytes, 1)
-        room = f"{own.name} has {size_text(new.memory_bytes)} of memory for us"
-        yield abs(log(factor)), f"{room} (was {size_text(old.memory_bytes)})"
+def _speed(views: Views, device: int) -> str:
+    own, old, new = (view.devices[device].compute for view in views[:3])
+    now, then = (each.mem_bytes_per_s / own.mem_bytes_per_s for each in (new, old))
+    was = f" (was {100 * then:.0f} %)" if abs(log(then)) > log(NOTICED) else ""
+    return f"{views.now.devices[device].name} {views.known}at {100 * now:.0f} % of its speed{was}"
 
 
-def _of_links(
-    before: ClusterView, seen: ClusterView, pairs: Iterable[tuple[int, int]], known: str
-) -> Iterator[tuple[float, str]]:
-    """Changes of the time that the message with one token's x takes on a link, the slower way of both."""
-    bits = 8.0 * seen.costs.activation_bytes(1)
-    slowest: dict[tuple[int, int], tuple[float, float, float]] = {}
-    for a, b in pairs:
-        then_s, now_s = (view.links.wire.pair(a, b, bits) for view in (before, seen))
-        if then_s and now_s:
-            pair = min(a, b), max(a, b)
-            slowest[pair] = max(slowest.get(pair, (0.0, 0.0, 0.0)), (abs(log(now_s / then_s)), then_s, now_s))
-    for (a, b), (size, then_s, now_s) in sorted(slowest.items()):
-        link = f"link {seen.devices[a].name}-{seen.devices[b].name} {known}".strip()
-        times = f"{now_s / then_s:.1f} times slower" if now_s > then_s else f"{then_s / now_s:.1f} times faster"
-        yield size, f"{link} {times} ({1000 * now_s:.1f} ms for a token's activations)"
+def _memory(views: Views, device: int) -> str:
+    old, new = views.before.devices[device], views.now.devices[device]
+    return f"{new.name} has {size_text(new.memory_bytes)} of memory for us (was {size_text(old.memory_bytes)})"
+
+
+def _pairs(before: ClusterView, now: ClusterView, placement: Placement) -> IntArray:
+    """Pairs of devices whose links are compared, of which some can be there twice: [2, n_pairs]."""
+    users = placement.devices()
+    used = list(permutations(users, 2)) if len(users) <= MAX_USERS else []
+    measured = [LinkFactors.of(view.observed) for view in (before, now)]
+    ends = [np.stack([each.sources, each.targets]) for each in measured]
+    if np.array_equal(ends[0], ends[1]):
+        ends = ends[:1]
+    return np.concatenate([*ends, np.array(used, np.int64).reshape(-1, 2).T], axis=1)
+
+
+def _links(before: ClusterView, now: ClusterView, pairs: IntArray) -> _LinkChanges:
+    """Changes that are noticed of the time that one token's x takes on the links between pairs of devices."""
+    bits = 8.0 * now.costs.activation_bytes(1)
+    wires = before.links.wire, now.links.wire
+    then_s, now_s = (each.s_per_bit.pairs(*pairs) * bits + each.delay_s.pairs(*pairs) for each in wires)  # [n_pairs]
+    known = np.flatnonzero((then_s > 0) & (now_s > 0))
+    known = known[np.abs(np.log(now_s[known] / then_s[known])) > log(NOTICED)]  # of many links most have not changed
+    ends, then_s, now_s = np.sort(pairs[:, known], axis=0), then_s[known], now_s[known]
+    change = np.abs(np.log(now_s / then_s))
+    order = np.lexsort((now_s, then_s, change, ends[1], ends[0]))  # of each link, the way that has changed more is last
+    ends = ends[:, order]
+    last = np.append((ends[:, 1:] != ends[:, :-1]).any(0), np.ones(min(1, len(order)), np.bool_))
+    at = order[last]
+    return _LinkChanges(ends[:, last], change[at], then_s[at], now_s[at])

@@ -22,32 +22,60 @@ class Alike(NamedTuple):
     which: IntArray  # [n_ops] each operation's kind
 
 
-def alike_in_work(about: OpColumns, costs: Costs) -> Alike:
-    """Put operations with the same work in any step into one kind."""
-    ops, layers = about.ops, costs.shape.precision.layers
-    plain = _plain(about)  # [n_ops]
-    number = dict[object, int]()  # of formats
-    formats = np.array([number.setdefault(each, len(number)) for each in layers or (None,)])  # by layer
-    of_layer = formats[about.layer] if layers else 0  # [n_ops]
-    codes = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer  # [n_ops]
-    _, first, of_plain = np.unique(codes[plain], return_index=True, return_inverse=True)
-    kinds = [ops[at] for at in np.flatnonzero(plain)[first].tolist()]
-    which: IntArray = np.empty(len(ops), np.int64)
-    which[plain] = of_plain
-    found: dict[tuple[object, ...], int] = {}
-    for at in np.flatnonzero(~plain).tolist():
-        op = ops[at]
+class WorkKinds:
+    """Operations of a program that were executed, in kinds: those of one kind have the same work in any step.
+
+    Most operations of a divided placement are for prompts, and are not looked at before they are executed.
+    """
+
+    def __init__(self, about: OpColumns, costs: Costs) -> None:
+        self.kinds: list[Op] = []  # one operation of each kind
+        self._ops, self._costs = about.ops, costs
+        self._plain, self._codes = _plain(about), self._plain_codes(about)  # [n_ops] each
+        self._which: IntArray = np.full(len(self._ops), -1)  # [n_ops] each operation's kind; -1: not executed yet
+        self._numbers: dict[object, int] = {}  # of kinds
+
+    def which(self, at: IntArray) -> IntArray:
+        """Kinds of the operations at some places: [m] -> [m]."""
+        found: IntArray = self._which[at]
+        if found.min(initial=0) < 0:
+            self._tell_apart(np.unique(at[found < 0]))
+            found = self._which[at]
+        return found
+
+    def _tell_apart(self, new: IntArray) -> None:
+        """Find the kinds of operations that were not executed before: [n_new]."""
+        plain, others = new[self._plain[new]], new[~self._plain[new]]
+        codes, first, of_plain = np.unique(self._codes[plain], return_index=True, return_inverse=True)
+        kinds = [self._number(code, at) for code, at in zip(codes.tolist(), plain[first].tolist(), strict=True)]
+        self._which[plain] = np.array(kinds, np.int64)[of_plain]
+        self._which[others] = [self._number(self._key(self._ops[at]), at) for at in others.tolist()]
+
+    def _number(self, key: object, at: int) -> int:
+        """Number of the kind with a key; where there is none yet, the operation at a place is its first."""
+        number = self._numbers.setdefault(key, len(self.kinds))
+        if number == len(self.kinds):
+            self.kinds.append(self._ops[at])
+        return number
+
+    def _plain_codes(self, about: OpColumns) -> IntArray:
+        """Keys of operations that are undivided blocks: [n_ops]."""
+        layers, number = self._costs.shape.precision.layers, dict[object, int]()  # of formats
+        formats = np.array([number.setdefault(each, len(number)) for each in layers or (None,)])  # by layer
+        of_layer = formats[about.layer] if layers else 0  # [n_ops]
+        codes: IntArray = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer
+        return codes
+
+    def _key(self, op: Op) -> tuple[object, ...]:
+        """Key of an operation of a divided layer: all that its work follows from."""
+        layers = self._costs.shape.precision.layers
         key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
         key += (op.emits.kind in GATHERED_KINDS,)
         if not isinstance(op.kind, Kind):
-            key += len(op.needs), sends_last_row(op, costs), op.computes
+            key += len(op.needs), sends_last_row(op, self._costs), op.computes
         elif op.kind is not Kind.HEAD:
             key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
-        if key not in found:
-            found[key] = len(kinds)
-            kinds.append(op)
-        which[at] = found[key]
-    return Alike(kinds, which)
+        return key
 
 
 def _plain(about: OpColumns) -> NDArray[np.bool_]:
@@ -88,7 +116,7 @@ class OperationSizes:
     def __init__(self, about: OpColumns, costs: Costs) -> None:
         self.about = about
         self._costs = costs
-        self._works, self._messages = alike_in_work(about, costs), alike_in_message(about.ops)
+        self._works, self._messages = WorkKinds(about, costs), alike_in_message(about.ops)
         self._size = (-1, -1)  # rows and past of the step for which the next two are
         self._work: dict[int, Work] = {}  # by kind
         self._bytes: dict[int, int] = {}  # by kind
@@ -101,7 +129,7 @@ class OperationSizes:
         sent = (last >= 0) & (about.device[last] != about.device[place])  # [n] from device to device
         for number, step in enumerate(executed.steps):
             size, mine = (step.rows, step.past), executed.which_step == number
-            kinds, which = np.unique(self._works.which[place[mine]], return_inverse=True)
+            kinds, which = np.unique(self._works.which(place[mine]), return_inverse=True)
             found = np.array([self._work_of(kind, *size) for kind in kinds.tolist()], np.float64).reshape(-1, 2)
             works[:, mine] = found[which].T
             mine &= sent
@@ -111,7 +139,7 @@ class OperationSizes:
 
     def work(self, place: int, rows: int, past: int) -> Work:
         """Return the work of one operation in a step."""
-        return self._work_of(int(self._works.which[place]), rows, past)
+        return self._work_of(int(self._works.which(np.array([place]))[0]), rows, past)
 
     def result_bytes(self, place: int, rows: int, past: int) -> int:
         """Return bytes of the message with one operation's result in a step, header included."""

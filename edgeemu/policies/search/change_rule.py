@@ -13,7 +13,7 @@ has how long states were seen to last, and their means:
   in a state in which it loses nothing; until then, waiting is better. So it is where states are so long that a change
   and the change back are not both within `HORIZON` steps: then there is time to answer each.
 
-All moves together must gain `WORTH` of a step; else nothing is moved.
+All moves together must gain `WORTH` of a step, or its part where layers have turns; else nothing is moved.
 """
 
 from collections.abc import Collection, Iterable, Iterator

@@ -9,7 +9,7 @@ from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.search.pipeline_moves import round_s
 from edgeemu.policies.search.share_search import ShareJudge
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.migration_time import MoveCosts, migration_s
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
 
@@ -27,7 +27,15 @@ class ExpectedGain(NamedTuple):
 def expected_gain(view: ClusterView, old: Placement, new: Placement) -> ExpectedGain:
     """Compute what a change of placement is expected to gain at the next step, and to take."""
     devices = np.array(sorted({*old.owner.values(), *new.owner.values()}))
-    return ExpectedGain(_round_s(view, old, devices), _round_s(view, new, devices), migration_s(view, old, new))
+    return ExpectedGain(_round_s(view, old, devices), _round_s(view, new, devices), _migration_s(view, old, new))
+
+
+def _migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
+    """Seconds that the sequence waits for the moves; of many blocks at once, where none is divided."""
+    shape = view.costs.shape
+    if is_divided(old, shape.n_layers) or is_divided(new, shape.n_layers):
+        return migration_s(view, old, new)
+    return MoveCosts(view).migration_s(PlacementArrays.of(old, shape), PlacementArrays.of(new, shape))
 
 
 def _round_s(view: ClusterView, placement: Placement, devices: IntArray) -> float | None:

@@ -2,10 +2,14 @@
 
 A move is tried where an estimate promises most, its gain is then computed exactly, and it stays only if it pays. Memory
 is counted as in the middle of a migration: senders free theirs only when everything has arrived.
+
+On a large cluster a later decision splits the heads of only so many layers anew, and those of the others have their
+turns in the next decisions: nearly all of a decision's time goes there, and layers gain apart from each other.
 """
 
 from collections.abc import Callable
 from itertools import chain
+from math import ceil
 
 import numpy as np
 
@@ -15,11 +19,13 @@ from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.head_split import resplit, stages
 from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacement
+from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 
 PASSES = 3
 SMALL = 2000  # devices x layers up to which there is more than one pass
+AT_ONCE = 27_000  # devices x layers whose heads a later decision splits anew
 LAYER = (Kind.PROJ, Kind.FFN, Kind.HEAD)
 
 
@@ -46,16 +52,23 @@ def improve(
     return improved
 
 
+def turns_of_layers(view: ClusterView) -> int:
+    """Decisions in which the heads of every layer have their turn."""
+    return ceil(view.costs.shape.n_layers * len(view.devices) / AT_ONCE)
+
+
 def resplit_heads(draft: PartialPlacement, prices: Prices) -> bool:
     """Move heads one by one, from the device of a layer that finishes last to the one that finishes first.
 
-    Whether any has moved.
+    Whether any has moved. Once the model runs, only of the layers whose turn it is.
     """
     costs = prices.costs or MoveCosts(draft.view)
     tokens = prices.tokens if prices.costs else np.inf
+    turns = turns_of_layers(draft.view) if prices.costs else 1
+    turn = draft.view.past // draft.view.interval_tokens % turns
     changed = False
     in_vain: set[tuple[int, int, bytes, bytes]] = set()  # layers of which no move pays: those alike have none either
-    for layer, stage in enumerate(stages(draft, costs, tokens)):
+    for layer, stage in list(enumerate(stages(draft, costs, tokens)))[turn::turns]:
         alike = stage.source, stage.gather, draft.groups[layer].tobytes(), draft.room.groups[layer].tobytes()
         if alike in in_vain:
             continue

@@ -113,7 +113,7 @@ class ClusterView:
     outlook: Outlook = field(default_factory=Outlook)  # how long what was seen to come and go is expected to stay
     objective: Objective = "latency"
     energy_budget_j: float | None = None  # for a token, of all devices; `view.step_energy` estimates what one needs
-    still: bool = False  # nothing has changed by more than 1 % since a decision that kept the current placement
+    still: int = 0  # decisions in a row that kept this placement; nothing has changed by over 1 % since the first
     given: Placement | None = None  # what the scenario writes as its placement
     j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known
     by_layer: Costs | None = None  # where layers have different formats: the costs of each

@@ -94,6 +94,8 @@ class _Courses:
         told = (values > TURN * self._first) | (TURN * values < self._first)  # [n] the first turn
         if self._courses:
             told |= np.isin(keys, list(self._courses), assume_unique=True)
+        if not told.any():
+            return
         first = np.broadcast_to(self._first, values.shape)[told].tolist()
         made_of = zip(*(part[told].tolist() for part in parts), strict=True) if parts else repeat(())
         for key, value, before, of in zip(keys[told].tolist(), values[told].tolist(), first, made_of, strict=False):

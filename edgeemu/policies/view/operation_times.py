@@ -14,7 +14,7 @@ from edgeemu.placement.program import Op
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
-from edgeemu.timeline.operation_sizes import alike_in_work
+from edgeemu.timeline.operation_sizes import WorkKinds
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
@@ -44,9 +44,21 @@ class _Programs:
     def __init__(self, about: OpColumns, costs: Costs) -> None:
         self.ops = about.ops  # kept: no other object has the identity of one of them
         self.devices = about.device  # [n_ops]
-        self.kinds, self.which = alike_in_work(about, costs)
-        self.computes = np.array([op.computes for op in self.kinds], np.bool_)  # [n_kinds]
-        self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)  # [n_kinds]
+        self._work = WorkKinds(about, costs)
+        self.computes, self.starts_kernel = np.empty(0, np.bool_), np.empty(0, np.bool_)  # [n_kinds] each
+
+    @property
+    def kinds(self) -> list[Op]:
+        """One of those operations that have the same work."""
+        return self._work.kinds
+
+    def which(self, at: IntArray) -> IntArray:
+        """Indexes of `kinds` of operations that were executed: [m] -> [m]."""
+        which = self._work.which(at)
+        if len(self.kinds) > len(self.computes):
+            self.computes = np.array([op.computes for op in self.kinds], np.bool_)
+            self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)
+        return which
 
     @cached_property
     def _index(self) -> dict[int, int]:
@@ -74,7 +86,7 @@ class OperationTimes:
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
         at, steps, which_step, ready_s, start_s, end_s = self._found(executions)
-        devices, which = self._known.devices[at], self._known.which[at]  # [m] each
+        devices, which = self._known.devices[at], self._known.which(at)  # [m] each
         nominal_s = self._nominal_s(devices, which, steps, which_step)  # [m]
         busy_s, waited_s = end_s - start_s, start_s - ready_s  # [m] each
         tells = nominal_s != 0  # an operation that takes no time has no information

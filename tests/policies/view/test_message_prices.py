@@ -160,12 +160,12 @@ def test_without_overheads_links_are_as_they_are() -> None:
     links = LinkMatrix.of(uneven_mesh(N, 3))
     seen = oracle_view(uneven_mesh(N, 3), COSTS, None, 7, 30, links=links)
     assert seen.links is links
-    assert replace(seen, still=True).links is links
+    assert replace(seen, still=1).links is links
 
 
 def test_measured_factors_are_of_the_wire_and_views_keep_their_links() -> None:
     _, seen = one_busy(2e-3, 0.0)
-    assert replace(seen, still=True).links is seen.links
+    assert replace(seen, still=1).links is seen.links
     slower = replace(seen, links=seen.links.scaled({(0, 1): (3.0, 2.0)}))
     wire, before = slower.links.wire, seen.links.wire
     assert wire.delay_s.pair(0, 1) == pytest.approx(3 * before.delay_s.pair(0, 1))

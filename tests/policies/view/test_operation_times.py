@@ -11,6 +11,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.operation_costs import op_s
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.timeline.clock import Occupation
+from edgeemu.timeline.executed import ExecutedOps, OpColumns
 from edgeemu.timeline.steps import OperationRecord, Step
 from edgeemu_kernels.shape import ModelShape
 
@@ -37,3 +38,23 @@ def test_sums_are_those_of_operations_one_by_one(data: st.DataObject, shape: Mod
             if nominal_s:
                 sums[op.device] += 1, nominal_s, time.end_s - time.start_s, time.start_s - time.ready_s
         assert np.array(known.totals(executions)).T.tolist() == sums.tolist()
+
+
+@settings(QUICK, max_examples=15)
+@given(st.data(), shapes())
+def test_operations_of_a_program_can_be_executed_in_any_parts(data: st.DataObject, shape: ModelShape) -> None:
+    costs = PhysicalCosts(shape)
+    program = compile_routes(data.draw(divided_placements(shape, N)), shape, "ring")
+    about, known = OpColumns(program.ops), OperationTimes(SPEEDS, costs)
+    for number in range(3):  # what was executed before, what was not, or some of both
+        step = Step(0, number, 1, 5)
+        places = data.draw(st.lists(st.integers(0, len(program.ops) - 1), min_size=1, unique=True))
+        executed = ExecutedOps.of_step(about, step, [(at, at + 0.1, at + 0.3, at + 0.4, -1) for at in places])
+        sums = np.zeros((N, 2))
+        for at in places:
+            op = program.ops[at]
+            nominal_s = op_s(SPEEDS[op.device], op, step.rows, step.past, costs)
+            sums[op.device] += (1, nominal_s) if nominal_s else (0, 0.0)
+        totals = known.totals(executed)
+        assert totals.number.tolist() == sums[:, 0].tolist()
+        np.testing.assert_allclose(totals.nominal_s, sums[:, 1], rtol=1e-12)
