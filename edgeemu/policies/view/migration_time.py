@@ -12,6 +12,8 @@ from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.transfer_prices import TransferPrices
 
+Pair = tuple[int, int]  # sender and receiver
+
 
 class MoveCosts:
     """Bytes that blocks send when they move, and the time of moves."""
@@ -19,7 +21,6 @@ class MoveCosts:
     def __init__(self, view: ClusterView) -> None:
         costs = view.costs.at_step(1, view.past)
         self.view = view
-        self.prices = TransferPrices.of(view)
         self._costs, self._shards = costs, dict[Block, float]()  # bytes of shards that were asked for
         self.weight_bytes = {
             Kind.EMBED: float(costs.weight_bytes(EMBED)),
@@ -39,6 +40,8 @@ class MoveCosts:
             kind: self.weight_bytes[kind] / view.flash_bytes_per_s if view.weights_on_flash else 0.0 for kind in Kind
         }
 
+        layers = [self.link_bits[kind] for kind in (Kind.HEAD, Kind.PROJ, Kind.FFN) if self.link_bits[kind]]
+        self.prices = TransferPrices.of(view, min([float(view.chunk_bytes), *(bits / 8.0 for bits in layers)]))
         self.table_bits = 0.0 if view.weights_on_flash else 8.0 * self.table_bytes
         self.table_flash_s = self.table_bytes / view.flash_bytes_per_s if view.weights_on_flash else 0.0
 
@@ -55,7 +58,7 @@ class MoveCosts:
 
         `meeting`: an end of the model, which could go to the other.
         """
-        links, bits, flash_s = self.prices.links, self.link_bits[kind], self.flash_s[kind]
+        links, bits, flash_s = self.view.links.wire, self.link_bits[kind], self.flash_s[kind]
         if meeting:
             bits, flash_s = bits - self.table_bits, flash_s - self.table_flash_s
         if not bits:
@@ -69,24 +72,32 @@ class MoveCosts:
         These work in parallel. The delay of a link counts once. `meeting`: ends that bring no table, as `ends_meeting`
         says.
         """
-        bits: dict[tuple[int, int], float] = defaultdict(float)
+        bits: dict[Pair, float] = defaultdict(float)
+        chunks: dict[Pair, float] = defaultdict(float)
         flash_s: dict[int, float] = defaultdict(float)
         for kind, source, target in moved:
             bits[source, target] += self.link_bits[kind]
+            chunks[source, target] += self._chunks(self.link_bits[kind] - self.table_bits * (kind in meeting))
             flash_s[target] += self.flash_s[kind]
             if kind in meeting:
                 bits[source, target] -= self.table_bits
                 flash_s[target] -= self.table_flash_s
-        return self._slowest_s(bits, flash_s)
+        return self._slowest_s(bits, chunks, flash_s)
 
-    def _slowest_s(self, bits: Mapping[tuple[int, int], float], flash_s: Mapping[int, float]) -> float:
-        sent_s = (self.prices.links.pair(a, b, size) for (a, b), size in bits.items() if size)
-        handled_s: dict[int, float] = defaultdict(float)
-        if self.prices.chunks_cost:
-            for ends, size in bits.items():
-                for device in ends:
-                    handled_s[device] += size * float(self.prices.processor_s_per_bit[device])
-        return max((*sent_s, *flash_s.values(), *handled_s.values()), default=0.0)
+    def _chunks(self, bits: float) -> float:
+        """Chunks of a block: each has its own."""
+        return -(-bits // (8.0 * self.view.chunk_bytes))
+
+    def _slowest_s(
+        self, bits: Mapping[Pair, float], chunks: Mapping[Pair, float], flash_s: Mapping[int, float]
+    ) -> float:
+        sent = [(*pair, size, chunks[pair]) for pair, size in bits.items() if size]
+        if sent and self.prices.chunks_cost:
+            sources, targets, sizes, numbers = np.array(sent).T  # [n_pairs] each
+            pairs = sources.astype(np.int64), targets.astype(np.int64)
+            return max((self.prices.slowest_s(*pairs, sizes, numbers), *flash_s.values()))
+        sent_s = (self.view.links.wire.pair(a, b, size) for a, b, size, _ in sent)
+        return max((*sent_s, *flash_s.values()), default=0.0)
 
     def migration_s(self, old: PlacementArrays, new: PlacementArrays) -> float:
         """Time of all moves from one placement to another, both undivided: as in `total_s`."""
@@ -105,28 +116,36 @@ class MoveCosts:
         at_once_s = float(np.bincount(targets, flash_s).max())
         pairs, which = np.unique(sources * n + targets, return_inverse=True)
         sent = np.bincount(which, bits)  # [n_pairs]
-        pairs, sent = pairs[sent > 0], sent[sent > 0]
+        some = sent > 0  # [n_pairs]
+        pairs, sent = pairs[some], sent[some]
         if not len(pairs):
             return at_once_s
-        links, ends = self.prices.links, np.divmod(pairs, n)
-        sent_s = links.s_per_bit.pairs(*ends) * sent + links.delay_s.pairs(*ends)
+        links, ends = self.view.links.wire, np.divmod(pairs, n)
         if self.prices.chunks_cost:
-            handled = np.bincount(ends[0], sent, n) + np.bincount(ends[1], sent, n)  # [n_devices] bits
-            at_once_s = max(at_once_s, float((handled * self.prices.processor_s_per_bit).max()))
+            numbers = [
+                np.full(len(m.sources), self._chunks(self.link_bits[m.kind] - self.table_bits * (m.kind in meeting)))
+                for m in moved
+            ]
+            chunks = np.bincount(which, np.concatenate(numbers))[some].astype(np.float64)  # [n_pairs]
+            return max(at_once_s, self.prices.slowest_s(*ends, sent.astype(np.float64), chunks))
+        sent_s = links.s_per_bit.pairs(*ends) * sent + links.delay_s.pairs(*ends)
         return max(at_once_s, float(sent_s.max()))
 
     def moves_s(self, moved: Iterable[Move]) -> float:
         """Time of moves of any blocks, shards included: as in `total_s`."""
-        bits: dict[tuple[int, int], float] = defaultdict(float)
+        bits: dict[Pair, float] = defaultdict(float)
+        chunks: dict[Pair, float] = defaultdict(float)
         flash_s: dict[int, float] = defaultdict(float)
         for block, source, target, ends_meet in moved:
             alike = Block(block.kind, 0, min(block.group, 1)) if block.is_shard else None  # the first has the bias
             size = self.weight_bytes[block.kind] if alike is None else self._shard_bytes(alike)
             size -= self.table_bytes if ends_meet else 0.0
             on_flash = self.view.weights_on_flash
-            bits[source, target] += 8.0 * (self.cache_bytes[block.kind] + (0.0 if on_flash else size))
+            sent_bits = 8.0 * (self.cache_bytes[block.kind] + (0.0 if on_flash else size))
+            bits[source, target] += sent_bits
+            chunks[source, target] += self._chunks(sent_bits)
             flash_s[target] += size / self.view.flash_bytes_per_s if on_flash else 0.0
-        return self._slowest_s(bits, flash_s)
+        return self._slowest_s(bits, chunks, flash_s)
 
     def _shard_bytes(self, shard: Block) -> float:
         if shard not in self._shards:

@@ -2,7 +2,7 @@
 
 While a link takes a chunk, its sender's processor handles the next and its receiver's takes in the one before. So the
 slowest of the three sets the pace of many chunks, and the first and the last of them pass the other two alone. That is
-exact for whole chunks of one connection. A processor's chunks of several connections add up: `processor_s_per_bit`.
+exact for equal chunks of one connection. A processor's chunks of several connections add up.
 """
 
 from typing import NamedTuple
@@ -10,28 +10,49 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
 
 
 class TransferPrices(NamedTuple):
-    """Prices of blocks that move: links, and time that a bit keeps each device's processor busy, [n_devices]."""
+    """Prices of blocks that move. `links` and `processor_s_per_bit`, [n_devices], take all chunks for equally large."""
 
+    wire: LinkMatrix
     links: LinkMatrix
     processor_s_per_bit: FloatArray
+    message_s: FloatArray  # [n_devices] that a chunk keeps a processor busy
+    byte_s: FloatArray  # [n_devices] the same for each byte
     chunks_cost: bool  # whether they keep any processor busy
 
     @classmethod
-    def of(cls, view: ClusterView) -> "TransferPrices":
-        """Price the transfers of a view; where messages cost nothing, the links are its own."""
-        wire, chunk_bytes = view.links.wire, view.chunk_bytes
+    def of(cls, view: ClusterView, chunk_bytes: float) -> "TransferPrices":
+        """Price the transfers of a view, in chunks of so many bytes; where they cost nothing, the links are its own."""
+        wire = view.links.wire
         if view.links is wire:
-            return cls(wire, np.zeros(len(view.devices)), chunks_cost=False)
-        computes = [device.compute for device in view.devices]
-        per_bit_s = np.array([compute.message_s / chunk_bytes + compute.byte_s for compute in computes]) / 8.0
+            none = np.zeros(len(view.devices))
+            return cls(wire, wire, none, none, none, chunks_cost=False)
+        message_s, byte_s = np.array([(each.compute.message_s, each.compute.byte_s) for each in view.devices]).T
+        per_bit_s = (message_s / chunk_bytes + byte_s) / 8.0
         pace = _PaceMatrix(wire.s_per_bit, per_bit_s)
         delay = _FirstChunkDelay(wire, pace, per_bit_s, 8.0 * chunk_bytes)
-        return cls(LinkMatrix(pace, delay), per_bit_s, chunks_cost=True)
+        return cls(wire, LinkMatrix(pace, delay), per_bit_s, message_s, byte_s, chunks_cost=True)
+
+    def slowest_s(self, sources: IntArray, targets: IntArray, bits: FloatArray, chunks: FloatArray) -> float:
+        """When the last of some connections has sent so many bits in so many chunks: [n_pairs] each, at least one."""
+        n, size_bytes = len(self.message_s), bits / 8.0 + MESSAGE_HEADER_BYTES * chunks
+        wire_s = 8.0 * size_bytes * self.wire.s_per_bit.pairs(sources, targets)  # [n_pairs]
+        ends_s = [chunks * self.message_s[ends] + size_bytes * self.byte_s[ends] for ends in (sources, targets)]
+        paces_s = np.stack([wire_s, *ends_s])  # [3, n_pairs]
+        alone_s = (paces_s.sum(0) - paces_s.max(0)) / chunks  # one chunk where it does not set the pace
+        delay_s = self.wire.delay_s.pairs(sources, targets)
+        longest_s = float((paces_s.max(0) + alone_s + delay_s).max())
+        handled_s = np.bincount(sources, ends_s[0], n) + np.bincount(targets, ends_s[1], n)  # [n_devices]
+        for ends, other_s in ((sources, ends_s[1]), (targets, ends_s[0])):  # one chunk is on its way besides
+            rest_s = np.full(n, np.inf)
+            np.minimum.at(rest_s, ends, (wire_s + other_s) / chunks + delay_s)
+            longest_s = max(longest_s, float((handled_s + rest_s)[ends].max()))
+        return longest_s
 
 
 class _OfPairs(PairMatrix):
