@@ -50,7 +50,7 @@ async def paced_and_simulated(plan: Plan, again: Plan) -> tuple[RecordedRun, Rec
 
 
 BUSY = (
-    "time.dilation=8",  # what waits for a processor is in the order of arrivals only on a host that is in time
+    "time.dilation=8",
     "devices[0].message_overhead=1 ms",
     "devices[1].message_overhead=0.5 ms",
     "devices[1].byte_overhead=200 ns",
@@ -62,6 +62,7 @@ def transfers(run: RecordedRun) -> list[OperationRow]:
     return sorted((row for row in run.ops if row.sequence < 0), key=lambda row: (row.device, row.start_s))
 
 
+@pytest.mark.alone  # messages that wait for a processor are in the order of arrivals only on a host that is in time
 @pytest.mark.parametrize("busy", [(), BUSY], ids=["", "busy"])
 def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says(busy: tuple[str, ...]) -> None:
     changes = ("migration.mode=pause", "time.mode=realtime", "migration.chunk=1 kB", *busy)
