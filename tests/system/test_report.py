@@ -158,7 +158,7 @@ def test_a_run_that_was_killed_is_reported_up_to_its_last_record(tmp_path: Path)
     assert status == 0, err
     lost = json.loads(out)["critical_path"]
     assert sum(lost["parts_ms"].values()) == pytest.approx(lost["ms_per_token"])
-    assert lost["parts_ms"]["compute"] > 0.5 * lost["ms_per_token"]
+    assert lost["parts_ms"]["latency"] > 0.5 * lost["ms_per_token"]
     assert json.loads(out)["what_if"]["changes"]
     cut = directory / "ops.arrows"  # as a full disk or a crash of the host would leave it
     cut.write_bytes(cut.read_bytes()[:-100])
