@@ -99,7 +99,7 @@ endef
 
 # Nothing floats: the build tool comes from the lock, too, and pip refuses a file that has none of the lock's hashes.
 .venv/installed: pyproject.toml requirements/lock.txt requirements/model.txt
-	@echo 'Installing into .venv (once: 1.1 GB) …'
+	@echo 'Installing into .venv (once: 1.3 GB) …'
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { $(call new_venv,.venv); }
 	@$(INSTALL) --requirement requirements/lock.txt
 	@$(BIN)/python tools/dependencies.py check

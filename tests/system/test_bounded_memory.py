@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import uvloop
 
-from edgeemu.report import record_files
+from edgeemu.report import record_buffer, record_files
 from edgeemu.report.record_files import read_tables
 from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
@@ -46,6 +46,7 @@ def peaks_bytes(tokens: int, out: Path) -> tuple[int, int, int]:
 def test_a_long_run_needs_no_more_memory_than_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_files, "BATCH_ROWS", 512)
     monkeypatch.setattr(record_files, "BATCH_PIECES", 64)
+    monkeypatch.setattr(record_buffer, "MAX_ROWS", 256)
     peaks_bytes(TOKENS, tmp_path)  # what is loaded once
     short, short_arrow, rows = peaks_bytes(TOKENS, tmp_path)
     long, long_arrow, many_rows = peaks_bytes(10 * TOKENS, tmp_path)

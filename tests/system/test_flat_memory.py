@@ -16,6 +16,7 @@ from support.moving import make
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.record_files import RecordWriter
+from edgeemu.run.buffered_records import buffered
 from edgeemu.run.controller import Controller
 from edgeemu.run.observer import Silent
 from edgeemu.run.processes.backend import ProcessBackend
@@ -77,7 +78,7 @@ def test_nothing_grows_while_blocks_move(tmp_path: Path) -> None:
     looking.backend = ProcessBackend(plan, looking.phase)
 
     async def run() -> None:
-        with RecordWriter(tmp_path) as records:
+        async with buffered(RecordWriter(tmp_path)) as records:
             await Controller(plan, looking.backend, looking, records).run()
 
     with traced():

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeemu.report.trace.events import Integers, TraceWriter
 
-TOKENS, CRITICAL_PATH, CHANGES, LINKS, FIRST_DEVICE = 1, 2, 3, 4, 5  # processes
+TOKENS, CRITICAL_PATH, CHANGES, LINKS, FIRST_DEVICE = 1001, 1002, 1003, 1004, 1005  # processes: no number of a thread
 
 
 def lanes(begin_ns: Integers, end_ns: Integers) -> Integers:
