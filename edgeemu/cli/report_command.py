@@ -83,8 +83,8 @@ def report(
     a long run, operations and messages are shown of as many tokens as open well; --tokens chooses which.
 
     With --html, it also writes a page of all this with pictures, which needs no network; with --figures, the pictures
-    for a paper. Those of several runs are time against tokens, what tokens wait for, the gap to the optimum, and scaling
-    with the number of devices, with --measured beside what others measured.
+    for a paper. Those of several runs are time against tokens, what tokens wait for, the gap to the optimum, and
+    scaling with the number of devices, with --measured beside what others measured.
 
     \b
     Examples:
@@ -134,11 +134,11 @@ def _points(measured: Path | None, only: list[str] | None) -> list[tuple[int, fl
     """Numbers of devices, and tokens per second measured with them, from a CSV file."""
     if measured is None:
         return []
-    from edgeemu.run.calibrate.read_csv import Defaults, chosen, measurement, read_rows
+    from edgeemu.run.calibrate.read_csv import Defaults
+    from edgeemu.run.calibrate.read_measured import read_measured
 
-    rows = chosen(read_rows(measured), conditions("--only", only), str(measured))
-    read = [measurement(row, Defaults()) for row in rows]
-    return [(each.nodes, each.sequences / each.taken_s) for each in read if each.phase == "decode"]
+    rows = read_measured([measured], None, Defaults(), conditions("--only", only), {}).rows
+    return [(each.nodes, each.sequences / each.taken_s) for each in rows if each.phase == "decode"]
 
 
 def _write_trace(run: RunDirectory, facts: RunFacts, path: Path, tokens: str | None) -> None:

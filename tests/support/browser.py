@@ -44,7 +44,7 @@ addEventListener("load", () => {
 
 
 class Seen(NamedTuple):
-    """What a browser makes of a page."""
+    """Look of a page in a browser."""
 
     pictures: int
     overlaps: list[str]

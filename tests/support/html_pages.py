@@ -11,7 +11,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 class ReadPage(NamedTuple):
-    """What is on a page."""
+    """Contents of a page."""
 
     sections: list[str]  # their ids
     tables: list[list[list[str]]]

@@ -32,7 +32,7 @@ class Epoch(NamedTuple):
     rows: list[PlacementRow]
 
 
-class LinkUse(NamedTuple):
+class PathUse(NamedTuple):
     """All messages of a run from one device to another, added up."""
 
     source: str
@@ -79,7 +79,7 @@ class RunData:
     time: Bins
     busy_s: Mapping[str, Floats]  # by device: in each bin of `time`
     memory_bytes: Mapping[str, tuple[int, ...]]  # by device: of `MEMORY_COLUMNS`, when it held most
-    links: Sequence[LinkUse]  # those of most bytes first
+    links: Sequence[PathUse]  # those of most bytes first
     epochs: Sequence[Epoch]
     moved: Sequence[ChangeMade]
     decisions: Sequence[DecisionRow]
@@ -198,16 +198,16 @@ def _memory(records: RecordTables) -> dict[str, tuple[int, ...]]:
     return most
 
 
-def _links(records: RecordTables) -> list[LinkUse]:
+def _links(records: RecordTables) -> list[PathUse]:
     totals: dict[tuple[str, str], list[float]] = {}
-    columns = LinkUse._fields[2:]
+    columns = PathUse._fields[2:]
     for table in records.read("links", ("source", "target", *columns)):
         grouped = table.group_by(["source", "target"]).aggregate([(name, "sum") for name in columns])
         for row in grouped.to_pylist():
             mine = totals.setdefault((row["source"], row["target"]), [0] * len(columns))
             for at, name in enumerate(columns):
                 mine[at] += row[f"{name}_sum"] or 0
-    uses = [LinkUse(*ends, *values) for ends, values in totals.items()]  # type: ignore[arg-type]
+    uses = [PathUse(*ends, *values) for ends, values in totals.items()]  # type: ignore[arg-type]
     return sorted(uses, key=lambda use: -use.bytes)
 
 
