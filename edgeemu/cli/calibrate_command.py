@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
+from edgeemu.cli.options import Only, conditions
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -59,15 +60,6 @@ Like = Annotated[
 Memory = Annotated[
     str | None,
     typer.Option("--memory", metavar="SIZE", help="Memory of the board, if not the profile's.", show_default=False),
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--only",
-        metavar="COLUMN=VALUES",
-        help="Read only rows of a CSV file whose column has one of these values (nodes=1,2). May be repeated.",
-        show_default=False,
-    ),
 ]
 FitRows = Annotated[
     list[str] | None,
@@ -143,9 +135,9 @@ def calibrate(
 
     _check_files(out, figure)
     beside = beside_measurements(device, like, memory)
-    columns = _conditions("--only", only) | ({"device": [device]} if device and _has_csv(measured) else {})
+    columns = conditions("--only", only) | ({"device": [device]} if device and _has_csv(measured) else {})
     defaults = Defaults(model, weights, nodes, link)
-    made, left_out = _fitted(measured, engine, defaults, columns, _conditions("--fit", fit))
+    made, left_out = _fitted(measured, engine, defaults, columns, conditions("--fit", fit))
     title = device or (f"Like {beside.like.title}" if beside.like else out.stem)
     out.write_text(profile_text(f"{title}, calibrated", made, beside), "utf-8")
     if figure is not None:
@@ -240,17 +232,6 @@ def _fitted(
 
     engine_ran, rows, left_out = read_measured(measured, engine, defaults, only, fit)
     return fitted_to(engine_ran, rows), left_out
-
-
-def _conditions(option: str, given: list[str] | None) -> dict[str, list[str]]:
-    """Columns with the values that they may have: `nodes=1,2`."""
-    found = {}
-    for text in given or ():
-        column, equals, values = text.partition("=")
-        if not (column.strip() and equals and values.strip()):
-            raise RequestError(f'"{text}" is not COLUMN=VALUE or COLUMN=VALUE,VALUE', field=option)
-        found[column.strip()] = [value.strip() for value in values.split(",")]
-    return found
 
 
 def _lengths(text: str) -> list[int]:

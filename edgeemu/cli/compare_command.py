@@ -21,6 +21,7 @@ from edgeemu.cli.options import (
     check_writable,
     load,
 )
+from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, write_comparison
 from edgeemu.cli.sweep_runs import LOCAL, On
 from edgeemu.errors import Interrupted, RequestError
 from edgeemu.host.until_signal import until_signal
@@ -68,6 +69,8 @@ def compare(
     settings: Settings = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
+    html: HtmlFile = None,
+    figures: FiguresDirectory = None,
     form: Form = Form.PAGE,
 ) -> None:
     """Compare policies on one scenario.
@@ -80,7 +83,8 @@ def compare(
 
     Rows are sorted by the scenario's objective: latency unless it says otherwise. "vs best" says how far a policy is
     behind the first. "vs possible" says how far it is from a proven bound that no placement can beat, on the cluster
-    without load; the best placement can be anywhere between the two.
+    without load; the best placement can be anywhere between the two. --html and --figures write this as files too, with
+    what tokens wait for under each policy.
 
     With --seeds every policy runs on the same several draws of the scenario: means have 95 % intervals (bootstrap), and
     a gap between pairs of equal draws that is not significant is said to be so (n.s.). As many runs as this host holds
@@ -93,13 +97,17 @@ def compare(
       edgeemu compare scenarios/lan-25.yaml --simulate --seeds 20
       edgeemu compare scenarios/lan-25.yaml --simulate --json > comparison.json
       edgeemu compare scenarios/lan-25.yaml --simulate --set objective=throughput
+      edgeemu compare scenarios/lan-25.yaml --simulate --html comparison.html --figures figures
     """
+    files = ReportFiles.checked(html, figures)
     asked = [name.strip() for name in policies.split(",") if name.strip()]
     if seeds is None:
         if on != LOCAL:
             raise RequestError("is for the runs of --seeds; others are made here", field="--on")
-        _compare_once(scenario, asked, repeats, settings, out, form, simulated=simulated, share=share)
+        _compare_once(scenario, asked, repeats, settings, out, form, files, simulated=simulated, share=share)
         return
+    if files:
+        raise RequestError("is of one draw, and not of several seeds", field="--html" if html else "--figures")
     if repeats > 1:
         raise RequestError("repeats one draw; with --seeds every run has another", field="--repeats")
     from edgeemu.cli.compare_seeds import compare_seeds
@@ -115,6 +123,7 @@ def _compare_once(
     settings: list[str] | None,
     out: Path,
     form: Form,
+    files: ReportFiles,
     *,
     simulated: bool,
     share: bool,
@@ -148,6 +157,7 @@ def _compare_once(
         until_signal(comparing)
     document = document_of(**_bounds(wanted))
     answer(document, form, partial(_show_comparison, document))
+    write_comparison(files, document)
     if status := _comparison_status(document):
         raise typer.Exit(status)
 

@@ -9,11 +9,14 @@ import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms, only, print_json
 from edgeemu.cli.options import AsJson, PolicyName, ScenarioFile, Settings, Trust, load, shown
+from edgeemu.cli.report_files import FiguresDirectory, ReportFiles, write_plan
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
+    from edgeemu.run.plan import Plan
+    from edgeemu.run.possible import Possible
 
 
 def validate(
@@ -53,6 +56,7 @@ def plan(
     as_yaml: Annotated[
         bool, typer.Option("--yaml", help="Print the placement as a scenario writes it (placement:), to be changed.")
     ] = False,
+    figures: FiguresDirectory = None,
     form: Form = Form.PAGE,
 ) -> None:
     """Show the first placement of a policy.
@@ -62,12 +66,14 @@ def plan(
     tables, if this host has too little memory to run it; simulate does not need that.
 
     With --yaml, prints the placement as the section of a scenario that the policy given reads: append it to the
-    scenario, or save it beside the scenario, and name the file there.
+    scenario, or save it beside the scenario, and name the file there. --figures writes pictures of the cluster and of
+    the placement, too.
 
     \b
     Examples:
       edgeemu plan scenarios/quickstart.yaml
       edgeemu plan scenarios/quickstart.yaml --policy round-robin --json
+      edgeemu plan scenarios/star-wifi.yaml --figures figures
       edgeemu plan scenarios/quickstart.yaml --policy lookahead --yaml > scenarios/mine.yaml
       edgeemu run scenarios/quickstart.yaml --set placement=mine.yaml --policy given
     """
@@ -75,12 +81,13 @@ def plan(
     from edgeemu.report.printable import printable
     from edgeemu.run.host_memory import why_not_here
     from edgeemu.run.make_plan import make_plan
-    from edgeemu.run.plan_tables import plan_document, plan_lines, plan_tables, title_line
+    from edgeemu.run.plan_tables import plan_document
     from edgeemu.run.possible import possible
     from edgeemu.run.written_placement import placement_yaml
 
     if as_yaml and form is not Form.PAGE:
         raise RequestError(f"choose one of --yaml and {form.value}")
+    files = ReportFiles.checked(None, figures)
     made = make_plan(load(scenario, settings), policy, trust=trust)
     made.close()  # it is not asked again
     why_not = why_not_here(made, available_memory())
@@ -89,19 +96,26 @@ def plan(
     def show(page: Page) -> None:
         if as_yaml:
             page.file.write(placement_yaml(made, str(scenario)))
-            return
-        page.line(title_line(made))
-        for table in plan_tables(made, bound):
-            page.table(*table)
-            page.line()
-        for line in plan_lines(made, bound):
-            page.sentence(line)
+        else:
+            _show_plan(page, made, bound)
 
     # Predicting a large model takes seconds: only for what is printed.
     answer({**plan_document(made, bound), "why_not_here": why_not} if form is Form.JSON else {}, form, show)
+    write_plan(files, made)
     if why_not:
         print(printable(f"edgeemu: {why_not}"), file=sys.stderr)
         raise typer.Exit(InfeasibleError.exit_status)
+
+
+def _show_plan(page: Page, made: Plan, bound: Possible | None) -> None:
+    from edgeemu.run.plan_tables import plan_lines, plan_tables, title_line
+
+    page.line(title_line(made))
+    for table in plan_tables(made, bound):
+        page.table(*table)
+        page.line()
+    for line in plan_lines(made, bound):
+        page.sentence(line)
 
 
 @in_forms

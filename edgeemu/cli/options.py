@@ -49,6 +49,16 @@ Share = Annotated[
     bool, typer.Option("--share", help="Let the umask say who can read the records; else only you can (mode 0700).")
 ]
 
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="COLUMN=VALUES",
+        help="Read only rows of a CSV file whose column has one of these values (nodes=1,2). May be repeated.",
+        show_default=False,
+    ),
+]
+
 
 def shown(path: Path) -> str:
     """Name of a scenario file, for a sentence."""
@@ -71,11 +81,22 @@ def load(path: Path, settings: list[str] | None) -> Scenario:
     return scenario.model_copy(update={"workload": today})
 
 
-def check_writable(out: Path) -> None:
-    """Check `--out` before anything is started, rather than when the first record is written."""
+def check_writable(out: Path, option: str = "--out") -> None:
+    """Check a directory before anything is started, rather than when the first file is written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f'"{out}" cannot be made: {error.strerror}', field="--out") from error
+        raise RequestError(f'"{out}" cannot be made: {error.strerror}', field=option) from error
     if not os.access(out, os.W_OK | os.X_OK):
-        raise RequestError(f'"{out}" cannot be written to', field="--out")
+        raise RequestError(f'"{out}" cannot be written to', field=option)
+
+
+def conditions(option: str, given: list[str] | None) -> dict[str, list[str]]:
+    """Columns of a CSV file with the values that they may have: `nodes=1,2`. Raises `RequestError`."""
+    found = {}
+    for text in given or ():
+        column, equals, values = text.partition("=")
+        if not (column.strip() and equals and values.strip()):
+            raise RequestError(f'"{text}" is not COLUMN=VALUE or COLUMN=VALUE,VALUE', field=option)
+        found[column.strip()] = [value.strip() for value in values.split(",")]
+    return found

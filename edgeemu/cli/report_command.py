@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
+from edgeemu.cli.options import Only, conditions
+from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, write_comparison, write_run
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -23,6 +25,15 @@ Why = Annotated[
 ]
 Trust = Annotated[
     bool, typer.Option("--trust", help="With --why: run the code of the policy file that the run was made with.")
+]
+MeasuredFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--measured",
+        metavar="FILE.csv",
+        help="Of several runs: measurements to draw beside their scaling, as edgeemu calibrate reads them.",
+        show_default=False,
+    ),
 ]
 Trace = Annotated[
     Path | None,
@@ -43,20 +54,25 @@ TokensOfTrace = Annotated[
 
 @in_forms
 def report(
-    directory: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Directory of a run, below runs/.", show_default=False)
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Directory of a run, below runs/.", show_default=False)
     ],
     why: Why = False,
     trust: Trust = False,
     trace: Trace = None,
     tokens: TokensOfTrace = None,
+    html: HtmlFile = None,
+    figures: FiguresDirectory = None,
+    measured: MeasuredFile = None,
+    only: Only = None,
     form: Form = Form.PAGE,
 ) -> None:
     """Show the figures of a run from its records.
 
     Works for every run: finished, failed, ended by a signal, killed, or still running. A run that was killed is shown
     up to its last complete record; what is known only at the end (energy of links, resident memory) is missing. Nothing
-    is written but what is asked for. With --json, the document is that of summary.json.
+    is written but what is asked for. With --json, the document is that of summary.json. Several runs are
+    compared: those that differ in nothing but their draws are repetitions.
 
     With --why, it shows the critical path of the tokens instead: what each waited for, by kind, device and path, which
     adds up to its latency. Then what would help: one device twice as fast, wider or quicker links, half the overheads,
@@ -66,25 +82,63 @@ def report(
     tokens, operations, messages and what waited for them, memory, load, bandwidth, migrations and the critical path. Of
     a long run, operations and messages are shown of as many tokens as open well; --tokens chooses which.
 
+    With --html, it also writes a page of all this with pictures, which needs no network; with --figures, the pictures
+    for a paper. Those of several runs are time against tokens, what tokens wait for, the gap to the optimum, and
+    scaling with the number of devices, with --measured beside what others measured.
+
     \b
     Examples:
       edgeemu report runs/quickstart-20260301T123005Z-layers
       edgeemu report runs/quickstart-20260301T123005Z-layers --json
       edgeemu report runs/quickstart-20260301T123005Z-layers --why
       edgeemu report runs/quickstart-20260301T123005Z-layers --trace trace.json.gz --tokens 20-40
+      edgeemu report runs/quickstart-20260301T123005Z-layers --html page.html --figures figures
+      edgeemu report runs/pi4-* --html pi4.html --measured tests/validation/measured.csv --only set=V1
     """
     from edgeemu.report.run_directory import RunDirectory
 
-    run = RunDirectory.find(directory)
-    facts = run.read_facts()
+    files = ReportFiles.checked(html, figures)
     if tokens is not None and trace is None:
         raise RequestError("it is about --trace FILE, which is missing", field="--tokens")
+    runs = [RunDirectory.find(directory) for directory in directories]
+    if len(runs) > 1:
+        if why or trace:
+            raise RequestError(f"{'--why' if why else '--trace'} is of one run; name one", field="RUN")
+        _compare(runs, files, _points(measured, only), form)
+        return
+    facts = runs[0].read_facts()
     if trace is not None:
-        _write_trace(run, facts, trace, tokens)
+        _write_trace(runs[0], facts, trace, tokens)
     if why:
-        _explain(run, facts, form, trust=trust)
+        _explain(runs[0], facts, files, form, trust=trust)
     else:
-        _summarise(run, facts, form)
+        _summarise(runs[0], facts, files, form)
+
+
+def _compare(runs: list[RunDirectory], files: ReportFiles, measured: list[tuple[int, float]], form: Form) -> None:
+    from edgeemu.report.comparison import comparison_lines, comparison_table
+    from edgeemu.run.compare_runs import compare_runs
+
+    document = compare_runs(runs)
+
+    def show(page: Page) -> None:
+        page.table(*comparison_table(document))
+        for line in comparison_lines(document):
+            page.sentence(line)
+
+    answer(document, form, show)
+    write_comparison(files, document, measured)
+
+
+def _points(measured: Path | None, only: list[str] | None) -> list[tuple[int, float]]:
+    """Numbers of devices, and tokens per second measured with them, from a CSV file."""
+    if measured is None:
+        return []
+    from edgeemu.run.calibrate.read_csv import Defaults
+    from edgeemu.run.calibrate.read_measured import read_measured
+
+    rows = read_measured([measured], None, Defaults(), conditions("--only", only), {}).rows
+    return [(each.nodes, each.sequences / each.taken_s) for each in rows if each.phase == "decode"]
 
 
 def _write_trace(run: RunDirectory, facts: RunFacts, path: Path, tokens: str | None) -> None:
@@ -102,7 +156,7 @@ def _write_trace(run: RunDirectory, facts: RunFacts, path: Path, tokens: str | N
     Page(sys.stderr).line(f"written: {path}, with the operations of {of}; open it with https://ui.perfetto.dev")
 
 
-def _summarise(run: RunDirectory, facts: RunFacts, form: Form) -> None:
+def _summarise(run: RunDirectory, facts: RunFacts, files: ReportFiles, form: Form) -> None:
     from edgeemu.report.summary import summarise
     from edgeemu.report.summary_tables import summary_lines, summary_tables
     from edgeemu.report.usage_tables import usage_tables
@@ -117,15 +171,19 @@ def _summarise(run: RunDirectory, facts: RunFacts, form: Form) -> None:
             page.sentence(line)
 
     answer(summary, form, show)
+    write_run(files, run, facts, summary)
 
 
-def _explain(run: RunDirectory, facts: RunFacts, form: Form, *, trust: bool) -> None:
+def _explain(run: RunDirectory, facts: RunFacts, files: ReportFiles, form: Form, *, trust: bool) -> None:
     from edgeemu.cli.observers import watch
-    from edgeemu.run.explained import explained, explained_document
+    from edgeemu.report.summary import summarise
+    from edgeemu.run.explained import explained, explained_document, what_if_lines, what_if_table
 
     with watch(sys.stderr, sys.stderr) as observer:
         found = explained(run, facts, lambda done, total: observer.phase("what would help", done, total), trust=trust)
     answer(explained_document(found), form, lambda page: _show_explained(found, page))
+    if files:
+        write_run(files, run, facts, summarise(run.records, facts), (what_if_table(found), list(what_if_lines(found))))
 
 
 def _show_explained(found: Explained, page: Page) -> None:

@@ -211,6 +211,8 @@ def _possible_lines(document: Mapping[str, Any]) -> list[str]:
     """Say what no placement can beat, or why nobody knows; nothing where no policy has a figure."""
     if all(row["gap"] is None for row in document["policies"]):
         return []
+    if not document.get("one_cluster", True):
+        return ["possible: not asked, since the runs differ in more than their policy"]
     figure = next(figure for figure in FIGURES if figure.key == document["judged_by"])
     bound = document["bounds"].get(figure.key)
     if bound is None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from support.html_pages import read_page
 
 from edgeemu.host import scratch
 from edgeemu.host.owner import is_alive
@@ -168,6 +169,21 @@ def test_a_run_that_was_killed_is_reported_up_to_its_last_record(tmp_path: Path)
 def reported_while_it_grows(directory: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(report(directory, "--json")[1])
     return document
+
+
+def test_a_run_that_goes_on_and_one_that_was_killed_have_pages(tmp_path: Path) -> None:
+    with long_run(tmp_path) as (running, directory):
+        for name in ("goes-on", "killed"):
+            options = ("--html", str(tmp_path / f"{name}.html"), "--figures", str(tmp_path / name))
+            status, _, err = report(directory, *options)
+            assert status == 0, err
+            page = read_page(tmp_path / f"{name}.html")
+            assert page.references == []
+            assert "the run was killed or still goes on" in page.text
+            drawn = {file.stem for file in (tmp_path / name).iterdir()}
+            assert {"latency", "breakdown", "occupation", "placement"} <= drawn
+            running.kill()
+            running.wait(30)
 
 
 def test_rows_of_devices_and_links_add_up_to_those_of_operations_and_to_what_was_sent(tmp_path: Path) -> None:
