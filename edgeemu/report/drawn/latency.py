@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_POINTS = 400  # that are drawn one by one
+FAR = 4.0  # times what nearly all tokens take: those beyond would make a line of the others
 MAX_MARKS = 12  # of changes of placement, on one picture
 
 
@@ -52,10 +53,21 @@ def _latency(sheet: Sheet, data: RunData) -> None:
             )
         )
         handles += axes.step(middles, median, where="mid", color=DEVICES[0].light, label="median of tokens beside it")
-    axes.set_ylim(0, 1.08 * float(y.max()))
-    axes.set(xlabel=what, ylabel="latency (ms)")
+    limit_ms, beyond = _limit(y)
+    axes.set_ylim(0, limit_ms)
+    axes.set(xlabel=what + beyond, ylabel="latency (ms)")
     handles += mark_changes(axes, data)
     sheet.legend(handles if len(handles) > 1 else [])
+
+
+def _limit(latencies_ms: Floats) -> tuple[float, str]:
+    """Return where an axis of latencies ends, and words for the few that are far beyond all others."""
+    most = float(latencies_ms.max())
+    usual = float(np.quantile(latencies_ms, 0.98, method="lower"))
+    if most <= FAR * usual:
+        return 1.08 * most, ""
+    count = int((latencies_ms > FAR * usual).sum())
+    return FAR * usual, f"; {count} beyond, up to {most:,.0f} ms"
 
 
 def mark_changes(axes: Axes, data: RunData) -> list[Artist]:
@@ -97,8 +109,9 @@ def _along(sheet: Sheet, data: RunData) -> None:
         )
         base = top
     axes.set_xlim(along.edges[0], along.edges[-1])
-    axes.set_ylim(0, 1.08 * float(base.max() or 1))
-    axes.set(xlabel=what, ylabel="time per token (ms)")
+    limit_ms, beyond = _limit(1000 * data.tokens.latency_s[later])
+    axes.set_ylim(0, limit_ms if beyond else 1.08 * float(base.max() or 1))
+    axes.set(xlabel=what + beyond, ylabel="time per token (ms)")
     sheet.legend([*handles, *mark_changes(axes, data)])
 
 
