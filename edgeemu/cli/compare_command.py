@@ -106,14 +106,12 @@ def compare(
             raise RequestError("is for the runs of --seeds; others are made here", field="--on")
         _compare_once(scenario, asked, repeats, settings, out, form, files, simulated=simulated, share=share)
         return
-    if files:
-        raise RequestError("is of one draw, and not of several seeds", field="--html" if html else "--figures")
     if repeats > 1:
         raise RequestError("repeats one draw; with --seeds every run has another", field="--repeats")
     from edgeemu.cli.compare_seeds import compare_seeds
     from edgeemu.run.sweep.sweep import Mode
 
-    compare_seeds(scenario, settings, asked, seeds, Mode(simulated, share=share), out, on, form)
+    compare_seeds(scenario, settings, asked, seeds, Mode(simulated, share=share), out, on, form, files)
 
 
 def _compare_once(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeemu.cli.answers import Form, answer
 from edgeemu.cli.options import check_writable, read_scenario
+from edgeemu.cli.report_files import ReportFiles, write_comparison
 from edgeemu.cli.sweep_runs import carried_out, leave
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def compare_seeds(
     out: Path,
     on: str,
     form: Form,
+    files: ReportFiles,
 ) -> None:
     """Run a scenario with several seeds under each policy, and show means, their intervals, and gaps of pairs."""
     from edgeemu.report.comparison import JUDGED
@@ -50,6 +52,7 @@ def compare_seeds(
     )
     _, cells = carried_out(design, [SweepPoint((), wanted)], policies, mode, out, on)
     answer(document := seeds_comparison(design, cells), form, partial(_show, document, design, cells))
+    write_comparison(files, {**document, "one_cluster": False})
     leave(design, cells)
 
 

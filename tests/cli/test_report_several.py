@@ -77,6 +77,16 @@ def test_a_comparison_leaves_a_page(edgeemu: Edgeemu, tiny: str) -> None:
     assert "Gap to the optimum" in page.text
 
 
+def test_a_comparison_of_several_draws_leaves_a_page(edgeemu: Edgeemu, tiny: str) -> None:
+    options = ("--policies", "layers,mdi", "--simulate", "--seeds", "2", "--html", "page.html")
+    status, _, err = edgeemu("compare", tiny, *options)
+    assert status == 0, err
+    page = read_page(Path("page.html"))
+    assert page.sections == ["figures", "time", "tokens", "runs"]
+    assert len(page.tables[-1]) == 1 + 2 * 3, "two draws of three policies"
+    assert "Possible: not asked" in page.text or "possible: not asked" in page.text
+
+
 def test_why_is_asked_of_one_run(edgeemu: Edgeemu, tiny: str) -> None:
     run = simulated(edgeemu, tiny)
     assert edgeemu("report", run, run, "--why") == (2, "", "edgeemu: RUN: --why is of one run; name one\n")
