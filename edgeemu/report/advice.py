@@ -168,7 +168,8 @@ def pareto_front(options: Sequence[Option]) -> Front:
     """Find the front of speed, energy and price, as far as these are known of the first option that has figures."""
     known = [option.figures for option in options if option.figures is not None]
     energy, price = bool(known) and known[0].token_j is not None, bool(known) and known[0].price_usd is not None
-    compared, left_out = [], []
+    compared: list[Option] = []
+    left_out: list[Option] = []
     for option in options:
         if (figures := option.figures) is not None:
             lacks = (energy and figures.token_j is None) or (price and figures.price_usd is None)

@@ -15,11 +15,19 @@ MOST_REFUSED = 3  # options without figures of which the page says why
 NOT_SHOWN = ("first token", "J/token", "per token")  # columns that go first where there is no room
 
 
+class Cut(NamedTuple):
+    """Cuts, so that the simulations end soon: the most tokens that a sequence had, and would have; changes left out."""
+
+    tokens: int
+    of: int
+    changes: int
+
+
 class Judged(NamedTuple):
     """Everything that is told of options that were simulated for a target.
 
-    `tokens`: the most that a sequence had, and `of` would have. `lost` and `possible_ms`: of the option that comes
-    nearest, where none reaches the target: where its time goes, and the time per token that no placement beats.
+    `lost` and `possible_ms`: of the option that comes nearest, where none reaches the target: where its time goes, and
+    the time per token that no placement beats.
     """
 
     target: Target
@@ -28,8 +36,8 @@ class Judged(NamedTuple):
     front: Front
     basis: Basis  # of the option that is advised, or comes nearest
     engine: str  # name; "": none, devices and links alone
-    tokens: int
-    of: int
+    unpriced: tuple[str, ...]  # kinds of devices of the scenario whose price is not known
+    cut: Cut
     lost: Breakdown | None
     possible_ms: float | None
 
@@ -55,7 +63,7 @@ def advice_document(judged: Judged) -> dict[str, Any]:
         "front": [option.words for option in judged.front.options],
         "front_of": _dimensions(judged.front),
         "options": [_entry(option, target) for option in judged.options],
-        "tokens": judged.tokens,
+        "cut": judged.cut._asdict(),
         "basis": basis_document(judged.basis),
     }
 
@@ -90,7 +98,7 @@ def advice_tables(judged: Judged) -> Iterator[Table]:
     listed += [unchanged] if unchanged not in listed and unchanged.figures else []
     if listed:
         yield _table(title, listed, judged.front)
-    if len(judged.front.options) > 1:
+    if judged.front.options:
         yield _table(f"unbeaten in {_listed(_dimensions(judged.front))}", judged.front.options, judged.front)
 
 
@@ -131,9 +139,8 @@ def advice_lines(judged: Judged, command: Sequence[str]) -> Iterator[str]:
             yield f"see it: {shlex.join([*command, *settings])}"
         yield from _unknown_costs(judged, shown)
     yield from _refused(judged.options)
-    yield from _front_lines(judged.front)
-    if judged.tokens < judged.of:
-        yield f"sequences of at most {judged.tokens} tokens were simulated, not {judged.of}: caches are shorter"
+    yield from _front_lines(judged)
+    yield from _cut_lines(judged.cut)
     yield basis_line(basis_document(judged.basis))
 
 
@@ -200,7 +207,8 @@ def _refused(options: Sequence[Option]) -> Iterator[str]:
         yield f"cannot be: {option.words}: {option.problem}{f' (and {more} more: --json)' if more > 0 else ''}"
 
 
-def _front_lines(front: Front) -> Iterator[str]:
+def _front_lines(judged: Judged) -> Iterator[str]:
+    front = judged.front
     yield (
         "unbeaten: no other is as good in all of these and better in one, without a faster link or a smaller format "
         "that it lacks"
@@ -210,9 +218,20 @@ def _front_lines(front: Front) -> Iterator[str]:
             "boards: the price of all boards and nothing else, a replaced board's not among them; edgeemu devices NAME "
             "has the year and source of each"
         )
+    elif judged.unpriced:
+        yield f"price is not compared: that of {_some(judged.unpriced)} is not known"
+    if front.options and not front.energy:
+        yield "energy is not compared: a power or an energy per bit is not known, which edgeemu simulate names"
     if front.left_out:
         what = " or ".join(_dimensions(front)[1:])
         yield f"not compared, because their {what} is not known: {_some([option.words for option in front.left_out])}"
+
+
+def _cut_lines(cut: Cut) -> Iterator[str]:
+    if cut.tokens < cut.of:
+        yield f"sequences of at most {cut.tokens} tokens were simulated, not {cut.of}: caches are shorter"
+    if cut.changes:
+        yield f"not simulated: {counted(cut.changes, 'more change')} of more things"
 
 
 def _dimensions(front: Front) -> list[str]:

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError, RequestError
 from edgeemu.report.advice import Change, Option, Target, nearest, pareto_front, that_reach
-from edgeemu.report.advice_tables import Judged
+from edgeemu.report.advice_tables import Cut, Judged
 from edgeemu.report.critical.breakdown import Breakdown, breakdown
 from edgeemu.report.critical.critical_path import critical_paths
 from edgeemu.report.rows_in_memory import RowsInMemory
-from edgeemu.run.advise.changes import MAX_PAIRS, pairs, single_changes
+from edgeemu.run.advise.changes import MAX_PAIRS, MAX_SINGLE, pairs, single_changes
+from edgeemu.run.advise.replacements import unpriced_kinds
 from edgeemu.run.advise.simulated_figures import simulated_figures
 from edgeemu.run.basis import basis_of
 from edgeemu.run.make_plan import make_plan
@@ -38,7 +39,8 @@ def advise(read: Read, target: Target, told: Told, *, trust: bool = False) -> Ju
         RequestError: the scenario is wrong as it is, or generates one token.
     """
     scenario = read(())
-    changes = single_changes(scenario)
+    every = single_changes(scenario)
+    changes = every[:MAX_SINGLE]
     told("one change", 0, 1 + len(changes))
     lengths, full = _lengths(scenario, 1 + len(changes) + MAX_PAIRS, trust=trust)
     trial = _Trial(read, lengths, trust)
@@ -57,8 +59,9 @@ def advise(read: Read, target: Target, told: Told, *, trust: bool = False) -> Ju
     wanted = scenario if shown is None else read(shown.settings)
     limit = _Limit(None, None) if reached or shown is None else _limit(wanted, lengths, trust=trust)
     engine = "" if scenario.engine == IDEAL else scenario.engine
-    front, basis = pareto_front(options), basis_of(wanted)
-    return Judged(target, options, reached, front, basis, engine, max(lengths), full, *limit)
+    cut = Cut(max(lengths), full, len(every) - len(changes))
+    unpriced = tuple(unpriced_kinds(scenario.devices))
+    return Judged(target, options, reached, pareto_front(options), basis_of(wanted), engine, unpriced, cut, *limit)
 
 
 class _Limit(NamedTuple):
@@ -94,7 +97,8 @@ def _lengths(scenario: Scenario, simulations: int, *, trust: bool) -> tuple[list
     operations = 0
     try:
         with closing(make_plan(scenario, trust=trust)) as plan:
-            wanted, operations = [request.max_tokens for request in plan.requests], len(plan.program.ops)
+            wanted = [request.max_tokens for request in plan.requests]
+            operations = sum(op.runs_in(step=1, rows=1) for op in plan.program.ops)
     except RequestError:
         raise
     except EdgeemuError:

@@ -56,16 +56,21 @@ class _Boards:
 
     def with_count(self, index: int, count: int) -> Iterator[str]:
         """Settings that change the number of devices of a kind."""
-        spec = self.scenario.devices[index]
         yield f"devices[{index}].count={count}"
-        if spec.count == 1 and self.scenario.source == spec.name:
-            yield f"source={spec.name}-1"  # a count changes names
+        yield from self.with_source(index, count)
+
+    def with_source(self, index: int, count: int) -> Iterator[str]:
+        """A setting that names the source anew, if it is the first of a kind, of which there are now so many."""
+        spec = self.scenario.devices[index]
+        first = spec.name if count == 1 else f"{spec.name}-1"  # a count changes names
+        if self.scenario.source == spec.device_names[0] != first:
+            yield f"source={first}"
 
 
 def single_changes(scenario: Scenario) -> list[Change]:
-    """Changes of one kind each, at most `MAX_SINGLE`: those of fewest things first."""
+    """Changes of one kind each: those of fewest things first."""
     every = [*_policies(scenario), *_formats(scenario), *_links(scenario), *_boards(scenario)]
-    return sorted(every, key=lambda change: change.things)[:MAX_SINGLE]
+    return sorted(every, key=lambda change: change.things)
 
 
 def pairs(singles: Sequence[Option]) -> list[tuple[Change, Change]]:
@@ -141,7 +146,7 @@ def _interfaces(scenario: Scenario, kind: LinkType) -> Iterator[str]:
         profile = profile_of(spec.profile)
         nic = spec.nic if spec.nic is not None else profile and profile.nic and profile.nic.value
         if isinstance(nic, float) and nic < kind.bandwidth.value:
-            yield f"devices[{index}].nic={BIT_RATE.format_human(line_bps)}"
+            yield f"devices[{index}].nic={BIT_RATE.format_exact(line_bps)}"
 
 
 def _boards(scenario: Scenario) -> Iterator[Change]:
@@ -172,8 +177,9 @@ def _others(boards: _Boards, index: int, spec: DeviceSpec) -> Iterator[Change]:
         other = _entry(spec, without_figures=True) | {"profile": board.name}
         if spec.count > 1 and not named.intersection((spec.name, *spec.device_names)):
             one = {key: value for key, value in other.items() if key != "count"} | {"name": board.name}
-            setting = boards.written(index, _entry(spec) | {"count": spec.count - 1}, one)
-            yield Change(ChangeKind.BOARDS, f"1 {board.name} for 1 {spec.name}", 1, (setting,), each)
+            rest = spec.count - 1
+            settings = boards.written(index, _entry(spec) | {"count": rest}, one), *boards.with_source(index, rest)
+            yield Change(ChangeKind.BOARDS, f"1 {board.name} for 1 {spec.name}", 1, settings, each)
         plain = _entry(spec) | {"profile": board.name} == other
         setting = f"devices[{index}].profile={board.name}" if plain else f"devices[{index}]={_flow(other)}"
         words = f"{spec.count} {board.name} for {spec.count} {spec.name}"

@@ -1,6 +1,6 @@
 """Boards of the catalog that could be in place of a scenario's: which are worth a simulation. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from math import inf
 
 from edgeemu.scenario.catalog import DeviceProfile, device_profiles
@@ -52,6 +52,6 @@ def _beats(one: DeviceProfile, other: DeviceProfile, *, ideal: bool) -> bool:
     return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
 
 
-def unpriced(specs: tuple[DeviceSpec, ...]) -> Iterator[str]:
+def unpriced_kinds(specs: Sequence[DeviceSpec]) -> list[str]:
     """Names of the kinds of devices whose price is not known."""
-    yield from (spec.name for spec in specs if price_usd(spec.profile) is None)
+    return [spec.name for spec in specs if price_usd(spec.profile) is None]
