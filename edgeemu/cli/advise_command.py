@@ -88,10 +88,11 @@ def _reader(path: Path, settings: Sequence[str]) -> Callable[[Sequence[str]], Sc
 
 def _show(judged: Judged, command: list[str], page: Page) -> None:
     """Print the tables of an advice, and what is to be said about it."""
-    from edgeemu.report.advice_tables import advice_lines, advice_tables
+    from edgeemu.report.advice_tables import advice_lines, advice_tables, command_line
 
     for table in advice_tables(judged):
         page.table(*table)
         page.line()
-    for line in advice_lines(judged, command):
+    for line in advice_lines(judged):
         page.sentence(line)
+    page.line(f"see it: {command_line(judged, command)}")  # whole, to be copied

@@ -12,7 +12,6 @@ from math import fsum, inf
 from typing import NamedTuple, Self
 
 from edgeemu.errors import RequestError
-from edgeemu.quantity import UnitError
 from edgeemu.units import DURATION
 
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:tokens?|tok|t)\s*(?:/\s*s|per second)\s*")
@@ -20,7 +19,7 @@ _NOISE = 1e-9  # relative
 
 
 class ChangeKind(StrEnum):
-    """What a change is made to."""
+    """Kind of thing that is changed."""
 
     BOARDS = "boards"
     LINK = "link"
@@ -28,7 +27,7 @@ class ChangeKind(StrEnum):
     POLICY = "policy"
 
 
-class Change(NamedTuple):
+class ScenarioChange(NamedTuple):
     """Change to a scenario. `settings` make it, as `--set` writes them; `things`: boards, links, steps of a format."""
 
     kind: ChangeKind
@@ -51,7 +50,7 @@ class Figures(NamedTuple):
 class Option(NamedTuple):
     """Combination of changes, and its figures; without figures, `problem` says why there are none."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[ScenarioChange, ...]
     figures: Figures | None
     problem: str = ""
 
@@ -126,7 +125,7 @@ class Target(NamedTuple):
 def _duration_s(text: str, option: str) -> float:
     try:
         return float(DURATION.above_zero().parse(text))
-    except UnitError as error:
+    except RequestError as error:
         rate = "" if option != "--target" else "; a speed is e.g. 5 tokens/s"
         raise RequestError(f"{error.message}{rate}", field=option) from error
 

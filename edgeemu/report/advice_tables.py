@@ -124,8 +124,14 @@ def _row(option: Option, front: Front) -> list[str]:
     return row
 
 
-def advice_lines(judged: Judged, command: Sequence[str]) -> Iterator[str]:
-    """Say what to do, how surely, and on what the figures rest. `command`: words of the command that shows a plan."""
+def command_line(judged: Judged, command: Sequence[str]) -> str:
+    """Write the command that shows a plan with the settings of the advice; `command`: its words without them."""
+    settings = () if judged.shown is None else judged.shown.settings
+    return shlex.join([*command, *(part for setting in settings for part in ("--set", setting))])
+
+
+def advice_lines(judged: Judged) -> Iterator[str]:
+    """Say what to do, how surely, and on what the figures rest."""
     target, shown = judged.target, judged.shown
     if judged.reached:
         yield _least(judged, judged.reached[0])
@@ -134,9 +140,6 @@ def advice_lines(judged: Judged, command: Sequence[str]) -> Iterator[str]:
         yield from _bounded(judged)
     if shown is not None:
         yield from _error_lines(judged)
-        if shown.changes:
-            settings = [part for setting in shown.settings for part in ("--set", setting)]
-            yield f"see it: {shlex.join([*command, *settings])}"
         yield from _unknown_costs(judged, shown)
     yield from _refused(judged.options)
     yield from _front_lines(judged)
@@ -202,6 +205,7 @@ def _unknown_costs(judged: Judged, shown: Option) -> Iterator[str]:
 
 def _refused(options: Sequence[Option]) -> Iterator[str]:
     refused = [option for option in options if option.figures is None]
+    refused.sort(key=lambda option: (option.added_usd or 0.0) < 0)  # fewer boards help few
     for number, option in enumerate(refused[:MOST_REFUSED], 1):
         more = len(refused) - MOST_REFUSED if number == MOST_REFUSED else 0
         yield f"cannot be: {option.words}: {option.problem}{f' (and {more} more: --json)' if more > 0 else ''}"

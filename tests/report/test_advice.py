@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from edgeemu.errors import RequestError
 from edgeemu.report.advice import (
-    Change,
     ChangeKind,
     Figures,
     Option,
+    ScenarioChange,
     Target,
     beats,
     nearest,
@@ -31,7 +31,7 @@ def option(
     joules: float | None = 1.0,
     price: float | None = 100.0,
 ) -> Option:
-    change = Change(kind, words, things, (f"{words}=1",), added)
+    change = ScenarioChange(kind, words, things, (f"{words}=1",), added)
     figures = None if token_s is None else Figures(token_s, 1 / token_s, 1.0, joules, price)
     return Option((change,) if words else (), figures, "" if figures else "no room")
 

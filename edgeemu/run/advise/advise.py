@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError, RequestError
-from edgeemu.report.advice import Change, Option, Target, nearest, pareto_front, that_reach
+from edgeemu.report.advice import Option, ScenarioChange, Target, nearest, pareto_front, that_reach
 from edgeemu.report.advice_tables import Cut, Judged
 from edgeemu.report.critical.breakdown import Breakdown, breakdown
 from edgeemu.report.critical.critical_path import critical_paths
@@ -65,7 +65,7 @@ def advise(read: Read, target: Target, told: Told, *, trust: bool = False) -> Ju
 
 
 class _Limit(NamedTuple):
-    """What bounds the speed of the option that comes nearest to a target."""
+    """Bound of the speed of the option that comes nearest to a target."""
 
     lost: Breakdown | None  # where its time goes
     possible_ms: float | None  # per token, which no placement on its devices beats
@@ -78,7 +78,7 @@ class _Trial(NamedTuple):
     lengths: Sequence[int]
     trust: bool
 
-    def of(self, changes: tuple[Change, ...]) -> Option:
+    def of(self, changes: tuple[ScenarioChange, ...]) -> Option:
         """Simulate the scenario with changes; one that it does not take is an option without figures."""
         settings = Option(changes, None).settings
         try:

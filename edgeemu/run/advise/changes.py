@@ -11,13 +11,12 @@ from typing import Any
 
 import yaml
 
-from edgeemu.report.advice import Change, ChangeKind, Option
+from edgeemu.report.advice import ChangeKind, Option, ScenarioChange
 from edgeemu.run.advise.replacements import faster_boards, price_usd
 from edgeemu.scenario.catalog import LinkType, link_types
 from edgeemu.scenario.catalog.profile_files import profile_of
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.scenario import Scenario
-from edgeemu.units import BIT_RATE
 
 MAX_SINGLE = 40  # changes of one kind that are simulated, and at most so many …
 MAX_PAIRS = 20  # … of two
@@ -67,13 +66,13 @@ class _Boards:
             yield f"source={first}"
 
 
-def single_changes(scenario: Scenario) -> list[Change]:
+def single_changes(scenario: Scenario) -> list[ScenarioChange]:
     """Changes of one kind each: those of fewest things first."""
     every = [*_policies(scenario), *_formats(scenario), *_links(scenario), *_boards(scenario)]
     return sorted(every, key=lambda change: change.things)
 
 
-def pairs(singles: Sequence[Option]) -> list[tuple[Change, Change]]:
+def pairs(singles: Sequence[Option]) -> list[tuple[ScenarioChange, ScenarioChange]]:
     """Pairs of changes of different kinds, made of those that are steps up alone; at most `MAX_PAIRS`, least first.
 
     More boards that a policy could not use alone are tried with another policy.
@@ -90,7 +89,7 @@ def pairs(singles: Sequence[Option]) -> list[tuple[Change, Change]]:
     return least_first[:MAX_PAIRS]
 
 
-def _steps_up(options: Sequence[Option], token_s: float) -> list[Change]:
+def _steps_up(options: Sequence[Option], token_s: float) -> list[ScenarioChange]:
     """Changes from the least to the fastest, each faster than all that are less; at most `STEPS_UP` of them."""
     steps = []
     for option in sorted(options, key=lambda option: option.cost):
@@ -103,13 +102,13 @@ def _steps_up(options: Sequence[Option], token_s: float) -> list[Change]:
     return [steps[round(n * last / (STEPS_UP - 1))] for n in range(STEPS_UP)]
 
 
-def _policies(scenario: Scenario) -> Iterator[Change]:
+def _policies(scenario: Scenario) -> Iterator[ScenarioChange]:
     for name in POLICIES:
         if name != scenario.policy and len(scenario.device_names) > 1:
-            yield Change(ChangeKind.POLICY, f"policy {name}", 1, (f"policy={name}",))
+            yield ScenarioChange(ChangeKind.POLICY, f"policy {name}", 1, (f"policy={name}",))
 
 
-def _formats(scenario: Scenario) -> Iterator[Change]:
+def _formats(scenario: Scenario) -> Iterator[ScenarioChange]:
     """Formats that are smaller than those in use; each step down is a thing."""
     if scenario.cost.formulas == "literal":
         return
@@ -119,10 +118,10 @@ def _formats(scenario: Scenario) -> Iterator[Change]:
         below = MATRIX_FORMATS[MATRIX_FORMATS.index(BETWEEN.get(used, used)) + 1 :]
         for steps, name in enumerate(below, 1):
             if not (alone and key == "messages"):
-                yield Change(ChangeKind.PRECISION, f"{key} {name}", steps, (f"precision.{key}={name}",))
+                yield ScenarioChange(ChangeKind.PRECISION, f"{key} {name}", steps, (f"precision.{key}={name}",))
 
 
-def _links(scenario: Scenario) -> Iterator[Change]:
+def _links(scenario: Scenario) -> Iterator[ScenarioChange]:
     """Types of links that are faster than the default one, with interfaces for them. What they cost is not known."""
     default = scenario.network.default
     if default is None or len(scenario.device_names) == 1 or default.bandwidth_trace is not None:
@@ -134,7 +133,7 @@ def _links(scenario: Scenario) -> Iterator[Change]:
     for kind in sorted(types.values(), key=lambda kind: kind.bandwidth.value):
         if kind.name.partition("-")[0] in families and kind.bandwidth.value > bandwidth_bps:
             settings = (f"network.default={kind.name}", *_interfaces(scenario, kind))
-            yield Change(ChangeKind.LINK, f"links {kind.name}", 1, settings, None)
+            yield ScenarioChange(ChangeKind.LINK, f"links {kind.name}", 1, settings, None)
 
 
 def _interfaces(scenario: Scenario, kind: LinkType) -> Iterator[str]:
@@ -146,28 +145,30 @@ def _interfaces(scenario: Scenario, kind: LinkType) -> Iterator[str]:
         profile = profile_of(spec.profile)
         nic = spec.nic if spec.nic is not None else profile and profile.nic and profile.nic.value
         if isinstance(nic, float) and nic < kind.bandwidth.value:
-            yield f"devices[{index}].nic={BIT_RATE.format_exact(line_bps)}"
+            yield f"devices[{index}].nic={line_bps / 1e9:g} Gbit/s"
 
 
-def _boards(scenario: Scenario) -> Iterator[Change]:
+def _boards(scenario: Scenario) -> Iterator[ScenarioChange]:
     """More and fewer boards of each kind, and others in place of one and of all of a kind."""
     boards, last = _Boards(scenario), len(scenario.devices) - 1
     for index, spec in enumerate(scenario.devices):
         price = price_usd(spec.profile)
         for more in dict.fromkeys((*MORE_BOARDS, spec.count)):
             settings = tuple(boards.with_count(index, spec.count + more))
-            yield Change(ChangeKind.BOARDS, f"{more} more {spec.name}", more, settings, _times(more, price))
+            yield ScenarioChange(ChangeKind.BOARDS, f"{more} more {spec.name}", more, settings, _times(more, price))
         for fewer in dict.fromkeys((1, spec.count // 2)):
             if 0 < fewer < spec.count:
                 settings = tuple(boards.with_count(index, spec.count - fewer))
-                yield Change(ChangeKind.BOARDS, f"{fewer} fewer {spec.name}", fewer, settings, _times(-fewer, price))
+                yield ScenarioChange(
+                    ChangeKind.BOARDS, f"{fewer} fewer {spec.name}", fewer, settings, _times(-fewer, price)
+                )
         if spec.count == 1 and last:
             setting = boards.written(index)
-            yield Change(ChangeKind.BOARDS, f"without {spec.name}", 1, (setting,), _times(-1, price))
+            yield ScenarioChange(ChangeKind.BOARDS, f"without {spec.name}", 1, (setting,), _times(-1, price))
         yield from _others(boards, index, spec)
 
 
-def _others(boards: _Boards, index: int, spec: DeviceSpec) -> Iterator[Change]:
+def _others(boards: _Boards, index: int, spec: DeviceSpec) -> Iterator[ScenarioChange]:
     """Boards of the catalog in place of one of a kind, and of all. All keep their name, and so their links."""
     scenario, before = boards.scenario, price_usd(spec.profile)
     named = {end for link in scenario.network.links for end in link.ends}
@@ -179,11 +180,11 @@ def _others(boards: _Boards, index: int, spec: DeviceSpec) -> Iterator[Change]:
             one = {key: value for key, value in other.items() if key != "count"} | {"name": board.name}
             rest = spec.count - 1
             settings = boards.written(index, _entry(spec) | {"count": rest}, one), *boards.with_source(index, rest)
-            yield Change(ChangeKind.BOARDS, f"1 {board.name} for 1 {spec.name}", 1, settings, each)
+            yield ScenarioChange(ChangeKind.BOARDS, f"1 {board.name} for 1 {spec.name}", 1, settings, each)
         plain = _entry(spec) | {"profile": board.name} == other
         setting = f"devices[{index}].profile={board.name}" if plain else f"devices[{index}]={_flow(other)}"
         words = f"{spec.count} {board.name} for {spec.count} {spec.name}"
-        yield Change(ChangeKind.BOARDS, words, spec.count, (setting,), _times(spec.count, each))
+        yield ScenarioChange(ChangeKind.BOARDS, words, spec.count, (setting,), _times(spec.count, each))
 
 
 def _entry(spec: DeviceSpec, *, without_figures: bool = False) -> dict[str, Any]:

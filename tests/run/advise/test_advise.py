@@ -8,7 +8,7 @@ import pytest
 
 from edgeemu.errors import RequestError
 from edgeemu.report.advice import ChangeKind, Figures, Target
-from edgeemu.report.advice_tables import Judged, advice_document, advice_lines, advice_tables
+from edgeemu.report.advice_tables import Judged, advice_document, advice_lines, advice_tables, command_line
 from edgeemu.report.basis import HeldAgainst
 from edgeemu.run.advise.advise import FEWEST_TOKENS, advise, shortened
 from edgeemu.run.advise.simulated_figures import covered_s, simulated_figures
@@ -43,7 +43,7 @@ def figures(*settings: str, lengths: Sequence[int] = (6,)) -> Figures:
 
 
 def words(judged: Judged) -> str:
-    return "\n".join(advice_lines(judged, ["edgeemu", "plan", "x.yaml"]))
+    return "\n".join(advice_lines(judged))
 
 
 def test_the_least_change_reaches_the_target_as_its_settings_say() -> None:
@@ -71,7 +71,7 @@ def test_nothing_has_to_change_where_the_target_is_reached() -> None:
     judged, _ = advice("1 s", ttft="9 s")
     assert judged.reached[0].changes == ()
     assert "nothing has to change" in words(judged)
-    assert "see it" not in words(judged)
+    assert command_line(judged, ["edgeemu", "plan", "x y"]) == "edgeemu plan 'x y'"
     assert advice_document(judged)["advised"]["change"] == "nothing changed"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeemu.report.advice import Change, ChangeKind, Figures, Option
+from edgeemu.report.advice import ChangeKind, Figures, Option, ScenarioChange
 from edgeemu.run.advise.changes import MAX_PAIRS, pairs, single_changes
 from edgeemu.run.advise.replacements import faster_boards
 from edgeemu.scenario.load import parse_scenario
@@ -23,7 +23,7 @@ def scenario(*settings: str) -> Scenario:
     return parse_scenario(TEXT, overrides=settings)
 
 
-def by_words(of: Scenario) -> dict[str, Change]:
+def by_words(of: Scenario) -> dict[str, ScenarioChange]:
     return {change.words: change for change in single_changes(of)}
 
 
@@ -101,7 +101,7 @@ def test_boards_are_faster_and_none_of_a_known_price_beats_another() -> None:
 def test_steps_up_are_combined_and_boards_that_a_policy_refused_with_another() -> None:
     def option(words: str, kind: ChangeKind, token_s: float | None, things: int = 1) -> Option:
         figures = None if token_s is None else Figures(token_s, 1 / token_s, 1.0, None, None)
-        return Option((Change(kind, words, things, (words,)),), figures)
+        return Option((ScenarioChange(kind, words, things, (words,)),), figures)
 
     singles = [
         Option((), Figures(1.0, 1.0, 1.0, None, None)),
