@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.garbage import few_collections
-from edgeemu.cli.options import ScenarioFile, Settings, Trust, dated
+from edgeemu.cli.options import ScenarioFile, Settings, Trust, dated, read_scenario
+from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgeemu.cli.page import Page
-    from edgeemu.report.advice_tables import Judged
+    from edgeemu.report.advice_tables import SpeedAdvice
     from edgeemu.scenario.scenario import Scenario
 
 
@@ -74,19 +73,12 @@ def advise(
 
 
 def _reader(path: Path, settings: Sequence[str]) -> Callable[[Sequence[str]], Scenario]:
-    """Return what reads the scenario with more settings, after those of the command line."""
-    from edgeemu.scenario.load import load_scenario, load_scenario_from
-
-    text = sys.stdin.buffer.read() if str(path) == "-" else b""
-
-    def read(more: Sequence[str]) -> Scenario:
-        given = (*settings, *more)
-        return dated(load_scenario_from(io.BytesIO(text), given) if str(path) == "-" else load_scenario(path, given))
-
-    return read
+    """Return a function that reads the scenario with more settings, after those of the command line."""
+    written = read_scenario(path)
+    return lambda more: dated(written.scenario((*settings, *more)))
 
 
-def _show(judged: Judged, command: list[str], page: Page) -> None:
+def _show(judged: SpeedAdvice, command: list[str], page: Page) -> None:
     """Print the tables of an advice, and what is to be said about it."""
     from edgeemu.report.advice_tables import advice_lines, advice_tables, command_line
 

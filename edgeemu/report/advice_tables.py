@@ -23,7 +23,7 @@ class Cut(NamedTuple):
     changes: int
 
 
-class Judged(NamedTuple):
+class SpeedAdvice(NamedTuple):
     """Everything that is told of options that were simulated for a target.
 
     `lost` and `possible_ms`: of the option that comes nearest, where none reaches the target: where its time goes, and
@@ -47,7 +47,7 @@ class Judged(NamedTuple):
         return next(iter(self.reached or nearest(self.options, self.target)), None)
 
 
-def advice_document(judged: Judged) -> dict[str, Any]:
+def advice_document(judged: SpeedAdvice) -> dict[str, Any]:
     """Make the JSON document of an advice."""
     shown, target = judged.shown, judged.target
     return {
@@ -86,7 +86,7 @@ def _entry(option: Option, target: Target) -> dict[str, Any]:
     }
 
 
-def advice_tables(judged: Judged) -> Iterator[Table]:
+def advice_tables(judged: SpeedAdvice) -> Iterator[Table]:
     """Make the tables: options that reach the target or come nearest, and the front."""
     unchanged = judged.options[0]
     if judged.reached:
@@ -124,13 +124,13 @@ def _row(option: Option, front: Front) -> list[str]:
     return row
 
 
-def command_line(judged: Judged, command: Sequence[str]) -> str:
+def command_line(judged: SpeedAdvice, command: Sequence[str]) -> str:
     """Write the command that shows a plan with the settings of the advice; `command`: its words without them."""
     settings = () if judged.shown is None else judged.shown.settings
     return shlex.join([*command, *(part for setting in settings for part in ("--set", setting))])
 
 
-def advice_lines(judged: Judged) -> Iterator[str]:
+def advice_lines(judged: SpeedAdvice) -> Iterator[str]:
     """Say what to do, how surely, and on what the figures rest."""
     target, shown = judged.target, judged.shown
     if judged.reached:
@@ -147,7 +147,7 @@ def advice_lines(judged: Judged) -> Iterator[str]:
     yield basis_line(basis_document(judged.basis))
 
 
-def _least(judged: Judged, advised: Option) -> str:
+def _least(judged: SpeedAdvice, advised: Option) -> str:
     if not advised.changes:
         return f"target {judged.target}: nothing has to change"
     added = advised.added_usd
@@ -158,7 +158,7 @@ def _least(judged: Judged, advised: Option) -> str:
     return f"target {judged.target}: the least change is {advised.words}{price} ({order})"
 
 
-def _bounded(judged: Judged) -> Iterator[str]:
+def _bounded(judged: SpeedAdvice) -> Iterator[str]:
     shown, lost = judged.shown, judged.lost
     if shown is None or shown.figures is None or lost is None:
         return
@@ -170,7 +170,7 @@ def _bounded(judged: Judged) -> Iterator[str]:
         yield f"possible there: no placement, divided or not, has less than {ms_text(judged.possible_ms)} per token"
 
 
-def _within_error(judged: Judged) -> bool | None:
+def _within_error(judged: SpeedAdvice) -> bool | None:
     """Whether a target is reached or missed by less than predictions were off; None: nobody knows how far they are."""
     shown = judged.shown
     if judged.basis.held is None or shown is None or shown.figures is None:
@@ -178,7 +178,7 @@ def _within_error(judged: Judged) -> bool | None:
     return abs(judged.target.margin(shown.figures)) < judged.basis.held.worst_error
 
 
-def _error_lines(judged: Judged) -> Iterator[str]:
+def _error_lines(judged: SpeedAdvice) -> Iterator[str]:
     shown = judged.shown
     assert shown is not None
     assert shown.figures is not None
@@ -192,7 +192,7 @@ def _error_lines(judged: Judged) -> Iterator[str]:
     yield f"{shown.words} {done}: {f'within the error, {worst}' if within else f'more than the error: {worst}'}"
 
 
-def _unknown_costs(judged: Judged, shown: Option) -> Iterator[str]:
+def _unknown_costs(judged: SpeedAdvice, shown: Option) -> Iterator[str]:
     """Say what a change costs beside boards, and whether software can do it."""
     kinds = [change.kind for change in shown.changes]
     if ChangeKind.LINK in kinds:
@@ -211,7 +211,7 @@ def _refused(options: Sequence[Option]) -> Iterator[str]:
         yield f"cannot be: {option.words}: {option.problem}{f' (and {more} more: --json)' if more > 0 else ''}"
 
 
-def _front_lines(judged: Judged) -> Iterator[str]:
+def _front_lines(judged: SpeedAdvice) -> Iterator[str]:
     front = judged.front
     yield (
         "unbeaten: no other is as good in all of these and better in one, without a faster link or a smaller format "

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError, RequestError
 from edgeemu.report.advice import Option, ScenarioChange, Target, nearest, pareto_front, that_reach
-from edgeemu.report.advice_tables import Cut, Judged
+from edgeemu.report.advice_tables import Cut, SpeedAdvice
 from edgeemu.report.critical.breakdown import Breakdown, breakdown
 from edgeemu.report.critical.critical_path import critical_paths
 from edgeemu.report.rows_in_memory import RowsInMemory
@@ -30,7 +30,7 @@ Read = Callable[[Sequence[str]], Scenario]  # the scenario with settings after t
 Told = Callable[[str, int, int], None]  # progress: what is done, how many of it are, of how many
 
 
-def advise(read: Read, target: Target, told: Told, *, trust: bool = False) -> Judged:
+def advise(read: Read, target: Target, told: Told, *, trust: bool = False) -> SpeedAdvice:
     """Simulate changes to a scenario until it is known which is the least that reaches a target.
 
     Two changes are combined only where none alone reaches it.
@@ -61,7 +61,7 @@ def advise(read: Read, target: Target, told: Told, *, trust: bool = False) -> Ju
     engine = "" if scenario.engine == IDEAL else scenario.engine
     cut = Cut(max(lengths), full, len(every) - len(changes))
     unpriced = tuple(unpriced_kinds(scenario.devices))
-    return Judged(target, options, reached, pareto_front(options), basis_of(wanted), engine, unpriced, cut, *limit)
+    return SpeedAdvice(target, options, reached, pareto_front(options), basis_of(wanted), engine, unpriced, cut, *limit)
 
 
 class _Limit(NamedTuple):
@@ -72,7 +72,7 @@ class _Limit(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """What all simulations have in common."""
+    """Simulation of the scenario with changes."""
 
     read: Read
     lengths: Sequence[int]

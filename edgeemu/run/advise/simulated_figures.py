@@ -12,12 +12,13 @@ from edgeemu.report.facts import DeviceFacts
 from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, TokenRow
 from edgeemu.run.advise.replacements import price_usd
 from edgeemu.run.backend import RunMeasurements
+from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulate_plan import simulate_plan
 from edgeemu.scenario.devices import DeviceSpec
 
 
-class _Kept:
+class _Kept(Silent):
     """Sink of what figures are made of."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edgeemu.errors import RequestError
 from edgeemu.report.advice import ChangeKind, Figures, Target
-from edgeemu.report.advice_tables import Judged, advice_document, advice_lines, advice_tables, command_line
+from edgeemu.report.advice_tables import SpeedAdvice, advice_document, advice_lines, advice_tables, command_line
 from edgeemu.report.basis import HeldAgainst
 from edgeemu.run.advise.advise import FEWEST_TOKENS, advise, shortened
 from edgeemu.run.advise.simulated_figures import covered_s, simulated_figures
@@ -29,7 +29,7 @@ Phases = list[tuple[str, int, int]]
 
 
 @cache
-def advice(target: str, *settings: str, ttft: str | None = None) -> tuple[Judged, Phases]:
+def advice(target: str, *settings: str, ttft: str | None = None) -> tuple[SpeedAdvice, Phases]:
     phases: Phases = []
 
     def read(more: Sequence[str]) -> Scenario:
@@ -42,7 +42,7 @@ def figures(*settings: str, lengths: Sequence[int] = (6,)) -> Figures:
     return simulated_figures(make_plan(parse_scenario(TEXT, overrides=settings)), lengths)
 
 
-def words(judged: Judged) -> str:
+def words(judged: SpeedAdvice) -> str:
     return "\n".join(advice_lines(judged))
 
 
