@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from edgeemu.cli.advise_command import advise
 from edgeemu.cli.calibrate_command import calibrate, observe
 from edgeemu.cli.catalog_commands import devices, engines
 from edgeemu.cli.catalog_commands import links as link_types
@@ -74,7 +75,7 @@ for command in (kernels, host, links):
     profiles.command()(command)
 
 commands: list[Callable[..., None]] = [
-    *(run, simulate, compare, sweep, report, validate, plan, calibrate, observe),
+    *(run, simulate, compare, sweep, report, validate, plan, advise, calibrate, observe),
     *(devices, link_types, models, engines, policies, doctor, clean, schema),
 ]
 for command in commands:

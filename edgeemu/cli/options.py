@@ -74,7 +74,11 @@ def read_scenario(path: Path) -> ScenarioText:
 
 def load(path: Path, settings: list[str] | None) -> Scenario:
     """Load a scenario with the `--set` changes applied, and with today as its date if it names none."""
-    scenario = read_scenario(path).scenario(settings or ())
+    return dated(read_scenario(path).scenario(settings or ()))
+
+
+def dated(scenario: Scenario) -> Scenario:
+    """Return a scenario with today as its date if it names none."""
     if scenario.workload.date is not None:
         return scenario
     today = scenario.workload.model_copy(update={"date": date.today().isoformat()})

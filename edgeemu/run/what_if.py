@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from edgeemu.report.critical.breakdown import Breakdown
 from edgeemu.report.rows import Row, TableName, TokenRow
-from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
-from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.run.simulate_plan import simulate_plan
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.network import LinkOverride, LinkSpec
 from edgeemu.scenario.scenario import Scenario
@@ -192,17 +190,9 @@ class _Latencies(Silent):
 
 def simulated_outcome(scenario: Scenario, policy: str, lengths: Sequence[int], *, trust: bool = False) -> Outcome:
     """Simulate a scenario from beginning to end with sequences of some lengths; sequences without one are left out."""
-    import uvloop
-
+    kept = _Latencies()
     with closing(make_plan(scenario, policy, trust=trust)) as plan:
-        requests = [
-            replace(request, max_tokens=min(request.max_tokens, length))
-            for request, length in zip(plan.requests, lengths, strict=False)
-            if length
-        ]
-        plan = replace(plan, requests=tuple(requests))
-        kept = _Latencies()
-        uvloop.run(Controller(plan, SimulatedBackend(plan), kept, kept).run())
+        simulate_plan(plan, lengths, kept)
     counted = kept.later_s or kept.first_s
     n_tokens = len(kept.first_s) + len(kept.later_s)
     return Outcome(sum(counted) / len(counted), n_tokens / (kept.end_s - kept.begin_s))

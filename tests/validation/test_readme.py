@@ -30,6 +30,19 @@ def test_the_times_are_those_of_the_commands():
     assert f"eight would take {eight:.0f} ms per token" in README
 
 
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        ("4 gmktec-g3-plus for 4 pi", "devices[0].profile=gmktec-g3-plus"),
+        ("4 more pi", "devices[0].count=8"),
+    ],
+)
+def test_the_advice_has_the_times_of_the_same_settings(words: str, setting: str):
+    (rate, took_ms) = re.findall(rf"^    {words} +([\d.]+) +([\d.]+) ms", README, re.MULTILINE)[0]
+    assert f"{per_token_ms(setting):.1f}" == took_ms
+    assert f"{1e3 / per_token_ms(setting):.2f}" == rate
+
+
 def test_a_fifth_board_is_refused_in_the_same_words():
     with pytest.raises(EdgeemuError) as refused:
         per_token_ms("devices[0].count=5")
