@@ -87,4 +87,5 @@ def _show(judged: SpeedAdvice, command: list[str], page: Page) -> None:
         page.line()
     for line in advice_lines(judged):
         page.sentence(line)
-    page.line(f"see it: {command_line(judged, command)}")  # whole, to be copied
+    if judged.shown is not None:
+        page.line(f"see it: {command_line(judged, command)}")  # whole, to be copied
