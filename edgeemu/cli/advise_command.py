@@ -51,7 +51,7 @@ def advise(
 
     The least change has the fewest kinds of change, then the fewest things that are changed (a board, the links, a
     step to the next smaller format, the policy), then the lowest price of boards. Tokens after the first of each
-    sequence count for speed; --ttft is for the first. Simulations are one after the other, 60 at most; long sequences
+    sequence count for speed; --ttft is for the first. Simulations are one after the other, 61 at most; long sequences
     are shortened, which is said. Exit status 0 also if nothing reaches the target.
 
     \b
@@ -87,4 +87,5 @@ def _show(judged: SpeedAdvice, command: list[str], page: Page) -> None:
         page.line()
     for line in advice_lines(judged):
         page.sentence(line)
-    page.line(f"see it: {command_line(judged, command)}")  # whole, to be copied
+    if judged.shown is not None:
+        page.line(f"see it: {command_line(judged, command)}")  # whole, to be copied

@@ -183,7 +183,7 @@ def _error_lines(judged: SpeedAdvice) -> Iterator[str]:
     assert shown is not None
     assert shown.figures is not None
     margin = judged.target.margin(shown.figures)
-    done = f"{'reaches' if judged.reached else 'misses'} it by {FRACTION.format_human(abs(margin))}"
+    done = f"{'reaches' if judged.reached else 'misses'} it by {number_text(100 * abs(margin), 1)} %"
     held, within = judged.basis.held, _within_error(judged)
     if held is None or within is None:
         yield f"{shown.words} {done}; how far such predictions are off is not known"

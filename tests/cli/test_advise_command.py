@@ -89,3 +89,13 @@ def test_tables_are_csv_too(edgeemu: Edgeemu, scenario: Path) -> None:
     status, out, _ = edgeemu("advise", str(scenario), "--target", "1 s", "--csv")
     assert status == 0
     assert '"reaches the target, least first",tokens/s,per token' in out
+
+
+def test_a_model_that_nothing_makes_fit_is_told_with_reasons(edgeemu: Edgeemu, scenario: Path) -> None:
+    settings = ("--set", "devices=[{name: tiny, gflops: 1 GFLOPS, mem_bandwidth: 1 GB/s, memory: 9 KiB}]")
+    settings += ("--set", "policy=single", "--set", "engine=ideal")
+    status, out, err = edgeemu("advise", str(scenario), "--target", "1 s", *settings)
+    assert status == 0, err
+    assert re.search(r"^target 1 s per token: nothing of \d+ simulations reaches it$", out, re.M)
+    assert "cannot be: nothing changed: no single device can hold" in out
+    assert "see it" not in out
