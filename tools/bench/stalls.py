@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeemu.links.netns.capabilities import probe_host
+from edgeemu.run.observer import Silent
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 
@@ -55,17 +56,11 @@ class Stall(NamedTuple):
     lasts_s: float
 
 
-class Stopper:
+class Stopper(Silent):
     """Observer of a run that stops a device; without a stall it watches only."""
 
     def __init__(self, stall: Stall | None) -> None:
         self._stall = stall
-
-    def phase(self, name: str, done: int, total: int) -> None: ...
-    def directory(self, path: Path) -> None: ...
-    def sequence_started(self, index: int, prompt: str, max_tokens: int) -> None: ...
-    def moved(self, line: str) -> None: ...
-    def sequence_ended(self, index: int) -> None: ...
 
     def token(self, index: int, step: int, text: str, latency_s: float) -> None:
         del index, text, latency_s

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 from edgeemu.errors import RequestError
+from edgeemu.report.critical.breakdown import breakdown, breakdown_lines, breakdown_tables
+from edgeemu.report.critical.critical_path import critical_paths
 from edgeemu.report.record_files import RecordWriter, read_table
 from edgeemu.report.rows import TableName
 from edgeemu.report.run_directory import FACTS, RunDirectory
@@ -55,6 +57,8 @@ def report(directory: Path) -> None:
         summary = summarise(run.records, run.read_facts())
     except RequestError as error:
         raise (RequestError(str(error)) if isinstance(error.__cause__, MemoryError) else error) from None
-    for table in (*summary_tables(summary), *usage_tables(run.records)):
+    lost = breakdown(critical_paths(run.records))
+    tables = *summary_tables(summary), *usage_tables(run.records, summary["utilisation"]), *breakdown_tables(lost)
+    for table in tables:
         assert all(len(row) == len(table.columns) for row in table.rows)
-    assert all(isinstance(line, str) for line in summary_lines(summary))
+    assert all(isinstance(line, str) for line in (*summary_lines(summary), *breakdown_lines(lost)))
