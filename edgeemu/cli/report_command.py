@@ -190,7 +190,7 @@ def _show_explained(found: Explained, page: Page) -> None:
     from edgeemu.report.critical.breakdown import breakdown_lines, breakdown_tables
     from edgeemu.run.explained import what_if_lines, what_if_table
 
-    for table in (*breakdown_tables(found.lost), *what_if_table(found)):
+    for table in (*breakdown_tables(found.lost, found.used), *what_if_table(found)):
         page.table(*table)
         page.line()
     for line in (*breakdown_lines(found.lost), *what_if_lines(found)):

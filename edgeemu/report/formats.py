@@ -35,6 +35,11 @@ def number_text(value: float, decimals: int) -> str:
     return f"{value:.3g}" if 0 < value < 1 else f"{value:.{decimals}f}"
 
 
+def share_text(value: float | None) -> str:
+    """Format a share in percent; one below a tenth with a decimal."""
+    return "–" if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
+
+
 def duration_text(seconds: float) -> str:
     """Format a duration that is not known well: `40 s`, `7 min`, `2 h 10 min`."""
     if seconds < 90:

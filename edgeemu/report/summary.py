@@ -57,7 +57,7 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
         "goodput": _goodput(sequences, tokens.span_s),
         "sequences": [row._asdict() for row in sequences],
         "idle": _idle(ops.busy_s, tokens.span_s),
-        "utilisation": _utilisation(facts, ops),
+        "utilisation": utilisation(facts, ops),
         "wall": _wall(tokens),
         "migrations": migrations.totals,
         "memory": _memory(records, facts),
@@ -152,7 +152,7 @@ def _idle(busy_s: Mapping[str, float], span_s: float) -> dict[str, Any] | None:
     return {"min": min(idle.values()), "max": max(idle.values()), "at_work": at_work, "by_device": idle}
 
 
-def _utilisation(facts: RunFacts, ops: OperationFigures) -> dict[str, dict[str, float | None]]:
+def utilisation(facts: RunFacts, ops: OperationFigures) -> dict[str, dict[str, float | None]]:
     """Share of its bandwidth of memory (MBU) and of its arithmetic (MFU) that each device used while it computed.
 
     By device that computed; None where its rates are relative to this host. As MFU in Chowdhery et al. (PaLM, 2022,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeemu.report.figures import RecordTables
-from edgeemu.report.formats import Table, ms_text, size
+from edgeemu.report.formats import Table, ms_text, share_text, size
 from edgeemu.units import ENERGY
 
 MAX_ROWS = 32  # devices that computed longest, and paths that carried most; the rest is in the tables of the run
@@ -57,7 +57,7 @@ def _device_table(totals: _Totals, utilisation: Mapping[str, Mapping[str, float 
             name,
             *(size(total[column].largest) for column in _MEMORY),
             *(_seconds(total[column].sum) for column in ("busy_s", "queue_s")),
-            *(_share(utilisation.get(name, {}).get(key)) for key in ("mbu", "mfu")),
+            *(share_text(utilisation.get(name, {}).get(key)) for key in ("mbu", "mfu")),
             _joules(total["energy_j"].sum),
         ]
         for (name,), total in by_work[:MAX_ROWS]
@@ -93,10 +93,6 @@ def _mean_ms(seconds: _Total, messages: _Total) -> float | None:
 
 def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f} s"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
 def _joules(value: float | None) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from edgeemu.errors import EdgeemuError
-from edgeemu.report.critical.breakdown import Breakdown, breakdown, breakdown_document
+from edgeemu.report.critical.breakdown import Breakdown, Utilisation, breakdown, breakdown_document
 from edgeemu.report.critical.critical_path import critical_paths
 from edgeemu.report.facts import RunFacts
-from edgeemu.report.figures import row_count, token_counts
+from edgeemu.report.figures import operation_figures, row_count, token_counts
 from edgeemu.report.formats import Table, ms_text
 from edgeemu.report.run_directory import RunDirectory
+from edgeemu.report.summary import utilisation
 from edgeemu.run.what_if import Outcome, WhatIf, shortened, try_changes, worth_trying
 from edgeemu.scenario.load import load_scenario
 
@@ -17,9 +18,10 @@ AGREES = 0.02  # by which the simulation of the run as it was may differ from th
 
 
 class Explained(NamedTuple):
-    """Where time was lost, and what would help; `problem` says why that is not known."""
+    """Where time was lost, and what would help; `problem` says why that is not known. `used`: of devices' rates."""
 
     lost: Breakdown
+    used: Utilisation
     what_if: WhatIf | None
     problem: str
 
@@ -32,18 +34,18 @@ def explained(
     Raises:
         RequestError: records are damaged.
     """
-    lost = breakdown(critical_paths(run.records))
+    lost, used = breakdown(critical_paths(run.records)), utilisation(facts, operation_figures(run.records))
     if not lost.tokens:
-        return Explained(lost, None, "no token is recorded")
+        return Explained(lost, used, None, "no token is recorded")
     lengths = token_counts(run.records)
     operations = row_count(run.records, "ops")
     try:
         scenario = load_scenario(run.path / "scenario.yaml")
         changes = worth_trying(scenario, lost)
         lengths = shortened(lengths, operations, len(changes))
-        return Explained(lost, try_changes(scenario, facts.policy, changes, lengths, done, trust=trust), "")
+        return Explained(lost, used, try_changes(scenario, facts.policy, changes, lengths, done, trust=trust), "")
     except EdgeemuError as error:  # of the scenario, the model's file or the policy: what was recorded still holds
-        return Explained(lost, None, str(error))
+        return Explained(lost, used, None, str(error))
 
 
 def explained_document(found: Explained) -> dict[str, Any]:
@@ -55,7 +57,8 @@ def explained_document(found: Explained) -> dict[str, Any]:
             "unchanged": _figures(what_if.unchanged),
             "changes": [{"change": each.words, "gain": each.gain, **_figures(each.outcome)} for each in what_if.gains],
         }
-    return {"critical_path": breakdown_document(found.lost), "what_if": made, "problem": found.problem or None}
+    lost = breakdown_document(found.lost)
+    return {"critical_path": lost, "utilisation": found.used, "what_if": made, "problem": found.problem or None}
 
 
 def _figures(outcome: Outcome) -> dict[str, float]:

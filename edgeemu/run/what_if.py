@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple, TypeVar
 
-from edgeemu.report.critical.breakdown import Breakdown
+from edgeemu.report.critical.breakdown import Breakdown, WaitingPlace
 from edgeemu.report.rows import Row, TableName, TokenRow
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
@@ -49,6 +49,7 @@ def worth_trying(scenario: Scenario, lost: Breakdown) -> list[OneChange]:
     of = {word: sum(place.ms.get(word, 0.0) for place in lost.paths) for word in ("transmission", "latency", "queue")}
     least_ms = WORTH_TRYING * lost.total_ms
     if of["transmission"] + of["queue"] > least_ms:
+        changes += _wider_link(scenario, lost.paths[0])
         changes.append(_every_link(scenario, "all links twice as wide", wider=2.0))
     if of["latency"] > least_ms:
         changes.append(_every_link(scenario, "half the latency of all links", quicker=0.5))
@@ -68,6 +69,24 @@ def _faster(scenario: Scenario, name: str) -> OneChange:
     costs = dict.fromkeys(("overhead", "message_overhead", "byte_overhead"), 0.5)
     devices = [_scaled(each, **speeds, **costs) if each.name == name else each for each in scenario.devices]
     return OneChange(f"{name} twice as fast", scenario.model_copy(update={"devices": tuple(devices)}))
+
+
+def _wider_link(scenario: Scenario, path: WaitingPlace) -> Iterator[OneChange]:
+    """The link of a path twice as wide, both ways; only in a mesh, where a path is a link."""
+    network, target = scenario.network, path.target
+    if network.topology != "mesh" or target is None:
+        return
+    ends = {path.device, target}
+    given = [link for link in network.links if set(link.ends) == ends]
+    if given:
+        links = tuple(_scaled(link, bandwidth=2.0) if link in given else link for link in network.links)
+    elif network.default is not None and isinstance(network.default.bandwidth, int | float):
+        wider = {"bandwidth": 2.0 * network.default.bandwidth}
+        links = (*network.links, LinkOverride(between=(path.device, target)).model_copy(update=wider))
+    else:
+        return
+    words = f"the link {path.device}-{target} twice as wide"
+    yield OneChange(words, scenario.model_copy(update={"network": network.model_copy(update={"links": links})}))
 
 
 def _every_device(scenario: Scenario, words: str, field: str, factor: float) -> OneChange:

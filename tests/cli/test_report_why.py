@@ -21,6 +21,10 @@ TWICE = ("devices[1].gflops=2 GFLOPS", "devices[1].mem_bandwidth=0.1 GB/s", "dev
 SECOND_RUNS = {
     "slow twice as fast": (*TWICE, "devices[1].message_overhead=0.05 ms"),
     "all links twice as wide": ("network.default.bandwidth=20 Mbit/s",),
+    "the link quick-slow twice as wide": ("network.links=[{between: [slow, quick], bandwidth: 20 Mbit/s}]",),
+    "the link slow-quick twice as wide": ("network.links=[{between: [slow, quick], bandwidth: 20 Mbit/s}]",),
+    "the link slow-spare twice as wide": ("network.links=[{between: [slow, spare], bandwidth: 20 Mbit/s}]",),
+    "the link spare-quick twice as wide": ("network.links=[{between: [spare, quick], bandwidth: 20 Mbit/s}]",),
     "half the latency of all links": ("network.default.delay=0.25 ms",),
     "half the overhead of every message": ("devices[1].message_overhead=0.05 ms",),
     "half the fixed cost of every operation": tuple(f"devices[{n}].overhead=10 us" for n in range(3)),
@@ -58,7 +62,8 @@ def test_a_predicted_gain_is_that_of_a_second_run(edgeemu: Edgeemu, scenario: Pa
             after_ms = run_of(edgeemu, scenario, *settings, policy=policy)[1]
             assert gains[change] == pytest.approx(1 - after_ms / before_ms, abs=1e-9), change
             compared += 1
-    assert compared >= 3
+    assert compared >= 4
+    assert any(change.startswith("the link ") for change in gains)
     assert any(change.startswith("one more device like") for change in gains)
     assert max(gains.values()) > 0.02
 

@@ -35,9 +35,11 @@ def test_the_breakdown_of_a_path_by_hand() -> None:
         "the path on which most is lost is a → b: 12.5 %, 1000.0 ms of transmission, 250.0 ms of latency, "
         "500.0 ms of queue",
     ]
-    parts, devices, paths = breakdown_tables(made)
+    parts, blocks, devices, paths = breakdown_tables(made, {"a": {"mbu": 0.5, "mfu": None}})
     assert parts.rows[0] == ["computing", "10250.0 ms", "73.2 %"]
-    assert devices.columns == ("device", ">compute", ">queue", ">share")
+    assert blocks.rows[0] == ["lm_head", "4000.0 ms", "28.6 %"]
+    assert devices.columns == ("device", ">compute", ">queue", ">share", ">MBU", ">MFU")
+    assert devices.rows[1] == ["a", "4000.0 ms", "500.0 ms", "32.1 %", "50%", "–"]
     assert paths.rows == [["a → b", "1000.0 ms", "250.0 ms", "500.0 ms", "12.5 %"]]
 
 
@@ -60,5 +62,5 @@ def test_parts_places_and_blocks_add_up(changes: tuple[str, ...]) -> None:
 
 def test_no_token_is_no_breakdown() -> None:
     made = breakdown(critical_paths(RowsInMemory()))
-    assert breakdown_tables(made) == []
+    assert breakdown_tables(made, {}) == []
     assert breakdown_lines(made) == ["no token is recorded"]

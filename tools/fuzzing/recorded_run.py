@@ -58,7 +58,8 @@ def report(directory: Path) -> None:
     except RequestError as error:
         raise (RequestError(str(error)) if isinstance(error.__cause__, MemoryError) else error) from None
     lost = breakdown(critical_paths(run.records))
-    tables = *summary_tables(summary), *usage_tables(run.records, summary["utilisation"]), *breakdown_tables(lost)
+    used = summary["utilisation"]
+    tables = *summary_tables(summary), *usage_tables(run.records, used), *breakdown_tables(lost, used)
     for table in tables:
         assert all(len(row) == len(table.columns) for row in table.rows)
     assert all(isinstance(line, str) for line in (*summary_lines(summary), *breakdown_lines(lost)))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgeemu.report.critical.critical_path import CriticalPaths, TimePart
 from edgeemu.report.critical.recorded_steps import NONE
-from edgeemu.report.formats import Table, ms_text
+from edgeemu.report.formats import Table, ms_text, share_text
 
 MAX_ROWS = 12  # of devices, and of paths, that a table lists
 ON_DEVICES = {TimePart.COMPUTE: "compute", TimePart.MESSAGE_OVERHEAD: "overhead", TimePart.DEVICE_QUEUE: "queue"}
@@ -115,22 +115,41 @@ def breakdown_document(made: Breakdown) -> dict[str, Any]:
     }
 
 
-def breakdown_tables(made: Breakdown) -> list[Table]:
-    """Make the tables of a breakdown: by kind of part, by device, by path."""
+Utilisation = Mapping[str, Mapping[str, float | None]]  # device -> mbu, mfu -> share; as in summary.json
+
+
+def breakdown_tables(made: Breakdown, used: Utilisation) -> list[Table]:
+    """Make the tables of a breakdown: by kind of part, by block, by device with what it used of its rates, by path."""
     if not made.tokens:
         return []
     parts = sorted(made.parts_ms.items(), key=lambda item: -item[1])
     by_part = [[WORDS[part], ms_text(ms), _share(ms, made)] for part, ms in parts]
-    tables = [Table(("where a token's time goes", ">per token", ">share"), by_part)]
-    for heading, places, kinds in (("device", made.devices, ON_DEVICES), ("path", made.paths, ON_PATHS)):
-        columns = [word for word in kinds.values() if any(place.ms.get(word, 0.0) > 0 for place in places)]
-        rows = [
-            [place.name, *(ms_text(place.ms.get(word, 0.0)) for word in columns), _share(place.total_ms, made)]
-            for place in places[:MAX_ROWS]
+    by_block = [[name, ms_text(ms), _share(ms, made)] for name, ms in made.blocks_ms.items() if ms > 0]
+    tables = [
+        Table(("where a token's time goes", ">per token", ">share"), by_part),
+        Table(("block", ">computing", ">share"), by_block),
+        _place_table("device", made.devices, ON_DEVICES, made, used),
+        _place_table("path", made.paths, ON_PATHS, made, {}),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _place_table(
+    heading: str, places: Sequence[WaitingPlace], kinds: Mapping[TimePart, str], made: Breakdown, used: Utilisation
+) -> Table:
+    words = [word for word in kinds.values() if any(place.ms.get(word, 0.0) > 0 for place in places)]
+    rates = ("mbu", "mfu") if used else ()
+    rows = [
+        [
+            place.name,
+            *(ms_text(place.ms.get(word, 0.0)) for word in words),
+            _share(place.total_ms, made),
+            *(share_text(used.get(place.device, {}).get(rate)) for rate in rates),
         ]
-        if rows:
-            tables.append(Table((heading, *(f">{word}" for word in columns), ">share"), rows))
-    return tables
+        for place in places[:MAX_ROWS]
+    ]
+    columns = (heading, *(f">{word}" for word in words), ">share", *(f">{rate.upper()}" for rate in rates))
+    return Table(columns, rows)
 
 
 def breakdown_lines(made: Breakdown) -> list[str]:

@@ -41,7 +41,7 @@ def run_page(
             "time",
             "Where the time went",
             [*breakdown_lines(data.lost), *what_if[1]],
-            [*breakdown_tables(data.lost), *what_if[0]],
+            [*breakdown_tables(data.lost, summary["utilisation"]), *what_if[0]],
             drawn[Topic.TIME],
         ),
         Section("devices", "Devices", _idle_lines(lines), devices, drawn[Topic.DEVICES]),
