@@ -46,6 +46,18 @@ def op_work(op: Op, rows: int, past: int, costs: Costs) -> Work:
             return costs.work(op.kind, len(op.groups), rows, past, op.layer)
 
 
+def work_key(op: Op, costs: Costs) -> tuple[object, ...]:
+    """Return the key of an operation of a divided layer: all that its work in a step follows from."""
+    layers = costs.shape.precision.layers
+    key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
+    key += (op.emits.kind in GATHERED_KINDS,)
+    if not isinstance(op.kind, Kind):
+        key += len(op.needs), sends_last_row(op, costs), op.computes
+    elif op.kind is not Kind.HEAD:
+        key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
+    return key
+
+
 def op_s(compute: Compute, op: Op, rows: int, past: int, costs: Costs) -> float:
     """Duration of an operation by the roofline of a device without other load."""
     if not op.computes:

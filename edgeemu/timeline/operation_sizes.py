@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import message_bytes, op_work, sends_last_row
-from edgeemu.placement.program import GATHERED_KINDS, Op, Program
+from edgeemu.placement.operation_costs import message_bytes, op_work, work_key
+from edgeemu.placement.program import Op, Program
 from edgeemu.placement.work import Work
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
 
@@ -49,7 +49,7 @@ class WorkKinds:
         codes, first, of_plain = np.unique(self._codes[plain], return_index=True, return_inverse=True)
         kinds = [self._number(code, at) for code, at in zip(codes.tolist(), plain[first].tolist(), strict=True)]
         self._which[plain] = np.array(kinds, np.int64)[of_plain]
-        self._which[others] = [self._number(self._key(self._ops[at]), at) for at in others.tolist()]
+        self._which[others] = [self._number(work_key(self._ops[at], self._costs), at) for at in others.tolist()]
 
     def _number(self, key: object, at: int) -> int:
         """Number of the kind with a key; where there is none yet, the operation at a place is its first."""
@@ -65,17 +65,6 @@ class WorkKinds:
         of_layer = formats[about.layer] if layers else 0  # [n_ops]
         codes: IntArray = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer
         return codes
-
-    def _key(self, op: Op) -> tuple[object, ...]:
-        """Key of an operation of a divided layer: all that its work follows from."""
-        layers = self._costs.shape.precision.layers
-        key: tuple[object, ...] = op.kind, len(op.groups), op.chunk, layers and layers[op.layer], op.columns
-        key += (op.emits.kind in GATHERED_KINDS,)
-        if not isinstance(op.kind, Kind):
-            key += len(op.needs), sends_last_row(op, self._costs), op.computes
-        elif op.kind is not Kind.HEAD:
-            key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
-        return key
 
 
 def _plain(about: OpColumns) -> NDArray[np.bool_]:

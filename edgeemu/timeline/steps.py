@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import message_bytes, op_s, op_work
+from edgeemu.placement.operation_costs import message_bytes, op_work, work_key
 from edgeemu.placement.program import Op
 from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import Occupation
@@ -56,7 +56,8 @@ class _RooflineDurations:
         self._costs = costs
         self._size = (0, 0)  # rows and past
         self._layers = costs.shape.precision.layers
-        self._works: dict[tuple[object, ...], Work] = {}  # of undivided blocks, by number of groups and formats
+        self._works: dict[tuple[object, ...], Work] = {}  # by all that it follows from
+        self._keys: dict[int, tuple[Op, tuple[object, ...]]] = {}  # by identity of an operation, which is kept
         self._message_bytes: dict[tuple[object, ...], int] = {}  # by what says of what shape a result is
 
     def __call__(self, op: Op, step: Step) -> float:
@@ -68,13 +69,28 @@ class _RooflineDurations:
             self._message_bytes.clear()
         if op.moves_message:
             return compute.message_s + compute.byte_s * self._bytes_of(op, rows)
+        key: tuple[object, ...]
         if not isinstance(kind, Kind) or op.chunk.of > 1 or (op.groups and kind is not Kind.HEAD):
-            return op_s(compute, op, rows, past, self._costs)
+            if not op.computes:
+                return 0.0
+            key = self._key_of(op)
+            work = self._works.get(key)
+            if work is None:
+                work = self._works[key] = op_work(op, rows, past, self._costs)
+            taken_s = roofline_s(compute, work)
+            return taken_s if op.starts_kernel else taken_s - compute.overhead_s
         key = kind, op.emits.kind, len(op.groups), self._layers and self._layers[op.layer]
         work = self._works.get(key)
         if work is None:
             work = self._works[key] = op_work(op, rows, past, self._costs)
         return roofline_s(compute, work)
+
+    def _key_of(self, op: Op) -> tuple[object, ...]:
+        """Key of the work of an operation of a divided layer, made once for each object."""
+        known = self._keys.get(id(op))
+        if known is None or known[0] is not op:
+            known = self._keys[id(op)] = op, work_key(op, self._costs)
+        return known[1]
 
     def _bytes_of(self, op: Op, rows: int) -> int:
         emits = op.emits
