@@ -4,14 +4,13 @@ from edgeemu.records import read_runs
 tokens = read_runs("runs", "tokens").to_pandas()     # columns run, scenario, policy and seed, then those of tokens
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgeemu.errors import RequestError, did_you_mean
 from edgeemu.report.record_files import read_table
-from edgeemu.report.rows import TableName
+from edgeemu.report.rows import TableName, column_kinds
 from edgeemu.report.run_directory import FACTS, RunDirectory
 
 if TYPE_CHECKING:
@@ -38,17 +37,15 @@ def read_runs(
 
     if table not in get_args(TableName):
         raise RequestError(f'there is no table "{table}"{did_you_mean(table, get_args(TableName))}')
+    known = list(column_kinds(table))
+    for column in columns or ():
+        if column not in known:
+            raise RequestError(f'table {table} has no column "{column}"{did_you_mean(column, known)}')
     paths = [where] if isinstance(where, str | Path) else list(where)
     runs = [RunDirectory.find(run) for path in paths for run in _runs_in(Path(path))]
     tables = []
     for run in runs:
-        rows = read_table(run.path, table)
-        if columns is not None:
-            wrong = [column for column in columns if column not in rows.column_names]
-            if wrong:
-                hint = did_you_mean(wrong[0], rows.column_names)
-                raise RequestError(f'table {table} has no column "{wrong[0]}"{hint}')
-            rows = rows.select(list(columns))
+        rows = read_table(run.path, table, columns)
         for at, (name, value) in enumerate(_about(run).items()):
             kind = pa.int64() if name == "seed" else pa.string()
             rows = rows.add_column(at, name, pa.repeat(pa.scalar(value, kind), len(rows)))
@@ -64,5 +61,6 @@ def _runs_in(path: Path) -> list[Path]:
 
 
 def _about(run: RunDirectory) -> dict[str, Any]:
-    facts, meta = run.read_facts(), json.loads((run.path / "meta.json").read_text(encoding="utf-8"))
-    return {"run": run.path.name, "scenario": facts.scenario, "policy": facts.policy, "seed": meta["seed"]}
+    facts = run.read_facts()
+    seed = run.read_meta().get("seed")
+    return {"run": run.path.name, "scenario": facts.scenario, "policy": facts.policy, "seed": seed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.options import Only, conditions
+from edgeemu.cli.options import Only, check_file, conditions
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -209,10 +208,8 @@ def _check_files(out: Path, figure: Path | None) -> None:
     if figure is not None and figure.suffix not in FIGURES:
         raise RequestError(f'"{figure}" is not a {" or ".join(FIGURES)} file', field="--figure")
     for option, file in (("--out", out), ("--figure", figure)):
-        if file is not None and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK | os.X_OK)):
-            raise RequestError(
-                f'"{file}" cannot be written: a directory, or its own is missing or not yours', field=option
-            )
+        if file is not None:
+            check_file(file, option)
 
 
 def _has_csv(measured: list[Path]) -> bool:

@@ -18,8 +18,10 @@ from edgeemu.cli.options import (
     ScenarioFile,
     Settings,
     Share,
+    Simulated,
     check_writable,
     load,
+    separated,
 )
 from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, write_comparison
 from edgeemu.cli.sweep_runs import LOCAL, On
@@ -55,7 +57,6 @@ ComparedSeeds = Annotated[
         show_default=False,
     ),
 ]
-Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
 
 
 @in_forms
@@ -100,7 +101,7 @@ def compare(
       edgeemu compare scenarios/lan-25.yaml --simulate --html comparison.html --figures figures
     """
     files = ReportFiles.checked(html, figures)
-    asked = [name.strip() for name in policies.split(",") if name.strip()]
+    asked = separated(policies)
     if seeds is None:
         if on != LOCAL:
             raise RequestError("is for the runs of --seeds; others are made here", field="--on")

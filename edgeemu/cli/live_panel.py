@@ -6,7 +6,7 @@ from textwrap import wrap
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from edgeemu.report.formats import bit_rate, duration_text, size
+from edgeemu.report.formats import bit_rate, size
 from edgeemu.report.printable import printable
 from edgeemu.run.live_state import LiveDevice, LiveState
 
@@ -142,10 +142,6 @@ def _notes(state: LiveState, width: int, most: int) -> list[Text]:
     if len(more) >= most:
         lines[-1] = _cut(f"{lines[-1]} …", width)
     return [Text(line, style="bold yellow" if state.moving else "yellow") for line in lines if line]
-
-
-def left_text(left_s: float | None) -> str:
-    return "" if left_s is None else f"about {duration_text(left_s)} left"
 
 
 def _cut(text: str, width: int) -> str:

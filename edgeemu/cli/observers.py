@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from edgeemu.cli.live_panel import left_text
 from edgeemu.cli.page import Page
 from edgeemu.cli.plain_observers import PlainConcurrentObserver, PlainObserver
-from edgeemu.cli.terminal_observers import TerminalConcurrentObserver, TerminalObserver
-from edgeemu.report.formats import duration_text
+from edgeemu.report.formats import duration_text, left_text
 
 if TYPE_CHECKING:
     from edgeemu.cli.expectation import Expectation
@@ -42,8 +40,14 @@ def watch(
         finally:
             plain.end_line()
         return
+    from edgeemu.cli.terminal_observers import (  # a pipe does without
+        Shown,
+        TerminalConcurrentObserver,
+        TerminalObserver,
+    )
+
     kind = TerminalConcurrentObserver if several else TerminalObserver
-    observer = kind(page.console, words=words, moves=moves, clock=clock, left=left)
+    observer = kind(page.console, Shown(words, moves, clock, left))
     try:
         with observer.live:
             yield observer

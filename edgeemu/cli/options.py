@@ -49,6 +49,7 @@ Share = Annotated[
     bool, typer.Option("--share", help="Let the umask say who can read the records; else only you can (mode 0700).")
 ]
 
+Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
 Only = Annotated[
     list[str] | None,
     typer.Option(
@@ -104,3 +105,20 @@ def conditions(option: str, given: list[str] | None) -> dict[str, list[str]]:
             raise RequestError(f'"{text}" is not COLUMN=VALUE or COLUMN=VALUE,VALUE', field=option)
         found[column.strip()] = [value.strip() for value in values.split(",")]
     return found
+
+
+def check_file(path: Path, option: str) -> None:
+    """Check that a file can be written, before anything that takes long.
+
+    Raises:
+        RequestError: it cannot.
+    """
+    if path.is_dir():
+        raise RequestError(f'"{path}" is a directory; name a file', field=option)
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise RequestError(f'"{path}": its directory is missing or not yours', field=option)
+
+
+def separated(text: str) -> list[str]:
+    """Read names that are separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]

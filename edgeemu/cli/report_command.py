@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.options import Only, conditions
+from edgeemu.cli.options import Only, check_file, conditions
 from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, write_comparison, write_run
 from edgeemu.errors import RequestError
 
@@ -97,10 +97,18 @@ def report(
     """
     from edgeemu.report.run_directory import RunDirectory
 
-    files = ReportFiles.checked(html, figures)
-    if tokens is not None and trace is None:
-        raise RequestError("it is about --trace FILE, which is missing", field="--tokens")
     runs = [RunDirectory.find(directory) for directory in directories]
+    files = ReportFiles.checked(html, figures)
+    for option, given, about, needed in (
+        ("--tokens", tokens, "--trace FILE", trace),
+        ("--trust", trust, "--why", why),
+        ("--only", only, "--measured FILE", measured),
+        ("--measured", measured, "--html or --figures of several runs", files and len(runs) > 1),
+    ):
+        if given and not needed:
+            raise RequestError(f"it is about {about}, which is missing", field=option)
+    if trace is not None:
+        check_file(trace, "--trace")
     if len(runs) > 1:
         if why or trace:
             raise RequestError(f"{'--why' if why else '--trace'} is of one run; name one", field="RUN")
@@ -134,10 +142,13 @@ def _points(measured: Path | None, only: list[str] | None) -> list[tuple[int, fl
     """Numbers of devices, and tokens per second measured with them, from a CSV file."""
     if measured is None:
         return []
+    from edgeemu.cli.page import Page
     from edgeemu.run.calibrate.read_csv import Defaults
     from edgeemu.run.calibrate.read_measured import read_measured
 
-    rows = read_measured([measured], None, Defaults(), conditions("--only", only), {}).rows
+    _, rows, left_out = read_measured([measured], None, Defaults(), conditions("--only", only), {})
+    for line in left_out:
+        Page(sys.stderr).line(f"left out: {line}")
     return [(each.nodes, each.sequences / each.taken_s) for each in rows if each.phase == "decode"]
 
 
@@ -146,10 +157,6 @@ def _write_trace(run: RunDirectory, facts: RunFacts, path: Path, tokens: str | N
     from edgeemu.report.trace.chosen_steps import parse_steps
     from edgeemu.report.trace.trace import write_trace
 
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RequestError(
-            f'"{path}" cannot be written: a directory, or its own is missing or not yours', field="--trace"
-        )
     asked = None if tokens is None else parse_steps(tokens, "--tokens")
     shown = write_trace(path, run.records, facts, asked)
     of = f"tokens {shown.first}-{shown.end - 1}" if shown.end > shown.first else "no token"
@@ -180,7 +187,7 @@ def _explain(run: RunDirectory, facts: RunFacts, files: ReportFiles, form: Form,
     from edgeemu.run.explained import explained, explained_document, what_if_lines, what_if_table
 
     with watch(sys.stderr, sys.stderr) as observer:
-        found = explained(run, facts, lambda done, total: observer.phase("what would help", done, total), trust=trust)
+        found = explained(run, facts, partial(observer.phase, "what would help"), trust=trust)
     answer(explained_document(found), form, lambda page: _show_explained(found, page))
     if files:
         write_run(files, run, facts, summarise(run.records, facts), (what_if_table(found), list(what_if_lines(found))))

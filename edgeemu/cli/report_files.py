@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from edgeemu.cli.options import check_writable
-from edgeemu.errors import RequestError
+from edgeemu.cli.options import check_file, check_writable
 
 if TYPE_CHECKING:
     from edgeemu.report.drawn.across_runs import ComparedRun
@@ -52,10 +50,7 @@ class ReportFiles(NamedTuple):
             RequestError: one of them cannot.
         """
         if html is not None:
-            if html.is_dir():
-                raise RequestError(f'"{html}" is a directory; name a file', field="--html")
-            if not os.access(html.absolute().parent, os.W_OK | os.X_OK):
-                raise RequestError(f'"{html}": its directory is missing or not yours', field="--html")
+            check_file(html, "--html")
         if figures is not None:
             check_writable(figures, "--figures")
         return cls(html, figures)

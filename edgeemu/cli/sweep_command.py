@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.options import OutDirectory, ScenarioFile, Settings, Share, Trust, check_writable, read_scenario
+from edgeemu.cli.options import (
+    OutDirectory,
+    ScenarioFile,
+    Settings,
+    Share,
+    Simulated,
+    Trust,
+    check_writable,
+    read_scenario,
+    separated,
+)
 from edgeemu.cli.sweep_runs import LOCAL, On, Seeds, carried_out, leave
 from edgeemu.errors import RequestError
 
@@ -50,7 +60,6 @@ Metric = Annotated[
         show_default=False,
     ),
 ]
-Simulated = Annotated[bool, typer.Option("--simulate", help="Simulate instead of starting device processes.")]
 
 
 @in_forms
@@ -99,15 +108,12 @@ def sweep(
 
 def _names(policies: str | None) -> list[str]:
     """Read the names of policies, each of which must be there; none are the scenario's own."""
-    from edgeemu.run.choose_policy import check_policy
-    from edgeemu.run.compare import ALL
+    from edgeemu.run.compare import expanded
 
-    names = [name.strip() for name in (policies or "").split(",") if name.strip()]
-    if policies is not None and not names:
-        raise RequestError("no policy is named; write e.g. layers,mdi, or all", field="--policies")
-    for name in names:
-        if name != ALL:
-            check_policy(name)
+    if policies is None:
+        return []
+    names = separated(policies)
+    expanded(names)
     return names
 
 

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from edgeemu.cli.page import Page
-from edgeemu.report.formats import counted, duration_text
+from edgeemu.report.formats import counted, left_text
 from edgeemu.report.printable import printable
 
 
@@ -17,7 +17,7 @@ class SweepProgress:
 
     def __init__(self, page: Page, total: int, clock: Callable[[], float]) -> None:
         self._page, self._total, self._clock, self._began_s = page, total, clock, clock()
-        self.complete = self._made = 0
+        self.complete = self._made = self._gone = 0
         columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         # Nothing refreshes it but `ended`: a thread of its own would be copied into the processes of runs.
         self._bar = Progress(*columns, console=page.console, auto_refresh=False, transient=True)
@@ -30,12 +30,13 @@ class SweepProgress:
         self._page.line(f"{counted(runs, 'run')} of {self._total} {'is' if runs == 1 else 'are'} there already")
         self._draw("")
 
-    def ended(self, words: str) -> None:
-        """Tell which run has ended, and how long the others take."""
+    def ended(self, words: str, *, stays: bool) -> None:
+        """Tell which run has ended, and how long the others take. `stays`: it will be there for the same command."""
         self.complete += 1
         self._made += 1
+        self._gone += not stays
         left_s = (self._clock() - self._began_s) / self._made * (self._total - self.complete)
-        left = f"about {duration_text(left_s)} left" if self.complete < self._total else ""
+        left = left_text(left_s) if self.complete < self._total else ""
         if self._page.is_terminal:
             self._draw(left)
         else:
@@ -43,8 +44,9 @@ class SweepProgress:
 
     def broken_off(self) -> None:
         """Tell what stays of a sweep that ends before its last run."""
-        are = "is complete and stays" if self.complete == 1 else "are complete and stay"
-        self._page.line(f"{self.complete} of {counted(self._total, 'run')} {are}; the same command goes on from there")
+        stay = self.complete - self._gone
+        are = "is complete and stays" if stay == 1 else "are complete and stay"
+        self._page.line(f"{stay} of {counted(self._total, 'run')} {are}; the same command goes on from there")
 
     def _draw(self, left: str) -> None:
         self._bar.update(self._task, completed=self.complete, description=printable(left))

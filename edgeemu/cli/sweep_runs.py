@@ -82,7 +82,9 @@ def _told(jobs: SweepJobs, design: SweepDesign, executor: RunExecutor, store: Ru
             for reused, found in swept_runs(jobs, executor, store):
                 yield from found
                 if not reused:
-                    progress.ended(run_text(design, found[0]))
+                    progress.ended(run_text(design, found[0]), stays=found[0].problem is None)
+        except RequestError:
+            raise  # the same command would end with it again
         except BaseException:
             progress.broken_off()
             raise

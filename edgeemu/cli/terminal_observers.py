@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -15,8 +15,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from edgeemu.cli.live_panel import LEAST_HEIGHT, LEAST_WIDTH, TEXT_LINES, left_text, panel
+from edgeemu.cli.live_panel import LEAST_HEIGHT, LEAST_WIDTH, TEXT_LINES, panel
 from edgeemu.cli.plain_observers import OpenText, Pace
+from edgeemu.report.formats import left_text
 from edgeemu.report.printable import printable
 from edgeemu.run.live_state import LiveState
 
@@ -30,23 +31,24 @@ LIVE_EVERY_S = 0.25  # at most; a live view takes some milliseconds to draw
 KEPT_LINES = 100  # of text, to be printed again when the terminal has another size
 
 
+class Shown(NamedTuple):
+    """Parts of a run that are shown on a terminal."""
+
+    words: bool = True  # the generated text; else latencies
+    moves: bool = True  # what moved
+    clock: Callable[[], float] | None = None  # that of a live view; None: there is none
+    left: Callable[[float | None], str] = left_text  # says how many seconds are left of all
+
+
+ALL = Shown()
+
+
 class TerminalObserver:
     """Observer for a terminal: text grows above a progress bar and, if it is large enough, a live view of the run."""
 
-    def __init__(
-        self,
-        console: Console,
-        *,
-        words: bool = True,
-        moves: bool = True,
-        clock: Callable[[], float] | None = None,
-        left: Callable[[float | None], str] = left_text,
-    ) -> None:
-        """`clock`: that of a live view; None: there is none. `left` says how many seconds are left of all."""
+    def __init__(self, console: Console, shown: Shown = ALL) -> None:
         self._console = console
-        self._moves = moves
-        self._words = words
-        self._clock, self._left = clock, left
+        self._words, self._moves, self._clock, self._left = shown
         self._state: LiveState | None = None
         self._size = console.size
         self._drawn_s = 0.0  # by the event loop's clock
@@ -93,9 +95,9 @@ class TerminalObserver:
         if self._state is not None:
             self._state.worked(rows, now_s)
 
-    def moving(self, line: str) -> None:
+    def moving(self, say: Callable[[], str]) -> None:
         if self._state is not None:
-            self._state.moving = line
+            self._state.moving = say()
             self._draw_soon()
 
     def placed(self, placement: "Placement") -> None:
@@ -216,16 +218,8 @@ class TerminalObserver:
 class TerminalConcurrentObserver(TerminalObserver):
     """Observer of concurrent sequences on a terminal: a progress bar each, and above them the complete texts."""
 
-    def __init__(
-        self,
-        console: Console,
-        *,
-        words: bool = True,
-        moves: bool = True,
-        clock: Callable[[], float] | None = None,
-        left: Callable[[float | None], str] = left_text,
-    ) -> None:
-        super().__init__(console, words=words, moves=moves, clock=clock, left=left)
+    def __init__(self, console: Console, shown: Shown = ALL) -> None:
+        super().__init__(console, shown)
         self._open: dict[int, OpenText] = {}
         self._bars: dict[int, TaskID] = {}
 

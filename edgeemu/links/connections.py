@@ -12,7 +12,6 @@ from edgeemu.links.interface import LinkLostError
 from edgeemu.links.messages import Frames
 
 HIGH_WATER = 64  # messages that wait at either end of a connection; a sender blocks above it
-_POLLIN = int(zmq.POLLIN)
 _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 _MONITOR_EVENT = struct.Struct("=Hi")  # event and value (zmq_socket_monitor(3)); zmq.utils.monitor needs asyncio
 
@@ -30,11 +29,6 @@ class Inbox(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def is_readable(socket: "zmq.Socket[bytes]") -> bool:
-    """Whether a message can be received at once. Cheaper than an attempt that fails."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
 
 def receiver(context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> "zmq.Socket[bytes]":

@@ -54,8 +54,13 @@ def work_key(op: Op, costs: Costs) -> tuple[object, ...]:
     if not isinstance(op.kind, Kind):
         key += len(op.needs), sends_last_row(op, costs), op.computes
     elif op.kind is not Kind.HEAD:
-        key += op.groups[:1] == (0,), False  # of a layer's shards, the first has the bias
+        key += (op.groups[:1] == (0,),)  # of a layer's shards, the first has the bias
     return key
+
+
+def message_key(op: Op) -> tuple[object, ...]:
+    """Return the key of a result: all that the size of a message with it follows from in steps of as many rows."""
+    return op.emits.kind, op.emits.layer, len(op.groups), op.chunk, op.columns
 
 
 def op_s(compute: Compute, op: Op, rows: int, past: int, costs: Costs) -> float:

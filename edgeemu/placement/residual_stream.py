@@ -1,6 +1,5 @@
 """Residual stream between layers during compilation: undivided on one device, or scattered in chunks over several."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -36,31 +35,17 @@ class ResidualStream(Protocol):
 
     def factors(self, device: int, ring: Groups) -> tuple[Slot, ...]:
         """Inputs of the products of a device of that ring: all rows of x, or all of it standardized, in chunks."""
-        ...
+        del ring  # only chunks belong to one
+        return (self.whole(device),)
 
     def residual(self, device: int, ring: Groups) -> Slot:
         """Residual that a device of that ring adds to its chunk: all rows of x, or that chunk of it."""
-        ...
-
-
-class _Undivided(ABC):
-    """x whose rows stay together: what a product reads and what is added are the same slot."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def whole(self, device: int) -> Slot:
-        """Slot with all rows of x on a device."""
-
-    def factors(self, device: int, ring: Groups) -> tuple[Slot, ...]:  # noqa: ARG002 - the ring is for chunks
-        return (self.whole(device),)
-
-    def residual(self, device: int, ring: Groups) -> Slot:  # noqa: ARG002 - as above
+        del ring
         return self.whole(device)
 
 
 @dataclass(frozen=True, slots=True)
-class WholeStream(_Undivided):
+class WholeStream(ResidualStream):
     """All rows of x on each listed device; other devices receive it from the first."""
 
     slots: Mapping[int, Slot]
@@ -70,7 +55,7 @@ class WholeStream(_Undivided):
 
 
 @dataclass(slots=True)
-class RelayedStream(_Undivided):
+class RelayedStream(ResidualStream):
     """All rows of x on one device; others receive it from the relay, which passes it on as it has arrived."""
 
     add: AddJoint

@@ -12,11 +12,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LIMIT = 1e18
-_MAX_SEQUENCES = 1_000_000  # ten times what a scenario may ask for
+_MAX = 1_000_000
+# Least value of columns of integers, and what none reaches: ten times as many sequences as a scenario may ask for.
+_BOUNDS = {
+    "sequence": (0, _MAX),
+    "step": (0, 10 * _MAX),
+    "op": (0, 100 * _MAX),
+    "last_op": (-1, 100 * _MAX),
+    "messages": (1, 1 << 31),
+}
+_OF_NO_STEP = ("sequence", "step", "op")
 
 
-def checked(tables: Iterator["pa.Table"], file: Path, least_sequence: int = 0) -> Iterator["pa.Table"]:
-    """Yield tables that were read from a file, each checked as a whole; sequences have numbers from a least one on.
+def checked(tables: Iterator["pa.Table"], file: Path, *, may_be_of_no_step: bool = False) -> Iterator["pa.Table"]:
+    """Yield tables that were read from a file, each checked as a whole; rows `of_no_step` have -1 for it.
 
     Raises:
         RequestError: the file is damaged.
@@ -30,7 +39,7 @@ def checked(tables: Iterator["pa.Table"], file: Path, least_sequence: int = 0) -
             if table is None:
                 return
             table.validate(full=True)
-            _check_numbers(table, least_sequence)
+            _check_numbers(table, may_be_of_no_step=may_be_of_no_step)
         except (pa.ArrowException, ValueError, KeyError) as error:
             raise _damaged(file, str(error)) from error
         except MemoryError as error:
@@ -42,7 +51,7 @@ def checked(tables: Iterator["pa.Table"], file: Path, least_sequence: int = 0) -
         yield table
 
 
-def _check_numbers(table: "pa.Table", least_sequence: int) -> None:
+def _check_numbers(table: "pa.Table", *, may_be_of_no_step: bool) -> None:
     """Raise ValueError for a number that no run has: seconds and joules are finite, and can be added up."""
     import pyarrow as pa
 
@@ -51,10 +60,11 @@ def _check_numbers(table: "pa.Table", least_sequence: int) -> None:
             values = column.to_numpy()  # null: NaN, which is not less than any number (drop_null() takes 50 ms to load)
             if np.count_nonzero(np.abs(values) < _LIMIT) < len(values) - column.null_count:
                 raise ValueError(f"{name} has a value that is not a finite number")
-        if name == "sequence" and len(column):
-            numbers = column.to_numpy()
-            if numbers.min() < least_sequence or numbers.max() >= _MAX_SEQUENCES:
-                raise ValueError(f"sequence has the values {numbers.min()} to {numbers.max()}")
+        if name in _BOUNDS and len(column):
+            numbers, (least, bound) = column.to_numpy(), _BOUNDS[name]
+            least = -1 if may_be_of_no_step and name in _OF_NO_STEP else least
+            if numbers.min() < least or numbers.max() >= bound:
+                raise ValueError(f"{name} has the values {numbers.min()} to {numbers.max()}")
 
 
 def _damaged(file: Path, why: str) -> RequestError:

@@ -54,6 +54,7 @@ class TokenFigures(NamedTuple):
 class OperationFigures:
     """How long devices computed, and how much. By device; sums are in the order of the rows."""
 
+    count: int  # of operations of all devices
     busy_s: Mapping[str, float]
     exact_busy_s: Mapping[str, float]  # rounded once
     flops: Mapping[str, float]
@@ -66,7 +67,7 @@ def token_figures(records: RecordTables, sequences: Sequence[SequenceRow], dilat
     values: list[list[NDArray[Any]]] = [[np.empty(0, np.int32)] * 2 + [np.empty(0)] * 4]
     begin_s, end_s = np.inf, 0.0
     for table in records.read("tokens", columns):
-        *kept, wall_s, emulated_s = (_numbers(table, name) for name in columns)  # [rows] each
+        *kept, wall_s, emulated_s = (column_of(table, name) for name in columns)  # [rows] each
         values.append([*kept, emulated_s, wall_s / dilation - emulated_s])
         _, step, latency_s, _ = kept
         begin_s = min(begin_s, np.min((emulated_s - latency_s)[step == 0], initial=np.inf))
@@ -92,7 +93,7 @@ def _generated(records: RecordTables, sequences: Sequence[SequenceRow]) -> tuple
     """Tokens and text of every sequence, in the order of their steps."""
     numbers, pieces = [np.empty((3, 0), np.int64)], list[str]()
     for table in records.read("tokens", ("sequence", "step", "token", "text")):
-        numbers.append(np.array([_numbers(table, name) for name in ("sequence", "step", "token")], np.int64))
+        numbers.append(np.array([column_of(table, name) for name in ("sequence", "step", "token")], np.int64))
         pieces += table.column("text").to_pylist()
     sequence, step, token = np.concatenate(numbers, axis=1)  # [tokens] each
     order = np.lexsort((step, sequence))  # Arrow's own takes 50 ms to load
@@ -109,33 +110,29 @@ def token_counts(records: RecordTables) -> list[int]:
     """Count the tokens of each sequence."""
     counts = np.zeros(0, np.int64)  # [sequences]
     for table in records.read("tokens", ("sequence",)):
-        found = np.bincount(_numbers(table, "sequence"))
+        found = np.bincount(column_of(table, "sequence"))
         longer, shorter = (counts, found) if len(counts) >= len(found) else (found, counts)
         counts = longer.copy()
         counts[: len(shorter)] += shorter
     return [int(count) for count in counts]
 
 
-def row_count(records: RecordTables, table: TableName) -> int:
-    """Count the rows of a table."""
-    return sum(rows.num_rows for rows in records.read(table, ("sequence",)))
-
-
 def operation_figures(records: RecordTables) -> OperationFigures:
     """Read from the table of operations how long devices computed, and how much."""
-    work: tuple[dict[str, float], ...] = ({}, {}, {})
+    count, totals = 0, dict[str, NDArray[np.float64]]()  # by device: seconds, arithmetic operations, bytes
     exact_s: dict[str, ExactSum] = defaultdict(ExactSum)
     for table in records.read("ops", ("device", "start_s", "end_s", "flops", "bytes_read")):
-        durations_s = _numbers(table, "end_s") - _numbers(table, "start_s")  # [rows]
-        columns = durations_s, _numbers(table, "flops"), _numbers(table, "bytes_read")
-        for totals, column in zip(work, columns, strict=True):
-            for device, values in _by_name(table, "device", column):
-                before = totals.get(device, 0.0)
-                totals[device] = float(np.cumsum(np.concatenate([[before], values]))[-1])
-        for device, spent_s in _by_name(table, "device", durations_s):
-            exact_s[device].add(spent_s.tolist())
-    busy_s, flops, bytes_read = work
-    return OperationFigures(busy_s, {name: total.value for name, total in exact_s.items()}, flops, bytes_read)
+        durations_s = column_of(table, "end_s") - column_of(table, "start_s")  # [rows]
+        columns = np.stack(
+            [durations_s, column_of(table, "flops"), column_of(table, "bytes_read")], axis=1
+        )  # [rows, 3]
+        count += len(columns)
+        for device, values in by_name(table, "device", columns):
+            before = totals.get(device, np.zeros(3))
+            totals[device] = np.cumsum(np.concatenate([before[None], values]), axis=0)[-1]
+            exact_s[device].add(values[:, 0].tolist())
+    busy_s, flops, bytes_read = ({name: float(sums[at]) for name, sums in totals.items()} for at in range(3))
+    return OperationFigures(count, busy_s, {name: total.value for name, total in exact_s.items()}, flops, bytes_read)
 
 
 def sequence_rows(records: RecordTables) -> list[SequenceRow]:
@@ -211,7 +208,7 @@ def largest_by_device(records: RecordTables, column: str) -> dict[str, int]:
     """Find the largest value of a column of the table of devices, by device."""
     largest: dict[str, int] = {}
     for table in records.read("devices", ("device", column)):
-        for device, values in _by_name(table, "device", _numbers(table, column)):
+        for device, values in by_name(table, "device", column_of(table, column)):
             largest[device] = max(largest.get(device, 0), int(values.max()))
     return largest
 
@@ -220,29 +217,30 @@ def total_by_device(records: RecordTables, column: str) -> dict[str, float]:
     """Add up a column of the table of devices, by device; those with nothing are left out."""
     total: dict[str, float] = defaultdict(float)
     for table in records.read("devices", ("device", column)):
-        for device, values in _by_name(table, "device", _numbers(table, column)):
+        for device, values in by_name(table, "device", column_of(table, column)):
             total[device] += float(values.sum())
     return {device: value for device, value in total.items() if value}
 
 
 def message_count(records: RecordTables) -> int:
     """Count the messages of steps."""
-    return sum(int(_numbers(table, "messages").sum()) for table in records.read("links", ("messages",)))
+    return sum(int(column_of(table, "messages").sum()) for table in records.read("links", ("messages",)))
 
 
-def _numbers(table: "pa.Table", column: str) -> NDArray[Any]:
+def column_of(table: "pa.Table", column: str) -> NDArray[Any]:
+    """Return a column of numbers: [rows]."""
     values: NDArray[Any] = table.column(column).to_numpy()
     return values
 
 
 def _known(table: "pa.Table", column: str) -> NDArray[Any]:
     """Numbers of a column that has null for some, without those."""
-    values = _numbers(table, column)  # null: NaN
+    values = column_of(table, column)  # null: NaN
     known: NDArray[Any] = values[~np.isnan(values)]
     return known
 
 
-def _by_name(table: "pa.Table", column: str, values: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+def by_name(table: "pa.Table", column: str, values: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the values of each name in the order of their rows; names in the order in which they first appear."""
     chunk = table.column(column).unify_dictionaries().combine_chunks()
     for part in getattr(chunk, "chunks", [chunk]):

@@ -48,6 +48,11 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def left_text(left_s: float | None) -> str:
+    """Say how long something still takes; empty: it is not known."""
+    return "" if left_s is None else f"about {duration_text(left_s)} left"
+
+
 def counted(number: int, noun: str) -> str:
     """Format a number with its noun: `1 device`, `2 devices`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.report.figures import RecordTables, TokenFigures
+from edgeemu.report.figures import RecordTables, TokenFigures, column_of
 from edgeemu.report.statistics import BatchedPercentile, Floats, in_order
 from edgeemu.report.thresholds import (
     ALLOWED_LAG_OF_TOKEN,
@@ -125,9 +125,9 @@ def moves_caught_up(
         moved |= (began_s <= tokens.emulated_s) & (ended_s >= begin_s)
     late_s = dict.fromkeys(keys[moved & np.isin(keys, pauses.shadow, invert=True)].tolist(), 0.0)
     for table in records.read("ops", ("sequence", "step", "late_s")) if late_s else ():
-        of_tokens = token_keys(_numbers(table, "sequence"), _numbers(table, "step"))  # [rows]
+        of_tokens = token_keys(column_of(table, "sequence"), column_of(table, "step"))  # [rows]
         for key in late_s:
-            most_s = _numbers(table, "late_s")[of_tokens == key].max(initial=0.0)
+            most_s = column_of(table, "late_s")[of_tokens == key].max(initial=0.0)
             late_s[key] = max(late_s[key], float(most_s))
     late = {key: most_s * dilation for key, most_s in late_s.items() if most_s * dilation >= PAUSE_WALL_S}
     found = [Pause(wall_s, key >> 32, key & 0xFFFFFFFF, migrating=True) for key, wall_s in late.items()]
@@ -144,7 +144,7 @@ def operation_lateness(
     operations = _Operations(tokens, pauses, dilation)
     columns = (*operations.columns, "device")
     for table in records.read("ops", columns):
-        late_s = _numbers(table, "late_s")  # [rows]
+        late_s = column_of(table, "late_s")  # [rows]
         if len(late_s) and (latest is None or late_s.max() > latest.late_s):
             at = int(late_s.argmax())
             device, sequence, step = (table.column(name)[at].as_py() for name in ("device", "sequence", "step"))
@@ -195,7 +195,7 @@ class _Operations:
 
     def judged(self, table: "pa.Table") -> _Judged:
         """Return those of some rows by which the host is judged."""
-        sequence, step, start_s, end_s, late_s, overrun = (_numbers(table, name) for name in self.columns)
+        sequence, step, start_s, end_s, late_s, overrun = (column_of(table, name) for name in self.columns)
         keys = token_keys(sequence, step)
         at = np.searchsorted(self._keys, keys)  # [rows]
         known = np.isin(keys, self._keys)
@@ -238,8 +238,3 @@ def passing_dilation(tokens: TokenFigures, late: OperationLateness, dilation: fl
     factors += [1.0 + clock.off for clock in clock_offs(tokens) if clock.off > clock.warn]
     least = max(factors)
     return dilation if least <= 1.0 else math.ceil(10.0 * MARGIN * least * dilation) / 10.0
-
-
-def _numbers(table: "pa.Table", column: str) -> NDArray[Any]:
-    values: NDArray[Any] = table.column(column).to_numpy()
-    return values

@@ -1,8 +1,32 @@
 """New files of a run's directory: readable by who may read the directory, and never through a link."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from edgeemu.report.disk import writing
+
+
+@contextmanager
+def complete_file(path: Path, *, text: bool = False) -> Iterator[IO[Any]]:
+    """Open a file for writing, so that a reader finds the old file or the new one, never half of it.
+
+    Raises:
+        RecordsError: the disk refuses it; the old file is as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with writing(path):
+            with new_file(partial, text=text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def new_file(path: Path, *, text: bool = False) -> IO[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from edgeemu.report.damage import checked
 from edgeemu.report.disk import RecordsError, append_all, writing
 from edgeemu.report.new_file import new_file
-from edgeemu.report.rows import NO_STEP, TableName, column_kinds, schema
+from edgeemu.report.rows import TableName, column_kinds, schema
 from edgeemu.timeline.columns import Coded, Column, Columns
 
 if TYPE_CHECKING:
@@ -191,11 +191,11 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
     if columns is not None:
         wanted = pa.schema([wanted.field(column) for column in columns])
     parquet, stream = path / f"{name}.parquet", path / f"{name}.arrows"
-    least = NO_STEP if name == "ops" else 0
+    loose = name == "ops"  # what moves blocks keeps processors busy for no step
     if parquet.exists():
-        yield from checked(_parquet_tables(parquet, wanted), parquet, least)
+        yield from checked(_parquet_tables(parquet, wanted), parquet, may_be_of_no_step=loose)
     else:
-        tables = checked(_stream_tables(stream, name, ours=False), stream, least)
+        tables = checked(_stream_tables(stream, name, ours=False), stream, may_be_of_no_step=loose)
         yield from (table.select(wanted.names) for table in tables)
 
 
@@ -212,11 +212,12 @@ def _parquet_tables(file: Path, wanted: "pa.Schema") -> Iterator["pa.Table"]:
                 yield table if table.schema.equals(wanted) else table.cast(wanted)
 
 
-def read_table(path: Path, name: TableName) -> "pa.Table":
-    """Read a table of the run in the directory `path` into memory. Raises as `read_tables`."""
+def read_table(path: Path, name: TableName, columns: Sequence[str] | None = None) -> "pa.Table":
+    """Read a table of the run in the directory `path` into memory. Arguments and errors are those of `read_tables`."""
     import pyarrow as pa
 
-    tables = [schema(name).empty_table(), *read_tables(path, name)]
+    none = schema(name).empty_table()
+    tables = [none if columns is None else none.select(list(columns)), *read_tables(path, name, columns)]
     return pa.concat_tables(tables).unify_dictionaries()
 
 

@@ -157,6 +157,9 @@ class ConditionRow(NamedTuple):
     memory_bytes: Int64  # that it has for the run
 
 
+MEMORY_COLUMNS = ("weights_bytes", "cache_bytes", "workspace_bytes", "messages_bytes", "incoming_bytes")
+
+
 class DeviceRow(NamedTuple):
     """One device's part in one token: memory held at its end, and the time and energy of its operations."""
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgeemu.errors import RequestError, did_you_mean
-from edgeemu.report.disk import RecordsError, writing
 from edgeemu.report.facts import RunFacts, decode_facts
-from edgeemu.report.new_file import new_file
+from edgeemu.report.new_file import complete_file
 from edgeemu.report.printable import printable_json
 from edgeemu.report.record_files import RunRecords
 
@@ -86,16 +84,19 @@ class RunDirectory:
         Raises:
             RequestError: they are damaged.
         """
-        file = self.path / "summary.json"
-        try:
-            summary: dict[str, Any] = json.loads(file.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"not the figures of a run: {error}", file=str(file)) from error
-        return summary
+        return _read_json(self.path / "summary.json", "the figures of a run")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the figures of the run."""
         _write_complete(self.path / "summary.json", summary)
+
+    def read_meta(self) -> dict[str, Any]:
+        """Read the host, the versions and the command line.
+
+        Raises:
+            RequestError: they are missing or damaged.
+        """
+        return _read_json(self.path / "meta.json", "what a run says of its host")
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Write the host, the versions and the command line."""
@@ -119,23 +120,28 @@ def as_file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
 
 
+def _read_json(file: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object. Raises RequestError: the file is missing or damaged; `what` is in it."""
+    try:
+        found: Any = json.loads(file.read_bytes())
+        if isinstance(found, dict):
+            return found
+        why = "no object"
+    except FileNotFoundError:
+        why = "there is no such file"
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+    raise RequestError(f"not {what}: {why}", file=str(file))
+
+
 def _write_complete(path: Path, content: str | Mapping[str, Any]) -> None:
     """Write a text or a JSON document so that a reader finds the old file or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with writing(path):
-            with new_file(partial, text=True) as file:
-                if isinstance(content, str):
-                    file.write(content)
-                else:
-                    file.writelines(json_pieces(content))
-                    file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-    except RecordsError:
-        partial.unlink(missing_ok=True)
-        raise
+    with complete_file(path, text=True) as file:
+        if isinstance(content, str):
+            file.write(content)
+        else:
+            file.writelines(json_pieces(content))
+            file.write("\n")
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:

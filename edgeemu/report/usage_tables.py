@@ -6,23 +6,23 @@ from typing import Any
 
 from edgeemu.report.figures import RecordTables
 from edgeemu.report.formats import Table, ms_text, share_text, size
+from edgeemu.report.rows import MEMORY_COLUMNS
 from edgeemu.units import ENERGY
 
 MAX_ROWS = 32  # devices that computed longest, and paths that carried most; the rest is in the tables of the run
-_MEMORY = ("weights_bytes", "cache_bytes", "workspace_bytes", "messages_bytes", "incoming_bytes")
-_DEVICES = (*_MEMORY, "busy_s", "queue_s", "energy_j")
+_DEVICES = (*MEMORY_COLUMNS, "busy_s", "queue_s", "energy_j")
 _LINKS = ("messages", "bytes", "transit_s", "queue_s", "energy_j")
 
 
 def usage_tables(records: RecordTables, utilisation: Mapping[str, Mapping[str, float | None]]) -> list[Table]:
     """Make the tables of devices and of links; none of a run without a row of them. `utilisation`: of its summary."""
-    tables = [_device_table(_totals(records, "devices", ("device",), _DEVICES), utilisation)]
-    links = _totals(records, "links", ("source", "target"), _LINKS)
+    tables = [device_table(records, utilisation)]
+    links = totals_by_name(records, "links", ("source", "target"), _LINKS)
     return [table for table in (*tables, _link_table(links)) if table.rows]
 
 
 @dataclass(slots=True)
-class _Total:
+class Total:
     """Sum and largest value of a column; the sum is None where a value is."""
 
     sum: float | None = 0
@@ -33,29 +33,31 @@ class _Total:
         self.largest = max(self.largest, largest)
 
 
-_Totals = Mapping[tuple[str, ...], Mapping[str, _Total]]
+Totals = Mapping[tuple[str, ...], Mapping[str, Total]]
 
 
-def _totals(records: RecordTables, table: Any, names: tuple[str, ...], columns: tuple[str, ...]) -> _Totals:
+def totals_by_name(records: RecordTables, table: Any, names: tuple[str, ...], columns: tuple[str, ...]) -> Totals:
     """Add up columns of a table by the names in others."""
-    totals: dict[tuple[str, ...], dict[str, _Total]] = {}
+    totals: dict[tuple[str, ...], dict[str, Total]] = {}
     functions = [(column, function) for column in columns for function in ("sum", "max", "count")]
     for rows in records.read(table, (*names, *columns)):
         grouped = rows.group_by(list(names)).aggregate([*functions, ([], "count_all")])
         for row in grouped.to_pylist():
-            mine = totals.setdefault(tuple(row[name] for name in names), {column: _Total() for column in columns})
+            mine = totals.setdefault(tuple(row[name] for name in names), {column: Total() for column in columns})
             for column in columns:
                 known = row[f"{column}_count"] == row["count_all"]
                 mine[column].add(row[f"{column}_sum"] or 0, row[f"{column}_max"] or 0, known=known)
     return totals
 
 
-def _device_table(totals: _Totals, utilisation: Mapping[str, Mapping[str, float | None]]) -> Table:
+def device_table(records: RecordTables, utilisation: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """Make the table of devices. `utilisation`: of the run's summary."""
+    totals = totals_by_name(records, "devices", ("device",), _DEVICES)
     by_work = sorted(totals.items(), key=lambda item: item[1]["busy_s"].sum or 0, reverse=True)
     rows = [
         [
             name,
-            *(size(total[column].largest) for column in _MEMORY),
+            *(size(total[column].largest) for column in MEMORY_COLUMNS),
             *(_seconds(total[column].sum) for column in ("busy_s", "queue_s")),
             *(share_text(utilisation.get(name, {}).get(key)) for key in ("mbu", "mfu")),
             _joules(total["energy_j"].sum),
@@ -64,12 +66,12 @@ def _device_table(totals: _Totals, utilisation: Mapping[str, Mapping[str, float 
     ]
     if len(by_work) > MAX_ROWS:
         rows.append([f"and {len(by_work) - MAX_ROWS} less busy", *[""] * 10])
-    kinds = (f">{column.removesuffix('_bytes')}" for column in _MEMORY)
+    kinds = (f">{column.removesuffix('_bytes')}" for column in MEMORY_COLUMNS)
     may_go = ("incoming", "messages", "workspace", "queued", "cache", "MFU", "compute energy")
     return Table(("device", *kinds, ">busy", ">queued", ">MBU", ">MFU", ">compute energy"), rows, may_go)
 
 
-def _link_table(totals: _Totals) -> Table:
+def _link_table(totals: Totals) -> Table:
     by_bytes = sorted(totals.items(), key=lambda item: item[1]["bytes"].sum or 0, reverse=True)
     rows = [
         [
@@ -87,7 +89,7 @@ def _link_table(totals: _Totals) -> Table:
     return Table(columns, rows, ("radio energy", "messages", "of that queued"))
 
 
-def _mean_ms(seconds: _Total, messages: _Total) -> float | None:
+def _mean_ms(seconds: Total, messages: Total) -> float | None:
     return 1000 * seconds.sum / messages.sum if seconds.sum is not None and messages.sum else None
 
 

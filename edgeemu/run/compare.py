@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError, UnsuitableError
+from edgeemu.errors import EdgeemuError, RequestError, UnsuitableError
 from edgeemu.policies import PARTICULAR, POLICIES, exact
 from edgeemu.report.comparison import Entry
 from edgeemu.report.formats import counted
@@ -14,6 +14,7 @@ from edgeemu.run.ask_policy import NoFirstPlacementError
 from edgeemu.run.choose_policy import check_policy
 from edgeemu.run.make_plan import unplaced
 from edgeemu.run.observer import Observer
+from edgeemu.run.planned import OF_ONE_RUN
 from edgeemu.run.policy_process.separate_policy import PolicyError
 from edgeemu.run.possible import Possible, possible
 from edgeemu.run.run_scenario import RunResult, run_scenario
@@ -38,15 +39,24 @@ def named_policies(names: Sequence[str], *, given: bool = False) -> list[str]:
     Raises:
         RequestError: there is no such policy, or none is named.
     """
+    found = expanded(names, given=given)
+    return [*found, *(["single"] if "single" not in found else [])]
+
+
+def expanded(names: Sequence[str], *, given: bool = False) -> list[str]:
+    """Return the policies that were asked for, each once: `named_policies` without the baseline. Raises as it does."""
     if not names:
-        raise RequestError("--policies: no policy is named; write e.g. --policies layers,mdi, or all")
-    found: dict[str, None] = {}
-    for name in names:
-        every = (policy for policy in POLICIES if given or policy != "given")
-        found.update(dict.fromkeys(every if name == ALL else [name]))
+        raise RequestError("no policy is named; write e.g. layers,mdi, or all", field="--policies")
+    every = [policy for policy in POLICIES if given or policy != "given"]
+    found = list(dict.fromkeys(each for name in names for each in (every if name == ALL else [name])))
     for name in found:
         check_policy(name)
-    return [*found, *(["single"] if "single" not in found else [])]
+    return found
+
+
+def problem_text(problem: EdgeemuError) -> str:
+    """Return what a table says of a run that has failed: of a user's policy without the place of its name."""
+    return problem.message if isinstance(problem, PolicyError) else str(problem)
 
 
 def optional(policies: Sequence[str]) -> frozenset[str]:
@@ -120,7 +130,7 @@ async def compare_scenario(
                     result = await run_scenario(
                         scenario, policy=name, out=out, observer=observer, simulate=simulate, share=share
                     )
-            except (InfeasibleError, RunError, PolicyError) as error:
+            except OF_ONE_RUN as error:
                 problem = error
                 break
             except BaseException:
@@ -138,6 +148,6 @@ def _entry(policy: str, results: Sequence[RunResult], problem: EdgeemuError | No
         policy=policy,
         summaries=[result.summary for result in results],
         directories=[str(result.directory) for result in results],
-        problem=problem.message if isinstance(problem, PolicyError) else str(problem or ""),
+        problem="" if problem is None else problem_text(problem),
         status=problem.exit_status if problem else 0,
     )

@@ -5,6 +5,7 @@ activations to each other, of several sequences at once. What executes is a `Bac
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ class Controller:
             self._scheduler.delay(following.step.sequence, decision.at_s)
             self.migrator.request(decision)
             if (old := self.migrator.placement) is not decision.placement:
-                self._observer.moving(self._told.moving(old, decision.placement, self.decider.asked))
+                self._observer.moving(partial(self._told.moving, old, decision.placement, self.decider.asked))
 
     async def _open_ahead(self, until: int) -> None:
         """Have devices make room for sequences before they are admitted, so that each can begin at once."""

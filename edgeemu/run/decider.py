@@ -37,6 +37,16 @@ class Decision(NamedTuple):
     took_s: float
 
 
+class _Change(NamedTuple):
+    """Decision to change the placement: the number of its row, and the views for which it and the last were made."""
+
+    number: int
+    view: ClusterView
+    before: ClusterView
+    old: Placement
+    new: Placement
+
+
 class Decider:
     """Asks the policy of a plan from time to time."""
 
@@ -53,6 +63,7 @@ class Decider:
         self.asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
         self._changed_for = plan.view  # for which the placement was chosen
+        self._unexplained: list[_Change] = []  # of the rows
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
         self._kept = 1  # decisions in a row, that one included, since which the placement is the same
         self._refused: Refusal | None = None
@@ -88,7 +99,11 @@ class Decider:
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
         row = DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem)
-        self._rows.append(row if answer.placement is current else self._explained(row, view, current, answer.placement))
+        if answer.placement is not current:
+            change = _Change(len(self._rows), view, self._changed_for, current, answer.placement)
+            self._unexplained.append(change)
+            self._changed_for = view
+        self._rows.append(row)
         self._lost = self._lost + 1 if answer.lost else 0
         self._note_kept(view, kept=answer.placement is current and not answer.problem)
         if self._lost == PATIENCE:
@@ -102,13 +117,15 @@ class Decider:
         self._explorer.asked(pairs, wanted, doubtful)
         return decision
 
-    def _explained(self, row: DecisionRow, view: ClusterView, old: Placement, new: Placement) -> DecisionRow:
+    def _explain(self, change: _Change) -> None:
         """Add to the row of a change what it is expected to gain, and what has changed since the one before it."""
+        number, view, before, old, new = change
         known = "measured " if self._plan.scenario.knowledge == "measured" else ""
-        why = changes_in_words(Views(self._plan.view, self._changed_for, view, known), old)
-        self._changed_for = view
+        why = changes_in_words(Views(self._plan.view, before, view, known), old)
         expected = expected_gain(view, old, new)
-        return row._replace(moves=len(moves(old, new)), why=" and ".join(why), **expected._asdict())
+        self._rows[number] = self._rows[number]._replace(
+            moves=len(moves(old, new)), why=" and ".join(why), **expected._asdict()
+        )
 
     async def _explore(
         self, policy: Policy | SeparatePolicy, hope: ClusterView, decision: Decision, pairs: set[Pair]
@@ -149,7 +166,10 @@ class Decider:
         self._rows.append(DecisionRow(*decision.step[:2], "refused", None, None, why))
 
     def take_rows(self) -> list[DecisionRow]:
-        """Return the rows since the last call."""
+        """Return the rows since the last call; changes are explained here, when no step waits for a decision."""
+        for change in self._unexplained:
+            self._explain(change)
+        self._unexplained.clear()
         rows, self._rows = self._rows, []
         return rows
 

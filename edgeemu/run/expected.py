@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from edgeemu.errors import InfeasibleError, RunError
 from edgeemu.run.plan import Plan
-from edgeemu.run.planned import planned
-from edgeemu.run.policy_process.separate_policy import PolicyError
+from edgeemu.run.planned import OF_ONE_RUN, planned
 from edgeemu.scenario.scenario import Scenario
 
 TOKENS = 500  # of all sequences, that are simulated; the others are taken to be like them
@@ -23,7 +21,7 @@ def expected_s(scenario: Scenario, policies: Sequence[str], done: Callable[[int,
         try:
             with planned(scenario, name, trust=False, on_devices=True) as plan:
                 found[name] = _emulated_s(plan)
-        except (InfeasibleError, RunError, PolicyError):
+        except OF_ONE_RUN:
             continue  # the comparison says why
     done(len(policies), len(policies))
     return found

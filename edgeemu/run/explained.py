@@ -7,11 +7,12 @@ from edgeemu.errors import EdgeemuError
 from edgeemu.report.critical.breakdown import Breakdown, Utilisation, breakdown, breakdown_document
 from edgeemu.report.critical.critical_path import critical_paths
 from edgeemu.report.facts import RunFacts
-from edgeemu.report.figures import operation_figures, row_count, token_counts
+from edgeemu.report.figures import operation_figures, token_counts
 from edgeemu.report.formats import Table, ms_text
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.summary import utilisation
-from edgeemu.run.what_if import Outcome, WhatIf, shortened, try_changes, worth_trying
+from edgeemu.run.simulate_plan import shortened
+from edgeemu.run.what_if import MAX_OPERATIONS, Outcome, WhatIf, try_changes, worth_trying
 from edgeemu.scenario.load import load_scenario
 
 AGREES = 0.02  # by which the simulation of the run as it was may differ from the run, without a word
@@ -34,15 +35,15 @@ def explained(
     Raises:
         RequestError: records are damaged.
     """
-    lost, used = breakdown(critical_paths(run.records)), utilisation(facts, operation_figures(run.records))
+    ops = operation_figures(run.records)
+    lost, used = breakdown(critical_paths(run.records)), utilisation(facts, ops)
     if not lost.tokens:
         return Explained(lost, used, None, "no token is recorded")
     lengths = token_counts(run.records)
-    operations = row_count(run.records, "ops")
     try:
         scenario = load_scenario(run.path / "scenario.yaml")
         changes = worth_trying(scenario, lost)
-        lengths = shortened(lengths, operations, len(changes))
+        lengths = shortened(lengths, MAX_OPERATIONS / max(1, ops.count * (1 + len(changes))))
         return Explained(lost, used, try_changes(scenario, facts.policy, changes, lengths, done, trust=trust), "")
     except EdgeemuError as error:  # of the scenario, the model's file or the policy: what was recorded still holds
         return Explained(lost, used, None, str(error))

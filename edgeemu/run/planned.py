@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from edgeemu.errors import InfeasibleError
+from edgeemu.errors import InfeasibleError, RunError
 from edgeemu.host.available_memory import available_memory
 from edgeemu.host.signals import interrupted_at_once
 from edgeemu.run.host_memory import why_not_here
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
+from edgeemu.run.policy_process.separate_policy import PolicyError
 from edgeemu.scenario.scenario import Scenario
+
+OF_ONE_RUN = (InfeasibleError, RunError, PolicyError)  # problems that leave the other runs of a comparison as they are
 
 
 @contextmanager

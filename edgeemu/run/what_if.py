@@ -5,20 +5,15 @@ from contextlib import closing
 from typing import NamedTuple, TypeVar
 
 from edgeemu.report.critical.breakdown import Breakdown, WaitingPlace
-from edgeemu.report.rows import Row, TableName, TokenRow
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.observer import Silent
-from edgeemu.run.simulate_plan import simulate_plan
+from edgeemu.run.simulate_plan import TokenTimes, simulate_plan
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.network import LinkOverride, LinkSpec
 from edgeemu.scenario.scenario import Scenario
 
-MAX_DEVICES = 2  # that are tried twice as fast, and links that are tried twice as wide
+MAX_DEVICES = 2  # that are tried twice as fast
 WORTH_TRYING = 0.005  # share of a token's time that a kind of part has at least
-FEWEST_TOKENS = 8  # of a sequence, where a shorter run has to do:
 MAX_OPERATIONS = 2_000_000  # of all simulations, some 30 s
-
-LinkT = TypeVar("LinkT", bound=LinkSpec)
 
 
 class OneChange(NamedTuple):
@@ -53,12 +48,13 @@ def worth_trying(scenario: Scenario, lost: Breakdown) -> list[OneChange]:
         changes.append(_every_link(scenario, "all links twice as wide", wider=2.0))
     if of["latency"] > least_ms:
         changes.append(_every_link(scenario, "half the latency of all links", quicker=0.5))
-    for device, share, words in (
-        ("overhead", 0.5, "half the fixed cost of every operation"),
-        ("message_overhead", 0.5, "half the overhead of every message"),
+    for fields, words in (
+        (("overhead",), "half the fixed cost of every operation"),
+        (("message_overhead", "byte_overhead"), "half the overhead of every message"),
     ):
-        if any(isinstance(value := getattr(each, device), float) and value > 0 for each in scenario.devices):
-            changes.append(_every_device(scenario, words, device, share))
+        if any(isinstance(value := getattr(each, fields[0]), float) and value > 0 for each in scenario.devices):
+            devices = tuple(_scaled(each, **dict.fromkeys(fields, 0.5)) for each in scenario.devices)
+            changes.append(OneChange(words, scenario.model_copy(update={"devices": devices})))
     more = _one_more(scenario, lost)
     return [*changes, *([more] if more else [])]
 
@@ -87,12 +83,6 @@ def _wider_link(scenario: Scenario, path: WaitingPlace) -> Iterator[OneChange]:
         return
     words = f"the link {path.device}-{target} twice as wide"
     yield OneChange(words, scenario.model_copy(update={"network": network.model_copy(update={"links": links})}))
-
-
-def _every_device(scenario: Scenario, words: str, field: str, factor: float) -> OneChange:
-    fields = (field, "byte_overhead") if field == "message_overhead" else (field,)
-    devices = tuple(_scaled(each, **dict.fromkeys(fields, factor)) for each in scenario.devices)
-    return OneChange(words, scenario.model_copy(update={"devices": devices}))
 
 
 def _every_link(scenario: Scenario, words: str, *, wider: float = 1.0, quicker: float = 1.0) -> OneChange:
@@ -184,32 +174,9 @@ def try_changes(
     return WhatIf(unchanged, sorted(gains, key=lambda gain: -gain.gain), max(lengths, default=0))
 
 
-def shortened(lengths: Sequence[int], operations: int, changes: int) -> list[int]:
-    """Shorten sequences so that simulations of so many changes do not take long; `operations`: those of the run."""
-    share = min(1.0, MAX_OPERATIONS / max(1, operations * (1 + changes)))
-    return [min(length, max(FEWEST_TOKENS, round(share * length))) for length in lengths]
-
-
-class _Latencies(Silent):
-    """Keeps the latencies of tokens of a run."""
-
-    def __init__(self) -> None:
-        self.first_s: list[float] = []
-        self.later_s: list[float] = []
-        self.begin_s, self.end_s = float("inf"), 0.0
-
-    def append(self, table: TableName, rows: Sequence[Row]) -> None:
-        if table == "tokens":
-            for row in rows:
-                assert isinstance(row, TokenRow)
-                (self.later_s if row.step else self.first_s).append(row.latency_s)
-                self.begin_s = min(self.begin_s, row.emulated_s - row.latency_s)
-                self.end_s = max(self.end_s, row.emulated_s)
-
-
 def simulated_outcome(scenario: Scenario, policy: str, lengths: Sequence[int], *, trust: bool = False) -> Outcome:
     """Simulate a scenario from beginning to end with sequences of some lengths; sequences without one are left out."""
-    kept = _Latencies()
+    kept = TokenTimes()
     with closing(make_plan(scenario, policy, trust=trust)) as plan:
         simulate_plan(plan, lengths, kept)
     counted = kept.later_s or kept.first_s

@@ -72,9 +72,7 @@ def parse_scenario(
         raise document.error((), "is empty; a scenario names at least a model, devices and a workload")
     if isinstance(document.data, dict):
         document.data.setdefault("name", name)
-    scenario = validate(Scenario, document, {"base": base})
-    scenario._document = document
-    return scenario
+    return validate(Scenario, document, {"base": base}).read_from(document)
 
 
 def _include_placement(document: Document, base: Path) -> None:

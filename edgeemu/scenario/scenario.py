@@ -100,6 +100,7 @@ class Scenario(Strict):
     time: TimeSpec = Field(default=TimeSpec(), description="Relation of the wall clock to emulated time.")
 
     _document: Document | None = PrivateAttr(None)
+    _formats_of_engine: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -140,8 +141,17 @@ class Scenario(Strict):
 
     def __getstate__(self) -> dict[Any, Any]:
         """Pickle the content, and what is known from the text that it was read from, which stays behind."""
-        _ = self.formats_of_engine
-        return super().__getstate__() | {"__pydantic_private__": {"_document": None}}
+        state = super().__getstate__()
+        private = {**(state["__pydantic_private__"] or {}), "_document": None}
+        return state | {"__pydantic_private__": private}
+
+    def read_from(self, document: Document) -> Self:
+        """Note the text that the scenario was read from, and what only that tells; return it."""
+        self._document = document
+        given = document.data.get("precision") or {}
+        chosen = {key: str(getattr(self.precision, key)) for key in EnginePrecision.model_fields if key not in given}
+        self._formats_of_engine = {key: name for key, name in chosen.items() if name != "f32"}
+        return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy with some fields replaced, without validation; what was computed from the fields is computed again."""
@@ -156,14 +166,10 @@ class Scenario(Strict):
         """Names of all devices, counts expanded, in order."""
         return tuple(name for device in self.devices for name in device.device_names)
 
-    @cached_property
+    @property
     def formats_of_engine(self) -> dict[str, str]:
         """Number formats other than float32 that the engine chose where the scenario gives none, by `precision` key."""
-        if self._document is None:
-            return {}
-        given = self._document.data.get("precision") or {}
-        chosen = {key: str(getattr(self.precision, key)) for key in EnginePrecision.model_fields if key not in given}
-        return {key: name for key, name in chosen.items() if name != "f32"}
+        return self._formats_of_engine
 
     @property
     def source_index(self) -> int:

@@ -1,12 +1,14 @@
 """Executed operations as columns: what the simulator notes of a step, and what records and estimates are made of."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Self, overload
+from functools import cached_property
+from typing import NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.operation_costs import message_key
 from edgeemu.placement.program import GATHERED_KINDS, Op
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.columns import table
@@ -15,6 +17,13 @@ from edgeemu.timeline.steps import OperationRecord, Step
 Instants = NDArray[np.float64]
 # Place in the program; instants at which it became ready, started, ended; place of the sender of its last input.
 Executed = tuple[int, float, float, float, int]
+
+
+class Alike(NamedTuple):
+    """Operations in kinds: those of one kind are equal in what it is made for."""
+
+    kinds: list[Op]  # one operation of each kind
+    which: IntArray  # [n_ops] each operation's kind
 
 
 class OpColumns:
@@ -32,6 +41,14 @@ class OpColumns:
         self.kinds = list(kinds.values())  # names
         codes = {kind: code for code, kind in enumerate(kinds)}
         self.kind = np.array([codes[op.kind] for op in ops], np.int64)  # index of `kinds`
+
+    @cached_property
+    def messages(self) -> Alike:
+        """Operations that send messages of one size in any step, as one kind."""
+        numbers: dict[tuple[object, ...], int] = {}
+        which = [numbers.setdefault(message_key(op), len(numbers)) for op in self.ops]
+        first = dict(zip(reversed(which), reversed(self.ops), strict=True))  # the last assignment of a kind counts
+        return Alike([first[kind] for kind in range(len(numbers))], np.array(which, np.int64))
 
 
 class ExecutedOps(Sequence[OperationRecord]):
@@ -85,7 +102,7 @@ class ExecutedOps(Sequence[OperationRecord]):
             indices: of operations in the program, [n].
         """
         index = self.about.index[self.place]
-        at = np.empty(max(index.max(), indices.max(), -1) + 1, np.int64)
+        at = np.full(max(index.max(), indices.max(), -1) + 1, len(index))  # one that is missing is out of range
         at[index] = np.arange(len(index))  # the last assignment of an index counts
         which = at[indices]
         times = self.ready_s[which], self.start_s[which], self.end_s[which]

@@ -1,6 +1,5 @@
 """Work of a program's operations and bytes of their results in a step, computed once for all that are alike. Pure."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +12,6 @@ from edgeemu.placement.operation_costs import message_bytes, op_work, work_key
 from edgeemu.placement.program import Op, Program
 from edgeemu.placement.work import Work
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
-
-
-class Alike(NamedTuple):
-    """Operations in kinds: those of one kind are equal in what it is made for."""
-
-    kinds: list[Op]  # one operation of each kind
-    which: IntArray  # [n_ops] each operation's kind
 
 
 class WorkKinds:
@@ -42,6 +34,11 @@ class WorkKinds:
             self._tell_apart(np.unique(at[found < 0]))
             found = self._which[at]
         return found
+
+    def number(self, at: int) -> int:
+        """Kind of the operation at a place."""
+        found = int(self._which[at])
+        return found if found >= 0 else int(self.which(np.array([at]))[0])
 
     def _tell_apart(self, new: IntArray) -> None:
         """Find the kinds of operations that were not executed before: [n_new]."""
@@ -76,20 +73,6 @@ def _plain(about: OpColumns) -> NDArray[np.bool_]:
     return plain
 
 
-def alike_in_message(ops: Sequence[Op]) -> Alike:
-    """Put operations that send messages of one size in any step into one kind."""
-    found: dict[tuple[object, ...], int] = {}
-    kinds: list[Op] = []
-    which = []
-    for op in ops:
-        key = op.emits.kind, op.emits.layer, len(op.groups), op.chunk, op.columns
-        at = found.setdefault(key, len(kinds))
-        if at == len(kinds):
-            kinds.append(op)
-        which.append(at)
-    return Alike(kinds, np.array(which, np.int64))
-
-
 class SizeColumns(NamedTuple):
     """Columns of executed operations: [n_executed] each."""
 
@@ -105,7 +88,7 @@ class OperationSizes:
     def __init__(self, about: OpColumns, costs: Costs) -> None:
         self.about = about
         self._costs = costs
-        self._works, self._messages = WorkKinds(about, costs), alike_in_message(about.ops)
+        self._works, self._messages = WorkKinds(about, costs), about.messages
         self._size = (-1, -1)  # rows and past of the step for which the next two are
         self._work: dict[int, Work] = {}  # by kind
         self._bytes: dict[int, int] = {}  # by kind
@@ -128,7 +111,7 @@ class OperationSizes:
 
     def work(self, place: int, rows: int, past: int) -> Work:
         """Return the work of one operation in a step."""
-        return self._work_of(int(self._works.which(np.array([place]))[0]), rows, past)
+        return self._work_of(self._works.number(place), rows, past)
 
     def result_bytes(self, place: int, rows: int, past: int) -> int:
         """Return bytes of the message with one operation's result in a step, header included."""
@@ -161,13 +144,12 @@ class ProgramSizes:
 
     def __init__(self, costs: Costs) -> None:
         self._costs = costs
-        self._program: Program | None = None
         self._last: OperationSizes | None = None
 
     def of_program(self, program: Program) -> OperationSizes:
         """Return the sizes of a program's operations."""
-        if self._last is None or self._program is not program:
-            self._program, self._last = program, OperationSizes(OpColumns(program.ops), self._costs)
+        if self._last is None or self._last.about.ops is not program.ops:
+            self._last = OperationSizes(OpColumns(program.ops), self._costs)
         return self._last
 
     def of(self, about: OpColumns) -> OperationSizes:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import message_bytes, op_work, work_key
+from edgeemu.placement.operation_costs import message_bytes, message_key, op_work, work_key
 from edgeemu.placement.program import Op
 from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import Occupation
@@ -57,16 +57,17 @@ class _RooflineDurations:
         self._size = (0, 0)  # rows and past
         self._layers = costs.shape.precision.layers
         self._works: dict[tuple[object, ...], Work] = {}  # by all that it follows from
-        self._keys: dict[int, tuple[Op, tuple[object, ...]]] = {}  # by identity of an operation, which is kept
+        self._keys: dict[int, tuple[Op, tuple[object, ...]]] = {}  # by number of an operation: of the last program
         self._message_bytes: dict[tuple[object, ...], int] = {}  # by what says of what shape a result is
 
     def __call__(self, op: Op, step: Step) -> float:
         rows, past = step.rows, step.past
         compute, kind = self._computes[op.device], op.kind
         if self._size != (rows, past):
+            if self._size[0] != rows:
+                self._message_bytes.clear()
             self._size = rows, past
             self._works.clear()
-            self._message_bytes.clear()
         if op.moves_message:
             return compute.message_s + compute.byte_s * self._bytes_of(op, rows)
         key: tuple[object, ...]
@@ -86,15 +87,14 @@ class _RooflineDurations:
         return roofline_s(compute, work)
 
     def _key_of(self, op: Op) -> tuple[object, ...]:
-        """Key of the work of an operation of a divided layer, made once for each object."""
-        known = self._keys.get(id(op))
+        """Key of the work of an operation of a divided layer, made once as long as its program runs."""
+        known = self._keys.get(op.index)
         if known is None or known[0] is not op:
-            known = self._keys[id(op)] = op, work_key(op, self._costs)
+            known = self._keys[op.index] = op, work_key(op, self._costs)
         return known[1]
 
     def _bytes_of(self, op: Op, rows: int) -> int:
-        emits = op.emits
-        key = emits.kind, emits.layer, len(op.groups), op.chunk, op.columns
+        key = message_key(op)
         size = self._message_bytes.get(key)
         if size is None:
             size = self._message_bytes[key] = message_bytes(op, rows, self._costs)

@@ -7,7 +7,6 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.placement.program import Collective, Op, Program
 from edgeemu.timeline.executed import OpColumns
 from edgeemu.timeline.network import BookedConnection
-from edgeemu.timeline.operation_sizes import alike_in_message
 from edgeemu.timeline.steps import Step
 
 _NEVER = 1 << 60  # inputs of an operation that no step of so many rows has
@@ -38,7 +37,7 @@ class Wiring:
 
         self.deliveries = [[delivery(op, target) for target in op.to] for op in program.ops]
         self.slots = [(int(op.emits.kind), op.emits.place) for op in program.ops]  # they name messages
-        self.message_kinds = alike_in_message(program.ops).which.tolist()  # of one size in a step
+        self.message_kinds = self.columns.messages.which.tolist()  # of one size in a step
         self._missing: dict[tuple[bool, int], list[int]] = {}
 
     def embed(self, step: Step) -> int:

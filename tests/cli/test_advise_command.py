@@ -8,22 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.commands import Edgeemu
-
-SCENARIO = """
-model:
-  shape: {n_layers: 2, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 768, vocab_size: 9, max_context: 99}
-engine: distributed-llama
-devices:
-  - {name: pi, profile: raspberry-pi-5, count: 2}
-network: {default: ethernet-1g}
-workload: {prompts: [{tokens: 8}, {tokens: 5}], max_tokens: 6}
-"""
+from support.two_boards import TWO_BOARDS
 
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     path = tmp_path / "two pis.yaml"
-    path.write_text(SCENARIO)
+    path.write_text(TWO_BOARDS.replace("[{tokens: 8}]", "[{tokens: 8}, {tokens: 5}]"))
     return path
 
 
@@ -67,7 +58,7 @@ def test_the_page_names_the_least_change_and_a_command_that_shows_it(edgeemu: Ed
 
 
 def test_a_scenario_from_standard_input(edgeemu: Edgeemu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(SCENARIO.encode())))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TWO_BOARDS.encode())))
     status, out, err = edgeemu("advise", "-", "--target", "1 s", "--json")
     assert status == 0, err
     assert json.loads(out)["reached"] is True

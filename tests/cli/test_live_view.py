@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from support.moving import make as moving_plan
 from support.several import make as several_plan
 
 from edgeemu.cli.live_panel import panel
-from edgeemu.cli.terminal_observers import LIVE_EVERY_S, TerminalConcurrentObserver, TerminalObserver
+from edgeemu.cli.terminal_observers import LIVE_EVERY_S, Shown, TerminalConcurrentObserver, TerminalObserver
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.report.rows_in_memory import RowsInMemory
@@ -65,8 +65,8 @@ class Told(Silent):
     def worked(self, rows: StepRows, now_s: float) -> None:
         self.calls.append(("worked", (rows, now_s)))
 
-    def moving(self, line: str) -> None:
-        self.calls.append(("moving", line))
+    def moving(self, say: Callable[[], str]) -> None:
+        self.calls.append(("moving", say()))
 
     def placed(self, placement: Placement) -> None:
         self.calls.append(("placed", placement))
@@ -229,7 +229,7 @@ class Terminal(Console):
 
 @contextmanager
 def observed(terminal: Terminal, *, clock: bool = True, **how: bool) -> Iterator[TerminalObserver]:
-    observer = TerminalObserver(terminal, clock=(lambda: 0.0) if clock else None, **how)
+    observer = TerminalObserver(terminal, Shown(clock=(lambda: 0.0) if clock else None, **how))
     with observer.live:
         yield observer
 
@@ -252,7 +252,7 @@ def test_it_is_there_on_a_terminal_that_is_large_enough_and_only_then() -> None:
 def test_several_sequences_have_it_too_and_moves_are_told_above_or_in_it() -> None:
     for moves in (True, False):
         terminal = Terminal(200, 50)
-        observer = TerminalConcurrentObserver(terminal, clock=lambda: 0.0, moves=moves)
+        observer = TerminalConcurrentObserver(terminal, Shown(clock=lambda: 0.0, moves=moves))
         with observer.live:
             simulate(moving_plan("workload.concurrency=2", "decisions.interval=2", decide=Shuffle(3, 0.4)), observer)
             observer._draw()

@@ -86,3 +86,18 @@ def test_a_sequence_that_waits_for_a_slot_says_so() -> None:
         simulated(make("workload.concurrency=2", "workload.arrivals={poisson: {rate: 1000 per second}}")).recorded
     )
     assert (paths.part == TimePart.ADMISSION).any()
+
+
+@pytest.mark.parametrize("last_op", [(4, 3), (3, 3), (10**6, 10**6)], ids=["a circle", "itself", "nothing"])
+def test_operations_of_damaged_records_that_wait_for_each_other_end(last_op: tuple[int, int]) -> None:
+    records = by_hand()
+    ops, (of_ffn, of_lm_head) = records.rows["ops"], last_op
+    ops[3], ops[4] = ops[3]._replace(last_op=of_ffn), ops[4]._replace(last_op=of_lm_head)
+    for step in (1, 2):  # whose operations are not those of the first
+        records.append("tokens", [records.rows["tokens"][0]._replace(step=step)])
+        records.append("ops", [row._replace(step=step) for row in by_hand().rows["ops"]])
+    paths = critical_paths(records)
+    sums = np.bincount(paths.token, paths.spent_s, 3)
+    np.testing.assert_allclose(sums, paths.latency_s)
+    assert TimePart.UNKNOWN in paths.part[paths.token == 0]
+    assert TimePart.UNKNOWN not in paths.part[paths.token > 0]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from support.facts import token_row
 
 from edgeemu.report.disk import RecordsError
 from edgeemu.report.record_files import RecordWriter, read_table
@@ -18,7 +19,7 @@ from edgeemu.report.rows import TokenRow
 
 
 def token(step: int) -> TokenRow:
-    return TokenRow(0, step, step, f"word {step}", float(step), float(step), 0.1, float(step), 0.1)
+    return token_row(0, step, float(step), 0.1)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.facts import token_row
 
 from edgeemu.report import record_buffer
 from edgeemu.report.disk import RecordsError
@@ -14,7 +15,7 @@ from edgeemu.timeline.columns import Coded, Columns, joined
 
 
 def token(step: int) -> TokenRow:
-    return TokenRow(0, step, step, f"word {step}", float(step), float(step), 0.1, float(step), 0.1)
+    return token_row(0, step, float(step), 0.1)
 
 
 def conditions(names: list[str], codes: list[int], step: int) -> Columns[ConditionRow]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from support.facts import some_facts
+from support.facts import some_facts, token_row
 
 from edgeemu.errors import RequestError
 from edgeemu.report.disk import RecordsError
@@ -26,20 +26,6 @@ from edgeemu.report.run_directory import RunDirectory
 WHEN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
 
-def token(sequence: int, step: int, emulated_s: float, latency_s: float) -> TokenRow:
-    return TokenRow(
-        sequence,
-        step,
-        100 + step,
-        f" w{step}",
-        emulated_s - latency_s,
-        emulated_s,
-        latency_s,
-        2 * emulated_s,
-        1.1 * latency_s,
-    )
-
-
 def op(device: str, step: int, block: str = "ffn") -> OperationRow:
     return OperationRow(
         *(device, 0, step, 3, block, 0, 1, 7, 40, 39, 128 * (step % 2), 1e6, 2e6),
@@ -48,7 +34,7 @@ def op(device: str, step: int, block: str = "ffn") -> OperationRow:
 
 
 def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
-    tokens = [token(0, step, 0.5 + 0.1 * step, 0.1) for step in range(5)]
+    tokens = [token_row(0, step, 0.5 + 0.1 * step, 0.1) for step in range(5)]
     ops = [op(f"pi{step % 3}", step, block) for step in range(5) for block in ("head", "ffn")]
     moved = [
         MigrationRow(0, 4, 2, f"head(0,{group})", "a", "b", 1 << 33, 1.0, 2.5, 1.5, "committed") for group in (1, 2)
@@ -95,7 +81,7 @@ def test_a_row_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with RecordWriter(tmp_path) as writer:
         with pytest.raises(ValueError):
             writer.append("tokens", [(1, 2, 3)])  # type: ignore[list-item]
-        writer.append("tokens", [token(0, 0, 1.0, 1.0)])
+        writer.append("tokens", [token_row(0, 0, 1.0, 1.0)])
     assert read_table(tmp_path, "tokens").num_rows == 1
 
 
@@ -124,7 +110,7 @@ def changed_bytes(file: Path) -> Iterator[bytes]:
 
 
 def test_a_damaged_table_is_refused_and_gives_no_other_rows(tmp_path: Path) -> None:
-    rows = [token(0, step, 0.5 + 0.1 * step, 0.1) for step in range(200)]
+    rows = [token_row(0, step, 0.5 + 0.1 * step, 0.1) for step in range(200)]
     with RecordWriter(tmp_path) as writer:
         writer.append("tokens", rows)
     file = tmp_path / "tokens.parquet"
@@ -156,7 +142,7 @@ def test_a_damaged_stream_is_read_or_refused(tmp_path: Path) -> None:
 
 def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
     with RecordWriter(tmp_path) as writer:
-        writer.append("tokens", [token(0, 0, 1.0, 1.0)])
+        writer.append("tokens", [token_row(0, 0, 1.0, 1.0)])
         writer.append("ops", [op("a", 0)])
         stream = (tmp_path / "ops.arrows").read_bytes()
     (tmp_path / "tokens.parquet").unlink()
@@ -168,7 +154,7 @@ def test_a_stream_that_is_no_table_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong_s", [math.nan, math.inf, -1e300])
 def test_numbers_that_no_run_has_are_refused(tmp_path: Path, wrong_s: float) -> None:
     with RecordWriter(tmp_path) as writer:
-        writer.append("tokens", [token(0, 0, 1.0, 1.0), token(0, 1, wrong_s, 1.0)])
+        writer.append("tokens", [token_row(0, 0, 1.0, 1.0), token_row(0, 1, wrong_s, 1.0)])
     with pytest.raises(RequestError, match="_s has a value that is not a finite number"):
         read_table(tmp_path, "tokens")
 
@@ -176,7 +162,7 @@ def test_numbers_that_no_run_has_are_refused(tmp_path: Path, wrong_s: float) -> 
 @pytest.mark.parametrize("wrong", [-1, 2**31 - 1])
 def test_a_sequence_that_no_run_has_is_refused(tmp_path: Path, wrong: int) -> None:
     with RecordWriter(tmp_path) as writer:
-        writer.append("tokens", [token(0, 0, 1.0, 1.0), token(wrong, 0, 1.0, 1.0)])
+        writer.append("tokens", [token_row(0, 0, 1.0, 1.0), token_row(wrong, 0, 1.0, 1.0)])
     with pytest.raises(RequestError, match="sequence has the values"):
         read_table(tmp_path, "tokens")
 

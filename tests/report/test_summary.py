@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.facts import some_facts
+from support.facts import some_facts, token_row
 
 from edgeemu.report import record_files
 from edgeemu.report.facts import DeviceFacts
@@ -23,20 +23,6 @@ from edgeemu.report.summary import summarise
 from edgeemu.report.usage_tables import usage_tables
 
 finite = st.floats(-1e6, 1e6)
-
-
-def token(sequence: int, step: int, emulated_s: float, latency_s: float) -> TokenRow:
-    return TokenRow(
-        sequence,
-        step,
-        100 + step,
-        f" w{step}",
-        emulated_s - latency_s,
-        emulated_s,
-        latency_s,
-        2 * emulated_s,
-        1.1 * latency_s,
-    )
 
 
 def ended(sequence: int, tail_text: str) -> SequenceRow:
@@ -54,11 +40,11 @@ def device(name: str, peak_bytes: int, reordered: int) -> DeviceRow:
 def two_sequences() -> RowsInMemory:
     records = RowsInMemory()
     rows = [
-        token(0, 0, 2.0, 1.5),
-        token(1, 0, 4.0, 0.5),  # in any order
-        token(0, 2, 3.5, 1.0),
-        token(0, 1, 2.5, 0.5),
-        token(1, 1, 4.5, 0.5),
+        token_row(0, 0, 2.0, 1.5),
+        token_row(1, 0, 4.0, 0.5),  # in any order
+        token_row(0, 2, 3.5, 1.0),
+        token_row(0, 1, 2.5, 0.5),
+        token_row(1, 1, 4.5, 0.5),
     ]
     records.append("tokens", rows)
     return records
@@ -92,7 +78,7 @@ def test_the_summary_of_two_sequences() -> None:
     assert json.loads(to_json(summary)) == summary
 
 
-@pytest.mark.parametrize("tokens", [[], [token(0, 0, 1.0, 1.0)]])
+@pytest.mark.parametrize("tokens", [[], [token_row(0, 0, 1.0, 1.0)]])
 def test_where_there_is_no_sample_there_is_null(tokens: list[TokenRow]) -> None:
     records = RowsInMemory()
     records.append("tokens", tokens)

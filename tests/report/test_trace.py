@@ -50,7 +50,7 @@ workload: {prompts: [{tokens: 7}, {tokens: 3}, {tokens: 4}, {tokens: 5}], max_to
 """
 MOVING = """
 devices:
-  - {name: a, gflops: 10 GFLOPS, mem_bandwidth: 1 GB/s, memory: 1 GiB}
+  - {name: a, gflops: 10 GFLOPS, mem_bandwidth: 1 GB/s, memory: 1 GiB, message_overhead: 10 us}
   - {name: b, gflops: 10 GFLOPS, mem_bandwidth: 1 GB/s, memory: 1 GiB}
 network: {default: {bandwidth: 1 Gbit/s, delay: 0.1 ms}}
 events: [{at_token: 4, device: a, speed: 0.1}]

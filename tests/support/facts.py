@@ -1,8 +1,9 @@
-"""Facts of a run that nobody has made, for tests of what is computed from them."""
+"""Facts and tokens of a run that nobody has made, for tests of what is computed from them."""
 
 from typing import Any
 
 from edgeemu.report.facts import DeviceFacts, RunFacts
+from edgeemu.report.rows import TokenRow
 
 
 def some_facts(**changes: Any) -> RunFacts:
@@ -26,3 +27,9 @@ def some_facts(**changes: Any) -> RunFacts:
         "decided_on": None,
     }
     return RunFacts(**{**known, **changes})
+
+
+def token_row(sequence: int, step: int, emulated_s: float, latency_s: float) -> TokenRow:
+    """Row of a token that was released when the one before it was there; the clock takes twice the time."""
+    instants = emulated_s - latency_s, emulated_s, latency_s, 2 * emulated_s, 1.1 * latency_s
+    return TokenRow(sequence, step, 100 + step, f" w{step}", *instants)

@@ -180,7 +180,7 @@ class Passage:
         held, whole = counts > 0, self.whole_proj[:, layer]
         self._spread(need, t.hidden_bits)
         self.busy_s += t.heads_s[self.devices, counts]
-        done_s = self._attended(layer, held)
+        done_s = self._attended(layer)
         joined_s = np.zeros_like(done_s)
         at = np.maximum(self.s.proj[:, layer], 0)  # [k]
         if whole.any():
@@ -217,7 +217,7 @@ class Passage:
             np.copyto(joined_s, self._joined_units(layer, held & ~whole[:, None], sums), where=sums)
         self.has, self.x_s = np.where(whole[:, None], held, sums), joined_s
 
-    def _attended(self, layer: int, held: BoolArray) -> FloatArray:  # noqa: ARG002
+    def _attended(self, layer: int) -> FloatArray:
         """When each device has the outputs of its groups: [k, n]."""
         done_s: FloatArray = self.x_s + self.t.heads_s[self.devices, self.s.heads[:, layer]]
         return done_s

@@ -64,14 +64,14 @@ class _PromptPassage(Passage):
         self.now = self._rings(layer)
         return need
 
-    def _attended(self, layer: int, held: BoolArray) -> FloatArray:
-        done_s, same = super()._attended(layer, held), self.same[:, None]
+    def _attended(self, layer: int) -> FloatArray:
+        done_s, same = super()._attended(layer), self.same[:, None]
         if not same.any():
             return done_s
         counts, tiled = self.s.heads[:, layer], self.tiled[:, None]
         tile_s = np.where(tiled, self.now.tiles(self.ring.qkv_s, counts), 0.0)
         rest_s = np.where(tiled, self.ring.attend_s[self.devices, counts], self.t.heads_s[self.devices, counts])
-        return np.where(same, self.now.gathered(self.x_s, held & same, tile_s)[-1] + rest_s, done_s)
+        return np.where(same, self.now.gathered(self.x_s, (counts > 0) & same, tile_s)[-1] + rest_s, done_s)
 
     def _joined_columns(self, layer: int, done_s: FloatArray, terms: BoolArray, sums: BoolArray) -> FloatArray:  # noqa: ARG002
         counts, tiled, now = self.s.heads[:, layer], self.tiled[:, None], self.now

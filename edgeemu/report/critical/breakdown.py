@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.report.critical.critical_path import CriticalPaths, TimePart
-from edgeemu.report.critical.recorded_steps import NONE
+from edgeemu.report.critical.recorded_steps import NONE, Integers
 from edgeemu.report.formats import Table, ms_text, share_text
 
 MAX_ROWS = 12  # of devices, and of paths, that a table lists
@@ -82,9 +82,9 @@ def breakdown(paths: CriticalPaths) -> Breakdown:
 def _places(
     names: Sequence[str],
     kinds: Mapping[TimePart, str],
-    part: NDArray[np.int64],
-    device: NDArray[np.int64],
-    target: NDArray[np.int64],
+    part: Integers,
+    device: Integers,
+    target: Integers,
     ms: NDArray[np.float64],
 ) -> list[WaitingPlace]:
     """Places with their times by kind, those with most first."""

@@ -8,10 +8,9 @@ without a gap, so their sum is the token's latency.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeemu.report.critical.recorded_steps import (
     NONE,
@@ -20,14 +19,13 @@ from edgeemu.report.critical.recorded_steps import (
     PathRates,
     RecordedOperations,
     RecordedTokens,
-    column_of,
     read_operations,
     read_path_rates,
     read_pauses,
     read_tokens,
     token_of,
 )
-from edgeemu.report.figures import RecordTables
+from edgeemu.report.figures import RecordTables, column_of
 from edgeemu.report.statistics import Floats
 
 NOISE_S = 1e-12  # of rounding
@@ -93,10 +91,10 @@ def critical_paths(records: RecordTables) -> CriticalPaths:
     tokens = read_tokens(records)
     ops, width = read_operations(records, tokens, names)
     rates = read_path_rates(records, tokens, names)
-    pieces = [*_before_release(records, tokens), *_walk(tokens, ops, width, rates, names)]
-    columns = [np.concatenate(column) for column in zip(*pieces, strict=True)] if pieces else _no_parts()
-    kept = np.abs(columns[-1]) > NOISE_S
-    columns = [column[kept] for column in columns]
+    pieces = [_kept(parts) for parts in _before_release(records, tokens)]
+    pieces += [_kept(parts) for parts in _walk(tokens, ops, width, rates, names)]
+    columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
+    del pieces
     order = np.lexsort((-columns[-2], columns[0]))
     token, part, device, target, block, layer, begin_s, spent_s = (column[order] for column in columns)
     return CriticalPaths(
@@ -110,8 +108,10 @@ def critical_paths(records: RecordTables) -> CriticalPaths:
     )
 
 
-def _no_parts() -> list[NDArray[Any]]:
-    return [np.empty(0, np.int64) for _ in range(6)] + [np.empty(0), np.empty(0)]
+def _kept(parts: _PathParts) -> _PathParts:
+    """Parts that take any time."""
+    takes = np.abs(parts.spent_s) > NOISE_S
+    return parts if takes.all() else _PathParts._make(column[takes] for column in parts)
 
 
 def _before_release(records: RecordTables, tokens: RecordedTokens) -> Iterator[_PathParts]:
@@ -121,7 +121,7 @@ def _before_release(records: RecordTables, tokens: RecordedTokens) -> Iterator[_
     n = len(held_s)
     charged_s, moving_s = np.zeros(n), np.zeros(n)
     for table in records.read("decisions", ("sequence", "step", "charged_s")):
-        at = token_of(tokens, *(column_of(table, name).astype(np.int64) for name in ("sequence", "step")))
+        at = token_of(tokens, *(column_of(table, name) for name in ("sequence", "step")))
         known = np.nan_to_num(column_of(table, "charged_s").astype(np.float64))
         np.add.at(charged_s, at[at != NONE], known[at != NONE])
     charged_s = np.minimum(charged_s, np.maximum(held_s, 0.0))
@@ -144,7 +144,8 @@ def _walk(
     last_block = ends.get("lm_head", NONE)
     at = _last_operations(tokens, ops, width, last_block)  # [n] row of `ops` of each token; NONE: not recorded
     token, until_s = np.arange(len(at)), tokens.sampled_s.copy()
-    while len(token):
+    longest = int(np.bincount(ops.key // width).max(initial=0))  # of a path: each operation once
+    for _ in range(longest):
         known = at != NONE
         yield _unknown(token[~known], tokens, until_s[~known])
         token, at, until_s = token[known], at[known], until_s[known]
@@ -164,6 +165,7 @@ def _walk(
         yield from _messages(ops, rates, len(names.devices), *(x[going] for x in (token, at, before, sent_s, ready_s)))
         on = going & ~from_release
         token, at, until_s = token[on], before[on], ops.end_s[before[on]]
+    yield _unknown(token, tokens, until_s)  # in damaged records, operations wait for each other
 
 
 def _last_operations(tokens: RecordedTokens, ops: RecordedOperations, width: int, last_block: int) -> Integers:

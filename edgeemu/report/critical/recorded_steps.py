@@ -1,17 +1,19 @@
 """Columns of the record tables that critical paths are made of, by token. Pure; reads tables."""
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.report.figures import RecordTables
+from edgeemu.report.figures import RecordTables, column_of
+from edgeemu.report.lateness import token_keys
 from edgeemu.report.statistics import Floats
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Integers = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
 NONE = -1  # in place of a token, a device, a block or a layer
 
 
@@ -54,6 +56,14 @@ class Names:
     def blocks(self) -> list[str]:
         return list(self._blocks)
 
+    def devices_of(self, tables: "Iterable[pa.Table]", column: str) -> Integers:
+        """Return the number of the device in each row of some tables."""
+        return np.concatenate([np.empty(0, np.int32), *(self.device(table, column) for table in tables)])
+
+    def blocks_of(self, tables: "Iterable[pa.Table]", column: str) -> Integers:
+        """Return the number of the block in each row of some tables."""
+        return np.concatenate([np.empty(0, np.int32), *(self.block(table, column) for table in tables)])
+
     def device(self, table: "pa.Table", column: str) -> Integers:
         """Return the number of the device in each row."""
         return _numbered(table, column, self._devices)
@@ -66,31 +76,29 @@ class Names:
 def _numbered(table: "pa.Table", column: str, known: dict[str, int]) -> Integers:
     chunks = table.column(column).unify_dictionaries().chunks
     parts = [
-        np.array([known.setdefault(name, len(known)) for name in chunk.dictionary.to_pylist()], np.int64)[
+        np.array([known.setdefault(name, len(known)) for name in chunk.dictionary.to_pylist()], np.int32)[
             chunk.indices.to_numpy()
         ]
         for chunk in chunks
         if len(chunk)
     ]
-    return np.concatenate([np.empty(0, np.int64), *parts])
+    return np.concatenate([np.empty(0, np.int32), *parts])
 
 
-def column_of(table: "pa.Table", column: str) -> NDArray[Any]:
-    values: NDArray[Any] = table.column(column).to_numpy()
-    return values
+def columns_of(tables: "Iterable[pa.Table]", names: Sequence[str]) -> list[NDArray[Any]]:
+    """Columns of numbers of all rows of some tables, each as wide as it is stored; of no tables: empty ones."""
+    parts = [[column_of(table, name) for name in names] for table in tables]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)] or [np.empty(0, np.int64)] * len(names)
 
 
 def read_tokens(records: RecordTables) -> RecordedTokens:
     columns = ("sequence", "step", "released_s", "emulated_s", "latency_s")
-    parts: list[list[NDArray[Any]]] = [[np.empty(0, np.int64)] * 2 + [np.empty(0)] * 3]
-    parts += [[column_of(table, name) for name in columns] for table in records.read("tokens", columns)]
-    return RecordedTokens(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return RecordedTokens(*columns_of(records.read("tokens", columns), columns))
 
 
 def token_of(tokens: RecordedTokens, sequence: Integers, step: Integers) -> Integers:
     """Index of each row's token; NONE: the token is not recorded."""
-    width = 1 + int(max(tokens.step.max(initial=0), step.max(initial=0)))
-    known, asked = tokens.sequence * width + tokens.step, sequence * width + step
+    known, asked = token_keys(tokens.sequence, tokens.step), token_keys(sequence, step)
     order = np.argsort(known, kind="stable")
     at = np.searchsorted(known[order], asked)
     at = np.minimum(at, max(len(order) - 1, 0))
@@ -103,14 +111,12 @@ def token_of(tokens: RecordedTokens, sequence: Integers, step: Integers) -> Inte
 def read_operations(records: RecordTables, tokens: RecordedTokens, names: Names) -> tuple[RecordedOperations, int]:
     """Operations of tokens, and the width of their keys."""
     numbers = ("sequence", "step", "layer", "op", "last_op", "last_bytes", "ready_s", "start_s", "end_s")
-    parts: list[list[NDArray[Any]]] = [[np.empty(0, np.int64)] * 8 + [np.empty(0)] * 3]
-    for table in records.read("ops", ("device", "block", *numbers)):
-        columns = [column_of(table, name) for name in numbers]
-        parts.append([names.device(table, "device"), names.block(table, "block"), *columns])
-    device, block, sequence, step, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
-    layer, number, last, last_bytes, ready_s, start_s, end_s = rest
-    width = 1 + int(number.max(initial=0))
-    token = token_of(tokens, sequence.astype(np.int64), step.astype(np.int64))
+    tables = list(records.read("ops", ("device", "block", *numbers)))
+    device, block = names.devices_of(tables, "device"), names.blocks_of(tables, "block")
+    sequence, step, layer, number, last, last_bytes, ready_s, start_s, end_s = columns_of(tables, numbers)
+    del tables
+    width = 1 + int(max(number.max(initial=0), last.max(initial=0)))
+    token = token_of(tokens, sequence, step)
     key = token * width + number
     order = np.argsort(key, kind="stable")
     order = order[token[order] != NONE]
@@ -128,14 +134,10 @@ class PathRates(NamedTuple):
 
 def read_path_rates(records: RecordTables, tokens: RecordedTokens, names: Names) -> PathRates:
     numbers = ("sequence", "step", "messages", "bytes", "transfer_s", "delay_s")
-    parts: list[list[NDArray[Any]]] = [[np.empty(0, np.int64)] * 6 + [np.empty(0)] * 2]
-    for table in records.read("links", ("source", "target", *numbers)):
-        columns = [column_of(table, name) for name in numbers]
-        parts.append([names.device(table, "source"), names.device(table, "target"), *columns])
-    source, target, sequence, step, messages, size, transfer_s, delay_s = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    n, token = len(names.devices), token_of(tokens, sequence.astype(np.int64), step.astype(np.int64))
+    tables = list(records.read("links", ("source", "target", *numbers)))
+    source, target = (names.devices_of(tables, end) for end in ("source", "target"))
+    sequence, step, messages, size, transfer_s, delay_s = columns_of(tables, numbers)
+    n, token = len(names.devices), token_of(tokens, sequence, step)
     key = (token * n + source) * n + target
     order = np.argsort(key, kind="stable")
     order = order[(token[order] != NONE) & (size[order] > 0)]

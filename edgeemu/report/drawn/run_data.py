@@ -15,10 +15,10 @@ from edgeemu.report.drawn.bins import Bins, bins, busy_shares
 from edgeemu.report.drawn.palette import DeviceColours
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import RecordTables, TokenFigures, sequence_rows, token_figures
-from edgeemu.report.rows import ConditionRow, DecisionRow, PlacementRow
+from edgeemu.report.rows import MEMORY_COLUMNS, ConditionRow, DecisionRow, PlacementRow
 from edgeemu.report.statistics import Floats
+from edgeemu.report.usage_tables import totals_by_name
 
-MEMORY_COLUMNS = ("weights_bytes", "cache_bytes", "workspace_bytes", "messages_bytes", "incoming_bytes")
 MAX_NAMED = 25  # devices that pictures show one by one; of more, those that computed most
 
 
@@ -46,11 +46,12 @@ class PathUse(NamedTuple):
 
 
 class ChangeMade(NamedTuple):
-    """A change of placement: when it began and ended, what it moved, and what came of it."""
+    """A change of placement: before which step it was decided, when it began, what it moved, and what came of it."""
 
+    sequence: int
+    step: int
     epoch: int
     began_s: float
-    ended_s: float
     pause_s: float
     bytes: int
     outcome: str
@@ -110,6 +111,11 @@ class RunData:
         named = list(dict.fromkeys([*self.computing, *self.shown]))
         at = {device.name: number for number, device in enumerate(self.facts.devices)}
         return DeviceColours(sorted(named[:8], key=lambda device: at.get(device, len(at))))
+
+    @property
+    def one_sequence(self) -> bool:
+        """Whether all tokens are of one sequence."""
+        return self.tokens.number > 0 and int(self.tokens.sequence.max()) == 0
 
     @cached_property
     def changes(self) -> list[Epoch]:
@@ -199,15 +205,11 @@ def _memory(records: RecordTables) -> dict[str, tuple[int, ...]]:
 
 
 def _links(records: RecordTables) -> list[PathUse]:
-    totals: dict[tuple[str, str], list[float]] = {}
     columns = PathUse._fields[2:]
-    for table in records.read("links", ("source", "target", *columns)):
-        grouped = table.group_by(["source", "target"]).aggregate([(name, "sum") for name in columns])
-        for row in grouped.to_pylist():
-            mine = totals.setdefault((row["source"], row["target"]), [0] * len(columns))
-            for at, name in enumerate(columns):
-                mine[at] += row[f"{name}_sum"] or 0
-    uses = [PathUse(*ends, *values) for ends, values in totals.items()]  # type: ignore[arg-type]
+    uses = []
+    for (source, target), totals in totals_by_name(records, "links", ("source", "target"), columns).items():
+        messages, size_bytes, *times_s = (totals[column].sum or 0 for column in columns)
+        uses.append(PathUse(source, target, int(messages), int(size_bytes), *times_s))
     return sorted(uses, key=lambda use: -use.bytes)
 
 
@@ -222,24 +224,24 @@ def _epochs(records: RecordTables) -> list[Epoch]:
 def _moved(records: RecordTables) -> list[ChangeMade]:
     """Changes of placement, in the order in which they began."""
     found: dict[int, list[Any]] = {}
-    columns = ("epoch", "bytes", "began_s", "ended_s", "pause_s", "outcome")
-    for table in records.read("migrations", columns):
+    begin = ("sequence", "step", "epoch", "began_s", "pause_s")
+    for table in records.read("migrations", (*begin, "bytes", "outcome")):
         for row in table.to_pylist():
-            begun = [row[name] for name in ("epoch", "began_s", "ended_s", "pause_s")]
-            found.setdefault(row["epoch"], [*begun, 0, row["outcome"]])[4] += row["bytes"]
+            begun = [row[name] for name in begin]
+            found.setdefault(row["epoch"], [*begun, 0, row["outcome"]])[len(begin)] += row["bytes"]
     return sorted((ChangeMade(*values) for values in found.values()), key=lambda each: each.began_s)
 
 
 def token_axis(data: RunData) -> tuple[Floats, str]:
     """Return the place of each token on the axis of pictures, and its label: tokens of one sequence, or time."""
-    if data.tokens.number and int(data.tokens.sequence.max()) == 0:
+    if data.one_sequence:
         return data.tokens.step.astype(np.float64) + 1, "token"
     return data.tokens.emulated_s, "time on the timeline (s)"
 
 
 def places_of_changes(data: RunData) -> Floats:
     """Return where changes of placement are on that axis."""
-    if data.tokens.number and int(data.tokens.sequence.max()) == 0:
+    if data.one_sequence:
         return np.array([epoch.step + 0.5 for epoch in data.changes], np.float64)
     return np.array([epoch.at_s for epoch in data.changes], np.float64)
 

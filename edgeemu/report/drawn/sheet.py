@@ -14,7 +14,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgeemu.report.disk import writing
 from edgeemu.report.drawn.palette import ALL, GRID, INK, PAPER, SOFT
+from edgeemu.report.new_file import new_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,6 +128,7 @@ def _style(salt: str) -> Iterator[None]:
         "legend.handleheight": 0.9,
         "legend.columnspacing": 1.4,
         "path.simplify": True,
+        "text.parse_math": False,  # names and values of users are no formulas
     }
     with rc_context(settings):  # type: ignore[arg-type]  # that knows each key
         yield
@@ -170,5 +173,6 @@ def save(drawing: Drawing, directory: Path, suffixes: tuple[str, ...] = SUFFIXES
         figure = sheet.figure
         for file in files:
             metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(file.suffix)
-            figure.savefig(file, dpi=_DPI, facecolor=PAPER.light, metadata=metadata)
+            with writing(file), new_file(file) as opened:
+                figure.savefig(opened, format=file.suffix[1:], dpi=_DPI, facecolor=PAPER.light, metadata=metadata)
     return files

@@ -56,13 +56,14 @@ def change_table(data: RunData) -> Table:
 
 def _cells(data: RunData, row: DecisionRow) -> list[str]:
     where = str(row.step + 1) if not row.sequence else f"{row.step + 1} of sequence {row.sequence + 1}"
-    what = row.event if row.moves is None else f"{counted(row.moves, 'block')} moved"
+    epoch = next((each for each in data.changes if (each.sequence, each.step) == (row.sequence, row.step)), None)
+    moved = next((each for each in data.moved if (each.sequence, each.step) == (row.sequence, row.step)), None)
+    made = moved is None or moved.outcome == "committed"
+    what = row.event if row.moves is None else f"{counted(row.moves, 'block')} {'moved' if made else 'to move'}"
     if row.problem:
         what = f"{what}: {row.problem}"
-    epoch = next((each for each in data.changes if (each.sequence, each.step) == (row.sequence, row.step)), None)
-    moved = None if epoch is None else next((each for each in data.moved if each.epoch == epoch.number), None)
     if moved is not None:
-        what += f", {size(moved.bytes)} sent"
+        what += f", {size(moved.bytes)} sent" if made else f"; {moved.outcome}"
     before_ms, after_ms = (None, None) if epoch is None else _around(data, epoch)
     expected = [None if value is None else 1000 * value for value in (row.before_s, row.after_s, row.migration_s)]
     waited_ms = None if moved is None else 1000 * moved.pause_s

@@ -5,11 +5,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgeemu.report.disk import RecordsError, writing
 from edgeemu.report.drawn.palette import ALL
 from edgeemu.report.drawn.sheet import NARROW, WIDE, Drawing, inline_svg
 from edgeemu.report.formats import Table
-from edgeemu.report.new_file import new_file
+from edgeemu.report.new_file import complete_file
 from edgeemu.report.printable import printable, printable_cell
 
 OPEN_ROWS = 14  # of a table; one with more is folded
@@ -87,12 +86,5 @@ def write_page(file: Path, pieces: Iterator[str]) -> None:
     Raises:
         RecordsError: the disk refuses it.
     """
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with writing(file):
-            with new_file(partial, text=True) as opened:
-                opened.writelines(pieces)
-            partial.replace(file)
-    except RecordsError:
-        partial.unlink(missing_ok=True)
-        raise
+    with complete_file(file, text=True) as opened:
+        opened.writelines(pieces)

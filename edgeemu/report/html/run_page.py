@@ -15,7 +15,7 @@ from edgeemu.report.html.changes import change_lines, change_table
 from edgeemu.report.html.page import Section, Tile, render
 from edgeemu.report.html.use_tables import link_table, placement_tables
 from edgeemu.report.summary_tables import ENDED, summary_lines, summary_tables
-from edgeemu.report.usage_tables import usage_tables
+from edgeemu.report.usage_tables import device_table
 from edgeemu.units import ENERGY
 
 MAX_TEXTS = 50  # sequences whose text is shown
@@ -31,8 +31,8 @@ def run_page(
 ) -> Iterator[str]:
     """Yield the page of a run. `what_if`: tables and sentences about what would help, if they were asked for."""
     drawn = run_drawings(data, cluster)
-    latencies, memory = summary_tables(summary)[:-1], summary_tables(summary)[-1]
-    devices = usage_tables(records, summary["utilisation"])[:1]
+    *latencies, memory = summary_tables(summary)
+    devices = _rows(device_table(records, summary["utilisation"]))
     lines = summary_lines(summary)
     sections = [
         Section("text", "Text", _text_lines(summary), texts=_texts(summary)),

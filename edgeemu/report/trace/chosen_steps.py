@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from edgeemu.errors import RequestError
-from edgeemu.report.critical.recorded_steps import column_of
-from edgeemu.report.figures import RecordTables
+from edgeemu.report.figures import RecordTables, column_of
 from edgeemu.report.rows import TableName
 
 if TYPE_CHECKING:
@@ -44,7 +43,8 @@ def choose_steps(records: RecordTables, asked: Steps | None) -> Steps:
     """
     counts = np.zeros(1, np.int64)  # operations by step
     for table in records.read("ops", ("step",)):
-        found = np.bincount(column_of(table, "step"), minlength=len(counts))
+        step = column_of(table, "step")
+        found = np.bincount(step[step >= 0], minlength=len(counts))  # chunks of blocks that move are of no step
         found[: len(counts)] += counts
         counts = found
     first = 0 if asked is None else asked.first

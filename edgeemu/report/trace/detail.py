@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from edgeemu.report.critical.breakdown import ON_DEVICES, ON_PATHS, WORDS
 from edgeemu.report.critical.critical_path import TimePart, critical_paths
-from edgeemu.report.critical.recorded_steps import NONE, Names, RecordedTokens, column_of
+from edgeemu.report.critical.recorded_steps import NONE, Names, RecordedTokens
 from edgeemu.report.facts import DeviceFacts
-from edgeemu.report.figures import RecordTables
+from edgeemu.report.figures import RecordTables, column_of
 from edgeemu.report.statistics import Floats
 from edgeemu.report.trace.events import Integers, TraceWriter, event_lines, microseconds, nanoseconds, numbers, texts
 from edgeemu.report.trace.overview import joined
@@ -114,7 +114,7 @@ def _sources(
     steps = 2 + int(step.max(initial=0))
 
     def key(step: Integers, number: Integers) -> Integers:
-        return (columns["sequence"] * steps + step) * width + number
+        return (columns["sequence"].astype(np.int64) * steps + step) * width + number
 
     keys = key(step, columns["op"])
     order = np.argsort(keys, kind="stable")

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeemu.report.critical.recorded_steps import NONE, Names, RecordedTokens, column_of, token_of
-from edgeemu.report.figures import RecordTables
+from edgeemu.report.critical.recorded_steps import NONE, Names, RecordedTokens, token_of
+from edgeemu.report.figures import RecordTables, column_of
+from edgeemu.report.rows import MEMORY_COLUMNS
 from edgeemu.report.statistics import Floats
 from edgeemu.report.trace.events import Integers, TraceWriter, event_lines, microseconds, nanoseconds, numbers, texts
 from edgeemu.report.trace.tracks import CHANGES, LINKS, TOKENS, Tracks
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_MEMORY_ROWS = 200_000  # of the table of devices; of longer runs every second token is shown, or every third …
-_KINDS = ("weights", "cache", "workspace", "messages", "incoming")
 _SAME_BANDWIDTH = 1e-9  # relative difference: rounding
 
 
@@ -68,14 +69,13 @@ def write_memory(writer: TraceWriter, tracks: Tracks, records: RecordTables, tok
     """Write the memory that devices hold at the end of tokens, by kind."""
     names = Names()
     every = 1 + sum(len(table) for table in records.read("devices", ("step",))) // MAX_MEMORY_ROWS
-    columns = [f"{kind}_bytes" for kind in _KINDS]
-    for table in records.read("devices", ("device", "sequence", "step", *columns)):
+    for table in records.read("devices", ("device", "sequence", "step", *MEMORY_COLUMNS)):
         device, at = names.device(table, "device"), _tokens_of(table, tokens)
         kept = (at != NONE) & (column_of(table, "step") % every == 0)
         if not kept.any():
             continue
         processes = np.array([tracks.device(name) for name in names.devices])[device[kept]]
-        args = {kind: numbers(column_of(table, column)[kept]) for kind, column in zip(_KINDS, columns, strict=True)}
+        args = {column.removesuffix("_bytes"): numbers(column_of(table, column)[kept]) for column in MEMORY_COLUMNS}
         writer.write(_counters("memory", processes, tokens.sampled_s[at[kept]], args))
 
 
@@ -119,9 +119,9 @@ def _counters(name: str, processes: Integers, at_s: Floats, args: dict[str, Any]
     return event_lines(fields, args)
 
 
-def _tokens_of(table: "pa.Table", tokens: RecordedTokens) -> Integers:
+def _tokens_of(table: "pa.Table", tokens: RecordedTokens) -> NDArray[np.integer[Any]]:
     """Index of the token of each row; NONE: it was not recorded."""
-    return token_of(tokens, *(column_of(table, name).astype(np.int64) for name in ("sequence", "step")))
+    return token_of(tokens, *(column_of(table, name) for name in ("sequence", "step")))
 
 
 def write_changes(writer: TraceWriter, tracks: Tracks, records: RecordTables, tokens: RecordedTokens) -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from edgeemu.report.critical.recorded_steps import read_tokens
-from edgeemu.report.disk import writing
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import RecordTables
-from edgeemu.report.new_file import new_file
+from edgeemu.report.new_file import complete_file
 from edgeemu.report.trace.chosen_steps import ChosenRecords, Steps, choose_steps
 from edgeemu.report.trace.detail import write_critical_paths, write_operations, write_power
 from edgeemu.report.trace.events import TraceWriter
@@ -36,13 +35,8 @@ def write_trace(path: Path, records: RecordTables, facts: RunFacts, asked: Steps
         RecordsError: the file cannot be written.
     """
     steps = choose_steps(records, asked)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with writing(path), new_file(partial) as file, gzip.GzipFile("", "wb", _COMPRESSION, file, 0) as packed:
-            _write(TraceWriter(cast(BinaryIO, packed), _about(facts, steps)), records, facts, steps)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with complete_file(path) as file, gzip.GzipFile("", "wb", _COMPRESSION, file, 0) as packed:
+        _write(TraceWriter(cast(BinaryIO, packed), _about(facts, steps)), records, facts, steps)
     return steps
 
 

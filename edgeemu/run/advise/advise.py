@@ -17,11 +17,10 @@ from edgeemu.run.basis import basis_of
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
 from edgeemu.run.possible import possible
-from edgeemu.run.simulate_plan import simulate_plan
+from edgeemu.run.simulate_plan import shortened, simulate_plan
 from edgeemu.scenario.catalog.engines import IDEAL
 from edgeemu.scenario.scenario import Scenario
 
-FEWEST_TOKENS = 8  # of a sequence, where a shorter one has to do:
 MAX_OPERATIONS = 3_000_000  # of all simulations, some 30 s
 EXPLAINED_TOKENS = 16  # of a sequence, whose time is broken down
 OPERATIONS_OF_A_LAYER = 6  # on a device, where no placement is known
@@ -106,18 +105,16 @@ def _lengths(scenario: Scenario, simulations: int, *, trust: bool) -> tuple[list
     if max(wanted) < 2:
         raise scenario.error("workload.max_tokens", "one token has no speed; advice needs two at least")
     steps = MAX_OPERATIONS // (simulations * operations)
-    return shortened(wanted, steps, scenario.workload.concurrency), max(wanted)
+    return fewer_steps(wanted, steps, scenario.workload.concurrency), max(wanted)
 
 
-def shortened(lengths: Sequence[int], steps: int, concurrency: int) -> list[int]:
+def fewer_steps(lengths: Sequence[int], steps: int, concurrency: int) -> list[int]:
     """Shorten sequences until they have so many steps in all, and then leave out the last of them.
 
     No sequence becomes shorter than `FEWEST_TOKENS`, and as many stay as run at once.
     """
-    share = min(1.0, steps / sum(lengths))
-    short = [min(length, max(FEWEST_TOKENS, round(share * length))) for length in lengths]
     left, kept = steps, []
-    for number, length in enumerate(short):
+    for number, length in enumerate(shortened(lengths, steps / sum(lengths))):
         kept.append(length if left >= length or number < concurrency else 0)
         left -= kept[-1]
     return kept

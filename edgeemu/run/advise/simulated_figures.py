@@ -12,19 +12,16 @@ from edgeemu.report.facts import DeviceFacts
 from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, TokenRow
 from edgeemu.run.advise.replacements import price_usd
 from edgeemu.run.backend import RunMeasurements
-from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
-from edgeemu.run.simulate_plan import simulate_plan
+from edgeemu.run.simulate_plan import TokenTimes, simulate_plan
 from edgeemu.scenario.devices import DeviceSpec
 
 
-class _Kept(Silent):
+class _Kept(TokenTimes):
     """Sink of what figures are made of."""
 
     def __init__(self) -> None:
-        self.first_s: list[float] = []  # times to first tokens
-        self.later_s: list[float] = []  # latencies of later tokens
-        self.begin_s = float("inf")
+        super().__init__()
         self.generating: dict[int, tuple[float, float]] = {}  # by sequence: first and last token
         self.busy_s: dict[str, float] = defaultdict(float)
         self.later_j = 0.0  # for later tokens, beside idle power; NaN: not known
@@ -34,7 +31,7 @@ class _Kept(Silent):
             return
         for row in rows if table != "ops" or isinstance(rows, list) else ():
             if isinstance(row, TokenRow):
-                self._token(row)
+                self.take(row)
             elif isinstance(row, OperationRow):  # of a transfer: those of steps come in columns, and with devices
                 self.busy_s[row.device] += row.end_s - row.start_s
             elif isinstance(row, DeviceRow | LinkRow):
@@ -43,15 +40,10 @@ class _Kept(Silent):
                 if row.step > 0:
                     self.later_j += float("nan") if row.energy_j is None else row.energy_j
 
-    def _token(self, row: TokenRow) -> None:
-        self.begin_s = min(self.begin_s, row.emulated_s - row.latency_s)
+    def take(self, row: TokenRow) -> None:
+        super().take(row)
         first_s, _ = self.generating.get(row.sequence, (row.emulated_s, 0.0))
         self.generating[row.sequence] = first_s, row.emulated_s
-        (self.later_s if row.step else self.first_s).append(row.latency_s)
-
-    @property
-    def end_s(self) -> float:
-        return max(last_s for _, last_s in self.generating.values())
 
 
 def simulated_figures(plan: Plan, lengths: Sequence[int]) -> Figures:

@@ -177,7 +177,7 @@ def _link(defaults: Defaults, where: str) -> Any:
 def _count(entry: Mapping[str, Any], key: str, where: str) -> int:
     value = entry.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RequestError(f"{value!r} is not a number of tokens", file=where, field=key)
+        raise RequestError(f"{value!r} is not a whole number from 0", file=where, field=key)
     return value
 
 

@@ -52,7 +52,8 @@ def read_measured(
         raise left_out.none_left(", ".join(map(str, paths)))
     devices = Counter(row.device for row in found if row.device)
     if len(devices) > 1:
-        raise RequestError(f"has rows of several devices: choose one with --device ({', '.join(sorted(devices))})")
+        how = "--only device=NAME of a CSV file, or --device of edgeemu calibrate"
+        raise RequestError(f"has rows of several devices ({', '.join(sorted(devices))}): choose one with {how}")
     return Measured(software, found, list(map(str, left_out.errors)))
 
 

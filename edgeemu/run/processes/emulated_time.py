@@ -120,7 +120,7 @@ class PacedTime:
         return sampled_token(step.step, token, token.sampled_s)
 
     def reported(self, step: StepInFlight, report: protocol_out.Report) -> None:
-        operations = step.operations(report)
+        operations = step.add_operations(report)
         self._rows.add_operations(self._cluster, operations, self._sizes.of_program(step.program))
         self._rows.add_device(
             self._cluster,

@@ -22,17 +22,19 @@ class StepInFlight:
     program: Program
     owed: int  # reports that are still to come
     reports: list[protocol_out.Report] = field(default_factory=list)
+    executions: list[OperationRecord] = field(default_factory=list)  # in the reports, where devices are paced
     cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
 
     @property
     def measurement(self) -> StepMeasurement:
         """Measurement of the step, as far as devices have reported it."""
-        executions = [record for report in self.reports for record in self.operations(report)]
-        return StepMeasurement(executions, [transit for report in self.reports for transit in report.transits])
+        return StepMeasurement(self.executions, [transit for report in self.reports for transit in report.transits])
 
-    def operations(self, report: protocol_out.Report) -> list[OperationRecord]:
-        """Return the records of the operations in a device's report."""
-        return [self._record(each) for each in report.operations]
+    def add_operations(self, report: protocol_out.Report) -> list[OperationRecord]:
+        """Make the records of the operations in a device's report, and keep them as executions."""
+        records = [self._record(each) for each in report.operations]
+        self.executions += records
+        return records
 
     def add(self, report: protocol_out.Report) -> None:
         """Take a device's report."""

@@ -6,8 +6,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeemu.errors import EdgeemuError, InfeasibleError, RunError
-from edgeemu.run.policy_process.separate_policy import PolicyError
+from edgeemu.errors import EdgeemuError, RunError
+from edgeemu.run.planned import OF_ONE_RUN
 from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.job import Job, Ran
 from edgeemu.run.sweep.store import RunStore
@@ -64,7 +64,7 @@ def all_runs(jobs: Sequence[Job], executor: RunExecutor, store: RunStore) -> Ite
 
 def _kept(key: str, ran: Ran, store: RunStore) -> EndedRun:
     """Take the records of a run in. Raises what is no problem of this run alone."""
-    if ran.problem is not None and not isinstance(ran.problem, (InfeasibleError, RunError, PolicyError)):
+    if ran.problem is not None and not isinstance(ran.problem, OF_ONE_RUN):
         raise ran.problem
     if ran.directory is None:
         return EndedRun(key, None, ran.problem)

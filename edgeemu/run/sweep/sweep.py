@@ -4,11 +4,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from edgeemu.policies import POLICIES
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.sweep import SweepDesign, SweptRun, Values, swept_run
-from edgeemu.run.compare import ALL, left_out, optional, why_left_out
-from edgeemu.run.policy_process.separate_policy import PolicyError
+from edgeemu.run.compare import expanded, left_out, optional, problem_text, why_left_out
 from edgeemu.run.sweep.all_runs import EndedRun, all_runs
 from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.identity import key_of
@@ -62,8 +60,7 @@ def columns_of(points: Sequence[SweepPoint], policies: Sequence[str]) -> tuple[s
         own = {point.scenario.policy for point in points}
         return (own.pop() if len(own) == 1 else "own",)  # an engine can bring its policy
     given = any(point.scenario.placement is not None for point in points)
-    every = [name for name in POLICIES if name != "given" or given]
-    return tuple(dict.fromkeys(each for name in policies for each in (every if name == ALL else [name])))
+    return tuple(expanded(policies, given=given))
 
 
 def jobs_of(
@@ -108,7 +105,7 @@ def _at(place: SweepPlace, done: EndedRun, optional: Collection[str]) -> SweptRu
     if place.policy in optional and (why := why_left_out(done.problem)):
         return SweptRun(*place, problem=why)
     if done.problem is not None:
-        problem = done.problem.message if isinstance(done.problem, PolicyError) else str(done.problem)
-        return SweptRun(*place, directory=directory, problem=problem, status=done.problem.exit_status)
+        status = done.problem.exit_status
+        return SweptRun(*place, directory=directory, problem=problem_text(done.problem), status=status)
     assert done.directory is not None
     return swept_run(*place, RunDirectory(done.directory).read_summary(), str(done.directory))

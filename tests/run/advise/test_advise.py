@@ -5,26 +5,19 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from support.two_boards import TWO_BOARDS
 
 from edgeemu.errors import RequestError
 from edgeemu.report.advice import ChangeKind, Figures, Target
 from edgeemu.report.advice_tables import SpeedAdvice, advice_document, advice_lines, advice_tables, command_line
 from edgeemu.report.basis import HeldAgainst
-from edgeemu.run.advise.advise import FEWEST_TOKENS, advise, shortened
+from edgeemu.run.advise.advise import advise, fewer_steps
 from edgeemu.run.advise.simulated_figures import covered_s, simulated_figures
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.simulate_plan import FEWEST_TOKENS
 from edgeemu.scenario.load import parse_scenario
 from edgeemu.scenario.scenario import Scenario
 
-TEXT = """
-model:
-  shape: {n_layers: 2, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 768, vocab_size: 9, max_context: 99}
-engine: distributed-llama
-devices:
-  - {name: pi, profile: raspberry-pi-5, count: 2}
-network: {default: ethernet-1g}
-workload: {prompts: [{tokens: 8}], max_tokens: 6}
-"""
 Phases = list[tuple[str, int, int]]
 
 
@@ -33,13 +26,13 @@ def advice(target: str, *settings: str, ttft: str | None = None) -> tuple[SpeedA
     phases: Phases = []
 
     def read(more: Sequence[str]) -> Scenario:
-        return parse_scenario(TEXT, overrides=(*settings, *more))
+        return parse_scenario(TWO_BOARDS, overrides=(*settings, *more))
 
     return advise(read, Target.read(target, ttft), lambda *phase: phases.append(phase)), phases
 
 
 def figures(*settings: str, lengths: Sequence[int] = (6,)) -> Figures:
-    return simulated_figures(make_plan(parse_scenario(TEXT, overrides=settings)), lengths)
+    return simulated_figures(make_plan(parse_scenario(TWO_BOARDS, overrides=settings)), lengths)
 
 
 def words(judged: SpeedAdvice) -> str:
@@ -160,11 +153,11 @@ def test_figures_of_shortened_sequences_are_near_those_of_whole_ones() -> None:
 
 
 def test_sequences_are_shortened_before_they_are_left_out_and_as_many_stay_as_run_at_once() -> None:
-    assert shortened([60, 40], 100, 1) == [60, 40]
-    assert shortened([60, 40], 50, 1) == [30, 20]
-    assert shortened([60, 40, 40], 17, 1) == [FEWEST_TOKENS, FEWEST_TOKENS, 0]
-    assert shortened([60, 40, 40], 1, 2) == [FEWEST_TOKENS, FEWEST_TOKENS, 0]
-    assert shortened([3, 60], 11, 2) == [3, 10]
+    assert fewer_steps([60, 40], 100, 1) == [60, 40]
+    assert fewer_steps([60, 40], 50, 1) == [30, 20]
+    assert fewer_steps([60, 40, 40], 17, 1) == [FEWEST_TOKENS, FEWEST_TOKENS, 0]
+    assert fewer_steps([60, 40, 40], 1, 2) == [FEWEST_TOKENS, FEWEST_TOKENS, 0]
+    assert fewer_steps([3, 60], 11, 2) == [3, 10]
 
 
 def test_time_is_covered_once() -> None:

@@ -1,6 +1,7 @@
 """Changes of a scenario: what they are, that each can be read, and which of them are combined."""
 
 import pytest
+from support.two_boards import TWO_BOARDS
 
 from edgeemu.report.advice import ChangeKind, Figures, Option, ScenarioChange
 from edgeemu.run.advise.changes import MAX_PAIRS, pairs, single_changes
@@ -8,19 +9,9 @@ from edgeemu.run.advise.replacements import faster_boards
 from edgeemu.scenario.load import parse_scenario
 from edgeemu.scenario.scenario import Scenario
 
-TEXT = """
-model:
-  shape: {n_layers: 2, d_model: 32, n_heads: 4, n_kv_heads: 2, head_dim: 8, d_ff: 64, vocab_size: 99, max_context: 64}
-engine: distributed-llama
-devices:
-  - {name: pi, profile: raspberry-pi-5, count: 4}
-network: {default: ethernet-1g}
-workload: {prompts: [{tokens: 4}], max_tokens: 3}
-"""
-
 
 def scenario(*settings: str) -> Scenario:
-    return parse_scenario(TEXT, overrides=settings)
+    return parse_scenario(TWO_BOARDS, overrides=("devices[0].count=4", *settings))
 
 
 def by_words(of: Scenario) -> dict[str, ScenarioChange]:

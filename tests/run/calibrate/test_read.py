@@ -48,7 +48,7 @@ def test_rows_are_chosen_by_their_columns(csv):
     text = HEADER + "".join(f"{d},{n},Llama 2 7B,Q40,gigabit,4,tok/s,\n" for d in ("pi", "mac") for n in (1, 2, 4))
     rows = read(csv, text, only={"device": ["pi"]}, fit={"nodes": ["1", "2"]})
     assert [(row.nodes, row.fitted) for row in rows] == [(1, True), (2, True), (4, False)]
-    with pytest.raises(RequestError, match=r"several devices: choose one with --device \(mac, pi\)"):
+    with pytest.raises(RequestError, match=r"several devices \(mac, pi\): choose one with --only device=NAME"):
         read(csv, text)
     with pytest.raises(RequestError, match=r'no row has device "pie" \(did you mean "pi"'):
         read(csv, text, only={"device": ["pie"]})
