@@ -116,7 +116,7 @@ def check_file(path: Path, option: str) -> None:
     if path.is_dir():
         raise RequestError(f'"{path}" is a directory; name a file', field=option)
     if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
-        raise RequestError(f'"{path}": its directory is missing or not yours', field=option)
+        raise RequestError(f'"{path}" cannot be written: its directory is missing or not yours', field=option)
 
 
 def separated(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
-from edgeemu.cli.options import PolicyName, ScenarioFile, Settings, Trust, check_writable, load
+from edgeemu.cli.options import PolicyName, ScenarioFile, Settings, Trust, check_file, check_writable, load
 from edgeemu.errors import RequestError
 from edgeemu.host.until_signal import until_signal
 
@@ -227,8 +227,8 @@ def _figure_files(figure: Path | None, out: Path | None) -> list[Path]:
         raise RequestError(f'"{figure}" is not a {" or ".join(FIGURES)} file', field="--figure")
     if out is not None:
         check_writable(out)
-    if figure is not None and not os.access(figure.absolute().parent, os.W_OK | os.X_OK):
-        raise RequestError(f'"{figure}" cannot be written: its directory is missing or not yours', field="--figure")
+    if figure is not None:
+        check_file(figure, "--figure")
     return [*([figure] if figure else []), *(out / f"roofline{suffix}" for suffix in FIGURES if out)]
 
 

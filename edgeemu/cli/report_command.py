@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from edgeemu.report.run_directory import RunDirectory
     from edgeemu.run.explained import Explained
 
+Directories = Annotated[
+    list[Path], typer.Argument(metavar="RUN…", help="Directory of a run, below runs/.", show_default=False)
+]
 Why = Annotated[
     bool, typer.Option("--why", help="Say where the time of tokens went, and what one change would gain instead.")
 ]
@@ -54,9 +57,7 @@ TokensOfTrace = Annotated[
 
 @in_forms
 def report(
-    directories: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Directory of a run, below runs/.", show_default=False)
-    ],
+    directories: Directories,
     why: Why = False,
     trust: Trust = False,
     trace: Trace = None,
@@ -99,16 +100,12 @@ def report(
 
     runs = [RunDirectory.find(directory) for directory in directories]
     files = ReportFiles.checked(html, figures)
-    for option, given, about, needed in (
+    _check_needed(
         ("--tokens", tokens, "--trace FILE", trace),
         ("--trust", trust, "--why", why),
         ("--only", only, "--measured FILE", measured),
         ("--measured", measured, "--html or --figures of several runs", files and len(runs) > 1),
-    ):
-        if given and not needed:
-            raise RequestError(f"it is about {about}, which is missing", field=option)
-    if trace is not None:
-        check_file(trace, "--trace")
+    )
     if len(runs) > 1:
         if why or trace:
             raise RequestError(f"{'--why' if why else '--trace'} is of one run; name one", field="RUN")
@@ -117,10 +114,19 @@ def report(
     facts = runs[0].read_facts()
     if trace is not None:
         _write_trace(runs[0], facts, trace, tokens)
-    if why:
-        _explain(runs[0], facts, files, form, trust=trust)
-    else:
-        _summarise(runs[0], facts, files, form)
+    show = partial(_explain, trust=trust) if why else _summarise
+    show(runs[0], facts, files, form)
+
+
+def _check_needed(*options: tuple[str, object, str, object]) -> None:
+    """Check options that say more of others: its name, its value, the other's name, and the other's value, of each.
+
+    Raises:
+        RequestError: an option is given without the other.
+    """
+    for option, given, about, needed in options:
+        if given and not needed:
+            raise RequestError(f"it is about {about}, which is missing", field=option)
 
 
 def _compare(runs: list[RunDirectory], files: ReportFiles, measured: list[tuple[int, float]], form: Form) -> None:
@@ -157,6 +163,7 @@ def _write_trace(run: RunDirectory, facts: RunFacts, path: Path, tokens: str | N
     from edgeemu.report.trace.chosen_steps import parse_steps
     from edgeemu.report.trace.trace import write_trace
 
+    check_file(path, "--trace")
     asked = None if tokens is None else parse_steps(tokens, "--tokens")
     shown = write_trace(path, run.records, facts, asked)
     of = f"tokens {shown.first}-{shown.end - 1}" if shown.end > shown.first else "no token"

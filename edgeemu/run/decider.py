@@ -37,7 +37,7 @@ class Decision(NamedTuple):
     took_s: float
 
 
-class _Change(NamedTuple):
+class _ChangeDecision(NamedTuple):
     """Decision to change the placement: the number of its row, and the views for which it and the last were made."""
 
     number: int
@@ -63,7 +63,7 @@ class Decider:
         self.asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
         self._changed_for = plan.view  # for which the placement was chosen
-        self._unexplained: list[_Change] = []  # of the rows
+        self._unexplained: list[_ChangeDecision] = []  # of the rows
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
         self._kept = 1  # decisions in a row, that one included, since which the placement is the same
         self._refused: Refusal | None = None
@@ -100,7 +100,7 @@ class Decider:
         event = "cut" if answer.cut else "decided"
         row = DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem)
         if answer.placement is not current:
-            change = _Change(len(self._rows), view, self._changed_for, current, answer.placement)
+            change = _ChangeDecision(len(self._rows), view, self._changed_for, current, answer.placement)
             self._unexplained.append(change)
             self._changed_for = view
         self._rows.append(row)
@@ -117,7 +117,7 @@ class Decider:
         self._explorer.asked(pairs, wanted, doubtful)
         return decision
 
-    def _explain(self, change: _Change) -> None:
+    def _explain(self, change: _ChangeDecision) -> None:
         """Add to the row of a change what it is expected to gain, and what has changed since the one before it."""
         number, view, before, old, new = change
         known = "measured " if self._plan.scenario.knowledge == "measured" else ""

@@ -77,7 +77,11 @@ def test_rows_that_are_left_out_are_told(edgeemu: Edgeemu, tmp_path: Path) -> No
         (("measured.csv", "--out", "pi.yaml", "--memory", "8 GB", "--engine", "lama"), "--engine: there is no engine"),
         (("measured.csv", "--out", "pi.yaml", "--memory", "8 GB", "--fit", "nodes"), '--fit: "nodes" is not COLUMN='),
         (("measured.csv", "--out", "pi.yaml", "--memory", "8 GB", "--figure", "pi.jpg"), '--figure: "pi.jpg"'),
-        (("measured.csv", "--out", "no/pi.yaml", "--memory", "8 GB"), '--out: "no/pi.yaml" cannot be written'),
+        (
+            ("measured.csv", "--out", "no/pi.yaml", "--memory", "8 GB"),
+            '--out: "no/pi.yaml" cannot be written: its directory is missing',
+        ),
+        (("measured.csv", "--out", ".", "--memory", "8 GB"), '--out: "." is a directory; name a file'),
         (("nothing.csv", "--out", "pi.yaml", "--memory", "8 GB"), "nothing.csv: no such file"),
     ],
 )

@@ -149,7 +149,10 @@ def test_a_plan_has_figures(edgeemu: Edgeemu, tiny: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--html", "nowhere/page.html"), '--html: "nowhere/page.html": its directory is missing or not yours'),
+        (
+            ("--html", "nowhere/page.html"),
+            '--html: "nowhere/page.html" cannot be written: its directory is missing or not yours',
+        ),
         (("--html", "."), '--html: "." is a directory; name a file'),
         (("--figures", "tiny.yaml/figures"), '--figures: "tiny.yaml/figures" cannot be made: Not a directory'),
     ],

@@ -42,7 +42,8 @@ def test_a_trace_is_written_beside_the_report(edgeemu: Edgeemu, directory: str, 
         (("--tokens", "1-2"), "--tokens: it is about --trace FILE, which is missing"),
         (("--trace", "{}/t.json.gz", "--tokens", "2-1"), '--tokens: "2-1" is not a range of tokens such as 20-40'),
         (("--trace", "{}/t.json.gz", "--tokens", "4"), "--tokens: the run has tokens 0-3"),
-        (("--trace", "{}/no/t.json.gz"), '--trace: "{}/no/t.json.gz" cannot be written: a directory, or its own'),
+        (("--trace", "{}/no/t.json.gz"), '--trace: "{}/no/t.json.gz" cannot be written: its directory is missing'),
+        (("--trace", "{}"), '--trace: "{}" is a directory; name a file'),
     ],
 )
 def test_what_cannot_be_is_refused(

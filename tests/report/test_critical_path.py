@@ -88,16 +88,25 @@ def test_a_sequence_that_waits_for_a_slot_says_so() -> None:
     assert (paths.part == TimePart.ADMISSION).any()
 
 
-@pytest.mark.parametrize("last_op", [(4, 3), (3, 3), (10**6, 10**6)], ids=["a circle", "itself", "nothing"])
-def test_operations_of_damaged_records_that_wait_for_each_other_end(last_op: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("last_op", "unknown_s"),
+    [({1: 3}, 1.0), ({3: 4, 4: 3}, 6.25), ({3: 3}, 6.25), ({4: 4}, 8.5), ({1: 10**6}, 1.0), ({4: 10**6}, 8.5)],
+    ids=["a circle", "the last of all", "itself", "the last itself", "nothing", "the last nothing"],
+)
+def test_operations_of_damaged_records_that_wait_for_each_other_end(last_op: dict[int, int], unknown_s: float) -> None:
+    """Keys of `last_op` are operations, which are said to have waited for its values."""
     records = by_hand()
-    ops, (of_ffn, of_lm_head) = records.rows["ops"], last_op
-    ops[3], ops[4] = ops[3]._replace(last_op=of_ffn), ops[4]._replace(last_op=of_lm_head)
+    ops = records.rows["ops"]
+    for number, waits_for in last_op.items():
+        ops[number] = ops[number]._replace(last_op=waits_for)
     for step in (1, 2):  # whose operations are not those of the first
         records.append("tokens", [records.rows["tokens"][0]._replace(step=step)])
         records.append("ops", [row._replace(step=step) for row in by_hand().rows["ops"]])
     paths = critical_paths(records)
     sums = np.bincount(paths.token, paths.spent_s, 3)
     np.testing.assert_allclose(sums, paths.latency_s)
-    assert TimePart.UNKNOWN in paths.part[paths.token == 0]
-    assert TimePart.UNKNOWN not in paths.part[paths.token > 0]
+    damaged = paths.token == 0
+    unknown = paths.part == TimePart.UNKNOWN
+    assert paths.spent_s[damaged & unknown].tolist() == [unknown_s]
+    assert paths.device[damaged & unknown].tolist() == [NONE]
+    assert not unknown[~damaged].any()

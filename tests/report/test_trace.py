@@ -16,6 +16,7 @@ from support.perfetto import OpenTrace, node, opened
 
 from edgeemu.errors import RequestError
 from edgeemu.report.record_files import read_table
+from edgeemu.report.rows import NO_STEP
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.trace import chosen_steps
 from edgeemu.report.trace.chosen_steps import Steps
@@ -110,6 +111,16 @@ def label(row: dict[str, Any]) -> str:
     return row["block"] if row["layer"] < 0 else f"{row['block']} {row['layer']}"
 
 
+def of_steps(each: Traced) -> list[dict[str, Any]]:
+    """Rows of operations without those of chunks of blocks that move, which are of no step: a trace leaves them out."""
+    rows = each.rows["ops"]
+    transfers = [row for row in rows if row["step"] == NO_STEP]
+    assert {row["block"] for row in transfers} <= {"send", "receive"}
+    n_migrated = read_table(each.run.path, "migrations").num_rows
+    assert len(transfers) >= n_migrated, "a message at least for each block, of devices that take time for messages"
+    return [row for row in rows if row["step"] != NO_STEP]
+
+
 def test_slices_are_the_operations(each: Traced) -> None:
     found = each.trace.query(OPERATIONS)
     shown = [tuple(row.values())[:9] for row in found]
@@ -118,7 +129,7 @@ def test_slices_are_the_operations(each: Traced) -> None:
             *(row["device"], label(row), ns(row["start_s"]), ns(row["end_s"]) - ns(row["start_s"])),
             *(row[key] for key in ("sequence", "step", "groups", "flops", "bytes_read")),
         )
-        for row in each.rows["ops"]
+        for row in of_steps(each)
     ]
     assert len(ops) > 50
     assert Counter(shown) == Counter(ops)
@@ -126,18 +137,20 @@ def test_slices_are_the_operations(each: Traced) -> None:
 
 
 def test_arrows_are_the_messages_that_operations_waited_for(each: Traced) -> None:
-    made = {(row["sequence"], row["step"], row["op"]): row for row in each.rows["ops"]}
+    ops = of_steps(each)
+    made = {(row["sequence"], row["step"], row["op"]): row for row in ops}
     released = {(row["sequence"], row["step"]): row["released_s"] for row in each.rows["tokens"]}
     expected = Counter[tuple[Any, ...]]()
-    for row in each.rows["ops"]:
+    for row in ops:
         sender = made.get((row["sequence"], row["step"], row["last_op"]))
         if sender is None or not row["last_bytes"]:
             continue
         sent_s = sender["end_s"]
         if sender["block"] == "lm_head":
             sent_s = released[row["sequence"], row["step"]]
-            before, sender = sender, made[row["sequence"], row["step"] - 1, row["last_op"]]
-            if (sender["block"], sender["device"]) != ("lm_head", before["device"]):  # another placement was in force
+            before, sender = sender, made.get((row["sequence"], row["step"] - 1, row["last_op"]))
+            # Otherwise another placement was in force.
+            if sender is None or (sender["block"], sender["device"]) != ("lm_head", before["device"]):
                 continue
         times = ns(sent_s), ns(row["ready_s"])
         expected[sender["device"], label(sender), *times, row["device"], label(row), row["last_bytes"]] += 1

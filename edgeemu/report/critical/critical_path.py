@@ -43,7 +43,7 @@ class TimePart(IntEnum):
     ADMISSION = 6  # before the step's release: no slot was free, or other steps had to end first
     CONTROLLER = 7  # decisions, as far as the timeline is charged for them
     MIGRATION = 8  # the step was held back while blocks moved
-    UNKNOWN = 9  # the records of a run that was killed end here
+    UNKNOWN = 9  # the records of a run that was killed end here, or are damaged
 
 
 _OVERHEADS = ("send", "receive")
@@ -85,7 +85,8 @@ class _PathParts(NamedTuple):
 def critical_paths(records: RecordTables) -> CriticalPaths:
     """Compute the critical path of every token of a run that has ended, goes on, or was killed.
 
-    Of a token whose operations are not all recorded, what is before the missing one is `UNKNOWN`.
+    Of a token whose operations are not all recorded, what is before the missing one is `UNKNOWN`. So is what damaged
+    records do not explain.
     """
     names = Names()
     tokens = read_tokens(records)
@@ -144,11 +145,12 @@ def _walk(
     last_block = ends.get("lm_head", NONE)
     at = _last_operations(tokens, ops, width, last_block)  # [n] row of `ops` of each token; NONE: not recorded
     token, until_s = np.arange(len(at)), tokens.sampled_s.copy()
-    longest = int(np.bincount(ops.key // width).max(initial=0))  # of a path: each operation once
-    for _ in range(longest):
+    seen = np.zeros(len(ops.key), np.bool_)  # in damaged records, operations may wait for each other
+    while len(token):
         known = at != NONE
         yield _unknown(token[~known], tokens, until_s[~known])
         token, at, until_s = token[known], at[known], until_s[known]
+        seen[at] = True
         device, block, layer = ops.device[at], ops.block[at], ops.layer[at]
         none, start_s, ready_s = np.full(len(at), NONE), ops.start_s[at], ops.ready_s[at]
         part = np.where(np.isin(block, overheads), TimePart.MESSAGE_OVERHEAD, TimePart.COMPUTE)
@@ -159,13 +161,12 @@ def _walk(
         released = ops.last[at] < 0
         from_release = released | ((before != NONE) & (ops.block[before] == last_block))
         sent_s = np.where(from_release, tokens.released_s[token], ops.end_s[before])
-        lost = ~from_release & (before == NONE)
+        lost = ~from_release & ((before == NONE) | seen[before])
         yield _unknown(token[lost], tokens, ready_s[lost])
         going = ~lost
         yield from _messages(ops, rates, len(names.devices), *(x[going] for x in (token, at, before, sent_s, ready_s)))
         on = going & ~from_release
         token, at, until_s = token[on], before[on], ops.end_s[before[on]]
-    yield _unknown(token, tokens, until_s)  # in damaged records, operations wait for each other
 
 
 def _last_operations(tokens: RecordedTokens, ops: RecordedOperations, width: int, last_block: int) -> Integers:
@@ -201,11 +202,10 @@ def _messages(
     ready_s: Floats,
 ) -> Iterator[_PathParts]:
     """The parts of the messages on which operations `at` waited last, sent by operations `before`: [n] each."""
-    target, sent = ops.device[at], before != NONE
-    source = np.where(sent, ops.device[before], target)
-    block, layer = (np.where(sent, column[before], NONE) for column in (ops.block, ops.layer))
+    target = ops.device[at]
+    source = np.where(before != NONE, ops.device[before], target)
     transit_s = ready_s - sent_s
-    away = source != target
+    away = source != target  # else there is no message: the operation is ready when the result is there
     key = (token * n_devices + source) * n_devices + target
     row = np.minimum(np.searchsorted(rates.key, key), max(len(rates.key) - 1, 0))
     known = away & (rates.key[row] == key) if len(rates.key) else np.zeros(len(key), np.bool_)
@@ -220,7 +220,9 @@ def _messages(
     transfer_s = np.where(transfer_s > 0, transit_s - delay_s - queue_s, transfer_s)
     parts = ((TimePart.LINK_QUEUE, queue_s), (TimePart.TRANSMISSION, transfer_s), (TimePart.LATENCY, delay_s))
     begin_s = sent_s
-    where = np.where(away, target, NONE)
-    for part, spent_s in parts:
-        yield _PathParts(token, np.full(len(token), part), source, where, block, layer, begin_s, spent_s)
+    of_message = (source, target, ops.block[before], ops.layer[before])
+    device, target, block, layer = (np.where(away, column, NONE) for column in of_message)
+    for kind, spent_s in parts:
+        part = np.where(away, kind, TimePart.UNKNOWN)
+        yield _PathParts(token, part, device, target, block, layer, begin_s, spent_s)
         begin_s = begin_s + spent_s
