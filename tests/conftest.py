@@ -1,15 +1,17 @@
 """Surroundings of every test: one BLAS thread, its own run directory, and no difference by where pytest was started;
 and a check that nothing is left behind."""
 
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from support.warm_servers import Spawn
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before anything imports NumPy
+
+# Tests whose assertions pytest has rewritten, and modules, are compiled once and not by each of its processes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Processes that tests start inherit the token, and keep it when their parent dies: so they can be found.
 TOKEN = f"EDGEEMU_TEST_TOKEN={uuid.uuid4().hex}"
@@ -62,6 +68,17 @@ class SharedFixtures:
     def pytest_fixture_setup(self, fixturedef: "pytest.FixtureDef[object]") -> None:
         if fixturedef.scope != "function":
             SEEN_LAST.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without collections of garbage: nearly all that is made stays, and no later one need look at it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -95,13 +96,21 @@ class Module:
         return self.name.split(".")[1] if "." in self.name else ""
 
 
-def all_modules() -> dict[str, Module]:
-    modules = {}
+def files_by_module() -> dict[str, Path]:
+    files = {}
     for package in (ROOT / "edgeemu", ROOT / "kernels" / "edgeemu_kernels"):
         for file in package.rglob("*.py"):
             parts = file.relative_to(package.parent).with_suffix("").parts
-            name = ".".join(parts).removesuffix(".__init__")
-            modules[name] = Module(name, ast.parse(file.read_text(), str(file)))
+            files[".".join(parts).removesuffix(".__init__")] = file
+    return files
+
+
+FILES = files_by_module()
+
+
+@cache
+def parsed() -> dict[str, Module]:
+    modules = {name: Module(name, ast.parse(file.read_text(), str(file))) for name, file in FILES.items()}
     for module in modules.values():
         relative = [node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom) and node.level]
         assert not relative, f"{module.name}: relative import"
@@ -122,8 +131,10 @@ def imported(tree: ast.AST, modules: Container[str]) -> Iterator[str]:
 
 
 def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING`."""
+    """All statements, and what holds some, but those below `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(tree):
+        if not isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            continue
         if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for node in child.orelse:
                 yield from at_run_time(node)
@@ -132,19 +143,16 @@ def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
             yield from at_run_time(child)
 
 
-MODULES = all_modules()
-
-
 def matches(name: str, prefixes: list[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def reached_from(package: str) -> dict[str, list[str]]:
     """Everything that a package's modules import, through our own modules; each with the way to it."""
-    ways = {name: [name] for name in MODULES if matches(name, [package])}
+    ways = {name: [name] for name in FILES if matches(name, [package])}
     queue = list(ways)
     for name in queue:  # grows
-        for target in MODULES[name].imports if name in MODULES else ():
+        for target in parsed()[name].imports if name in FILES else ():
             if target not in ways:
                 ways[target] = [*ways[name], target]
                 queue.append(target)
@@ -152,20 +160,20 @@ def reached_from(package: str) -> dict[str, list[str]]:
 
 
 def test_the_whole_source_is_seen() -> None:
-    assert {"edgeemu.host.fork_server", "edgeemu.host.fleet", "edgeemu_kernels.shape"} <= set(MODULES)
-    assert "edgeemu.host.fork_protocol" in MODULES["edgeemu.host.fleet"].imports
-    assert "pyarrow" in MODULES["edgeemu.report.record_files"].imports
+    assert {"edgeemu.host.fork_server", "edgeemu.host.fleet", "edgeemu_kernels.shape"} <= set(FILES)
+    assert "edgeemu.host.fork_protocol" in parsed()["edgeemu.host.fleet"].imports
+    assert "pyarrow" in parsed()["edgeemu.report.record_files"].imports
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("edgeemu.")))
+@pytest.mark.parametrize("name", sorted(name for name in FILES if name.startswith("edgeemu.")))
 def test_imports_point_one_way(name: str) -> None:
-    module, order = MODULES[name], [*BESIDE[:-ON_TOP], *FOLDERS, *BESIDE[-ON_TOP:]]
+    module, order = parsed()[name], [*BESIDE[:-ON_TOP], *FOLDERS, *BESIDE[-ON_TOP:]]
     assert module.folder in order, f"{name} has no place in FOLDERS"
     never = [f"edgeemu.{target}" for target in NEVER.get(module.folder, [])]
-    for target in module.imports & set(MODULES):
+    for target in module.imports & set(FILES):
         if target == "edgeemu" or target.startswith("edgeemu_kernels"):
             continue
-        backwards = order.index(MODULES[target].folder) > order.index(module.folder)
+        backwards = order.index(parsed()[target].folder) > order.index(module.folder)
         assert not backwards, f"{name} imports {target}, which comes after it in FOLDERS"
         assert matches(name, EXCEPT) or not matches(target, never), f"{name} imports {target}"
 
@@ -177,17 +185,17 @@ def place(name: str) -> str:
 
 
 def test_few_places_know_each_other() -> None:
-    imports = [(place(name), target) for name, module in MODULES.items() for target in module.imports]
+    imports = [(place(name), target) for name, module in parsed().items() for target in module.imports]
     for file in (ROOT / "tools").rglob("*.py"):
-        imports += [("tools", target) for target in imported(ast.parse(file.read_text(), str(file)), MODULES)]
-    arrows = {(start, place(target)) for start, target in imports if target in MODULES and target != "edgeemu"}
+        imports += [("tools", target) for target in imported(ast.parse(file.read_text(), str(file)), FILES)]
+    arrows = {(start, place(target)) for start, target in imports if target in FILES and target != "edgeemu"}
     arrows = {(start, end) for start, end in arrows if start != end}
     assert {("tools", "run"), ("device", "edgeemu_kernels")} <= arrows
     assert len(arrows) <= MAX_ARROWS, sorted(arrows)
 
 
 def test_the_kernels_know_no_cluster() -> None:
-    for name, module in MODULES.items():
+    for name, module in parsed().items():
         if matches(name, ["edgeemu_kernels"]):
             assert not any(matches(target, ["edgeemu"]) for target in module.imports), name
 
@@ -197,12 +205,12 @@ def test_there_is_no_circle() -> None:
 
     def visit(name: str, way: list[str]) -> None:
         assert name not in way, " -> ".join([*way, name])
-        if name in MODULES and name not in done:
-            for target in sorted(MODULES[name].imports):
+        if name in FILES and name not in done:
+            for target in sorted(parsed()[name].imports):
                 visit(target, [*way, name])
             done.add(name)
 
-    for name in MODULES:
+    for name in FILES:
         visit(name, [])
 
 
@@ -212,7 +220,7 @@ def test_devices_never_reach_what_is_not_theirs() -> None:
 
 
 def test_policies_are_pure() -> None:
-    for name, module in MODULES.items():
+    for name, module in parsed().items():
         if matches(name, ["edgeemu.policies"]):
             for target in module.imports - QUIET_SOLVER.get(name, set()):
                 assert not matches(target, NOT_IN_POLICIES), f"{name} imports {target}"
@@ -229,18 +237,18 @@ def clocks_read(module: Module) -> Iterator[str]:
                 yield f"line {node.lineno}: {called}()"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_only_the_edges_read_a_clock_that_they_were_not_given(name: str) -> None:
-    found = list(clocks_read(MODULES[name]))
+    found = list(clocks_read(parsed()[name]))
     if name in EDGES:
         assert found, f"{name} reads none any more: take it out of EDGES"
     else:
         assert not found
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_the_first_line_says_what_a_module_knows(name: str) -> None:
-    docstring = ast.get_docstring(MODULES[name].tree)
+    docstring = ast.get_docstring(parsed()[name].tree)
     assert docstring, f"{name} has no docstring"
 
 
