@@ -48,7 +48,9 @@ time: {mode: virtual}
 """
 
 
+@cache
 def plan_of(*settings: str, name: str | None = None) -> Plan:
+    """Made once for all tests that ask for it: a first placement of several in flight takes a second."""
     return make_plan(parse_scenario(SCENARIO, "first", settings), name)
 
 

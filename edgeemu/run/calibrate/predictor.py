@@ -41,12 +41,17 @@ class Predictor:
         self.engine = engine
         self._planned = cache(self._plan)
         self._compiled = cache(self._program)
+        self._simulated = cache(self._simulation)  # who fits asks for derivatives and errors where it has just been
 
     def predict(self, measured: Measurement, figures: Figures) -> Predicted:
         """Predict one measurement. `figures` have `gflops` and `mem_bandwidth`; the engine has what they lack."""
+        return self._simulated(measured, tuple(sorted(figures.items())))
+
+    def _simulation(self, measured: Measurement, given: tuple[tuple[str, float], ...]) -> Predicted:
+        figures = dict(given)
         plan = self._planned(measured)
         read = {"mem_bandwidth": figures["mem_bandwidth"] / measured.weights.stretch}
-        devices = tuple(spec.model_copy(update=dict(figures) | read) for spec in plan.scenario.devices)
+        devices = tuple(spec.model_copy(update=figures | read) for spec in plan.scenario.devices)
         cluster = draw(plan.scenario.model_copy(update={"devices": devices}))
         computes = [device.compute for device in cluster.devices if device.compute is not None]
         duration = roofline_durations(computes, plan.costs)
