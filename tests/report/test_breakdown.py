@@ -1,8 +1,7 @@
 """The breakdown of critical paths adds up to the time of a token, and says where most is lost."""
 
 import pytest
-from support.critical import CASES, by_hand, planned
-from support.moving import simulated
+from support.critical import CASES, by_hand, run_of
 
 from edgeemu.report.critical.breakdown import breakdown, breakdown_document, breakdown_lines, breakdown_tables
 from edgeemu.report.critical.critical_path import TimePart, critical_paths
@@ -45,7 +44,7 @@ def test_the_breakdown_of_a_path_by_hand() -> None:
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_parts_places_and_blocks_add_up(changes: tuple[str, ...]) -> None:
-    controller = simulated(planned(*changes))
+    controller = run_of(*changes)
     document = breakdown_document(breakdown(critical_paths(controller.recorded)))
     later = [row.latency_s for row in controller.tokens if row.step]
     assert document["of"] == "tokens after the first"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.critical import CASES, by_hand, planned
+from support.critical import CASES, by_hand, run_of
 from support.moving import simulated
 from support.several import make
 
@@ -57,7 +57,7 @@ def test_what_is_not_recorded_is_said_to_be_unknown() -> None:
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_parts_add_up_to_the_latency_of_every_token(changes: tuple[str, ...]) -> None:
-    controller = simulated(planned(*changes))
+    controller = run_of(*changes)
     paths = critical_paths(controller.recorded)
     assert len(paths.step) == len(controller.tokens) > 20
     sums = np.bincount(paths.token, paths.spent_s, len(paths.step))
@@ -73,7 +73,7 @@ def test_parts_add_up_to_the_latency_of_every_token(changes: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_each_part_begins_where_the_one_before_it_ended(changes: tuple[str, ...]) -> None:
-    paths = critical_paths(simulated(planned(*changes)).recorded)
+    paths = critical_paths(run_of(*changes).recorded)
     for token in range(0, len(paths.step), 5):
         mine = np.flatnonzero(paths.token == token)[::-1]
         ends = paths.begin_s[mine] + paths.spent_s[mine]

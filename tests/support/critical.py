@@ -1,10 +1,13 @@
 """Runs with critical paths: one token by hand, and simulated runs of every kind."""
 
+from functools import cache
+
 from edgeemu.report.rows import DecisionRow, LinkRow, MigrationRow, OperationRow, TokenRow
 from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
+from support.moving import simulated
+from support.watching import RecordedRun
 
 
 def op(
@@ -70,5 +73,7 @@ CASES = {
 }
 
 
-def planned(*changes: str) -> Plan:
-    return make_plan(parse_scenario(MOVING, "moving", changes))
+@cache
+def run_of(*changes: str) -> RecordedRun:
+    """Simulated once for all tests of its records, which they leave as they are."""
+    return simulated(make_plan(parse_scenario(MOVING, "moving", changes)))
