@@ -86,8 +86,10 @@ class LaunchedDevices:
             on_progress(done, len(devices))
 
     def spare_collections(self) -> None:
-        """Keep Python's collections from looking at what planning has made: one would stop the run for some 50 ms."""
-        gc.collect()
+        """Keep Python's collections from looking at what planning has made: one would stop the run for some 50 ms.
+
+        Not after a last one: that takes as long, or a second where much is in memory, and what it frees is little.
+        """
         gc.freeze()
 
     def _config(
