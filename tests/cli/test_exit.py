@@ -137,7 +137,7 @@ def test_a_slow_reader_gets_all_of_an_answer(unbuffered: str) -> None:
 @pytest.mark.parametrize("form", ["", "--json", "--csv"])
 def test_an_interrupted_comparison_keeps_what_has_ended(tmp_path: Path, tiny: str, form: str) -> None:
     slow = ["--set", "time={mode: realtime, dilation: 1}", "--policies", "round-robin,layers", "--out", str(tmp_path)]
-    long = ["--set", "workload.max_tokens=300", "--set", "workload.prompts=[{tokens: 8}]"]
+    long = ["--set", "workload.max_tokens=120", "--set", "workload.prompts=[{tokens: 8}]"]
     arguments = command("compare", tiny, *slow, *long, *([form] if form else []))
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         assert running.stdout is not None
