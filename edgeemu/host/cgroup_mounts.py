@@ -57,11 +57,11 @@ def controllers(group: Path) -> list[str]:
 
 
 def _mounts(mountinfo: str) -> Iterator[tuple[str, str, Path, list[str]]]:
-    """Type, root within the file system, mount point and options of its superblock (proc_pid_mountinfo(5))."""
+    """Type, root within the file system, mount point and options of cgroups' superblocks (proc_pid_mountinfo(5))."""
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, tail = before.split(), after.split()
-        if len(fields) >= 5 and len(tail) >= 3:
+        if len(fields) >= 5 and len(tail) >= 3 and tail[0].startswith("cgroup"):
             yield tail[0], _unescape(fields[3]), Path(_unescape(fields[4])), tail[2].split(",")
 
 
