@@ -55,7 +55,9 @@ def possible(
     undivided, tpot_s = whole_s > tpot_s, max(whole_s, tpot_s)
     if ttft_s == inf or tpot_s == inf:  # nothing fits
         return None
-    token_s = max(min(ttft_s, tpot_s) / concurrency, least_busy_s(best, shortest - 1))
+    token_s = min(ttft_s, tpot_s) / concurrency
+    if concurrency > 1:  # one sequence alone keeps devices busy for no longer than its step takes
+        token_s = max(token_s, least_busy_s(best, shortest - 1))
     return Possible(ttft_s, tpot_s, 1 / token_s, undivided) if token_s > 0 else None
 
 

@@ -83,6 +83,16 @@ def test_however_many_sequences_run_at_once_each_token_keeps_devices_busy(
     assert min(each.ttft_s for each in times) >= least_first_token_s(view) * ROUNDING
 
 
+@settings(max_examples=30, deadline=None)
+@given(cases())
+def test_a_step_takes_no_less_than_it_keeps_devices_busy(
+    case: tuple[Cluster, ClusterView, Placement, int | None],
+) -> None:
+    _, view, _, _ = case
+    past = view.prompt_tokens
+    assert least_busy_s(view, past - 1) * ROUNDING <= least_step_s(view, past), "so the first is for several sequences"
+
+
 SHAPE = ModelShape("small", 2, 64, 4, 4, 16, 128, 200, 128)
 
 
