@@ -18,13 +18,12 @@ compute partial sums, and a collective at the *boundary* after it adds them and 
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Literal, Protocol
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
 from edgeemu.placement.compile_gather import gathered_ops
 from edgeemu.placement.placement import Placement, rings_of
-from edgeemu.placement.program import WHOLE, Chunk, Collective, MessageKind, Op, Program, RowRange, Slot
+from edgeemu.placement.program import WHOLE, Chunk, Collective, DraftOp, MessageKind, Op, Program, RowRange, Slot
 from edgeemu.placement.residual_stream import Groups, RelayedStream, ResidualStream, ScatteredStream, Way, WholeStream
 from edgeemu_kernels.shape import ModelShape
 
@@ -86,7 +85,7 @@ class _Compiler:
         self._way = way
         self._tiles = tiles
         self._relay = relay
-        self._ops: list[Op] = []
+        self._ops: list[DraftOp] = []
         layers = range(shape.n_layers)
         self._groups = [placement.groups(layer, shape.n_groups) for layer in layers]
         self._projs = [placement.shares(Kind.PROJ, layer, n_shards(shape, Kind.PROJ)) for layer in layers]
@@ -116,7 +115,7 @@ class _Compiler:
         parts: tuple[Groups, ...] = (),
         chunk: Chunk = WHOLE,
     ) -> Slot:
-        self._ops.append(Op(len(self._ops), kind, layer, groups, device, needs, emits, (), parts, chunk))
+        self._ops.append(DraftOp(kind, layer, groups, device, needs, emits, parts, chunk))
         return emits
 
     def _whole(self, slots: dict[int, Slot]) -> ResidualStream:
@@ -270,10 +269,10 @@ def _from(first: int, items: Sequence[tuple[int, Slot]]) -> list[tuple[int, Slot
     return [items[(first - step) % len(items)] for step in range(len(items))]
 
 
-def _addressed(ops: Sequence[Op], first: int, steps: RowRange) -> list[Op]:
+def _addressed(ops: Sequence[DraftOp], first: int, steps: RowRange) -> list[Op]:
     """Number operations and set the receivers of their results. Operations without a receiver are dropped."""
     needed: Counter[Slot] = Counter(slot for op in ops for slot in op.needs)
-    kept: list[Op] = []
+    kept: list[DraftOp] = []
     for op in reversed(ops):
         if needed[op.emits]:
             kept.append(op)
@@ -284,6 +283,4 @@ def _addressed(ops: Sequence[Op], first: int, steps: RowRange) -> list[Op]:
     for op in kept:
         for slot in op.needs:
             to[slot].add(op.device)
-    return [
-        replace(op, index=first + number, to=tuple(sorted(to[op.emits])), steps=steps) for number, op in enumerate(kept)
-    ]
+    return [op.addressed(first + number, tuple(sorted(to[op.emits])), steps) for number, op in enumerate(kept)]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, n_shards
 from edgeemu.placement.placement import Placement, PlacementError
-from edgeemu.placement.program import Collective, MessageKind, Op, Slot
+from edgeemu.placement.program import Collective, DraftOp, MessageKind, Slot
 from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.shape import ModelShape
 
@@ -51,7 +51,7 @@ def check_gather(placement: Placement, shape: ModelShape) -> None:
             )
 
 
-def gathered_ops(placement: Placement, shape: ModelShape) -> list[Op]:
+def gathered_ops(placement: Placement, shape: ModelShape) -> list[DraftOp]:
     """All operations of a step, without the receivers of their results. Raises PlacementError as `check_gather`."""
     check_gather(placement, shape)
     return _GatherCompiler(placement, shape).compiled()
@@ -61,9 +61,9 @@ class _GatherCompiler:
     def __init__(self, placement: Placement, shape: ModelShape) -> None:
         self._placement, self._shape = placement, shape
         self._root = placement.owner[EMBED]
-        self._ops: list[Op] = []
+        self._ops: list[DraftOp] = []
 
-    def compiled(self) -> list[Op]:
+    def compiled(self) -> list[DraftOp]:
         root = self._root
         prompt, token = Slot(MessageKind.PROMPT, 0, -1), Slot(MessageKind.TOKEN, 0, root)
         x = self._add(Kind.EMBED, -1, root, (prompt, token), Slot(MessageKind.HIDDEN, 0, root))
@@ -84,8 +84,7 @@ class _GatherCompiler:
         parts: tuple[tuple[int, ...], ...] = (),
         columns: tuple[int, ...] = (),
     ) -> Slot:
-        op = Op(len(self._ops), kind, layer, groups, device, needs, emits, (), parts, columns=columns)
-        self._ops.append(op)
+        self._ops.append(DraftOp(kind, layer, groups, device, needs, emits, parts, columns=columns))
         return emits
 
     def _attention(self, layer: int, x: Slot) -> Slot:

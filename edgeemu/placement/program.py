@@ -173,6 +173,25 @@ class Op:
         return self.computes and self.kind is not _NORM
 
 
+class DraftOp(NamedTuple):
+    """Operation of a program that is being compiled: its place and the receivers of its result are not known yet."""
+
+    kind: Kind | Collective
+    layer: int
+    groups: tuple[int, ...]
+    device: int
+    needs: tuple[Slot, ...]
+    emits: Slot
+    parts: tuple[tuple[int, ...], ...] = ()
+    chunk: Chunk = WHOLE
+    columns: tuple[int, ...] = ()
+
+    def addressed(self, index: int, to: tuple[int, ...], steps: RowRange) -> Op:
+        """Make the operation, with what was not known."""
+        kind, layer, groups, device, needs, emits, parts, chunk, columns = self
+        return Op(index, kind, layer, groups, device, needs, emits, to, parts, chunk, steps, columns)
+
+
 @dataclass(frozen=True)
 class Program:
     """Operations of a placement in model order.
