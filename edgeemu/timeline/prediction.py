@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Program
+from edgeemu.timeline.lone_steps import LoneSteps
 from edgeemu.timeline.scheduler import Due, Scheduler
 from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Duration
@@ -40,7 +41,11 @@ def predict_workload(
     max_tokens: Sequence[int],
 ) -> list[SequenceTimes]:
     """Predict every sequence at its full length, as the scheduler runs them, events at tokens included."""
-    simulator = Simulator(cluster, costs, duration, records=False)
+    simulator: Simulator | LoneSteps
+    if schedule.concurrency == 1:
+        simulator = LoneSteps(cluster, costs, duration)
+    else:
+        simulator = Simulator(cluster, costs, duration, records=False)
     made = [SequenceTimes() for _ in max_tokens]
     happen = _events(cluster, simulator)
     while schedule.unfinished:
@@ -62,7 +67,7 @@ def predict_workload(
     return made
 
 
-def _events(cluster: Cluster, simulator: Simulator) -> Callable[[Due], None]:
+def _events(cluster: Cluster, simulator: Simulator | LoneSteps) -> Callable[[Due], None]:
     def happen(due: Due) -> None:
         for change in cluster.events_at(due.step.step) if due.step.sequence == 0 else ():
             simulator.change(change, due.at_s)

@@ -38,6 +38,7 @@ class Scheduler:
     """
 
     def __init__(self, asked: Sequence[Asked], concurrency: int = 1, *, bubbles: bool = False) -> None:
+        self.concurrency = concurrency
         self.now_s = 0.0  # the last instant at which something has happened
         self.waiting: dict[int, Due] = {}  # by sequence, the step that is not released yet
         self._asked = asked

@@ -78,7 +78,7 @@ class Simulator:
         )
         self._shipping = Shipping(timeline, costs)
         self._turn: Turn = (0.0, -1)  # event that is being handled
-        self._wiring: Wiring | None = None  # of the program that was started last
+        self.wiring: Wiring | None = None  # of the program that was started last
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Release a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
@@ -149,9 +149,9 @@ class Simulator:
 
     def _wired(self, program: Program) -> Wiring:
         """Return the wiring of a program: one for all steps until another program starts."""
-        if self._wiring is None or self._wiring.program is not program:
-            self._wiring = Wiring(program, self._network.connection)
-        return self._wiring
+        if self.wiring is None or self.wiring.program is not program:
+            self.wiring = Wiring(program, self._network.connection)
+        return self.wiring
 
     def _ready(self, place: int, flow: Flow, now_s: float) -> None:
         """Run an operation whose last input is there if its device is idle, or queue it."""
