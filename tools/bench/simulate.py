@@ -8,9 +8,6 @@ than events need at least.
 """
 
 import argparse
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +16,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from measure import SCENARIOS, Figure, report
+from measure import SCENARIOS, Figure, command_s, report
 
 HUNDRED = ("--set", "devices[0].count=100", "--set", "model.shape.n_layers=8")
 ROUNDS = 3
@@ -32,18 +29,13 @@ CASES = {  # arguments, and at most so many seconds
 
 def simulated_s(arguments: tuple[str, ...], out: Path) -> tuple[float, int]:
     """Simulate 100 tokens of scenarios/thousand.yaml. Returns processor time, and the number of events."""
-    command = [sys.executable, "-m", "edgeemu", "simulate", str(SCENARIOS / "thousand.yaml"), *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(out / "bytecode")
     with tempfile.TemporaryDirectory(dir=out) as runs:
-        command += ["--out", runs, "--json"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, env=environment)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        scenario = str(SCENARIOS / "thousand.yaml")
+        took_s = command_s("simulate", scenario, *arguments, "--out", runs, "--json", bytecode=out / "bytecode")
         (directory,) = Path(runs).iterdir()
         messages = pc.sum(pq.read_table(directory / "links.parquet")["messages"]).as_py() or 0
         events = pq.read_metadata(directory / "ops.parquet").num_rows + messages
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, events
+    return took_s, events
 
 
 def reference_s(events: int) -> float:
