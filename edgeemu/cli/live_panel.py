@@ -6,9 +6,10 @@ from textwrap import wrap
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from edgeemu.report.formats import bit_rate, size
+from edgeemu.report.formats import bit_rate, path_text, percent_text, size
 from edgeemu.report.printable import printable
 from edgeemu.run.live_state import LiveDevice, LiveState
+from edgeemu.run.live_use import LinkUse
 
 LEAST_WIDTH, LEAST_HEIGHT = 80, 24  # of a terminal with a live view
 ROOMY = 12  # lines from which on what moves can have several
@@ -85,19 +86,22 @@ def _devices(state: LiveState, width: int, height: int, load_bar: _Bar | None, m
 
 def _memory(device: LiveDevice, short: bool) -> str:
     """Memory that a device holds, of what it has."""
-    return f"{100 * _share(device):.0f} %" if short else f"{size(device.held_bytes)} of {size(device.memory_bytes)}"
+    return percent_text(_share(device)) if short else f"{size(device.held_bytes)} of {size(device.memory_bytes)}"
 
 
 def _share(device: LiveDevice) -> float:
     return device.held_bytes / max(1, device.memory_bytes)
 
 
+def _path(state: LiveState, link: LinkUse) -> str:
+    return printable(path_text(state.devices[link.source].name, state.devices[link.target].name))
+
+
 def _links_in_a_line(state: LiveState, width: int) -> list[Text]:
     """The most used links, as many as a line has room for."""
     text = "links"
     for link in state.links:
-        names = (state.devices[end].name for end in (link.source, link.target))
-        more = f"{GAP}{'→'.join(map(printable, names))} {100 * link.share:.0f} %"
+        more = f"{GAP}{_path(state, link)} {percent_text(link.share)}"
         if cell_len(text) + cell_len(more) > width:
             break
         text += more
@@ -109,8 +113,8 @@ def _links(state: LiveState, width: int, height: int) -> list[Text]:
     shown = state.links[: max(0, height - 1 if len(state.links) < height else height - 2)]
     rows = [
         (
-            f"{printable(state.devices[link.source].name)} → {printable(state.devices[link.target].name)}",
-            f"{100 * link.share:.1f} %",
+            _path(state, link),
+            percent_text(link.share, 1),
             bit_rate(link.bits_per_s),
             f"{1000 * link.queue_s:.2f} ms",
         )

@@ -11,7 +11,7 @@ import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.options import Only, check_file, conditions
-from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, write_comparison, write_run
+from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, read_for, write_comparison, write_run
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -185,19 +185,25 @@ def _summarise(run: RunDirectory, facts: RunFacts, files: ReportFiles, form: For
             page.sentence(line)
 
     answer(summary, form, show)
-    write_run(files, run, facts, summary)
+    data = read_for(files, run, facts)
+    if data is not None:
+        write_run(files, run, data, summary)
 
 
 def _explain(run: RunDirectory, facts: RunFacts, files: ReportFiles, form: Form, *, trust: bool) -> None:
     from edgeemu.cli.observers import watch
+    from edgeemu.report.critical.breakdown import breakdown
+    from edgeemu.report.critical.critical_path import critical_paths
     from edgeemu.report.summary import summarise
     from edgeemu.run.explained import explained, explained_document, what_if_lines, what_if_table
 
+    data = read_for(files, run, facts)
+    lost = breakdown(critical_paths(run.records)) if data is None else data.lost
     with watch(sys.stderr, sys.stderr) as observer:
-        found = explained(run, facts, partial(observer.phase, "what would help"), trust=trust)
+        found = explained(run, facts, lost, partial(observer.phase, "what would help"), trust=trust)
     answer(explained_document(found), form, lambda page: _show_explained(found, page))
-    if files:
-        write_run(files, run, facts, summarise(run.records, facts), (what_if_table(found), list(what_if_lines(found))))
+    if data is not None:
+        write_run(files, run, data, summarise(run.records, facts), (what_if_table(found), list(what_if_lines(found))))
 
 
 def _show_explained(found: Explained, page: Page) -> None:

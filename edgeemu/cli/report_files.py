@@ -13,6 +13,7 @@ from edgeemu.cli.options import check_file, check_writable
 
 if TYPE_CHECKING:
     from edgeemu.report.drawn.across_runs import ComparedRun
+    from edgeemu.report.drawn.run_data import RunData
     from edgeemu.report.drawn.sheet import Drawing
     from edgeemu.report.facts import RunFacts
     from edgeemu.report.formats import Table
@@ -70,22 +71,28 @@ class ReportFiles(NamedTuple):
             said.line(f"written: {self.figures}, with {len(files)} files")
 
 
+def read_for(files: ReportFiles, run: RunDirectory, facts: RunFacts) -> RunData | None:
+    """Read what files of one run show; None: there are none to write."""
+    if not files:
+        return None
+    from edgeemu.report.drawn.run_data import run_data
+
+    return run_data(run.records, facts)
+
+
 def write_run(
     files: ReportFiles,
     run: RunDirectory,
-    facts: RunFacts,
+    data: RunData,
     summary: Mapping[str, Any],
     what_if: tuple[Sequence[Table], Sequence[str]] = ((), ()),
 ) -> None:
     """Write the files of one run; `what_if`: tables and sentences about what would help."""
-    if not files:
-        return
-    from edgeemu.report.drawn.run_data import run_data
     from edgeemu.report.drawn.run_drawings import run_drawings
     from edgeemu.report.html.run_page import run_page
     from edgeemu.run.recorded_cluster import recorded_cluster
 
-    data, cluster = run_data(run.records, facts), recorded_cluster(run)
+    cluster = recorded_cluster(run)
     drawn = [drawing for drawings in run_drawings(data, cluster).values() for drawing in drawings]
     files.write(run_page(run.records, data, summary, cluster, what_if), drawn)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import DecisionFigures, TokenFigures
-from edgeemu.report.formats import counted, ms_text
+from edgeemu.report.formats import counted, ms_text, percent_text
 from edgeemu.report.lateness import OperationLateness, Pause, clock_offs, passing_dilation
 from edgeemu.report.statistics import Floats, in_order, ratio
 from edgeemu.report.thresholds import (
@@ -133,7 +133,9 @@ def _clock(evidence: Evidence) -> Iterator[Finding]:
         if abs(off) > warn:
             level: Level = "INVALID" if abs(off) > invalid else "WARN"
             yield Finding(
-                level, f"wall-clock {figure} is {off:+.1%} off the emulated one{_cause(evidence)}; {_help(evidence)}"
+                level,
+                f"wall-clock {figure} is {percent_text(off, 1, signed=True)} off the emulated one"
+                f"{_cause(evidence)}; {_help(evidence)}",
             )
 
 
@@ -168,15 +170,15 @@ def _lag(evidence: Evidence) -> Iterator[Finding]:
     if late.p99_of_token > WARN_LAG_OF_TOKEN:
         yield Finding(
             "WARN",
-            f"results are late by up to {late.p99_of_token:.0%} of a token (p99{worst})"
+            f"results are late by up to {percent_text(late.p99_of_token)} of a token (p99{worst})"
             f"{_cause(evidence)}; {_help(evidence)}",
         )
     if late.delayed > WARN_DELAYED:
         level: Level = "INVALID" if late.delayed > INVALID_DELAYED else "WARN"
         yield Finding(
             level,
-            f"{late.delayed:.0%} of the operations are late by more than their own duration and "
-            f"{ALLOWED_LAG_OF_TOKEN:.0%} of a token (p99 {ms_text(1000 * late.p99_s)}{worst})"
+            f"{percent_text(late.delayed)} of the operations are late by more than their own duration and "
+            f"{percent_text(ALLOWED_LAG_OF_TOKEN)} of a token (p99 {ms_text(1000 * late.p99_s)}{worst})"
             f"{_cause(evidence)}; {_help(evidence)}",
         )
 
@@ -186,8 +188,8 @@ def _reordering(evidence: Evidence) -> Iterator[Finding]:
     if evidence.paced and share > WARN_REORDERED:
         yield Finding(
             "WARN",
-            f"{share:.1%} of the messages met a link out of the order of departure, so their queueing is not exact"
-            f"{_cause(evidence)}; {_help(evidence)}",
+            f"{percent_text(share, 1)} of the messages met a link out of the order of departure, so their queueing "
+            f"is not exact{_cause(evidence)}; {_help(evidence)}",
         )
 
 
@@ -201,7 +203,7 @@ def _prediction(evidence: Evidence) -> Iterator[Finding]:
         allowed = WARN_RELATIVE_PACED if evidence.paced else WARN_RELATIVE
         why = "this host ran the kernels faster or slower than in the warm-up; repeat it on a calm host"
     if abs(off) > allowed:
-        yield Finding("WARN", f"TPOT is {off:+.1%} off the timeline's prediction: {why}")
+        yield Finding("WARN", f"TPOT is {percent_text(off, 1, signed=True)} off the timeline's prediction: {why}")
 
 
 def _host_dependent(evidence: Evidence) -> Iterator[Finding]:
@@ -221,15 +223,16 @@ def _time_of_decisions(evidence: Evidence) -> Iterator[Finding]:
         charged = evidence.share_of_token(decisions.charged_s)
         yield Finding(
             "WARN" if charged > WARN_DECISIONS else "PASS",
-            f"figures contain the policy's processor time on this host{scaled}, {charged:.1%} of TPOT; "
+            f"figures contain the policy's processor time on this host{scaled}, {percent_text(charged, 1)} of TPOT; "
             "decisions.time: 0 s leaves it out",
         )
     share = evidence.share_of_token(decisions.took_s)
     if share > WARN_DECISIONS and not decisions.charged_s.any():
         yield Finding(
             "WARN",
-            f"the policy took {share:.1%} of TPOT in processor time of this host, which is not on the timeline, and "
-            "which a real cluster would have to spend; decisions.time charges it, decisions.interval asks less often",
+            f"the policy took {percent_text(share, 1)} of TPOT in processor time of this host, which is not on the "
+            "timeline, and which a real cluster would have to spend; decisions.time charges it, decisions.interval "
+            "asks less often",
         )
 
 
@@ -251,7 +254,7 @@ def _decided(evidence: Evidence) -> Iterator[Finding]:
 def _steal(evidence: Evidence) -> Iterator[Finding]:
     load = evidence.facts.host_load
     if evidence.paced and load is not None and load.steal > WARN_STEAL:
-        yield Finding("WARN", f"the hypervisor gave {load.steal:.0%} of the processor time to other guests")
+        yield Finding("WARN", f"the hypervisor gave {percent_text(load.steal)} of the processor time to other guests")
 
 
 RULES = (
@@ -283,12 +286,13 @@ def _busy(evidence: Evidence) -> str:
     load = evidence.facts.host_load
     if load is None or load.busy < SATURATED:
         return ""
-    return f": {counted(load.cores, 'processor')} were {load.busy:.0%} busy, {load.others:.0%} with other programs"
+    busy, others = percent_text(load.busy), percent_text(load.others)
+    return f": {counted(load.cores, 'processor')} were {busy} busy, {others} with other programs"
 
 
 def _overran(evidence: Evidence) -> str:
     share = evidence.operations.overruns
-    return f": {share:.0%} of the kernels took longer here than their operations do" if share else ""
+    return f": {percent_text(share)} of the kernels took longer here than their operations do" if share else ""
 
 
 def _beside(evidence: Evidence) -> str:
@@ -296,7 +300,7 @@ def _beside(evidence: Evidence) -> str:
     load = evidence.facts.host_load
     if load is None or load.others < NOTICED_OTHERS:
         return ""
-    return f"; other programs took {load.others:.0%} of {counted(load.cores, 'processor')}"
+    return f"; other programs took {percent_text(load.others)} of {counted(load.cores, 'processor')}"
 
 
 def _help(evidence: Evidence) -> str:

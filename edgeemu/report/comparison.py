@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from edgeemu.report.basis import basis_line
 from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS, VERDICTS
-from edgeemu.report.formats import Table, counted, size
+from edgeemu.report.formats import Table, counted, percent_text, size
 from edgeemu.report.intervals import Interval
 from edgeemu.report.statistics import percentile
 
@@ -151,7 +151,9 @@ def comparison_table(document: Mapping[str, Any]) -> Table:
     for row in document["policies"]:
         figures = row["figures"]
         cells = [_shown(figures.get(figure.key), figure) for figure in known]
-        versus_best = "–" if row["gap"] is None else "best" if row["gap"] == 0 else f"{row['gap']:+.1%}"
+        versus_best = (
+            "–" if row["gap"] is None else "best" if row["gap"] == 0 else percent_text(row["gap"], 1, signed=True)
+        )
         versus_best += " n.s." if row.get("significant") is False and row["gap"] else ""
         above = [] if bound is None else [_above(row["above_bound"], undivided=document["bounds_undivided"])]
         rows.append([row["policy"], *cells, versus_best, *above, row["certificate"] or "did not run"])
@@ -165,7 +167,7 @@ def comparison_table(document: Mapping[str, Any]) -> Table:
 def _above(share: float | None, *, undivided: bool) -> str:
     if share is None:
         return "–"
-    return "divided" if undivided and share < -ROUNDING else f"+{max(0.0, share):.1%}"
+    return "divided" if undivided and share < -ROUNDING else f"+{percent_text(max(0.0, share), 1)}"
 
 
 def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:

@@ -35,9 +35,19 @@ def number_text(value: float, decimals: int) -> str:
     return f"{value:.3g}" if 0 < value < 1 else f"{value:.{decimals}f}"
 
 
+def percent_text(share: float, decimals: int = 0, *, signed: bool = False) -> str:
+    """Format a share: `12 %`; signed: `+12 %`."""
+    return f"{100 * share:{'+' if signed else ''}.{decimals}f} %"
+
+
 def share_text(value: float | None) -> str:
-    """Format a share in percent; one below a tenth with a decimal."""
-    return "–" if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
+    """Format a share in percent that may be unknown; one below a tenth with a decimal."""
+    return "–" if value is None else percent_text(value, 0 if value >= 0.1 else 1)
+
+
+def path_text(source: str, target: str) -> str:
+    """Name a path by its ends: `laptop → nano`."""
+    return f"{source} → {target}"
 
 
 def duration_text(seconds: float) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from edgeemu.links.self_test import MIN_STREAM_WALL_S, LinkTest
 from edgeemu.report.certificate import Finding, Level
+from edgeemu.report.formats import percent_text
 from edgeemu.report.thresholds import (
     INVALID_TRIP_OF_TOKEN,
     WARN_DELAY,
@@ -26,7 +27,9 @@ def judge_links(
         for level, reason in _deviations(test, dilation, tpot_ms):
             yield Finding(level, f"{test.source} -> {test.target}: {reason}")
     if tpot_off is not None and abs(tpot_off) > WARN_TRANSPORT:
-        yield Finding("WARN", f"TPOT is {tpot_off:+.1%} off that of stamped links{_transport(tests)}")
+        yield Finding(
+            "WARN", f"TPOT is {percent_text(tpot_off, 1, signed=True)} off that of stamped links{_transport(tests)}"
+        )
 
 
 def _deviations(test: LinkTest, dilation: float, tpot_ms: float | None) -> Iterator[tuple[Level, str]]:
@@ -35,7 +38,7 @@ def _deviations(test: LinkTest, dilation: float, tpot_ms: float | None) -> Itera
         yield "WARN", f"the delay is {_ms(test.delay_s)}, not {_ms(test.asked_delay_s)}"
     if abs(test.rate_off) > WARN_RATE and not test.loss and test.streamed_s * dilation >= MIN_STREAM_WALL_S:
         why = "; raise time.dilation, or the messages are too short to fill the link" if test.rate_off < 0 else ""
-        yield "WARN", f"the throughput is {test.rate_off:+.0%} off{why}"
+        yield "WARN", f"the throughput is {percent_text(test.rate_off, signed=True)} off{why}"
     off_s = abs(test.round_trip_off_s) - 2 * test.jitter_s
     if tpot_ms and not test.loss and off_s > WARN_TRIP_OF_TOKEN * tpot_ms / 1000:
         level: Level = "INVALID" if off_s > INVALID_TRIP_OF_TOKEN * tpot_ms / 1000 else "WARN"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgeemu.report.formats import Table, size
+from edgeemu.report.formats import Table, percent_text, size
 from edgeemu.units import BYTE_RATE, DURATION, FLOP_RATE
 
 
@@ -26,7 +26,7 @@ def _times(kernels: list[Mapping[str, Any]]) -> Table:
         [
             *_case(each),
             DURATION.format_human(each["median_s"]),
-            f"{100 * each['spread']:.1f} %",
+            percent_text(each["spread"], 1),
             f"{each['outliers']} of {each['samples']}",
             _rate(each["flops_per_s"]),
             _rate(each["bytes_per_s"]),
@@ -42,7 +42,7 @@ def _limits(kernels: list[Mapping[str, Any]]) -> Table:
         [
             *_case(each),
             _number(each["flops_per_byte"]),
-            f"{100 * each['roofline_share']:.0f} %",
+            percent_text(each["roofline_share"]),
             *_counted(each),
         ]
         for each in kernels
@@ -107,7 +107,7 @@ def host_tables(document: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _sampled(time: Mapping[str, Any]) -> list[str]:
-    return [f"{100 * time['spread']:.1f} %", f"{time['outliers']} of {time['samples']}"]
+    return [percent_text(time["spread"], 1), f"{time['outliers']} of {time['samples']}"]
 
 
 def host_lines(document: Mapping[str, Any]) -> Iterator[str]:

@@ -9,14 +9,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeemu.report.drawn.palette import PAPER
+from edgeemu.report.drawn.sheet import style
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKERS = {"qkv": "o", "attention": "s", "proj": "^", "ffn": "D", "norm": "v", "lm_head": "*", "decode": "X"}
 
 
 def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
     """Draw the kernels at the first number of threads and precision, and write the picture to files by suffix."""
+    with style("roofline"):
+        figure = _figure(document)
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else None
+            figure.savefig(file, dpi=150, facecolor=PAPER.light, metadata=metadata)
+
+
+def _figure(document: Mapping[str, Any]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -42,13 +54,10 @@ def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
     rows = sorted({each["rows"] for each in kernels})
     threads = "one thread" if host["threads"] == 1 else f"{host['threads']} threads"
     title = f"{document['model']}, {first['precision']}, {threads}"
-    axes.set_title(
-        f"{title}\nrows of each line, from left to right: {', '.join(map(str, rows))}", loc="left", fontsize=11
-    )
-    axes.grid(visible=True, which="major", alpha=0.4)
+    axes.set_title(f"{title}\nrows of each line, from left to right: {', '.join(map(str, rows))}")
+    axes.grid(visible=True, which="major")
     figure.legend(loc="outside right upper", frameon=False)
-    for file in files:
-        figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
+    return figure
 
 
 def _roof(axes: Axes, host: Mapping[str, Any], intensities: list[float]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgeemu.report.basis import basis_line
 from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS
-from edgeemu.report.formats import Table, counted, ms_text, number_text, size
+from edgeemu.report.formats import Table, counted, ms_text, number_text, percent_text, size
 from edgeemu.units import ENERGY
 
 MAX_SEQUENCES = 20  # listed; the others are in sequences.parquet
@@ -39,7 +39,7 @@ def _memory_table(by_device: Mapping[str, Mapping[str, int]]) -> Table:
         names.sort(key=lambda name: shares[name], reverse=True)
         del names[MAX_DEVICES:]
     rows = [
-        [name, size(by_device[name]["peak_bytes"]), size(by_device[name]["cap_bytes"]), f"{shares[name]:.0%}"]
+        [name, size(by_device[name]["peak_bytes"]), size(by_device[name]["cap_bytes"]), percent_text(shares[name])]
         for name in names
     ]
     if len(shares) > len(rows):
@@ -139,7 +139,8 @@ def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         sent = f", {size(migrations['bytes'])} sent" if migrations["changes"] or migrations["aborted"] else ""
         changes = counted(migrations["changes"], "change")
         yield f"{counted(decisions['count'], 'decision')}: {changes} of placement{moved}{sent}{given_up}"
-        took = f"{ms_text(summary['controller_ms']['mean'])} of processor time, {decisions['of_token']:.2%} of TPOT"
+        share = percent_text(decisions["of_token"], 2)
+        took = f"{ms_text(summary['controller_ms']['mean'])} of processor time, {share} of TPOT"
         on = f" on {decisions['on']}" if decisions["on"] else ""
         charged = f"; on the timeline {ms_text(decisions['charged_ms'])}{on}" if decisions["charged_ms"] else ""
         yield f"a decision took {took}{charged}"

@@ -9,6 +9,9 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from edgeemu.report.disk import writing
+from edgeemu.report.drawn.palette import PAPER
+from edgeemu.report.drawn.sheet import style
+from edgeemu.report.formats import percent_text
 from edgeemu.report.intervals import CONFIDENCE
 from edgeemu.report.new_file import new_file
 from edgeemu.report.sweep import Cell, SweepDesign, Values
@@ -16,10 +19,12 @@ from edgeemu.report.sweep_tables import short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKERS = "os^Dv*XP<>"
 PANELS_BESIDE = 3
 TITLE_CHARACTERS, TICK_CHARACTERS = 38, 14  # of a line
+TICK_FONT = 10.0
 LOGARITHMIC_FROM = 10.0  # largest over smallest number of the axis
 
 
@@ -29,6 +34,16 @@ def draw_sweep(design: SweepDesign, cells: Sequence[Cell], files: Sequence[Path]
     Raises:
         RecordsError: the disk refuses them.
     """
+    with style("sweep"):
+        figure = _figure(design, cells)
+        for path in files:
+            with writing(path), new_file(path) as file:
+                kind = path.suffix.removeprefix(".")
+                metadata = {"Date": None} if kind == "svg" else None
+                figure.savefig(file, format=kind, dpi=150, facecolor=PAPER.light, metadata=metadata)
+
+
+def _figure(design: SweepDesign, cells: Sequence[Cell]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -46,24 +61,20 @@ def draw_sweep(design: SweepDesign, cells: Sequence[Cell], files: Sequence[Path]
         _draw_lines(panel, design, of_panel, axis)
         keys = [key for key in design.keys if key != axis]
         title = ", ".join(f"{names[key]} {value}" for key, value in zip(keys, other, strict=True))
-        panel.set_title(fill(title, TITLE_CHARACTERS), fontsize=10)
+        panel.set_title(fill(title, TITLE_CHARACTERS))
     for panel in list(panels)[len(others) :]:
         panel.set_axis_off()
     unit = f" ({design.figure.unit})" if design.figure.unit else ""
-    figure.supxlabel(axis, fontsize=10)
-    figure.supylabel(f"{design.figure.heading.removeprefix('>')}{unit}", fontsize=10)
-    bars = (
-        f", with {CONFIDENCE:.0%} intervals" if any(cell.mean and cell.mean.low is not None for cell in cells) else ""
-    )
+    figure.supxlabel(axis)
+    figure.supylabel(f"{design.figure.heading.removeprefix('>')}{unit}")
+    known = any(cell.mean and cell.mean.low is not None for cell in cells)
+    bars = f", with {percent_text(CONFIDENCE)} intervals" if known else ""
     seeds = f"mean of {len(design.seeds)} seeds{bars}" if len(design.seeds) > 1 else "one seed"
-    figure.suptitle(f"{design.scenario}: {seeds}", fontsize=11)
+    figure.suptitle(f"{design.scenario}: {seeds}")
     handles, labels = panels[0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
-    for path in files:
-        with writing(path), new_file(path) as file:
-            kind = path.suffix.removeprefix(".")
-            figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    return figure
 
 
 def _without(point: Values, number: int) -> Values:
@@ -95,7 +106,7 @@ def _draw_lines(panel: Axes, design: SweepDesign, cells: Sequence[Cell], axis: s
         )
     if axis in design.numbers and 0 < LOGARITHMIC_FROM * min(places.values()) < max(places.values()):
         panel.set_xscale("log")
-    panel.set_xticks(list(places.values()), [fill(value, TICK_CHARACTERS) for value in places], fontsize=9)
+    panel.set_xticks(list(places.values()), [fill(value, TICK_CHARACTERS) for value in places], fontsize=TICK_FONT)
     panel.minorticks_off()
     panel.set_ylim(bottom=0.0)
-    panel.grid(visible=True, alpha=0.4)
+    panel.grid(visible=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 
 from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS
-from edgeemu.report.formats import Table, counted, number_text
+from edgeemu.report.formats import Table, counted, number_text, percent_text
 from edgeemu.report.intervals import CONFIDENCE, Interval
 from edgeemu.report.sweep import Cell, SweepDesign, SweptRun, failures, neighbors, tokens_equal
 
@@ -58,7 +58,7 @@ def gap_text(found: Interval | None, *, best: bool) -> str:
         return "best" if best else "–"
     if found == Interval(0.0, 0.0, 0.0):
         return "equal"
-    return f"{found.value:+.1%}{NOT_SIGNIFICANT if found.differs_from_zero is False else ''}"
+    return f"{percent_text(found.value, 1, signed=True)}{NOT_SIGNIFICANT if found.differs_from_zero is False else ''}"
 
 
 def _letters(design: SweepDesign) -> dict[tuple[str, str], str]:
@@ -109,7 +109,7 @@ def _about_intervals(design: SweepDesign, cells: Sequence[Cell]) -> str:
     seeds = counted(len(design.seeds), "seed")
     if all(cell.mean is None or cell.mean.low is None for cell in cells):
         return f"{seeds} each, the same for all rows; no intervals (--seeds 20 would give them)"
-    text = f"{seeds} each, the same for all rows: mean, and its {CONFIDENCE:.0%} interval by the bootstrap"
+    text = f"{seeds} each, the same for all rows: mean, and its {percent_text(CONFIDENCE)} interval by the bootstrap"
     if all(len(set(cell.judged.values())) <= 1 for cell in cells):
         return f"{text}; no seed makes a difference: nothing that counts here is random"
     return f"{text}; of so few seeds it is too narrow" if len(design.seeds) < FEW_SEEDS else text

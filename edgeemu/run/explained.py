@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from edgeemu.errors import EdgeemuError
-from edgeemu.report.critical.breakdown import Breakdown, Utilisation, breakdown, breakdown_document
-from edgeemu.report.critical.critical_path import critical_paths
+from edgeemu.report.critical.breakdown import Breakdown, Utilisation, breakdown_document
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import operation_figures, token_counts
-from edgeemu.report.formats import Table, ms_text
+from edgeemu.report.formats import Table, ms_text, percent_text
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.report.summary import utilisation
 from edgeemu.run.simulate_plan import shortened
@@ -28,15 +27,17 @@ class Explained(NamedTuple):
 
 
 def explained(
-    run: RunDirectory, facts: RunFacts, done: Callable[[int, int], None], *, trust: bool = False
+    run: RunDirectory, facts: RunFacts, lost: Breakdown, done: Callable[[int, int], None], *, trust: bool = False
 ) -> Explained:
     """Explain a run from its records, and simulate it again with changes; `done` is told how many simulations are.
+
+    `lost`: where the time of the run's tokens went.
 
     Raises:
         RequestError: records are damaged.
     """
     ops = operation_figures(run.records)
-    lost, used = breakdown(critical_paths(run.records)), utilisation(facts, ops)
+    used = utilisation(facts, ops)
     if not lost.tokens:
         return Explained(lost, used, None, "no token is recorded")
     lengths = token_counts(run.records)
@@ -70,7 +71,7 @@ def what_if_table(found: Explained) -> list[Table]:
     """Make the table of changes, those that gain most first."""
     if found.what_if is None:
         return []
-    outcomes = [(each.words, each.outcome, gain_text(each.gain)) for each in found.what_if.gains]
+    outcomes = [(each.words, each.outcome, percent_text(each.gain, 1)) for each in found.what_if.gains]
     rows = [
         [words, ms_text(1000 * outcome.token_s), f"{outcome.throughput_tok_s:.2f}", gain]
         for words, outcome, gain in (*outcomes, ("nothing changed", found.what_if.unchanged, ""))
@@ -88,17 +89,12 @@ def what_if_lines(found: Explained) -> Iterator[str]:
     how = "(the run simulated again, with its policy)"
     best = what_if.gains[0] if what_if.gains else None
     if best is not None and best.gain > 0.001:
-        yield f"what would help most: {best.words}, a token takes {gain_text(best.gain)} less {how}"
+        yield f"what would help most: {best.words}, a token takes {percent_text(best.gain, 1)} less {how}"
     else:
         yield f"none of these changes would help {how}"
     off = 1000 * what_if.unchanged.token_s / lost.total_ms - 1
     if abs(off) > AGREES:
         yield (
             f"the simulation of the run as it was, {what_if.tokens} tokens of a sequence at most, has "
-            f"{ms_text(1000 * what_if.unchanged.token_s)} per token: {100 * off:+.1f} % from the run"
+            f"{ms_text(1000 * what_if.unchanged.token_s)} per token: {percent_text(off, 1, signed=True)} from the run"
         )
-
-
-def gain_text(gain: float) -> str:
-    """Format the share by which a token takes less time; a negative one: more."""
-    return f"{100 * gain:.1f} %"

@@ -14,6 +14,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.report.formats import percent_text
 from edgeemu.report.formats import size as size_text
 
 MAX_CAUSES = 2
@@ -67,8 +68,8 @@ def changes_in_words(views: Views, placement: Placement) -> list[str]:
 def _speed(views: Views, device: int) -> str:
     own, old, new = (view.devices[device].compute for view in views[:3])
     now, then = (each.mem_bytes_per_s / own.mem_bytes_per_s for each in (new, old))
-    was = f" (was {100 * then:.0f} %)" if abs(log(then)) > log(NOTICED) else ""
-    return f"{views.now.devices[device].name} {views.known}at {100 * now:.0f} % of its speed{was}"
+    was = f" (was {percent_text(then)})" if abs(log(then)) > log(NOTICED) else ""
+    return f"{views.now.devices[device].name} {views.known}at {percent_text(now)} of its speed{was}"
 
 
 def _memory(views: Views, device: int) -> str:

@@ -9,7 +9,7 @@ from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.model_bytes import bytes_by_format, model_bytes
 from edgeemu.report.basis import basis_document, basis_line
 from edgeemu.report.comparison import NO_BOUND
-from edgeemu.report.formats import Table, counted, ms_text, size
+from edgeemu.report.formats import Table, counted, ms_text, percent_text, size
 from edgeemu.run.basis import basis_of
 from edgeemu.run.plan import Plan
 from edgeemu.run.requests import Request
@@ -89,7 +89,7 @@ def plan_tables(plan: Plan, bound: "Possible | None") -> list[Table]:
             str(request.max_tokens),
             ms_text(1000 * predicted.ttft_s),
             ms_text(None if predicted.tpot_s is None else 1000 * predicted.tpot_s),
-            *([] if bound is None else [f"+{_above(predicted, bound):.1%}"]),
+            *([] if bound is None else [f"+{percent_text(_above(predicted, bound), 1)}"]),
         ]
         for number, (request, predicted) in enumerate(_predictions(plan), 1)
     ]

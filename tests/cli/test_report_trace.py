@@ -40,6 +40,12 @@ def test_a_trace_is_written_beside_the_report(edgeemu: Edgeemu, directory: str, 
     ("options", "why"),
     [
         (("--tokens", "1-2"), "--tokens: it is about --trace FILE, which is missing"),
+        (("--trust",), "--trust: it is about --why, which is missing"),
+        (("--only", "set=a"), "--only: it is about --measured FILE, which is missing"),
+        (
+            ("--measured", "{}/one.yaml", "--html", "{}/page.html"),
+            "--measured: it is about --html or --figures of several runs, which is missing",
+        ),
         (("--trace", "{}/t.json.gz", "--tokens", "2-1"), '--tokens: "2-1" is not a range of tokens such as 20-40'),
         (("--trace", "{}/t.json.gz", "--tokens", "4"), "--tokens: the run has tokens 0-3"),
         (("--trace", "{}/no/t.json.gz"), '--trace: "{}/no/t.json.gz" cannot be written: its directory is missing'),

@@ -89,7 +89,7 @@ def judged(tests: list[LinkTest], tpot_off: float | None) -> tuple[str, str]:
     [
         ({}, "PASS", ""),
         ({"delay_s": 0.0032}, "WARN", "the delay is 3.20 ms, not 2.00 ms"),
-        ({"bps": 80e6}, "WARN", "the throughput is -16% off"),
+        ({"bps": 80e6}, "WARN", "the throughput is -16 % off"),
         ({"round_trip_s": 0.0064}, "WARN", "takes 6.40 ms, not 4.40 ms: 2 % of a token"),
         ({"round_trip_s": 0.0164}, "INVALID", "12 % of a token"),
         ({"round_trip_s": 0.0164, "bps": 80e6}, "INVALID", "12 % of a token"),
@@ -109,7 +109,7 @@ def test_a_run_that_pays_for_transport_is_told_what_it_paid() -> None:
     slow = replace(GOOD, round_trip_s=0.0054)
     found, reasons = judged([slow], 0.2)
     assert found == "WARN"
-    assert "TPOT is +20.0% off that of stamped links: a message takes 0.50 ms longer" in reasons
+    assert "TPOT is +20.0 % off that of stamped links: a message takes 0.50 ms longer" in reasons
     assert judged([GOOD], 0.05)[0] == "PASS"
     assert judged([GOOD], None)[0] == "PASS"
 

@@ -38,7 +38,7 @@ def test_the_breakdown_of_a_path_by_hand() -> None:
     assert parts.rows[0] == ["computing", "10250.0 ms", "73.2 %"]
     assert blocks.rows[0] == ["lm_head", "4000.0 ms", "28.6 %"]
     assert devices.columns == ("device", ">compute", ">queue", ">share", ">MBU", ">MFU")
-    assert devices.rows[1] == ["a", "4000.0 ms", "500.0 ms", "32.1 %", "50%", "–"]
+    assert devices.rows[1] == ["a", "4000.0 ms", "500.0 ms", "32.1 %", "50 %", "–"]
     assert paths.rows == [["a → b", "1000.0 ms", "250.0 ms", "500.0 ms", "12.5 %"]]
 
 

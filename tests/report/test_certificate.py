@@ -94,7 +94,7 @@ def test_the_verdict_follows_how_far_the_wall_clock_is_off(inflation: float, ver
         assert made["reasons"] == []
     else:
         (reason,) = made["reasons"]
-        assert f"wall-clock TPOT is {inflation:+.1%} off" in reason
+        assert f"wall-clock TPOT is {100 * inflation:+.1f} % off" in reason
 
 
 def test_a_slow_host_is_told_which_dilation_would_pass() -> None:
@@ -109,14 +109,14 @@ def test_the_first_token_is_judged_too() -> None:
     beyond = certificate(tokens(first_wall_s=FIRST_S * (1 + 1.1 * WARN_FIRST_CLOCK)), ops([0.0]))
     single = certificate(tokens(number=1, first_wall_s=1.2 * FIRST_S), ops([0.0]))
     assert (within["verdict"], beyond["verdict"], single["verdict"]) == ("PASS", "WARN", "INVALID")
-    assert "TTFT is +3.3% off" in beyond["reasons"][0]
+    assert "TTFT is +3.3 % off" in beyond["reasons"][0]
 
 
 def test_lateness_is_judged_against_its_own_token() -> None:
     prompt = certificate(tokens(), ops([0.9 * WARN_LAG_OF_TOKEN * TOKEN_S] * 200, duration_s=0.02))
     late = certificate(tokens(), ops([1.1 * WARN_LAG_OF_TOKEN * TOKEN_S] * 200, duration_s=0.02))
     assert (prompt["verdict"], late["verdict"]) == ("PASS", "WARN")
-    assert "late by up to 11% of a token" in late["reasons"][0]
+    assert "late by up to 11 % of a token" in late["reasons"][0]
     assert late["lag_ms"] == pytest.approx({"mean": 11.0, "p99": 11.0, "max": 11.0})
 
 
@@ -125,7 +125,7 @@ def test_lateness_is_judged_against_its_own_operation() -> None:
     late_s = [0.06 * TOKEN_S] * round(200 * share) + [0.0] * round(200 * (1 - share))
     short, long = certificate(tokens(), ops(late_s)), certificate(tokens(), ops(late_s, duration_s=0.01))
     assert (short["verdict"], long["verdict"]) == ("WARN", "PASS")
-    assert "7% of the operations are late by more than their own duration" in short["reasons"][0]
+    assert "7 % of the operations are late by more than their own duration" in short["reasons"][0]
 
 
 def test_timers_of_a_calm_host_are_no_lag() -> None:
@@ -213,7 +213,7 @@ def test_messages_out_of_order_are_a_share_of_all() -> None:
     few = certificate(tokens(), ops([0.0]), link_row(1000), reordered=9)
     many = certificate(tokens(), ops([0.0]), link_row(1000), reordered=11)
     assert (few["verdict"], many["verdict"]) == ("PASS", "WARN")
-    assert "1.1% of the messages met a link out of the order" in many["reasons"][0]
+    assert "1.1 % of the messages met a link out of the order" in many["reasons"][0]
     assert (few["reordered"], many["reordered"]) == (9, 11)
 
 
@@ -226,7 +226,7 @@ def test_a_run_that_leaves_the_prediction_is_suspicious(mode: str) -> None:
     near = certificate(tokens(), ops([0.0]), mode=mode, **predicted(100 * (1 - 0.9 * WARN_PREDICTION)))
     far = certificate(tokens(), ops([0.0]), mode=mode, **predicted(95.0))
     assert (near["verdict"], far["verdict"]) == ("PASS", "WARN")
-    assert "TPOT is +5.3% off the timeline's prediction although" in far["reasons"][-1].replace(":", "")
+    assert "TPOT is +5.3 % off the timeline's prediction although" in far["reasons"][-1].replace(":", "")
     assert certificate(tokens(), ops([0.0]), mode=mode, has_events=True, **predicted(95.0))["verdict"] == "PASS"
 
 
@@ -238,13 +238,13 @@ def test_the_time_of_decisions_is_not_a_deviation_but_is_told() -> None:
     made = certificate(tokens(), ops([0.0]), *decided(0.02, 0.01), decided_on="pi", **predicted(90.0))
     assert made["verdict"] == "WARN"
     assert made["reasons"] == [
-        "figures contain the policy's processor time on this host scaled to pi, 10.0% of TPOT; "
+        "figures contain the policy's processor time on this host scaled to pi, 10.0 % of TPOT; "
         "decisions.time: 0 s leaves it out"
     ]
     little = certificate(tokens(), ops([0.0]), *decided(1e-4, 1e-4), **predicted(100.0))
     assert little["verdict"] == "PASS"
     assert little["reasons"] == [
-        "figures contain the policy's processor time on this host, 0.1% of TPOT; decisions.time: 0 s leaves it out"
+        "figures contain the policy's processor time on this host, 0.1 % of TPOT; decisions.time: 0 s leaves it out"
     ]
     given = certificate(tokens(), ops([0.0]), *decided(0.02, 0.01), decisions_measured=False, **predicted(90.0))
     assert (given["verdict"], given["reasons"]) == ("PASS", [])
@@ -254,7 +254,7 @@ def test_decisions_that_take_long_and_that_nothing_charges_are_a_warning() -> No
     left_out = certificate(tokens(), ops([0.0]), *decided(0.01, 0.0), decisions_measured=False, **predicted(100.0))
     assert left_out["verdict"] == "WARN"
     assert left_out["reasons"] == [
-        "the policy took 10.0% of TPOT in processor time of this host, which is not on the timeline, and which a real "
+        "the policy took 10.0 % of TPOT in processor time of this host, which is not on the timeline, and which a real "
         "cluster would have to spend; decisions.time charges it, decisions.interval asks less often"
     ]
     few = certificate(tokens(), ops([0.0]), *decided(1e-6, 0.0), decisions_measured=False, **predicted(100.0))
@@ -288,15 +288,15 @@ def test_failed_and_refused_decisions_are_a_warning() -> None:
 def test_a_full_host_is_the_cause_where_it_was_late() -> None:
     busy = HostLoad(2, 0.98, 0.6, 0.0, 0.4)
     made = certificate(tokens(0.03), ops([0.0] * 9), host_load=busy)
-    assert "2 processors were 98% busy, 60% with other programs; time.dilation" in made["reasons"][0]
+    assert "2 processors were 98 % busy, 60 % with other programs; time.dilation" in made["reasons"][0]
     assert certificate(tokens(), ops([0.0] * 9), host_load=busy)["verdict"] == "PASS"
     beside = certificate(tokens(0.03), ops([0.0] * 9), host_load=HostLoad(2, 0.5, 0.23, 0.0, 0.4))
-    assert "; other programs took 23% of 2 processors; time.dilation" in beside["reasons"][0]
+    assert "; other programs took 23 % of 2 processors; time.dilation" in beside["reasons"][0]
     alone = certificate(tokens(0.03), ops([0.0] * 9), host_load=HostLoad(2, 0.5, 0.05, 0.0, 0.4))
     assert "other programs" not in alone["reasons"][0]
     stolen = certificate(tokens(), ops([0.0] * 9), host_load=HostLoad(2, 0.5, 0.0, 0.2, None))
     assert stolen["verdict"] == "WARN"
-    assert "the hypervisor gave 20% of the processor time" in stolen["reasons"][0]
+    assert "the hypervisor gave 20 % of the processor time" in stolen["reasons"][0]
 
 
 def test_a_run_without_a_token_vouches_for_nothing() -> None:

@@ -7,6 +7,7 @@ from support.moving import simulated
 from support.several import make
 
 from edgeemu.report.critical.critical_path import NONE, CriticalPaths, TimePart, critical_paths
+from edgeemu.report.critical.recorded_steps import read_tokens
 
 MICROSECOND = 1e-6
 
@@ -73,12 +74,13 @@ def test_parts_add_up_to_the_latency_of_every_token(changes: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_each_part_begins_where_the_one_before_it_ended(changes: tuple[str, ...]) -> None:
-    paths = critical_paths(run_of(*changes).recorded)
+    records = run_of(*changes).recorded
+    paths, sampled_s = critical_paths(records), read_tokens(records).sampled_s
     for token in range(0, len(paths.step), 5):
         mine = np.flatnonzero(paths.token == token)[::-1]
         ends = paths.begin_s[mine] + paths.spent_s[mine]
         np.testing.assert_allclose(paths.begin_s[mine][1:], ends[:-1], rtol=0, atol=1e-3 * MICROSECOND)
-        assert ends[-1] == pytest.approx(paths.sampled_s[token], abs=1e-3 * MICROSECOND)
+        assert ends[-1] == pytest.approx(sampled_s[token], abs=1e-3 * MICROSECOND)
 
 
 def test_a_sequence_that_waits_for_a_slot_says_so() -> None:

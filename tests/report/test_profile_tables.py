@@ -96,4 +96,4 @@ def test_the_roofline_is_drawn_as_png_and_svg_with_units_and_every_kernel(tmp_pa
     text = files[1].read_text()
     ElementTree.fromstring(text)
     for words in ("arithmetic intensity (FLOP/byte)", "speed (GFLOP/s)", "attention, past 4096", "lm_head"):
-        assert f"<!-- {words}" in text, words
+        assert f">{words}<" in text, words

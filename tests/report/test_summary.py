@@ -148,7 +148,7 @@ def test_utilisation_is_work_over_what_the_device_could_have_done_meanwhile() ->
     table, *_ = usage_tables(records, summary["utilisation"])
     at = table.columns.index(">MBU")
     assert table.columns[at + 1] == ">MFU"
-    assert {row[0]: row[at : at + 2] for row in table.rows} == {"pi": ["80%", "50%"], "nano": ["–", "–"]}
+    assert {row[0]: row[at : at + 2] for row in table.rows} == {"pi": ["80 %", "50 %"], "nano": ["–", "–"]}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), finite, finite), max_size=40), st.integers(1, 9))

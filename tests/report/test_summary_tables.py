@@ -84,7 +84,7 @@ def test_figures_of_every_size_can_be_read(ms: float, shown: str, rate: str) -> 
         ["time per output token", *["–"] * 4],
         ["wall-clock time per output token", *[shown] * 4],
     ]
-    assert memory.rows == [["pi", "3 MiB", "4 MiB", "75%"]]
+    assert memory.rows == [["pi", "3 MiB", "4 MiB", "75 %"]]
     assert summary_lines(summary(ms, 1, "realtime")) == [
         f"1 token, {rate} tokens/s, by single on 1 device",
         "certificate: WARN",
@@ -98,7 +98,7 @@ def test_of_many_devices_the_fullest_are_listed() -> None:
     many = summary(2.0, 100, "simulated")
     by_device = {f"edge-{n}": {"peak_bytes": n * 2**20, "cap_bytes": 100 * 2**20} for n in range(1, 101)}
     _, memory = summary_tables(many | {"memory": {"by_device": by_device}})
-    assert memory.rows[0] == ["edge-100", "100 MiB", "100 MiB", "100%"]
+    assert memory.rows[0] == ["edge-100", "100 MiB", "100 MiB", "100 %"]
     assert memory.rows[-2][0] == f"edge-{101 - MAX_DEVICES}"
     assert memory.rows[-1] == [f"and {100 - MAX_DEVICES} more, less full", "", "", ""]
 

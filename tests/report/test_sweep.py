@@ -197,8 +197,8 @@ def test_a_comparison_of_seeds_has_means_intervals_and_gaps_of_pairs() -> None:
 def test_texts_of_figures() -> None:
     assert Interval(45.12).text(1) == "45.1"
     assert Interval(45.12, 44.0, 46.26).text(1) == "45.1 (44.0–46.3)"
-    assert gap_text(Interval(0.1, 0.05, 0.2), best=False) == "+10.0%"
-    assert gap_text(Interval(0.1), best=False) == "+10.0%"
+    assert gap_text(Interval(0.1, 0.05, 0.2), best=False) == "+10.0 %"
+    assert gap_text(Interval(0.1), best=False) == "+10.0 %"
     assert gap_text(None, best=False) == "–"
     assert (
         run_text(DESIGN, run(("1 Mbit/s", "2"), "layers", 4, 12.345))
@@ -236,6 +236,16 @@ def test_the_picture_has_a_line_for_each_policy_and_a_panel_for_each_other_value
     draw_sweep(DESIGN, cells_of(DESIGN, runs(MEANS)), files)
     assert [file.read_bytes()[:5] for file in files[1:]] == [b"\x89PNG\r", b"%PDF-"]
     svg = files[0].read_text()
-    for text in ("count 2", "count 4", "network.default.bandwidth", "per token (ms)", "lookahead", "95% intervals"):
-        assert f"<!-- {text}" in svg or text in svg, text
-    assert svg.count("<!-- 1 Gbit/s") == 2
+    for text in ("count 2", "count 4", "network.default.bandwidth", "per token (ms)", "lookahead", "95 % intervals"):
+        assert f">{text}" in svg or text in svg, text
+    assert svg.count(">1 Gbit/s<") == 2
+
+
+def test_names_with_dollars_are_no_formulas_on_the_picture(tmp_path: Path) -> None:
+    names = {"lookahead": "$5_{.py:decide", "edgeshard-throughput": "$6^}.py:decide"}
+    made = [each._replace(policy=names[each.policy]) for each in runs(MEANS)]
+    design = DESIGN._replace(scenario="$a$ and $b", policies=tuple(names.values()))
+    draw_sweep(design, cells_of(design, made), [tmp_path / "sweep.svg"])
+    svg = (tmp_path / "sweep.svg").read_text()
+    for text in (*names.values(), "$a$ and $b: mean of 8 seeds"):
+        assert f">{text}" in svg, text

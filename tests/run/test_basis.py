@@ -157,4 +157,5 @@ def test_formats_that_the_engine_chose_are_told(
     assert document is not None
     assert document["formats"] == formats
     assert told in basis_line(document)
-    assert basis_of(pickle.loads(pickle.dumps(scenario))).formats == formats
+    for copied in (pickle.loads(pickle.dumps(scenario)), scenario.model_copy(update={"seed": 7})):
+        assert basis_of(copied).formats == formats

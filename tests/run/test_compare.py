@@ -63,7 +63,7 @@ def test_the_best_is_first_and_the_others_say_by_how_much_they_are_behind() -> N
     assert [row["gap"] for row in document["policies"]] == [0.0, pytest.approx(0.2), None]
     assert document["first"] == "fast"
     rows = comparison_table(document).rows
-    assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "0.5 ms", "3", "+20.0%", "PASS"]
+    assert rows[1] == ["slow", "36.0 ms", "12.0 ms", "83.33", "8.33 J", "1 MiB", "0.5 ms", "3", "+20.0 %", "PASS"]
     assert rows[2] == ["none", *["–"] * 8, "did not run"]
     equal, possible, problem = comparison_lines(document)
     assert (equal, problem) == ("2 runs: equal tokens", "none: no room")
@@ -83,7 +83,7 @@ def test_a_bound_says_how_far_every_policy_is_from_what_is_possible() -> None:
     assert [row["above_bound"] for row in document["policies"]] == [pytest.approx(0.2), None]
     table = comparison_table(document)
     assert table.columns[-2] == ">vs possible"
-    assert [row[-2] for row in table.rows] == ["+20.0%", "–"]
+    assert [row[-2] for row in table.rows] == ["+20.0 %", "–"]
     assert "possible: no placement, divided or not, has less than 10.0 ms per token" in comparison_lines(document)[1]
     other = compared(Entry("a", [summary(12.0, [[1]])]), judged="throughput_tok_s", throughput_tok_s=100.0)
     assert other["policies"][0]["above_bound"] == pytest.approx(0.2)

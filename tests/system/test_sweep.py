@@ -91,7 +91,7 @@ def test_intervals_and_differences_are_in_the_table_and_the_document(
     status, out, _ = edgeemu("sweep", "small.yaml", *options, "--policies", "layers,round-robin")
     assert status == 0
     assert max(map(len, out.splitlines()[:6])) <= 80
-    assert "6 seeds each, the same for all rows: mean, and its 95% interval by the bootstrap" in out
+    assert "6 seeds each, the same for all rows: mean, and its 95 % interval by the bootstrap" in out
     monkeypatch.setattr("edgeemu.report.sweep_figure.draw_sweep", lambda *_: None)  # they are there
     document, _ = swept(edgeemu, *options, "--policies", "layers,round-robin")
     points = document["points"]
@@ -113,7 +113,7 @@ def test_a_comparison_of_seeds_has_the_runs_of_a_sweep(edgeemu: Edgeemu) -> None
     status, out, err = edgeemu(*arguments)
     assert status == 0
     assert "run 15 of 15: " in err, "single is always there"
-    assert "5 seeds each, the same for all rows: mean, and its 95% interval" in out
+    assert "5 seeds each, the same for all rows: mean, and its 95 % interval" in out
     status, out, err = edgeemu(*arguments, "--json")
     assert err == "15 runs of 15 are there already\n"
     document = json.loads(out)

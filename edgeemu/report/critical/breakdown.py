@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgeemu.report.critical.critical_path import CriticalPaths, TimePart
 from edgeemu.report.critical.recorded_steps import NONE, Integers
-from edgeemu.report.formats import Table, ms_text, share_text
+from edgeemu.report.formats import Table, ms_text, path_text, percent_text, share_text
 
 MAX_ROWS = 12  # of devices, and of paths, that a table lists
 ON_DEVICES = {TimePart.COMPUTE: "compute", TimePart.MESSAGE_OVERHEAD: "overhead", TimePart.DEVICE_QUEUE: "queue"}
@@ -37,7 +37,7 @@ class WaitingPlace(NamedTuple):
     @property
     def name(self) -> str:
         """Name of the device, or of both ends of the path."""
-        return self.device if self.target is None else f"{self.device} → {self.target}"
+        return self.device if self.target is None else path_text(self.device, self.target)
 
     @property
     def total_ms(self) -> float:
@@ -173,4 +173,4 @@ def breakdown_lines(made: Breakdown) -> list[str]:
 
 
 def _share(ms: float, made: Breakdown) -> str:
-    return f"{ms / made.total_ms:.1%}".replace("%", " %") if made.total_ms else "–"
+    return percent_text(ms / made.total_ms, 1) if made.total_ms else "–"

@@ -56,7 +56,6 @@ class CriticalPaths:
     sequence: Integers  # [n_tokens]
     step: Integers  # [n_tokens]
     latency_s: Floats  # [n_tokens]
-    sampled_s: Floats  # [n_tokens] when the token was there
     devices: Sequence[str]  # names
     blocks: Sequence[str]  # names
     token: Integers  # [n_parts] index of the token
@@ -102,7 +101,6 @@ def critical_paths(records: RecordTables) -> CriticalPaths:
         tokens.sequence,
         tokens.step,
         tokens.latency_s,
-        tokens.sampled_s,
         names.devices,
         names.blocks,
         *(token, part, device, target, block, layer, begin_s, spent_s),

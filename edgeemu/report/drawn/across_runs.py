@@ -15,7 +15,7 @@ from edgeemu.report.drawn.palette import ALARM, DEVICES, INK, SOFT
 from edgeemu.report.drawn.sheet import Drawing, Sheet, beside
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import RecordTables, sequence_rows, token_figures
-from edgeemu.report.formats import counted
+from edgeemu.report.formats import counted, percent_text
 from edgeemu.report.statistics import Floats
 
 MAX_POINTS = 200  # of a line
@@ -143,7 +143,7 @@ def _gaps(document: Mapping[str, Any]) -> Drawing | None:
         spread = ends.T if ends.any() else None
         axes.barh(at, median, height=0.66, color=DEVICES[0].light, xerr=spread, error_kw={"ecolor": INK.light})
         for place, (_, values, above) in enumerate(rows):
-            gap = "" if above is None else f"  (+{max(0.0, above):.1%})".replace("%", " %")
+            gap = "" if above is None else f"  (+{percent_text(max(0.0, above), 1)})"
             beside(axes, (values["most"], place), f"{values['median']:.4g}{gap}")
         handles: list[Any] = []
         if bound is not None:

@@ -1,4 +1,4 @@
-"""Picture of the messages of a run: what they took on the paths that carried most."""
+"""Picture of the messages of a run: what they took on the paths that took most time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from edgeemu.report.critical.critical_path import TimePart
 from edgeemu.report.drawn.latency import bars
 from edgeemu.report.drawn.run_data import RunData
 from edgeemu.report.drawn.sheet import Drawing, Sheet
+from edgeemu.report.formats import path_text
 
 MAX_PATHS = 12
 
 
 def link_drawing(data: RunData) -> Drawing | None:
-    """Time of a message on the paths that carried most messages; None: there were none."""
+    """Mean time of a message on the paths whose messages took most time in all; None: there were none."""
     uses = sorted(data.links, key=lambda use: -use.transit_s)[:MAX_PATHS]
     if not uses:
         return None
@@ -21,7 +22,7 @@ def link_drawing(data: RunData) -> Drawing | None:
     def draw(sheet: Sheet) -> None:
         rows = [
             (
-                f"{use.source} → {use.target}",
+                path_text(use.source, use.target),
                 {
                     TimePart.TRANSMISSION: 1000 * use.transfer_s / use.messages,
                     TimePart.LATENCY: 1000 * use.delay_s / use.messages,

@@ -3,7 +3,7 @@
 Those of devices stay apart for people who see no red, no green or no blue (tests/report/drawn/test_palette.py).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from edgeemu.report.critical.critical_path import TimePart
@@ -75,11 +75,6 @@ class DeviceColours:
     def __init__(self, names: Iterable[str]) -> None:
         """`names`: those that get a colour of their own first."""
         self._of = dict(zip(dict.fromkeys(names), DEVICES, strict=False))
-
-    @property
-    def named(self) -> Sequence[str]:
-        """Names of devices that have a colour of their own."""
-        return list(self._of)
 
     def of(self, device: str) -> Colour:
         return self._of.get(device, OTHERS)

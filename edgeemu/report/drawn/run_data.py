@@ -63,7 +63,6 @@ class TokenOps(NamedTuple):
     sequence: int
     step: int
     device: list[str]
-    block: list[str]
     start_s: Floats
     end_s: Floats
 
@@ -167,9 +166,8 @@ def _operations(
     """Seconds that devices computed in each bin, and the operations of one token."""
     busy_s: dict[str, Floats] = {}
     device: list[str] = []
-    block: list[str] = []
     times: list[Floats] = [np.empty((0, 2))]
-    for table in records.read("ops", ("device", "sequence", "step", "block", "start_s", "end_s")):
+    for table in records.read("ops", ("device", "sequence", "step", "start_s", "end_s")):
         start_s, end_s = (table.column(name).to_numpy() for name in ("start_s", "end_s"))
         codes = table.column("device").unify_dictionaries().combine_chunks()
         for part in getattr(codes, "chunks", [codes]):
@@ -183,10 +181,9 @@ def _operations(
             if chosen.any():
                 rows = table.filter(chosen)
                 device += rows.column("device").to_pylist()
-                block += rows.column("block").to_pylist()
                 times.append(np.stack([start_s[chosen], end_s[chosen]], axis=1))
     both = np.concatenate(times)
-    return busy_s, None if wanted is None else TokenOps(*wanted, device, block, both[:, 0], both[:, 1])
+    return busy_s, None if wanted is None else TokenOps(*wanted, device, both[:, 0], both[:, 1])
 
 
 def _memory(records: RecordTables) -> dict[str, tuple[int, ...]]:

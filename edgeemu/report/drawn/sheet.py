@@ -89,7 +89,8 @@ class Drawing(NamedTuple):
 
 
 @contextmanager
-def _style(salt: str) -> Iterator[None]:
+def style(salt: str) -> Iterator[None]:
+    """Draw within it as all pictures look; `salt`: the same picture gets the same names of elements."""
     from matplotlib import rc_context
 
     ink, soft = INK.light, SOFT.light
@@ -99,6 +100,8 @@ def _style(salt: str) -> Iterator[None]:
         "pdf.fonttype": 42,
         "font.family": "DejaVu Sans",
         "font.size": FONT,
+        "figure.titlesize": FONT,
+        "figure.labelsize": FONT,
         "axes.titlesize": FONT,
         "axes.labelsize": FONT,
         "legend.fontsize": FONT,
@@ -137,7 +140,7 @@ def _style(salt: str) -> Iterator[None]:
 def inline_svg(drawing: Drawing, width: float) -> str:
     """Draw for a page: an element `svg` whose colours are variables, and whose names are its own."""
     name = f"{drawing.name}-{'w' if width >= 600 else 'n'}"
-    with _style(name):
+    with style(name):
         sheet = Sheet(width)
         drawing.draw(sheet)
         file = io.StringIO()
@@ -166,7 +169,7 @@ def _for_page(text: str, name: str, caption: str) -> str:
 
 def save(drawing: Drawing, directory: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Draw for a paper, of one or two columns' width, and write the files; return their paths."""
-    with _style(drawing.name):
+    with style(drawing.name):
         sheet = Sheet(_COLUMN if drawing.column else _PAGE)
         drawing.draw(sheet)
         files = [directory / f"{drawing.name}{suffix}" for suffix in suffixes]

@@ -8,7 +8,7 @@ from edgeemu.report.critical.breakdown import WORDS
 from edgeemu.report.critical.critical_path import TimePart
 from edgeemu.report.drawn.across_runs import ComparedRun
 from edgeemu.report.drawn.sheet import Drawing
-from edgeemu.report.formats import Table, counted, ms_text
+from edgeemu.report.formats import Table, counted, ms_text, percent_text
 from edgeemu.report.html.page import Section, Tile, render
 
 
@@ -38,7 +38,7 @@ def _tiles(document: Mapping[str, Any]) -> list[Tile]:
     for row in document["policies"][:3]:
         value = row["figures"].get(figure.key, {}).get("median") if row["figures"] else None
         if value is not None:
-            behind = "first" if row["gap"] == 0 else f"+{row['gap']:.1%}".replace("%", " %")
+            behind = "first" if row["gap"] == 0 else f"+{percent_text(row['gap'], 1)}"
             tiles.append(Tile(row["policy"], f"{value:.4g} {figure.unit}".strip(), behind))
     bound = document["bounds"].get(figure.key)
     if bound is not None:

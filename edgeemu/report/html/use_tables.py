@@ -2,7 +2,7 @@
 
 from edgeemu.report.drawn.placement import epoch_title
 from edgeemu.report.drawn.run_data import Epoch, RunData
-from edgeemu.report.formats import Table, ms_text, size
+from edgeemu.report.formats import Table, ms_text, path_text, percent_text, size
 
 MAX_ROWS = 32
 
@@ -36,7 +36,7 @@ def link_table(data: RunData) -> Table:
     span_s = data.end_s - data.begin_s
     rows = [
         [
-            f"{use.source} → {use.target}",
+            path_text(use.source, use.target),
             str(use.messages),
             size(use.bytes),
             *(ms_text(1000 * each / use.messages) for each in (use.transit_s, use.transfer_s, use.delay_s)),
@@ -54,4 +54,4 @@ def link_table(data: RunData) -> Table:
 
 
 def _share(share: float) -> str:
-    return "" if share == 0 else f"{share:.1%}".replace("%", " %")
+    return "" if share == 0 else percent_text(share, 1)

@@ -18,8 +18,8 @@ from edgeemu.report.trace.tracks import CRITICAL_PATH, LINKS, Tracks, lanes
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_INTEGERS = ("sequence", "step", "layer", "groups", "rows", "past", "op", "last_op", "last_bytes")
-_FLOATS = ("flops", "bytes_read", "ready_s", "start_s", "end_s", "late_s")
+_INTEGERS = ("sequence", "step", "layer", "groups", "rows", "op", "last_op", "last_bytes")
+_FLOATS = ("flops", "bytes_read", "ready_s", "start_s", "end_s")
 _WAITED_FOR = ("not recorded", "release of the step", "the token before")
 
 

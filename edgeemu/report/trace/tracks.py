@@ -38,7 +38,7 @@ class Tracks:
 
     def __init__(self, writer: TraceWriter, devices: Sequence[str]) -> None:
         self._writer = writer
-        self._threads: dict[tuple[int, str], int] = {}
+        self._threads: dict[int, dict[str, int]] = {}  # by process and name
         self._devices = {name: FIRST_DEVICE + index for index, name in enumerate(devices)}
         processes = {TOKENS: "tokens", CRITICAL_PATH: "critical path", CHANGES: "placement", LINKS: "links"}
         for process, name in (processes | {number: name for name, number in self._devices.items()}).items():
@@ -50,11 +50,11 @@ class Tracks:
 
     def thread(self, process: int, name: str) -> int:
         """Return the thread of that name in a process."""
-        key = process, name
-        if key not in self._threads:
-            self._threads[key] = 1 + sum(other == process for other, _ in self._threads)
-            self._name(process, self._threads[key], "thread", name)
-        return self._threads[key]
+        threads = self._threads.setdefault(process, {})
+        if name not in threads:
+            threads[name] = 1 + len(threads)
+            self._name(process, threads[name], "thread", name)
+        return threads[name]
 
     def _name(self, process: int, thread: int, what: str, name: str) -> None:
         place = {"ph": "M", "pid": process, "tid": thread}

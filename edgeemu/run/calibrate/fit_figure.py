@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeemu.report.drawn.palette import PAPER
+from edgeemu.report.drawn.sheet import style
+from edgeemu.report.formats import percent_text
 from edgeemu.run.calibrate.fit import Calibration
 
 MARKERS = "osD^v*XP"
@@ -10,12 +13,10 @@ MARKERS = "osD^v*XP"
 
 def draw_fit(made: Sequence[tuple[str, Calibration]], file: Path, within: float = 0.15) -> None:
     """Draw calibrations with their names, and write the picture by the file's suffix; a band shows `within`."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # The same picture from the same data: no date, and no random names of elements.
-    with rc_context({"svg.hashsalt": "edgeemu", "svg.fonttype": "none"}):
+    with style("fit"):
         figure = Figure(figsize=(6.0, 5.0), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -26,7 +27,7 @@ def draw_fit(made: Sequence[tuple[str, Calibration]], file: Path, within: float 
             [each * (1 - within) for each in ends],
             [each * (1 + within) for each in ends],
             color="0.9",
-            label=f"within {100 * within:.0f} %",
+            label=f"within {percent_text(within)}",
         )
         axes.plot(ends, ends, color="black", linewidth=0.8)
         for n, (name, one) in enumerate(made):
@@ -42,6 +43,6 @@ def draw_fit(made: Sequence[tuple[str, Calibration]], file: Path, within: float 
                         label=f"{name}, {'fitted' if fitted else 'predicted'}",
                     )
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured (ms)", ylabel="predicted (ms)")
-        axes.grid(visible=True, which="major", alpha=0.4)
-        axes.legend(frameon=False, fontsize=8)
-        figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
+        axes.grid(visible=True, which="major")
+        axes.legend(frameon=False, fontsize=10)
+        figure.savefig(file, dpi=150, facecolor=PAPER.light, metadata={"Date": None} if file.suffix == ".svg" else None)

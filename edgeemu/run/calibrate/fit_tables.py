@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeemu.report.figure_texts import human_text
-from edgeemu.report.formats import Table
+from edgeemu.report.formats import Table, percent_text
 from edgeemu.run.calibrate.fit import Calibration
 
 
@@ -13,7 +13,7 @@ def figure_table(made: Calibration) -> Table:
     rows = []
     for field, value in made.figures.items():
         error = made.standard_errors.get(field)
-        shown = "–" if error is None else f"± {100 * error:.1f} %"
+        shown = "–" if error is None else f"± {percent_text(error, 1)}"
         rows.append([field, human_text(field, value), shown, "fitted"])
     rows += [[field, "–", "–", f"not fitted: {why}"] for field, why in made.refused.items()]
     return Table(("figure", ">value", ">standard error", ""), rows)
@@ -25,7 +25,7 @@ def row_table(made: Calibration) -> Table:
         [
             row.label,
             *(human_text("duration", taken_s) for taken_s in (row.taken_s, predicted.taken_s)),
-            f"{100 * (predicted.taken_s / row.taken_s - 1):+.1f} %",
+            percent_text((predicted.taken_s / row.taken_s - 1), 1, signed=True),
             *_part(row.compute_s, predicted.compute_s),
             "fitted" if row.fitted else "predicted",
             row.where,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from edgeemu.report.figure_texts import human_text
+from edgeemu.report.formats import percent_text
 from edgeemu.run.calibrate.fit import Calibration
 from edgeemu.scenario.catalog import DeviceProfile
 
@@ -15,7 +16,7 @@ def remarks(made: Calibration, like: DeviceProfile | None) -> list[str]:
     found = [*_above_peak(made, like), *_far_off(made)]
     for field, share in made.standard_errors.items():
         if share > UNSURE:
-            found.append(f"{field} is hardly known: ± {100 * share:.0f} %")
+            found.append(f"{field} is hardly known: ± {percent_text(share)}")
     if made.is_exact:
         found.append("there are as many figures as numbers measured: how far off the figures are cannot be told")
     return found
@@ -37,5 +38,6 @@ def _far_off(made: Calibration) -> Iterator[str]:
         error = predicted.taken_s / row.taken_s - 1
         if row.fitted and abs(error) > FAR_OFF:
             yield (
-                f"{row.where} is {100 * error:+.0f} % off: it contradicts others, or this engine does not explain it"
+                f"{row.where} is {percent_text(error, signed=True)} off: it contradicts others, or this engine does "
+                "not explain it"
             )

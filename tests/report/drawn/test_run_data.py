@@ -1,6 +1,6 @@
 """Data of pictures is what the records say, in few numbers."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import uvloop
 
 from edgeemu.report.critical.critical_path import TimePart
 from edgeemu.report.drawn.across_runs import labels
+from edgeemu.report.drawn.palette import DEVICES, OTHERS
 from edgeemu.report.drawn.placement import KINDS, NONE, held_map
 from edgeemu.report.drawn.run_data import MAX_NAMED, MEMORY_COLUMNS, RunData, part_totals, run_data
 from edgeemu.report.html.changes import change_table
@@ -98,7 +99,9 @@ def test_many_devices_are_folded(tmp_path: Path) -> None:
     assert len(data.facts.devices) == 42
     assert len(data.shown) == MAX_NAMED
     assert set(data.computing) <= set(data.shown), "those that computed are shown first"
-    assert set(data.colours.named) <= set(data.shown)
+    own = {name for device in data.facts.devices if data.colours.of(name := device.name) is not OTHERS}
+    assert len(own) == len(DEVICES)
+    assert own <= set(data.shown)
 
 
 def test_every_block_is_on_the_map_of_its_epoch(data: RunData) -> None:
@@ -127,14 +130,21 @@ def test_a_change_says_what_came_of_it(data: RunData) -> None:
     assert after_ms == pytest.approx(1000 * np.median(latency_s[step + 1 : step + 5]), abs=0.06)
 
 
-def test_runs_are_named_by_what_differs(data: RunData) -> None:
+def test_a_change_that_was_aborted_says_so(data: RunData) -> None:
+    moved = [each._replace(outcome="aborted: pi-1 has no room", pause_s=0.0) for each in data.moved]
+    _, _, decided, *_, waited, before, after = change_table(replace(data, moved=moved, epochs=data.epochs[:1])).rows[0]
+    blocks = next(row.moves for row in data.decisions if row.moves is not None)
+    assert decided == f"{blocks} blocks to move; aborted: pi-1 has no room"
+    assert (waited, before, after) == ("0.0 ms", "", "")
 
+
+def test_runs_are_named_by_what_differs(data: RunData) -> None:
     one = data.facts
-    fewer = dataclasses.replace(one, devices=one.devices[:2])
-    other = dataclasses.replace(one, policy="layers")
+    fewer = replace(one, devices=one.devices[:2])
+    other = replace(one, policy="layers")
     assert labels([one, one]) == ["lookahead", "lookahead"]
     assert labels([one, other]) == ["lookahead", "layers"]
     assert labels([one, fewer]) == ["5 devices", "2 devices"]
     assert labels([one, fewer, other]) == ["lookahead, 5 devices", "lookahead, 2 devices", "layers, 5 devices"]
-    renamed = dataclasses.replace(fewer, scenario="small")
+    renamed = replace(fewer, scenario="small")
     assert labels([one, renamed]) == ["5 devices", "2 devices"]

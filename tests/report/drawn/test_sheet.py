@@ -20,6 +20,10 @@ def draw(sheet: Sheet) -> None:
 DRAWING = Drawing("some", "Some", 'a "caption" <b>', draw)
 
 
+def texts_of(svg: str) -> list[str | None]:
+    return [each.text for each in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_a_picture_of_a_page(width: int) -> None:
     text = inline_svg(DRAWING, width)
@@ -27,11 +31,18 @@ def test_a_picture_of_a_page(width: int) -> None:
     assert element.get("role") == "img"
     assert element.get("aria-label") == DRAWING.caption
     assert element.get("viewBox", "").split()[2] == str(width)
-    texts = [each.text for each in element.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"time (s)", "0.123456 <b> & co"} <= set(texts)
+    assert {"time (s)", "0.123456 <b> & co"} <= set(texts_of(text))
     assert not re.findall("|".join(colour.light for colour in ALL), text), "a colour that the page cannot change"
     assert f"var(--{DEVICES[0].name})" in text
     assert f"var(--{INK.name})" in text
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
+    name = "costs $5_{ and $6"
+    drawing = DRAWING._replace(draw=lambda sheet: sheet.legend(sheet.axes(200).plot([0.0], [0.0], label=name)))
+    assert name in texts_of(inline_svg(drawing, WIDE))
+    svg, *_ = save(drawing, tmp_path)
+    assert name in texts_of(svg.read_text())
 
 
 def test_names_in_pictures_are_their_own() -> None:
