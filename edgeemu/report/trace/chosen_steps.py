@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from edgeemu.errors import RequestError
+from edgeemu.report.critical.recorded_steps import RecordedTokens
 from edgeemu.report.figures import RecordTables, column_of
-from edgeemu.report.rows import TableName
+from edgeemu.report.rows import NO_STEP, TableName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,11 +66,16 @@ def choose_steps(records: RecordTables, asked: Steps | None) -> Steps:
 
 
 class ChosenRecords:
-    """Records of the chosen steps alone."""
+    """Records of the chosen steps alone, and of what belongs to no step while they were under way."""
 
-    def __init__(self, records: RecordTables, steps: Steps) -> None:
+    def __init__(self, records: RecordTables, steps: Steps, tokens: RecordedTokens) -> None:
+        """`tokens`: all of the run."""
         self._records = records
         self._steps = steps
+        chosen = (tokens.step >= steps.first) & (tokens.step < steps.end)
+        begin_s, end_s = (tokens.sampled_s - tokens.latency_s)[chosen], tokens.sampled_s[chosen]
+        self._begin_s = float(begin_s.min(initial=inf)) if steps.first else -inf
+        self._end_s = float(end_s.max(initial=-inf)) if (tokens.step >= steps.end).any() else inf
 
     def read(self, table: TableName, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
         """Yield the rows of a table in pieces. Migrations are all there: they may hold back any token."""
@@ -78,9 +85,14 @@ class ChosenRecords:
             yield from self._records.read(table, columns)
             return
 
-        wanted = columns if columns is None or "step" in columns else (*columns, "step")
+        needed = ("step", "start_s") if table == "ops" else ("step",)
+        wanted = None if columns is None else tuple(dict.fromkeys((*columns, *needed)))
         for rows in self._records.read(table, wanted):
             step = column_of(rows, "step")
-            kept = rows.filter(pa.array((step >= self._steps.first) & (step < self._steps.end)))
+            chosen = (step >= self._steps.first) & (step < self._steps.end)
+            if table == "ops":
+                start_s = column_of(rows, "start_s")
+                chosen |= (step == NO_STEP) & (start_s >= self._begin_s) & (start_s <= self._end_s)
+            kept = rows.filter(pa.array(chosen))
             if len(kept):
                 yield kept if columns is None else kept.select(list(columns))

@@ -10,6 +10,7 @@ from edgeemu.report.critical.critical_path import TimePart, critical_paths
 from edgeemu.report.critical.recorded_steps import NONE, Names, RecordedTokens
 from edgeemu.report.facts import DeviceFacts
 from edgeemu.report.figures import RecordTables, column_of
+from edgeemu.report.rows import NO_STEP
 from edgeemu.report.statistics import Floats
 from edgeemu.report.trace.events import Integers, TraceWriter, event_lines, microseconds, nanoseconds, numbers, texts
 from edgeemu.report.trace.overview import joined
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _INTEGERS = ("sequence", "step", "layer", "groups", "rows", "op", "last_op", "last_bytes")
 _FLOATS = ("flops", "bytes_read", "ready_s", "start_s", "end_s")
-_WAITED_FOR = ("not recorded", "release of the step", "the token before")
+_WAITED_FOR = ("not recorded", "release of the step", "the token before", "blocks that move")
 
 
 class _DetailedOperations(NamedTuple):
@@ -49,6 +50,7 @@ def write_operations(writer: TraceWriter, tracks: Tracks, records: RecordTables,
     known = ops.source != NONE
     whose = np.where(columns["last_op"] == NONE, 1, np.where(ops.fed_back, 2, 0))
     sources, number = np.unique(ops.source[known], return_inverse=True)
+    whose[columns["step"] == NO_STEP] = 3
     whose[known] = len(_WAITED_FOR) + number
     waited = [*_WAITED_FOR, *(f"{ops.label[row]} on {names[ops.device[row]]}" for row in sources.tolist())]
     fields = {

@@ -53,7 +53,7 @@ def _write(writer: TraceWriter, records: RecordTables, facts: RunFacts, steps: S
     write_conditions(writer, tracks, records)
     write_memory(writer, tracks, records, tokens)
     write_bandwidth(writer, records, tokens)
-    chosen = ChosenRecords(records, steps)
+    chosen = ChosenRecords(records, steps, tokens)
     write_operations(writer, tracks, chosen, tokens)
     write_power(writer, tracks, chosen, facts.devices)
     write_critical_paths(writer, tracks, chosen)
