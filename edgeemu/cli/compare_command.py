@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.exit import FAILED, INVALID
+from edgeemu.cli.kept_comparison import kept_if_interrupted
 from edgeemu.cli.options import (
     OutDirectory,
     ScenarioFile,
@@ -25,12 +26,11 @@ from edgeemu.cli.options import (
 )
 from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, write_comparison
 from edgeemu.cli.sweep_runs import LOCAL, On
-from edgeemu.errors import Interrupted, RequestError
+from edgeemu.errors import RequestError
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from edgeemu.cli.expectation import Expectation
@@ -152,7 +152,8 @@ def _compare_once(
         entries=entries,
     )
     document_of = partial(comparison, wanted.name, entries, JUDGED[wanted.objective], words=not simulated)
-    with _kept_if_interrupted(document_of, form), few_collections() if simulated else nullcontext():
+    kept = kept_if_interrupted(document_of, form, "policies with a run that has ended")
+    with kept, few_collections() if simulated else nullcontext():
         until_signal(comparing)
     document = document_of(**_bounds(wanted))
     answer(document, form, partial(_show_comparison, document))
@@ -197,28 +198,6 @@ def _bounds(scenario: Scenario) -> dict[str, Any]:
         found = bounds(scenario)
         observer.phase("what is possible", 1, 1)
     return {} if found is None else {"bounds": found.by_figure, "undivided": found.undivided}
-
-
-@contextmanager
-def _kept_if_interrupted(document_of: Callable[[], dict[str, Any]], form: Form) -> Iterator[None]:
-    """Show what an interrupted comparison has of policies that have ended: the exit shows it where that is JSON."""
-    from edgeemu.report.comparison import comparison_table
-
-    def show(page: Page) -> None:
-        page.line()
-        page.table(*comparison_table(document))
-        page.sentence(f"interrupted: only of policies with a run that has ended, {ended} of them")
-
-    try:
-        yield
-    except Interrupted as interrupted:
-        document = document_of()
-        ended = sum(bool(row["runs"]) for row in document["policies"])
-        if form is Form.JSON:
-            interrupted.kept = document if ended else {}
-        elif ended:
-            answer(document, form, show)
-        raise
 
 
 def _show_comparison(document: dict[str, Any], page: Page) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeemu.cli.answers import Form, answer
+from edgeemu.cli.kept_comparison import kept_if_interrupted
 from edgeemu.cli.options import check_writable, read_scenario
 from edgeemu.cli.report_files import ReportFiles, write_comparison
 from edgeemu.cli.sweep_runs import carried_out, leave
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgeemu.cli.page import Page
-    from edgeemu.report.sweep import Cell, SweepDesign
+    from edgeemu.report.sweep import Cell, SweepDesign, SweptRun
     from edgeemu.run.sweep.sweep import Mode
 
 
@@ -50,10 +52,25 @@ def compare_seeds(
         judged=JUDGED[wanted.objective],
         simulated=mode.simulate,
     )
-    _, cells = carried_out(design, [SweepPoint((), wanted)], policies, mode, out, on)
+    made: list[SweptRun] = []
+    with kept_if_interrupted(partial(_ended, design, made), form, "policies whose runs have all ended"):
+        _, cells = carried_out(design, [SweepPoint((), wanted)], policies, mode, out, on, made)
     answer(document := seeds_comparison(design, cells), form, partial(_show, document, design, cells))
     write_comparison(files, {**document, "one_cluster": False})
     leave(design, cells)
+
+
+def _ended(design: SweepDesign, made: Sequence[SweptRun]) -> dict[str, Any]:
+    """Make the document of those policies whose runs have all been made."""
+    from edgeemu.report.seeds_comparison import seeds_comparison
+    from edgeemu.report.sweep import cells_of
+
+    number = Counter(run.policy for run in made)
+    policies = tuple(policy for policy in design.policies if number[policy] == len(design.seeds))
+    if not policies:
+        return {"policies": []}
+    ended = design._replace(policies=policies)
+    return seeds_comparison(ended, cells_of(ended, made))
 
 
 def _show(document: dict[str, Any], design: SweepDesign, cells: Sequence[Cell], page: Page) -> None:

@@ -54,7 +54,9 @@ def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
             raise
         except BaseException as error:  # noqa: BLE001 - here everything becomes a message and a status
             # What a signal interrupted may have made another error of it: an import, for example.
-            status = _report(Interrupted(caught[0]) if caught else error, "--json" in arguments)
+            if caught and not isinstance(error, Interrupted):
+                error = Interrupted(caught[0])
+            status = _report(error, "--json" in arguments)
             sys.stdout.flush()  # what could not be written must fail here, not at exit
     except OSError as error:  # nobody reads any more, of `edgeemu models | head -3` for example; or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also not the flush at exit

@@ -98,7 +98,8 @@ def report(
     """
     from edgeemu.report.run_directory import RunDirectory
 
-    runs = [RunDirectory.find(directory) for directory in directories]
+    found = [RunDirectory.find(directory) for directory in directories]
+    runs = list({run.path.resolve(): run for run in found}.values())  # patterns may name a run twice
     files = ReportFiles.checked(html, figures)
     _check_needed(
         ("--tokens", tokens, "--trace FILE", trace),

@@ -99,7 +99,7 @@ def sweep(
     asked = _names(policies)
     design, points = _design(scenario, vary, seeds, asked, metric, settings, simulated=simulated)
     check_writable(out)
-    digest, cells = carried_out(design, points, asked, Mode(simulated, trust, share), out, on)
+    digest, cells = carried_out(design, points, asked, Mode(simulated, trust, share), out, on, [])
     document = sweep_document(design, cells)
     directory = _write(design, cells, document, out / f"{design.scenario}-sweep-{digest}", share=share)
     answer({**document, "directory": str(directory)}, form, partial(_show, design, cells, directory))

@@ -39,16 +39,28 @@ On = Annotated[
 
 
 def carried_out(
-    design: SweepDesign, points: Sequence[SweepPoint], policies: Sequence[str], mode: Mode, out: Path, on: str
+    design: SweepDesign,
+    points: Sequence[SweepPoint],
+    policies: Sequence[str],
+    mode: Mode,
+    out: Path,
+    on: str,
+    made: list[SweptRun],
 ) -> tuple[str, list[Cell]]:
-    """Carry out the runs of a design that are not there yet, and tell of each. Return its digest, and its cells."""
+    """Carry out the runs of a design that are not there yet, and tell of each. Return its digest, and its cells.
+
+    All runs are appended to `made` as they end, also those that were there.
+    """
     from edgeemu.report.sweep import cells_of
     from edgeemu.run.sweep.store import RunStore
     from edgeemu.run.sweep.sweep import jobs_of
 
     with RunStore(out) as store, _executor(on, points) as executor:
         jobs = jobs_of(points, policies, design, mode, executor.most_cpus)
-        return jobs.digest(design.judged), cells_of(design, [*jobs.left_out, *_told(jobs, design, executor, store)])
+        made += jobs.left_out
+        for run in _told(jobs, design, executor, store):
+            made.append(run)
+        return jobs.digest(design.judged), cells_of(design, made)
 
 
 def _executor(on: str, points: Sequence[SweepPoint]) -> RunExecutor:

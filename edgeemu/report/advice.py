@@ -96,7 +96,7 @@ class Target(NamedTuple):
         ttft_s = None if ttft is None else _duration_s(ttft, "--ttft")
         if match := _RATE.fullmatch(text):
             if (rate := float(match[1])) <= 0:
-                raise RequestError("is no speed; write more than 0 tokens/s", field="--target")
+                raise RequestError(f'"{text}" is no speed; write more than 0 tokens/s', field="--target")
             return cls(rate, None, ttft_s)
         return cls(None, _duration_s(text, "--target"), ttft_s)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgeemu.links.self_test import MIN_STREAM_WALL_S, LinkTest
 from edgeemu.report.certificate import Finding, Level
-from edgeemu.report.formats import percent_text
+from edgeemu.report.formats import path_text, percent_text
 from edgeemu.report.thresholds import (
     INVALID_TRIP_OF_TOKEN,
     WARN_DELAY,
@@ -25,7 +25,7 @@ def judge_links(
     """
     for test in tests:
         for level, reason in _deviations(test, dilation, tpot_ms):
-            yield Finding(level, f"{test.source} -> {test.target}: {reason}")
+            yield Finding(level, f"{path_text(test.source, test.target)}: {reason}")
     if tpot_off is not None and abs(tpot_off) > WARN_TRANSPORT:
         yield Finding(
             "WARN", f"TPOT is {percent_text(tpot_off, 1, signed=True)} off that of stamped links{_transport(tests)}"
@@ -98,7 +98,7 @@ def profile_table(document: Mapping[str, Any]) -> tuple[Sequence[str], list[list
     columns = ("link", ">links like it", ">delay", ">asked", ">throughput", ">asked", ">round trip", ">asked", ">late")
     rows = [
         [
-            f"{test['source']} -> {test['target']}",
+            path_text(test["source"], test["target"]),
             str(test["stands_for"]),
             *(f"{test['delay_ms'][key]:.2f} ms" for key in ("measured", "asked")),
             *(f"{test['throughput_bps'][key] / 1e6:.1f} Mbit/s" for key in ("measured", "asked")),

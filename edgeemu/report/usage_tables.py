@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeemu.report.figures import RecordTables
-from edgeemu.report.formats import Table, ms_text, share_text, size
+from edgeemu.report.formats import Table, ms_text, path_text, share_text, size
 from edgeemu.report.rows import MEMORY_COLUMNS
 from edgeemu.units import ENERGY
 
@@ -75,7 +75,7 @@ def _link_table(totals: Totals) -> Table:
     by_bytes = sorted(totals.items(), key=lambda item: item[1]["bytes"].sum or 0, reverse=True)
     rows = [
         [
-            f"{source} -> {target}",
+            path_text(source, target),
             str(total["messages"].sum),
             size(total["bytes"].sum or 0),
             *(ms_text(_mean_ms(total[column], total["messages"])) for column in ("transit_s", "queue_s")),

@@ -64,12 +64,12 @@ def parse_scenario(
     """Read the scenario in a text. `name` is its default name; file names in it are relative to `base`."""
     document = read(text, file or f"{name}.yaml")
     base = base or Path.cwd()
+    if document.data is None:
+        raise document.error((), "is empty; a scenario names at least a model, devices and a workload")
     _include_placement(document, base)
     for option, setting in [*(("--set", each) for each in overrides), *(("--vary", each) for each in varied)]:
         override(document, setting, _SHORTHANDS, option)
         _include_placement(document, base)
-    if document.data is None:
-        raise document.error((), "is empty; a scenario names at least a model, devices and a workload")
     if isinstance(document.data, dict):
         document.data.setdefault("name", name)
     return validate(Scenario, document, {"base": base}).read_from(document)

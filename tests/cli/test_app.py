@@ -81,7 +81,7 @@ def test_a_plan_says_who_holds_what(edgeemu: Edgeemu, tiny: str) -> None:
     status, out, _ = edgeemu("plan", tiny, "--policy", "layers")
     assert status == 0
     assert re.search(r"^pi-1 +.*embed, layer 0", out, re.MULTILINE)
-    assert len(re.findall(r" vs possible$|\+\d+\.\d%$", out, re.MULTILINE)) == 3, "two prompts"
+    assert len(re.findall(r" vs possible$|\+\d+\.\d %$", out, re.MULTILINE)) == 3, "two prompts"
     by_host = edgeemu("plan", tiny, "--set", "devices[0]={name: half, host_fraction: 0.5, memory: 1 MB}")[1]
     assert "possible: not known; there is no proven bound for this cluster" in by_host
     status, out, _ = edgeemu("plan", tiny, "--json")

@@ -135,4 +135,4 @@ def test_a_profile_is_the_same_for_people_and_programs() -> None:
     columns, rows = profile_table(document)
     assert document["tests"][0]["round_trip_ms"] == {"asked": 4.4, "measured": 4.5}
     assert len(columns) == len(rows[0])
-    assert rows[0][:4] == ["a -> b", "3", "2.10 ms", "2.00 ms"]
+    assert rows[0][:4] == ["a → b", "3", "2.10 ms", "2.00 ms"]

@@ -124,7 +124,7 @@ def test_a_target_is_a_rate_or_a_time(text: str, rate: float | None, token_s: fl
     [
         ("fast", None, '--target: "fast" is not a duration (write e.g. "25 ms"); a speed is e.g. 5 tokens/s'),
         ("5", None, '--target: "5" is not a duration (no unit; write e.g. "25 ms"); a speed is e.g. 5 tokens/s'),
-        ("0 tokens/s", None, "--target: is no speed; write more than 0 tokens/s"),
+        ("0 tokens/s", None, '--target: "0 tokens/s" is no speed; write more than 0 tokens/s'),
         ("5 tokens/s", "soon", '--ttft: "soon" is not a duration (write e.g. "25 ms")'),
     ],
 )

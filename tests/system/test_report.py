@@ -99,7 +99,7 @@ def test_the_tables_of_a_report(tmp_path: Path) -> None:
     assert status == 0
     assert "time per output token" in out
     assert "device   weights" in out
-    assert "pi-1 -> pi-2" in out
+    assert "pi-1 → pi-2" in out
     assert "12 tokens, " in out
     assert "ended:" not in out
 
@@ -150,7 +150,7 @@ def test_a_run_that_was_killed_is_reported_up_to_its_last_record(tmp_path: Path)
     status, out, _ = report(directory)
     assert status == 0
     assert "ended: no, the run was killed or still goes on" in out
-    assert "pi-1 -> pi-2" in out
+    assert "pi-1 → pi-2" in out
     assert report(directory, "--trace", str(tmp_path / "trace.json.gz"))[0] == 0
     events = json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))["traceEvents"]
     shown = [event for event in events if event.get("cat") == "operation"]
