@@ -1,4 +1,4 @@
-"""What an interrupted comparison shows all the same: the table of policies that have ended."""
+"""Table that an interrupted comparison shows all the same: of policies that have ended."""
 
 from __future__ import annotations
 

@@ -98,8 +98,7 @@ def report(
     """
     from edgeemu.report.run_directory import RunDirectory
 
-    found = [RunDirectory.find(directory) for directory in directories]
-    runs = list({run.path.resolve(): run for run in found}.values())  # patterns may name a run twice
+    runs = list(map(RunDirectory.find, dict.fromkeys(directories)))  # patterns may name a run twice
     files = ReportFiles.checked(html, figures)
     _check_needed(
         ("--tokens", tokens, "--trace FILE", trace),

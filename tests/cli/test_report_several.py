@@ -30,6 +30,12 @@ def test_runs_of_one_scenario_are_told_apart_by_their_policy(edgeemu: Edgeemu, t
     assert "possible: no placement" in table
 
 
+def test_a_run_that_is_named_twice_counts_once(edgeemu: Edgeemu, tiny: str) -> None:
+    one, other = (simulated(edgeemu, tiny, "--policy", policy) for policy in ("layers", "round-robin"))
+    _, out, _ = edgeemu("report", one, other, f"{one}/", "--json")
+    assert [row["runs"] for row in json.loads(out)["policies"]] in ([[one], [other]], [[other], [one]])
+
+
 def test_runs_of_several_clusters_are_told_apart_by_their_devices(edgeemu: Edgeemu, tiny: str) -> None:
     runs = [simulated(edgeemu, tiny), simulated(edgeemu, tiny, "--set", ONE)]
     _, out, _ = edgeemu("report", *runs)
@@ -88,8 +94,8 @@ def test_a_comparison_of_several_draws_leaves_a_page(edgeemu: Edgeemu, tiny: str
 
 
 def test_why_is_asked_of_one_run(edgeemu: Edgeemu, tiny: str) -> None:
-    run = simulated(edgeemu, tiny)
-    assert edgeemu("report", run, run, "--why") == (2, "", "edgeemu: RUN: --why is of one run; name one\n")
+    runs = simulated(edgeemu, tiny), simulated(edgeemu, tiny)
+    assert edgeemu("report", *runs, "--why") == (2, "", "edgeemu: RUN: --why is of one run; name one\n")
 
 
 @pytest.mark.parametrize("policies", [("layers", "mdi", "round-robin")])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.scenario_text import TEXT, error_of
 
+from edgeemu.errors import RequestError
 from edgeemu.scenario.document import read, write
 from edgeemu.scenario.load import load_scenario, parse_scenario
 from edgeemu.scenario.reference import scenario_json_schema
@@ -130,3 +131,9 @@ def test_the_schema_describes_the_file():
     device = schema["$defs"]["DeviceSpec"]["properties"]
     assert any("512 MiB" in json.dumps(option) for option in device["memory"]["anyOf"])
     assert schema["$defs"]["LinkOverride"]["properties"].keys() >= {"between", "from", "to", "type", "delay"}
+
+
+@pytest.mark.parametrize("overrides", [(), ("seed=3",), ("devices[0].count=2",)])
+def test_an_empty_scenario_is_said_to_be_empty(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(RequestError, match=r"empty\.yaml:1: is empty; a scenario names at least a model"):
+        parse_scenario("# nothing\n", "empty", overrides)
