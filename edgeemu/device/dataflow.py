@@ -68,7 +68,6 @@ class Dataflow:
         self.epoch = -1
         self._ops: list[Op] = []
         self._consumers: Mapping[Slot, Sequence[tuple[Op, tuple[Slot, ...]]]] = {}  # with all that each waits for
-        self._fewest = 1  # inputs of any operation
         self._divides_steps = False  # whether some operations belong to steps of some sizes only
         self._steps: dict[StepKey, _StepState] = {}
         self._finished: dict[int, int] = {}  # sequence -> its last step that is finished here
@@ -90,7 +89,6 @@ class Dataflow:
             for slot in op.needs:
                 consumers[slot].append((op, (slot,) if op.kind is _EMBED else op.needs))
         self._consumers = dict(consumers)
-        self._fewest = min((len(op.inputs(step=1)) for op in ops), default=1)
         self._divides_steps = any(op.steps != ANY_ROWS for op in ops)
         self._history.append(f"installed epoch {epoch} with {len(ops)} operations")
 
@@ -132,13 +130,6 @@ class Dataflow:
                 taken = [each for need in needs if (each := inputs[need])]
                 ready.append(ReadyOp(op, key, needs, taken, max([each.arrival_s for each in taken])))
         return ready
-
-    @property
-    def fewest_lacking(self) -> int:
-        """Number of inputs that must arrive, at least, before an operation is ready that is not so yet."""
-        if self._fewest == 1:
-            return 1
-        return min([self._fewest, *(left for step in self._steps.values() for left in step.lacking.values())])
 
     def finish(self, ready: ReadyOp) -> tuple[list[Input], bool]:
         """Marks an operation as run. Returns inputs that are not needed any more, and whether the step is finished."""

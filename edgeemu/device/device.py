@@ -142,11 +142,6 @@ class EmulatedDevice:
         return self._assignment is not None and self._assignment.migration.is_stuck
 
     @property
-    def fewest_messages(self) -> int:
-        """Messages of steps that must arrive, at least, before there is something to do, if there is nothing now."""
-        return self._dataflow.fewest_lacking
-
-    @property
     def due_s(self) -> float | None:
         """The next instant at which a `Tick` has something to do; None: there is none."""
         message_s = self._held[0][0] if self._held else None

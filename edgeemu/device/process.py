@@ -138,8 +138,7 @@ class DeviceProcess:
     def _receive(self) -> None:
         """Takes all that has arrived, or waits for a message or the next instant that is due, if nothing can run."""
         wait_s = 0.0 if self._requests or self.device.has_ready else self._wait_s()
-        fewest = self.device.fewest_messages if self.clock is None else 1  # a clock may ask for what comes first
-        if self._links.wait(self._descriptor, wait_s, fewest) or self._requests:
+        if self._links.wait(self._descriptor, wait_s) or self._requests:
             requests, self._requests = self._requests + self._control.take(), []
             for _, frame in requests:
                 self.request(codec.decode_for_device(frame))

@@ -78,11 +78,10 @@ class Links(Protocol):
         """
         ...
 
-    def wait(self, descriptor: int, timeout_s: float | None, fewest: int = 1) -> bool:
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
         """Waits until a message arrives, something else can be read from `descriptor`, or the time is over.
 
         Returns whether it can be read. `descriptor` is always the same. Without a timeout it waits for ever.
-        With fewer than `fewest` messages of steps nothing can be done: so it may wait for them, but not for long.
         """
         ...
 

@@ -102,7 +102,7 @@ class KernelLinks:
         connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 
-    def wait(self, descriptor: int, timeout_s: float | None, fewest: int = 1) -> bool:  # noqa: ARG002
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
         waiting = self._received or self._inbox.waiting
         ready, _, _ = select.select([descriptor, self._inbox.fileno()], [], [], 0.0 if waiting else timeout_s)
         return descriptor in ready

@@ -157,11 +157,6 @@ def encode_chunk(chunk: ShipmentChunk) -> Frames:
     return [msgspec.msgpack.encode(chunk.header), chunk.payload]
 
 
-def is_of_step(frames: list[bytes]) -> bool:
-    """Whether it is data of a step: no chunk, and not for measuring a link."""
-    return frames[0].startswith(_MAGIC) and frames[0][len(_MAGIC)] != MessageKind.PROBE
-
-
 def decode_frames(frames: list[bytes]) -> Data | ShipmentChunk:
     """Decodes a message from another device: data, or a chunk of a shipment.
 

@@ -22,7 +22,6 @@ from edgeemu.links.messages import (
     decode_frames,
     encode_chunk,
     encode_stamped,
-    is_of_step,
 )
 from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
@@ -30,7 +29,6 @@ from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import Booking, DrawKey, Network
 
 _DOUBLE_BYTES = 8
-_PATIENCE_S = 0.02  # for the other messages that an operation needs
 _KEPT_BYTES = 1 << 16  # of a message at most, for its other receivers: no ledger counts them
 
 
@@ -144,15 +142,8 @@ class StampedLinks:
         self._sockets.offer(address, framed(encode_chunk(ShipmentChunk(header, chunk.payload))))
         return taken_s
 
-    def wait(self, descriptor: int, timeout_s: float | None, fewest: int = 1) -> bool:
-        is_readable = self._sockets.wait(descriptor, 0.0 if self._received else timeout_s)
-        while fewest > 1 and not is_readable:
-            arrived = self._sockets.take()
-            self._received += arrived
-            if not arrived or len(self._received) >= fewest or not all(map(is_of_step, arrived)):
-                break
-            is_readable = self._sockets.wait(descriptor, _PATIENCE_S, roughly=True)
-        return is_readable
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
+        return self._sockets.wait(descriptor, 0.0 if self._received else timeout_s)
 
     def receive(self) -> list[Data | ShipmentChunk]:
         received = self._sockets.take()

@@ -189,16 +189,15 @@ class UnixSockets:
         """Start the thread that writes large messages now, and not when there is one."""
         self._writer.start()
 
-    def wait(self, descriptor: int, timeout_s: float | None, *, roughly: bool = False) -> bool:
+    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
         """Wait until there is something to take or to read from another descriptor, or the time is over.
 
-        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) milliseconds: it is for what need
-        be known only `roughly`.
+        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) milliseconds.
         """
         if descriptor != self._watched:
             self._readable.register(descriptor, select.EPOLLIN)
             self._watched = descriptor
-        if timeout_s and not roughly:
+        if timeout_s:
             select.select([self._readable], [], [], timeout_s)
             timeout_s = 0.0
         self._ready = self._readable.poll(timeout_s)

@@ -47,37 +47,15 @@ def test_an_operation_is_ready_with_its_last_input(
     order = data.draw(st.permutations(needed(ops, step)))
     arrived: dict[Slot, Input] = {}
     became_ready: dict[int, Slot] = {}
-    earliest = 0  # delivery, counted from 1, that can complete an operation, as far as was known before
     for number, slot in enumerate(order):
         arrived[slot] = an_input(float(number))
-        earliest = max(earliest, number + flow.fewest_lacking)
         for ready in flow.deliver(EPOCH, key, slot, arrived[slot]):
-            assert number + 1 >= earliest
             assert ready.op.index not in became_ready
             became_ready[ready.op.index] = slot
             assert ready.inputs == [arrived[need] for need in ready.op.inputs(step)]
             assert ready.ready_s == float(number)
-        if any(slot in op.inputs(step) and op.index in became_ready for op in ops):
-            earliest = 0
     last = {op.index: max(op.inputs(step), key=order.index) for op in ops}
     assert became_ready == last
-
-
-def test_a_device_knows_how_many_inputs_it_lacks_at_least() -> None:
-    """A projection waits for x and for the groups of three devices; a feed-forward would need one input alone."""
-    owner = dict.fromkeys(all_blocks(LLAMA), 0) | {head(0, 0): 1, head(0, 1): 2, proj(0): 3}
-    ops = compile_routes(Placement(owner), LLAMA).on(3)
-    assert installed([]).fewest_lacking == installed(compile_routes(Placement(owner), LLAMA).on(1)).fewest_lacking == 1
-    flow, key = installed(ops), StepKey(0, 1)
-    slots = needed(ops, 1)
-    for lacking, slot in zip(range(len(slots), 1, -1), slots, strict=False):
-        assert flow.fewest_lacking == lacking
-        assert flow.deliver(EPOCH, key, slot, an_input()) == []
-    assert flow.fewest_lacking == 1
-    (ready,) = flow.deliver(EPOCH, key, slots[-1], an_input())
-    assert flow.fewest_lacking == len(slots) == 4  # of a step to come
-    flow.finish(ready)
-    assert flow.fewest_lacking == 4
 
 
 @QUICK

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -252,52 +251,6 @@ def joined(directory: Path) -> Iterator[tuple[StampedLinks, StampedLinks]]:
         yield sender, receiver
         sender.close()
         receiver.close()
-
-
-def test_it_waits_for_as_many_messages_of_steps_as_are_needed(
-    joined: tuple[StampedLinks, StampedLinks], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Messages come one by one, each when the receiver waits once more: no clock decides what it finds."""
-    sender, receiver = joined
-    silent = os.eventfd(0, os.EFD_NONBLOCK)
-    coming: deque[int] = deque()
-    waits: list[float | None] = []  # how long each may take
-    really_wait = receiver._sockets.wait
-
-    def send(step: int, kind: MessageKind = MessageKind.HIDDEN) -> None:
-        sender.send(Data(kind, 0, 0, 0, step, 1, step, 0.0, 0.0, np.zeros((1, 2), np.float32)), 1)
-
-    def wait(descriptor: int, timeout_s: float | None, *, roughly: bool = False) -> bool:
-        waits.append(timeout_s)
-        if coming:
-            send(coming.popleft())
-        return really_wait(descriptor, timeout_s, roughly=roughly)
-
-    def received() -> tuple[list[int], int]:
-        """Steps that were received, and how often it waited for them."""
-        waits.clear()
-        receiver.wait(silent, None, fewest=3)
-        return [message.step for message in receiver.receive() if isinstance(message, Data)], len(waits)
-
-    try:
-        send(9)
-        while not receiver.receive():  # the connection first
-            pass
-        monkeypatch.setattr(receiver._sockets, "wait", wait)
-        coming.extend([0, 1, 2])
-        assert received() == ([0, 1, 2], 3)
-        coming.append(3)
-        assert received() == ([3], 2)  # the others do not come for so long that it gives up
-        assert waits[0] is None
-        assert waits[1] is not None
-        send(4, MessageKind.PROBE)
-        assert received() == ([4], 1)  # not of a step: it may have to be answered
-        os.eventfd_write(silent, 1)
-        send(5)
-        assert receiver.wait(silent, None, fewest=3)  # there is something else to read
-        assert [message.step for message in receiver.receive() if isinstance(message, Data)] == [5]
-    finally:
-        os.close(silent)
 
 
 def test_one_message_to_several_is_sent_as_it_is_to_each(joined: tuple[StampedLinks, StampedLinks]) -> None:
