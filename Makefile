@@ -2,6 +2,7 @@
 # make test    the tests
 # make check   ruff, mypy and the tests
 # make bench   benchmarks
+# make chaos   random scenarios whose devices and links fail: CHAOS_CASES=1000 more of them, CHAOS_FIRST=5000 others
 # make fuzz    damaged inputs for every reader of files and messages, five minutes each. FUZZ="gguf yaml" chooses readers,
 #              FUZZ_S=60 the time for each, FUZZ_SEED=7 other inputs
 # make boards  writes the catalog's boards.yaml from the measured boards of tests/validation
@@ -15,7 +16,7 @@
 # Most make .venv first, once; PYTHON=… chooses the Python (3.11 or later) that it is made with.
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-latest test-netem check lint bench fuzz boards papers validation lock
+.PHONY: demo test test-latest test-netem check lint bench chaos fuzz boards papers validation lock
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -69,6 +70,14 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Cases begin with CHAOS_FIRST; each is one scenario with faults, in memory or with processes.
+CHAOS_CASES := 200
+CHAOS_PROCESS_CASES := 100
+CHAOS_FIRST := 1000
+chaos: .venv/installed
+	@CHAOS_CASES=$(CHAOS_CASES) CHAOS_PROCESS_CASES=$(CHAOS_PROCESS_CASES) CHAOS_FIRST=$(CHAOS_FIRST) \
+		$(BIN)/python -m pytest --no-header -n 2 --dist worksteal tests/system/test_chaos.py tests/system/test_chaos_processes.py
 
 bench: .venv/installed
 	$(BIN)/python -m edgeemu_kernels.bench

@@ -80,7 +80,7 @@ BYTE_RATE = Quantity(
 RATE = Quantity(
     noun="a rate",
     units={"/h": Rational(1, 3600), "/min": Rational(1, 60), "/s": Rational(1)},
-    aliases={"per second": "/s", "Hz": "/s"},
+    aliases={"per second": "/s", "Hz": "/s", "per minute": "/min", "per hour": "/h"},
     example="0.5 /s",
 )
 POWER = Quantity(

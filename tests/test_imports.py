@@ -75,6 +75,7 @@ EDGES = {
     "edgeemu.device.process": "it measures kernels, sleeps until the timeline's instants, and stamps tokens",
     "edgeemu.device.make_links": "it gives links the wall clock",
     "edgeemu.host.cgroups": "it waits for the kernel to let go of a group",
+    "edgeemu.host.clock_watch": "it reads the clocks that it compares",
     "edgeemu.host.doctor": "it measures the host",
     "edgeemu_kernels.bench": "a benchmark",
 }

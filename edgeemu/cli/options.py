@@ -22,6 +22,21 @@ ScenarioFile = Annotated[
         metavar="SCENARIO", help="Scenario file in YAML; - reads one from standard input.", show_default=False
     ),
 ]
+ScenarioOrNone = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="SCENARIO", help="Scenario file in YAML; - reads one from standard input.", show_default=False
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on with a run that was killed or failed, from the records in its directory; without SCENARIO.",
+        show_default=False,
+    ),
+]
 PolicyName = Annotated[
     str | None,
     typer.Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -14,26 +14,31 @@ from edgeemu.cli.exit import INVALID
 from edgeemu.cli.options import (
     OutDirectory,
     PolicyName,
-    ScenarioFile,
+    Resume,
+    ScenarioOrNone,
     Settings,
     Share,
     Trust,
     check_writable,
     load,
 )
+from edgeemu.errors import RequestError
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
 
 if TYPE_CHECKING:
     from edgeemu.cli.page import Page
+    from edgeemu.run.resume.read_run import RunToResume
+    from edgeemu.scenario.scenario import Scenario
 
 
 @in_forms
 def run(
-    scenario: ScenarioFile,
+    scenario: ScenarioOrNone = None,
     policy: PolicyName = None,
     trust: Trust = False,
     settings: Settings = None,
+    resume: Resume = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
     form: Form = Form.PAGE,
@@ -55,17 +60,19 @@ def run(
       edgeemu run scenarios/quickstart.yaml --set time.mode=virtual --json > summary.json
       edgeemu run scenarios/quickstart.yaml --set network.backend=hybrid
       edgeemu run scenarios/quickstart.yaml --policy examples/my_policy.py:FastestFirst
+      edgeemu run --resume runs/NAME                   # go on with a run that was killed, from its records
       edgeemu run runs/NAME/scenario.yaml --trust      # again, with the code of the policy file that it names
     """
-    _run(scenario, policy, settings, out, form, simulate=False, trust=trust, share=share)
+    _run(_ToRun(scenario, policy, settings, resume), out, form, simulate=False, trust=trust, share=share)
 
 
 @in_forms
 def simulate(
-    scenario: ScenarioFile,
+    scenario: ScenarioOrNone = None,
     policy: PolicyName = None,
     trust: Trust = False,
     settings: Settings = None,
+    resume: Resume = None,
     out: OutDirectory = Path("runs"),
     share: Share = False,
     form: Form = Form.PAGE,
@@ -80,16 +87,40 @@ def simulate(
       edgeemu simulate scenarios/lan-25.yaml
       edgeemu simulate scenarios/lan-25.yaml --policy lookahead --set workload.max_tokens=1000
       edgeemu simulate scenarios/one-layer-25.yaml --set cost=literal
+      edgeemu simulate --resume runs/NAME              # go on with a simulation that was killed
       edgeemu simulate scenarios/lan-25.yaml --set model=llama-2-7b --set workload.prompts="[{tokens: 64}]"
     """
     with few_collections():
-        _run(scenario, policy, settings, out, form, simulate=True, trust=trust, share=share)
+        _run(_ToRun(scenario, policy, settings, resume), out, form, simulate=True, trust=trust, share=share)
+
+
+class _ToRun(NamedTuple):
+    """Scenario that is to run, with changes; or a run to go on with, as it was."""
+
+    scenario: Path | None
+    policy: str | None
+    settings: list[str] | None
+    resume: Path | None
+
+    def read(self, *, simulate: bool) -> tuple[Scenario, RunToResume | None]:
+        """Read the scenario. Raises RequestError, also if not one of both is given."""
+        if self.resume is None:
+            if self.scenario is None:
+                command = "simulate" if simulate else "run"
+                raise RequestError(f"name a SCENARIO, or a run with --resume (see: edgeemu {command} --help)")
+            return load(self.scenario, self.settings), None
+        if self.scenario is not None or self.policy is not None or self.settings:
+            raise RequestError(
+                "takes the scenario and the policy of its run: no SCENARIO, --policy or --set", field="--resume"
+            )
+        from edgeemu.run.resume.read_run import run_to_resume
+
+        run = run_to_resume(self.resume, simulate=simulate)
+        return run.scenario, run
 
 
 def _run(
-    scenario: Path,
-    policy: str | None,
-    settings: list[str] | None,
+    asked: _ToRun,
     out: Path,
     form: Form,
     *,
@@ -101,12 +132,19 @@ def _run(
     from edgeemu.report.summary_tables import summary_lines, summary_tables
     from edgeemu.run.run_scenario import run_scenario
 
-    wanted = load(scenario, settings)
+    wanted, resumed = asked.read(simulate=simulate)
     check_writable(out)
     text, several = form.beside, wanted.workload.concurrency > 1
     with watch(text, sys.stderr, words=not simulate, several=several, clock=time.monotonic) as observer:
         running = run_scenario(
-            wanted, policy=policy, out=out, observer=observer, simulate=simulate, trust=trust, share=share
+            wanted,
+            policy=asked.policy,
+            out=out,
+            observer=observer,
+            simulate=simulate,
+            trust=trust,
+            share=share,
+            resume=resumed,
         )
         result = until_signal(running)
 

@@ -12,19 +12,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from math import nextafter, prod
+from math import prod
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from edgeemu.cluster.devices import Device
+from edgeemu.cluster.faults import NO_FAULTS, FaultPlan
 from edgeemu.cluster.link_variation import Deliveries, LinkVariation
-from edgeemu.cluster.links import Change, Hop, HopEnergy, Link, LinkEnds, Path, TokenEvent
+from edgeemu.cluster.links import MAX_LOSS, Change, Hop, HopEnergy, Link, LinkEnds, Outage, Path, TokenEvent
 from edgeemu.cluster.topology import Arrays, IntArray, Topology
-from edgeemu.cluster.variation import scaled, with_level
+from edgeemu.cluster.variation import Faulted, faulted, scaled, with_level
 from edgeemu.topologies import End
 
-MAX_LOSS = nextafter(1.0, 0.0)  # of a path of links that each lose nearly all: its product would be rounded to 1
 LinkChanges = Mapping[LinkEnds, tuple[tuple[float, Change], ...]]  # by link: instants and events, in their order
 
 
@@ -47,6 +48,7 @@ class Cluster:
         "_steady",
         "devices",
         "events",
+        "faults",
         "n_pipes",
         "name",
         "seed",
@@ -54,7 +56,13 @@ class Cluster:
     )
 
     def __init__(
-        self, name: str, seed: int, devices: tuple[Device, ...], topology: Topology, events: tuple[TokenEvent, ...] = ()
+        self,
+        name: str,
+        seed: int,
+        devices: tuple[Device, ...],
+        topology: Topology,
+        events: tuple[TokenEvent, ...] = (),
+        faults: FaultPlan = NO_FAULTS,
     ) -> None:
         """`events` are those at a token; those at an instant are made by `changed`."""
         self.name = name
@@ -62,6 +70,7 @@ class Cluster:
         self.devices = devices
         self.topology = topology
         self.events = events
+        self.faults = faults
         self._changes: LinkChanges = {}  # of links only: those of devices are in their availability
         self._paths: dict[tuple[int, int], Path] = {}
         self._steady: dict[tuple[int, int], PathFacts] = {}
@@ -140,19 +149,26 @@ class Cluster:
         changes = dict(self._changes)
         for ends in change.links:
             changes[ends] = (*changes.get(ends, ()), (at_s, change))
-        other = Cluster(self.name, self.seed, tuple(devices), self.topology, self.events)
+        other = Cluster(self.name, self.seed, tuple(devices), self.topology, self.events, self.faults)
         other._changes = changes
-        other._paths = {ends: path for ends, path in self._paths.items() if not self.crosses(*ends, change)}
+        links = frozenset(change.links)
+        other._paths = {ends: path for ends, path in self._paths.items() if not self._is_over(*ends, links)}
         return other
 
     def still(self, at_s: float) -> "Cluster":
-        """The cluster with its links as they are at an instant, for ever, and without load: no variation, no events."""
+        """The cluster with its links as they are at an instant, for ever, and without load; its faults stay.
+
+        No variation, no events.
+        """
         devices = tuple(replace(device, availability=None, memory_availability=None) for device in self.devices)
-        return Cluster(self.name, self.seed, devices, self.topology.with_links(partial(_still_link, self, at_s)))
+        topology = self.topology.with_links(partial(_still_link, self, at_s))
+        return Cluster(self.name, self.seed, devices, topology, faults=self.faults)
 
     def crosses(self, src: int, dst: int, change: Change) -> bool:
         """Whether the path from one device to another has a link that a change is about."""
-        links = set(change.links)
+        return self._is_over(src, dst, frozenset(change.links))
+
+    def _is_over(self, src: int, dst: int, links: frozenset[LinkEnds]) -> bool:
         return bool(links) and any(ends in links for ends in pairwise(self.topology.route(src, dst)))
 
     def events_at(self, token: int) -> list[Change]:
@@ -160,11 +176,11 @@ class Cluster:
         return [event.change for event in self.events if event.at_token == token]
 
     def __eq__(self, other: object) -> bool:
-        """Equal devices, equal paths between all of them, and equal events."""
+        """Equal devices, equal paths between all of them, equal events and faults."""
         if not isinstance(other, Cluster):
             return NotImplemented
-        mine = (self.name, self.seed, self.devices, self.n_pipes, self.events)
-        if mine != (other.name, other.seed, other.devices, other.n_pipes, other.events):
+        mine = (self.name, self.seed, self.devices, self.n_pipes, self.events, self.faults)
+        if mine != (other.name, other.seed, other.devices, other.n_pipes, other.events, other.faults):
             return False
         everyone = range(len(self.devices))
         return all(self.path(a, b) == other.path(a, b) for a in everyone for b in everyone if a != b)
@@ -188,16 +204,32 @@ class Cluster:
         hops: list[Hop] = []
         energies: list[HopEnergy] = []
         links: list[Link] = []
+        aside: list[Hop] = []
         for source, target in pairwise(self.topology.route(src, dst)):
             link = self.link(source, target)
             links.append(link)
             hops += self._interface(source, 0)
-            hops.append(Hop(self.topology.pipe(source, target), link.bandwidth_bps, link.delay_s, link.varies))
+            hop, waits = self._hops(source, target, link)
+            hops.append(hop)
+            aside += waits
             hops += self._interface(target, 1)
             paid = (source, link.send_j_per_bit), (target, link.receive_j_per_bit)
             energies += [HopEnergy(device, j_per_bit) for device, j_per_bit in paid if device is not None]
         loss = min(1 - prod(1 - link.loss for link in links), MAX_LOSS) if len(links) > 1 else links[0].loss
-        return Path(tuple(hops), sum(link.jitter_s for link in links), loss, tuple(energies))
+        return Path((*hops, *aside), sum(link.jitter_s for link in links), loss, tuple(energies))
+
+    def _hops(self, source: End, target: End, link: Link) -> tuple[Hop, list[Hop]]:
+        """The hop of a link and, if others share its pipe and it has outages, one aside where messages wait for these.
+
+        The shared pipe is theirs only for as long as without an outage, so that it stays free for others.
+        """
+        pipe, aside = self.topology.pipe(source, target), self.topology.pipe_aside(source, target)
+        varies = link.varies
+        if varies is None or aside is None or not isinstance(varies.rate, Faulted):
+            return Hop(pipe, link.bandwidth_bps, link.delay_s, varies), []
+        waits = LinkVariation(varies.rate, deliveries=varies.deliveries, up=varies.up)
+        passes = Hop(pipe, link.bandwidth_bps, link.delay_s, varies.without_outages())
+        return passes, [Hop(aside, link.bandwidth_bps, 0.0, waits)]
 
     def _interface(self, device: End, direction: int) -> tuple[Hop, ...]:
         if device is None or device not in self._nic_pipes:
@@ -213,6 +245,8 @@ def _changed_device(device: Device, change: Change, at_s: float) -> Device:
         availability = scaled(availability, at_s, change.speed)
     if change.memory_bytes is not None:
         memory_availability = scaled(memory_availability, at_s, change.memory_bytes / device.memory_bytes)
+    if change.outage is not None:
+        availability = faulted(availability, at_s, change.outage.until_s)
     return replace(device, availability=availability, memory_availability=memory_availability)
 
 
@@ -222,11 +256,12 @@ def _still_link(cluster: Cluster, at_s: float, source: End, target: End) -> Link
     if link.varies is None:
         return link
     hop = Hop(0, link.bandwidth_bps, link.delay_s, link.varies)
-    return replace(link, bandwidth_bps=hop.bandwidth_at(at_s), delay_s=hop.delay_at(at_s), varies=None)
+    loss = Path((hop,), 0.0, link.loss).loss_at(at_s)
+    return replace(link, bandwidth_bps=hop.bandwidth_at(at_s), delay_s=hop.delay_at(at_s), loss=loss, varies=None)
 
 
 def _changed_link(link: Link, varies: LinkVariation | None, change: Change, at_s: float) -> LinkVariation:
-    """The variation of a link with another bandwidth or delay; its own variation goes on, relative to the new ones."""
+    """The variation of a link with another bandwidth or delay, or an outage; its own variation goes on with them."""
     now = varies or LinkVariation()
     rate, delay_s, deliveries = now.rate, now.delay_s, now.deliveries
     if change.bandwidth_bps is not None:
@@ -236,4 +271,17 @@ def _changed_link(link: Link, varies: LinkVariation | None, change: Change, at_s
             deliveries = Deliveries(deliveries.instants_ms, scaled(deliveries.share, at_s, factor))
     if change.delay_s is not None:
         delay_s = with_level(delay_s, at_s, change.delay_s, link.delay_s)
-    return LinkVariation(rate, delay_s, now.added_delay_s, deliveries)
+    changed = LinkVariation(rate, delay_s, now.added_delay_s, deliveries, now.arriving, now.up)
+    return changed if change.outage is None else _with_outage(changed, at_s, change.outage)
+
+
+def _with_outage(varies: LinkVariation, at_s: float, outage: Outage) -> LinkVariation:
+    until_s = outage.until_s
+    if outage.loss < 1.0:
+        arriving = faulted(varies.arriving, at_s, until_s, 1.0 - outage.loss)
+        return msgspec.structs.replace(varies, arriving=arriving)
+    deliveries = varies.deliveries
+    if deliveries is not None:
+        deliveries = Deliveries(deliveries.instants_ms, faulted(deliveries.share, at_s, until_s))
+    up = faulted(varies.up, at_s, until_s) if outage.resent else varies.up
+    return msgspec.structs.replace(varies, rate=faulted(varies.rate, at_s, until_s), deliveries=deliveries, up=up)

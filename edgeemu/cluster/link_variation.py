@@ -7,7 +7,7 @@ from math import ceil, inf
 
 import msgspec
 
-from edgeemu.cluster.variation import STANDSTILL, Repeated, Trace, Variation, value
+from edgeemu.cluster.variation import STANDSTILL, Repeated, Trace, Variation, value, without_faults
 
 DELIVERY_BITS = 8 * 1500  # what can pass at an instant of a Mahimahi trace
 SLOT_S = 1e-6  # [D] duration of one delivery; those of one millisecond (at most 900) follow each other
@@ -71,17 +71,43 @@ class LinkVariation(msgspec.Struct, frozen=True):
     """Variation of a link: a factor on its bandwidth, its delay where events set it, and an added delay.
 
     With `deliveries` messages pass at their instants; `rate` then is their mean in intervals, for whoever needs a rate.
+    Faults: nothing passes while the `rate` is 0; `arriving` is the share of packets that are not lost by them, and `up`
+    is 0 while all is lost and will be sent again.
     """
 
     rate: Variation | None = None
     delay_s: Trace | None = None
     added_delay_s: Variation | None = None
     deliveries: Deliveries | None = None
+    arriving: Variation | None = None
+    up: Variation | None = None
 
     def delay_at(self, t_s: float, nominal_s: float) -> float:
         """The total delay at an instant, of a link with nominal delay `nominal_s`."""
         delay_s = nominal_s if self.delay_s is None else value(self.delay_s, t_s)
         return delay_s if self.added_delay_s is None else delay_s + value(self.added_delay_s, t_s)
+
+    def lost_s(self, begin_s: float, end_s: float) -> tuple[float, float] | None:
+        """The last time for which all was lost, between two instants: its beginning and its end. None: none ended."""
+        if self.up is None:
+            return None
+        found, since_s, now_s = None, None, begin_s
+        while now_s < end_s:
+            level, until_s = self.up.piece(now_s)
+            if level:
+                since_s = None
+            else:
+                since_s = now_s if since_s is None else since_s
+                found = (since_s, until_s) if until_s <= end_s else found
+            now_s = until_s
+        return found
+
+    def without_outages(self) -> "LinkVariation":
+        """The variation as it is without outages."""
+        deliveries = self.deliveries
+        if deliveries is not None:
+            deliveries = Deliveries(deliveries.instants_ms, without_faults(deliveries.share))
+        return msgspec.structs.replace(self, rate=without_faults(self.rate), deliveries=deliveries, up=None)
 
     def averaged(self) -> "LinkVariation":
         """The variation with rates in place of deliveries, as a queue with a rate can follow it."""

@@ -1,12 +1,14 @@
 """Links of a cluster and the paths made of them, and changes of either at an instant or a token."""
 
 from dataclasses import dataclass, replace
+from math import nextafter, prod
 from typing import NamedTuple
 
 from edgeemu.cluster.link_variation import LinkVariation
-from edgeemu.cluster.variation import finish, share_at
+from edgeemu.cluster.variation import finish, share_at, value, without_faults
 from edgeemu.topologies import End
 
+MAX_LOSS = nextafter(1.0, 0.0)  # of a path of links that each lose nearly all: its product would be rounded to 1
 LinkEnds = tuple[End, End]  # one direction of a link: where it starts, where it ends
 
 
@@ -44,6 +46,15 @@ class Hop(NamedTuple):
     def bandwidth_at(self, t_s: float) -> float:
         """The rate of the pipe at an instant, in bit/s."""
         return self.bandwidth_bps if self.varies is None else self.bandwidth_bps * share_at(self.varies.rate, t_s)
+
+    def bandwidth_when_up_at(self, t_s: float) -> float:
+        """The rate of the pipe at an instant as if there was no outage then, in bit/s."""
+        varies = self.varies
+        return self.bandwidth_bps if varies is None else self.bandwidth_bps * share_at(without_faults(varies.rate), t_s)
+
+    def arriving_at(self, t_s: float) -> float:
+        """The share of packets that faults leave at an instant."""
+        return 1.0 if self.varies is None else value(self.varies.arriving, t_s)
 
     def delay_at(self, t_s: float) -> float:
         """The delay of a message that begins to pass at an instant."""
@@ -88,6 +99,16 @@ class Path:
     def varies(self) -> bool:
         return any(hop.varies is not None for hop in self.hops)
 
+    @property
+    def disturbs(self) -> bool:
+        """Whether messages have jitter, or can lose packets."""
+        return bool(self.jitter_s or self.loss) or any(hop.varies and hop.varies.arriving for hop in self.hops)
+
+    def loss_at(self, t_s: float) -> float:
+        """The share of packets that are lost of a message that departs at an instant."""
+        arriving = prod([hop.arriving_at(t_s) for hop in self.hops])
+        return self.loss if arriving == 1.0 else min(1.0 - (1.0 - self.loss) * arriving, MAX_LOSS)
+
     def delay_at(self, t_s: float) -> float:
         """The delay of a message that departs at an instant and queues nowhere."""
         return sum(hop.delay_at(t_s) for hop in self.hops)
@@ -105,8 +126,16 @@ def _stream_bps(hops: list[tuple[int, float]]) -> float:
     return min(rates.values())
 
 
+class Outage(NamedTuple):
+    """Time for which devices stand still, and links let nothing pass or lose packets, whatever else changes."""
+
+    until_s: float  # infinite: for good
+    loss: float = 1.0  # share of packets that links lose; 1: nothing passes
+    resent: bool = False  # what was sent meanwhile is lost, and sent again by a timer; else it waits
+
+
 class Change(NamedTuple):
-    """New values that an event gives to devices or links; None: that value stays."""
+    """New values that an event gives to devices or links, or a fault's outage; None: that value stays."""
 
     devices: tuple[int, ...] = ()
     speed: float | None = None  # the share of its own speed that a device has from then on
@@ -114,6 +143,7 @@ class Change(NamedTuple):
     links: tuple[LinkEnds, ...] = ()
     bandwidth_bps: float | None = None
     delay_s: float | None = None
+    outage: Outage | None = None
 
 
 class TokenEvent(NamedTuple):

@@ -55,6 +55,10 @@ class Topology(ABC):
     def pipe(self, source: End, target: End) -> int:
         """The number of the pipe in which messages on this link queue."""
 
+    def pipe_aside(self, source: End, target: End) -> int | None:  # noqa: ARG002
+        """A pipe of this link alone, where its pipe is one that other links share: messages wait there. None: it is."""
+        return None
+
     @abstractmethod
     def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
         """The pairs of devices (source, target) whose route takes any of these links."""
@@ -220,6 +224,11 @@ class Star(Topology):
         if device in self._on_channel:
             return 2 * self.n_devices
         return 2 * device + (source is None)
+
+    def pipe_aside(self, source: End, target: End) -> int | None:
+        device = target if source is None else source
+        assert device is not None
+        return 2 * device + (source is None) if device in self._on_channel else None
 
     def pairs_over(self, links: Iterable[LinkEnds]) -> set[tuple[int, int]]:
         everyone = range(self.n_devices)

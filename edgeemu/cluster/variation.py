@@ -143,8 +143,17 @@ class Scaled(msgspec.Struct, frozen=True, tag=True):
             level *= self.factors[index - 1]
         return level, min(until_s, self.times_s[index]) if index < len(self.times_s) else until_s
 
+    def factor_at(self, t_s: float) -> float:
+        """The factor at an instant."""
+        index = bisect_right(self.times_s, t_s)
+        return self.factors[index - 1] if index else 1.0
 
-Variation = Constant | Trace | Repeated | Uniform | Walk | LeftByLoad | Product | Scaled
+
+class Faulted(Scaled, frozen=True, tag=True):
+    """A variation times a factor that faults set in intervals: 0 in outages. Events scale the base."""
+
+
+Variation = Constant | Trace | Repeated | Uniform | Walk | LeftByLoad | Product | Scaled | Faulted
 
 
 def value(variation: Variation | None, t_s: float) -> float:
@@ -210,10 +219,27 @@ def product(*parts: Variation | None) -> Variation | None:
 
 def scaled(variation: Variation | None, at_s: float, factor: float) -> Scaled:
     """The variation times `factor` from `at_s` until a later event. The factor of earlier events is replaced."""
+    if isinstance(variation, Faulted):
+        return msgspec.structs.replace(variation, base=scaled(variation.base, at_s, factor))
     if not isinstance(variation, Scaled):
         return Scaled(variation or Constant(1.0), (at_s,), (factor,))
     times_s, factors = _with_point(variation.times_s, variation.factors, at_s, factor)
     return Scaled(variation.base, times_s, factors)
+
+
+def faulted(variation: Variation | None, begin_s: float, end_s: float, factor: float = 0.0) -> Faulted:
+    """The variation times `factor` between two instants, in addition to the factors of other intervals."""
+    if not isinstance(variation, Faulted):
+        variation = Faulted(variation or Constant(1.0), (), ())
+    before = variation.factor_at
+    times_s = sorted({*variation.times_s, begin_s, end_s} - {inf})
+    factors = (before(t_s) * (factor if begin_s <= t_s < end_s else 1.0) for t_s in times_s)
+    return Faulted(variation.base, tuple(times_s), tuple(factors))
+
+
+def without_faults(variation: Variation | None) -> Variation | None:
+    """The variation as it is without faults."""
+    return variation.base if isinstance(variation, Faulted) else variation
 
 
 def with_level(trace: Trace | None, at_s: float, level: float, before: float) -> Trace:

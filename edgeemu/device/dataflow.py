@@ -70,7 +70,8 @@ class Dataflow:
         self._consumers: Mapping[Slot, Sequence[tuple[Op, tuple[Slot, ...]]]] = {}  # with all that each waits for
         self._divides_steps = False  # whether some operations belong to steps of some sizes only
         self._steps: dict[StepKey, _StepState] = {}
-        self._finished: dict[int, int] = {}  # sequence -> its last step that is finished here
+        self._finished: dict[int, int] = {}  # sequence -> its last step that is finished here, of this epoch
+        self._halted_epoch = -1  # steps of earlier epochs were given up
         self._history: deque[str | tuple[StepKey, Slot]] = deque(maxlen=_HISTORY)  # a pair: that step received that
 
     def install(self, epoch: int, ops: Sequence[Op]) -> None:
@@ -92,6 +93,26 @@ class Dataflow:
         self._divides_steps = any(op.steps != ANY_ROWS for op in ops)
         self._history.append(f"installed epoch {epoch} with {len(ops)} operations")
 
+    def halt(self, epoch: int) -> int:
+        """Gives up all steps; the operations stay, in a new epoch. Returns the bytes of inputs that are dropped.
+
+        Raises:
+            DataflowError: the epoch is not newer.
+        """
+        if epoch <= self.epoch:
+            raise self._error(f"epoch {epoch} cannot follow epoch {self.epoch}")
+        arrived = (each for step in self._steps.values() for each in step.inputs.values())
+        dropped_bytes = sum([each.payload.nbytes for each in arrived if each is not None])
+        self._history.append(f"halted before epoch {epoch} with {len(self._steps)} steps under way")
+        self.epoch = self._halted_epoch = epoch
+        self._steps.clear()
+        self._finished.clear()
+        return dropped_bytes
+
+    def is_given_up(self, epoch: int) -> bool:
+        """Whether what arrives of an epoch belongs to steps that were given up."""
+        return epoch < self._halted_epoch
+
     def deliver(self, epoch: int, key: StepKey, slot: Slot, arrived: Input) -> list[ReadyOp]:
         """Takes one input; returns the operations that it completes.
 
@@ -100,7 +121,8 @@ class Dataflow:
         """
         if epoch != self.epoch:
             raise self._error(f"{slot} of {key} is of epoch {epoch}, but epoch {self.epoch} is installed")
-        if key.step <= self._finished.get(key.sequence, -1):
+        last = self._finished.get(key.sequence)
+        if last is not None and key.step <= last:
             raise self._error(f"{slot} of {key} has arrived, but that step is finished")
         rows = arrived.rows
         consumers = self._consumers.get(slot, ())

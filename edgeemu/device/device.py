@@ -4,8 +4,6 @@ Knows no sockets, no clock and no sleep: `process` has those, and carries the in
 """
 
 from dataclasses import dataclass
-from heapq import heappop, heappush
-from itertools import count
 from math import inf
 from typing import Any
 
@@ -15,6 +13,7 @@ from edgeemu.cluster.devices import memory_left_bytes
 from edgeemu.cluster.variation import scaled
 from edgeemu.device.dataflow import Dataflow, ReadyOp
 from edgeemu.device.executor import Executor
+from edgeemu.device.held_messages import Held, HeldMessages
 from edgeemu.device.instructions import (
     BeginTimeline,
     ChunkSent,
@@ -40,10 +39,14 @@ from edgeemu.device.protocol_in import (
     Commit,
     DeviceConfig,
     Expect,
+    Follow,
     ForgetPeak,
+    Halt,
+    HoldReplicas,
     Open,
     Prepare,
     Probe,
+    Rewind,
     Ship,
     Start,
     Status,
@@ -57,14 +60,13 @@ from edgeemu.device.step_runner import DeviceTransfer, StepRunner
 from edgeemu.device.transfers import DeviceTransfers
 from edgeemu.links.messages import Data, ShipmentChunk
 from edgeemu.placement.ledger import Ledger
-from edgeemu.placement.program import MessageKind
+from edgeemu.placement.program import MessageKind, held_parts
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.ready_queue import ReadyQueue
 from edgeemu_kernels.sampling import Sampling
 from edgeemu_kernels.weights.sources import open_source
 
 _PROBE = MessageKind.PROBE
-_Held = Data | Start | ShipmentChunk | Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,9 @@ class EmulatedDevice:
         self.pacer = Pacer(config)
         self._config = config
         self._dataflow = Dataflow()
-        self._transfers = DeviceTransfers(config, self.pacer, self.states, self._hold)
+        self._held = HeldMessages()
+        self._transfers = DeviceTransfers(config, self.pacer, self.states, self._held.hold)
         self._memory_availability = config.memory_availability
-        self._held: list[tuple[float, int, _Held]] = []  # until they are due; a heap
-        self._order = count()
         self._assignment: _Assignment | None = None
         self._ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
 
@@ -144,13 +145,8 @@ class EmulatedDevice:
     @property
     def due_s(self) -> float | None:
         """The next instant at which a `Tick` has something to do; None: there is none."""
-        message_s = self._held[0][0] if self._held else None
         chunk_s = self._assignment.migration.due_s if self._assignment is not None else None
-        if message_s is None or chunk_s is None:
-            return chunk_s if message_s is None else message_s
-        return min(message_s, chunk_s)
-
-    # -- time -----------------------------------------------------------------------------------------------------
+        return min([due_s for due_s in (self._held.due_s, chunk_s) if due_s is not None], default=None)
 
     def _tick(self, now_s: float) -> list[Instruction]:
         """Delivers what has arrived on the timeline (unpaced: all), ships what is due, and runs what is next.
@@ -158,8 +154,8 @@ class EmulatedDevice:
         Chunks that are due before the operation ends leave before it: the interface does not wait for the kernel.
         """
         instructions: list[Instruction] = []
-        while self._held and self._held[0][0] <= now_s:
-            instructions += self._release(heappop(self._held)[-1], now_s)
+        for message in self._held.take(now_s):
+            instructions += self._release(message, now_s)
         if self._assignment is None:
             return instructions
         runner, migration = self._assignment.runner, self._assignment.migration
@@ -174,10 +170,7 @@ class EmulatedDevice:
             instructions.append(SleepUntil(end_s))
         return instructions
 
-    def _hold(self, due_s: float, message: _Held) -> None:
-        heappush(self._held, (due_s, next(self._order), message))
-
-    def _release(self, message: _Held, now_s: float) -> list[Instruction]:
+    def _release(self, message: Held, now_s: float) -> list[Instruction]:
         if isinstance(message, Data):
             if message.kind is _PROBE:
                 return self._transfers.take_probe(message, now_s)
@@ -193,6 +186,8 @@ class EmulatedDevice:
     def _take(self, message: Data) -> list[Instruction]:
         self.states.check_data()
         if message.kind is not _PROBE:
+            if self._dataflow.is_given_up(message.epoch):
+                return []
             runner = self._assigned.runner
             runner.take(message)
             if not self.pacer.paced:  # all is due
@@ -200,7 +195,7 @@ class EmulatedDevice:
                 return []
         elif not self.pacer.paced:
             return self._release(message, inf)
-        self._hold(message.arrival_s, message)
+        self._held.hold(message.arrival_s, message)
         return []
 
     # -- messages of the controller -------------------------------------------------------------------------------
@@ -209,7 +204,7 @@ class EmulatedDevice:
         self.states.receive(request)
         match request:
             case Start():
-                self._hold(request.at_s, request)
+                self._held.hold(request.at_s, request)
                 return []
             case Assign():
                 return self._assign(request)
@@ -219,10 +214,13 @@ class EmulatedDevice:
                 return self._open(request)
             case Close():
                 self._assigned.executor.close(request.sequence)
+                self._assigned.migration.replicas.close(request.sequence)
                 self._dataflow.forget(request.sequence)
                 return []
-            case Prepare() | Ship() | Expect() | Commit() | Abort():
+            case Prepare() | HoldReplicas() | Ship() | Expect() | Commit() | Abort():
                 return self._migrate(request)
+            case Halt() | Rewind() | Follow():
+                return self._go_on(request)
             case ChangeDevice():
                 return self._change(request)
             case Probe():
@@ -259,7 +257,7 @@ class EmulatedDevice:
         self._assigned.executor.open(request.sequence, request.prompt_tokens, request.total_tokens, opened)
         return [Tell(Opened(self._config.name, request.sequence, self.ledger.page()))]
 
-    def _migrate(self, request: Prepare | Ship | Expect | Commit | Abort) -> list[Instruction]:
+    def _migrate(self, request: Prepare | HoldReplicas | Ship | Expect | Commit | Abort) -> list[Instruction]:
         migration = self._assigned.migration
         match request:
             case Prepare():
@@ -267,6 +265,9 @@ class EmulatedDevice:
                 if prepared.refusal:
                     self.states.refuse()
                 return [Tell(prepared)]
+            case HoldReplicas():
+                migration.hold(request)
+                return [self._done("HoldReplicas")]
             case Ship():
                 return migration.ship(request)
             case Expect():
@@ -280,20 +281,30 @@ class EmulatedDevice:
     def _commit(self, request: Commit) -> list[Instruction]:
         """Switches to the new placement: takes in what has arrived, and lets go of what is not needed any more."""
         self._dataflow.install(request.epoch, request.ops)
-        arriving = self._assigned.migration.collect()
+        arriving = self._assigned.migration.collect(held_parts(request.ops))
         self._assigned.executor.exchange(request.ops, arriving)
         return [Connect(request.peers), *self._transfers.told(), self._done("Commit")]
 
+    def _go_on(self, request: Halt | Rewind | Follow) -> list[Instruction]:
+        """Gives steps up, or what they have computed, or goes on with other operations, because a device was lost."""
+        if isinstance(request, Follow):
+            self._dataflow.install(request.epoch, request.ops)
+            self._assigned.executor.charge_filling(request.rows, request.past)
+            return [Connect(request.peers), self._done("Follow")]
+        if isinstance(request, Rewind):
+            self._assigned.executor.rewind(request.rows, request.layers, request.kept)
+            self._assigned.migration.replicas.rewind(request)
+        else:
+            self._assigned.runner.halt(request.epoch, self._held.drop_steps())
+        return [self._done(type(request).__name__)]
+
     def _change(self, request: ChangeDevice) -> list[Instruction]:
-        """An event. What is held stays and grows, however little memory is left; what would come is refused."""
-        if request.speed is not None:
-            self.pacer.steer(request.at_s, request.speed)
+        """Event or fault. What is held stays and grows, however little memory is left; what would come is refused."""
+        self.pacer.steer(request.at_s, request.speed, request.still_until_s)
         if request.memory_bytes is not None:
             share = request.memory_bytes / self._config.memory_bytes
             self._memory_availability = scaled(self._memory_availability, request.at_s, share)
         return [Connect(request.peers), self._done("Change")]
-
-    # -- answers --------------------------------------------------------------------------------------------------
 
     def _done(self, request: str) -> Tell:
         return Tell(Ready(self._config.name, request, self.ledger.page()))

@@ -1,6 +1,6 @@
 """Execution of operations on the blocks that a device holds, charged to its ledger. No time and no sockets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -8,6 +8,15 @@ from numpy.typing import NDArray
 
 from edgeemu.device.handed_on import Received, rounded_kinds
 from edgeemu.device.held_blocks import HeldBlocks
+from edgeemu.device.put_together import (
+    added,
+    columns_joined,
+    gather_some,
+    last_or_all,
+    normed,
+    one_after_another,
+    side_by_side,
+)
 from edgeemu.device.sequences import ArrivedBlock, NotHeldError, OpenSequences, SequenceState
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import PhysicalCosts
@@ -18,7 +27,7 @@ from edgeemu.placement.slice_costs import SliceCosts
 from edgeemu_kernels.attention import Attention, Heads
 from edgeemu_kernels.dense import LmHead
 from edgeemu_kernels.linear import Array
-from edgeemu_kernels.norms import Norm, standardised
+from edgeemu_kernels.norms import standardised
 from edgeemu_kernels.packed import Stored, encode_rows
 from edgeemu_kernels.precision import number_format
 from edgeemu_kernels.sampling import sample
@@ -42,6 +51,7 @@ class Executor:
         self.last_logits: Array | None = None  # of the last lm_head execution, [vocab]
         self._held = HeldBlocks(source)
         self._ops: list[Op] = []
+        self._filling: tuple[int, int] | None = None  # rows and past of steps that fill caches, while they run
         self._sequences = OpenSequences(source.shape)
         # By the operation's index; with it, whether its inputs and its result are not decoded and encoded.
         self._prepared: dict[int, tuple[Op, Execution, bool]] = {}
@@ -119,31 +129,31 @@ class Executor:
                 return self._prepare_heads(op, _present(self._held.heads.get(op.layer), op))
             case Collective.ATTEND:
                 attention = self._held.attention(op)
-                attend, put = self._prepare_attend(op, attention), attention.merged if op.parts else _one_after_another
+                attend, put = self._prepare_attend(op, attention), attention.merged if op.parts else one_after_another
                 return lambda inputs, sequence, _, position: attend(put(op.parts, inputs), sequence, position)
             case Collective.JOIN:
-                return lambda inputs, *_: _joined(op, inputs, last=last)  # -> [t, d_model], or columns
+                return lambda inputs, *_: columns_joined(op, inputs, last=last)  # -> [t, d_model], or columns
             case Kind.PROJ if op.columns:
                 proj = _present(self._held.projs.get(op.layer), op)
                 return lambda inputs, *_: proj.partial(inputs[0])  # -> [t, columns]
             case Kind.PROJ if op.groups:
                 proj = _present(self._held.projs.get(op.layer), op)  # -> [t, d_model], or of a chunk
-                return lambda inputs, *_: _some(proj.partial(self._gather_some(op, inputs)), last=last)
+                return lambda inputs, *_: last_or_all(proj.partial(gather_some(op, inputs)), last=last)
             case Kind.PROJ:
                 proj = _present(self._held.projs.get(op.layer), op)
                 n_groups = shape.n_groups  # -> [t, d_model]
-                return lambda inputs, *_: proj.forward(self._side_by_side(op, inputs[1:], n_groups), inputs[0])
+                return lambda inputs, *_: proj.forward(side_by_side(op, inputs[1:], n_groups), inputs[0])
             case Kind.FFN:
                 ffn = _present(self._held.ffns.get(op.layer), op)
                 if op.columns:
-                    return lambda inputs, *_: ffn.outer(self._side_by_side(op, inputs, shape.ffn_units))  # [t, columns]
+                    return lambda inputs, *_: ffn.outer(side_by_side(op, inputs, shape.ffn_units))  # [t, columns]
                 if op.emits.kind is MessageKind.INNER:
                     return lambda inputs, *_: ffn.inner(ffn.norm.forward(inputs[0]))  # -> [t, inner columns]
                 if op.groups:  # -> [t, d_model], or of a chunk
-                    return lambda inputs, *_: _some(ffn.partial(_normed(op, inputs, ffn.norm)), last=last)
-                return lambda inputs, *_: _some(ffn.forward(inputs[0]), last=last)  # -> [t, d_model]
+                    return lambda inputs, *_: last_or_all(ffn.partial(normed(op, inputs, ffn.norm)), last=last)
+                return lambda inputs, *_: last_or_all(ffn.forward(inputs[0]), last=last)  # -> [t, d_model]
             case Collective.SUM:
-                return lambda inputs, *_: _sum(op, inputs, last=last)  # -> [t, d_model], or of a chunk
+                return lambda inputs, *_: added(op, inputs, last=last)  # -> [t, d_model], or of a chunk
             case Collective.NORM:
                 return lambda inputs, *_: standardised(inputs[0], shape.norm, shape.norm_eps)  # [chunk, d_model]
             case Collective.SEND | Collective.RECEIVE:
@@ -155,11 +165,11 @@ class Executor:
 
     def _prepare_heads(self, op: Op, heads: Heads) -> Execution:
         if op.emits.kind in _PROJECTED:  # -> [chunk, groups * (group_size + 2) * head_dim]
-            return lambda inputs, *_: heads.project(_normed(op, inputs, heads.norm))
+            return lambda inputs, *_: heads.project(normed(op, inputs, heads.norm))
         attend = self._prepare_attend(op, heads)
 
         def execute(inputs: Sequence[Array], sequence: int, _: int, position: int) -> Array:
-            return attend(heads.project(_normed(op, inputs, heads.norm)), sequence, position)
+            return attend(heads.project(normed(op, inputs, heads.norm)), sequence, position)
 
         return execute
 
@@ -182,27 +192,6 @@ class Executor:
             return np.array([sample(logits, opened.sampling, step)], dtype=np.int64)
 
         return execute
-
-    def _gather_some(self, op: Op, inputs: Sequence[Array]) -> Array:
-        """Attention of the operation's groups, in their order, out of the devices' outputs [t, groups * group_dim]."""
-        columns: dict[int, Array] = {}
-        for index, theirs in enumerate(op.parts):
-            part = _rows(op, index, inputs)
-            if theirs == op.groups:
-                return part
-            split = part.reshape(len(part), len(theirs), -1)  # [t, groups, group_dim]
-            columns |= {group: split[:, at] for at, group in enumerate(theirs)}
-        return np.concatenate([columns[group] for group in op.groups], axis=1)  # [t, len(op.groups) * group_dim]
-
-    def _side_by_side(self, op: Op, inputs: Sequence[Array], total: int) -> Array:
-        """Columns of all groups or units in order: [t, groups * width] of each device -> [t, total * width]."""
-        if len(inputs) == 1:
-            return inputs[0]
-        rows, width = inputs[0].shape
-        joined = np.empty((rows, total, width // len(op.parts[0])), dtype=np.float32)
-        for groups, part in zip(op.parts, inputs, strict=True):
-            joined[:, list(groups)] = part.reshape(len(part), len(groups), -1)
-        return joined.reshape(len(joined), -1)
 
     # -- migration ----------------------------------------------------------------------------------------------
 
@@ -229,9 +218,16 @@ class Executor:
         index = self._held.heads[block.layer].groups.index(block.group)
         return [*weights, *self._sequences.rows(sequence, block.layer, index, first_row, end_row)]
 
+    def holds(self, block: Block) -> bool:
+        return self._held.holds(block)
+
     def weights_from_flash(self, block: Block, *, ends_meet: bool) -> list[Stored]:
         """Weights of a block from this device's own storage. `ends_meet`: as in `Move`."""
         return self._held.from_flash(block, ends_meet=ends_meet)
+
+    def rewind(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> None:
+        """Shortens caches, by sequence: those of the first `layers` layers to `rows`, others to `kept`."""
+        self.ledger.release(CACHE, self._sequences.shorten(rows, layers, kept))
 
     def exchange(self, ops: Sequence[Op], arriving: dict[Block, ArrivedBlock]) -> None:
         """Installs the blocks that arrive, and frees what these operations do not need; then the device can run them.
@@ -255,69 +251,29 @@ class Executor:
         self.ledger.charge(CACHE, self._sequences.cache_bytes)
         self._charge_workspace()
 
+    def charge_filling(self, rows: int, past: int) -> None:
+        """Charges the workspace of steps that fill caches, of so many rows after others; none: they are over.
+
+        Raises:
+            OutOfMemoryError: it does not fit.
+        """
+        self._filling = (rows, past) if rows else None
+        self._charge_workspace()
+
     def _charge_workspace(self) -> None:
         """Charges the workspace of the open sequence that needs most: operations run one after the other."""
         self.ledger.release(WORKSPACE)
         self.ledger.charge(WORKSPACE, max(map(self._workspace_bytes, self._sequences), default=0))
 
     def _workspace_bytes(self, opened: SequenceState) -> int:
-        """Workspace of the largest operation, for the prompt or with the longest past."""
+        """Workspace of the largest operation, for the prompt, with the longest past, or to fill caches."""
+        filling = () if self._filling is None else (self._filling,)
         needs = [
             op_workspace_bytes(op, rows, past, self.costs)
             for op in self._ops
-            for rows, past in ((opened.prompt_tokens, 0), (1, opened.total_tokens))
+            for rows, past in ((opened.prompt_tokens, 0), (1, opened.total_tokens), *filling)
         ]
         return max(needs, default=0)
-
-
-def _normed(op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
-    """Normed input of heads and shards of a feed-forward: from x, or from chunks that are standardised already."""
-    if op.needs[0].kind is not _NORMED:
-        return norm.forward(_rows(op, 0, inputs))
-    return norm.scaled(inputs[0] if op.chunk.of > 1 or len(inputs) == 1 else np.concatenate(inputs))
-
-
-def _sum(op: Op, inputs: Sequence[Array], *, last: bool) -> Array:
-    """Sum of the inputs' rows, one after the other: each is decoded when its turn comes. One alone is passed on."""
-    first = _some(_rows(op, 0, inputs), last=last)
-    if len(inputs) == 1:
-        return first
-    total = first + _some(_rows(op, 1, inputs), last=last)
-    for index in range(2, len(inputs)):
-        total += _some(_rows(op, index, inputs), last=last)
-    return total
-
-
-def _one_after_another(_parts: object, inputs: Sequence[Array]) -> Array:
-    """Chunks of rows in their order."""
-    return np.concatenate(inputs)
-
-
-def _joined(op: Op, inputs: Sequence[NDArray[Any]], *, last: bool) -> NDArray[Any]:
-    """Columns side by side, as the bytes that arrived; or x, the first input, with the columns that follow added."""
-    if op.forwards:  # to a device, without what came from it
-        sent = [each for each, need in zip(inputs, op.needs, strict=True) if need.source != op.emits.part]
-        return np.concatenate(sent, axis=1)
-    total, at = _some(inputs[0], last=last).copy(), 0
-    for index in range(1, len(inputs)):
-        columns = _some(inputs[index], last=last)
-        total[:, at : at + columns.shape[1]] += columns
-        at += columns.shape[1]
-    return total
-
-
-def _some(y: Array, *, last: bool) -> Array:
-    """The last row alone, where no other is needed."""
-    return y[-1:] if last else y
-
-
-def _rows(op: Op, index: int, inputs: Sequence[Array]) -> Array:
-    """Rows of an input that the operation needs; the input may have all of the step's."""
-    whole = inputs[index]
-    if op.chunk.of == 1 or op.needs[index].is_chunk:
-        return whole
-    first, end = op.chunk.bounds(len(whole))
-    return whole[first:end]
 
 
 def _present(block: Held | None, op: Op) -> Held:

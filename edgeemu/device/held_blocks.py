@@ -97,6 +97,11 @@ class HeldBlocks:
                 return norm if self._is_shared(ends_meet) else [*norm, raw_of(self.lm_head.weight)]
         raise KeyError(str(block))
 
+    def holds(self, block: Block) -> bool:
+        """Whether a block, or the whole that it is a part of, is held."""
+        held = self.parts.get((block.kind, block.layer))
+        return held is not None and (not held or block.group in held)
+
     def _is_shared(self, ends_meet: bool) -> bool:
         """Whether an end goes without its table, because its receiver has it, or gets it with the other end."""
         return ends_meet and self.shape.tied_embeddings

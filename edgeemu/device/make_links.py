@@ -20,7 +20,7 @@ def make_links(spec: DeviceConfig) -> Links:
     if spec.links == "stamped":
         pipes, sockets = SharedPipes(spec.pipes_fd, spec.n_pipes), UnixSockets(spec.address)
         sockets.start_writer()  # before it is given the priority of threads that carry messages
-        return StampedLinks(sockets, spec.seed, pipes)
+        return StampedLinks(sockets, spec.seed, pipes, survives=spec.survives)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     inbox = StampingInbox(context, spec.address, time.monotonic)

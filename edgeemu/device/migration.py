@@ -1,5 +1,7 @@
 """A device's part in a migration: memory is reserved or refused, chunks are sent when they are due, rounds complete.
 
+So are the rounds that keep replicas up to date, beside the migration under way.
+
 Pure: what has to be sent or told is returned as instructions. What a shipment consists of is in `sending` and
 `receiving`.
 """
@@ -7,20 +9,21 @@ Pure: what has to be sent or told is returned as instructions. What a shipment c
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
 from edgeemu.device.executor import Executor
 from edgeemu.device.instructions import Connect, Instruction, SendChunk, Tell
 from edgeemu.device.pacing import Pacer
-from edgeemu.device.protocol_in import DeviceConfig, Expect, Prepare, Ship
+from edgeemu.device.protocol_in import DeviceConfig, Expect, HoldReplicas, Prepare, Ship
 from edgeemu.device.protocol_out import Arrived, Prepared
 from edgeemu.device.receiving import ReceivedBlocks
+from edgeemu.device.replicas import DeviceReplicas, Parts
 from edgeemu.device.sending import by_target, outgoing
 from edgeemu.device.sequences import ArrivedBlock
 from edgeemu.device.step_runner import StepRunner
-from edgeemu.links.messages import ShipmentChunk
+from edgeemu.links.messages import ChunkHeader, ShipmentChunk
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES, Block
 from edgeemu.placement.ledger import INCOMING, Ledger, OutOfMemoryError
 from edgeemu.timeline.transfers import Transfer
@@ -36,11 +39,13 @@ class _Stream:
 
     due_s: float
     order: int
+    request: Ship = field(compare=False)
     number: int = field(compare=False)
     target: int = field(compare=False)
     chunks: Iterator[ShipmentChunk] = field(compare=False)
     chunk: ShipmentChunk | None = field(default=None, compare=False)
     free_s: float = field(default=-inf, compare=False)
+    given_up: bool = field(default=False, compare=False)
 
 
 class DeviceMigration:
@@ -52,13 +57,15 @@ class DeviceMigration:
         self._name, self._index = config.name, config.index
         self._pacer, self._ledger, self._executor, self._runner = pacer, ledger, executor, runner
         self._unprepared: list[_Stream] = []  # due for the processor; a heap
+        self._at_processor: list[_Stream] = []
         self._streams: list[_Stream] = []  # due for their links; a heap
         self._stuck: list[_Stream] = []  # due, and their receivers too far behind to take them
         self._sending: _Stream | None = None  # whose chunk is being sent
         self._until_s = 0.0
         self._order = count()
-        self._epoch: int | None = None  # of what is sent; None: nothing is
         self._receiving: ReceivedBlocks | None = None
+        self._reserved_bytes = 0
+        self.replicas = DeviceReplicas(ledger, executor)
 
     # -- out ------------------------------------------------------------------------------------------------------
 
@@ -74,10 +81,9 @@ class DeviceMigration:
 
     def ship(self, request: Ship) -> list[Instruction]:
         """Begins to send a round."""
-        self._epoch = request.epoch
         for target, shipments in by_target(request):
             chunks = outgoing(request, shipments, self._executor)
-            self._push(_Stream(request.at_s, next(self._order), 0, target, chunks))
+            self._push(_Stream(request.at_s, next(self._order), request, 0, target, chunks))
         return [Connect(request.peers)]
 
     def _push(self, stream: _Stream) -> None:
@@ -91,13 +97,15 @@ class DeviceMigration:
             stream.chunk = next(stream.chunks, None)
             if stream.chunk is not None:
                 size_bytes = MESSAGE_HEADER_BYTES + len(stream.chunk.payload)
-                transfer = Transfer(True, size_bytes, partial(self._prepared, stream, self._epoch))
+                transfer = Transfer(True, size_bytes, partial(self._prepared, stream))
+                self._at_processor.append(stream)
                 self._runner.queue(transfer, stream.due_s, stream.target, stream.number)
 
-    def _prepared(self, stream: _Stream, epoch: int | None, now_s: float) -> list[Instruction]:
+    def _prepared(self, stream: _Stream, now_s: float) -> list[Instruction]:
         """The processor is done with a stream's next chunk, which departs as soon as its link is free."""
-        if epoch != self._epoch:  # it was aborted meanwhile
+        if stream.given_up:
             return []
+        self._at_processor.remove(stream)
         stream.due_s = max(now_s, stream.free_s)
         heappush(self._streams, stream)
         return self.ship_until(now_s)
@@ -147,6 +155,7 @@ class DeviceMigration:
         try:
             limit_bytes = left_bytes if request.incoming else None
             self._ledger.charge(INCOMING, request.reserve_bytes, limit_bytes, request.growth_bytes)
+            self._reserved_bytes = request.reserve_bytes
         except OutOfMemoryError as error:
             refusal = str(error)
         else:
@@ -155,33 +164,55 @@ class DeviceMigration:
 
     def expect(self, request: Expect) -> list[Instruction]:
         """A round begins."""
-        return self._arrived(request.number, self._current().expect(request, self._executor))
+        if request.to_replicas:
+            return self._arrived(request, self.replicas.expect(request))
+        return self._arrived(request, self._current().expect(request, self._executor))
 
     def take_chunk(self, chunk: ShipmentChunk) -> list[Instruction]:
-        """Takes in a chunk of the migration under way."""
-        return self._arrived(chunk.header.number, self._current().add(chunk))
+        """Takes in a chunk of a round under way."""
+        if chunk.header.to_replica:
+            return self._arrived(chunk.header, self.replicas.add(chunk))
+        return self._arrived(chunk.header, self._current().add(chunk))
 
-    def collect(self) -> dict[Block, ArrivedBlock]:
-        """All that has arrived; the migration is over, and what it had reserved is free."""
+    def collect(self, parts: Parts) -> dict[Block, ArrivedBlock]:
+        """All that has arrived, or a replica has; the migration is over, and what it had reserved is free.
+
+        `parts`: what is to be held. Nothing more is sent: it may be held no longer.
+        """
         arriving = self._receiving.collect(self._executor) if self._receiving is not None else {}
-        self._receiving = None
-        self._ledger.release(INCOMING)
+        self._end()
+        self._give_up(to_replicas=True)
+        self.replicas.take(parts, arriving)
         return arriving
 
     def abort(self) -> None:
         """Forgets the migration: nothing more of it is sent, and what it had reserved is free."""
+        self._end()
+        self._give_up(to_replicas=False)
+
+    def hold(self, request: HoldReplicas) -> None:
+        """Holds other replicas, or the same: nothing more of what was under way to replicas is sent."""
+        self._give_up(to_replicas=True)
+        self.replicas.hold(request)
+
+    def _end(self) -> None:
         self._receiving = None
-        self._epoch = None
-        for streams in (self._unprepared, self._streams, self._stuck):
-            streams.clear()
-        self._ledger.release(INCOMING)
+        self._ledger.release(INCOMING, self._reserved_bytes)
+        self._reserved_bytes = 0
+
+    def _give_up(self, *, to_replicas: bool) -> None:
+        """Sends nothing more of the migration, or to replicas."""
+        for streams in (self._unprepared, self._at_processor, self._streams, self._stuck):
+            for stream in streams:
+                stream.given_up = stream.request.to_replicas is to_replicas
+            streams[:] = [stream for stream in streams if not stream.given_up]
+        heapify(self._unprepared)
+        heapify(self._streams)
 
     def _current(self) -> ReceivedBlocks:
         assert self._receiving is not None, "chunks are legal only after Prepare"
         return self._receiving
 
-    def _arrived(self, number: int, at_s: float | None) -> list[Instruction]:
+    def _arrived(self, of: Expect | ChunkHeader, at_s: float | None) -> list[Instruction]:
         """Tells that a round is complete, if it is."""
-        if at_s is None:
-            return []
-        return [Tell(Arrived(self._name, self._index, self._current().epoch, number, at_s))]
+        return [] if at_s is None else [Tell(Arrived(self._name, self._index, of.epoch, of.number, at_s))]

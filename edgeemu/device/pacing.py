@@ -6,7 +6,7 @@ Pure: it computes instants and waits for none. Knows no messages and no clock.
 from collections.abc import Callable
 
 from edgeemu.cluster.devices import Compute as Speed
-from edgeemu.cluster.variation import scaled, share_at
+from edgeemu.cluster.variation import faulted, scaled, share_at
 from edgeemu.device.protocol_in import DeviceConfig
 from edgeemu.placement.program import Op
 from edgeemu.timeline.clock import Occupation, occupy
@@ -39,9 +39,12 @@ class Pacer:
         """Whether messages keep the device busy: on its own timeline, where they have a time."""
         return self.paced and (self._config.message_s > 0 or self._config.byte_s > 0)
 
-    def steer(self, at_s: float, speed: float) -> None:
-        """An event: from an instant on the device has this share of its own speed."""
-        self._availability = scaled(self._availability, at_s, speed)
+    def steer(self, at_s: float, speed: float | None, still_until_s: float | None) -> None:
+        """From an instant on the device has this share of its own speed, or stands still until another instant."""
+        if speed is not None:
+            self._availability = scaled(self._availability, at_s, speed)
+        if still_until_s is not None:
+            self._availability = faulted(self._availability, at_s, still_until_s)
 
     def availability_at(self, at_s: float) -> float:
         """The share of the device's compute that other work leaves at an instant."""

@@ -9,6 +9,7 @@ import msgspec
 
 from edgeemu.cluster.variation import Variation
 from edgeemu.links.interface import Peer
+from edgeemu.placement.blocks import Block
 from edgeemu.placement.placement import Move
 from edgeemu.placement.program import Op
 from edgeemu.placement.shipments import Shipment
@@ -36,6 +37,7 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     reads: tuple[str, ...] = ()  # model files that it will open
     message_s: float = 0.0  # that each message keeps the processor busy, sent or received
     byte_s: float = 0.0  # the same for each byte
+    survives: bool = False  # it goes on when a device that it sends to is gone: what it has for that one is dropped
 
 
 class Assign(msgspec.Struct, frozen=True, tag=True):
@@ -99,8 +101,22 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
     at_s: float
 
 
+class HoldReplicas(msgspec.Struct, frozen=True, tag=True):
+    """Hold replicas of these blocks, with the bytes of each, and drop others. Answer: `Ready`.
+
+    Rounds to replicas are of this epoch from now on, and those under way are given up. `load`: read all weights now.
+    """
+
+    epoch: int
+    replicas: list[tuple[Block, int]]
+    load: bool
+
+
 class Ship(msgspec.Struct, frozen=True, tag=True):
-    """Send these shipments from an instant on, in this order to each target, in chunks of `chunk_bytes` at most."""
+    """Send these shipments from an instant on, in this order to each target, in chunks of `chunk_bytes` at most.
+
+    They are of the migration under way, or go to replicas.
+    """
 
     epoch: int
     number: int
@@ -108,19 +124,21 @@ class Ship(msgspec.Struct, frozen=True, tag=True):
     chunk_bytes: int
     shipments: list[Shipment]
     peers: list[Peer]
+    to_replicas: bool = False
 
 
 class Expect(msgspec.Struct, frozen=True, tag=True):
     """Expect so many shipments in a round. Answer: `Arrived`, when all are complete.
 
-    Weights on flash are read now, which takes until `flash_end_s` on the timeline.
+    Weights of the blocks that are `from_flash` are read now, which takes until `flash_end_s` on the timeline.
     """
 
     epoch: int
     number: int
     shipments: int
-    from_flash: bool
+    from_flash: list[Block]
     flash_end_s: float
+    to_replicas: bool = False
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
@@ -137,6 +155,36 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     epoch: int
 
 
+class Halt(msgspec.Struct, frozen=True, tag=True):
+    """Give up all steps in flight, and what arrives of epochs before this one, in which operations stay as they are.
+
+    Blocks that migrate are not its business. Answer: `Ready`.
+    """
+
+    epoch: int
+
+
+class Rewind(msgspec.Struct, frozen=True, tag=True):
+    """Shorten caches, by sequence: those of the first `layers` layers to `rows`, others to `kept`. Answer: `Ready`."""
+
+    rows: dict[int, int]
+    layers: int
+    kept: dict[int, int]
+
+
+class Follow(msgspec.Struct, frozen=True, tag=True):
+    """Run these operations on the blocks that are held, from now on. Answer: `Ready`.
+
+    Steps that fill caches have at most `rows` rows, after `past` rows that are there.
+    """
+
+    epoch: int
+    ops: list[Op]
+    peers: list[Peer]
+    rows: int = 0
+    past: int = 0
+
+
 class ChangeDevice(msgspec.Struct, frozen=True, tag=True):
     """Change the device, or its paths to `peers`, from an instant on. Answer: `Ready`."""
 
@@ -144,6 +192,7 @@ class ChangeDevice(msgspec.Struct, frozen=True, tag=True):
     speed: float | None = None
     memory_bytes: int | None = None
     peers: list[Peer] = []
+    still_until_s: float | None = None  # it stands still from then until this instant; infinite: for good
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
@@ -179,10 +228,14 @@ ToDevice = (
     | Close
     | Start
     | Prepare
+    | HoldReplicas
     | Ship
     | Expect
     | Commit
     | Abort
+    | Halt
+    | Rewind
+    | Follow
     | ChangeDevice
     | Probe
     | Status

@@ -7,6 +7,8 @@ A message must be legal in each machine whose table lists it. A migration's mess
     Assign -> Begin -> Open -> Start ... Close                     steps
                        Prepare -> Expect, Ship ... -> Commit       a migration: receivers are asked to prepare and told
                                                    -> Abort        what to expect, senders are told to ship
+                       Halt -> Rewind ... -> Follow                after a loss: steps are given up, and run again
+                       HoldReplicas -> Expect, Ship ...            beside all of that: rounds of an epoch of their own
 """
 
 from collections import deque
@@ -22,10 +24,14 @@ from edgeemu.device.protocol_in import (
     Close,
     Commit,
     Expect,
+    Follow,
     ForgetPeak,
+    Halt,
+    HoldReplicas,
     Open,
     Prepare,
     Probe,
+    Rewind,
     Ship,
     Start,
     Status,
@@ -65,8 +71,8 @@ class SequencePhase(Enum):
 
 
 _STEPS = (Open, Start, Data, Close)
-_MIGRATION = (Prepare, Expect, Ship, ShipmentChunk, Commit, Abort)
-_WORK = (*_STEPS, *_MIGRATION, ChangeDevice, Status, ForgetPeak)
+_MIGRATION = (Prepare, Expect, Ship, ShipmentChunk, Commit, Abort, Follow)
+_WORK = (*_STEPS, *_MIGRATION, HoldReplicas, Halt, Rewind, ChangeDevice, Status, ForgetPeak)
 
 DEVICE: Mapping[DevicePhase, Mapping[type, DevicePhase]] = {
     DevicePhase.STARTED: {Assign: DevicePhase.ASSIGNED, Stop: DevicePhase.STOPPED},
@@ -90,11 +96,11 @@ MIGRATION: Mapping[MigrationPhase, Mapping[type, MigrationPhase]] = {
         Ship: MigrationPhase.SENDING,
         Commit: MigrationPhase.NONE,  # of a device that neither receives nor sends
         Abort: MigrationPhase.NONE,
+        Follow: MigrationPhase.NONE,  # it changes operations alone, so it is no migration
     },
     MigrationPhase.PREPARED: {
         Expect: MigrationPhase.RECEIVING,
         ShipmentChunk: MigrationPhase.PREPARED,  # it may overtake what the controller says of it
-        Ship: MigrationPhase.SENDING,  # of a device that puts together what it keeps, and receives nothing
         Abort: MigrationPhase.NONE,
     },
     MigrationPhase.REFUSED: {Abort: MigrationPhase.NONE},
@@ -127,6 +133,7 @@ class ProtocolStates:
         self.epoch = -1  # of the placement in use
         self.migration_epoch = -1  # of the migration under way
         self.aborted_epoch = -1  # of the last migration that was aborted: chunks up to it may still arrive
+        self.replica_epoch = -1  # of rounds to replicas: chunks of those before may still arrive
         self._name = name
         self._open: set[int] = set()
         self._history: deque[str] = deque(maxlen=HISTORY)
@@ -144,8 +151,15 @@ class ProtocolStates:
                 self._check_epoch(request.epoch, said)
                 self.epoch, self.migration = request.epoch, MigrationPhase.NONE
                 self._open.clear()
-            case Prepare() | Ship() | Expect() | Commit() | Abort():
+            case HoldReplicas():
+                self.replica_epoch = request.epoch
+            case Ship(to_replicas=True) | Expect(to_replicas=True):
+                if request.epoch != self.replica_epoch:
+                    raise self._illegal(said, "it is of other replicas", f"epoch {self.replica_epoch}")
+            case Prepare() | Ship() | Expect() | Commit() | Abort() | Follow():
                 self._follow_migration(request, said)
+            case Halt():
+                self._check_epoch(request.epoch, said)
             case Open() | Start() | Close():
                 self._follow_sequence(request, said)
         self.device = device
@@ -164,12 +178,14 @@ class ProtocolStates:
             )
 
     def takes(self, chunk: ShipmentChunk) -> bool:
-        """Whether the chunk's migration is under way; False if it was aborted, and the chunk is to be dropped.
+        """Whether the chunk's round is under way; False if that was given up, and the chunk is to be dropped.
 
         Raises:
             ProtocolError: it is of another migration, or of none.
         """
         epoch = chunk.header.epoch
+        if chunk.header.to_replica:
+            return epoch == self.replica_epoch
         if epoch <= self.aborted_epoch:
             return False
         said = f"a chunk of {chunk.header.shipment.block} of epoch {epoch}"
@@ -178,15 +194,19 @@ class ProtocolStates:
             raise self._illegal(said, self._migration_state, f"epoch {self.migration_epoch}")
         return True
 
-    def _follow_migration(self, request: Prepare | Ship | Expect | Commit | Abort, said: str) -> None:
+    def _follow_migration(self, request: Prepare | Ship | Expect | Commit | Abort | Follow, said: str) -> None:
         following = self._following(self._migration_state, MIGRATION[self.migration], type(request), said)
         if self.migration is MigrationPhase.NONE:
             self._check_epoch(request.epoch, said)
         elif request.epoch != self.migration_epoch:
             raise self._illegal(said, self._migration_state, f"epoch {self.migration_epoch}")
+        if isinstance(request, Prepare) and not request.incoming:  # it puts together what it has
+            following = MigrationPhase.SENDING
         self.migration, self.migration_epoch = following, request.epoch
-        if isinstance(request, Commit):
+        if isinstance(request, Commit | Follow):
             self.epoch = request.epoch
+        if isinstance(request, Commit):
+            self.replica_epoch = -1  # what replicas are needed now is told next
         if isinstance(request, Abort):
             self.aborted_epoch = request.epoch
 
@@ -230,7 +250,7 @@ def _described(request: ToDevice) -> str:
             return f"{type(request).__name__} of sequence {request.sequence}"
         case Ship() | Expect():
             return f"{type(request).__name__} of round {request.number} of epoch {request.epoch}"
-        case Assign() | Prepare() | Commit() | Abort():
+        case Assign() | Prepare() | Commit() | Abort() | Halt() | Follow() | HoldReplicas():
             return f"{type(request).__name__} of epoch {request.epoch}"
         case _:
             return type(request).__name__

@@ -18,7 +18,7 @@ from edgeemu_kernels.packed import Stored
 
 
 @dataclass(slots=True)
-class _ReceivedRound:
+class ReceivedRound:
     """Progress of a round. `expected` shipments is None until the controller has sent it."""
 
     expected: int | None = None
@@ -35,16 +35,13 @@ class ReceivedBlocks:
     _open: dict[tuple[int, int, Block], BlockBytes] = field(default_factory=dict)
     _complete: dict[Block, list[tuple[messages.ChunkHeader, bytearray]]] = field(default_factory=dict)
     _flash: dict[Block, Sequence[Stored]] = field(default_factory=dict)
-    _rounds: dict[int, _ReceivedRound] = field(default_factory=dict)
+    _rounds: dict[int, ReceivedRound] = field(default_factory=dict)
 
     def expect(self, request: protocol_in.Expect, executor: Executor) -> float | None:
         """Begins a round. Returns the instant of its end if all of it has arrived already."""
-        if request.from_flash:
-            self._flash = {
-                block: executor.weights_from_flash(block, ends_meet=move.ends_meet)
-                for block, move in sorted(self.blocks.items())
-            }
-        round_ = self._rounds.setdefault(request.number, _ReceivedRound())
+        for block in request.from_flash:
+            self._flash[block] = executor.weights_from_flash(block, ends_meet=self.blocks[block].ends_meet)
+        round_ = self._rounds.setdefault(request.number, ReceivedRound())
         round_.expected = request.shipments
         round_.last_s = max(round_.last_s, request.flash_end_s)
         return self._end_s(round_)
@@ -60,7 +57,7 @@ class ReceivedBlocks:
         if header.epoch != self.epoch or block not in self.blocks:
             brings = ", ".join(map(str, sorted(self.blocks)))
             raise ProtocolError(f"{block} of epoch {header.epoch} arrived, but epoch {self.epoch} brings {brings}")
-        round_ = self._rounds.setdefault(header.number, _ReceivedRound())
+        round_ = self._rounds.setdefault(header.number, ReceivedRound())
         round_.last_s = max(round_.last_s, header.arrival_s)
         key = header.number, header.shipment.sequence, block
         if key not in self._open:
@@ -106,5 +103,5 @@ class ReceivedBlocks:
         return ArrivedBlock(weights, joined)
 
     @staticmethod
-    def _end_s(round_: _ReceivedRound) -> float | None:
+    def _end_s(round_: ReceivedRound) -> float | None:
         return round_.last_s if round_.expected == round_.complete else None

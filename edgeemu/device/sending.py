@@ -22,9 +22,16 @@ def outgoing(
     """The chunks of one connection, one shipment after the other, each made when it is due. Arrivals are not set."""
     for shipment in shipments:
         block, _, _, sequence, first_row, end_row, with_weights, ends_meet = shipment
-        arrays = executor.export(block, sequence, first_row, end_row, with_weights=with_weights, ends_meet=ends_meet)
+        if sequence < 0 and with_weights and not executor.holds(block):  # this device is the store of what was lost
+            arrays = executor.weights_from_flash(block, ends_meet=ends_meet)
+        else:
+            arrays = executor.export(
+                block, sequence, first_row, end_row, with_weights=with_weights, ends_meet=ends_meet
+            )
         total, crc, offset = sum(array.nbytes for array in arrays), checksum(arrays), 0
         for piece in pieces(arrays, request.chunk_bytes):
-            header = messages.ChunkHeader(request.epoch, request.number, shipment, offset, total, crc)
+            header = messages.ChunkHeader(
+                request.epoch, request.number, shipment, offset, total, crc, to_replica=request.to_replicas
+            )
             yield messages.ShipmentChunk(header, piece)
             offset += len(piece)

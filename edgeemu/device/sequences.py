@@ -73,6 +73,16 @@ class OpenSequences:
         del self._open[sequence]
         return freed_bytes
 
+    def shorten(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> int:
+        """Shortens caches: `rows` and `kept` as in the request `Rewind`. Returns the bytes freed."""
+        freed_bytes = self.cache_bytes
+        for sequence, opened in self._open.items():
+            for layer, cache in opened.caches.items():
+                wanted = (rows if layer < layers else kept).get(sequence)
+                if wanted is not None:
+                    cache.truncate(wanted)
+        return freed_bytes - self.cache_bytes
+
     def rows(self, sequence: int, layer: int, index: int, first_row: int, end_row: int) -> tuple[Stored, Stored]:
         """Keys and values of some rows of the `index`-th group of a layer, as its cache stores them.
 
@@ -86,22 +96,23 @@ class OpenSequences:
     def regroup(
         self, layer: int, before: Sequence[int], after: Sequence[int], arriving: Mapping[Block, ArrivedBlock]
     ) -> None:
-        """Rebuilds one layer's caches, of groups `before`, for the groups `after`: rows kept, and rows arrived."""
-        none = self._no_rows(0)
+        """Rebuilds one layer's caches, of groups `before`, for the groups `after`: rows kept, and rows arrived.
+
+        A group that was lost arrives without rows. It gets as many as the others have: they are computed again.
+        """
         for sequence, opened in self._open.items():
             old = opened.caches.pop(layer, None)
             if not after:
                 continue
-            keys, values = [], []
+            parts: dict[int, tuple[Stored, Stored] | None] = {}
             for group in after:
-                arrived = arriving.get(Block(Kind.HEAD, layer, group))
-                if arrived is not None:
-                    k, v = arrived.rows.get(sequence, (none, none))
+                if (arrived := arriving.get(Block(Kind.HEAD, layer, group))) is not None:
+                    parts[group] = arrived.rows.get(sequence)
                 else:
                     assert old is not None, "a group that has not arrived was here before"
-                    k, v = old.take(before.index(group))
-                keys.append(k)
-                values.append(v)
+                    parts[group] = old.take(before.index(group))
+            lacking = self._no_rows(max((len(part[0]) for part in parts.values() if part is not None), default=0))
+            keys, values = zip(*(part or (lacking, lacking) for part in parts.values()), strict=True)
             cache = self._cache(len(after), opened.total_tokens)
             cache.append_stored(np.stack(keys), np.stack(values))  # [groups, rows, …]
             opened.caches[layer] = cache

@@ -76,6 +76,14 @@ class StepRunner:
         self.sent_bytes.clear()
         self._handled.clear()
 
+    def halt(self, epoch: int, taken_bytes: int) -> None:
+        """Gives up all steps, none of whose operations is running; and `taken_bytes` that were taken, not delivered."""
+        assert not isinstance(self._running, _Running), "a device handles messages between operations"
+        self.ready.drop_steps()
+        self._executed.clear()
+        self._traffic = StepTraffic()
+        self._ledger.release(MESSAGES, taken_bytes + self._dataflow.halt(epoch))
+
     # -- inputs ---------------------------------------------------------------------------------------------------
 
     def take(self, message: Data) -> None:
@@ -100,10 +108,10 @@ class StepRunner:
         self._deliver(message.epoch, key, slot, arrived)
 
     def start(self, request: Start) -> list[Instruction]:
-        """Begins a step: a prompt enters at the embedding; a token leaves for it from where it was sampled."""
+        """Begins a step: ids enter at the embedding up to step 0; a token leaves for it from where it was sampled."""
         key = StepKey(request.sequence, request.step)
         ids = np.asarray(request.ids, dtype=np.int64)  # [t]
-        if request.step == 0:
+        if request.step <= 0:
             self._ledger.charge(MESSAGES, ids.nbytes)
             prompt = Input(request.at_s, request.position, ids, rows=len(ids))
             self._deliver(request.epoch, key, Slot(MessageKind.PROMPT, 0, -1), prompt)

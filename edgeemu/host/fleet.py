@@ -1,7 +1,6 @@
 """Device processes as the controller has them: start the fork server, fork, notice exits, end everything.
 
-Knows processes, their pids and logs; nothing of what devices compute or say to each other. What the server
-does, and why nothing outlives a run, is in `device/server.py`.
+Knows processes, their pids and logs; nothing of what devices say. What the server does is in `fork_server`.
 """
 
 import asyncio
@@ -159,6 +158,13 @@ class Fleet:
         finally:
             forked.cancel()  # if it is not done
         return forked.result()
+
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send a device a signal, if it is there."""
+        _, pidfd = self._alive.get(name, (0, None))
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, number)
 
     def log_tail(self, name: str) -> str:
         """Last lines that a device wrote to standard error, a traceback for example; also after closing."""

@@ -4,7 +4,7 @@ import resource
 import signal
 from pathlib import Path
 
-from edgeemu.host.cgroups import DeviceGroup, NoGroupError, RunGroup, make_run_group
+from edgeemu.host.cgroups import DeviceGroup, NoGroupError, RunGroup, make_run_group, remove
 from edgeemu.host.owner import Owner, read_proc
 from edgeemu.units import SIZE
 
@@ -24,6 +24,7 @@ class MemoryCaps:
         self.cost_realtime = False  # devices had to give up their real-time priority for it
         self._group: RunGroup | None = None
         self._capped: dict[str, DeviceGroup] = {}
+        self._peaks: dict[str, int | None] = {}  # of devices that have ended
         self._why = ""
         self._means = means
         if "cgroup" in means:
@@ -79,9 +80,17 @@ class MemoryCaps:
             self.enforced_by = "ledger"
             self._why += f"; no rlimit: {error}"
 
+    def release(self, name: str) -> None:
+        """Remove the cap of a device that has ended; another process may come to have its name."""
+        group = self._capped.pop(name, None)
+        if group is not None:
+            self._peaks[name] = _larger(self._peaks.get(name), group.peak_bytes)
+            remove(group.path)
+
     def peaks_bytes(self) -> dict[str, int | None]:
         """Peak of the memory charged to each cgroup, by device."""
-        return {name: group.peak_bytes for name, group in self._capped.items()}
+        here = {name: _larger(self._peaks.get(name), group.peak_bytes) for name, group in self._capped.items()}
+        return self._peaks | here
 
     def why_killed(self, name: str, status: int, held: dict[str, int]) -> str | None:
         """Message for a device that ended with this status if the kernel killed it because memory ran out, else None.
@@ -104,6 +113,10 @@ class MemoryCaps:
             f"{limit} ({self.enforced_by}: its memory, and what its process took without a model), with {peak}. "
             f"The ledger's last page: {ledger}"
         )
+
+
+def _larger(a_bytes: int | None, b_bytes: int | None) -> int | None:
+    return b_bytes if a_bytes is None else a_bytes if b_bytes is None else max(a_bytes, b_bytes)
 
 
 def _data_bytes(pid: int) -> int:

@@ -19,21 +19,26 @@ def is_stopped(pid: int) -> bool:
 
 
 class StopWatch:
-    """Count of looks in a row at which each of some processes was stopped."""
+    """Count of looks in a row, one every so many seconds, at which each of some processes was stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = PATIENCE, every_s: float = LOOK_EVERY_S) -> None:
+        self._patience, self._every_s = patience, every_s
         self._looks: dict[str, int] = {}
 
     def look(self, processes: Mapping[str, int]) -> str:
         """Look at processes, given by name; return which have been stopped for too long, or ""."""
+        return "; ".join(f"{why}, and the run waits" for why in self.too_long(processes).values())
+
+    def too_long(self, processes: Mapping[str, int]) -> dict[str, str]:
+        """Look at processes, given by name; return those that have been stopped for too long, with what to say."""
         states = {name: process_state(pid) for name, pid in processes.items()}
         self._looks = {name: self._looks.get(name, 0) + 1 for name, state in states.items() if state in _STOPPED}
-        for_s = PATIENCE * LOOK_EVERY_S
-        return "; ".join(
-            f"{name} (process {processes[name]}) has been {_STOPPED[states[name]]} for {for_s:.0f} s, and the run waits"
+        for_s = self._patience * self._every_s
+        return {
+            name: f"{name} (process {processes[name]}) has been {_STOPPED[states[name]]} for {for_s:.3g} s"
             for name, looks in self._looks.items()
-            if looks >= PATIENCE
-        )
+            if looks >= self._patience
+        }
 
 
 def what_they_do(processes: Mapping[str, int], most: int = 10) -> str:

@@ -3,6 +3,7 @@
 from edgeemu.links.messages import Data, ShipmentChunk
 from edgeemu.placement.program import MessageKind, Slot
 from edgeemu.timeline.network import DrawKey
+from edgeemu.timeline.shipping import TO_REPLICAS
 
 
 def draw_key(message: Data, target: int) -> DrawKey:
@@ -14,4 +15,5 @@ def draw_key(message: Data, target: int) -> DrawKey:
 def chunk_draw_key(chunk: ShipmentChunk, number: int, target: int) -> DrawKey:
     """Random key of the chunk with that number in its round to a target."""
     header = chunk.header
-    return DrawKey(header.shipment.source, target, header.epoch, header.number, MessageKind.SHIPMENT, number)
+    epoch = TO_REPLICAS if header.to_replica else header.epoch
+    return DrawKey(header.shipment.source, target, epoch, header.number, MessageKind.SHIPMENT, number)

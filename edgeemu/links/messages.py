@@ -16,7 +16,7 @@ from edgeemu.placement.program import MessageKind
 from edgeemu.placement.shipments import Shipment
 
 _HEADER = Struct(
-    "<4sBBhIIIIIddIIHd2x"
+    "<4sBBhIIiIIddIIHd2x"
 )  # magic, kind, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
 _MAGIC = b"emu1"
 _DTYPES = (np.dtype("<f4"), np.dtype("<i8"), np.dtype("u1"))
@@ -144,6 +144,7 @@ class ChunkHeader(msgspec.Struct, frozen=True):
     added_s: float = 0.0  # what the timeline adds to the time that the bytes really take
     sent_s: float = 0.0  # of the wall clock
     lag_s: float = 0.0  # of the wall clock: how late the sender was, which is not the network's time
+    to_replica: bool = False  # not of the migration under way
 
 
 class ShipmentChunk(msgspec.Struct, frozen=True, eq=False):

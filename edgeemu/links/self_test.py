@@ -15,7 +15,8 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Path
 from edgeemu.links.interface import ProbeRecord
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
-from edgeemu.timeline.network import PACKET_BYTES, serialise
+from edgeemu.timeline.network import serialise
+from edgeemu.timeline.retransmission import PACKET_BYTES
 
 MAX_LINKS = 8  # [D] measured in a run: at about half a second each, a user still waits for them
 SMALL_BYTES = 4

@@ -13,7 +13,7 @@ import msgspec
 
 from edgeemu.cluster.links import Path
 from edgeemu.links.framing import framed
-from edgeemu.links.interface import Peer
+from edgeemu.links.interface import LinkLostError, Peer
 from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import (
     Data,
@@ -80,8 +80,10 @@ class _Locked:
 class StampedLinks:
     """Connections of one device whose messages carry their emulated arrival."""
 
-    def __init__(self, sockets: UnixSockets, seed: int, pipes: SharedPipes) -> None:
+    def __init__(self, sockets: UnixSockets, seed: int, pipes: SharedPipes, *, survives: bool = False) -> None:
+        """`survives`: messages for a device that is gone are dropped, as a network does."""
         self._sockets = sockets
+        self._survives = survives
         self._seed = seed
         self._pipes = pipes
         self._paths: dict[int, Path] = {}
@@ -102,6 +104,8 @@ class StampedLinks:
     def connect(self, peers: Sequence[Peer]) -> None:
         for device, address, path in peers:
             self._paths[device], self._addresses[device] = path, address
+            if self._survives:  # it may have been replaced by another process
+                self._sockets.forget_broken(address)
 
     def arrival_s(self, key: DrawKey, size_bytes: int, departure_s: float) -> float:
         """Books a message on the pipes to its target; returns its emulated arrival."""
@@ -128,18 +132,30 @@ class StampedLinks:
             stamped = framed(encode_stamped(message, arrival_s, sent_s))
             if len(stamped) <= _KEPT_BYTES:
                 self._last = message, stamped
-        self._received += self._sockets.push(self._addresses[target], stamped)
+        try:
+            self._received += self._sockets.push(self._addresses[target], stamped)
+        except LinkLostError:
+            if not self._survives:
+                raise
 
     def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
-        if not self._sockets.has_room(address := self._addresses[target]):
-            return None
+        try:
+            if not self._sockets.has_room(address := self._addresses[target]):
+                return None
+        except LinkLostError:
+            if not self._survives:
+                raise
         arrival_s = taken_s = departure_s
         if self._paced:
             size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
             arrival_s = self.arrival_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
             taken_s = max(departure_s, arrival_s - self._paths[target].delay_at(departure_s))
         header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s)
-        self._sockets.offer(address, framed(encode_chunk(ShipmentChunk(header, chunk.payload))))
+        try:
+            self._sockets.offer(address, framed(encode_chunk(ShipmentChunk(header, chunk.payload))))
+        except LinkLostError:
+            if not self._survives:
+                raise
         return taken_s
 
     def wait(self, descriptor: int, timeout_s: float | None) -> bool:

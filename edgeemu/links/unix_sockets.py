@@ -3,7 +3,8 @@
 A process's own thread writes to the socket of a receiver and reads from those of its senders: a message wakes nobody
 but its receiver. (ZeroMQ passes it through a thread at either end, which costs more than many kernels take.)
 What the kernel does not take at once, because a message is large or its receiver is busy, a thread sends meanwhile.
-A connection that breaks is not made again: what was on its way would be lost, and nobody would know.
+A connection that breaks is not made again, unless its owner asks for it: what was on its way is lost, and nobody else
+would know.
 """
 
 import select
@@ -53,6 +54,18 @@ class _Outgoing:
             raise LinkLostError(self.lost)
         return len(self.waiting) < HIGH_WATER
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the receiver is gone, also if nothing was sent since. A receiver sends nothing back."""
+        if not self.lost:
+            try:
+                return not self.socket.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass
+        return True
+
     def write(self, message: bytes | memoryview) -> int:
         """Write as much as the kernel takes at once; return the number of bytes.
 
@@ -92,6 +105,11 @@ class _Writer:
             outgoing.waiting.append(rest)
             self._behind.add(outgoing)
             self._changed.notify()
+
+    def let_go(self, outgoing: _Outgoing) -> None:
+        """Wait until this thread has noticed that a connection is broken, and has nothing more of it."""
+        with self._changed:
+            self._changed.wait_for(lambda: outgoing not in self._behind)
 
     def wait(self, timeout_s: float) -> None:
         """Wait until nothing waits any more, or the time is over."""
@@ -247,6 +265,19 @@ class UnixSockets:
             else:
                 messages += read
         return messages
+
+    def forget_broken(self, address: str) -> None:
+        """Have the next message to an address make a connection anew, if the receiver of the one before is gone."""
+        outgoing = self._outgoing.get(address)
+        if outgoing is not None and outgoing.is_broken:
+            self._writer.let_go(outgoing)
+            del self._outgoing[address]
+            outgoing.socket.close()
+
+    @property
+    def has_some(self) -> bool:
+        """Whether there is something to take."""
+        return any(descriptor != self._watched for descriptor, _ in self._readable.poll(0))
 
     def flush(self, timeout_s: float) -> None:
         """Wait until the kernel has taken all messages, or the time is over."""

@@ -93,14 +93,17 @@ class Usage:
             if block.kind is Kind.FFN and not self._shards[block.kind, block.layer]:
                 self._weights_bytes -= self.costs.norm_bytes()
 
-    def page_with(self, block: Block) -> MemoryPage:
-        """Page after adding `block`, which is not added."""
-        self.add(block)
+    def page_with(self, *blocks: Block) -> MemoryPage:
+        """Page after adding blocks, which are not added."""
+        for block in blocks:
+            self.add(block)
         page = self.page()
-        self.remove(block)
+        for block in blocks:
+            self.remove(block)
         return page
 
-    def page(self) -> MemoryPage:
+    def page(self, past: int = 0) -> MemoryPage:
+        """Sum up what the blocks need. `past`: cached rows before those of the longest step; 0 for a prompt."""
         weights_bytes = self._weights_bytes
         kinds = {kind for kind, _, group in self.blocks if group < 0 or kind is Kind.HEAD}  # undivided
         if self.costs.shape.tied_embeddings and {Kind.EMBED, Kind.LM_HEAD} <= kinds:
@@ -109,7 +112,7 @@ class Usage:
             return self._gathered_page(weights_bytes, kinds)
         rows = self.prompt_tokens
         widest = max(self.groups.values(), default=0)
-        workspaces = [self.costs.workspace_bytes(kind, widest, rows, 0) for kind in kinds]
+        workspaces = [self.costs.workspace_bytes(kind, widest, rows, past) for kind in kinds]
         workspaces += [self.costs.workspace_bytes(kind, widest, 1, self.total_tokens) for kind in kinds]
         widest_shards = self._widest_shards()
         for kind, shards in widest_shards.items():

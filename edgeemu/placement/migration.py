@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
@@ -21,6 +22,7 @@ from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Move, Placement, moves, regroupings
+from edgeemu.placement.replicas import Replica
 from edgeemu.placement.shipments import Shipment, weight_bytes
 
 
@@ -45,6 +47,10 @@ class MigrationProtocol:
     old: Placement
     new: Placement
     weights_on_flash: bool = False
+    lost: frozenset[int] = frozenset()  # devices that are gone: what they had comes from storage, caches without rows
+    store: int | None = None  # the device whose storage has all weights; None: every device reads from its own
+    rewound: tuple[int, Mapping[int, int]] = (0, MappingProxyType({}))  # layers whose caches are shorter: to rows
+    promoted: frozenset[Replica] = frozenset()  # that become the blocks themselves: nothing of them moves
     state: MigrationState = MigrationState.PREPARING
     round: int = -1
     rows: dict[int, int] = field(default_factory=dict)  # cache rows that have been shipped, by sequence
@@ -90,14 +96,35 @@ class MigrationProtocol:
         shipments = [shipment for move in self.moves for shipment in self._shipments(move, rows)]
         self.rows = dict(rows)
         self._awaited = {shipment.target for shipment in shipments}
+        if not self.round:
+            self._awaited |= {move.target for move in self.moves if self.from_flash(move)}
         if not self._awaited:
             self.state = MigrationState.COPIED
         return shipments
 
+    def from_flash(self, move: Move) -> bool:
+        """Whether the receiver of a block reads its weights from its own storage."""
+        if self.is_there(move):
+            return False
+        return self.weights_on_flash or (move.source in self.lost and self.store in (None, move.target))
+
+    def is_there(self, move: Move) -> bool:
+        """Whether the receiver of a block has a replica of it, which is as good."""
+        return bool(self.promoted) and Replica(move.block, move.target) in self.promoted
+
     def _shipments(self, move: Move, rows: Mapping[int, int]) -> Iterator[Shipment]:
         """Shipments of one block: its weights go with the rows of the first sequence."""
         block, source, target, ends_meet = move
-        with_weights = self.round == 0 and not self.weights_on_flash
+        if self.is_there(move):
+            return
+        with_weights = self.round == 0 and not self.from_flash(move)
+        if source in self.lost:
+            if with_weights and self.store is not None:
+                yield Shipment(block, self.store, target, -1, 0, 0, with_weights, ends_meet)
+            return
+        layers, shorter = self.rewound
+        if block.layer < layers:
+            rows = {sequence: min(end, shorter.get(sequence, end)) for sequence, end in rows.items()}
         ranges = [(n, self.rows.get(n, 0), end) for n, end in sorted(rows.items())] if block.kind is Kind.HEAD else []
         if not ranges and self.round == 0:
             ranges = [(-1, 0, max(rows.values(), default=0))]
@@ -187,7 +214,10 @@ def needs(
     arriving = incoming(migration)
     copied = copied_bytes(migration.old, migration.new, costs.at_step(1, last_rows), migration.moves)
     for target in sorted(arriving.keys() | copied.keys()):
-        moved, growth_bytes = arriving.get(target, []), 0
+        moved = [move for move in arriving.get(target, []) if not migration.is_there(move)]
+        if not moved and target not in copied:
+            continue
+        growth_bytes = 0
         if last_rows > rows:
             growth_bytes = held[target].groups.total() * costs.kv_bytes(last_rows - rows)
             growth_bytes += held[target].page().messages_bytes
@@ -197,11 +227,13 @@ def needs(
 
 def flash_ends(migration: MigrationProtocol, at_s: float, flash_bytes_per_s: float, costs: Costs) -> dict[int, float]:
     """End of each receiver's read of weights from its own storage, in the first round and if they are there."""
-    if migration.round > 0 or not migration.weights_on_flash:
+    if migration.round > 0:
         return {}
     costs = costs.at_step(1, max(migration.rows.values(), default=0))
-    return {
-        target: at_s
-        + sum(weight_bytes(move.block, costs, ends_meet=move.ends_meet) for move in moved) / flash_bytes_per_s
+    read = {
+        target: [
+            weight_bytes(move.block, costs, ends_meet=move.ends_meet) for move in moved if migration.from_flash(move)
+        ]
         for target, moved in incoming(migration).items()
     }
+    return {target: at_s + sum(sizes) / flash_bytes_per_s for target, sizes in read.items() if sizes}

@@ -137,13 +137,13 @@ class Op:
     columns: tuple[int, ...] = ()  # first and end of the result's columns that it computes; (): all
 
     def inputs(self, step: int) -> tuple[Slot, ...]:
-        """Inputs that must arrive before `step` can run: a sequence's first step has a prompt, later ones a token."""
+        """Inputs that must arrive before `step` can run: those up to 0 have a prompt, later ones a token."""
         if self.kind is _EMBED:
-            return self.needs[:1] if step == 0 else self.needs[1:]
+            return self.needs[:1] if step <= 0 else self.needs[1:]
         return self.needs
 
     def runs_in(self, step: int, rows: int) -> bool:
-        """Whether it belongs to a step: no token is sent to a sequence's first."""
+        """Whether it belongs to a step: no token is sent to those that have a prompt."""
         return self.steps.has(rows) and (step > 0 or not self.moves_message or self.emits.kind is not _TOKEN)
 
     @property

@@ -14,10 +14,10 @@ def place(view: ClusterView) -> Placement:
     The placement is kept while it fits.
     """
     costs = StageCosts(view)
-    other = cloud(costs, view.source)
+    other = cloud(costs, view.nodes[0])
     cut = 1 + costs.n_layers // 2
-    stages = [Stage(view.source, 0, cut), Stage(other, cut, costs.n_elements)]
-    too_many = costs.room(view.source, embed=True) < cut - 1
+    stages = [Stage(view.nodes[0], 0, cut), Stage(other, cut, costs.n_elements)]
+    too_many = costs.room(view.nodes[0], embed=True) < cut - 1
     if too_many or costs.room(other, lm_head=True) < costs.n_layers - (cut - 1):
-        raise costs.too_small("Source and cloud with half each", [view.source, other])
+        raise costs.too_small("Source and cloud with half each", [view.nodes[0], other])
     return costs.placement(stages)

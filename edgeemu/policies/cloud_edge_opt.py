@@ -12,8 +12,8 @@ from edgeemu.policies.view.cluster_view import ClusterView
 def place(view: ClusterView) -> Placement:
     """Choose the best cut between the source device and the fastest other device, and keep it while it fits."""
     costs = StageCosts(view)
-    two = sorted((view.source, cloud(costs, view.source)))
-    stages = least_latency(costs, view.source, two)
+    two = sorted((view.nodes[0], cloud(costs, view.nodes[0])))
+    stages = least_latency(costs, view.nodes[0], two)
     if stages is None:
         raise costs.too_small("Source and cloud", two)
     return costs.placement(stages)

@@ -10,6 +10,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 def place(view: ClusterView) -> Placement:
     """Place everything on the device where prompts come from, and keep it there while it fits."""
     costs = StageCosts(view)
-    if costs.room(view.source, embed=True, lm_head=True) < costs.n_layers:
-        raise costs.too_small("The source device alone", [view.source])
-    return costs.placement([Stage(view.source, 0, costs.n_elements)])
+    if costs.room(view.nodes[0], embed=True, lm_head=True) < costs.n_layers:
+        raise costs.too_small("The source device alone", [view.nodes[0]])
+    return costs.placement([Stage(view.nodes[0], 0, costs.n_elements)])

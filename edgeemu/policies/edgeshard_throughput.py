@@ -14,7 +14,7 @@ def place(view: ClusterView) -> Placement:
     The partition is kept while it fits: EdgeShard plans before it runs.
     """
     costs = StageCosts(view)
-    stages = least_bottleneck(costs, view.source)
+    stages = least_bottleneck(costs, view.nodes[0])
     if stages is None:
         raise costs.too_small("EdgeShard's pipeline", range(len(view.devices)))
     return costs.placement(stages)

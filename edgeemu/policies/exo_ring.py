@@ -16,6 +16,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 def place(view: ClusterView) -> Placement:
     """Divide the layers over all devices by their memory; static, as there."""
     memory = [device.memory_bytes for device in view.devices]
-    nodes = sorted(range(len(memory)), key=lambda device: -memory[device])
+    nodes = sorted(sorted(view.nodes), key=lambda device: -memory[device])
     ends = nodes[0], nodes[-1]
     return layers_by_memory(StageCosts(view), nodes, [memory[node] for node in nodes], ends, "exo's ring")

@@ -54,7 +54,7 @@ def layer_s(view: ClusterView, device: int) -> float:
 
 def _ends(view: ClusterView) -> list[tuple[int, int]]:
     """Pairs of devices for embedding and output matrix, the best first."""
-    source = view.source
+    source = view.nodes[0]
     back_s: list[float] = view.links.delay_s.column(source).tolist()
 
     def output_s(device: int) -> float:

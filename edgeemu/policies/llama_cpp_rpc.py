@@ -16,8 +16,8 @@ from edgeemu.policies.view.cluster_view import ClusterView
 @planned_once
 def place(view: ClusterView) -> Placement:
     """Divide the layers over all devices by their free memory; static, as there."""
-    client, n = view.source, len(view.devices)
-    nodes = [client, *(device for device in range(n) if device != client)]
+    client = view.nodes[0]
+    nodes = [client, *sorted(view.nodes[1:])]
     usage = view.empty_usage()
     usage.add(EMBED)
     usage.add(LM_HEAD)

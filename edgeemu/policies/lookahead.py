@@ -21,11 +21,14 @@ large clusters the heads of layers have turns, from decision to decision.
 * [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
   placement for the objective of energy.
 * Devices that have lost memory are relieved first, as `resource-aware` does it.
+* What lost devices had goes to others by itself, with what pays beside that, or all is placed anew: what costs least.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import islice
+from math import inf
 
 import numpy as np
 
@@ -37,6 +40,7 @@ from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.resource_aware import first, relieved
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
+from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.search.going_back import earlier_layouts, from_now
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
@@ -45,11 +49,13 @@ from edgeemu.policies.search.local_moves import improve, turns_of_layers
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
+from edgeemu.policies.search.repair import repaired
 from edgeemu.policies.search.share_changes import Known, better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
-from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import all_fits, union_fits
+from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
@@ -81,6 +87,8 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """
     if current is None:
         return _first(view)
+    if view.lost:
+        return _without_lost(view, current)
     if view.still >= turns_of_layers(view):
         return current
     n_layers = view.costs.shape.n_layers
@@ -95,6 +103,27 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         if better is not current and not _loses(view, prospect, current, better):
             return better
     return current
+
+
+def _without_lost(view: ClusterView, current: Placement) -> Placement:
+    """The placement without lost devices that costs least until the horizon, what is restored included."""
+    found: list[Placement] = []
+    try:
+        base = repaired(view, current)
+        found += [base, place(replace(view, lost=frozenset()), base)]
+    except InfeasibleError:
+        base = current
+    found.append(kept(_first, view, current))
+    found = [each for each in found if each is not current and not refusing_devices(view, current, each)]
+    if not found:
+        raise NoBetterPlacement("no placement without what was lost was found")
+    steps = min(view.remaining_tokens, HORIZON)
+
+    def cost_s(placement: Placement) -> float:
+        _, after_s, moved_s = expected_gain(view, current, placement)
+        return moved_s + steps * (inf if after_s is None else after_s)
+
+    return min(found, key=cost_s)
 
 
 def _better(

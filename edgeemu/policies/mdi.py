@@ -43,8 +43,7 @@ def place(view: ClusterView) -> Placement:
     devices takes as many nodes as it has layers. The partition is static: it is kept while it fits.
     """
     costs = StageCosts(view)
-    everyone = list(range(len(view.devices)))
-    nodes = (everyone[view.source :] + everyone[: view.source])[: costs.n_layers]
+    nodes = view.nodes[: costs.n_layers]
     shares = _published(costs, nodes)
     if shares is None:
         shares = balanced(costs, nodes)

@@ -4,13 +4,11 @@ Each rule yields what it found, with the cause and what helps. The thresholds ar
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from edgeemu.report.facts import RunFacts
-from edgeemu.report.figures import DecisionFigures, TokenFigures
+from edgeemu.report.evidence import Evidence, Finding, Level
 from edgeemu.report.formats import counted, ms_text, percent_text
-from edgeemu.report.lateness import OperationLateness, Pause, clock_offs, passing_dilation
-from edgeemu.report.statistics import Floats, in_order, ratio
+from edgeemu.report.lateness import clock_offs, passing_dilation
 from edgeemu.report.thresholds import (
     ALLOWED_LAG_OF_TOKEN,
     INVALID_DELAYED,
@@ -38,53 +36,7 @@ UNCHECKED = "UNCHECKED"  # in place of PASS, of figures that were not measured, 
 MEANS_UNCHECKED = "simulated: time is computed, and no kernel has run"
 VERDICTS = ("PASS", UNCHECKED, "WARN", "INVALID")  # from good to bad
 TELLS_WHAT_IT_MEANS = ("PASS", UNCHECKED)
-Level = Literal["PASS", "WARN", "INVALID"]
 TOO_SLOW = 50.0  # dilation above which virtual mode is the better advice
-
-
-class Finding(NamedTuple):
-    """Finding of a rule. `PASS`: a remark that changes no verdict."""
-
-    level: Level
-    reason: str
-
-
-class Evidence(NamedTuple):
-    """Figures that a certificate rests on. Operations are those of a paced run."""
-
-    facts: RunFacts
-    tokens: TokenFigures
-    pauses: Sequence[Pause]
-    operations: OperationLateness
-    decisions: DecisionFigures
-    changed: bool  # whether placement or cluster changed during the run
-    messages: int
-    reordered: int
-    stalled_s: Mapping[str, float]  # by device, of the wall clock: on kernel and hybrid links
-
-    @property
-    def paced(self) -> bool:
-        """Whether the run followed the wall clock."""
-        return self.facts.mode == "realtime"
-
-    @property
-    def stamped(self) -> bool:
-        """Whether the timeline alone says when messages arrive."""
-        return self.facts.links.startswith("stamped") or not self.paced
-
-    @property
-    def tpot_s(self) -> float | None:
-        """Mean emulated time of each token after the first of its sequence."""
-        later = ~self.tokens.first
-        return ratio(in_order(self.tokens.latency_s[later]), int(later.sum()))
-
-    def per_token_s(self, decisions_s: Floats) -> float:
-        """Mean of times of decisions in a token after the first of its sequence."""
-        return ratio(in_order(decisions_s), int((~self.tokens.first).sum())) or 0.0
-
-    def share_of_token(self, decisions_s: Floats) -> float:
-        """Share of TPOT that times of decisions are, whether or not it contains them."""
-        return ratio(self.per_token_s(decisions_s), self.tpot_s or 0.0) or 0.0
 
 
 def with_verdict(certificate: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
@@ -149,6 +101,18 @@ def _pause(evidence: Evidence) -> Iterator[Finding]:
         if pause.migrating:
             what = f"moving blocks took the host {pause.wall_s:.2f} s longer than the timeline"
         yield Finding("PASS" if harmless else "WARN", f"{what} {where}; {kept}")
+
+
+def _clock_jumps(evidence: Evidence) -> Iterator[Finding]:
+    """Name sleep of the host and steps of its clock, which devices that wait by the monotonic clock do not see."""
+    for jump in evidence.facts.clock_jumps:
+        when = f"noticed at {jump.at_s:.3f} s of the timeline"
+        if jump.kind == "step":
+            yield Finding("PASS", f"the host's clock was set by {jump.by_s:+.2f} s, {when}; no figure is by that clock")
+        else:
+            kept = "it is in no figure" if evidence.stamped else "what was under way may contain a part of it"
+            level: Level = "PASS" if evidence.stamped else "WARN"
+            yield Finding(level, f"the host slept for {jump.by_s:.2f} s, {when}; {kept}")
 
 
 def _stall(evidence: Evidence) -> Iterator[Finding]:
@@ -251,6 +215,12 @@ def _decided(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("WARN", decisions.given_up)
 
 
+def _resumed(evidence: Evidence) -> Iterator[Finding]:
+    """Say which runs this one went on from: until then, figures are theirs."""
+    for run, at_s in ((each.run, each.at_s) for each in evidence.facts.resumed):
+        yield Finding("PASS", f"resumed from {run} at {at_s:.3f} s: rows up to then are that run's")
+
+
 def _steal(evidence: Evidence) -> Iterator[Finding]:
     load = evidence.facts.host_load
     if evidence.paced and load is not None and load.steal > WARN_STEAL:
@@ -261,6 +231,7 @@ RULES = (
     _nothing,
     _clock,
     _pause,
+    _clock_jumps,
     _stall,
     _lag,
     _reordering,
@@ -268,6 +239,7 @@ RULES = (
     _decided,
     _steal,
     _host_dependent,
+    _resumed,
 )
 
 
@@ -317,6 +289,7 @@ def _prediction_off(evidence: Evidence) -> float | None:
     facts, tpot_s = evidence.facts, evidence.tpot_s
     if (
         evidence.changed
+        or facts.resumed
         or facts.predicted is None
         or not (predicted_ms := facts.predicted.get("tpot_ms"))
         or not tpot_s

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgeemu.errors import RequestError
+from edgeemu.host.clock_watch import ClockJump
 from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 from edgeemu.report.basis import Basis
@@ -42,6 +43,22 @@ class RadioEnergy:
     missing: str  # the links of unknown energy, and what to do; empty where there are none
 
 
+@dataclass(frozen=True, slots=True)
+class ResumedFrom:
+    """The run that a run went on from, and when on the timeline."""
+
+    run: str  # name of its directory
+    at_s: Annotated[float, msgspec.Meta(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeats:
+    """Beats that every device sends, and that are answered."""
+
+    interval_s: Annotated[float, msgspec.Meta(gt=0)]
+    size_bytes: Bytes  # of a beat, and of its answer
+
+
 @dataclass(slots=True)
 class RunFacts:
     """All facts of a run. Dictionaries are by device name."""
@@ -64,6 +81,8 @@ class RunFacts:
     decisions_measured: bool  # whether the policy's own time is on the timeline
     decided_on: str | None  # the device to whose speed that time is scaled
     basis: Basis | None = None  # of the figures; None in records of before it was told
+    heartbeat: Heartbeats | None = None  # None: no device is missed
+    resumed: list[ResumedFrom] = field(default_factory=list)  # the last is the run that this one went on from
     version: int = VERSION
     # When the devices are ready:
     dilation: Annotated[float, msgspec.Meta(gt=0)] = 1.0
@@ -80,6 +99,7 @@ class RunFacts:
     group_peak_bytes: dict[str, Bytes | None] = field(default_factory=dict)
     reordered: int | None = None  # None: see the table of devices
     host_load: HostLoad | None = None  # while the timeline ran
+    clock_jumps: list[ClockJump] = field(default_factory=list)  # of the host, while a paced timeline ran
     radio: RadioEnergy | None = None  # None: what the links carried is not known
     predicted: dict[str, float | None] | None = None
 

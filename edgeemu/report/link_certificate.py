@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeemu.links.self_test import MIN_STREAM_WALL_S, LinkTest
-from edgeemu.report.certificate import Finding, Level
+from edgeemu.report.evidence import Finding, Level
 from edgeemu.report.formats import path_text, percent_text
 from edgeemu.report.thresholds import (
     INVALID_TRIP_OF_TOKEN,

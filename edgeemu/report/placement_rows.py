@@ -1,6 +1,6 @@
 """Rows that say who holds what under a placement. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from edgeemu.placement.blocks import Block, Kind, n_shards
@@ -20,6 +20,17 @@ def placement_rows(
         PlacementRow(epoch, *step, at_s, str(kind), layer, first, end, of, names[device])
         for kind, layer, first, end, of, device in _held(placement, shape)
     ]
+
+
+def placement_of(rows: Iterable[PlacementRow], numbers: Mapping[str, int]) -> Placement:
+    """Return the placement that rows of one epoch say, which may be none of a model; `numbers` are those of devices."""
+    owner: dict[Block, int] = {}
+    for row in rows:
+        kind = Kind(row.block)
+        divided = kind is Kind.HEAD or row.of > 1
+        for part in range(row.first, row.end) if divided else (-1,):
+            owner[Block(kind, row.layer, part)] = numbers[row.device]
+    return Placement(owner)
 
 
 def _held(placement: Placement, shape: ModelShape) -> Iterator[tuple[Kind, int, int, int, int, int]]:

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 NO_STEP = -1  # the sequence and step of an operation that belongs to none
 
 TableName = Literal[
-    "tokens", "sequences", "ops", "migrations", "decisions", "placements", "conditions", "devices", "links"
+    "tokens",
+    "sequences",
+    "ops",
+    "migrations",
+    "decisions",
+    "placements",
+    "conditions",
+    "devices",
+    "links",
+    "faults",
+    "recoveries",
 ]
 
 Int16 = Annotated[int, "int16"]
@@ -160,6 +170,36 @@ class ConditionRow(NamedTuple):
 MEMORY_COLUMNS = ("weights_bytes", "cache_bytes", "workspace_bytes", "messages_bytes", "incoming_bytes")
 
 
+LOST = "lost"  # kind of the loss of a device without a fault of the scenario
+
+
+class FaultRow(NamedTuple):
+    """Moment of a fault of a device or a link."""
+
+    at_s: Float64
+    what: Name  # device, or link
+    kind: Name  # crash, hang, down …; or `LOST`
+    moment: Name  # begins, noticed or over
+
+
+class RecoveryRow(NamedTuple):
+    """Recovery of a run from the loss of devices that had blocks. Times are those of the timeline."""
+
+    began_s: Float64  # when the first of them failed
+    noticed_s: Float64  # from then on no step was in flight
+    decided_s: Float64  # when the new placement was known
+    placed_s: Float64  # when all blocks had arrived
+    restored_s: Float64  # when all caches were filled, and steps went on
+    lost: Text  # names of the devices
+    blocks: Int32  # that they had
+    moves: Int32  # blocks that were brought to other devices
+    bytes: Int64  # sent over links for that
+    rows: Int32  # of caches that were computed again, of all sequences
+    sequences: Int32  # that waited
+    attempts: Int32  # more than 1: something else was lost meanwhile
+    outcome: Text  # recovered, or failed and why
+
+
 class DeviceRow(NamedTuple):
     """One device's part in one token: memory held at its end, and the time and energy of its operations."""
 
@@ -205,6 +245,8 @@ Row = (
     | ConditionRow
     | DeviceRow
     | LinkRow
+    | FaultRow
+    | RecoveryRow
 )
 ROWS: Mapping[TableName, type[Row]] = MappingProxyType(
     {
@@ -217,6 +259,8 @@ ROWS: Mapping[TableName, type[Row]] = MappingProxyType(
         "conditions": ConditionRow,
         "devices": DeviceRow,
         "links": LinkRow,
+        "faults": FaultRow,
+        "recoveries": RecoveryRow,
     }
 )
 

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from edgeemu.report.basis import basis_document
-from edgeemu.report.certificate import Evidence, certify, with_verdict
+from edgeemu.report.certificate import certify, with_verdict
 from edgeemu.report.energy import account
+from edgeemu.report.evidence import Evidence
 from edgeemu.report.facts import RunFacts
+from edgeemu.report.failures import failures_document
 from edgeemu.report.figures import (
     DecisionFigures,
     MigrationFigures,
@@ -78,6 +80,7 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
             "problems": decisions.problems,
             "given_up": decisions.given_up,
         },
+        "failures": failures_document(records, facts, tokens.span_s),
         "weaker": facts.limitations,
         "ready_s": facts.ready_s,
         "loaded_s": facts.loaded_s,

@@ -5,6 +5,7 @@ from typing import Any
 
 from edgeemu.report.basis import basis_line
 from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS
+from edgeemu.report.failures import failure_lines
 from edgeemu.report.formats import Table, counted, ms_text, number_text, percent_text, size
 from edgeemu.units import ENERGY
 
@@ -85,6 +86,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         *_goodput_lines(summary),
         *_idle_lines(summary),
         *_change_lines(summary),
+        *failure_lines(summary["failures"]),
         *([f"links: {summary['links']}"] if summary["links"] != "stamped" else []),
         f"certificate: {certificate['verdict']}{means}",
         *(f"  {reason}" for reason in certificate["reasons"]),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE
-from edgeemu.report.rows import DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row, transfer_row
+from edgeemu.report.rows import NO_STEP, DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row, transfer_row
 from edgeemu.timeline.columns import Coded, Columns, Groups, table
 from edgeemu.timeline.executed import ExecutedOps
 from edgeemu.timeline.operation_sizes import OperationSizes
@@ -81,8 +81,11 @@ class StepRows:
         held: IntArray,
         peak_bytes: IntArray,
         cpu_s: NDArray[np.float64] | None = None,
+        waiting: tuple[int, int] | None = None,
     ) -> None:
         """Add what all devices did for a step, on a timeline without clock.
+
+        `waiting`: of operations that fill caches, the sequence and step that waits for them; they are of no step.
 
         `sizes` are those of the operations that `executed` is about. `held` is the memory of devices in the order of
         `ACCOUNTS`: [n_accounts, n_devices]; `peak_bytes`: [n_devices]. `cpu_s` is what kernels took: [n_executed];
@@ -91,9 +94,10 @@ class StepRows:
         about, place, names = executed.about, executed.place, [device.name for device in cluster.devices]
         devices = about.device[place]  # [n_executed]
         sequence, number, rows, past = np.array(executed.steps)[executed.which_step].T  # [n_executed] each
+        of_step = (sequence, number) if waiting is None else np.full((2, len(place)), NO_STEP)
         block, instants = Coded(about.kind[place], about.kinds), (executed.ready_s, executed.start_s, executed.end_s)
         zero, in_time = np.zeros(len(place)), np.zeros(len(place), np.bool_)
-        what = Coded(devices, names), sequence, number, about.layer[place], block, about.groups[place], rows, past
+        what = Coded(devices, names), *of_step, about.layer[place], block, about.groups[place], rows, past
         which, taken_s = (about.index[place], *sizes.columns(executed)), zero if cpu_s is None else cpu_s
         self.columns.append(("ops", Columns(OperationRow, [*what, *which, *instants, taken_s, zero, in_time])))
 
@@ -106,7 +110,10 @@ class StepRows:
             for device in (cluster.devices[index] for index in who.tolist())
         ]
         energy_j = np.array(power_w) * busy_s  # NaN: not known
-        step, none = (sequence[groups.first], number[groups.first]), np.zeros(len(who), np.int64)
+        step = (sequence[groups.first], number[groups.first])  # [n_groups] each
+        if waiting is not None:
+            step = np.full(len(who), waiting[0]), np.full(len(who), waiting[1])
+        none = np.zeros(len(who), np.int64)
         memory, stalled_s = [*held[:, who], peak_bytes[who]], np.zeros(len(who))
         fields = [Coded(who, names), *step, *memory, none, stalled_s, busy_s, queue_s, energy_j]
         self.columns.append(("devices", Columns(DeviceRow, fields)))

@@ -1,6 +1,6 @@
 """The interface of what a run executes on, as the controller sees it: device processes, or the simulator.
 
-Three small protocols: steps, measurements, migrations. A backend is all three, and can be launched.
+Small protocols: steps, measurements, migrations, replicas, failures. A backend is all of them, and can be launched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
+from edgeemu.host.clock_watch import ClockJump
 from edgeemu.host.load import HostLoad
 from edgeemu.links.self_test import LinkTest
 from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
+from edgeemu.placement.replica_copies import ReplicaRound
+from edgeemu.placement.replicas import Replica
 from edgeemu.placement.shipments import Shipment
 from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.plan import Plan
@@ -72,6 +75,7 @@ class RunMeasurements:
     link_tests: list[LinkTest] = field(default_factory=list)
     kernel_times: KernelTimes = field(default_factory=KernelTimes)  # of the warm-up, on relative devices
     host_load: HostLoad | None = None  # while the timeline ran; None: not known
+    clock_jumps: list[ClockJump] = field(default_factory=list)  # of the host, while a paced timeline ran
     # Known when the run has ended:
     weights_bytes: dict[str, int] = field(default_factory=dict)
     resident_bytes: dict[str, int] = field(default_factory=dict)
@@ -161,8 +165,8 @@ class MigrationTransport(Protocol):
         """Return when the round had arrived; None if it had not by an instant."""
         ...
 
-    async def wait(self, migration: MigrationProtocol) -> float:
-        """Wait for the round, with no step in flight. Return when it had arrived."""
+    async def wait(self, migration: MigrationProtocol, by_s: float | None = None) -> float | None:
+        """Wait for the round, with no step in flight. Return when it had arrived; None if it had not by an instant."""
         ...
 
     async def commit(self, migration: MigrationProtocol, program: Program) -> None:
@@ -174,7 +178,83 @@ class MigrationTransport(Protocol):
         ...
 
 
-class Backend(StepBackend, Measurements, MigrationTransport, Protocol):
+class Replication(Protocol):
+    """Devices that hold replicas, which are kept up to date while steps go on."""
+
+    async def hold_replicas(self, epoch: int, replicas: frozenset[Replica], *, load: bool) -> None:
+        """Have devices make room for these replicas, and drop others; rounds are of this epoch from now on.
+
+        Rounds under way are given up.
+        `load`: the timeline has not begun, and their weights are there when it does.
+        """
+        ...
+
+    async def replicate(self, round_: ReplicaRound, at_s: float) -> None:
+        """Begin a round to holders at an instant."""
+        ...
+
+    async def replicated(self, by_s: float) -> list[tuple[int, int]]:
+        """Return the holders that have had all of a round by an instant, each with its number, since the last call."""
+        ...
+
+    async def stop_replicating(self) -> None:
+        """Give up all rounds that are under way; so does a commit."""
+        ...
+
+
+class Loss(NamedTuple):
+    """A device that ended, or stands still, without being asked to: noticed at an instant, and why."""
+
+    device: int
+    at_s: float
+    why: str
+
+
+class FailingDevices(Protocol):
+    """Devices that fail, and those that go on without them.
+
+    A device that is gone gets no more messages, and nothing is awaited from it: its memory is lost. One that stands
+    still keeps its memory, and does not answer either.
+    """
+
+    async def end_device(self, device: int, at_s: float) -> None:
+        """End a device at an instant: its process is killed, and what it was doing is lost."""
+        ...
+
+    async def stop_device(self, device: int, at_s: float, until_s: float) -> None:
+        """Have a device stand still from an instant on, until another (infinite: it never goes on by itself)."""
+        ...
+
+    async def continue_device(self, device: int) -> None:
+        """Have a device that stands still go on."""
+        ...
+
+    async def restart_device(self, device: int, at_s: float) -> None:
+        """Have a device that is gone, or was not there yet, join at an instant, with no blocks."""
+        ...
+
+    def take_losses(self) -> list[Loss]:
+        """Return the devices that were lost since the last call, without being asked to end or to stop."""
+        ...
+
+    async def halt(self, at_s: float) -> list[SampledToken]:
+        """Give up all steps in flight at an instant. Return the tokens that were sampled by then and not taken yet."""
+        ...
+
+    async def rewind(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> None:
+        """Shorten caches after a halt, by sequence: those of the first `layers` layers to `rows`, others to `kept`."""
+        ...
+
+    async def follow(self, program: Program, rows: int = 0, past: int = 0) -> None:
+        """Have devices run another program on the blocks that they hold, with nothing in flight.
+
+        A step of it with a number below 0 only fills caches: it enters at the embedding, and ends with its last
+        operation; `next_token` returns it with `NO_TOKEN`. Such steps have at most `rows` rows, after `past` others.
+        """
+        ...
+
+
+class Backend(StepBackend, Measurements, MigrationTransport, Replication, FailingDevices, Protocol):
     """The devices of a run, from launch to end.
 
     `dilation` is the slowdown of the wall clock; `mode` is realtime, virtual or simulated.
@@ -195,8 +275,8 @@ class Backend(StepBackend, Measurements, MigrationTransport, Protocol):
         """Give every device its blocks and operations under a plan."""
         ...
 
-    async def begin(self) -> Instant:
-        """Start the timeline; return its zero."""
+    async def begin(self, at_s: float = 0.0) -> Instant:
+        """Start the timeline at an instant, and return that."""
         ...
 
     async def end(self) -> None:

@@ -20,6 +20,9 @@ from edgeemu.run.moves_told import MovesTold, PlacementChange
 from edgeemu.run.observer import Observer, RecordSink
 from edgeemu.run.open_sequence import OpenSequence
 from edgeemu.run.plan import Plan
+from edgeemu.run.recovery.recovery import Recovery
+from edgeemu.run.recovery.replicator import Replicator
+from edgeemu.run.resume.continuation import Continuation
 from edgeemu.timeline.scheduler import Due
 
 LAST_TOKEN_S = 1e12  # 30,000 years; there, instants still differ by 0.1 ms
@@ -33,11 +36,28 @@ class Controller:
         self.devices = devices
         self.logits: dict[int, list[NDArray[np.float32]]] = {}  # by sequence and step, [vocab], if devices keep them
         self.decider = Decider(plan, devices)
-        self.migrator = Migrator(plan, devices, self.decider.add_refusal)
         self._told = MovesTold(plan.model.shape, plan.view, measured=plan.scenario.knowledge == "measured")
         self._conditions = Conditions()
         self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}
+        self._replicator = Replicator(plan, devices)
+        self.migrator = Migrator(
+            plan,
+            devices,
+            self.decider.add_refusal,
+            lambda: self.recovery.faults.all_answer,
+            self._replicator.give_way,
+        )
+        self.recovery = Recovery(
+            plan,
+            devices,
+            self._scheduler,
+            self.migrator,
+            self.decider,
+            self._open,
+            self._complete,
+            self._replicator,
+        )
         self._opened = 0  # sequences that devices know
         self._observer = observer
         self._records = records
@@ -53,12 +73,20 @@ class Controller:
 
     async def run_requests(self) -> None:
         """Generate every sequence, on devices that have their blocks."""
-        await self._open_ahead(self.plan.concurrency)
-        self._zero_s = (await self.devices.begin()).wall_s
+        resumed = self.plan.resumed
+        begun = 1 + max(resumed.tokens, default=-1) if resumed else 0
+        await self._open_ahead(begun + self.plan.concurrency)
+        await self._replicator.begin(self.recovery.faults.gone)
+        at_s, wall_s = (resumed.at_s, resumed.wall_s) if resumed else (0.0, 0.0)
+        self._zero_s = (await self.devices.begin(at_s)).wall_s - wall_s
+        await self.recovery.faults.announce()
+        if resumed:
+            await self._resume(resumed)
         try:
             while self._scheduler.unfinished:
                 await self._admit()
-                await self._migrate()  # what was decided, once no step is in flight
+                if not await self._migrate():  # what was decided, once no step is in flight
+                    continue
                 await self._step()
                 token = await self._measure()
                 if token is not None and (following := await self._complete(token)):
@@ -66,6 +94,26 @@ class Controller:
             await self.devices.settle()
         finally:
             self._record()
+
+    async def _resume(self, resumed: Continuation) -> None:
+        """Take up sequences as another run left them, and bring devices to where its devices were."""
+        for sequence, rows in sorted(resumed.tokens.items()):
+            request = self.plan.requests[sequence]
+            self._observer.sequence_started(sequence, request.prompt, request.max_tokens)
+            for row in rows:
+                self._observer.token(sequence, row.step, row.text, row.latency_s)
+            if sequence in resumed.ended:
+                self._observer.sequence_ended(sequence)
+            else:
+                opened = self._open[sequence] = resumed.open[sequence]
+                opened.since = self.devices.instant(rows[-1].emulated_s)
+        slots_s = resumed.free_s(self.plan.concurrency)
+        self._scheduler.resume(resumed.waiting, resumed.ended, slots_s, resumed.at_s)
+        for due in resumed.of_first_sequence:
+            await self._apply_events(due)
+        await self.recovery.resume(resumed.at_s)
+        self._tell(self.recovery.take_lines())
+        self._tell_placement()
 
     async def _admit(self) -> None:
         """Give free slots to sequences that have arrived."""
@@ -78,18 +126,37 @@ class Controller:
             await self._open_ahead(sequence + 1 + self.plan.concurrency)
             await self._apply_events(first)
 
-    async def _migrate(self) -> None:
-        """Continue a migration that waits for the steps in flight, when there are none."""
+    async def _migrate(self) -> bool:
+        """Continue a migration that waits for the steps in flight, when there are none.
+
+        False: a fault has come before its end.
+        """
         if self.migrator.waits and self._scheduler.drained:
             old, at_s = self.migrator.placement, self._scheduler.now_s
             waiting = list(self._scheduler.waiting.values())
-            may_start_s = await self.migrator.advance(waiting, at_s)
+            by_s = self.recovery.faults.next_s
+            may_start_s = await self.migrator.advance(waiting, at_s, by_s)
+            if may_start_s is None:
+                await self._pass_time(by_s)
+                return False
             self._scheduler.delay_all(may_start_s)
             if (new := self.migrator.placement) is not old:
                 step = min(due.step.step for due in waiting)
                 change = PlacementChange(old, new, self.decider.asked, step, may_start_s - at_s)
                 self._tell(self._told.moved(change))
             self._tell_placement()
+        return True
+
+    async def _pass_time(self, by_s: float | None) -> None:
+        """Go on to an instant before which no token was sampled, and have happen what happens until then."""
+        lost_s = self.recovery.faults.note_losses()
+        now_s = by_s if lost_s is None else lost_s
+        if now_s is not None:
+            self._scheduler.advance_to(now_s)
+        await self.recovery.pass_time(self._scheduler.now_s)
+        for line in self.recovery.take_lines():
+            self._observer.moved(line)
+        self._tell_placement()
 
     async def _step(self) -> None:
         """Start the steps that are due."""
@@ -103,10 +170,13 @@ class Controller:
         """Record what devices have done, and wait for the next token; None if a sequence arrives before it."""
         self._record()
         self._records.may_write()
-        arrival_s = self._scheduler.next_arrival_s
-        token = await self.devices.next_token(arrival_s)
-        if token is None and arrival_s is not None:
-            self._scheduler.advance_to(arrival_s)
+        instants_s = [
+            at_s for at_s in (self._scheduler.next_arrival_s, self.recovery.faults.next_s) if at_s is not None
+        ]
+        by_s = min(instants_s, default=None)
+        token = await self.devices.next_token(by_s)
+        if token is None:
+            await self._pass_time(by_s)
         return token
 
     async def _complete(self, token: SampledToken) -> Due | None:
@@ -126,6 +196,7 @@ class Controller:
             await self._end(sequence)
         else:
             await self._apply_events(following)
+        await self.recovery.replicate(at_s)
         return following
 
     async def _decide(self, following: Due) -> None:
@@ -143,7 +214,8 @@ class Controller:
     async def _open_ahead(self, until: int) -> None:
         """Have devices make room for sequences before they are admitted, so that each can begin at once."""
         until = min(until, len(self.plan.requests))
-        for sequence in range(self._opened, until):
+        ended = self.plan.resumed.ended if self.plan.resumed else ()
+        for sequence in (n for n in range(self._opened, until) if n not in ended):
             await self.devices.open(sequence, self.plan.requests[sequence])
         self._opened = max(self._opened, until)
 
@@ -152,6 +224,7 @@ class Controller:
         if due.step.sequence == 0:
             for change in self.plan.cluster.events_at(due.step.step):
                 await self.devices.change(change, due.at_s)
+        await self.recovery.faults.at_token(due)
 
     async def _end(self, sequence: int) -> None:
         """Record a sequence that has its last token, and free what it holds."""
@@ -207,4 +280,7 @@ class Controller:
         self._records.append("migrations", self.migrator.take_rows())
         self._records.append("decisions", self.decider.take_rows())
         self._records.append("placements", self.migrator.take_placements())
+        faults, recoveries = self.recovery.take_rows()
+        self._records.append("faults", faults)
+        self._records.append("recoveries", recoveries)
         self._observer.worked(rows, self._scheduler.now_s)

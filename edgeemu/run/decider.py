@@ -1,21 +1,24 @@
 """Decisions of a run: when the policy is asked, and what it decided. Carries nothing out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from edgeemu.errors import EdgeemuError
 from edgeemu.placement.placement import Placement, moves
-from edgeemu.policies import Policy
+from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal, changed_by_more
+from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.still import is_still
 from edgeemu.report.rows import DecisionRow
-from edgeemu.run.ask_policy import Answer, next_decision
+from edgeemu.run.ask_policy import Answer, first_decision, next_decision
 from edgeemu.run.backend import Measurements
 from edgeemu.run.explorer import Explorer, Pair, hopeful, used
 from edgeemu.run.measured_changes import Views, changes_in_words
 from edgeemu.run.plan import Plan
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
+from edgeemu.run.recovery.place_anew import place_anew, with_restoration, without
 from edgeemu.run.watcher import Watcher
 from edgeemu.timeline.scheduler import Due
 from edgeemu.timeline.steps import Step
@@ -69,6 +72,8 @@ class Decider:
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
         self._placement = plan.placement  # at the last turn
+        self.joined = False  # whether a device has joined since a policy that places once was asked
+        self.gone: frozenset[int] = plan.cluster.faults.absent  # devices that are not there
         self._earlier: tuple[Placement, ...] = ()  # that were left: the first of the run, and the last few
 
     def count_token(self, open_sequences: int) -> bool:
@@ -81,10 +86,12 @@ class Decider:
 
     async def decide(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
         """Ask the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
+        if self.joined and self._plan.policy in STEADY:
+            return await self._with_joined(due, steps, current)
         policy, step = self._plan.decide, due.step
         if policy is None or self._lost == PATIENCE:
             return None
-        view = await self._watcher.view([other for other in steps if other.step > 0], due.at_s)
+        view = without(await self._watcher.view([other for other in steps if other.step > 0], due.at_s), self.gone)
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
         doubtful = self._watcher.doubtful(view.outlook)
@@ -126,6 +133,61 @@ class Decider:
         self._rows[number] = self._rows[number]._replace(
             moves=len(moves(old, new)), why=" and ".join(why), **expected._asdict()
         )
+
+    async def _with_joined(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
+        """Ask a policy that places once for a first placement with the devices that have joined; use it if it pays.
+
+        It pays if what it gains in the tokens to come is more than what its moves take.
+        """
+        self.joined = False
+        policy, step = self._plan.placer, due.step
+        going_on = [other for other in steps if other.step > 0]
+        if policy is None or not going_on:
+            return None
+        view = without(await self._watcher.view(going_on, due.at_s), self.gone)
+        try:
+            answer = first_decision(policy, view, self._rules.decision_limit_s)
+        except EdgeemuError as error:
+            self._rows.append(DecisionRow(*step[:2], "decided", 0.0, 0.0, str(error)))
+            return None
+        before_s, after_s, moved_s = expected_gain(view, current, answer.placement)
+        gain_s = 0.0 if before_s is None or after_s is None else view.remaining_tokens * (before_s - after_s)
+        pays = gain_s > moved_s and not refusing_devices(view, current, answer.placement)
+        charged_s = answer.took_s * self._plan.decision_scale
+        charged_s = charged_s if self._rules.decision_s is None else self._rules.decision_s
+        self._rows.append(DecisionRow(*step[:2], "decided", answer.took_s, charged_s, answer.problem))
+        if not pays:
+            return None
+        self._unexplained.append(
+            _ChangeDecision(len(self._rows) - 1, view, self._changed_for, current, answer.placement)
+        )
+        self.asked = self._changed_for = view
+        return Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
+
+    def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
+        """Note that a device stood still for a while."""
+        self._watcher.note_standstill(device, began_s, over_s)
+
+    async def place_anew(
+        self, current: Placement, lost: Collection[int], waiting: Sequence[Due], at_s: float
+    ) -> tuple[list[Placement], float]:
+        """Ask for placements without lost devices, the best first. Return also when they were known.
+
+        Raises:
+            InfeasibleError: nobody finds one that fits.
+        """
+        steps = [due.step for due in waiting if due.step.step > 0]
+        view = await self._watcher.view(steps, at_s) if steps else self._plan.view
+        view = with_restoration(without(view, self.gone), lost, self._rules.recovery.store)
+        anew = place_anew(self._plan, view, current, lost)
+        charged_s = self._rules.decision_s
+        if charged_s is None:
+            charged_s = (anew.took_s or 0.0) * self._plan.decision_scale
+        step = steps[0] if steps else Step(0, 0, 1, 0)
+        self._rows.append(DecisionRow(*step[:2], "placed anew", anew.took_s, charged_s, anew.problem))
+        self._considered, self._kept, self._refused = None, 0, None
+        self.asked = view
+        return anew.placements, at_s + charged_s
 
     async def _explore(
         self, policy: Policy | SeparatePolicy, hope: ClusterView, decision: Decision, pairs: set[Pair]

@@ -25,6 +25,7 @@ from edgeemu.run.choose_policy import at_policy, check_named, choose_policy, nam
 from edgeemu.run.given_placement import given_placement
 from edgeemu.run.plan import Plan, Rules, compiler, least_tile_rows, with_collectives
 from edgeemu.run.policy_process.separate_policy import PolicyError, SeparatePolicy
+from edgeemu.run.recovery.place_anew import without
 from edgeemu.run.requests import Request, make_requests
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.steps import roofline_durations
@@ -115,6 +116,7 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
             f"gather divides rows of matrices, which cannot move, and {name} moves blocks; take distributed-llama-0.1 "
             "or another policy that places once",
         )
+    view = without(view, cluster.faults.absent)
     at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
     try:
         first = first_decision(place, at_first, rules.decision_limit_s)
@@ -125,7 +127,7 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
             check_gather(first.placement, model.shape)
         except PlacementError as error:
             raise scenario.error("sharding.collectives", str(error)) from error
-    return Plan(
+    plan = Plan(
         scenario,
         name,
         model,
@@ -139,8 +141,11 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         rules,
         None if name in STEADY and (view.gather or not _memory_varies(scenario)) else place,
         _decision_scale(scenario, cluster),
+        None if rules.recovery.caches == "none" else place,
         first.problem,
     )
+    _ = plan.replicas  # which may have no room
+    return plan
 
 
 def make_rehearsal(

@@ -74,6 +74,8 @@ def _speed(views: Views, device: int) -> str:
 
 def _memory(views: Views, device: int) -> str:
     old, new = views.before.devices[device], views.now.devices[device]
+    if not new.memory_bytes or not old.memory_bytes:
+        return f"{new.name} is gone" if old.memory_bytes else f"{new.name} is there"
     return f"{new.name} has {size_text(new.memory_bytes)} of memory for us (was {size_text(old.memory_bytes)})"
 
 

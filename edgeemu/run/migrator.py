@@ -1,9 +1,14 @@
 """Carries decisions out: prepare, copy, commit. Knows the backend's interface; no sockets and no processes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from heapq import nlargest
+from typing import NamedTuple
 
+from edgeemu.errors import InfeasibleError
 from edgeemu.placement.migration import MigrationProtocol, MigrationState
+from edgeemu.placement.placement import Placement
+from edgeemu.placement.replicas import Replica
 from edgeemu.report.placement_rows import placement_rows
 from edgeemu.report.rows import MigrationRow, PlacementRow
 from edgeemu.run.backend import MigrationTransport
@@ -11,6 +16,29 @@ from edgeemu.run.decider import Decision
 from edgeemu.run.plan import Plan
 from edgeemu.run.running_migration import RunningMigration
 from edgeemu.timeline.scheduler import Due
+from edgeemu.timeline.steps import Step
+
+
+class Restoration(NamedTuple):
+    """Task to restore a run: `lost` devices, caches that were rewound (layers, and rows), and rows of others.
+
+    `store`: the device whose storage has all weights; None: every device reads from its own.
+    """
+
+    lost: frozenset[int]
+    rewound: tuple[int, Mapping[int, int]]
+    rows: Mapping[int, int]
+    store: int | None
+    promoted: frozenset[Replica] = frozenset()  # replicas that take the place of what was lost
+
+
+class Restored(NamedTuple):
+    """How a restoration ended: when, and what has moved. Not `committed`: something else was lost meanwhile."""
+
+    at_s: float
+    committed: bool
+    moves: int
+    sent_bytes: int
 
 
 class Migrator:
@@ -20,15 +48,29 @@ class Migrator:
     be released, and when the last one has its token it is to `advance`. A background copy runs while steps go on.
     """
 
-    def __init__(self, plan: Plan, devices: MigrationTransport, on_refusal: Callable[[Decision, str], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        devices: MigrationTransport,
+        on_refusal: Callable[[Decision, str], None],
+        all_answer: Callable[[], bool] = lambda: True,
+        make_room: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`all_answer`: whether no device stands still; before, routes cannot switch.
+
+        `make_room` frees memory for blocks that are to move, and returns whether it has.
+        """
         self.placement = plan.placement
         self._plan = plan
         self._devices = devices
         self._on_refusal = on_refusal
+        self._all_answer = all_answer
+        self._make_room = make_room
         self._pending: Decision | RunningMigration | None = None
         self._new_rows: list[MigrationRow] = []
         self._held: list[PlacementRow] = []  # since they were taken
-        self._hold(0, (0, 0), 0.0)
+        if plan.resumed is None or plan.resumed.placement is None:  # else it is recorded
+            self._hold(0, (0, 0), 0.0)
 
     @property
     def busy(self) -> bool:
@@ -51,17 +93,84 @@ class Migrator:
         if isinstance(running, RunningMigration) and not running.copied:
             running.copied = await self._devices.arrived(running.protocol, at_s) is not None
 
-    async def advance(self, waiting: Iterable[Due], at_s: float) -> float:
-        """Begin or completes a migration, with no step in flight. Return when the steps that wait may start."""
+    async def advance(self, waiting: Iterable[Due], at_s: float, by_s: float | None = None) -> float | None:
+        """Begin or complete a migration, with no step in flight. Return when the steps that wait may start.
+
+        None: it goes on longer than `by_s`, and is to be advanced again.
+        """
         rows = {due.step.sequence: due.step.past for due in waiting if due.step.step > 0}
         match self._pending:
             case RunningMigration() as running:
-                await self._ship(running, rows, at_s)
-                return await self._switch(running, at_s)
+                if not running.last_round:
+                    running.last_round = True
+                    await self._ship(running, rows, at_s)
+                return await self._switch(running, at_s, by_s)
             case Decision() as decision if rows:
-                return await self._begin(decision, rows, max(at_s, decision.at_s))
+                return await self._begin(decision, rows, max(at_s, decision.at_s), by_s)
         self._pending = None  # the sequences that it was for have ended
         return at_s
+
+    async def abandon(self, gone: Collection[int]) -> None:
+        """Give a change up that devices which are gone have a part in; they have no blocks."""
+        running = self._pending
+        new = running.protocol.new if isinstance(running, RunningMigration) else getattr(running, "placement", None)
+        if new is not None and not frozenset(gone).isdisjoint(new.owner.values()):
+            await self.give_up("a device was lost")
+
+    async def give_up(self, why: str) -> None:
+        """Give a change up that has not been committed."""
+        pending, self._pending = self._pending, None
+        if isinstance(pending, RunningMigration):
+            await self._abort(pending, why)
+
+    async def restore(
+        self,
+        placements: Sequence[Placement],
+        what: Restoration,
+        at_s: float,
+        passes: Callable[[float | None], Awaitable[bool]],
+        next_s: Callable[[], float | None],
+    ) -> Restored:
+        """Bring the blocks of lost devices to others, with no step in flight, by the first placement that is accepted.
+
+        `passes` has happen what happens until an instant, `next_s` is the next; it returns whether something else was
+        lost.
+
+        Raises:
+            InfeasibleError: devices refuse all of the placements.
+        """
+        rules, refusals = self._plan.rules, []
+        for placement in placements:
+            epoch = self._devices.next_epoch()
+            protocol = MigrationProtocol(
+                epoch,
+                self.placement,
+                placement,
+                rules.weights_on_flash,
+                what.lost,
+                what.store,
+                what.rewound,
+                what.promoted,
+            )
+            running = RunningMigration(protocol, Step(max(what.rows, default=0), 0, 1, 0), at_s, last_round=True)
+            refusal = await self._devices.prepare(protocol, what.rows, sum(what.rows.values()), at_s)
+            if not refusal:
+                break
+            refusals.append(refusal)
+            await self._abort(running, refusal)
+        else:
+            raise InfeasibleError(f"devices have no room for what was lost: {'; '.join(refusals)}")
+        protocol.prepared()
+        await self._ship(running, what.rows, at_s)
+        arrived_s: float | None = at_s
+        if protocol.state is MigrationState.COPYING:
+            while (arrived_s := await self._devices.wait(protocol, by_s := next_s())) is None:
+                if await passes(by_s):
+                    await self._abort(running, "something else was lost")
+                    return Restored(by_s or at_s, committed=False, moves=0, sent_bytes=running.all_bytes)
+        assert arrived_s is not None
+        await self._commit(running, max(at_s, arrived_s), at_s)
+        return Restored(max(at_s, arrived_s), True, len(protocol.moves), running.all_bytes)
 
     async def sequence_ended(self, still_open: int) -> None:
         """Give a copy up if no sequence is open any more; it goes on for others."""
@@ -78,12 +187,19 @@ class Migrator:
         rows, self._held = self._held, []
         return rows
 
-    async def _begin(self, decision: Decision, rows: Mapping[int, int], at_s: float) -> float:
+    async def _begin(
+        self, decision: Decision, rows: Mapping[int, int], at_s: float, by_s: float | None
+    ) -> float | None:
         """Prepare, and ship the first round: all of it with `pause`, in the background with `precopy`."""
         rules, epoch = self._plan.rules, self._devices.next_epoch()
         protocol = MigrationProtocol(epoch, self.placement, decision.placement, rules.weights_on_flash)
         running = RunningMigration(protocol, decision.step, at_s)
         refusal = await self._devices.prepare(protocol, rows, self._last_rows(rows), at_s)
+        if refusal and self._make_room is not None and await self._make_room():
+            await self._devices.abort(protocol)
+            protocol = replace(protocol, epoch=self._devices.next_epoch())
+            running = RunningMigration(protocol, decision.step, at_s)
+            refusal = await self._devices.prepare(protocol, rows, self._last_rows(rows), at_s)
         if refusal:
             self._on_refusal(decision, refusal)
             await self._abort(running, refusal)
@@ -93,7 +209,8 @@ class Migrator:
         if rules.precopy and protocol.state is MigrationState.COPYING:
             self._pending = running
             return at_s
-        return await self._switch(running, at_s)
+        running.last_round = running.copied = True
+        return await self._switch(running, at_s, by_s)
 
     def _last_rows(self, rows: Mapping[int, int]) -> int:
         """Return how many rows all caches hold at the commit, at most: with `precopy`, sequences go on or change."""
@@ -105,21 +222,31 @@ class Migrator:
 
     async def _ship(self, running: RunningMigration, rows: Mapping[int, int], at_s: float) -> None:
         shipments = running.next_round(rows, self._plan.costs)
-        if shipments:
+        if running.protocol.state is MigrationState.COPYING:  # what is read from storage is no shipment
             await self._devices.ship(running.protocol, shipments, at_s)
 
-    async def _switch(self, running: RunningMigration, at_s: float) -> float:
-        """Wait for the round, and commit. Return when the next step may be released."""
-        self._pending = None
-        protocol, arrived_s = running.protocol, at_s
+    async def _switch(self, running: RunningMigration, at_s: float, by_s: float | None) -> float | None:
+        """Wait for the round, and commit. Return when the next step may be released; None: not before `by_s`."""
+        self._pending, protocol = running, running.protocol
+        running.waited_from_s = at_s if running.waited_from_s is None else running.waited_from_s
         if protocol.state is MigrationState.COPYING:
-            arrived_s = max(at_s, await self._devices.wait(protocol))
+            arrived_s = await self._devices.wait(protocol, by_s)
+            if arrived_s is None:
+                return None
+            at_s = max(at_s, arrived_s)
+        if not self._all_answer():
+            return None
+        self._pending = None
+        await self._commit(running, at_s, running.waited_from_s)
+        return at_s
+
+    async def _commit(self, running: RunningMigration, at_s: float, waited_from_s: float) -> None:
+        protocol = running.protocol
         await self._devices.commit(protocol, self._plan.compiled(protocol.new))
         protocol.committed()
         self.placement = protocol.new
-        self._hold(protocol.epoch, running.step[:2], arrived_s)
-        self._record(running, "committed", arrived_s, arrived_s - at_s)
-        return arrived_s
+        self._hold(protocol.epoch, running.step[:2], at_s)
+        self._record(running, "committed", at_s, at_s - waited_from_s)
 
     async def _abort(self, running: RunningMigration, why: str) -> None:
         self._pending = None

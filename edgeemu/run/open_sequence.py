@@ -16,6 +16,7 @@ class OpenSequence:
 
     def __init__(self, request: Request, stream: "TextStream | None", arrival: Instant, start_s: float) -> None:
         self.request = request
+        self.ids = list(request.ids)  # of the prompt and its tokens so far
         self.next_ids = list(request.ids)
         self.since = arrival  # or its last token
         self.released_s = start_s  # its step in flight
@@ -29,6 +30,7 @@ class OpenSequence:
     def add(self, sampled: SampledToken) -> str:
         """Take a token. Return what it adds to the text: its number if there is no tokenizer, "" without a model."""
         token, self.next_ids, self.since = sampled.token, [sampled.token], sampled.at
+        self.ids.append(token)
         self._last_s = sampled.at.emulated_s
         if not self._tokens:
             self._first_s = self._last_s

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import ceil
-from typing import Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -14,17 +14,46 @@ from edgeemu.placement.memory import MemoryPage, Usage
 from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Op, Program
+from edgeemu.placement.replicas import Replica, place_replicas, replica_bytes
+from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies import COLLECTIVES, Policy
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.requests import Request
+from edgeemu.scenario.recovery import FLASH, LostCaches
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.prediction import SequenceTimes, predict_workload
 from edgeemu.timeline.scheduler import Scheduler
 from edgeemu.timeline.steps import Duration, Step, roofline_durations
 from edgeemu_kernels.weights.open_model import Model
+
+if TYPE_CHECKING:
+    from edgeemu.run.resume.continuation import Continuation
+
+
+class RecoveryRules(NamedTuple):
+    """Rules of recovery: where lost weights and caches come from, and how lost devices are noticed."""
+
+    caches: LostCaches = "none"
+    interval_s: float = 1.0  # between two beats
+    misses: int = 3  # beats without an answer after which a device is lost
+    heartbeat_bytes: int = 64  # of a beat, and of its answer
+    store: int | None = None  # device whose storage has all weights; None: every device reads from its own
+    replicas: int = 0  # devices that each have a copy of a cache
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Self:
+        recovery, heartbeat = scenario.recovery, scenario.recovery.heartbeat
+        return cls(
+            caches=recovery.caches,
+            interval_s=heartbeat.interval,
+            misses=heartbeat.misses,
+            heartbeat_bytes=heartbeat.size,
+            store=None if recovery.weights == FLASH else scenario.members(recovery.weights)[0],
+            replicas=recovery.replicas if recovery.caches == "replicate" else 0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +68,7 @@ class Rules:
     weights_on_flash: bool
     flash_bytes_per_s: float
     chunk_bytes: int
+    recovery: RecoveryRules
 
     @classmethod
     def of(cls, scenario: Scenario) -> Self:
@@ -52,6 +82,7 @@ class Rules:
             weights_on_flash=migration.weights_on_flash,
             flash_bytes_per_s=migration.flash_bandwidth,
             chunk_bytes=migration.chunk,
+            recovery=RecoveryRules.of(scenario),
         )
 
 
@@ -72,7 +103,9 @@ class Plan:
     rules: Rules
     decide: Policy | SeparatePolicy | None = None
     decision_scale: float = 1.0  # processor time on the device that decides, over that on this host
+    placer: Policy | SeparatePolicy | None = None  # the policy to ask for a placement when devices are lost, if any
     cut: str = ""  # why the placement is what the policy offered last before its limit, and not its answer
+    resumed: "Continuation | None" = None  # the run that this one goes on from
 
     @property
     def absolute_policy(self) -> str:
@@ -81,8 +114,9 @@ class Plan:
 
     def close(self) -> None:
         """End the process of a user's policy, if there is one."""
-        if isinstance(self.decide, SeparatePolicy):
-            self.decide.close()
+        for policy in (self.decide, self.placer):
+            if isinstance(policy, SeparatePolicy):
+                policy.close()
 
     @property
     def costs(self) -> Costs:
@@ -107,8 +141,46 @@ class Plan:
 
     @cached_property
     def pages(self) -> list[MemoryPage]:
-        """Memory of each device at its most."""
-        return [usage.page() for usage in self.usages(self.placement)]
+        """Memory of each device at its most, with the replicas that it holds."""
+        usages = self.usages(self.placement)
+        pages = [usage.page() for usage in usages]
+        for block, holder in self.replicas:
+            page, weights_bytes = pages[holder], weight_bytes(block, self.costs)
+            cache_bytes = replica_bytes(block, usages[holder]) - weights_bytes
+            pages[holder] = page._replace(
+                weights_bytes=page.weights_bytes + weights_bytes, cache_bytes=page.cache_bytes + cache_bytes
+            )
+        return pages
+
+    @cached_property
+    def replicas(self) -> frozenset[Replica]:
+        """Replicas of all blocks under the first placement; none, if the rules want none.
+
+        Raises:
+            InfeasibleError: devices have no room for them.
+        """
+        return self.replicas_of(self.placement, [device.memory_bytes for device in self.view.devices])
+
+    def replicas_of(
+        self, placement: Placement, memory_bytes: Sequence[int], before: Collection[Replica] = ()
+    ) -> frozenset[Replica]:
+        """Return the replicas that the rules want of a placement, on devices with so much memory (0: of none).
+
+        Raises:
+            InfeasibleError: devices have no room for them.
+        """
+        wanted = min(self.rules.recovery.replicas, sum(size > 0 for size in memory_bytes) - 1)
+        if wanted <= 0:
+            return frozenset()
+        bits = 8.0 * self.costs.kv_bytes(1)
+        return place_replicas(
+            placement,
+            wanted,
+            self.usages(placement),
+            memory_bytes,
+            lambda owner, holder: self.view.links.pair(owner, holder, bits),
+            before,
+        )
 
     @property
     def durations(self) -> Duration:

@@ -117,6 +117,9 @@ def plan_lines(plan: Plan, bound: "Possible | None") -> Iterator[str]:
     if folded := _folded(plan):
         yield f"{len(folded)} devices hold nothing: {', '.join(folded[:MAX_NAMES])}{' …' * (len(folded) > MAX_NAMES)}"
     yield _sizes_line(plan)
+    if plan.replicas:
+        copies = counted(plan.rules.recovery.replicas, "other device")
+        yield f"replicas: each block is on {copies} too, and these figures of memory contain it"
     if kept := kept_by_systems((device.name, device.memory_reserved_bytes) for device in plan.cluster.devices):
         yield f"memory: of the devices' own, {kept}"
     if unknown := unknown_reserves(plan.scenario):

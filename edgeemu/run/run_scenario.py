@@ -19,7 +19,7 @@ from edgeemu.links.netns.capabilities import probe_host
 from edgeemu.policies.view.step_energy import missing_power
 from edgeemu.report.disk import RecordsError
 from edgeemu.report.energy import radio_energy
-from edgeemu.report.facts import DeviceFacts, Ended, RunFacts
+from edgeemu.report.facts import DeviceFacts, Ended, Heartbeats, ResumedFrom, RunFacts
 from edgeemu.report.figures import token_counts
 from edgeemu.report.record_files import RecordWriter
 from edgeemu.report.run_directory import RunDirectory
@@ -32,6 +32,8 @@ from edgeemu.run.controller import Controller
 from edgeemu.run.observer import Observer
 from edgeemu.run.plan import Plan
 from edgeemu.run.planned import planned
+from edgeemu.run.resume.copy_rows import copy_rows
+from edgeemu.run.resume.read_run import RunToResume, continuation
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.timeline.kernel_times import KernelTimes
@@ -55,15 +57,16 @@ async def run_scenario(
     simulate: bool = False,
     trust: bool = False,
     share: bool = False,
+    resume: RunToResume | None = None,
 ) -> RunResult:
     """Runs a scenario and writes what it leaves below `out`, as it goes: also a run that fails or is ended is recorded.
 
     With `simulate` there are no devices: the same decisions, migrations and records on the timeline alone.
     `trust`: a file that the scenario names as its policy may be run. The records are this user's alone; with `share`
-    the umask says who can read them.
+    the umask says who can read them. `resume`: a run whose scenario this is, and which this one goes on from.
 
     Raises:
-        RequestError: also for literal costs without `simulate`.
+        RequestError: also for literal costs without `simulate`, and for a run that cannot be resumed.
         RequestError, InfeasibleError: before anything is started (the second also if this host has too little memory),
             or when a device finds its model file changed or its memory full.
         RunError: a device died or broke the protocol.
@@ -75,10 +78,14 @@ async def run_scenario(
         )
     observer.phase("plan", 0, 1)
     with planned(scenario, policy, trust=trust, on_devices=not simulate) as plan:
-        return await _run_plan(plan, out, observer, simulate=simulate, share=share)
+        return await _run_plan(plan, out, observer, simulate=simulate, share=share, resume=resume)
 
 
-async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool, share: bool) -> RunResult:
+async def _run_plan(
+    plan: Plan, out: Path, observer: Observer, *, simulate: bool, share: bool, resume: RunToResume | None
+) -> RunResult:
+    if resume is not None:
+        plan = _resumed(plan, resume)
     scenario = plan.scenario
     links = choose_links(scenario, plan.cluster, simulate=simulate, probe=probe_host)
     observer.phase("plan", 1, 1)
@@ -86,11 +93,12 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     started_utc = datetime.now(UTC)
     directory = RunDirectory.create(out, scenario.name, plan.policy, started_utc, share=share)
     observer.directory(directory.path)
-    directory.write_scenario(resolved_yaml(scenario, plan.absolute_policy))
+    text = resume.scenario_text if resume else resolved_yaml(scenario, plan.absolute_policy)
+    directory.write_scenario(text)
     meta = _meta(plan, links, started_utc)
     directory.write_meta(meta)
 
-    facts = _facts(plan, links, simulate=simulate)
+    facts = _facts(plan, links, resume, simulate=simulate)
 
     def on_ready(told: dict[str, str]) -> None:
         directory.write_meta({**meta, **told})
@@ -100,6 +108,8 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
     about = {"run": directory.path.name, "scenario": scenario.name, "policy": plan.policy, "seed": str(scenario.seed)}
     records = RecordWriter(directory.path, about)
     directory.write_facts(facts)
+    if resume and plan.resumed:
+        copy_rows(resume.path, plan.resumed, records)
     try:
         async with buffered(records) as sink:
             await Controller(plan, devices, observer, sink).run()
@@ -112,6 +122,16 @@ async def _run_plan(plan: Plan, out: Path, observer: Observer, *, simulate: bool
         raise
     summary = _conclude(directory, _with_measured(facts, devices), plan, devices.measured, "done")
     return RunResult(summary, directory.path)
+
+
+def _resumed(plan: Plan, run: RunToResume) -> Plan:
+    """Return the plan that goes on from a run, at its dilation and with the placement that was in force."""
+    resumed = continuation(run, plan, [_device_facts(device) for device in plan.cluster.devices])
+    scenario = plan.scenario
+    if scenario.time.mode == "realtime" and resumed.tokens:
+        time_spec = scenario.time.model_copy(update={"dilation": run.facts.dilation})
+        scenario = scenario.model_copy(update={"time": time_spec})
+    return replace(plan, scenario=scenario, placement=resumed.placement or plan.placement, resumed=resumed)
 
 
 def _processes(
@@ -133,9 +153,10 @@ def _conclude(
     return summary
 
 
-def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
+def _facts(plan: Plan, links: LinkChoice, resume: RunToResume | None, *, simulate: bool) -> RunFacts:
     """Collect what is known before a device is started."""
-    scenario = plan.scenario
+    scenario, resumed = plan.scenario, plan.resumed
+    earlier = resume.facts.resumed if resume else []
     return RunFacts(
         scenario=scenario.name,
         policy=plan.policy,
@@ -149,12 +170,19 @@ def _facts(plan: Plan, links: LinkChoice, *, simulate: bool) -> RunFacts:
         energy_budget_j=scenario.energy_budget,
         missing_power=missing_power(plan.cluster.devices),
         placed_in_s=plan.placed_in_s,
-        has_events=bool(plan.cluster.events),
+        has_events=bool(plan.cluster.events or plan.cluster.faults),
         relative_devices=[device.name for device in plan.cluster.devices if device.compute is None],
         decisions_measured=plan.rules.decision_s is None,
         decided_on=scenario.decisions.on,
         basis=basis_of(scenario),
+        heartbeat=_heartbeat(plan),
+        resumed=[*earlier, ResumedFrom(resumed.run, resumed.at_s)] if resumed else [],
     )
+
+
+def _heartbeat(plan: Plan) -> Heartbeats | None:
+    rules = plan.rules.recovery
+    return None if rules.caches == "none" else Heartbeats(rules.interval_s, rules.heartbeat_bytes)
 
 
 def _device_facts(device: Device) -> DeviceFacts:
@@ -190,6 +218,7 @@ def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Seq
         group_peak_bytes=measured.group_peak_bytes,
         reordered=sum(measured.reordered.values()),
         host_load=measured.host_load,
+        clock_jumps=measured.clock_jumps,
         radio=None if sent is None else radio_energy(plan.cluster, sent),
         predicted=None if facts.mode == "simulated" else _predicted(plan, lengths, measured.kernel_times),
     )
@@ -224,6 +253,7 @@ def _meta(plan: Plan, links: LinkChoice, started_utc: datetime) -> dict[str, Any
         "libraries": {name: version(name) for name in LIBRARIES},
         "arguments": sys.argv[1:],
         "seed": plan.scenario.seed,
+        "resumed": f"from {plan.resumed.run} at {plan.resumed.at_s:.3f} s" if plan.resumed else None,
         "links": str(links),
         "memory_cap": "ledger",  # this and the next until devices are there
         "scheduling": "none",

@@ -13,13 +13,20 @@ from edgeemu.timeline.steps import Step
 
 @dataclass(slots=True)
 class RunningMigration:
-    """A migration that has begun. `copied`: its background copy has arrived, and the routes can switch."""
+    """A migration that has begun. `copied`: its background copy has arrived, or steps wait for it."""
 
     protocol: MigrationProtocol
     step: Step  # the step before which it was decided
     began_s: float
     copied: bool = False
+    last_round: bool = False  # it is on its way, or has arrived
+    waited_from_s: float | None = None  # since when steps wait
     sent_bytes: Counter[str] = field(default_factory=Counter)  # by block
+
+    @property
+    def all_bytes(self) -> int:
+        """Bytes that were shipped, of all blocks."""
+        return self.sent_bytes.total()
 
     def next_round(self, rows: Mapping[int, int], costs: Costs) -> list[Shipment]:
         """Return what to ship now, when caches hold so many rows by sequence, and count its bytes."""

@@ -15,7 +15,7 @@ from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.policies.view.outlook import Outlook, Pair
 from edgeemu.run.backend import Measurements
 from edgeemu.run.plan import Plan
-from edgeemu.timeline.steps import Step
+from edgeemu.timeline.steps import OperationRecord, Step
 
 FOLLOWED = 64  # devices up to which an oracle follows every link of a cluster whose links all vary
 LEAST_S = 1e-9  # a delay that is as good as none
@@ -31,6 +31,7 @@ class Watcher:
             plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing, plan.links
         )
         self._history = History()
+        self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
         self._tokens = 0  # of each sequence, as decisions count them
 
     async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
@@ -42,13 +43,29 @@ class Watcher:
         if self._plan.scenario.knowledge == "oracle":
             return self._oracle(replace(view, workload=workload, costs=costs), at_s)
         for observed in await self._devices.observe():
-            self._estimate.observe_executions(observed.executions)
+            self._estimate.observe_executions(self._without_standstills(observed.executions))
             self._estimate.observe_transits(observed.transits)
         for index, state in enumerate(await self._devices.states(at_s)):
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         known = self._estimate.view(view, workload, costs)
         slowdowns = [self._estimate.slowdown(index) for index in range(len(known.devices))]
         return self._with_outlook(known, slowdowns, self._estimate.newest_links())
+
+    def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
+        """Note that a device stood still for a while, as its heartbeats tell: operations of then say nothing of it."""
+        self._standstills.append((device, began_s, over_s))
+
+    def _without_standstills(self, executions: Sequence[OperationRecord]) -> Sequence[OperationRecord]:
+        if not self._standstills:
+            return executions
+        return [
+            record
+            for record in executions
+            if not any(
+                record.op.device == device and record.time.start_s < over_s and record.time.end_s > began_s
+                for device, began_s, over_s in self._standstills
+            )
+        ]
 
     def doubtful(self, outlook: Outlook) -> dict[Pair, int]:
         """Return decisions since a link was measured, of those that were slow then, or are expected to become slow."""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
-from edgeemu.units import BitsPerSecond, Bytes, PositiveFraction, Seconds
+from edgeemu.units import BIT_RATE, Bytes, Fraction, Seconds
 
 
 class EventSpec(Strict):
@@ -27,11 +27,13 @@ class EventSpec(Strict):
     link: Annotated[tuple[str, ...], FirstErrorOfMany(), KindName("two names")] | None = Field(
         default=None, description="Link that changes, in both directions: the names of its two ends."
     )
-    speed: PositiveFraction | None = Field(
+    speed: Fraction | None = Field(
         default=None, description="Fraction of the device's own speed from then on, in addition to its load."
     )
     memory: Bytes | None = Field(default=None, description="Memory of the device from then on.")
-    bandwidth: BitsPerSecond | None = Field(default=None, description="Bandwidth of the link from then on.")
+    bandwidth: Annotated[float, BIT_RATE] | None = Field(
+        default=None, description="Bandwidth of the link from then on; 0: messages wait for an event with another."
+    )
     delay: Seconds | None = Field(default=None, description="One-way delay of the link from then on.")
 
     @model_validator(mode="after")
@@ -49,4 +51,6 @@ class EventSpec(Strict):
                 raise at([key], f"is not of a {'device' if self.device is not None else 'link'}")
         if all(getattr(self, key) is None for key in mine):
             raise ValueError(f"nothing changes: give {' or '.join(mine)}")
+        if self.speed == 0:
+            raise at(["speed"], "is zero; a device that stands still has a fault (faults: [{…, fault: hang}])")
         return self

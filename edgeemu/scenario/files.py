@@ -119,8 +119,8 @@ def lines_of(text: str, shown: str) -> Iterator[tuple[str, str]]:
             yield f"{shown}:{number}", stripped
 
 
-def or_file(what: str) -> Callable[[dict[str, Any]], None]:
-    """Extension of a list's JSON schema: the value can also be the name of a file, described by `what`."""
+def or_text(what: str) -> Callable[[dict[str, Any]], None]:
+    """Extension of a list's JSON schema: the value can also be a text, such as the name of a file: `what` it is."""
 
     def extend(schema: dict[str, Any]) -> None:
         forms = schema.pop("anyOf", None) or [

@@ -11,7 +11,12 @@ from edgeemu.scenario.files import read_named_text, read_stream, read_text
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.validation import validate
 
-_SHORTHANDS: dict[Position, str] = {("model",): "name", ("cost",): "formulas", ("network", "default"): "type"}
+_SHORTHANDS: dict[Position, str] = {
+    ("model",): "name",
+    ("cost",): "formulas",
+    ("network", "default"): "type",
+    ("recovery",): "caches",
+}
 
 
 class ScenarioText(NamedTuple):

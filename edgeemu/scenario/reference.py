@@ -23,11 +23,13 @@ from edgeemu.scenario.catalog.shapes import RopeScalingFields, ShapeFields
 from edgeemu.scenario.devices import DeviceSpec, PowerSpec
 from edgeemu.scenario.distributions import Distribution, Range
 from edgeemu.scenario.events import EventSpec
+from edgeemu.scenario.faults import FaultSpec
 from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.network import DefaultLink, LinkEnergySpec, LinkOverride, NetworkSpec, StarSpec
 from edgeemu.scenario.options import CostSpec, DecisionSpec, MigrationSpec, PrecisionSpec, ShardingSpec, TimeSpec
 from edgeemu.scenario.placement import LayerPlacement, PlacementSpec
+from edgeemu.scenario.recovery import HeartbeatSpec, RecoverySpec
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.scenario.time_varying import LinkVariationSpec, ThrottleSpec, TimeVarying, WalkSpec
 from edgeemu.scenario.traces import PacketTrace
@@ -55,6 +57,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Time-varying values": TimeVarying,
     "walk": WalkSpec,
     "events": EventSpec,
+    "faults": FaultSpec,
+    "recovery": RecoverySpec,
+    "heartbeat": HeartbeatSpec,
     "placement": PlacementSpec,
     "layers": LayerPlacement,
     "decisions": DecisionSpec,

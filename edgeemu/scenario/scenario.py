@@ -1,22 +1,25 @@
-"""Scenario: all sections together, and the checks of one section against another. Samples nothing."""
+"""Scenario: all sections together. Samples nothing."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from edgeemu.errors import RequestError, did_you_mean
+from edgeemu.errors import RequestError
 from edgeemu.scenario.catalog.engines import IDEAL, EnginePrecision, engine_entries, engine_entry
-from edgeemu.scenario.devices import MAX_DEVICES, DeviceSpec
+from edgeemu.scenario.contradictions import contradictions
+from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.distributions import Seed
 from edgeemu.scenario.document import Document, Position, field_name, position_of
 from edgeemu.scenario.events import EventSpec
-from edgeemu.scenario.files import absolute, base_of, or_file
+from edgeemu.scenario.fault_contradictions import fault_contradictions
+from edgeemu.scenario.faults import FaultSpec
+from edgeemu.scenario.files import absolute, base_of, or_text
 from edgeemu.scenario.model import ModelSpec
 from edgeemu.scenario.names import KindName, Name
-from edgeemu.scenario.network import LinkOverride, NetworkSpec
+from edgeemu.scenario.network import NetworkSpec
 from edgeemu.scenario.options import (
     CostSpec,
     DecisionSpec,
@@ -28,9 +31,10 @@ from edgeemu.scenario.options import (
     TimeSpec,
 )
 from edgeemu.scenario.placement import PlacementSpec
+from edgeemu.scenario.recovery import RecoverySpec, with_recovery
 from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.scenario.workload import Workload
-from edgeemu.topologies import LINK_RULES, End
+from edgeemu.topologies import End
 from edgeemu.units import Joules
 
 
@@ -66,6 +70,13 @@ class Scenario(Strict):
     events: Annotated[tuple[EventSpec, ...], FirstErrorOfMany()] = Field(
         default=(), description="Changes of devices and links at given instants or tokens."
     )
+    faults: Annotated[tuple[FaultSpec, ...], FirstErrorOfMany()] = Field(
+        default=(), description="Failures of devices and links, at given instants or tokens or at random."
+    )
+    recovery: RecoverySpec = Field(
+        default=RecoverySpec(),
+        description="What a run does when devices are lost. `reprefill` where there are `faults`, else `none`.",
+    )
     policy: str = Field(
         default="lookahead",
         min_length=1,
@@ -75,7 +86,7 @@ class Scenario(Strict):
     )
     placement: Annotated[
         PlacementSpec | None,
-        Field(json_schema_extra=or_file("YAML file with `placement:`, as `edgeemu plan --yaml` prints it.")),
+        Field(json_schema_extra=or_text("YAML file with `placement:`, as `edgeemu plan --yaml` prints it.")),
         KindName("[placement](#placement) or a file"),
     ] = Field(default=None, description="Placement by hand, which the policy `given` keeps for the whole run.")
     objective: Objective = Field(
@@ -105,11 +116,12 @@ class Scenario(Strict):
     @model_validator(mode="before")
     @classmethod
     def _given_by_default(cls, data: Any) -> Any:
-        """Let the policy be `given` where there is a placement and no policy is named; else ask the engine."""
+        """Choose what is not given: the policy by the placement and the engine, and recovery by the faults."""
         if not isinstance(data, dict):
             return data
         if data.get("placement") is not None and "policy" not in data:
             data = {**data, "policy": "given"}
+        data = with_recovery(data)
         engine = data.get("engine", IDEAL)
         known = isinstance(engine, str) and engine != IDEAL and engine in engine_entries()
         return engine_entry(engine).fill(data) if known else data
@@ -130,7 +142,7 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        for position, message in self._contradictions():
+        for position, message in chain(contradictions(self), fault_contradictions(self)):
             raise at(list(position), message)
         return self
 
@@ -176,6 +188,12 @@ class Scenario(Strict):
         """Index of the device where prompts arrive."""
         return 0 if self.source is None else self.device_names.index(self.source)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that an end of a link can have: those of devices, those that stand for several, the access point's."""
+        point = self.network.access_point
+        return (*self._members, *([point] if point else []))
+
     def members(self, name: str) -> range:
         """Indexes of the devices with this name: one, or several with a count; none if there is no such name."""
         return self._members.get(name, range(0))
@@ -183,6 +201,10 @@ class Scenario(Strict):
     def ends(self, name: str) -> Sequence[End]:
         """The ends of links that a name stands for: the access point, or the devices of `members`."""
         return (None,) if name == self.network.access_point else self.members(name)
+
+    def end_name(self, end: End) -> str:
+        """Return the name of an end of links."""
+        return self.network.access_point or "" if end is None else self.device_names[end]
 
     def is_set(self, field: str) -> bool:
         """Whether a field was set on the command line (`--set`), and not by the file."""
@@ -206,95 +228,3 @@ class Scenario(Strict):
             found[device.name] = range(first, first + device.count)
             first += device.count
         return {name: range(n, n + 1) for n, name in enumerate(self.device_names)} | found
-
-    def _contradictions(self) -> Iterator[tuple[Position, str]]:
-        """Contradictions between sections, each with the position of its field."""
-        n_devices = sum(device.count for device in self.devices)
-        if n_devices > MAX_DEVICES:
-            yield ("devices",), f"{n_devices} devices; at most {MAX_DEVICES} are supported"
-            return
-        named = Counter(self.device_names) + Counter(spec.name for spec in self.devices if spec.count > 1)
-        for n, device in enumerate(self.devices):
-            twice = next((name for name in [device.name, *device.device_names] if named[name] > 1), None)
-            if twice is not None:
-                yield ("devices", n, "name"), f'there are two devices named "{twice}"'
-        if self.network.default is None and n_devices > 1:
-            yield ("network", "default"), "is missing (the link between any two devices)"
-        if self.network.access_point in named:
-            position = ("network", "star", "access_point")
-            yield position, f'"{self.network.access_point}" is a device too; give the access point a name'
-        if self.source is not None and self.source not in self.device_names:
-            yield ("source",), self._no_device(self.source)
-        for n, link in enumerate(self.network.links):
-            yield from self._link_contradictions(("network", "links", n), link)
-        yield from self._wired_contradictions()
-        if self.decisions.on is not None and self.decisions.on not in self.device_names:
-            yield ("decisions", "on"), self._no_device(self.decisions.on)
-        if self.decisions.on is not None and self.decisions.time != "measured":
-            yield ("decisions", "on"), "scales what is measured: give time: measured, or leave it out"
-        if self.decisions.threshold and self.knowledge == "oracle":
-            yield ("decisions", "threshold"), "is for what is measured; an oracle is asked always (knowledge: measured)"
-        for n, event in enumerate(self.events):
-            yield from self._event_contradictions(("events", n), event)
-        if self.precision.weights == "file" and (self.model.is_seeded or self.model.directory is not None):
-            yield ("precision", "weights"), "file is for a model from a GGUF file (model: {gguf: FILE})"
-        if self.precision.hold == "expanded" and self.precision.weights == "f32":
-            yield ("precision", "hold"), "is for weights in another format; f32 has nothing to expand"
-        if self.cost.formulas == "literal" and self.precision != PrecisionSpec():
-            yield ("precision",), "is for physical costs; literal ones have value_bytes"
-        if self.placement is not None:
-            yield from self._placement_contradictions(self.placement)
-
-    def _placement_contradictions(self, placement: PlacementSpec) -> Iterator[tuple[Position, str]]:
-        for position, name in placement.devices():
-            found = [self.device_names[i] for i in self.members(name)]
-            if len(found) > 1:
-                yield ("placement", *position), f'"{name}" is {len(found)} devices; name one, {found[0]} to {found[-1]}'
-            elif not found:
-                yield ("placement", *position), self._no_device(name)
-
-    def _link_contradictions(self, position: Position, link: LinkOverride) -> Iterator[tuple[Position, str]]:
-        keys: tuple[Position, Position] = (("between", 0), ("between", 1)) if link.between else (("from",), ("to",))
-        yield from self._ends_contradictions(position, keys, link.ends)
-
-    def _event_contradictions(self, position: Position, event: EventSpec) -> Iterator[tuple[Position, str]]:
-        if event.device is not None and not self.members(event.device):
-            yield (*position, "device"), self._no_device(event.device)
-        tokens = self.workload.prompts[0].max_tokens or self.workload.max_tokens
-        if event.at_token is not None and event.at_token >= tokens:
-            yield (
-                (*position, "at_token"),
-                f"{event.at_token} never comes: the first sequence has {tokens} tokens, 0 to {tokens - 1}",
-            )
-        if event.link is not None:
-            yield from self._ends_contradictions(position, (("link", 0), ("link", 1)), (event.link[0], event.link[1]))
-
-    def _ends_contradictions(
-        self, position: Position, keys: tuple[Position, Position], ends: tuple[str, str]
-    ) -> Iterator[tuple[Position, str]]:
-        point = self.network.access_point
-        for key, end in zip(keys, ends, strict=True):
-            if not self.members(end) and end != point:
-                yield (*position, *key), self._no_device(end)
-                return
-        (a, b), rule = ends, LINK_RULES[self.network.topology]
-        if not any(rule.joined(i, j) for i in self.ends(a) for j in self.ends(b)):
-            yield position, rule.refusal.format(a=a, b=b, access_point=point)
-
-    def _wired_contradictions(self) -> Iterator[tuple[Position, str]]:
-        star = self.network.star
-        for n, name in enumerate(star.wired if star else ()):
-            position: Position = ("network", "star", "wired", n)
-            if not self.members(name):
-                yield position, self._no_device(name)
-                return
-            with_link = {i for link in self.network.links for end in link.ends for i in self.members(end)}
-            without = [i for i in self.members(name) if i not in with_link]
-            if without and star:
-                ends = f"{self.device_names[without[0]]}, {star.access_point}"
-                yield position, f"a wired device needs a link: add links: [{{between: [{ends}], type: ethernet-1g}}]"
-
-    def _no_device(self, name: str) -> str:
-        point = self.network.access_point
-        known = [*self._members, *([point] if point else [])]
-        return f'there is no device "{name}"{did_you_mean(name, known)}'

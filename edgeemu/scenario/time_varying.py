@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from edgeemu.scenario.distributions import OfQuantity, Range, Seed, ValueT
-from edgeemu.scenario.files import or_file
+from edgeemu.scenario.files import or_text
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.traces import Points, read_trace, rising
 from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at, exactly_one_of
@@ -63,7 +63,7 @@ class TimeVarying(OfQuantity, Generic[ValueT]):
 
     trace: Annotated[tuple[tuple[Seconds, ValueT], ...], FirstErrorOfMany(), _TIMES_AND_VALUES] | None = Field(
         default=None,
-        json_schema_extra=or_file("a CSV file of time and value"),
+        json_schema_extra=or_text("a CSV file of time and value"),
         description="Values over time: a list of [time, value], or a CSV file. Each value holds until the next time.",
     )
     uniform: Range[ValueT] | None = Field(

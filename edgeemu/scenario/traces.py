@@ -24,7 +24,7 @@ from pydantic import (
 
 from edgeemu.quantity import Quantity, UnitError
 from edgeemu.scenario import mahimahi
-from edgeemu.scenario.files import base_of, lines_of, or_file, read_named_text
+from edgeemu.scenario.files import base_of, lines_of, or_text, read_named_text
 from edgeemu.scenario.names import KindName
 from edgeemu.scenario.validation import FirstErrorOfMany, Strict, at
 from edgeemu.units import BIT_RATE, DURATION, Seconds
@@ -198,6 +198,6 @@ RateTrace = Annotated[
     Annotated[_RatePoints, Tag("<points>")] | Annotated[PacketTrace, Tag("<packets>")],
     Discriminator(lambda given: "<packets>" if isinstance(given, dict | PacketTrace) else "<points>"),
     BeforeValidator(lambda given, info: read_trace(given, info, BIT_RATE)),
-    Field(json_schema_extra=or_file("a CSV file of time and value, or a Mahimahi trace")),
+    Field(json_schema_extra=or_text("a CSV file of time and value, or a Mahimahi trace")),
     KindName("list of [time, bit rate], or a file"),
 ]

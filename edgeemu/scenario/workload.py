@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edgeemu.scenario.catalog.shapes import MAX_COUNT
 from edgeemu.scenario.distributions import Seed
-from edgeemu.scenario.files import or_file
+from edgeemu.scenario.files import or_text
 from edgeemu.scenario.names import Flag, KindName
 from edgeemu.scenario.prompt_files import read_instants, read_prompts
 from edgeemu.scenario.validation import FirstErrorOfMany, Shorthand, Strict, at, exactly_one_of
@@ -99,7 +99,7 @@ class ArrivalsSpec(Strict):
             tuple[Seconds, ...],
             FirstErrorOfMany(),
             BeforeValidator(read_instants),
-            Field(json_schema_extra=or_file("a file of instants, one a line")),
+            Field(json_schema_extra=or_text("a file of instants, one a line")),
             KindName("list of durations, or a file"),
         ]
         | None
@@ -153,7 +153,7 @@ class Workload(Strict):
         Field(min_length=1),
         FirstErrorOfMany(),
         BeforeValidator(lambda given, info: read_prompts(given, info, Prompt)),
-        Field(json_schema_extra=or_file("a text file, one prompt a line, or JSON lines")),
+        Field(json_schema_extra=or_text("a text file, one prompt a line, or JSON lines")),
         KindName("list of [prompts](#prompts) or texts, or a file"),
     ] = Field(description="One sequence for each prompt: a list, a text file with one prompt a line, or JSON lines.")
     system: str | None = Field(default=None, description="System prompt in the model's chat template.")

@@ -23,6 +23,7 @@ class Flow:
     ready: list[Turn]  # arrival of the last of those that are sent
     last: list[int]  # the operation whose result that is; -1: of the controller's
     messages: list[Message]  # that were sent for the step
+    left: int = 0  # operations that have not ended, of a step that ends with its last one; 0: it ends with its token
     sizes: dict[int, int] = field(default_factory=dict)  # bytes of a message, by its kind in the wiring
 
 

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from math import log
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,12 +11,7 @@ import numpy as np
 from edgeemu.cluster.keyed_random import block
 from edgeemu.cluster.links import Hop, Path
 from edgeemu.placement.arrays import IntArray
-
-PACKET_BYTES = 1448  # TCP payload of one Ethernet frame with timestamps (RFC 7323)
-MIN_RTO_S = 0.2  # Linux TCP_RTO_MIN: what a loss costs when too few packets follow to notice it (RFC 5681, 3.2)
-MAX_RTO_S = 120.0  # Linux TCP_RTO_MAX: timeouts double up to it (RFC 6298, 5.5)
-DUPLICATE_ACKS = 3  # packets that must arrive for a loss among them to be noticed without a timeout
-_DOUBLINGS = 10  # enough for MAX_RTO_S
+from edgeemu.timeline.retransmission import PACKET_BYTES, resent_s, retransmission_s
 
 
 class Instants(Protocol):
@@ -36,10 +30,11 @@ def serialise(free_s: Instants, path: Path, size_bytes: int, departure_s: float)
     time again, unless it is the same pipe. The delays of the path are added at its end.
 
     Where a link varies, its rate counts as it changes under way, and its delay as it is when the message begins there.
+    What was lost because a link was down is sent again by a timer.
     """
     begin_s = end_s = departure_s
     bits = 8.0 * size_bytes
-    delay_s = 0.0
+    delay_s = resent_late_s = 0.0
     for hop in path.hops:
         pipe, bandwidth_bps, hop_delay_s, varies = hop
         begin_s = max(begin_s, free_s[pipe])
@@ -49,9 +44,14 @@ def serialise(free_s: Instants, path: Path, size_bytes: int, departure_s: float)
         else:
             passed_s = hop.passed_s(begin_s, bits)
             delay_s += hop.delay_at(begin_s)
+            lost = varies.lost_s(departure_s, passed_s)
+            if lost is not None:
+                since_s, up_s = lost
+                again_s = up_s + resent_s(up_s - since_s, 2.0 * path.delay_at(departure_s))
+                resent_late_s = max(resent_late_s, again_s - max(up_s, begin_s))
         free_s[pipe] = passed_s
         end_s = max(end_s, passed_s)
-    return end_s + delay_s
+    return end_s + delay_s + resent_late_s
 
 
 class DrawKey(NamedTuple):
@@ -73,83 +73,24 @@ def uniforms(seed: int, key: DrawKey) -> tuple[float, ...]:
     return tuple(word / 2**53 for word in block(seed, *key))
 
 
-def lost_packets(packets: int, loss: float, uniform: float) -> int:
-    """Number of lost packets among `packets`: the binomial distribution's quantile at `uniform`.
-
-    With hundreds of expected losses their number is practically certain, and the mean is returned.
-    """
-    if loss > 0.5:  # count those that get through: the sum below needs a chance that none is lost
-        return packets - lost_packets(packets, 1.0 - loss, 1.0 - uniform)
-    if packets * loss > 200.0:
-        return round(packets * loss)
-    probability = (1.0 - loss) ** packets
-    cumulative, lost = probability, 0
-    while uniform >= cumulative and lost < packets:
-        probability *= (packets - lost) / (lost + 1) * loss / (1.0 - loss)
-        lost += 1
-        cumulative += probability
-    return lost
-
-
 def disturbance_s(path: Path, size_bytes: int, seed: int, key: DrawKey, departure_s: float = 0.0) -> float:
     """Delay that jitter (uniform, as netem's default) and retransmission of lost packets add to a message.
 
     Jitter counts up to the delay, so that the mean stays the delay's. A link that varies counts as it is when the
     message departs.
     """
-    if not path.jitter_s and not path.loss:
+    loss = path.loss_at(departure_s)
+    if not path.jitter_s and not loss:
         return 0.0
     delay_s = path.delay_at(departure_s)
     draws = _draws(seed, key)
     extra_s = (2.0 * next(draws) - 1.0) * min(path.jitter_s, delay_s)
-    if not path.loss:
+    if not loss:
         return extra_s
     next(draws)
-    bandwidth_bps = min(hop.bandwidth_at(departure_s) for hop in path.hops)
+    bandwidth_bps = min(hop.bandwidth_when_up_at(departure_s) for hop in path.hops)
     packets = -(-size_bytes // PACKET_BYTES)
-    return extra_s + retransmission_s(packets, path.loss, 2.0 * delay_s, 8.0 * PACKET_BYTES / bandwidth_bps, draws)
-
-
-def retransmission_s(packets: int, loss: float, round_trip_s: float, packet_s: float, draws: Iterator[float]) -> float:
-    """Time that lost packets of a message cost: they are sent again, in rounds, until every one has arrived.
-
-    Each round each packet is lost with chance `loss`, so that a packet's tries are geometric. After a round of which
-    three packets arrive the others follow within a round trip (fast retransmit, RFC 5681, 3.2). Otherwise they wait for
-    a timeout, which doubles up to `MAX_RTO_S` with each round in a row that brings nothing (RFC 6298, 5.5). Unlike
-    Linux, which gives up a connection after 15 of them (tcp(7), tcp_retries2), it goes on for ever.
-    """
-    timeout_s = max(MIN_RTO_S, round_trip_s)
-    outstanding, backoff, total_s = packets, 0, 0.0
-    lost = lost_packets(outstanding, loss, next(draws))
-    while lost:
-        if lost == outstanding:
-            rounds = 1 + _more_rounds(loss, outstanding, next(draws))
-            total_s += _timeouts_s(timeout_s, backoff, rounds) + rounds * lost * packet_s
-            backoff += rounds
-            some_arrive = 1.0 - loss**outstanding  # the next draw is among the rounds in which not all are lost
-            lost = min(lost_packets(outstanding, loss, next(draws) * some_arrive), outstanding - 1)
-            continue
-        fast = outstanding - lost >= DUPLICATE_ACKS
-        total_s += (round_trip_s if fast else timeout_s) + lost * packet_s
-        outstanding, backoff = lost, 0 if fast else 1
-        lost = lost_packets(outstanding, loss, next(draws))
-    return total_s
-
-
-def _more_rounds(loss: float, packets: int, uniform: float) -> int:
-    """Number of further rounds in a row in which all packets are lost: geometric, at the quantile `uniform`."""
-    return int(log(1.0 - uniform) / (packets * log(loss)))
-
-
-def _timeouts_s(timeout_s: float, backoff: int, rounds: int) -> float:
-    """Sum of `rounds` timeouts in a row, of which the first is doubled `backoff` times."""
-    total_s = 0.0
-    for n in range(rounds):
-        each_s = timeout_s * 2.0 ** min(backoff + n, _DOUBLINGS)
-        if each_s >= MAX_RTO_S:
-            return total_s + (rounds - n) * max(MAX_RTO_S, timeout_s)
-        total_s += each_s
-    return total_s
+    return extra_s + retransmission_s(packets, loss, 2.0 * delay_s, 8.0 * PACKET_BYTES / bandwidth_bps, draws)
 
 
 def _draws(seed: int, key: DrawKey) -> Iterator[float]:
@@ -222,14 +163,14 @@ class BookedConnection:
     last_arrival_s: float = 0.0
     path: Path | None = None  # None: not looked up yet
     pipe: Hop | None = None  # the path's only hop, if it never varies
-    disturbed: bool = False  # the path has jitter or loss
+    disturbed: bool = False  # the path has jitter or loss, at some time at least
 
     def follow(self, path: Path) -> None:
         """Take a path from now on."""
         first = path.hops[0]
         self.path = path
         self.pipe = first if len(path.hops) == 1 and first.varies is None else None  # most links: always the same
-        self.disturbed = bool(path.jitter_s or path.loss)
+        self.disturbed = path.disturbs
 
 
 class Network:

@@ -45,6 +45,13 @@ class ReadyQueue(Generic[ItemT]):
             heaps = self._steps[step] = [], []
         heappush(heaps[not waiting.sends], (waiting, next(self._number), item))
 
+    def drop_steps(self) -> list[ItemT]:
+        """Remove all operations of steps, which are given up; return them. Transfers stay."""
+        steps = [step for step in self._steps if step is not _TRANSFERS]
+        dropped = [item for step in steps for heap in self._steps.pop(step) for _, _, item in heap]
+        self._last = None
+        return dropped
+
     def bypass(self, sequence: int, step: int) -> None:
         """Note that an operation of a step runs without having waited."""
         self._last = sequence, step

@@ -4,7 +4,7 @@ Controller and prediction share it, so a run and its prediction differ only by w
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple, Protocol
 
@@ -79,6 +79,14 @@ class Scheduler:
             return None
         return max(self._asked[self._queue[0]].arrival_s or 0.0, self._free_s[0], self._not_before_s)
 
+    def resume(self, waiting: Iterable[Due], ended: Collection[int], free_s: Iterable[float], at_s: float) -> None:
+        """Go on at an instant where some sequences have ended, others wait, and slots have been free for a while."""
+        self.waiting = {due.step.sequence: due for due in waiting}
+        self._queue = deque(n for n in self._queue if n not in ended and n not in self.waiting)
+        self._free_s = list(free_s)
+        heapify(self._free_s)
+        self.delay_all(at_s)  # sequences that had begun, and have no token, too
+
     def release(self) -> list[Due]:
         """Release the steps that start now, in the order of their start; they are in flight from then on."""
         if self._bubbles and self._flying:
@@ -101,6 +109,13 @@ class Scheduler:
         following = Step(step.sequence, step.step + 1, 1, step.past + step.rows)
         self.waiting[step.sequence] = Due(following, at_s, at_s)
         return self.waiting[step.sequence]
+
+    def give_up(self, at_s: float) -> None:
+        """Have the steps in flight wait again, because what they have computed was lost at an instant."""
+        self.now_s = max(self.now_s, at_s)
+        for sequence, due in self._flying.items():
+            self.waiting[sequence] = due._replace(at_s=max(due.at_s, at_s))
+        self._flying.clear()
 
     def advance_to(self, at_s: float) -> None:
         """Move the present to an instant up to which no token was sampled."""

@@ -1,4 +1,4 @@
-"""Transfers on a simulator's timeline: rounds of migrations, chunk by chunk, and test messages. No wall clock.
+"""Transfers on a simulator's timeline: rounds of copying, chunk by chunk, and test messages. No wall clock.
 
 The next chunk of a connection departs when the link has taken the one before, and the sender's processor handles it
 meanwhile: it is one ahead, not more, so that other messages find their way between.
@@ -19,14 +19,26 @@ from edgeemu.timeline.ready_queue import Waiting
 from edgeemu.timeline.traffic import NOT_ALONE, Message
 from edgeemu.timeline.transfers import Transfer
 
+TO_REPLICAS = -1  # in place of an epoch: rounds to replicas are numbered through the run, whatever epochs there are
 Flash = Mapping[int, float]
 
 
+@dataclass(slots=True)
+class Round:
+    """Chunks of a round of copying that are still to arrive, by receiver. A cancelled round delivers nothing more."""
+
+    epoch: int
+    number: int
+    missing: dict[int, int]
+    cancelled: bool = False
+
+
 class Shipped(NamedTuple):
-    """Event: a device has received everything of a migration's round."""
+    """Event: a device has received everything of a round."""
 
     device: int
     at_s: float
+    round: Round
 
 
 ShippedTransfer = Transfer[Shipped | None]
@@ -41,16 +53,6 @@ class ShippingTimeline(NamedTuple):
     at: Callable[[float, Handler], None]  # makes an event
     messages_cost: Callable[[int], bool]  # whether they keep a device busy
     queue: Callable[[int, Waiting, ShippedTransfer], None]  # of a device that they keep busy
-
-
-@dataclass(slots=True)
-class Round:
-    """Chunks of a migration's round that are still to arrive, by receiver. A cancelled round delivers nothing more."""
-
-    epoch: int
-    number: int
-    missing: dict[int, int]
-    cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -72,12 +74,12 @@ class Shipping:
         self._network, self._sent_bytes, self._at, self._messages_cost, self._queue = timeline
         self._costs = costs
 
-    # -- migrations ----------------------------------------------------------------------------------------------
+    # -- blocks and rows -----------------------------------------------------------------------------------------
 
     def ship(
         self, shipments: Sequence[Shipment], at_s: float, *, epoch: int, number: int, chunk_bytes: int, flash_s: Flash
     ) -> Round:
-        """Ship a round of a migration from an instant on. `flash_s`: end of each receiver's read of its own storage."""
+        """Ship a round of copying from an instant on. `flash_s`: end of each receiver's read of its own storage."""
         round_ = Round(epoch, number, dict(Counter(shipment.target for shipment in shipments)))
         for device, end_s in flash_s.items():
             round_.missing[device] = round_.missing.get(device, 0) + 1
@@ -133,7 +135,7 @@ class Shipping:
     @staticmethod
     def _shipment_arrived(round_: Round, device: int, now_s: float) -> Shipped | None:
         round_.missing[device] -= 1
-        return None if round_.missing[device] or round_.cancelled else Shipped(device, now_s)
+        return None if round_.missing[device] or round_.cancelled else Shipped(device, now_s, round_)
 
     def _handle(self, device: int, transfer: ShippedTransfer, peer: int, number: int, now_s: float) -> Shipped | None:
         """Queue a transfer at a device; what follows is done now where messages cost no time."""

@@ -6,14 +6,14 @@ It predicts a run, and it keeps the time of `mode: virtual`, where durations are
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
-from edgeemu.cluster.variation import Variation, finish
+from edgeemu.cluster.variation import finish
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
@@ -21,32 +21,17 @@ from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.columns import Columns
+from edgeemu.timeline.events import Event, Outcome, without_ends_on, without_steps
 from edgeemu.timeline.executed import Executed
 from edgeemu.timeline.flow import Flow, Turn, record_of
 from edgeemu.timeline.network import BookedConnection, Network, Transit
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
-from edgeemu.timeline.shipping import Flash, Round, Shipped, ShippedTransfer, Shipping, ShippingTimeline
+from edgeemu.timeline.shipping import Flash, Round, ShippedTransfer, Shipping, ShippingTimeline
+from edgeemu.timeline.simulated_device import SimulatedDevice
 from edgeemu.timeline.steps import Duration, OperationRecord, Step, TokenTime
 from edgeemu.timeline.traffic import NOT_ALONE, Message, PathTraffic, traffic_sums, transit_sums
 from edgeemu.timeline.transfers import HandledTransfer, Transfer
 from edgeemu.timeline.wiring import Wiring
-
-
-@dataclass(slots=True)
-class _SimulatedDevice:
-    index: int
-    availability: Variation | None
-    message_s: float  # that a transfer takes, and for each of its bytes
-    byte_s: float
-    free_s: float = 0.0
-    busy: bool = False
-    ready: ReadyQueue[tuple[int, Flow] | ShippedTransfer] = field(default_factory=ReadyQueue)
-
-
-Outcome = TokenTime | Shipped
-# Instant, number, place in the program, step in flight: an operation is ready (one message can make several ready), or,
-# of place -1 - place, has ended. Without a step in flight, the last says what happens.
-_Event = tuple[float, int, int, Flow | None, Callable[[float], Outcome | None] | None]
 
 
 class Simulator:
@@ -67,10 +52,10 @@ class Simulator:
         self._cluster = cluster
         self._network = Network(cluster.path, cluster.seed)
         self._devices = [
-            _SimulatedDevice(device.index, device.availability, device.message_overhead_s, device.byte_overhead_s)
+            SimulatedDevice(device.index, device.availability, device.message_overhead_s, device.byte_overhead_s)
             for device in cluster.devices
         ]
-        self._events: list[_Event] = []
+        self._events: list[Event] = []
         self._order = count()
         self._transfers: list[HandledTransfer] = []
         timeline = ShippingTimeline(
@@ -88,10 +73,13 @@ class Simulator:
         messages = self._step_messages[step[:2]] if self._records else []
         n_ops = len(missing)
         flow = Flow(step, wiring, costs, missing, [(0.0, -1)] * n_ops, [-1] * n_ops, messages)
-        if step.step == 0:
-            self._at(at_s, partial(self._ready, wiring.embed(step), flow))
-        else:
-            self._at(at_s, partial(self._send, wiring.lm_head, flow))
+        flow.left = wiring.count(step) if step.step < 0 else 0
+        begin = (
+            partial(self._ready, wiring.embed(step), flow)
+            if step.enters_at_embedding
+            else partial(self._send, wiring.lm_head, flow)
+        )
+        heappush(self._events, (at_s, next(self._order), 0, flow, begin))
 
     def change(self, change: Change, at_s: float) -> None:
         """Change devices and links from an instant on, which must not lie before the last event."""
@@ -123,13 +111,14 @@ class Simulator:
         while events and events[0][0] <= until_s:
             now_s, number, place, flow, handle = heappop(events)
             self._turn = now_s, number
-            if flow is not None:
+            if handle is not None:
+                if (outcome := handle(now_s)) is not None:
+                    return outcome
+            elif flow is not None:
                 if place >= 0:
                     self._ready(place, flow, now_s)
                 elif (token := self._ended(-1 - place, flow, now_s)) is not None:
                     return token
-            elif handle is not None and (outcome := handle(now_s)) is not None:
-                return outcome
         return None
 
     def next_token(self, by_s: float | None = None) -> TokenTime | None:
@@ -165,14 +154,14 @@ class Simulator:
         if not device.busy:
             self._run_next(device)
 
-    def _run_next(self, device: _SimulatedDevice) -> None:
+    def _run_next(self, device: SimulatedDevice) -> None:
         waiting, item = device.ready.pop()
         if isinstance(item, Transfer):
             self._run_transfer(device, item, waiting.ready_s)
         else:
             self._run(device, *item, waiting.ready_s)
 
-    def _run(self, device: _SimulatedDevice, place: int, flow: Flow, ready_s: float) -> None:
+    def _run(self, device: SimulatedDevice, place: int, flow: Flow, ready_s: float) -> None:
         """Run an operation on its device, which is idle."""
         start_s = max(device.free_s, ready_s)
         duration_s = self.duration(flow.wiring.program.ops[place], flow.step)
@@ -189,7 +178,7 @@ class Simulator:
         if not device.busy:
             self._run_next(device)
 
-    def _run_transfer(self, device: _SimulatedDevice, transfer: ShippedTransfer, ready_s: float) -> None:
+    def _run_transfer(self, device: SimulatedDevice, transfer: ShippedTransfer, ready_s: float) -> None:
         duration_s = device.message_s + device.byte_s * transfer.size_bytes
         time = occupy(device.free_s, ready_s, duration_s, device.availability)
         device.free_s, device.busy = time.end_s, True
@@ -197,7 +186,7 @@ class Simulator:
             self._transfers.append(HandledTransfer(device.index, transfer.sends, time))
         self._at(time.end_s, partial(self._transfer_ended, device, transfer))
 
-    def _transfer_ended(self, device: _SimulatedDevice, transfer: ShippedTransfer, now_s: float) -> Outcome | None:
+    def _transfer_ended(self, device: SimulatedDevice, transfer: ShippedTransfer, now_s: float) -> Outcome | None:
         device.busy = False
         outcome = transfer.then(now_s)
         if device.ready and not device.busy:
@@ -217,6 +206,9 @@ class Simulator:
             token = TokenTime(flow.step, now_s)
         else:
             self._send(place, flow, now_s)
+        if flow.left:
+            flow.left -= 1
+            token = None if flow.left else TokenTime(flow.step, now_s)
         if device.ready and not device.busy:
             self._run_next(device)
         return token
@@ -265,6 +257,31 @@ class Simulator:
             self._messages.append(message)
             flow.messages.append(message)
         return arrival_s
+
+    # -- devices that fail ---------------------------------------------------------------------------------------
+
+    def end_device(self, index: int) -> None:
+        """Take a device away, after the last event that was handled: what it does, and what comes to it, is lost."""
+        gone = self._devices[index]
+        self._devices[index] = replace(gone, busy=True, ready=ReadyQueue())  # it takes what comes, and does nothing
+        self._events = without_ends_on(gone, self._events)
+
+    def restart_device(self, index: int, at_s: float) -> None:
+        """Have a device that was taken away work again, from an instant on."""
+        self._devices[index] = replace(self._devices[index], free_s=at_s, busy=False, ready=ReadyQueue())
+
+    def halt(self) -> None:
+        """Give up all steps in flight. Operations that run go on, and their results go nowhere; transfers go on."""
+        self._events = without_steps(self._events, lambda index: partial(self._freed, self._devices[index]))
+        for device in self._devices:
+            device.ready.drop_steps()
+        self._executed.clear()
+
+    def _freed(self, device: SimulatedDevice, _: float) -> None:
+        """Run what a device has ready, after an operation of a step that was given up."""
+        device.busy = False
+        if device.ready:
+            self._run_next(device)
 
     # -- what has happened ---------------------------------------------------------------------------------------
 

@@ -13,12 +13,20 @@ from edgeemu.timeline.clock import Occupation
 
 
 class Step(NamedTuple):
-    """Step: one pass of a sequence through the model, with `rows` new positions after `past` cached ones."""
+    """Step: one pass of a sequence through the model, with `rows` new positions after `past` cached ones.
+
+    Step 0 is the prompt's, and ends with the first token. Steps below 0 fill caches that were lost, and have no token.
+    """
 
     sequence: int
     step: int
     rows: int
     past: int
+
+    @property
+    def enters_at_embedding(self) -> bool:
+        """Whether its input are ids from the controller, and not the token that was sampled last."""
+        return self.step <= 0
 
 
 Duration = Callable[[Op, Step], float]

@@ -14,7 +14,7 @@ from edgeemu.timeline.columns import Columns
 from edgeemu.timeline.executed import Executed, ExecutedOps
 from edgeemu.timeline.flow import Flow, record_of
 from edgeemu.timeline.network import Transit
-from edgeemu.timeline.shipping import Round, Shipped
+from edgeemu.timeline.shipping import TO_REPLICAS, Round, Shipped
 from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Duration, Step, TokenTime
 from edgeemu.timeline.traffic import PathTraffic
@@ -29,6 +29,8 @@ class VirtualTimeline:
         self._round: Round | None = None
         self._awaited: set[int] = set()
         self._arrived_s = 0.0
+        self._replicating: list[Round] = []
+        self._replicated: list[Shipped] = []  # since they were taken
         self._flying = 0  # steps
         self._executed: dict[int, list[tuple[Flow, Executed]]] = defaultdict(list)  # by sequence, of its step in hand
 
@@ -48,6 +50,20 @@ class VirtualTimeline:
         if by_s is None:
             raise RunError(f"the timeline came to an end with {self._flying} steps under way")
         return None
+
+    def halt(self) -> None:
+        """Give up all steps in flight, at an instant up to which all tokens have been taken."""
+        self._simulator.halt()
+        self._executed.clear()
+        self._flying = 0
+
+    def end_device(self, index: int) -> None:
+        """Take a device away, at an instant up to which all tokens have been taken."""
+        self._simulator.end_device(index)
+
+    def restart_device(self, index: int, at_s: float) -> None:
+        """Have a device that was taken away work again, from an instant on."""
+        self._simulator.restart_device(index, at_s)
 
     def change(self, change: Change, at_s: float) -> None:
         """Apply a change at an instant, between two steps."""
@@ -106,10 +122,13 @@ class VirtualTimeline:
         """Arrival of the complete round, if it was by the last token; else None."""
         return None if self._awaited else self._arrived_s
 
-    def wait_for_round(self) -> float:
-        """Arrival of the complete round, with no step in flight."""
+    def wait_for_round(self, by_s: float | None = None) -> float | None:
+        """Arrival of the complete round, with no step in flight; None if it is later than an instant."""
         while self._awaited:
-            self._note(self._simulator.advance())
+            outcome = self._simulator.advance(math.inf if by_s is None else by_s)
+            if outcome is None and by_s is not None:
+                return None
+            self._note(outcome)
         return self._arrived_s
 
     def cancel(self) -> None:
@@ -118,8 +137,40 @@ class VirtualTimeline:
             self._round.cancelled = True
         self._awaited.clear()
 
+    def ship_replicas(
+        self,
+        shipments: Sequence[Shipment],
+        at_s: float,
+        *,
+        number: int,
+        chunk_bytes: int,
+        flash_s: Mapping[int, float],
+    ) -> None:
+        """Start a round to replicas at an instant, whatever else is under way."""
+        round_ = self._simulator.ship(
+            shipments, at_s, epoch=TO_REPLICAS, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s
+        )
+        self._replicating = [each for each in self._replicating if any(each.missing.values())]
+        self._replicating.append(round_)
+
+    def replicated(self, by_s: float) -> list[tuple[int, int]]:
+        """Return the devices that have had all of a round by an instant, each with its number, since the last call."""
+        arrived = [(each.device, each.round.number) for each in self._replicated if each.at_s <= by_s]
+        self._replicated = [each for each in self._replicated if each.at_s > by_s]
+        return arrived
+
+    def cancel_replicas(self) -> None:
+        """Cancel all rounds to replicas."""
+        for round_ in self._replicating:
+            round_.cancelled = True
+        self._replicating.clear()
+        self._replicated.clear()
+
     def _note(self, outcome: Shipped | TokenTime | None) -> None:
         if not isinstance(outcome, Shipped):
             raise RunError(f"the timeline came to an end: {outcome}, with {sorted(self._awaited)} still to receive")
-        self._awaited.discard(outcome.device)
-        self._arrived_s = max(self._arrived_s, outcome.at_s)
+        if outcome.round is self._round:
+            self._awaited.discard(outcome.device)
+            self._arrived_s = max(self._arrived_s, outcome.at_s)
+        else:
+            self._replicated.append(outcome)

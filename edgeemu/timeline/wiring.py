@@ -28,7 +28,7 @@ class Wiring:
         self.columns = OpColumns(program.ops)
         self.devices = [op.device for op in program.ops]
         self.sends = [op.kind is Collective.SEND for op in program.ops]
-        self.lm_head = next(op.index for op in program.ops if op.kind is Kind.LM_HEAD)
+        self.lm_head = next((op.index for op in program.ops if op.kind is Kind.LM_HEAD), -1)  # -1: it only fills caches
         waiting = program.consumers
 
         def delivery(op: Op, target: int) -> Delivery:
@@ -44,9 +44,13 @@ class Wiring:
         """Return the place of the operation that a step of so many rows begins with."""
         return next(op.index for op in self.program.ops if op.kind is Kind.EMBED and op.steps.has(step.rows))
 
+    def count(self, step: Step) -> int:
+        """Return the number of operations that a step has."""
+        return sum(number < _NEVER for number in self.missing(step))
+
     def missing(self, step: Step) -> list[int]:
         """Number of inputs of each operation in a step: [n_ops]. Not to be changed."""
-        size = step.step == 0, step.rows
+        size = step.enters_at_embedding, step.rows
         found = self._missing.get(size)
         if found is None:
             self._missing = {

@@ -98,6 +98,10 @@ class KVCache:
             raise ValueError(f"rows {start}:{stop} of a cache that holds {self.length}")
         return self._keys[index, start:stop].copy(), self._values[index, start:stop].copy()
 
+    def truncate(self, length: int) -> None:
+        """Forget rows from `length` on, if there are any; their storage is used again."""
+        self.length = min(self.length, length)
+
     def _resize(self, capacity: int) -> None:
         for name in ("_keys", "_values"):
             old: Stored = getattr(self, name)

@@ -15,6 +15,7 @@ from edgeemu.cluster.variation import (
     MIN_SHARE,
     STANDSTILL,
     Constant,
+    Faulted,
     LeftByLoad,
     Product,
     Repeated,
@@ -25,12 +26,14 @@ from edgeemu.cluster.variation import (
     Walk,
     done_s,
     falling,
+    faulted,
     finish,
     product,
     scaled,
     share_at,
     value,
     with_level,
+    without_faults,
 )
 
 shares = st.floats(0, 1)
@@ -65,6 +68,7 @@ def any_of(levels: st.SearchStrategy[float]) -> st.SearchStrategy[Variation]:
             st.builds(LeftByLoad, inner),
             st.builds(Product, st.lists(inner, min_size=1, max_size=3).map(tuple)),
             st.builds(scaled, inner, instants, levels),
+            st.builds(faulted, inner, instants, instants, levels),
         ),
         max_leaves=4,
     )
@@ -232,6 +236,45 @@ def test_events_replace_each_other_in_the_order_of_time_not_of_calls(events: lis
 def test_an_event_at_the_same_instant_replaces_the_one_before():
     varying = scaled(scaled(None, 2.0, 0.5), 2.0, 0.25)
     assert (value(varying, 1.9), value(varying, 2.0)) == (1.0, 0.25)
+
+
+# -- faults ---------------------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(variations, st.lists(st.tuples(instants, instants, shares), max_size=5), instants)
+def test_a_fault_counts_from_its_beginning_to_its_end_and_with_all_others_of_that_time(
+    variation: Variation, faults: list[tuple[float, float, float]], at_s: float
+):
+    made = variation
+    for begin_s, end_s, factor in faults:
+        made = faulted(made, begin_s, end_s, factor)
+    expected = value(variation, at_s)
+    for begin_s, end_s, factor in faults:
+        expected *= factor if begin_s <= at_s < end_s else 1.0
+    assert value(made, at_s) == pytest.approx(expected)
+    if faults and not isinstance(variation, Faulted):
+        assert without_faults(made) == variation
+
+
+@QUICK
+@given(st.lists(st.tuples(instants, st.floats(0.1, 3)), max_size=5), instants, instants, instants)
+def test_events_do_not_end_an_outage_and_hold_after_it(
+    events: list[tuple[float, float]], begin_s: float, end_s: float, at_s: float
+):
+    scaled_only: Variation | None = None
+    first = faulted(None, begin_s, end_s)
+    for event_s, factor in events:
+        scaled_only, first = scaled(scaled_only, event_s, factor), scaled(first, event_s, factor)
+    last = faulted(scaled_only, begin_s, end_s)
+    assert value(first, at_s) == value(last, at_s) == (0.0 if begin_s <= at_s < end_s else value(scaled_only, at_s))
+
+
+def test_a_device_that_stands_still_does_the_rest_afterwards_or_never():
+    assert finish(faulted(None, 2.0, 5.0), 1.0, 1.5) == 5.5
+    assert finish(faulted(faulted(None, 2.0, 5.0), 4.0, 7.0), 1.0, 1.5) == 7.5
+    assert finish(faulted(Constant(0.5), 2.0, inf), 1.0, 0.5) == 2.0
+    assert finish(faulted(None, 2.0, inf), 1.0, 1.5) == pytest.approx(2.0 + 0.5 / STANDSTILL)
 
 
 def test_a_level_is_set_from_an_instant_on():

@@ -16,7 +16,9 @@ from edgeemu.device.protocol_in import (
     Close,
     Commit,
     Expect,
+    Follow,
     ForgetPeak,
+    Halt,
     Open,
     Prepare,
     Probe,
@@ -37,7 +39,7 @@ MOVED = head(0, 1)
 OPEN = Open(0, 3, 9, 0.0, 0, 1.0, 0)
 MOVE = Move(MOVED, 0, 1)
 PREPARE = Prepare(2, [MOVE], 1000, 0, 0.0)
-EXPECT = Expect(2, 0, 1, from_flash=False, flash_end_s=0.0)
+EXPECT = Expect(2, 0, 1, from_flash=[], flash_end_s=0.0)
 SHIPMENT = Shipment(MOVED, 0, 1, 0, 0, 0, with_weights=True)
 PEER = Peer(1, "memory://d1", Path((Hop(0, 1e6, 0.01),), 0.0, 0.0))
 SHIP = Ship(2, 0, 0.0, CHUNK_BYTES, [SHIPMENT], [PEER])
@@ -70,22 +72,23 @@ ILLEGAL: dict[str, tuple[list[ToDevice], ToDevice, str]] = {
     "no Expect before Prepare": (
         [],
         EXPECT,
-        "Expect of round 0 of epoch 2, but its migration is not under way; legal is Prepare, Ship, Commit, Abort.",
+        "Expect of round 0 of epoch 2, but its migration is not under way; legal is Prepare, Ship, Commit, Abort, "
+        "Follow.",
     ),
     "no second Prepare": (
         [PREPARE],
         Prepare(3, [], 0, 0, 0.0),
-        "Prepare of epoch 3, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Ship, Abort.",
+        "Prepare of epoch 3, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Abort.",
     ),
     "no Commit of what was only prepared": (
         [PREPARE],
         commit(2),
-        "Commit of epoch 2, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Ship, Abort. "
+        "Commit of epoch 2, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Abort. "
         "Before that: Assign of epoch 1; Begin; Prepare of epoch 2",
     ),
     "no Expect of another epoch": (
         [PREPARE],
-        Expect(4, 0, 1, from_flash=False, flash_end_s=0.0),
+        Expect(4, 0, 1, from_flash=[], flash_end_s=0.0),
         "Expect of round 0 of epoch 4, but its migration to epoch 2 is prepared; legal is epoch 2.",
     ),
     "no Commit of another epoch": (
@@ -115,6 +118,12 @@ ILLEGAL: dict[str, tuple[list[ToDevice], ToDevice, str]] = {
         "Expect of round 0 of epoch 2, but its migration to epoch 2 is refused; legal is Abort. "
         "Before that: Assign of epoch 1; Begin; Prepare of epoch 2; refused epoch 2",
     ),
+    "no Follow in a migration": (
+        [PREPARE],
+        Follow(3, [], []),
+        "Follow of epoch 3, but its migration to epoch 2 is prepared; legal is Expect, ShipmentChunk, Abort.",
+    ),
+    "no Halt before the epoch in use": ([], Halt(1), "Halt of epoch 1, but epoch 1 has been; legal is a later epoch."),
     "nothing after Stop": ([Stop()], Status(0.0), "Status, but the device is stopped; legal is nothing."),
 }
 

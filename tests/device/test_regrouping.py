@@ -53,6 +53,27 @@ def move(here: HeldBlocks, there: HeldBlocks, group: int, layer: int) -> None:
     there.exchange({(Kind.HEAD, layer): sorted((*held_there, group))}, {block: weights})
 
 
+@given(kept=st.integers(0, 6), layers=st.integers(0, 2), rows=st.integers(0, 8))
+def test_caches_are_shortened_and_a_group_that_was_lost_gets_as_many_rows(kept: int, layers: int, rows: int) -> None:
+    sequences = with_cache(None)
+    for layer in range(2):
+        cache = KVCache(1, HEAD_DIM, 16)
+        cache.append(*random_rows(1, 8, layer))
+        sequences[SEQUENCE].caches[layer] = cache
+    before_bytes = sequences.cache_bytes
+    freed_bytes = sequences.shorten({SEQUENCE: rows}, layers, {SEQUENCE: kept, 7: 0})
+    lengths = [sequences[SEQUENCE].caches[layer].length for layer in range(2)]
+    assert lengths == [rows if layer < layers else kept for layer in range(2)]
+    assert freed_bytes == before_bytes - sequences.cache_bytes
+    held = sequences[SEQUENCE].caches[0].take(0)
+    sequences.regroup(0, [1], [0, 1], {Block(Kind.HEAD, 0, 0): ArrivedBlock([])})
+    keys, values = sequences[SEQUENCE].caches[0].take(0)
+    assert keys.shape == values.shape == (lengths[0], HEAD_DIM)
+    assert not keys.any()
+    for now, then in zip(sequences[SEQUENCE].caches[0].take(1), held, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 @given(order=st.permutations(range(4)), length=st.integers(0, 12))
 def test_groups_travel_bit_identically(order: list[int], length: int) -> None:
     """All groups of one cache, taken out in any order, arrive in another."""

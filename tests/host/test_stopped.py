@@ -18,7 +18,9 @@ from edgeemu.host import scratch
 from edgeemu.host.fleet import Fleet
 from edgeemu.host.owner import process_state
 from edgeemu.host.stopped import PATIENCE, StopWatch, what_they_do
+from edgeemu.run.processes import looks as looks_module
 from edgeemu.run.processes import session as session_module
+from edgeemu.run.processes.presence import Presence
 from edgeemu.run.processes.session import Session
 
 pytestmark = pytest.mark.alone  # it has limits of time
@@ -73,13 +75,19 @@ def test_what_processes_do_is_told_of_some(sleeper: int) -> None:
 
 def test_a_stopped_device_ends_what_waits_for_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "LOOK_EVERY_S", LOOK_EVERY_S)
+    monkeypatch.setattr(looks_module, "LOOK_EVERY_S", LOOK_EVERY_S)
 
     async def main() -> None:
         async with Fleet("support.fleet_entries:sleep") as fleet:
             pid = await fleet.fork("pi", b"")
             await fleet.fork("nano", b"")
             session = Session(
-                fleet.directory, fleet.exits, 2, lambda _: None, lambda *_: RunError(), lambda: fleet.processes
+                fleet.directory,
+                fleet.exits,
+                Presence(["pi", "nano"]),
+                lambda _: None,
+                lambda *_: RunError(),
+                lambda: fleet.processes,
             )
             async with session:
                 assert await session.receive_within(protocol_out.Token, 20 * LOOK_EVERY_S) is None

@@ -167,7 +167,7 @@ data_messages = st.builds(
     layer=st.integers(-(2**15), 2**15 - 1),
     source=unsigned,
     sequence=unsigned,
-    step=unsigned,
+    step=st.integers(-(2**31), 2**31 - 1),
     epoch=unsigned,
     position=unsigned,
     departure_s=st.floats(allow_nan=False),

@@ -10,7 +10,8 @@ from edgeemu.cluster.links import Link
 from edgeemu.cluster.topology import Mesh
 from edgeemu.links.interface import ProbeRecord
 from edgeemu.links.self_test import BULK_MESSAGES, MAX_LINKS, LinkTest, bulk, distinct_pairs, measured
-from edgeemu.report.certificate import Finding, with_verdict
+from edgeemu.report.certificate import with_verdict
+from edgeemu.report.evidence import Finding
 from edgeemu.report.link_certificate import judge_links, links_document, profile_document, profile_table
 
 GOOD = LinkTest("a", "b", 3, 2368, 0.0, 0.0, 0.002, 0.0021, 95.6e6, 95e6, 0.0044, 0.0045, 0.0001, 0.125)

@@ -132,3 +132,24 @@ def test_a_receiver_that_is_gone_is_noticed(sender: UnixSockets, address: str) -
         sender.has_room(address)
     with pytest.raises(LinkLostError):
         sender.has_room(f"{address}-never")
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["nothing waits", "more than the kernel takes waits"])
+def test_a_receiver_in_the_place_of_one_that_is_gone_is_sent_to_when_that_is_asked_for(
+    sender: UnixSockets, address: str, waits: bool
+) -> None:
+    first = UnixSockets(address)
+    sender.offer(address, framed([b"first", bytes(4 * LARGE_BYTES if waits else 1)]))
+    sender.forget_broken(address)  # it is there
+    while not first.has_some:
+        select.select([], [], [], 1e-3)
+    first.take()
+    first.close()
+    sender.forget_broken(address)
+    second = UnixSockets(address)
+    try:
+        assert not second.has_some
+        assert sender.offer(address, framed([b"second", b""]))
+        assert received(second, 1) == [[b"second", b""]]
+    finally:
+        second.close()

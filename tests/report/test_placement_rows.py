@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, divided_placements, placements, shapes
 
-from edgeemu.placement.blocks import Block, Kind
+from edgeemu.placement.blocks import Block, Kind, n_shards
 from edgeemu.placement.placement import Placement
-from edgeemu.report.placement_rows import placement_rows
+from edgeemu.report.placement_rows import placement_of, placement_rows
 from edgeemu_kernels.shape import ModelShape
 
 NAMES = [f"d{index}" for index in range(4)]
@@ -31,3 +31,18 @@ def test_rows_have_every_block_once(data: st.DataObject) -> None:
         if before[4:6] == after[4:6]:
             assert before.end == after.first, "in order, without a gap"
             assert before.device != after.device, "what is together is in one row"
+
+
+@QUICK
+@given(st.data())
+def test_rows_say_the_placement_that_they_are_of(data: st.DataObject) -> None:
+    shape: ModelShape = data.draw(shapes())
+    placement: Placement = data.draw(st.one_of(placements(shape, 4), divided_placements(shape, 4)))
+    rows = placement_rows(placement, shape, NAMES, 3, (1, 7), 2.5)
+    found = placement_of(rows, {name: number for number, name in enumerate(NAMES)})
+    found.check(shape, len(NAMES))
+    only = {  # the one shard of a block that cannot be divided is the block
+        block: block.whole if block.is_shard and n_shards(shape, block.kind) == 1 else block
+        for block in placement.owner
+    }
+    assert dict(found.owner) == {only[block]: device for block, device in placement.owner.items()}

@@ -53,10 +53,12 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
         "conditions.parquet",
         "decisions.parquet",
         "devices.parquet",
+        "faults.parquet",
         "links.parquet",
         "migrations.parquet",
         "ops.parquet",
         "placements.parquet",
+        "recoveries.parquet",
         "sequences.parquet",
         "tokens.parquet",
     ]

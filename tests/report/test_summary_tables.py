@@ -67,6 +67,7 @@ def summary(ms: float, devices: int, mode: str) -> dict[str, Any]:
         "goodput": None,
         "idle": None,
         "decisions": {"count": 0, "problems": [], "given_up": None},
+        "failures": None,
         "weaker": ["no cgroups"],
         "ended": "done",
         "migrations": {"count": 0, "bytes": 0, "ms": 0.0, "changes": 0, "aborted": 0},

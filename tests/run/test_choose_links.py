@@ -46,6 +46,8 @@ def test_stamped_links_try_nothing() -> None:
         ("kernel", NO_NETEM, NO_DELAY, "kernel"),
         ("auto", NOTHING, NO_DELAY, "stamped"),
         ("auto", ALL, ("time.mode=virtual",), "stamped"),
+        ("auto", ALL, ("recovery=reprefill",), "stamped"),
+        ("auto", ALL, ("faults=[{device: pi-2, at: 1 s, fault: crash}]", "recovery=none"), "stamped"),
     ],
 )
 def test_what_is_asked_for_is_had_where_the_host_can(
@@ -89,3 +91,9 @@ def test_what_cannot_be_had_is_an_error_that_says_what_to_do(
     assert caught.value.field is not None
     assert caught.value.field.endswith("network.backend")
     assert says in str(caught.value)
+
+
+def test_kernel_links_are_refused_to_a_run_that_can_lose_devices() -> None:
+    why = "hybrid links are not available: devices and links that fail are known to stamped links alone"
+    with pytest.raises(RequestError, match=why):
+        choose("hybrid", ALL, "recovery=reprefill")

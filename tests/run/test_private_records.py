@@ -31,7 +31,7 @@ def test_who_can_read_records(tmp_path: Path, umask: int, share: bool, directory
     directory = uvloop.run(running).directory
     assert directory.stat().st_mode & 0o777 == directory_mode
     files = list(directory.iterdir())
-    assert len(files) == 13
+    assert len(files) == 15
     assert {file.stat().st_mode & 0o777 for file in files} == {file_mode}
 
 

@@ -39,8 +39,11 @@ from edgeemu.device.protocol_in import (
     Commit,
     DeviceConfig,
     Expect,
+    Follow,
+    Halt,
     Open,
     Prepare,
+    Rewind,
     Ship,
     Start,
     ToDevice,
@@ -55,7 +58,9 @@ from edgeemu.placement.memory import usages
 from edgeemu.placement.migration import MigrationProtocol, needs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
+from edgeemu.placement.restoration import restoring
 from edgeemu.placement.shipments import chains
+from edgeemu.run.recovery.fill_caches import filling_of
 from edgeemu_kernels.shape import ModelShape
 
 MessageT = TypeVar("MessageT")
@@ -163,7 +168,7 @@ class Generation:
         self._lengths: dict[int, int] = {}
         source = {"kind": "seeded", "shape": shape.to_dict(), "seed": 0}
         for device in (0, 1):
-            pair.tell(device, Assign(self.epoch, source, self._program.on(device), [_peer(1 - device)]))
+            pair.tell(device, Assign(self.epoch, source, self._program.on(device), [peer_of(1 - device)]))
         if paced:
             pair.tell_both(Begin(0.0, 1.0, paced=True))
 
@@ -196,6 +201,42 @@ class Generation:
             self.tokens[sequence].append(token.token)
             self.logits[sequence].append(np.frombuffer(token.logits, np.float32))
 
+    # -- after a loss ---------------------------------------------------------------------------------------------
+
+    def halt(self) -> None:
+        """Gives up all steps in flight, at both devices. Tokens that have been told are taken."""
+        self._last_epoch += 1
+        self.epoch = self._last_epoch
+        self.pair.tell_both(Halt(self.epoch))
+        for token in self.pair.take(Token):
+            self.tokens[token.sequence].append(token.token)
+        self.pair.take(Report)
+        for sequence, tokens in self.tokens.items():
+            self.rows[sequence] = len(self._prompts[sequence]) + len(tokens) - 1 if tokens else 0
+
+    def restore(self, layers: int, rows: Mapping[int, int], most_rows: int) -> None:
+        """Computes caches of the first `layers` layers again, from `rows` on by sequence, and goes on."""
+        self.pair.tell_both(Rewind(dict(rows), layers, self.rows))
+        self.follow(restoring(self._program, layers))
+        lacking = {sequence: (rows[sequence], end) for sequence, end in self.rows.items()} if layers else {}
+        todo = filling_of(lacking, most_rows)
+        for sequence, steps in todo.items():
+            for step in steps:
+                ids = (self._prompts[sequence] + self.tokens[sequence])[step.past : step.past + step.rows]
+                device = self._program.embed_device
+                self.pair.tell(device, Start(sequence, step.step, self.epoch, self.pair.now_s, step.past, ids))
+                self.pair.settle()
+                assert len(self.pair.take(Report)) == len({op.device for op in self._following.ops})
+        assert not self.pair.take(Token)
+        self.follow(self._program)
+
+    def follow(self, program: Program) -> None:
+        """Has both devices run another program on the blocks that they hold."""
+        self._last_epoch += 1
+        self.epoch, self._following = self._last_epoch, program
+        for device in (0, 1):
+            self.pair.tell(device, Follow(self.epoch, program.on(device), [peer_of(1 - device)]))
+
     # -- migrations -----------------------------------------------------------------------------------------------
 
     def migration(self, moved: Mapping[Block, int]) -> MigrationProtocol:
@@ -223,10 +264,10 @@ class Generation:
         shipments = migration.next_round(self.rows)
         for target in sorted({shipment.target for shipment in shipments}):
             parcels = sum(shipment.target == target for shipment in shipments)
-            expect = Expect(migration.epoch, migration.round, parcels, from_flash=False, flash_end_s=0.0)
+            expect = Expect(migration.epoch, migration.round, parcels, from_flash=[], flash_end_s=0.0)
             self.pair.tell(target, expect)
         for (source, target), shipped in chains(shipments).items():
-            peers, at_s = [_peer(target)], self.pair.now_s
+            peers, at_s = [peer_of(target)], self.pair.now_s
             self.pair.tell(source, Ship(migration.epoch, migration.round, at_s, CHUNK_BYTES, shipped, peers))
 
     def arrive(self, migration: MigrationProtocol) -> None:
@@ -238,7 +279,7 @@ class Generation:
     def commit(self, migration: MigrationProtocol) -> None:
         self._program = self._compiled(migration.new)
         for device in (0, 1):
-            commit = Commit(migration.epoch, self._program.on(device), [_peer(1 - device)])
+            commit = Commit(migration.epoch, self._program.on(device), [peer_of(1 - device)])
             self.pair.tell(device, commit)
         migration.committed()
         self.placement, self.epoch = migration.new, migration.epoch
@@ -270,5 +311,5 @@ def _config(index: int, memory_bytes: int, message_s: float) -> DeviceConfig:
     )
 
 
-def _peer(device: int) -> Peer:
+def peer_of(device: int) -> Peer:
     return Peer(device, f"memory://d{device}", Path((Hop(0, 1e6, DELAY_S),), 0.0, 0.0))

@@ -133,6 +133,8 @@ def test_a_run_leaves_its_records(tmp_path: Path) -> None:
         "conditions.parquet",
         "devices.parquet",
         "links.parquet",
+        "faults.parquet",
+        "recoveries.parquet",
     }
     summary = json.loads((made.directory / "summary.json").read_text())
     assert summary == made.summary

@@ -14,8 +14,9 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Hop, Path
 from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import WallClock, occupy
-from edgeemu.timeline.network import DrawKey, disturbance_s, lost_packets, serialise, uniforms
+from edgeemu.timeline.network import DrawKey, disturbance_s, serialise, uniforms
 from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
+from edgeemu.timeline.retransmission import lost_packets
 
 RATE_BPS = 8_000.0  # 1000 bytes a second: a message of 1000 bytes takes a second
 times = st.floats(0, 100)

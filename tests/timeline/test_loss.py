@@ -13,14 +13,8 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Hop, Link, Path
 from edgeemu.cluster.topology import Line
-from edgeemu.timeline.network import (
-    MAX_RTO_S,
-    MIN_RTO_S,
-    PACKET_BYTES,
-    DrawKey,
-    disturbance_s,
-    retransmission_s,
-)
+from edgeemu.timeline.network import DrawKey, disturbance_s
+from edgeemu.timeline.retransmission import MAX_RTO_S, MIN_RTO_S, PACKET_BYTES, resent_s, retransmission_s
 
 RATE_BPS = 8_000.0
 PACKET_S = PACKET_BYTES / 1000  # at that rate
@@ -103,3 +97,23 @@ def test_a_path_of_links_that_lose_nearly_all_loses_a_little_less_than_all() -> 
     link = Link(1e6, 0.001, loss=1 - 1e-10)
     cluster = Cluster("line", 0, devices([Compute(1e9, 1e9, 0.0)] * 3), Line(3, lambda *_: link))
     assert link.loss < cluster.path(0, 2).loss < 1.0
+
+
+# -- links that are down ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lost_for_s", "again_after_s"),
+    [(0.0, 0.2), (0.1, 0.2), (0.2, 0.2), (0.3, 0.6), (0.6, 0.6), (1.0, 1.4), (3.0, 3.0)],
+)
+def test_what_was_lost_is_sent_again_when_the_timer_ends_next(lost_for_s: float, again_after_s: float) -> None:
+    """The timer ends after 0.2, 0.6, 1.4, 3.0 s and so on."""
+    assert lost_for_s + resent_s(lost_for_s, 0.01) == pytest.approx(again_after_s)
+
+
+@QUICK
+@given(st.floats(0, 1e9), st.floats(0, 500))
+def test_the_timer_ends_after_a_time_that_is_no_longer_than_the_longest(lost_for_s: float, round_trip_s: float) -> None:
+    wait_s = resent_s(lost_for_s, round_trip_s)
+    assert -1e-6 <= wait_s <= max(MAX_RTO_S, round_trip_s) + 1e-6
+    assert wait_s <= max(lost_for_s, MIN_RTO_S, round_trip_s) + max(MIN_RTO_S, round_trip_s) + 1e-6

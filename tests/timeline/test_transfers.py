@@ -57,8 +57,8 @@ def handled(made: Simulator, *, sent: bool) -> list[Handled]:
 
 def test_chunks_are_prepared_while_the_link_is_taken_and_taken_in_one_after_the_other() -> None:
     made = simulator([(0.5, 0.0), (0.1, 0.01)])
-    ship(made, ffn(0), (0, 1))
-    assert made.advance() == Shipped(1, pytest.approx(19.35))
+    round_ = ship(made, ffn(0), (0, 1))
+    assert made.advance() == Shipped(1, pytest.approx(19.35), round_)
     transfers = made.take_transfers()
     sent = [each.time for each in transfers if each.sends]
     taken = [each.time for each in transfers if not each.sends]
@@ -75,15 +75,15 @@ def test_chunks_are_prepared_while_the_link_is_taken_and_taken_in_one_after_the_
 
 def test_a_processor_slower_than_its_link_sets_the_pace() -> None:
     made = simulator([(2.0, 0.0), (0.0, 0.0)])
-    ship(made, ffn(0), (0, 1))
-    assert made.advance() == Shipped(1, pytest.approx(10.0 + 4 * 2.0 + 1.64 + 0.25))
+    round_ = ship(made, ffn(0), (0, 1))
+    assert made.advance() == Shipped(1, pytest.approx(10.0 + 4 * 2.0 + 1.64 + 0.25), round_)
     assert handled(made, sent=False) == []
 
 
 def test_two_that_send_to_one_wait_for_its_processor() -> None:
     made = simulator([(0.0, 0.0), (0.0, 0.0), (0.5, 0.0)])
-    ship(made, proj(0), (0, 2), (1, 2), at_s=0.0)
-    assert made.advance() == Shipped(2, pytest.approx(1.28 + 0.25 + 2 * 0.5))
+    round_ = ship(made, proj(0), (0, 2), (1, 2), at_s=0.0)
+    assert made.advance() == Shipped(2, pytest.approx(1.28 + 0.25 + 2 * 0.5), round_)
     transfers = made.take_transfers()
     assert [each.sends for each in transfers] == [False, False]
     assert [each.time for each in transfers] == [
@@ -95,8 +95,8 @@ def test_two_that_send_to_one_wait_for_its_processor() -> None:
 def test_under_load_a_chunk_takes_longer_too() -> None:
     made = simulator([(0.0, 0.0), (0.5, 0.0)])
     made.change(Change(devices=(1,), speed=0.5), 0.0)
-    ship(made, proj(0), (0, 1), at_s=0.0)
-    assert made.advance() == Shipped(1, pytest.approx(1.28 + 0.25 + 1.0))
+    round_ = ship(made, proj(0), (0, 1), at_s=0.0)
+    assert made.advance() == Shipped(1, pytest.approx(1.28 + 0.25 + 1.0), round_)
 
 
 def test_a_step_goes_before_the_chunks_and_they_before_the_next() -> None:

@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute, Device
+from edgeemu.cluster.draw.faults import draw_faults
 from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.profile import ProfileUnderEngine
 from edgeemu.cluster.draw.received import ReceivedLinks, received
@@ -37,7 +38,7 @@ def draw(scenario: Scenario) -> Cluster:
         for index, (name, spec) in enumerate((name, spec) for spec in scenario.devices for name in spec.device_names)
     )
     topology = topology_of(scenario, received(LinkDraws(scenario), devices))
-    cluster = Cluster(scenario.name, scenario.seed, devices, topology, _token_events(scenario))
+    cluster = Cluster(scenario.name, scenario.seed, devices, topology, _token_events(scenario), draw_faults(scenario))
     for event in scenario.events:
         if event.at is not None:
             cluster = cluster.changed(change_of(scenario, event), event.at)

@@ -5,11 +5,13 @@ from typing import Any
 
 from edgeemu.cluster.devices import Device
 from edgeemu.cluster.draw.cluster import arrivals_s, change_of, draw, topology_of
+from edgeemu.cluster.draw.faults import groups, link_pairs, members
 from edgeemu.cluster.draw.links import LinkDraws
 from edgeemu.cluster.draw.variation import with_seed
 from edgeemu.cluster.draw.written import written_default, written_default_energy, written_links
 from edgeemu.scenario.devices import DeviceSpec
 from edgeemu.scenario.events import EventSpec
+from edgeemu.scenario.faults import FaultSpec
 from edgeemu.scenario.load import to_yaml
 from edgeemu.scenario.scenario import Scenario
 from edgeemu.units import BIT_RATE, BYTE_RATE, DURATION, FLOP_RATE, POWER, SIZE
@@ -54,6 +56,7 @@ def _written(scenario: Scenario) -> dict[str, Any]:
     if arrive_s := arrivals_s(scenario):
         data["workload"]["arrivals"] = {"trace": [DURATION.format_exact(at_s) for at_s in arrive_s]}
     data["events"] = [written for event in scenario.events for written in _written_events(scenario, event)]
+    data["faults"] = [written for fault in scenario.faults for written in _written_faults(scenario, fault)]
     network = data["network"]
     if scenario.network.default is not None:
         network["default"] |= written_default(links)
@@ -113,5 +116,19 @@ def _written_events(scenario: Scenario, event: EventSpec) -> Iterator[dict[str, 
         yield written | {"device": names[device]}
     for source, target in change.links:
         if (target, source) not in change.links or (source is not None and (target is None or source < target)):
-            ends = [scenario.network.access_point if end is None else names[end] for end in (source, target)]
-            yield written | {"link": ends}
+            yield written | {"link": [scenario.end_name(source), scenario.end_name(target)]}
+
+
+def _written_faults(scenario: Scenario, fault: FaultSpec) -> Iterator[dict[str, Any]]:
+    """A fault with its devices or the groups of its partition by name, or one for each link that it names."""
+    written = fault.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if fault.device is not None:
+        yield written | {"device": [scenario.device_names[device] for device in members(scenario, fault.device)]}
+    elif fault.partition is not None:
+        parts = groups(scenario, fault.partition)
+        yield written | {"partition": [[scenario.end_name(end) for end in part] for part in parts]}
+    elif fault.link is not None:
+        for pair in link_pairs(scenario, fault.link):
+            yield written | {"link": [scenario.end_name(end) for end in pair]}
+    else:
+        yield written

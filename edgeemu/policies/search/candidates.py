@@ -57,7 +57,7 @@ def best_pipelines(view: ClusterView) -> Iterator[Placement]:
     def round_s(stages: list[Stage]) -> float:
         return max(view.sequences * costs.bottleneck_s(stages), costs.latency_s(stages))
 
-    for stages in sorted(pipelines(costs, view.source), key=round_s)[:PIPELINES]:
+    for stages in sorted(pipelines(costs, view.nodes[0]), key=round_s)[:PIPELINES]:
         yield costs.placement(stages)
 
 

@@ -8,7 +8,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 
 
 def equal_shares(view: ClusterView, system: str) -> Placement:
-    """Every layer in equal shares on all devices, both ends on the source device, which has the first shares.
+    """Every layer in equal shares on all devices that are there, both ends on the source, which has the first shares.
 
     The others follow in the order of the scenario. One device alone has the layers undivided. [D] Where the units of
     the feed-forward cannot be shared equally, some devices have one more.
@@ -17,7 +17,7 @@ def equal_shares(view: ClusterView, system: str) -> Placement:
         UnsuitableError: K/V heads, or blocks of columns of a feed-forward, are not a multiple of the devices.
         InfeasibleError: a share does not fit.
     """
-    shape, n = view.costs.shape, len(view.devices)
+    shape, n = view.costs.shape, len(view.nodes)
     block_size = shape.precision.down_block_size
     columns = f"blocks of {block_size} feed-forward columns" if block_size > 1 else "feed-forward columns"
     for count, what in ((shape.n_groups, "K/V heads"), (shape.d_ff // block_size, columns)):
@@ -26,8 +26,8 @@ def equal_shares(view: ClusterView, system: str) -> Placement:
                 f"{system} divides every layer equally, and the {count} {what} of {shape.name} cannot be divided "
                 f"among {n} devices"
             )
-    nodes = [*range(view.source, n), *range(view.source)]
-    owner: dict[Block, int] = dict.fromkeys(all_blocks(shape), view.source)
+    nodes = view.nodes
+    owner: dict[Block, int] = dict.fromkeys(all_blocks(shape), nodes[0])
     if n > 1:
         for layer in range(shape.n_layers):
             del owner[Block(Kind.PROJ, layer)], owner[Block(Kind.FFN, layer)]
@@ -35,7 +35,7 @@ def equal_shares(view: ClusterView, system: str) -> Placement:
                 owner[head(layer, group)] = owner[proj(layer, group)] = nodes[group * n // shape.n_groups]
             for unit in range(shape.ffn_units):
                 owner[ffn(layer, unit)] = nodes[unit * n // shape.ffn_units]
-    placement = Placement(owner | {EMBED: view.source, LM_HEAD: view.source})
+    placement = Placement(owner | {EMBED: nodes[0], LM_HEAD: nodes[0]})
     check_room(view, placement, system)
     return placement
 
@@ -46,7 +46,7 @@ def check_power_of_two(view: ClusterView, system: str) -> None:
     Raises:
         UnsuitableError: with the numbers.
     """
-    n, shape = len(view.devices), view.costs.shape
+    n, shape = len(view.nodes), view.costs.shape
     if n & (n - 1):
         raise UnsuitableError(f"{system} runs on 1, 2, 4, 8 … nodes, and this cluster has {n} devices")
     if n > shape.n_groups:

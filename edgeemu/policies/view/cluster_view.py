@@ -107,6 +107,7 @@ class ClusterView:
     tile_rows: int | None = None  # rows of a chunk from which on products are computed chunk by chunk; None: never
     rehearse: Callable[[Placement], Rehearsed | None] | None = None  # at the first decision
     offer: Callable[[Placement], None] = _not_kept  # keep a placement for the case that the limit strikes: the last
+    lost: frozenset[int] = frozenset()  # devices that are gone, with blocks: links from them are what restores those
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
     earlier: tuple[Placement, ...] = ()  # placements that the run has left: the first, and the last few
     observed: Factors = field(default_factory=dict)  # of the links that were measured
@@ -125,6 +126,16 @@ class ClusterView:
     def exact(self) -> Costs:
         """Costs of each layer, by which memory is checked and time passes."""
         return self.by_layer or self.costs
+
+    @cached_property
+    def nodes(self) -> list[int]:
+        """Devices that are there, from the source on in the order of the scenario: those that are gone have no memory.
+
+        Where the source is gone, the next device is the first.
+        """
+        n = len(self.devices)
+        order = [*range(self.source, n), *range(self.source)]
+        return [device for device in order if self.devices[device].memory_bytes > 0] or order
 
     @property
     def prompt_tokens(self) -> int:

@@ -23,6 +23,7 @@ WORDS: Mapping[TimePart, str] = {
     TimePart.ADMISSION: "waiting for other sequences",
     TimePart.CONTROLLER: "decisions",
     TimePart.MIGRATION: "migration",
+    TimePart.RECOVERY: "recovery from faults",
     TimePart.UNKNOWN: "not recorded",
 }
 

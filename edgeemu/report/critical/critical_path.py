@@ -43,7 +43,8 @@ class TimePart(IntEnum):
     ADMISSION = 6  # before the step's release: no slot was free, or other steps had to end first
     CONTROLLER = 7  # decisions, as far as the timeline is charged for them
     MIGRATION = 8  # the step was held back while blocks moved
-    UNKNOWN = 9  # the records of a run that was killed end here, or are damaged
+    RECOVERY = 9  # the step was lost with a device: what it had done, and until blocks and caches were there again
+    UNKNOWN = 10  # the records of a run that was killed end here, or are damaged
 
 
 _OVERHEADS = ("send", "receive")
@@ -124,14 +125,36 @@ def _before_release(records: RecordTables, tokens: RecordedTokens) -> Iterator[_
         known = np.nan_to_num(column_of(table, "charged_s").astype(np.float64))
         np.add.at(charged_s, at[at != NONE], known[at != NONE])
     charged_s = np.minimum(charged_s, np.maximum(held_s, 0.0))
+    decided_s = since_s + charged_s
+    recovering_s = _recovering_s(records, tokens, since_s, decided_s)
+    recovered_s = decided_s + recovering_s
     for pause_s, end_s in sorted(read_pauses(records)):
-        within_s = np.minimum(tokens.released_s, end_s) - np.maximum(since_s + charged_s, end_s - pause_s)
+        within_s = np.minimum(tokens.released_s, end_s) - np.maximum(recovered_s, end_s - pause_s)
         moving_s += np.maximum(within_s, 0.0)
     every, none = np.arange(n), np.full(n, NONE)
-    parts = ((TimePart.CONTROLLER, charged_s, since_s), (TimePart.MIGRATION, moving_s, since_s + charged_s))
-    rest_s = held_s - charged_s - moving_s
-    for part, spent_s, begin_s in (*parts, (TimePart.ADMISSION, rest_s, since_s + charged_s + moving_s)):
+    parts = (
+        (TimePart.CONTROLLER, charged_s, since_s),
+        (TimePart.RECOVERY, recovering_s, decided_s),
+        (TimePart.MIGRATION, moving_s, recovered_s),
+        (TimePart.ADMISSION, held_s - charged_s - recovering_s - moving_s, recovered_s + moving_s),
+    )
+    for part, spent_s, begin_s in parts:
         yield _PathParts(every, np.full(n, part), none, none, none, none, begin_s, spent_s)
+
+
+def _recovering_s(records: RecordTables, tokens: RecordedTokens, since_s: Floats, decided_s: Floats) -> Floats:
+    """Time before the release of each step that was lost to faults, [n_tokens]: until steps went on.
+
+    Of a first step only from the fault on: it may have waited for a slot before.
+    """
+    lost_s = np.zeros(len(since_s))
+    for table in records.read("recoveries", ("began_s", "restored_s")):
+        for began_s, restored_s in zip(*(column_of(table, name) for name in ("began_s", "restored_s")), strict=True):
+            begin_s = np.where(tokens.step > 0, since_s, np.maximum(since_s, began_s))  # [n_tokens]
+            held = (since_s < restored_s) & (tokens.released_s > restored_s - NOISE_S)
+            within_s = np.minimum(restored_s, tokens.released_s) - np.maximum(begin_s, decided_s)
+            lost_s = np.where(held, np.maximum(lost_s, within_s), lost_s)
+    return lost_s
 
 
 def _walk(

@@ -45,6 +45,7 @@ _AMBER_3 = Colour("k5", "#f3c685", "#8a5716")
 _VIOLET = Colour("k6", "#6a2c91", "#d3a6f0")
 _VIOLET_2 = Colour("k7", "#a76fcb", "#9a63c0")
 _VIOLET_3 = Colour("k8", "#d9bdea", "#61397c")
+_CRIMSON = Colour("k9", "#8c1d4f", "#ff8fb8")
 
 PARTS: Mapping[TimePart, Colour] = {
     TimePart.COMPUTE: _SLATE,
@@ -56,6 +57,7 @@ PARTS: Mapping[TimePart, Colour] = {
     TimePart.CONTROLLER: _VIOLET,
     TimePart.MIGRATION: _VIOLET_2,
     TimePart.ADMISSION: _VIOLET_3,
+    TimePart.RECOVERY: _CRIMSON,
     TimePart.UNKNOWN: OTHERS,
 }
 MEMORY: Mapping[str, Colour] = {

@@ -9,6 +9,7 @@ from edgeemu.report.certificate import TELLS_WHAT_IT_MEANS
 from edgeemu.report.critical.breakdown import breakdown_lines, breakdown_tables
 from edgeemu.report.drawn.run_data import RunData
 from edgeemu.report.drawn.run_drawings import Topic, run_drawings
+from edgeemu.report.failures import failure_lines, recovery_table
 from edgeemu.report.figures import RecordTables
 from edgeemu.report.formats import Table, counted, ms_text, number_text, size
 from edgeemu.report.html.changes import change_lines, change_table
@@ -49,12 +50,19 @@ def run_page(
         Section("placement", "Placement", (), placement_tables(data), drawn[Topic.PLACEMENT]),
         Section("links", "Links", (), _rows(link_table(data)), drawn[Topic.LINKS]),
         Section("decisions", "Decisions", change_lines(data, summary), _rows(change_table(data))),
+        *_faults(summary, records),
         Section("trust", "How far to trust it", _trust(summary)),
         Section("run", "The run", (), [_about(summary)]),
     ]
     state = "" if summary["ended"] == "done" else f"; {ENDED[summary['ended']]}"
     subtitle = f"{summary['model']} on {counted(summary['devices'], 'device')}, policy {summary['policy']}{state}"
     return render(f"{summary['scenario']}: {summary['policy']}", subtitle, _tiles(summary), sections)
+
+
+def _faults(summary: Mapping[str, Any], records: RecordTables) -> list[Section]:
+    """Make the section of faults, of a run that had some."""
+    lines = list(failure_lines(summary["failures"]))
+    return [Section("faults", "Faults", lines, _rows(recovery_table(records)))] if lines else []
 
 
 def _rows(table: Table) -> list[Table]:

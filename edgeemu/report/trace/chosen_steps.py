@@ -78,10 +78,10 @@ class ChosenRecords:
         self._end_s = float(end_s.max(initial=-inf)) if (tokens.step >= steps.end).any() else inf
 
     def read(self, table: TableName, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
-        """Yield the rows of a table in pieces. Migrations are all there: they may hold back any token."""
+        """Yield the rows of a table in pieces: all migrations and recoveries, which may hold back any token."""
         import pyarrow as pa
 
-        if table == "migrations":
+        if table in ("migrations", "faults", "recoveries"):
             yield from self._records.read(table, columns)
             return
 

@@ -8,25 +8,27 @@ from contextlib import asynccontextmanager
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
+from edgeemu.cluster.variation import share_at
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.host.load import CpuTimes, cpu_times, load_between
 from edgeemu.links.self_test import LinkTest
 from edgeemu.placement.ledger import WEIGHTS
-from edgeemu.placement.migration import MigrationProtocol
-from edgeemu.placement.program import Program
-from edgeemu.placement.shipments import Shipment
-from edgeemu.report.usage_rows import StepRows
-from edgeemu.run.backend import DeviceState, Instant, RunMeasurements, SampledToken, StepMeasurement
+from edgeemu.run.backend import DeviceState, Instant, RunMeasurements
 from edgeemu.run.choose_links import STAMPED, LinkChoice
 from edgeemu.run.plan import Plan
-from edgeemu.run.processes.emulated_time import EmulatedTime, PacedTime, VirtualTime
+from edgeemu.run.processes.emulated_time import EmulatedTime
+from edgeemu.run.processes.failures import ProcessFailures
+from edgeemu.run.processes.forwarding import ForwardsFailures, ForwardsMigrations, ForwardsReplicas, ForwardsTime
 from edgeemu.run.processes.installed_program import InstalledProgram
 from edgeemu.run.processes.launch import DEFAULT_LAUNCH, LaunchedDevices, LaunchSettings, launch_devices
 from edgeemu.run.processes.link_self_test import test_links
 from edgeemu.run.processes.migration import ProcessMigration
+from edgeemu.run.processes.paced_time import PacedTime
+from edgeemu.run.processes.replicas import ProcessReplicas
 from edgeemu.run.processes.session import Unasked
 from edgeemu.run.processes.step_reports import StepReports
 from edgeemu.run.processes.trial import TRIALS, asking, passing_in_trial
+from edgeemu.run.processes.virtual_time import VirtualTime
 from edgeemu.run.processes.warm_up import WarmUpSpeed, smallest_dilation, warm_up
 from edgeemu.run.requests import Request
 from edgeemu.timeline.clock import WallClock
@@ -38,7 +40,7 @@ LEAD_S = 0.05  # from the message to begin to the timeline's zero: time for ever
 _FLOAT_BYTES = 4
 
 
-class ProcessBackend:
+class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, ForwardsTime):
     """A process for every device of a plan. How time passes, paced or virtual, is chosen when the timeline begins."""
 
     def __init__(
@@ -60,7 +62,8 @@ class ProcessBackend:
         self._on_phase = on_phase
         self._on_facts = on_facts
         self._kernel_times = KernelTimes()
-        self._opening: dict[int, int] = {}  # by sequence: devices that have not opened it yet
+        self._opened: dict[int, protocol_in.Open] = {}  # by open sequence: the request to open it
+        self._opening: dict[int, set[int]] = {}  # by open sequence: devices that have not opened it yet
         # From the launch on:
         self.installed: InstalledProgram
         self._devices: LaunchedDevices
@@ -68,7 +71,6 @@ class ProcessBackend:
         self._began_with: CpuTimes | None = None  # when a paced timeline began
         # From the beginning of the timeline on:
         self._time: EmulatedTime
-        self._migration: ProcessMigration
 
     @property
     def mode(self) -> str:
@@ -89,14 +91,15 @@ class ProcessBackend:
     async def launched(self) -> AsyncIterator[None]:
         cluster, time_spec = self.plan.cluster, self.plan.scenario.time
         started_s = time.monotonic()
-        on_progress, reads = self._progress("start devices"), files_of(self.plan.model.spec)
+        on_progress, model = self._progress("start devices"), self.plan.model
+        reads, shape = files_of(model.spec), model.shape
         async with launch_devices(
-            cluster, self.links, self._launch, reads, self.plan.model.shape, self._on_unasked, on_progress
+            cluster, self.links, self._launch, reads, shape, self._on_unasked, on_progress, survives=self._survives
         ) as self._devices:
             devices, dilation = self._devices, time_spec.dilation
             await devices.links.build(dilation if isinstance(dilation, float) else 1.0, devices.pids)
-            self._reports = StepReports(devices.session)
-            self.installed = InstalledProgram(cluster, self.plan.program, devices.links.address)
+            self._reports = StepReports(devices.session, self.plan.resumed)
+            self.installed = InstalledProgram(self.plan, devices.links.address)
             self._on_facts(devices.facts)
             self.measured.limitations = devices.limitations(realtime=time_spec.mode == "realtime")
             self.measured.baseline_bytes = devices.baseline_bytes
@@ -105,19 +108,20 @@ class ProcessBackend:
 
     async def assign(self, plan: Plan) -> None:
         self.plan, self.installed.cluster = plan, plan.cluster
+        self._replicas = ProcessReplicas(plan, self._devices.session, self.installed)
         program, epoch = plan.program, self.installed.next_epoch()
         self.installed.install(program, epoch)
         began_s = time.monotonic()
         (on_progress := self._progress("load weights"))(0, len(plan.cluster.devices))
         requests = {
             at: protocol_in.Assign(epoch, plan.model.spec, program.on(at), self.installed.peers(program, at))
-            for at in range(len(plan.cluster.devices))
+            for at in self._devices.session.presence.answering()
         }
         await self._devices.session.ask(requests, on_progress)
         self.measured.loaded_in_s = time.monotonic() - began_s
 
-    async def begin(self) -> Instant:
-        """Warm up, choose the dilation, and start the timeline."""
+    async def begin(self, at_s: float = 0.0) -> Instant:
+        """Warm up, choose the dilation, and start the timeline at an instant."""
         asked, links = self.plan.scenario.time, self._devices.links
         relative = any(device.host_fraction is not None for device in self.plan.cluster.devices)
         speeds = await self._warm_up() if asked.mode == "realtime" or relative else []
@@ -125,8 +129,8 @@ class ProcessBackend:
         await self._devices.session.ask_all(protocol_in.ForgetPeak())
         if asked.mode == "virtual":
             self._on_facts(self._devices.facts)
-            self._keep_time(self._virtual_time())
-            return self.instant(0.0)
+            self._keep_time(self._virtual_time(), for_the_run=True)
+            return self.instant(at_s)
         self.dilation = (
             asked.dilation
             if isinstance(asked.dilation, float)
@@ -138,11 +142,12 @@ class ProcessBackend:
         if links.shaped:
             await self.test_links()
         self._on_facts(self._devices.facts)  # now, and not while the timeline runs
-        clock = await self._start_timeline()
-        self._keep_time(PacedTime(self.plan, clock, time.monotonic, self._devices.session, self._reports))
+        clock = await self._start_timeline(at_s)
+        paced = PacedTime(self.plan, clock, time.monotonic, self._devices.session, self._reports, self.measured)
+        self._keep_time(paced, for_the_run=True)
         await links.follow(clock)
         self._began_with = self._cpu_times()
-        return self.instant(0.0)
+        return self.instant(at_s)
 
     async def test_links(self) -> list[LinkTest]:
         """Measure the paths that messages take, on a timeline of its own, as the devices have them now."""
@@ -162,6 +167,7 @@ class ProcessBackend:
         if self._began_with is not None:
             self.measured.host_load = load_between(self._began_with, self._cpu_times())
         self.measured.group_peak_bytes = self._devices.caps.peaks_bytes()
+        await self._failures.end()
         last_messages = await self._devices.session.stop_devices()
         self.measured.weights_bytes = {bye.name: bye.ledger.get(WEIGHTS, 0) for bye in last_messages}
         self.measured.resident_bytes = {bye.name: bye.resident_bytes for bye in last_messages}
@@ -200,11 +206,11 @@ class ProcessBackend:
         """As many requests as are in flight at once, those with the longest prompts."""
         return sorted(self.plan.requests, key=lambda request: -len(request.ids))[: self.plan.concurrency]
 
-    async def _start_timeline(self) -> WallClock:
-        """Put every device at the zero of a timeline, with nothing in flight."""
+    async def _start_timeline(self, at_s: float = 0.0) -> WallClock:
+        """Put every device at an instant of a timeline, with nothing in flight."""
         self._devices.pipes.reset()
         self._devices.spare_collections()
-        clock = WallClock(time.monotonic() + LEAD_S, self.dilation)
+        clock = WallClock(time.monotonic() + LEAD_S - self.dilation * at_s, self.dilation)
         await self._devices.session.ask_all(protocol_in.Begin(clock.start_s, self.dilation, paced=True))
         return clock
 
@@ -212,9 +218,19 @@ class ProcessBackend:
         """Return the time of devices that do not wait; what it learns of kernels is kept."""
         return VirtualTime(self.plan, time.monotonic, self._devices.session, self._reports, self._kernel_times)
 
-    def _keep_time(self, emulated: EmulatedTime) -> None:
+    def _keep_time(self, emulated: EmulatedTime, *, for_the_run: bool = False) -> None:
+        devices, installed = self._devices, self.installed
         self._time = emulated
-        self._migration = ProcessMigration(self.plan, self._devices.session, self.installed, emulated)
+        self._migration = ProcessMigration(self.plan, devices.session, installed, emulated)
+        self._replicas.time = emulated
+        self._failures = ProcessFailures(self.plan, devices, installed, emulated, self._reports, self._opened)
+        if for_the_run and self._survives:
+            self._failures.note_losses(self.dilation)
+
+    @property
+    def _survives(self) -> bool:
+        """Whether the run goes on without devices that are lost."""
+        return self.plan.rules.recovery.caches != "none"
 
     def _progress(self, phase: str) -> Callable[[int, int], None]:
         return lambda done, total: self._on_phase(phase, done, total)
@@ -227,35 +243,32 @@ class ProcessBackend:
     async def open(self, sequence: int, request: Request) -> None:
         """Have all devices open a sequence; whether they have is awaited when it starts."""
         sampling = self.plan.scenario.workload.sampling
-        self._opening[sequence] = len(self.cluster.devices)
-        await self._devices.session.send_all(
-            protocol_in.Open(
-                sequence=sequence,
-                prompt_tokens=len(request.ids),
-                total_tokens=request.total_tokens,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-                seed=request.seed,
-                keep_logits=self._keep_logits,
-            )
+        opened = self._opened[sequence] = protocol_in.Open(
+            sequence=sequence,
+            prompt_tokens=len(request.ids),
+            total_tokens=request.total_tokens,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            seed=request.seed,
+            keep_logits=self._keep_logits,
         )
+        self._opening[sequence] = set(self._devices.session.presence.answering())
+        await self._devices.session.send_all(opened)
 
     async def start(self, step: Step, ids: list[int], at_s: float) -> None:
         """Start a prompt at the embedding, and a token where it was sampled: it crosses the link back by itself."""
         session, program = self._devices.session, self.installed.program
-        while self._opening.get(step.sequence, 0):
-            await session.handle_next(protocol_out.Opened)
+        opening, moves = self._opening.get(step.sequence, ()), session.presence.moves
+        await session.handle_until(protocol_out.Opened, lambda: not any(map(moves, opening)))
         self._reports.started(step, program)
-        device = program.embed_device if step.step == 0 else program.lm_head_device
+        device = program.embed_device if step.enters_at_embedding else program.lm_head_device
         await session.send(device, protocol_in.Start(*step[:2], self.installed.epoch, at_s, step.past, ids))
         await self._time.start(step, program, at_s)
 
-    async def next_token(self, by_s: float | None = None) -> SampledToken | None:
-        return await self._time.next_token(by_s)
-
     async def close(self, sequence: int) -> None:
         self._opening.pop(sequence, None)
+        self._opened.pop(sequence, None)
         await self._devices.session.send_all(protocol_in.Close(sequence))
         self._reports.close(sequence)
 
@@ -266,23 +279,24 @@ class ProcessBackend:
         messages = self.installed.change(change, at_s)
         if change.links:
             await self._devices.links.change(self.cluster)
-        await self._devices.session.ask(messages)
+        await self._devices.session.ask(self._failures.told(messages))
         self._time.change(change, at_s)
-
-    def take_rows(self) -> StepRows:
-        return self._time.take_rows()
 
     # -- measurements -------------------------------------------------------------------------------------------
 
-    async def observe(self) -> list[StepMeasurement]:
-        return await self._time.observe()
-
     async def states(self, at_s: float) -> list[DeviceState]:
+        """Ask devices; one that is gone has no memory, and one that stands still what it would have."""
         session, devices = self._devices.session, self.cluster.devices
-        await session.send_all(protocol_in.Status(at_s))
-        answers = [await session.receive(protocol_out.DeviceStatus) for _ in devices]
-        by_name = {answer.name: DeviceState(answer.availability, answer.memory_bytes) for answer in answers}
-        return [by_name[device.name] for device in devices]
+        moving = [device.index for device in devices if session.presence.moves(device.index)]
+        for device in moving:
+            await session.send(device, protocol_in.Status(at_s))
+        answers = await session.answers(protocol_out.DeviceStatus, moving)
+        states = {at: DeviceState(answer.availability, answer.memory_bytes) for at, answer in answers.items()}
+        gone = session.presence.gone
+        return [
+            states.get(at) or DeviceState(share_at(each.availability, at_s), 0 if at in gone else each.memory_at(at_s))
+            for at, each in enumerate(devices)
+        ]
 
     async def probe(self, pairs: Sequence[tuple[int, int]], step: Step, at_s: float) -> None:
         for source, target in pairs:
@@ -292,7 +306,8 @@ class ProcessBackend:
     def _on_unasked(self, message: Unasked) -> None:
         match message:
             case protocol_out.Arrived():
-                self._migration.on_arrived(message)
+                if not self._replicas.on_arrived(message):
+                    self._migration.on_arrived(message)
             case protocol_out.Token():
                 self._reports.tokens.append(message)
             case protocol_out.Probed():
@@ -300,31 +315,9 @@ class ProcessBackend:
             case protocol_out.TransfersHandled():
                 self._time.handled(message.transfers)
             case protocol_out.Opened():
-                self._opening[message.sequence] -= 1
+                device = self._devices.session.presence.number(message.name)
+                self._opening.get(message.sequence, set()).discard(device)
             case protocol_out.Report():
                 self._time.reported(self._reports.add(message), message)
                 self.measured.reordered[message.name] = message.reordered
                 self.measured.peak_bytes[message.name] = message.peak_bytes
-
-    # -- migrations ---------------------------------------------------------------------------------------------
-
-    def next_epoch(self) -> int:
-        return self._migration.next_epoch()
-
-    async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
-        return await self._migration.prepare(migration, rows, last_rows, at_s)
-
-    async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
-        await self._migration.ship(migration, shipments, at_s)
-
-    async def arrived(self, migration: MigrationProtocol, by_s: float) -> float | None:
-        return await self._migration.arrived(migration, by_s)
-
-    async def wait(self, migration: MigrationProtocol) -> float:
-        return await self._migration.wait(migration)
-
-    async def commit(self, migration: MigrationProtocol, program: Program) -> None:
-        await self._migration.commit(migration, program)
-
-    async def abort(self, migration: MigrationProtocol) -> None:
-        await self._migration.abort(migration)

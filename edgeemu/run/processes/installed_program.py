@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in
 from edgeemu.links.interface import Peer
 from edgeemu.placement.program import Program
 from edgeemu.run.backend import PROBE_PAYLOAD_BYTES
+from edgeemu.run.plan import Plan
 
 
 class InstalledProgram:
@@ -17,12 +17,12 @@ class InstalledProgram:
     `address` is where a device listens.
     """
 
-    def __init__(self, cluster: Cluster, program: Program, address: Callable[[int], str]) -> None:
-        self.cluster = cluster
-        self.program = program
+    def __init__(self, plan: Plan, address: Callable[[int], str]) -> None:
+        self.cluster = plan.cluster
+        self.program = plan.program
         self.epoch = 0
         self.address = address
-        self._last_epoch = 0
+        self._last_epoch = plan.resumed.epoch if plan.resumed else 0
         self._probes = 0  # numbered, so that each has its own random draws
         self._known: dict[int, set[int]] = defaultdict(set)  # by device
 
@@ -65,5 +65,6 @@ class InstalledProgram:
             if mine or targets:
                 speed, memory_bytes = (change.speed, change.memory_bytes) if mine else (None, None)
                 peers = [self.peer(device, target) for target in targets]
-                messages[device] = protocol_in.ChangeDevice(at_s, speed, memory_bytes, peers)
+                still_until_s = change.outage.until_s if mine and change.outage is not None else None
+                messages[device] = protocol_in.ChangeDevice(at_s, speed, memory_bytes, peers, still_until_s)
         return messages

@@ -1,8 +1,10 @@
 """The launch of device processes: fork, cap their memory, connect them; and the facts that are known by then."""
 
+import asyncio
 import gc
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,15 +18,20 @@ from edgeemu.host.device_exit import DeviceExit
 from edgeemu.host.fleet import DEVICE_ENTRY, Fleet
 from edgeemu.host.limits import fit_devices
 from edgeemu.host.memory_caps import ALL_MEANS, MemoryCaps
+from edgeemu.host.owner import process_state
+from edgeemu.host.stopped import is_stopped
 from edgeemu.links.netns.layout import DATA_PORT
 from edgeemu.links.stamped import SharedPipes, create_shared_pipes
 from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
+from edgeemu.run.processes.presence import Presence
 from edgeemu.run.processes.session import Session, Unasked
 from edgeemu_kernels.compiled_sizes import compiled_modules
 from edgeemu_kernels.precision import Precision
 from edgeemu_kernels.shape import ModelShape
 
+_LOOK_AGAIN_S = 1e-3  # whether a process has ended, or is stopped
+_ENDED = ("Z", "X")  # proc_pid_stat(5)
 PREPARE_ENTRY = "edgeemu.device.process:prepare_kernels"
 
 
@@ -49,6 +56,9 @@ class LaunchedDevices:
     pipes: SharedPipes
     caps: MemoryCaps
     precision: Precision
+    pipes_fd: int
+    reads: tuple[str, ...]
+    survives: bool  # the loss of a device
     scheduling: str = ""  # how devices wait for their instants, in their words
     pids: list[int] = field(default_factory=list)
     baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
@@ -70,20 +80,52 @@ class LaunchedDevices:
         ]
         return [text for text in found if text]
 
-    async def start(
-        self, cluster: Cluster, pipes_fd: int, reads: tuple[str, ...], on_progress: Callable[[int, int], None]
-    ) -> None:
-        """Fork a process for every device, wait until each has said hello, and cap its memory."""
-        for device in cluster.devices:
-            config = self._config(device, cluster, pipes_fd, reads)
-            self.pids.append(await self.fleet.fork(device.name, codec.encode(config)))
-        devices = {device.name: device for device in cluster.devices}
-        for done in range(1, len(devices) + 1):
-            hello = await self.session.receive(protocol_out.Hello)
-            self.baseline_bytes[hello.name] = hello.resident_bytes
-            self.scheduling = hello.scheduling
-            self._cap(devices[hello.name], hello.resident_bytes)
-            on_progress(done, len(devices))
+    async def start(self, cluster: Cluster, on_progress: Callable[[int, int], None]) -> None:
+        """Fork a process for every device that is there, wait until each has said hello, and cap its memory."""
+        devices = {device.index: device for device in cluster.devices if device.index not in cluster.faults.absent}
+        for device in devices.values():
+            self.pids.append(await self._fork(device, cluster))
+        for number, hello in (await self.session.answers(protocol_out.Hello, devices, on_progress)).items():
+            self._greet(devices[number], hello)
+
+    async def restart(self, device: Device, cluster: Cluster) -> None:
+        """Fork a process for a device that is not there, as at the start."""
+        await self._fork(device, cluster)
+        for hello in (await self.session.answers(protocol_out.Hello, [device.index])).values():
+            self._greet(device, hello)
+
+    async def end(self, device: Device) -> None:
+        """Kill a device's process, if it is there; return when it has ended, and nothing of it is left."""
+        self.kill(device.name)
+        while device.name in self.fleet.alive:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        self.session.take_leave(device.index)
+
+    def kill(self, name: str) -> None:
+        """Kill a device's process; its exit follows."""
+        self.fleet.send_signal(name, signal.SIGKILL)
+
+    async def stop(self, device: Device) -> None:
+        """Stop a device's process, while it does not keep others from their links."""
+        with self.pipes.locked():
+            self.fleet.send_signal(device.name, signal.SIGSTOP)
+            pid = self.fleet.alive.get(device.name)
+            while pid is not None and not is_stopped(pid) and process_state(pid) not in _ENDED:
+                await asyncio.sleep(_LOOK_AGAIN_S / 10)
+
+    def go_on(self, device: Device) -> None:
+        """Have a device's process go on."""
+        self.fleet.send_signal(device.name, signal.SIGCONT)
+
+    async def _fork(self, device: Device, cluster: Cluster) -> int:
+        pid = await self.fleet.fork(device.name, codec.encode(self._config(device, cluster)))
+        self.session.presence.joined(device.index, pid)
+        return pid
+
+    def _greet(self, device: Device, hello: protocol_out.Hello) -> None:
+        self.baseline_bytes[hello.name] = hello.resident_bytes
+        self.scheduling = hello.scheduling
+        self._cap(device, hello.resident_bytes)
 
     def spare_collections(self) -> None:
         """Keep Python's collections from looking at what planning has made: one would stop the run for some 50 ms.
@@ -92,9 +134,7 @@ class LaunchedDevices:
         """
         gc.freeze()
 
-    def _config(
-        self, device: Device, cluster: Cluster, pipes_fd: int, reads: tuple[str, ...]
-    ) -> protocol_in.DeviceConfig:
+    def _config(self, device: Device, cluster: Cluster) -> protocol_in.DeviceConfig:
         compute, kind = device.compute, self.links.choice.kind
         return protocol_in.DeviceConfig(
             index=device.index,
@@ -111,12 +151,13 @@ class LaunchedDevices:
             byte_s=device.byte_overhead_s,
             host_fraction=device.host_fraction,
             seed=cluster.seed,
-            pipes_fd=pipes_fd,
+            pipes_fd=self.pipes_fd,
             n_pipes=cluster.n_pipes,
             links=kind,
             availability=device.availability,
             memory_availability=device.memory_availability,
-            reads=reads,
+            reads=self.reads,
+            survives=self.survives,
         )
 
     def _cap(self, device: Device, baseline_bytes: int) -> None:
@@ -139,10 +180,13 @@ async def launch_devices(
     shape: ModelShape,
     on_unasked: Callable[[Unasked], None],
     on_progress: Callable[[int, int], None],
+    *,
+    survives: bool = False,
 ) -> AsyncIterator[LaunchedDevices]:
     """Launch a process for every device, which `reads` these files; nothing is left of them when the block ends.
 
-    Kernels for this shape and its formats are compiled once, before devices are forked.
+    Kernels for this shape and its formats are compiled once, before devices are forked. `survives`: they go on when one
+    of them is lost.
 
     Raises:
         RunError: this process may open fewer files than that needs.
@@ -155,14 +199,15 @@ async def launch_devices(
         async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless, prepare=prepare) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
+            presence = Presence([device.name for device in cluster.devices], cluster.faults.absent)
             async with Session(
-                fleet.directory, fleet.exits, len(cluster.devices), on_unasked, explain, lambda: fleet.processes
+                fleet.directory, fleet.exits, presence, on_unasked, explain, lambda: fleet.processes
             ) as session:
-                links = LinkSetup(choice, cluster, fleet, session)
+                links, pipes = LinkSetup(choice, cluster, fleet, session), SharedPipes(pipes_fd, cluster.n_pipes)
                 devices = LaunchedDevices(
-                    fleet, session, links, SharedPipes(pipes_fd, cluster.n_pipes), caps, shape.precision
+                    fleet, session, links, pipes, caps, shape.precision, pipes_fd, reads, survives
                 )
-                await devices.start(cluster, pipes_fd, reads, on_progress)
+                await devices.start(cluster, on_progress)
                 yield devices
     finally:
         gc.unfreeze()

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from edgeemu.device import protocol_in, protocol_out
-from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
+from edgeemu.placement.migration import MigrationProtocol, flash_ends, incoming, needs
 from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment, chains
 from edgeemu.run.plan import Plan
@@ -28,26 +28,24 @@ class ProcessMigration:
         """Take a receiver's message that it has all of the round in progress."""
         self._round.arrived.append(message)
 
-    def next_epoch(self) -> int:
-        return self._installed.next_epoch()
-
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
-        held, costs, devices = self._plan.usages(migration.old), self._plan.costs, self._plan.cluster.devices
+        held, costs = self._plan.usages(migration.old), self._plan.costs
         receivers = list(needs(migration, held, sum(rows.values()), last_rows, costs))
         for target, moved, reserve_bytes, growth_bytes in receivers:
             prepare = protocol_in.Prepare(migration.epoch, moved, reserve_bytes, growth_bytes, at_s)
             await self._session.send(target, prepare)
-        answers = [await self._session.receive(protocol_out.Prepared) for _ in receivers]
-        refusals = {answer.name: answer.refusal for answer in answers if answer.refusal}
-        return "; ".join(refusals[device.name] for device in devices if device.name in refusals)
+        answers = await self._session.answers(protocol_out.Prepared, [need.target for need in receivers])
+        return "; ".join(answer.refusal for _, answer in sorted(answers.items()) if answer.refusal)
 
     async def ship(self, migration: MigrationProtocol, shipments: list[Shipment], at_s: float) -> None:
         epoch, number, rules = migration.epoch, migration.round, self._plan.rules
         flash_s = flash_ends(migration, at_s, rules.flash_bytes_per_s, self._plan.costs)
-        self._round = MigrationRound(self._session, epoch, number, shipments)
+        self._round = MigrationRound(self._session, epoch, number, shipments, flash_s)
+        moved = incoming(migration)
         for target in self._round.receivers:
             count = sum(shipment.target == target for shipment in shipments)
-            expect = protocol_in.Expect(epoch, number, count, target in flash_s, flash_s.get(target, 0.0))
+            read = [move.block for move in moved[target] if target in flash_s and migration.from_flash(move)]
+            expect = protocol_in.Expect(epoch, number, count, read, flash_s.get(target, 0.0))
             await self._session.send(target, expect)
         by_source: dict[int, list[Shipment]] = defaultdict(list)
         for (source, _), shipped in chains(shipments).items():
@@ -65,10 +63,11 @@ class ProcessMigration:
         self._all_arrived(migration)
         return arrived_s
 
-    async def wait(self, migration: MigrationProtocol) -> float:
-        await self._round.wait()
-        self._all_arrived(migration)
-        return self._time.wait_for(self._round)
+    async def wait(self, migration: MigrationProtocol, by_s: float | None) -> float | None:
+        arrived_s = await self._time.wait_for(self._round, by_s)
+        if arrived_s is not None:
+            self._all_arrived(migration)
+        return arrived_s
 
     def _all_arrived(self, migration: MigrationProtocol) -> None:
         for message in self._round.arrived:
@@ -78,7 +77,7 @@ class ProcessMigration:
         await self._session.ask(
             {
                 at: protocol_in.Commit(migration.epoch, program.on(at), self._installed.peers(program, at))
-                for at in range(len(self._plan.cluster.devices))
+                for at in self._session.presence.answering()
             }
         )
         self._installed.install(program, migration.epoch)

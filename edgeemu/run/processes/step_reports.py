@@ -8,9 +8,10 @@ import numpy as np
 
 from edgeemu.device import protocol_out
 from edgeemu.placement.program import Program
-from edgeemu.run.backend import Instant, SampledToken, StepMeasurement
+from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
 from edgeemu.run.processes.session import Session
-from edgeemu.timeline.clock import Occupation
+from edgeemu.run.resume.continuation import Continuation
+from edgeemu.timeline.clock import Occupation, WallClock
 from edgeemu.timeline.steps import OperationRecord, Step
 
 
@@ -20,7 +21,8 @@ class StepInFlight:
 
     step: Step
     program: Program
-    owed: int  # reports that are still to come
+    owed: set[int]  # devices whose reports are still to come
+    broken: bool = False  # a device that owed a report is gone
     reports: list[protocol_out.Report] = field(default_factory=list)
     executions: list[OperationRecord] = field(default_factory=list)  # in the reports, where devices are paced
     cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
@@ -40,7 +42,6 @@ class StepInFlight:
         """Take a device's report."""
         self.reports.append(report)
         self.cpu_s |= {each.place: each.cpu_s for each in report.operations}
-        self.owed -= 1
 
     def _record(self, executed: protocol_out.ExecutedOperation) -> OperationRecord:
         op, step = self.program.ops[executed.place], self.step
@@ -50,44 +51,105 @@ class StepInFlight:
 
 
 class StepReports:
-    """Collects the reports of devices by step. `tokens` are those that have arrived and were not taken yet."""
+    """Collects the reports of devices by step.
 
-    def __init__(self, session: Session) -> None:
+    `tokens` are those that have arrived and were not taken yet, `filled` the steps without a token that have ended.
+    """
+
+    def __init__(self, session: Session, resumed: Continuation | None) -> None:
+        """`resumed`: the run whose open sequences are to be filled first."""
         self.tokens: deque[protocol_out.Token] = deque()
-        self._session = session
+        self.filled: deque[StepInFlight] = deque()
+        self._session, self._presence = session, session.presence
         self._in_flight: dict[tuple[int, int], StepInFlight] = {}  # by sequence and step
         self._latest: dict[int, StepInFlight] = {}  # by open sequence
+        # By open sequence: the last step that has a token.
+        self._waiting = {due.step.sequence: due.step for due in resumed.waiting} if resumed else {}
 
-    def started(self, step: Step, program: Program) -> None:
-        """Note a step on which the devices of a program will report."""
-        devices = len({op.device for op in program.ops})
-        self._in_flight[step[:2]] = self._latest[step.sequence] = StepInFlight(step, program, devices)
+    def started(self, step: Step, program: Program) -> StepInFlight:
+        """Note a step on which the devices of a program will report; return it."""
+        if step.step < 0:
+            devices = {op.device for op in program.ops if op.runs_in(*step[1:3])}
+        else:
+            devices = {op.device for op in program.ops}
+            self._waiting[step.sequence] = step
+        started = StepInFlight(step, program, devices, not devices.isdisjoint(self._presence.gone))
+        self._in_flight[step[:2]] = self._latest[step.sequence] = started
+        return started
 
     def add(self, report: protocol_out.Report) -> StepInFlight:
         """Take a device's report; return its step."""
         step = self._in_flight[report.sequence, report.step]
         step.add(report)
-        if not step.owed:
-            del self._in_flight[report.sequence, report.step]
+        self._settle_debt(step, self._presence.number(report.name))
+        if step.step.step < 0 and not step.owed and not step.broken:
+            self.filled.append(step)
         return step
+
+    def write_off(self, device: int) -> None:
+        """Expect nothing more from a device that is gone."""
+        for step in list(self._in_flight.values()):
+            if device in step.owed:
+                step.broken = True
+                self._settle_debt(step, device)
+
+    def give_up(self) -> None:
+        """Forget all steps in flight; what devices have said of them is with us."""
+        self._in_flight.clear()
+        self.tokens.clear()
+        self.filled.clear()
+
+    def take_token(self, step: Step) -> protocol_out.Token | None:
+        """Take the token of a step, if it has arrived."""
+        for token in self.tokens:
+            if (token.sequence, token.step) == step[:2]:
+                self.tokens.remove(token)
+                return token
+        return None
+
+    @property
+    def any_fills(self) -> bool:
+        """Whether a step is in flight that has no token."""
+        return any(step < 0 for _, step in self._in_flight)
 
     def latest(self, sequence: int) -> StepInFlight:
         """Return the step of an open sequence that was started last."""
         return self._latest[sequence]
 
+    def waiting(self, step: Step) -> tuple[int, int] | None:
+        """Return the sequence and step that wait for one that only fills caches; None: it has a token."""
+        return self._waiting[step.sequence][:2] if step.step < 0 else None
+
     def close(self, sequence: int) -> None:
         """Forget a sequence that has ended."""
         del self._latest[sequence]
+        self._waiting.pop(sequence, None)
 
     async def complete(self, steps: Iterable[StepInFlight]) -> None:
-        """Wait for all reports about these steps, and not for those about others."""
-        while any(step.owed for step in steps):
-            await self._session.handle_next(protocol_out.Report)
+        """Wait for the reports about these steps of all devices that do not stand still, and not for others."""
+        steps, moves = list(steps), self._presence.moves
+        await self._session.handle_until(
+            protocol_out.Report, lambda: not any(any(map(moves, step.owed)) for step in steps)
+        )
 
     async def settle(self) -> None:
-        """Wait for all reports about all steps."""
-        while self._in_flight:
-            await self._session.handle_next(protocol_out.Report)
+        """Wait for all reports about all steps, but for those that cannot go on."""
+        answers, steps = self._presence.answers, self._in_flight
+        await self._session.handle_until(
+            protocol_out.Report,
+            lambda: not any(any(map(answers, step.owed)) for step in steps.values() if not step.broken),
+        )
+
+    def _settle_debt(self, step: StepInFlight, device: int) -> None:
+        step.owed.discard(device)
+        if not step.owed:
+            del self._in_flight[step.step[:2]]
+
+
+def filled_step(step: StepInFlight, clock: WallClock) -> SampledToken:
+    """Convert a step that has filled caches to what a backend returns of it: it ended with its last operation."""
+    end_s = max(record.time.end_s for record in step.executions)
+    return SampledToken(step.step, NO_TOKEN, Instant(end_s, clock.wall_s(end_s)))
 
 
 def sampled_token(step: Step, token: protocol_out.Token, sampled_s: float) -> SampledToken:

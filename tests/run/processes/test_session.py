@@ -14,6 +14,7 @@ from edgeemu.host.device_exit import DeviceExit
 from edgeemu.links.framing import framed
 from edgeemu.links.messages import WireError
 from edgeemu.links.unix_sockets import UnixSockets
+from edgeemu.run.processes.presence import Presence
 from edgeemu.run.processes.session import Session, Unasked
 
 TOKEN = protocol_out.Token("pi", 0, 1, 7, 0.5, 1.5)
@@ -35,7 +36,7 @@ class Ends(NamedTuple):
 async def joined(directory: Path) -> AsyncIterator[Ends]:
     unasked: list[Unasked] = []
     exits: asyncio.Queue[DeviceExit] = asyncio.Queue()
-    session = Session(directory, exits, 1, unasked.append, lambda *_: RunError("it died"))
+    session = Session(directory, exits, Presence(["pi"]), unasked.append, lambda *_: RunError("it died"))
     async with session:
         with closing(UnixSockets(session.requests_address(0))) as device:
             yield Ends(session, device, unasked)

@@ -1,0 +1,106 @@
+"""Costs of faults in a run: figures of its faults and recoveries, and lines about them. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgeemu.report.facts import RunFacts
+from edgeemu.report.figures import RecordTables
+from edgeemu.report.formats import Table, counted, ms_text, percent_text, size
+from edgeemu.report.rows import FaultRow, RecoveryRow
+from edgeemu.report.statistics import statistics_ms
+
+
+def failures_document(records: RecordTables, facts: RunFacts, span_s: float) -> dict[str, Any] | None:
+    """Figures of faults and recoveries, for summary.json; None if there were none, and nobody looks for any.
+
+    `availability` is the share of the time from the first arrival to the last token that is in no recovery: one lasts
+    from the fault until steps go on.
+    """
+    faults = [FaultRow(**row) for table in records.read("faults") for row in table.to_pylist()]
+    recoveries = [RecoveryRow(**row) for table in records.read("recoveries") for row in table.to_pylist()]
+    if not faults and not recoveries and facts.heartbeat is None:
+        return None
+    down_s = sum(row.restored_s - row.began_s for row in recoveries)
+    names = "notice_ms", "decide_ms", "place_ms", "fill_ms"
+    parts_s = [_parts_s(row) for row in recoveries]
+    spent_s = {name: [each[number] for each in parts_s] for number, name in enumerate(names)}
+    spent_s["down_ms"] = [row.restored_s - row.began_s for row in recoveries]
+    return {
+        "faults": dict(Counter(row.kind for row in faults if row.moment == "begins" and row.kind != "join")),
+        "joined": sum(row.kind == "join" for row in faults),
+        "recoveries": len(recoveries),
+        "failed": next((row.outcome for row in recoveries if row.outcome != "recovered"), ""),
+        **{name: statistics_ms(values) for name, values in spent_s.items()},
+        "blocks": sum(row.blocks for row in recoveries),
+        "moves": sum(row.moves for row in recoveries),
+        "bytes": sum(row.bytes for row in recoveries),
+        "rows": sum(row.rows for row in recoveries),
+        "delayed": sum(row.sequences for row in recoveries),
+        "heartbeat": _heartbeat(facts, span_s),
+        "availability": max(0.0, 1.0 - down_s / span_s) if span_s > 0 else None,
+    }
+
+
+def _heartbeat(facts: RunFacts, span_s: float) -> dict[str, float] | None:
+    """Count what heartbeats send while a run lasts: a beat of every device and its answer, at each interval."""
+    if facts.heartbeat is None:
+        return None
+    beats = int(max(0.0, span_s) / facts.heartbeat.interval_s) * len(facts.devices)
+    return {"beats": beats, "bytes": 2 * beats * facts.heartbeat.size_bytes}
+
+
+def recovery_table(records: RecordTables) -> Table:
+    """Make a table of the recoveries of a run, with the time that each part took."""
+    recoveries = [RecoveryRow(**row) for table in records.read("recoveries") for row in table.to_pylist()]
+    columns = ("lost", ">at", ">noticed after", ">decided in", ">placed in", ">filled in", ">cache rows", "outcome")
+    rows = [
+        [
+            row.lost,
+            f"{row.began_s:.3g} s",
+            *(ms_text(1000 * max(0.0, spent_s)) for spent_s in _parts_s(row)),
+            str(row.rows),
+            row.outcome,
+        ]
+        for row in recoveries
+    ]
+    return Table(columns, rows, ("decided in", "cache rows"))
+
+
+def _parts_s(row: RecoveryRow) -> tuple[float, float, float, float]:
+    """Times to notice, to decide, to place blocks and to fill caches."""
+    decided_s = max(row.decided_s, row.noticed_s)
+    placed_s = max(row.placed_s, decided_s)
+    return row.noticed_s - row.began_s, decided_s - row.noticed_s, placed_s - decided_s, row.restored_s - placed_s
+
+
+def failure_lines(failures: Mapping[str, Any] | None) -> Iterator[str]:
+    """Lines about faults and recoveries, for people."""
+    if failures is None:
+        return
+    if not failures["faults"] and not failures["joined"] and not failures["recoveries"]:
+        return
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(failures["faults"].items()))
+    joined = f"; {counted(failures['joined'], 'device')} joined" if failures["joined"] else ""
+    yield f"faults: {kinds or 'none of the scenario'}{joined}"
+    if failures["recoveries"]:
+        parts = [
+            f"{word} {ms_text(failures[key]['mean'])}"
+            for key, word in (
+                ("notice_ms", "noticed after"),
+                ("decide_ms", "decided in"),
+                ("place_ms", "blocks placed in"),
+                ("fill_ms", "caches filled in"),
+            )
+            if failures[key]["mean"]
+        ]
+        mean = " (mean)" if failures["recoveries"] > 1 else ""
+        told = f"{failures['recoveries']} recoveries" if failures["recoveries"] > 1 else "1 recovery"
+        yield f"{told}{mean}: {', '.join(parts) or 'at once'}; {failures['rows']} cache rows computed again"
+    if failures["availability"] is not None and failures["recoveries"]:
+        yield f"available {percent_text(failures['availability'], 2)} of the time"
+    if failures["heartbeat"]:
+        beats = failures["heartbeat"]
+        yield f"heartbeats: {counted(beats['beats'], 'beat')} with their answers, {size(beats['bytes'])}"
+    if failures["failed"]:
+        yield f"not recovered: {failures['failed']}"

@@ -1,0 +1,146 @@
+"""Device processes that fail, and those that go on: killed, stopped and forked again; steps given up and run again."""
+
+import asyncio
+from collections.abc import Mapping
+from math import inf
+
+import msgspec
+
+from edgeemu.cluster.devices import Device
+from edgeemu.device import protocol_in, protocol_out
+from edgeemu.placement.program import Program
+from edgeemu.run.backend import Loss, SampledToken
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.emulated_time import EmulatedTime
+from edgeemu.run.processes.installed_program import InstalledProgram
+from edgeemu.run.processes.launch import LaunchedDevices
+from edgeemu.run.processes.losses import Heartbeat, Losses
+from edgeemu.run.processes.step_reports import StepReports
+from edgeemu.run.recovery.fault_clock import noticed_s
+
+
+class ProcessFailures:
+    """The `FailingDevices` of device processes. `opened` are the requests that opened the sequences that are open."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        devices: LaunchedDevices,
+        installed: InstalledProgram,
+        emulated: EmulatedTime,
+        reports: StepReports,
+        opened: Mapping[int, protocol_in.Open],
+    ) -> None:
+        self._plan, self._devices, self._installed = plan, devices, installed
+        self._session, self._presence = devices.session, devices.session.presence
+        self._time, self._reports, self._opened = emulated, reports, opened
+        self._alarms: dict[int, asyncio.TimerHandle] = {}  # of devices that go on by themselves
+
+    def note_losses(self, dilation: float) -> None:
+        """Have the run go on without devices that are lost from now on, which is noticed by the scenario's rules."""
+        rules = self._plan.rules.recovery
+        self._session.losses = Losses(
+            Heartbeat(rules.interval_s * dilation, rules.misses), self._time.now_s, self._devices.kill, self._forget
+        )
+
+    async def end_device(self, device: int, at_s: float) -> None:
+        await self._time.reach(at_s)
+        await self._devices.end(self._device(device))
+        self._forget(device)
+
+    async def stop_device(self, device: int, at_s: float, until_s: float) -> None:
+        """Stop a process at its instant. Where nothing is paced it does not wait: the timeline alone stands still."""
+        clock = self._time.clock
+        if clock is None or not self._presence.answers(device):
+            return
+        await self._time.reach(at_s)
+        await self._devices.stop(self._device(device))
+        self._presence.stands_still(device, for_good=self._is_noticed(at_s, until_s))
+        if until_s < inf:
+            left_s = clock.dilation * (until_s - self._time.now_s())
+            self._alarms[device] = asyncio.get_running_loop().call_later(left_s, self._go_on, device)
+
+    def told(self, messages: Mapping[int, protocol_in.ChangeDevice]) -> dict[int, protocol_in.ChangeDevice]:
+        """Return what paced devices are to be told of changes: not of a standstill that none of them lives to end.
+
+        A device that knew of it would begin to wait for that end with an operation before it, deaf to its controller.
+        """
+        if self._time.clock is None:
+            return dict(messages)
+        return {
+            device: msgspec.structs.replace(message, still_until_s=None)
+            if message.still_until_s is not None and self._is_noticed(message.at_s, message.still_until_s)
+            else message
+            for device, message in messages.items()
+        }
+
+    async def continue_device(self, device: int) -> None:
+        self._go_on(device)
+
+    async def restart_device(self, device: int, at_s: float) -> None:
+        await self._time.reach(at_s)
+        await self._devices.restart(self._device(device), self._installed.cluster)
+        clock, session = self._time.clock, self._session
+        await session.ask({device: protocol_in.Assign(self._installed.epoch, self._plan.model.spec, [], [])})
+        if clock is not None:
+            await session.ask({device: protocol_in.Begin(clock.start_s, clock.dilation, paced=True)})
+        for request in self._opened.values():
+            await session.send(device, request)
+            await session.answers(protocol_out.Opened, [device])
+        self._time.restart_device(device, at_s)
+
+    def take_losses(self) -> list[Loss]:
+        losses = self._session.losses
+        return losses.take() if losses is not None else []
+
+    async def halt(self, at_s: float) -> list[SampledToken]:
+        epoch = self._installed.next_epoch()
+        await self._session.ask_all(protocol_in.Halt(epoch))
+        self._installed.install(self._installed.program, epoch)
+        tokens = self._time.halt(at_s)
+        self._reports.give_up()
+        return tokens
+
+    async def rewind(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> None:
+        await self._session.ask_all(protocol_in.Rewind(dict(rows), layers, dict(kept)))
+
+    async def follow(self, program: Program, rows: int = 0, past: int = 0) -> None:
+        epoch, installed = self._installed.next_epoch(), self._installed
+        await self._session.ask(
+            {
+                at: protocol_in.Follow(epoch, program.on(at), installed.peers(program, at), rows, past)
+                for at in self._presence.answering()
+            }
+        )
+        installed.install(program, epoch)
+
+    def _is_noticed(self, at_s: float, until_s: float) -> bool:
+        """Whether a device that stands still is given up before it goes on."""
+        rules = self._plan.rules.recovery
+        return noticed_s(at_s, rules.interval_s, rules.misses) < until_s
+
+    async def end(self) -> None:
+        """Have processes that stand still go on, so that they can end; kill those that stand still for good."""
+        for device in tuple(self._presence.paused):
+            self._go_on(device)
+        for device in tuple(self._presence.stuck):
+            await self._devices.end(self._device(device))
+            self._forget(device)
+
+    def _go_on(self, device: int) -> None:
+        if (alarm := self._alarms.pop(device, None)) is not None:
+            alarm.cancel()
+        if device not in self._presence.gone:
+            self._devices.go_on(self._device(device))
+            self._presence.goes_on(device)
+
+    def _forget(self, device: int) -> None:
+        """Note that a device is gone: nothing is expected of it."""
+        if (alarm := self._alarms.pop(device, None)) is not None:
+            alarm.cancel()
+        self._devices.caps.release(self._device(device).name)
+        self._reports.write_off(device)
+        self._time.end_device(device)
+
+    def _device(self, device: int) -> Device:
+        return self._installed.cluster.devices[device]

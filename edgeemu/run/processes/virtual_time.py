@@ -1,0 +1,216 @@
+"""Emulated time of device processes that do not wait: the simulator keeps it."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from edgeemu.cluster.devices import Compute
+from edgeemu.cluster.links import Change
+from edgeemu.device import protocol_in, protocol_out
+from edgeemu.device.link_probe import probe_bytes
+from edgeemu.placement.program import Op, Program
+from edgeemu.report.usage_rows import ACCOUNTS, StepRows
+from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.emulated_time import SentBytes, kept_steps
+from edgeemu.run.processes.migration_round import MigrationRound
+from edgeemu.run.processes.session import Session
+from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
+from edgeemu.timeline.kernel_times import KernelTimes, relative_s
+from edgeemu.timeline.operation_sizes import ProgramSizes
+from edgeemu.timeline.steps import Step, roofline_durations
+from edgeemu.timeline.transfers import HandledTransfer
+from edgeemu.timeline.virtual import VirtualTimeline
+
+
+class VirtualTime:
+    """Time of devices that do not wait: they run one step after the other, and the simulator gives the instants."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        now_s: Callable[[], float],
+        session: Session,
+        reports: StepReports,
+        kernel_times: KernelTimes,
+    ) -> None:
+        self._plan = plan
+        self._cluster = plan.cluster
+        self._kernel_times = kernel_times
+        self._wall_s = now_s
+        self._session = session
+        self._reports = reports
+        # Of devices relative to the host, the roofline is asked for messages only.
+        computes = [
+            each.compute or Compute(math.inf, math.inf, 0.0, each.message_overhead_s, each.byte_overhead_s)
+            for each in plan.cluster.devices
+        ]
+        self._roofline = roofline_durations(computes, plan.costs)
+        relative = any(device.compute is None for device in plan.cluster.devices)
+        self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s if relative else self._roofline)
+        self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
+        self._rows = StepRows()
+        self._sizes = ProgramSizes(plan.costs)
+        self._observed: deque[StepMeasurement] = deque(maxlen=kept_steps(plan))
+        self._probed = 0  # test messages that have arrived
+        self._latest_s = 0.0  # instant that the timeline has come to, as far as anybody has asked
+        for device in session.presence.gone:
+            self._timeline.end_device(device)
+
+    def instant(self, emulated_s: float) -> Instant:
+        return Instant(emulated_s, self._wall_s())
+
+    @property
+    def clock(self) -> None:
+        return None
+
+    def now_s(self) -> float:
+        return self._latest_s
+
+    async def reach(self, at_s: float) -> None:
+        self._latest_s = max(self._latest_s, at_s)
+
+    async def start(self, step: Step, program: Program, at_s: float) -> None:
+        """Wait until the devices have run the step, and put it on the timeline; not if one of them is lost in it."""
+        reports, started = self._reports, self._reports.latest(step.sequence)
+        token: protocol_out.Token | None = None
+
+        def has_token() -> bool:
+            nonlocal token
+            token = token or reports.take_token(step)
+            return token is not None or step.step < 0 or started.broken
+
+        await self._session.handle_until(protocol_out.Token, has_token)
+        await reports.settle()
+        self._latest_s = max(self._latest_s, at_s)
+        if not started.broken:
+            if token is not None:
+                self._tokens[step.sequence] = token
+            self._timeline.start(step, program, at_s)
+        reports.filled.clear()
+
+    async def next_token(self, by_s: float | None) -> SampledToken | None:
+        return None if self._session.losses else self._next(by_s)
+
+    def _next(self, by_s: float | None) -> SampledToken | None:
+        timed = self._timeline.sampled(by_s)
+        if timed is None:
+            return None
+        step, sampled_s = timed
+        self._latest_s = max(self._latest_s, sampled_s)
+        self._record(step, sampled_s)
+        if step.step < 0:
+            return SampledToken(step, NO_TOKEN, self.instant(sampled_s))
+        return sampled_token(step, self._tokens.pop(step.sequence), sampled_s)
+
+    def halt(self, at_s: float) -> list[SampledToken]:
+        tokens = list(iter(lambda: self._next(at_s), None))
+        self._timeline.halt()
+        self._tokens.clear()
+        return tokens
+
+    def end_device(self, device: int) -> None:
+        self._timeline.end_device(device)
+
+    def restart_device(self, device: int, at_s: float) -> None:
+        self._timeline.restart_device(device, at_s)
+
+    def reported(self, step: StepInFlight, report: protocol_out.Report) -> None: ...
+
+    async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:
+        """Wait until the message has passed from device to device, and put it on the timeline."""
+        way = source, request.peer.device
+        session, seen = self._session, self._probed
+        await session.handle_until(
+            protocol_out.Probed, lambda: self._probed > seen or not all(map(session.presence.answers, way))
+        )
+        assert request.at_s is not None, "it departs at an instant of the run"
+        self._timeline.probe(way, request.number, probe_bytes(request), request.at_s, step)
+
+    def probed(self, message: protocol_out.Probed) -> None:  # noqa: ARG002
+        self._probed += 1
+
+    def handled(self, transfers: Sequence[HandledTransfer]) -> None: ...
+
+    def _record(self, step: Step, sampled_s: float) -> None:
+        """Record the operations of a step, at the instants that the timeline gave them."""
+        executed = self._timeline.executions(step)
+        measured = StepMeasurement(executed, self._timeline.transits())
+        if step.step >= 0:  # those that fill caches are observed nowhere, as of devices that are paced
+            self._observed.append(measured)
+        latest = self._reports.latest(step.sequence)
+        ops, reports = latest.program.ops, latest.reports
+        indices, cpu_s = np.array([(each.place, each.cpu_s) for report in reports for each in report.operations]).T
+        held = np.zeros((len(ACCOUNTS) + 1, len(self._cluster.devices)), np.int64)  # the last row: peaks
+        for report in reports:
+            device = ops[report.operations[0].place].device
+            held[:, device] = [*(report.held.get(account, 0) for account in ACCOUNTS), report.peak_bytes]
+        timed = executed.in_order_of(step, indices.astype(np.int64))
+        sizes, waiting = self._sizes.of(timed.about), self._reports.waiting(step)
+        self._rows.add_executed(self._cluster, timed, sizes, held[:-1], held[-1], cpu_s, waiting)
+        self._rows.add_transfers(self._cluster, self._timeline.transfers())
+        self._rows.add_traffic(self._cluster, waiting or step[:2], self._timeline.traffic(step), sampled_s)
+
+    async def observe(self) -> list[StepMeasurement]:
+        observed = list(self._observed)
+        self._observed.clear()
+        return observed
+
+    def take_rows(self) -> StepRows:
+        rows, self._rows = self._rows, StepRows()
+        return rows
+
+    def change(self, change: Change, at_s: float) -> None:
+        self._cluster = self._cluster.changed(change, at_s)
+        self._timeline.change(change, at_s)
+
+    def ship(self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]) -> None:
+        epoch, number = round_.epoch, round_.number
+        self._timeline.ship(
+            round_.shipments, at_s, epoch=epoch, number=number, chunk_bytes=chunk_bytes, flash_s=flash_s
+        )
+
+    async def arrived_s(self, round_: MigrationRound) -> float | None:
+        """Wait for the bytes, whatever the timeline says: they must be there to be committed."""
+        return self._timeline.arrived_s() if await round_.wait() else None
+
+    async def wait_for(self, round_: MigrationRound, by_s: float | None) -> float | None:
+        if not await round_.wait():
+            return None
+        arrived_s = self._timeline.wait_for_round(by_s)
+        self._latest_s = max(self._latest_s, arrived_s or 0.0)
+        return arrived_s
+
+    def cancel(self) -> None:
+        self._timeline.cancel()
+
+    async def replicate(
+        self, round_: MigrationRound, at_s: float, chunk_bytes: int, flash_s: Mapping[int, float]
+    ) -> None:
+        """Wait for the bytes, which must be there when the timeline says so; not if a device is lost meanwhile."""
+        if await round_.wait():
+            self._timeline.ship_replicas(
+                round_.shipments, at_s, number=round_.number, chunk_bytes=chunk_bytes, flash_s=flash_s
+            )
+
+    def replicated(self, rounds: Sequence[MigrationRound], by_s: float) -> list[tuple[int, int]]:
+        for round_ in rounds:
+            round_.take_arrivals(math.inf)
+        return self._timeline.replicated(by_s)
+
+    def cancel_replicas(self) -> None:
+        self._timeline.cancel_replicas()
+
+    def sent_bytes(self, reported: SentBytes) -> SentBytes:
+        del reported  # of the warm-up too
+        return self._timeline.sent_bytes()
+
+    def _duration_s(self, op: Op, step: Step) -> float:
+        """Duration by the roofline; on a device relative to the host, by the measured times of its kernels."""
+        device = self._plan.cluster.devices[op.device]
+        if device.compute is not None or op.moves_message:
+            return self._roofline(op, step)
+        taken_s = self._kernel_times.add(op, step.rows, self._reports.latest(step.sequence).cpu_s[op.index])
+        return relative_s(device, op, taken_s)

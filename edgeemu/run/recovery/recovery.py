@@ -1,0 +1,266 @@
+"""Recovery of a run that has lost devices: steps are given up, blocks placed anew, caches filled, and the run goes on.
+
+The controller tells how late it is; nothing here waits for anything but devices.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from edgeemu.cluster.faults import FaultKind
+from edgeemu.errors import InfeasibleError
+from edgeemu.placement.replicas import Replica
+from edgeemu.placement.restoration import layers_to_restore, restoring
+from edgeemu.report.rows import FaultRow, RecoveryRow
+from edgeemu.run.backend import Backend, SampledToken
+from edgeemu.run.decider import Decider
+from edgeemu.run.migrator import Migrator, Restoration
+from edgeemu.run.open_sequence import OpenSequence
+from edgeemu.run.plan import Plan
+from edgeemu.run.recovery.fault_clock import Occurrence
+from edgeemu.run.recovery.faulty_devices import FaultyDevices
+from edgeemu.run.recovery.fill_caches import filling_of, most_rows
+from edgeemu.run.recovery.replicator import Promotion, Replicator
+from edgeemu.timeline.scheduler import Scheduler
+from edgeemu.timeline.steps import Step
+
+_LINKS_DOWN = (FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Progress of a recovery, on the timeline."""
+
+    began_s: float  # the fault
+    noticed_s: float
+    decided_s: float = 0.0
+    placed_s: float = 0.0
+    lost: set[int] = field(default_factory=set)
+    blocks: int = 0  # that lost devices had
+    moves: int = 0
+    sent_bytes: int = 0
+    rows: int = 0  # that were computed again
+    sequences: int = 0  # that waited
+    attempts: int = 0
+
+
+class Recovery:
+    """Recovery of one run from the faults of its devices and links."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        devices: Backend,
+        scheduler: Scheduler,
+        migrator: Migrator,
+        decider: Decider,
+        sequences: Mapping[int, OpenSequence],
+        complete: Callable[[SampledToken], Awaitable[object]],
+        replicator: Replicator,
+    ) -> None:
+        """`complete` takes a token that was sampled before its step could be given up."""
+        self.faults = FaultyDevices(plan, devices, decider)
+        self._plan, self._devices, self._scheduler = plan, devices, scheduler
+        self._migrator, self._decider = migrator, decider
+        self._sequences, self._complete, self._replicator = sequences, complete, replicator
+        self._rules = plan.rules.recovery
+        self._unrestored = 0  # layers whose caches lack rows, after an attempt that came to nothing
+        self._rewound: Mapping[int, int] = {}  # rows that those have, by sequence
+        self._rows: list[RecoveryRow] = []
+
+    def take_rows(self) -> tuple[list[FaultRow], list[RecoveryRow]]:
+        """Return the rows since the last call."""
+        rows = self.faults.rows, self._rows
+        self.faults.rows, self._rows = [], []
+        return rows
+
+    def take_lines(self) -> list[str]:
+        """Return what is to be told the user since the last call."""
+        lines = [*self.faults.lines, *self._replicator.lines]
+        self.faults.lines, self._replicator.lines = [], []
+        return lines
+
+    async def replicate(self, at_s: float) -> None:
+        """Have replicas follow what was computed up to an instant, unless something that was lost is not restored."""
+        if self.faults.emptied:
+            return
+        placement, moving = self._migrator.placement, self._migrator.busy
+        await self._replicator.keep_up(placement, self._scheduler.open_steps, self.faults.gone, at_s, moving=moving)
+
+    async def resume(self, at_s: float) -> None:
+        """Bring a run back to an instant that it had come to: have happen what had, and fill caches from the tokens."""
+        await self.faults.catch_up(at_s)
+        self._unrestored, self._rewound = self._plan.model.shape.n_layers, dict.fromkeys(self._sequences, 0)
+        progress = _Progress(at_s, at_s)
+        restored_s = await self._restore(at_s, progress)
+        self.faults.lines.append(
+            f"resumed at {at_s:.3g} s: {progress.rows} rows computed again, in {1e3 * (restored_s - at_s):.1f} ms"
+        )
+
+    async def pass_time(self, at_s: float) -> None:
+        """Have happen what happens up to an instant, and recover from it."""
+        if began := await self.faults.happen(at_s):
+            await self._recover(began, at_s)
+
+    # -- recovery -------------------------------------------------------------------------------------------------
+
+    @property
+    def _lost(self) -> set[int]:
+        """Devices that had blocks, and have lost them."""
+        return self.faults.emptied & set(self._migrator.placement.devices())
+
+    async def _recover(self, began: Occurrence, at_s: float) -> None:
+        """Have the run go on without devices that are gone, if they had blocks."""
+        if not self._lost:
+            await self._migrator.abandon(self.faults.gone | self.faults.emptied)
+            self._forget_emptied()
+            return
+        progress = _Progress(began.began_s, at_s)
+        at_s = await self._restore(at_s, progress)
+        names = ", ".join(self.faults.name(device) for device in sorted(progress.lost))
+        self.faults.lines.append(
+            f"{names} lost at {progress.began_s:.3g} s ({began.fault.kind}), noticed after "
+            f"{1e3 * (progress.noticed_s - progress.began_s):.0f} ms: {progress.blocks} blocks placed anew, "
+            f"{progress.rows} rows computed again, in {1e3 * (at_s - progress.noticed_s):.1f} ms"
+        )
+
+    async def _restore(self, at_s: float, progress: _Progress) -> float:
+        """Place anew what was lost, and fill caches that lack rows. Return when that is done."""
+        outcome = "recovered"
+        try:
+            while self._lost or self._unrestored:
+                progress.attempts += 1
+                progress.lost |= self._lost
+                at_s = await self._attempt(at_s, progress)
+        except InfeasibleError as error:
+            outcome = f"failed: {error}"
+            raise
+        finally:
+            if progress.lost:
+                self._rows.append(self._row(progress, at_s, outcome))
+        return at_s
+
+    async def _attempt(self, at_s: float, progress: _Progress) -> float:
+        """Place anew, bring weights, fill caches. Return when steps go on, or when something else was lost."""
+        for token in await self._devices.halt(at_s):
+            await self._complete(token)
+        self._scheduler.give_up(at_s)
+        names = ", ".join(self.faults.name(device) for device in sorted(self._lost)) or "a device"
+        await self._migrator.give_up(f"{names} was lost")
+        current, gone_with_blocks = self._migrator.placement, self._lost
+        self._unrestored = layers = max(self._unrestored, layers_to_restore(current, gone_with_blocks))
+        waiting = list(self._scheduler.waiting.values())
+        kept = {due.step.sequence: due.step.past for due in waiting}
+        placements, promotion = [current], None
+        if gone_with_blocks:
+            out = self.faults.gone | self.faults.emptied
+            if promotion := await self._replicator.promotion(current, out, kept, at_s):
+                placements = [promotion.placement]
+            else:
+                placements, at_s = await self._decider.place_anew(current, gone_with_blocks, waiting, at_s)
+        rows = self._valid_rows(kept, promotion, anything_lost=bool(gone_with_blocks))
+        progress.decided_s, progress.sequences = at_s, len(waiting)
+        await self._devices.rewind(rows, layers, kept)
+        self._rewound = rows
+        self._replicator.rewound(rows, layers, kept)
+        if gone_with_blocks:
+            progress.blocks += sum(device in gone_with_blocks for device in current.owner.values())
+            lost = frozenset(self.faults.gone | gone_with_blocks)
+            promoted = promotion.replicas if promotion else frozenset[Replica]()
+            what = Restoration(lost, (layers, rows), kept, self._store(), promoted)
+            try:
+                moved = await self._migrator.restore(placements, what, at_s, self._passes, lambda: self.faults.next_s)
+            except InfeasibleError:
+                if await self._replicator.give_way():  # then without them
+                    return at_s
+                raise
+            progress.moves, progress.sent_bytes = progress.moves + moved.moves, progress.sent_bytes + moved.sent_bytes
+            if not moved.committed:
+                return moved.at_s
+            at_s = moved.at_s
+        progress.placed_s = at_s
+        program = self._plan.compiled(self._migrator.placement)
+        if layers and rows != kept:
+            lacking = max(end - rows[sequence] for sequence, end in kept.items())
+            at_once = most_rows(self._decider.asked, self._migrator.placement, lacking)
+            await self._devices.follow(restoring(program, layers), at_once, max(kept.values()) - at_once)
+            todo = filling_of({sequence: (rows[sequence], end) for sequence, end in kept.items()}, at_once)
+            filled, at_s = await self._fill(todo, at_s, progress)
+            if not filled:
+                return at_s
+        await self._devices.follow(program)
+        self._unrestored, self._rewound = 0, {}
+        self._forget_emptied()
+        self._scheduler.delay_all(at_s)
+        return at_s
+
+    def _valid_rows(
+        self, kept: Mapping[int, int], promotion: Promotion | None, *, anything_lost: bool
+    ) -> dict[int, int]:
+        """Rows of caches that need not be computed again, by sequence: no more than attempts before have left."""
+        if promotion is None:
+            return {sequence: 0 if anything_lost else self._rewound.get(sequence, 0) for sequence in kept}
+        return {sequence: min(end, self._rewound.get(sequence, end)) for sequence, end in promotion.rows.items()}
+
+    def _forget_emptied(self) -> None:
+        """Note that nothing is needed any more of what devices held that have lost it."""
+        self._replicator.lost(self.faults.emptied)
+        self.faults.emptied.clear()
+
+    async def _fill(self, todo: Mapping[int, deque[Step]], at_s: float, progress: _Progress) -> tuple[bool, float]:
+        """Compute rows of caches again, of all sequences. Return whether all are there, and the instant."""
+        flying, done_s = 0, at_s
+        start = partial(self._start_filling, progress=progress)
+        for steps in todo.values():
+            await start(steps.popleft(), at_s)
+            flying += 1
+        while flying:
+            next_s = self.faults.next_s
+            filled = await self._devices.next_token(next_s)
+            if filled is None:
+                if await self._passes(next_s):
+                    return False, self._scheduler.now_s
+                continue
+            now_s, steps = filled.at.emulated_s, todo[filled.step.sequence]
+            done_s = max(done_s, now_s)
+            if steps:
+                await start(steps.popleft(), now_s)
+            else:
+                flying -= 1
+        return True, done_s
+
+    async def _start_filling(self, step: Step, at_s: float, progress: _Progress) -> None:
+        ids = self._sequences[step.sequence].ids[step.past : step.past + step.rows]
+        progress.rows += step.rows
+        await self._devices.start(step, ids, at_s)
+
+    async def _passes(self, at_s: float | None) -> bool:
+        """Have happen what happens at an instant, or was noticed, in a recovery. Return whether it begins again."""
+        lost_s = self.faults.note_losses()
+        now_s = at_s if lost_s is None else lost_s
+        if now_s is not None:
+            self._scheduler.advance_to(now_s)
+        return await self.faults.happen(self._scheduler.now_s) is not None and bool(self._lost)
+
+    def _store(self) -> int | None:
+        """The device that has all weights, while it is there."""
+        store = self._rules.store
+        return store if store not in self.faults.gone else None
+
+    def _row(self, progress: _Progress, at_s: float, outcome: str) -> RecoveryRow:
+        return RecoveryRow(
+            began_s=progress.began_s,
+            noticed_s=progress.noticed_s,
+            decided_s=progress.decided_s,
+            placed_s=progress.placed_s,
+            restored_s=at_s,
+            lost=", ".join(self.faults.name(device) for device in sorted(progress.lost)),
+            blocks=progress.blocks,
+            moves=progress.moves,
+            bytes=progress.sent_bytes,
+            rows=progress.rows,
+            sequences=progress.sequences,
+            attempts=progress.attempts,
+            outcome=outcome,
+        )

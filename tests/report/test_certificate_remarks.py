@@ -1,0 +1,47 @@
+"""A certificate names what happened to the host's clocks, and the runs that a run went on from."""
+
+from typing import Any
+
+import pytest
+from support.facts import some_facts, token_row
+
+from edgeemu.host.clock_watch import ClockJump
+from edgeemu.report.facts import ResumedFrom
+from edgeemu.report.rows_in_memory import RowsInMemory
+from edgeemu.report.summary import summarise
+
+
+def certificate(**facts: Any) -> dict[str, Any]:
+    """Make the certificate of a run that kept its clock, with some facts."""
+    records = RowsInMemory()
+    rows = [token_row(0, step, 0.5 + 0.1 * step, 0.1 if step else 0.5) for step in range(10)]
+    records.append("tokens", [row._replace(wall_s=row.emulated_s, wall_latency_s=row.latency_s) for row in rows])
+    made: dict[str, Any] = summarise(records, some_facts(**{"mode": "realtime", "reordered": 0} | facts))["certificate"]
+    return made
+
+
+@pytest.mark.parametrize(("links", "verdict"), [("stamped", "PASS"), ("kernel", "WARN")])
+def test_sleep_of_the_host_is_named(links: str, verdict: str) -> None:
+    found = certificate(links=links, clock_jumps=[ClockJump("sleep", 42.125, 0.75)])
+    assert found["verdict"] == verdict
+    (reason,) = found["reasons"]
+    assert reason.startswith("the host slept for 42.12 s, noticed at 0.750 s of the timeline; ")
+
+
+def test_a_step_of_the_clock_is_named() -> None:
+    found = certificate(clock_jumps=[ClockJump("step", -3600.0, 1.25), ClockJump("step", 0.5, 2.0)])
+    assert found["verdict"] == "PASS"
+    assert [reason.split(",")[0] for reason in found["reasons"]] == [
+        "the host's clock was set by -3600.00 s",
+        "the host's clock was set by +0.50 s",
+    ]
+    assert "noticed at 1.250 s of the timeline" in found["reasons"][0]
+
+
+def test_the_runs_that_a_run_went_on_from_are_named() -> None:
+    found = certificate(resumed=[ResumedFrom("first", 0.5), ResumedFrom("second", 1.25)])
+    assert found["verdict"] == "PASS"
+    assert found["reasons"] == [
+        "resumed from first at 0.500 s: rows up to then are that run's",
+        "resumed from second at 1.250 s: rows up to then are that run's",
+    ]

@@ -1,0 +1,194 @@
+"""Devices are killed and stopped in the middle of everything: each text is what it would have been, nothing is left."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+import uvloop
+from support.device_pids import device_pids
+from support.failing import REPREFILL, failing, for_a_while, heads_of_first_layer_to, run_struck, sent
+from support.several import make, reference_tokens, tokens_of
+from support.watching import RecordedRun
+
+from edgeemu.cluster.faults import Fault, FaultEvent, FaultKind
+from edgeemu.run.observer import Silent
+from edgeemu.run.plan import Plan
+from edgeemu.run.processes.backend import ProcessBackend
+from edgeemu.run.simulated import SimulatedBackend
+
+FOUR = "workload.prompts=[{tokens: 7}, {tokens: 3}, {tokens: 5}, {tokens: 2}]"
+PHASES = ["prepare", "ship", "copying", "arrived", "commit", "committed"]
+ROLES = {"sender": "a", "receiver": "b-1", "bystander": "b-2"}
+
+
+def plan_of(*changes: str) -> Plan:
+    return make(FOUR, "workload.max_tokens=6", REPREFILL, *changes)
+
+
+def moving(*changes: str) -> Plan:
+    plan = plan_of("decisions.interval=2", *changes)
+    return replace(plan, decide=heads_of_first_layer_to(1, 0))
+
+
+def assert_recovered(made: RecordedRun, device: str, plan: Plan) -> None:
+    assert tokens_of(made) == reference_tokens(plan)
+    assert device in [row.lost for row in made.recorded.rows["recoveries"]]
+    assert device_pids() == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("device", ROLES.values())
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_a_device_that_is_killed_in_decoding_costs_no_token(time: str, device: str, concurrency: int) -> None:
+    plan = plan_of(f"time.mode={time}", f"workload.concurrency={concurrency}")
+    for number in (1, 4, 7):
+        assert_recovered(run_struck(plan, "next_token", sent(device, signal.SIGKILL), number), device, plan)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("mode", ["pause", "precopy"])
+def test_a_device_that_is_killed_in_any_phase_of_a_migration_costs_no_token(mode: str, phase: str, role: str) -> None:
+    """In virtual mode with one sequence, and paced with four."""
+    for how in (["time.mode=virtual"], ["time.mode=realtime", "workload.concurrency=4"]):
+        plan = moving(f"migration.mode={mode}", *how)
+        assert_recovered(run_struck(plan, phase, sent(ROLES[role], signal.SIGKILL)), ROLES[role], plan)
+
+
+@pytest.mark.parametrize("phase", ["halt", "rewind", "prepare", "ship", "copying", "commit", "follow"])
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_a_device_that_is_killed_in_a_recovery_has_it_begin_again(time: str, phase: str) -> None:
+    """The first goes by the scenario, at its instant."""
+    crash = FaultEvent(Fault(FaultKind.CRASH, (2,)), at_token=3)
+    plan = failing(plan_of(f"time.mode={time}", "workload.concurrency=4"), crash)
+    made = run_struck(plan, phase, sent("b-1", signal.SIGKILL))
+    assert tokens_of(made) == reference_tokens(plan)
+    lost = [row.lost for row in made.recorded.rows["recoveries"]]
+    assert {"b-1", "b-2"} == set(", ".join(lost).split(", "))
+    assert device_pids() == []
+
+
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_a_device_that_is_stopped_for_good_is_noticed_by_its_beats(time: str) -> None:
+    plan = plan_of(f"time.mode={time}", "workload.concurrency=4")
+    assert_recovered(run_struck(plan, "next_token", sent("b-1", signal.SIGSTOP), 3), "b-1", plan)
+
+
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_a_device_that_is_stopped_for_a_while_just_was_slow(time: str) -> None:
+    patient = "recovery={caches: reprefill, heartbeat: {interval: 500 ms}}"
+    plan = plan_of(f"time.mode={time}", "workload.concurrency=4", patient)
+    made = run_struck(plan, "next_token", for_a_while("b-1", 0.3), 3)
+    assert tokens_of(made) == reference_tokens(plan)
+    assert not made.recorded.rows.get("recoveries")
+    assert device_pids() == []
+
+
+def on_processes(plan: Plan) -> RecordedRun:
+    made = RecordedRun(plan, ProcessBackend(plan, Silent().phase, keep_logits=True))
+    uvloop.run(made.run())
+    assert device_pids() == []
+    return made
+
+
+FAULTS = {
+    "crash": [FaultEvent(Fault(FaultKind.CRASH, (1,)), at_token=3)],
+    "crash at an instant": [FaultEvent(Fault(FaultKind.CRASH, (2,)), at_s=0.05)],
+    "reboot": [FaultEvent(Fault(FaultKind.REBOOT, (1,), for_s=0.05), at_token=2)],
+    "back before it was missed, and another crashes then": [
+        FaultEvent(Fault(FaultKind.REBOOT, (1,), for_s=1e-5), at_s=0.03),
+        FaultEvent(Fault(FaultKind.CRASH, (2,)), at_s=0.03002),
+    ],
+    "hang": [FaultEvent(Fault(FaultKind.HANG, (1,)), at_token=3)],
+    "hang that is over": [FaultEvent(Fault(FaultKind.HANG, (1,), for_s=0.15), at_token=3)],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_virtual_runs_with_faults_are_as_simulated(fault: str, concurrency: int) -> None:
+    plan = failing(plan_of(f"workload.concurrency={concurrency}"), *FAULTS[fault])
+    made, foretold = on_processes(plan), RecordedRun(plan, SimulatedBackend(plan))
+    uvloop.run(foretold.run())
+    assert tokens_of(made) == reference_tokens(plan)
+    assert [row.emulated_s for row in made.tokens] == pytest.approx([row.emulated_s for row in foretold.tokens])
+    for table in ("recoveries", "faults"):
+        assert made.recorded.rows.get(table) == foretold.recorded.rows.get(table)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_paced_runs_with_faults_write_the_same_text(fault: str, concurrency: int) -> None:
+    plan = failing(plan_of("time.mode=realtime", f"workload.concurrency={concurrency}"), *FAULTS[fault])
+    made = on_processes(plan)
+    assert tokens_of(made) == reference_tokens(plan)
+    lost = [row.lost for row in made.recorded.rows.get("recoveries", [])]
+    assert len(lost) == (fault != "hang that is over")
+
+
+REPLICATE = "recovery={caches: replicate, heartbeat: {interval: 100 ms}}"
+
+
+def replicated(*changes: str) -> Plan:
+    return plan_of(REPLICATE, *changes)
+
+
+def simulated(plan: Plan) -> RecordedRun:
+    made = RecordedRun(plan, SimulatedBackend(plan))
+    uvloop.run(made.run())
+    return made
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("device", ROLES.values())
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_a_device_with_replicas_that_is_killed_in_decoding_costs_no_token(
+    time: str, device: str, concurrency: int
+) -> None:
+    plan = replicated(f"time.mode={time}", f"workload.concurrency={concurrency}")
+    for number in (1, 5):
+        assert_recovered(run_struck(plan, "next_token", sent(device, signal.SIGKILL), number), device, plan)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("mode", ["pause", "precopy"])
+def test_a_device_with_replicas_that_is_killed_in_a_migration_costs_no_token(mode: str, phase: str, role: str) -> None:
+    plan = moving(REPLICATE, f"migration.mode={mode}", "workload.concurrency=4")
+    assert_recovered(run_struck(plan, phase, sent(ROLES[role], signal.SIGKILL)), ROLES[role], plan)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_virtual_runs_with_replicas_are_as_simulated(fault: str, concurrency: int) -> None:
+    plan = failing(replicated(f"workload.concurrency={concurrency}"), *FAULTS[fault])
+    made, foretold = on_processes(plan), simulated(plan)
+    assert tokens_of(made) == reference_tokens(plan)
+    assert [row.emulated_s for row in made.tokens] == pytest.approx([row.emulated_s for row in foretold.tokens])
+    for table in ("recoveries", "faults"):
+        assert made.recorded.rows.get(table) == foretold.recorded.rows.get(table)
+    assert made.devices.measured.sent_bytes == foretold.devices.measured.sent_bytes
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_paced_runs_with_replicas_write_the_same_text(fault: str, concurrency: int) -> None:
+    plan = failing(replicated("time.mode=realtime", f"workload.concurrency={concurrency}"), *FAULTS[fault])
+    made = on_processes(plan)
+    assert tokens_of(made) == reference_tokens(plan)
+    assert device_pids() == []
+
+
+@pytest.mark.parametrize("device", [0, 1, 2])
+@pytest.mark.parametrize("at_token", [2, 4])
+def test_the_loss_of_a_device_with_replicas_costs_two_token_times_at_most(device: int, at_token: int) -> None:
+    undisturbed = simulated(replicated("workload.concurrency=1"))
+    plan = failing(
+        replicated("workload.concurrency=1"), FaultEvent(Fault(FaultKind.CRASH, (device,)), at_token=at_token)
+    )
+    made = simulated(plan)
+    (recovery,) = made.recorded.rows["recoveries"]
+    latencies_s = [row.latency_s for row in undisturbed.tokens if row.step]
+    assert recovery.rows <= 2
+    assert recovery.restored_s - recovery.noticed_s <= 2 * max(latencies_s)
+    assert recovery.bytes == 0
