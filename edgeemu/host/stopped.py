@@ -1,6 +1,7 @@
 """Processes that are stopped, by SIGSTOP or a debugger, as /proc shows. Knows process ids; no devices."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from edgeemu.host.owner import process_state
 
@@ -18,12 +19,21 @@ def is_stopped(pid: int) -> bool:
     return process_state(pid) in _STOPPED
 
 
+class Standstill(NamedTuple):
+    """Process that was found stopped, and goes on: for about how long by the clock, and when on the timeline it did."""
+
+    name: str
+    for_s: float
+    at_s: float
+
+
 class StopWatch:
     """Count of looks in a row, one every so many seconds, at which each of some processes was stopped."""
 
     def __init__(self, patience: int = PATIENCE, every_s: float = LOOK_EVERY_S) -> None:
         self._patience, self._every_s = patience, every_s
         self._looks: dict[str, int] = {}
+        self.went_on: dict[str, float] = {}  # those that were stopped at the look before the last, with the seconds
 
     def look(self, processes: Mapping[str, int]) -> str:
         """Look at processes, given by name; return which have been stopped for too long, or ""."""
@@ -32,7 +42,13 @@ class StopWatch:
     def too_long(self, processes: Mapping[str, int]) -> dict[str, str]:
         """Look at processes, given by name; return those that have been stopped for too long, with what to say."""
         states = {name: process_state(pid) for name, pid in processes.items()}
-        self._looks = {name: self._looks.get(name, 0) + 1 for name, state in states.items() if state in _STOPPED}
+        before = self._looks
+        self.went_on = {
+            name: looks * self._every_s
+            for name, looks in before.items()
+            if states.get(name, "Z") not in ("Z", "X", *_STOPPED)  # and has not ended
+        }
+        self._looks = {name: before.get(name, 0) + 1 for name, state in states.items() if state in _STOPPED}
         for_s = self._patience * self._every_s
         return {
             name: f"{name} (process {processes[name]}) has been {_STOPPED[states[name]]} for {for_s:.3g} s"

@@ -115,6 +115,16 @@ def _clock_jumps(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(level, f"the host slept for {jump.by_s:.2f} s, {when}; {kept}")
 
 
+def _standstills(evidence: Evidence) -> Iterator[Finding]:
+    """Name devices that were stopped from outside, and went on before they counted as lost."""
+    level: Level = "WARN" if evidence.paced else "PASS"
+    for name, for_s, at_s in evidence.facts.standstills:
+        when = f"and went on at {at_s:.3f} s of the timeline"
+        yield Finding(
+            level, f"{name} was stopped from outside for about {for_s:.2f} s of the clock, {when}: no device was lost"
+        )
+
+
 def _stall(evidence: Evidence) -> Iterator[Finding]:
     """Name devices whose process stood still on links whose time is measured."""
     wall_s = evidence.tokens.span_s * evidence.facts.dilation
@@ -232,6 +242,7 @@ RULES = (
     _clock,
     _pause,
     _clock_jumps,
+    _standstills,
     _stall,
     _lag,
     _reordering,

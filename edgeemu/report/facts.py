@@ -12,6 +12,7 @@ import msgspec
 from edgeemu.errors import RequestError
 from edgeemu.host.clock_watch import ClockJump
 from edgeemu.host.load import HostLoad
+from edgeemu.host.stopped import Standstill
 from edgeemu.links.self_test import LinkTest
 from edgeemu.report.basis import Basis
 
@@ -99,6 +100,7 @@ class RunFacts:
     group_peak_bytes: dict[str, Bytes | None] = field(default_factory=dict)
     reordered: int | None = None  # None: see the table of devices
     host_load: HostLoad | None = None  # while the timeline ran
+    standstills: list[Standstill] = field(default_factory=list)  # of devices that were stopped from outside for a while
     clock_jumps: list[ClockJump] = field(default_factory=list)  # of the host, while a paced timeline ran
     radio: RadioEnergy | None = None  # None: what the links carried is not known
     predicted: dict[str, float | None] | None = None

@@ -15,6 +15,7 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
 from edgeemu.host.clock_watch import ClockJump
 from edgeemu.host.load import HostLoad
+from edgeemu.host.stopped import Standstill
 from edgeemu.links.self_test import LinkTest
 from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.program import Program
@@ -75,6 +76,7 @@ class RunMeasurements:
     link_tests: list[LinkTest] = field(default_factory=list)
     kernel_times: KernelTimes = field(default_factory=KernelTimes)  # of the warm-up, on relative devices
     host_load: HostLoad | None = None  # while the timeline ran; None: not known
+    standstills: list[Standstill] = field(default_factory=list)  # of devices that were stopped from outside for a while
     clock_jumps: list[ClockJump] = field(default_factory=list)  # of the host, while a paced timeline ran
     # Known when the run has ended:
     weights_bytes: dict[str, int] = field(default_factory=dict)

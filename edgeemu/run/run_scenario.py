@@ -218,6 +218,7 @@ def _at_end(facts: RunFacts, plan: Plan, measured: RunMeasurements, lengths: Seq
         group_peak_bytes=measured.group_peak_bytes,
         reordered=sum(measured.reordered.values()),
         host_load=measured.host_load,
+        standstills=measured.standstills,
         clock_jumps=measured.clock_jumps,
         radio=None if sent is None else radio_energy(plan.cluster, sent),
         predicted=None if facts.mode == "simulated" else _predicted(plan, lengths, measured.kernel_times),

@@ -59,8 +59,10 @@ def test_a_process_that_goes_on_gets_all_patience_again(sleeper: int) -> None:
     while process_state(sleeper) == "T":
         time.sleep(0.001)
     assert watch.look(processes) == ""
+    assert watch.went_on == {"pi": PATIENCE - 1.0}
     stop(sleeper)
     assert not any(watch.look(processes) for _ in range(PATIENCE - 1))
+    assert not watch.went_on
 
 
 def test_what_processes_do_is_told_of_some(sleeper: int) -> None:

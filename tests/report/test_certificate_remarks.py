@@ -6,6 +6,7 @@ import pytest
 from support.facts import some_facts, token_row
 
 from edgeemu.host.clock_watch import ClockJump
+from edgeemu.host.stopped import Standstill
 from edgeemu.report.facts import ResumedFrom
 from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.report.summary import summarise
@@ -26,6 +27,15 @@ def test_sleep_of_the_host_is_named(links: str, verdict: str) -> None:
     assert found["verdict"] == verdict
     (reason,) = found["reasons"]
     assert reason.startswith("the host slept for 42.12 s, noticed at 0.750 s of the timeline; ")
+
+
+def test_devices_that_were_stopped_for_a_while_are_named() -> None:
+    found = certificate(standstills=[Standstill("nano", 1.0, 0.75)])
+    assert found["verdict"] == "WARN"
+    assert found["reasons"] == [
+        "nano was stopped from outside for about 1.00 s of the clock, and went on at 0.750 s of the timeline: "
+        "no device was lost"
+    ]
 
 
 def test_a_step_of_the_clock_is_named() -> None:

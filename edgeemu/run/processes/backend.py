@@ -225,7 +225,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         self._replicas.time = emulated
         self._failures = ProcessFailures(self.plan, devices, installed, emulated, self._reports, self._opened)
         if for_the_run and self._survives:
-            self._failures.note_losses(self.dilation)
+            self._failures.note_losses(self.dilation, self.measured.standstills)
 
     @property
     def _survives(self) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 
 from edgeemu.cluster.devices import Device
 from edgeemu.device import protocol_in, protocol_out
+from edgeemu.host.stopped import Standstill
 from edgeemu.placement.program import Program
 from edgeemu.run.backend import Loss, SampledToken
 from edgeemu.run.plan import Plan
@@ -36,11 +37,15 @@ class ProcessFailures:
         self._time, self._reports, self._opened = emulated, reports, opened
         self._alarms: dict[int, asyncio.TimerHandle] = {}  # of devices that go on by themselves
 
-    def note_losses(self, dilation: float) -> None:
+    def note_losses(self, dilation: float, standstills: list[Standstill]) -> None:
         """Have the run go on without devices that are lost from now on, which is noticed by the scenario's rules."""
         rules = self._plan.rules.recovery
         self._session.losses = Losses(
-            Heartbeat(rules.interval_s * dilation, rules.misses), self._time.now_s, self._devices.kill, self._forget
+            Heartbeat(rules.interval_s * dilation, rules.misses),
+            self._time.now_s,
+            self._devices.kill,
+            self._forget,
+            standstills,
         )
 
     async def end_device(self, device: int, at_s: float) -> None:
@@ -121,6 +126,9 @@ class ProcessFailures:
 
     async def end(self) -> None:
         """Have processes that stand still go on, so that they can end; kill those that stand still for good."""
+        if self._session.losses is not None:
+            alive = self._devices.fleet.alive
+            self._session.losses.last_look({name: alive[name] for name in self._presence.moving(alive)})
         for device in tuple(self._presence.paused):
             self._go_on(device)
         for device in tuple(self._presence.stuck):
