@@ -31,11 +31,12 @@ LONG = ("lookahead", "resource-aware", "layers")
 RECOVERIES = {"reprefill": "-", "replicate": "--"}  # and how they are drawn
 PER_HOUR = (1, 2, 5, 10, 20)
 TOKENS = 5000
+MS = (30, 50, 100, 200, 500)
 COLOURS = {"lookahead": "#104bc8", "resource-aware": "#a53404", "layers": "#068a6f"}
 
 
 def summary_of(scenario: str, policy: str, *changes: str) -> dict[str, Any] | None:
-    """Simulate a scenario; None where the devices that are left have no room."""
+    """Simulate a scenario; None where it does not come to its end."""
     read = load_scenario(ROOT / "scenarios" / scenario, changes)
     with TemporaryDirectory() as directory:
         try:
@@ -50,7 +51,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-Long = dict[tuple[str, str, int], dict[str, Any] | None]  # by policy, recovery and rate; None: no room
+Long = dict[tuple[str, str, int], dict[str, Any] | None]  # by policy, recovery and rate; None: no end
 
 
 def churn_table() -> str:
@@ -101,7 +102,7 @@ def long_table(runs: Long) -> str:
     rows = []
     for (policy, recovery, rate), summary in runs.items():
         if summary is None:
-            rows.append([policy, recovery, str(rate), "no room", "", "", ""])
+            rows.append([policy, recovery, str(rate), "no end", "0 %", "", ""])
             continue
         failures = failures_of(summary)
         figures = percent_text(failures["availability"], 1), f"{summary['tpot_ms']['mean']:.1f} ms"
@@ -137,6 +138,7 @@ def draw(runs: Long, file: Path) -> None:
             right.plot(rates, [summary["tpot_ms"]["mean"] for _, summary in points], **style)
     left.set(xlabel="reboots per hour and device", ylabel="available, % of the time", xscale="log", ylim=(0, 102))
     right.set(xlabel="reboots per hour and device", ylabel="time per token, ms", xscale="log", yscale="log")
+    right.set_yticks(MS, [str(ms) for ms in MS])
     for axes in (left, right):
         axes.set_xticks(PER_HOUR, [str(rate) for rate in PER_HOUR])
         axes.minorticks_off()

@@ -28,6 +28,9 @@ from edgeemu.timeline.steps import Step
 _LINKS_DOWN = (FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION)
 
 
+MOST_ATTEMPTS = 50  # of one recovery, of which each was cut short by another loss
+
+
 @dataclass(slots=True)
 class _Progress:
     """Progress of a recovery, on the timeline."""
@@ -130,6 +133,11 @@ class Recovery:
         outcome = "recovered"
         try:
             while self._lost or self._unrestored:
+                if progress.attempts == MOST_ATTEMPTS:
+                    raise InfeasibleError(
+                        f"devices are lost faster than the run recovers: {MOST_ATTEMPTS} attempts since "
+                        f"{progress.began_s:.6g} s, and none came to an end"
+                    )
                 progress.attempts += 1
                 progress.lost |= self._lost
                 at_s = await self._attempt(at_s, progress)
