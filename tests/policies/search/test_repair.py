@@ -1,4 +1,4 @@
-"""What lost devices had goes to others that have room; what survivors hold stays where it is."""
+"""A repaired placement: survivors keep what they hold, and others that have room get what lost devices had."""
 
 from collections.abc import Collection
 from dataclasses import replace
