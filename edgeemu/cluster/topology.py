@@ -55,7 +55,7 @@ class Topology(ABC):
     def pipe(self, source: End, target: End) -> int:
         """The number of the pipe in which messages on this link queue."""
 
-    def pipe_aside(self, source: End, target: End) -> int | None:  # noqa: ARG002
+    def pipe_aside(self, source: End, target: End) -> int | None:  # noqa: ARG002  # a star's links have one
         """A pipe of this link alone, where its pipe is one that other links share: messages wait there. None: it is."""
         return None
 

@@ -21,7 +21,7 @@ from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.recovery.place_anew import place_anew, with_restoration, without
 from edgeemu.run.watcher import Watcher
 from edgeemu.timeline.scheduler import Due
-from edgeemu.timeline.steps import Step
+from edgeemu.timeline.steps import BEFORE_ALL, Step
 
 REASKED = 32  # turns after which a policy is asked even if nothing has changed beyond the threshold: caches grow
 EARLIER = 4  # placements that the run has left which a policy is told of
@@ -153,8 +153,7 @@ class Decider:
         before_s, after_s, moved_s = expected_gain(view, current, answer.placement)
         gain_s = 0.0 if before_s is None or after_s is None else view.remaining_tokens * (before_s - after_s)
         pays = gain_s > moved_s and not refusing_devices(view, current, answer.placement)
-        charged_s = answer.took_s * self._plan.decision_scale
-        charged_s = charged_s if self._rules.decision_s is None else self._rules.decision_s
+        charged_s = self._on_timeline_s(answer.took_s)
         self._rows.append(DecisionRow(*step[:2], "decided", answer.took_s, charged_s, answer.problem))
         if not pays:
             return None
@@ -169,21 +168,21 @@ class Decider:
         self._watcher.note_standstill(device, began_s, over_s)
 
     async def place_anew(
-        self, current: Placement, lost: Collection[int], waiting: Sequence[Due], at_s: float
+        self, current: Placement, lost: Collection[int], waiting: Sequence[Due], at_s: float, store: int | None
     ) -> tuple[list[Placement], float]:
         """Ask for placements without lost devices, the best first. Return also when they were known.
+
+        `store`: the device whose storage has all weights; None: every device reads from its own.
 
         Raises:
             InfeasibleError: nobody finds one that fits.
         """
         steps = [due.step for due in waiting if due.step.step > 0]
         view = await self._watcher.view(steps, at_s) if steps else self._plan.view
-        view = with_restoration(without(view, self.gone), lost, self._rules.recovery.store)
+        view = with_restoration(without(view, self.gone), lost, store)
         anew = place_anew(self._plan, view, current, lost)
-        charged_s = self._rules.decision_s
-        if charged_s is None:
-            charged_s = (anew.took_s or 0.0) * self._plan.decision_scale
-        step = steps[0] if steps else Step(0, 0, 1, 0)
+        charged_s = self._on_timeline_s(anew.took_s or 0.0)
+        step = min((due.step for due in waiting), default=BEFORE_ALL)
         self._rows.append(DecisionRow(*step[:2], "placed anew", anew.took_s, charged_s, anew.problem))
         self._considered, self._kept, self._refused = None, 0, None
         self.asked = view
@@ -248,7 +247,11 @@ class Decider:
         took_s = answer.took_s
         if not answer.lost and not answer.cut:  # with a new view, which keeps nothing that was computed
             took_s = min(took_s, next_decision(policy, replace(view), current, self._rules.decision_limit_s).took_s)
-        return took_s * self._plan.decision_scale
+        return self._on_timeline_s(took_s)
+
+    def _on_timeline_s(self, took_s: float) -> float:
+        """Return what processor time of a policy takes on the timeline."""
+        return took_s * self._plan.decision_scale if self._rules.decision_s is None else self._rules.decision_s
 
     def _is_still(self, view: ClusterView) -> bool:
         """Return whether nothing has changed since a decision; of what an oracle knows, links are not compared."""

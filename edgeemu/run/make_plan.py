@@ -110,6 +110,10 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
     """Ask for the first placement, with which the plan is complete."""
     model, requests, cluster, computes, links, view = setting
     name, rules = policy_name or scenario.policy, Rules.of(scenario)
+    if view.gather and rules.recovery.caches != "none":
+        raise scenario.error(
+            "recovery", f"moves blocks, and with collectives: gather, which {name} has, they stay; give recovery: none"
+        )
     if view.gather and name not in STEADY:
         raise scenario.error(
             "sharding.collectives",

@@ -22,9 +22,11 @@ from edgeemu.timeline.steps import Step
 class Restoration(NamedTuple):
     """Task to restore a run: `lost` devices, caches that were rewound (layers, and rows), and rows of others.
 
-    `store`: the device whose storage has all weights; None: every device reads from its own.
+    `step`: the first that waits for it. `store`: the device whose storage has all weights; None: every device reads
+    from its own.
     """
 
+    step: Step
     lost: frozenset[int]
     rewound: tuple[int, Mapping[int, int]]
     rows: Mapping[int, int]
@@ -112,9 +114,14 @@ class Migrator:
 
     async def abandon(self, gone: Collection[int]) -> None:
         """Give a change up that devices which are gone have a part in; they have no blocks."""
-        running = self._pending
-        new = running.protocol.new if isinstance(running, RunningMigration) else getattr(running, "placement", None)
-        if new is not None and not frozenset(gone).isdisjoint(new.owner.values()):
+        match self._pending:
+            case RunningMigration(protocol=protocol):
+                wanted = protocol.new
+            case Decision(placement=wanted):
+                pass
+            case None:
+                return
+        if not frozenset(gone).isdisjoint(wanted.owner.values()):
             await self.give_up("a device was lost")
 
     async def give_up(self, why: str) -> None:
@@ -152,7 +159,7 @@ class Migrator:
                 what.rewound,
                 what.promoted,
             )
-            running = RunningMigration(protocol, Step(max(what.rows, default=0), 0, 1, 0), at_s, last_round=True)
+            running = RunningMigration(protocol, what.step, at_s, last_round=True)
             refusal = await self._devices.prepare(protocol, what.rows, sum(what.rows.values()), at_s)
             if not refusal:
                 break

@@ -29,6 +29,7 @@ class Step(NamedTuple):
         return self.step <= 0
 
 
+BEFORE_ALL = Step(0, 0, 1, 0)  # stands for the step that waits where no sequence is open
 Duration = Callable[[Op, Step], float]
 
 

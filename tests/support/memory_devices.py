@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,17 @@ from edgeemu.device.instructions import (
     Woke,
 )
 from edgeemu.device.link_probe import probe_messages
-from edgeemu.device.protocol_in import DeviceConfig
 from edgeemu.device.protocol_out import Hello
 from edgeemu.errors import EdgeemuError
 from edgeemu.links.messages import Data, ShipmentChunk, decode_frames, encode_chunk, encode_data
 from edgeemu.run.processes import backend
+from edgeemu.run.processes.launch import DeviceSockets, device_config
 from edgeemu.run.processes.presence import Presence
 from edgeemu.run.processes.session import Session, Unasked
 
 _Message = Data | ShipmentChunk
 NO_ADDRESS = "nowhere"
+NOWHERE = DeviceSockets(NO_ADDRESS, NO_ADDRESS, NO_ADDRESS, pipes_fd=-1)
 
 
 class MemoryNetwork:
@@ -77,19 +79,22 @@ class MemoryNetwork:
         due: list[Callable[[], None]] = []
         for device, frames in self._requests.items():
             if frames:
-                due.append(lambda device=device, frames=frames: self._take_request(device, frames))  # type: ignore[misc]
+                due.append(partial(self._take_request, device, frames))
         for (_, target), messages in self._flying.items():
             if messages:
-                due.append(lambda target=target, messages=messages: self._handle(target, messages.popleft()))  # type: ignore[misc]
+                due.append(partial(self._take_message, target, messages))
         for number, device in self.devices.items():
             if device.has_ready or device.due_s is not None:
-                due.append(lambda number=number: self._handle(number, Tick(inf)))  # type: ignore[misc]
+                due.append(partial(self._handle, number, Tick(inf)))
         if due:
             self._draw.choice(due)()
         return bool(due)
 
     def _take_request(self, device: int, frames: deque[bytes]) -> None:
         self._handle(device, codec.decode_for_device(frames.popleft()))
+
+    def _take_message(self, target: int, messages: deque[_Message]) -> None:
+        self._handle(target, messages.popleft())
 
     def _handle(self, number: int, event: Event) -> None:
         device = self.devices.get(number)
@@ -209,7 +214,7 @@ class MemoryLaunch:
                 await self.restart(device, cluster)
 
     async def restart(self, device: Device, cluster: Cluster) -> None:
-        self._network.devices[device.index] = EmulatedDevice(_config(device, cluster))
+        self._network.devices[device.index] = EmulatedDevice(device_config(device, cluster, NOWHERE))
         self.session.presence.joined(device.index, 0)
         self._network.tell(codec.encode(Hello(device.name, 0)))
         await self.session.answers(Hello, [device.index])
@@ -246,29 +251,3 @@ def use_memory(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
             yield launched
 
     monkeypatch.setattr(backend, "launch_devices", launch)
-
-
-def _config(device: Device, cluster: Cluster) -> DeviceConfig:
-    compute = device.compute
-    return DeviceConfig(
-        index=device.index,
-        name=device.name,
-        control=NO_ADDRESS,
-        requests=NO_ADDRESS,
-        address=NO_ADDRESS,
-        memory_bytes=device.memory_bytes,
-        flops_per_s=compute.flops_per_s if compute else None,
-        mem_bytes_per_s=compute.mem_bytes_per_s if compute else None,
-        overhead_s=device.overhead_s,
-        message_s=device.message_overhead_s,
-        byte_s=device.byte_overhead_s,
-        host_fraction=device.host_fraction,
-        seed=cluster.seed,
-        pipes_fd=-1,
-        n_pipes=cluster.n_pipes,
-        links="stamped",
-        availability=device.availability,
-        memory_availability=device.memory_availability,
-        reads=(),
-        survives=True,
-    )

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal, NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Device
@@ -135,30 +136,15 @@ class LaunchedDevices:
         gc.freeze()
 
     def _config(self, device: Device, cluster: Cluster) -> protocol_in.DeviceConfig:
-        compute, kind = device.compute, self.links.choice.kind
-        return protocol_in.DeviceConfig(
-            index=device.index,
-            name=device.name,
+        index, kind = device.index, self.links.choice.kind
+        sockets = DeviceSockets(
             control=self.session.control_address,
-            requests=self.session.requests_address(device.index),
+            requests=self.session.requests_address(index),
             # Kernel links: in a network namespace of its own, where the device has no address yet.
-            address=self.session.address(device.index) if kind == "stamped" else f"tcp://*:{DATA_PORT}",
-            memory_bytes=device.memory_bytes,
-            flops_per_s=compute.flops_per_s if compute else None,
-            mem_bytes_per_s=compute.mem_bytes_per_s if compute else None,
-            overhead_s=device.overhead_s,
-            message_s=device.message_overhead_s,
-            byte_s=device.byte_overhead_s,
-            host_fraction=device.host_fraction,
-            seed=cluster.seed,
+            address=self.session.address(index) if kind == "stamped" else f"tcp://*:{DATA_PORT}",
             pipes_fd=self.pipes_fd,
-            n_pipes=cluster.n_pipes,
-            links=kind,
-            availability=device.availability,
-            memory_availability=device.memory_availability,
-            reads=self.reads,
-            survives=self.survives,
         )
+        return device_config(device, cluster, sockets, links=kind, reads=self.reads, survives=self.survives)
 
     def _cap(self, device: Device, baseline_bytes: int) -> None:
         """Cap a device before it is given anything to hold. The exit of one that is gone is reported elsewhere."""
@@ -169,6 +155,50 @@ class LaunchedDevices:
             )
         if self.caps.cost_realtime:
             self.scheduling = "timer slack 1 ns; no real-time priority (this kernel has none in control groups)"
+
+
+class DeviceSockets(NamedTuple):
+    """Addresses of the controller and of a device, for requests and for data, and the memory of stamped links."""
+
+    control: str
+    requests: str
+    address: str
+    pipes_fd: int
+
+
+def device_config(
+    device: Device,
+    cluster: Cluster,
+    sockets: DeviceSockets,
+    *,
+    links: Literal["stamped", "kernel", "hybrid"] = "stamped",
+    reads: tuple[str, ...] = (),
+    survives: bool = True,
+) -> protocol_in.DeviceConfig:
+    """Make the settings of a device. `reads`: files of the model; `survives`: it goes on when others are lost."""
+    compute = device.compute
+    return protocol_in.DeviceConfig(
+        index=device.index,
+        name=device.name,
+        control=sockets.control,
+        requests=sockets.requests,
+        address=sockets.address,
+        memory_bytes=device.memory_bytes,
+        flops_per_s=compute.flops_per_s if compute else None,
+        mem_bytes_per_s=compute.mem_bytes_per_s if compute else None,
+        overhead_s=device.overhead_s,
+        message_s=device.message_overhead_s,
+        byte_s=device.byte_overhead_s,
+        host_fraction=device.host_fraction,
+        seed=cluster.seed,
+        pipes_fd=sockets.pipes_fd,
+        n_pipes=cluster.n_pipes,
+        links=links,
+        availability=device.availability,
+        memory_availability=device.memory_availability,
+        reads=reads,
+        survives=survives,
+    )
 
 
 @asynccontextmanager

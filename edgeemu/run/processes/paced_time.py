@@ -106,7 +106,7 @@ class PacedTime:
         )
         self._rows.add_links(self._cluster, waiting or step.step[:2], report.traffic, operations[-1].time.end_s)
 
-    async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:  # noqa: ARG002
+    async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:  # noqa: ARG002  # the request knows
         self._probing[request.number] = step, request.peer.device
 
     def probed(self, message: protocol_out.Probed) -> None:

@@ -129,7 +129,7 @@ class VirtualTime:
         assert request.at_s is not None, "it departs at an instant of the run"
         self._timeline.probe(way, request.number, probe_bytes(request), request.at_s, step)
 
-    def probed(self, message: protocol_out.Probed) -> None:  # noqa: ARG002
+    def probed(self, message: protocol_out.Probed) -> None:  # noqa: ARG002  # the timeline has its time
         self._probed += 1
 
     def handled(self, transfers: Sequence[HandledTransfer]) -> None: ...

@@ -28,8 +28,7 @@ class Occurrence:
     fault: Fault
     began_s: float
     device: int | None = None  # None: links
-    noticed_s: float | None = None
-    over_s: float | None = None
+    announced: bool = False  # devices know when it will be
     process: RandomFaults | None = None  # that drew it
     waits_s: Iterator[float] | None = field(default=None, repr=False)  # of that process, to the next one
 
@@ -52,7 +51,6 @@ class FaultClock:
     """Moments to come. An occurrence that ends a process is noticed at once, others by heartbeats that do not come."""
 
     def __init__(self, plan: FaultPlan, interval_s: float, misses: int) -> None:
-        self._plan = plan
         self._interval_s, self._misses = interval_s, misses
         self._heap: list[Happening] = []
         self._order = count()
@@ -72,13 +70,10 @@ class FaultClock:
         """Occurrences that have not begun."""
         return [happening.occurrence for happening in self._heap if happening.moment is Moment.BEGINS]
 
-    def add(self, fault: Fault, at_s: float) -> list[Occurrence]:
-        """Have a fault begin at an instant: of each of its devices by itself. Return its occurrences."""
-        devices: tuple[int | None, ...] = fault.devices or (None,)
-        added = [Occurrence(_of(fault, device), at_s, device) for device in devices]
-        for occurrence in added:
-            self._begin(occurrence)
-        return added
+    def add(self, fault: Fault, at_s: float) -> None:
+        """Have a fault begin at an instant: of each of its devices by itself."""
+        for device in fault.devices or (None,):
+            self._begin(Occurrence(_of(fault, device), at_s, device))
 
     def take(self, by_s: float) -> list[Happening]:
         """Return what happens up to an instant, in order. What follows from it is to be taken next."""
@@ -138,4 +133,4 @@ def noticed_s(began_s: float, interval_s: float, misses: int) -> float:
 
 def lost(device: int, at_s: float, why: str) -> Occurrence:
     """Return the occurrence of a device that was lost without a fault of the scenario."""
-    return Occurrence(Fault(FaultKind.CRASH, (device,), name=why), at_s, device, noticed_s=at_s)
+    return Occurrence(Fault(FaultKind.CRASH, (device,), name=why), at_s, device)

@@ -74,7 +74,6 @@ class FaultyDevices:
         self._silent: dict[int, Occurrence] = {}  # devices that stand still, and nobody has noticed
         self._down: list[Occurrence] = []  # links
         self._cut_off: dict[int, Occurrence] = {}  # devices that were given up because of links
-        self._announced: list[Occurrence] = []
         self._losses: list[Loss] = []
         self._taken_away = 0  # how often a device was
 
@@ -155,7 +154,6 @@ class FaultyDevices:
         elif moment is Moment.NOTICED:
             if device in self._silent:
                 await self._give_up(at_s, device)
-            occurrence.noticed_s = at_s
             self._note(at_s, self.name(device), str(fault.kind), moment)
         else:
             await self._device_back(at_s, device, occurrence)
@@ -203,7 +201,6 @@ class FaultyDevices:
         if moment is Moment.BEGINS:
             self._down.append(occurrence)
         elif moment is Moment.NOTICED:
-            occurrence.noticed_s = at_s
             self._note(at_s, occurrence.fault.name, str(occurrence.fault.kind), moment)
             alive = set(range(len(self._cluster.devices))) - self.gone
             for device in sorted(alive - together(alive, self._source, self._reaches)):
@@ -222,8 +219,8 @@ class FaultyDevices:
     async def announce(self) -> None:
         """Tell devices of faults to come that their speed and their links show."""
         for occurrence in self._clock.to_come:
-            if not any(occurrence is each for each in self._announced):
-                self._announced.append(occurrence)
+            if not occurrence.announced:
+                occurrence.announced = True
                 if (change := change_by(occurrence.fault, occurrence.began_s)) is not None:
                     await self._devices.change(change, occurrence.began_s)
 

@@ -1,12 +1,11 @@
 """Placements for a run that has lost devices: the policy's, and one that leaves alone what survivors hold."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement.compile_gather import check_gather
-from edgeemu.placement.placement import Placement, PlacementError
+from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.repair import repaired
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.ask_policy import next_decision
@@ -70,30 +69,14 @@ def place_anew(plan: Plan, view: ClusterView, current: Placement, lost: Collecti
         else:
             problem = problem or "its placement needs what was lost"
     try:
-        found += [each for each in _repairs(view, current) if each not in found]
+        fallback = repaired(view, current)
     except InfeasibleError:
         if not found:
             raise
-    usable = [placement for placement in found if not _unusable(plan, placement)]
-    if not usable:
-        raise InfeasibleError(f"no placement without what was lost: {problem or _unusable(plan, found[0])}")
-    return Anew(usable, took_s, problem)
-
-
-def _repairs(view: ClusterView, current: Placement) -> Iterator[Placement]:
-    if not view.gather:  # where no block can move
-        yield repaired(view, current)
+    else:
+        found += [] if fallback in found else [fallback]
+    return Anew(found, took_s, problem)
 
 
 def _is_free_of(placement: Placement, lost: Collection[int]) -> bool:
     return frozenset(lost).isdisjoint(placement.owner.values())
-
-
-def _unusable(plan: Plan, placement: Placement) -> str:
-    if not plan.view.gather:
-        return ""
-    try:
-        check_gather(placement, plan.model.shape)
-    except PlacementError as error:
-        return str(error)
-    return ""

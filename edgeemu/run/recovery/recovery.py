@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from edgeemu.cluster.faults import FaultKind
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.replicas import Replica
 from edgeemu.placement.restoration import layers_to_restore, restoring
@@ -23,10 +22,7 @@ from edgeemu.run.recovery.faulty_devices import FaultyDevices
 from edgeemu.run.recovery.fill_caches import filling_of, most_rows
 from edgeemu.run.recovery.replicator import Promotion, Replicator
 from edgeemu.timeline.scheduler import Scheduler
-from edgeemu.timeline.steps import Step
-
-_LINKS_DOWN = (FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION)
-
+from edgeemu.timeline.steps import BEFORE_ALL, Step
 
 MOST_ATTEMPTS = 50  # of one recovery, of which each was cut short by another loss
 
@@ -166,7 +162,7 @@ class Recovery:
             if promotion := await self._replicator.promotion(current, out, kept, at_s):
                 placements = [promotion.placement]
             else:
-                placements, at_s = await self._decider.place_anew(current, gone_with_blocks, waiting, at_s)
+                placements, at_s = await self._decider.place_anew(current, gone_with_blocks, waiting, at_s, self._store)
         rows = self._valid_rows(kept, promotion, anything_lost=bool(gone_with_blocks))
         progress.decided_s, progress.sequences = at_s, len(waiting)
         await self._devices.rewind(rows, layers, kept)
@@ -176,7 +172,8 @@ class Recovery:
             progress.blocks += sum(device in gone_with_blocks for device in current.owner.values())
             lost = frozenset(self.faults.gone | gone_with_blocks)
             promoted = promotion.replicas if promotion else frozenset[Replica]()
-            what = Restoration(lost, (layers, rows), kept, self._store(), promoted)
+            step = min((due.step for due in waiting), default=BEFORE_ALL)
+            what = Restoration(step, lost, (layers, rows), kept, self._store, promoted)
             try:
                 moved = await self._migrator.restore(placements, what, at_s, self._passes, lambda: self.faults.next_s)
             except InfeasibleError:
@@ -251,6 +248,7 @@ class Recovery:
             self._scheduler.advance_to(now_s)
         return await self.faults.happen(self._scheduler.now_s) is not None and bool(self._lost)
 
+    @property
     def _store(self) -> int | None:
         """The device that has all weights, while it is there."""
         store = self._rules.store

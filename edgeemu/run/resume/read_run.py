@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -120,10 +121,10 @@ def _computed(run: RunToResume) -> set[tuple[int, int]]:
     return found
 
 
-def _whole(rows: list[dict[str, object]], computed: set[tuple[int, int]]) -> dict[int, list[TokenRow]]:
+def _whole(rows: list[dict[str, Any]], computed: set[tuple[int, int]]) -> dict[int, list[TokenRow]]:
     """Return the tokens of each sequence as far as none before them is missing, nor how it was computed."""
     by_sequence: dict[int, list[TokenRow]] = defaultdict(list)
-    for row in sorted((TokenRow(**row) for row in rows), key=lambda row: row[:2]):  # type: ignore[arg-type]
+    for row in sorted((TokenRow(**row) for row in rows), key=attrgetter("sequence", "step")):
         if row.step == len(by_sequence[row.sequence]) and row[:2] in computed:
             by_sequence[row.sequence].append(row)
     return {sequence: of for sequence, of in by_sequence.items() if of}

@@ -78,6 +78,13 @@ def test_an_exit_costs_what_is_read_and_computed_again() -> None:
     assert row.noticed_s <= row.decided_s < row.placed_s < row.restored_s
     assert DEVICES.index("b-1") not in hit.placement.devices()
     assert len(hit.records.rows["tokens"]) == ALL
+    waited = [
+        (token.sequence, token.step) for token in hit.records.rows["tokens"] if token.released_s == row.restored_s
+    ]
+    (decided,) = [each for each in hit.records.rows["decisions"] if each.event == "placed anew"]
+    moved = hit.records.rows["migrations"]
+    assert waited == [(decided.sequence, decided.step)]
+    assert {(each.sequence, each.step) for each in moved} == set(waited)
     slowest = max(hit.records.rows["tokens"], key=lambda token: token.latency_s)
     assert slowest.released_s == row.restored_s
     assert hit.end_s > calm.end_s + (row.restored_s - row.began_s) / 2
