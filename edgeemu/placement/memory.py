@@ -182,7 +182,10 @@ def usages(
     star: bool = False,
     gather: bool = False,
 ) -> list[Usage]:
-    """Memory of each device under a placement. `star`, `gather`: the collective algorithm is that."""
+    """Memory of each device under a placement; blocks that are nowhere take none.
+
+    `star`, `gather`: the collective algorithm is that.
+    """
     members = max(map(len, rings_of(placement, costs.shape.n_layers)))
     held = [
         Usage(costs, prompt_tokens, total_tokens, beside, members=members, star=star, gather=gather)
@@ -190,7 +193,8 @@ def usages(
     ]
     by_device: list[list[Block]] = [[] for _ in held]
     for block, device in placement.owner.items():
-        by_device[device].append(block)
+        if device >= 0:
+            by_device[device].append(block)
     at_end = costs.at_step(1, total_tokens - 1)
     of_first = cache(lambda kind, group: at_end.weight_bytes(Block(kind, 0, group)))
     of_each = cache(lambda kind, layer, group: at_end.weight_bytes(Block(kind, layer, group)))

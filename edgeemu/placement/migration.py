@@ -47,19 +47,23 @@ class MigrationProtocol:
     old: Placement
     new: Placement
     weights_on_flash: bool = False
-    lost: frozenset[int] = frozenset()  # devices that are gone: what they had comes from storage, caches without rows
+    lost: frozenset[int] = frozenset()  # devices that lost what they had: it comes from storage, caches without rows
     store: int | None = None  # the device whose storage has all weights; None: every device reads from its own
     rewound: tuple[int, Mapping[int, int]] = (0, MappingProxyType({}))  # layers whose caches are shorter: to rows
     promoted: frozenset[Replica] = frozenset()  # that become the blocks themselves: nothing of them moves
     state: MigrationState = MigrationState.PREPARING
     round: int = -1
     rows: dict[int, int] = field(default_factory=dict)  # cache rows that have been shipped, by sequence
+    left: Placement = field(init=False)  # what is there of `old`
     moves: list[Move] = field(init=False)
     _awaited: set[int] = field(default_factory=set)
     _history: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.moves = moves(self.old, self.new)
+        self.left = self.old.left_by(self.lost)
+        self.moves = [
+            move if move.source >= 0 else move._replace(source=~move.source) for move in moves(self.left, self.new)
+        ]
 
     def prepared(self) -> None:
         """Record that every receiver has reserved the memory that it needs."""
@@ -208,11 +212,11 @@ def needs(
 ) -> Iterator[Need]:
     """Needs by device, ascending. Caches hold `rows` rows now and at most `last_rows` when routes switch.
 
-    `held` is the memory of each device under the old placement. If steps continue until the switch, it grows too, and
-    messages need memory.
+    `held` is the memory of each device under what is left of the old placement. If steps continue until the switch, it
+    grows too, and messages need memory.
     """
     arriving = incoming(migration)
-    copied = copied_bytes(migration.old, migration.new, costs.at_step(1, last_rows), migration.moves)
+    copied = copied_bytes(migration.left, migration.new, costs.at_step(1, last_rows), migration.moves)
     for target in sorted(arriving.keys() | copied.keys()):
         moved = [move for move in arriving.get(target, []) if not migration.is_there(move)]
         if not moved and target not in copied:

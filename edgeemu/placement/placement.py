@@ -1,7 +1,7 @@
 """Placement: the device of every block, its validity, and the moves between two placements. No costs, no time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -93,6 +93,16 @@ class Placement:
     def moved(self, blocks: Iterable[Block], target: int) -> "Placement":
         """Placement with `blocks` on `target` and all others as they are."""
         return Placement({**self.owner, **dict.fromkeys(blocks, target)})
+
+    def left_by(self, lost: Collection[int]) -> "Placement":
+        """Placement when devices have lost what they held: those blocks are nowhere.
+
+        Owners of blocks that are nowhere are below 0: `~device`, for the device that has lost them, and may be there
+        again.
+        """
+        if not lost:
+            return self
+        return Placement({block: ~device if device in lost else device for block, device in self.owner.items()})
 
 
 def rings_of(placement: Placement, n_layers: int) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from edgeemu.errors import EdgeemuError
+from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
@@ -180,9 +180,13 @@ class Decider:
         steps = [due.step for due in waiting if due.step.step > 0]
         view = await self._watcher.view(steps, at_s) if steps else self._plan.view
         view = with_restoration(without(view, self.gone), lost, store)
-        anew = place_anew(self._plan, view, current, lost)
-        charged_s = self._on_timeline_s(anew.took_s or 0.0)
         step = min((due.step for due in waiting), default=BEFORE_ALL)
+        try:
+            anew = place_anew(self._plan, view, current, self.gone)
+        except InfeasibleError as error:
+            self._rows.append(DecisionRow(*step[:2], "placed anew", None, None, str(error)))
+            raise
+        charged_s = self._on_timeline_s(anew.took_s or 0.0)
         self._rows.append(DecisionRow(*step[:2], "placed anew", anew.took_s, charged_s, anew.problem))
         self._considered, self._kept, self._refused = None, 0, None
         self.asked = view

@@ -178,10 +178,10 @@ class SimulatedBackend:
         refusals, costs, n_devices = [], self.plan.costs, len(self.cluster.devices)
         star = self.plan.view.star
         by_sequence = [
-            usages(migration.old, costs, n_devices, len(asked.ids), asked.total_tokens, star=star)
+            usages(migration.left, costs, n_devices, len(asked.ids), asked.total_tokens, star=star)
             for asked in self._open.values()
         ]
-        held, rows_now = self.plan.usages(migration.old), sum(rows.values())
+        held, rows_now = self.plan.usages(migration.left), sum(rows.values())
         for target, moved, reserve_bytes, growth_bytes in needs(migration, held, rows_now, last_rows, costs):
             device = self.cluster.devices[target]
             mine = [by_device[target] for by_device in by_sequence]

@@ -22,6 +22,7 @@ from support.moving import Redivide, reference_tokens
 
 POLICIES = ("layers", "lookahead", "resource-aware", "galaxy", "round-robin", "mdi", "exo-ring", "shuffle", "redivide")
 KINDS = ("crash", "leave", "out of memory", "reboot", "hang", "short hang", "join")
+LAYER_KIB, ENDS_KIB = 37, 40  # the weights of a layer, and all else that one device needs
 SHORT_S = 0.03
 END_S = 0.8  # about when these runs end without faults
 
@@ -40,13 +41,15 @@ def case_of(seed: int) -> Case:
     draw = random.Random(seed)
     n_devices, n_prompts = draw.randint(2, 5), draw.randint(1, 3)
     prompts = ", ".join(f"{{tokens: {draw.randint(1, 9)}}}" for _ in range(n_prompts))
+    n_layers = draw.randint(1, 3)
+    memory = _memory(random.Random(f"{seed}: memory"), n_layers, n_devices)
     lines = [
         "name: chaos",
         f"seed: {seed}",
-        f"model: {{shape: {{n_layers: {draw.randint(1, 3)}, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4,",
+        f"model: {{shape: {{n_layers: {n_layers}, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4,",
         f"  d_ff: 64, vocab_size: 100, max_context: 64, tied_embeddings: {draw.choice(['true', 'false'])}}}}}",
         "devices:",
-        *(_device(draw, number) for number in range(n_devices)),
+        *(_device(draw, number, memory) for number in range(n_devices)),
         f"network: {{default: {{bandwidth: {draw.choice([5, 20])} Mbit/s, delay: {draw.choice([0, 2])} ms}}}}",
         f"sharding: {{collectives: {draw.choice(['ring', 'star'])}}}",
         f"workload: {{prompts: [{prompts}], max_tokens: {draw.randint(4, 9)},",
@@ -67,9 +70,16 @@ def _caches(draw: random.Random, n_devices: int) -> str:
     return draw.choice(["reprefill", "replicate", "replicate, replicas: 2" if n_devices > 2 else "replicate"])
 
 
-def _device(draw: random.Random, number: int) -> str:
+def _memory(draw: random.Random, n_layers: int, n_devices: int) -> str:
+    """Plenty; or so little that one device less has room for all only in some orders, or none."""
+    if draw.random() < 0.8:
+        return "8 MiB"
+    return f"{ENDS_KIB + draw.uniform(1.1, 1.6) * n_layers * LAYER_KIB / max(1, n_devices - 1):.0f} KiB"
+
+
+def _device(draw: random.Random, number: int, memory: str) -> str:
     rate, overhead = draw.choice([50, 100]), draw.choice(["", ", message_overhead: 20 us"])
-    return f"  - {{name: d{number}, gflops: 1 GFLOPS, mem_bandwidth: {rate} MB/s, memory: 8 MiB{overhead}}}"
+    return f"  - {{name: d{number}, gflops: 1 GFLOPS, mem_bandwidth: {rate} MB/s, memory: {memory}{overhead}}}"
 
 
 def _faults(draw: random.Random, n_devices: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import uvloop
+from support.crowded import crowded
 from support.device_pids import device_pids
 from support.failing import REPREFILL, failing, for_a_while, heads_of_first_layer_to, run_struck, sent
 from support.several import make, reference_tokens, tokens_of
@@ -124,6 +125,33 @@ def test_paced_runs_with_faults_write_the_same_text(fault: str, concurrency: int
     assert tokens_of(made) == reference_tokens(plan)
     lost = [row.lost for row in made.recorded.rows.get("recoveries", [])]
     assert len(lost) == (fault != "hang that is over")
+
+
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_survivors_drop_what_they_hold_where_there_is_no_room_beside_it(concurrency: int, time: str) -> None:
+    changes = FOUR, "workload.max_tokens=6", f"workload.concurrency={concurrency}", f"time.mode={time}"
+    full = crowded(*changes, REPREFILL)
+    plan = failing(full, FaultEvent(Fault(FaultKind.CRASH, (2,)), at_token=3))
+    made, foretold = on_processes(plan), simulated(plan)
+    assert tokens_of(made) == reference_tokens(plan)
+    (row,) = foretold.recorded.rows["recoveries"]
+    assert (row.lost, row.outcome) == ("b-2", "recovered")
+    assert row.moves == len(plan.placement.owner)
+    asked = [each for each in foretold.recorded.rows["decisions"] if each.event == "placed anew"]
+    assert [("no device has room" in each.problem) for each in asked] == [True, False]
+    if time == "virtual":
+        assert made.recorded.rows["recoveries"] == foretold.recorded.rows["recoveries"]
+        assert [each.emulated_s for each in made.tokens] == pytest.approx([each.emulated_s for each in foretold.tokens])
+
+
+def test_a_device_that_is_back_at_once_may_have_what_it_had() -> None:
+    """Nobody else has room for it."""
+    full = crowded(FOUR, "workload.max_tokens=6", REPREFILL)
+    plan = failing(full, FaultEvent(Fault(FaultKind.REBOOT, (2,), for_s=1e-5), at_s=0.03))
+    made, foretold = on_processes(plan), simulated(plan)
+    assert tokens_of(made) == reference_tokens(plan)
+    assert made.recorded.rows["recoveries"] == foretold.recorded.rows["recoveries"]
 
 
 REPLICATE = "recovery={caches: replicate, heartbeat: {interval: 100 ms}}"

@@ -53,8 +53,8 @@ def _assigned(view: ClusterView, current: Placement) -> Placement:
         if device not in view.lost:
             holders.setdefault(places[block], set()).add(device)
     for place, blocks in orphans.items():
-        for some in _together(view, usages, blocks, current):
-            fitting = _fitting(view, usages, some, current)
+        for some in _together(view, usages, blocks):
+            fitting = _fitting(view, usages, some)
             target = min(fitting, key=partial(_cost_s, view, holders, place, some))
             for block in some:
                 usages[target].add(block)
@@ -63,22 +63,22 @@ def _assigned(view: ClusterView, current: Placement) -> Placement:
     return Placement(owner)
 
 
-def _together(view: ClusterView, usages: list[Usage], blocks: list[Block], current: Placement) -> list[list[Block]]:
+def _together(view: ClusterView, usages: list[Usage], blocks: list[Block]) -> list[list[Block]]:
     """Blocks that go to one device: all of them if any has room, else each by itself."""
-    return [blocks] if _fitting(view, usages, blocks, current) else [[block] for block in blocks]
+    return [blocks] if _fitting(view, usages, blocks) else [[block] for block in blocks]
 
 
-def _fitting(view: ClusterView, usages: list[Usage], blocks: list[Block], current: Placement) -> list[int]:
-    """Devices that have room for blocks, also those that were lost and are there again, but not where the blocks were.
+def _fitting(view: ClusterView, usages: list[Usage], blocks: list[Block]) -> list[int]:
+    """Devices that have room for blocks, also those that were lost and are there again.
 
     Raises:
         InfeasibleError: a single block has no room.
     """
-    before, found = {current.owner[block] for block in blocks}, []
-    for device, usage in enumerate(usages):
-        room = view.devices[device].memory_bytes
-        if room and device not in before and usage.page_with(*blocks).total_bytes <= room:
-            found.append(device)
+    found = [
+        device
+        for device, usage in enumerate(usages)
+        if (room := view.devices[device].memory_bytes) and usage.page_with(*blocks).total_bytes <= room
+    ]
     if not found and len(blocks) == 1:
         raise view.infeasible(blocks[0], usages)
     return found

@@ -15,13 +15,14 @@ def refusing_devices(
 
     It says to the byte what devices say, if all sequences are as long as the longest. A receiver has both placements
     until the commit, and shards that a device puts together are in its memory twice meanwhile. Whether `new` fits on
-    its own, `ClusterView.holds` says. `held`: the memory of each device under `old`, if it is known.
+    its own, `ClusterView.holds` says. `held`: the memory of each device under what is left of `old`, if it is known.
     """
-    workload, held = view.workload, held or view.usages(old)
+    migration = MigrationProtocol(0, old, new, lost=view.lost)
+    workload, held = view.workload, held or view.usages(migration.left)
     rows = workload.cached or workload.length
     last_rows = sum((workload.total_tokens, *workload.concurrent)) if view.precopy else rows
     refusing = []
-    for need in needs(MigrationProtocol(0, old, new), held, rows, max(rows, last_rows), view.costs):
+    for need in needs(migration, held, rows, max(rows, last_rows), view.costs):
         device, usage = view.devices[need.target], held[need.target]
         page = usage.page()
         taken_bytes = page.weights_bytes + page.workspace_bytes + usage.groups.total() * usage.costs.kv_bytes(rows)

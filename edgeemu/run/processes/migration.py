@@ -29,7 +29,7 @@ class ProcessMigration:
         self._round.arrived.append(message)
 
     async def prepare(self, migration: MigrationProtocol, rows: Mapping[int, int], last_rows: int, at_s: float) -> str:
-        held, costs = self._plan.usages(migration.old), self._plan.costs
+        held, costs = self._plan.usages(migration.left), self._plan.costs
         receivers = list(needs(migration, held, sum(rows.values()), last_rows, costs))
         for target, moved, reserve_bytes, growth_bytes in receivers:
             prepare = protocol_in.Prepare(migration.epoch, moved, reserve_bytes, growth_bytes, at_s)

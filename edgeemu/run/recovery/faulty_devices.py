@@ -3,6 +3,7 @@
 What is done about devices that are lost is in `recovery`.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
 from edgeemu.cluster.cluster import Cluster
@@ -93,6 +94,20 @@ class FaultyDevices:
             for fault in self._cluster.faults.at(due.step.step):
                 self._clock.add(fault, due.at_s)
         await self.announce()
+
+    async def clear(self, devices: Collection[int], at_s: float) -> set[int]:
+        """Have devices begin anew, without what they hold; not those that stand still. Return which did."""
+        cleared = set(devices) - self._silent.keys()
+        for device in sorted(cleared):
+            await self._devices.end_device(device, at_s)
+            await self._devices.restart_device(device, at_s)
+        if cleared:
+            self.emptied |= cleared
+            names = ", ".join(map(self.name, sorted(cleared)))
+            self.lines.append(
+                f"at {at_s:.3g} s {names} dropped what they held: there was no room for what was lost beside it"
+            )
+        return cleared
 
     def note_losses(self) -> float | None:
         """Note devices that were lost without a fault. Return when the last was noticed; None: there is none."""

@@ -53,8 +53,8 @@ def with_restoration(view: ClusterView, lost: Collection[int], store: int | None
     return replace(view, links=wire.scaled(factors), lost=frozenset(lost))
 
 
-def place_anew(plan: Plan, view: ClusterView, current: Placement, lost: Collection[int]) -> Anew:
-    """Ask the policy for a placement without lost devices, which `view` has without memory.
+def place_anew(plan: Plan, view: ClusterView, current: Placement, gone: Collection[int]) -> Anew:
+    """Ask the policy for a placement without devices that are gone, which `view` has without memory.
 
     Raises:
         InfeasibleError: nobody finds one that fits.
@@ -64,10 +64,10 @@ def place_anew(plan: Plan, view: ClusterView, current: Placement, lost: Collecti
     if plan.placer is not None:
         answer = next_decision(plan.placer, view, current, plan.rules.decision_limit_s)
         took_s, problem = answer.took_s, answer.problem
-        if _is_free_of(answer.placement, lost):
-            found.append(answer.placement)
+        if gone and not frozenset(gone).isdisjoint(answer.placement.owner.values()):
+            problem = problem or "its placement needs a device that is gone"
         else:
-            problem = problem or "its placement needs what was lost"
+            found.append(answer.placement)
     try:
         fallback = repaired(view, current)
     except InfeasibleError:
@@ -76,7 +76,3 @@ def place_anew(plan: Plan, view: ClusterView, current: Placement, lost: Collecti
     else:
         found += [] if fallback in found else [fallback]
     return Anew(found, took_s, problem)
-
-
-def _is_free_of(placement: Placement, lost: Collection[int]) -> bool:
-    return frozenset(lost).isdisjoint(placement.owner.values())

@@ -4,11 +4,13 @@ The controller tells how late it is; nothing here waits for anything but devices
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
+from edgeemu.placement.placement import Placement
 from edgeemu.placement.replicas import Replica
 from edgeemu.placement.restoration import layers_to_restore, restoring
 from edgeemu.report.rows import FaultRow, RecoveryRow
@@ -21,7 +23,7 @@ from edgeemu.run.recovery.fault_clock import Occurrence
 from edgeemu.run.recovery.faulty_devices import FaultyDevices
 from edgeemu.run.recovery.fill_caches import filling_of, most_rows
 from edgeemu.run.recovery.replicator import Promotion, Replicator
-from edgeemu.timeline.scheduler import Scheduler
+from edgeemu.timeline.scheduler import Due, Scheduler
 from edgeemu.timeline.steps import BEFORE_ALL, Step
 
 MOST_ATTEMPTS = 50  # of one recovery, of which each was cut short by another loss
@@ -36,12 +38,21 @@ class _Progress:
     decided_s: float = 0.0
     placed_s: float = 0.0
     lost: set[int] = field(default_factory=set)
+    cleared: set[int] = field(default_factory=set)  # survivors that gave up what they held
     blocks: int = 0  # that lost devices had
     moves: int = 0
     sent_bytes: int = 0
     rows: int = 0  # that were computed again
     sequences: int = 0  # that waited
     attempts: int = 0
+
+
+class _Chosen(NamedTuple):
+    """Placements to try, the best first, the replicas that they rest on, and when they were known."""
+
+    placements: list[Placement]
+    promotion: Promotion | None
+    known_s: float
 
 
 class Recovery:
@@ -135,7 +146,7 @@ class Recovery:
                         f"{progress.began_s:.6g} s, and none came to an end"
                     )
                 progress.attempts += 1
-                progress.lost |= self._lost
+                progress.lost |= self._lost - progress.cleared
                 at_s = await self._attempt(at_s, progress)
         except InfeasibleError as error:
             outcome = f"failed: {error}"
@@ -147,58 +158,87 @@ class Recovery:
 
     async def _attempt(self, at_s: float, progress: _Progress) -> float:
         """Place anew, bring weights, fill caches. Return when steps go on, or when something else was lost."""
+        waiting = await self._give_up_steps(at_s)
+        kept = {due.step.sequence: due.step.past for due in waiting}
+        current, gone_with_blocks = self._migrator.placement, self._lost
+        self._unrestored = layers = max(self._unrestored, layers_to_restore(current, gone_with_blocks))
+        progress.sequences = len(waiting)
+        try:
+            anew = await self._decide(gone_with_blocks, waiting, at_s)
+            progress.decided_s = at_s = anew.known_s
+            rows = self._valid_rows(kept, anew.promotion, anything_lost=bool(gone_with_blocks))
+            await self._devices.rewind(rows, layers, kept)
+            self._rewound = rows
+            self._replicator.rewound(rows, layers, kept)
+            if gone_with_blocks:
+                progress.blocks += sum(device in gone_with_blocks for device in current.owner.values())
+                lost = frozenset(self.faults.gone | gone_with_blocks)
+                promoted = anew.promotion.replicas if anew.promotion else frozenset[Replica]()
+                step = min((due.step for due in waiting), default=BEFORE_ALL)
+                what = Restoration(step, lost, (layers, rows), kept, self._store, promoted)
+                moved = await self._migrator.restore(
+                    anew.placements, what, at_s, self._passes, lambda: self.faults.next_s
+                )
+                progress.moves += moved.moves
+                progress.sent_bytes += moved.sent_bytes
+                if not moved.committed:
+                    return moved.at_s
+                at_s = moved.at_s
+        except InfeasibleError:
+            if await self._make_room(at_s, progress):
+                return at_s
+            raise
+        progress.placed_s = at_s
+        if layers and rows != kept:
+            filled, at_s = await self._fill_lacking(layers, rows, kept, at_s, progress)
+            if not filled:
+                return at_s
+        await self._devices.follow(self._plan.compiled(self._migrator.placement))
+        self._unrestored, self._rewound = 0, {}
+        self._forget_emptied()
+        self._scheduler.delay_all(at_s)
+        return at_s
+
+    async def _give_up_steps(self, at_s: float) -> list[Due]:
+        """Give up steps in flight, and a migration under way. Return the steps that wait."""
         for token in await self._devices.halt(at_s):
             await self._complete(token)
         self._scheduler.give_up(at_s)
         names = ", ".join(self.faults.name(device) for device in sorted(self._lost)) or "a device"
         await self._migrator.give_up(f"{names} was lost")
-        current, gone_with_blocks = self._migrator.placement, self._lost
-        self._unrestored = layers = max(self._unrestored, layers_to_restore(current, gone_with_blocks))
-        waiting = list(self._scheduler.waiting.values())
+        return list(self._scheduler.waiting.values())
+
+    async def _decide(self, lost: Collection[int], waiting: Sequence[Due], at_s: float) -> _Chosen:
+        """Decide where what was lost goes: where its replicas are, or as the policy says."""
+        current = self._migrator.placement
+        if not lost:
+            return _Chosen([current], None, at_s)
         kept = {due.step.sequence: due.step.past for due in waiting}
-        placements, promotion = [current], None
-        if gone_with_blocks:
-            out = self.faults.gone | self.faults.emptied
-            if promotion := await self._replicator.promotion(current, out, kept, at_s):
-                placements = [promotion.placement]
-            else:
-                placements, at_s = await self._decider.place_anew(current, gone_with_blocks, waiting, at_s, self._store)
-        rows = self._valid_rows(kept, promotion, anything_lost=bool(gone_with_blocks))
-        progress.decided_s, progress.sequences = at_s, len(waiting)
-        await self._devices.rewind(rows, layers, kept)
-        self._rewound = rows
-        self._replicator.rewound(rows, layers, kept)
-        if gone_with_blocks:
-            progress.blocks += sum(device in gone_with_blocks for device in current.owner.values())
-            lost = frozenset(self.faults.gone | gone_with_blocks)
-            promoted = promotion.replicas if promotion else frozenset[Replica]()
-            step = min((due.step for due in waiting), default=BEFORE_ALL)
-            what = Restoration(step, lost, (layers, rows), kept, self._store, promoted)
-            try:
-                moved = await self._migrator.restore(placements, what, at_s, self._passes, lambda: self.faults.next_s)
-            except InfeasibleError:
-                if await self._replicator.give_way():  # then without them
-                    return at_s
-                raise
-            progress.moves, progress.sent_bytes = progress.moves + moved.moves, progress.sent_bytes + moved.sent_bytes
-            if not moved.committed:
-                return moved.at_s
-            at_s = moved.at_s
-        progress.placed_s = at_s
+        out = self.faults.gone | self.faults.emptied
+        if promotion := await self._replicator.promotion(current, out, kept, at_s):
+            return _Chosen([promotion.placement], promotion, at_s)
+        placements, at_s = await self._decider.place_anew(current, lost, waiting, at_s, self._store)
+        return _Chosen(placements, None, at_s)
+
+    async def _fill_lacking(
+        self, layers: int, rows: Mapping[int, int], kept: Mapping[int, int], at_s: float, progress: _Progress
+    ) -> tuple[bool, float]:
+        """Compute the rows that caches of the first layers lack. Return whether all are there, and the instant."""
         program = self._plan.compiled(self._migrator.placement)
-        if layers and rows != kept:
-            lacking = max(end - rows[sequence] for sequence, end in kept.items())
-            at_once = most_rows(self._decider.asked, self._migrator.placement, lacking)
-            await self._devices.follow(restoring(program, layers), at_once, max(kept.values()) - at_once)
-            todo = filling_of({sequence: (rows[sequence], end) for sequence, end in kept.items()}, at_once)
-            filled, at_s = await self._fill(todo, at_s, progress)
-            if not filled:
-                return at_s
-        await self._devices.follow(program)
-        self._unrestored, self._rewound = 0, {}
-        self._forget_emptied()
-        self._scheduler.delay_all(at_s)
-        return at_s
+        lacking = max(end - rows[sequence] for sequence, end in kept.items())
+        at_once = most_rows(self._decider.asked, self._migrator.placement, lacking)
+        await self._devices.follow(restoring(program, layers), at_once, max(kept.values()) - at_once)
+        todo = filling_of({sequence: (rows[sequence], end) for sequence, end in kept.items()}, at_once)
+        return await self._fill(todo, at_s, progress)
+
+    async def _make_room(self, at_s: float, progress: _Progress) -> bool:
+        """Drop replicas, or else all that survivors hold: blocks may have room in another order. Return whether any."""
+        if await self._replicator.give_way():
+            return True
+        holding = set(self._migrator.placement.devices()) - self.faults.emptied
+        cleared = await self.faults.clear(holding, at_s)
+        progress.cleared |= cleared
+        return bool(cleared)
 
     def _valid_rows(
         self, kept: Mapping[int, int], promotion: Promotion | None, *, anything_lost: bool

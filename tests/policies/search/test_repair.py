@@ -50,10 +50,13 @@ def test_survivors_keep_what_they_have(seed: int, lost: set[int]) -> None:
 
 @QUICK
 @given(st.integers(0, 999))
-def test_devices_that_are_there_again_take_what_others_had(seed: int) -> None:
+def test_devices_that_are_there_again_take_what_they_have_room_for(seed: int) -> None:
     current, everyone = scattered(VIEW.costs.shape, N_DEVICES, seed), range(N_DEVICES)
-    found = repaired(without(everyone, back=everyone), current)
-    assert all(found.owner[block] != device for block, device in current.owner.items())
+    view = without(everyone, back={1, 2})
+    found = repaired(view, current)
+    found.check(VIEW.costs.shape, N_DEVICES)
+    assert {1, 2}.issuperset(found.devices())
+    assert refusing_devices(view, current, found) == []
 
 
 def test_without_room_there_is_none() -> None:
