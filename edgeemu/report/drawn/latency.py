@@ -56,8 +56,15 @@ def _latency(sheet: Sheet, data: RunData) -> None:
     limit_ms, beyond = _limit(y)
     axes.set_ylim(0, limit_ms)
     axes.set(xlabel=what + beyond, ylabel="latency (ms)")
+    _count_tokens(axes, data)
     handles += mark_changes(axes, data)
     sheet.legend(handles if len(handles) > 1 else [])
+
+
+def _count_tokens(axes: Axes, data: RunData) -> None:
+    """Have whole numbers along the axis, where tokens are counted along it."""
+    if data.one_sequence:
+        axes.locator_params(axis="x", integer=True)
 
 
 def _limit(latencies_ms: Floats) -> tuple[float, str]:
@@ -112,6 +119,7 @@ def _along(sheet: Sheet, data: RunData) -> None:
     limit_ms, beyond = _limit(1000 * data.tokens.latency_s[later])
     axes.set_ylim(0, limit_ms if beyond else 1.08 * float(base.max() or 1))
     axes.set(xlabel=what + beyond, ylabel="time per token (ms)")
+    _count_tokens(axes, data)
     sheet.legend([*handles, *mark_changes(axes, data)])
 
 

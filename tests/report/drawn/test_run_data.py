@@ -9,9 +9,11 @@ import uvloop
 
 from edgeemu.report.critical.critical_path import TimePart
 from edgeemu.report.drawn.across_runs import labels
+from edgeemu.report.drawn.latency import latency_drawing, time_parts_drawing
 from edgeemu.report.drawn.palette import DEVICES, OTHERS
 from edgeemu.report.drawn.placement import KINDS, NONE, held_map
 from edgeemu.report.drawn.run_data import MAX_NAMED, MEMORY_COLUMNS, RunData, part_totals, run_data
+from edgeemu.report.drawn.sheet import WIDE, Sheet
 from edgeemu.report.html.changes import change_table
 from edgeemu.report.record_files import read_table
 from edgeemu.report.run_directory import RunDirectory
@@ -148,3 +150,14 @@ def test_runs_are_named_by_what_differs(data: RunData) -> None:
     assert labels([one, fewer, other]) == ["lookahead, 5 devices", "lookahead, 2 devices", "layers, 5 devices"]
     renamed = replace(fewer, scenario="small")
     assert labels([one, renamed]) == ["5 devices", "2 devices"]
+
+
+def test_tokens_are_counted_in_whole_numbers(tmp_path: Path) -> None:
+    short = simulated(tmp_path, "workload.max_tokens=20")
+    data = run_data(short.records, short.read_facts())
+    for drawn in (latency_drawing(data), time_parts_drawing(data)):
+        assert drawn is not None
+        sheet = Sheet(WIDE)
+        drawn.draw(sheet)
+        (axes,) = sheet.figure.axes
+        assert all(place == round(place) for place in axes.get_xticks())
