@@ -33,7 +33,7 @@ def expected_gain(view: ClusterView, old: Placement, new: Placement) -> Expected
 def _migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
     """Seconds that the sequence waits for the moves; of many blocks at once, where none is divided."""
     shape = view.costs.shape
-    if is_divided(old, shape.n_layers) or is_divided(new, shape.n_layers):
+    if view.lost or is_divided(old, shape.n_layers) or is_divided(new, shape.n_layers):
         return migration_s(view, old, new)
     return MoveCosts(view).migration_s(PlacementArrays.of(old, shape), PlacementArrays.of(new, shape))
 

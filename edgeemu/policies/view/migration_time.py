@@ -132,14 +132,21 @@ class MoveCosts:
         return max(at_once_s, float(sent_s.max()))
 
     def moves_s(self, moved: Iterable[Move]) -> float:
-        """Time of moves of any blocks, shards included: as in `total_s`."""
+        """Time of moves of any blocks, shards included: as in `total_s`.
+
+        What a device gets again that it had lost comes from its storage.
+        """
         bits: dict[Pair, float] = defaultdict(float)
         chunks: dict[Pair, float] = defaultdict(float)
         flash_s: dict[int, float] = defaultdict(float)
-        for block, source, target, ends_meet in moved:
+        for block, before, target, ends_meet in moved:
+            source = before if before >= 0 else ~before  # it was lost there
             alike = Block(block.kind, 0, min(block.group, 1)) if block.is_shard else None  # the first has the bias
             size = self.weight_bytes[block.kind] if alike is None else self._shard_bytes(alike)
             size -= self.table_bytes if ends_meet else 0.0
+            if source == target:
+                flash_s[target] += size / self.view.flash_bytes_per_s
+                continue
             on_flash = self.view.weights_on_flash
             sent_bits = 8.0 * (self.cache_bytes[block.kind] + (0.0 if on_flash else size))
             bits[source, target] += sent_bits
@@ -154,5 +161,5 @@ class MoveCosts:
 
 
 def migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
-    """Seconds that the sequence waits for the moves from one placement to another, whatever they divide."""
-    return MoveCosts(view).moves_s(moves(old, new))
+    """Seconds that the sequence waits for the moves from one placement to another, whatever they divide or was lost."""
+    return MoveCosts(view).moves_s(moves(old.left_by(view.lost), new))
