@@ -60,6 +60,7 @@ class ProcessFailures:
             return
         await self._time.reach(at_s)
         await self._devices.stop(self._device(device))
+        self._cancel_alarm(device)
         self._presence.stands_still(device, for_good=self._is_noticed(at_s, until_s))
         if until_s < inf:
             left_s = clock.dilation * (until_s - self._time.now_s())
@@ -136,19 +137,21 @@ class ProcessFailures:
             self._forget(device)
 
     def _go_on(self, device: int) -> None:
-        if (alarm := self._alarms.pop(device, None)) is not None:
-            alarm.cancel()
+        self._cancel_alarm(device)
         if device not in self._presence.gone:
             self._devices.go_on(self._device(device))
             self._presence.goes_on(device)
 
     def _forget(self, device: int) -> None:
         """Note that a device is gone: nothing is expected of it."""
-        if (alarm := self._alarms.pop(device, None)) is not None:
-            alarm.cancel()
+        self._cancel_alarm(device)
         self._devices.caps.release(self._device(device).name)
         self._reports.write_off(device)
         self._time.end_device(device)
+
+    def _cancel_alarm(self, device: int) -> None:
+        if (alarm := self._alarms.pop(device, None)) is not None:
+            alarm.cancel()
 
     def _device(self, device: int) -> Device:
         return self._installed.cluster.devices[device]

@@ -29,6 +29,7 @@ class Occurrence:
     began_s: float
     device: int | None = None  # None: links
     announced: bool = False  # devices know when it will be
+    in_vain: bool = False  # its device was gone anyway
     process: RandomFaults | None = None  # that drew it
     waits_s: Iterator[float] | None = field(default=None, repr=False)  # of that process, to the next one
 
@@ -87,9 +88,11 @@ class FaultClock:
                 self._draw(occurrence.process, occurrence.waits_s, happening.at_s)
         return taken
 
-    def noticed_s(self, began_s: float) -> float:
-        """When beats that do not come are noticed: the last of so many in a row is missed."""
-        return noticed_s(began_s, self._interval_s, self._misses)
+    def add_notice(self, occurrence: Occurrence, since_s: float) -> None:
+        """Have it be noticed by beats that have not come since an instant, before it or with it; not if it is over."""
+        at_s = max(occurrence.began_s, noticed_s(since_s, self._interval_s, self._misses))
+        if at_s < occurrence.until_s:
+            self._push(at_s, Moment.NOTICED, occurrence)
 
     def misses_beat(self, began_s: float, over_s: float) -> bool:
         """Whether a device that stood still meanwhile has missed a beat."""
@@ -104,9 +107,7 @@ class FaultClock:
         if kind.ends_process:
             self._push(began_s, Moment.NOTICED, occurrence)
         elif kind in (FaultKind.HANG, FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION):
-            noticed_s = max(began_s, self.noticed_s(began_s))
-            if noticed_s < until_s:
-                self._push(noticed_s, Moment.NOTICED, occurrence)
+            self.add_notice(occurrence, began_s)
         if until_s < inf:
             self._push(until_s, Moment.OVER, occurrence)
         elif kind is FaultKind.JOIN:

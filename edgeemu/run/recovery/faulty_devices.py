@@ -3,7 +3,9 @@
 What is done about devices that are lost is in `recovery`.
 """
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from math import inf
 from typing import Protocol
 
 from edgeemu.cluster.cluster import Cluster
@@ -17,8 +19,6 @@ from edgeemu.run.plan import Plan
 from edgeemu.run.recovery.fault_clock import FaultClock, Happening, Moment, Occurrence, lost
 from edgeemu.run.recovery.survivors import together
 from edgeemu.timeline.scheduler import Due
-
-_LINKS_DOWN = (FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION)
 
 
 class _Changing(Protocol):
@@ -72,9 +72,10 @@ class FaultyDevices:
         self._decider = decider
         self._survives = rules.caches != "none"
         self._clock = FaultClock(plan.cluster.faults, rules.interval_s, rules.misses)
-        self._silent: dict[int, Occurrence] = {}  # devices that stand still, and nobody has noticed
-        self._down: list[Occurrence] = []  # links
-        self._cut_off: dict[int, Occurrence] = {}  # devices that were given up because of links
+        self._away: dict[int, Occurrence | None] = dict.fromkeys(self.gone)  # what has ended a device; None: it joins
+        self._hangs: dict[int, list[Occurrence]] = defaultdict(list)  # by device, until the last of them is over
+        self._down: list[Occurrence] = []  # links, as noticed
+        self._cut_off: set[int] = set()  # devices that are gone because of links
         self._losses: list[Loss] = []
         self._taken_away = 0  # how often a device was
 
@@ -88,6 +89,11 @@ class FaultyDevices:
         """Whether no device stands still."""
         return not self._silent
 
+    @property
+    def _silent(self) -> set[int]:
+        """Devices that stand still, and nobody has noticed."""
+        return {device for device, hangs in self._hangs.items() if hangs} - self.gone
+
     async def at_token(self, due: Due) -> None:
         """Have the faults begin that the scenario has at a token of the first sequence."""
         if due.step.sequence == 0:
@@ -97,7 +103,7 @@ class FaultyDevices:
 
     async def clear(self, devices: Collection[int], at_s: float) -> set[int]:
         """Have devices begin anew, without what they hold; not those that stand still. Return which did."""
-        cleared = set(devices) - self._silent.keys()
+        cleared = set(devices) - self._silent
         for device in sorted(cleared):
             await self._devices.end_device(device, at_s)
             await self._devices.restart_device(device, at_s)
@@ -124,9 +130,10 @@ class FaultyDevices:
         self.note_losses()
         losses, self._losses = self._losses, []
         for loss in losses:
+            self._away[loss.device] = occurrence = lost(loss.device, loss.at_s, loss.why)
             self._take_away(loss.device)
-            first = first or lost(loss.device, loss.at_s, loss.why)
-            self._note(loss.at_s, self.name(loss.device), LOST, Moment.NOTICED)
+            first = first or occurrence
+            self._add_row(loss.at_s, self.name(loss.device), LOST, Moment.NOTICED)
             self.lines.append(f"{self.name(loss.device)} is lost: {loss.why}")
         while (next_s := self._clock.next_s) is not None and next_s <= at_s:
             for happening in self._clock.take(next_s):
@@ -153,44 +160,68 @@ class FaultyDevices:
             await devices.restart_device(device, at_s)
         for device in sorted(self.gone - absent):
             await devices.end_device(device, at_s)
-        for device, occurrence in self._silent.items():
-            await devices.stop_device(device, occurrence.began_s, occurrence.until_s)
+        for device in sorted(self._silent):
+            await self._stop(device)
         self.emptied = self.gone | absent
 
     async def _one(self, happening: Happening) -> None:
         at_s, _, moment, occurrence = happening
-        device, fault = occurrence.device, occurrence.fault
-        if fault.kind is not FaultKind.JOIN and moment is not Moment.NOTICED:
-            self._note(at_s, fault.name if device is None else self.name(device), str(fault.kind), moment)
+        device, kind = occurrence.device, occurrence.fault.kind
         if device is None:
+            self._note(happening)
             await self._links(at_s, moment, occurrence)
         elif moment is Moment.BEGINS:
+            occurrence.in_vain = device in self.gone
+            self._note(happening)
             await self._device_fails(at_s, device, occurrence)
-        elif moment is Moment.NOTICED:
-            if device in self._silent:
+        elif moment is Moment.OVER:
+            self._note(happening)
+            await self._device_over(at_s, device, occurrence)
+        elif kind.ends_process or device in self._silent:
+            self._note(happening)
+            if kind is FaultKind.HANG:
                 await self._give_up(at_s, device)
-            self._note(at_s, self.name(device), str(fault.kind), moment)
-        else:
-            await self._device_back(at_s, device, occurrence)
 
     async def _device_fails(self, at_s: float, device: int, occurrence: Occurrence) -> None:
-        if device in self.gone:
-            return
-        if occurrence.fault.kind.ends_process:
+        kind = occurrence.fault.kind
+        if kind is FaultKind.HANG:  # also of a device that is gone: it cannot be back before
+            hangs = self._hangs[device]
+            hangs.append(occurrence)
+            if not occurrence.in_vain:
+                if len(hangs) > 1:
+                    self._clock.add_notice(occurrence, hangs[0].began_s)
+                await self._stop(device)
+        elif kind.ends_process and not occurrence.in_vain:
+            self._away[device] = occurrence
             await self._give_up(at_s, device)
-        elif occurrence.fault.kind is FaultKind.HANG and device not in self._silent:
-            self._silent[device] = occurrence
-            await self._devices.stop_device(device, at_s, occurrence.until_s)
 
-    async def _device_back(self, at_s: float, device: int, occurrence: Occurrence) -> None:
-        if device in self._silent:
-            if self._silent[device] is occurrence:
-                del self._silent[device]
+    async def _stop(self, device: int) -> None:
+        """Have a device stand still until the last of its hangs is over."""
+        hangs = self._hangs[device]
+        await self._devices.stop_device(device, hangs[0].began_s, _end_s(hangs))
+
+    async def _device_over(self, at_s: float, device: int, occurrence: Occurrence) -> None:
+        hangs = self._hangs[device]
+        if occurrence.fault.kind is FaultKind.HANG and _end_s(hangs) <= at_s:
+            began_s = hangs[0].began_s
+            hangs.clear()
+            if device not in self.gone:
                 await self._devices.continue_device(device)
-                if self._clock.misses_beat(occurrence.began_s, at_s):
-                    self._decider.note_standstill(device, occurrence.began_s, at_s)
-        elif device in self.gone and device not in self._cut_off:
+                if self._clock.misses_beat(began_s, at_s):
+                    self._decider.note_standstill(device, began_s, at_s)
+        elif occurrence.fault.kind is FaultKind.JOIN or self._away.get(device) is occurrence:
+            del self._away[device]
+        await self._return(at_s, device)
+
+    async def _return(self, at_s: float, device: int) -> None:
+        """Have a device that is gone join, if nothing keeps it away any more."""
+        if device not in self.gone or device in self._away or self._hangs[device]:
+            return
+        self._cut_off.discard(device)
+        if all(self._reaches(device, other) for other in self._there):
             await self._join(at_s, device)
+        else:
+            self._cut_off.add(device)
 
     async def _give_up(self, at_s: float, device: int) -> None:
         """Have a device be gone: one that stands still must not go on with what it had."""
@@ -198,7 +229,6 @@ class FaultyDevices:
         await self._devices.end_device(device, at_s)
 
     def _take_away(self, device: int) -> None:
-        self._silent.pop(device, None)
         self.gone.add(device)
         self.emptied.add(device)
         self._taken_away += 1
@@ -206,28 +236,27 @@ class FaultyDevices:
     async def _join(self, at_s: float, device: int) -> None:
         self.gone.discard(device)
         await self._devices.restart_device(device, at_s)
-        self._note(at_s, self.name(device), str(FaultKind.JOIN), Moment.BEGINS)
+        self._add_row(at_s, self.name(device), str(FaultKind.JOIN), Moment.BEGINS)
         self.lines.append(f"{self.name(device)} has joined, at {at_s:.3g} s")
         self._decider.joined = True
 
     async def _links(self, at_s: float, moment: Moment, occurrence: Occurrence) -> None:
-        if occurrence.fault.kind not in _LINKS_DOWN:
-            return
-        if moment is Moment.BEGINS:
+        if moment is Moment.NOTICED:
             self._down.append(occurrence)
-        elif moment is Moment.NOTICED:
-            self._note(at_s, occurrence.fault.name, str(occurrence.fault.kind), moment)
-            alive = set(range(len(self._cluster.devices))) - self.gone
-            for device in sorted(alive - together(alive, self._source, self._reaches)):
-                self._cut_off[device] = occurrence
+            for device in sorted(self._there - together(self._there, self._source, self._reaches)):
+                self._cut_off.add(device)
                 await self._give_up(at_s, device)
-        else:
+        elif moment is Moment.OVER and occurrence in self._down:
             self._down.remove(occurrence)
-            for device in [device for device, cause in self._cut_off.items() if cause is occurrence]:
-                del self._cut_off[device]
-                await self._join(at_s, device)
+            for device in sorted(self._cut_off):
+                await self._return(at_s, device)
+
+    @property
+    def _there(self) -> set[int]:
+        return set(range(len(self._cluster.devices))) - self.gone
 
     def _reaches(self, source: int, target: int) -> bool:
+        """Whether a device reaches another, as far as it has been noticed; links fail in both directions."""
         crosses = self._devices.cluster.crosses
         return not any(crosses(source, target, Change(links=each.fault.links)) for each in self._down)
 
@@ -239,5 +268,16 @@ class FaultyDevices:
                 if (change := change_by(occurrence.fault, occurrence.began_s)) is not None:
                     await self._devices.change(change, occurrence.began_s)
 
-    def _note(self, at_s: float, what: str, kind: str, moment: Moment) -> None:
+    def _note(self, happening: Happening) -> None:
+        """Add the row of a moment; that a device joins has one of its own, and what happens to nobody has none."""
+        at_s, _, moment, occurrence = happening
+        fault, device = occurrence.fault, occurrence.device
+        if fault.kind is not FaultKind.JOIN and not occurrence.in_vain:
+            self._add_row(at_s, fault.name if device is None else self.name(device), str(fault.kind), moment)
+
+    def _add_row(self, at_s: float, what: str, kind: str, moment: Moment) -> None:
         self.rows.append(FaultRow(at_s, what, kind, moment.value))
+
+
+def _end_s(hangs: Sequence[Occurrence]) -> float:
+    return max((hang.until_s for hang in hangs), default=inf)

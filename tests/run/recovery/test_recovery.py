@@ -120,6 +120,69 @@ def test_a_device_joins_late_and_one_comes_back() -> None:
     ]
 
 
+LONG = "workload.max_tokens=40"
+HANGS = "{at_token: 20, device: b-1, fault: hang"
+
+
+def joins_s(run: Ran) -> list[float]:
+    """When devices join, or join again."""
+    return [row.at_s for row in run.records.rows["faults"] if row.kind == "join"]
+
+
+def token_s(run: Ran, step: int) -> float:
+    """When a token of the first sequence starts."""
+    return next(row.emulated_s for row in run.records.rows["tokens"] if (row.sequence, row.step) == (0, step - 1))
+
+
+def test_a_device_that_is_gone_is_not_brought_back_by_a_fault_that_it_is_not_there_to_have() -> None:
+    reboots = "{rate: 20000 per hour, device: b-1, fault: reboot, for: 20 ms}"
+    left = ran(f"faults=[{{at: 1 ms, device: b-1, fault: leave}}, {reboots}]", LONG).records.rows["faults"]
+    assert [(row.kind, row.moment) for row in left] == [("leave", "begins"), ("leave", "noticed")]
+    begins_s = token_s(ran(LONG), 20)
+    crash = "{at_token: 20, device: b-1, fault: crash, for: 0.4 s}"
+    run = ran(f"faults=[{crash}, {{at: 0.2 s, device: b-1, fault: reboot, for: 1 ms}}]", LONG)
+    assert joins_s(run) == pytest.approx([begins_s + 0.4])
+
+
+def test_hangs_one_in_another_are_one() -> None:
+    """They are noticed by the beats that are missing since the first, and end with the last."""
+    first, second, begins_s = f"{HANGS}, for: 0.2 s}}", "{at: 0.25 s, device: b-1, fault: hang", token_s(ran(LONG), 20)
+    assert 0.1 < begins_s < 0.2
+    longer = ran(f"faults=[{first}, {second}, for: 0.4 s}}]", LONG)
+    assert [row.noticed_s for row in longer.records.rows["recoveries"]] == pytest.approx([0.4])
+    assert joins_s(longer) == pytest.approx([0.65])
+    assert ran(f"faults=[{first}, {first}]", LONG).end_s == ran(f"faults=[{first}]", LONG).end_s
+    ever = ran(f"faults=[{first}, {second}}}]", LONG)
+    assert [row.noticed_s for row in ever.records.rows["recoveries"]] == pytest.approx([0.4])
+    assert not joins_s(ever)
+    within = ran(f"faults=[{first}, {second}, for: 10 ms}}]", LONG)
+    assert not within.records.rows["recoveries"]
+    assert within.end_s == ran(f"faults=[{first}]", LONG).end_s
+
+
+def test_a_device_that_crashes_as_it_hangs_is_back_after_both() -> None:
+    run = ran(f"faults=[{HANGS}, for: 0.4 s}}, {{at: 0.2 s, device: b-1, fault: reboot, for: 10 ms}}]", LONG)
+    assert [row.noticed_s for row in run.records.rows["recoveries"]] == pytest.approx([0.2])
+    assert joins_s(run) == pytest.approx([token_s(ran(LONG), 20) + 0.4])
+
+
+def test_a_device_is_back_when_no_link_that_was_noticed_keeps_it_away() -> None:
+    partition = "{at: 0.15 s, partition: [[], [b-1]], for: 0.4 s}"
+    link = "{at: 0.2 s, link: [a, b-1], fault: down, for: 0.6 s}"
+    run = ran(f"faults=[{partition}, {link}]", LONG)
+    assert [each.noticed_s for each in run.records.rows["recoveries"]] == pytest.approx([0.4])
+    assert joins_s(run) == pytest.approx([0.8])
+    reboots = "{at: 0.11 s, device: b-1, fault: reboot, for: 0.6 s}"
+    assert joins_s(ran(f"faults=[{reboots}, {link}]", LONG)) == pytest.approx([0.8])
+
+
+def test_a_link_that_is_down_for_less_than_beats_notice_costs_no_device() -> None:
+    """Also if another is noticed meanwhile."""
+    long, short = "{at: 0.15 s, link: [a, b-1], fault: down}", "{at: 0.39 s, link: [a, b-2], fault: down, for: 20 ms}"
+    run = ran(f"faults=[{long}, {short}]")
+    assert [row.lost for row in run.records.rows["recoveries"]] == ["b-1"]
+
+
 def test_without_recovery_a_lost_device_ends_the_run() -> None:
     with pytest.raises(RunError, match=r"b-1: crash at 0.2 s, and the scenario has no recovery"):
         ran("recovery=none", "faults=[{at: 0.2 s, device: b-1, fault: crash}]")
