@@ -35,7 +35,7 @@ class Restoration(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """How a restoration ended: when, and what has moved. Not `committed`: something else was lost meanwhile."""
+    """How a restoration ended: what has moved, and when. Not `committed`: something else was lost before."""
 
     at_s: float
     committed: bool
@@ -174,7 +174,7 @@ class Migrator:
             while (arrived_s := await self._devices.wait(protocol, by_s := next_s())) is None:
                 if await passes(by_s):
                     await self._abort(running, "something else was lost")
-                    return Restored(by_s or at_s, committed=False, moves=0, sent_bytes=running.all_bytes)
+                    return Restored(at_s, committed=False, moves=0, sent_bytes=running.all_bytes)
         assert arrived_s is not None
         await self._commit(running, max(at_s, arrived_s), at_s)
         return Restored(max(at_s, arrived_s), True, len(protocol.moves), running.all_bytes)

@@ -182,7 +182,7 @@ class Recovery:
                 progress.moves += moved.moves
                 progress.sent_bytes += moved.sent_bytes
                 if not moved.committed:
-                    return moved.at_s
+                    return self._scheduler.now_s
                 at_s = moved.at_s
         except InfeasibleError:
             if await self._make_room(at_s, progress):
