@@ -46,6 +46,12 @@ def test_a_hang_that_is_over_before_is_not_noticed() -> None:
     assert told(clock(hang), 100.0) == [(2.5, "begins", 1), (4.9, "over", 1)]
 
 
+@pytest.mark.parametrize(("began_s", "over_s", "missed"), [(0.3, 0.35, False), (0.25, 0.3, True), (0.31, 0.39, False)])
+def test_beats_that_are_missed_are_those_between(began_s: float, over_s: float, *, missed: bool) -> None:
+    """A beat at the instant of a hang is answered, also where 0.3 / 0.1 is less than 3."""
+    assert FaultClock(FaultPlan(), interval_s=0.1, misses=3).misses_beat(began_s, over_s) is missed
+
+
 def test_a_device_that_joins_was_absent() -> None:
     join = FaultEvent(Fault(FaultKind.JOIN, (3,)), at_s=7.0)
     assert FaultPlan((join,)).absent == {3}
