@@ -93,9 +93,9 @@ def _of_order(scenario: Scenario, unit: str) -> Iterator[Contradiction]:
     by_device: dict[int, list[tuple[float, int, FaultSpec]]] = defaultdict(list)
     for n, fault in enumerate(scenario.faults):
         begin = getattr(fault, unit)
-        for name in fault.device or () if begin is not None else ():
-            for device in scenario.members(name):
-                by_device[device].append((begin, n, fault))
+        names = fault.device or () if begin is not None else ()
+        for device in {device for name in names for device in scenario.members(name)}:
+            by_device[device].append((begin, n, fault))
     for device, faults in by_device.items():
         name = scenario.device_names[device]
         away_until = next((begin for begin, _, fault in faults if fault.fault == "join"), -inf)
@@ -118,22 +118,21 @@ def _shown(begin: float, unit: str) -> str:
 
 def _of_recovery(scenario: Scenario) -> Iterator[Contradiction]:
     recovery, n_devices = scenario.recovery, len(scenario.device_names)
+    stores = [] if recovery.weights == FLASH else scenario.members(recovery.weights)
+    position = ("recovery", "weights")
+    if recovery.weights != FLASH and not stores:
+        yield position, f"{no_device(scenario, recovery.weights)}; give one, or flash"
+    elif len(stores) > 1:
+        first, last = scenario.device_names[stores[0]], scenario.device_names[stores[-1]]
+        yield position, f'"{recovery.weights}" is {len(stores)} devices; name one, {first} to {last}'
     if recovery.caches == "none":
         return
     if scenario.cost.formulas == "literal":
         yield ("recovery",), "needs physical costs; these are literal"
     if scenario.sharding.collectives == "gather":
         yield ("recovery",), "moves blocks, and with collectives: gather they stay; give recovery: none"
-    if recovery.weights != FLASH:
-        stores = scenario.members(recovery.weights)
-        position = ("recovery", "weights")
-        if not stores:
-            yield position, f"{no_device(scenario, recovery.weights)}; give one, or flash"
-        elif len(stores) > 1:
-            first, last = scenario.device_names[stores[0]], scenario.device_names[stores[-1]]
-            yield position, f'"{recovery.weights}" is {len(stores)} devices; name one, {first} to {last}'
-        joining = {device for fault in scenario.faults for device in _joining(scenario, fault)}
-        if joining.intersection(stores):
-            yield position, f"{recovery.weights} joins later, and weights can be lost before"
+    joining = {device for fault in scenario.faults for device in _joining(scenario, fault)}
+    if joining.intersection(stores):
+        yield position, f"{recovery.weights} joins later, and weights can be lost before"
     if recovery.caches == "replicate" and recovery.replicas >= n_devices:
         yield ("recovery", "replicas"), f"{recovery.replicas} on other devices need more than {n_devices} devices"

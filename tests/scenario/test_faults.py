@@ -4,6 +4,7 @@
 import pytest
 from support.scenario_text import TEXT, error_of
 
+from edgeemu.cluster.draw.faults import draw_faults
 from edgeemu.scenario.load import parse_scenario, to_yaml
 from edgeemu.scenario.reference import scenario_json_schema
 
@@ -137,6 +138,22 @@ def test_where_there_are_faults_caches_are_computed_again_unless_the_scenario_sa
 )
 def test_a_mistake_in_recovery(recovery: str, message: str) -> None:
     assert mistake(OK, more=f"\nrecovery: {recovery}") == f"quickstart.yaml:15: recovery{message}"
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("nas", 'there is no device "nas"; give one, or flash'),
+        ("pi", '"pi" is 2 devices; name one, pi-1 to pi-2'),
+    ],
+)
+def test_the_device_that_has_all_weights_is_known_also_where_none_are_restored(weights: str, message: str) -> None:
+    assert error_of(TEXT, f"recovery.weights={weights}") == f"--set recovery.weights: {message}"
+
+
+def test_a_device_that_is_named_twice_fails_once() -> None:
+    twice = parse_scenario(with_faults("{at: 1 s, device: [pi, pi-1], fault: crash}"))
+    assert [event.fault.devices for event in draw_faults(twice).events] == [(0, 1)]
 
 
 def test_weights_are_not_on_a_device_that_is_not_there_yet() -> None:
