@@ -1,7 +1,8 @@
 """Costs of faults in a run: figures of its faults and recoveries, and lines about them. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from edgeemu.report.facts import RunFacts
@@ -21,7 +22,7 @@ def failures_document(records: RecordTables, facts: RunFacts, span_s: float) -> 
     recoveries = [RecoveryRow(**row) for table in records.read("recoveries") for row in table.to_pylist()]
     if not faults and not recoveries and facts.heartbeat is None:
         return None
-    down_s = sum(row.restored_s - row.began_s for row in recoveries)
+    down_s = _in_any_s([(row.began_s, row.restored_s) for row in recoveries])
     names = "notice_ms", "decide_ms", "place_ms", "fill_ms"
     parts_s = [_parts_s(row) for row in recoveries]
     spent_s = {name: [each[number] for each in parts_s] for number, name in enumerate(names)}
@@ -40,6 +41,15 @@ def failures_document(records: RecordTables, facts: RunFacts, span_s: float) -> 
         "heartbeat": _heartbeat(facts, span_s),
         "availability": max(0.0, 1.0 - down_s / span_s) if span_s > 0 else None,
     }
+
+
+def _in_any_s(spans: Iterable[tuple[float, float]]) -> float:
+    """Time that is in any of some spans: one device can be lost, and not noticed, as the run recovers from another."""
+    sum_s, until_s = 0.0, -inf
+    for begin_s, end_s in sorted(spans):
+        sum_s += max(0.0, end_s - max(begin_s, until_s))
+        until_s = max(until_s, end_s)
+    return sum_s
 
 
 def _heartbeat(facts: RunFacts, span_s: float) -> dict[str, float] | None:

@@ -227,6 +227,17 @@ def test_whatever_fails_every_token_comes(data: st.DataObject) -> None:
     assert sums == pytest.approx(paths.latency_s.tolist(), abs=1e-9)
 
 
+def test_time_that_two_recoveries_have_in_common_counts_once() -> None:
+    """One device hangs, and before that is noticed another crashes: its recovery needs nothing of the first."""
+    faults = "faults=[{at: 0.15 s, device: b-3, fault: hang}, {at: 0.16 s, device: a, fault: crash}]"
+    run = ran(faults, LONG)
+    crash, hang = run.records.rows["recoveries"]
+    assert hang.began_s < crash.began_s < crash.restored_s < hang.noticed_s
+    document = failures_document(run.records, some_facts(heartbeat=Heartbeats(0.1, 64)), run.end_s)
+    assert document is not None
+    assert document["availability"] == pytest.approx(1 - (hang.restored_s - hang.began_s) / run.end_s)
+
+
 def test_what_faults_cost_is_summed_up() -> None:
     run = ran("faults=[{at: 0.2 s, device: b-1, fault: reboot, for: 20 ms}]")
     facts = some_facts(heartbeat=Heartbeats(0.1, 64))
