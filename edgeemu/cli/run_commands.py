@@ -49,8 +49,8 @@ def run(
 
     Prints the text as it is generated, the latency of its tokens, and where blocks move, what that gained, and why. The
     records (summary.json, scenario.yaml, meta.json, facts.json; tokens, sequences, ops, migrations, decisions,
-    placements, conditions, devices and links as .parquet) go to a new directory below --out; `edgeemu report` shows
-    them again.
+    placements, faults, recoveries, conditions, devices and links as .parquet) go to a new directory below --out;
+    `edgeemu report` shows them again.
 
     \b
     Examples:
