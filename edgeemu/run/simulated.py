@@ -122,6 +122,8 @@ class SimulatedBackend:
 
     async def end_device(self, device: int, at_s: float) -> None:  # noqa: ARG002  # all up to then has happened
         self._gone.add(device)
+        self._replicas = frozenset(replica for replica in self._replicas if replica.holder != device)
+        self._replica_bytes[device] = 0
         self._timeline.end_device(device)
 
     async def stop_device(self, device: int, at_s: float, until_s: float) -> None:  # its speed says so

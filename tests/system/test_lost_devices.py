@@ -12,10 +12,12 @@ from support.several import make, reference_tokens, tokens_of
 from support.watching import RecordedRun
 
 from edgeemu.cluster.faults import Fault, FaultEvent, FaultKind
+from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.scenario.load import parse_scenario
 
 FOUR = "workload.prompts=[{tokens: 7}, {tokens: 3}, {tokens: 5}, {tokens: 2}]"
 PHASES = ["prepare", "ship", "copying", "arrived", "commit", "committed"]
@@ -208,6 +210,33 @@ def test_paced_runs_with_replicas_write_the_same_text(fault: str, concurrency: i
     made = on_processes(plan)
     assert tokens_of(made) == reference_tokens(plan)
     assert device_pids() == []
+
+
+NARROW = """
+model: {shape: {n_layers: 3, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4, d_ff: 64, vocab_size: 100,
+  max_context: 64}}
+devices: [{name: d, count: 2, gflops: 1 GFLOPS, mem_bandwidth: 20 MB/s, memory: 171 KiB}]
+network: {default: {bandwidth: 20 Mbit/s, delay: 2 ms}}
+policy: layers
+workload: {prompts: [{tokens: 9}], max_tokens: 4}
+time: {mode: virtual}
+decisions: {time: 0 ms}
+migration: {weights_on_flash: true, flash_bandwidth: 20 MB/s}
+recovery: {caches: replicate}
+faults:
+  - {at: 0 s, device: d-2, fault: reboot, for: 2 ms}
+  - {at: 3 ms, device: d-1, fault: crash}
+"""
+
+
+def test_a_device_that_is_back_holds_no_replicas_and_has_their_room() -> None:
+    """It has room for the whole model, but not beside the replicas that it had."""
+    plan = make_plan(parse_scenario(NARROW))
+    made, foretold = on_processes(plan), simulated(plan)
+    assert tokens_of(made) == reference_tokens(plan)
+    for run in (made, foretold):
+        assert [row.attempts for row in run.recorded.rows["recoveries"]] == [1, 1]
+    assert made.recorded.rows["recoveries"] == foretold.recorded.rows["recoveries"]
 
 
 @pytest.mark.parametrize("device", [0, 1, 2])

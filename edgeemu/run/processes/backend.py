@@ -223,7 +223,9 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         self._time = emulated
         self._migration = ProcessMigration(self.plan, devices.session, installed, emulated)
         self._replicas.time = emulated
-        self._failures = ProcessFailures(self.plan, devices, installed, emulated, self._reports, self._opened)
+        self._failures = ProcessFailures(
+            self.plan, devices, installed, emulated, self._reports, self._opened, self._replicas
+        )
         if for_the_run and self._survives:
             self._failures.note_losses(self.dilation, self.measured.standstills)
 

@@ -16,6 +16,7 @@ from edgeemu.run.processes.emulated_time import EmulatedTime
 from edgeemu.run.processes.installed_program import InstalledProgram
 from edgeemu.run.processes.launch import LaunchedDevices
 from edgeemu.run.processes.losses import Heartbeat, Losses
+from edgeemu.run.processes.replicas import ProcessReplicas
 from edgeemu.run.processes.step_reports import StepReports
 from edgeemu.run.recovery.fault_clock import noticed_s
 
@@ -31,10 +32,11 @@ class ProcessFailures:
         emulated: EmulatedTime,
         reports: StepReports,
         opened: Mapping[int, protocol_in.Open],
+        replicas: ProcessReplicas,
     ) -> None:
         self._plan, self._devices, self._installed = plan, devices, installed
         self._session, self._presence = devices.session, devices.session.presence
-        self._time, self._reports, self._opened = emulated, reports, opened
+        self._time, self._reports, self._opened, self._replicas = emulated, reports, opened, replicas
         self._alarms: dict[int, asyncio.TimerHandle] = {}  # of devices that go on by themselves
 
     def note_losses(self, dilation: float, standstills: list[Standstill]) -> None:
@@ -147,6 +149,7 @@ class ProcessFailures:
         self._cancel_alarm(device)
         self._devices.caps.release(self._device(device).name)
         self._reports.write_off(device)
+        self._replicas.lost(device)
         self._time.end_device(device)
 
     def _cancel_alarm(self, device: int) -> None:

@@ -72,6 +72,10 @@ class ProcessReplicas:
         if self._held:
             await self.hold(self._installed.next_epoch(), self._held, load=False)
 
+    def lost(self, holder: int) -> None:
+        """Note that a device has lost its replicas with its process; it holds none again until it is told."""
+        self._held = frozenset(replica for replica in self._held if replica.holder != holder)
+
     def forget_rounds(self) -> None:
         """Note that devices have given up all rounds."""
         self._rounds.clear()
