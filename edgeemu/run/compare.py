@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from edgeemu.errors import EdgeemuError, RequestError, UnsuitableError
-from edgeemu.policies import PARTICULAR, POLICIES, exact
+from edgeemu.policies import COLLECTIVES, PARTICULAR, POLICIES, exact
 from edgeemu.report.comparison import Entry
 from edgeemu.report.formats import counted
 from edgeemu.run.ask_policy import NoFirstPlacementError
@@ -22,6 +22,7 @@ from edgeemu.scenario.scenario import Scenario
 
 ALL = "all"
 UNPROVEN = "name it to try (--policies all,exact)"
+BLOCKS_STAY = "its blocks stay (collectives: gather), and recovery moves blocks; give recovery: none"
 
 
 class Watch(Protocol):
@@ -76,14 +77,18 @@ def left_out(scenario: Scenario, policies: Sequence[str]) -> dict[str, str]:
 
     Raises: as `make_plan`.
     """
+    found = {}
+    if scenario.recovery.caches != "none":
+        stay = [name for name in optional(policies) if COLLECTIVES.get(name) == "gather"]
+        found = dict.fromkeys(stay, f"left out: {BLOCKS_STAY}")
     if "exact" not in optional(policies):
-        return {}
+        return found
     setting = unplaced(scenario)
     n_devices, n_layers = len(setting.cluster.devices), setting.model.shape.n_layers
     if exact.answers(n_devices, n_layers):
-        return {}
+        return found
     size = f"{counted(n_devices, 'device')} and {counted(n_layers, 'layer')}"
-    return {"exact": f"left out: it would prove no optimum of {size} in time; {UNPROVEN}"}
+    return {**found, "exact": f"left out: it would prove no optimum of {size} in time; {UNPROVEN}"}
 
 
 def bounds(scenario: Scenario) -> Possible | None:

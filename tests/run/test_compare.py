@@ -175,6 +175,17 @@ def test_of_all_policies_one_that_would_not_answer_is_left_out_and_that_is_no_fa
     assert left_out(parse_scenario(SCENARIO, overrides=[deep]), ["all", "exact"]) == {}
 
 
+def test_of_all_policies_one_whose_blocks_stay_is_left_out_where_a_run_recovers(edgeemu: Edgeemu) -> None:
+    fault = "faults=[{at: 5 ms, device: nano, fault: crash}]"
+    status, out, _ = edgeemu("--simulate", "--json", "--set", fault, "--set", "devices[0].count=3")
+    assert status == 0
+    rows = {row["policy"]: row for row in json.loads(out)["policies"]}
+    assert rows["distributed-llama-0.1"]["problem"] == (
+        "left out: its blocks stay (collectives: gather), and recovery moves blocks; give recovery: none"
+    )
+    assert rows["layers"]["runs"]
+
+
 @pytest.mark.usefixtures("clusters_start_warm")
 def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) -> None:
     status, out, err = edgeemu("--policies", "layers,round-robin", "--json")
