@@ -213,6 +213,9 @@ class Recovery:
         current = self._migrator.placement
         if not lost:
             return _Chosen([current], None, at_s)
+        if len(self.faults.gone) == len(self._plan.cluster.devices):
+            names = ", ".join(map(self.faults.name, sorted(self.faults.gone)))
+            raise InfeasibleError(f"no device is left: {names} are gone")
         kept = {due.step.sequence: due.step.past for due in waiting}
         out = self.faults.gone | self.faults.emptied
         if promotion := await self._replicator.promotion(current, out, kept, at_s):

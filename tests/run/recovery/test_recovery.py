@@ -194,6 +194,13 @@ def test_survivors_without_room_end_the_run() -> None:
         ran(f"faults=[{faults}]", "devices[0].memory=100 KiB")
 
 
+def test_a_run_that_has_lost_all_devices_says_so() -> None:
+    with pytest.raises(InfeasibleError, match=r"^no device is left: a, b-1, b-2, b-3 are gone$"):
+        ran(
+            "faults=[{at: 0.1 s, device: b-2, fault: leave}, {at: 0.2 s, device: [a, b-1, b-3], fault: reboot, for: 1 s}]"
+        )
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_fails_every_token_comes(data: st.DataObject) -> None:
