@@ -196,9 +196,7 @@ def test_survivors_without_room_end_the_run() -> None:
 
 def test_a_run_that_has_lost_all_devices_says_so() -> None:
     with pytest.raises(InfeasibleError, match=r"^no device is left: a, b-1, b-2, b-3 are gone$"):
-        ran(
-            "faults=[{at: 0.1 s, device: b-2, fault: leave}, {at: 0.2 s, device: [a, b-1, b-3], fault: reboot, for: 1 s}]"
-        )
+        ran("faults=[{at_token: 8, device: b-2, fault: leave}, {at: 0.2 s, device: [a, b], fault: crash, for: 1 s}]")
 
 
 @settings(max_examples=60, deadline=None)
