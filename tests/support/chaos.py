@@ -62,6 +62,7 @@ def case_of(seed: int) -> Case:
         f"  heartbeat: {{interval: 50 ms, misses: {draw.randint(1, 3)}}}}}",
         "faults:",
         *_faults(draw, n_devices),
+        *_more_faults(random.Random(f"{seed}: more"), n_devices),
     ]
     return Case(seed, "\n".join(lines) + "\n", draw.choice(POLICIES))
 
@@ -102,6 +103,16 @@ def _faults(draw: random.Random, n_devices: int) -> Iterator[str]:
             yield f"  - {{{at}, link: [d{a}, d{b}], fault: loss, loss: {draw.choice([10, 60])} %, for: 200 ms}}"
         case "partition":
             yield f"  - {{{at}, partition: [[d{a}], [d{b}]]{ends}}}"
+
+
+def _more_faults(draw: random.Random, n_devices: int) -> Iterator[str]:
+    """Faults of any devices, again and again: also of one that is gone, or stands still, and of links that are down."""
+    for _ in range(draw.choice([0, 0, 0, 1, 2, 3])):
+        rate, ends = f"rate: {draw.choice([3600, 20000])} per hour", f"for: {draw.randint(1, 300)} ms"
+        kind = draw.choice(["crash", "reboot", "hang", "hang", "down"])
+        ends = f", {ends}" if kind in ("reboot", "down") or draw.random() < 0.8 else ""
+        a, b = draw.sample(range(n_devices), 2)
+        yield f"  - {{{rate}, {f'link: [d{a}, d{b}]' if kind == 'down' else f'device: d{a}'}, fault: {kind}{ends}}}"
 
 
 class Anywhere:
