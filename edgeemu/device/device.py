@@ -295,7 +295,8 @@ class EmulatedDevice:
             self._assigned.executor.rewind(request.rows, request.layers, request.kept)
             self._assigned.migration.replicas.rewind(request)
         else:
-            self._assigned.runner.halt(request.epoch, self._held.drop_steps())
+            told = self._assigned.runner.halt(request.epoch, self._held.drop_steps())
+            return [*told, self._done("Halt")]
         return [self._done(type(request).__name__)]
 
     def _change(self, request: ChangeDevice) -> list[Instruction]:

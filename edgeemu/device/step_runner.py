@@ -76,13 +76,17 @@ class StepRunner:
         self.sent_bytes.clear()
         self._handled.clear()
 
-    def halt(self, epoch: int, taken_bytes: int) -> None:
-        """Gives up all steps, none of whose operations is running; and `taken_bytes` that were taken, not delivered."""
+    def halt(self, epoch: int, taken_bytes: int) -> list[Instruction]:
+        """Gives up all steps, none of whose operations is running; and `taken_bytes` that were taken, not delivered.
+
+        What was done for them is told.
+        """
         assert not isinstance(self._running, _Running), "a device handles messages between operations"
         self.ready.drop_steps()
-        self._executed.clear()
-        self._traffic = StepTraffic()
+        begun = sorted({*self._executed, *(StepKey(*step) for step in self._traffic.steps)})
+        told: list[Instruction] = [Tell(self._report(key, given_up=True)) for key in begun]
         self._ledger.release(MESSAGES, taken_bytes + self._dataflow.halt(epoch))
+        return told
 
     # -- inputs ---------------------------------------------------------------------------------------------------
 
@@ -219,15 +223,16 @@ class StepRunner:
         kept = self._executor.last_logits
         return Token(self._name, *key, token, sampled_s, wall_s, b"" if kept is None else kept.tobytes())
 
-    def _report(self, key: StepKey) -> Report:
+    def _report(self, key: StepKey, *, given_up: bool = False) -> Report:
+        """What was done for a step. The times of its messages are with the next report, if it is given up."""
         return Report(
             self._name,
             *key,
             self._dataflow.epoch,
-            self._executed.pop(key),
+            self._executed.pop(key, []),
             self._ledger.used_bytes,
             self._ledger.peak_bytes,
-            transits=self.transits.take(),
+            transits=[] if given_up else self.transits.take(),
             held=self._ledger.page(),
             traffic=self._traffic.take((key.sequence, key.step)),
         )

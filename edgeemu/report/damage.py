@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeemu.errors import RequestError
+from edgeemu.report.rows import GIVEN_UP, NO_STEP
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,11 +22,11 @@ _BOUNDS = {
     "last_op": (-1, 100 * _MAX),
     "messages": (1, 1 << 31),
 }
-_OF_NO_STEP = ("sequence", "step", "op")
+_OF_NO_STEP = {"sequence": NO_STEP, "step": GIVEN_UP, "op": NO_STEP}  # least values there
 
 
 def checked(tables: Iterator["pa.Table"], file: Path, *, may_be_of_no_step: bool = False) -> Iterator["pa.Table"]:
-    """Yield tables that were read from a file, each checked as a whole; rows `of_no_step` have -1 for it.
+    """Yield tables that were read from a file, each checked as a whole; rows of no step have negative numbers for it.
 
     Raises:
         RequestError: the file is damaged.
@@ -62,7 +63,7 @@ def _check_numbers(table: "pa.Table", *, may_be_of_no_step: bool) -> None:
                 raise ValueError(f"{name} has a value that is not a finite number")
         if name in _BOUNDS and len(column):
             numbers, (least, bound) = column.to_numpy(), _BOUNDS[name]
-            least = -1 if may_be_of_no_step and name in _OF_NO_STEP else least
+            least = _OF_NO_STEP.get(name, least) if may_be_of_no_step else least
             if numbers.min() < least or numbers.max() >= bound:
                 raise ValueError(f"{name} has the values {numbers.min()} to {numbers.max()}")
 

@@ -6,10 +6,10 @@ from math import inf
 from typing import Any
 
 from edgeemu.report.facts import RunFacts
-from edgeemu.report.figures import RecordTables
+from edgeemu.report.figures import RecordTables, column_of
 from edgeemu.report.formats import Table, counted, ms_text, percent_text, size
-from edgeemu.report.rows import FaultRow, RecoveryRow
-from edgeemu.report.statistics import statistics_ms
+from edgeemu.report.rows import GIVEN_UP, FaultRow, RecoveryRow
+from edgeemu.report.statistics import ExactSum, statistics_ms
 
 
 def failures_document(records: RecordTables, facts: RunFacts, span_s: float) -> dict[str, Any] | None:
@@ -37,6 +37,7 @@ def failures_document(records: RecordTables, facts: RunFacts, span_s: float) -> 
         "moves": sum(row.moves for row in recoveries),
         "bytes": sum(row.bytes for row in recoveries),
         "rows": sum(row.rows for row in recoveries),
+        "given_up": _given_up(records) if recoveries else None,
         "delayed": sum(row.sequences for row in recoveries),
         "heartbeat": _heartbeat(facts, span_s),
         "availability": max(0.0, 1.0 - down_s / span_s) if span_s > 0 else None,
@@ -50,6 +51,17 @@ def _in_any_s(spans: Iterable[tuple[float, float]]) -> float:
         sum_s += max(0.0, end_s - max(begin_s, until_s))
         until_s = max(until_s, end_s)
     return sum_s
+
+
+def _given_up(records: RecordTables) -> dict[str, float]:
+    """Count what devices computed for steps that were given up."""
+    operations, busy_s = 0, ExactSum()
+    for table in records.read("ops", ("step", "start_s", "end_s")):
+        step, start_s, end_s = (column_of(table, name) for name in ("step", "start_s", "end_s"))
+        spent_s = (end_s - start_s)[step == GIVEN_UP]
+        operations += len(spent_s)
+        busy_s.add(spent_s.tolist())
+    return {"operations": operations, "ms": 1000 * busy_s.value}
 
 
 def _heartbeat(facts: RunFacts, span_s: float) -> dict[str, float] | None:
@@ -107,6 +119,9 @@ def failure_lines(failures: Mapping[str, Any] | None) -> Iterator[str]:
         mean = " (mean)" if failures["recoveries"] > 1 else ""
         told = f"{failures['recoveries']} recoveries" if failures["recoveries"] > 1 else "1 recovery"
         yield f"{told}{mean}: {', '.join(parts) or 'at once'}; {failures['rows']} cache rows computed again"
+        if failures["given_up"]["operations"]:
+            lost = failures["given_up"]
+            yield f"steps given up: {counted(lost['operations'], 'operation')}, {ms_text(lost['ms'])} of computing"
     if failures["availability"] is not None and failures["recoveries"]:
         yield f"available {percent_text(failures['availability'], 2)} of the time"
     if failures["heartbeat"]:

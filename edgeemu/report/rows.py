@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgeemu.timeline.transfers import HandledTransfer
 
 NO_STEP = -1  # the sequence and step of an operation that belongs to none
+GIVEN_UP = -2  # the step of an operation of a step that was given up at a fault; its sequence is `NO_STEP`
 
 TableName = Literal[
     "tokens",
@@ -71,8 +72,8 @@ class OperationRow(NamedTuple):
     """One fused block execution on a device."""
 
     device: Name
-    sequence: Int32  # -1, as the step: a transfer, which is a chunk of a block that moves or a test message
-    step: Int32
+    sequence: Int32  # -1, as the step: a transfer, or an operation that fills caches
+    step: Int32  # -2: of a step that was given up at a fault, and runs again
     layer: Int16
     block: Name  # embed, head, proj, ffn or lm_head; sum, norm, gather, attend or join; send or receive
     groups: Int16  # head groups or shards that were computed as one product; 0 where the block is undivided

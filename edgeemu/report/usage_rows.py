@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.ledger import CACHE, INCOMING, MESSAGES, WEIGHTS, WORKSPACE
-from edgeemu.report.rows import NO_STEP, DeviceRow, LinkRow, OperationRow, Row, TableName, operation_row, transfer_row
+from edgeemu.report.rows import (
+    GIVEN_UP,
+    NO_STEP,
+    DeviceRow,
+    LinkRow,
+    OperationRow,
+    Row,
+    TableName,
+    operation_row,
+    transfer_row,
+)
 from edgeemu.timeline.columns import Coded, Columns, Groups, table
 from edgeemu.timeline.executed import ExecutedOps
 from edgeemu.timeline.operation_sizes import OperationSizes
@@ -82,10 +92,13 @@ class StepRows:
         peak_bytes: IntArray,
         cpu_s: NDArray[np.float64] | None = None,
         waiting: tuple[int, int] | None = None,
+        given_up: NDArray[np.float64] | None = None,
     ) -> None:
         """Add what all devices did for a step, on a timeline without clock.
 
-        `waiting`: of operations that fill caches, the sequence and step that waits for them; they are of no step.
+        `waiting`: of operations that fill caches, or of a step that was given up, the sequence and step that waits for
+        them; they are of no step. `given_up`: of a step that was, the share of each operation that was computed,
+        [n_executed].
 
         `sizes` are those of the operations that `executed` is about. `held` is the memory of devices in the order of
         `ACCOUNTS`: [n_accounts, n_devices]; `peak_bytes`: [n_devices]. `cpu_s` is what kernels took: [n_executed];
@@ -95,10 +108,18 @@ class StepRows:
         devices = about.device[place]  # [n_executed]
         sequence, number, rows, past = np.array(executed.steps)[executed.which_step].T  # [n_executed] each
         of_step = (sequence, number) if waiting is None else np.full((2, len(place)), NO_STEP)
+        if given_up is not None:
+            of_step[1][:] = GIVEN_UP
         block, instants = Coded(about.kind[place], about.kinds), (executed.ready_s, executed.start_s, executed.end_s)
         zero, in_time = np.zeros(len(place)), np.zeros(len(place), np.bool_)
         what = Coded(devices, names), *of_step, about.layer[place], block, about.groups[place], rows, past
-        which, taken_s = (about.index[place], *sizes.columns(executed)), zero if cpu_s is None else cpu_s
+        last_op, last_bytes, flops, bytes_read = sizes.columns(executed)
+        if given_up is not None:
+            flops, bytes_read = flops * given_up, bytes_read * given_up
+        which, taken_s = (
+            (about.index[place], last_op, last_bytes, flops, bytes_read),
+            zero if cpu_s is None else cpu_s,
+        )
         self.columns.append(("ops", Columns(OperationRow, [*what, *which, *instants, taken_s, zero, in_time])))
 
         groups = Groups.of(devices, len(names))

@@ -63,6 +63,7 @@ class SimulatedBackend:
         self._observed: deque[StepMeasurement] = deque()  # since the last call
         self._started: dict[int, Step] = {}  # the last step of each sequence
         self._gone = set(plan.cluster.faults.absent)
+        self._latest_s = 0.0  # when the last token was sampled
         self.cluster = plan.cluster
         self.measured = RunMeasurements()
 
@@ -83,7 +84,7 @@ class SimulatedBackend:
     async def begin(self, at_s: float = 0.0) -> Instant:
         self._timeline = VirtualTimeline(self.plan.cluster, self.plan.costs, self.plan.durations)
         for device in self._gone:
-            self._timeline.end_device(device)
+            self._timeline.end_device(device, at_s)
         self._started = {due.step.sequence: due.step for due in self.plan.resumed.waiting} if self.plan.resumed else {}
         return self.instant(at_s)
 
@@ -120,11 +121,11 @@ class SimulatedBackend:
         self.cluster = self.cluster.changed(change, at_s)
         self._timeline.change(change, at_s)
 
-    async def end_device(self, device: int, at_s: float) -> None:  # noqa: ARG002  # all up to then has happened
+    async def end_device(self, device: int, at_s: float) -> None:
         self._gone.add(device)
         self._replicas = frozenset(replica for replica in self._replicas if replica.holder != device)
         self._replica_bytes[device] = 0
-        self._timeline.end_device(device)
+        self._timeline.end_device(device, at_s)
 
     async def stop_device(self, device: int, at_s: float, until_s: float) -> None:  # its speed says so
         ...
@@ -142,7 +143,9 @@ class SimulatedBackend:
         tokens = []
         while (token := self._next_sampled(at_s)) is not None:
             tokens.append(token)
-        self._timeline.halt()
+        for step, traffic in self._timeline.halt(self._counts_for):
+            self._rows.add_traffic(self.cluster, step, traffic, at_s)
+        self._record_given_up(at_s)
         return tokens
 
     async def rewind(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> None: ...
@@ -168,6 +171,7 @@ class SimulatedBackend:
             self._timeline.probe(way, self._probes, sizes, at_s, step)
 
     async def end(self) -> None:
+        self._record_given_up(self._latest_s, cut=True)
         self.measured.sent_bytes = self._timeline.sent_bytes()
         self._rows.add_transfers(self.cluster, self._timeline.transfers())
 
@@ -270,11 +274,24 @@ class SimulatedBackend:
         """Record a step. Memory is what devices hold at their fullest under the placement in force."""
         incoming_bytes = self._reserved_bytes + self._replica_bytes
         held = np.vstack([self._held_bytes, incoming_bytes])  # [n_accounts, n_devices]
-        sizes = self._sizes.of(executed.about)
-        waiting = self._started[step.sequence][:2] if step.step < 0 else None
+        sizes, counts_for = self._sizes.of(executed.about), self._counts_for(step)
+        waiting = counts_for if step.step < 0 else None
         self._rows.add_executed(self.cluster, executed, sizes, held, self._peak_bytes, waiting=waiting)
         self._rows.add_transfers(self.cluster, self._timeline.transfers())
-        self._rows.add_traffic(self.cluster, waiting or step[:2], self._timeline.traffic(step), sampled_s)
+        self._rows.add_traffic(self.cluster, counts_for, self._timeline.traffic(step), sampled_s)
+        self._record_given_up(sampled_s)
+        self._latest_s = sampled_s
+
+    def _record_given_up(self, by_s: float, *, cut: bool = False) -> None:
+        """Record operations of steps that were given up, as far as they had ended by an instant; `cut`: all of them."""
+        held = np.vstack([self._held_bytes, self._reserved_bytes + self._replica_bytes])  # [n_accounts, n_devices]
+        for step, executed, done in self._timeline.given_up.take(by_s, cut=cut):
+            sizes = self._sizes.of(executed.about)
+            self._rows.add_executed(self.cluster, executed, sizes, held, self._peak_bytes, waiting=step, given_up=done)
+
+    def _counts_for(self, step: Step) -> tuple[int, int]:
+        """Return the sequence and step for which a step counts: one that fills caches, for the one that waits."""
+        return self._started[step.sequence][:2] if step.step < 0 else step[:2]
 
     def _holds(self, placement: Placement) -> None:
         """Note that devices hold their blocks under a placement."""

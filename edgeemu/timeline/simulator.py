@@ -271,11 +271,13 @@ class Simulator:
         self._devices[index] = replace(self._devices[index], free_s=at_s, busy=False, ready=ReadyQueue())
 
     def halt(self) -> None:
-        """Give up all steps in flight. Operations that run go on, and their results go nowhere; transfers go on."""
+        """Give up all steps in flight. Operations that run go on, and their results go nowhere; transfers go on.
+
+        Records of what they have executed and sent can still be taken.
+        """
         self._events = without_steps(self._events, lambda index: partial(self._freed, self._devices[index]))
         for device in self._devices:
             device.ready.drop_steps()
-        self._executed.clear()
 
     def _freed(self, device: SimulatedDevice, _: float) -> None:
         """Run what a device has ready, after an operation of a step that was given up."""

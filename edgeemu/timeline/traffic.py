@@ -32,6 +32,11 @@ class StepTraffic:
     def __init__(self) -> None:
         self._steps: dict[tuple[int, int], dict[tuple[int, int], tuple[int, int, float]]] = defaultdict(dict)
 
+    @property
+    def steps(self) -> list[tuple[int, int]]:
+        """The steps that have messages."""
+        return list(self._steps)
+
     def add(self, step: tuple[int, int], path: tuple[int, int], size_bytes: int, transit_s: float) -> None:
         """Add a message of a step (sequence and number) on a path (source and target)."""
         paths = self._steps[step]

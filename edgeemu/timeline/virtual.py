@@ -2,7 +2,8 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
@@ -13,6 +14,7 @@ from edgeemu.placement.shipments import Shipment
 from edgeemu.timeline.columns import Columns
 from edgeemu.timeline.executed import Executed, ExecutedOps
 from edgeemu.timeline.flow import Flow, record_of
+from edgeemu.timeline.given_up import GivenUpSteps, GivenUpTraffic, StepKey
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.shipping import TO_REPLICAS, Round, Shipped
 from edgeemu.timeline.simulator import Simulator
@@ -31,12 +33,13 @@ class VirtualTimeline:
         self._arrived_s = 0.0
         self._replicating: list[Round] = []
         self._replicated: list[Shipped] = []  # since they were taken
-        self._flying = 0  # steps
+        self._flying: dict[StepKey, Step] = {}
         self._executed: dict[int, list[tuple[Flow, Executed]]] = defaultdict(list)  # by sequence, of its step in hand
+        self.given_up = GivenUpSteps()
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Release a step at an instant, which must not lie before the last requested token or arrival."""
-        self._flying += 1
+        self._flying[step[:2]] = step
         self._simulator.start(step, program, at_s)
 
     def sampled(self, by_s: float | None = None) -> TokenTime | None:
@@ -44,21 +47,33 @@ class VirtualTimeline:
         until_s = math.inf if by_s is None else by_s
         while (outcome := self._simulator.advance(until_s)) is not None:
             if isinstance(outcome, TokenTime):
-                self._flying -= 1
+                del self._flying[outcome.step[:2]]
                 return outcome
             self._note(outcome)
         if by_s is None:
-            raise RunError(f"the timeline came to an end with {self._flying} steps under way")
+            raise RunError(f"the timeline came to an end with {len(self._flying)} steps under way")
         return None
 
-    def halt(self) -> None:
-        """Give up all steps in flight, at an instant up to which all tokens have been taken."""
-        self._simulator.halt()
-        self._executed.clear()
-        self._flying = 0
+    def halt(self, counts_for: Callable[[Step], StepKey]) -> list[GivenUpTraffic]:
+        """Give up all steps in flight, at an instant up to which all tokens have been taken.
 
-    def end_device(self, index: int) -> None:
-        """Take a device away, at an instant up to which all tokens have been taken."""
+        What they have executed is in `given_up`, as of the step that it `counts_for`. Return what they have sent.
+        """
+        self._simulator.halt()
+        self._sort_executed()
+        traffic = []
+        for step in self._flying.values():
+            executed, key = self._executed[step.sequence], counts_for(step)
+            self.given_up.add(key, [each for each in executed if each[0].step == step])
+            self._executed[step.sequence] = [each for each in executed if each[0].step != step]
+            traffic.append(GivenUpTraffic(key, self.traffic(step)))
+        self._flying.clear()
+        return traffic
+
+    def end_device(self, index: int, at_s: float) -> None:
+        """Take a device away at an instant, up to which all tokens have been taken."""
+        self._sort_executed()
+        self.given_up.lose(index, at_s, chain.from_iterable(self._executed.values()))
         self._simulator.end_device(index)
 
     def restart_device(self, index: int, at_s: float) -> None:
@@ -71,14 +86,17 @@ class VirtualTimeline:
 
     def executions(self, step: Step) -> ExecutedOps:
         """Take the records of the operations for the step of a sequence that was sampled last."""
-        for one in self._simulator.take_executed():
-            self._executed[one[0].step.sequence].append(one)
+        self._sort_executed()
         executed = self._executed.pop(step.sequence, [])
         flows = {id(flow): flow for flow, _ in executed}
         if len(flows) != 1:  # some of an earlier step, too, which ended after its token
             return ExecutedOps.of([record_of(*one) for one in executed])
         (flow,) = flows.values()
         return ExecutedOps.of_step(flow.wiring.columns, flow.step, [each for _, each in executed])
+
+    def _sort_executed(self) -> None:
+        for one in self._simulator.take_executed():
+            self._executed[one[0].step.sequence].append(one)
 
     def transits(self) -> Columns[Transit] | list[Transit]:
         """Transit times of messages since the last call, and of test messages that have arrived since."""

@@ -2,13 +2,19 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pytest
+
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.report.critical.critical_path import TimePart, critical_paths
+from edgeemu.report.rows import GIVEN_UP, OperationRow
 from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.run.backend import Backend
 from edgeemu.run.controller import Controller
@@ -174,3 +180,40 @@ def run_case(case: Case) -> None:
     assert tokens == dict(enumerate(reference_tokens(devices.plan)))
     assert records.rows["recoveries"] == simulated.rows["recoveries"]
     assert [row.emulated_s for row in records.rows["tokens"]] == [row.emulated_s for row in simulated.rows["tokens"]]
+    assert_counted_alike(records, simulated)
+
+
+def assert_counted_alike(records: RowsInMemory, simulated: RowsInMemory) -> None:
+    """What devices computed, sent and spent is what the simulator says, also of steps that were given up."""
+
+    def given_up(of: RowsInMemory) -> list[OperationRow]:
+        return sorted(row._replace(cpu_s=0.0) for row in of.rows["ops"] if row.step == GIVEN_UP)
+
+    def spent(of: RowsInMemory) -> dict[tuple[str, int, int], list[float]]:
+        found: dict[tuple[str, int, int], list[float]] = {}
+        for row in of.rows["devices"]:
+            found.setdefault(row[:3], []).append(row.busy_s)
+        return {key: sorted(busy_s) for key, busy_s in found.items()}
+
+    assert given_up(records) == given_up(simulated)
+    assert sorted(records.rows["links"]) == sorted(simulated.rows["links"])
+    devices = spent(records)
+    assert devices.keys() == (foretold := spent(simulated)).keys()
+    for key, busy_s in devices.items():
+        assert busy_s == pytest.approx(foretold[key])
+    for each in (records, simulated):
+        assert_sums_are_true(each)
+
+
+def assert_sums_are_true(records: RowsInMemory) -> None:
+    """Operations and devices are the same work, and critical paths add up and know all."""
+    by_table = [defaultdict[str, float](float), defaultdict[str, float](float)]
+    for row in records.rows["ops"]:
+        if row.block not in ("send", "receive") or row.op >= 0:
+            by_table[0][row.device] += row.end_s - row.start_s
+    for row in records.rows["devices"]:
+        by_table[1][row.device] += row.busy_s
+    assert by_table[0] == pytest.approx(by_table[1])
+    paths = critical_paths(records)
+    assert np.bincount(paths.token, paths.spent_s, len(paths.step)) == pytest.approx(paths.latency_s, abs=1e-9)
+    assert TimePart.UNKNOWN not in paths.part

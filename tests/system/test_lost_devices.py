@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import uvloop
+from support.chaos import assert_counted_alike, assert_sums_are_true
 from support.crowded import crowded
 from support.device_pids import device_pids
 from support.failing import REPREFILL, failing, for_a_while, heads_of_first_layer_to, run_struck, sent
@@ -12,6 +13,7 @@ from support.several import make, reference_tokens, tokens_of
 from support.watching import RecordedRun
 
 from edgeemu.cluster.faults import Fault, FaultEvent, FaultKind
+from edgeemu.report.rows import GIVEN_UP
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
@@ -120,6 +122,16 @@ def test_virtual_runs_with_faults_are_as_simulated(fault: str, concurrency: int)
     assert [row.emulated_s for row in made.tokens] == pytest.approx([row.emulated_s for row in foretold.tokens])
     for table in ("recoveries", "faults"):
         assert made.recorded.rows.get(table) == foretold.recorded.rows.get(table)
+    assert_counted_alike(made.recorded, foretold.recorded)
+    if fault in ("crash at an instant", "hang"):
+        assert given_up(made)
+    if fault == "hang that is over":
+        assert not given_up(made)
+
+
+def given_up(made: RecordedRun) -> set[str]:
+    """Devices that have computed for steps that were given up."""
+    return {row.device for row in made.ops if row.step == GIVEN_UP}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -128,6 +140,9 @@ def test_paced_runs_with_faults_write_the_same_text(fault: str, concurrency: int
     plan = failing(plan_of("time.mode=realtime", f"workload.concurrency={concurrency}"), *FAULTS[fault])
     made = on_processes(plan)
     assert tokens_of(made) == reference_tokens(plan)
+    assert_sums_are_true(made.recorded)
+    if fault == "hang":  # the others compute until it is noticed
+        assert given_up(made)
     lost = [row.lost for row in made.recorded.rows.get("recoveries", [])]
     assert len(lost) == (fault != "hang that is over")
 

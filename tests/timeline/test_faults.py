@@ -25,6 +25,10 @@ PROMPT = Step(0, 0, 5, 0)
 LATE_S = 100.0  # all that has begun has ended
 
 
+def own(step: Step) -> tuple[int, int]:
+    return step[:2]
+
+
 def timeline() -> VirtualTimeline:
     return VirtualTimeline(CLUSTER, COSTS, DURATIONS)
 
@@ -44,7 +48,7 @@ def test_a_step_that_is_given_up_takes_as_long_again(placement: Placement, share
     alone_s, made = token_s(program), timeline()
     made.start(PROMPT, program, 0.0)
     assert made.sampled(min(share * alone_s, 0.999 * alone_s)) is None
-    made.halt()
+    made.halt(own)
     made.start(PROMPT, program, LATE_S)
     token = made.sampled()
     assert token is not None
@@ -62,7 +66,7 @@ def test_an_operation_that_runs_when_its_step_is_given_up_keeps_its_device_busy(
     made.start(PROMPT, program, 0.0)
     now_s = (second.time.start_s + second.time.end_s) / 2
     assert made.sampled(now_s) is None
-    made.halt()
+    made.halt(own)
     made.start(PROMPT, program, now_s)
     token = made.sampled()
     assert token is not None
@@ -74,12 +78,12 @@ def test_an_operation_that_runs_when_its_step_is_given_up_keeps_its_device_busy(
 def test_a_step_waits_for_ever_for_a_device_that_is_gone(placement: Placement, gone: int) -> None:
     program = compile_routes(placement, LLAMA)
     made = timeline()
-    made.end_device(gone)
+    made.end_device(gone, 0.0)
     made.start(PROMPT, program, 0.0)
     has_part = gone in placement.devices()
     assert (made.sampled(LATE_S) is None) == has_part
     if has_part:
-        made.halt()
+        made.halt(own)
         made.restart_device(gone, LATE_S)
         made.start(PROMPT, program, LATE_S)
         token = made.sampled()
@@ -99,3 +103,55 @@ def test_a_step_that_fills_caches_ends_with_its_last_operation(placement: Placem
     executed = made.executions(step)
     assert ended.sampled_s == pytest.approx(max(record.time.end_s for record in executed))
     assert ended.sampled_s < token_s(program, Step(0, 0, rows, 0))
+
+
+@QUICK
+@given(placements(LLAMA, N_DEVICES), st.floats(0.0, 1.0))
+def test_what_was_computed_and_sent_of_a_step_that_is_given_up_is_known(placement: Placement, share: float) -> None:
+    """Operations that had begun are those of the undisturbed step, to their ends."""
+    program = compile_routes(placement, LLAMA)
+    whole, made = timeline(), timeline()
+    whole.start(PROMPT, program, 0.0)
+    token = whole.sampled()
+    assert token is not None
+    halted_s = min(share * token.sampled_s, 0.999 * token.sampled_s)
+    undisturbed = [record for record in whole.executions(PROMPT) if record.time.start_s <= halted_s]
+    made.start(PROMPT, program, 0.0)
+    assert made.sampled(halted_s) is None
+    (given_up,) = made.halt(own)
+    (by_then, later) = (made.given_up.take(at_s) for at_s in (halted_s, LATE_S))
+    assert all(record.time.end_s <= halted_s for step in by_then for record in step.executed)
+    assert all(record.time.end_s > halted_s for step in later for record in step.executed)
+    found = [record for step in (*by_then, *later) for record in step.executed]
+    assert sorted(record.time for record in found) == sorted(record.time for record in undisturbed)
+    assert all((step.done == 1.0).all() for step in (*by_then, *later))
+    assert given_up.step == PROMPT[:2]
+    assert sum(each.bytes for each in given_up.traffic) == sum(made.sent_bytes().values())
+    assert made.given_up.take(LATE_S) == []
+    made.start(PROMPT, program, LATE_S)
+    assert made.sampled() is not None
+    sums = [sum(each.bytes for each in timeline_.traffic(PROMPT)) for timeline_ in (whole, made)]
+    assert sums[0] == sums[1]
+
+
+@QUICK
+@given(placements(LLAMA, N_DEVICES), st.floats(0.01, 0.99), st.integers(0, N_DEVICES - 1), st.booleans())
+def test_what_a_lost_device_was_computing_ends_with_it(
+    placement: Placement, share: float, lost: int, halted_before: bool
+) -> None:
+    program = compile_routes(placement, LLAMA)
+    made, now_s = timeline(), share * token_s(program)
+    made.start(PROMPT, program, 0.0)
+    assert made.sampled(now_s) is None
+    if halted_before:
+        made.halt(own)
+    made.end_device(lost, now_s)
+    if not halted_before:
+        made.halt(own)
+    for step in made.given_up.take(LATE_S):
+        for record, done in zip(step.executed, step.done.tolist(), strict=True):
+            whole_s = DURATIONS(record.op, PROMPT)
+            spent_s = record.time.end_s - record.time.start_s
+            assert spent_s == pytest.approx(done * whole_s)
+            assert record.time.end_s <= now_s or record.op.device != lost
+            assert done == 1.0 or (record.op.device == lost and record.time.end_s == now_s)

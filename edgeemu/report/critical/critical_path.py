@@ -228,7 +228,7 @@ def _messages(
     transit_s = ready_s - sent_s
     away = source != target  # else there is no message: the operation is ready when the result is there
     key = (token * n_devices + source) * n_devices + target
-    row = np.minimum(np.searchsorted(rates.key, key), max(len(rates.key) - 1, 0))
+    row = np.maximum(np.searchsorted(rates.key, key, side="right") - 1, 0)  # the last: others are of attempts before
     known = away & (rates.key[row] == key) if len(rates.key) else np.zeros(len(key), np.bool_)
     row = np.where(known, row, 0)
     zero = np.zeros(len(key))

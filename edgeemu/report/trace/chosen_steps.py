@@ -92,7 +92,7 @@ class ChosenRecords:
             chosen = (step >= self._steps.first) & (step < self._steps.end)
             if table == "ops":
                 start_s = column_of(rows, "start_s")
-                chosen |= (step == NO_STEP) & (start_s >= self._begin_s) & (start_s <= self._end_s)
+                chosen |= (step <= NO_STEP) & (start_s >= self._begin_s) & (start_s <= self._end_s)
             kept = rows.filter(pa.array(chosen))
             if len(kept):
                 yield kept if columns is None else kept.select(list(columns))

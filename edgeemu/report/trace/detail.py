@@ -10,7 +10,7 @@ from edgeemu.report.critical.critical_path import TimePart, critical_paths
 from edgeemu.report.critical.recorded_steps import NONE, Names, RecordedTokens
 from edgeemu.report.facts import DeviceFacts
 from edgeemu.report.figures import RecordTables, column_of
-from edgeemu.report.rows import NO_STEP
+from edgeemu.report.rows import GIVEN_UP, NO_STEP
 from edgeemu.report.statistics import Floats
 from edgeemu.report.trace.events import Integers, TraceWriter, event_lines, microseconds, nanoseconds, numbers, texts
 from edgeemu.report.trace.overview import joined
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _INTEGERS = ("sequence", "step", "layer", "groups", "rows", "op", "last_op", "last_bytes")
 _FLOATS = ("flops", "bytes_read", "ready_s", "start_s", "end_s")
-_WAITED_FOR = ("not recorded", "release of the step", "the token before", "blocks that move")
+_WAITED_FOR = ("not recorded", "release of the step", "the token before", "blocks that move", "caches that are filled")
 
 
 class _DetailedOperations(NamedTuple):
@@ -50,7 +50,9 @@ def write_operations(writer: TraceWriter, tracks: Tracks, records: RecordTables,
     known = ops.source != NONE
     whose = np.where(columns["last_op"] == NONE, 1, np.where(ops.fed_back, 2, 0))
     sources, number = np.unique(ops.source[known], return_inverse=True)
-    whose[columns["step"] == NO_STEP] = 3
+    whose[columns["step"] == NO_STEP] = 4
+    whose[columns["op"] == NONE] = 3
+    whose[columns["step"] == GIVEN_UP] = 0
     whose[known] = len(_WAITED_FOR) + number
     waited = [*_WAITED_FOR, *(f"{ops.label[row]} on {names[ops.device[row]]}" for row in sources.tolist())]
     fields = {
@@ -86,7 +88,11 @@ def _read(tracks: Tracks, records: RecordTables, tokens: RecordedTokens) -> _Det
         name: column[order].astype(np.int64) if name in _INTEGERS else column[order] for name, column in columns.items()
     }
     kinds, layers = names.blocks, columns["layer"].tolist()
-    label = [kinds[b] if at < 0 else f"{kinds[b]} {at}" for b, at in zip(block.tolist(), layers, strict=True)]
+    given_up = np.where(columns["step"] == GIVEN_UP, " (given up)", "").tolist()
+    label = [
+        f"{kinds[b]}{end}" if at < 0 else f"{kinds[b]} {at}{end}"
+        for b, at, end in zip(block.tolist(), layers, given_up, strict=True)
+    ]
     ends_token = np.array([name == "lm_head" for name in kinds])[block]
     source, departure_s, fed_back = _sources(columns, device, ends_token, tokens)
     process = np.array([tracks.device(name) for name in names.devices])[device]
@@ -123,7 +129,8 @@ def _sources(
 
     def row_of(wanted: Integers) -> Integers:
         at = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
-        return np.where((keys[at] == wanted) & (columns["last_op"] >= 0), at, NONE)
+        of_step = step > NO_STEP  # numbers of others are not of one attempt
+        return np.where((keys[at] == wanted) & (columns["last_op"] >= 0) & of_step, at, NONE)
 
     source = row_of(key(step, columns["last_op"]))
     fed_back = (source != NONE) & ends_token[source]

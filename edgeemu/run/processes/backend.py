@@ -174,7 +174,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         await self._devices.links.end()
         numbers = {device.name: device.index for device in self.cluster.devices}
         reported = {(numbers[bye.name], to): size for bye in last_messages for to, size in bye.sent_bytes.items()}
-        self.measured.sent_bytes = self._time.sent_bytes(reported)
+        self.measured.sent_bytes = self._time.end(reported)
 
     def _cpu_times(self) -> CpuTimes:
         return cpu_times([os.getpid(), *self.process_ids.values()])

@@ -48,8 +48,8 @@ class EmulatedTime(Protocol):
         """Return the tokens that were sampled by an instant and not taken yet; devices have given up all steps."""
         ...
 
-    def end_device(self, device: int) -> None:
-        """Note that a device is gone, now."""
+    def end_device(self, device: int, at_s: float) -> None:
+        """Note that a device is gone from an instant on."""
         ...
 
     def restart_device(self, device: int, at_s: float) -> None:
@@ -106,8 +106,8 @@ class EmulatedTime(Protocol):
         """Forget all rounds to replicas."""
         ...
 
-    def sent_bytes(self, reported: SentBytes) -> SentBytes:
-        """Return the bytes sent by sender and receiver, given those that the devices report."""
+    def end(self, reported: SentBytes) -> SentBytes:
+        """Note the end of the run. Return the bytes sent by sender and receiver, given those that devices report."""
         ...
 
 

@@ -46,14 +46,14 @@ class ProcessFailures:
             Heartbeat(rules.interval_s * dilation, rules.misses),
             self._time.now_s,
             self._devices.kill,
-            self._forget,
+            lambda device: self._forget(device, self._time.now_s()),
             standstills,
         )
 
     async def end_device(self, device: int, at_s: float) -> None:
         await self._time.reach(at_s)
         await self._devices.end(self._device(device))
-        self._forget(device)
+        self._forget(device, at_s)
 
     async def stop_device(self, device: int, at_s: float, until_s: float) -> None:
         """Stop a process at its instant. Where nothing is paced it does not wait: the timeline alone stands still."""
@@ -136,7 +136,7 @@ class ProcessFailures:
             self._go_on(device)
         for device in tuple(self._presence.stuck):
             await self._devices.end(self._device(device))
-            self._forget(device)
+            self._forget(device, self._time.now_s())
 
     def _go_on(self, device: int) -> None:
         self._cancel_alarm(device)
@@ -144,13 +144,13 @@ class ProcessFailures:
             self._devices.go_on(self._device(device))
             self._presence.goes_on(device)
 
-    def _forget(self, device: int) -> None:
-        """Note that a device is gone: nothing is expected of it."""
+    def _forget(self, device: int, at_s: float) -> None:
+        """Note that a device is gone from an instant on: nothing is expected of it."""
         self._cancel_alarm(device)
         self._devices.caps.release(self._device(device).name)
         self._reports.write_off(device)
         self._replicas.lost(device)
-        self._time.end_device(device)
+        self._time.end_device(device, at_s)
 
     def _cancel_alarm(self, device: int) -> None:
         if (alarm := self._alarms.pop(device, None)) is not None:

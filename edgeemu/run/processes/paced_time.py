@@ -9,18 +9,18 @@ from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.host.clock_watch import ClockWatch, read_clocks
 from edgeemu.placement.program import Program
-from edgeemu.report.rows import NO_STEP
+from edgeemu.report.rows import GIVEN_UP, NO_STEP
 from edgeemu.report.usage_rows import StepRows
 from edgeemu.run.backend import Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.emulated_time import SentBytes, kept_steps
 from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
-from edgeemu.run.processes.step_reports import StepInFlight, StepReports, filled_step, sampled_token
+from edgeemu.run.processes.step_reports import StepInFlight, StepOutcome, StepReports, filled_step, sampled_token
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.operation_sizes import ProgramSizes
-from edgeemu.timeline.steps import Step
+from edgeemu.timeline.steps import OperationRecord, Step
 from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.transfers import HandledTransfer
 
@@ -71,19 +71,34 @@ class PacedTime:
             self._watch.look(self.now_s())
         if reports.tokens:
             return self._sampled(reports.tokens.popleft())
-        return filled_step(reports.filled.popleft(), self.clock) if reports.filled else None
+        if not reports.filled:
+            return None
+        filled = reports.filled.popleft()
+        self._end(filled, StepOutcome.FINISHED)
+        return filled_step(filled, self.clock)
 
     def halt(self, at_s: float) -> list[SampledToken]:
-        return [self._sampled(token) for token in self._reports.tokens if token.sampled_s <= at_s]
+        tokens = [self._sampled(token) for token in self._reports.tokens if token.sampled_s <= at_s]
+        for step in self._reports.unfinished():
+            self._end(step, StepOutcome.GIVEN_UP, at_s)
+        return tokens
 
-    def end_device(self, device: int) -> None: ...
+    def end_device(self, device: int, at_s: float) -> None: ...
 
     def restart_device(self, device: int, at_s: float) -> None: ...
 
     def _sampled(self, token: protocol_out.Token) -> SampledToken:
         step = self._reports.latest(token.sequence)
         self._unobserved.append(step)
+        self._end(step, StepOutcome.FINISHED)
         return sampled_token(step.step, token, token.sampled_s)
+
+    def _end(self, step: StepInFlight, outcome: StepOutcome, at_s: float = 0.0) -> None:
+        """Note what has become of a step, and record what devices have reported of it; `at_s`: when it was given up."""
+        step.outcome = outcome
+        for report, operations in step.unrecorded:
+            self._record(step, report, operations, at_s)
+        step.unrecorded.clear()
 
     def _left_s(self, by_s: float | None) -> float:
         """Return the seconds of the wall clock to an instant; infinite: there is none."""
@@ -91,20 +106,41 @@ class PacedTime:
 
     def reported(self, step: StepInFlight, report: protocol_out.Report) -> None:
         operations = step.add_operations(report)
-        rows, waiting = operations, self._reports.waiting(step.step)
-        if waiting is not None:  # operations are of no step then; what devices and links did is of the one that waits
-            rows = [record._replace(step=record.step._replace(sequence=NO_STEP, step=NO_STEP)) for record in rows]
-            operations = [record._replace(step=Step(*waiting, *record.step[2:])) for record in operations]
+        if step.outcome is StepOutcome.OPEN:
+            step.unrecorded.append((report, operations))
+        else:
+            self._record(step, report, operations)
+
+    def _record(
+        self,
+        step: StepInFlight,
+        report: protocol_out.Report,
+        operations: Sequence[OperationRecord],
+        at_s: float = 0.0,
+    ) -> None:
+        """Record what a device did for a step whose outcome is known.
+
+        Operations that fill caches, or whose step was given up, are of no step; what devices and links did for them is
+        of the step that waits for it.
+        """
+        given_up = step.outcome is StepOutcome.GIVEN_UP
+        rows, counts_for = operations, self._reports.counts_for(step.step)
+        if given_up or step.step.step < 0:
+            of = GIVEN_UP if given_up else NO_STEP
+            rows = [record._replace(step=record.step._replace(sequence=NO_STEP, step=of)) for record in rows]
+            operations = [record._replace(step=Step(*counts_for, *record.step[2:])) for record in operations]
         self._rows.add_operations(self._cluster, rows, self._sizes.of_program(step.program))
-        self._rows.add_device(
-            self._cluster,
-            operations,
-            report.held,
-            peak_bytes=report.peak_bytes,
-            reordered=report.reordered,
-            stalled_s=report.stalled_s,
-        )
-        self._rows.add_links(self._cluster, waiting or step.step[:2], report.traffic, operations[-1].time.end_s)
+        if operations:
+            self._rows.add_device(
+                self._cluster,
+                operations,
+                report.held,
+                peak_bytes=report.peak_bytes,
+                reordered=report.reordered,
+                stalled_s=report.stalled_s,
+            )
+            at_s = operations[-1].time.end_s
+        self._rows.add_links(self._cluster, counts_for, report.traffic, at_s)
 
     async def probe(self, source: int, request: protocol_in.Probe, step: Step) -> None:  # noqa: ARG002  # the request knows
         self._probing[request.number] = step, request.peer.device
@@ -157,5 +193,5 @@ class PacedTime:
 
     def cancel_replicas(self) -> None: ...
 
-    def sent_bytes(self, reported: SentBytes) -> SentBytes:
+    def end(self, reported: SentBytes) -> SentBytes:
         return reported

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import numpy as np
 
@@ -13,6 +14,14 @@ from edgeemu.run.processes.session import Session
 from edgeemu.run.resume.continuation import Continuation
 from edgeemu.timeline.clock import Occupation, WallClock
 from edgeemu.timeline.steps import OperationRecord, Step
+
+
+class StepOutcome(Enum):
+    """What has become of a step."""
+
+    OPEN = auto()
+    FINISHED = auto()  # it has its token, or has filled caches
+    GIVEN_UP = auto()  # at a fault
 
 
 @dataclass(slots=True)
@@ -26,6 +35,9 @@ class StepInFlight:
     reports: list[protocol_out.Report] = field(default_factory=list)
     executions: list[OperationRecord] = field(default_factory=list)  # in the reports, where devices are paced
     cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
+    outcome: StepOutcome = StepOutcome.OPEN
+    # Reports with their operations, of which no rows are made before the outcome is known, where devices are paced.
+    unrecorded: list[tuple[protocol_out.Report, list[OperationRecord]]] = field(default_factory=list)
 
     @property
     def measurement(self) -> StepMeasurement:
@@ -116,9 +128,13 @@ class StepReports:
         """Return the step of an open sequence that was started last."""
         return self._latest[sequence]
 
-    def waiting(self, step: Step) -> tuple[int, int] | None:
-        """Return the sequence and step that wait for one that only fills caches; None: it has a token."""
-        return self._waiting[step.sequence][:2] if step.step < 0 else None
+    def unfinished(self) -> list[StepInFlight]:
+        """Return the steps of open sequences that were started last and have not come to an end."""
+        return [step for step in self._latest.values() if step.outcome is StepOutcome.OPEN]
+
+    def counts_for(self, step: Step) -> tuple[int, int]:
+        """Return the sequence and step for which a step counts: one that fills caches, for the one that waits."""
+        return self._waiting[step.sequence][:2] if step.step < 0 else step[:2]
 
     def close(self, sequence: int) -> None:
         """Forget a sequence that has ended."""

@@ -10,6 +10,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.link_probe import probe_bytes
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.program import Op, Program
 from edgeemu.report.usage_rows import ACCOUNTS, StepRows
 from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
@@ -55,9 +56,11 @@ class VirtualTime:
         self._sizes = ProgramSizes(plan.costs)
         self._observed: deque[StepMeasurement] = deque(maxlen=kept_steps(plan))
         self._probed = 0  # test messages that have arrived
+        self._sampled_s = 0.0  # when the last token was, or caches were filled
         self._latest_s = 0.0  # instant that the timeline has come to, as far as anybody has asked
+        self._given_up: dict[tuple[int, int], StepInFlight] = {}  # last attempt at each step, or at filling for it
         for device in session.presence.gone:
-            self._timeline.end_device(device)
+            self._timeline.end_device(device, 0.0)
 
     def instant(self, emulated_s: float) -> Instant:
         return Instant(emulated_s, self._wall_s())
@@ -107,12 +110,15 @@ class VirtualTime:
 
     def halt(self, at_s: float) -> list[SampledToken]:
         tokens = list(iter(lambda: self._next(at_s), None))
-        self._timeline.halt()
+        for step, traffic in self._timeline.halt(self._reports.counts_for):
+            self._rows.add_traffic(self._cluster, step, traffic, at_s)
+            self._given_up[step] = self._reports.latest(step[0])
+        self._record_given_up(at_s)
         self._tokens.clear()
         return tokens
 
-    def end_device(self, device: int) -> None:
-        self._timeline.end_device(device)
+    def end_device(self, device: int, at_s: float) -> None:
+        self._timeline.end_device(device, at_s)
 
     def restart_device(self, device: int, at_s: float) -> None:
         self._timeline.restart_device(device, at_s)
@@ -141,17 +147,33 @@ class VirtualTime:
         if step.step >= 0:  # those that fill caches are observed nowhere, as of devices that are paced
             self._observed.append(measured)
         latest = self._reports.latest(step.sequence)
-        ops, reports = latest.program.ops, latest.reports
-        indices, cpu_s = np.array([(each.place, each.cpu_s) for report in reports for each in report.operations]).T
-        held = np.zeros((len(ACCOUNTS) + 1, len(self._cluster.devices)), np.int64)  # the last row: peaks
-        for report in reports:
-            device = ops[report.operations[0].place].device
-            held[:, device] = [*(report.held.get(account, 0) for account in ACCOUNTS), report.peak_bytes]
+        operations = [each for report in latest.reports for each in report.operations]
+        indices, cpu_s = np.array([(each.place, each.cpu_s) for each in operations]).T
+        held = self._held_bytes(latest)
         timed = executed.in_order_of(step, indices.astype(np.int64))
-        sizes, waiting = self._sizes.of(timed.about), self._reports.waiting(step)
+        sizes, counts_for = self._sizes.of(timed.about), self._reports.counts_for(step)
+        waiting = counts_for if step.step < 0 else None
         self._rows.add_executed(self._cluster, timed, sizes, held[:-1], held[-1], cpu_s, waiting)
         self._rows.add_transfers(self._cluster, self._timeline.transfers())
-        self._rows.add_traffic(self._cluster, waiting or step[:2], self._timeline.traffic(step), sampled_s)
+        self._rows.add_traffic(self._cluster, counts_for, self._timeline.traffic(step), sampled_s)
+        self._record_given_up(sampled_s)
+        self._sampled_s = sampled_s
+
+    def _record_given_up(self, by_s: float, *, cut: bool = False) -> None:
+        """Record operations of steps that were given up, as far as they had ended by an instant; `cut`: all of them."""
+        for step, executed, done in self._timeline.given_up.take(by_s, cut=cut):
+            attempt, sizes = self._given_up[step], self._sizes.of(executed.about)
+            held, places = self._held_bytes(attempt), executed.about.index[executed.place]
+            cpu_s = np.array([attempt.cpu_s.get(place, 0.0) for place in places.tolist()])
+            self._rows.add_executed(self._cluster, executed, sizes, held[:-1], held[-1], cpu_s, step, done)
+
+    def _held_bytes(self, step: StepInFlight) -> IntArray:
+        """Memory of devices at their reports of a step, by account, and their peaks: [n_accounts + 1, n_devices]."""
+        held = np.zeros((len(ACCOUNTS) + 1, len(self._cluster.devices)), np.int64)
+        for report in step.reports:
+            device = step.program.ops[report.operations[0].place].device
+            held[:, device] = [*(report.held.get(account, 0) for account in ACCOUNTS), report.peak_bytes]
+        return held
 
     async def observe(self) -> list[StepMeasurement]:
         observed = list(self._observed)
@@ -203,8 +225,9 @@ class VirtualTime:
     def cancel_replicas(self) -> None:
         self._timeline.cancel_replicas()
 
-    def sent_bytes(self, reported: SentBytes) -> SentBytes:
+    def end(self, reported: SentBytes) -> SentBytes:
         del reported  # of the warm-up too
+        self._record_given_up(self._sampled_s, cut=True)
         return self._timeline.sent_bytes()
 
     def _duration_s(self, op: Op, step: Step) -> float:
