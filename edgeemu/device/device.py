@@ -315,8 +315,9 @@ class EmulatedDevice:
         return DeviceStatus(self._config.name, availability, self._memory_left_bytes(at_s), self.ledger.used_bytes)
 
     def _bye(self) -> Bye:
-        sent_bytes = dict(self._assignment.runner.sent_bytes) if self._assignment is not None else {}
-        return Bye(self._config.name, self.ledger.page(), self.ledger.peak_bytes, sent_bytes)
+        runner = self._assignment.runner if self._assignment is not None else None
+        sent_bytes, traffic = (dict(runner.sent_bytes), runner.take_replica_traffic()) if runner else ({}, [])
+        return Bye(self._config.name, self.ledger.page(), self.ledger.peak_bytes, sent_bytes, replica_traffic=traffic)
 
     def _memory_left_bytes(self, at_s: float) -> int:
         """Memory that other work leaves at an instant."""

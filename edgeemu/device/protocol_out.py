@@ -60,6 +60,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     transits: list[Transit] = []
     traffic: list[PathTraffic] = []  # messages of this step that it has received, where devices are paced
     held: dict[str, int] = {}  # the ledger's page
+    replica_traffic: list[PathTraffic] = []  # chunks for replicas that it has received since the last such message
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, tag=True):
@@ -133,6 +134,7 @@ class Bye(msgspec.Struct, frozen=True, tag=True):
     peak_bytes: int
     sent_bytes: dict[int, int] = {}  # by receiver, since the timeline started
     resident_bytes: int = 0
+    replica_traffic: list[PathTraffic] = []  # as in `Report`
 
 
 FromDevice = (

@@ -19,15 +19,15 @@ from edgeemu.device.instructions import Instruction, OperationRan, Send, Tell, W
 from edgeemu.device.pacing import Pacer
 from edgeemu.device.protocol_in import DeviceConfig, Start
 from edgeemu.device.protocol_out import ExecutedOperation, Report, Token
-from edgeemu.links.messages import Data, data_bytes
-from edgeemu.placement.blocks import Kind
+from edgeemu.links.messages import Data, ShipmentChunk, data_bytes
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES, Kind
 from edgeemu.placement.ledger import MESSAGES, Ledger
 from edgeemu.placement.operation_costs import message_bytes, op_s
 from edgeemu.placement.program import Collective, MessageKind, Op, Slot
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.network import Transits
-from edgeemu.timeline.ready_queue import ReadyQueue, Waiting
-from edgeemu.timeline.traffic import StepTraffic
+from edgeemu.timeline.ready_queue import NO_STEP, ReadyQueue, Waiting
+from edgeemu.timeline.traffic import PathTraffic, StepTraffic
 from edgeemu.timeline.transfers import HandledTransfer, Transfer
 
 DeviceTransfer = Transfer[list[Instruction]]
@@ -51,6 +51,7 @@ class _RunningTransfer:
 
 
 _LM_HEAD, _SEND = Kind.LM_HEAD, Collective.SEND
+_NO_STEP = (NO_STEP, NO_STEP)
 _NO_RESULT: NDArray[Any] = np.empty(0)
 
 
@@ -62,7 +63,7 @@ class StepRunner:
     ) -> None:
         self.sent_bytes: Counter[int] = Counter()  # by receiver, since the timeline began
         self.transits = Transits()
-        self._traffic = StepTraffic()
+        self._traffic, self._replica_traffic = StepTraffic(), StepTraffic()
         self._name, self._index = config.name, config.index
         self._pacer, self._dataflow, self._executor, self._ledger = pacer, dataflow, executor, ledger
         self.ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
@@ -103,6 +104,17 @@ class StepRunner:
             self.transits.add(message.source, self._index, size_bytes, *instants, message.waited_s)
             step, path = (message.sequence, message.step), (message.source, self._index)
             self._traffic.add(step, path, size_bytes, message.arrival_s - message.departure_s)
+
+    def take_to_replica(self, chunk: ShipmentChunk) -> None:
+        """Notes a chunk that has arrived for a replica: it is traffic of no step."""
+        if self._pacer.paced:
+            header, size_bytes = chunk.header, MESSAGE_HEADER_BYTES + len(chunk.payload)
+            path, transit_s = (header.shipment.source, self._index), header.arrival_s - header.departure_s
+            self._replica_traffic.add(_NO_STEP, path, size_bytes, transit_s)
+
+    def take_replica_traffic(self) -> list[PathTraffic]:
+        """The chunks for replicas that have arrived since the last call, by path."""
+        return self._replica_traffic.take(_NO_STEP)
 
     def deliver(self, message: Data) -> None:
         """Hands a message that was taken to the operations that wait for it: its arrival has come."""
@@ -224,7 +236,7 @@ class StepRunner:
         return Token(self._name, *key, token, sampled_s, wall_s, b"" if kept is None else kept.tobytes())
 
     def _report(self, key: StepKey, *, given_up: bool = False) -> Report:
-        """What was done for a step. The times of its messages are with the next report, if it is given up."""
+        """Report on a step. Times of messages for one that is given up are in the next report."""
         return Report(
             self._name,
             *key,
@@ -235,4 +247,5 @@ class StepRunner:
             transits=[] if given_up else self.transits.take(),
             held=self._ledger.page(),
             traffic=self._traffic.take((key.sequence, key.step)),
+            replica_traffic=self.take_replica_traffic(),
         )

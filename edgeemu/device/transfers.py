@@ -47,6 +47,8 @@ class DeviceTransfers:
         """
         is_current, header = self._states.takes(chunk), chunk.header
         self._assigned.transits.passed(header.shipment.source, self._index, 0.0, header.arrival_s)
+        if header.to_replica:
+            self._assigned.take_to_replica(chunk)
         if is_current and self._pacer.messages_cost:
             self._hold(header.arrival_s, chunk)
             return []

@@ -98,7 +98,8 @@ class KernelLinks:
         arrival_s = taken_s + added_s
         if self._clock is not None:
             taken_s = max(taken_s, self._clock.emulated_s(now_s - lag_s))  # it has waited for room
-        header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s, added_s=added_s, sent_s=now_s, lag_s=lag_s)
+        instants = {"departure_s": departure_s, "arrival_s": arrival_s, "sent_s": now_s}
+        header = msgspec.structs.replace(chunk.header, **instants, added_s=added_s, lag_s=lag_s)
         connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
         return taken_s
 

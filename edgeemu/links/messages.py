@@ -140,6 +140,7 @@ class ChunkHeader(msgspec.Struct, frozen=True):
     offset: int
     total: int
     crc: int
+    departure_s: float = 0.0
     arrival_s: float = 0.0  # as in `Data`
     added_s: float = 0.0  # what the timeline adds to the time that the bytes really take
     sent_s: float = 0.0  # of the wall clock

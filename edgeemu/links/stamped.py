@@ -150,7 +150,7 @@ class StampedLinks:
             size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
             arrival_s = self.arrival_s(chunk_draw_key(chunk, number, target), size_bytes, departure_s)
             taken_s = max(departure_s, arrival_s - self._paths[target].delay_at(departure_s))
-        header = msgspec.structs.replace(chunk.header, arrival_s=arrival_s)
+        header = msgspec.structs.replace(chunk.header, departure_s=departure_s, arrival_s=arrival_s)
         try:
             self._sockets.offer(address, framed(encode_chunk(ShipmentChunk(header, chunk.payload))))
         except LinkLostError:

@@ -191,7 +191,7 @@ def read_tables(path: Path, name: TableName, columns: Sequence[str] | None = Non
     if columns is not None:
         wanted = pa.schema([wanted.field(column) for column in columns])
     parquet, stream = path / f"{name}.parquet", path / f"{name}.arrows"
-    loose = name == "ops"  # what moves blocks keeps processors busy for no step
+    loose = name in ("ops", "links")  # what moves blocks is of no step
     if parquet.exists():
         yield from checked(_parquet_tables(parquet, wanted), parquet, may_be_of_no_step=loose)
     else:

@@ -225,7 +225,7 @@ class LinkRow(NamedTuple):
 
     source: Name
     target: Name
-    sequence: Int32
+    sequence: Int32  # -1, as the step: chunks for replicas
     step: Int32
     messages: Int32
     bytes: Int64

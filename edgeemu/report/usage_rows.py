@@ -29,6 +29,7 @@ from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.transfers import HandledTransfer
 
 ACCOUNTS = (WEIGHTS, CACHE, WORKSPACE, MESSAGES, INCOMING)  # of the memory ledger, in the order of a device's row
+OF_NO_STEP = (NO_STEP, NO_STEP)
 _NOISE_S = 4e-13  # rounded to zero: half of the last digit that is kept
 
 

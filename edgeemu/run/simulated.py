@@ -22,7 +22,7 @@ from edgeemu.placement.program import Program
 from edgeemu.placement.replica_copies import ReplicaRound, read_ends
 from edgeemu.placement.replicas import Replica, replica_bytes
 from edgeemu.placement.shipments import Shipment
-from edgeemu.report.usage_rows import StepRows
+from edgeemu.report.usage_rows import OF_NO_STEP, StepRows
 from edgeemu.run.backend import (
     NO_TOKEN,
     PROBE_PAYLOAD_BYTES,
@@ -171,6 +171,7 @@ class SimulatedBackend:
             self._timeline.probe(way, self._probes, sizes, at_s, step)
 
     async def end(self) -> None:
+        self._rows.add_traffic(self.cluster, OF_NO_STEP, self._timeline.replica_traffic(), self._latest_s)
         self._record_given_up(self._latest_s, cut=True)
         self.measured.sent_bytes = self._timeline.sent_bytes()
         self._rows.add_transfers(self.cluster, self._timeline.transfers())
@@ -279,6 +280,7 @@ class SimulatedBackend:
         self._rows.add_executed(self.cluster, executed, sizes, held, self._peak_bytes, waiting=waiting)
         self._rows.add_transfers(self.cluster, self._timeline.transfers())
         self._rows.add_traffic(self.cluster, counts_for, self._timeline.traffic(step), sampled_s)
+        self._rows.add_traffic(self.cluster, OF_NO_STEP, self._timeline.replica_traffic(), sampled_s)
         self._record_given_up(sampled_s)
         self._latest_s = sampled_s
 

@@ -71,6 +71,7 @@ class Shipping:
 
     def __init__(self, timeline: ShippingTimeline, costs: Costs) -> None:
         self.probed: list[Transit] = []  # test messages that have arrived
+        self.to_replicas: list[Message] = []  # chunks that were sent
         self._network, self._sent_bytes, self._at, self._messages_cost, self._queue = timeline
         self._costs = costs
 
@@ -115,6 +116,8 @@ class Shipping:
         slot = MessageKind.SHIPMENT, number
         arrival_s, _ = self._network.book(connection, (round_.epoch, round_.number), slot, size, now_s)
         self._sent_bytes[connection.number] += size
+        if round_.epoch == TO_REPLICAS:
+            self.to_replicas.append((connection.number, size, arrival_s - now_s, NOT_ALONE))
         if last_of_shipment or self._messages_cost(target):
             self._at(arrival_s, partial(self._chunk_arrived, stream, number))
         if number + 1 < len(chunks):

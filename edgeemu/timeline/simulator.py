@@ -316,6 +316,11 @@ class Simulator:
         """Return sums of the messages of a step (sequence and number), by path."""
         return traffic_sums(self._step_messages.pop(step, []), self._network.ends())
 
+    def take_replica_traffic(self) -> Columns[PathTraffic]:
+        """Return sums of the chunks that were sent to replicas since the last call, by path."""
+        taken, self._shipping.to_replicas = self._shipping.to_replicas, []
+        return traffic_sums(taken, self._network.ends())
+
     @property
     def sent_bytes(self) -> dict[tuple[int, int], int]:
         """Bytes sent so far, by sender and receiver, shipments included."""

@@ -111,6 +111,10 @@ class VirtualTimeline:
         """Messages of the step of a sequence that was sampled last, by path."""
         return self._simulator.take_traffic(step[:2])
 
+    def replica_traffic(self) -> Columns[PathTraffic]:
+        """Chunks that were sent to replicas since the last call, by path."""
+        return self._simulator.take_replica_traffic()
+
     def transfers(self) -> list[HandledTransfer]:
         """Transfers that have kept devices busy since the last call."""
         return self._simulator.take_transfers()

@@ -13,7 +13,7 @@ from support.several import make, reference_tokens, tokens_of
 from support.watching import RecordedRun
 
 from edgeemu.cluster.faults import Fault, FaultEvent, FaultKind
-from edgeemu.report.rows import GIVEN_UP
+from edgeemu.report.rows import GIVEN_UP, NO_STEP
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
@@ -216,6 +216,36 @@ def test_virtual_runs_with_replicas_are_as_simulated(fault: str, concurrency: in
     for table in ("recoveries", "faults"):
         assert made.recorded.rows.get(table) == foretold.recorded.rows.get(table)
     assert made.devices.measured.sent_bytes == foretold.devices.measured.sent_bytes
+    assert_counted_alike(made.recorded, foretold.recorded)
+
+
+def carried_bytes(made: RecordedRun, *, to_replicas: bool = False) -> dict[tuple[int, int], int]:
+    """Bytes in the table of links by path, or only those to replicas."""
+    numbers = {device.name: device.index for device in made.plan.cluster.devices}
+    found: dict[tuple[int, int], int] = {}
+    for row in made.recorded.rows["links"]:
+        if row.step == NO_STEP or not to_replicas:
+            path = numbers[row.source], numbers[row.target]
+            found[path] = found.get(path, 0) + row.bytes
+    return found
+
+
+@pytest.mark.parametrize("time", ["virtual", "realtime"])
+def test_links_carry_what_replicas_are_sent(time: str) -> None:
+    """All that was sent is in their table; of a paced run, what had arrived when devices were told to end."""
+    plan = replicated(f"time.mode={time}", "workload.concurrency=4")
+    made = on_processes(plan)
+    carried, to_replicas = carried_bytes(made), carried_bytes(made, to_replicas=True)
+    sent_bytes = made.devices.measured.sent_bytes
+    assert sent_bytes is not None
+    assert len(to_replicas) >= 3
+    if time == "virtual":
+        assert carried == sent_bytes
+        assert carried == carried_bytes(simulated(plan))
+        return
+    lost_bytes = {path: sent_bytes[path] - size_bytes for path, size_bytes in carried.items()}
+    assert all(0 <= lost_bytes[path] <= to_replicas.get(path, 0) / 2 for path in carried)
+    assert all(row.transit_s > row.delay_s for row in made.recorded.rows["links"])
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -174,6 +174,8 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         await self._devices.links.end()
         numbers = {device.name: device.index for device in self.cluster.devices}
         reported = {(numbers[bye.name], to): size for bye in last_messages for to, size in bye.sent_bytes.items()}
+        for bye in last_messages:
+            self._time.to_replicas(bye.replica_traffic)
         self.measured.sent_bytes = self._time.end(reported)
 
     def _cpu_times(self) -> CpuTimes:

@@ -13,6 +13,7 @@ from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.step_reports import StepInFlight
 from edgeemu.timeline.clock import WallClock
 from edgeemu.timeline.steps import Step
+from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.transfers import HandledTransfer
 
 SentBytes = dict[tuple[int, int], int]
@@ -66,6 +67,10 @@ class EmulatedTime(Protocol):
 
     def probed(self, message: protocol_out.Probed) -> None:
         """Take the record of a test message that has arrived."""
+        ...
+
+    def to_replicas(self, traffic: Sequence[PathTraffic]) -> None:
+        """Take a device's account of chunks for replicas."""
         ...
 
     def handled(self, transfers: Sequence[HandledTransfer]) -> None:

@@ -10,7 +10,7 @@ from edgeemu.device import protocol_in, protocol_out
 from edgeemu.host.clock_watch import ClockWatch, read_clocks
 from edgeemu.placement.program import Program
 from edgeemu.report.rows import GIVEN_UP, NO_STEP
-from edgeemu.report.usage_rows import StepRows
+from edgeemu.report.usage_rows import OF_NO_STEP, StepRows
 from edgeemu.run.backend import Instant, RunMeasurements, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.emulated_time import SentBytes, kept_steps
@@ -106,6 +106,7 @@ class PacedTime:
 
     def reported(self, step: StepInFlight, report: protocol_out.Report) -> None:
         operations = step.add_operations(report)
+        self.to_replicas(report.replica_traffic)
         if step.outcome is StepOutcome.OPEN:
             step.unrecorded.append((report, operations))
         else:
@@ -152,6 +153,9 @@ class PacedTime:
             self._probed.append(Transit(message.source, target, size_bytes, 1, took_s - waited_s))
             sent = PathTraffic(message.source, target, 1, size_bytes, took_s)
             self._rows.add_links(self._cluster, step[:2], [sent], arrival_s)
+
+    def to_replicas(self, traffic: Sequence[PathTraffic]) -> None:
+        self._rows.add_links(self._cluster, OF_NO_STEP, traffic, self.now_s())
 
     def handled(self, transfers: Sequence[HandledTransfer]) -> None:
         self._rows.add_transfers(self._cluster, transfers)

@@ -17,7 +17,7 @@ from edgeemu.timeline.steps import OperationRecord, Step
 
 
 class StepOutcome(Enum):
-    """What has become of a step."""
+    """Outcome of a step."""
 
     OPEN = auto()
     FINISHED = auto()  # it has its token, or has filled caches

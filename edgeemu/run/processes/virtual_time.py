@@ -12,7 +12,7 @@ from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.link_probe import probe_bytes
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.program import Op, Program
-from edgeemu.report.usage_rows import ACCOUNTS, StepRows
+from edgeemu.report.usage_rows import ACCOUNTS, OF_NO_STEP, StepRows
 from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.emulated_time import SentBytes, kept_steps
@@ -22,6 +22,7 @@ from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sample
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.operation_sizes import ProgramSizes
 from edgeemu.timeline.steps import Step, roofline_durations
+from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.transfers import HandledTransfer
 from edgeemu.timeline.virtual import VirtualTimeline
 
@@ -138,6 +139,7 @@ class VirtualTime:
     def probed(self, message: protocol_out.Probed) -> None:  # noqa: ARG002  # the timeline has its time
         self._probed += 1
 
+    def to_replicas(self, traffic: Sequence[PathTraffic]) -> None: ...
     def handled(self, transfers: Sequence[HandledTransfer]) -> None: ...
 
     def _record(self, step: Step, sampled_s: float) -> None:
@@ -156,6 +158,7 @@ class VirtualTime:
         self._rows.add_executed(self._cluster, timed, sizes, held[:-1], held[-1], cpu_s, waiting)
         self._rows.add_transfers(self._cluster, self._timeline.transfers())
         self._rows.add_traffic(self._cluster, counts_for, self._timeline.traffic(step), sampled_s)
+        self._rows.add_traffic(self._cluster, OF_NO_STEP, self._timeline.replica_traffic(), sampled_s)
         self._record_given_up(sampled_s)
         self._sampled_s = sampled_s
 
@@ -227,6 +230,7 @@ class VirtualTime:
 
     def end(self, reported: SentBytes) -> SentBytes:
         del reported  # of the warm-up too
+        self._rows.add_traffic(self._cluster, OF_NO_STEP, self._timeline.replica_traffic(), self._sampled_s)
         self._record_given_up(self._sampled_s, cut=True)
         return self._timeline.sent_bytes()
 

@@ -56,7 +56,9 @@ def _counts_for(name: TableName, table: "pa.Table", counts: NDArray[np.int64], a
     sequence, step = column_of(table, "sequence"), column_of(table, "step")
     known = (sequence >= 0) & (sequence < len(counts))
     whole = known & (step < counts[np.where(known, sequence, 0)])
-    return whole if name != "ops" else whole | ((sequence < 0) & (column_of(table, "end_s") <= at_s))
+    if name == "ops":
+        return whole | ((sequence < 0) & (column_of(table, "end_s") <= at_s))
+    return whole | (sequence < 0)  # chunks for replicas, which were written with tokens
 
 
 def _copy(table: "pa.Table", name: TableName, wanted: Mask, records: RecordWriter) -> None:
