@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
@@ -24,6 +23,7 @@ from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Move, Placement, moves, regroupings
 from edgeemu.placement.replicas import Replica
 from edgeemu.placement.shipments import Shipment, weight_bytes
+from edgeemu.placement.valid_rows import ValidRows
 
 
 class IllegalTransitionError(EdgeemuError):
@@ -49,7 +49,7 @@ class MigrationProtocol:
     weights_on_flash: bool = False
     lost: frozenset[int] = frozenset()  # devices that lost what they had: it comes from storage, caches without rows
     store: int | None = None  # the device whose storage has all weights; None: every device reads from its own
-    rewound: tuple[int, Mapping[int, int]] = (0, MappingProxyType({}))  # layers whose caches are shorter: to rows
+    valid: ValidRows | None = None  # rows of caches, after a loss; None: all
     promoted: frozenset[Replica] = frozenset()  # that become the blocks themselves: nothing of them moves
     state: MigrationState = MigrationState.PREPARING
     round: int = -1
@@ -126,8 +126,8 @@ class MigrationProtocol:
             if with_weights and self.store is not None:
                 yield Shipment(block, self.store, target, -1, 0, 0, with_weights, ends_meet)
             return
-        layers, shorter = self.rewound
-        if block.layer < layers:
+        if self.valid is not None:
+            shorter = self.valid.at(block.layer)
             rows = {sequence: min(end, shorter.get(sequence, end)) for sequence, end in rows.items()}
         ranges = [(n, self.rows.get(n, 0), end) for n, end in sorted(rows.items())] if block.kind is Kind.HEAD else []
         if not ranges and self.round == 0:

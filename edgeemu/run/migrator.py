@@ -9,6 +9,7 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.migration import MigrationProtocol, MigrationState
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.replicas import Replica
+from edgeemu.placement.valid_rows import ValidRows
 from edgeemu.report.placement_rows import placement_rows
 from edgeemu.report.rows import MigrationRow, PlacementRow
 from edgeemu.run.backend import MigrationTransport
@@ -20,7 +21,7 @@ from edgeemu.timeline.steps import Step
 
 
 class Restoration(NamedTuple):
-    """Task to restore a run: `lost` devices, caches that were rewound (layers, and rows), and rows of others.
+    """Task to restore a run: `lost` devices, and the rows that are left of caches.
 
     `step`: the first that waits for it. `store`: the device whose storage has all weights; None: every device reads
     from its own.
@@ -28,8 +29,7 @@ class Restoration(NamedTuple):
 
     step: Step
     lost: frozenset[int]
-    rewound: tuple[int, Mapping[int, int]]
-    rows: Mapping[int, int]
+    valid: ValidRows
     store: int | None
     promoted: frozenset[Replica] = frozenset()  # replicas that take the place of what was lost
 
@@ -156,11 +156,11 @@ class Migrator:
                 rules.weights_on_flash,
                 what.lost,
                 what.store,
-                what.rewound,
+                what.valid,
                 what.promoted,
             )
             running = RunningMigration(protocol, what.step, at_s, last_round=True)
-            refusal = await self._devices.prepare(protocol, what.rows, sum(what.rows.values()), at_s)
+            refusal = await self._devices.prepare(protocol, what.valid.kept, sum(what.valid.kept.values()), at_s)
             if not refusal:
                 break
             refusals.append(refusal)
@@ -168,7 +168,7 @@ class Migrator:
         else:
             raise InfeasibleError(f"devices have no room for what was lost: {'; '.join(refusals)}")
         protocol.prepared()
-        await self._ship(running, what.rows, at_s)
+        await self._ship(running, what.valid.kept, at_s)
         arrived_s: float | None = at_s
         if protocol.state is MigrationState.COPYING:
             while (arrived_s := await self._devices.wait(protocol, by_s := next_s())) is None:

@@ -5,7 +5,6 @@ The controller tells how late it is; nothing here waits for anything but devices
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.replicas import Replica
 from edgeemu.placement.restoration import layers_to_restore, restoring
+from edgeemu.placement.valid_rows import Level, ValidRows
 from edgeemu.report.rows import FaultRow, RecoveryRow
 from edgeemu.run.backend import Backend, SampledToken
 from edgeemu.run.decider import Decider
@@ -22,29 +22,12 @@ from edgeemu.run.plan import Plan
 from edgeemu.run.recovery.fault_clock import Occurrence
 from edgeemu.run.recovery.faulty_devices import FaultyDevices
 from edgeemu.run.recovery.fill_caches import filling_of, most_rows
+from edgeemu.run.recovery.progress import RecoveryProgress
 from edgeemu.run.recovery.replicator import Promotion, Replicator
 from edgeemu.timeline.scheduler import Due, Scheduler
 from edgeemu.timeline.steps import BEFORE_ALL, Step
 
-MOST_ATTEMPTS = 50  # of one recovery, of which each was cut short by another loss
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Progress of a recovery, on the timeline."""
-
-    began_s: float  # the fault
-    noticed_s: float
-    decided_s: float = 0.0
-    placed_s: float = 0.0
-    lost: set[int] = field(default_factory=set)
-    cleared: set[int] = field(default_factory=set)  # survivors that gave up what they held
-    blocks: int = 0  # that lost devices had
-    moves: int = 0
-    sent_bytes: int = 0
-    rows: int = 0  # that were computed again
-    sequences: int = 0  # that waited
-    attempts: int = 0
+MOST_ATTEMPTS = 50  # of one recovery in a row, of which each was cut short by another loss and none has come further
 
 
 class _Chosen(NamedTuple):
@@ -75,8 +58,6 @@ class Recovery:
         self._migrator, self._decider = migrator, decider
         self._sequences, self._complete, self._replicator = sequences, complete, replicator
         self._rules = plan.rules.recovery
-        self._unrestored = 0  # layers whose caches lack rows, after an attempt that came to nothing
-        self._rewound: Mapping[int, int] = {}  # rows that those have, by sequence
         self._rows: list[RecoveryRow] = []
 
     def take_rows(self) -> tuple[list[FaultRow], list[RecoveryRow]]:
@@ -101,8 +82,7 @@ class Recovery:
     async def resume(self, at_s: float) -> None:
         """Bring a run back to an instant that it had come to: have happen what had, and fill caches from the tokens."""
         await self.faults.catch_up(at_s)
-        self._unrestored, self._rewound = self._plan.model.shape.n_layers, dict.fromkeys(self._sequences, 0)
-        progress = _Progress(at_s, at_s)
+        progress = RecoveryProgress(at_s, at_s, none_filled=True)
         restored_s = await self._restore(at_s, progress)
         self.faults.lines.append(
             f"resumed at {at_s:.3g} s: {progress.rows} rows computed again, in {1e3 * (restored_s - at_s):.1f} ms"
@@ -126,7 +106,7 @@ class Recovery:
             await self._migrator.abandon(self.faults.gone | self.faults.emptied)
             self._forget_emptied()
             return
-        progress = _Progress(began.began_s, at_s)
+        progress = RecoveryProgress(began.began_s, at_s)
         at_s = await self._restore(at_s, progress)
         names = ", ".join(self.faults.name(device) for device in sorted(progress.lost))
         self.faults.lines.append(
@@ -135,15 +115,15 @@ class Recovery:
             f"{progress.rows} rows computed again, in {1e3 * (at_s - progress.noticed_s):.1f} ms"
         )
 
-    async def _restore(self, at_s: float, progress: _Progress) -> float:
+    async def _restore(self, at_s: float, progress: RecoveryProgress) -> float:
         """Place anew what was lost, and fill caches that lack rows. Return when that is done."""
         outcome = "recovered"
         try:
-            while self._lost or self._unrestored:
-                if progress.attempts == MOST_ATTEMPTS:
+            while self._lost or not progress.done:
+                if progress.in_vain == MOST_ATTEMPTS:
                     raise InfeasibleError(
-                        f"devices are lost faster than the run recovers: {MOST_ATTEMPTS} attempts since "
-                        f"{progress.began_s:.6g} s, and none came to an end"
+                        f"devices are lost faster than the run recovers: since {progress.began_s:.6g} s, "
+                        f"{MOST_ATTEMPTS} attempts in a row have not come further"
                     )
                 progress.attempts += 1
                 progress.lost |= self._lost - progress.cleared
@@ -156,26 +136,25 @@ class Recovery:
                 self._rows.append(self._row(progress, at_s, outcome))
         return at_s
 
-    async def _attempt(self, at_s: float, progress: _Progress) -> float:
+    async def _attempt(self, at_s: float, progress: RecoveryProgress) -> float:
         """Place anew, bring weights, fill caches. Return when steps go on, or when something else was lost."""
-        waiting = await self._give_up_steps(at_s)
-        kept = {due.step.sequence: due.step.past for due in waiting}
+        waiting = await self._give_up_steps(at_s, progress)
+        valid = progress.valid = progress.valid or self._rows_of(waiting, none_filled=progress.none_filled)
         current, gone_with_blocks = self._migrator.placement, self._lost
-        self._unrestored = layers = max(self._unrestored, layers_to_restore(current, gone_with_blocks))
         progress.sequences = len(waiting)
         try:
             anew = await self._decide(gone_with_blocks, waiting, at_s)
             progress.decided_s = at_s = anew.known_s
-            rows = self._valid_rows(kept, anew.promotion, anything_lost=bool(gone_with_blocks))
-            await self._devices.rewind(rows, layers, kept)
-            self._rewound = rows
-            self._replicator.rewound(rows, layers, kept)
+            rows = anew.promotion.rows if anew.promotion else dict.fromkeys(valid.kept, 0)
+            valid.cut(layers_to_restore(current, gone_with_blocks), rows)
+            progress.note_lacking(valid.lacking)
+            await self._rewind(valid)
             if gone_with_blocks:
                 progress.blocks += sum(device in gone_with_blocks for device in current.owner.values())
                 lost = frozenset(self.faults.gone | gone_with_blocks)
                 promoted = anew.promotion.replicas if anew.promotion else frozenset[Replica]()
                 step = min((due.step for due in waiting), default=BEFORE_ALL)
-                what = Restoration(step, lost, (layers, rows), kept, self._store, promoted)
+                what = Restoration(step, lost, valid, self._store, promoted)
                 moved = await self._migrator.restore(
                     anew.placements, what, at_s, self._passes, lambda: self.faults.next_s
                 )
@@ -189,20 +168,36 @@ class Recovery:
                 return at_s
             raise
         progress.placed_s = at_s
-        if layers and rows != kept:
-            filled, at_s = await self._fill_lacking(layers, rows, kept, at_s, progress)
+        while valid.levels:
+            filled, at_s = await self._fill_lowest(valid, at_s, progress)
             if not filled:
                 return at_s
         await self._devices.follow(self._plan.compiled(self._migrator.placement))
-        self._unrestored, self._rewound = 0, {}
+        progress.done = True
         self._forget_emptied()
         self._scheduler.delay_all(at_s)
         return at_s
 
-    async def _give_up_steps(self, at_s: float) -> list[Due]:
+    def _rows_of(self, waiting: Sequence[Due], *, none_filled: bool) -> ValidRows:
+        """Return the rows that caches have when a recovery begins."""
+        valid = ValidRows({due.step.sequence: due.step.past for due in waiting})
+        if none_filled:
+            valid.cut(self._plan.model.shape.n_layers, dict.fromkeys(valid.kept, 0))
+        return valid
+
+    async def _rewind(self, valid: ValidRows) -> None:
+        """Have all devices shorten caches to the rows that are valid, level by level."""
+        for layers, rows in [*reversed(valid.levels)] or [Level(0, valid.kept)]:
+            await self._devices.rewind(rows, layers, valid.kept)
+            self._replicator.rewound(rows, layers, valid.kept)
+
+    async def _give_up_steps(self, at_s: float, progress: RecoveryProgress) -> list[Due]:
         """Give up steps in flight, and a migration under way. Return the steps that wait."""
-        for token in await self._devices.halt(at_s):
-            await self._complete(token)
+        for ended in await self._devices.halt(at_s):
+            if ended.step.step >= 0:
+                await self._complete(ended)
+            elif progress.valid is not None:
+                progress.valid.fill(ended.step.sequence, ended.step.past + ended.step.rows)
         self._scheduler.give_up(at_s)
         names = ", ".join(self.faults.name(device) for device in sorted(self._lost)) or "a device"
         await self._migrator.give_up(f"{names} was lost")
@@ -223,18 +218,16 @@ class Recovery:
         placements, at_s = await self._decider.place_anew(current, lost, waiting, at_s, self._store)
         return _Chosen(placements, None, at_s)
 
-    async def _fill_lacking(
-        self, layers: int, rows: Mapping[int, int], kept: Mapping[int, int], at_s: float, progress: _Progress
-    ) -> tuple[bool, float]:
-        """Compute the rows that caches of the first layers lack. Return whether all are there, and the instant."""
-        program = self._plan.compiled(self._migrator.placement)
-        lacking = max(end - rows[sequence] for sequence, end in kept.items())
+    async def _fill_lowest(self, valid: ValidRows, at_s: float, progress: RecoveryProgress) -> tuple[bool, float]:
+        """Compute the rows that caches of the lowest level lack. Return whether all are there, and the instant."""
+        program, (layers, rows), wanted = self._plan.compiled(self._migrator.placement), valid.levels[0], valid.wanted
+        lacking = max(end - rows[sequence] for sequence, end in wanted.items())
         at_once = most_rows(self._decider.asked, self._migrator.placement, lacking)
-        await self._devices.follow(restoring(program, layers), at_once, max(kept.values()) - at_once)
-        todo = filling_of({sequence: (rows[sequence], end) for sequence, end in kept.items()}, at_once)
-        return await self._fill(todo, at_s, progress)
+        await self._devices.follow(restoring(program, layers), at_once, max(wanted.values()) - at_once)
+        todo = filling_of({sequence: (rows[sequence], end) for sequence, end in wanted.items()}, at_once)
+        return await self._fill(todo, valid, at_s, progress)
 
-    async def _make_room(self, at_s: float, progress: _Progress) -> bool:
+    async def _make_room(self, at_s: float, progress: RecoveryProgress) -> bool:
         """Drop replicas, or else all that survivors hold: blocks may have room in another order. Return whether any."""
         if await self._replicator.give_way():
             return True
@@ -243,20 +236,14 @@ class Recovery:
         progress.cleared |= cleared
         return bool(cleared)
 
-    def _valid_rows(
-        self, kept: Mapping[int, int], promotion: Promotion | None, *, anything_lost: bool
-    ) -> dict[int, int]:
-        """Rows of caches that need not be computed again, by sequence: no more than attempts before have left."""
-        if promotion is None:
-            return {sequence: 0 if anything_lost else self._rewound.get(sequence, 0) for sequence in kept}
-        return {sequence: min(end, self._rewound.get(sequence, end)) for sequence, end in promotion.rows.items()}
-
     def _forget_emptied(self) -> None:
         """Note that nothing is needed any more of what devices held that have lost it."""
         self._replicator.lost(self.faults.emptied)
         self.faults.emptied.clear()
 
-    async def _fill(self, todo: Mapping[int, deque[Step]], at_s: float, progress: _Progress) -> tuple[bool, float]:
+    async def _fill(
+        self, todo: Mapping[int, deque[Step]], valid: ValidRows, at_s: float, progress: RecoveryProgress
+    ) -> tuple[bool, float]:
         """Compute rows of caches again, of all sequences. Return whether all are there, and the instant."""
         flying, done_s = 0, at_s
         start = partial(self._start_filling, progress=progress)
@@ -272,13 +259,14 @@ class Recovery:
                 continue
             now_s, steps = filled.at.emulated_s, todo[filled.step.sequence]
             done_s = max(done_s, now_s)
+            valid.fill(filled.step.sequence, filled.step.past + filled.step.rows)
             if steps:
                 await start(steps.popleft(), now_s)
             else:
                 flying -= 1
         return True, done_s
 
-    async def _start_filling(self, step: Step, at_s: float, progress: _Progress) -> None:
+    async def _start_filling(self, step: Step, at_s: float, progress: RecoveryProgress) -> None:
         ids = self._sequences[step.sequence].ids[step.past : step.past + step.rows]
         progress.rows += step.rows
         await self._devices.start(step, ids, at_s)
@@ -297,7 +285,7 @@ class Recovery:
         store = self._rules.store
         return store if store not in self.faults.gone else None
 
-    def _row(self, progress: _Progress, at_s: float, outcome: str) -> RecoveryRow:
+    def _row(self, progress: RecoveryProgress, at_s: float, outcome: str) -> RecoveryRow:
         return RecoveryRow(
             began_s=progress.began_s,
             noticed_s=progress.noticed_s,

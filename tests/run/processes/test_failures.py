@@ -18,6 +18,7 @@ from edgeemu.host.owner import process_state
 from edgeemu.placement.migration import MigrationProtocol
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.restoration import layers_to_restore, restoring
+from edgeemu.placement.valid_rows import ValidRows
 from edgeemu.run.backend import NO_TOKEN
 from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
@@ -94,9 +95,8 @@ class Generation:
         layers, devices = layers_to_restore(self.placement, {lost}), self.devices
         await devices.rewind(rows, layers, self.rows)
         new = Placement({block: by if at == lost else at for block, at in self.placement.owner.items()})
-        migration = MigrationProtocol(
-            devices.next_epoch(), self.placement, new, lost=frozenset({lost}), rewound=(layers, rows)
-        )
+        (valid := ValidRows(self.rows)).cut(layers, rows)
+        migration = MigrationProtocol(devices.next_epoch(), self.placement, new, lost=frozenset({lost}), valid=valid)
         assert await devices.prepare(migration, self.rows, sum(self.rows.values()), self.now_s) == ""
         migration.prepared()
         await devices.ship(migration, migration.next_round(self.rows), self.now_s)

@@ -1,0 +1,34 @@
+"""Progress of a recovery: what it has cost so far, and how far it has come. Pure."""
+
+from dataclasses import dataclass, field
+
+from edgeemu.placement.valid_rows import ValidRows
+
+
+@dataclass(slots=True)
+class RecoveryProgress:
+    """Progress of a recovery, on the timeline."""
+
+    began_s: float  # the fault
+    noticed_s: float
+    decided_s: float = 0.0
+    placed_s: float = 0.0
+    lost: set[int] = field(default_factory=set)
+    cleared: set[int] = field(default_factory=set)  # survivors that gave up what they held
+    blocks: int = 0  # that lost devices had
+    moves: int = 0
+    sent_bytes: int = 0
+    rows: int = 0  # that were computed again
+    sequences: int = 0  # that waited
+    attempts: int = 0
+    in_vain: int = 0  # attempts in a row that have not come further than one before
+    valid: ValidRows | None = None  # rows of caches, from the first attempt on
+    least_lacking: int | None = None  # rows that an attempt lacked when it began
+    done: bool = False
+    none_filled: bool = False  # no cache has any rows, when it begins
+
+    def note_lacking(self, rows: int) -> None:
+        """Note how many rows an attempt lacks when it begins: fewer than any before, or it was in vain so far."""
+        if self.least_lacking is None or rows < self.least_lacking:
+            self.least_lacking, self.in_vain = rows, 0
+        self.in_vain += 1
