@@ -10,7 +10,7 @@ from typing import NamedTuple
 Rows = Mapping[int, int]  # by sequence
 
 
-class Level(NamedTuple):
+class RowLevel(NamedTuple):
     """Layers from the end of the level below to `end`, and the rows that their caches have."""
 
     end: int
@@ -22,7 +22,7 @@ class ValidRows:
 
     def __init__(self, kept: Rows) -> None:
         self.kept = dict(kept)
-        self.levels: list[Level] = []
+        self.levels: list[RowLevel] = []
 
     def at(self, layer: int) -> Rows:
         """Return the rows that the caches of a layer have."""
@@ -52,17 +52,17 @@ class ValidRows:
             for begin, level in zip(ends, self.levels, strict=False)
         )
 
-    def _cut(self, layers: int, rows: Rows) -> Iterator[Level]:
+    def _cut(self, layers: int, rows: Rows) -> Iterator[RowLevel]:
         begin = 0
-        for level in (*self.levels, Level(max(layers, *(each.end for each in self.levels), 0), self.kept)):
+        for level in (*self.levels, RowLevel(max(layers, *(each.end for each in self.levels), 0), self.kept)):
             if begin < layers:
                 least = {sequence: min(end, rows.get(sequence, end)) for sequence, end in level.rows.items()}
-                yield Level(min(layers, level.end), least)
+                yield RowLevel(min(layers, level.end), least)
             if layers < level.end:
                 yield level
             begin = level.end
 
-    def _joined(self, levels: Iterator[Level]) -> list[Level]:
+    def _joined(self, levels: Iterator[RowLevel]) -> list[RowLevel]:
         """Join levels whose caches have the same rows."""
         found = list(levels)
         above = [*(level.rows for level in found[1:]), self.kept]

@@ -12,7 +12,7 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.replicas import Replica
 from edgeemu.placement.restoration import layers_to_restore, restoring
-from edgeemu.placement.valid_rows import Level, ValidRows
+from edgeemu.placement.valid_rows import RowLevel, ValidRows
 from edgeemu.report.rows import FaultRow, RecoveryRow
 from edgeemu.run.backend import Backend, SampledToken
 from edgeemu.run.decider import Decider
@@ -187,7 +187,7 @@ class Recovery:
 
     async def _rewind(self, valid: ValidRows) -> None:
         """Have all devices shorten caches to the rows that are valid, level by level."""
-        for layers, rows in [*reversed(valid.levels)] or [Level(0, valid.kept)]:
+        for layers, rows in [*reversed(valid.levels)] or [RowLevel(0, valid.kept)]:
             await self._devices.rewind(rows, layers, valid.kept)
             self._replicator.rewound(rows, layers, valid.kept)
 
