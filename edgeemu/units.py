@@ -114,7 +114,7 @@ PROBABILITY = replace(
     noun="a loss rate",
     maximum=math.inf,
     below=1.0,
-    why_below="nothing would ever arrive; an outage is a rate of 0 in a bandwidth_trace",
+    why_below="nothing would ever arrive; an outage is a fault: down, or a rate of 0 in a bandwidth_trace",
 )
 
 Seconds = Annotated[float, DURATION]

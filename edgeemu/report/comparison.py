@@ -48,6 +48,7 @@ FIGURES = (
     Figure("peak_bytes", ">peak memory", ("memory", "peak_bytes_max"), "B"),
     Figure("decision_ms", ">decision", ("controller_ms", "mean"), "ms"),
     Figure("moved_blocks", ">blocks moved", ("migrations", "count"), "count"),
+    Figure("availability", ">available", ("failures", "availability"), "share"),
 )
 ROUNDING = 1e-4  # of a figure that is below a bound, and not because it needs not respect it
 NO_BOUND = "for this cluster: devices are given as a share of the host, or are too many, or results are gathered"
@@ -124,7 +125,7 @@ def figure_of(summary: Summary, figure: Figure) -> float | None:
     """Read a figure from the summary of a run; None where it is not known."""
     value: Any = summary
     for key in figure.path:
-        value = value[key]
+        value = None if value is None else value.get(key)  # runs of an earlier version lack some
     return None if value is None else float(value)
 
 
@@ -180,6 +181,8 @@ def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:
         return size(median)
     if figure.unit == "count":
         return f"{median:g}"
+    if figure.unit == "share":
+        return percent_text(median, 1)
     unit, digits = f" {figure.unit}" if figure.unit else "", figure.digits
     around = f" ±{(most - least) / 2:.{digits}f}" if most > least else ""
     return f"{median:.{digits}f}{around}{unit}"
@@ -188,6 +191,8 @@ def _shown(spread: Mapping[str, float | None] | None, figure: Figure) -> str:
 def _interval(mean: float, spread: Mapping[str, float | None], figure: Figure) -> str:
     if figure.unit in ("B", "count"):
         return size(mean) if figure.unit == "B" else f"{round(mean, 1):g}"
+    if figure.unit == "share":
+        return percent_text(mean, 1)
     unit = f" {figure.unit}" if figure.unit else ""
     return f"{Interval(mean, spread.get('low'), spread.get('high')).text(figure.digits)}{unit}"
 

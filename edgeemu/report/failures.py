@@ -12,17 +12,18 @@ from edgeemu.report.rows import GIVEN_UP, FaultRow, RecoveryRow
 from edgeemu.report.statistics import ExactSum, statistics_ms
 
 
-def failures_document(records: RecordTables, facts: RunFacts, span_s: float) -> dict[str, Any] | None:
+def failures_document(records: RecordTables, facts: RunFacts, begin_s: float, end_s: float) -> dict[str, Any] | None:
     """Figures of faults and recoveries, for summary.json; None if there were none, and nobody looks for any.
 
-    `availability` is the share of the time from the first arrival to the last token that is in no recovery: one lasts
-    from the fault until steps go on.
+    `availability` is the share of the time from the first arrival (`begin_s`) to the last token that is in no recovery:
+    one lasts from the fault until steps go on.
     """
     faults = [FaultRow(**row) for table in records.read("faults") for row in table.to_pylist()]
     recoveries = [RecoveryRow(**row) for table in records.read("recoveries") for row in table.to_pylist()]
     if not faults and not recoveries and facts.heartbeat is None:
         return None
-    down_s = _in_any_s([(row.began_s, row.restored_s) for row in recoveries])
+    span_s = max(0.0, end_s - begin_s)
+    down_s = _in_any_s([(max(row.began_s, begin_s), min(row.restored_s, end_s)) for row in recoveries])
     names = "notice_ms", "decide_ms", "place_ms", "fill_ms"
     parts_s = [_parts_s(row) for row in recoveries]
     spent_s = {name: [each[number] for each in parts_s] for number, name in enumerate(names)}

@@ -35,7 +35,8 @@ class TokenFigures(NamedTuple):
     wall_latency_s: Floats
     emulated_s: Floats  # when it was sampled, on the timeline
     lag_s: Floats  # how far the clock was behind the timeline then, in emulated seconds
-    span_s: float  # from the first arrival to the last token, on the timeline
+    end_s: float  # the last token, on the timeline
+    span_s: float  # from the first arrival to that
     tokens: list[list[int]]
     texts: list[str]
 
@@ -83,6 +84,7 @@ def token_figures(records: RecordTables, sequences: Sequence[SequenceRow], dilat
         wall_latency_s=wall_latency_s,
         emulated_s=all_emulated_s,
         lag_s=lag_s,
+        end_s=float(end_s),
         span_s=float(end_s - (begin_s if begin_s < np.inf else 0.0)),
         tokens=ids,
         texts=texts,

@@ -80,7 +80,7 @@ def summarise(records: RecordTables, facts: RunFacts) -> dict[str, Any]:
             "problems": decisions.problems,
             "given_up": decisions.given_up,
         },
-        "failures": failures_document(records, facts, tokens.span_s),
+        "failures": failures_document(records, facts, tokens.end_s - tokens.span_s, tokens.end_s),
         "weaker": facts.limitations,
         "ready_s": facts.ready_s,
         "loaded_s": facts.loaded_s,

@@ -92,6 +92,8 @@ class Controller:
                 if token is not None and (following := await self._complete(token)):
                     await self._decide(following)
             await self.devices.settle()
+            self.recovery.faults.tell_rest()
+            self._tell(self.recovery.take_lines())
         finally:
             self._record()
 
@@ -154,8 +156,7 @@ class Controller:
         if now_s is not None:
             self._scheduler.advance_to(now_s)
         await self.recovery.pass_time(self._scheduler.now_s)
-        for line in self.recovery.take_lines():
-            self._observer.moved(line)
+        self._tell(self.recovery.take_lines())
         self._tell_placement()
 
     async def _step(self) -> None:

@@ -186,7 +186,7 @@ class Decider:
         except InfeasibleError as error:
             self._rows.append(DecisionRow(*step[:2], "placed anew", None, None, str(error)))
             raise
-        charged_s = self._on_timeline_s(anew.took_s or 0.0)
+        charged_s = 0.0 if anew.took_s is None else self._on_timeline_s(anew.took_s)
         self._rows.append(DecisionRow(*step[:2], "placed anew", anew.took_s, charged_s, anew.problem))
         self._considered, self._kept, self._refused = None, 0, None
         self.asked = view

@@ -8,7 +8,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from edgeemu.report.comparison import comparison_table
+from edgeemu.report.comparison import FIGURES, comparison_table
 from edgeemu.report.intervals import Interval
 from edgeemu.report.seeds_comparison import seeds_comparison
 from edgeemu.report.sweep import SweepDesign, SweptRun, cells_of, neighbors, sweep_document, tokens_equal
@@ -31,8 +31,8 @@ DESIGN = SweepDesign(
 
 
 def run(point: tuple[str, ...], policy: str, seed: int, tpot_ms: float | None, tokens: str = "t") -> SweptRun:
-    figures = dict.fromkeys(("ttft_ms", "energy_per_token_j", "peak_bytes", "decision_ms", "moved_blocks"), 1.0)
-    figures |= {"tpot_ms": tpot_ms, "throughput_tok_s": 1.0}  # type: ignore[dict-item]
+    figures: dict[str, float | None] = dict.fromkeys((figure.key for figure in FIGURES), 1.0)
+    figures |= {"tpot_ms": tpot_ms, "availability": None}
     return SweptRun(point, policy, seed, figures, "UNCHECKED", (), tokens, f"runs/swept/{policy}-{seed}")
 
 

@@ -289,3 +289,11 @@ def test_a_wrong_name_ends_before_anything_runs(edgeemu: Edgeemu) -> None:
     status, out, err = edgeemu("--policies", "layers,gredy")
     assert (status, out) == (2, "")
     assert 'did you mean "greedy"?' in err
+
+
+def test_availability_is_shown_where_runs_look_for_lost_devices() -> None:
+    failing = {**summary(10.0, [[1]]), "failures": {"availability": 0.925}}
+    document = compared(Entry("layers", [failing]), Entry("mdi", [summary(20.0, [[1]])]))
+    table = comparison_table(document)
+    at = table.columns.index(">available")
+    assert [row[at] for row in table.rows] == ["92.5 %", "–"]

@@ -58,7 +58,7 @@ def mistake(*faults: str, more: str = "", settings: tuple[str, ...] = ()) -> str
         ("{at: 1 s, link: [pi, laptop], fault: loss}", ".loss: is missing: the share of packets that are lost, such as 30 %"),
         ("{at: 1 s, link: [pi, laptop], fault: down, loss: 30 %}", ".loss: is for fault: loss"),
         ("{at: 1 s, link: [pi, laptop], fault: loss, loss: 0}", ".loss: 0 must be more than zero"),
-        ("{at: 1 s, link: [pi, laptop], fault: loss, loss: 100 %}", '.loss: "100 %" must be less than 1: nothing would ever arrive; an outage is a rate of 0 in a bandwidth_trace'),
+        ("{at: 1 s, link: [pi, laptop], fault: loss, loss: 100 %}", '.loss: "100 %" must be less than 1: nothing would ever arrive; an outage is a fault: down, or a rate of 0 in a bandwidth_trace'),
         # what cannot be
         ("{at: 1 s, device: pi-1, fault: join}", ".device: pi-1 is where prompts arrive: it cannot join later"),
     ],

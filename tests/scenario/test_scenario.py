@@ -53,7 +53,7 @@ def test_the_scenarios_that_ship_are_valid(path):
         ("workload:\n", "workload:\n  chat: maybe\n", ':15: workload.chat: "maybe" is not known here ("auto")'),
         ("workload:\n", "workload:\n  chat: 1\n", ":15: workload.chat: 1 is neither true nor false"),
         ("delay: 2 ms}", "delay: 2 ms, loss: 5}", ':9: network.default.loss: 5 must be less than 1 (did you mean "5 %"?)'),
-        ("delay: 2 ms}", "delay: 2 ms, loss: 100 %}", ':9: network.default.loss: "100 %" must be less than 1: nothing would ever arrive; an outage is a rate of 0 in a bandwidth_trace'),
+        ("delay: 2 ms}", "delay: 2 ms, loss: 100 %}", ':9: network.default.loss: "100 %" must be less than 1: nothing would ever arrive; an outage is a fault: down, or a rate of 0 in a bandwidth_trace'),
         ("delay: 2 ms}", "delay: 20 ms, jitter: 30 ms}", ":9: network.default.jitter: is more than the delay, 20 ms; a message cannot arrive before it is sent"),
         ("delay: 2 ms}", "delay: 2 ms, reorder: 1 %}", ":9: network.default.reorder: is for real packets (backend: kernel); this is stamped"),
         ("dilation: auto", "dilation: 0", ":16: time.dilation: 0 is less than 0.001"),

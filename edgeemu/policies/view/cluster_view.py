@@ -281,6 +281,8 @@ class ClusterView:
         taken = [usage if isinstance(usage, int) else usage.page().total_bytes for usage in held]
         rows = [
             f"  {device.name}: {show(size)} of {show(device.memory_bytes)} taken"
+            if device.memory_bytes
+            else f"  {device.name}: not there"
             for device, size in zip(self.devices, taken, strict=True)
         ]
         if len(rows) > MANY:

@@ -94,10 +94,6 @@ class FaultClock:
         if at_s < occurrence.until_s:
             self._push(at_s, Moment.NOTICED, occurrence)
 
-    def misses_beat(self, began_s: float, over_s: float) -> bool:
-        """Whether a device that stood still meanwhile has missed a beat."""
-        return _beats(over_s, self._interval_s) > _beats(began_s, self._interval_s)
-
     def _begin(self, occurrence: Occurrence) -> None:
         self._push(occurrence.began_s, Moment.BEGINS, occurrence)
 
@@ -129,12 +125,8 @@ def _of(fault: Fault, device: int | None) -> Fault:
 
 def noticed_s(began_s: float, interval_s: float, misses: int) -> float:
     """Return when beats that do not come from an instant on are noticed: the last of so many in a row is missed."""
-    return round((_beats(began_s, interval_s) + misses) * interval_s, DECIMALS)
-
-
-def _beats(until_s: float, interval_s: float) -> int:
-    """Count the beats up to an instant and at it."""
-    return floor(round(until_s / interval_s, DECIMALS))
+    beats = floor(round(began_s / interval_s, DECIMALS))  # up to that instant and at it
+    return round((beats + misses) * interval_s, DECIMALS)
 
 
 def lost(device: int, at_s: float, why: str) -> Occurrence:

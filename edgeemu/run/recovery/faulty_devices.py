@@ -207,8 +207,7 @@ class FaultyDevices:
             hangs.clear()
             if device not in self.gone:
                 await self._devices.continue_device(device)
-                if self._clock.misses_beat(began_s, at_s):
-                    self._decider.note_standstill(device, began_s, at_s)
+                self._decider.note_standstill(device, began_s, at_s)
         elif occurrence.fault.kind is FaultKind.JOIN or self._away.get(device) is occurrence:
             del self._away[device]
         await self._return(at_s, device)
@@ -259,6 +258,15 @@ class FaultyDevices:
         """Whether a device reaches another, as far as it has been noticed; links fail in both directions."""
         crosses = self._devices.cluster.crosses
         return not any(crosses(source, target, Change(links=each.fault.links)) for each in self._down)
+
+    def tell_rest(self) -> None:
+        """Tell of faults of the scenario that had not come when the run ended."""
+        rest = [occurrence.began_s for occurrence in self._clock.to_come if occurrence.process is None]
+        if rest:
+            which = (
+                f"a fault at {rest[0]:.6g} s" if len(rest) == 1 else f"{len(rest)} faults, from {min(rest):.6g} s on,"
+            )
+            self.lines.append(f"{which} had not come when the run ended")
 
     async def announce(self) -> None:
         """Tell devices of faults to come that their speed and their links show."""

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from edgeemu.placement.blocks import Block
 from edgeemu.placement.valid_rows import ValidRows
+from edgeemu.run.recovery.fault_clock import Occurrence
 
 
 @dataclass(slots=True)
@@ -11,11 +13,12 @@ class RecoveryProgress:
 
     began_s: float  # the fault
     noticed_s: float
-    decided_s: float = 0.0
+    cause: Occurrence | None = None  # of the first loss; None: a resumed run has lost nothing yet
+    decided_s: float | None = None  # when the first placement was
     placed_s: float = 0.0
     lost: set[int] = field(default_factory=set)
     cleared: set[int] = field(default_factory=set)  # survivors that gave up what they held
-    blocks: int = 0  # that lost devices had
+    blocks: set[Block] = field(default_factory=set)  # that lost devices had
     moves: int = 0
     sent_bytes: int = 0
     rows: int = 0  # that were computed again
@@ -26,6 +29,10 @@ class RecoveryProgress:
     least_lacking: int | None = None  # rows that an attempt lacked when it began
     done: bool = False
     none_filled: bool = False  # no cache has any rows, when it begins
+
+    def begin(self, cause: Occurrence, noticed_s: float) -> None:
+        """Note the first loss."""
+        self.cause, self.began_s, self.noticed_s = cause, cause.began_s, noticed_s
 
     def note_lacking(self, rows: int) -> None:
         """Note how many rows an attempt lacks when it begins: fewer than any before, or it was in vain so far."""

@@ -5,7 +5,6 @@ The controller tells how late it is; nothing here waits for anything but devices
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
@@ -59,6 +58,7 @@ class Recovery:
         self._sequences, self._complete, self._replicator = sequences, complete, replicator
         self._rules = plan.rules.recovery
         self._rows: list[RecoveryRow] = []
+        self._latest: Occurrence | None = None  # what has cut an attempt short
 
     def take_rows(self) -> tuple[list[FaultRow], list[RecoveryRow]]:
         """Return the rows since the last call."""
@@ -84,6 +84,7 @@ class Recovery:
         await self.faults.catch_up(at_s)
         progress = RecoveryProgress(at_s, at_s, none_filled=True)
         restored_s = await self._restore(at_s, progress)
+        self._tell(progress, restored_s)
         self.faults.lines.append(
             f"resumed at {at_s:.3g} s: {progress.rows} rows computed again, in {1e3 * (restored_s - at_s):.1f} ms"
         )
@@ -106,12 +107,17 @@ class Recovery:
             await self._migrator.abandon(self.faults.gone | self.faults.emptied)
             self._forget_emptied()
             return
-        progress = RecoveryProgress(began.began_s, at_s)
-        at_s = await self._restore(at_s, progress)
+        progress = RecoveryProgress(began.began_s, at_s, began)
+        self._tell(progress, await self._restore(at_s, progress))
+
+    def _tell(self, progress: RecoveryProgress, at_s: float) -> None:
+        """Tell what was lost, and what that has cost."""
+        if progress.cause is None:
+            return
         names = ", ".join(self.faults.name(device) for device in sorted(progress.lost))
         self.faults.lines.append(
-            f"{names} lost at {progress.began_s:.3g} s ({began.fault.kind}), noticed after "
-            f"{1e3 * (progress.noticed_s - progress.began_s):.0f} ms: {progress.blocks} blocks placed anew, "
+            f"{names} lost at {progress.began_s:.3g} s ({progress.cause.fault.kind}), noticed after "
+            f"{1e3 * (progress.noticed_s - progress.began_s):.0f} ms: {len(progress.blocks)} blocks placed anew, "
             f"{progress.rows} rows computed again, in {1e3 * (at_s - progress.noticed_s):.1f} ms"
         )
 
@@ -126,6 +132,8 @@ class Recovery:
                         f"{MOST_ATTEMPTS} attempts in a row have not come further"
                     )
                 progress.attempts += 1
+                if progress.cause is None and self._latest is not None:
+                    progress.begin(self._latest, at_s)
                 progress.lost |= self._lost - progress.cleared
                 at_s = await self._attempt(at_s, progress)
         except InfeasibleError as error:
@@ -144,13 +152,14 @@ class Recovery:
         progress.sequences = len(waiting)
         try:
             anew = await self._decide(gone_with_blocks, waiting, at_s)
-            progress.decided_s = at_s = anew.known_s
+            at_s = anew.known_s
+            progress.decided_s = at_s if progress.decided_s is None else progress.decided_s
             rows = anew.promotion.rows if anew.promotion else dict.fromkeys(valid.kept, 0)
             valid.cut(layers_to_restore(current, gone_with_blocks), rows)
             progress.note_lacking(valid.lacking)
             await self._rewind(valid)
             if gone_with_blocks:
-                progress.blocks += sum(device in gone_with_blocks for device in current.owner.values())
+                progress.blocks |= {block for block, device in current.owner.items() if device in gone_with_blocks}
                 lost = frozenset(self.faults.gone | gone_with_blocks)
                 promoted = anew.promotion.replicas if anew.promotion else frozenset[Replica]()
                 step = min((due.step for due in waiting), default=BEFORE_ALL)
@@ -197,7 +206,7 @@ class Recovery:
             if ended.step.step >= 0:
                 await self._complete(ended)
             elif progress.valid is not None:
-                progress.valid.fill(ended.step.sequence, ended.step.past + ended.step.rows)
+                self._note_filled(ended.step, progress.valid, progress)
         self._scheduler.give_up(at_s)
         names = ", ".join(self.faults.name(device) for device in sorted(self._lost)) or "a device"
         await self._migrator.give_up(f"{names} was lost")
@@ -246,9 +255,8 @@ class Recovery:
     ) -> tuple[bool, float]:
         """Compute rows of caches again, of all sequences. Return whether all are there, and the instant."""
         flying, done_s = 0, at_s
-        start = partial(self._start_filling, progress=progress)
         for steps in todo.values():
-            await start(steps.popleft(), at_s)
+            await self._start_filling(steps.popleft(), at_s)
             flying += 1
         while flying:
             next_s = self.faults.next_s
@@ -259,16 +267,20 @@ class Recovery:
                 continue
             now_s, steps = filled.at.emulated_s, todo[filled.step.sequence]
             done_s = max(done_s, now_s)
-            valid.fill(filled.step.sequence, filled.step.past + filled.step.rows)
+            self._note_filled(filled.step, valid, progress)
             if steps:
-                await start(steps.popleft(), now_s)
+                await self._start_filling(steps.popleft(), now_s)
             else:
                 flying -= 1
         return True, done_s
 
-    async def _start_filling(self, step: Step, at_s: float, progress: RecoveryProgress) -> None:
-        ids = self._sequences[step.sequence].ids[step.past : step.past + step.rows]
+    @staticmethod
+    def _note_filled(step: Step, valid: ValidRows, progress: RecoveryProgress) -> None:
         progress.rows += step.rows
+        valid.fill(step.sequence, step.past + step.rows)
+
+    async def _start_filling(self, step: Step, at_s: float) -> None:
+        ids = self._sequences[step.sequence].ids[step.past : step.past + step.rows]
         await self._devices.start(step, ids, at_s)
 
     async def _passes(self, at_s: float | None) -> bool:
@@ -277,7 +289,8 @@ class Recovery:
         now_s = at_s if lost_s is None else lost_s
         if now_s is not None:
             self._scheduler.advance_to(now_s)
-        return await self.faults.happen(self._scheduler.now_s) is not None and bool(self._lost)
+        self._latest = await self.faults.happen(self._scheduler.now_s)
+        return self._latest is not None and bool(self._lost)
 
     @property
     def _store(self) -> int | None:
@@ -289,11 +302,11 @@ class Recovery:
         return RecoveryRow(
             began_s=progress.began_s,
             noticed_s=progress.noticed_s,
-            decided_s=progress.decided_s,
+            decided_s=progress.noticed_s if progress.decided_s is None else progress.decided_s,
             placed_s=progress.placed_s,
             restored_s=at_s,
             lost=", ".join(self.faults.name(device) for device in sorted(progress.lost)),
-            blocks=progress.blocks,
+            blocks=len(progress.blocks),
             moves=progress.moves,
             bytes=progress.sent_bytes,
             rows=progress.rows,
