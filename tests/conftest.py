@@ -136,6 +136,7 @@ def nothing_left_behind() -> Iterator[None]:
     while (left := (now := remains()) - before) and time.monotonic() < deadline:
         time.sleep(0.005)
     SEEN_LAST.append(now)
+    SHARED_MEMORY.keep()
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left.elements())))
 

@@ -18,6 +18,13 @@ semaphore = multiprocessing.get_context("spawn").Semaphore()
 print("ready", flush=True)
 sys.stdin.read()
 """
+MAPS = """
+import mmap, sys
+with open(sys.argv[1], "r+b") as file:
+    mapped = mmap.mmap(file.fileno(), 0)
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -31,7 +38,10 @@ def test_a_semaphore_counts_if_a_test_s_process_made_it(ours: bool) -> None:
         assert process.stdout.readline() == b"ready\n"
         made = set(DIRECTORY.iterdir()) - before
         assert made
-        assert bool(made & set(SharedMemory(TOKEN).left())) == ours
+        memory = SharedMemory(TOKEN)
+        for _ in range(2):  # whose it is is remembered, and must be right for that, too
+            assert bool(made & set(memory.left())) == ours
+            memory.keep()
         process.communicate()
 
 
@@ -39,9 +49,32 @@ def test_a_file_that_nobody_has_mapped_counts() -> None:
     file = DIRECTORY / f"edgeemu-test-{os.getpid()}"
     file.touch()
     try:
-        assert file in SharedMemory(TOKEN).left()
+        memory = SharedMemory(TOKEN)
+        assert file in memory.left()
+        memory.keep()
+        assert file in memory.left()
     finally:
         file.unlink()
+
+
+def test_a_file_of_another_program_s_that_maps_it_late_counts_no_more_then() -> None:
+    """Unless it was there at the end of a test already: each file is asked about until then, and not for ever."""
+    memory, file = SharedMemory(TOKEN), DIRECTORY / f"edgeemu-test-{os.getpid()}"
+    for keep in (False, True):
+        file.write_bytes(b"1")
+        try:
+            assert file in memory.left()
+            if keep:
+                memory.keep()
+            with subprocess.Popen(
+                [sys.executable, "-c", MAPS, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"ready\n"
+                assert (file in memory.left()) == keep
+                process.communicate()
+        finally:
+            file.unlink()
 
 
 @pytest.mark.parametrize("marked", [True, False])

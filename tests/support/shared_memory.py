@@ -10,20 +10,29 @@ DIRECTORY = Path("/dev/shm")
 class SharedMemory:
     """Looks for files of tests in shared memory; `token` is in the environment of what tests started.
 
-    What another program has mapped is its own, and stays so: that is read once, from all processes of the machine.
+    What another program has mapped is its own, and stays so: that is read once, from all processes of the machine,
+    which takes some 8 ms. So it is not done again for files that stay from test to test.
     """
 
     def __init__(self, token: bytes) -> None:
         self._token = token
         self._others_files: set[int] = set()  # inodes
+        self._last, self._known = set[int](), set[int]()  # inodes of the other files
 
     def left(self) -> list[Path]:
         """Files that no other program has mapped: of a test and used by nobody, or by it or its processes."""
         files = {path: inode for path in DIRECTORY.iterdir() if (inode := inode_of(path)) is not None}
-        self._others_files &= set(files.values())  # the number of one that is gone can be given to one of ours
-        if not self._others_files.issuperset(files.values()):
+        there = set(files.values())
+        self._others_files &= there  # the number of one that is gone can be given to one of ours
+        self._known &= there
+        if there - self._others_files - self._known:
             self._others_files |= mapped_by_others(self._token)
-        return [path for path, inode in files.items() if inode not in self._others_files]
+        self._last = there - self._others_files
+        return [path for path, inode in files.items() if inode in self._last]
+
+    def keep(self) -> None:
+        """Ask no more whose the files are that were left at the last look."""
+        self._known = self._last
 
 
 def inode_of(path: Path) -> int | None:
