@@ -26,6 +26,7 @@ from edgeemu.cli.options import (
 )
 from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, write_comparison
 from edgeemu.cli.sweep_runs import LOCAL, On
+from edgeemu.cli.without_pandas import without_pandas
 from edgeemu.errors import RequestError
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
@@ -135,6 +136,7 @@ def _compare_once(
     wanted = load(scenario, settings)
     names = named_policies(asked, given=wanted.placement is not None)
     check_writable(out)
+    without_pandas()
     text, without = form.beside, left_out(wanted, asked)
     running = [name for name in names if name not in without]
     expected = _told_expectation(wanted, running, repeats, text, simulated=simulated)

@@ -12,6 +12,7 @@ import typer
 from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.options import Only, check_file, conditions
 from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, read_for, write_comparison, write_run
+from edgeemu.cli.without_pandas import without_pandas
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ def report(
       edgeemu report runs/quickstart-20260301T123005Z-layers --html page.html --figures figures
       edgeemu report runs/pi4-* --html pi4.html --measured tests/validation/measured.csv --only set=V1
     """
-    from edgeemu.report.run_directory import RunDirectory
-
-    runs = list(map(RunDirectory.find, dict.fromkeys(directories)))  # patterns may name a run twice
+    runs = _found(directories)
     files = ReportFiles.checked(html, figures)
     _check_needed(
         ("--tokens", tokens, "--trace FILE", trace),
@@ -106,6 +105,7 @@ def report(
         ("--only", only, "--measured FILE", measured),
         ("--measured", measured, "--html or --figures of several runs", files and len(runs) > 1),
     )
+    without_pandas()
     if len(runs) > 1:
         if why or trace:
             raise RequestError(f"{'--why' if why else '--trace'} is of one run; name one", field="RUN")
@@ -116,6 +116,13 @@ def report(
         _write_trace(runs[0], facts, trace, tokens)
     show = partial(_explain, trust=trust) if why else _summarise
     show(runs[0], facts, files, form)
+
+
+def _found(directories: list[Path]) -> list[RunDirectory]:
+    """Find runs, each once: patterns may name one twice."""
+    from edgeemu.report.run_directory import RunDirectory
+
+    return list(map(RunDirectory.find, dict.fromkeys(directories)))
 
 
 def _check_needed(*options: tuple[str, object, str, object]) -> None:

@@ -22,6 +22,7 @@ from edgeemu.cli.options import (
     check_writable,
     load,
 )
+from edgeemu.cli.without_pandas import without_pandas
 from edgeemu.errors import RequestError
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
@@ -134,6 +135,7 @@ def _run(
 
     wanted, resumed = asked.read(simulate=simulate)
     check_writable(out)
+    without_pandas()
     text, several = form.beside, wanted.workload.concurrency > 1
     with watch(text, sys.stderr, words=not simulate, several=several, clock=time.monotonic) as observer:
         running = run_scenario(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeemu.cli.exit import FAILED, INVALID
+from edgeemu.cli.without_pandas import without_pandas
 from edgeemu.errors import RequestError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def carried_out(
     from edgeemu.run.sweep.store import RunStore
     from edgeemu.run.sweep.sweep import jobs_of
 
+    without_pandas()  # before processes are forked
     with RunStore(out) as store, _executor(on, points) as executor:
         jobs = jobs_of(points, policies, design, mode, executor.most_cpus)
         made += jobs.left_out
