@@ -53,7 +53,7 @@ LAST_MESSAGE_S = 2.0  # for the last message to get out
 
 
 def prepare_kernels(asked: bytes) -> None:
-    """Compile kernels, which all devices that are forked then share: JSON [modules, names of number formats]."""
+    """Import and compile what devices share that are forked then: JSON [modules, names of number formats]."""
     modules, formats = msgspec.json.decode(asked, type=tuple[list[str], list[str]])
     for module in modules:
         importlib.import_module(module)

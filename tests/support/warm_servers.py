@@ -5,6 +5,7 @@ else of a server is the real one: a process in a session of its own, with its lo
 """
 
 import fcntl
+import gc
 import os
 import select
 import signal
@@ -89,9 +90,11 @@ def serve_orders(orders: socket.socket) -> None:
     """Fork a server for each order, until nobody gives one any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-    for name in fork_server.PRELOAD:
+    for name in (*fork_server.PRELOAD, "numpy.random", "edgeemu_kernels.compiled"):  # the last two: as `prepare` asks
         __import__(name)
     fork_server.named(DEVICE_ENTRY)
+    gc.collect()
+    gc.freeze()  # a collection in a server must not touch, and so copy, the pages that all share
     while True:
         data, fds, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 64)
         if not data:

@@ -225,7 +225,8 @@ async def launch_devices(
     pipes_fd = create_shared_pipes(cluster.n_pipes)
     try:
         on_progress(0, len(cluster.devices))
-        prepare = (PREPARE_ENTRY, json.dumps([compiled_modules(shape), shape.precision.packed]))
+        modules = [*compiled_modules(shape), *([] if reads else ["numpy.random"])]  # that draws weights of no file
+        prepare = (PREPARE_ENTRY, json.dumps([modules, shape.precision.packed]))
         async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless, prepare=prepare) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)
