@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from support.commands import call_edgeemu
 from support.html_pages import read_page
 
 from edgeemu.host import scratch
@@ -44,8 +45,7 @@ COMMAND = [sys.executable, "-m", "edgeemu"]
 
 
 def report(directory: Path, *options: str) -> tuple[int, str, str]:
-    done = subprocess.run([*COMMAND, "report", str(directory), *options], capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
+    return call_edgeemu("report", str(directory), *options)
 
 
 def reported(directory: Path) -> dict[str, Any]:
