@@ -1,12 +1,14 @@
-"""A run whose controller kills itself, by SIGKILL, in the middle of something: `python -m support.killed`."""
+"""A run whose controller kills itself, by SIGKILL, in the middle of something: in a process that is forked for it."""
 
+import gc
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import tempfile
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -27,15 +29,13 @@ def killed_run(
     `scenario` is its file, or the directory of a run that it goes on from. `when`: at the `number`-th call of a method
     of the observer or the backend, by name; but for phases, once the timeline has begun. Rows are written meanwhile.
     """
-    arguments = [str(scenario), str(out), when, str(number), "simulate" if simulate else "run", *settings]
-    ended = subprocess.run(
-        [sys.executable, "-m", "support.killed", *arguments],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    with tempfile.TemporaryFile() as said:
+        process = os.fork()
+        if process == 0:
+            _be_run(said.fileno(), scenario, out, when, number, settings, simulate=simulate)
+        _, status = os.waitpid(process, 0)
+        said.seek(0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, said.read().decode()
     return next(iter(out.iterdir()), None) if out.exists() else None
 
 
@@ -66,26 +66,41 @@ class _Countdown:
         return called
 
 
-def main(scenario: str, out: str, when: str, number: str, how: str, *settings: str) -> None:
+def _be_run(
+    said_fd: int, scenario: Path, out: Path, when: str, number: int, settings: Sequence[str], *, simulate: bool
+) -> NoReturn:
+    """Run in the forked process, to its end by itself; what it has to say goes to the file."""
+    try:
+        gc.freeze()  # a collection must not touch, and so copy, what the tests have
+        os.dup2(said_fd, 1)
+        os.dup2(said_fd, 2)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        _run(scenario, out, when, number, settings, simulate=simulate)
+        print("it ended before it was killed", file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - the process ends here
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _run(scenario: Path, out: Path, when: str, number: int, settings: Sequence[str], *, simulate: bool) -> None:
     buffered_records.TICK_S = 0.0
-    countdown = _Countdown(int(number), begun=when == "phase")
+    countdown = _Countdown(number, begun=when == "phase")
     for backend in (SimulatedBackend, ProcessBackend):
         backend.begin = countdown.begins(backend.begin)  # type: ignore[method-assign]
     for owner in (Silent, SimulatedBackend, ProcessBackend):
         if hasattr(owner, when):
             setattr(owner, when, countdown.kills(getattr(owner, when)))
-    run = run_to_resume(Path(scenario), simulate=how == "simulate") if Path(scenario).is_dir() else None
+    run = run_to_resume(scenario, simulate=simulate) if scenario.is_dir() else None
     running = run_scenario(
         run.scenario if run else load_scenario(scenario, settings),
         policy=None,
-        out=Path(out),
+        out=out,
         observer=Silent(),
-        simulate=how == "simulate",
+        simulate=simulate,
         trust=True,
         resume=run,
     )
     uvloop.run(running)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
