@@ -1,5 +1,8 @@
 """Several sequences in flight on three devices, and the reference that their texts must equal."""
 
+import json
+from functools import cache
+
 import uvloop
 
 from edgeemu.run.make_plan import make_plan
@@ -8,6 +11,7 @@ from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.sampling import Sampling
+from edgeemu_kernels.weights.sources import open_source
 from support.watching import RecordedRun
 
 SCENARIO = """
@@ -38,15 +42,24 @@ def make(*changes: str) -> Plan:
 
 
 def reference_tokens(plan: Plan) -> list[list[int]]:
-    reference, asked = Reference(plan.model.open_source()), plan.scenario.workload.sampling
+    source, asked = json.dumps(plan.model.spec), plan.scenario.workload.sampling
     return [
-        reference.generate(
-            list(request.ids),
-            request.max_tokens,
-            Sampling(asked.temperature, asked.top_k, asked.top_p, request.seed),
+        list(
+            _generated(
+                source,
+                request.ids,
+                request.max_tokens,
+                Sampling(asked.temperature, asked.top_k, asked.top_p, request.seed),
+            )
         )
         for request in plan.requests
     ]
+
+
+@cache
+def _generated(source: str, ids: tuple[int, ...], max_tokens: int, sampling: Sampling) -> tuple[int, ...]:
+    """Computed once for all runs that must equal it. `source`: JSON of what `open_source` takes."""
+    return tuple(Reference(open_source(json.loads(source))).generate(list(ids), max_tokens, sampling))
 
 
 def tokens_of(controller: RecordedRun) -> list[list[int]]:
