@@ -113,6 +113,12 @@ def clusters_start_warm(warm_spawn: "Spawn", monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Fleet, "_spawn", warm_spawn)
 
 
+@pytest.fixture
+def figures_are_svg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are written as SVG alone: for tests of what is drawn. PDF and PNG of the same take four times as long."""
+    monkeypatch.setattr("edgeemu.report.drawn.sheet.SUFFIXES", (".svg",))
+
+
 @pytest.fixture(autouse=True)
 def usual_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Default signal handlers, the usual file permissions and none of `VARIABLES`, whoever started pytest."""

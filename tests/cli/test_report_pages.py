@@ -75,6 +75,7 @@ def test_a_page_with_what_would_help(edgeemu: Edgeemu, tiny: str) -> None:
     assert any(table[0][0] == "what if" for table in page.tables)
 
 
+@pytest.mark.usefixtures("figures_are_svg")
 @pytest.mark.parametrize(
     "settings",
     [

@@ -171,6 +171,7 @@ def reported_while_it_grows(directory: Path) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.usefixtures("figures_are_svg")
 def test_a_run_that_goes_on_and_one_that_was_killed_have_pages(tmp_path: Path) -> None:
     with long_run(tmp_path) as (running, directory):
         for name in ("goes-on", "killed"):

@@ -167,12 +167,12 @@ def _for_page(text: str, name: str, caption: str) -> str:
     return f'{head} aria-label="{escape(caption)}">{text[text.index(">") + 1 :]}'
 
 
-def save(drawing: Drawing, directory: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+def save(drawing: Drawing, directory: Path) -> list[Path]:
     """Draw for a paper, of one or two columns' width, and write the files; return their paths."""
     with style(drawing.name):
         sheet = Sheet(_COLUMN if drawing.column else _PAGE)
         drawing.draw(sheet)
-        files = [directory / f"{drawing.name}{suffix}" for suffix in suffixes]
+        files = [directory / f"{drawing.name}{suffix}" for suffix in SUFFIXES]
         figure = sheet.figure
         for file in files:
             metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(file.suffix)
