@@ -70,6 +70,7 @@ def test_measured_points_stand_beside_the_scaling(edgeemu: Edgeemu, tiny: str) -
     assert all({"1", "3"} <= texts and "7" not in texts for texts in scaling)
 
 
+@pytest.mark.usefixtures("figures_are_svg")
 def test_a_comparison_leaves_a_page(edgeemu: Edgeemu, tiny: str) -> None:
     options = ("--policies", "layers,mdi", "--simulate", "--html", "page.html", "--figures", "figures")
     status, out, err = edgeemu("compare", tiny, *options)
@@ -98,6 +99,7 @@ def test_why_is_asked_of_one_run(edgeemu: Edgeemu, tiny: str) -> None:
     assert edgeemu("report", *runs, "--why") == (2, "", "edgeemu: RUN: --why is of one run; name one\n")
 
 
+@pytest.mark.usefixtures("figures_are_svg")
 @pytest.mark.parametrize("policies", [("layers", "mdi", "round-robin")])
 def test_lines_of_time_against_tokens(edgeemu: Edgeemu, tiny: str, policies: tuple[str, ...]) -> None:
     runs = [simulated(edgeemu, tiny, "--policy", policy) for policy in policies]
