@@ -3,7 +3,7 @@
 What is done about devices that are lost is in `recovery`.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from math import inf
 from typing import Protocol
@@ -77,7 +77,7 @@ class FaultyDevices:
         self._down: list[Occurrence] = []  # links, as noticed
         self._cut_off: set[int] = set()  # devices that are gone because of links
         self._losses: list[Loss] = []
-        self._taken_away = 0  # how often a device was
+        self.losses = Counter[int]()  # how often each device has lost what it held
 
     @property
     def next_s(self) -> float | None:
@@ -109,6 +109,7 @@ class FaultyDevices:
             await self._devices.restart_device(device, at_s)
         if cleared:
             self.emptied |= cleared
+            self.losses.update(cleared)
             names = ", ".join(map(self.name, sorted(cleared)))
             self.lines.append(
                 f"at {at_s:.3g} s {names} dropped what they held: there was no room for what was lost beside it"
@@ -137,9 +138,9 @@ class FaultyDevices:
             self.lines.append(f"{self.name(loss.device)} is lost: {loss.why}")
         while (next_s := self._clock.next_s) is not None and next_s <= at_s:
             for happening in self._clock.take(next_s):
-                taken_away = self._taken_away
+                taken_away = self.losses.total()
                 await self._one(happening)
-                if self._taken_away > taken_away and first is None:
+                if self.losses.total() > taken_away and first is None:
                     first = happening.occurrence
         await self.announce()
         self._decider.gone = frozenset(self.gone)
@@ -230,7 +231,7 @@ class FaultyDevices:
     def _take_away(self, device: int) -> None:
         self.gone.add(device)
         self.emptied.add(device)
-        self._taken_away += 1
+        self.losses[device] += 1
 
     async def _join(self, at_s: float, device: int) -> None:
         self.gone.discard(device)

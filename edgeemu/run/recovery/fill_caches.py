@@ -8,12 +8,17 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.timeline.steps import Step
 
+# Rows of a step, at most: those of steps that have ended are there when another device is lost. A step of fewer rows
+# would not be computed much faster than it is sent from device to device.
+MOST_ROWS = 256
+
 
 def most_rows(view: ClusterView, placement: Placement, rows: int) -> int:
     """Rows that a step which fills caches can have: all that are lacking, or half of them, … as devices have memory.
 
-    One row needs no more than a token does.
+    No more than `MOST_ROWS`. One row needs no more than a token does.
     """
+    rows = min(rows, MOST_ROWS)
     while rows > 1:
         workload = replace(view.workload, prompt_tokens=rows)
         past = view.total_tokens - rows

@@ -24,9 +24,9 @@ class RecoveryProgress:
     rows: int = 0  # that were computed again
     sequences: int = 0  # that waited
     attempts: int = 0
-    in_vain: int = 0  # attempts in a row that have not come further than one before
+    in_vain: int = 0  # attempts in a row that began with no fewer rows to compute than the one before
     valid: ValidRows | None = None  # rows of caches, from the first attempt on
-    least_lacking: int | None = None  # rows that an attempt lacked when it began
+    lacking: int | None = None  # rows that the last attempt had to compute when it began
     done: bool = False
     none_filled: bool = False  # no cache has any rows, when it begins
 
@@ -35,7 +35,8 @@ class RecoveryProgress:
         self.cause, self.began_s, self.noticed_s = cause, cause.began_s, noticed_s
 
     def note_lacking(self, rows: int) -> None:
-        """Note how many rows an attempt lacks when it begins: fewer than any before, or it was in vain so far."""
-        if self.least_lacking is None or rows < self.least_lacking:
-            self.least_lacking, self.in_vain = rows, 0
+        """Note how many rows an attempt has to compute: if fewer than the one before, that was not in vain."""
+        if self.lacking is None or rows < self.lacking:
+            self.in_vain = 0
         self.in_vain += 1
+        self.lacking = rows

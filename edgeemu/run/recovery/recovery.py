@@ -26,7 +26,8 @@ from edgeemu.run.recovery.replicator import Promotion, Replicator
 from edgeemu.timeline.scheduler import Due, Scheduler
 from edgeemu.timeline.steps import BEFORE_ALL, Step
 
-MOST_ATTEMPTS = 50  # of one recovery in a row, of which each was cut short by another loss and none has come further
+IN_VAIN = 50  # attempts of one recovery in a row that were cut short by another loss, and came no further
+MOST_ATTEMPTS = 300  # of one recovery
 
 
 class _Chosen(NamedTuple):
@@ -105,7 +106,7 @@ class Recovery:
         """Have the run go on without devices that are gone, if they had blocks."""
         if not self._lost:
             await self._migrator.abandon(self.faults.gone | self.faults.emptied)
-            self._forget_emptied()
+            self._forget_emptied(set(self.faults.emptied))
             return
         progress = RecoveryProgress(began.began_s, at_s, began)
         self._tell(progress, await self._restore(at_s, progress))
@@ -126,10 +127,10 @@ class Recovery:
         outcome = "recovered"
         try:
             while self._lost or not progress.done:
-                if progress.in_vain == MOST_ATTEMPTS:
+                if progress.in_vain == IN_VAIN or progress.attempts == MOST_ATTEMPTS:
                     raise InfeasibleError(
-                        f"devices are lost faster than the run recovers: since {progress.began_s:.6g} s, "
-                        f"{MOST_ATTEMPTS} attempts in a row have not come further"
+                        f"devices are lost faster than the run recovers: {progress.attempts} attempts since "
+                        f"{progress.began_s:.6g} s, of which the last {progress.in_vain} came no further"
                     )
                 progress.attempts += 1
                 if progress.cause is None and self._latest is not None:
@@ -148,7 +149,7 @@ class Recovery:
         """Place anew, bring weights, fill caches. Return when steps go on, or when something else was lost."""
         waiting = await self._give_up_steps(at_s, progress)
         valid = progress.valid = progress.valid or self._rows_of(waiting, none_filled=progress.none_filled)
-        current, gone_with_blocks = self._migrator.placement, self._lost
+        current, gone_with_blocks, losses = self._migrator.placement, self._lost, self.faults.losses.copy()
         progress.sequences = len(waiting)
         try:
             anew = await self._decide(gone_with_blocks, waiting, at_s)
@@ -172,6 +173,7 @@ class Recovery:
                 if not moved.committed:
                     return self._scheduler.now_s
                 at_s = moved.at_s
+                self._forget_emptied({at for at in self.faults.emptied if self.faults.losses[at] == losses[at]})
         except InfeasibleError:
             if await self._make_room(at_s, progress):
                 return at_s
@@ -183,7 +185,7 @@ class Recovery:
                 return at_s
         await self._devices.follow(self._plan.compiled(self._migrator.placement))
         progress.done = True
-        self._forget_emptied()
+        self._forget_emptied(set(self.faults.emptied))
         self._scheduler.delay_all(at_s)
         return at_s
 
@@ -245,10 +247,10 @@ class Recovery:
         progress.cleared |= cleared
         return bool(cleared)
 
-    def _forget_emptied(self) -> None:
+    def _forget_emptied(self, devices: Collection[int]) -> None:
         """Note that nothing is needed any more of what devices held that have lost it."""
-        self._replicator.lost(self.faults.emptied)
-        self.faults.emptied.clear()
+        self._replicator.lost(devices)
+        self.faults.emptied.difference_update(devices)
 
     async def _fill(
         self, todo: Mapping[int, deque[Step]], valid: ValidRows, at_s: float, progress: RecoveryProgress

@@ -13,10 +13,12 @@ from edgeemu.placement.placement import Placement
 from edgeemu.report.critical.critical_path import TimePart, critical_paths
 from edgeemu.report.facts import Heartbeats
 from edgeemu.report.failures import failure_lines, failures_document, recovery_table
+from edgeemu.report.rows import NO_STEP
 from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
+from edgeemu.run.recovery import fill_caches
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 
@@ -300,3 +302,35 @@ def test_what_faults_cost_is_summed_up() -> None:
     assert not list(failure_lines(unharmed))
     (shown,) = recovery_table(run.records).rows
     assert (shown[0], shown[-1]) == ("b-1", "recovered")
+
+
+def filled_rows(run: Ran) -> dict[int, list[int]]:
+    """Rows whose caches were filled again, by layer, in order; without those of steps that were given up."""
+    found: dict[int, list[int]] = {}
+    for row in run.records.rows["ops"]:
+        if row.step == NO_STEP and row.op >= 0 and row.block == "head":
+            found.setdefault(row.layer, []).extend(range(row.past, row.past + row.rows))
+    return found
+
+
+def test_a_loss_while_caches_are_filled_costs_no_rows_of_layers_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device of the last layer goes first, and in the middle of filling all layers that of a layer below."""
+    monkeypatch.setattr(fill_caches, "MOST_ROWS", 4)
+    prompt, last = "workload.prompts=[{tokens: 40}]", "{at_token: 4, device: b-2, fault: crash}"
+    once = ran(prompt, f"faults=[{last}]")
+    (row,) = once.records.rows["recoveries"]
+    n_rows = row.rows
+    assert filled_rows(once) == {layer: list(range(n_rows)) for layer in range(4)}
+    ends_s = sorted(each.end_s for each in once.records.rows["ops"] if each.step == NO_STEP and each.layer == 3)
+    at_ms = 1e3 * (ends_s[len(ends_s) // 2] + 1e-6)
+    twice = ran(prompt, f"faults=[{last}, {{at: {at_ms} ms, device: b-1, fault: crash}}]")
+    (both,) = twice.records.rows["recoveries"]
+    assert (both.lost, both.attempts) == ("b-1, b-2", 2)
+    held = {(each.epoch, each.layer) for each in twice.records.rows["placements"] if each.device == "b-1"}
+    second = min(epoch for epoch, _ in held if epoch)
+    top = max(layer for epoch, layer in held if epoch == second)
+    assert top < 3
+    for layer, rows in filled_rows(twice).items():
+        assert set(rows) == set(range(n_rows))
+        assert (len(rows) > n_rows) == (layer <= top)
+    assert len(twice.records.rows["tokens"]) == 12
