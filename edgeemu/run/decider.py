@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from edgeemu.cluster.links import Change
 from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies import STEADY, Policy
@@ -166,6 +167,10 @@ class Decider:
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
         """Note that a device stood still for a while."""
         self._watcher.note_standstill(device, began_s, over_s)
+
+    def note_links_down(self, links: Change, began_s: float, over_s: float) -> None:
+        """Note that links were down for a while."""
+        self._watcher.note_links_down(links, began_s, over_s)
 
     async def place_anew(
         self, current: Placement, lost: Collection[int], waiting: Sequence[Due], at_s: float, store: int | None

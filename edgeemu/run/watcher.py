@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.links import Change
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
@@ -13,8 +14,9 @@ from edgeemu.policies.view.link_factors import Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.policies.view.outlook import Outlook, Pair
-from edgeemu.run.backend import Measurements
+from edgeemu.run.backend import Measurements, StepMeasurement
 from edgeemu.run.plan import Plan
+from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord, Step
 
 FOLLOWED = 64  # devices up to which an oracle follows every link of a cluster whose links all vary
@@ -32,6 +34,7 @@ class Watcher:
         )
         self._history = History()
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
+        self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
         self._tokens = 0  # of each sequence, as decisions count them
 
     async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
@@ -44,7 +47,7 @@ class Watcher:
             return self._oracle(replace(view, workload=workload, costs=costs), at_s)
         for observed in await self._devices.observe():
             self._estimate.observe_executions(self._without_standstills(observed.executions))
-            self._estimate.observe_transits(observed.transits)
+            self._estimate.observe_transits(self._without_links_down(observed))
         for index, state in enumerate(await self._devices.states(at_s)):
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         known = self._estimate.view(view, workload, costs)
@@ -54,6 +57,20 @@ class Watcher:
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
         """Note that a device stood still for a while, as its heartbeats tell: operations of then say nothing of it."""
         self._standstills.append((device, began_s, over_s))
+
+    def note_links_down(self, links: Change, began_s: float, over_s: float) -> None:
+        """Note that links were down for a while, as beats tell: messages of then say nothing of their rate."""
+        self._links_down.append((links, began_s, over_s))
+
+    def _without_links_down(self, observed: StepMeasurement) -> Sequence[Transit]:
+        """Return the transits of a step without those over links that were down meanwhile."""
+        if not self._links_down or not observed.executions:
+            return observed.transits
+        begin_s = min(record.time.start_s for record in observed.executions)
+        end_s = max(record.time.end_s for record in observed.executions)
+        down = [links for links, began_s, over_s in self._links_down if begin_s < over_s and end_s > began_s]
+        crosses = self._devices.cluster.crosses
+        return [transit for transit in observed.transits if not any(crosses(*transit[:2], links) for links in down)]
 
     def _without_standstills(self, executions: Sequence[OperationRecord]) -> Sequence[OperationRecord]:
         if not self._standstills:

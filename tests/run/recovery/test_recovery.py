@@ -20,6 +20,7 @@ from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
 from edgeemu.run.recovery import fill_caches
 from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.run.watcher import Watcher
 from edgeemu.scenario.load import parse_scenario
 
 TEXT = """
@@ -334,3 +335,22 @@ def test_a_loss_while_caches_are_filled_costs_no_rows_of_layers_above_it(monkeyp
         assert set(rows) == set(range(n_rows))
         assert (len(rows) > n_rows) == (layer <= top)
     assert len(twice.records.rows["tokens"]) == 12
+
+
+def test_a_link_that_was_down_for_less_than_beats_notice_is_no_slow_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that looks at links stays where it is; if nobody notes the standstill, it takes it for the link's rate."""
+    network = "network.default={bandwidth: 100 Mbit/s, delay: 0.1 ms}"
+    slow = "devices[0].mem_bandwidth=20 MB/s", "devices[1].mem_bandwidth=20 MB/s"
+    changes = "policy=lookahead", "decisions.interval=1", "workload.max_tokens=40", network, *slow
+    down = "faults=[{at: 0.21 s, link: [a, b-1], fault: down, for: 0.15 s}]"
+
+    def changed(run: Ran) -> bool:
+        assert not run.records.rows["recoveries"]
+        return any(each.moves for each in run.records.rows["decisions"])
+
+    calm, noted = ran(*changes), ran(*changes, down)
+    assert noted.end_s > calm.end_s + 0.15
+    assert not changed(calm)
+    assert not changed(noted)
+    monkeypatch.setattr(Watcher, "note_links_down", lambda *_: None)
+    assert changed(ran(*changes, down))
