@@ -55,11 +55,11 @@ class Watcher:
         return self._with_outlook(known, slowdowns, self._estimate.newest_links())
 
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
-        """Note that a device stood still for a while, as its heartbeats tell: operations of then say nothing of it."""
+        """Note that a device stood still for a while, as it knows when that is over: operations of then say nothing."""
         self._standstills.append((device, began_s, over_s))
 
     def note_links_down(self, links: Change, began_s: float, over_s: float) -> None:
-        """Note that links were down for a while, as beats tell: messages of then say nothing of their rate."""
+        """Note that links were down for a while, as their ends know: messages of then say nothing of their rate."""
         self._links_down.append((links, began_s, over_s))
 
     def _without_links_down(self, observed: StepMeasurement) -> Sequence[Transit]:

@@ -184,7 +184,7 @@ def run_case(case: Case) -> None:
 
 
 def assert_counted_alike(records: RowsInMemory, simulated: RowsInMemory) -> None:
-    """What devices computed, sent and spent is what the simulator says, also of steps that were given up."""
+    """Costs are what the simulator says: operations, energy and bytes, also of steps that were given up."""
 
     def given_up(of: RowsInMemory) -> list[OperationRow]:
         return sorted(row._replace(cpu_s=0.0) for row in of.rows["ops"] if row.step == GIVEN_UP)

@@ -241,10 +241,9 @@ class FaultyDevices:
         self._decider.joined = True
 
     async def _links(self, at_s: float, moment: Moment, occurrence: Occurrence) -> None:
-        fault, began_s = occurrence.fault, occurrence.began_s
-        is_down = fault.kind in (FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION)
-        if moment is Moment.OVER and is_down and self._clock.misses_beat(began_s, at_s):
-            self._decider.note_links_down(Change(links=fault.links), began_s, at_s)
+        fault = occurrence.fault
+        if moment is Moment.OVER and fault.kind in (FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION):
+            self._decider.note_links_down(Change(links=fault.links), occurrence.began_s, at_s)
         if moment is Moment.NOTICED:
             self._down.append(occurrence)
             for device in sorted(self._there - together(self._there, self._source, self._reaches)):

@@ -1,77 +1,15 @@
 """Simulated runs that lose devices: every token comes, what is lost is placed anew, and it costs what it must."""
 
-import asyncio
-from typing import NamedTuple
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.facts import some_facts
+from support.failing_simulated import ALL, DEVICES, Ran, ran
 
 from edgeemu.errors import InfeasibleError, RunError
-from edgeemu.placement.placement import Placement
 from edgeemu.report.critical.critical_path import TimePart, critical_paths
-from edgeemu.report.facts import Heartbeats
-from edgeemu.report.failures import failure_lines, failures_document, recovery_table
 from edgeemu.report.rows import NO_STEP
-from edgeemu.report.rows_in_memory import RowsInMemory
-from edgeemu.run.controller import Controller
-from edgeemu.run.make_plan import make_plan
-from edgeemu.run.observer import Silent
 from edgeemu.run.recovery import fill_caches
-from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.run.watcher import Watcher
-from edgeemu.scenario.load import parse_scenario
-
-TEXT = """
-name: failing
-seed: 3
-model:
-  shape:
-    {n_layers: 4, d_model: 32, n_heads: 8, n_kv_heads: 4, head_dim: 4, d_ff: 64, vocab_size: 200, max_context: 64}
-devices:
-  - {name: a, gflops: 1 GFLOPS, mem_bandwidth: 0.1 GB/s, memory: 8 MiB}
-  - {name: b, count: 3, gflops: 1 GFLOPS, mem_bandwidth: 0.05 GB/s, memory: 8 MiB}
-network:
-  default: {bandwidth: 10 Mbit/s, delay: 1 ms}
-policy: layers
-workload:
-  prompts: [{tokens: 7}, {tokens: 3}, {tokens: 5}]
-  max_tokens: 12
-decisions: {time: 0 ms}
-migration: {flash_bandwidth: 100 MB/s}
-recovery: {heartbeat: {interval: 0.1 s}}
-"""
-ALL = 36  # tokens
-DEVICES = ("a", "b-1", "b-2", "b-3")
-
-
-class Ran(NamedTuple):
-    """A run that has ended: its records, the placement at its end, and what was told."""
-
-    records: RowsInMemory
-    placement: Placement
-    told: list[str]
-
-    @property
-    def end_s(self) -> float:
-        return max(row.emulated_s for row in self.records.rows["tokens"])
-
-
-class Told(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def moved(self, line: str) -> None:
-        self.lines.append(line)
-
-
-def ran(*changes: str) -> Ran:
-    plan = make_plan(parse_scenario(TEXT, "failing", changes))
-    records, told = RowsInMemory(), Told()
-    controller = Controller(plan, SimulatedBackend(plan), told, records)
-    asyncio.run(controller.run())
-    return Ran(records, controller.migrator.placement, told.lines)
 
 
 def test_an_exit_costs_what_is_read_and_computed_again() -> None:
@@ -235,76 +173,6 @@ def test_whatever_fails_every_token_comes(data: st.DataObject) -> None:
     assert sums == pytest.approx(paths.latency_s.tolist(), abs=1e-9)
 
 
-def test_time_that_two_recoveries_have_in_common_counts_once() -> None:
-    """One device hangs, and before that is noticed another crashes: its recovery needs nothing of the first."""
-    faults = "faults=[{at: 0.15 s, device: b-3, fault: hang}, {at: 0.16 s, device: a, fault: crash}]"
-    run = ran(faults, LONG)
-    crash, hang = run.records.rows["recoveries"]
-    assert hang.began_s < crash.began_s < crash.restored_s < hang.noticed_s
-    document = failures_document(run.records, some_facts(heartbeat=Heartbeats(0.1, 64)), 0.0, run.end_s)
-    assert document is not None
-    assert document["availability"] == pytest.approx(1 - (hang.restored_s - hang.began_s) / run.end_s)
-
-
-def test_time_beyond_the_run_is_not_part_of_its_availability() -> None:
-    run, facts = ran("faults=[{at: 0.2 s, device: b-1, fault: crash}]"), some_facts(heartbeat=Heartbeats(0.1, 64))
-    (row,) = run.records.rows["recoveries"]
-    middle_s = (row.began_s + row.restored_s) / 2
-    document = failures_document(run.records, facts, 0.0, middle_s)
-    assert document is not None
-    assert document["availability"] == pytest.approx(row.began_s / middle_s)
-    document = failures_document(run.records, facts, middle_s, run.end_s)
-    assert document is not None
-    assert document["availability"] == pytest.approx((run.end_s - row.restored_s) / (run.end_s - middle_s))
-
-
-def test_a_loss_meanwhile_counts_blocks_once_and_is_no_part_of_deciding() -> None:
-    run = ran("faults=[{at: 0.2 s, device: b-1, fault: crash}, {at: 0.2002 s, device: b-2, fault: crash}]")
-    (row,) = run.records.rows["recoveries"]
-    assert row.attempts == 2
-    assert row.decided_s == row.noticed_s < row.placed_s
-    first = [each for each in run.records.rows["placements"] if each.epoch == 0 and each.device in ("b-1", "b-2")]
-    assert row.blocks == sum(each.end - each.first for each in first)
-
-
-def test_a_fault_after_the_end_is_told() -> None:
-    assert (
-        "a fault at 100 s had not come when the run ended"
-        in ran("faults=[{at: 100 s, device: b-1, fault: crash}]").told
-    )
-    told = ran("faults=[{at: 100 s, device: b-1, fault: crash}, {at: 90 s, device: a, fault: hang}]").told
-    assert "2 faults, from 90 s on, had not come when the run ended" in told
-
-
-def test_a_short_hang_is_no_lack_of_speed() -> None:
-    """Also one in which no beat is missing: nothing moves because of it."""
-    hangs = ", ".join(f"{{at: {at} ms, device: b-1, fault: hang, for: 40 ms}}" for at in (110, 210, 320))
-    run = ran(f"faults=[{hangs}]", "policy=lookahead", "workload.max_tokens=30")
-    assert not run.records.rows["migrations"]
-
-
-def test_what_faults_cost_is_summed_up() -> None:
-    run = ran("faults=[{at: 0.2 s, device: b-1, fault: reboot, for: 20 ms}]")
-    facts = some_facts(heartbeat=Heartbeats(0.1, 64))
-    document = failures_document(run.records, facts, 0.0, run.end_s)
-    assert document is not None
-    (row,) = run.records.rows["recoveries"]
-    assert document["faults"] == {"reboot": 1}
-    assert document["joined"] == 1
-    assert document["down_ms"]["mean"] == pytest.approx(1000 * (row.restored_s - row.began_s))
-    parts = sum(document[name]["mean"] for name in ("notice_ms", "decide_ms", "place_ms", "fill_ms"))
-    assert parts == pytest.approx(document["down_ms"]["mean"])
-    assert document["availability"] == pytest.approx(1 - (row.restored_s - row.began_s) / run.end_s)
-    assert "faults: 1 reboot; 1 device joined" in list(failure_lines(document))
-    beats = int(run.end_s / 0.1) * len(facts.devices)
-    assert document["heartbeat"] == {"beats": beats, "bytes": 128 * beats}
-    assert failures_document(ran().records, some_facts(), 0.0, 1.0) is None
-    unharmed = failures_document(ran().records, facts, 0.0, 1.0)
-    assert not list(failure_lines(unharmed))
-    (shown,) = recovery_table(run.records).rows
-    assert (shown[0], shown[-1]) == ("b-1", "recovered")
-
-
 def filled_rows(run: Ran) -> dict[int, list[int]]:
     """Rows whose caches were filled again, by layer, in order; without those of steps that were given up."""
     found: dict[int, list[int]] = {}
@@ -338,7 +206,7 @@ def test_a_loss_while_caches_are_filled_costs_no_rows_of_layers_above_it(monkeyp
 
 
 def test_a_link_that_was_down_for_less_than_beats_notice_is_no_slow_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A policy that looks at links stays where it is; if nobody notes the standstill, it takes it for the link's rate."""
+    """A policy that looks at links stays where it is. If nobody notes the outage, it takes that for the link's rate."""
     network = "network.default={bandwidth: 100 Mbit/s, delay: 0.1 ms}"
     slow = "devices[0].mem_bandwidth=20 MB/s", "devices[1].mem_bandwidth=20 MB/s"
     changes = "policy=lookahead", "decisions.interval=1", "workload.max_tokens=40", network, *slow
