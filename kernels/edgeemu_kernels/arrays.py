@@ -10,12 +10,22 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Raw = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 def address(array: Array | Raw) -> int:
     """Address of an array's first value, for machine code. Raises ValueError where that would read it wrongly."""
     if array.dtype.char not in _READABLE or not array.flags.c_contiguous:
         raise ValueError(f"machine code takes contiguous float32 numbers or bytes, not {array.dtype}")
+    return _data_of(array)
+
+
+def address_of(array: NDArray[Any]) -> int:
+    """Address of an array's first value, for machine code that knows its kind. Raises ValueError for a part of one."""
+    if not array.flags.c_contiguous:
+        raise ValueError("machine code takes contiguous arrays")
     return _data_of(array)
 
 

@@ -126,7 +126,7 @@ class Precision:
     @property
     def packs_weights(self) -> bool:
         """Whether a matrix is not float32, and has to be decoded."""
-        return bool(self.layers) or set(self._common()[:-2]) != {"f32"}
+        return _packs_weights(self)
 
     def held_bytes(self, packed_bytes: int) -> int:
         """Bytes that a process takes at most where so many are of packed matrices: with the decoded ones, if kept."""
@@ -143,6 +143,11 @@ class Precision:
 def _bits(name: str) -> float:
     """Bits of a number in a format, in the mean."""
     return 8 * FORMATS[name].block_bytes / FORMATS[name].block_size
+
+
+@cache
+def _packs_weights(precision: Precision) -> bool:
+    return bool(precision.layers) or set(precision._common()[:-2]) != {"f32"}
 
 
 @cache

@@ -190,8 +190,11 @@ def can_convert_halves() -> bool:
     )
 
 
-def compile_module(module: Any) -> Any:
-    """Compile a module, or its text, for this processor, and return the engine that owns the machine code."""
+def compile_module(module: Any, *, loops: bool = True) -> Any:
+    """Compile a module, or its text, for this processor, and return the engine that owns the machine code.
+
+    `loops`: make several turns of a loop at a time, which takes longer to compile.
+    """
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     features = binding.get_host_cpu_features().flatten()
@@ -199,7 +202,9 @@ def compile_module(module: Any) -> Any:
     machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3)
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
-    passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
+    options = binding.create_pipeline_tuning_options(speed_level=2 if loops else 1)
+    options.loop_unrolling = options.loop_vectorization = options.loop_interleaving = loops
+    passes = binding.create_pass_builder(machine, options)
     passes.getModulePassManager().run(parsed, passes)
     engine = binding.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()

@@ -14,6 +14,7 @@ from edgeemu.policies.search.share_proposals import ShareProposer, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
@@ -50,7 +51,8 @@ def test_a_change_keeps_all_shares(data: st.DataObject) -> None:
 
 
 def test_annealed_placements_fit_and_are_better_than_where_descents_end() -> None:
-    search = ShareSearch(ShareJudge(tight(), EVERYONE, 30), 3e5)
+    judge = ShareJudge(tight(), EVERYONE, 30)
+    search = ShareSearch(judge, 3e5, ShareNeeds(judge.memory))
     seeds = simple_seeds(search.judge.view, EVERYONE)
     descended, _ = search.all_from(seeds)[0]
     found = annealed(search.judge, seeds)

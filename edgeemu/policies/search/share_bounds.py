@@ -1,10 +1,8 @@
 """Lower bounds of decode steps with divided layers: they reject most of what a search looks at, for little work. Pure.
 
 Links are as quick as the quickest from each device where a sum can be anywhere, and messages never queue. Layers that
-are placed alike one after the other, in all placements of a batch, are a *run*, and computed once.
+are alike are computed once.
 """
-
-from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -14,41 +12,13 @@ from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import BoolArray, ShareArrays
 
 
-class Runs(NamedTuple):
-    """Runs of layers: the first layer of each, and how many it has. [n_runs] each."""
-
-    first: IntArray
-    lengths: IntArray
-
-    @classmethod
-    def of(cls, shares: ShareArrays) -> Self:
-        """Runs of layers that are placed alike in each placement of a batch."""
-        s = shares
-        new = (s.heads[:, 1:] != s.heads[:, :-1]).any((0, 2)) | (s.units[:, 1:] != s.units[:, :-1]).any((0, 2))
-        new |= (s.proj[:, 1:] != s.proj[:, :-1]).any(0)  # [n_layers - 1]
-        first = np.flatnonzero(np.concatenate([[True], new]))
-        return cls(first, np.diff(first, append=s.proj.shape[1]))
-
-    def folded(self, shares: ShareArrays) -> ShareArrays:
-        """One layer of each run."""
-        s, at = shares, self.first
-        return ShareArrays(s.embed, s.lm_head, s.heads[:, at], s.proj[:, at], s.units[:, at])
-
-    def unfolded(self, shares: ShareArrays) -> ShareArrays:
-        """All layers of each run."""
-        heads, proj, units = (np.repeat(x, self.lengths, axis=1) for x in (shares.heads, shares.proj, shares.units))
-        return ShareArrays(shares.embed, shares.lm_head, heads, proj, units)
-
-
 class StepBounds:
     """Lower bounds by the times of parts of a decode step on chosen devices [n]."""
 
     def __init__(self, times: ShareTimes) -> None:
         self._t = times
         self._devices = np.arange(times.n)
-        self._hop_s = times.hidden_bits * times.s_per_bit + times.delay_s  # [n, n], 0 on the diagonal
-        self._quickest_s = (self._hop_s + np.diag(np.full(times.n, np.inf))).min(1)  # [n] to any other device
-        self._sums_s = times.sums_s.min(0)  # [most terms + 1] on the quickest device
+        self._hop_s, self._quickest_s, self._sums_s = times.hop_s, times.quickest_s, times.least_sums_s
 
     def least_s(self, shares: ShareArrays, lengths: IntArray) -> FloatArray:
         """Lower bound of a step of each placement, with one layer for each of the runs of these lengths: [k]."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement
+from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.share_moves import other_devices
@@ -21,6 +22,7 @@ from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.share_needs import FindsNeeds, ShareNeeds
 from edgeemu.policies.view.shares import ShareArrays
 
 WORK = 1.2e5  # of the search, some milliseconds
@@ -33,7 +35,7 @@ class Known(NamedTuple):
 
     devices: IntArray  # [n] that take part
     base: ShareArrays  # the current placement
-    moving: ShareMigrations
+    needs: FindsNeeds
     near: Vicinity
 
     @classmethod
@@ -47,8 +49,10 @@ class Known(NamedTuple):
         if base is None:
             return None
         others = ShareArrays.joined([other_devices(base), simple_seeds(view, devices), *earlier_shares(view, devices)])
-        moving = ShareMigrations(view, devices, base)
-        return cls(devices, base, moving, Vicinity.of(view, base, others, ShareMemory(view, devices), moving))
+        needs = (NeedsCode if pays(view) else ShareNeeds)(
+            ShareMemory(view, devices), ShareMigrations(view, devices, base)
+        )
+        return cls(devices, base, needs, Vicinity.of(view, base, others, needs))
 
 
 def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
@@ -58,7 +62,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
     """
     shape = view.costs.shape
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
-    search = ShareSearch(judge, WORK, known.moving, judge.second / prospect.tokens)
+    search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
     before = float(judge.costs(known.base)[0])
     fits = before < MISSING or view.holds(current)  # the judge counts the bias of shards on too many devices
     found = search.better_than(before * (1 - WORTH) if fits else before, known.near)

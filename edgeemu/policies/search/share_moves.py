@@ -3,41 +3,53 @@
 A small change is of one layer, or of a run of layers alike. Numbers that shift are powers of two, and all of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.share_runs import Folded, Runs
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 
 FEW_LAYERS = 4  # up to which each layer is changed alone; else halves and quarters of the model
 
 
-def scopes(n_layers: int) -> list[IntArray]:
-    """Runs of layers that are changed alike: all, then single ones, or halves and quarters of many."""
-    everything = np.arange(n_layers)
+class MakesChanges(Protocol):
+    """Small changes of placements, by NumPy or by machine code, in one order."""
+
+    def near(self, base: ShareArrays, ranges: Sequence[tuple[int, int]], *, ends: bool) -> ShareArrays:
+        """Changes of each of some ranges of a placement's layers, after those of its ends."""
+        ...
+
+
+def scopes(n_layers: int) -> list[tuple[int, int]]:
+    """Ranges of layers that are changed alike: all, then single ones, or halves and quarters of many."""
     if n_layers == 1:
-        return [everything]
+        return [(0, 1)]
     parts = [n_layers] if n_layers <= FEW_LAYERS else [2, 4]
-    return [everything, *chain.from_iterable(np.array_split(everything, number) for number in parts)]
+    split = chain.from_iterable(np.array_split(np.arange(n_layers), number) for number in parts)
+    return [(0, n_layers), *((int(each[0]), int(each[-1]) + 1) for each in split)]
 
 
-def neighbours(base: ShareArrays, n_groups: int, n_units: int, *, divide: bool) -> Iterator[ShareArrays]:
+def neighbours(changes: MakesChanges, base: ShareArrays, others: ShareArrays | None = None) -> Iterator[Folded]:
     """Small changes of one placement, in batches: its ends and all layers, then, of many layers, parts of them.
 
-    Some are equal to it. Without `divide` only those with undivided blocks.
+    Some are equal to it. The runs of the first batch are also those of `others`.
     """
-    runs = [_of_layers(base, run, n_groups, n_units) for run in scopes(base.proj.shape[1])]
-    first = [_ends(base), *(runs if base.proj.shape[1] <= FEW_LAYERS else runs[:1])]
-    for batch in (chain.from_iterable(first), *runs[len(first) - 1 :]):
-        yield _batch(batch, divide=divide)
-
-
-def near_alike(base: ShareArrays, n_groups: int, n_units: int, *, divide: bool) -> ShareArrays:
-    """Changes of the ends, and those that all layers have alike: of many layers, the first batch of neighbours."""
-    everything = np.arange(base.proj.shape[1])
-    return _batch(chain(_ends(base), _of_layers(base, everything, n_groups, n_units)), divide=divide)
+    n_layers = base.proj.shape[1]
+    ranges = scopes(n_layers)
+    if n_layers <= FEW_LAYERS:
+        yield Folded(changes.near(base, ranges, ends=True), Runs(np.arange(n_layers), np.ones(n_layers, np.int64)))
+        return
+    runs = Runs.of(base if others is None else ShareArrays.joined([base, others]))
+    yield Folded(changes.near(runs.folded(base), [(0, len(runs.first))], ends=True), runs)
+    runs = Runs.of(base, np.array([begin for begin, _ in ranges]))
+    folded = runs.folded(base)
+    for begin, end in ranges[1:]:
+        first, after = np.searchsorted(runs.first, (begin, end)).tolist()
+        yield Folded(changes.near(folded, [(first, after)], ends=False), runs)
 
 
 def other_devices(base: ShareArrays) -> ShareArrays:
@@ -61,16 +73,26 @@ def _renamed(base: ShareArrays, names: IntArray) -> ShareArrays:
     return ShareArrays(names[:, base.embed[0]], names[:, base.lm_head[0]], heads, proj, units).normal()
 
 
-def _batch(parts: Iterable[ShareArrays], *, divide: bool) -> ShareArrays:
-    near = ShareArrays.joined(list(parts)).normal()
-    return near if divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
-
-
 def n_neighbours(n_layers: int, n: int, n_groups: int, n_units: int) -> int:
     """Number of placements in the first batch of neighbours."""
     shifts = n * (n - 1) * (len(_powers(n_units)) + 2 * len(_powers(n_groups)))
     runs = 1 + n_layers if 1 < n_layers <= FEW_LAYERS else 1
     return 3 * n + runs * (shifts + 5 * n + 1)
+
+
+class ShareChanges:
+    """Small changes of placements by NumPy. Without `divide` only those with undivided blocks."""
+
+    def __init__(self, n_groups: int, n_units: int, *, divide: bool) -> None:
+        self._n_groups, self._n_units, self._divide = n_groups, n_units, divide
+
+    def near(self, base: ShareArrays, ranges: Sequence[tuple[int, int]], *, ends: bool) -> ShareArrays:
+        """Changes of each of some ranges of a placement's layers, after those of its ends."""
+        parts = list(_ends(base)) if ends else []
+        for begin, end in ranges:
+            parts += _of_layers(base, np.arange(begin, end), self._n_groups, self._n_units)
+        near = ShareArrays.joined(parts).normal()
+        return near if self._divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
 
 
 def _of_layers(base: ShareArrays, layers: IntArray, n_groups: int, n_units: int) -> Iterator[ShareArrays]:

@@ -16,6 +16,8 @@ from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_moves import n_neighbours
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.share_needs import ShareNeeds
+from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
 
@@ -32,7 +34,8 @@ class ShareProposer:
         """`others`: placements to start from, the best first, which say what devices are promising too."""
         self.view = view
         self.devices = promising(view, others, work / ROUNDS)
-        self.search = ShareSearch(ShareJudge(view, self.devices, horizon), work)
+        judge = ShareJudge(view, self.devices, horizon)
+        self.search = ShareSearch(judge, work, ShareNeeds(judge.memory))
         known = set(self.devices.tolist())
         self._seeds = self._some([each for each in others if known.issuperset(each.owner.values())])
         self.short = not self.search.judge.memory.fits(self._seeds).all()  # whether memory is, for some of the seeds
@@ -57,11 +60,11 @@ class ShareProposer:
         base = ShareArrays.of(placement, shape, self.devices)
         if base is None:
             return
-        near = ShareArrays.joined(list(self.search.around(base)))
-        costs, base_cost = self.search.costs(near), float(self.search.costs(base)[0])
+        near = ShareArrays.joined([each.runs.unfolded(each.shares) for each in self.search.around(base)])
+        costs, base_cost = (self.search.costs(Folded.of(each)) for each in (near, base))
         keys, known = near.keys(), {base.keys()[0]}
         for at in costs.argsort(kind="stable").tolist():
-            if costs[at] > base_cost * (1 + slack):
+            if costs[at] > float(base_cost[0]) * (1 + slack):
                 return
             if keys[at] not in known:
                 known.add(keys[at])
@@ -79,7 +82,8 @@ def any_that_fits(view: ClusterView) -> Placement | None:
     if not view.divide:
         return None
     devices = promising(view, [], WORK / ROUNDS)
-    search = ShareSearch(ShareJudge(view, devices, view.remaining_tokens), WORK)
+    judge = ShareJudge(view, devices, view.remaining_tokens)
+    search = ShareSearch(judge, WORK, ShareNeeds(judge.memory))
     found = search.first_that_fits(simple_seeds(view, devices))
     return None if found is None else found.placement(0, view.costs.shape, devices)
 

@@ -6,21 +6,24 @@ bounded by the placements that it judges, weighed by their size.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.search.share_bounds import Runs, StepBounds
-from edgeemu.policies.search.share_moves import FEW_LAYERS, near_alike, neighbours
+from edgeemu.policies.compiled.share_code import NearCode, StepCode, pays
+from edgeemu.policies.search.share_bounds import StepBounds
+from edgeemu.policies.search.share_moves import MakesChanges, ShareChanges, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
-from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds
 from edgeemu.policies.view.share_passage import ShareStep
 from edgeemu.policies.view.share_prompts import prompt_of
+from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -33,13 +36,6 @@ ROUNDING = 1e-9  # relative, of times: more than it can be
 MISSING = (
     1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
 )
-Missing = tuple[FloatArray, IntArray]  # costs of those that do not fit [k], and the indexes of those that do [m]
-
-
-def missing_from(memory: ShareMemory, shares: ShareArrays, lengths: IntArray | None = None) -> Missing:
-    """Find out which placements fit. `lengths`: of runs of layers, of which `shares` have one layer each."""
-    over = np.maximum(memory.need_bytes(shares, lengths) - memory.capacity, 0).sum(1)  # [k]
-    return MISSING + over.astype(np.float64), np.flatnonzero(over == 0)
 
 
 class ShareJudge:
@@ -48,13 +44,21 @@ class ShareJudge:
     def __init__(self, view: ClusterView, devices: IntArray, horizon: int) -> None:
         """`horizon`: decode steps to come that count."""
         self.view, self.devices = view, devices
-        self.memory = ShareMemory(view, devices)
         self.decode = ShareTimes(view, devices, view.past + horizon // 2)
         self._energy = ShareEnergy(view, devices) if view.objective == "energy" else None
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
         self._tokens = max(1, view.total_tokens - view.prompt_tokens)
-        self.bounds = StepBounds(self.decode)
+        alone = view.sequences == 1 and self.decode.messages is None
+        self._code = StepCode(self.decode, view.costs.shape.n_layers) if alone and pays(view) else None
+
+    @cached_property
+    def memory(self) -> ShareMemory:
+        return ShareMemory(self.view, self.devices)
+
+    @cached_property
+    def _bounds(self) -> StepBounds:
+        return StepBounds(self.decode)
 
     @property
     def by_decode_steps(self) -> bool:
@@ -71,10 +75,9 @@ class ShareJudge:
 
         For placements that are not below a limit, or each its own [k], it can be less, but not less than the limit.
         """
-        step = step_of(self.decode, shares)
         if self._energy is not None:
-            return self._energy.token_j(step, self.view.sequences)
-        step_s = self._round_s(step, self.decode)
+            return self._energy.token_j(step_of(self.decode, shares), self.view.sequences)
+        step_s = self.round_s(shares)
         if self._prompt is None:
             return step_s
         promised_s: FloatArray = (self._tokens - 1) * step_s / self._tokens
@@ -86,6 +89,8 @@ class ShareJudge:
 
     def round_s(self, shares: ShareArrays) -> FloatArray:
         """Time until every sequence in flight has its next token: [k]."""
+        if self._code is not None:
+            return self._code.steps(Folded.of(shares))
         return self._round_s(step_of(self.decode, shares), self.decode)
 
     def _round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
@@ -98,26 +103,30 @@ class ShareJudge:
 
     def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
         """Costs of placements: what they promise; for those that do not fit more than that, by missing bytes: [k]."""
-        costs, fits = missing_from(self.memory, shares)
-        if len(fits):
-            costs[fits] = self.promised(shares.taken(fits), below)
-        return costs
+        near = Folded.of(shares)
+        return self.costs_of(near, ShareNeeds(self.memory).of(near), 0.0, below)
 
-    def costs_below(
-        self, folded: ShareArrays, runs: Runs, below: FloatArray, missing: Missing | None = None
-    ) -> FloatArray:
-        """Costs of placements, each computed only if it can be below its limit, else not less than that: [k], [k].
+    def costs_of(self, near: Folded, needs: Requirements, price: float, below: float = np.inf) -> FloatArray:
+        """Costs of placements, with the seconds of the migration to each times a price: [k].
 
-        `folded`: one layer of each of the runs. `missing`: what `missing_from` says of them, if it is known.
+        Each is computed only if it can be below the limit; else it is any above that.
         """
-        costs, fits = (
-            missing_from(self.memory, folded, runs.lengths) if missing is None else (missing[0].copy(), missing[1])
-        )
-        costs[fits] = self.bounds.least_s(folded.taken(fits), runs.lengths)
-        left = fits[costs[fits] < below[fits] * (1 + ROUNDING)]
-        if len(left):
-            costs[left] = self.promised(runs.unfolded(folded.taken(left)))
-        return costs
+        if self._code is not None and self.by_decode_steps:
+            return self._code.costs(near, needs, price, below, MISSING)
+        moves, fits = needs.moves_s * price, np.flatnonzero(needs.missing_bytes == 0)
+        costs: FloatArray = MISSING + needs.missing_bytes.astype(np.float64)
+        if below < np.inf and self.by_decode_steps:
+            costs[fits] = self._bounds.least_s(near.shares.taken(fits), near.runs.lengths)
+            fits = fits[costs[fits] < (below - moves[fits]) * (1 + ROUNDING)]
+        if len(fits):
+            costs[fits] = self.promised(near.unfolded(fits), below)
+        return costs + moves
+
+
+def changes_of(view: ClusterView) -> MakesChanges:
+    """What makes small changes of placements for a view."""
+    shape = view.costs.shape
+    return (NearCode if pays(view) else ShareChanges)(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
 
 def weight(count: float, n_devices: int, shape: ModelShape) -> float:
@@ -131,28 +140,19 @@ class ShareSearch:
 
     judge: ShareJudge
     work: float
-    moving: ShareMigrations | None = None  # the way to each placement adds to its cost …
-    price: float = 0.0  # … so much for each second
+    needs: FindsNeeds  # with the way to each placement, which adds to its cost …
+    price: float = 0.0  # … so much for each second; 0: there is none
 
-    def costs(self, shares: ShareArrays, below: float = np.inf) -> FloatArray:
+    def costs(self, near: Folded, below: float = np.inf) -> FloatArray:
         """Costs of a batch, [k]; those that are not below a limit can be any above."""
-        if self.moving is None:
-            costs = self.judge.costs(shares, below)
-        else:
-            runs = Runs.of(shares)
-            folded = runs.folded(shares)
-            moves = self.moving.seconds(folded, *runs) * self.price  # [k]
-            bounded = below < np.inf and self.judge.by_decode_steps
-            costs = self.judge.costs_below(folded, runs, below - moves) if bounded else self.judge.costs(shares, below)
-        count = float(np.count_nonzero(costs < MISSING)) + NO_ROOM * len(shares)
+        needs = self.needs.of(near)
+        count = float(np.count_nonzero(needs.missing_bytes == 0)) + NO_ROOM * len(near)
         self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
-        return costs if self.moving is None else costs + moves
+        return self.judge.costs_of(near, needs, self.price, below)
 
-    def around(self, base: ShareArrays) -> Iterator[ShareArrays]:
+    def around(self, base: ShareArrays) -> Iterator[Folded]:
         """The neighbours of one placement, in batches."""
-        view = self.judge.view
-        shape = view.costs.shape
-        return neighbours(base, shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
+        return neighbours(changes_of(self.judge.view), base)
 
     def descend(self, base: ShareArrays, base_cost: float, enough: float = 0.0) -> tuple[ShareArrays, float]:
         """Go to the best neighbour until there is none that is better, no work left, or a cost below `enough`."""
@@ -161,9 +161,9 @@ class ShareSearch:
                 costs = self.costs(near, base_cost)
                 at = int(costs.argmin())
                 if costs[at] < base_cost * (1 - LEAST_GAIN):
-                    base, base_cost = near.taken([at]), float(costs[at])
+                    base, base_cost = near.unfolded([at]), float(costs[at])
                     break
-                if self.moving is not None and self.work <= 0:
+                if self.price and self.work <= 0:
                     return base, base_cost
             else:
                 break
@@ -172,14 +172,14 @@ class ShareSearch:
     def all_from(self, seeds: ShareArrays) -> list[tuple[float, ShareArrays]]:
         """The ends of descents from all seeds, each once, the best first."""
         ends = _Ends()
-        costs = self.costs(seeds)
+        costs = self.costs(Folded.of(seeds))
         for at in costs.argsort(kind="stable").tolist():
             ends.add(*self.descend(seeds.taken([at]), float(costs[at])))
         return ends.sorted()
 
     def first_that_fits(self, seeds: ShareArrays) -> ShareArrays | None:
         """A placement that fits, on the way downhill from one of the seeds."""
-        costs = self.costs(seeds)
+        costs = self.costs(Folded.of(seeds))
         for at in costs.argsort(kind="stable").tolist():
             end, cost = self.descend(seeds.taken([at]), float(costs[at]), MISSING)
             if cost < MISSING:
@@ -199,46 +199,32 @@ class ShareSearch:
         least = [*order[beside][:MOST_BEGUN].tolist(), *order[~beside][:1].tolist()]
         by_place = dict(zip(which.tolist(), costs.tolist(), strict=True))
         for at in least:
-            first = near.runs.unfolded(near.shares.taken([at]))
+            first = near.placements.unfolded([at])
             ends.add(first, by_place[at])
             ends.add(*self.descend(first, by_place[at]))
         return [pair for pair in ends.sorted() if pair[0] < limit]
 
     def _below(self, limit: float, near: "Vicinity") -> tuple[IntArray, FloatArray]:
         """Which of those near cost less than a limit, and what: [m] each. What bounds reject is not computed."""
-        judge, moves = self.judge, near.moves_s * self.price  # [k]
-        if judge.by_decode_steps:
-            costs = judge.costs_below(near.shares, near.runs, limit - moves, near.missing) + moves
-        else:
-            costs = judge.costs(near.runs.unfolded(near.shares)) + moves
+        costs = self.judge.costs_of(near.placements, near.needs, self.price, limit)
         below = np.flatnonzero(costs < limit)
         return below, costs[below]
 
 
 class Vicinity(NamedTuple):
-    """Placements near another one, with one layer for each of the runs of layers that are alike in all of them."""
+    """Placements near another one, and what they need."""
 
-    shares: ShareArrays  # [k]
+    placements: Folded  # [k]
     beside: int  # the first so many are neighbours
-    runs: Runs
-    moves_s: FloatArray  # [k] seconds that the migration to each takes
-    missing: Missing
+    needs: Requirements
 
     @classmethod
-    def of(
-        cls, view: ClusterView, base: ShareArrays, others: ShareArrays, memory: ShareMemory, moving: ShareMigrations
-    ) -> Self:
+    def of(cls, view: ClusterView, base: ShareArrays, others: ShareArrays, needs: FindsNeeds) -> Self:
         """The neighbours of one placement that change its ends or all layers alike, of few layers also single ones."""
-        shape = view.costs.shape
-        units = n_shards(shape, Kind.FFN)
-        if shape.n_layers > FEW_LAYERS:
-            runs = Runs.of(ShareArrays.joined([base, others]))
-            near = near_alike(runs.folded(base), shape.n_groups, units, divide=view.divide)
-        else:
-            runs = Runs(np.arange(shape.n_layers), np.ones(shape.n_layers, np.int64))
-            near = next(neighbours(base, shape.n_groups, units, divide=view.divide))
-        shares = ShareArrays.joined([near, runs.folded(others)])
-        return cls(shares, len(near), runs, moving.seconds(shares, *runs), missing_from(memory, shares, runs.lengths))
+        beside = next(neighbours(changes_of(view), base, others))
+        runs = beside.runs
+        placements = Folded(ShareArrays.joined([beside.shares, runs.folded(others)]), runs)
+        return cls(placements, len(beside), needs.of(placements))
 
 
 class _Ends:

@@ -41,16 +41,16 @@ class ShareMemory:
         rows = workload.prompt_tokens
         self.sizes = sizes_of(view)
         self.capacity = view.memory_bytes[devices]  # [n]
-        self._embed, self._lm_head = costs.weight_bytes(EMBED), costs.weight_bytes(LM_HEAD)
-        self._proj, self._ffn = costs.weight_bytes(proj(0)), costs.weight_bytes(ffn(0))
-        self._columns, self._unit = costs.weight_bytes(proj(0, 1)), costs.weight_bytes(ffn(0, 1))
-        self._columns_bias = costs.weight_bytes(proj(0, 0)) - self._columns
-        self._unit_bias = costs.weight_bytes(ffn(0, 0)) - self._unit
+        self.embed, self.lm_head = costs.weight_bytes(EMBED), costs.weight_bytes(LM_HEAD)
+        self.proj, self.ffn = costs.weight_bytes(proj(0)), costs.weight_bytes(ffn(0))
+        self.column, self.unit = costs.weight_bytes(proj(0, 1)), costs.weight_bytes(ffn(0, 1))
+        self.columns_bias = costs.weight_bytes(proj(0, 0)) - self.column
+        self.units_bias = costs.weight_bytes(ffn(0, 0)) - self.unit
 
-        self._columns_workspace = _workspaces(costs, Kind.PROJ, rows)  # [n_groups + 1]
-        self._units_workspace = _workspaces(costs, Kind.FFN, rows)  # [ffn_units + 1]
-        self._once = 1 + len(workload.concurrent)  # as often as messages are held
-        self._collective = _messages(costs, rows, len(devices), star=view.star)  # [n + 1, n_groups + 1]
+        self.columns_workspace = _workspaces(costs, Kind.PROJ, rows)  # [n_groups + 1]
+        self.units_workspace = _workspaces(costs, Kind.FFN, rows)  # [ffn_units + 1]
+        self.once = 1 + len(workload.concurrent)  # as often as messages are held
+        self.collective = _messages(costs, rows, len(devices), star=view.star)  # [n + 1, n_groups + 1]
 
     def need_bytes(self, shares: ShareArrays, lengths: IntArray | None = None) -> IntArray:
         """Bytes that every device holds at its fullest: [k, n].
@@ -71,15 +71,15 @@ class ShareMemory:
         split = np.where(whole_ffn, 0, units)  # [k, n_layers, n]
         at_ffn = whole_ffn & (units > 0)  # [k, n_layers, n]
         held = over_layers(heads) * s.group + over_layers(heads > 0) * s.norm  # [k, n]
-        held = held + over_layers(at_proj) * self._proj + over_layers(at_ffn) * self._ffn
-        held += over_layers(columns) * self._columns + over_layers(columns > 0) * self._columns_bias
-        held += over_layers(split) * self._unit + over_layers(split > 0) * (s.norm + self._unit_bias)
-        held[k, shares.embed] += self._embed
-        held[k, shares.lm_head] += self._lm_head
+        held = held + over_layers(at_proj) * self.proj + over_layers(at_ffn) * self.ffn
+        held += over_layers(columns) * self.column + over_layers(columns > 0) * self.columns_bias
+        held += over_layers(split) * self.unit + over_layers(split > 0) * (s.norm + self.units_bias)
+        held[k, shares.embed] += self.embed
+        held[k, shares.lm_head] += self.lm_head
         held[k, shares.embed] -= np.where(shares.embed == shares.lm_head, s.shared, 0)
         widest = heads.max(1)  # [k, n]
-        workspace = np.maximum(s.head_workspace[widest], self._columns_workspace[columns.max(1)])
-        workspace = np.maximum(workspace, self._units_workspace[split.max(1)])
+        workspace = np.maximum(s.head_workspace[widest], self.columns_workspace[columns.max(1)])
+        workspace = np.maximum(workspace, self.units_workspace[split.max(1)])
         ends = np.zeros_like(held)
         ends[k, shares.embed] = s.workspace[Kind.EMBED]
         ends[k, shares.lm_head] = np.maximum(ends[k, shares.lm_head], s.workspace[Kind.LM_HEAD])
@@ -89,7 +89,7 @@ class ShareMemory:
         used = (heads.any(1) | units.any(1) | at_proj.any(1)).astype(np.bool_)  # [k, n]
         used[k, shares.embed] = used[k, shares.lm_head] = True
         members = shares.rings.sum(-1).max(-1)  # [k]
-        messages = np.where(used, self._collective[members[:, None], widest] * self._once, 0)  # [k, n]
+        messages = np.where(used, self.collective[members[:, None], widest] * self.once, 0)  # [k, n]
         messages += np.where((at_proj | (columns > 0)).any(1), s.proj_messages, 0)
         needed: IntArray = held + workspace + messages
         return needed

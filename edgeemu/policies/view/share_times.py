@@ -1,6 +1,7 @@
 """Times of the parts of a step, with divided layers, as tables by device and number of shares. Pure."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -21,8 +22,8 @@ class ShareTimes:
         self.n, self.units, self.star, self.rows = len(devices), n_shards(shape, Kind.FFN), view.star, rows
         self.tile_rows = np.inf if view.tile_rows is None else view.tile_rows  # of a chunk, at least
         links, n_groups = view.links, shape.n_groups
-        self.s_per_bit = np.stack([links.s_per_bit.row(d)[devices] for d in devices.tolist()])  # [n, n]
-        self.delay_s = np.stack([links.delay_s.row(d)[devices] for d in devices.tolist()])  # [n, n]
+        self.s_per_bit = links.s_per_bit.block(devices, devices)  # [n, n]
+        self.delay_s = links.delay_s.block(devices, devices)  # [n, n]
         self.messages = MessageTimes.of(view, devices)
         flops, mem = view.flops_per_s[devices], view.mem_bytes_per_s[devices]
         overhead = view.overhead_s[devices]
@@ -53,6 +54,19 @@ class ShareTimes:
         self.token_bits = 8.0 * costs.token_bytes()
         first, second = (8.0 * costs.attention_bytes(g, rows) for g in (1, 2))
         self.attention_bits = first + (np.arange(n_groups + 1) - 1.0) * (second - first)  # [n_groups + 1]
+        self.hop_s = self.hidden_bits * self.s_per_bit + self.delay_s  # [n, n] of x, 0 on the diagonal
         self.ring: RingTimes | None = None
         if rows > self.n and not view.star:
             self.ring = RingTimes(costs, self.n, rows, overhead, alone, table)
+
+    @cached_property
+    def quickest_s(self) -> FloatArray:
+        """The quickest hop of x from each device to another: [n]."""
+        quickest_s: FloatArray = (self.hop_s + np.diag(np.full(self.n, np.inf))).min(1)
+        return quickest_s
+
+    @cached_property
+    def least_sums_s(self) -> FloatArray:
+        """Sums of 0, 1, 2 … terms on the quickest device: [n + 2]."""
+        least_s: FloatArray = self.sums_s.min(0)
+        return least_s

@@ -7,47 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
+from support.drawn_shares import EVERYONE, N, some_shares
 from support.one_sequence import predict
 
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
-from edgeemu.policies.search.share_bounds import Runs, StepBounds
+from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_search import ShareJudge, ShareSearch, Vicinity
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
+from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu.policies.view.share_prompts import prompt_of
+from edgeemu.policies.view.share_runs import Runs
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.timeline.steps import roofline_durations
 from edgeemu_kernels.shape import ModelShape
-
-N = 4
-EVERYONE = np.arange(N)
-
-
-@st.composite
-def some_shares(draw: st.DrawFn, shape: ModelShape) -> ShareArrays:
-    """One placement in which each layer is whole, divided, or divided in part."""
-    devices = st.integers(0, N - 1)
-    n_drawn = 1 if draw(st.booleans()) else shape.n_layers  # all layers alike, or each its own
-
-    def counts(total: int) -> list[int]:
-        at = draw(st.lists(devices, min_size=1, max_size=3))
-        cuts = sorted(draw(st.lists(st.integers(0, total), min_size=len(at) - 1, max_size=len(at) - 1)))
-        found = [0] * N
-        for device, low, high in zip(at, [0, *cuts], [*cuts, total], strict=True):
-            found[device] += high - low
-        return found
-
-    heads = np.array([[counts(shape.n_groups) for _ in range(n_drawn)]])
-    proj = np.array([[draw(st.integers(-1, N - 1)) for _ in range(n_drawn)]])
-    units = np.array([[counts(shape.ffn_units) for _ in range(n_drawn)]])
-    repeated = [np.repeat(each, shape.n_layers // n_drawn, 1) for each in (heads, proj, units)]
-    return ShareArrays(np.array([draw(devices)]), np.array([draw(devices)]), *repeated).normal()
 
 
 @QUICK
@@ -174,11 +153,12 @@ def test_a_search_finds_the_same_with_and_without_bounds(data: st.DataObject, sh
     seen = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, 7, 30)
     seen = replace(seen, workload=replace(seen.workload, length=9, concurrent=(30,) * (sequences - 1)))
     base, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
-    judge, moving = ShareJudge(seen, EVERYONE, 20), ShareMigrations(seen, EVERYONE, base)
+    judge = ShareJudge(seen, EVERYONE, 20)
+    needs = ShareNeeds(judge.memory, ShareMigrations(seen, EVERYONE, base))
     limit = share * float(judge.costs(base)[0])
-    near = Vicinity.of(seen, base, others, judge.memory, moving)
-    quick = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, near)
+    near = Vicinity.of(seen, base, others, needs)
+    quick = ShareSearch(judge, 2e3, needs, 0.1).better_than(limit, near)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepBounds, "least_s", lambda _self, shares, _lengths: np.zeros(len(shares)))
-        full = ShareSearch(judge, 2e3, moving, 0.1).better_than(limit, near)
+        full = ShareSearch(judge, 2e3, needs, 0.1).better_than(limit, near)
     assert [(cost, shares.keys()) for cost, shares in quick] == [(cost, shares.keys()) for cost, shares in full]

@@ -18,6 +18,7 @@ from edgeemu.policies import POLICIES, policy
 from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_proposals import simple_seeds
 from edgeemu.policies.search.share_search import ShareJudge, ShareSearch
+from edgeemu.policies.view.share_needs import ShareNeeds
 
 ANNEALINGS, ENDS = 6, 3  # of an instance; placements of each from which a search goes on
 FILE = Path(__file__).parents[1] / "random_clusters.json"
@@ -56,7 +57,8 @@ def placed_by_policies(made: Instance) -> Iterator[tuple[str, Placement | None]]
 def annealed_placements(made: Instance, numbers: Iterable[int]) -> Iterator[Placement]:
     """The ends of descents from annealed placements, by the policies' closed form; `numbers` are seeds."""
     devices = np.arange(len(made.view.devices))
-    search = ShareSearch(ShareJudge(made.view, devices, made.view.remaining_tokens), inf)
+    judge = ShareJudge(made.view, devices, made.view.remaining_tokens)
+    search = ShareSearch(judge, inf, ShareNeeds(judge.memory))
     for number in numbers:
         found = annealed(search.judge, simple_seeds(made.view, devices), number)
         for _, end in search.all_from(found.taken(np.arange(min(len(found), ENDS)))):

@@ -1,0 +1,136 @@
+"""Memory of one placement, and its migration: `view.share_memory` and `view.share_moves_time`, number by number."""
+
+from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, WayTables
+from edgeemu_kernels.arrays import Floats, Ints
+
+
+def missing_bytes(m: MemoryTables, b: Batch, which: int) -> int:
+    """Bytes by which devices would hold more than they have."""
+    n, members, over = m.n, 0, 0
+    for run in range(b.n_runs):
+        members = max(members, _members(b, which * b.n_runs + run))
+    for device in range(n):
+        over += max(_held(m, b, which, device, members) - m.capacity[device], 0)
+    return over
+
+
+def _holders(counts: Ints, n: int) -> int:
+    holders = 0
+    for a in range(n):
+        holders += counts[a] > 0
+    return holders
+
+
+def _members(b: Batch, at: int) -> int:
+    """Devices that share the divided parts of a layer."""
+    n, members = b.n, 0
+    heads, units = b.heads[at * n :], b.units[at * n :]
+    split_proj, split_ffn = b.proj[at] < 0, _holders(units, n) != 1
+    for a in range(n):
+        members += (split_proj and heads[a] > 0) or (split_ffn and units[a] > 0)
+    return members
+
+
+def _held(m: MemoryTables, b: Batch, which: int, device: int, members: int) -> int:
+    """Bytes that a device holds at its fullest."""
+    held, widest, columns, split, gathers, used = 0, 0, 0, 0, False, False
+    workspace = 0
+    for run in range(b.n_runs):
+        at, layers = which * b.n_runs + run, b.lengths[run]
+        heads, units, proj = b.heads[at * m.n + device], b.units[at * m.n + device], b.proj[at]
+        widest = max(widest, heads)
+        if heads > 0:
+            held += layers * (heads * m.group + m.norm)
+            if proj < 0:
+                held += layers * (heads * m.column + m.columns_bias)
+                columns = max(columns, heads)
+                gathers = True
+        if proj == device:
+            held += layers * m.proj
+            workspace = max(workspace, m.proj_workspace)
+            gathers = True
+        if units > 0:
+            if _holders(b.units[at * m.n :], m.n) == 1:
+                held += layers * m.ffn
+                workspace = max(workspace, m.ffn_workspace)
+            else:
+                held += layers * (units * m.unit + m.norm + m.units_bias)
+                split = max(split, units)
+        used = used or heads > 0 or units > 0 or proj == device
+    workspace = max(workspace, max(m.head_workspace[widest], m.columns_workspace[columns]))
+    workspace = max(workspace, m.units_workspace[split])
+    if b.embed[which] == device:
+        held += m.embed - (m.shared if b.lm_head[which] == device else 0)
+        workspace, used = max(workspace, m.embed_workspace), True
+    if b.lm_head[which] == device:
+        held += m.lm_head
+        workspace, used = max(workspace, m.lm_head_workspace), True
+    messages = m.collective[members * m.row + widest] * m.once if used else 0
+    return held + workspace + messages + (m.proj_messages if gathers else 0)
+
+
+def migration_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
+    """Seconds that a sequence waits for the migration to one placement of a batch."""
+    n = y.n
+    for a in range(n):
+        w.weights[a] = 0.0
+        w.caches[a] = 0.0
+        w.lost[a] = 0.0
+    for run in range(b.n_runs):
+        _add_layers(y, b, w, which * b.n_runs + run, run)
+    embed, lm_head = b.embed[which], b.lm_head[which]
+    _add_end(w, y.embed - (y.table if embed == y.old_lm_head else 0.0), y.old_embed, embed)
+    meets = lm_head == y.old_embed or lm_head == embed
+    _add_end(w, y.lm_head - (y.table if meets else 0.0), y.old_lm_head, lm_head)
+    giver, sent, longest_s = 0, 0.0, 0.0
+    for a in range(n):
+        if w.lost[a] < w.lost[giver]:
+            giver = a
+    for a in range(n):
+        at_once = w.caches[a] + (0.0 if y.on_flash else w.weights[a])
+        sent += at_once
+        linked_s = 8.0 * at_once * y.s_per_bit[giver * n + a]
+        if y.on_flash:
+            linked_s = max(linked_s, w.weights[a] / y.flash_bytes_per_s)
+        longest_s = max(longest_s, linked_s)
+    return max(longest_s, 8.0 * sent * y.handled_s_per_bit[giver])
+
+
+def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:
+    """Add what the layers of a run bring to each device, and what they take."""
+    n, layers = y.n, b.lengths[run]
+    for a in range(n):
+        heads, units = b.heads[at * n + a], b.units[at * n + a]
+        more = (heads - y.old_heads[run * n + a]) * layers
+        columns = _columns(y, b.proj[at], heads, a) - _columns(y, y.old_proj[run], y.old_heads[run * n + a], a)
+        columns = columns * layers
+        parts = (units - y.old_units[run * n + a]) * layers
+        w.weights[a] += max(more, 0) * y.head + max(columns, 0) * y.column + max(parts, 0) * y.unit
+        w.caches[a] += max(more, 0) * y.cache
+        w.lost[a] += more * y.head + columns * y.column + parts * y.unit
+
+
+def _columns(y: WayTables, proj: int, heads: int, device: int) -> int:
+    """Columns of a projection on a device."""
+    if proj < 0:
+        return heads
+    return y.n_groups if proj == device else 0
+
+
+def _add_end(w: Scratch, size: float, before: int, after: int) -> None:
+    """Add an end of the model that moves."""
+    if after != before:
+        w.weights[after] += size
+        w.lost[before] -= size
+
+
+def missing(m: MemoryTables, b: Batch, found: Ints) -> None:
+    """Compute the bytes that devices lack for each placement of a batch: [k]."""
+    for which in range(b.k):
+        found[which] = missing_bytes(m, b, which)
+
+
+def migrations(y: WayTables, b: Batch, w: Scratch, found_s: Floats) -> None:
+    """Compute the migrations to all placements of a batch: [k]."""
+    for which in range(b.k):
+        found_s[which] = migration_s(y, b, w, which)

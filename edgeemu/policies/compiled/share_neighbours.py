@@ -1,0 +1,135 @@
+"""Small changes of one placement: `search.share_moves`, in the same order."""
+
+from typing import NamedTuple
+
+from edgeemu.policies.compiled.tables import Batch
+from edgeemu_kernels.arrays import Ints
+
+WITH_HEADS = -1  # in place of the device of a projection
+UNITS, GROUPS, BOTH = 0, 1, 2  # what shifts
+HEADS_PROJ, LAYER, PROJ_FFN, FFN = 0, 1, 2, 3  # what moves to one device
+
+
+class Base(NamedTuple):
+    """A placement, with one layer for each run of layers alike, and what may become of it."""
+
+    n: int
+    n_runs: int
+    n_groups: int
+    n_units: int
+    each: int  # units that go with a group
+    divide: bool
+    embed: int
+    lm_head: int
+    heads: Ints  # [n_runs, n]
+    proj: Ints  # [n_runs]
+    units: Ints  # [n_runs, n]
+
+
+def ends(s: Base, b: Batch, count: int) -> int:
+    """Write placements with the embedding, the output matrix, or both on each device; the number of placements."""
+    for which in range(3):
+        for device in range(s.n):
+            _copy(s, b, count)
+            if which != 1:
+                b.embed[count] = device
+            if which != 0:
+                b.lm_head[count] = device
+            count = _kept(s, b, count)
+    return count
+
+
+def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
+    """Write placements in which runs of layers from `begin` to `end` are changed alike; the number of placements."""
+    if s.n > 1:
+        count = _shifts(s, b, count, begin, end, UNITS)
+        count = _shifts(s, b, count, begin, end, GROUPS)
+        count = _shifts(s, b, count, begin, end, BOTH)
+    for device in range(s.n + 1):
+        _copy(s, b, count)
+        for run in range(begin, end):
+            b.proj[count * s.n_runs + run] = device if device < s.n else WITH_HEADS
+        count = _kept(s, b, count)
+    for what in range(HEADS_PROJ, FFN + 1):
+        for device in range(s.n):
+            _copy(s, b, count)
+            for run in range(begin, end):
+                _gather(s, b, count * s.n_runs + run, what, device)
+            count = _kept(s, b, count)
+    return count
+
+
+def _gather(s: Base, b: Batch, at: int, what: int, device: int) -> None:
+    """Put parts of a layer on one device."""
+    if what != FFN:
+        b.proj[at] = device
+    for a in range(s.n):
+        if what <= LAYER:  # the heads too
+            b.heads[at * s.n + a] = s.n_groups if a == device else 0
+        if what != HEADS_PROJ:
+            b.units[at * s.n + a] = s.n_units if a == device else 0
+
+
+def _shifts(s: Base, b: Batch, count: int, begin: int, end: int, what: int) -> int:
+    """Write placements in which shares shift between two devices: powers of two, and all."""
+    most = s.n_units if what == UNITS else s.n_groups
+    before, number = 0, 1
+    while before < most:
+        for source in range(s.n):
+            if _useful(s, source, begin, end, what, before):
+                for target in range(s.n):
+                    if target != source:
+                        groups = 0 if what == UNITS else number
+                        units = number if what == UNITS else (number * s.each if what == BOTH else 0)
+                        _copy(s, b, count)
+                        for run in range(begin, end):
+                            _shift(b.heads[(count * s.n_runs + run) * s.n :], source, target, groups)
+                            _shift(b.units[(count * s.n_runs + run) * s.n :], source, target, units)
+                        count = _kept(s, b, count)
+        before, number = number, min(2 * number, most)
+    return count
+
+
+def _useful(s: Base, source: int, begin: int, end: int, what: int, before: int) -> bool:
+    """Whether a device has more to give than was given with the number before."""
+    for run in range(begin, end):
+        if what != UNITS and s.heads[run * s.n + source] > before:
+            return True
+        if what == UNITS and s.units[run * s.n + source] > before:
+            return True
+        if what == BOTH and s.units[run * s.n + source] > before * s.each:
+            return True
+    return False
+
+
+def _shift(counts: Ints, source: int, target: int, number: int) -> None:
+    moved = min(counts[source], number)
+    counts[source] -= moved
+    counts[target] += moved
+
+
+def _copy(s: Base, b: Batch, count: int) -> None:
+    b.embed[count] = s.embed
+    b.lm_head[count] = s.lm_head
+    for run in range(s.n_runs):
+        b.proj[count * s.n_runs + run] = s.proj[run]
+    for at in range(s.n_runs * s.n):
+        b.heads[count * s.n_runs * s.n + at] = s.heads[at]
+        b.units[count * s.n_runs * s.n + at] = s.units[at]
+
+
+def _kept(s: Base, b: Batch, count: int) -> int:
+    """Write a placement normally; the number of placements with it, or without where it may not be divided."""
+    for run in range(s.n_runs):
+        at = count * s.n_runs + run
+        holders, last, parts = 0, 0, 0
+        for a in range(s.n):
+            if b.heads[at * s.n + a] > 0:
+                holders += 1
+                last = a
+            parts += b.units[at * s.n + a] > 0
+        if b.proj[at] < 0 and holders == 1:
+            b.proj[at] = last
+        if not s.divide and (b.proj[at] < 0 or parts != 1):
+            return count
+    return count + 1

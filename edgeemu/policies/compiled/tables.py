@@ -1,0 +1,118 @@
+"""Arguments of machine code that looks at placements: tables as flat arrays, batches, and places to write in."""
+
+from typing import NamedTuple
+
+from edgeemu_kernels.arrays import Flags, Floats, Ints
+
+
+class StepTables(NamedTuple):
+    """Times of a decode step, as `view.share_times` has them, of n devices."""
+
+    n: int
+    n_layers: int
+    row: int  # length of a row of `heads_s` and `columns_s`: all groups and one more
+    units_row: int  # of `units_s`
+    star: bool
+    hidden_bits: float
+    partial_bits: float
+    token_bits: float
+    s_per_bit: Floats  # [n, n]
+    delay_s: Floats  # [n, n]
+    embed_s: Floats  # [n]
+    proj_s: Floats  # [n]
+    ffn_s: Floats  # [n]
+    lm_head_s: Floats  # [n]
+    heads_s: Floats  # [n, row]
+    columns_s: Floats  # [n, row]
+    units_s: Floats  # [n, units_row]
+    sums_s: Floats  # [n, n + 2]
+    attention_bits: Floats  # [row]
+    hop_s: Floats  # [n, n] of a vector x
+    quickest_s: Floats  # [n] of its hops to any other device
+    least_sums_s: Floats  # [n + 2] on the quickest device
+
+
+class MemoryTables(NamedTuple):
+    """Bytes, as `view.share_memory` has them, of n devices."""
+
+    n: int
+    row: int
+    group: int
+    norm: int
+    embed: int
+    lm_head: int
+    shared: int
+    proj: int
+    ffn: int
+    column: int
+    columns_bias: int
+    unit: int
+    units_bias: int
+    embed_workspace: int
+    proj_workspace: int
+    ffn_workspace: int
+    lm_head_workspace: int
+    proj_messages: int
+    once: int
+    head_workspace: Ints  # [row]
+    columns_workspace: Ints  # [row]
+    units_workspace: Ints  # [units_row]
+    collective: Ints  # [n + 1, row]
+    capacity: Ints  # [n]
+
+
+class WayTables(NamedTuple):
+    """What moves cost, as `view.share_moves_time` has it, and the placement where they begin."""
+
+    n: int
+    n_groups: int
+    on_flash: bool
+    head: float  # bytes of weights
+    column: float
+    unit: float
+    embed: float
+    lm_head: float
+    table: float
+    cache: float  # bytes of a group's cache
+    flash_bytes_per_s: float
+    old_embed: int
+    old_lm_head: int
+    old_heads: Ints  # [n_runs, n]
+    old_proj: Ints  # [n_runs]
+    old_units: Ints  # [n_runs, n]
+    s_per_bit: Floats  # [n, n]
+    handled_s_per_bit: Floats  # [n]
+
+
+class Batch(NamedTuple):
+    """Placements, with one layer for each run of layers alike."""
+
+    k: int
+    n_runs: int
+    n: int
+    embed: Ints  # [k]
+    lm_head: Ints  # [k]
+    heads: Ints  # [k, n_runs, n]
+    proj: Ints  # [k, n_runs]
+    units: Ints  # [k, n_runs, n]
+    lengths: Ints  # [n_runs] layers
+
+
+class Scratch(NamedTuple):
+    """Places to write in, for one placement on n devices with n_layers."""
+
+    run: Ints  # [n_layers] the run of each layer
+    needs: Flags  # [4, n_layers, n] who needs x: for the attention, as sums after it; for the rest likewise
+    need: Flags  # [n]
+    ring: Flags  # [n]
+    has: Flags  # [n] who has x
+    x_s: Floats  # [n] since when
+    free_s: Floats  # [n, n] since when pipes are free
+    done_s: Floats  # [n]
+    joined_s: Floats  # [n]
+    had: Flags  # [n] as `has` after the layer before
+    before_x_s: Floats  # [n]
+    before_free_s: Floats  # [n, n]
+    weights: Floats  # [n] bytes that arrive
+    caches: Floats  # [n]
+    lost: Floats  # [n] bytes that come, less those that go
