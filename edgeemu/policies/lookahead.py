@@ -54,9 +54,10 @@ from edgeemu.policies.search.share_changes import Known, better_shares, is_slowe
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.memory_arrays import all_fits, union_fits
+from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.step_time import StepTimes
 
 SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
@@ -100,7 +101,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     left = cache(lambda: list(earlier_layouts(view)))
     for prospect in prospects(view):
         better = _better(view, prospect, current, known, left, divided=divided)
-        if better is not current and not _loses(view, prospect, current, better):
+        if better is not current and not _loses(view, prospect, current, better, known):
             return better
     return current
 
@@ -144,9 +145,9 @@ def _better(
     return _moved(view, prospect, current, left)
 
 
-def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement) -> bool:
+def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement, known: Known | None) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
-    if not prospect.early or not all_fits(view, current):
+    if not prospect.early or not (all_fits(view, current) if known is None else known.fits):
         return False
     shape = view.costs.shape
     if is_divided(current, shape.n_layers) or is_divided(better, shape.n_layers):

@@ -19,7 +19,7 @@ from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.memory_arrays import all_fits
+from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.step_energy import over_budget
 from edgeemu.run.policy_process.messages import wrong_kind
 from edgeemu.run.policy_process.process import WAIT

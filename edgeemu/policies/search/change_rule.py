@@ -83,6 +83,6 @@ def expected(view: ClusterView, tokens: float) -> ClusterView:
     devices = list(view.devices)
     for index, forecast in view.outlook.devices.items():
         if (factor := forecast.factor(tokens)) != 1.0:
-            devices[index] = replace(devices[index], compute=slowed(devices[index].compute, factor))
+            devices[index] = devices[index].computing(slowed(devices[index].compute, factor))
     links = view.links.scaled(view.outlook.link_factors(tokens))
     return replace(view, devices=tuple(devices), links=links, outlook=Outlook())

@@ -6,12 +6,16 @@ single moves that each have to pay do not find the way back when that state retu
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
-from edgeemu.placement.placement import is_divided
+from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.shares import ShareArrays
+from edgeemu_kernels.shape import ModelShape
 
 
 def earlier_layouts(view: ClusterView) -> Iterator[PlacementArrays]:
@@ -29,6 +33,26 @@ def from_now(view: ClusterView, old: PlacementArrays, earlier: PlacementArrays) 
 
 def earlier_shares(view: ClusterView, devices: IntArray) -> list[ShareArrays]:
     """Placements that the run has left, of those on `devices` [n], ascending."""
-    known = set(devices.tolist())
-    on_devices = [each for each in view.earlier if known.issuperset(each.owner.values())]
-    return [found for each in on_devices if (found := ShareArrays.of(each, view.costs.shape, devices)) is not None]
+    asked = view.costs.shape, tuple(devices.tolist())
+    return [found for each in view.earlier if (found := _shares_of(_Itself(each), *asked)) is not None]
+
+
+class _Itself:
+    """A placement as the key of a cache, by which object it is: nobody changes those that a run has left."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+
+    def __hash__(self) -> int:
+        return id(self.placement)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.placement is self.placement
+
+
+@lru_cache(maxsize=16)
+def _shares_of(known: _Itself, shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays | None:
+    """An earlier placement as shares on some devices, ascending; None: it is on others too."""
+    if not set(devices).issuperset(known.placement.owner.values()):
+        return None
+    return ShareArrays.of(known.placement, shape, np.array(devices))

@@ -22,7 +22,8 @@ from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
-from edgeemu.policies.view.share_needs import FindsNeeds, ShareNeeds
+from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds
+from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
 
 WORK = 1.2e5  # of the search, some milliseconds
@@ -36,6 +37,8 @@ class Known(NamedTuple):
     devices: IntArray  # [n] that take part
     base: ShareArrays  # the current placement
     needs: FindsNeeds
+    itself: Requirements  # of the current placement
+    fits: bool  # whether devices have memory for it
     near: Vicinity
 
     @classmethod
@@ -52,7 +55,10 @@ class Known(NamedTuple):
         needs = (NeedsCode if pays(view) else ShareNeeds)(
             ShareMemory(view, devices), ShareMigrations(view, devices, base)
         )
-        return cls(devices, base, needs, Vicinity.of(view, base, others, needs))
+        itself = needs.of(Folded.of(base))
+        # The arrays count the bias of shards on too many devices.
+        fits = not itself.missing_bytes.any() or view.holds(current)
+        return cls(devices, base, needs, itself, fits, Vicinity.of(view, base, others, needs))
 
 
 def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
@@ -63,16 +69,19 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
     shape = view.costs.shape
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
     search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
-    before = float(judge.costs(known.base)[0])
-    fits = before < MISSING or view.holds(current)  # the judge counts the bias of shards on too many devices
+    before, fits = float(judge.costs_of(Folded.of(known.base), known.itself, 0.0)[0]), known.fits
     found = search.better_than(before * (1 - WORTH) if fits else before, known.near)
     best, best_net = current, 0.0 if fits else -np.inf
     held = view.usages(current) if found else []
     for cost, shares in found[:EXACT]:
-        new = shares.placement(0, shape, known.devices, current)
-        if cost >= MISSING or (view.refused is not None and view.refused.placement.owner == new.owner):
+        if cost >= MISSING:
             continue
-        gain = before - float(judge.costs(shares)[0])
+        gain = before - float(judge.promised(shares)[0])
+        if prospect.tokens * gain <= best_net:  # its migration makes it no better
+            continue
+        new = shares.placement(0, shape, known.devices, current)
+        if view.refused is not None and view.refused.placement.owner == new.owner:
+            continue
         net = prospect.tokens * gain - migration_s(view, current, new) * judge.second
         pays = net > best_net and (not fits or gain > WORTH * before)
         if pays and not refusing_devices(view, current, new, held):
@@ -86,9 +95,10 @@ def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:
     """Whether the next step of a placement takes longer than that of another, as far as the closed form knows both."""
     devices = np.array(sorted({*new.owner.values(), *old.owner.values()}))
     judge = ShareJudge(view, devices, 1)
-    costs = [
-        float(judge.costs(shares)[0])
-        for placement in (new, old)
-        if (shares := ShareArrays.of(placement, view.costs.shape, devices)) is not None
-    ]
-    return len(costs) == 2 and costs[0] > costs[1] * (1 + 1e-9)
+    both = [ShareArrays.of(placement, view.costs.shape, devices) for placement in (new, old)]
+    known = [shares for shares in both if shares is not None]
+    if len(known) < len(both):
+        return False
+    after, before = judge.costs(ShareArrays.joined(known)).tolist()
+    slower: bool = after > before * (1 + 1e-9)
+    return slower

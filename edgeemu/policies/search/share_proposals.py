@@ -91,12 +91,11 @@ def any_that_fits(view: ClusterView) -> Placement | None:
 def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:
     """Everything on one device, and, where layers are divided, shares by speed and by memory."""
     shape, n = view.costs.shape, len(devices)
-    units, found = n_shards(shape, Kind.FFN), []
-    for device in range(n):
-        alone = np.arange(n) == device
-        found.append(_alike(shape.n_layers, alone * shape.n_groups, alone * units, device, device))
+    units, alone, everyone = n_shards(shape, Kind.FFN), np.eye(n, dtype=np.int64), np.arange(n)
+    heads, parts = (np.repeat(alone[:, None] * number, shape.n_layers, 1) for number in (shape.n_groups, units))
+    found = [ShareArrays(everyone, everyone, heads, np.repeat(everyone[:, None], shape.n_layers, 1), parts)]
     if view.divide:
-        speeds = [1.0 / view.layer_time_s(device) for device in devices.tolist()]
+        speeds = (1.0 / view.layer_times_s[devices]).tolist()
         for weights in (speeds, (view.memory_bytes[devices] + 1.0).tolist()):
             groups, parts = (
                 np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)

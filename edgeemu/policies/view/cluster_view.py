@@ -60,6 +60,11 @@ class DeviceView:
         installed_bytes, reserved_bytes = device.memory_bytes, device.memory_reserved_bytes
         return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, installed_bytes, reserved_bytes)
 
+    def computing(self, compute: Compute) -> "DeviceView":
+        """The device with another speed."""
+        memory = self.memory_bytes, self.idle_w, self.busy_w, self.installed_bytes, self.reserved_bytes
+        return DeviceView(self.name, compute, *memory)
+
 
 def _not_kept(_placement: Placement) -> None:
     """Take an offer where nobody limits the time of the decision."""

@@ -13,7 +13,6 @@ from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import caches_bytes
-from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.view.cluster_view import ClusterView
 
 _SINGLES = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
@@ -202,13 +201,6 @@ class MemoryHeadroom:
         self.held[device] = held
         self.workspace[device] = workspace
         self.messages[device] = (s.any_messages if workspace else 0) + (s.proj_messages if Kind.PROJ in kinds else 0)
-
-
-def all_fits(view: ClusterView, placement: Placement) -> bool:
-    """Whether every device has memory for a placement, as `ClusterView.holds` says, in a fraction of its time."""
-    if is_divided(placement, view.costs.shape.n_layers):
-        return view.holds(placement)
-    return MemoryHeadroom.of(view, PlacementArrays.of(placement, view.costs.shape)).fits()
 
 
 def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) -> bool:
