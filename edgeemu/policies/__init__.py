@@ -71,3 +71,10 @@ def policy(name: str) -> Policy:
     from edgeemu.policies.loading import load
 
     return load(name, POLICIES)
+
+
+def prepare(name: str, view: ClusterView) -> None:
+    """Make what a built-in policy needs for any decision on a cluster, outside of its time (`loading.py`)."""
+    from edgeemu.policies.loading import prepare as prepare_built_in
+
+    prepare_built_in(name, POLICIES, view)

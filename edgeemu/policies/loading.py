@@ -59,6 +59,15 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
     return _callable(found, name, home_of(point))
 
 
+def prepare(name: str, built_in: Collection[str], view: ClusterView) -> None:
+    """Make what a built-in policy needs for any decision on a cluster, such as machine code, outside of its time."""
+    if name in built_in:
+        module = import_module(f"edgeemu.policies.{module_name(name)}")
+        make: Callable[[ClusterView], None] | None = getattr(module, "prepare", None)
+        if make is not None:
+            make(view)
+
+
 def module_name(name: str) -> str:
     """Name of the module of a policy that is built in."""
     return name.replace("-", "_").replace(".", "_")

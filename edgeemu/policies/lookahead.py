@@ -37,6 +37,7 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
+from edgeemu.policies.compiled.share_code import functions, pays
 from edgeemu.policies.resource_aware import first, relieved
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
@@ -60,6 +61,7 @@ from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.step_time import StepTimes
 
+SEARCHED = 2000  # devices x layers up to which shares are looked for
 SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
@@ -77,6 +79,12 @@ PROPOSERS = (
 )
 
 _Layouts = Callable[[], list[PlacementArrays]]
+
+
+def prepare(view: ClusterView) -> None:
+    """Make the machine code for searches over shares, if such a run has any."""
+    if 1 < len(view.devices) <= SEARCHED // view.costs.shape.n_layers and pays(view):
+        functions()
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

@@ -14,7 +14,7 @@ from edgeemu.placement.compile_gather import check_gather
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.placement.placement import PlacementError, is_divided
-from edgeemu.policies import STEADY, Policy
+from edgeemu.policies import STEADY, Policy, prepare
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.oracle import nominal_computes, oracle_view
@@ -122,6 +122,7 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         )
     view = without(view, cluster.faults.absent)
     at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
+    prepare(name, view)
     try:
         first = first_decision(place, at_first, rules.decision_limit_s)
     except PolicyError as error:
