@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Any, Literal, Self
 
 from edgeemu_kernels.precision import F32, Precision, fitting
@@ -17,6 +18,17 @@ FEW_FFN_UNITS, MOST_FFN_UNITS = 32, 512  # blocks are divided into more units th
 MAX_LAYERS = 4096  # far above any model: beyond these, a number is a mistake, or an attack
 MAX_DIM = 2**24
 MAX_CONTEXT = 2**31
+
+
+@cache
+def _ffn_units(d_ff: int, block_size: int) -> int:
+    blocks = d_ff // block_size
+    even = 1 if block_size == 1 else math.gcd(blocks, 8)
+    units = next(n for n in range(min(MAX_FFN_UNITS, blocks) // even * even, 0, -even) if blocks % n == 0)
+    if even == 1 or units >= FEW_FFN_UNITS:
+        return units
+    more = range(MAX_FFN_UNITS + even, min(MOST_FFN_UNITS, blocks) + 1, even)
+    return next((n for n in more if blocks % n == 0), units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +117,7 @@ class ModelShape:
         If columns are in blocks, 2, 4 or 8 devices can have equal shares where blocks can be divided so. Units are more
         than 64 where few would remain (the 344 blocks of 32 of Llama 2 7B's 11008 columns: 344 in place of 8).
         """
-        block_size = self.precision.down_block_size
-        blocks = self.d_ff // block_size
-        even = 1 if block_size == 1 else math.gcd(blocks, 8)
-        units = next(n for n in range(min(MAX_FFN_UNITS, blocks) // even * even, 0, -even) if blocks % n == 0)
-        if even == 1 or units >= FEW_FFN_UNITS:
-            return units
-        more = range(MAX_FFN_UNITS + even, min(MOST_FFN_UNITS, blocks) + 1, even)
-        return next((n for n in more if blocks % n == 0), units)
+        return _ffn_units(self.d_ff, self.precision.down_block_size)
 
     @property
     def ffn_unit_dim(self) -> int:

@@ -16,6 +16,7 @@ from edgeemu.policies.compiled.share_code import NearCode, NeedsCode, StepCode
 from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_moves import ShareChanges, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
@@ -68,7 +69,7 @@ def test_memory_and_migrations_are_the_same(data: st.DataObject) -> None:
     view = replace(seen(data, shape), weights_on_flash=data.draw(st.booleans()))
     devices = tuple(replace(each, memory_bytes=data.draw(st.integers(0, 2_000_000))) for each in view.devices)
     view, near = replace(view, devices=devices), Folded.of(batch(data, shape))
-    arguments = ShareMemory(view, EVERYONE), ShareMigrations(view, EVERYONE, near.unfolded([0]))
+    arguments = ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, near.unfolded([0]))
     found, known = (each(*arguments).of(near) for each in (NeedsCode, ShareNeeds))
     assert found.missing_bytes.tolist() == known.missing_bytes.tolist()
     assert found.moves_s.tolist() == known.moves_s.tolist()

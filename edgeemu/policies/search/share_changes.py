@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.placement import Placement
+from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
@@ -19,7 +19,7 @@ from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, Vicinity
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import refusing_devices
-from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds
@@ -35,6 +35,7 @@ class Known(NamedTuple):
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
     devices: IntArray  # [n] that take part
+    costs: MoveCosts
     base: ShareArrays  # the current placement
     needs: FindsNeeds
     itself: Requirements  # of the current placement
@@ -52,13 +53,14 @@ class Known(NamedTuple):
         if base is None:
             return None
         others = ShareArrays.joined([other_devices(base), simple_seeds(view, devices), *earlier_shares(view, devices)])
+        costs = MoveCosts(view)
         needs = (NeedsCode if pays(view) else ShareNeeds)(
-            ShareMemory(view, devices), ShareMigrations(view, devices, base)
+            ShareMemory(view, devices), ShareMigrations(costs, devices, base)
         )
         itself = needs.of(Folded.of(base))
         # The arrays count the bias of shards on too many devices.
         fits = not itself.missing_bytes.any() or view.holds(current)
-        return cls(devices, base, needs, itself, fits, Vicinity.of(view, base, others, needs))
+        return cls(devices, costs, base, needs, itself, fits, Vicinity.of(view, base, others, needs))
 
 
 def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
@@ -82,7 +84,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
         new = shares.placement(0, shape, known.devices, current)
         if view.refused is not None and view.refused.placement.owner == new.owner:
             continue
-        net = prospect.tokens * gain - migration_s(view, current, new) * judge.second
+        net = prospect.tokens * gain - known.costs.moves_s(moves(current, new)) * judge.second
         pays = net > best_net and (not fits or gain > WORTH * before)
         if pays and not refusing_devices(view, current, new, held):
             best, best_net = new, net
@@ -92,13 +94,16 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
 
 
 def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:
-    """Whether the next step of a placement takes longer than that of another, as far as the closed form knows both."""
+    """Whether the next step of a placement takes longer than that of another, as far as the closed form knows both.
+
+    Both fit.
+    """
     devices = np.array(sorted({*new.owner.values(), *old.owner.values()}))
     judge = ShareJudge(view, devices, 1)
     both = [ShareArrays.of(placement, view.costs.shape, devices) for placement in (new, old)]
     known = [shares for shares in both if shares is not None]
     if len(known) < len(both):
         return False
-    after, before = judge.costs(ShareArrays.joined(known)).tolist()
+    after, before = judge.promised(ShareArrays.joined(known)).tolist()
     slower: bool = after > before * (1 + 1e-9)
     return slower

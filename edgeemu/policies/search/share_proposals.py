@@ -5,6 +5,7 @@ host.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
+from edgeemu_kernels.shape import ModelShape
 
 MOST_DEVICES = 8
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
@@ -111,15 +113,21 @@ def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends:
     return ShareArrays(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
 
 
+@lru_cache(maxsize=16)
+def _most(shape: ModelShape, devices: int, most_work: float) -> int:
+    """How many devices are not too many to search."""
+    units, size = n_shards(shape, Kind.FFN), devices
+    while size > 2 and weight(n_neighbours(shape.n_layers, size, shape.n_groups, units), size, shape) > most_work:
+        size -= 1
+    return size
+
+
 def promising(
     view: ClusterView, others: Sequence[Placement], most_work: float, most_devices: int = MOST_DEVICES
 ) -> IntArray:
     """The devices to search on, ascending: those that proposals use, and the fastest; not too many to search."""
-    shape, n = view.costs.shape, len(view.devices)
-    size = min(n, most_devices)
-    units = n_shards(shape, Kind.FFN)
-    while size > 2 and weight(n_neighbours(shape.n_layers, size, shape.n_groups, units), size, shape) > most_work:
-        size -= 1
+    n = len(view.devices)
+    size = _most(view.costs.shape, min(n, most_devices), most_work)
     if n == size:
         return np.arange(n)
     chosen: dict[int, None] = {}

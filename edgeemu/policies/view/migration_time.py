@@ -2,17 +2,31 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from edgeemu.placement.arrays import PlacementArrays, moved_blocks
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Move, Placement, ends_meeting, moves
 from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.transfer_prices import TransferPrices
 
 Pair = tuple[int, int]  # sender and receiver
+
+
+@lru_cache(maxsize=16)
+def _weights(costs: Costs) -> Mapping[Kind, float]:
+    """Bytes of weights that a block of each kind brings."""
+    return {
+        Kind.EMBED: float(costs.weight_bytes(EMBED)),
+        Kind.HEAD: float(costs.weight_bytes(head(0, 0)) + costs.norm_bytes()),  # each group brings the norm
+        Kind.PROJ: float(costs.weight_bytes(proj(0))),
+        Kind.FFN: float(costs.weight_bytes(ffn(0))),
+        Kind.LM_HEAD: float(costs.weight_bytes(LM_HEAD)),
+    }
 
 
 class MoveCosts:
@@ -22,13 +36,7 @@ class MoveCosts:
         costs = view.costs.at_step(1, view.past)
         self.view = view
         self._costs, self._shards = costs, dict[Block, float]()  # bytes of shards that were asked for
-        self.weight_bytes = {
-            Kind.EMBED: float(costs.weight_bytes(EMBED)),
-            Kind.HEAD: float(costs.weight_bytes(head(0, 0)) + costs.norm_bytes()),  # each group brings the norm
-            Kind.PROJ: float(costs.weight_bytes(proj(0))),
-            Kind.FFN: float(costs.weight_bytes(ffn(0))),
-            Kind.LM_HEAD: float(costs.weight_bytes(LM_HEAD)),
-        }
+        self.weight_bytes = _weights(costs)
         self.cache_bytes = {
             kind: float(costs.kv_bytes(view.workload.cached or view.length)) if kind is Kind.HEAD else 0.0
             for kind in Kind

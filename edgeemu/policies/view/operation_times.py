@@ -8,14 +8,18 @@ import numpy as np
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_work
-from edgeemu.placement.program import Op
+from edgeemu.placement.program import Collective, Op
+from edgeemu.placement.work import Work
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
 from edgeemu.timeline.operation_sizes import WorkKinds
 from edgeemu.timeline.steps import OperationRecord, Step
+
+ATTENDING = (Kind.HEAD, Collective.ATTEND)
 
 
 class DeviceTotals(NamedTuple):
@@ -45,6 +49,7 @@ class _Programs:
         self.ops = about.ops  # kept: no other object has the identity of one of them
         self.devices = about.device  # [n_ops]
         self._work = WorkKinds(about, costs)
+        self._works: dict[tuple[int, int], Work] = {}  # of kinds that do not attend, by kind and rows
         self.computes, self.starts_kernel = np.empty(0, np.bool_), np.empty(0, np.bool_)  # [n_kinds] each
 
     @property
@@ -59,6 +64,16 @@ class _Programs:
             self.computes = np.array([op.computes for op in self.kinds], np.bool_)
             self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)
         return which
+
+    def work_of(self, kind: int, step: Step, costs: Costs) -> Work:
+        """Work of one of the kinds in a step. Only what attends depends on what is cached, where costs do not."""
+        op = self.kinds[kind]
+        key = kind, step.rows
+        if op.kind in ATTENDING or costs.at_step(step.rows, step.past) is not costs:
+            return op_work(op, step.rows, step.past, costs)
+        if key not in self._works:
+            self._works[key] = op_work(op, step.rows, step.past, costs)
+        return self._works[key]
 
     @cached_property
     def _index(self) -> dict[int, int]:
@@ -123,7 +138,7 @@ class OperationTimes:
         works = np.zeros((len(steps), len(known.kinds), 2))
         for at, step in enumerate(steps):
             for kind in used:
-                works[at, kind] = op_work(known.kinds[kind], step.rows, step.past, self._costs)
+                works[at, kind] = known.work_of(kind, step, self._costs)
         flops, bytes_read = works[which_step, which].T  # [m] each
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(

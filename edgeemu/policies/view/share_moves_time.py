@@ -8,7 +8,6 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, ffn, proj
 from edgeemu.placement.shipments import weight_bytes
-from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.shares import ShareArrays
@@ -17,8 +16,8 @@ from edgeemu.policies.view.shares import ShareArrays
 class ShareMigrations:
     """Migrations from one placement, on chosen devices [n], to others."""
 
-    def __init__(self, view: ClusterView, devices: IntArray, begin: ShareArrays) -> None:
-        costs = MoveCosts(view)
+    def __init__(self, costs: MoveCosts, devices: IntArray, begin: ShareArrays) -> None:
+        view = costs.view
         links, self.handled_s_per_bit = costs.prices.links, costs.prices.processor_s_per_bit[devices]  # [n]
         self.begin, self.n_groups = begin, view.costs.shape.n_groups
         self.on_flash, self.flash_bytes_per_s = view.weights_on_flash, view.flash_bytes_per_s

@@ -15,7 +15,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_search import ShareJudge, ShareSearch, Vicinity
-from edgeemu.policies.view.migration_time import migration_s
+from edgeemu.policies.view.migration_time import MoveCosts, migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
@@ -125,7 +125,7 @@ def test_an_end_of_the_model_comes_from_where_it_was(ends: dict[str, int], tied:
     new = replace(old, **{end: np.array([device]) for end, device in ends.items()})
     exact_s = migration_s(view, old.placement(0, shape, EVERYONE), new.placement(0, shape, EVERYONE))
     assert (exact_s > 0) != (tied and ends == {"embed": 1}), "the output matrix has the table there"
-    quick_s = ShareMigrations(view, EVERYONE, old).seconds(new)
+    quick_s = ShareMigrations(MoveCosts(view), EVERYONE, old).seconds(new)
     assert quick_s == pytest.approx([exact_s], abs=0.0201)  # but for the delay
 
 
@@ -140,7 +140,7 @@ def test_no_step_is_quicker_than_its_bound(data: st.DataObject) -> None:
     folded = runs.folded(shares)
     assert runs.unfolded(folded).keys() == shares.keys()
     assert (StepBounds(times).least_s(folded, runs.lengths) <= step_of(times, shares).step_s * (1 + 1e-9)).all()
-    moving = ShareMigrations(replace(seen, weights_on_flash=star), EVERYONE, shares.taken([0]))
+    moving = ShareMigrations(MoveCosts(replace(seen, weights_on_flash=star)), EVERYONE, shares.taken([0]))
     assert moving.seconds(folded, *runs).tolist() == moving.seconds(shares).tolist()
     memory = ShareMemory(seen, EVERYONE)
     assert memory.need_bytes(folded, runs.lengths).tolist() == memory.need_bytes(shares).tolist()
@@ -154,7 +154,7 @@ def test_a_search_finds_the_same_with_and_without_bounds(data: st.DataObject, sh
     seen = replace(seen, workload=replace(seen.workload, length=9, concurrent=(30,) * (sequences - 1)))
     base, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
     judge = ShareJudge(seen, EVERYONE, 20)
-    needs = ShareNeeds(judge.memory, ShareMigrations(seen, EVERYONE, base))
+    needs = ShareNeeds(judge.memory, ShareMigrations(MoveCosts(seen), EVERYONE, base))
     limit = share * float(judge.costs(base)[0])
     near = Vicinity.of(seen, base, others, needs)
     quick = ShareSearch(judge, 2e3, needs, 0.1).better_than(limit, near)
