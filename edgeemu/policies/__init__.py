@@ -1,8 +1,9 @@
 """Where blocks should go: policies, pure functions (view, current placement) -> placement. One file each.
 
-This folder knows what a policy may know (`view/`), the search algorithms that policies share (`search/`), the built-in
-policies by name, and how others are loaded. It may import `timeline`, `placement`, `cluster` and the modules beside the
-folders; no scenario, no input or output, no clock. Policy authors import `api`, and `kit` for their tests.
+This folder knows what a policy may know (`view/`), the search algorithms that policies share (`search/`), closed forms
+as machine code (`compiled/`), the built-in policies by name, and how others are loaded. It may import `timeline`,
+`placement`, `cluster` and the modules beside the folders; no scenario, no input or output, no clock. Policy authors
+import `api`, and `kit` for their tests.
 
 A policy is called at the beginning with no current placement, and then at every decision. It keeps no state between
 calls. It can raise `InfeasibleError` at the first call, and `NoBetterPlacement` at later ones.
