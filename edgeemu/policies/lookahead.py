@@ -46,7 +46,7 @@ from edgeemu.policies.search.going_back import earlier_layouts, from_now
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
-from edgeemu.policies.search.local_moves import improve, turns_of_layers
+from edgeemu.policies.search.local_moves import improve, move_ends, turns_of_layers
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
@@ -224,10 +224,11 @@ def _moved(view: ClusterView, prospect: Prospect, current: Placement, left: _Lay
         if improve(draft, Prices(costs, AT_ONCE * prices.tokens)):
             others.append(draft.layout(old))
         other = relieved(view, times, old)  # the order of moves decides who gets memory
-        improve(other, prices, layers_s, ends_first=True)
-        then = _followed(view, times, other.layout(old), prices)
-        if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
-            best, best_s = other.layout(old), other.step_s()
+        if move_ends(other, prices):  # else all goes as before
+            improve(other, prices)
+            then = _followed(view, times, other.layout(old), prices)
+            if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
+                best, best_s = other.layout(old), other.step_s()
     proposals = [*((layout, False) for layout in others), *((layout, True) for layout in left())]
     if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
         new = _new_below(view, times, best_s * (1 - WORTH), old, prices)

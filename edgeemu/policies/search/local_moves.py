@@ -29,20 +29,13 @@ AT_ONCE = 27_000  # devices x layers whose heads a later decision splits anew
 LAYER = (Kind.PROJ, Kind.FFN, Kind.HEAD)
 
 
-def improve(
-    draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None, *, ends_first: bool = False
-) -> bool:
-    """Improve a complete draft in place; whether it has changed. `layers_s`: the times of its layers, if known.
-
-    `ends_first`: ends get memory before layers take it.
-    """
+def improve(draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None) -> bool:
+    """Improve a complete draft in place; whether it has changed. `layers_s`: the times of its layers, if known."""
     small, improved = draft.times.n_devices * len(draft.ffn) <= SMALL, False
-    if ends_first and _move_ends(draft, prices):
-        layers_s, improved = None, True
     for _ in range(PASSES if small else 1):
         changed = _move_runs(draft, prices, layers_s or draft.layers_s())
         layers_s = None
-        changed |= _move_ends(draft, prices)
+        changed |= move_ends(draft, prices)
         changed |= _join_layers(draft, prices)
         improved |= resplit_heads(draft, prices) or changed
         if prices.costs is None:
@@ -205,7 +198,7 @@ def quickest_end_s(draft: PartialPlacement, costs: MoveCosts) -> float:
     return min(costs.quickest_s(kind, draft.at(kind, 0), meeting=apart) for kind in ENDS)
 
 
-def _move_ends(draft: PartialPlacement, prices: Prices) -> bool:
+def move_ends(draft: PartialPlacement, prices: Prices) -> bool:
     """Move output matrix and embedding, both to one device or either."""
     changed, times, costs, bits = False, draft.times, prices.costs, draft.times.hidden_bits
     if costs is not None:

@@ -54,8 +54,9 @@ class Course:
             since = token - self.seen_at
             self.tokens += since
             self.total += self.value * since
-            totals = zip(self.part_totals or (0.0,) * len(parts), self.parts, strict=True)
-            self.part_totals = tuple(total + part * since for total, part in totals)
+            if parts:
+                totals = zip(self.part_totals or (0.0,) * len(parts), self.parts, strict=True)
+                self.part_totals = tuple(total + part * since for total, part in totals)
         up, down = value > TURN * self.extreme, TURN * value < self.extreme
         if (up and self.rising is not True) or (down and self.rising is not False):
             if self.rising is not None:
@@ -74,9 +75,11 @@ class Course:
             return None
         age, expected = self.seen_at - self.turned_at, min(self.lasted)
         whole = expected if age < expected else 2 * age
-        mean = self.total / self.tokens / self.value
+        mean, lasts = self.total / self.tokens / self.value, float(max(1, self.turned_at + whole - token))
+        if not self.parts:
+            return Forecast(lasts, mean, float(whole))
         parts = tuple(total / self.tokens / part for total, part in zip(self.part_totals, self.parts, strict=True))
-        return Forecast(float(max(1, self.turned_at + whole - token)), mean, float(whole), parts)
+        return Forecast(lasts, mean, float(whole), parts)
 
 
 class _Courses:
