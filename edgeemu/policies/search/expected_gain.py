@@ -1,5 +1,6 @@
 """Promise of a change of placement by a policy's closed forms: steps before and after, and the pause. Pure."""
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,8 @@ class ExpectedGain(NamedTuple):
 
 def expected_gain(view: ClusterView, old: Placement, new: Placement) -> ExpectedGain:
     """Compute what a change of placement is expected to gain at the next step, and to take."""
-    devices = np.array(sorted({*old.owner.values(), *new.owner.values()}))
-    return ExpectedGain(_round_s(view, old, devices), _round_s(view, new, devices), _migration_s(view, old, new))
+    rounds = _Rounds(view, np.array(sorted({*old.owner.values(), *new.owner.values()})))
+    return ExpectedGain(rounds.round_s(old), rounds.round_s(new), _migration_s(view, old, new))
 
 
 def _migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
@@ -38,10 +39,25 @@ def _migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
     return MoveCosts(view).migration_s(PlacementArrays.of(old, shape), PlacementArrays.of(new, shape))
 
 
-def _round_s(view: ClusterView, placement: Placement, devices: IntArray) -> float | None:
-    """Time until every sequence in flight has its next token; None: no closed form knows the placement."""
-    shape = view.costs.shape
-    if not is_divided(placement, shape.n_layers):
-        return round_s(StepTimes(view), PlacementArrays.of(placement, shape), view.sequences)
-    shares = ShareArrays.of(placement, shape, devices) if len(devices) <= MAX_DEVICES else None
-    return None if shares is None else float(ShareJudge(view, devices, 1).round_s(shares)[0])
+class _Rounds:
+    """Closed forms of a view, made once for the placements on some devices, [n]."""
+
+    def __init__(self, view: ClusterView, devices: IntArray) -> None:
+        self._view, self._devices = view, devices
+
+    @cached_property
+    def _times(self) -> StepTimes:
+        return StepTimes(self._view)
+
+    @cached_property
+    def _judge(self) -> ShareJudge:
+        return ShareJudge(self._view, self._devices, 1)
+
+    def round_s(self, placement: Placement) -> float | None:
+        """Time until every sequence in flight has its next token; None: no closed form knows the placement."""
+        shape = self._view.costs.shape
+        if not is_divided(placement, shape.n_layers):
+            return round_s(self._times, PlacementArrays.of(placement, shape), self._view.sequences)
+        few = len(self._devices) <= MAX_DEVICES
+        shares = ShareArrays.of(placement, shape, self._devices) if few else None
+        return None if shares is None else float(self._judge.round_s(shares)[0])
