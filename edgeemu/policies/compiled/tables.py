@@ -62,7 +62,7 @@ class MemoryTables(NamedTuple):
 
 
 class WayTables(NamedTuple):
-    """What moves cost, as `view.share_moves_time` has it, and the placement where they begin."""
+    """Prices of moves, as `view.share_moves_time` has them, and the placement where they begin."""
 
     n: int
     n_groups: int

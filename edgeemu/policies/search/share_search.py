@@ -124,7 +124,7 @@ class ShareJudge:
 
 
 def changes_of(view: ClusterView) -> MakesChanges:
-    """What makes small changes of placements for a view."""
+    """Maker of small changes of placements for a view."""
     shape = view.costs.shape
     return (NearCode if pays(view) else ShareChanges)(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 

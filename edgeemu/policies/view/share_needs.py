@@ -1,4 +1,4 @@
-"""What placements need before they pay: memory that is missing, and the time of the migration to each."""
+"""Requirements of placements before they pay: memory that is missing, and the time of the migration to each."""
 
 from typing import NamedTuple, Protocol
 
