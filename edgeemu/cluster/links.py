@@ -117,6 +117,10 @@ class Path:
         """The rate of a long stream alone at an instant."""
         return _stream_bps([(hop.pipe, hop.bandwidth_at(t_s)) for hop in self.hops])
 
+    def bandwidth_when_up_at(self, t_s: float) -> float:
+        """The rate of a long stream alone at an instant as if there was no outage then."""
+        return _stream_bps([(hop.pipe, hop.bandwidth_when_up_at(t_s)) for hop in self.hops])
+
 
 def _stream_bps(hops: list[tuple[int, float]]) -> float:
     rates: dict[int, float] = {}

@@ -24,4 +24,5 @@ def make_links(spec: DeviceConfig) -> Links:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     inbox = StampingInbox(context, spec.address, time.monotonic)
-    return KernelLinks(context, inbox, spec.seed, time.monotonic, hybrid=spec.links == "hybrid")
+    hybrid = spec.links == "hybrid"
+    return KernelLinks(context, inbox, spec.seed, time.monotonic, hybrid=hybrid, survives=spec.survives)

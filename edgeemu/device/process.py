@@ -36,7 +36,7 @@ from edgeemu.device.make_links import make_links
 from edgeemu.device.protocol_in import DeviceConfig, Probe, Start, ToDevice
 from edgeemu.device.protocol_out import Failure, FromDevice, Hello, Report
 from edgeemu.errors import EdgeemuError
-from edgeemu.host.namespaces import own_network_namespace
+from edgeemu.host.namespaces import join_network_namespace, own_network_namespace
 from edgeemu.host.privileges import drop_capabilities
 from edgeemu.host.realtime import RealtimePriority
 from edgeemu.links.framing import framed
@@ -66,7 +66,9 @@ def prepare_kernels(asked: bytes) -> None:
 def run_device(config_bytes: bytes) -> None:
     """Entry of the forked process; returns when the controller sends `Stop`."""
     config = msgspec.msgpack.decode(config_bytes, type=DeviceConfig)
-    if config.links != "stamped":
+    if config.namespace:
+        join_network_namespace(config.namespace)
+    elif config.links != "stamped":
         own_network_namespace()
     drop_capabilities(config.reads)  # before there are threads, and before a model file is read
     process = DeviceProcess(config)

@@ -31,7 +31,8 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     seed: int
     pipes_fd: int
     n_pipes: int
-    links: str = "stamped"  # or kernel, or hybrid: then in a network namespace of its own
+    links: str = "stamped"  # or kernel, or hybrid: then in a network namespace
+    namespace: str = ""  # where that is found; empty: it makes one of its own
     availability: Variation | None = None  # share of its compute that other work leaves; None: all
     memory_availability: Variation | None = None
     reads: tuple[str, ...] = ()  # model files that it will open

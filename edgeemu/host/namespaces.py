@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeemu.host.prctl import SET_DUMPABLE, check, libc, prctl
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+_HERE = "/proc/thread-self/ns/net"
 
 
 def own_user_namespace() -> None:
@@ -35,24 +36,46 @@ def own_network_namespace() -> None:
     check(libc.unshare(CLONE_NEWNET), "unshare")
 
 
-@contextmanager
-def network_namespace_of(pid: int | None) -> Iterator[None]:
-    """Context in which the calling thread is in another process's network namespace; None: it stays in its own."""
-    if pid is None:
-        yield
-        return
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def join_network_namespace(path: str) -> None:
+    """Put the calling thread into the network namespace that is found there.
+
+    Raises: OSError, where the kernel does not allow it.
+    """
+    there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            check(libc.setns(there, CLONE_NEWNET), "setns")
-        finally:
-            os.close(there)
-        try:
-            yield
-        finally:
-            check(libc.setns(here, CLONE_NEWNET), "setns")
+        check(libc.setns(there, CLONE_NEWNET), "setns")
     finally:
+        os.close(there)
+
+
+def open_network_namespace(pid: int | None) -> int:
+    """Return a descriptor of a process's network namespace, or of an empty one (None). It lives as long as that.
+
+    Raises: OSError, where the kernel does not allow it.
+    """
+    if pid is not None:
+        return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    with _back_afterwards():
+        own_network_namespace()
+        return os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextmanager
+def in_network_namespace(descriptor: int) -> Iterator[None]:
+    """Context in which the calling thread is in another network namespace."""
+    with _back_afterwards():
+        check(libc.setns(descriptor, CLONE_NEWNET), "setns")
+        yield
+
+
+@contextmanager
+def _back_afterwards() -> Iterator[None]:
+    """Context after which the calling thread is in the network namespace that it was in."""
+    here = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        check(libc.setns(here, CLONE_NEWNET), "setns")
         os.close(here)
 
 

@@ -34,6 +34,7 @@ class Inbox(Protocol):
 def receiver(context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> "zmq.Socket[bytes]":
     socket: zmq.Socket[bytes] = context.socket(zmq.PULL)
     socket.set_hwm(HIGH_WATER)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 0)  # as senders
     socket.bind(address)
     return socket
 
@@ -51,10 +52,12 @@ class Connection:
     ) -> None:
         """`buffer_bytes` is the size of the kernel's send buffer; 0: the kernel chooses."""
         self._address = address
+        self._lost = False
         self._socket: zmq.Socket[bytes] = context.socket(zmq.PUSH)
         self._socket.set_hwm(high_water)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, 0)  # without a limit: the link may be down meanwhile
         if buffer_bytes:
             self._socket.setsockopt(zmq.SNDBUF, buffer_bytes)
         self._monitor = self._socket.get_monitor_socket(_LOST)
@@ -98,13 +101,19 @@ class Connection:
             received += inbox.take()
         return received
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing that is sent from now on will arrive, as far as that has been noticed."""
+        while not self._lost and self._monitor.poll(0):
+            event, _ = _MONITOR_EVENT.unpack(self._monitor.recv_multipart()[0])
+            self._lost = bool(event & _LOST)
+        return self._lost
+
     def close(self) -> None:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=0)
 
     def _check(self) -> None:
-        while self._monitor.poll(0):
-            event, _ = _MONITOR_EVENT.unpack(self._monitor.recv_multipart()[0])
-            if event & _LOST:
-                raise LinkLostError(f"the connection to {self._address} is lost")
+        if self.is_lost:
+            raise LinkLostError(f"the connection to {self._address} is lost")

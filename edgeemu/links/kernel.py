@@ -5,6 +5,8 @@ network, nor is the time in which the receiver's process stood still (`stalls`).
 the rate; delay, jitter and retransmissions are added on the timeline, and the receiver holds the message so long.
 
 Chunks of shipments go over connections of their own with little room, so that activations do not queue behind many.
+
+A device that takes the place of one that is gone listens elsewhere, so that nothing meant for that one reaches it.
 """
 
 import select
@@ -15,8 +17,8 @@ import msgspec
 import zmq
 
 from edgeemu.cluster.links import Path
-from edgeemu.links.connections import Connection
-from edgeemu.links.interface import Peer
+from edgeemu.links.connections import HIGH_WATER, Connection
+from edgeemu.links.interface import LinkLostError, Peer
 from edgeemu.links.keys import chunk_draw_key, draw_key
 from edgeemu.links.messages import Data, ShipmentChunk, data_bytes, decode_frames, encode_chunk, encode_data
 from edgeemu.links.receiver_thread import StampingInbox
@@ -26,6 +28,7 @@ from edgeemu.timeline.network import DrawKey, disturbance_s
 
 BULK_MESSAGES = 2  # chunks that wait at either end of a connection for shipments
 BULK_BUFFER_BYTES = 32 << 10  # send buffer for them (the kernel doubles it: socket(7), SO_SNDBUF)
+PATIENT_HIGH_WATER = 1 << 12  # [D] messages for a link that is down; a sender that waits hears no controller
 BULK_SHARE = 0.9  # share of a link's rate for chunks: headers take 4.5 %, and a queue must not grow
 
 
@@ -42,15 +45,19 @@ class KernelLinks:
         now: Callable[[], float],
         *,
         hybrid: bool,
+        survives: bool = False,
     ) -> None:
+        """`survives`: messages for a device that is gone are dropped, as a network does."""
         self._context = context
         self._inbox = inbox
         self._seed = seed
         self._now = now
         self._hybrid = hybrid
+        self._survives = survives
         self._paths: dict[int, Path] = {}
         self._connections: dict[int, Connection] = {}
         self._bulk_connections: dict[int, Connection] = {}
+        self._left: list[Connection] = []  # to devices that are gone, and whose end has not been noticed
         self._addresses: dict[int, str] = {}
         self._received: list[tuple[float, list[bytes]]] = []  # while a message waited for room
         self._clock: WallClock | None = None
@@ -60,9 +67,25 @@ class KernelLinks:
     def connect(self, peers: Sequence[Peer]) -> None:
         for device, address, path in peers:
             self._paths[device] = path
-            self._addresses[device] = address
-            if device not in self._connections:
-                self._connections[device] = Connection(self._context, address)
+            if self._addresses.get(device) != address:
+                self._leave(device)
+                self._addresses[device] = address
+                high_water = PATIENT_HIGH_WATER if self._survives else HIGH_WATER
+                self._connections[device] = Connection(self._context, address, high_water=high_water)
+
+    def _leave(self, device: int) -> None:
+        """Leave the connections to a device: another process is in its place.
+
+        Those that are not known to be lost stay open: ZeroMQ aborts if a receiver dies just when a socket is closed
+        with a message of several frames half sent (libzmq issue 3442).
+        """
+        for connections in (self._connections, self._bulk_connections):
+            connection = connections.pop(device, None)
+            if connection is not None and connection.is_lost:
+                connection.close()
+            elif connection is not None:
+                self._left.append(connection)
+        self._offered_s.pop(device, None)
 
     def begin(self, clock: WallClock | None) -> None:
         self._clock = clock
@@ -76,7 +99,11 @@ class KernelLinks:
     def send(self, message: Data, target: int) -> None:
         added_s = self._added_s(draw_key(message, target), data_bytes(message.payload), message.departure_s)
         leaving = msgspec.structs.replace(message, arrival_s=message.departure_s + added_s, sent_s=self._now())
-        self._received += self._connections[target].push(encode_data(leaving), self._inbox)
+        try:
+            self._received += self._connections[target].push(encode_data(leaving), self._inbox)
+        except LinkLostError:
+            if not self._survives:
+                raise
 
     def send_chunk(self, chunk: ShipmentChunk, number: int, target: int, departure_s: float) -> float | None:
         connection = self._bulk_connections.get(target)
@@ -86,7 +113,7 @@ class KernelLinks:
             self._bulk_connections[target] = connection
         now_s = self._now()
         offered_s = self._offered_s.setdefault(target, now_s)
-        if not connection.has_room:
+        if not self._has_room(connection):
             return None
         del self._offered_s[target]
         size_bytes = MESSAGE_HEADER_BYTES + len(chunk.payload)
@@ -94,14 +121,24 @@ class KernelLinks:
         taken_s, lag_s = departure_s, 0.0
         if self._clock is not None:
             lag_s = max(0.0, offered_s - self._clock.wall_s(departure_s))
-            taken_s += 8.0 * size_bytes / (BULK_SHARE * self._paths[target].bandwidth_at(departure_s))
+            taken_s += 8.0 * size_bytes / (BULK_SHARE * self._paths[target].bandwidth_when_up_at(departure_s))
         arrival_s = taken_s + added_s
         if self._clock is not None:
             taken_s = max(taken_s, self._clock.emulated_s(now_s - lag_s))  # it has waited for room
         instants = {"departure_s": departure_s, "arrival_s": arrival_s, "sent_s": now_s}
         header = msgspec.structs.replace(chunk.header, **instants, added_s=added_s, lag_s=lag_s)
-        connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
+        try:
+            connection.offer(encode_chunk(ShipmentChunk(header, chunk.payload)))
+        except LinkLostError:
+            if not self._survives:
+                raise
         return taken_s
+
+    def _has_room(self, connection: Connection) -> bool:
+        """Whether a chunk can be sent, if only to be dropped. Raises: LinkLostError, if it must not be."""
+        if self._survives and connection.is_lost:
+            return True
+        return connection.has_room
 
     def wait(self, descriptor: int, timeout_s: float | None) -> bool:
         waiting = self._received or self._inbox.waiting
@@ -114,7 +151,7 @@ class KernelLinks:
         return [self._arrived(stamp_s, frames) for stamp_s, frames in received]
 
     def close(self) -> None:
-        for connection in (*self._connections.values(), *self._bulk_connections.values()):
+        for connection in (*self._connections.values(), *self._bulk_connections.values(), *self._left):
             connection.close()
         self._inbox.close()
 

@@ -87,6 +87,4 @@ def _has_delay(hop: Hop) -> bool:
 def _why_not_in_run(scenario: Scenario, simulate: bool) -> str:
     if simulate:
         return "a simulation has no links"
-    if scenario.faults or scenario.recovery.caches != "none":
-        return "devices and links that fail are known to stamped links alone"
     return "they need the wall clock, but time.mode is virtual" if scenario.time.mode == "virtual" else ""

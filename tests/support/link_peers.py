@@ -26,7 +26,6 @@ from edgeemu.links import interface, messages
 from edgeemu.links.framing import framed
 from edgeemu.links.interface import LinkLostError, Links
 from edgeemu.links.netns import protocol
-from edgeemu.links.netns.layout import DATA_PORT
 from edgeemu.links.stamped import create_shared_pipes
 from edgeemu.links.unix_sockets import UnixSockets
 from edgeemu.placement.blocks import ffn
@@ -178,16 +177,15 @@ class Peers:
         start_s = time.monotonic()
         for i in everyone:
             device = self.cluster.devices[i]
-            address = self.address(i) if self.kind.kind == "stamped" else f"tcp://*:{DATA_PORT}"
             spec = protocol_in.DeviceConfig(
-                i, device.name, self._told_address, "", address, 1 << 30, 1e9, 1e9, 0.0, None, 0,
+                i, device.name, self._told_address, "", self.cabling.listens_at(i), 1 << 30, 1e9, 1e9, 0.0, None, 0,
                 pipes_fd, self.cluster.n_pipes, self.kind.kind,
             )  # fmt: skip
             peers = [self._peer(i, j) for j in everyone if j != i]
             self.pids.append(await self.fleet.fork(device.name, msgspec.msgpack.encode(Spec(spec, peers, start_s))))
         for i in everyone:
             await self._from(str(i).encode())
-        await self.cabling.build(1.0, self.pids)
+        await self.cabling.build(1.0, dict(enumerate(self.pids)))
         await self.cabling.shape(1.0)
         for i in everyone:
             await self.ask(i, "connect")

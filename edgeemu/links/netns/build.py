@@ -15,8 +15,8 @@ from edgeemu.links.netns.netlink import Netlink, NetlinkRequest
 _LOOPBACK = 1
 
 
-def central_requests(layout: NetworkLayout, pids: Sequence[int], dilation: float) -> Iterator[NetlinkRequest]:
-    """Requests in the central namespace: bridge, shared channel, all veth pairs. `pids`: of the devices' processes."""
+def central_requests(layout: NetworkLayout, namespaces: Sequence[int], dilation: float) -> Iterator[NetlinkRequest]:
+    """Requests in the central namespace: bridge, shared channel, all veth pairs. `namespaces`: of devices, opened."""
     yield interfaces.set_up(_LOOPBACK, "lo")
     if layout.bridged:
         yield interfaces.add_bridge(BRIDGE, "bridge", MTU)
@@ -25,7 +25,7 @@ def central_requests(layout: NetworkLayout, pids: Sequence[int], dilation: float
         yield interfaces.add_ifb(CHANNEL, "channel", MTU, 10 * buffer_sizes.queue_packets(rate_bps, 0.0))
     for veth in layout.veths:
         ends = [
-            VethEnd(end.ifindex, end.name, end.mac, None if end.device is None else pids[end.device])
+            VethEnd(end.ifindex, end.name, end.mac, None if end.device is None else namespaces[end.device])
             for end in (veth.near, veth.far)
         ]
         yield interfaces.add_veth(

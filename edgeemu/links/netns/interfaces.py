@@ -29,12 +29,12 @@ _AF_BRIDGE = 7
 
 
 class VethEnd(NamedTuple):
-    """One interface of a veth pair to be made, in the network namespace of process `pid`; None: in the socket's."""
+    """One interface of a veth pair to be made, in the network namespace of a descriptor; None: in the socket's."""
 
     ifindex: int
     name: str
     mac: str
-    pid: int | None = None
+    namespace: int | None = None
 
 
 def add_veth(
@@ -52,8 +52,8 @@ def add_veth(
             ("IFLA_GROUP", OUR_GROUP),
             *more,
         ]
-        if of.pid is not None:
-            attributes.append(("IFLA_NET_NS_PID", of.pid))
+        if of.namespace is not None:
+            attributes.append(("IFLA_NET_NS_FD", of.namespace))
         return {"index": of.ifindex, "attrs": attributes}
 
     message = ifinfmsg()

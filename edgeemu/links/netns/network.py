@@ -1,14 +1,16 @@
 """The kernel's network of a run: builds it, shapes it, changes it while messages are in flight, and reads all back.
 
-It must run in a process whose network namespace is the central one, with nobody else in it. The devices' namespaces are
-reached through their processes. It knows no clock: its caller passes the instants of the wall clock.
+It must run in a process whose network namespace is the central one, with nobody else in it. It keeps the devices'
+namespaces, also when their processes have ended: another process can take a place there. It knows no clock: its caller
+passes the instants of the wall clock.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from math import inf
 
 from edgeemu.errors import RunError
-from edgeemu.host.namespaces import network_namespace_of, settle_namespace
+from edgeemu.host.namespaces import in_network_namespace, open_network_namespace, settle_namespace
 from edgeemu.links.netns import build, interfaces, netlink, queue_trees, tc
 from edgeemu.links.netns.layout import CHANNEL, NetworkLayout
 from edgeemu.links.netns.netlink import Netlink, NetlinkRequest
@@ -24,9 +26,13 @@ InterfaceKey = tuple[int | None, int]  # namespace and number
 
 
 class KernelNetwork:
-    """Namespaces are given by their processes, everything else is made here. `close` removes it."""
+    """Namespaces are given by their processes, everything else is made here. `close` removes it.
+
+    `namespaces` are descriptors of those of the devices.
+    """
 
     def __init__(self) -> None:
+        self.namespaces: tuple[int, ...] = ()
         self._sockets: dict[int | None, Netlink] = {_CENTRAL: Netlink()}
         self._layout: NetworkLayout | None = None
         self._sent: dict[InterfaceKey, Tree] = {}  # the trees that the kernel was asked for
@@ -36,22 +42,25 @@ class KernelNetwork:
 
     # -- building -----------------------------------------------------------------------------------------------
 
-    def build(self, layout: NetworkLayout, pids: Sequence[int], dilation: float = 1.0) -> None:
+    def build(self, layout: NetworkLayout, pids: Sequence[int | None], dilation: float = 1.0) -> None:
         """Joins the namespaces of the devices' processes, unshaped. Every device can reach every other afterwards.
+
+        A device that has no process yet (None) gets an empty one.
 
         Raises: RunError, with the request that the kernel refused, or what it has otherwise than asked.
         """
         self._layout, self._dilation = layout, dilation
         settle_namespace(forwarding=False)
-        for device, pid in enumerate(pids):
-            with network_namespace_of(pid):
+        self.namespaces = tuple(map(open_network_namespace, pids))
+        for device, namespace in enumerate(self.namespaces):
+            with in_network_namespace(namespace):
                 settle_namespace(forwarding=not layout.bridged)
                 self._sockets[device] = Netlink()
-        self._request(_CENTRAL, build.central_requests(layout, pids, dilation))
+        self._request(_CENTRAL, build.central_requests(layout, self.namespaces, dilation))
         for device in range(len(pids)):
             self._request(device, build.device_requests(layout, device))
-        for namespace, socket in self._sockets.items():
-            build.check_interfaces(socket, layout, namespace, dilation)
+        for of, socket in self._sockets.items():
+            build.check_interfaces(socket, layout, of, dilation)
 
     # -- shaping ------------------------------------------------------------------------------------------------
 
@@ -180,6 +189,9 @@ class KernelNetwork:
         for socket in self._sockets.values():
             socket.close()
         self._sockets.clear()
+        for namespace in self.namespaces:
+            os.close(namespace)
+        self.namespaces = ()
 
     def _request(self, device: int | None, requests: Iterable[NetlinkRequest]) -> None:
         try:

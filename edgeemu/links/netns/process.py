@@ -5,6 +5,7 @@ reason, the kernel removes the bridge and all veth pairs to it.
 """
 
 import gc
+import os
 import select
 import time
 from collections import deque
@@ -91,7 +92,8 @@ def _serve(controller: _ControlSockets) -> None:
                 network.change(order.layout, began_s)
             case protocol.StopNetwork():
                 network.close()
-        controller.tell(protocol.Done(type(order).__name__, time.monotonic() - began_s))
+        namespaces = tuple(f"/proc/{os.getpid()}/fd/{descriptor}" for descriptor in network.namespaces)
+        controller.tell(protocol.Done(type(order).__name__, time.monotonic() - began_s, namespaces))
         if isinstance(order, protocol.StopNetwork):
             return
 

@@ -16,10 +16,13 @@ class NetworkProcessConfig(msgspec.Struct, frozen=True):
 
 
 class Build(msgspec.Struct, frozen=True, tag=True):
-    """Join the network namespaces of these processes, one for each device. Nothing is shaped yet."""
+    """Join the network namespaces of these processes, one for each device. Nothing is shaped yet.
+
+    For a device that is not there yet (None), one is made.
+    """
 
     layout: NetworkLayout
-    pids: tuple[int, ...]
+    pids: tuple[int | None, ...]
     dilation: float = 1.0  # an estimate: it decides how large packets may be, before the first connection
 
 
@@ -58,6 +61,7 @@ class Done(msgspec.Struct, frozen=True, tag="SwitchboardDone"):
 
     order: str
     took_s: float
+    namespaces: tuple[str, ...] = ()  # by device, where they are found (proc(5)) while this process lives
 
 
 class Failed(msgspec.Struct, frozen=True, tag="SwitchboardFailed"):

@@ -21,7 +21,6 @@ from edgeemu.host.limits import fit_devices
 from edgeemu.host.memory_caps import ALL_MEANS, MemoryCaps
 from edgeemu.host.owner import process_state
 from edgeemu.host.stopped import is_stopped
-from edgeemu.links.netns.layout import DATA_PORT
 from edgeemu.links.stamped import SharedPipes, create_shared_pipes
 from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
@@ -61,7 +60,7 @@ class LaunchedDevices:
     reads: tuple[str, ...]
     survives: bool  # the loss of a device
     scheduling: str = ""  # how devices wait for their instants, in their words
-    pids: list[int] = field(default_factory=list)
+    pids: dict[int, int] = field(default_factory=dict)  # of the processes that devices began with
     baseline_bytes: dict[str, int] = field(default_factory=dict)  # resident, before any weights
 
     @property
@@ -85,12 +84,13 @@ class LaunchedDevices:
         """Fork a process for every device that is there, wait until each has said hello, and cap its memory."""
         devices = {device.index: device for device in cluster.devices if device.index not in cluster.faults.absent}
         for device in devices.values():
-            self.pids.append(await self._fork(device, cluster))
+            self.pids[device.index] = await self._fork(device, cluster)
         for number, hello in (await self.session.answers(protocol_out.Hello, devices, on_progress)).items():
             self._greet(devices[number], hello)
 
     async def restart(self, device: Device, cluster: Cluster) -> None:
         """Fork a process for a device that is not there, as at the start."""
+        self.links.replace(device.index)
         await self._fork(device, cluster)
         for hello in (await self.session.answers(protocol_out.Hello, [device.index])).values():
             self._greet(device, hello)
@@ -140,9 +140,9 @@ class LaunchedDevices:
         sockets = DeviceSockets(
             control=self.session.control_address,
             requests=self.session.requests_address(index),
-            # Kernel links: in a network namespace of its own, where the device has no address yet.
-            address=self.session.address(index) if kind == "stamped" else f"tcp://*:{DATA_PORT}",
+            address=self.links.listens_at(index),
             pipes_fd=self.pipes_fd,
+            namespace=self.links.namespace(index),
         )
         return device_config(device, cluster, sockets, links=kind, reads=self.reads, survives=self.survives)
 
@@ -158,12 +158,13 @@ class LaunchedDevices:
 
 
 class DeviceSockets(NamedTuple):
-    """Addresses of the controller and of a device, for requests and for data, and the memory of stamped links."""
+    """Addresses of the controller and of a device, for requests and for data, and what its links need beside them."""
 
     control: str
     requests: str
     address: str
     pipes_fd: int
+    namespace: str = ""
 
 
 def device_config(
@@ -194,6 +195,7 @@ def device_config(
         pipes_fd=sockets.pipes_fd,
         n_pipes=cluster.n_pipes,
         links=links,
+        namespace=sockets.namespace,
         availability=device.availability,
         memory_availability=device.memory_availability,
         reads=reads,

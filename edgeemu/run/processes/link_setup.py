@@ -1,9 +1,12 @@
 """The links of a run's devices on the controller's side: where each listens, and the process that shapes kernel links.
 
-Stamped links need nothing but an address. Kernel links have a process that owns the bridge and all queues.
+Stamped links need nothing but an address. Kernel links have a process that owns the bridge, all queues, and the
+network namespaces of devices that are gone: who takes the place of one joins its namespace, and listens at another
+port, where no packet arrives that was meant for the process before.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.link_variation import BIN_MS
@@ -25,6 +28,8 @@ class LinkSetup:
         self.limitation = ""
         self._fleet, self._session = fleet, session
         self._layout: NetworkLayout | None = None
+        self._namespaces: tuple[str, ...] = ()  # of all devices, once they are joined
+        self._replaced: Counter[int] = Counter()  # by device: how often another process has taken its place
         if choice.kind != "stamped":
             self._layout = network_layout(cluster, delays=choice.netem)
             if any(link.varies is not None and link.varies.deliveries is not None for link in cluster.links()):
@@ -39,10 +44,25 @@ class LinkSetup:
         """Return where others reach a device."""
         if self._layout is None:
             return self._session.address(device)
-        return f"tcp://{self._layout.address(device)}:{DATA_PORT}"
+        return f"tcp://{self._layout.address(device)}:{self._port(device)}"
 
-    async def build(self, dilation: float, pids: Sequence[int]) -> None:
-        """Connect the devices, which have these process ids, as fast as the host can.
+    def listens_at(self, device: int) -> str:
+        """Return where a device listens. On kernel links, at any address: it is forked before it has one."""
+        return self._session.address(device) if self._layout is None else f"tcp://*:{self._port(device)}"
+
+    def namespace(self, device: int) -> str:
+        """Return where the network namespace is found that a device finds itself in; empty: it is to make one."""
+        return self._namespaces[device] if self._namespaces else ""
+
+    def replace(self, device: int) -> None:
+        """Note that another process takes the place of a device, or its own that was not there before."""
+        self._replaced[device] += 1
+
+    def _port(self, device: int) -> int:
+        return DATA_PORT + self._replaced[device]
+
+    async def build(self, dilation: float, pids: Mapping[int, int]) -> None:
+        """Connect the devices, of which these have processes, as fast as the host can.
 
         `dilation` is as far as it is known: 1 if not.
         """
@@ -51,7 +71,9 @@ class LinkSetup:
         spec = protocol.NetworkProcessConfig(self._session.control_address, self._session.orders_address)
         await self._fleet.fork(_NAME, protocol.encode(spec), "edgeemu.links.netns.process:run_network_process")
         await self._session.receive(protocol.NetworkReady)  # before that, nothing reaches it
-        await self._ask(protocol.Build(self._layout, tuple(pids), dilation))
+        everyone = range(len(self._layout.devices))
+        built = await self._ask(protocol.Build(self._layout, tuple(map(pids.get, everyone)), dilation))
+        self._namespaces = built.namespaces
 
     async def shape(self, dilation: float) -> None:
         """Give the links their rates and delays."""
@@ -73,6 +95,6 @@ class LinkSetup:
         if self._layout is not None:
             await self._ask(protocol.StopNetwork())
 
-    async def _ask(self, order: protocol.Order) -> None:
+    async def _ask(self, order: protocol.Order) -> protocol.Done:
         await self._session.send_to_network_process(protocol.encode(order))
-        await self._session.receive(protocol.Done)
+        return await self._session.receive(protocol.Done)
