@@ -79,6 +79,11 @@ class FaultPlan:
         return bool(self.events or self.random)
 
     @property
+    def faults(self) -> list[Fault]:
+        """Every fault that can happen."""
+        return [event.fault for event in self.events] + [process.fault for process in self.random]
+
+    @property
     def absent(self) -> frozenset[int]:
         """Devices that are not there at the beginning: they join later."""
         joining = (event.fault for event in self.events if event.fault.kind is FaultKind.JOIN)

@@ -7,7 +7,7 @@ from math import ceil, inf
 
 import msgspec
 
-from edgeemu.cluster.variation import STANDSTILL, Repeated, Trace, Variation, value, without_faults
+from edgeemu.cluster.variation import STANDSTILL, Faulted, Repeated, Trace, Variation, value, without_faults
 
 DELIVERY_BITS = 8 * 1500  # what can pass at an instant of a Mahimahi trace
 SLOT_S = 1e-6  # [D] duration of one delivery; those of one millisecond (at most 900) follow each other
@@ -86,6 +86,10 @@ class LinkVariation(msgspec.Struct, frozen=True):
         """The total delay at an instant, of a link with nominal delay `nominal_s`."""
         delay_s = nominal_s if self.delay_s is None else value(self.delay_s, t_s)
         return delay_s if self.added_delay_s is None else delay_s + value(self.added_delay_s, t_s)
+
+    def is_down_at(self, t_s: float) -> bool:
+        """Whether a fault lets nothing pass at an instant."""
+        return isinstance(self.rate, Faulted) and not self.rate.factor_at(t_s)
 
     def lost_s(self, begin_s: float, end_s: float) -> tuple[float, float] | None:
         """The last time for which all was lost, between two instants: its beginning and its end. None: none ended."""

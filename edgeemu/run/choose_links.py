@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.faults import FaultKind
 from edgeemu.cluster.link_variation import LinkVariation
 from edgeemu.cluster.links import Hop
 from edgeemu.links.netns.capabilities import Capabilities
@@ -54,7 +55,8 @@ def choose_links(
         why = "; ".join(unsupported(cluster))
     if not why:
         host, channel = probe(), network_layout(cluster, delays=netem).shared_channel
-        why = host.why_not("kernel" if netem else "hybrid", shared_channel=channel is not None)
+        fail = any(fault.links for fault in cluster.faults.faults)
+        why = host.why_not("kernel" if netem else "hybrid", shared_channel=channel is not None, link_faults=fail)
         rootless = host.rootless
     if not why:
         return LinkChoice(kind, rootless=rootless, netem=netem)
@@ -68,6 +70,8 @@ def choose_links(
 def has_more_than_rates(cluster: Cluster) -> bool:
     """Return whether any link has, or will have, delay, jitter, loss, reordering or duplication."""
     if any(event.change.delay_s for event in cluster.events):
+        return True
+    if any(fault.kind is FaultKind.LOSS for fault in cluster.faults.faults):
         return True
     everyone = range(len(cluster.devices))
     return any(

@@ -45,10 +45,6 @@ def _of_fault(scenario: Scenario, position: Position, fault: FaultSpec) -> Itera
     source = scenario.source_index
     if source in _joining(scenario, fault):
         yield (*position, "device"), f"{scenario.device_names[source]} is where prompts arrive: it cannot join later"
-    backend = scenario.network.backend
-    if not fault.is_of_devices and backend in ("kernel", "hybrid"):
-        what = "a partition" if fault.partition else f"a link with fault: {fault.fault}"
-        yield position, f"{what} needs stamped links (network.backend: stamped or auto); this is {backend}"
     if not fault.is_of_devices and len(scenario.device_names) == 1:
         yield position, "there is no link: there is one device"
     if fault.partition is not None:

@@ -19,6 +19,7 @@ Backend = Literal["kernel", "hybrid"]
 NAMESPACES, USER_NAMESPACES = "network namespaces", "user namespaces"
 HYBRID_NEEDS = (NAMESPACES, "veth", "bridge", "htb", "bpf filter")
 KERNEL_NEEDS = (*HYBRID_NEEDS, "netem")
+LINK_FAULTS_NEED = ("blackhole",)
 SHARED_CHANNEL_NEEDS = ("ifb", "clsact", "redirect")
 QDISCS = ("htb", "netem", "clsact")
 _OPTIONS = {  # of the kernel's configuration, for those who build or choose a kernel
@@ -27,6 +28,7 @@ _OPTIONS = {  # of the kernel's configuration, for those who build or choose a k
     "ifb": "CONFIG_IFB",
     "htb": "CONFIG_NET_SCH_HTB",
     "netem": "CONFIG_NET_SCH_NETEM",
+    "blackhole": "CONFIG_NET_SCHED",
     "clsact": "CONFIG_NET_SCH_INGRESS",
     "bpf filter": "CONFIG_NET_CLS_BPF",
     "redirect": "CONFIG_NET_ACT_MIRRED",
@@ -57,13 +59,14 @@ class Capabilities:
         """All missing capabilities with their reasons, in one line; empty: none."""
         return "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())
 
-    def why_not(self, backend: Backend, *, shared_channel: bool = False) -> str:
+    def why_not(self, backend: Backend, *, shared_channel: bool = False, link_faults: bool = False) -> str:
         """The reason why a backend does not work here, in one line; empty: it works.
 
-        `shared_channel`: the scenario has devices that share a wireless channel.
+        `shared_channel`: the scenario has devices that share a wireless channel. `link_faults`: links of it fail.
         """
         needed: tuple[str, ...] = KERNEL_NEEDS if backend == "kernel" else HYBRID_NEEDS
         needed += SHARED_CHANNEL_NEEDS if shared_channel else ()
+        needed += LINK_FAULTS_NEED if link_faults else ()
         if NAMESPACES in self.missing:
             needed = (NAMESPACES,)
         return "; ".join(f"no {name} ({self.missing[name]})" for name in needed if name in self.missing)
@@ -155,6 +158,8 @@ def _missing_kinds() -> dict[str, str]:
         missing["bpf filter"] = "could not be tried without htb"
     leaf = QueuePlace(far, 0x20000, queues.ROOT_PARENT)
     works("netem", tc.request(leaf, queues.Netem(1000, 1_000_000), netlink.CREATE, "a netem queue"))
+    hole = QueuePlace(far, 0x30000, queues.ROOT_PARENT)
+    works("blackhole", tc.request(hole, queues.Blackhole(), netlink.CREATE_OR_REPLACE, "a blackhole queue"))
     clsact = QueuePlace(near, queues.CLSACT_HANDLE, queues.CLSACT_PARENT)
     if works("clsact", tc.request(clsact, queues.Clsact(), netlink.CREATE, "a place for filters (clsact)")):
         redirect = queues.Filter(queues.EVERYTHING, ifb if "ifb" not in missing else far)

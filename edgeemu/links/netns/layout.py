@@ -15,7 +15,7 @@ import msgspec
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.link_variation import OUTAGE_BPS, LinkVariation
 from edgeemu.cluster.links import Link, LinkEnds
-from edgeemu.cluster.variation import share_at
+from edgeemu.cluster.variation import product, share_at, value, without_faults
 from edgeemu.topologies import End
 
 DATA_PORT = 5555  # of every device, in its own namespace
@@ -47,17 +47,26 @@ class Queue(msgspec.Struct, frozen=True):
         """Bits per second at an instant."""
         if self.bandwidth_bps is None or self.varies is None:
             return self.bandwidth_bps
-        rate_bps = self.bandwidth_bps * share_at(self.varies.rate, t_s)
+        rate_bps = self.bandwidth_bps * share_at(without_faults(self.varies.rate), t_s)
         return max(rate_bps, min(OUTAGE_BPS, self.bandwidth_bps))  # slower, a packet's debt would outlast an outage
 
     def delay_at(self, t_s: float) -> float:
         """Seconds of delay at an instant."""
         return self.delay_s if self.varies is None else self.varies.delay_at(t_s, self.delay_s)
 
+    def loss_at(self, t_s: float) -> float:
+        """The share of packets that are lost at an instant, of those that a fault lets pass."""
+        arriving = 1.0 if self.varies is None else value(self.varies.arriving, t_s)
+        return 1.0 - (1.0 - self.loss) * arriving if arriving < 1.0 else self.loss
+
+    def is_down_at(self, t_s: float) -> bool:
+        """Whether a fault lets nothing pass at an instant."""
+        return self.varies is not None and self.varies.is_down_at(t_s)
+
     def until_s(self, t_s: float) -> float:
         """The first instant after `t_s` at which a value changes."""
         varies = self.varies or LinkVariation()
-        parts = (varies.rate, varies.delay_s, varies.added_delay_s)
+        parts = (varies.rate, varies.delay_s, varies.added_delay_s, varies.arriving)
         return min((part.piece(t_s)[1] for part in parts if part is not None), default=float("inf"))
 
 
@@ -243,7 +252,7 @@ def _channel_rates(cluster: Cluster) -> list[Link]:
     for ends in cluster.topology.links():
         if cluster.topology.pipe(*ends) in shared:
             link = cluster.link(*ends)
-            rate = None if link.varies is None else link.varies.rate
+            rate = None if link.varies is None else product(without_faults(link.varies.rate))
             only_rate = Link(link.bandwidth_bps, 0.0, varies=None if rate is None else LinkVariation(rate))
             if only_rate not in found:
                 found.append(only_rate)

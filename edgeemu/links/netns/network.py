@@ -6,7 +6,7 @@ passes the instants of the wall clock.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 
 from edgeemu.errors import RunError
@@ -126,13 +126,9 @@ class KernelNetwork:
         touched: list[InterfaceKey] = []
         for (device, ifindex), tree in wanted.items():
             before = self._sent.get((device, ifindex), {})
-            if tree.keys() != before.keys() and before:
+            if before and queue_trees.without_leaves(tree).keys() != queue_trees.without_leaves(before).keys():
                 raise RunError("a link cannot get queues during the run that it did not have before")
-            differing = [
-                tc.request(place, new, netlink.CHANGE if place in before else netlink.CREATE, self._name(device, place))
-                for place, new in tree.items()
-                if before.get(place) != new
-            ]
+            differing = list(self._differences(device, before, tree))
             if differing:
                 requests.setdefault(device, []).extend(differing)
                 touched.append((device, ifindex))
@@ -140,6 +136,18 @@ class KernelNetwork:
         for device, of_device in requests.items():
             self._request(device, of_device)
         self._check_queues(touched)
+
+    def _differences(self, device: int | None, before: Tree, tree: Tree) -> Iterator[NetlinkRequest]:
+        """Requests that make one tree of an interface of another. A leaf at the place of another replaces it."""
+        left = {place.parent: place for place in before if place not in tree}
+        for place, new in tree.items():
+            if before.get(place) == new:
+                continue
+            replaces = left.pop(place.parent, None) is not None
+            to_make = netlink.CREATE_OR_REPLACE if replaces else netlink.CREATE
+            yield tc.request(place, new, netlink.CHANGE if place in before else to_make, self._name(device, place))
+        for place in left.values():
+            yield tc.removal(place, self._name(device, place))
 
     # -- reading back -------------------------------------------------------------------------------------------
 

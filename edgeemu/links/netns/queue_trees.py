@@ -1,7 +1,8 @@
 """From an interface of the layout to its tree of queues at an instant, as the kernel is to have it. Opens no socket.
 
 A tree is an htb root with a class for each queue, under a class for the network interface's own rate where it has one,
-and netem below each class where the kernel does delays. An interface without any limit has no tree.
+and netem below each class where the kernel does delays. An interface without any limit has no tree. While a link is
+down, a blackhole takes the place of its netem, or of the queue that htb has by itself.
 """
 
 from edgeemu.links.netns import buffer_sizes
@@ -16,6 +17,7 @@ from edgeemu.links.netns.queues import (
     INGRESS,
     ROOT_PARENT,
     TICK_NS,
+    Blackhole,
     Clsact,
     Filter,
     HtbClass,
@@ -28,6 +30,7 @@ from edgeemu.links.netns.queues import (
 Tree = dict[QueuePlace, Settings]  # in the order in which it is made
 
 _NIC_CLASS = 0xFFFF
+_DOWN = 0x4000  # of the handles of blackholes, beside those of netem
 _ALL = 0xFFFE  # the class of a queue that is for no device in particular
 _NS = 1e9
 _U32 = 0xFFFFFFFF
@@ -44,6 +47,11 @@ def tree(interface: Interface, t_s: float, dilation: float, *, netem: bool) -> T
 def shared_channel_tree(queue: Queue, t_s: float, dilation: float) -> Tree:
     """The one queue in which all packets of the shared wireless channel wait, in both directions."""
     return _tree(CHANNEL, (queue,), None, t_s, dilation, netem=False)
+
+
+def without_leaves(made: Tree) -> Tree:
+    """The part of a tree that stays as long as its interface."""
+    return {place: settings for place, settings in made.items() if not isinstance(settings, Netem | Blackhole)}
 
 
 def queue_packets(interface: Interface) -> int:
@@ -71,7 +79,10 @@ def _tree(
     rates = {queue: rate / dilation for queue in queues if (rate := queue.rate_at(t_s)) is not None}
     disturbances = {queue: _netem(queue, t_s, dilation) for queue in queues} if netem else {}
     root = QueuePlace(ifindex, HTB_ROOT, ROOT_PARENT)
+    down = {queue for queue in queues if queue.is_down_at(t_s)}
     if not rates and nic_bps is None:
+        if down:
+            return {QueuePlace(ifindex, _DOWN << 16, ROOT_PARENT): Blackhole()}
         return dict(zip([root], disturbances.values(), strict=False))
     made: Tree = {root: HtbRoot(_ALL if queues and queues[0].target is None else 0)}
     nic = QueuePlace(ifindex, HTB_ROOT | _NIC_CLASS, ROOT_PARENT)
@@ -87,7 +98,9 @@ def _tree(
             certain_bps = ceil_bps * min(1.0, nic_bps / asked_bps)
             place, settings = QueuePlace(ifindex, handle, nic.handle), _class(certain_bps, ceil_bps)
         made[place] = settings
-        if queue in disturbances:
+        if queue in down:
+            made[QueuePlace(ifindex, (_minor(queue) ^ _DOWN) << 16, handle)] = Blackhole()
+        elif queue in disturbances:
             made[QueuePlace(ifindex, (_minor(queue) + 1) << 16, handle)] = disturbances[queue]
     if queues and queues[0].target is not None:
         made[QueuePlace(ifindex, 1, HTB_ROOT)] = Filter(BY_DESTINATION)
@@ -120,7 +133,7 @@ def _netem(queue: Queue, t_s: float, dilation: float) -> Netem:
         limit_packets=buffer_sizes.queue_packets(queue.bandwidth_bps, queue.delay_s + jitter_s),
         delay_ns=round(delay_s * dilation * _NS),
         jitter_ns=round(jitter_s * dilation * _NS),
-        loss=round(queue.loss * _U32),
+        loss=round(queue.loss_at(t_s) * _U32),
         duplicate=round(queue.duplicate * _U32),
         reorder=round(queue.reorder * _U32),
     )

@@ -107,6 +107,17 @@ class Netem(NamedTuple):
         )
 
 
+class Blackhole(NamedTuple):
+    """The qdisc that drops all packets, and does not tell the sender. What was in the queue before it is lost, too."""
+
+    def options(self) -> None:
+        return None
+
+    @classmethod
+    def read(cls, options: Any) -> "Blackhole":  # noqa: ARG003
+        return cls()
+
+
 class HtbRoot(NamedTuple):
     """The root of an interface's classes. Packets that match no filter go to class `default`; 0: unshaped."""
 
@@ -160,4 +171,4 @@ class Filter(NamedTuple):
         return cls(tuple(iter_unpack("=HBBI", text[: len(text) // 8 * 8])), redirect_to)
 
 
-Settings = HtbClass | Netem | HtbRoot | Clsact | Filter
+Settings = HtbClass | Netem | Blackhole | HtbRoot | Clsact | Filter

@@ -10,6 +10,7 @@ from struct import pack_into
 from typing import Any
 
 from pyroute2.netlink.rtnl import (
+    RTM_DELQDISC,
     RTM_GETQDISC,
     RTM_GETTCLASS,
     RTM_GETTFILTER,
@@ -24,6 +25,7 @@ from edgeemu.links.netns.queues import (
     EGRESS,
     HTB_ROOT,
     INGRESS,
+    Blackhole,
     Clsact,
     Filter,
     HtbClass,
@@ -65,7 +67,12 @@ class _BpfOptions(sched_bpf.options):  # type: ignore[misc]
     )
 
 
-_QDISCS: dict[str, type[HtbRoot] | type[Netem] | type[Clsact]] = {"htb": HtbRoot, "netem": Netem, "clsact": Clsact}
+_QDISCS: dict[str, type[HtbRoot] | type[Netem] | type[Blackhole] | type[Clsact]] = {
+    "htb": HtbRoot,
+    "netem": Netem,
+    "blackhole": Blackhole,
+    "clsact": Clsact,
+}
 _REQUESTS: dict[type[Settings], tuple[int, str]] = {
     **{settings: (RTM_NEWQDISC, kind) for kind, settings in _QDISCS.items()},
     HtbClass: (RTM_NEWTCLASS, "htb"),
@@ -79,6 +86,13 @@ def request(place: QueuePlace, settings: Settings, flags: int, what: str) -> Net
     data = bytearray(_encoded(flags, settings))
     pack_into("=iII", data, 20, *place)  # struct tcmsg: tcm_ifindex, tcm_handle, tcm_parent
     return NetlinkRequest(bytes(data), what)
+
+
+def removal(place: QueuePlace, what: str) -> NetlinkRequest:
+    """A request to remove a qdisc, so that the one is there again that the kernel puts there by itself."""
+    message = Tc()
+    message["index"], message["handle"], message["parent"] = place
+    return NetlinkRequest(encoded(message, RTM_DELQDISC, 0), f"to remove {what}")
 
 
 @lru_cache(maxsize=4096)
