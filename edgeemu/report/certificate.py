@@ -25,6 +25,7 @@ from edgeemu.report.thresholds import (
     WARN_REORDERED,
     WARN_STEAL,
 )
+from edgeemu.timeline.retransmission import MIN_RTO_S
 
 _NOT = "it does not say that the timeline is a real cluster's"
 MEANS = {  # of PASS, by mode
@@ -137,6 +138,18 @@ def _stall(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def _outages(evidence: Evidence) -> Iterator[Finding]:
+    """Name what TCP does about links that were down, where that is real: its timers know no dilation."""
+    if evidence.link_outages and not evidence.stamped:
+        timer_ms = 1000 * MIN_RTO_S
+        yield Finding(
+            "PASS",
+            f"links that were down or stalled dropped all packets ({counted(evidence.link_outages, 'fault')}), and "
+            f"real TCP sent them again: after {timer_ms:.0f} ms of the clock at first, of the timeline "
+            f"{ms_text(timer_ms / evidence.facts.dilation)}",
+        )
+
+
 def _lag(evidence: Evidence) -> Iterator[Finding]:
     """Judge how late results were, against their tokens and against their operations."""
     late = evidence.operations
@@ -244,6 +257,7 @@ RULES = (
     _clock_jumps,
     _standstills,
     _stall,
+    _outages,
     _lag,
     _reordering,
     _prediction,

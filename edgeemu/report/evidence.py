@@ -29,7 +29,8 @@ class Evidence(NamedTuple):
     changed: bool  # whether placement or cluster changed during the run
     messages: int
     reordered: int
-    stalled_s: Mapping[str, float]  # by device, of the wall clock: on kernel and hybrid links
+    stalled_s: Mapping[str, float]  # by device, of the wall clock: on kernel and hybrid links, by no fault
+    link_outages: int = 0
 
     @property
     def paced(self) -> bool:

@@ -5,11 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
+from edgeemu.cluster.faults import FaultKind
+from edgeemu.links.stalls import STALL_S
 from edgeemu.report.facts import RunFacts
 from edgeemu.report.figures import RecordTables, column_of
 from edgeemu.report.formats import Table, counted, ms_text, percent_text, size
 from edgeemu.report.rows import GIVEN_UP, FaultRow, RecoveryRow
 from edgeemu.report.statistics import ExactSum, statistics_ms
+
+_OUTAGES = (FaultKind.DOWN, FaultKind.STALL, FaultKind.PARTITION)
 
 
 def failures_document(records: RecordTables, facts: RunFacts, begin_s: float, end_s: float) -> dict[str, Any] | None:
@@ -18,7 +22,7 @@ def failures_document(records: RecordTables, facts: RunFacts, begin_s: float, en
     `availability` is the share of the time from the first arrival (`begin_s`) to the last token that is in no recovery:
     one lasts from the fault until steps go on.
     """
-    faults = [FaultRow(**row) for table in records.read("faults") for row in table.to_pylist()]
+    faults = list(_faults(records))
     recoveries = [RecoveryRow(**row) for table in records.read("recoveries") for row in table.to_pylist()]
     if not faults and not recoveries and facts.heartbeat is None:
         return None
@@ -65,12 +69,32 @@ def _given_up(records: RecordTables) -> dict[str, float]:
     return {"operations": operations, "ms": 1000 * busy_s.value}
 
 
+def _faults(records: RecordTables) -> Iterator[FaultRow]:
+    return (FaultRow(**row) for table in records.read("faults") for row in table.to_pylist())
+
+
 def _heartbeat(facts: RunFacts, span_s: float) -> dict[str, float] | None:
     """Count what heartbeats send while a run lasts: a beat of every device and its answer, at each interval."""
     if facts.heartbeat is None:
         return None
     beats = int(max(0.0, span_s) / facts.heartbeat.interval_s) * len(facts.devices)
     return {"beats": beats, "bytes": 2 * beats * facts.heartbeat.size_bytes}
+
+
+def link_outages(records: RecordTables) -> int:
+    """Count faults by which links let nothing pass."""
+    return sum(row.kind in _OUTAGES and row.moment == "begins" for row in _faults(records))
+
+
+def without_hangs(records: RecordTables, stalled_s: Mapping[str, float], dilation: float) -> dict[str, float]:
+    """Return how long devices stood still by the clock, without the faults that had them stand still."""
+    left_s, began_s = dict(stalled_s), dict[str, float]()
+    for row in _faults(records):
+        if row.kind == "hang" and row.moment == "begins":
+            began_s[row.what] = row.at_s
+        elif row.kind == "hang" and row.moment == "over" and row.what in left_s:
+            left_s[row.what] -= dilation * (row.at_s - began_s.pop(row.what, row.at_s)) + STALL_S
+    return {device: device_s for device, device_s in left_s.items() if device_s > 0.0}
 
 
 def recovery_table(records: RecordTables) -> Table:

@@ -10,7 +10,7 @@ from edgeemu.report.certificate import certify, with_verdict
 from edgeemu.report.energy import account
 from edgeemu.report.evidence import Evidence
 from edgeemu.report.facts import RunFacts
-from edgeemu.report.failures import failures_document
+from edgeemu.report.failures import failures_document, link_outages, without_hangs
 from edgeemu.report.figures import (
     DecisionFigures,
     MigrationFigures,
@@ -116,7 +116,8 @@ def _evidence(
         changed=facts.has_events or bool(migrations.spans_s),
         messages=message_count(records),
         reordered=reordered,
-        stalled_s=total_by_device(records, "stalled_s"),
+        stalled_s=without_hangs(records, total_by_device(records, "stalled_s"), facts.dilation),
+        link_outages=link_outages(records),
     )
 
 

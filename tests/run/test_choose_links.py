@@ -16,7 +16,9 @@ workload: {prompts: [Hello]}
 """
 ALL = Capabilities({}, rootless=False)
 NO_NETEM = Capabilities({"netem": "the kernel has none"}, rootless=False)
+NO_BLACKHOLE = Capabilities({"blackhole": "the kernel has none"}, rootless=False)
 NOTHING = Capabilities({"network namespaces": "not allowed"}, rootless=True)
+DOWN = "faults=[{at: 1 s, link: [pi-1, pi-2], fault: down, for: 1 s}]"
 NO_DELAY = ("network.default.delay=0",)
 
 
@@ -46,8 +48,10 @@ def test_stamped_links_try_nothing() -> None:
         ("kernel", NO_NETEM, NO_DELAY, "kernel"),
         ("auto", NOTHING, NO_DELAY, "stamped"),
         ("auto", ALL, ("time.mode=virtual",), "stamped"),
-        ("auto", ALL, ("recovery=reprefill",), "stamped"),
-        ("auto", ALL, ("faults=[{device: pi-2, at: 1 s, fault: crash}]", "recovery=none"), "stamped"),
+        ("auto", ALL, ("recovery=reprefill", "faults=[{device: pi-2, at: 1 s, fault: crash}]"), "kernel"),
+        ("auto", ALL, ("recovery=reprefill", DOWN), "kernel"),
+        ("auto", NO_BLACKHOLE, ("recovery=reprefill", DOWN), "stamped"),
+        ("auto", NO_BLACKHOLE, ("recovery=reprefill",), "kernel"),
     ],
 )
 def test_what_is_asked_for_is_had_where_the_host_can(
@@ -66,6 +70,8 @@ def test_netem_is_used_where_there_is_something_for_it() -> None:
     assert choose("kernel", ALL, *NO_DELAY, later).netem
     assert choose("kernel", ALL, *NO_DELAY, later.replace("at_token: 3", "at: 1 s")).netem
     assert choose("kernel", ALL, *NO_DELAY, "network.default.loss=0.01").netem
+    assert not choose("kernel", ALL, *NO_DELAY, DOWN).netem
+    assert choose("kernel", ALL, *NO_DELAY, DOWN.replace("down", "loss, loss: 10 %")).netem
 
 
 def test_auto_says_why_not() -> None:
@@ -81,6 +87,7 @@ def test_auto_says_why_not() -> None:
         ("hybrid", ALL, ("time.mode=virtual",), False, "time.mode is virtual"),
         ("kernel", ALL, (), True, "a simulation has no links"),
         ("kernel", ALL, ("devices[0].count=300",), False, "300 devices"),
+        ("hybrid", NO_BLACKHOLE, (DOWN,), False, "no blackhole (the kernel has none)"),
     ],
 )
 def test_what_cannot_be_had_is_an_error_that_says_what_to_do(
@@ -91,9 +98,3 @@ def test_what_cannot_be_had_is_an_error_that_says_what_to_do(
     assert caught.value.field is not None
     assert caught.value.field.endswith("network.backend")
     assert says in str(caught.value)
-
-
-def test_kernel_links_are_refused_to_a_run_that_can_lose_devices() -> None:
-    why = "hybrid links are not available: devices and links that fail are known to stamped links alone"
-    with pytest.raises(RequestError, match=why):
-        choose("hybrid", ALL, "recovery=reprefill")

@@ -87,14 +87,10 @@ def test_a_device_that_is_there_again_can_fail_again() -> None:
     assert len(parse_scenario(with_faults(*reboots, *joins)).faults) == 4
 
 
-def test_links_fail_where_the_emulator_carries_the_messages() -> None:
+@pytest.mark.parametrize("backend", ["stamped", "auto", "kernel", "hybrid"])
+def test_links_fail_whatever_carries_the_messages(backend: str) -> None:
     down, parted = "{at: 1 s, link: [pi, laptop], fault: down}", "{at: 1 s, partition: [[pi], [laptop]]}"
-    kernel = ("network.backend=kernel",)
-    expected = "needs stamped links (network.backend: stamped or auto); this is kernel"
-    assert mistake(down, settings=kernel) == f"quickstart.yaml:14: faults[0]: a link with fault: down {expected}"
-    assert mistake(parted, settings=kernel) == f"quickstart.yaml:14: faults[0]: a partition {expected}"
-    assert parse_scenario(with_faults(OK), overrides=kernel).faults
-    assert parse_scenario(with_faults(down), overrides=["network.backend=auto"]).faults
+    assert len(parse_scenario(with_faults(OK, down, parted), overrides=[f"network.backend={backend}"]).faults) == 3
 
 
 def test_published_formulas_have_no_faults() -> None:

@@ -16,6 +16,7 @@ from edgeemu.placement.program import Program
 from edgeemu.placement.shipments import Shipment
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.backend import SampledToken
+from edgeemu.run.choose_links import STAMPED, LinkChoice
 from edgeemu.run.observer import Silent
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.backend import ProcessBackend
@@ -35,8 +36,8 @@ def failing(plan: Plan, *events: FaultEvent) -> Plan:
 class Struck(ProcessBackend):
     """Devices to which something happens once: before they do what has this name for the `number`-th time."""
 
-    def __init__(self, plan: Plan, when: str, act: Act, number: int = 1) -> None:
-        super().__init__(plan, Silent().phase, keep_logits=True)
+    def __init__(self, plan: Plan, when: str, act: Act, number: int = 1, links: LinkChoice = STAMPED) -> None:
+        super().__init__(plan, Silent().phase, keep_logits=True, links=links)
         self._when, self._act, self._left = when, act, number
 
     async def _comes(self, what: str) -> None:
@@ -108,8 +109,8 @@ def for_a_while(device: str, for_s: float) -> Act:
     return act
 
 
-def run_struck(plan: Plan, when: str, act: Act, number: int = 1) -> RecordedRun:
-    made = RecordedRun(plan, Struck(plan, when, act, number))
+def run_struck(plan: Plan, when: str, act: Act, number: int = 1, links: LinkChoice = STAMPED) -> RecordedRun:
+    made = RecordedRun(plan, Struck(plan, when, act, number, links))
     uvloop.run(made.run())
     return made
 

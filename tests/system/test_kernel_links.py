@@ -3,18 +3,18 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from support.kernel_links import Links
 from support.moving import Shuffle, assert_reference, make, reference_tokens
 from support.watching import RecordedRun
 
 from edgeemu.cli import app
 from edgeemu.errors import RunError
-from edgeemu.links.netns.capabilities import Capabilities, probe_host
+from edgeemu.links.netns.capabilities import Capabilities
 from edgeemu.report.record_files import read_table
 from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.observer import Silent
@@ -38,38 +38,6 @@ time: {dilation: 4}
 workload: {prompts: [{tokens: 9}], max_tokens: 6}
 """
 FARTHER = "events=[{at_token: 3, link: [a, b], bandwidth: 5 Mbit/s, delay: 20 ms}]"
-
-
-@pytest.fixture(scope="module")
-def host() -> Capabilities:
-    return probe_host()
-
-
-# A kind of links, and the settings for which it needs what the host has.
-KINDS = [
-    ("hybrid", ()),
-    ("kernel", ("network.default.delay=0",)),
-    pytest.param(("kernel", ()), marks=pytest.mark.netem),
-]
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}{'-no-delay' if kind[1] else ''}")
-def links(request: pytest.FixtureRequest, host: Capabilities) -> Iterator[tuple[LinkChoice, tuple[str, ...]]]:
-    """Links that this host can do, and settings with which it can; interfaces of the host stay as they were."""
-    kind, settings = request.param
-    netem = kind == "kernel" and not settings
-    if why := host.why_not("kernel" if netem else "hybrid"):
-        pytest.skip(why)
-    before = interfaces()
-    yield LinkChoice(kind, rootless=host.rootless, netem=netem), settings
-    assert interfaces() == before
-
-
-def interfaces() -> set[str]:
-    return {path.name for path in Path("/sys/class/net").iterdir()}
-
-
-Links = tuple[LinkChoice, tuple[str, ...]]
 
 
 @pytest.mark.parametrize("mode", ["pause", "precopy"])

@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
@@ -37,8 +37,11 @@ class HostError(Exception):
 class Hosts:
     """A process for each device of a layout, and one that has the bridge and the `KernelNetwork`."""
 
-    def __init__(self, layout: NetworkLayout, *, rootless: bool = False) -> None:
-        """`rootless`: as an ordinary user, in a user namespace, which is the only way where we are not root."""
+    def __init__(self, layout: NetworkLayout, *, rootless: bool = False, absent: Collection[int] = ()) -> None:
+        """`rootless`: as an ordinary user, in a user namespace, which is the only way where we are not root.
+
+        `absent`: processes that are not in their devices' namespaces.
+        """
         n = len(layout.devices)
         pipes = [multiprocessing.Pipe() for _ in range(n + 1)]
         self._ends = [mine for mine, _ in pipes]
@@ -52,7 +55,8 @@ class Hosts:
         try:
             self._pids: list[int] = self._result(n)
             self.layout = layout
-            self.on_network(KernelNetwork.build, layout, self._pids)
+            there = [None if device in absent else pid for device, pid in enumerate(self._pids)]
+            self.on_network(KernelNetwork.build, layout, there)
         except BaseException:
             self.close()
             raise

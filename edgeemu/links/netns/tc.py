@@ -95,7 +95,7 @@ def removal(place: QueuePlace, what: str) -> NetlinkRequest:
     return NetlinkRequest(encoded(message, RTM_DELQDISC, 0), f"to remove {what}")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)  # tuples of two kinds can be equal
 def _encoded(flags: int, settings: Settings) -> bytes:
     """A message without its place, in which most queues of a cluster differ only."""
     message_type, kind = _REQUESTS[type(settings)]

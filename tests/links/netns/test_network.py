@@ -12,13 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from link_hosts import Hosts, interfaces, listen_udp, receive_udp, send_udp
+from support.kernel_links import network_namespaces
 from support.wired import SLOW, cluster
 
 from edgeemu.cluster.link_variation import LinkVariation
-from edgeemu.cluster.links import Link
+from edgeemu.cluster.links import Change, Link, LinkEnds, Outage
 from edgeemu.cluster.variation import Trace
 from edgeemu.errors import RunError
-from edgeemu.host.namespaces import own_user_namespace
+from edgeemu.host.namespaces import join_network_namespace, own_user_namespace
 from edgeemu.links.framing import framed
 from edgeemu.links.netns import netlink, protocol, queues, tc
 from edgeemu.links.netns.capabilities import probe_host
@@ -57,17 +58,6 @@ def no_namespace_is_left() -> Iterator[None]:
         time.sleep(0.01)
     assert network_namespaces() <= before[0]
     assert interfaces() == before[1]
-
-
-def network_namespaces() -> set[str]:
-    """Namespaces of the processes of this session of tests, orphans included."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            token = os.environ["EDGEEMU_TEST_TOKEN"].encode()
-            if token in (process / "environ").read_bytes():
-                found.add(str((process / "ns" / "net").readlink()))
-    return found
 
 
 def classes(network: KernelNetwork, device: int, ifindex: int) -> dict[QueuePlace, HtbClass]:
@@ -161,6 +151,67 @@ def test_a_change_loses_no_queued_packets() -> None:
         assert numbers == list(range(count))
         assert hosts.packets_dropped() == 0
         assert rates_bps(hosts, 0) == [8e6]
+
+
+def failing(kind: str, outage: Outage, *links: LinkEnds) -> NetworkLayout:
+    """A layout whose links fail from the first second on."""
+    shared = kind == "shared channel"
+    made = cluster(3, "star" if shared else kind, Link(400e3, 0.0), shared_channel=shared)
+    return network_layout(made.changed(Change(links=links, outage=outage), 1.0), delays=False)
+
+
+BETWEEN_0_AND_1 = {"mesh": (0, 1), "line": (0, 1), "star": (None, 1), "shared channel": (None, 1)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_link_that_is_down_drops_all_and_then_is_as_before(kind: str) -> None:
+    """Also what is in its queue. Other links stay; a device that relays goes on with that."""
+    with Hosts(failing(kind, Outage(3.0), BETWEEN_0_AND_1[kind])) as hosts:
+        hosts.shape()
+        hosts.on_network(KernelNetwork.follow, WallClock(0.0, 1.0))
+        before = [hosts.on_network(KernelNetwork.queues, device, 2) for device in range(3)]
+        assert numbers_that_came(hosts, 0.5) == list(range(90))
+        came = numbers_that_came(hosts, 1.01)
+        assert came == list(range(len(came)))
+        assert len(came) < 60
+        assert len(hosts.packets(1, 0, 5, gap_s=0.0)) == 5  # the other direction has not failed
+        hosts.on_network(KernelNetwork.step, 3.01)
+        assert numbers_that_came(hosts, 3.02) == list(range(90))
+        assert len(hosts.packets(0, 2, 5, gap_s=0.0)) == 5
+        assert [hosts.on_network(KernelNetwork.queues, device, 2) for device in range(3)] == before
+        assert hosts.on_network(due) == float("inf")
+
+
+def numbers_that_came(hosts: Hosts, step_s: float) -> list[int]:
+    """The packets that arrive of 90 which wait for 0.25 s at the rate of their link; meanwhile there is a step."""
+    hosts.call(1, listen_udp)
+    hosts.start(1, receive_udp, 0.5)
+    hosts.call(0, send_udp, hosts.layout.address(1), 90, 0.0, 100)
+    hosts.on_network(KernelNetwork.step, step_s)
+    return [number for number, _, _ in hosts.wait(1)]
+
+
+def test_nothing_passes_a_link_that_is_down() -> None:
+    with Hosts(failing("mesh", Outage(3.0), (0, 1))) as hosts:
+        hosts.shape()
+        hosts.on_network(KernelNetwork.follow, WallClock(0.0, 1.0))
+        hosts.on_network(KernelNetwork.step, 2.0)
+        assert hosts.packets(0, 1, 20, gap_s=1e-3) == []
+        assert len(hosts.packets(0, 2, 20, gap_s=1e-3)) == 20
+
+
+@pytest.mark.parametrize("rootless", USERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_device_that_is_not_there_yet_has_a_namespace_that_a_process_can_join(kind: str, rootless: bool) -> None:
+    with Hosts(wired(kind, 3, Link(100e6, 0.0)), rootless=rootless, absent={1}) as hosts:
+        hosts.shape()
+        assert len(hosts.packets(0, 2, 5, gap_s=0.0)) == 5
+        hosts.call(1, join_network_namespace, hosts.on_network(where, 1))
+        assert len(hosts.packets(0, 1, 5, gap_s=0.0)) == len(hosts.packets(1, 2, 5, gap_s=0.0)) == 5
+
+
+def where(network: KernelNetwork, device: int) -> str:
+    return f"/proc/{os.getpid()}/fd/{network.namespaces[device]}"
 
 
 def test_a_varying_link_changes_at_the_ends_of_its_pieces() -> None:
