@@ -69,8 +69,9 @@ class PacedTime:
         )
         if self._watch is not None:
             self._watch.look(self.now_s())
-        if reports.tokens:
-            return self._sampled(reports.tokens.popleft())
+        if reports.tokens:  # one that comes after that instant waits: what happens then is older
+            is_later = by_s is not None and reports.tokens[0].sampled_s > by_s
+            return None if is_later else self._sampled(reports.tokens.popleft())
         if not reports.filled:
             return None
         filled = reports.filled.popleft()
