@@ -15,12 +15,14 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.draw.cluster import draw
 from edgeemu.cluster.draw.resolve import resolve
 from edgeemu.cluster.link_variation import LinkVariation
-from edgeemu.cluster.links import Change, Link, LinkEnds
+from edgeemu.cluster.links import Change, Link, LinkEnds, Outage
 from edgeemu.cluster.topology import Arrays, FloatArray, IntArray, Star, Topology
 from edgeemu.cluster.variation import Trace
 from edgeemu.links.messages import WireError
 from edgeemu.links.netns import buffer_sizes, protocol
 from edgeemu.links.netns.layout import CHANNEL, MAX_DEVICES, NetworkLayout, Queue, network_layout, unsupported
+from edgeemu.links.netns.queue_trees import tree, without_leaves
+from edgeemu.links.netns.queues import Blackhole
 from edgeemu.run.choose_links import has_more_than_rates
 from edgeemu.scenario.load import parse_scenario, to_yaml
 from edgeemu.topologies import End
@@ -164,6 +166,37 @@ def test_variation_and_events_are_in_the_queue() -> None:
     changed = made.changed(Change(links=((0, 1),), bandwidth_bps=4e6, delay_s=0.1), 1.0)
     queue = network_layout(changed, delays=True).veths[0].far.queues[0]
     assert (queue.rate_at(1.5), queue.delay_at(1.5)) == (4e6, pytest.approx(0.1))
+
+
+def test_faults_are_in_the_queue() -> None:
+    made = cluster(2, "mesh", replace(SLOW, loss=0.1))
+    down = made.changed(Change(links=((0, 1),), outage=Outage(3.0, resent=True)), 1.0)
+    lossy = down.changed(Change(links=((0, 1),), outage=Outage(5.0, loss=0.5)), 2.0)
+    queue = network_layout(lossy, delays=True).veths[0].far.queues[0]
+    assert [queue.is_down_at(t_s) for t_s in (0.9, 1.0, 2.9, 3.0)] == [False, True, True, False]
+    assert [queue.loss_at(t_s) for t_s in (1.9, 2.0, 4.9, 5.0)] == pytest.approx([0.1, 0.55, 0.55, 0.1])
+    assert {queue.rate_at(t_s) for t_s in (0.0, 1.5, 4.0)} == {10e6}
+    assert [queue.until_s(t_s) for t_s in (0.0, 1.0, 2.0, 3.0, 5.0)] == [1.0, 2.0, 3.0, 5.0, float("inf")]
+    assert not network_layout(lossy, delays=True).veths[1].far.queues[0].is_down_at(1.5)
+
+
+@pytest.mark.parametrize("netem", [False, True])
+@pytest.mark.parametrize("kind", ["mesh", "star", "shared channel"])
+def test_a_link_that_is_down_has_another_leaf_and_nothing_else(kind: str, netem: bool) -> None:
+    shared = kind == "shared channel"
+    made = cluster(3, "star" if shared else kind, shared_channel=shared)
+    ends = (0, 1) if kind == "mesh" else (0, None)
+    outage = Outage(2.0)
+    wired = network_layout(made.changed(Change(links=(ends,), outage=outage), 1.0), delays=netem)
+    assert unsupported(made.changed(Change(links=(ends,), outage=outage), 1.0)) == []
+    assert wired.shared_channel == network_layout(made, delays=netem).shared_channel
+    before, down, after = (tree(wired.veths[0].far, t_s, 1.0, netem=netem) for t_s in (0.0, 1.0, 2.0))
+    assert before == after
+    assert without_leaves(before) == without_leaves(down)
+    replaced = {place.parent for place in before.keys() - down.keys()}
+    (hole,) = down.keys() - before.keys()
+    assert replaced == ({hole.parent} if netem else set())
+    assert down[hole] == Blackhole()
 
 
 def test_queues_hold_the_data_in_flight() -> None:
