@@ -17,6 +17,7 @@ from edgeemu.report.critical.critical_path import TimePart, critical_paths
 from edgeemu.report.rows import GIVEN_UP, OperationRow
 from edgeemu.report.rows_in_memory import RowsInMemory
 from edgeemu.run.backend import Backend
+from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
@@ -159,6 +160,16 @@ def by_sequence(records: RowsInMemory) -> dict[int, list[int]]:
     for row in records.rows["tokens"]:
         found.setdefault(row.sequence, []).append(row.token)
     return found
+
+
+def run_case_over(links: LinkChoice, case: Case) -> None:
+    """Run a case over links of the kernel, by the wall clock. The text is the reference's; or there is no room."""
+    text = case.text.replace("mode: virtual", "mode: realtime, dilation: 3")
+    with suppress(InfeasibleError):
+        devices = ProcessBackend(plan_of(replace(case, text=text)), lambda *_: None, links=links)
+        tokens, records = tokens_of(devices.plan, devices)
+        assert tokens == dict(enumerate(reference_tokens(devices.plan)))
+        assert {row.outcome for row in records.rows["recoveries"]} <= {"recovered"}
 
 
 def run_case(case: Case) -> None:
