@@ -59,7 +59,7 @@ class Watcher:
         self._standstills.append((device, began_s, over_s))
 
     def note_links_down(self, links: Change, began_s: float, over_s: float) -> None:
-        """Note that links were down for a while, as their ends know: messages of then say nothing of their rate."""
+        """Note that links were down for a while: messages of then say nothing of their rate."""
         self._links_down.append((links, began_s, over_s))
 
     def _without_links_down(self, observed: StepMeasurement) -> Sequence[Transit]:
