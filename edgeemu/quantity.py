@@ -82,7 +82,9 @@ class Quantity:
             return repr(value)
         handy = [unit for unit, factor in self._divisors.items() if 1 <= value / factor < self._too_many]
         texts = [text for unit in handy if (text := self._in_unit(value, unit)) is not None]
-        return min(texts, key=self._awkwardness, default=f"{value!r} {self.base}".replace(".0 ", " "))
+        if not texts:
+            return f"{value!r} {self.base}".replace(".0 ", " ")
+        return min(texts, key=self._awkwardness) if len(texts) > 1 else texts[0]
 
     def format_human(self, value: float, digits: int = 3) -> str:
         """Format a value with about `digits` significant digits, in the largest unit that gives at least 1."""

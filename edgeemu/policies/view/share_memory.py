@@ -4,8 +4,10 @@ It agrees to the byte but for the bias of a first shard (GPT-2), which it counts
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
@@ -61,40 +63,42 @@ class ShareMemory:
         `lengths`: with only one layer of each of several runs alike, how many layers each has, [n_runs].
         """
 
-        def over_layers(numbers: IntArray | BoolArray) -> IntArray:
-            """The sum over all layers: [k, n_layers, n] -> [k, n]."""
-            total: IntArray = numbers.sum(1) if lengths is None else lengths @ numbers
+        def over_layers(numbers: NDArray[Any]) -> IntArray:
+            """The sum over all layers: [n, n_layers, k] -> [n, k]."""
+            total: IntArray = (numbers if lengths is None else numbers * lengths[:, None]).sum(1)
             return total
 
-        s, k = self.sizes, np.arange(len(shares))
-        n = len(self.capacity)
-        heads, units, whole_ffn = shares.heads, shares.units, shares.whole_ffn[..., None]  # [k, n_layers, n]
-        at_proj = shares.proj[..., None] == np.arange(n)  # [k, n_layers, n]
-        columns = np.where(shares.proj[..., None] < 0, heads, 0)  # [k, n_layers, n]
-        split = np.where(whole_ffn, 0, units)  # [k, n_layers, n]
-        at_ffn = whole_ffn & (units > 0)  # [k, n_layers, n]
-        held = over_layers(heads) * s.group + over_layers(heads > 0) * s.norm  # [k, n]
+        s, k, everyone = self.sizes, np.arange(len(shares)), np.arange(len(self.capacity))[:, None, None]
+        # Placements last: NumPy adds up long rows ten times as fast as short ones. Counts are small.
+        heads, units = (each.T.astype(np.int32, order="C") for each in (shares.heads, shares.units))  # [n, n_layers, k]
+        proj = np.ascontiguousarray(shares.proj.T)  # [n_layers, k]
+        has_heads, has_units = heads > 0, units > 0  # [n, n_layers, k]
+        with_heads, whole_ffn = proj < 0, has_units.sum(0) == 1  # [n_layers, k]
+        at_proj, at_ffn = proj == everyone, has_units & whole_ffn  # [n, n_layers, k]
+        columns, has_columns = heads * with_heads, has_heads & with_heads  # [n, n_layers, k]
+        split, has_split = units * ~whole_ffn, has_units & ~whole_ffn  # [n, n_layers, k]
+        held = over_layers(heads) * s.group + over_layers(has_heads) * s.norm  # [n, k]
         held = held + over_layers(at_proj) * self.proj + over_layers(at_ffn) * self.ffn
-        held += over_layers(columns) * self.column + over_layers(columns > 0) * self.columns_bias
-        held += over_layers(split) * self.unit + over_layers(split > 0) * (s.norm + self.units_bias)
-        held[k, shares.embed] += self.embed
-        held[k, shares.lm_head] += self.lm_head
-        held[k, shares.embed] -= np.where(shares.embed == shares.lm_head, s.shared, 0)
-        widest = heads.max(1)  # [k, n]
+        held += over_layers(columns) * self.column + over_layers(has_columns) * self.columns_bias
+        held += over_layers(split) * self.unit + over_layers(has_split) * (s.norm + self.units_bias)
+        held[shares.embed, k] += self.embed
+        held[shares.lm_head, k] += self.lm_head
+        held[shares.embed, k] -= np.where(shares.embed == shares.lm_head, s.shared, 0)
+        widest = heads.max(1)  # [n, k]
         workspace = np.maximum(s.head_workspace[widest], self.columns_workspace[columns.max(1)])
         workspace = np.maximum(workspace, self.units_workspace[split.max(1)])
         ends = np.zeros_like(held)
-        ends[k, shares.embed] = s.workspace[Kind.EMBED]
-        ends[k, shares.lm_head] = np.maximum(ends[k, shares.lm_head], s.workspace[Kind.LM_HEAD])
+        ends[shares.embed, k] = s.workspace[Kind.EMBED]
+        ends[shares.lm_head, k] = np.maximum(ends[shares.lm_head, k], s.workspace[Kind.LM_HEAD])
         workspace = np.maximum(workspace, ends)
         workspace = np.maximum(workspace, np.where(at_proj.any(1), s.workspace[Kind.PROJ], 0))
         workspace = np.maximum(workspace, np.where(at_ffn.any(1), s.workspace[Kind.FFN], 0))
-        used = (heads.any(1) | units.any(1) | at_proj.any(1)).astype(np.bool_)  # [k, n]
-        used[k, shares.embed] = used[k, shares.lm_head] = True
-        members = shares.rings.sum(-1).max(-1)  # [k]
-        messages = np.where(used, self.collective[members[:, None], widest] * self.once, 0)  # [k, n]
-        messages += np.where((at_proj | (columns > 0)).any(1), s.proj_messages, 0)
-        needed: IntArray = held + workspace + messages
+        used = has_heads.any(1) | has_units.any(1) | at_proj.any(1)  # [n, k]
+        used[shares.embed, k] = used[shares.lm_head, k] = True
+        members = (has_columns | has_split).sum(0).max(0)  # [k] of the largest ring
+        messages = np.where(used, self.collective[members, widest] * self.once, 0)  # [n, k]
+        messages += np.where((at_proj | has_columns).any(1), s.proj_messages, 0)
+        needed: IntArray = (held + workspace + messages).T
         return needed
 
     def fits(self, shares: ShareArrays) -> BoolArray:
