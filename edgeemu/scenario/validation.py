@@ -24,7 +24,8 @@ ModelT = TypeVar("ModelT", bound="Strict")
 class Strict(BaseModel):
     """Frozen model that refuses unknown keys, with the key that was probably meant, and numbers that are not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Validators of models within others are part of theirs, and not made for themselves.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

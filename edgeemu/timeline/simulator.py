@@ -220,7 +220,7 @@ class Simulator:
         for connection, waiting in wiring.deliveries[place]:
             arrives = turn
             if connection is not None:
-                size = size or self._size(place, flow)
+                size = size or flow.sizes.get(wiring.message_kinds[place]) or self._size(place, flow)
                 arrives = self._sent(connection, flow, wiring.slots[place], size, now_s), next(self._order)
             for consumer in waiting:
                 missing[consumer] -= 1
@@ -237,11 +237,9 @@ class Simulator:
 
     @staticmethod
     def _size(place: int, flow: Flow) -> int:
-        """Return the size of a message with the result of an operation; computed once in a step for all alike."""
-        kind = flow.wiring.message_kinds[place]
-        size = flow.sizes.get(kind)
-        if size is None:
-            size = flow.sizes[kind] = message_bytes(flow.wiring.program.ops[place], flow.step.rows, flow.costs)
+        """Compute the size of a message with the result of an operation, once in a step for all alike."""
+        size = message_bytes(flow.wiring.program.ops[place], flow.step.rows, flow.costs)
+        flow.sizes[flow.wiring.message_kinds[place]] = size
         return size
 
     def _sent(

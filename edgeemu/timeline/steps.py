@@ -57,6 +57,15 @@ def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
     return _RooflineDurations(computes, costs)
 
 
+class _KnownWork(NamedTuple):
+    """What the durations of an operation follow from in steps of any size."""
+
+    op: Op
+    compute: Compute
+    kind: int | None  # number of the kind of its work; None: it has none
+    starts_kernel: bool
+
+
 class _RooflineDurations:
     """Durations of operations. Work and sizes of messages, many alike, are kept until a step of another size asks."""
 
@@ -65,42 +74,39 @@ class _RooflineDurations:
         self._costs = costs
         self._size = (0, 0)  # rows and past
         self._layers = costs.shape.precision.layers
-        self._works: dict[tuple[object, ...], Work] = {}  # by all that it follows from
-        self._keys: dict[int, tuple[Op, tuple[object, ...]]] = {}  # by number of an operation: of the last program
+        self._kinds: dict[tuple[object, ...], int] = {}  # numbers of kinds of work, by all that it follows from
+        self._works: dict[int, Work] = {}  # by kind
+        self._known: dict[int, _KnownWork] = {}  # by number of an operation: of the last program
         self._message_bytes: dict[tuple[object, ...], int] = {}  # by what says of what shape a result is
 
     def __call__(self, op: Op, step: Step) -> float:
-        rows, past = step.rows, step.past
-        compute, kind = self._computes[op.device], op.kind
+        _, _, rows, past = step
         if self._size != (rows, past):
             if self._size[0] != rows:
                 self._message_bytes.clear()
             self._size = rows, past
             self._works.clear()
-        if op.moves_message:
-            return compute.message_s + compute.byte_s * self._bytes_of(op, rows)
-        key: tuple[object, ...]
-        if not isinstance(kind, Kind) or op.chunk.of > 1 or (op.groups and kind is not Kind.HEAD):
-            if not op.computes:
-                return 0.0
-            key = self._key_of(op)
-            work = self._works.get(key)
-            if work is None:
-                work = self._works[key] = op_work(op, rows, past, self._costs)
-            taken_s = roofline_s(compute, work)
-            return taken_s if op.starts_kernel else taken_s - compute.overhead_s
-        key = kind, op.emits.kind, len(op.groups), self._layers and self._layers[op.layer]
-        work = self._works.get(key)
-        if work is None:
-            work = self._works[key] = op_work(op, rows, past, self._costs)
-        return roofline_s(compute, work)
-
-    def _key_of(self, op: Op) -> tuple[object, ...]:
-        """Key of the work of an operation of a divided layer, made once as long as its program runs."""
-        known = self._keys.get(op.index)
+        known = self._known.get(op.index)
         if known is None or known[0] is not op:
-            known = self._keys[op.index] = op, work_key(op, self._costs)
-        return known[1]
+            known = self._known[op.index] = self._know(op)
+        _, compute, kind, starts_kernel = known
+        if kind is None:
+            return compute.message_s + compute.byte_s * self._bytes_of(op, rows) if op.moves_message else 0.0
+        work = self._works.get(kind)
+        if work is None:
+            work = self._works[kind] = op_work(op, rows, past, self._costs)
+        taken_s = roofline_s(compute, work)
+        return taken_s if starts_kernel else taken_s - compute.overhead_s
+
+    def _know(self, op: Op) -> _KnownWork:
+        """Find out once what kind of work an operation is, as long as its program runs."""
+        key: tuple[object, ...]
+        if not isinstance(op.kind, Kind) or op.chunk.of > 1 or (op.groups and op.kind is not Kind.HEAD):
+            key = work_key(op, self._costs)
+        else:
+            key = op.kind, op.emits.kind, len(op.groups), self._layers and self._layers[op.layer]
+        kind = self._kinds.setdefault(key, len(self._kinds)) if op.computes else None
+        return _KnownWork(op, self._computes[op.device], kind, op.starts_kernel)
 
     def _bytes_of(self, op: Op, rows: int) -> int:
         key = message_key(op)
