@@ -46,6 +46,7 @@ class Controller:
             devices,
             self.decider.add_refusal,
             lambda: self.recovery.faults.all_answer,
+            self._replicator.make_way,
             self._replicator.give_way,
         )
         self.recovery = Recovery(

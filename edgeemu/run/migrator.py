@@ -56,18 +56,20 @@ class Migrator:
         devices: MigrationTransport,
         on_refusal: Callable[[Decision, str], None],
         all_answer: Callable[[], bool] = lambda: True,
+        make_way: Callable[[Placement, float], Awaitable[None]] | None = None,
         make_room: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """`all_answer`: whether no device stands still; before, routes cannot switch.
 
-        `make_room` frees memory for blocks that are to move, and returns whether it has.
+        `make_way` drops what would not fit beside a new placement at an instant. `make_room` frees memory also for
+        blocks that are there twice meanwhile, and returns whether it has.
         """
         self.placement = plan.placement
         self._plan = plan
         self._devices = devices
         self._on_refusal = on_refusal
         self._all_answer = all_answer
-        self._make_room = make_room
+        self._make_way, self._make_room = make_way, make_room
         self._pending: Decision | RunningMigration | None = None
         self._new_rows: list[MigrationRow] = []
         self._held: list[PlacementRow] = []  # since they were taken
@@ -148,6 +150,8 @@ class Migrator:
         """
         rules, refusals = self._plan.rules, []
         for placement in placements:
+            if self._make_way is not None and not what.promoted:
+                await self._make_way(placement, at_s)
             epoch = self._devices.next_epoch()
             protocol = MigrationProtocol(
                 epoch,
@@ -198,6 +202,8 @@ class Migrator:
         self, decision: Decision, rows: Mapping[int, int], at_s: float, by_s: float | None
     ) -> float | None:
         """Prepare, and ship the first round: all of it with `pause`, in the background with `precopy`."""
+        if self._make_way is not None:
+            await self._make_way(decision.placement, at_s)
         rules, epoch = self._plan.rules, self._devices.next_epoch()
         protocol = MigrationProtocol(epoch, self.placement, decision.placement, rules.weights_on_flash)
         running = RunningMigration(protocol, decision.step, at_s)

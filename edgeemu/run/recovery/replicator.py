@@ -1,12 +1,13 @@
 """Keeps replicas of blocks and caches up to date in the background, and knows what they are good for after a loss."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.replica_copies import ReplicaCopies
-from edgeemu.placement.replicas import Replica, promotion
+from edgeemu.placement.replicas import Replica, promotion, replica_bytes
 from edgeemu.run.backend import Backend
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.steps import Step
@@ -83,6 +84,20 @@ class Replicator:
         self._of = None
         await self._hold(self._copies.placement, frozenset())
         return True
+
+    async def make_way(self, placement: Placement, at_s: float) -> None:
+        """Drop all replicas if they would not fit beside the blocks of a placement, and what runs them."""
+        replicas = self._copies.replicas
+        if not replicas:
+            return
+        usages = self._plan.usages(placement)
+        held = Counter({device: usage.page().total_bytes for device, usage in enumerate(usages)})
+        for block, holder in replicas:
+            if placement.owner.get(block) != holder:
+                held[holder] += replica_bytes(block, usages[holder])
+        devices = self._devices.cluster.devices
+        if any(held[holder] > devices[holder].memory_at(at_s) for _, holder in replicas):
+            await self.give_way()
 
     async def promotion(
         self, placement: Placement, gone: Collection[int], kept: Mapping[int, int], at_s: float
