@@ -107,10 +107,17 @@ class HeldBlocks:
         return ends_meet and self.shape.tied_embeddings
 
     def from_flash(self, block: Block, *, ends_meet: bool = False) -> list[Stored]:
-        """The arrays of `weights`, read from the source."""
-        if self._is_shared(ends_meet):
-            is_embed = block.kind is Kind.EMBED
-            return _there(self.source.positions()) if is_embed else _norm_arrays(self.source.final_norm())
+        """The arrays of `weights`, read from the source.
+
+        Of a tied model, an end has the table of the other that is held: one more could be more than there is room for.
+        """
+        if block.kind in (Kind.EMBED, Kind.LM_HEAD):
+            is_embed, table = block.kind is Kind.EMBED, self._table(None) if self.shape.tied_embeddings else None
+            small = _there(self.source.positions()) if is_embed else _norm_arrays(self.source.final_norm())
+            if self._is_shared(ends_meet):
+                return small
+            if table is not None:
+                return [raw_of(table), *small] if is_embed else [*small, raw_of(table)]
         fresh = HeldBlocks(self.source)
         fresh.load(block.kind, block.layer, [block.group] if block.group >= 0 else [])
         return fresh.weights(block)

@@ -35,3 +35,4 @@ def outgoing(
             )
             yield messages.ShipmentChunk(header, piece)
             offset += len(piece)
+        del arrays, piece  # a store reads the next block when nothing of this one is left

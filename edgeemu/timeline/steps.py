@@ -58,7 +58,7 @@ def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
 
 
 class _KnownWork(NamedTuple):
-    """What the durations of an operation follow from in steps of any size."""
+    """Kind of the work of an operation: all from which its durations follow, in steps of any size."""
 
     op: Op
     compute: Compute

@@ -151,3 +151,15 @@ def test_a_group_moves_with_its_cache_in_mid_sequence() -> None:
         ]
         np.testing.assert_allclose(np.concatenate(parts, 1)[0], expected[row], atol=1e-5)
     np.testing.assert_array_equal(caches[1].rows(SEQUENCE, 0, 0, 0, 7)[0], keys)
+
+
+@pytest.mark.parametrize(("held", "lost"), [(Kind.EMBED, Kind.LM_HEAD), (Kind.LM_HEAD, Kind.EMBED)])
+@pytest.mark.parametrize("shape", [replace(SMALL, tied_embeddings=True), replace(GPT2, tied_embeddings=True)])
+def test_a_store_that_has_the_table_reads_it_no_second_time(shape: ModelShape, held: Kind, lost: Kind) -> None:
+    source = SeededSource(shape, 3)
+    store, owner = HeldBlocks(source), HeldBlocks(source)
+    store.load(held, -1, [])
+    owner.load(lost, -1, [])
+    arrays, expected = store.from_flash(Block(lost)), owner.weights(Block(lost))
+    assert [array.tobytes() for array in arrays] == [array.tobytes() for array in expected]
+    assert any(np.shares_memory(array, mine) for array in arrays for mine in store.weights(Block(held)))
