@@ -57,7 +57,8 @@ def predict_workload(
         by_s = schedule.next_arrival_s
         token = simulator.next_token(by_s)
         if token is None:
-            schedule.advance_to(by_s or 0.0)
+            assert by_s is not None, "a step that was started ends with a token"
+            schedule.advance_to(by_s)
             continue
         sequence, number = token.step.sequence, token.step.step
         made[sequence].sampled_s.append(token.sampled_s)

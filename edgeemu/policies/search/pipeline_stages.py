@@ -124,6 +124,8 @@ class StageCosts:
         shown = [self.view.devices[device] for device in devices[:MANY]]
         rooms = [
             f"  {device.name}: {max(0, self.room(index))} layers in {SIZE.format_human(device.memory_bytes)}"
+            if device.memory_bytes
+            else f"  {device.name}: not there"
             for index, device in zip(devices, shown, strict=False)
         ]
         if len(devices) > MANY:

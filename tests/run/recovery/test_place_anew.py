@@ -10,7 +10,7 @@ from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.recovery.place_anew import with_restoration
+from edgeemu.run.recovery.place_anew import with_restoration, without
 from edgeemu.scenario.load import parse_scenario
 
 SCENARIO = """
@@ -36,3 +36,10 @@ def test_what_a_device_gets_again_comes_from_its_storage() -> None:
     shared = Placement({**CURRENT.owner, **dict.fromkeys(lost[::2], 2)})
     assert migration_s(view, CURRENT, shared) < 0.8 * read_s
     assert migration_s(replace(view, lost=frozenset()), CURRENT, CURRENT) == 0.0
+
+
+def test_errors_name_devices_that_are_not_there() -> None:
+    view = without(VIEW, {1})
+    told = str(view.infeasible(BLOCKS[0], view.usages(Placement(dict.fromkeys(BLOCKS, 0)))))
+    assert "a-2: not there" in told
+    assert "a-1: not there" not in told
