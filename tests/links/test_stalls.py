@@ -87,7 +87,7 @@ def data(departure_s: float, sent_s: float) -> list[bytes]:
 
 def chunk(due_s: float, sent_s: float, lag_s: float) -> list[bytes]:
     shipment = Shipment(head(0, 0), 1, 2, 0, 0, 4, with_weights=False)
-    header = ChunkHeader(2, 0, shipment, 0, 4, 0, due_s, 0.0, sent_s, lag_s)
+    header = ChunkHeader(2, 0, shipment, 0, 4, 0, departure_s=due_s, arrival_s=due_s, sent_s=sent_s, lag_s=lag_s)
     return as_received(encode_chunk(ShipmentChunk(header, b"abcd")))
 
 

@@ -15,7 +15,7 @@ def tokens(wall_s: float) -> TokenFigures:
     """Ten tokens of 0.1 s, each of which takes `wall_s` by the clock."""
     steps, latency_s = np.arange(10, dtype=np.int32), np.full(10, 0.1)
     zeros = np.zeros(10)
-    return TokenFigures(steps * 0, steps, latency_s, np.full(10, wall_s), zeros, zeros, 1.0, [], [])
+    return TokenFigures(steps * 0, steps, latency_s, np.full(10, wall_s), zeros, zeros, 1.0, 1.0, [], [])
 
 
 def test_what_passes_keeps_its_dilation() -> None:
