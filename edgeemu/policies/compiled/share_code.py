@@ -24,7 +24,7 @@ from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, packed
 
-DECISIONS = 32  # of a run, from which on machine code takes less time than it saves
+DECISIONS = 128  # of a run, from which on machine code takes less time than it saves
 
 
 class _Functions(NamedTuple):

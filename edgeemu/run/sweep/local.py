@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
@@ -14,6 +15,8 @@ from edgeemu.errors import Interrupted
 from edgeemu.host.prctl import SET_PDEATHSIG, prctl
 from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.job import Job, Ran, RunNeed, carry_out
+
+PATIENCE_S = 5.0  # for the records of a run that is ended
 
 
 class LocalExecutor(RunExecutor):
@@ -35,10 +38,18 @@ class LocalExecutor(RunExecutor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            for worker in self._workers:
-                worker.terminate()
+            self._end_workers()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+    def _end_workers(self) -> None:
+        """End workers, by force those that do not end by themselves: a queue that they share may be locked for ever."""
+        for worker in self._workers:
+            worker.terminate()
+        deadline_s = time.monotonic() + PATIENCE_S
+        for worker in self._workers:
+            worker.join(max(0.0, deadline_s - time.monotonic()))
+            worker.kill()
 
     @property
     def most_cpus(self) -> int:
