@@ -28,6 +28,15 @@ def replica_bytes(block: Block, usage: Usage) -> int:
     return weight_bytes(block, usage.costs) + caches
 
 
+def bytes_beside(placement: Placement, replicas: Iterable[Replica], usages: Sequence[Usage]) -> Counter[int]:
+    """Bytes of replicas by holder, beside the blocks of a placement: what its holder owns is no replica."""
+    found = Counter[int]()
+    for block, holder in replicas:
+        if placement.owner.get(block) != holder:
+            found[holder] += replica_bytes(block, usages[holder])
+    return found
+
+
 @dataclass(slots=True)
 class _Holder:
     """Memory of a device that holds replicas beside its own blocks."""

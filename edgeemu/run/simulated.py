@@ -20,7 +20,7 @@ from edgeemu.placement.migration import MigrationProtocol, flash_ends, needs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
 from edgeemu.placement.replica_copies import ReplicaRound, read_ends
-from edgeemu.placement.replicas import Replica, replica_bytes
+from edgeemu.placement.replicas import Replica, bytes_beside
 from edgeemu.placement.shipments import Shipment
 from edgeemu.report.usage_rows import OF_NO_STEP, StepRows
 from edgeemu.run.backend import (
@@ -302,9 +302,8 @@ class SimulatedBackend:
         pages = [usage.page() for usage in usages_now]
         self._held_bytes = np.array([tuple(page) for page in pages], np.int64).T
         self._replica_bytes[:] = 0
-        for block, holder in self._replicas:
-            if placement.owner.get(block) != holder:
-                self._replica_bytes[holder] += replica_bytes(block, usages_now[holder])
+        for holder, size_bytes in bytes_beside(placement, self._replicas, usages_now).items():
+            self._replica_bytes[holder] = size_bytes
         page_bytes = np.array([page.total_bytes for page in pages], np.int64)
         self._note_peaks(slice(None), page_bytes + self._replica_bytes)
 

@@ -4,12 +4,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from edgeemu.links.netns.capabilities import Capabilities
 from edgeemu.run.choose_links import LinkChoice
 
+Kind = tuple[Literal["hybrid", "kernel"], tuple[str, ...]]
 Links = tuple[LinkChoice, tuple[str, ...]]
 
 # A kind of links, and the settings for which it needs what the host has.
@@ -20,20 +22,20 @@ KINDS = [
 ]
 
 
-def named(kind: Links) -> str:
+def named(kind: Kind) -> str:
     """Name of a kind in the id of a test."""
     return f"{kind[0]}{'-no-delay' if kind[1] else ''}"
 
 
 @contextlib.contextmanager
-def links_of(kind: tuple[str, tuple[str, ...]], host: Capabilities) -> Iterator[Links]:
+def links_of(kind: Kind, host: Capabilities) -> Iterator[Links]:
     """Links that this host can do, and settings with which it can; interfaces and namespaces stay as they were."""
     name, settings = kind
     netem = name == "kernel" and not settings
     if why := host.why_not("kernel" if netem else "hybrid", link_faults=True):
         pytest.skip(why)
     before = interfaces()
-    yield LinkChoice(name, rootless=host.rootless, netem=netem), settings  # type: ignore[arg-type]
+    yield LinkChoice(name, rootless=host.rootless, netem=netem), settings
     assert interfaces() == before
     assert network_namespaces() == {str(Path("/proc/self/ns/net").readlink())}
 

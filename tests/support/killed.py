@@ -89,7 +89,7 @@ def _run(scenario: Path, out: Path, when: str, number: int, settings: Sequence[s
     buffered_records.TICK_S = 0.0
     countdown = _Countdown(number, begun=when == "phase")
     for backend in (SimulatedBackend, ProcessBackend):
-        backend.begin = countdown.begins(backend.begin)  # type: ignore[method-assign]
+        backend.begin = countdown.begins(backend.begin)  # type: ignore[method-assign]  # in a process of its own, which is killed
     for owner in (Silent, SimulatedBackend, ProcessBackend):
         if hasattr(owner, when):
             setattr(owner, when, countdown.kills(getattr(owner, when)))

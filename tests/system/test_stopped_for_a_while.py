@@ -21,7 +21,7 @@ STOPPED_S = 1.0
 class Stops(Silent):
     """Stops a device when the second token is there, and has it go on later."""
 
-    def token(self, index: int, step: int, text: str, latency_s: float) -> None:  # noqa: ARG002
+    def token(self, index: int, step: int, text: str, latency_s: float) -> None:  # noqa: ARG002  # an observer
         if (index, step) == (0, 1):
             pid = device_pids()[-1]
             os.kill(pid, signal.SIGSTOP)

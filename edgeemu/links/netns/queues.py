@@ -114,7 +114,7 @@ class Blackhole(NamedTuple):
         return None
 
     @classmethod
-    def read(cls, options: Any) -> "Blackhole":  # noqa: ARG003
+    def read(cls, options: Any) -> "Blackhole":  # noqa: ARG003  # it has no options
         return cls()
 
 
@@ -139,7 +139,7 @@ class Clsact(NamedTuple):
         return None
 
     @classmethod
-    def read(cls, options: Any) -> "Clsact":  # noqa: ARG003
+    def read(cls, options: Any) -> "Clsact":  # noqa: ARG003  # it has no options
         return cls()
 
 

@@ -1,13 +1,12 @@
 """Keeps replicas of blocks and caches up to date in the background, and knows what they are good for after a loss."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.replica_copies import ReplicaCopies
-from edgeemu.placement.replicas import Replica, promotion, replica_bytes
+from edgeemu.placement.replicas import Replica, bytes_beside, promotion
 from edgeemu.run.backend import Backend
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.steps import Step
@@ -91,13 +90,11 @@ class Replicator:
         if not replicas:
             return
         usages = self._plan.usages(placement)
-        held = Counter({device: usage.page().total_bytes for device, usage in enumerate(usages)})
-        for block, holder in replicas:
-            if placement.owner.get(block) != holder:
-                held[holder] += replica_bytes(block, usages[holder])
         devices = self._devices.cluster.devices
-        if any(held[holder] > devices[holder].memory_at(at_s) for _, holder in replicas):
-            await self.give_way()
+        for holder, size_bytes in bytes_beside(placement, replicas, usages).items():
+            if usages[holder].page().total_bytes + size_bytes > devices[holder].memory_at(at_s):
+                await self.give_way()
+                return
 
     async def promotion(
         self, placement: Placement, gone: Collection[int], kept: Mapping[int, int], at_s: float

@@ -48,7 +48,7 @@ class Telling(RecordedRun):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan, SimulatedBackend(plan))
         self.lines: list[str] = []
-        self._observer.moved = self.lines.append  # type: ignore[method-assign]
+        self._observer.moved = self.lines.append  # type: ignore[method-assign]  # the run makes its observer itself
 
 
 def run(plan: Plan) -> Telling:
