@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
@@ -16,7 +15,7 @@ from edgeemu.host.prctl import SET_PDEATHSIG, prctl
 from edgeemu.run.sweep.executor import RunExecutor
 from edgeemu.run.sweep.job import Job, Ran, RunNeed, carry_out
 
-PATIENCE_S = 5.0  # for the records of a run that is ended
+PATIENCE_S = 5.0  # with each worker: for the records of a run that is ended
 
 
 class LocalExecutor(RunExecutor):
@@ -46,9 +45,8 @@ class LocalExecutor(RunExecutor):
         """End workers, by force those that do not end by themselves: a queue that they share may be locked for ever."""
         for worker in self._workers:
             worker.terminate()
-        deadline_s = time.monotonic() + PATIENCE_S
         for worker in self._workers:
-            worker.join(max(0.0, deadline_s - time.monotonic()))
+            worker.join(PATIENCE_S)
             worker.kill()
 
     @property
