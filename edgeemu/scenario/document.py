@@ -122,12 +122,12 @@ def inline_items(items: Sequence[Inline]) -> str:
             return "{" + ", ".join([f"{key}: {text(inner)}" for key, inner in value.items()]) + "}"
         if isinstance(value, list):
             return "[" + ", ".join(map(text, value)) + "]"
-        if isinstance(value, str) and _QUANTITY.fullmatch(value):
-            return value
         known = type(value), value
-        if known not in texts:
-            texts[known] = write([value]).strip()[1:-1]
-        return texts[known]
+        found = texts.get(known)
+        if found is None:
+            quantity = isinstance(value, str) and _QUANTITY.fullmatch(value)
+            found = texts[known] = value if quantity else write([value]).strip()[1:-1]
+        return found
 
     lines = [f"- {text(item)}\n" for item in items]
     return "" if any(len(line) > _WIDTH - 10 or line.count("\n") > 1 for line in lines) else "".join(lines)

@@ -42,6 +42,7 @@ class LinkDraws:
         self._names = [*scenario.device_names, scenario.network.access_point or ""]  # the last is that of the end None
         spec = scenario.network.default
         self.default: dict[str, Any] = dict.fromkeys(DRAWN_FIELDS[2:], 0.0) | (_given(spec) if spec else {})
+        self.random_default = {field: given for field, given in self.default.items() if isinstance(given, Distribution)}
         self._overrides = scenario.network.links
         self._for_pair: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._for_groups: list[tuple[range, range, int]] = []
@@ -90,11 +91,22 @@ class LinkDraws:
             values |= {field: KeyedValue(given, key) for field, given in _given(self._overrides[n]).items()}
         return values
 
+    def drawn_default(self, a: End, b: End) -> dict[str, float]:
+        """The random fields of the default, as `link` samples them where nothing else is given."""
+        first, second = sorted((self.name(a), self.name(b)))
+        seed = self._scenario.seed
+        return {
+            field: draw_value(given, seed, "link", first, second, field) for field, given in self.random_default.items()
+        }
+
+    def has_default(self, a: End, b: End) -> bool:
+        """Whether nothing but the default is given for the links between two ends."""
+        i, j = self._index(a), self._index(b)
+        return not self._applying(i, j) and not self._applying(j, i)
+
     def alike(self, a: End, b: End) -> bool:
         """Whether the links between two ends are the same in both directions: they have the same values."""
-        i, j = self._index(a), self._index(b)
-        overridden = self._applying(i, j) or self._applying(j, i)
-        return not overridden or self.values(a, b) == self.values(b, a)
+        return self.has_default(a, b) or self.values(a, b) == self.values(b, a)
 
     def arrays(self, sources: IntArray, targets: IntArray) -> Arrays:
         """Bandwidths and delays of `link` for sources and targets, [m, k] each; arbitrary from a device to itself."""

@@ -10,6 +10,7 @@ from edgeemu.cluster.links import Link, LinkEnds
 from edgeemu.cluster.topology import Topology
 from edgeemu.scenario.distributions import Distribution
 from edgeemu.scenario.scenario import Scenario
+from edgeemu.topologies import End
 from edgeemu.units import BIT_RATE, DURATION, ENERGY_PER_BIT
 
 Texts = Callable[[str, float], str]  # of a field's value
@@ -20,10 +21,20 @@ PAIRWISE_UP_TO = 100  # ends of links: in larger clusters, links with random val
 def written_links(scenario: Scenario, draws: LinkDraws, topology: Topology) -> Iterator[dict[str, Any]]:
     """The entries of `network.links`, complete for each pair of ends that has an entry."""
     text = cache(_text)  # most links have some values of the default
+
+    def whole(a: End, b: End) -> dict[str, Any]:
+        return _written_link(scenario.seed, topology.link(a, b), draws.values(a, b), text)
+
+    patterned, pattern = _by_pattern(draws), dict[str, Any]()
     for a, b in _pairs(scenario, draws, topology):
-        there = back = _written_link(scenario.seed, topology.link(a, b), draws.values(a, b), text)
+        if patterned and draws.has_default(a, b):
+            pattern = pattern or whole(a, b)
+            ends = {"between": [draws.name(a), draws.name(b)]}
+            yield ends | pattern | _written_fields(draws.drawn_default(a, b), text)
+            continue
+        there = back = whole(a, b)
         if not draws.alike(a, b):
-            back = _written_link(scenario.seed, topology.link(b, a), draws.values(b, a), text)
+            back = whole(b, a)
         if there == back:
             yield {"between": [draws.name(a), draws.name(b)], **there}
         else:
@@ -60,6 +71,12 @@ def _pairs(scenario: Scenario, draws: LinkDraws, topology: Topology) -> list[Lin
         ((a, b) for a, b in found if a is not None and (b is None or a < b)),
         key=lambda pair: tuple(topology.n_devices if end is None else end for end in pair),
     )
+
+
+def _by_pattern(draws: LinkDraws) -> bool:
+    """Whether links that have the default differ by its random fields alone, on which no other field depends."""
+    apart = {"bandwidth", "loss"} | ({"delay"} if draws.default["jitter"] == 0.0 else set())
+    return draws.random_default.keys() <= apart and draws.default.keys().isdisjoint(VARYING_FIELDS)
 
 
 def _written_link(seed: int, link: Link, values: Mapping[str, KeyedValue], text: Texts) -> dict[str, Any]:
