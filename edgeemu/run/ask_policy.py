@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
@@ -114,7 +114,9 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
 
 
 def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
-    with interrupted_at_once():
+    """Ask a policy. Later decisions of policies in this process take milliseconds: signals wait until they are over."""
+    separate = isinstance(policy, SeparatePolicy)
+    with interrupted_at_once() if separate or current is None else nullcontext():
         if isinstance(policy, SeparatePolicy):
             called = policy.ask(view, current, limit_s)
         else:
@@ -125,7 +127,7 @@ def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement 
 def _call(policy: Policy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
     """Call a policy here, and take what it offered last if it exceeds its limit."""
     offered: deque[Placement] = deque(maxlen=1)
-    view = replace(view, offer=offered.append)
+    view = view.noted(offer=offered.append)
     began_s = time.thread_time()
     try:
         with time_limit(limit_s):

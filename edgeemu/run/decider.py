@@ -102,7 +102,7 @@ class Decider:
         still = self._kept if self._is_still(view) else 0
         self._note_left(current)
         if still or self._refused is not None or self._earlier:
-            view = replace(view, refused=self._refused, still=still, earlier=self._earlier)
+            view = view.noted(refused=self._refused, still=still, earlier=self._earlier)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"

@@ -109,7 +109,7 @@ class Watcher:
         now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
         slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
         outlook = self._history.outlook(self._tokens, np.array(slowdowns), known_links, slow)
-        return replace(known, outlook=outlook) if outlook else known
+        return known.noted(outlook=outlook) if outlook else known
 
 
 def _link_factors(cluster: Cluster, nominal: LinkMatrix, at_s: float) -> Factors:

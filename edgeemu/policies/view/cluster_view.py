@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import expm1, inf
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,9 @@ class Refusal(NamedTuple):
     reason: str
 
 
+_NOTES = frozenset({"offer", "refused", "earlier", "outlook", "still"})
+
+
 @dataclass(frozen=True)
 class ClusterView:
     """Devices and links as they are known, the workload to place for, and the rules of the scenario."""
@@ -126,6 +129,16 @@ class ClusterView:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "links", priced(self.links, [device.compute for device in self.devices]))
+
+    def noted(self, **notes: Any) -> Self:
+        """The view with other notes on the run: `offer`, `refused`, `earlier`, `outlook` or `still`.
+
+        Nothing is computed from them, so that what has been computed of the view stays.
+        """
+        assert notes.keys() <= _NOTES, "such a field is no note"
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, **notes)
+        return view
 
     @property
     def exact(self) -> Costs:
