@@ -80,7 +80,7 @@ DECISIONS = (
     Timed("one layer, divided", "one-layer-25.yaml", 8.0, ("sharding.divide=true", HEAVY), ALONE),
     Timed("divided, shares move", "slowdown.yaml", 16.0, (*EACH_TOKEN, HEAVY), ALONE),
     Timed("80 layers", "thousand.yaml", 50.0, part=0.05),
-    Timed("80 layers, heads move", "thousand.yaml", 80.0, (*ON_FLASH, OVERLOADED), ALONE, part=0.05),
+    Timed("80 layers, heads move", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), ALONE, part=0.05),
 )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import LinkFactors, Pair
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, device_order
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
@@ -56,12 +56,17 @@ class LinkEstimates:
             delay_s = delay_s[informs]
             sheet_s = bits_s + delay_s
             took_s = sum_s[informs] / messages[informs]
-            self._add(sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, took_s / sheet_s)
+            # Steps have the same messages, but not in the same order.
+            order = device_order(targets, self._n_devices)
+            order = order[device_order(sources[order], self._n_devices)]
+            codes = (sources * self._n_devices + targets)[order]
+            self._add(codes, (1.0 - bits_s / sheet_s)[order], (took_s / sheet_s)[order])
 
     def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
-        """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each."""
-        order = codes.argsort(kind="stable")  # steps have the same messages, but not in the same order
-        codes, delay_part, took = codes[order], delay_part[order], took[order]
+        """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each.
+
+        `codes` ascend.
+        """
         new = None if np.array_equal(codes, self._last.codes) else self._find(codes)  # [n_pairs]
         _, pairs, which, number = self._last
         kept = (1.0 - self._smoothing) ** np.maximum(1, self._unseen_turns[pairs] + 1)  # long ago: it weighs little
@@ -78,8 +83,10 @@ class LinkEstimates:
         self._factors = None
 
     def _find(self, codes: IntArray) -> NDArray[np.bool_]:
-        """Find the pairs of messages. Add those that were not measured before, and return which: [n_pairs]."""
-        pairs, which, number = np.unique(codes, return_inverse=True, return_counts=True)
+        """Find the pairs of messages, which ascend. Add those not measured before, and return which: [n_pairs]."""
+        begins = np.append(True, codes[1:] != codes[:-1])  # [n_messages] whether another pair does
+        pairs, which = codes[begins], begins.cumsum() - 1  # [n_pairs], [n_messages]
+        number = np.bincount(which)  # [n_pairs]
         at = np.searchsorted(self._codes, pairs)  # [n_pairs]
         new: NDArray[np.bool_] = np.append(self._codes, -1)[at] != pairs  # [n_pairs]
         if new.any():

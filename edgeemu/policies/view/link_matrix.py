@@ -162,6 +162,12 @@ class ComputedMatrix(PairMatrix):
         return float(self._block(np.array([source]), np.array([target]))[0, 0])
 
 
+def device_order(devices: IntArray, n_devices: int) -> IntArray:
+    """Which devices come first, equal ones in their order: [m] -> [m]. NumPy sorts 16 bits in a tenth of the time."""
+    keys = devices.astype(np.uint16) if n_devices <= 2**16 else devices
+    return keys.argsort(kind="stable")
+
+
 class Scaling:
     """Pairs of devices whose durations are multiplied, each once, and how to find them."""
 
@@ -186,7 +192,7 @@ class Scaling:
     @cached_property
     def _by_target(self) -> tuple[IntArray, IntArray]:
         """Pairs by their target, and where those of each target begin: [n_pairs], [n_devices + 1]."""
-        order = self.targets.argsort(kind="stable")
+        order = device_order(self.targets, self.n_devices)
         return order, np.searchsorted(self.targets[order], np.arange(self.n_devices + 1))
 
     def __reduce__(self) -> tuple[Any, ...]:
