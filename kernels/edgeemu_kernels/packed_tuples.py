@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import cache
+from struct import Struct
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Ints, address_of
+from edgeemu_kernels.arrays import Raw, address_of
 
 
 class Packed(NamedTuple):
     """Fields in memory, where they are, and the arrays that they point to."""
 
     at: int
-    slots: Ints
+    slots: Raw
     values: tuple[Any, ...]
 
 
 def packed(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
     """Write the fields of a named tuple into memory. Arrays are contiguous, of the kinds that its class says."""
-    if len(values) != len(kind.__annotations__):
-        raise ValueError(f"{kind.__name__} has {len(kind.__annotations__)} fields, not {len(values)}")
-    slots = np.empty(len(values), np.int64)
-    floats = slots.view(np.float64)
-    for place, value in enumerate(values):
-        if isinstance(value, np.ndarray):
-            slots[place] = address_of(value)
-        elif isinstance(value, float):
-            floats[place] = value
-        else:
-            slots[place] = value
+    form, is_array = _layout(kind)
+    if len(values) != len(is_array):
+        raise ValueError(f"{kind.__name__} has {len(is_array)} fields, not {len(values)}")
+    fields = [address_of(value) if array else value for value, array in zip(values, is_array, strict=True)]
+    slots = np.frombuffer(form.pack(*fields), np.uint8)
     return Packed(address_of(slots), slots, values)
+
+
+@cache
+def _layout(kind: type[tuple[Any, ...]]) -> tuple[Struct, tuple[bool, ...]]:
+    """How the fields of a class of named tuples lie in memory, eight bytes each, and which of them are arrays."""
+    hints = get_type_hints(kind).values()
+    letters = ["d" if hint is float else "q" for hint in hints]
+    return Struct("=" + "".join(letters)), tuple(hint not in {int, float, bool} for hint in hints)
