@@ -4,6 +4,7 @@ A small change is of one layer, or of a run of layers alike. Numbers that shift 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Protocol
 
@@ -57,12 +58,17 @@ def other_devices(base: ShareArrays) -> ShareArrays:
 
     Where a link is slow, no smaller change may be a better one: as long as one block is left, its messages cross it.
     """
-    n = base.heads.shape[-1]
+    return _renamed(base, _other_names(base.heads.shape[-1]))
+
+
+@lru_cache(maxsize=4)
+def _other_names(n: int) -> IntArray:
+    """Where the blocks of each device go if one of n leaves them to another, or two change places: [k, n]."""
     everyone = np.arange(n)
     sources, targets = np.nonzero(~np.eye(n, dtype=np.bool_))  # [k] each
-    left = np.where(everyone == sources[:, None], targets[:, None], everyone)  # [k, n] where each device's blocks go
+    left = np.where(everyone == sources[:, None], targets[:, None], everyone)  # [k, n]
     swapped = np.where(everyone == targets[:, None], sources[:, None], left)
-    return _renamed(base, np.concatenate([left, swapped[sources < targets]]))
+    return np.concatenate([left, swapped[sources < targets]])
 
 
 def _renamed(base: ShareArrays, names: IntArray) -> ShareArrays:

@@ -93,9 +93,7 @@ def any_that_fits(view: ClusterView) -> Placement | None:
 def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:
     """Everything on one device, and, where layers are divided, shares by speed and by memory."""
     shape, n = view.costs.shape, len(devices)
-    units, alone, everyone = n_shards(shape, Kind.FFN), np.eye(n, dtype=np.int64), np.arange(n)
-    heads, parts = (np.repeat(alone[:, None] * number, shape.n_layers, 1) for number in (shape.n_groups, units))
-    found = [ShareArrays(everyone, everyone, heads, np.repeat(everyone[:, None], shape.n_layers, 1), parts)]
+    units, found = n_shards(shape, Kind.FFN), [_on_one(shape, n)]
     if view.divide:
         speeds = (1.0 / view.layer_times_s[devices]).tolist()
         for weights in (speeds, (view.memory_bytes[devices] + 1.0).tolist()):
@@ -104,6 +102,15 @@ def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:
             )
             found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
     return ShareArrays.joined(found).normal()
+
+
+@lru_cache(maxsize=4)
+def _on_one(shape: ModelShape, n: int) -> ShareArrays:
+    """Everything on each of n devices."""
+    alone, everyone = np.eye(n, dtype=np.int64), np.arange(n)
+    numbers = shape.n_groups, n_shards(shape, Kind.FFN)
+    heads, parts = (np.repeat(alone[:, None] * number, shape.n_layers, 1) for number in numbers)
+    return ShareArrays(everyone, everyone, heads, np.repeat(everyone[:, None], shape.n_layers, 1), parts)
 
 
 def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> ShareArrays:
