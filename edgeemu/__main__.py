@@ -13,6 +13,7 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs set it
             signal.signal(number, _leave)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would leave no exit status of processes
     from edgeemu.cli.app import main as run_command
 
     status: object = 1

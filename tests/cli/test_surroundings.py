@@ -1,4 +1,7 @@
-"""Runs that a script, nohup or a daemon starts: with signals ignored and standard streams closed."""
+"""Runs that a script, nohup or a daemon starts: with signals ignored and standard streams closed.
+
+Of every kind one starts as a shell starts it, others warm, in a process that has done to itself what the shell does.
+"""
 
 import json
 import os
@@ -9,8 +12,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.warm_commands import start_edgeemu
 
 SCENARIO = """
 model:
@@ -21,27 +26,50 @@ policy: round-robin
 workload: {prompts: [{tokens: 8}]}
 """
 PAUSE_S = 0.3  # several tokens
+ALL_CLOSED = "exec <&- >&- 2>&-"
 
 
 @contextmanager
 def running(
-    directory: Path, shell: str, *options: str, command: Sequence[str] = ("run",)
+    directory: Path, shell: str, *options: str, command: Sequence[str] = ("run",), warm: bool
 ) -> Iterator[subprocess.Popen[str]]:
-    """A command that a shell starts after `shell`'s commands; killed if it is still there at the end."""
+    """A command that starts after `shell`'s commands; killed if it is still there at the end."""
     (directory / "s.yaml").write_text(SCENARIO)
-    command = [sys.executable, "-m", "edgeemu", *command, "s.yaml", *options]
-    with subprocess.Popen(
-        ["sh", "-c", f'{shell}; exec "$0" "$@"', *command],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    words = [*command, "s.yaml", *options]
+    if warm:
+        process = start_edgeemu(*words, before=lambda: carry_out(shell), **surroundings(directory))
+    else:
+        program = [sys.executable, "-m", "edgeemu", *words]
+        process = subprocess.Popen(["sh", "-c", f'{shell}; exec "$0" "$@"', *program], **surroundings(directory))
+    with process:
         try:
             yield process
         finally:
             process.kill()
+
+
+def surroundings(directory: Path) -> dict[str, Any]:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return {**streams, "cwd": directory, "start_new_session": True}
+
+
+def carry_out(shell: str) -> None:
+    """Do to this process what a shell's command does to itself."""
+    command, *words = shell.split()
+    match command:
+        case "trap":
+            for name in words[1:]:
+                signal.signal(signal.Signals[f"SIG{name}"], signal.SIG_IGN)
+        case "umask":
+            os.umask(int(words[0], 8))
+        case "exec":
+            for word in words:
+                number = 0 if word[0] == "<" else int(word.partition(">")[0] or 1)
+                os.close(number)
+                if not word.endswith("&-"):
+                    assert os.open(word.partition(">")[2], os.O_WRONLY) == number
+        case _:
+            raise NotImplementedError(shell)
 
 
 @pytest.mark.parametrize("others", [(signal.SIGINT,), (signal.SIGHUP,), (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)])
@@ -51,7 +79,7 @@ def test_signals_that_were_ignored_stay_so_and_sigterm_ends_the_run(
     """As `edgeemu run … &` in a script and `nohup edgeemu run …` are started."""
     ignored = " ".join(sign.name.removeprefix("SIG") for sign in others)
     long = ("--json", "--set", "time={mode: realtime, dilation: 1}", "--set", "workload.max_tokens=4000")
-    with running(tmp_path, f"trap '' {ignored}", *long) as process:
+    with running(tmp_path, f"trap '' {ignored}", *long, warm=len(others) == 1) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith(">"):  # the prompt is being answered
             assert process.poll() is None
@@ -68,11 +96,12 @@ def test_signals_that_were_ignored_stay_so_and_sigterm_ends_the_run(
 
 
 @pytest.mark.parametrize(
-    "shell", ["exec <&-", "exec >&-", "exec 2>&-", "exec <&- >&- 2>&-", "trap '' CHLD", "umask 077", "umask 000"]
+    "shell", ["exec <&-", "exec >&-", "exec 2>&-", ALL_CLOSED, "trap '' CHLD", "umask 077", "umask 000"]
 )
 def test_a_run_does_not_mind(tmp_path: Path, shell: str) -> None:
     settings = ("time.mode=virtual", "workload.max_tokens=3", "decisions.interval=9")
-    with running(tmp_path, shell, *(word for each in settings for word in ("--set", each))) as process:
+    options = [word for each in settings for word in ("--set", each)]
+    with running(tmp_path, shell, *options, warm=shell != ALL_CLOSED) as process:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
     assert "Traceback" not in err
@@ -89,23 +118,24 @@ def test_a_run_does_not_mind(tmp_path: Path, shell: str) -> None:
         ("simulate", "exec <&- 2>&-"),
         ("simulate", "exec >&- 2>&-"),
         ("simulate", "exec 2>/dev/full"),
-        ("compare --simulate --policies layers", "exec <&- >&- 2>&-"),
-        ("profile links", "exec <&- >&- 2>&-"),
-        ("validate", "exec <&- >&- 2>&-"),
+        ("compare --simulate --policies layers", ALL_CLOSED),
+        ("profile links", ALL_CLOSED),
+        ("validate", ALL_CLOSED),
         ("plan", "exec <&-"),
     ],
 )
 def test_no_command_minds_closed_streams_or_a_standard_error_that_is_full(
     tmp_path: Path, command: str, shell: str
 ) -> None:
-    with running(tmp_path, shell, command=command.split()) as process:
+    with running(tmp_path, shell, command=command.split(), warm=True) as process:
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
     assert "Traceback" not in err
 
 
 def test_a_standard_output_that_is_full_is_named(tmp_path: Path) -> None:
-    with running(tmp_path, "exec >/dev/full", "--set", "workload.max_tokens=3", command=["simulate"]) as process:
+    few = ("--set", "workload.max_tokens=3")
+    with running(tmp_path, "exec >/dev/full", *few, command=["simulate"], warm=False) as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 4
     assert err.endswith("\nedgeemu: standard output: No space left on device\n")

@@ -4,6 +4,7 @@ For tests that are about runs and not about how a fork server starts, which take
 else of a server is the real one: a process in a session of its own, with its log, descriptors and environment.
 """
 
+import contextlib
 import fcntl
 import gc
 import os
@@ -43,9 +44,10 @@ class Order(msgspec.Struct):
 class WarmServer:
     """A server that another process is the parent of: what `Fleet` asks of `subprocess.Popen`."""
 
-    def __init__(self, pid: int, pidfd: int) -> None:
+    def __init__(self, pid: int, pidfd: int, *, child: bool = False) -> None:
         self.pid = pid
         self._pidfd = pidfd
+        self._child = child  # of this process
 
     def wait(self, timeout_s: float | None = None) -> None:
         poll = select.poll()
@@ -53,6 +55,9 @@ class WarmServer:
         if not poll.poll(None if timeout_s is None else timeout_s * 1000):
             raise subprocess.TimeoutExpired("fork server", timeout_s or 0.0)
         os.close(self._pidfd)
+        if self._child:
+            with contextlib.suppress(ChildProcessError):  # of a process that ignores SIGCHLD the kernel reaps
+                os.waitpid(self.pid, 0)
 
     def kill(self) -> None:
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -73,12 +78,9 @@ def warm_servers() -> Iterator[Spawn]:
             )
 
         def spawn(fleet: Fleet, control_fd: int) -> WarmServer:
-            config = fleet.config(control_fd)
-            environment = {**os.environ, **ONE_THREAD}
-            kept = [control_fd, *fleet._pass_fds]
+            order = _order(fleet, control_fd)
             with (fleet.directory / scratch.SERVER_LOG).open("ab") as log:
-                order = msgspec.msgpack.encode(Order(config, str(Path.cwd()), environment, kept))
-                socket.send_fds(ours, [order], [log.fileno(), *kept])
+                socket.send_fds(ours, [msgspec.msgpack.encode(order)], [log.fileno(), *order.kept_fds])
             answer, (pidfd,), _, _ = socket.recv_fds(ours, 64, 1)
             return WarmServer(int(answer), pidfd)
 
@@ -86,13 +88,43 @@ def warm_servers() -> Iterator[Spawn]:
     parent.wait()
 
 
+def fork_server_here(fleet: Fleet, control_fd: int) -> WarmServer:
+    """Fork a server from this process, which has done its imports: takes the place of `Fleet._spawn`, too."""
+    order = _order(fleet, control_fd)
+    with (fleet.directory / scratch.SERVER_LOG).open("ab") as log:
+        pid = os.fork()
+        if pid == 0:
+            _forget_signals()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            _be_server(order, [log.fileno(), *order.kept_fds])
+    return WarmServer(pid, os.pidfd_open(pid), child=True)
+
+
+def _forget_signals() -> None:
+    """Leave signals that this process handles to the system, as for a new program."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _order(fleet: Fleet, control_fd: int) -> Order:
+    kept = [control_fd, *fleet._pass_fds]
+    return Order(fleet.config(control_fd), str(Path.cwd()), {**os.environ, **ONE_THREAD}, kept)
+
+
+def import_all() -> None:
+    """Do all imports of a server and its devices, those that it is asked to `prepare` too."""
+    for name in (*fork_server.PRELOAD, "numpy.random", "edgeemu_kernels.compiled"):
+        __import__(name)
+    fork_server.named(DEVICE_ENTRY)
+
+
 def serve_orders(orders: socket.socket) -> None:
     """Fork a server for each order, until nobody gives one any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-    for name in (*fork_server.PRELOAD, "numpy.random", "edgeemu_kernels.compiled"):  # the last two: as `prepare` asks
-        __import__(name)
-    fork_server.named(DEVICE_ENTRY)
+    import_all()
     gc.collect()
     gc.freeze()  # a collection in a server must not touch, and so copy, the pages that all share
     while True:
