@@ -8,26 +8,22 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from support.warm_commands import run_edgeemu, start_edgeemu
 
 from edgeemu.report.record_files import read_table
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "edgeemu", *arguments]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_and_what_there_is_can_be_read(tmp_path: Path, tiny: str, sign: signal.Signals) -> None:
     slow = ["--set", "time={mode: realtime, dilation: 1}", "--set", "workload.max_tokens=2000", "--json"]
-    with subprocess.Popen(
-        command("run", tiny, *slow), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    with start_edgeemu(
+        *("run", tiny, *slow), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         assert running.stderr is not None
         assert running.stdout is not None
@@ -47,8 +43,8 @@ def test_a_signal_ends_a_run_and_what_there_is_can_be_read(tmp_path: Path, tiny:
     assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == rows.num_rows
 
 
-def in_a_terminal(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command with a terminal of 70 columns; exit status and all that it wrote."""
+def in_a_terminal(arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[int, str]:
+    """Run the command with a terminal of 70 columns; exit status and all that it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 70, 0, 0))
     written = bytearray()
@@ -60,9 +56,8 @@ def in_a_terminal(arguments: list[str], environment: dict[str, str]) -> tuple[in
             except OSError:  # nobody has the other end any more
                 return
 
-    with subprocess.Popen(
-        arguments, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", **environment}
-    ) as running:
+    terminal = {**os.environ, "TERM": "xterm", **environment}
+    with start_edgeemu(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=terminal) as running:
         os.close(theirs)
         reader = threading.Thread(target=read)
         reader.start()
@@ -73,7 +68,7 @@ def in_a_terminal(arguments: list[str], environment: dict[str, str]) -> tuple[in
 
 
 def test_on_a_terminal_there_is_a_bar_and_then_tables(tiny: str, tmp_path: Path) -> None:
-    arguments = command("run", tiny, "--out", str(tmp_path), "--set", "workload.max_tokens=40")
+    arguments = ("run", tiny, "--out", str(tmp_path), "--set", "workload.max_tokens=40")
     status, seen = in_a_terminal(arguments, {})
     assert status == 0
     assert "━" in seen  # the bar
@@ -91,7 +86,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     try:
-        run = subprocess.run(command("models"), stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+        run = run_edgeemu("models", stdout=theirs, stderr=subprocess.PIPE, text=True)
     finally:
         os.close(theirs)
     assert (run.returncode, run.stderr) == (141, "")
@@ -103,7 +98,7 @@ def test_an_output_that_is_full_is_one_message(arguments: list[str], buffered: b
     """Buffered output fails when it is flushed, and what is left of it must not fail once more at exit."""
     env = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     with Path("/dev/full").open("w") as full:
-        run = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
+        run = run_edgeemu(*arguments, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert run.returncode == 4
     assert run.stderr.startswith("edgeemu: ")
     assert run.stderr.count("\n") == 1
@@ -121,7 +116,7 @@ def test_a_slow_reader_gets_all_of_an_answer(unbuffered: str) -> None:
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-    with subprocess.Popen(command("schema"), stdout=theirs, stderr=subprocess.PIPE, env=env) as running:
+    with start_edgeemu("schema", stdout=theirs, stderr=subprocess.PIPE, env=env) as running:
         os.close(theirs)
         while bytes_in(ours) < 1 << 16:
             assert running.poll() is None
@@ -138,8 +133,8 @@ def test_a_slow_reader_gets_all_of_an_answer(unbuffered: str) -> None:
 def test_an_interrupted_comparison_keeps_what_has_ended(tmp_path: Path, tiny: str, form: str) -> None:
     slow = ["--set", "time={mode: realtime, dilation: 1}", "--policies", "round-robin,layers", "--out", str(tmp_path)]
     long = ["--set", "workload.max_tokens=120", "--set", "workload.prompts=[{tokens: 8}]"]
-    arguments = command("compare", tiny, *slow, *long, *([form] if form else []))
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    arguments = ("compare", tiny, *slow, *long, *([form] if form else []))
+    with start_edgeemu(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         assert running.stdout is not None
         while not (line := running.stdout.readline()).startswith("layers (run 2 of 3"):
             assert line, "it has ended"
@@ -162,8 +157,8 @@ def test_an_interrupted_comparison_of_draws_keeps_policies_that_have_ended(
 ) -> None:
     slow = ["--set", "time={mode: realtime, dilation: 1}", "--set", "workload.max_tokens=20", "--out", str(tmp_path)]
     policies = ["--policies", "round-robin,layers", "--seeds", "2"]
-    arguments = command("compare", tiny, *slow, *policies, *([form] if form else []))
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    arguments = ("compare", tiny, *slow, *policies, *([form] if form else []))
+    with start_edgeemu(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         assert running.stdout is not None
         while not (line := running.stdout.readline()).startswith("run 4 of 6"):  # they begin in the order of policies
             assert line, "it has ended"

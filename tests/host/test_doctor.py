@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from support.capped import VERSION
+from support.warm_commands import run_edgeemu
 
 from edgeemu.host import doctor
 from edgeemu.host.doctor import Caps, Findings, Host, LinkSupport, Scheduling, advise
@@ -70,9 +71,8 @@ def test_the_command_prints_a_page_or_one_document() -> None:
     assert "network.backend can be" in plain.stdout
     assert "to improve: " in plain.stdout
     assert "trying: memory caps" in plain.stderr
-    done = subprocess.run(
-        [sys.executable, "-m", "edgeemu", "doctor", "--json"], capture_output=True, text=True, check=True
-    )
+    done = run_edgeemu("doctor", "--json", stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
     found = json.loads(done.stdout)
     assert found["caps"]["means"] == (f"cgroup v{VERSION}" if VERSION else "rlimit")
     assert found["host"]["flops_per_s"] > 1e8

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from support.capped import VERSION, groups_of, start
+from support.warm_commands import run_edgeemu
 
 from edgeemu.host import cgroups, scratch
 from edgeemu.host.clean import Item
@@ -56,9 +57,8 @@ def running(tmp_path: Path) -> Iterator[Running]:
 
 
 def clean(*options: str) -> dict[str, list[dict[str, str]]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "edgeemu", "clean", "--json", *options], capture_output=True, text=True, check=True
-    )
+    done = run_edgeemu("clean", "--json", *options, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
     document: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
     return document
 

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 import uvloop
 from support.commands import call_edgeemu
 from support.html_pages import read_page
+from support.warm_commands import start_edgeemu
 
 from edgeemu.host import scratch
 from edgeemu.host.owner import is_alive
@@ -41,7 +41,6 @@ workload:
   prompts: [{tokens: 8}, {tokens: 4}]
   max_tokens: 6
 """
-COMMAND = [sys.executable, "-m", "edgeemu"]
 
 
 def report(directory: Path, *options: str) -> tuple[int, str, str]:
@@ -67,8 +66,8 @@ def long_run(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
     """Start a run in a process of its own that would take minutes; yield it once there are tokens."""
     (tmp_path / "long.yaml").write_text(SCENARIO)
     options = ["--out", str(tmp_path / "runs"), "--set", "workload.max_tokens=3000", "--json"]
-    command = [*COMMAND, "run", str(tmp_path / "long.yaml"), *options]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = start_edgeemu("run", str(tmp_path / "long.yaml"), *options, **streams)
     try:
         deadline = time.monotonic() + 60
         while not any(path.stat().st_size > 10_000 for path in tmp_path.glob("runs/*/tokens.arrows")):

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.commands import Edgeemu
 from support.swept import SCENARIO, of_the_run
+from support.warm_commands import run_edgeemu, start_edgeemu
 
 from edgeemu.cli import app
 from edgeemu.host.owner import own_processes, stat_fields
@@ -176,8 +176,11 @@ def test_a_wrong_request_ends_before_anything_runs(edgeemu: Edgeemu, options: tu
 
 
 def test_a_scenario_from_standard_input_is_read_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edgeemu", "sweep", "-", "--simulate", "--vary", "devices[0].count=1,2"]
-    done = subprocess.run([*command, "--csv"], cwd=tmp_path, input=SCENARIO, capture_output=True, text=True, check=True)
+    (tmp_path / "input").write_text(SCENARIO)
+    options = ("-", "--simulate", "--vary", "devices[0].count=1,2", "--csv")
+    with (tmp_path / "input").open() as given:
+        done = run_edgeemu("sweep", *options, cwd=tmp_path, stdin=given, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
     assert [line.split(",")[0] for line in done.stdout.splitlines()[:3]] == ["count", "1", "2"]
 
 
@@ -185,10 +188,8 @@ def test_a_scenario_from_standard_input_is_read_once(tmp_path: Path) -> None:
 def long_sweep(tmp_path: Path, after: int) -> Iterator["subprocess.Popen[str]"]:
     """Start a sweep of 24 runs; yield it when so many are complete."""
     (tmp_path / "small.yaml").write_text(SCENARIO)
-    command = [sys.executable, "-m", "edgeemu", "sweep", "small.yaml", *RUNS_24]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with start_edgeemu("sweep", "small.yaml", *RUNS_24, cwd=tmp_path, start_new_session=True, **streams) as process:
         try:
             assert process.stderr is not None
             for number in range(1, after + 1):
