@@ -15,7 +15,6 @@ def test_the_text_is_the_reference_or_the_run_says_why(seed: int) -> None:
     run_case(case_of(seed))
 
 
-@pytest.mark.alone  # real packets take real time
 @pytest.mark.parametrize("links", KINDS[:1], indirect=True, ids=named)
 @pytest.mark.parametrize("seed", range(FIRST + 200_000, FIRST + 200_000 + CASES))
 def test_the_text_is_the_reference_over_links_of_the_kernel_too(seed: int, links: Links) -> None:

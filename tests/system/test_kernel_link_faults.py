@@ -23,7 +23,6 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 
-pytestmark = pytest.mark.alone  # real packets take real time
 FOUR = ("workload.prompts=[{tokens: 7}, {tokens: 3}, {tokens: 5}, {tokens: 2}]", "workload.concurrency=4")
 QUICK = KINDS[:2]  # without netem, for which machines may be slow
 REPLICATE = REPREFILL.replace("reprefill", "replicate")

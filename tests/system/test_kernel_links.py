@@ -22,7 +22,6 @@ from edgeemu.run.processes.backend import ProcessBackend
 from edgeemu.run.run_scenario import run_scenario
 from edgeemu.scenario.load import parse_scenario
 
-pytestmark = pytest.mark.alone  # real packets take real time
 SCENARIO = """
 name: shaped
 seed: 3
@@ -98,6 +97,7 @@ def test_links_are_profiled_whatever_they_are(links: Links, tmp_path: Path, caps
     assert 0.0 < test["throughput_bps"]["measured"] < 1.2 * 10e6
 
 
+@pytest.mark.alone  # messages are sent when they are due only on a host that is in time
 def test_stamped_links_are_what_was_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "shaped.yaml"
     path.write_text(SCENARIO)

@@ -32,7 +32,7 @@ from edgeemu.timeline.clock import WallClock
 
 PROBED = probe_host()
 WHY_NOT = PROBED.why_not("hybrid", shared_channel=True)
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 USERS = [
     pytest.param(False, id="as this user"),
     pytest.param(
