@@ -79,15 +79,15 @@ def test_every_folder_says_what_it_knows() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
-def test_no_file_is_long(file: Path) -> None:
-    assert source(file).lines <= MAX_FILE_LINES
-
-
-@pytest.mark.parametrize("file", FILES, ids=str)
-def test_no_function_is_long(file: Path) -> None:
-    for kind, name, line, lines, _ in source(file).definitions:
+def test_a_file_is_small_and_says_what_is_in_it(file: Path) -> None:
+    """One test for all that is asked of a file: of a thousand files each takes a moment."""
+    found = source(file)
+    assert found.lines <= MAX_FILE_LINES
+    for kind, name, line, lines, docstring in found.definitions:
         if kind in (ast.FunctionDef, ast.AsyncFunctionDef):
             assert lines <= MAX_FUNCTION_LINES, f"{name}, line {line}: {lines} lines"
+        first = docstring.split("\n", 1)[0]
+        assert not RIDDLES.match(first), f"line {line}: {first}"
 
 
 def test_no_class_name_stands_twice() -> None:
@@ -97,13 +97,6 @@ def test_no_class_name_stands_twice() -> None:
             if kind is ast.ClassDef:
                 places[name.lstrip("_")].append(f"{file}:{line}")
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
-
-
-@pytest.mark.parametrize("file", FILES, ids=str)
-def test_first_lines_say_what_a_thing_is(file: Path) -> None:
-    for _, _, line, _, docstring in source(file).definitions:
-        first = docstring.split("\n", 1)[0]
-        assert not RIDDLES.match(first), f"line {line}: {first}"
 
 
 def test_no_test_imports_another() -> None:
