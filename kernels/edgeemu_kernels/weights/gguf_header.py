@@ -23,6 +23,7 @@ from edgeemu_kernels.weights.tensorfile import check_apart
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _FLOAT32, _STRING, _ARRAY = 6, 8, 9
 _DEFAULT_ALIGNMENT = 32
+_LENGTH = struct.Struct("<Q")  # of a string
 _FIRST_BYTES = 64 * 1024  # what is read first; each further read doubles it
 _MAX_HEADER_BYTES = 32 * 2**20  # Llama 3's, with 128,000 tokens and 280,000 merges, has 8 MB
 _MAX_ITEMS = 1_500_000
@@ -135,7 +136,22 @@ class _Cursor:
         return self._data[self.at : self.at + size]
 
     def string(self) -> str:
-        raw = self.raw(self.unpack("Q"))
+        return self._decoded(self.raw(self.unpack("Q")))
+
+    def strings(self, count: int) -> list[str]:
+        """Read so many strings: a vocabulary has a hundred thousand, nearly all of which are in the buffer."""
+        found = []
+        for _ in range(count):
+            start = self.at + _LENGTH.size
+            if start <= len(self._data) >= (stop := start + _LENGTH.unpack_from(self._data, self.at)[0]):
+                self.at = stop
+                found.append(self._decoded(self._data[start:stop]))
+            else:
+                found.append(self.string())
+        self.take(0)  # checks where it is now
+        return found
+
+    def _decoded(self, raw: bytes) -> str:
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
@@ -167,7 +183,7 @@ class _Cursor:
             return [item[0] for item in layout.iter_unpack(raw)]
         if of != _STRING:
             raise ModelFileError(self.path, f"an array of type {of} in the header (arrays in arrays are not supported)")
-        return [self.string() for _ in range(count)]
+        return self.strings(count)
 
 
 def _parse(cursor: _Cursor) -> GgufHeader:
