@@ -58,9 +58,12 @@ def work_key(op: Op, costs: Costs) -> tuple[object, ...]:
     return key
 
 
-def message_key(op: Op) -> tuple[object, ...]:
-    """Return the key of a result: all that the size of a message with it follows from in steps of as many rows."""
-    return op.emits.kind, op.emits.layer, len(op.groups), op.chunk, op.columns
+def message_key(op: Op, *, last: bool) -> tuple[object, ...]:
+    """Return the key of a result: all that the size of a message with it follows from in steps of as many rows.
+
+    `last`: its layer may be the one after which only the last row is sent.
+    """
+    return op.emits.kind, last, len(op.groups), op.chunk, op.columns
 
 
 def op_s(compute: Compute, op: Op, rows: int, past: int, costs: Costs) -> float:

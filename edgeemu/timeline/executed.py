@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.operation_costs import message_key
-from edgeemu.placement.program import GATHERED_KINDS, Op
+from edgeemu.placement.program import GATHERED_KINDS, MessageKind, Op
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.steps import OperationRecord, Step
@@ -46,7 +46,11 @@ class OpColumns:
     def messages(self) -> Alike:
         """Operations that send messages of one size in any step, as one kind."""
         numbers: dict[tuple[object, ...], int] = {}
-        which = [numbers.setdefault(message_key(op), len(numbers)) for op in self.ops]
+        highest: dict[MessageKind, int] = {}  # layer of a result of each kind: no other can be the last
+        for op in self.ops:
+            highest[op.emits.kind] = max(op.emits.layer, highest.get(op.emits.kind, 0))
+        keys = (message_key(op, last=op.emits.layer == highest[op.emits.kind]) for op in self.ops)
+        which = [numbers.setdefault(key, len(numbers)) for key in keys]
         first = dict(zip(reversed(which), reversed(self.ops), strict=True))  # the last assignment of a kind counts
         return Alike([first[kind] for kind in range(len(numbers))], np.array(which, np.int64))
 

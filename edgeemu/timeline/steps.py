@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import message_bytes, message_key, op_work, work_key
+from edgeemu.placement.operation_costs import message_bytes, message_key, op_work, sends_last_row, work_key
 from edgeemu.placement.program import Op
 from edgeemu.placement.work import Work, roofline_s
 from edgeemu.timeline.clock import Occupation
@@ -109,7 +109,7 @@ class _RooflineDurations:
         return _KnownWork(op, self._computes[op.device], kind, op.starts_kernel)
 
     def _bytes_of(self, op: Op, rows: int) -> int:
-        key = message_key(op)
+        key = message_key(op, last=sends_last_row(op, self._costs))
         size = self._message_bytes.get(key)
         if size is None:
             size = self._message_bytes[key] = message_bytes(op, rows, self._costs)
