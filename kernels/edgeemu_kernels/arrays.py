@@ -13,6 +13,7 @@ Raw = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Turns = NDArray[np.complex64]
 
 
 def address(array: Array | Raw) -> int:
@@ -34,13 +35,14 @@ def _data_in_object(array: NDArray[Any]) -> int:
 
     NumPy's array object is a Python object's head, then this pointer (PyArrayObject_fields in ndarraytypes.h).
     """
-    return _POINTER_AT(id(array) + object.__basicsize__).value or 0
+    return _POINTER_AT(id(array) + _HEAD_BYTES).value or 0
 
 
 def _data_by_numpy(array: NDArray[Any]) -> int:
     return int(array.ctypes.data)
 
 
+_HEAD_BYTES = object.__basicsize__
 _POINTER_AT = ctypes.c_void_p.from_address
 _READABLE = "fB"  # NumPy's letters of float32 and uint8
 _SAMPLE = np.zeros(1, np.float32)

@@ -11,8 +11,9 @@ so one product gives all of Q, K and V, and RoPE rotates queries and keys, which
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Self
@@ -93,6 +94,8 @@ class Attention:
         if position != cache.length:
             raise ValueError(f"position {position}, but the cache holds {cache.length} rows")
         t, hd, n = len(qkv), self.shape.head_dim, self.n_groups
+        if t == 1 and self._compiled and not cache.is_packed:
+            return self._attend_next(qkv, cache)
         rows = qkv.reshape(t, -1, hd)  # [t, n*S + n + n, hd]
         if self._rope is not None:
             self._rope.rotate(rows[:, : self._n_queries + n], position)
@@ -108,14 +111,20 @@ class Attention:
             self._prefill(queries.reshape(t, n, -1, hd), position, cache, out)
         return out
 
+    def _attend_next(self, qkv: Array, cache: KVCache) -> Array:
+        """One position, compiled from its rotation on: [1, n*(S+2)*hd] -> [1, n*group_dim]"""
+        out: Array = np.empty((1, self._q_rows), np.float32)
+        at, rope = cache.claim(1), self._rope
+        turns = None if rope is None else rope.turns(at, at + 1)[0]
+        mixed = out.reshape(self.n_groups, -1, self.shape.head_dim)
+        interleaved = rope is not None and rope.interleaved
+        _compiled_attention()(qkv, turns, self._scale, *cache.storage(), at, mixed, interleaved=interleaved)
+        return out
+
     def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
         """One position: [n, S, hd] -> out [n, S, hd]"""
         if cache.is_packed:
             out[...] = attend_packed(queries, cache, cache.length)
-        elif self._compiled:
-            from edgeemu_kernels.compiled import attend
-
-            attend(queries, *cache.storage(), cache.length, out)
         else:
             out[...] = _attend(queries, cache.keys(), cache.values())
 
@@ -235,6 +244,14 @@ def qkv_formats(shape: ModelShape, layer: int) -> tuple[NumberFormat, NumberForm
     """Formats of a layer's queries, keys and values."""
     weights = shape.precision.weights
     return weights("query", layer), weights("key", layer), weights("value", layer)
+
+
+@cache
+def _compiled_attention() -> Callable[..., None]:
+    """Attention of one position that is compiled when it is asked for the first time."""
+    from edgeemu_kernels.compiled import attend_next
+
+    return attend_next
 
 
 def _thirds(rows: Array, n_groups: int) -> tuple[Array, Array, Array]:

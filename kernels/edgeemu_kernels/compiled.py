@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Array, address
+from edgeemu_kernels.arrays import Array, Turns, address, address_of
 from edgeemu_kernels.compiled_sizes import attention_scratch
 from edgeemu_kernels.kernel_code import every_kernel
 from edgeemu_kernels.vector_code import compile_module
@@ -19,12 +19,14 @@ from edgeemu_kernels.vector_code import compile_module
 _ENGINE = compile_module(every_kernel())  # owns the machine code
 
 
-def _function(name: str, pointers: int, counts: int) -> Any:
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers, *[ctypes.c_int64] * counts)
+def _function(name: str, pointers: int, counts: int, numbers: int = 0) -> Any:
+    arguments = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * counts + [ctypes.c_float] * numbers
+    kind = ctypes.CFUNCTYPE(None, *arguments)
     return kind(_ENGINE.get_function_address(name))
 
 
 _FEW_ROWS = _function("few_rows", 3, 3)
+_PLACE = _function("place", 4, 7, 1)
 _ATTEND = _function("attend", 5, 5)
 _CAUSAL_SOFTMAX = _function("causal_softmax", 2, 4)
 _SWIGLU = _function("swiglu", 1, 2)
@@ -37,6 +39,23 @@ def few_rows(x: Array, weight: Array) -> Array:
     y: Array = np.empty((len(x), len(weight)), np.float32)
     _FEW_ROWS(address(x), address(weight), address(y), *x.shape, len(weight))
     return y
+
+
+def attend_next(
+    qkv: Array, turns: Turns | None, scale: float, keys: Array, values: Array, at: int, out: Array, *, interleaved: bool
+) -> None:
+    """Attention of one position from its queries, keys and values [n*S + 2*n, hd], overwritten, to out [n, S, hd].
+
+    Queries and keys are rotated by turns [hd/2], queries scaled, and keys and values [n, room, hd] get their rows `at`:
+    they count with those before. hd: a multiple of 16.
+    """
+    n, s, hd = out.shape
+    room, pairs = keys.shape[1], 0 if turns is None else len(turns)
+    scratch: Array = np.empty(attention_scratch(s, hd), np.float32)
+    new, kept = address(qkv), (address(keys), address(values))
+    turned = 0 if turns is None else address_of(turns)
+    _PLACE(new, turned, *kept, n, s, hd, room, at, pairs, 2 if interleaved else 1, scale)
+    _ATTEND(new, *kept, address(out), address(scratch), n, s, hd, room, at + 1)
 
 
 def attend(queries: Array, keys: Array, values: Array, length: int, out: Array) -> None:

@@ -17,7 +17,7 @@ AHEAD_EACH = 512  # likewise, of each of the four streams of a matrix
 def every_kernel() -> Any:
     """Module with all kernels."""
     module = ir.Module("edgeemu_kernels")
-    for write in (_few_rows, _attend, _causal_softmax, _swiglu, _read):
+    for write in (_few_rows, _place, _attend, _causal_softmax, _swiglu, _read):
         write(module)
     return module
 
@@ -73,6 +73,33 @@ def _tile(code: Code, first: Value, n: int, rows: list[Value]) -> None:
 
 
 # -- attention of one position --------------------------------------------------------------------------------------
+
+
+def _place(module: Any) -> None:
+    """place(qkv, turns, keys, values, n, S, hd, room, at, pairs, step, scale): all that comes before `attend`.
+
+    In qkv [n*S + n + n, hd] queries and keys are rotated by turns [pairs, 2], and queries scaled; then its keys and
+    values are copied to the rows `at` of keys and values [n, room, hd]. The two numbers of a pair are side by side if
+    `step` is 2, and `pairs` apart if it is 1. hd: a multiple of 16. Rounded as where NumPy multiplies complex numbers.
+    """
+    code = Code(module, "place", 4, 7, 1)
+    qkv, turns, keys, values, n, s, width, room, at, pairs, step, scale = code.arguments
+    builder, queries = code.builder, code.times(n, s)
+    apart = builder.select(builder.icmp_signed("==", step, code.count(1)), pairs, code.count(1))
+    with code.loop(code.count(0), code.add(queries, n)) as row, code.loop(code.count(0), pairs) as pair:
+        first = code.add(code.times(row, width), code.times(pair, step))
+        a, b = (code.load(qkv, place, kind=FLOAT) for place in (first, code.add(first, apart)))
+        turn = code.times(pair, code.count(2))
+        cos, sin = (code.load(turns, turn, code.count(i), kind=FLOAT) for i in (0, 1))
+        code.store(builder.fma(a, cos, builder.fneg(builder.fmul(b, sin))), qkv, first)
+        code.store(builder.fma(a, sin, builder.fmul(b, cos)), qkv, first, apart)
+    with code.loop(code.count(0), code.times(queries, width), LANES) as i:
+        code.store(builder.fmul(code.load(qkv, i), code.splat(scale)), qkv, i)
+    for first, rows in ((queries, keys), (code.add(queries, n), values)):
+        with code.loop(code.count(0), n) as group, code.loop(code.count(0), width, LANES) as i:
+            number = code.load(qkv, code.times(code.add(first, group), width), i)
+            code.store(number, rows, code.times(code.add(code.times(group, room), at), width), i)
+    code.finish()
 
 
 def _attend(module: Any) -> None:

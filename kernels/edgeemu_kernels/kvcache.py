@@ -55,12 +55,17 @@ class KVCache:
 
     def append_stored(self, keys: Stored, values: Stored) -> None:
         """Append t rows of every group as `take` gives them: k, v [n_groups, t, head_dim or row_bytes]."""
-        stop = self.length + keys.shape[1]
-        if stop > self.capacity:
+        start = self.claim(keys.shape[1])
+        self._keys[:, start : self.length] = keys
+        self._values[:, start : self.length] = values
+
+    def claim(self, rows: int) -> int:
+        """Have so many rows more, which the caller writes to `storage`; return the first."""
+        start, stop = self.length, self.length + rows
+        if stop > self._keys.shape[1]:
             self._resize(max(stop, 2 * self.capacity, FIRST_ROWS))
-        self._keys[:, self.length : stop] = keys
-        self._values[:, self.length : stop] = values
         self.length = stop
+        return start
 
     def keys(self) -> Array:
         """Written keys, [n_groups, length, head_dim]: a view, or decoded."""

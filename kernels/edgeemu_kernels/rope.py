@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu_kernels.linear import Array
+from edgeemu_kernels.arrays import Array, Turns
 from edgeemu_kernels.shape import ModelShape, RopeScaling
 
 FIRST_ROWS = 256  # the table starts this long and doubles: a device pays for the positions it has seen
@@ -42,9 +42,9 @@ class Rope:
     """
 
     def __init__(self, shape: ModelShape) -> None:
-        self._interleaved = shape.positions == "rope-interleaved"
+        self.interleaved = shape.positions == "rope-interleaved"
         self._frequencies = frequencies(shape.head_dim, shape.rope_theta, shape.rope_scaling, shape.rope_linear_factor)
-        self._table: NDArray[np.complex64] = np.empty((0, shape.head_dim // 2), np.complex64)
+        self._table: Turns = np.empty((0, shape.head_dim // 2), np.complex64)
 
     @property
     def nbytes(self) -> int:
@@ -52,8 +52,8 @@ class Rope:
 
     def rotate(self, x: Array, position: int) -> None:
         """Rotate x [t, n, head_dim] in place; row i stands at `position + i`."""
-        turns = self._turns(position, position + len(x))[:, None]  # [t, 1, hd/2] complex
-        if self._interleaved:
+        turns = self.turns(position, position + len(x))[:, None]  # [t, 1, hd/2] complex
+        if self.interleaved:
             pairs = x.view(np.complex64)  # [t, n, hd/2]: the pair (0, 1) is one complex number
             pairs *= turns
             return
@@ -63,7 +63,8 @@ class Rope:
         x[..., :half] = pairs.real
         x[..., half:] = pairs.imag
 
-    def _turns(self, start: int, stop: int) -> NDArray[np.complex64]:
+    def turns(self, start: int, stop: int) -> Turns:
+        """Factors of the pairs at these positions, [stop - start, hd/2]. Not to be changed."""
         if stop > len(self._table):
             rows = max(FIRST_ROWS, 2 * len(self._table), stop)
             angles = np.arange(rows, dtype=np.float64)[:, None] * self._frequencies  # [rows, hd/2]

@@ -49,8 +49,8 @@ class Variable:
 class Code:
     """One function as it is written: its arguments, and operations on counts and on vectors."""
 
-    def __init__(self, module: Any, name: str, pointers: int, counts: int) -> None:
-        kind = ir.FunctionType(ir.VoidType(), [POINTER] * pointers + [COUNT] * counts)
+    def __init__(self, module: Any, name: str, pointers: int, counts: int, numbers: int = 0) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [POINTER] * pointers + [COUNT] * counts + [FLOAT] * numbers)
         function = ir.Function(module, kind, name)
         self.arguments: Sequence[Value] = function.args
         entry = function.append_basic_block("entry")

@@ -1,16 +1,21 @@
 """Compiled kernels give what NumPy gives, for any sizes, and leave what is not a number as it is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
+from support.kernel_shapes import WIDE
 
 from edgeemu_kernels import compiled
-from edgeemu_kernels.attention import _attend, _attend_causal, _attend_compiled
-from edgeemu_kernels.compiled_sizes import COMPILED_BLOCK, COMPILED_BYTES, FEW_ROWS
+from edgeemu_kernels.attention import Attention, _attend, _attend_causal, _attend_compiled
+from edgeemu_kernels.compiled_sizes import COMPILED_BLOCK, COMPILED_BYTES, FEW_ROWS, compiles_attention
 from edgeemu_kernels.dense import swiglu_inplace
 from edgeemu_kernels.linear import Array, linear
+from edgeemu_kernels.rope import Rope
+from edgeemu_kernels.shape import Positions
 
 
 def drawn(*shape: int, seed: int = 0) -> Array:
@@ -43,6 +48,37 @@ def test_attention_to_any_number_of_positions_is_that_of_numpy(
     mixed = np.empty_like(q)
     compiled.attend(q, keys, values, length, mixed)
     np.testing.assert_allclose(mixed, _attend(q, keys[:, :length], values[:, :length]), atol=1e-5)
+
+
+@QUICK
+@given(
+    st.sampled_from(["rope-half", "rope-interleaved", "learned"]),
+    st.sampled_from([16, 48]),
+    st.integers(1, 3),
+    st.integers(1, 40),
+)
+def test_the_next_position_is_turned_kept_and_attended_to_as_by_numpy(
+    positions: Positions, width: int, groups: int, length: int
+) -> None:
+    shape = replace(WIDE, d_model=512, head_dim=width, positions=positions)
+    assert compiles_attention(shape)
+    rope = None if positions == "learned" else Rope(shape)
+    attention = Attention(shape, groups, rope)
+    cache, keys, values = attention.new_cache(2), [], []  # it grows twice
+    for at in range(length):
+        qkv = drawn(1, groups * (shape.group_size + 2) * width, seed=at)
+        rows = qkv.reshape(1, -1, width).copy()  # [1, n*S + n + n, hd]
+        n_queries = groups * shape.group_size
+        if rope is not None:
+            rope.rotate(rows[:, : n_queries + groups], at)
+        keys.append(rows[0, n_queries : n_queries + groups])
+        values.append(rows[0, n_queries + groups :])
+        mixed = attention.attend(qkv, at, cache)
+    np.testing.assert_allclose(cache.keys(), np.stack(keys, axis=1), rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(cache.values(), np.stack(values, axis=1))
+    q = rows[0, :n_queries].reshape(groups, -1, width) * np.float32(width**-0.5)
+    expected = _attend(q, cache.keys(), cache.values())
+    np.testing.assert_allclose(mixed.reshape(q.shape), expected, atol=1e-5)
 
 
 def test_attention_follows_scores_that_rise_and_fall_by_hundreds() -> None:
