@@ -90,7 +90,8 @@ class EmulatedDevice:
         self._held = HeldMessages()
         self._transfers = DeviceTransfers(config, self.pacer, self.states, self._held.hold)
         self._memory_availability = config.memory_availability
-        self._assignment: _Assignment | None = None
+        self._assigned: _Assignment  # since Assign: before it nothing that needs blocks is legal
+        self._assignment: _Assignment | None = None  # the same
         self._ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
 
     def handle(self, event: Event) -> list[Instruction]:
@@ -107,10 +108,11 @@ class EmulatedDevice:
             case Tick():
                 return self._tick(event.now_s)
             case OperationRan():
-                end_s = self._assigned.runner.ran(event)
+                runner = self._assigned.runner
+                end_s = runner.ran(event)
                 if event.woke is None:
                     return [*self._assigned.migration.ship_until(end_s), SleepUntil(end_s)]
-                return self._assigned.runner.woke(event.woke)
+                return runner.woke(event.woke)
             case Woke():
                 return self._assigned.runner.woke(event)
             case ChunkSent():
@@ -145,8 +147,10 @@ class EmulatedDevice:
     @property
     def due_s(self) -> float | None:
         """The next instant at which a `Tick` has something to do; None: there is none."""
-        chunk_s = self._assignment.migration.due_s if self._assignment is not None else None
-        return min([due_s for due_s in (self._held.due_s, chunk_s) if due_s is not None], default=None)
+        held_s = self._held.due_s
+        if self._assignment is None or not self._assignment.migration.sends:
+            return held_s
+        return min([due_s for due_s in (held_s, self._assignment.migration.due_s) if due_s is not None], default=None)
 
     def _tick(self, now_s: float) -> list[Instruction]:
         """Delivers what has arrived on the timeline (unpaced: all), ships what is due, and runs what is next.
@@ -158,12 +162,14 @@ class EmulatedDevice:
             instructions += self._release(message, now_s)
         if self._assignment is None:
             return instructions
-        runner, migration = self._assignment.runner, self._assignment.migration
-        migration.prepare_due(now_s)
+        runner, migration = self._assigned.runner, self._assigned.migration
+        if sends := migration.sends:
+            migration.prepare_due(now_s)
         if not self._ready:
             return instructions + migration.ship_until(now_s)
         ready, end_s = runner.run_next()
-        instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))
+        if sends:
+            instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))
         if ready is not None:
             instructions.append(RunOperation(ready, end_s))
         elif end_s is not None:  # of a transfer, which nothing is executed for
@@ -239,7 +245,8 @@ class EmulatedDevice:
         executor.load(request.ops)
         runner = StepRunner(self._config, self.pacer, self._dataflow, executor, self.ledger)
         migration = DeviceMigration(self._config, self.pacer, self.ledger, executor, runner)
-        self._assignment, self._ready = _Assignment(executor, runner, migration), runner.ready
+        self._assigned = self._assignment = _Assignment(executor, runner, migration)
+        self._ready = runner.ready
         self._transfers.assign(runner, migration)
         self._dataflow.install(request.epoch, request.ops)
         return [Connect(request.peers), self._done("Assign")]
@@ -291,13 +298,11 @@ class EmulatedDevice:
             self._dataflow.install(request.epoch, request.ops)
             self._assigned.executor.charge_filling(request.rows, request.past)
             return [Connect(request.peers), self._done("Follow")]
-        if isinstance(request, Rewind):
-            self._assigned.executor.rewind(request.rows, request.layers, request.kept)
-            self._assigned.migration.replicas.rewind(request)
-        else:
-            told = self._assigned.runner.halt(request.epoch, self._held.drop_steps())
-            return [*told, self._done("Halt")]
-        return [self._done(type(request).__name__)]
+        if isinstance(request, Halt):
+            return [*self._assigned.runner.halt(request.epoch, self._held.drop_steps()), self._done("Halt")]
+        self._assigned.executor.rewind(request.rows, request.layers, request.kept)
+        self._assigned.migration.replicas.rewind(request)
+        return [self._done("Rewind")]
 
     def _change(self, request: ChangeDevice) -> list[Instruction]:
         """Event or fault. What is held stays and grows, however little memory is left; what would come is refused."""
@@ -322,8 +327,3 @@ class EmulatedDevice:
     def _memory_left_bytes(self, at_s: float) -> int:
         """Memory that other work leaves at an instant."""
         return memory_left_bytes(self._config.memory_bytes, self._memory_availability, at_s)
-
-    @property
-    def _assigned(self) -> _Assignment:
-        assert self._assignment is not None, "nothing that needs blocks is legal before Assign"
-        return self._assignment

@@ -78,10 +78,10 @@ class BeginTimeline(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a message to a device; it departs at its `departure_s`."""
+    """Send a message to each of these devices, in this order; it departs at its `departure_s`."""
 
     message: Data
-    target: int
+    targets: Sequence[int]
 
 
 class SendChunk(msgspec.Struct, frozen=True):

@@ -70,6 +70,11 @@ class DeviceMigration:
     # -- out ------------------------------------------------------------------------------------------------------
 
     @property
+    def sends(self) -> bool:
+        """Whether there are chunks that wait for their instant, or for room."""
+        return bool(self._streams or self._unprepared or self._stuck)
+
+    @property
     def due_s(self) -> float | None:
         """When the next chunk is due; None: there is none."""
         return min([heap[0].due_s for heap in (self._streams, self._unprepared) if heap], default=None)

@@ -155,7 +155,8 @@ class DeviceProcess:
 
     def _handle(self, event: Event) -> None:
         """Hands an event to the device and carries out the instructions, and those that follow from their outcomes."""
-        todo = self.device.handle(event)[::-1]  # the next is the last
+        todo = self.device.handle(event)
+        todo.reverse()  # the next is the last
         while todo:
             outcome = self._carry_out(todo.pop())
             if outcome is not None:
@@ -200,8 +201,9 @@ class DeviceProcess:
         return OperationRan(result, cpu_s, None if end_s is None else self._sleep_until(self.clock, end_s))
 
     def send(self, instruction: Send) -> None:
-        """Sends a message of a step to another device."""
-        self._links.send(instruction.message, instruction.target)
+        """Sends a message of a step to other devices."""
+        for target in instruction.targets:
+            self._links.send(instruction.message, target)
 
     def tell(self, message: FromDevice) -> None:
         """Sends a message to the controller. A report's `reordered` and `stalled_s` are known to the links alone."""

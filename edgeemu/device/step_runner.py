@@ -214,22 +214,20 @@ class StepRunner:
         self, op: Op, key: StepKey, position: int, rows: int, payload: NDArray[Any], departure_s: float
     ) -> list[Instruction]:
         """One result to all that need it. Their messages leave in the order of `op.to`, through one interface."""
-        slot, epoch = op.emits, self._dataflow.epoch
-        instructions: list[Instruction] = []
-        message: Data | None = None
-        for target in op.to:
-            if target == self._index:
-                self._ledger.charge(MESSAGES, payload.nbytes)
-                self._deliver(epoch, key, slot, Input(departure_s, position, payload, 0, rows))
-                continue
-            if self._pacer.paced:
+        slot, epoch, targets = op.emits, self._dataflow.epoch, op.to
+        if self._index in targets:
+            self._ledger.charge(MESSAGES, payload.nbytes)
+            self._deliver(epoch, key, slot, Input(departure_s, position, payload, 0, rows))
+            targets = tuple([target for target in targets if target != self._index])
+        if not targets:
+            return []
+        if self._pacer.paced:
+            for target in targets:
                 self.sent_bytes[target] += data_bytes(payload)
-            if message is None:
-                kind, layer, part = slot.kind, slot.layer, slot.part
-                instants = departure_s, departure_s
-                message = Data(kind, layer, self._index, *key, epoch, position, *instants, payload, rows, part)
-            instructions.append(Send(message, target))
-        return instructions
+        kind, layer, part = slot.kind, slot.layer, slot.part
+        instants = departure_s, departure_s
+        message = Data(kind, layer, self._index, *key, epoch, position, *instants, payload, rows, part)
+        return [Send(message, targets)]
 
     def _token(self, key: StepKey, token: int, sampled_s: float, wall_s: float) -> Token:
         kept = self._executor.last_logits

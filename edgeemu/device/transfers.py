@@ -111,4 +111,4 @@ class DeviceTransfers:
 
 
 def _send(message: Data, target: int, at_s: float) -> list[Instruction]:
-    return [Send(msgspec.structs.replace(message, departure_s=at_s, arrival_s=at_s), target)]
+    return [Send(msgspec.structs.replace(message, departure_s=at_s, arrival_s=at_s), [target])]

@@ -112,8 +112,7 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
     width, rest = divmod(size_bytes, max(1, rows) * dtype.itemsize)
     if rows < 1 or width < 1 or rest or (dtype.kind == "i" and width != 1):
         raise WireError(f"a payload of {size_bytes} bytes does not fill {rows} rows")
-    values = np.frombuffer(frames[1], dtype=dtype)
-    payload = values if dtype.kind == "i" else values.reshape(rows, width)
+    payload: NDArray[np.generic] = np.ndarray((rows,) if dtype.kind == "i" else (rows, width), dtype, frames[1])
     return Data(
         kind,
         layer,

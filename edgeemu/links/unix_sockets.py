@@ -24,6 +24,7 @@ _LARGE_PIECE_BYTES = 1 << 20  # the same of a message that has begun
 _CONNECTIONS = 4096  # that may wait to be accepted; the kernel may allow less
 _PATIENCE_MS = 1  # for the next piece of a message that has begun: its sender is writing it
 _LOOK_MS = 1  # between two looks at what waits
+_AT_ONCE = 64  # connections with something to read that one look finds
 
 
 def socket_path(address: str) -> str:
@@ -210,15 +211,15 @@ class UnixSockets:
     def wait(self, descriptor: int, timeout_s: float | None) -> bool:
         """Wait until there is something to take or to read from another descriptor, or the time is over.
 
-        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) milliseconds.
+        Return whether that can be read. select(2) counts microseconds, epoll_wait(2) milliseconds: for a wait that has
+        an end there are two calls.
         """
         if descriptor != self._watched:
             self._readable.register(descriptor, select.EPOLLIN)
             self._watched = descriptor
         if timeout_s:
             select.select([self._readable], [], [], timeout_s)
-            timeout_s = 0.0
-        self._ready = self._readable.poll(timeout_s)
+        self._ready = self._readable.poll(None if timeout_s is None else 0.0, _AT_ONCE)
         return descriptor in dict(self._ready)
 
     def has_room(self, address: str) -> bool:
@@ -253,7 +254,7 @@ class UnixSockets:
     def take(self) -> list[list[bytes]]:
         """Return messages that have arrived: of each connection what one read brings."""
         messages: list[list[bytes]] = []
-        ready, self._ready = self._readable.poll(0) if self._ready is None else self._ready, None
+        ready, self._ready = self._readable.poll(0, _AT_ONCE) if self._ready is None else self._ready, None
         for descriptor, _ in ready:
             incoming = self._incoming.get(descriptor)
             if incoming is None:

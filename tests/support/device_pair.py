@@ -125,9 +125,10 @@ class DevicePair:
         match instruction:
             case Tell(message):
                 self.told.append(codec.decode_for_controller(codec.encode(message)))
-            case Send(message, target):
+            case Send(message, targets):
                 sent = msgspec.structs.replace(message, arrival_s=message.departure_s + DELAY_S)
-                self._fly(target, encode_data(sent))
+                for target in targets:
+                    self._fly(target, encode_data(sent))
             case SendChunk(chunk, _, target, departure_s):
                 if not self.rooms[target]:
                     return ChunkSent(None)

@@ -110,8 +110,9 @@ class MemoryNetwork:
         match instruction:
             case Tell(message):
                 self.tell(codec.encode(message))
-            case Send(message, target):
-                self._send(number, target, encode_data(message))
+            case Send(message, targets):
+                for target in targets:
+                    self._send(number, target, encode_data(message))
             case SendChunk(chunk, _, target, _):
                 self._send(number, target, encode_chunk(chunk))
                 return ChunkSent(0.0)
