@@ -17,6 +17,7 @@ from edgeemu.placement.placement import PlacementError, is_divided
 from edgeemu.policies import STEADY, Policy, prepare
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import nominal_computes, oracle_view
 from edgeemu.policies.view.rehearsal import Length, Rehearsal
 from edgeemu.policies.view.step_energy import missing_links, missing_power
@@ -181,8 +182,10 @@ def _first_view(
     longest, *concurrent = nlargest(scenario.workload.concurrency, (request.total_tokens for request in requests))
     prompt_tokens = max(len(request.ids) for request in requests)
     view = oracle_view(cluster, costs.uniform("mean"), host, prompt_tokens, longest, links=links)
+    measured = scenario.knowledge == "measured" and cluster.links_vary
     return replace(
         view,
+        observed=link_factors_at(links, cluster, 0.0).other_than_nominal() if measured else view.observed,
         workload=replace(view.workload, interval_tokens=rules.interval_tokens, concurrent=tuple(concurrent)),
         star=scenario.sharding.collectives in ("star", "relay"),
         gather=scenario.sharding.collectives == "gather",

@@ -5,22 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
-from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.policies.view.outlook import Outlook, Pair
 from edgeemu.run.backend import Measurements, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord, Step
-
-FOLLOWED = 64  # devices up to which an oracle follows every link of a cluster whose links all vary
-LEAST_S = 1e-9  # a delay that is as good as none
 
 
 class Watcher:
@@ -30,7 +26,12 @@ class Watcher:
         self._plan = plan
         self._devices = devices
         self._estimate = Estimator(
-            plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing, plan.links
+            plan.cluster,
+            plan.computes,
+            plan.costs,
+            plan.scenario.decisions.smoothing,
+            plan.links,
+            plan.view.observed,
         )
         self._history = History()
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
@@ -97,7 +98,7 @@ class Watcher:
             for device, compute, slowdown in zip(cluster.devices, self._plan.computes, slowdowns, strict=True)
         )
         known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
-        return self._with_outlook(known, slowdowns, _link_factors(cluster, self._plan.links, at_s))
+        return self._with_outlook(known, slowdowns, link_factors_at(self._plan.links, cluster, at_s))
 
     def _with_outlook(self, known: ClusterView, slowdowns: Sequence[float], factors: Factors) -> ClusterView:
         """Return the view with what is expected of devices and links; of links, by the time that a vector x takes."""
@@ -110,16 +111,3 @@ class Watcher:
         slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
         outlook = self._history.outlook(self._tokens, np.array(slowdowns), known_links, slow)
         return known.noted(outlook=outlook) if outlook else known
-
-
-def _link_factors(cluster: Cluster, nominal: LinkMatrix, at_s: float) -> Factors:
-    """Delay, and time per bit, of the links that vary: multiples of the nominal ones."""
-    pairs, n = cluster.varying_pairs(), len(cluster.devices)
-    if pairs is None:
-        pairs = {(a, b) for a in range(n) for b in range(n) if a != b} if n <= FOLLOWED else set()
-    found = {}
-    for a, b in pairs:
-        path = cluster.path(a, b)
-        delay = max(LEAST_S, path.delay_at(at_s)) / max(LEAST_S, nominal.delay_s.pair(a, b))
-        found[a, b] = delay, 1.0 / (path.bandwidth_at(at_s) * nominal.s_per_bit.pair(a, b))
-    return found

@@ -110,3 +110,24 @@ def test_real_bytes_measure_as_the_simulator_says(mode: str, busy: tuple[str, ..
         assert [row.emulated_s for row in made.tokens] == [row.emulated_s for row in again.tokens]
         assert transfers(made) == transfers(again)
         assert made.devices.measured.sent_bytes == again.devices.measured.sent_bytes
+
+
+def test_a_link_that_is_bad_from_the_start_on_is_not_forgotten() -> None:
+    """The first placement knows it, and so do later decisions, until the link is measured again."""
+    seen = []
+
+    def watching(view: ClusterView, current: Placement | None) -> Placement:
+        """Everything on device 0; device 1 has a block as soon as its link is quick."""
+        assert current is not None
+        seen.append(view.delay_s(0, 1))
+        return wary(view, current)
+
+    bad = "events=[{at: 0 s, link: [a, b-1], delay: 6 ms}, {at_token: 12, link: [a, b-1], delay: 1 ms}]"
+    plan = make(*ONE, bad)
+    assert plan.view.delay_s(0, 1) == pytest.approx(0.006)
+    at_first = Placement(dict.fromkeys(plan.placement.owner, 0))
+    run = simulated(replace(plan, placement=at_first, decide=watching))
+    assert seen[0] == pytest.approx(0.006, rel=0.01)
+    ((step, target),) = moved_at(run)
+    assert target == "b-1"
+    assert GOOD < step <= GOOD + 16, "it is measured again"

@@ -1,6 +1,7 @@
 """Estimates of speeds, queueing, memory and links from measurements, smoothed. Pure; knows no scenario.
 
-Every estimate starts from the nominal value and keeps it until something is measured. Measurements are reports of real
+Every estimate starts from the nominal value, or a link's from what is known of its start, and keeps it until something
+is measured. Measurements are reports of real
 devices or of the simulator, in one form. The one parameter is `smoothing`, the weight of the
 newest observation; the first counts in full.
 """
@@ -13,7 +14,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
 from edgeemu.policies.view.link_estimates import LinkEstimates
-from edgeemu.policies.view.link_factors import LinkFactors, Pair
+from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.policies.view.oracle import slowed
@@ -42,15 +43,19 @@ class Estimator:
         costs: Costs,
         smoothing: float,
         sheet: LinkMatrix | None = None,
+        at_start: Factors | None = None,
     ) -> None:
-        """`nominal`: speeds without load (`oracle.nominal_computes`). `sheet`: nominal links, if made already."""
+        """`nominal`: speeds without load (`oracle.nominal_computes`). `sheet`: nominal links, if made already.
+
+        `at_start`: links that are known to begin otherwise than nominally.
+        """
         self._cluster = cluster
         self._nominal = nominal
         self._times = OperationTimes(nominal, costs)
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._sheet = sheet or LinkMatrix.of(cluster)
-        self._links = LinkEstimates(self._sheet, smoothing)
+        self._links = LinkEstimates(self._sheet, smoothing, at_start or {})
         # The last view of each device, with its slowdown and memory.
         self._last_shown: list[tuple[float, int, DeviceView] | None] = [None] * len(cluster.devices)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import LinkFactors, Pair
+from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, device_order
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
@@ -33,14 +33,21 @@ class _Pairs(NamedTuple):
 class LinkEstimates:
     """Estimates of all pairs that were measured so far; `smoothing` is the weight of the newest measurement."""
 
-    def __init__(self, nominal: LinkMatrix, smoothing: float) -> None:
+    def __init__(self, nominal: LinkMatrix, smoothing: float, at_start: Factors) -> None:
+        """`at_start`: links that are known to begin otherwise than nominally."""
         self._nominal = nominal
         self._smoothing = smoothing
         self._n_devices = nominal.delay_s.n_devices
-        self._codes = np.empty(0, np.int64)  # [n_pairs] source * n_devices + target, ascending
+        first = LinkFactors.of(at_start)
+        codes = first.sources * self._n_devices + first.targets
+        order = codes.argsort()
+        self._codes = codes[order]  # [n_pairs] source * n_devices + target, ascending
         # [5, n_pairs] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
-        self._sums = np.zeros((5, 0))
-        self._unseen_turns = np.empty(0, np.int64)  # [n_pairs] decisions since the last measurement
+        delay, per_bit = first.delay[order], first.per_bit[order]
+        one = np.ones_like(delay)
+        # as if a message that was all delay had been measured before the run, and one that was all bits
+        self._sums = np.stack([one, 0.0 * one, one, delay, per_bit])
+        self._unseen_turns = np.zeros(len(codes), np.int64)  # [n_pairs] decisions since the last measurement
         self._last = _Pairs(*(np.empty(0, np.int64) for _ in _Pairs._fields))  # most steps have messages of the same
         self._factors: LinkFactors | None = None  # None: something was measured since
 

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 
+_NOMINAL = 1e-9  # a difference of factors that is rounding
+
 Pair = tuple[int, int]  # source, target
 Factors = Mapping[Pair, tuple[float, float]]
 """Measured delay, and measured time per bit, of some links: multiples of the nominal values."""
@@ -31,6 +33,11 @@ class LinkFactors(Factors):
         pairs = np.array(list(factors), np.int64).reshape(-1, 2)
         values = np.array(list(factors.values()), np.float64).reshape(-1, 2)
         return cls(pairs[:, 0], pairs[:, 1], values[:, 0], values[:, 1])
+
+    def other_than_nominal(self) -> "LinkFactors":
+        """Only the pairs whose delay, or time per bit, is not nominal."""
+        other = (np.abs(self.delay - 1.0) > _NOMINAL) | (np.abs(self.per_bit - 1.0) > _NOMINAL)  # [n_pairs]
+        return LinkFactors(self.sources[other], self.targets[other], self.delay[other], self.per_bit[other])
 
     def __getitem__(self, pair: Pair) -> tuple[float, float]:
         source, target = pair

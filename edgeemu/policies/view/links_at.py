@@ -5,7 +5,7 @@ from collections.abc import Collection
 from functools import partial
 
 from edgeemu.cluster.cluster import Cluster
-from edgeemu.policies.view.link_factors import Pair
+from edgeemu.policies.view.link_factors import LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import (
     ComputedMatrix,
     FloatArray,
@@ -15,6 +15,9 @@ from edgeemu.policies.view.link_matrix import (
     one_by_one,
 )
 
+FOLLOWED = 64  # devices up to which every link is looked at of a cluster whose links all vary
+LEAST_S = 1e-9  # a delay that is as good as none
+
 
 def links_at(nominal: LinkMatrix, cluster: Cluster, at_s: float) -> LinkMatrix:
     """The links of a cluster at an instant, from its nominal ones."""
@@ -23,6 +26,19 @@ def links_at(nominal: LinkMatrix, cluster: Cluster, at_s: float) -> LinkMatrix:
     if varying is None:
         return LinkMatrix(*(ComputedMatrix(n, partial(one_by_one, value)) for value in (s_per_bit, delay_s)))
     return LinkMatrix(_Overlay(nominal.s_per_bit, s_per_bit, varying), _Overlay(nominal.delay_s, delay_s, varying))
+
+
+def link_factors_at(nominal: LinkMatrix, cluster: Cluster, at_s: float) -> LinkFactors:
+    """Delay, and time per bit, of the links that vary: multiples of the nominal ones, at an instant."""
+    pairs, n = cluster.varying_pairs(), len(cluster.devices)
+    if pairs is None:
+        pairs = {(a, b) for a in range(n) for b in range(n) if a != b} if n <= FOLLOWED else set()
+    found = {}
+    for a, b in pairs:
+        path = cluster.path(a, b)
+        delay = max(LEAST_S, path.delay_at(at_s)) / max(LEAST_S, nominal.delay_s.pair(a, b))
+        found[a, b] = delay, 1.0 / (path.bandwidth_at(at_s) * nominal.s_per_bit.pair(a, b))
+    return LinkFactors.of(found)
 
 
 class _Overlay(PairMatrix):
