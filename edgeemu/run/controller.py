@@ -36,7 +36,9 @@ class Controller:
         self.devices = devices
         self.logits: dict[int, list[NDArray[np.float32]]] = {}  # by sequence and step, [vocab], if devices keep them
         self.decider = Decider(plan, devices)
-        self._told = MovesTold(plan.model.shape, plan.view, measured=plan.scenario.knowledge == "measured")
+        self._told = MovesTold(
+            plan.model.shape, plan.view, plan.computes, measured=plan.scenario.knowledge == "measured"
+        )
         self._conditions = Conditions()
         self._scheduler = plan.scheduler()
         self._open: dict[int, OpenSequence] = {}

@@ -129,7 +129,7 @@ class Decider:
         """Add to the row of a change what it is expected to gain, and what has changed since the one before it."""
         number, view, before, old, new = change
         known = "measured " if self._plan.scenario.knowledge == "measured" else ""
-        why = changes_in_words(Views(self._plan.view, before, view, known), old)
+        why = changes_in_words(Views(self._plan.computes, before, view, known), old)
         expected = expected_gain(view, old, new)
         self._rows[number] = self._rows[number]._replace(
             moves=len(moves(old, new)), why=" and ".join(why), **expected._asdict()

@@ -3,12 +3,14 @@
 Changes are compared as arrays: words are for the few that are named, and a decision must not wait for the others.
 """
 
+from collections.abc import Sequence
 from itertools import permutations
 from math import log
 from typing import NamedTuple
 
 import numpy as np
 
+from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -23,9 +25,9 @@ NOTICED = 1.1  # least factor by which what is named has changed
 
 
 class Views(NamedTuple):
-    """Views of one cluster: of the first placement, of the last change, and now. `known` is "measured ", or empty."""
+    """Views of one cluster, for the last change and now, and speeds without load. `known` is "measured ", or empty."""
 
-    nominal: ClusterView
+    nominal: Sequence[Compute]
     before: ClusterView
     now: ClusterView
     known: str = ""
@@ -49,11 +51,9 @@ class _LinkChanges(NamedTuple):
 
 def changes_in_words(views: Views, placement: Placement) -> list[str]:
     """Name the largest changes of devices, and of links that the placement uses or that were measured."""
-    nominal, before, now, _ = views
+    _, before, now, _ = views
     n = len(now.devices)
-    speeds = np.log(
-        (now.mem_bytes_per_s / nominal.mem_bytes_per_s) / (before.mem_bytes_per_s / nominal.mem_bytes_per_s)
-    )
+    speeds = np.log(now.mem_bytes_per_s / before.mem_bytes_per_s)
     memories = np.log(np.maximum(now.memory_bytes, 1) / np.maximum(before.memory_bytes, 1))
     links = _links(before, now, _pairs(before, now, placement))
     sizes = np.abs(np.concatenate([np.stack([speeds, memories], axis=1).ravel(), links.change]))  # [2 n + n_links]
@@ -66,8 +66,9 @@ def changes_in_words(views: Views, placement: Placement) -> list[str]:
 
 
 def _speed(views: Views, device: int) -> str:
-    own, old, new = (view.devices[device].compute for view in views[:3])
-    now, then = (each.mem_bytes_per_s / own.mem_bytes_per_s for each in (new, old))
+    own_bytes_per_s = views.nominal[device].mem_bytes_per_s
+    seen = (view.devices[device].compute for view in (views.now, views.before))
+    now, then = (compute.mem_bytes_per_s / own_bytes_per_s for compute in seen)
     was = f" (was {percent_text(then)})" if abs(log(then)) > log(NOTICED) else ""
     return f"{views.now.devices[device].name} {views.known}at {percent_text(now)} of its speed{was}"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
+from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Block
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -30,11 +31,16 @@ class PlacementChange(NamedTuple):
 class MovesTold:
     """Lines about the moves of one run. Each is complete when a token has been measured under the new placement."""
 
-    def __init__(self, shape: ModelShape, first: ClusterView, *, measured: bool = True) -> None:
-        """`first`: the view of the first placement. `measured`: whether later views are, and not the true state."""
+    def __init__(
+        self, shape: ModelShape, first: ClusterView, nominal: Sequence[Compute], *, measured: bool = True
+    ) -> None:
+        """`first`: the view of the first placement. `nominal`: speeds of all devices without load.
+
+        `measured`: whether later views are, and not the true state.
+        """
         self._shape = shape
         self._known = "measured " if measured else ""
-        self._nominal = self._before = first
+        self._before, self._nominal = first, nominal
         # Since the last move, without what the move delayed:
         self._latencies_s: deque[float] = deque(maxlen=REMEMBERED)
         self._open = ""  # the line about the last move, up to what it gained

@@ -14,7 +14,8 @@ from edgeemu_kernels.shape import ModelShape
 
 N = 20
 SHAPE = ModelShape("small", 1, 64, 2, 2, 32, 128, 64, 64)
-BEFORE = view(SHAPE, [2**30] * N, [Compute(1e9, 1e9, 0.0)] * N, 4, 8)
+NOMINAL = [Compute(1e9, 1e9, 0.0)] * N
+BEFORE = view(SHAPE, [2**30] * N, NOMINAL, 4, 8)
 PLACEMENT = Placement({EMBED: 1, LM_HEAD: 3})
 
 
@@ -30,7 +31,7 @@ def with_slow_links(seen: ClusterView, factors: dict[tuple[int, int], float]) ->
 
 
 def words(now: ClusterView, before: ClusterView = BEFORE, placement: Placement = PLACEMENT) -> list[str]:
-    return changes_in_words(Views(BEFORE, before, now, "measured "), placement)
+    return changes_in_words(Views(NOMINAL, before, now, "measured "), placement)
 
 
 def test_nothing_is_named_that_has_changed_little() -> None:
@@ -51,6 +52,12 @@ def test_of_equal_changes_the_first_devices_are_named() -> None:
 def test_a_change_is_since_the_view_before() -> None:
     before = with_device(BEFORE, 2, 4.0)
     assert words(with_device(before, 2, 0.5), before) == ["d2 measured at 50 % of its speed (was 25 %)"]
+
+
+def test_a_speed_is_a_share_of_that_without_load() -> None:
+    """A device can have load when the run begins."""
+    before = with_device(BEFORE, 2, 3.0)
+    assert words(BEFORE, before) == ["d2 measured at 100 % of its speed (was 33 %)"]
 
 
 def test_a_link_is_named_once_by_the_way_that_changed_more() -> None:

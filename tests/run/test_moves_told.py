@@ -14,7 +14,8 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.moves_told import MAX_TOLD, MovesTold, PlacementChange
 
-FIRST = view(LLAMA, [2**30] * 3, [Compute(1e9, 1e9, 0.0)] * 3, 4, 99)
+NOMINAL = [Compute(1e9, 1e9, 0.0)] * 3
+FIRST = view(LLAMA, [2**30] * 3, NOMINAL, 4, 99)
 WHOLE = Placement(dict.fromkeys(all_blocks(LLAMA), 0))
 SPLIT = WHOLE.moved([head(1, 2), ffn(1)], 2)
 
@@ -27,7 +28,7 @@ def slower(seen: ClusterView, device: int, factor: float) -> ClusterView:
 
 def line(old: Placement, new: Placement, seen: ClusterView, first: ClusterView = FIRST) -> str:
     """The line about one move after three tokens, the last of them slow."""
-    told = MovesTold(LLAMA, first)
+    told = MovesTold(LLAMA, first, NOMINAL)
     for latency_s in (0.05, 0.05, 0.09):
         assert list(told.token(0, latency_s)) == []
     assert list(told.moved(PlacementChange(old, new, seen, 7, 0.0125))) == []
@@ -72,7 +73,7 @@ def test_the_largest_measured_changes_are_named(seen: ClusterView, first: Cluste
 
 
 def test_of_the_true_state_nothing_is_measured() -> None:
-    told = MovesTold(LLAMA, FIRST, measured=False)
+    told = MovesTold(LLAMA, FIRST, NOMINAL, measured=False)
     seen = with_links(slower(FIRST, 1, 2), 1e8, 50e-3)
     assert list(told.moved(PlacementChange(SPLIT, WHOLE, seen, 9, 0.0))) == []
     (found,) = told.ended()
@@ -80,7 +81,7 @@ def test_of_the_true_state_nothing_is_measured() -> None:
 
 
 def test_of_several_sequences_each_has_a_token_that_waited() -> None:
-    told = MovesTold(LLAMA, FIRST)
+    told = MovesTold(LLAMA, FIRST, NOMINAL)
     assert list(told.moved(PlacementChange(WHOLE, SPLIT, FIRST, 2, 0.5))) == []
     assert [list(told.token(sequence, latency_s)) for sequence, latency_s in ((0, 0.6), (1, 0.7))] == [[], []]
     (found,) = told.token(1, 0.08)
@@ -89,7 +90,7 @@ def test_of_several_sequences_each_has_a_token_that_waited() -> None:
 
 
 def test_a_recovery_is_told_with_what_it_was() -> None:
-    told = MovesTold(LLAMA, FIRST)
+    told = MovesTold(LLAMA, FIRST, NOMINAL)
     (*_,) = told.moved(PlacementChange(WHOLE, SPLIT, slower(FIRST, 0, 4), 3, 0.0))
     for latency_s in (0.5, 0.06):
         (*_,) = told.token(0, latency_s)
@@ -121,7 +122,7 @@ def test_shares_that_move_are_counted() -> None:
 
 
 def test_only_the_first_moves_of_a_run_are_told() -> None:
-    told = MovesTold(LLAMA, FIRST)
+    told = MovesTold(LLAMA, FIRST, NOMINAL)
     lines = []
     for n in range(2 * MAX_TOLD):
         ways = (WHOLE, WHOLE.moved([proj(0)], 1))
