@@ -19,7 +19,8 @@ class EventSpec(Strict):
     at: Seconds | None = Field(default=None, description="Instant of the run.")
     at_token: Annotated[int, Field(strict=True, ge=0)] | None = Field(
         default=None,
-        description="Token of the first sequence at whose start the event happens; less than its `max_tokens`.",
+        description="Token of the first sequence at whose start the event happens; less than its `max_tokens`. "
+        "0: as it arrives.",
     )
     device: str | None = Field(
         default=None, description="Device that changes. A name with a count means all its devices."

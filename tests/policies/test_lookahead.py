@@ -220,11 +220,11 @@ FEW_LAYERS = (  # enough for the link between two of the three devices to matter
 
 
 @pytest.mark.parametrize("link", ["bandwidth: 2 Mbit/s", "delay: 20 ms"])
-@pytest.mark.parametrize("divide", ["true", "false"])
-def test_the_first_placement_sees_links_as_they_are_at_the_start(link: str, divide: str) -> None:
+@pytest.mark.parametrize(("divide", "start"), [("true", "at: 0 s"), ("false", "at: 0 s"), ("false", "at_token: 0")])
+def test_the_first_placement_sees_links_as_they_are_at_the_start(link: str, divide: str, start: str) -> None:
     """A link that is bad from the beginning on is worth as little as one that was never better."""
     asked = (*FEW_LAYERS, f"sharding.divide={divide}")
-    event = plan_of(*asked, f"events=[{{at: 0 s, link: [a-1, a-2], {link}}}]")
+    event = plan_of(*asked, f"events=[{{{start}, link: [a-1, a-2], {link}}}]")
     given = plan_of(*asked, f"network.links=[{{between: [a-1, a-2], {link}}}]")
     assert event.placement == given.placement
     assert event.placement != plan_of(*asked).placement

@@ -40,8 +40,9 @@ def draw(scenario: Scenario) -> Cluster:
     topology = topology_of(scenario, received(LinkDraws(scenario), devices))
     cluster = Cluster(scenario.name, scenario.seed, devices, topology, _token_events(scenario), draw_faults(scenario))
     for event in scenario.events:
-        if event.at is not None:
-            cluster = cluster.changed(change_of(scenario, event), event.at)
+        at_s = _first_arrival_s(scenario) if event.at_token == 0 else event.at
+        if at_s is not None:
+            cluster = cluster.changed(change_of(scenario, event), at_s)
     return cluster
 
 
@@ -139,11 +140,16 @@ def _device(scenario: Scenario, index: int, name: str, spec: DeviceSpec, implied
     )
 
 
+def _first_arrival_s(scenario: Scenario) -> float:
+    """When token 0 starts: what happens then is known before the run, and to a first placement that is made then."""
+    return next(iter(arrivals_s(scenario)), 0.0)
+
+
 def _token_events(scenario: Scenario) -> tuple[TokenEvent, ...]:
     return tuple(
         TokenEvent(event.at_token, change_of(scenario, event))
         for event in scenario.events
-        if event.at_token is not None
+        if event.at_token  # token 0 starts at an instant that is known
     )
 
 
