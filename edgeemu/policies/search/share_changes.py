@@ -5,11 +5,14 @@ from those that the run has left; a placement costs its step and the share of it
 is then judged with the exact time of its migration, and with what devices would refuse.
 """
 
+from functools import cached_property
+from itertools import islice
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prospect
@@ -29,6 +32,7 @@ from edgeemu.policies.view.shares import ShareArrays
 WORK = 1.2e5  # of the search, some milliseconds
 WORK_TO_CHOOSE = 6e5  # for which as many devices take part as such a search could have
 EXACT = 6  # placements of which the migration is computed exactly
+BESIDE = 24  # neighbours, the best, of which one is looked for that is not refused
 
 
 class Known(NamedTuple):
@@ -68,29 +72,52 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
 
     None: it no longer fits, and no other was found among so few devices.
     """
-    shape = view.costs.shape
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
     search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
-    before, fits = float(judge.costs_of(Folded.of(known.base), known.itself, 0.0)[0]), known.fits
-    found = search.better_than(before * (1 - WORTH) if fits else before, known.near)
-    best, best_net = current, 0.0 if fits else -np.inf
-    held = view.usages(current) if found else []
-    for cost, shares in found[:EXACT]:
+    before = float(judge.costs_of(Folded.of(known.base), known.itself, 0.0)[0])
+    limit = before * (1 - WORTH) if known.fits else before
+    ends = search.better_than(limit, known.near)
+    change = _BestChange(view, prospect, current, known, judge, before)
+    for cost, shares in ends[:EXACT]:
+        change.add(cost, shares)
+    if ends and change.best is current:  # there is no room on the way to what is best in the end: the best small change
+        for cost, shares in islice(search.all_below(limit, known.near), BESIDE):
+            change.add(cost, shares)
+            if change.best is not current:
+                break
+    return None if change.best is current and not known.fits else change.best
+
+
+class _BestChange:
+    """Judgement of what a search has found, with the exact time of its migration and what devices would refuse."""
+
+    def __init__(
+        self, view: ClusterView, prospect: Prospect, current: Placement, known: Known, judge: ShareJudge, before: float
+    ) -> None:
+        """`before`: the cost of the current placement."""
+        self._view, self._prospect, self._current, self._known = view, prospect, current, known
+        self._judge, self._before = judge, before
+        self.best, self._net = current, 0.0 if known.fits else -np.inf
+
+    @cached_property
+    def _held(self) -> list[Usage]:
+        return self._view.usages(self._current)
+
+    def add(self, cost: float, shares: ShareArrays) -> None:
+        """Take a placement that gains more than the best so far, if no device refuses it."""
+        view, known, tokens, second = self._view, self._known, self._prospect.tokens, self._judge.second
         if cost >= MISSING:
-            continue
-        gain = before - float(judge.promised(shares)[0])
-        if prospect.tokens * gain <= best_net:  # its migration makes it no better
-            continue
-        new = shares.placement(0, shape, known.devices, current)
+            return
+        gain = self._before - float(self._judge.promised(shares)[0])
+        if tokens * gain <= self._net:  # its migration makes it no better
+            return
+        new = shares.placement(0, view.costs.shape, known.devices, self._current)
         if view.refused is not None and view.refused.placement.owner == new.owner:
-            continue
-        net = prospect.tokens * gain - known.costs.moves_s(moves(current, new)) * judge.second
-        pays = net > best_net and (not fits or gain > WORTH * before)
-        if pays and not refusing_devices(view, current, new, held):
-            best, best_net = new, net
-    if best is current and not fits:
-        return None
-    return best
+            return
+        net = tokens * gain - known.costs.moves_s(moves(self._current, new)) * second
+        pays = net > self._net and (not known.fits or gain > WORTH * self._before)
+        if pays and not refusing_devices(view, self._current, new, self._held):
+            self.best, self._net = new, net
 
 
 def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:

@@ -204,6 +204,17 @@ class ShareSearch:
             ends.add(*self.descend(first, by_place[at]))
         return [pair for pair in ends.sorted() if pair[0] < limit]
 
+    def all_below(self, limit: float, near: "Vicinity") -> Iterator[tuple[float, ShareArrays]]:
+        """All placements that are near and have costs below a limit, each once: the best first."""
+        which, costs = self._below(limit, near)
+        seen = set[bytes]()
+        for at in costs.argsort(kind="stable").tolist():
+            shares = near.placements.unfolded([int(which[at])])
+            key = shares.keys()[0]
+            if key not in seen:
+                seen.add(key)
+                yield float(costs[at]), shares
+
     def _below(self, limit: float, near: "Vicinity") -> tuple[IntArray, FloatArray]:
         """Which of those near cost less than a limit, and what: [m] each. What bounds reject is not computed."""
         costs = self.judge.costs_of(near.placements, near.needs, self.price, limit)

@@ -1,0 +1,38 @@
+"""Shares move although there is no room for what would be best."""
+
+from support.several import simulated
+
+from edgeemu.run.make_plan import make_plan
+from edgeemu.scenario.load import parse_scenario
+
+CHANGED = 35
+TIGHT = f"""
+model:
+  shape:
+    {{n_layers: 2, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 1536, vocab_size: 4000,
+     max_context: 512, tied_embeddings: true}}
+devices:
+  - {{name: a, gflops: 31.37 GFLOPS, mem_bandwidth: 6.36 GB/s, memory: 7075 kB, power: {{idle: 1.5 W, busy: 6.7 W}}}}
+  - {{name: b, gflops: 15.76 GFLOPS, mem_bandwidth: 7.23 GB/s, memory: 10804 kB, power: {{idle: 3.2 W, busy: 5.8 W}}}}
+  - {{name: c, gflops: 30.16 GFLOPS, mem_bandwidth: 7.99 GB/s, memory: 5677 kB, power: {{idle: 3 W, busy: 8.4 W}}}}
+  - {{name: d, gflops: 12.61 GFLOPS, mem_bandwidth: 3.52 GB/s, memory: 12459 kB, power: {{idle: 2.4 W, busy: 8.1 W}}}}
+  - {{name: e, gflops: 20.44 GFLOPS, mem_bandwidth: 3.71 GB/s, memory: 12347 kB, power: {{idle: 2.8 W, busy: 5.1 W}}}}
+network:
+  default: {{bandwidth: 500 Mbit/s, delay: 300 us, energy: {{send: 10 nJ/bit, receive: 5 nJ/bit}}}}
+objective: energy
+decisions: {{interval: 2}}
+events:
+  - {{at_token: {CHANGED}, link: [a, e], bandwidth: 1 Mbit/s}}
+  - {{at_token: 6, device: d, memory: 8.72 MB}}
+  - {{at_token: 23, device: d, speed: 50 %}}
+workload: {{prompts: [{{tokens: 10}}], max_tokens: 80}}
+"""
+
+
+def test_where_devices_would_refuse_the_best_a_small_change_that_they_accept_is_made() -> None:
+    run = simulated(make_plan(parse_scenario(TIGHT, "tight", ())))
+    assert run.problems == []
+    latencies_s = [row.latency_s for row in run.tokens if row.latency_s is not None]
+    before, after = latencies_s[CHANGED - 10 : CHANGED - 1], latencies_s[CHANGED + 6 :]
+    assert max(latencies_s[CHANGED : CHANGED + 3]) > 5 * max(before), "the link was in use"
+    assert max(after) < 2 * max(before)
