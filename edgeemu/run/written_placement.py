@@ -19,10 +19,12 @@ def placement_yaml(plan: Plan, scenario: str) -> str:
     names = [device.name for device in plan.cluster.devices]
     ms = [1000 * predicted.tpot_s for predicted in plan.predictions() if predicted.tpot_s is not None]
     predicted = f", {sum(ms) / len(ms):.1f} ms per output token predicted" if ms else ""
+    collectives = plan.scenario.sharding.collectives or "ring"  # a system's own, which `given` has only if told so
+    told = "" if collectives == "ring" else f" --set sharding.collectives={collectives}"
     return (
         f"# {printable_cell(plan.model.name)} on {len(names)} devices as {plan.policy} places it first{predicted}.\n"
         f"# Append this to {scenario}, or save it beside it as mine.yaml, and compare:\n"
-        f"#   edgeemu run {scenario} --set placement=mine.yaml --policy given\n"
+        f"#   edgeemu run {scenario} --set placement=mine.yaml --policy given{told}\n"
         + write({"placement": written(plan.placement, plan.model.shape, names)})
     )
 

@@ -247,6 +247,20 @@ def test_a_plan_is_written_with_how_to_use_it(tmp_path: Path) -> None:
     assert make_plan(load_scenario(path), "single").placement == make_plan(parse_scenario(SCENARIO), "single").placement
 
 
+def test_what_a_system_combines_results_with_is_told_with_its_placement(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(SCENARIO)
+    plan = make_plan(load_scenario(path), "llama.cpp-rpc")
+    text = placement_yaml(plan, "small.yaml")
+    (tmp_path / "mine.yaml").write_text(text)
+    (command,) = [line for line in text.splitlines() if line.startswith("#   edgeemu run")]
+    asked = [word for word in command.split() if "=" in word]
+    assert asked == ["placement=mine.yaml", "sharding.collectives=relay"]
+    again = make_plan(load_scenario(path, asked))
+    assert again.predictions() == plan.predictions()
+    assert make_plan(load_scenario(path, asked[:1])).predictions() != plan.predictions()
+
+
 def test_a_mistake_in_a_file_of_its_own_is_named_with_that_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"# by hand\n{PLACEMENT.replace('3-4:', '3:')}")
     with pytest.raises(RequestError) as caught:
