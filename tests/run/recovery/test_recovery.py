@@ -209,7 +209,8 @@ def test_a_link_that_was_down_for_less_than_beats_notice_is_no_slow_link(monkeyp
     """A policy that looks at links stays where it is. If nobody notes the outage, it takes that for the link's rate."""
     network = "network.default={bandwidth: 100 Mbit/s, delay: 0.1 ms}"
     slow = "devices[0].mem_bandwidth=20 MB/s", "devices[1].mem_bandwidth=20 MB/s"
-    changes = "policy=lookahead", "decisions.interval=1", "workload.max_tokens=20", network, *slow
+    asked = "policy=lookahead", "sharding.divide=false", "decisions.interval=1"
+    changes = *asked, "workload.max_tokens=20", network, *slow
     down = "faults=[{at: 0.21 s, link: [a, b-1], fault: down, for: 0.15 s}]"
 
     def changed(run: Ran) -> bool:
