@@ -114,6 +114,14 @@ def clusters_start_warm(warm_spawn: "Spawn", monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
+def policies_start_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of policies start without imports: for tests that are not about how they start."""
+    from support.warm_policies import start_policy
+
+    monkeypatch.setattr("edgeemu.run.policy_process.process._start", start_policy)
+
+
+@pytest.fixture
 def figures_are_svg(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are written as SVG alone: for tests of what is drawn. PDF and PNG of the same take four times as long."""
     monkeypatch.setattr("edgeemu.report.drawn.sheet.SUFFIXES", (".svg",))

@@ -1,4 +1,4 @@
-"""Surroundings of system tests: clusters that they start in this process start warm; links of the kernel for them."""
+"""Surroundings of system tests: clusters and policies that they start here start warm; links of the kernel for them."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from edgeemu.links.netns.capabilities import Capabilities, probe_host
 
 
 @pytest.fixture(autouse=True)
-def always_warm(clusters_start_warm: None) -> None: ...
+def always_warm(clusters_start_warm: None, policies_start_warm: None) -> None: ...
 
 
 @pytest.fixture(scope="module")
