@@ -186,7 +186,6 @@ def test_of_all_policies_one_whose_blocks_stay_is_left_out_where_a_run_recovers(
     assert rows["layers"]["runs"]
 
 
-@pytest.mark.usefixtures("clusters_start_warm")
 def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) -> None:
     status, out, err = edgeemu("--policies", "layers,round-robin", "--json")
     assert status == 0
@@ -199,7 +198,6 @@ def test_real_runs_of_several_policies_have_the_same_tokens(edgeemu: Edgeemu) ->
     assert "3 runs on device processes, as fast as this host computes. --simulate computes" in err
 
 
-@pytest.mark.usefixtures("clusters_start_warm")
 def test_simulated_runs_have_no_tokens_to_compare_and_agree_with_real_ones(edgeemu: Edgeemu) -> None:
     status, out, _ = edgeemu("--policies", "layers,single", "--simulate", "--json")
     assert status == 0

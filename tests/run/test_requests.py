@@ -217,7 +217,6 @@ def test_who_finds_no_slot_waits_and_the_wait_counts() -> None:
         assert first[n].latency_s == pytest.approx(ends[n - 1] - 1.0 + alone_s)
 
 
-@pytest.mark.usefixtures("clusters_start_warm")
 def test_a_stop_ends_a_sequence_and_may_be_ignored(smollm2_gguf: Path) -> None:
     """Token 7042 is " Paris", with which the answer begins; the text is in its middle, and of two tokens."""
     prompts = "[{text: The capital of France is, stop: [STOP]}]"
