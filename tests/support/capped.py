@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ import pytest
 
 from edgeemu.host import cgroups, scratch
 from edgeemu.host.owner import Owner
-
-MISBEHAVING = "support.misbehaving"
-TESTS = str(Path(__file__).parents[1])  # from where that can be imported
+from support.misbehaving import mislead
+from support.warm_commands import start_edgeemu
 
 
 def group_version() -> int | None:
@@ -71,23 +69,12 @@ def start(tmp_path: Path, entry: str, means: str, *settings: str) -> subprocess.
     file = tmp_path / "tight.yaml"
     file.write_text(TIGHT)
     options = [option for setting in settings for option in ("--set", setting)]
-    command = [
-        sys.executable,
-        "-m",
-        MISBEHAVING,
-        entry,
-        means,
-        "run",
-        str(file),
-        "--json",
-        "--out",
-        str(tmp_path / "runs"),
-    ]
-    return subprocess.Popen(
-        [*command, *options],
+    return start_edgeemu(
+        *("run", str(file), "--json", "--out", str(tmp_path / "runs"), *options),
+        before=lambda: mislead(entry, means),
+        warm_server=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": TESTS},
         text=True,
     )
 

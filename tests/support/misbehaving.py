@@ -1,10 +1,10 @@
-"""`edgeemu` with devices that do not do as they should: `python -m support.misbehaving ENTRY MEANS COMMAND…`.
+"""Devices that do not do as they should.
 
-ENTRY is a function of this file, run in each device; MEANS are those by which memory may be capped ("cgroup,rlimit").
+`entry` is a function of this file, run in each device; `means` are those by which memory may be capped
+("cgroup,rlimit").
 """
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -90,22 +90,14 @@ def _serve(spec: bytes, bad: Callable[[protocol_in.DeviceConfig], Any]) -> None:
         device.close()
 
 
-def main() -> None:
-    from edgeemu.cli import app
+def mislead(entry: str, means: str) -> None:
+    """Have the runs of this process start devices that call `entry`."""
     from edgeemu.run.processes import backend
     from edgeemu.run.processes.launch import LaunchSettings
 
-    entry, means, *arguments = sys.argv[1:]
-
     class Misled(backend.ProcessBackend):
         def __init__(self, *args: Any, **options: Any) -> None:
-            launch = LaunchSettings(f"support.misbehaving:{entry}", tuple(means.split(",")) if means else ())
+            launch = LaunchSettings(f"{__name__}:{entry}", tuple(means.split(",")) if means else ())
             super().__init__(*args, **options, launch=launch)
 
     backend.ProcessBackend = Misled  # type: ignore[misc]
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    app.main(arguments)
-
-
-if __name__ == "__main__":
-    main()

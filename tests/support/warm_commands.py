@@ -20,14 +20,20 @@ from edgeemu.host.fleet import Fleet
 from support.forked import begin_program, fork_program
 from support.warm_servers import fork_server_here, import_all
 
+COLD = Fleet._spawn  # before a fixture has replaced it
+
 
 def start_edgeemu(
     *arguments: str,
     env: Mapping[str, str] | None = None,
     before: Callable[[], object] = lambda: None,
+    warm_server: bool = True,
     **options: Any,
 ) -> "subprocess.Popen[Any]":
-    """Start the command; `before` is called first in its process, and `options` are those of `subprocess.Popen`."""
+    """Start the command; `before` is called first in its process, and `options` are those of `subprocess.Popen`.
+
+    A warm fork server has what the tests have, and so have its devices: where their memory matters they start cold.
+    """
     _import_all()
     environment = dict(os.environ if env is None else env)
 
@@ -38,7 +44,7 @@ def start_edgeemu(
         os.environ.update(environment)
         sys.argv = [str(Path(program.__file__)), *arguments]
         sys.modules["__main__"] = program
-        Fleet._spawn = fork_server_here  # type: ignore[method-assign,assignment]  # in a process of its own
+        Fleet._spawn = fork_server_here if warm_server else COLD  # type: ignore[method-assign,assignment]
         program.main()
 
     return fork_program(be_command, **options)
