@@ -225,7 +225,8 @@ def test_a_stop_ends_a_sequence_and_may_be_ignored(smollm2_gguf: Path) -> None:
     async def main() -> None:
         for stop, ignore in (("7042", "false"), ("answer is", "false"), ("7042", "true")):
             text = TEXTS.format(gguf=smollm2_gguf, prompts=prompts.replace("STOP", stop))
-            plan = make_plan(parse_scenario(text, overrides=[f"workload.ignore_stop={ignore}"]))
+            as_asked = [f"workload.ignore_stop={ignore}", "precision.weights=file"]
+            plan = make_plan(parse_scenario(text, overrides=as_asked))
             async with cluster(plan) as run:
                 texts.append("".join((await run(plan)).texts))
 
