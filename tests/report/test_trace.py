@@ -56,6 +56,7 @@ devices:
 network: {default: {bandwidth: 1 Gbit/s, delay: 0.1 ms}}
 events: [{at_token: 4, device: a, speed: 0.1}]
 policy: lookahead
+sharding: {divide: false}
 workload: {prompts: [{tokens: 3}, {tokens: 5}], max_tokens: 20, concurrency: 2}
 """
 OPERATIONS = """

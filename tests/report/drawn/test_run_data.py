@@ -31,6 +31,7 @@ devices:
   - {name: nano, gflops: 4 GFLOPS, mem_bandwidth: 0.6 GB/s, memory: 2 MiB}
 network: {default: {bandwidth: 100 Mbit/s, delay: 50 us}}
 policy: lookahead
+sharding: {divide: false}
 decisions: {interval: 4, time: 0.2 ms}
 events: [{at_token: 12, device: laptop, speed: 0.2}]
 workload: {prompts: [{tokens: 9}], max_tokens: 40}
