@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -21,6 +22,8 @@ from typing import NoReturn
 
 import msgspec
 
+import edgeemu.device
+import edgeemu.links
 from edgeemu.host import fork_server, scratch
 from edgeemu.host.fleet import DEVICE_ENTRY, Fleet
 from edgeemu.host.fork_protocol import Config
@@ -117,6 +120,9 @@ def import_all() -> None:
     """Do all imports of a server and its devices, those that it is asked to `prepare` too."""
     for name in (*fork_server.PRELOAD, "numpy.random", "edgeemu_kernels.compiled"):
         __import__(name)
+    for package in (edgeemu.device, edgeemu.links):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            __import__(module.name)
     fork_server.named(DEVICE_ENTRY)
 
 
