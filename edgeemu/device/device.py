@@ -166,7 +166,7 @@ class EmulatedDevice:
         if sends := migration.sends:
             migration.prepare_due(now_s)
         if not self._ready:
-            return instructions + migration.ship_until(now_s)
+            return instructions + migration.ship_until(now_s) if sends else instructions
         ready, end_s = runner.run_next()
         if sends:
             instructions += migration.ship_until(now_s if end_s is None else max(now_s, end_s))

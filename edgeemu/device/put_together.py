@@ -1,6 +1,7 @@
 """Inputs of an operation put together, as it needs them: rows and columns of several devices. No weights."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,19 @@ def side_by_side(op: Op, inputs: Sequence[Array], total: int) -> Array:
         return inputs[0]
     rows, width = inputs[0].shape
     joined = np.empty((rows, total, width // len(op.parts[0])), dtype=np.float32)
-    for groups, part in zip(op.parts, inputs, strict=True):
-        joined[:, list(groups)] = part.reshape(len(part), len(groups), -1)
-    return joined.reshape(len(joined), -1)
+    for places, part in zip(_places(op.parts), inputs, strict=True):
+        joined[:, places] = part.reshape(rows, -1, joined.shape[2])
+    return joined.reshape(rows, -1)
+
+
+@lru_cache(256)
+def _places(parts: tuple[tuple[int, ...], ...]) -> list[slice | list[int]]:
+    """Places of the groups or units of each part: a slice, which takes NumPy a tenth of the time, if they follow."""
+    adjacent = [groups == tuple(range(groups[0], groups[0] + len(groups))) for groups in parts]
+    return [
+        slice(groups[0], groups[-1] + 1) if follow else list(groups)
+        for groups, follow in zip(parts, adjacent, strict=True)
+    ]
 
 
 def normed(op: Op, inputs: Sequence[Array], norm: Norm) -> Array:

@@ -6,8 +6,9 @@ they give partial sums, and the device that adds these also adds the residual.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +39,19 @@ def swiglu_inplace(x: Array, *, compiled: bool) -> Array:
     width = x.shape[1] // 2
     gate, up = x[:, :width], x[:, width:]  # [t, F]
     if compiled and width % COMPILED_LANES == 0:
-        from edgeemu_kernels.compiled import swiglu
-
-        swiglu(x)
+        _compiled_swiglu()(x)
         return gate
     silu_inplace(gate)
     gate *= up
     return gate
+
+
+@cache
+def _compiled_swiglu() -> Callable[[Array], None]:
+    """SwiGLU that is compiled when it is asked for the first time."""
+    from edgeemu_kernels.compiled import swiglu
+
+    return swiglu
 
 
 def gelu_inplace(x: Array) -> Array:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 
 from edgeemu_kernels.arrays import Array
@@ -25,14 +28,20 @@ def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
     if isinstance(weight, PackedMatrix):
         y = _packed(x, weight)  # [t, in] @ [in, out] -> [t, out]
     elif len(x) <= FEW_ROWS and weight.nbytes > COMPILED_BYTES and weight.flags.c_contiguous:
-        from edgeemu_kernels.compiled import few_rows
-
-        y = few_rows(x, weight)
+        y = _compiled_product()(x, weight)
     else:
         y = np.dot(weight, x[0])[None] if len(x) == 1 else x @ weight.T  # [t, in] @ [in, out] -> [t, out]
     if bias is not None:
         y += bias
     return y
+
+
+@cache
+def _compiled_product() -> Callable[[Array, Array], Array]:
+    """Product of few rows that is compiled when it is asked for the first time."""
+    from edgeemu_kernels.compiled import few_rows
+
+    return few_rows
 
 
 def _packed(x: Array, weight: PackedMatrix) -> Array:
