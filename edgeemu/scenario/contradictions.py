@@ -38,14 +38,14 @@ def contradictions(scenario: Scenario) -> Iterator[Contradiction]:
     if scenario.network.access_point in named:
         position = ("network", "star", "access_point")
         yield position, f'"{scenario.network.access_point}" is a device too; give the access point a name'
-    if scenario.source is not None and scenario.source not in scenario.device_names:
-        yield ("source",), no_device(scenario, scenario.source)
+    if scenario.source is not None and (problem := not_one(scenario, scenario.source)):
+        yield ("source",), problem
     for n, link in enumerate(scenario.network.links):
         yield from _of_link(scenario, ("network", "links", n), link)
     yield from _of_wired_devices(scenario)
     decisions = scenario.decisions
-    if decisions.on is not None and decisions.on not in scenario.device_names:
-        yield ("decisions", "on"), no_device(scenario, decisions.on)
+    if decisions.on is not None and (problem := not_one(scenario, decisions.on)):
+        yield ("decisions", "on"), problem
     if decisions.on is not None and decisions.time != "measured":
         yield ("decisions", "on"), "scales what is measured: give time: measured, or leave it out"
     if decisions.threshold and scenario.knowledge == "oracle":
@@ -68,13 +68,19 @@ def no_device(scenario: Scenario, name: str) -> str:
     return f'there is no device "{name}"{did_you_mean(name, scenario.names)}'
 
 
+def not_one(scenario: Scenario, name: str) -> str:
+    """Message about a name that is not that of one device; empty if it is."""
+    found = scenario.members(name)
+    if not found:
+        return no_device(scenario, name)
+    first, last = scenario.device_names[found[0]], scenario.device_names[found[-1]]
+    return f'"{name}" is {len(found)} devices; name one, {first} to {last}' if len(found) > 1 else ""
+
+
 def _of_placement(scenario: Scenario, placement: PlacementSpec) -> Iterator[Contradiction]:
     for position, name in placement.devices():
-        found = [scenario.device_names[i] for i in scenario.members(name)]
-        if len(found) > 1:
-            yield ("placement", *position), f'"{name}" is {len(found)} devices; name one, {found[0]} to {found[-1]}'
-        elif not found:
-            yield ("placement", *position), no_device(scenario, name)
+        if problem := not_one(scenario, name):
+            yield ("placement", *position), problem
 
 
 def _of_link(scenario: Scenario, position: Position, link: LinkOverride) -> Iterator[Contradiction]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
-from edgeemu.scenario.contradictions import Contradiction, no_device, of_when_and_link
+from edgeemu.scenario.contradictions import Contradiction, no_device, not_one, of_when_and_link
 from edgeemu.scenario.document import Position
 from edgeemu.scenario.recovery import FLASH
 from edgeemu.topologies import End
@@ -114,13 +114,10 @@ def _shown(begin: float, unit: str) -> str:
 
 def _of_recovery(scenario: Scenario) -> Iterator[Contradiction]:
     recovery, n_devices = scenario.recovery, len(scenario.device_names)
-    stores = [] if recovery.weights == FLASH else scenario.members(recovery.weights)
+    stores = range(0) if recovery.weights == FLASH else scenario.members(recovery.weights)
     position = ("recovery", "weights")
-    if recovery.weights != FLASH and not stores:
-        yield position, f"{no_device(scenario, recovery.weights)}; give one, or flash"
-    elif len(stores) > 1:
-        first, last = scenario.device_names[stores[0]], scenario.device_names[stores[-1]]
-        yield position, f'"{recovery.weights}" is {len(stores)} devices; name one, {first} to {last}'
+    if recovery.weights != FLASH and (problem := not_one(scenario, recovery.weights)):
+        yield position, problem if stores else f"{problem}; give one, or flash"
     if recovery.caches == "none":
         return
     if scenario.cost.formulas == "literal":
