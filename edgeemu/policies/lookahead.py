@@ -20,7 +20,8 @@ large clusters the heads of layers have turns, from decision to decision.
 * Placements that the run has left are proposals too (`search.going_back`).
 * [D] A divided placement on more devices than a search can have stays while it fits, and on large clusters so does any
   placement for the objective of energy.
-* Devices that have lost memory are relieved first, as `resource-aware` does it.
+* Devices that have lost memory are relieved first, as `resource-aware` does it. Where shares no longer fit and no small
+  change helps, all is placed anew, once: what devices refuse then has no room later either.
 * What lost devices had goes to others by itself, with what pays beside that, or all is placed anew: what costs least.
 """
 
@@ -147,6 +148,8 @@ def _better(
         if found is not None:
             return found
     if divided or view.objective == "energy":
+        if view.refused is not None:  # placed anew, what devices hold now has no room beside it
+            return current
         return kept(_first, view, current)
     if view.sequences > 1:
         return better_pipeline(view, prospect, StepTimes(prospect.ahead, view.past + prospect.steps // 2), current)

@@ -1,7 +1,11 @@
 """Shares move although there is no room for what would be best."""
 
+import pytest
 from support.several import simulated
 
+from edgeemu.placement.placement import Placement
+from edgeemu.policies import lookahead
+from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import parse_scenario
 
@@ -36,3 +40,34 @@ def test_where_devices_would_refuse_the_best_a_small_change_that_they_accept_is_
     before, after = latencies_s[CHANGED - 10 : CHANGED - 1], latencies_s[CHANGED + 6 :]
     assert max(latencies_s[CHANGED : CHANGED + 3]) > 5 * max(before), "the link was in use"
     assert max(after) < 2 * max(before)
+
+
+TIGHTER = """
+model:
+  shape:
+    {n_layers: 2, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 1536, vocab_size: 4000, max_context: 99}
+devices:
+  - {name: a, gflops: 34 GFLOPS, mem_bandwidth: 5.5 GB/s, memory: 19492 kB, power: {idle: 2.2 W, busy: 5.1 W}}
+  - {name: b, gflops: 24 GFLOPS, mem_bandwidth: 4.7 GB/s, memory: 8206 kB, power: {idle: 2.7 W, busy: 8.6 W}}
+  - {name: c, gflops: 21 GFLOPS, mem_bandwidth: 5.4 GB/s, memory: 16016 kB, power: {idle: 3.3 W, busy: 7.8 W}}
+  - {name: d, gflops: 25 GFLOPS, mem_bandwidth: 5.3 GB/s, memory: 7650 kB, power: {idle: 3.7 W, busy: 7.9 W}}
+network:
+  default: {bandwidth: 20 Mbit/s, delay: 1 ms, energy: {send: 10 nJ/bit, receive: 5 nJ/bit}}
+objective: energy
+migration: {mode: precopy}
+events: [{at_token: 6, device: a, memory: 13645 kB}]
+workload: {prompts: [{tokens: 16}], max_tokens: 20}
+"""
+
+
+def test_what_devices_have_refused_is_not_searched_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, place = [], lookahead._first
+
+    def counted(view: ClusterView) -> Placement:
+        asked.append(view.past)
+        return place(view)
+
+    monkeypatch.setattr(lookahead, "_first", counted)
+    run = simulated(make_plan(parse_scenario(TIGHTER, "tighter", ())))
+    assert [problem for problem in run.problems if "out of memory" in problem]
+    assert len(asked) == 2, "before the run, and when the device had lost memory"
