@@ -3,6 +3,7 @@
 Of every kind one starts as a shell starts it, others warm, in a process that has done to itself what the shell does.
 """
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv
 import pytest
 from support.warm_commands import start_edgeemu
 
@@ -141,3 +143,11 @@ def test_a_standard_output_that_is_full_is_named(tmp_path: Path) -> None:
     assert err.endswith("\nedgeemu: standard output: No space left on device\n")
     (directory,) = (tmp_path / "runs").iterdir()
     assert len(json.loads((directory / "summary.json").read_text())["tokens"][0]) == 3
+
+
+def test_a_command_that_starts_warm_forks_after_arrow_has_made_a_pipe(tmp_path: Path) -> None:
+    """Arrow handles forks by a pipe of its own, which it has once it has read a file of text."""
+    pyarrow.csv.read_csv(io.BytesIO(b"a,b\n1,2\n"))
+    with running(tmp_path, "umask 022", "--set", "workload.max_tokens=3", warm=True) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err

@@ -4,6 +4,7 @@ It starts warm: the tests have done its imports, which take half a second of pro
 directory, streams and session before, and the process never comes back to it.
 """
 
+import contextlib
 import faulthandler
 import gc
 import io
@@ -15,7 +16,6 @@ import traceback
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
-_ABOVE_ALL = 1 << 16  # no descriptor has a higher number
 _NO_PROGRAM = "forked from the tests"  # `subprocess` is never asked to start it
 
 
@@ -34,10 +34,7 @@ def fork_program(be: Callable[[], object], **options: Any) -> "subprocess.Popen[
 
 def begin_program(keep: Collection[int] = (), *, unbuffered: bool = False) -> None:
     """Leave what the tests have: descriptors, but for standard streams and those to keep, signals and streams."""
-    beginning = 3
-    for number in (*sorted(keep), _ABOVE_ALL):  # also the pipe by which `subprocess` learns that a program has started
-        os.closerange(beginning, number)
-        beginning = number + 1
+    let_go(keep)  # also of the pipe by which `subprocess` learns that a program has started
     faulthandler.disable()
     gc.freeze()  # a collection must not touch, and so copy, what the tests have
     gc.enable()
@@ -50,6 +47,20 @@ def begin_program(keep: Collection[int] = (), *, unbuffered: bool = False) -> No
     sys.stdin = sys.__stdin__ = _stream(0, "r", unbuffered=False)
     sys.stdout = sys.__stdout__ = _stream(1, "w", unbuffered=unbuffered)
     sys.stderr = sys.__stderr__ = _stream(2, "w", unbuffered=unbuffered)
+
+
+def let_go(keep: Collection[int]) -> None:
+    """Have no descriptor, but standard streams and those to keep, be what it was in the tests.
+
+    None is closed: Arrow ends a process that forks when a pipe of its own is closed already.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        number = int(name)
+        if number > 2 and number not in keep and number != nothing:
+            with contextlib.suppress(OSError):  # that by which they were listed
+                os.fstat(number)
+                os.dup2(nothing, number)
 
 
 def _stream(number: int, mode: str, *, unbuffered: bool) -> Any:

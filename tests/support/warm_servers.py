@@ -28,6 +28,7 @@ from edgeemu.host import fork_server, scratch
 from edgeemu.host.fleet import DEVICE_ENTRY, Fleet
 from edgeemu.host.fork_protocol import Config
 from edgeemu.host.limits import ONE_THREAD
+from support.forked import let_go
 
 _ABOVE = 512  # a number above those of descriptors that a server is to keep
 _ORDER_BYTES = 1 << 20
@@ -156,7 +157,7 @@ def _be_server(order: Order, fds: list[int]) -> NoReturn:
         os.environ.clear()
         os.environ.update(order.environment)
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in fds]
-        os.closerange(3, _ABOVE)
+        let_go(keep=moved)
         for fd, number in zip(moved, (1, *order.kept_fds), strict=True):
             os.dup2(fd, number)
             os.close(fd)
