@@ -208,8 +208,9 @@ class DeviceProcess:
     def tell(self, message: FromDevice) -> None:
         """Sends a message to the controller. A report's `reordered` and `stalled_s` are known to the links alone."""
         if isinstance(message, Report):
-            links = self._links
-            message = msgspec.structs.replace(message, reordered=links.reordered, stalled_s=links.take_stalled_s())
+            reordered, stalled_s = self._links.reordered, self._links.take_stalled_s()
+            if reordered or stalled_s:
+                message = msgspec.structs.replace(message, reordered=reordered, stalled_s=stalled_s)
         with suppress(LinkLostError):  # the controller has ended, and all processes of the run are ended
             self._requests += self._control.push(self._controller, framed([b"", codec.encode(message)]))
 
