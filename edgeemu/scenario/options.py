@@ -157,7 +157,7 @@ class PrecisionSpec(Strict):
     format's blocks, or whose parts are not when it is divided, is held in the next finer one.
     """
 
-    weights: MatrixFormat | Literal["file"] = Field(
+    weights: Literal[MatrixFormat, "file"] = Field(
         default="f32",
         description="Format of all matrices; `file`: each as the GGUF file has it. Norms and biases stay float32.",
     )

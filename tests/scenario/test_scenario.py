@@ -83,6 +83,7 @@ def test_the_scenarios_that_ship_are_valid(path):
         ("policy: greedy", "decisions: {time: measurd}", ':13: decisions.time: "measurd" is not known here (did you mean "measured"?)'),
         ("policy: greedy", "decisions: {time: 5 m}", ':13: decisions.time: "5 m" is not a duration (write e.g. "25 ms")'),
         ("policy: greedy", "decisions: {on: laptop}", ":13: decisions.on: scales what is measured: give time: measured, or leave it out"),
+        ("policy: greedy", "precision: {weights: Q4_0}", ':13: precision.weights: "Q4_0" is not known here (did you mean "q4_0"?)'),
         ("policy: greedy", "decisions: {time: measured, on: pi}", ':13: decisions.on: "pi" is 2 devices; name one, pi-1 to pi-2'),
         ("policy: greedy", "decisions: {time: measured, on: laptpo}", ':13: decisions.on: there is no device "laptpo" (did you mean "laptop"?)'),
         # YAML
