@@ -78,3 +78,22 @@ def test_no_collection_of_what_planning_made_stops_the_clock() -> None:
     paced, ended = asyncio.run(main())
     assert paced > 10_000  # objects that no collection looks at while the timeline is paced
     assert ended == 0
+
+
+def test_the_dilation_that_comes_out_is_told_before_the_first_token() -> None:
+    told: list[str] = []
+
+    async def main() -> float:
+        plan = make_plan(
+            parse_scenario(PACED, "paced", ["devices[0].gflops=1 PFLOPS", "devices[0].mem_bandwidth=999 TB/s"])
+        )
+        backend = ProcessBackend(plan, lambda name, _done, _total: told.append(name))
+        async with backend.launched():
+            await backend.assign(backend.plan)
+            await backend.begin()
+            await backend.end()
+        return backend.dilation
+
+    dilation = asyncio.run(main())
+    assert dilation > 10, "no host is as fast"
+    assert told[-1].startswith(f"dilation {dilation:g}: ")

@@ -201,7 +201,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
                 break
             self.dilation = passing
             await self._devices.links.shape(self.dilation)
-        on_progress(TRIALS, TRIALS)
+        self._on_phase(f"dilation {self.dilation:g}: seconds by the clock for one of the timeline", 1, 1)
 
     @property
     def _longest(self) -> list[Request]:
