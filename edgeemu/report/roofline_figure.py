@@ -20,7 +20,7 @@ MARKERS = {"qkv": "o", "attention": "s", "proj": "^", "ffn": "D", "norm": "v", "
 
 
 def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
-    """Draw the kernels at the first number of threads and precision, and write the picture to files by suffix."""
+    """Draw the kernels, a panel for each number of threads and precision, and write the picture to files by suffix."""
     with style("roofline"):
         figure = _figure(document)
         for file in files:
@@ -31,14 +31,23 @@ def draw_roofline(document: Mapping[str, Any], files: list[Path]) -> None:
 def _figure(document: Mapping[str, Any]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    panels: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for each in document["kernels"]:
+        panels.setdefault((each["threads"], each["precision"]), []).append(each)
+    hosts = {host["threads"]: host for host in document["hosts"]}
+    figure = Figure(figsize=(9.0, 5.5 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    every = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axes, ((threads, precision), kernels) in zip(every, panels.items(), strict=True):
+        named = "one thread" if threads == 1 else f"{threads} threads"
+        _panel(axes, hosts[threads], kernels, f"{document['model']}, {precision}, {named}")
+    return figure
+
+
+def _panel(axes: Axes, host: Mapping[str, Any], kernels: list[Mapping[str, Any]], title: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    host = document["hosts"][0]
-    first = document["kernels"][0]
-    kernels = [each for each in document["kernels"] if all(each[key] == first[key] for key in ("threads", "precision"))]
-    figure = Figure(figsize=(9.0, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     _roof(axes, host, [each["flops_per_byte"] for each in kernels])
     for label, marker, color, points in _lines(kernels):
         x, y = zip(*points, strict=True)
@@ -52,12 +61,9 @@ def _figure(document: Mapping[str, Any]) -> Figure:
     axes.set_xlabel("arithmetic intensity (FLOP/byte)")
     axes.set_ylabel("speed (GFLOP/s)")
     rows = sorted({each["rows"] for each in kernels})
-    threads = "one thread" if host["threads"] == 1 else f"{host['threads']} threads"
-    title = f"{document['model']}, {first['precision']}, {threads}"
     axes.set_title(f"{title}\nrows of each line, from left to right: {', '.join(map(str, rows))}")
     axes.grid(visible=True, which="major")
-    figure.legend(loc="outside right upper", frameon=False)
-    return figure
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.03), frameon=False)
 
 
 def _roof(axes: Axes, host: Mapping[str, Any], intensities: list[float]) -> None:

@@ -97,3 +97,5 @@ def test_the_roofline_is_drawn_as_png_and_svg_with_units_and_every_kernel(tmp_pa
     ElementTree.fromstring(text)
     for words in ("arithmetic intensity (FLOP/byte)", "speed (GFLOP/s)", "attention, past 4096", "lm_head"):
         assert f">{words}<" in text, words
+    for threads in ("one thread", "2 threads"):
+        assert f">{KERNELS['model']}, f32, {threads}<" in text, "each has a panel"
