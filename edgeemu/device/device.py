@@ -192,7 +192,7 @@ class EmulatedDevice:
     def _take(self, message: Data) -> list[Instruction]:
         self.states.check_data()
         if message.kind is not _PROBE:
-            if self._dataflow.is_given_up(message.epoch):
+            if message.epoch < self._dataflow.epoch and self._dataflow.is_given_up(message.epoch):
                 return []
             runner = self._assigned.runner
             runner.take(message)

@@ -109,8 +109,9 @@ class DeviceProcess:
         self.tell(Hello(self._name, resident_bytes(), self.priority.described))
         try:
             while self._running:
-                if self.clock is not None or not self.device.has_ready:  # else the step goes on, and no other waits
-                    self._receive()
+                goes_on = self.device.has_ready
+                if self.clock is not None or not goes_on:  # else no other step waits
+                    self._receive(goes_on=goes_on)
                 if self._running:
                     self._handle(Tick(self._now_s()))
         except OutOfMemoryError as error:
@@ -137,9 +138,9 @@ class DeviceProcess:
 
     # -- events ---------------------------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
-        """Takes all that has arrived, or waits for a message or the next instant that is due, if nothing can run."""
-        wait_s = 0.0 if self._requests or self.device.has_ready else self._wait_s()
+    def _receive(self, *, goes_on: bool) -> None:
+        """Takes all that has arrived; waits for a message or the next instant that is due, unless a step `goes_on`."""
+        wait_s = 0.0 if self._requests or goes_on else self._wait_s()
         if self._links.wait(self._descriptor, wait_s) or self._requests:
             requests, self._requests = self._requests + self._control.take(), []
             for _, frame in requests:

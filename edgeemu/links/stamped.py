@@ -133,7 +133,8 @@ class StampedLinks:
             if len(stamped) <= _KEPT_BYTES:
                 self._last = message, stamped
         try:
-            self._received += self._sockets.push(self._addresses[target], stamped)
+            if not self._sockets.offer(address := self._addresses[target], stamped):
+                self._received += self._sockets.push(address, stamped)
         except LinkLostError:
             if not self._survives:
                 raise

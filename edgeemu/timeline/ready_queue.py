@@ -31,14 +31,24 @@ class ReadyQueue(Generic[ItemT]):
     """
 
     def __init__(self) -> None:
+        self._only: tuple[Waiting, ItemT] | None = None  # what waits, if nothing else does: most often
         self._steps: dict[tuple[int, int], tuple[_Heap[ItemT], _Heap[ItemT]]] = {}  # what sends, and the rest
         self._number = count()
         self._last: tuple[int, int] | None = None  # sequence and step
 
     def __bool__(self) -> bool:
-        return bool(self._steps)
+        return self._only is not None or bool(self._steps)
 
     def push(self, waiting: Waiting, item: ItemT) -> None:
+        if not self:
+            self._only = waiting, item
+            return
+        if self._only is not None:
+            self._add(*self._only)
+            self._only = None
+        self._add(waiting, item)
+
+    def _add(self, waiting: Waiting, item: ItemT) -> None:
         step = waiting[1:3] if waiting.sequence != NO_STEP else _TRANSFERS
         heaps = self._steps.get(step)
         if heaps is None:
@@ -47,6 +57,9 @@ class ReadyQueue(Generic[ItemT]):
 
     def drop_steps(self) -> list[ItemT]:
         """Remove all operations of steps, which are given up; return them. Transfers stay."""
+        if self._only is not None:
+            self._add(*self._only)
+            self._only = None
         steps = [step for step in self._steps if step is not _TRANSFERS]
         dropped = [item for step in steps for heap in self._steps.pop(step) for _, _, item in heap]
         self._last = None
@@ -57,6 +70,11 @@ class ReadyQueue(Generic[ItemT]):
         self._last = sequence, step
 
     def pop(self) -> tuple[Waiting, ItemT]:
+        if self._only is not None:
+            only, self._only = self._only, None
+            if only[0].sequence != NO_STEP:
+                self._last = only[0][1:3]
+            return only
         steps, step = self._steps, self._last
         if step is not None and step in steps:
             sending, others = steps[step]

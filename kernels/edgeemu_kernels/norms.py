@@ -50,7 +50,7 @@ def standardised(x: Array, kind: NormKind, eps: float) -> Array:
     out: Array
     if len(x) == 1:
         row = x[0]  # [D]
-        out = x * np.float32(1.0 / (float(np.dot(row, row)) / width + eps) ** 0.5)  # [1, D]
+        out = x * np.float32(1.0 / (float(row.dot(row)) / width + eps) ** 0.5)  # [1, D]
     else:
         mean_square = np.einsum("td,td->t", x, x) / np.float32(width)  # [t]
         out = x / np.sqrt(mean_square + np.float32(eps))[:, None]  # [t, D]
