@@ -167,6 +167,9 @@ class Executor:
         if op.emits.kind in _PROJECTED:  # -> [chunk, groups * (group_size + 2) * head_dim]
             return lambda inputs, *_: heads.project(normed(op, inputs, heads.norm))
         attend = self._prepare_attend(op, heads)
+        if op.chunk.of == 1 and op.needs[0].kind is not _NORMED:  # all rows of x: the usual case
+            norm, project = heads.norm.forward, heads.project
+            return lambda inputs, sequence, _, position: attend(project(norm(inputs[0])), sequence, position)
 
         def execute(inputs: Sequence[Array], sequence: int, _: int, position: int) -> Array:
             return attend(heads.project(normed(op, inputs, heads.norm)), sequence, position)

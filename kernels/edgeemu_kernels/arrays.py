@@ -20,14 +20,14 @@ def address(array: Array | Raw) -> int:
     """Address of an array's first value, for machine code. Raises ValueError where that would read it wrongly."""
     if array.dtype.char not in _READABLE or not array.flags.c_contiguous:
         raise ValueError(f"machine code takes contiguous float32 numbers or bytes, not {array.dtype}")
-    return _data_of(array)
+    return data_of(array)
 
 
 def address_of(array: NDArray[Any]) -> int:
     """Address of an array's first value, for machine code that knows its kind. Raises ValueError for a part of one."""
     if not array.flags.c_contiguous:
         raise ValueError("machine code takes contiguous arrays")
-    return _data_of(array)
+    return data_of(array)
 
 
 def _data_in_object(array: NDArray[Any]) -> int:
@@ -46,4 +46,5 @@ _HEAD_BYTES = object.__basicsize__
 _POINTER_AT = ctypes.c_void_p.from_address
 _READABLE = "fB"  # NumPy's letters of float32 and uint8
 _SAMPLE = np.zeros(1, np.float32)
-_data_of = _data_in_object if _data_in_object(_SAMPLE) == _data_by_numpy(_SAMPLE) else _data_by_numpy
+# Of an array that is contiguous, and of numbers that are known: it was made where this is asked.
+data_of = _data_in_object if _data_in_object(_SAMPLE) == _data_by_numpy(_SAMPLE) else _data_by_numpy

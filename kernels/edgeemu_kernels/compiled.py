@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Array, Turns, address, address_of
+from edgeemu_kernels.arrays import Array, Turns, address, address_of, data_of
 from edgeemu_kernels.compiled_sizes import attention_scratch
 from edgeemu_kernels.kernel_code import every_kernel
 from edgeemu_kernels.vector_code import compile_module
@@ -37,7 +37,7 @@ def few_rows(x: Array, weight: Array) -> Array:
     """Product x @ weight.T: [t, in], [out, in] -> [t, out]. Reads the weights once from memory; they are contiguous."""
     x = np.ascontiguousarray(x)
     y: Array = np.empty((len(x), len(weight)), np.float32)
-    _FEW_ROWS(address(x), address(weight), address(y), *x.shape, len(weight))
+    _FEW_ROWS(address(x), address(weight), data_of(y), *x.shape, len(weight))
     return y
 
 
@@ -55,7 +55,7 @@ def attend_next(
     new, kept = address(qkv), (address(keys), address(values))
     turned = 0 if turns is None else address_of(turns)
     _PLACE(new, turned, *kept, n, s, hd, room, at, pairs, 2 if interleaved else 1, scale)
-    _ATTEND(new, *kept, address(out), address(scratch), n, s, hd, room, at + 1)
+    _ATTEND(new, *kept, address(out), data_of(scratch), n, s, hd, room, at + 1)
 
 
 def attend(queries: Array, keys: Array, values: Array, length: int, out: Array) -> None:
