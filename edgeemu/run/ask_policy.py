@@ -19,6 +19,7 @@ from edgeemu.host.signals import interrupted_at_once
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.migration_memory import overfull
 from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.step_energy import over_budget
 from edgeemu.run.policy_process.messages import wrong_kind
@@ -157,10 +158,9 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         return str(error)
     if view.by_layer is None and all_fits(view, placement):
         return ""
-    for index, need_bytes in view.held_bytes(placement).items():
+    for index, need_bytes in overfull(view, placement, current).items():
         device = view.devices[index]
-        if need_bytes > device.memory_bytes:
-            return f"{device.name} would need {need_bytes:,} B and has {device.memory_bytes:,} B"
+        return f"{device.name} would need {need_bytes:,} B and has {device.memory_bytes:,} B"
     return ""
 
 

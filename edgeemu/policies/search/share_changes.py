@@ -21,7 +21,7 @@ from edgeemu.policies.search.share_moves import other_devices
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, Vicinity
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.migration_memory import refusing_devices
+from edgeemu.policies.view.migration_memory import overfull, refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
@@ -85,7 +85,22 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
             change.add(cost, shares)
             if change.best is not current:
                 break
-    return None if change.best is current and not known.fits else change.best
+    if change.best is current and not known.fits:
+        return _relieving(view, current, known)
+    return change.best
+
+
+def _relieving(view: ClusterView, current: Placement, known: Known) -> Placement | None:
+    """The nearest placement that comes closest to fitting, where none that fits is to be had in one step."""
+    missing_bytes, placements = known.near.needs.missing_bytes, known.near.placements  # [k]
+    less = np.flatnonzero(missing_bytes < known.itself.missing_bytes[0])
+    held = view.usages(current)
+    for at in less[missing_bytes[less].argsort(kind="stable")][:BESIDE].tolist():
+        new = placements.unfolded([at]).placement(0, view.costs.shape, known.devices, current)
+        again = view.refused is not None and view.refused.placement.owner == new.owner
+        if not (again or overfull(view, new, current) or refusing_devices(view, current, new, held)):
+            return new
+    return None
 
 
 class _BestChange:

@@ -1,4 +1,4 @@
-"""Devices that would refuse a migration, for any two placements: the arithmetic of their ledgers. Knows no time."""
+"""Devices without memory for a placement, or for the migration to it: their ledgers' arithmetic. Knows no time."""
 
 from collections.abc import Sequence
 
@@ -30,3 +30,14 @@ def refusing_devices(
         if taken_bytes + need.reserve_bytes + need.growth_bytes > limit_bytes:
             refusing.append(need.target)
     return refusing
+
+
+def overfull(view: ClusterView, placement: Placement, current: Placement | None = None) -> dict[int, int]:
+    """Bytes that devices would hold without memory for them, to the end of the sequence, ascending by device.
+
+    A device that has lost memory, and so is overfull already, is left out if it then holds less.
+    """
+    held_bytes = view.held_bytes(placement)
+    over = {device: held for device, held in held_bytes.items() if held > view.devices[device].memory_bytes}
+    before = view.held_bytes(current) if over and current is not None else {}
+    return {device: held for device, held in over.items() if held >= before.get(device, 0)}

@@ -45,18 +45,22 @@ def test_where_devices_would_refuse_the_best_a_small_change_that_they_accept_is_
 TIGHTER = """
 model:
   shape:
-    {n_layers: 2, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 1536, vocab_size: 4000, max_context: 99}
+    {n_layers: 1, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 1536, vocab_size: 4000, max_context: 512,
+     tied_embeddings: true}
+  weights_seed: 1
 devices:
-  - {name: a, gflops: 34 GFLOPS, mem_bandwidth: 5.5 GB/s, memory: 19492 kB, power: {idle: 2.2 W, busy: 5.1 W}}
-  - {name: b, gflops: 24 GFLOPS, mem_bandwidth: 4.7 GB/s, memory: 8206 kB, power: {idle: 2.7 W, busy: 8.6 W}}
-  - {name: c, gflops: 21 GFLOPS, mem_bandwidth: 5.4 GB/s, memory: 16016 kB, power: {idle: 3.3 W, busy: 7.8 W}}
-  - {name: d, gflops: 25 GFLOPS, mem_bandwidth: 5.3 GB/s, memory: 7650 kB, power: {idle: 3.7 W, busy: 7.9 W}}
+  - {name: a, gflops: 22.5 GFLOPS, mem_bandwidth: 5.49 GB/s, memory: 9436447 B, power: {idle: 1.1 W, busy: 6.7 W}}
+  - {name: b, gflops: 19.92 GFLOPS, mem_bandwidth: 7.97 GB/s, memory: 5447274 B, power: {idle: 2.6 W, busy: 8 W}}
+  - {name: c, gflops: 21.89 GFLOPS, mem_bandwidth: 3.23 GB/s, memory: 7748500 B, power: {idle: 3.6 W, busy: 8.3 W}}
+  - {name: d, gflops: 20.03 GFLOPS, mem_bandwidth: 2.67 GB/s, memory: 9258925 B, power: {idle: 2.5 W, busy: 7 W}}
 network:
-  default: {bandwidth: 20 Mbit/s, delay: 1 ms, energy: {send: 10 nJ/bit, receive: 5 nJ/bit}}
-objective: energy
-migration: {mode: precopy}
-events: [{at_token: 6, device: a, memory: 13645 kB}]
-workload: {prompts: [{tokens: 16}], max_tokens: 20}
+  default: {bandwidth: 20 Mbit/s, delay: 100 us, energy: {send: 10 nJ/bit, receive: 5 nJ/bit}}
+decisions: {interval: 2}
+events:
+  - {at_token: 14, device: c, speed: 20 %}
+  - {at_token: 29, device: c, speed: 100 %}
+  - {at_token: 40, device: a, memory: 4718223 B}
+workload: {prompts: [{tokens: 7}], max_tokens: 80}
 """
 
 
@@ -71,3 +75,31 @@ def test_what_devices_have_refused_is_not_searched_for_again(monkeypatch: pytest
     run = simulated(make_plan(parse_scenario(TIGHTER, "tighter", ())))
     assert [problem for problem in run.problems if "out of memory" in problem]
     assert len(asked) == 2, "before the run, and when the device had lost memory"
+
+
+LESSENED = """
+model:
+  shape:
+    {n_layers: 1, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 1536, vocab_size: 4000, max_context: 512}
+  weights_seed: 1
+devices:
+  - {name: a, gflops: 18.22 GFLOPS, mem_bandwidth: 2.15 GB/s, memory: 14713128 B, power: {idle: 2.5 W, busy: 5.8 W}}
+  - {name: b, gflops: 35.92 GFLOPS, mem_bandwidth: 8.37 GB/s, memory: 6295414 B, power: {idle: 2.6 W, busy: 5.4 W}}
+  - {name: c, gflops: 26.03 GFLOPS, mem_bandwidth: 6.9 GB/s, memory: 7557446 B, power: {idle: 3.2 W, busy: 7.7 W}}
+  - {name: d, gflops: 27.52 GFLOPS, mem_bandwidth: 2.62 GB/s, memory: 12673870 B, power: {idle: 2.3 W, busy: 9 W}}
+network:
+  default: {bandwidth: 100 Mbit/s, delay: 300 us, energy: {send: 10 nJ/bit, receive: 5 nJ/bit}}
+objective: energy
+events: [{at_token: 9, device: c, memory: 3778723 B}]
+workload: {prompts: [{tokens: 27}], max_tokens: 80}
+"""
+
+
+def test_a_device_that_lost_memory_is_relieved_step_by_step_where_no_single_step_does() -> None:
+    plan = make_plan(parse_scenario(LESSENED, "lessened", ()))
+    run = simulated(plan)
+    assert run.problems == []
+    assert len({move.step for move in run.migrations}) > 1
+    assert plan.view.devices[2].name == "c"
+    assert plan.view.held_bytes(plan.placement)[2] > 3778723
+    assert plan.view.held_bytes(run.migrator.placement).get(2, 0) <= 3778723
