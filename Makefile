@@ -35,7 +35,7 @@ test: .venv/installed
 # Two at a time, since many wait for processes that pace real time; then those that need the machine to themselves.
 define run_tests
 $(1) -m pytest --no-header -n 2 --dist worksteal -m 'not (netem or alone)'; first=$$?; \
-	$(1) -m pytest --no-header -m 'alone and not netem' && exit $$first
+	$(1) -m pytest --no-header -m 'alone and not netem' $$(grep -rl --include='test_*.py' 'mark\.alone' tests) && exit $$first
 endef
 
 # Made anew each time, so that nothing older than the newest is left.
