@@ -44,7 +44,7 @@ from edgeemu_kernels.decoder import Decoder
 from edgeemu_kernels.weights.sources import open_source
 
 SKIPPED = 6  # first tokens that are not judged: prompts, and what is made once
-CHAIN_LIMIT_US, SCATTERED_LIMIT_US, PACED_LIMIT_US, UNDIVIDED_LIMIT = 80.0, 180.0, 130.0, 3.2
+CHAIN_LIMIT_US, SCATTERED_LIMIT_US, PACED_LIMIT_US, UNDIVIDED_LIMIT = 70.0, 180.0, 120.0, 3.2
 VIRTUAL = (
     "time.mode=virtual",
     "decisions={interval: 100000}",
