@@ -146,8 +146,9 @@ class Controller:
                 return False
             self._scheduler.delay_all(may_start_s)
             if (new := self.migrator.placement) is not old:
-                step = min(due.step.step for due in waiting)
-                change = PlacementChange(old, new, self.decider.asked, step, may_start_s - at_s)
+                first = min((due.step for due in waiting), key=lambda step: step.step)
+                prompt = first.sequence + 1 if len(self.plan.requests) > 1 else None
+                change = PlacementChange(old, new, self.decider.asked, first.step, may_start_s - at_s, prompt)
                 self._tell(self._told.moved(change))
             self._tell_placement()
         return True

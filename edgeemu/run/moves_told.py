@@ -19,13 +19,17 @@ REMEMBERED = 64  # latencies
 
 
 class PlacementChange(NamedTuple):
-    """Change of placement: `seen` is the view for which it was decided, `step` the token that waited for it."""
+    """Change of placement: `seen` is the view for which it was decided, `step` the token that waited for it.
+
+    `prompt`: whose token that is, from 1 on, in a run with several.
+    """
 
     old: Placement
     new: Placement
     seen: ClusterView
     step: int
     pause_s: float
+    prompt: int | None = None
 
 
 class MovesTold:
@@ -57,7 +61,8 @@ class MovesTold:
         if self._told < MAX_TOLD:
             waited = f", in {1000 * move.pause_s:.1f} ms" if move.pause_s else ""
             moved = self._what_and_why(move.old, move.new, move.seen, waited)
-            self._open = f"before token {move.step}: moved {moved} Per token: {self._until_now()}"
+            token = f"token {move.step}" if move.prompt is None else f"token {move.step} of prompt {move.prompt}"
+            self._open = f"before {token}: moved {moved} Per token: {self._until_now()}"
         elif self._told == MAX_TOLD:
             yield "more moves follow; migrations.parquet has them all"
         self._told += 1

@@ -82,9 +82,10 @@ def test_of_the_true_state_nothing_is_measured() -> None:
 
 def test_of_several_sequences_each_has_a_token_that_waited() -> None:
     told = MovesTold(LLAMA, FIRST, NOMINAL)
-    assert list(told.moved(PlacementChange(WHOLE, SPLIT, FIRST, 2, 0.5))) == []
+    assert list(told.moved(PlacementChange(WHOLE, SPLIT, FIRST, 2, 0.5, 3))) == []
     assert [list(told.token(sequence, latency_s)) for sequence, latency_s in ((0, 0.6), (1, 0.7))] == [[], []]
     (found,) = told.token(1, 0.08)
+    assert found.startswith("before token 2 of prompt 3: moved ")
     assert found.endswith("in 500.0 ms. Why: no measured change above 10 %. Per token: not known before, now 80.0 ms")
     assert list(told.token(0, 0.09)) == []
 
@@ -157,7 +158,8 @@ def test_every_run_tells_it(
     found = [line for line in err.splitlines() if "fast measured at" in line]
     assert found
     assert re.fullmatch(
-        r"before token \d+: moved .* from fast to slow, in \d+\.\d ms. Why: fast measured at 10 % of its speed. "
+        r"before token \d+ of prompt \d: moved .* from fast to slow, in \d+\.\d ms. "
+        r"Why: fast measured at 10 % of its speed. "
         r"Per token: \d+\.\d ms before the change, \d+\.\d ms after it, now \d+\.\d ms",
         found[0],
     )
