@@ -153,7 +153,7 @@ def test_several_sequences_at_once_are_the_references_too() -> None:
 def test_paced_tokens_are_the_references_and_take_the_time_that_is_simulated(
     policy: str, n: int, changes: tuple[str, ...]
 ) -> None:
-    """In decoding a root or client gets its inputs one after the other: a host that is late does not change times."""
+    """In decoding a root or client gets its inputs one after the other."""
     paced = ("time.mode=realtime", "workload.prompts=[{tokens: 5}]")
     plan = make(policy, n, LLAMA, "{weights: f32}", *paced, *changes)
 
