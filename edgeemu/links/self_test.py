@@ -7,7 +7,7 @@ Ethernet, IP and TCP where packets are real.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from statistics import median
 from typing import NamedTuple
 
@@ -133,5 +133,9 @@ def measured(
 
 
 def _idle_s(path: Path, size_bytes: int, at_s: float, share: float) -> float:
-    """Time of a message on an idle path, if payload has that share of what is sent."""
-    return serialise(defaultdict(float), path, ceil(size_bytes / share), at_s) - at_s
+    """Time of a message on an idle path, if payload has that share of what is sent.
+
+    `at_s` can be negative: a device that is told early sends its first test messages before the timeline's 0.
+    """
+    free_s: defaultdict[int, float] = defaultdict(lambda: -inf)
+    return serialise(free_s, path, ceil(size_bytes / share), at_s) - at_s

@@ -47,17 +47,18 @@ def test_a_stream_has_real_messages_at_any_rate(bandwidth_bps: float, dilation: 
     assert 100 <= burst.payload_bytes <= 1 << 20
 
 
-def stamped(path_bps: float, delay_s: float, sizes: list[int]) -> list[ProbeRecord]:
-    """Arrivals of messages sent at once, at 1 s, over a link."""
-    records, free_s = [], 1.0
+def stamped(path_bps: float, delay_s: float, sizes: list[int], at_s: float = 1.0) -> list[ProbeRecord]:
+    """Arrivals of messages sent at once over a link."""
+    records, free_s = [], at_s
     for size in sizes:
         free_s += 8 * size / path_bps
-        records.append(ProbeRecord(size, 1.0, free_s + delay_s, free_s + delay_s + 1e-4))
+        records.append(ProbeRecord(size, at_s, free_s + delay_s, free_s + delay_s + 1e-4))
     return records
 
 
+@pytest.mark.parametrize("at_s", [1.0, -2e-4])
 @pytest.mark.parametrize("real_packets", [False, True])
-def test_a_link_that_does_what_is_asked_is_found_to(real_packets: bool) -> None:
+def test_a_link_that_does_what_is_asked_is_found_to(real_packets: bool, at_s: float) -> None:
     path = even_cluster(2, Link(1e8, 0.01)).path(0, 1)
     rate_bps = 1e8 * (1448 / 1514 if real_packets else 1.0)
     test = measured(
@@ -67,7 +68,7 @@ def test_a_link_that_does_what_is_asked_is_found_to(real_packets: bool) -> None:
         path,
         2368,
         real_packets=real_packets,
-        small=stamped(1e8, 0.01, [72]),
+        small=stamped(1e8, 0.01, [72], at_s),
         stream=stamped(rate_bps, 0.01, [10_000] * 32),
         own_there=stamped(rate_bps, 0.01, [2368]),
         own_back=stamped(rate_bps, 0.01, [2368]),
