@@ -22,4 +22,4 @@ def test_a_stopped_device_is_named(links: str) -> None:
         assert certificate["stalled_s"]["b"] > 0.25
     else:
         (pause,) = [pause for pause in certificate["pauses"] if pause["wall_s"] > 0.25]
-        assert pause["step"] in (8, 9, 10)
+        assert pause["step"] >= STALL.token  # how much later depends on how soon this host wakes who stops the device
