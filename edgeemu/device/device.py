@@ -90,8 +90,7 @@ class EmulatedDevice:
         self._held = HeldMessages()
         self._transfers = DeviceTransfers(config, self.pacer, self.states, self._held.hold)
         self._memory_availability = config.memory_availability
-        self._assigned: _Assignment  # since Assign: before it nothing that needs blocks is legal
-        self._assignment: _Assignment | None = None  # the same
+        self._assignment: _Assignment | None = None
         self._ready: ReadyQueue[ReadyOp | DeviceTransfer] = ReadyQueue()
 
     def handle(self, event: Event) -> list[Instruction]:
@@ -108,11 +107,10 @@ class EmulatedDevice:
             case Tick():
                 return self._tick(event.now_s)
             case OperationRan():
-                runner = self._assigned.runner
-                end_s = runner.ran(event)
+                end_s = self._assigned.runner.ran(event)
                 if event.woke is None:
                     return [*self._assigned.migration.ship_until(end_s), SleepUntil(end_s)]
-                return runner.woke(event.woke)
+                return self._assigned.runner.woke(event.woke)
             case Woke():
                 return self._assigned.runner.woke(event)
             case ChunkSent():
@@ -157,12 +155,10 @@ class EmulatedDevice:
 
         Chunks that are due before the operation ends leave before it: the interface does not wait for the kernel.
         """
-        instructions: list[Instruction] = []
-        for message in self._held.take(now_s):
-            instructions += self._release(message, now_s)
+        instructions = [each for message in self._held.take(now_s) for each in self._release(message, now_s)]
         if self._assignment is None:
             return instructions
-        runner, migration = self._assigned.runner, self._assigned.migration
+        runner, migration = self._assignment.runner, self._assignment.migration
         if sends := migration.sends:
             migration.prepare_due(now_s)
         if not self._ready:
@@ -245,7 +241,7 @@ class EmulatedDevice:
         executor.load(request.ops)
         runner = StepRunner(self._config, self.pacer, self._dataflow, executor, self.ledger)
         migration = DeviceMigration(self._config, self.pacer, self.ledger, executor, runner)
-        self._assigned = self._assignment = _Assignment(executor, runner, migration)
+        self._assignment = _Assignment(executor, runner, migration)
         self._ready = runner.ready
         self._transfers.assign(runner, migration)
         self._dataflow.install(request.epoch, request.ops)
@@ -327,3 +323,8 @@ class EmulatedDevice:
     def _memory_left_bytes(self, at_s: float) -> int:
         """Memory that other work leaves at an instant."""
         return memory_left_bytes(self._config.memory_bytes, self._memory_availability, at_s)
+
+    @property
+    def _assigned(self) -> _Assignment:
+        assert self._assignment is not None, "nothing that needs blocks is legal before Assign"
+        return self._assignment

@@ -76,8 +76,7 @@ def module_name(name: str) -> str:
 def _unless_refused(place: _Policy, view: ClusterView, current: Placement | None = None) -> Placement:
     """The answer of a policy; the current placement, if the answer is what devices have just refused."""
     found = place(view, current)
-    again = view.refused is not None and found.owner == view.refused.placement.owner
-    return current if again and current is not None else found
+    return current if current is not None and view.has_refused(found) else found
 
 
 def installed_policy(name: str, built_in: Collection[str]) -> EntryPoint:

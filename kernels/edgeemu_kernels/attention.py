@@ -11,9 +11,8 @@ so one product gives all of Q, K and V, and RoPE rotates queries and keys, which
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Self
@@ -24,6 +23,7 @@ from edgeemu_kernels.compiled_sizes import COMPILED_LANES, compiles_attention
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.on_demand import compiled_kernels
 from edgeemu_kernels.packed import Stored, empty_matrix, matrix_of, raw_of, rows_of
 from edgeemu_kernels.packed_attention import attend_packed
 from edgeemu_kernels.precision import FORMATS, NumberFormat
@@ -118,7 +118,7 @@ class Attention:
         turns = None if rope is None else rope.turns(at, at + 1)[0]
         mixed = out.reshape(self.n_groups, -1, self.shape.head_dim)
         interleaved = rope is not None and rope.interleaved
-        _compiled_attention()(qkv, turns, self._scale, *cache.storage(), at, mixed, interleaved=interleaved)
+        compiled_kernels().attend_next(qkv, turns, self._scale, *cache.storage(), at, mixed, interleaved=interleaved)
         return out
 
     def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
@@ -246,14 +246,6 @@ def qkv_formats(shape: ModelShape, layer: int) -> tuple[NumberFormat, NumberForm
     return weights("query", layer), weights("key", layer), weights("value", layer)
 
 
-@cache
-def _compiled_attention() -> Callable[..., None]:
-    """Attention of one position that is compiled when it is asked for the first time."""
-    from edgeemu_kernels.compiled import attend_next
-
-    return attend_next
-
-
 def _thirds(rows: Array, n_groups: int) -> tuple[Array, Array, Array]:
     """Views of queries, keys and values by group: [t, n*(S+2), hd] -> [t, n, S, hd], [t, n, hd], [t, n, hd]."""
     t, _, hd = rows.shape
@@ -293,12 +285,10 @@ def _attend_causal(queries: Array, keys: Array, values: Array, rows: int) -> Arr
 
 def _attend_compiled(queries: Array, keys: Array, values: Array, rows: int) -> Array:
     """Compute what `_attend_causal` does, with one pass over the scores between the two products."""
-    from edgeemu_kernels.compiled import causal_softmax
-
     seen = len(keys)
     scores: Array = np.empty((len(queries), -(-seen // COMPILED_LANES) * COMPILED_LANES), np.float32)  # [m, ≥ len]
     np.matmul(queries, keys.T, out=scores[:, :seen])
-    sums = causal_softmax(scores, seen, rows)  # [m]
+    sums = compiled_kernels().causal_softmax(scores, seen, rows)  # [m]
     mixed: Array = scores[:, :seen] @ values  # [m, hd]
     mixed /= sums[:, None]
     return mixed

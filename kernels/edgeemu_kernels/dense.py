@@ -6,9 +6,8 @@ they give partial sums, and the device that adds these also adds the residual.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, COMPILED_LANES
 from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.on_demand import compiled_kernels
 from edgeemu_kernels.packed import PackedMatrix, Stored, columns_of, matrix_of, raw_of
 from edgeemu_kernels.precision import NumberFormat
 
@@ -39,19 +39,11 @@ def swiglu_inplace(x: Array, *, compiled: bool) -> Array:
     width = x.shape[1] // 2
     gate, up = x[:, :width], x[:, width:]  # [t, F]
     if compiled and width % COMPILED_LANES == 0:
-        _compiled_swiglu()(x)
+        compiled_kernels().swiglu(x)
         return gate
     silu_inplace(gate)
     gate *= up
     return gate
-
-
-@cache
-def _compiled_swiglu() -> Callable[[Array], None]:
-    """SwiGLU that is compiled when it is asked for the first time."""
-    from edgeemu_kernels.compiled import swiglu
-
-    return swiglu
 
 
 def gelu_inplace(x: Array) -> Array:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
 
 from edgeemu_kernels.arrays import Array
 from edgeemu_kernels.codecs.machine_code import product
 from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, FEW_ROWS
+from edgeemu_kernels.on_demand import compiled_kernels
 from edgeemu_kernels.packed import Matrix, PackedMatrix
 
 __all__ = ["FEW_ROWS", "Array", "Matrix", "linear"]
@@ -28,20 +26,12 @@ def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
     if isinstance(weight, PackedMatrix):
         y = _packed(x, weight)  # [t, in] @ [in, out] -> [t, out]
     elif len(x) <= FEW_ROWS and weight.nbytes > COMPILED_BYTES and weight.flags.c_contiguous:
-        y = _compiled_product()(x, weight)
+        y = compiled_kernels().few_rows(x, weight)
     else:
         y = np.dot(weight, x[0])[None] if len(x) == 1 else x @ weight.T  # [t, in] @ [in, out] -> [t, out]
     if bias is not None:
         y += bias
     return y
-
-
-@cache
-def _compiled_product() -> Callable[[Array, Array], Array]:
-    """Product of few rows that is compiled when it is asked for the first time."""
-    from edgeemu_kernels.compiled import few_rows
-
-    return few_rows
 
 
 def _packed(x: Array, weight: PackedMatrix) -> Array:

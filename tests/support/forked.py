@@ -55,7 +55,7 @@ def let_go(keep: Collection[int]) -> None:
     None is closed: Arrow ends a process that forks when a pipe of its own is closed already.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # numbers, not paths
         number = int(name)
         if number > 2 and number not in keep and number != nothing:
             with contextlib.suppress(OSError):  # that by which they were listed

@@ -44,7 +44,7 @@ def start_edgeemu(
         os.environ.update(environment)
         sys.argv = [str(Path(program.__file__)), *arguments]
         sys.modules["__main__"] = program
-        Fleet._spawn = fork_server_here if warm_server else COLD  # type: ignore[method-assign,assignment]
+        Fleet._spawn = fork_server_here if warm_server else COLD  # type: ignore[method-assign,assignment]  # a process of its own
         program.main()
 
     return fork_program(be_command, **options)

@@ -86,21 +86,8 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
             if change.best is not current:
                 break
     if change.best is current and not known.fits:
-        return _relieving(view, current, known)
+        return change.nearest_to_fitting()
     return change.best
-
-
-def _relieving(view: ClusterView, current: Placement, known: Known) -> Placement | None:
-    """The nearest placement that comes closest to fitting, where none that fits is to be had in one step."""
-    missing_bytes, placements = known.near.needs.missing_bytes, known.near.placements  # [k]
-    less = np.flatnonzero(missing_bytes < known.itself.missing_bytes[0])
-    held = view.usages(current)
-    for at in less[missing_bytes[less].argsort(kind="stable")][:BESIDE].tolist():
-        new = placements.unfolded([at]).placement(0, view.costs.shape, known.devices, current)
-        again = view.refused is not None and view.refused.placement.owner == new.owner
-        if not (again or overfull(view, new, current) or refusing_devices(view, current, new, held)):
-            return new
-    return None
 
 
 class _BestChange:
@@ -127,12 +114,26 @@ class _BestChange:
         if tokens * gain <= self._net:  # its migration makes it no better
             return
         new = shares.placement(0, view.costs.shape, known.devices, self._current)
-        if view.refused is not None and view.refused.placement.owner == new.owner:
-            return
         net = tokens * gain - known.costs.moves_s(moves(self._current, new)) * second
         pays = net > self._net and (not known.fits or gain > WORTH * self._before)
-        if pays and not refusing_devices(view, self._current, new, self._held):
+        if pays and self._is_accepted(new):
             self.best, self._net = new, net
+
+    def nearest_to_fitting(self) -> Placement | None:
+        """A placement near by that comes closest to fitting, where none that fits is to be had in one step."""
+        known, placements = self._known, self._known.near.placements
+        missing_bytes = known.near.needs.missing_bytes  # [k]
+        less = np.flatnonzero(missing_bytes < known.itself.missing_bytes[0])
+        for at in less[missing_bytes[less].argsort(kind="stable")][:BESIDE].tolist():
+            shares = placements.unfolded([at])
+            new = shares.placement(0, self._view.costs.shape, known.devices, self._current)
+            if not overfull(self._view, new, self._current) and self._is_accepted(new):
+                return new
+        return None
+
+    def _is_accepted(self, new: Placement) -> bool:
+        view = self._view
+        return not (view.has_refused(new) or refusing_devices(view, self._current, new, self._held))
 
 
 def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:

@@ -140,6 +140,10 @@ class ClusterView:
         view.__dict__.update(self.__dict__, **notes)
         return view
 
+    def has_refused(self, placement: Placement) -> bool:
+        """Whether devices have just refused a placement."""
+        return self.refused is not None and self.refused.placement.owner == placement.owner
+
     @property
     def exact(self) -> Costs:
         """Costs of each layer, by which memory is checked and time passes."""

@@ -1,5 +1,7 @@
 """Shares move although there is no room for what would be best."""
 
+from collections.abc import Sequence
+
 import pytest
 from support.several import simulated
 
@@ -7,6 +9,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.run.make_plan import make_plan
+from edgeemu.run.plan import Plan
 from edgeemu.scenario.load import parse_scenario
 
 CHANGED = 35
@@ -42,26 +45,21 @@ def test_where_devices_would_refuse_the_best_a_small_change_that_they_accept_is_
     assert max(after) < 2 * max(before)
 
 
-TIGHTER = """
-model:
-  shape:
-    {n_layers: 1, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 1536, vocab_size: 4000, max_context: 512,
-     tied_embeddings: true}
-  weights_seed: 1
-devices:
-  - {name: a, gflops: 22.5 GFLOPS, mem_bandwidth: 5.49 GB/s, memory: 9436447 B, power: {idle: 1.1 W, busy: 6.7 W}}
-  - {name: b, gflops: 19.92 GFLOPS, mem_bandwidth: 7.97 GB/s, memory: 5447274 B, power: {idle: 2.6 W, busy: 8 W}}
-  - {name: c, gflops: 21.89 GFLOPS, mem_bandwidth: 3.23 GB/s, memory: 7748500 B, power: {idle: 3.6 W, busy: 8.3 W}}
-  - {name: d, gflops: 20.03 GFLOPS, mem_bandwidth: 2.67 GB/s, memory: 9258925 B, power: {idle: 2.5 W, busy: 7 W}}
-network:
-  default: {bandwidth: 20 Mbit/s, delay: 100 us, energy: {send: 10 nJ/bit, receive: 5 nJ/bit}}
-decisions: {interval: 2}
-events:
-  - {at_token: 14, device: c, speed: 20 %}
-  - {at_token: 29, device: c, speed: 100 %}
-  - {at_token: 40, device: a, memory: 4718223 B}
-workload: {prompts: [{tokens: 7}], max_tokens: 80}
-"""
+def one_layer(devices: Sequence[tuple[float, float, int, float, float]], *, tied: bool, **others: str) -> Plan:
+    """Plan of a layer on a to d: GFLOPS, GB/s, bytes of memory, watts when idle and when busy. `others`: more keys."""
+    listed = "".join(
+        f"  - {{name: {name}, gflops: {gflops} GFLOPS, mem_bandwidth: {read} GB/s, memory: {size} B, "
+        f"power: {{idle: {idle} W, busy: {busy} W}}}}\n"
+        for name, (gflops, read, size, idle, busy) in zip("abcd", devices, strict=True)
+    )
+    text = (
+        "model:\n  weights_seed: 1\n  shape: {n_layers: 1, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, "
+        f"d_ff: 1536, vocab_size: 4000, max_context: 512, tied_embeddings: {str(tied).lower()}}}\ndevices:\n{listed}"
+    )
+    return make_plan(parse_scenario(text + "".join(f"{key}: {value}\n" for key, value in others.items()), "one-layer"))
+
+
+ENERGY = "energy: {send: 10 nJ/bit, receive: 5 nJ/bit}"
 
 
 def test_what_devices_have_refused_is_not_searched_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,31 +70,39 @@ def test_what_devices_have_refused_is_not_searched_for_again(monkeypatch: pytest
         return place(view)
 
     monkeypatch.setattr(lookahead, "_first", counted)
-    run = simulated(make_plan(parse_scenario(TIGHTER, "tighter", ())))
+    plan = one_layer(
+        [
+            (22.5, 5.49, 9436447, 1.1, 6.7),
+            (19.92, 7.97, 5447274, 2.6, 8.0),
+            (21.89, 3.23, 7748500, 3.6, 8.3),
+            (20.03, 2.67, 9258925, 2.5, 7.0),
+        ],
+        tied=True,
+        network=f"{{default: {{bandwidth: 20 Mbit/s, delay: 100 us, {ENERGY}}}}}",
+        decisions="{interval: 2}",
+        events="[{at_token: 14, device: c, speed: 20 %}, {at_token: 29, device: c, speed: 100 %}, "
+        "{at_token: 40, device: a, memory: 4718223 B}]",
+        workload="{prompts: [{tokens: 7}], max_tokens: 80}",
+    )
+    run = simulated(plan)
     assert [problem for problem in run.problems if "out of memory" in problem]
     assert len(asked) == 2, "before the run, and when the device had lost memory"
 
 
-LESSENED = """
-model:
-  shape:
-    {n_layers: 1, d_model: 512, n_heads: 8, n_kv_heads: 4, head_dim: 64, d_ff: 1536, vocab_size: 4000, max_context: 512}
-  weights_seed: 1
-devices:
-  - {name: a, gflops: 18.22 GFLOPS, mem_bandwidth: 2.15 GB/s, memory: 14713128 B, power: {idle: 2.5 W, busy: 5.8 W}}
-  - {name: b, gflops: 35.92 GFLOPS, mem_bandwidth: 8.37 GB/s, memory: 6295414 B, power: {idle: 2.6 W, busy: 5.4 W}}
-  - {name: c, gflops: 26.03 GFLOPS, mem_bandwidth: 6.9 GB/s, memory: 7557446 B, power: {idle: 3.2 W, busy: 7.7 W}}
-  - {name: d, gflops: 27.52 GFLOPS, mem_bandwidth: 2.62 GB/s, memory: 12673870 B, power: {idle: 2.3 W, busy: 9 W}}
-network:
-  default: {bandwidth: 100 Mbit/s, delay: 300 us, energy: {send: 10 nJ/bit, receive: 5 nJ/bit}}
-objective: energy
-events: [{at_token: 9, device: c, memory: 3778723 B}]
-workload: {prompts: [{tokens: 27}], max_tokens: 80}
-"""
-
-
 def test_a_device_that_lost_memory_is_relieved_step_by_step_where_no_single_step_does() -> None:
-    plan = make_plan(parse_scenario(LESSENED, "lessened", ()))
+    plan = one_layer(
+        [
+            (18.22, 2.15, 14713128, 2.5, 5.8),
+            (35.92, 8.37, 6295414, 2.6, 5.4),
+            (26.03, 6.9, 7557446, 3.2, 7.7),
+            (27.52, 2.62, 12673870, 2.3, 9.0),
+        ],
+        tied=False,
+        network=f"{{default: {{bandwidth: 100 Mbit/s, delay: 300 us, {ENERGY}}}}}",
+        objective="energy",
+        events="[{at_token: 9, device: c, memory: 3778723 B}]",
+        workload="{prompts: [{tokens: 27}], max_tokens: 80}",
+    )
     run = simulated(plan)
     assert run.problems == []
     assert len({move.step for move in run.migrations}) > 1
