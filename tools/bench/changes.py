@@ -1,6 +1,7 @@
 """Measures how policies answer fourteen kinds of change against a re-planner that knows the future.
 
     python tools/bench/changes.py [KIND ...] [--moves cheap|dear] [--real]
+    python tools/bench/changes.py --drawn FIRST END
 
 Every kind is a run of one prompt on five devices (several, where the kind says so), all in the simulator through the
 code of `edgeemu simulate`: fourteen with complete layers and single heads only, then five of these with divided layers.
@@ -13,6 +14,10 @@ Status 1 if `lookahead` gains less than 90 % of what can be gained over `static`
 there the clairvoyant's time is exceeded by 2 % at most. The share of what can be gained over `stay` is shown beside it
 and is not judged: it leaves out what a better first placement gains, and is of little where `stay` is nearly the best.
 
+`--drawn` does the same with random changes of random clusters (`drawn/kinds.py`), by their numbers. It ends with status
+1 where a decision fails, or where `lookahead` takes more than 3 % longer than the best in the mean: of a change that
+comes for the first time nobody knows how long it stays.
+
 `--real` runs `static` and `lookahead` for five kinds on device processes with real kernels, in virtual time; then what
 `lookahead` takes must be what the simulator says, too.
 """
@@ -22,12 +27,13 @@ import asyncio
 import math
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from clairvoyant import Clairvoyant, Future
+from drawn.kinds import drawn_kind
 from kinds_of_change import DIVIDED, KINDS, MOVES, REAL, TOKENS, Kind, document
 from measure import Run
 
@@ -43,6 +49,7 @@ from edgeemu.scenario.load import parse_scenario
 
 SETTLED = 5  # tokens after a change from which on it counts
 SHARE, LOSS = 0.9, 0.02
+MEAN_ABOVE = 0.03  # share by which `lookahead` may be above the best in the mean of random changes
 SAME = 1e-9  # share by which a real run in virtual time may differ from a simulated one: rounding
 
 
@@ -191,15 +198,33 @@ def judge_real(chosen: Sequence[Kind], moves: str) -> bool:
     return reached
 
 
-def judge(title: str, chosen: Sequence[Kind], moves: str) -> bool:
-    """Simulate kinds of change. Print a table, and return whether `lookahead` keeps its promise for all."""
+def table(title: str, chosen: Iterable[tuple[Kind, str]]) -> list[Result]:
+    """Simulate kinds of change, each with its moves. Print a line for each as soon as it is known."""
     names = "".join(f"{name:>12}" for name in ("static", "stay", "lookahead", "oracle", "clairvoyant"))
     print(f"{'':99}gained over\n{title:<39}{names}{'static':>9}{'stay':>9}{'moved':>8}")
     rows = []
-    for kind in chosen:
+    for kind, moves in chosen:
         rows.append(measure(kind, moves))
         print(rows[-1].line(), flush=True)
-    return all(row.reached for row in rows)
+    return rows
+
+
+def judge(title: str, chosen: Sequence[Kind], moves: str) -> bool:
+    """Simulate kinds of change. Print a table, and return whether `lookahead` keeps its promise for all."""
+    return all(row.reached for row in table(title, ((kind, moves) for kind in chosen)))
+
+
+def judge_drawn(first: int, end: int) -> bool:
+    """Simulate random changes. Print a table, and return whether `lookahead` is near the best in the mean."""
+    rows = table("ms per token", map(drawn_kind, range(first, end)))
+    above = [row.measured.ms / row.best_ms - 1 for row in rows]
+    mean, failed = sum(above) / len(rows), sum(bool(row.failed) for row in rows)
+    shares = [share for row in rows if not math.isnan(share := row.share(row.static))]
+    print(f"lookahead above the best known: {mean:.2%} in the mean, {max(above):.1%} at worst; failed: {failed}")
+    if shares:
+        gained = sum(shares) / len(shares)
+        print(f"of what can be gained over static, in {len(shares)} of {len(rows)}: {gained:.1%} in the mean")
+    return mean <= MEAN_ABOVE and not failed
 
 
 def main() -> None:
@@ -207,7 +232,10 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", help="parts of the names of kinds; all without")
     parser.add_argument("--moves", choices=MOVES, default="cheap", help="how long the migration of a layer takes")
     parser.add_argument("--real", action="store_true", help="five kinds, on device processes with real kernels")
+    parser.add_argument("--drawn", nargs=2, type=int, metavar=("FIRST", "END"), help="random changes, by number")
     asked = parser.parse_args()
+    if asked.drawn:
+        sys.exit(not judge_drawn(*asked.drawn))
     chosen, divided = (
         [kind for kind in kinds if not asked.kinds or any(part in kind.name for part in asked.kinds)]
         for kinds in (KINDS, DIVIDED)

@@ -1,6 +1,7 @@
 """Kinds of change for `changes.py`: what happens to five devices while a text is generated, as scenarios."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ MOVES: dict[str, dict[str, object]] = {
     "cheap": {"weights_on_flash": True, "flash_bandwidth": "3 GB/s"},  # 5 ms a layer
     "dear": {"weights_on_flash": True, "flash_bandwidth": "200 MB/s"},  # 70 ms a layer
 }
-LINK = ["laptop", "nano"]
+LINK = ("laptop", "nano")
 
 
 def device(name: str, speeds: dict[int, float]) -> list[Event]:
@@ -33,8 +34,8 @@ def device(name: str, speeds: dict[int, float]) -> list[Event]:
     return [{"at_token": t, "device": name, "speed": f"{100 * speed:.3f} %"} for t, speed in speeds.items()]
 
 
-def link(values: dict[int, str], what: str) -> list[Event]:
-    return [{"at_token": t, "link": LINK, what: value} for t, value in values.items()]
+def link(values: dict[int, str], what: str, ends: Sequence[str] = LINK) -> list[Event]:
+    return [{"at_token": t, "link": list(ends), what: value} for t, value in values.items()]
 
 
 def wave(tokens: int) -> list[Event]:

@@ -29,7 +29,7 @@ from edgeemu.policies.view.outlook import Outlook
 
 # Of 64-256 steps and margins of 1.5-3, these lost least in runs of 200 tokens under load that changes at each token,
 # and won as much as any under load that changes every 50 tokens.
-HORIZON = 64  # steps
+HORIZON = 128  # steps
 MARGIN = 1.5
 WORTH = 0.01
 WAYS = 2  # there and back

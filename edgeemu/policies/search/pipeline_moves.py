@@ -4,11 +4,14 @@ With C sequences in flight all of them get a token in the time that the busiest 
 in less than one sequence alone takes: a round takes max(C x busiest, step).
 """
 
+from typing import NamedTuple
+
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
 from edgeemu.policies.search.going_back import earlier_layouts, from_now
+from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.pipeline_programs import pipelines
 from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
@@ -35,9 +38,10 @@ def round_s(times: StepTimes, layout: PlacementArrays, sequences: int) -> float:
 
 
 def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, current: Placement) -> Placement:
-    """The current placement, or the pipeline with the shortest round, if that gains more than its moves take.
+    """The current placement, or the pipeline that gains most beyond what its moves take, if any gains more.
 
-    `times` are those of the steps ahead.
+    `times` are those of the steps ahead. Where devices have no room for the migration to it, the half of it for which
+    they have, if both halves together gain more than they take.
 
     Raises:
         NoBetterPlacement: the current placement no longer fits, and no pipeline does.
@@ -55,9 +59,30 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
         if fits:
             return current
         raise NoBetterPlacement("a device has lost memory, and no pipeline of complete layers fits the others")
-    best = min(found, key=lambda layout: round_s(times, layout, view.sequences))
-    before_s, after_s = (round_s(times, layout, view.sequences) for layout in (old, best))
-    pays = Prices(costs, prospect.tokens).pays(before_s - after_s, costs.migration_s(old, best))
-    if fits and not (pays and before_s - after_s > WORTH * before_s and union_fits(view, old, best)):
-        return current
-    return best.placement(shape)
+    before_s, prices = round_s(times, old, view.sequences), Prices(costs, prospect.tokens)
+    changes = [
+        _PipelineChange(layout, before_s - round_s(times, layout, view.sequences), costs.migration_s(old, layout))
+        for layout in found
+    ]
+    if fits:
+        changes = [change for change in changes if prices.pays(*change[1:]) and change.gain_s > WORTH * before_s]
+    changes.sort(key=lambda change: change.moves_s - prices.tokens * change.gain_s)
+    for layout, gain_s, _ in changes:
+        if union_fits(view, old, layout):
+            return layout.placement(shape)
+        middle = halfway(view, current, layout.placement(shape))
+        if middle is not None:
+            between = PlacementArrays.of(middle, shape)
+            slower_s = view.interval_tokens * (round_s(times, between, view.sequences) - before_s)
+            ways_s = costs.migration_s(old, between) + costs.migration_s(between, layout)
+            if not fits or prices.pays(gain_s, ways_s + max(0.0, slower_s)):
+                return middle
+    return current if fits else changes[0].layout.placement(shape)
+
+
+class _PipelineChange(NamedTuple):
+    """A pipeline, what a round gains with it, and what the moves to it take."""
+
+    layout: PlacementArrays
+    gain_s: float
+    moves_s: float
