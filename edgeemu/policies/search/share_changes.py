@@ -2,9 +2,12 @@
 
 The search is that of first placements, from the current placement, from the same on other devices, from simple ones and
 from those that the run has left; a placement costs its step and the share of it that its migration takes. What it finds
-is then judged with the exact time of its migration, and with what devices would refuse.
+is then judged with the exact time of its migration, and with what devices would refuse. Where that is all of it, the
+best is reached over half of the change.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import NamedTuple, Self
@@ -17,6 +20,7 @@ from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
+from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_moves import other_devices
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, Vicinity
@@ -33,6 +37,7 @@ WORK = 1.2e5  # of the search, some milliseconds
 WORK_TO_CHOOSE = 6e5  # for which as many devices take part as such a search could have
 EXACT = 6  # placements of which the migration is computed exactly
 BESIDE = 24  # neighbours, the best, of which one is looked for that is not refused
+HALVED = 2  # refused placements, the best, to which a way over another placement is looked for
 
 
 class Known(NamedTuple):
@@ -85,7 +90,9 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
             change.add(cost, shares)
             if change.best is not current:
                 break
-    if change.best is current and not known.fits:
+    if change.best is current and known.fits:
+        return change.by_halves()
+    if change.best is current:
         return change.nearest_to_fitting()
     return change.best
 
@@ -100,6 +107,7 @@ class _BestChange:
         self._view, self._prospect, self._current, self._known = view, prospect, current, known
         self._judge, self._before = judge, before
         self.best, self._net = current, 0.0 if known.fits else -np.inf
+        self._refused: list[tuple[float, ShareArrays]] = []  # what is gained in all, and the placement
 
     @cached_property
     def _held(self) -> list[Usage]:
@@ -118,6 +126,35 @@ class _BestChange:
         pays = net > self._net and (not known.fits or gain > WORTH * self._before)
         if pays and self._is_accepted(new):
             self.best, self._net = new, net
+        elif pays:
+            self._refused.append((net, shares))
+
+    def by_halves(self) -> Placement:
+        """The current placement, or the half way to a refused one, if both halves gain more than they take."""
+        view, known, tokens, second = self._view, self._known, self._prospect.tokens, self._judge.second
+        best = sorted(self._refused, key=lambda refused: -refused[0])[:HALVED]
+        for target in (other for _, shares in best for other in self._with_other_ends(shares)):
+            new = target.placement(0, view.costs.shape, known.devices, self._current)
+            middle = halfway(view, self._current, new) if view.holds(new) else None
+            half = None if middle is None else ShareArrays.of(middle, view.costs.shape, known.devices)
+            if middle is None or half is None:
+                continue
+            after, between = self._judge.promised(ShareArrays.joined([target, half])).tolist()
+            ways_s = known.costs.moves_s(moves(self._current, middle)) + known.costs.moves_s(moves(middle, new))
+            takes = ways_s * second + view.interval_tokens * max(0.0, between - self._before)
+            if tokens * (self._before - after) > takes:
+                return middle
+        return self._current
+
+    def _with_other_ends(self, shares: ShareArrays) -> Iterator[ShareArrays]:
+        """A placement, and the same with both ends of the model on any device, those that gain, the best first."""
+        yield shares
+        everyone = np.arange(len(self._known.devices))
+        others = replace(shares.taken(0 * everyone), embed=everyone, lm_head=everyone)
+        costs = self._judge.promised(others)
+        for at in costs.argsort(kind="stable").tolist():
+            if costs[at] < self._before * (1 - WORTH):
+                yield others.taken([at])
 
     def nearest_to_fitting(self) -> Placement | None:
         """A placement near by that comes closest to fitting, where none that fits is to be had in one step."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, view
@@ -36,6 +37,20 @@ knowledge: oracle
 migration: {{weights_on_flash: true, flash_bandwidth: 3 GB/s}}
 events: [{{at_token: {CHANGED}, device: laptop, speed: 10.988 %}}]
 workload: {{prompts: [{{tokens: 44, repeat: 3}}], max_tokens: 60, concurrency: 3}}
+"""
+EXCHANGED = """
+model: smollm2-135m-instruct
+devices:
+  - {name: laptop, gflops: 40.77 GFLOPS, mem_bandwidth: 7.307 GB/s, memory: 365 MiB}
+  - {name: pi, count: 2, gflops: 23.45 GFLOPS, mem_bandwidth: 6.253 GB/s, memory: 677 MiB}
+  - name: nano
+    gflops: 120.01 GFLOPS
+    mem_bandwidth: 10.711 GB/s
+    memory: 465 MiB
+    load: {trace: [[0 s, 95 %], [1 s, 0 %]]}
+network: {default: {bandwidth: 583.2 Mbit/s, delay: 902 us}}
+migration: {weights_on_flash: true, flash_bandwidth: 3 GB/s}
+workload: {prompts: [{tokens: 44}], max_tokens: 80}
 """
 
 
@@ -97,3 +112,12 @@ def test_a_pipeline_for_which_devices_are_too_full_is_reached_over_another() -> 
     done_s = np.sort([row.emulated_s for row in run.tokens])
     early_s, late_s = np.median(np.diff(done_s[: 3 * CHANGED - 3])), np.median(np.diff(done_s[-60:]))
     assert late_s < 2 * early_s, "as slow as the laptop where it stays"
+
+
+def test_full_devices_exchange_shares_over_a_third() -> None:
+    """The nano, with the model's ends, is to have all layers of the laptop, which is to have the ends."""
+    run = simulated(make_plan(parse_scenario(EXCHANGED, "exchanged", ())))
+    assert run.problems == []
+    last_s = run.tokens[-1].latency_s
+    assert last_s is not None
+    assert last_s == pytest.approx(58e-3, abs=1e-3), "it was 69 ms with the layers on the laptop"

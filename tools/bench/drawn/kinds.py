@@ -15,7 +15,9 @@ from edgeemu.cluster.keyed_random import uniform
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import parse_scenario
 
+BUSY = "an idle device becomes the best"
 SETTINGS = ("devices", "network", "sharding")
+FREE_AFTER_S, FREE_AT = 1, 30  # when other work ends: seconds, and a token by which they have passed
 
 
 class Draw:
@@ -42,7 +44,7 @@ def drawn_kind(number: int) -> tuple[Kind, str]:
     moves = "cheap" if draw.between("moves", 0, 1) < 0.6 else "dear"
     settings = _cluster(draw)
     name = tuple(CHANGES)[number % len(CHANGES)]
-    first = draw.whole("first", 10, 40)
+    first = FREE_AT if name == BUSY else draw.whole("first", 10, 40)
     changed = Changed(draw, settings, *_used(draw, settings, moves), first)
     events = CHANGES[name](changed)
     sequences = draw.whole("sequences", 2, 5) if name == "sequences, a device slows" else 1
@@ -132,7 +134,7 @@ def _busy(of: Changed) -> list[Event]:
     """Other work on nano, for a while from the start: an event of no token."""
     for each in of.settings["devices"]:
         if each["name"] == "nano":
-            each["load"] = {"trace": [["0 s", "95 %"], ["2 s", "0 %"]]}
+            each["load"] = {"trace": [["0 s", "95 %"], [f"{FREE_AFTER_S} s", "0 %"]]}
     return []
 
 
@@ -163,7 +165,7 @@ CHANGES: dict[str, Callable[[Changed], list[Event]]] = {
     "a link's delay collapses": _link("delay", recovers=False),
     "a link's delay collapses, recovers": _link("delay", recovers=True),
     "memory shrinks": _memory,
-    "an idle device becomes the best": _busy,
+    BUSY: _busy,
     "sequences, a device slows": lambda of: of.devices({of.first: of.speed}),
     "a wave of a device's speed": lambda of: of.devices(
         {token: (of.speed, 1.0)[n % 2] for n, token in enumerate(of.wave())}
