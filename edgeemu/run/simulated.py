@@ -82,7 +82,7 @@ class SimulatedBackend:
         self._holds(plan.placement)
 
     async def begin(self, at_s: float = 0.0) -> Instant:
-        self._timeline = VirtualTimeline(self.plan.cluster, self.plan.costs, self.plan.durations)
+        self._timeline = VirtualTimeline(self.plan.cluster, self.plan.costs, self.plan.durations, repeats=True)
         for device in self._gone:
             self._timeline.end_device(device, at_s)
         self._started = {due.step.sequence: due.step for due in self.plan.resumed.waiting} if self.plan.resumed else {}

@@ -76,8 +76,10 @@ def _values(column: Column) -> list[object]:
     return [None if value != value else value for value in values]
 
 
-def table(rows: Iterable[tuple[float, ...]], width: int) -> NDArray[np.float64]:
-    """Numbers of rows as columns: [width, n_rows]."""
+def table(rows: Iterable[tuple[float, ...]] | NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Numbers of rows as columns: [width, n_rows]; an array is so already."""
+    if isinstance(rows, np.ndarray):
+        return rows
     if isinstance(rows, Columns):
         return np.array(rows.columns, np.float64)
     return np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, width).T

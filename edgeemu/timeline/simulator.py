@@ -14,6 +14,7 @@ from itertools import count
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.links import Change
 from edgeemu.cluster.variation import finish
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
@@ -48,7 +49,7 @@ class Simulator:
         self._executed: list[tuple[Flow, Executed]] = []
         self._messages: list[Message] = []  # of all steps
         self._step_messages: dict[tuple[int, int], list[Message]] = defaultdict(list)  # by sequence and step
-        self._sent_bytes: Counter[int] = Counter()  # by number of a connection, shipments included
+        self.sent_bytes: Counter[int] = Counter()  # by number of a connection, shipments included
         self._cluster = cluster
         self._network = Network(cluster.path, cluster.seed)
         self._devices = [
@@ -58,12 +59,15 @@ class Simulator:
         self._events: list[Event] = []
         self._order = count()
         self._transfers: list[HandledTransfer] = []
-        timeline = ShippingTimeline(
-            self._network, self._sent_bytes, self._at, self._messages_cost, self._queue_transfer
-        )
+        timeline = ShippingTimeline(self._network, self.sent_bytes, self._at, self._messages_cost, self._queue_transfer)
         self._shipping = Shipping(timeline, costs)
         self._turn: Turn = (0.0, -1)  # event that is being handled
         self.wiring: Wiring | None = None  # of the program that was started last
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, so that nothing happens before something is started."""
+        return not self._events
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Release a step at an instant: a prompt enters at the embedding, a token at the output matrix."""
@@ -249,7 +253,7 @@ class Simulator:
         last_s = connection.last_arrival_s
         arrival_s, waited_s = self._network.book(connection, flow.step, slot, size_bytes, now_s)
         number = connection.number
-        self._sent_bytes[number] += size_bytes
+        self.sent_bytes[number] += size_bytes
         if self._records:
             message = number, size_bytes, arrival_s - now_s, waited_s if now_s >= last_s else NOT_ALONE
             self._messages.append(message)
@@ -308,19 +312,17 @@ class Simulator:
     def take_transits(self) -> Columns[Transit]:
         """Return sums of the transit times of messages since the last call, without test messages."""
         taken, self._messages = self._messages, []
-        return transit_sums(taken, self._network.ends())
+        return transit_sums(taken, self.ends())
 
     def take_traffic(self, step: tuple[int, int]) -> Columns[PathTraffic]:
         """Return sums of the messages of a step (sequence and number), by path."""
-        return traffic_sums(self._step_messages.pop(step, []), self._network.ends())
+        return traffic_sums(self._step_messages.pop(step, []), self.ends())
 
     def take_replica_traffic(self) -> Columns[PathTraffic]:
         """Return sums of the chunks that were sent to replicas since the last call, by path."""
         taken, self._shipping.to_replicas = self._shipping.to_replicas, []
-        return traffic_sums(taken, self._network.ends())
+        return traffic_sums(taken, self.ends())
 
-    @property
-    def sent_bytes(self) -> dict[tuple[int, int], int]:
-        """Bytes sent so far, by sender and receiver, shipments included."""
-        sources, targets = self._network.ends().tolist()
-        return {(sources[n], targets[n]): size_bytes for n, size_bytes in self._sent_bytes.items()}
+    def ends(self) -> IntArray:
+        """Sources and targets of connections, by their number: [2, n_connections]."""
+        return self._network.ends()

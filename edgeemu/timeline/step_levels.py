@@ -21,7 +21,7 @@ from edgeemu.timeline.steps import Duration, Step
 from edgeemu.timeline.wiring import Wiring
 
 
-class _Level(NamedTuple):
+class Level(NamedTuple):
     """Level of a step: its operations, [n_ops] each, and the messages with their results, [n_messages] each."""
 
     ops: slice  # among all operations
@@ -35,6 +35,15 @@ class _Level(NamedTuple):
     connections: IntArray
 
 
+class StepInstants(NamedTuple):
+    """Instants of a step, and the sizes of its messages."""
+
+    sampled_s: float
+    instants: NDArray[np.float64]  # release, and by level the ends of operations and the arrivals of messages
+    ready_s: NDArray[np.float64]  # [n_ops]
+    size_bytes: NDArray[np.float64]  # [n_messages]
+
+
 class StepLevels:
     """Operations and messages of a program's steps of one token, level by level.
 
@@ -46,41 +55,41 @@ class StepLevels:
         """`order`: places of the operations in the order in which such a step has executed them."""
         self.wiring = wiring
         self._costs = costs
-        self._places: list[int] = []  # of the operations, by level
-        self._sent: list[tuple[int, BookedConnection]] = []  # place of a message's sender, and its way
+        self.places: list[int] = []  # of the operations, by level
+        self.sent: list[tuple[int, BookedConnection]] = []  # place of a message's sender, and its way
         self._waits: dict[int, list[int]] = {place: [] for place in order}  # instants, by the place of who waits
         self._n_instants = 1
-        self._levels = [self._level([], [(wiring.lm_head, 0)])]  # the release sends a token to the embedding
+        self.levels = [self._level([], [(wiring.lm_head, 0)])]  # the release sends a token to the embedding
         for places in _by_level(wiring, order):
             ends = [(place, self._n_instants + number) for number, place in enumerate(places)]
-            self._levels.append(self._level(places, [end for end in ends if end[0] != wiring.lm_head]))
-        self._ops = [wiring.program.ops[place] for place in self._places]
-        self._devices = np.array([op.device for op in self._ops], np.int64)  # [n_ops]
-        by_device = np.argsort(self._devices, kind="stable").tolist()  # each device's operations are in its order
+            self.levels.append(self._level(places, [end for end in ends if end[0] != wiring.lm_head]))
+        self._ops = [wiring.program.ops[place] for place in self.places]
+        self.devices = np.array([op.device for op in self._ops], np.int64)  # [n_ops]
+        by_device = np.argsort(self.devices, kind="stable").tolist()  # each device's operations are in its order
         in_a_row = [pair for pair in pairwise(by_device) if self._compete(*pair)]
         self._before, self._after = np.array(in_a_row, np.int64).reshape(-1, 2).T
-        self._n_connections = 1 + max((connection.number for _, connection in self._sent), default=-1)
-        ways = [connection.pipe for _, connection in self._sent]
+        self._n_connections = 1 + max((connection.number for _, connection in self.sent), default=-1)
+        ways = [connection.pipe for _, connection in self.sent]
         assert all(way is not None for way in ways), "connections whose pipes vary, or several of them"
         self._bandwidth_bps = np.array([way.bandwidth_bps for way in ways if way is not None])  # [n_messages] each
         self._delay_s = np.array([way.delay_s for way in ways if way is not None])
-        kinds = np.array([wiring.message_kinds[place] for place, _ in self._sent], np.int64)
+        kinds = np.array([wiring.message_kinds[place] for place, _ in self.sent], np.int64)
         _, first, self._which_kind = np.unique(kinds, return_index=True, return_inverse=True)
-        self._kinds = [wiring.program.ops[self._sent[message][0]] for message in first.tolist()]
+        self._kinds = [wiring.program.ops[self.sent[message][0]] for message in first.tolist()]
 
     def _compete(self, before: int, after: int) -> bool:
         """Whether it depends on their inputs which of two operations is first. Of equal inputs, it never changes."""
         first, second = self._ops[before], self._ops[after]
         return first.device == second.device and first.needs != second.needs
 
-    def _level(self, places: Sequence[int], senders: Iterable[tuple[int, int]]) -> _Level:
+    def _level(self, places: Sequence[int], senders: Iterable[tuple[int, int]]) -> Level:
         """Make a level of the operations at these places, and of the messages of senders: their places and ends."""
         wiring, n_ops = self.wiring, len(places)
-        ops = slice(len(self._places), len(self._places) + n_ops)
+        ops = slice(len(self.places), len(self.places) + n_ops)
         ends = slice(self._n_instants, self._n_instants + n_ops)
         inputs = [self._waits[place] for place in places]
         firsts = [0, *accumulate(map(len, inputs))][:n_ops]
-        first, departures, connections = len(self._sent), list[int](), list[int]()
+        first, departures, connections = len(self.sent), list[int](), list[int]()
         for place, end in senders:
             for connection, waiting in wiring.deliveries[place]:
                 instant = end
@@ -88,19 +97,19 @@ class StepLevels:
                     instant = ends.stop + len(departures)
                     departures.append(end)
                     connections.append(connection.number)
-                    self._sent.append((place, connection))
+                    self.sent.append((place, connection))
                 for consumer in waiting:
                     if consumer in self._waits:
                         self._waits[consumer].append(instant)
-        self._places += places
+        self.places += places
         self._n_instants = ends.stop + len(departures)
-        return _Level(
+        return Level(
             ops,
             ends,
             np.array([wiring.devices[place] for place in places], np.int64),
             np.array([instant for each in inputs for instant in each], np.int64),
             np.array(firsts, np.int64),
-            slice(first, len(self._sent)),
+            slice(first, len(self.sent)),
             slice(ends.stop, self._n_instants),
             np.array(departures, np.int64),
             np.array(connections, np.int64),
@@ -109,17 +118,23 @@ class StepLevels:
     @property
     def width(self) -> float:
         """Number of operations and messages of a level, on average."""
-        return self._n_instants / len(self._levels)
+        return self._n_instants / len(self.levels)
 
     def sampled_s(self, step: Step, at_s: float, duration: Duration) -> float | None:
         """Return when a step's token is sampled that is released at an instant; None: devices take another order."""
+        times = self.times(step, at_s, duration)
+        return None if times is None else times.sampled_s
+
+    def times(self, step: Step, at_s: float, duration: Duration) -> StepInstants | None:
+        """Return the instants of a step that is released at one; None: devices take another order."""
         duration_s = np.array([duration(op, step) for op in self._ops])
-        took_s = 8.0 * self._sizes(step) / self._bandwidth_bps
+        size_bytes = self._sizes(step)
+        took_s = 8.0 * size_bytes / self._bandwidth_bps
         instants, ready_s = np.empty(self._n_instants), np.empty(len(self._ops))
         instants[0] = at_s
-        device_free_s = np.full(self._devices.max() + 1, at_s)
+        device_free_s = np.full(self.devices.max() + 1, at_s)
         pipe_free_s, last_s = np.full(self._n_connections, at_s), np.full(self._n_connections, at_s)
-        for ops, ends, devices, inputs, firsts, messages, arrivals, departures, ways in self._levels:
+        for ops, ends, devices, inputs, firsts, messages, arrivals, departures, ways in self.levels:
             if len(devices):
                 ready_s[ops] = ready = np.maximum.reduceat(instants[inputs], firsts)
                 end_s = np.maximum(device_free_s[devices], ready) + duration_s[ops]
@@ -131,7 +146,9 @@ class StepLevels:
                 last_s[ways] = instants[arrivals] = arrival_s
         if not (ready_s[self._after] > ready_s[self._before]).all():
             return None
-        return float(device_free_s[self.wiring.devices[self.wiring.lm_head]])
+        return StepInstants(
+            float(device_free_s[self.wiring.devices[self.wiring.lm_head]]), instants, ready_s, size_bytes
+        )
 
     def _sizes(self, step: Step) -> NDArray[np.float64]:
         """Bytes of each message of a step: [n_messages]."""

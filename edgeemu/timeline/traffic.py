@@ -6,13 +6,16 @@ from math import nan
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.timeline.columns import Columns, Groups, table
 from edgeemu.timeline.network import Transit
 
-# Number of its connection, bytes, time from departure to arrival, and the part of it that it waited for other messages.
+# Number of its connection, bytes, time from departure to arrival, and the part of it that it waited for other messages;
+# NOT_ALONE in place of the last: the message before it had not arrived when it departed.
 Message = tuple[int, int, float, float]
+Messages = Sequence[Message] | NDArray[np.float64]  # an array has a column for each field: [4, n_messages]
 NOT_ALONE = nan  # in place of the last: the message before it had not arrived when it departed
 
 
@@ -51,7 +54,7 @@ class StepTraffic:
         ]
 
 
-def traffic_sums(messages: Sequence[Message], ends: IntArray) -> Columns[PathTraffic]:
+def traffic_sums(messages: Messages, ends: IntArray) -> Columns[PathTraffic]:
     """Add up messages by path, in the order of the first on each; `ends` are those of connections: [2, n]."""
     numbers, size_bytes, transit_s, _ = table(messages, 4)  # [n_messages] each
     connections = numbers.astype(np.int64)
@@ -61,7 +64,7 @@ def traffic_sums(messages: Sequence[Message], ends: IntArray) -> Columns[PathTra
     return Columns(PathTraffic, [sources, targets, groups.counts(), total_bytes, groups.sums(transit_s)])
 
 
-def transit_sums(messages: Sequence[Message], ends: IntArray) -> Columns[Transit]:
+def transit_sums(messages: Messages, ends: IntArray) -> Columns[Transit]:
     """Add up the times of messages that had their connection to themselves, by ends and size, as `network.Transits`."""
     numbers, size_bytes, transit_s, waited_s = table(messages, 4)  # [n_messages] each
     alone = ~np.isnan(waited_s)

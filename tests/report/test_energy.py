@@ -69,7 +69,9 @@ def test_a_step_draws_what_the_simulator_says(data: st.DataObject) -> None:
     busy_s: dict[int, list[float]] = defaultdict(list)
     for done in simulator.executions:
         busy_s[done.op.device].append(done.time.end_s - done.time.start_s)
-    counted = account(cluster, token.sampled_s, busy_s, simulator.sent_bytes)
+    ends = [(source, target) for source, target in simulator.ends().T.tolist()]
+    sent_bytes = {ends[connection]: size_bytes for connection, size_bytes in simulator.sent_bytes.items()}
+    counted = account(cluster, token.sampled_s, busy_s, sent_bytes)
     assert counted.total_j is not None
     assert step_energy_j(seen, placement, past) == pytest.approx(counted.total_j, rel=1e-9)
     assert step_energy_j(with_workload(seen, length=past), placement) == pytest.approx(counted.total_j, rel=1e-9)

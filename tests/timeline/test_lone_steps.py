@@ -22,7 +22,7 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import MessageKind, Op, Program, Slot
-from edgeemu.timeline import lone_steps
+from edgeemu.timeline import known_levels
 from edgeemu.timeline.prediction import predict_workload
 from edgeemu.timeline.scheduler import Scheduler
 from edgeemu.timeline.simulator import Simulator
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def of_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lone_steps, "LEAST_WIDTH", 0)
+    monkeypatch.setattr(known_levels, "LEAST_WIDTH", 0)
 
 
 @pytest.fixture
