@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.timeline.executed import ExecutedOps
-from edgeemu.timeline.step_levels import StepLevels, StepInstants
+from edgeemu.timeline.step_levels import StepInstants, StepLevels
 from edgeemu.timeline.steps import Duration, Step
 from edgeemu.timeline.traffic import NOT_ALONE
 

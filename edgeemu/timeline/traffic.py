@@ -12,8 +12,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.timeline.columns import Columns, Groups, table
 from edgeemu.timeline.network import Transit
 
-# Number of its connection, bytes, time from departure to arrival, and the part of it that it waited for other messages;
-# NOT_ALONE in place of the last: the message before it had not arrived when it departed.
+# Number of its connection, bytes, time from departure to arrival, and the part of it that it waited for other messages.
 Message = tuple[int, int, float, float]
 Messages = Sequence[Message] | NDArray[np.float64]  # an array has a column for each field: [4, n_messages]
 NOT_ALONE = nan  # in place of the last: the message before it had not arrived when it departed
