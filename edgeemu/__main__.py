@@ -1,5 +1,6 @@
 """Entry point of the command `edgeemu` and of `python -m edgeemu`: signals first, then everything else."""
 
+import gc
 import os
 import signal
 import sys
@@ -14,8 +15,11 @@ def main() -> NoReturn:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs set it
             signal.signal(number, _leave)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would leave no exit status of processes
+    gc.disable()  # modules make no garbage, but many objects
     from edgeemu.cli.app import main as run_command
 
+    gc.freeze()
+    gc.enable()
     status: object = 1
     try:
         run_command()
