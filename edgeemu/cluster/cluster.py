@@ -8,7 +8,7 @@ wireless channel of an access point), known by an integer. A *path* leads from d
 are the pipes that a message passes, in order.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -112,6 +112,11 @@ class Cluster:
             if not path.varies:
                 self._steady[src, dst] = found
         return found
+
+    def facts_of(self, paths: Sequence[tuple[int, int]], t_s: float) -> list[PathFacts]:
+        """`facts` of many paths at once."""
+        known = map(self._steady.get, paths)
+        return [found or self.facts(path[0], path[1], t_s) for found, path in zip(known, paths, strict=True)]
 
     def link(self, source: End, target: End) -> Link:
         """The link between two ends that are joined, with the events that change it as part of its variation."""

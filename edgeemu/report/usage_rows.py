@@ -158,7 +158,7 @@ class StepRows:
         sources, targets, messages, size_bytes = columns[:4].astype(np.int64)  # [n_paths] each
         if not len(sources):
             return
-        facts = [cluster.facts(*ends, at_s) for ends in zip(sources.tolist(), targets.tolist(), strict=True)]
+        facts = cluster.facts_of(list(zip(sources.tolist(), targets.tolist(), strict=True)), at_s)
         bandwidth_bps, path_delay_s, j_per_bit = zip(*facts, strict=True)
         bits, delay_s = 8.0 * size_bytes, messages * np.array(path_delay_s)
         transit_s, transfer_s = columns[4], bits / np.array(bandwidth_bps)

@@ -7,7 +7,7 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Program
 from edgeemu.timeline.network import BookedConnection
 from edgeemu.timeline.step_levels import StepLevels
-from edgeemu.timeline.steps import Step
+from edgeemu.timeline.steps import Duration, Step
 from edgeemu.timeline.wiring import Wiring
 
 LEAST_WIDTH = 16  # operations and messages of a level, on average: with fewer, events take less time than arrays
@@ -16,8 +16,9 @@ LEAST_WIDTH = 16  # operations and messages of a level, on average: with fewer, 
 class KnownLevels:
     """Levels of the last program, as long as its steps can be computed in them, and that is faster than simulating."""
 
-    def __init__(self, cluster: Cluster, costs: Costs) -> None:
+    def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
         self._costs = costs
+        self._duration = duration
         self._levels: StepLevels | None = None
         self._rows = 0  # of a step for which they are
         self._repeats = all(device.availability is None for device in cluster.devices)  # steps can follow the last
@@ -52,7 +53,7 @@ class KnownLevels:
         """
         self._spared -= 1
         if _waits_for_nothing_else(wiring, order):
-            self._levels, self._rows = StepLevels(wiring, order, self._costs), step.rows
+            self._levels, self._rows = StepLevels(wiring, order, self._costs, self._duration), step.rows
             if self._levels.width >= LEAST_WIDTH:
                 return
         self.give_up()

@@ -22,14 +22,14 @@ class LoneSteps:
         self._duration = duration
         self._order: list[int] = []  # places of the operations that the simulator has executed, of the last step
         self._simulator = Simulator(cluster, costs, self._noted, records=False)
-        self._known = KnownLevels(cluster, costs)
+        self._known = KnownLevels(cluster, costs, duration)
         self._token: TokenTime | None = None  # of the last step, if that was not simulated
 
     def start(self, step: Step, program: Program, at_s: float) -> None:
         """Run a step that is released at an instant, as `Simulator.start`."""
         levels = self._known.of(step, program)
         if levels is not None:
-            sampled_s = levels.sampled_s(step, at_s, self._duration)
+            sampled_s = levels.sampled_s(step, at_s)
             if sampled_s is not None:
                 self._token = TokenTime(step, sampled_s)
                 self._known.spare()

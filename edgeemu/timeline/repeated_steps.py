@@ -20,8 +20,7 @@ class RepeatedSteps:
 
     def __init__(self, cluster: Cluster, costs: Costs, duration: Duration) -> None:
         """`duration` follows from operation and step alone."""
-        self._duration = duration
-        self._known = KnownLevels(cluster, costs)
+        self._known = KnownLevels(cluster, costs, duration)
         self._records: StepRecords | None = None
         self._sent_bytes: IntArray = np.zeros(0, np.int64)  # in steps that were computed, by number of a connection
 
@@ -35,7 +34,7 @@ class RepeatedSteps:
             return None
         if self._records is None or self._records.levels is not levels:
             self._records = StepRecords(levels)
-        record = self._records.of(step, at_s, self._duration)
+        record = self._records.of(step, at_s)
         if record is None:
             self._known.forget()
         elif record.sampled_s <= by_s:

@@ -17,7 +17,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.timeline.network import BookedConnection
-from edgeemu.timeline.steps import Duration, Step
+from edgeemu.timeline.steps import Duration, Step, step_durations
 from edgeemu.timeline.wiring import Wiring
 
 
@@ -51,7 +51,7 @@ class StepLevels:
     of its messages.
     """
 
-    def __init__(self, wiring: Wiring, order: Sequence[int], costs: Costs) -> None:
+    def __init__(self, wiring: Wiring, order: Sequence[int], costs: Costs, duration: Duration) -> None:
         """`order`: places of the operations in the order in which such a step has executed them."""
         self.wiring = wiring
         self._costs = costs
@@ -64,6 +64,7 @@ class StepLevels:
             ends = [(place, self._n_instants + number) for number, place in enumerate(places)]
             self.levels.append(self._level(places, [end for end in ends if end[0] != wiring.lm_head]))
         self._ops = [wiring.program.ops[place] for place in self.places]
+        self._durations_s = step_durations(duration, self._ops)
         self.devices = np.array([op.device for op in self._ops], np.int64)  # [n_ops]
         by_device = np.argsort(self.devices, kind="stable").tolist()  # each device's operations are in its order
         in_a_row = [pair for pair in pairwise(by_device) if self._compete(*pair)]
@@ -120,14 +121,14 @@ class StepLevels:
         """Number of operations and messages of a level, on average."""
         return self._n_instants / len(self.levels)
 
-    def sampled_s(self, step: Step, at_s: float, duration: Duration) -> float | None:
+    def sampled_s(self, step: Step, at_s: float) -> float | None:
         """Return when a step's token is sampled that is released at an instant; None: devices take another order."""
-        times = self.times(step, at_s, duration)
+        times = self.times(step, at_s)
         return None if times is None else times.sampled_s
 
-    def times(self, step: Step, at_s: float, duration: Duration) -> StepInstants | None:
+    def times(self, step: Step, at_s: float) -> StepInstants | None:
         """Return the instants of a step that is released at one; None: devices take another order."""
-        duration_s = np.array([duration(op, step) for op in self._ops])
+        duration_s = self._durations_s(step)
         size_bytes = self._sizes(step)
         took_s = 8.0 * size_bytes / self._bandwidth_bps
         instants, ready_s = np.empty(self._n_instants), np.empty(len(self._ops))

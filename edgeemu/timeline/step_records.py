@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeemu.placement.arrays import IntArray
 from edgeemu.timeline.executed import ExecutedOps
 from edgeemu.timeline.step_levels import StepInstants, StepLevels
-from edgeemu.timeline.steps import Duration, Step
+from edgeemu.timeline.steps import Step
 from edgeemu.timeline.traffic import NOT_ALONE
 
 
@@ -46,10 +46,10 @@ class StepRecords:
         self._causes[self._ends] = np.arange(n_ops)
         self._causes[self._arrivals] = self._causes[self._departures]
 
-    def of(self, step: Step, at_s: float, duration: Duration) -> StepRecord | None:
+    def of(self, step: Step, at_s: float) -> StepRecord | None:
         """Return the record of a step that is released at an instant; None: only the simulator knows its order."""
         levels = self.levels
-        times = levels.times(step, at_s, duration)
+        times = levels.times(step, at_s)
         if times is None or times.instants.max() > times.sampled_s:
             return None
         end_s = times.instants[self._ends]

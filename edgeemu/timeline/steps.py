@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
@@ -31,6 +34,7 @@ class Step(NamedTuple):
 
 BEFORE_ALL = Step(0, 0, 1, 0)  # stands for the step that waits where no sequence is open
 Duration = Callable[[Op, Step], float]
+StepDurations = Callable[[Step], NDArray[np.float64]]  # of all operations of a step: [n_ops]
 
 
 class OperationRecord(NamedTuple):
@@ -55,6 +59,13 @@ class TokenTime(NamedTuple):
 def roofline_durations(computes: Sequence[Compute], costs: Costs) -> Duration:
     """Duration function by the roofline of each device, in the order of the cluster. It can be pickled."""
     return _RooflineDurations(computes, costs)
+
+
+def step_durations(duration: Duration, ops: Sequence[Op]) -> StepDurations:
+    """Durations of some operations, all at once in each step."""
+    if isinstance(duration, _RooflineDurations) and not any(op.moves_message for op in ops):
+        return duration.of_step(ops)
+    return lambda step: np.array([duration(op, step) for op in ops])
 
 
 class _KnownWork(NamedTuple):
@@ -97,6 +108,25 @@ class _RooflineDurations:
             work = self._works[kind] = op_work(op, rows, past, self._costs)
         taken_s = roofline_s(compute, work)
         return taken_s if starts_kernel else taken_s - compute.overhead_s
+
+    def of_step(self, ops: Sequence[Op]) -> StepDurations:
+        """Durations of operations that move no message, by the same sums in arrays."""
+        known = [self._know(op) for op in ops]
+        computes = [(each.compute.flops_per_s, each.compute.mem_bytes_per_s, each.compute.overhead_s) for each in known]
+        flops_per_s, mem_bytes_per_s, overhead_s = np.array(computes, np.float64).T  # [n_ops] each
+        starts_kernel = np.array([each.starts_kernel for each in known], np.bool_)
+        one = {kind: op for kind, op in zip((each.kind for each in known), ops, strict=True) if kind is not None}
+        numbers: dict[int | None, int] = {kind: number for number, kind in enumerate(one)}
+        computing = np.array([each.kind in numbers for each in known], np.bool_)
+        which = np.array([numbers.get(each.kind, 0) for each in known], np.int64)
+
+        def durations_s(step: Step) -> NDArray[np.float64]:
+            works = [op_work(op, step.rows, step.past, self._costs) for op in one.values()]
+            flops, bytes_read = np.array(works, np.float64)[which].T
+            taken_s = np.maximum(flops / flops_per_s, bytes_read / mem_bytes_per_s) + overhead_s
+            return np.where(computing, np.where(starts_kernel, taken_s, taken_s - overhead_s), 0.0)
+
+        return durations_s
 
     def _know(self, op: Op) -> _KnownWork:
         """Find out once what kind of work an operation is, as long as its program runs."""
