@@ -200,14 +200,15 @@ def long_sweep(tmp_path: Path, after: int) -> Iterator["subprocess.Popen[str]"]:
 
 
 def in_session(session: int) -> list[int]:
-    """Processes of a session that are no zombies."""
+    """Processes of a session that are no zombies. One whose first thread alone is a zombie still has its files."""
     found = []
     for pid in own_processes():
         try:
             fields = stat_fields(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[3]) == session and fields[0] not in "ZX":
+        threads = int(fields[17])
+        if int(fields[3]) == session and (fields[0] not in "ZX" or threads > 1):
             found.append(pid)
     return found
 

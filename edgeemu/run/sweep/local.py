@@ -100,6 +100,6 @@ def _in_worker(job: Job, base: Path) -> Ran:
     except Interrupted as ended:
         os._exit(ended.status)  # and not on with the next run
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
+    if parent is not None and os.getppid() != parent.pid:  # `is_alive` is true while any of its workers lives
         os._exit(1)  # the signal that says so came when the run had just ended, and changed nothing
     return ran

@@ -102,38 +102,44 @@ def test_an_exception_ends_the_runs_that_are_under_way(tmp_path: Path, monkeypat
 
 
 ORPHANED = """
-import os, signal, sys, time
+import multiprocessing, os, signal, time
 from pathlib import Path
 from support.swept import SCENARIO
-from edgeemu.host.owner import process_state
 from edgeemu.run.sweep import local
 from edgeemu.run.sweep.job import Job, Ran, RunNeed
 from edgeemu.scenario.load import parse_scenario
 
 def ends_just_then(job, base):
     signal.signal(signal.SIGTERM, lambda *_: None)
-    print(os.getpid(), flush=True)
-    while os.getppid() == parent:
+    first = multiprocessing.current_process().name.endswith("-1")
+    print(first, os.getpid(), flush=True)
+    while os.getppid() == parent or not first:
         time.sleep(0.01)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return Ran(base)
 
 parent = os.getpid()
 local.carry_out = ends_just_then
-job = Job("k", parse_scenario(SCENARIO), "layers", True, False, False, RunNeed(1, 0))
-with local.LocalExecutor(RunNeed(1, 0)) as executor:
-    executor.submit(job, Path("k")).result()
+jobs = [Job(key, parse_scenario(SCENARIO), "layers", True, False, False, RunNeed(1, 0)) for key in "ab"]
+with local.LocalExecutor(RunNeed(2, 0)) as executor:
+    for future in [executor.submit(job, Path(job.key)) for job in jobs]:
+        future.result()
 """
 
 
-def test_a_worker_whose_parent_dies_just_when_its_run_ends_does_not_wait_for_ever() -> None:
+def test_a_worker_whose_parent_dies_just_when_its_run_ends_does_not_wait_for_those_that_stay() -> None:
     command = [sys.executable, "-c", ORPHANED]
     path = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | path) as process:
         assert process.stdout is not None
-        worker = int(process.stdout.readline())
+        workers = dict(process.stdout.readline().split() for _ in range(2))
         process.kill()
-    deadline = time.monotonic() + 20
-    while process_state(worker) not in "ZX" and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process_state(worker) in "ZX"
+    ends, stays = int(workers["True"]), int(workers["False"])
+    try:
+        deadline = time.monotonic() + 20
+        while process_state(ends) not in "ZX" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process_state(ends) in "ZX"
+        assert process_state(stays) not in "ZX"
+    finally:
+        os.kill(stays, signal.SIGKILL)
