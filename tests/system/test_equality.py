@@ -23,6 +23,7 @@ from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario, to_yaml
 from edgeemu_kernels.reference import Reference
 
+pytestmark = pytest.mark.long
 SCENARIO = """
 model: {{gguf: {gguf}}}
 devices:
@@ -61,6 +62,12 @@ def plan(smollm2_gguf: Path) -> Plan:
 
 
 @pytest.fixture(scope="module")
+def packed(plan: Plan) -> Plan:
+    """The plan with weights as they are in the file: the same numbers as in float32, in a fifth of the memory."""
+    return make_plan(parse_scenario(to_yaml(plan.scenario), overrides=["precision.weights=file"]))
+
+
+@pytest.fixture(scope="module")
 def expected(plan: Plan) -> Expected:
     reference = Reference(plan.model.open_source())
     found = []
@@ -78,7 +85,9 @@ def assert_equal(controller: RecordedRun, expected: Expected) -> None:
         np.testing.assert_allclose(np.stack(controller.logits[sequence]), logits, rtol=0, atol=1e-3)
 
 
-def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expected, smollm2_gguf: Path) -> None:
+def test_the_answer_of_every_policy_is_the_references(
+    plan: Plan, packed: Plan, expected: Expected, smollm2_gguf: Path
+) -> None:
     lines = SCENARIO.format(gguf=smollm2_gguf).splitlines()
     two_devices = parse_scenario("\n".join(line for line in lines if "name: pi" not in line and "phone" not in line))
     assert two_devices.device_names == ("laptop", "jetson")
@@ -87,7 +96,7 @@ def test_the_answer_of_every_policy_is_the_references(plan: Plan, expected: Expe
     for name in sorted(POLICIES.keys() - {"given"} - PARTICULAR):
         with closing(make_plan(two_devices if name == "exact" else plan.scenario, name)) as made:  # of five: seconds
             if all(made.placement.owner != other.placement.owner for other in plans):  # several agree here
-                plans.append(replace(plan, placement=made.placement, decide=None))
+                plans.append(replace(packed if len(plans) % 4 else plan, placement=made.placement, decide=None))
     assert len(plans) > 5
     uvloop.run(run_side_by_side(plans, lambda _, run: assert_equal(run, expected)))
 
@@ -123,10 +132,12 @@ def test_the_answer_of_equal_shares_is_the_references(expected: Expected, collec
 
 
 @pytest.mark.timeout(400)
-def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, expected: Expected) -> None:
+def test_the_answer_of_thirty_random_placements_is_the_references(
+    plan: Plan, packed: Plan, expected: Expected
+) -> None:
     """Heads of one layer scattered over all devices; of one placement more, they move while it answers.
 
-    Every third has its weights in float32; others have them as the file does, which is the same numbers.
+    Every sixth has its weights in float32; others have them as the file does, which is the same numbers.
     """
     shape, blocks = plan.model.shape, list(all_blocks(plan.model.shape))
     draw = random.Random(2505)
@@ -141,8 +152,7 @@ def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, ex
                 assert_equal(await run(replace(made, placement=placement, decide=None)), expected)
 
     async def main() -> None:
-        packed = make_plan(parse_scenario(to_yaml(plan.scenario), overrides=["precision.weights=file"]))
-        of_each = [placements[0:30:3], [each for n, each in enumerate(placements[:30]) if n % 3]]
+        of_each = [placements[0:30:6], [each for n, each in enumerate(placements[:30]) if n % 6]]
         async with asyncio.TaskGroup() as both:
             for made, which in zip((plan, packed), of_each, strict=True):
                 both.create_task(answer(made, which))
