@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from textwrap import fill
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table as Boxes
 
 from edgeemu.cli.columns import Fitted, fit, heading
 from edgeemu.report.formats import Table
 from edgeemu.report.printable import printable, printable_cell
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Page:
@@ -20,8 +22,14 @@ class Page:
     def __init__(self, file: TextIO) -> None:
         self.file = file
         self.is_terminal = file.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-        # Console reads NO_COLOR, and also FORCE_COLOR, which must not make control codes go into a file.
-        self.console = Console(file=file, force_terminal=self.is_terminal, highlight=False, markup=False, emoji=False)
+
+    @cached_property
+    def console(self) -> "Console":
+        """Console of a terminal."""
+        from rich.console import Console  # a pipe does without
+
+        # It reads NO_COLOR, and also FORCE_COLOR, which must not make control codes go into a file.
+        return Console(file=self.file, force_terminal=self.is_terminal, highlight=False, markup=False, emoji=False)
 
     def line(self, text: str = "", style: str = "") -> None:
         text = printable(text)
@@ -57,6 +65,8 @@ class Page:
         if len(fitted.places) == 1 < len(table.columns):  # there is hardly a terminal so narrow
             self._plain(table)
             return
+        from rich.table import Table as Boxes
+
         boxes = Boxes(header_style="bold")
         for place, width in zip(fitted.places, fitted.widths, strict=True):
             title = table.columns[place]
