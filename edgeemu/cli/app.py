@@ -5,30 +5,38 @@ long to load are imported inside the commands. `exit.py` has how a command ends.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
 
-from edgeemu.cli.advise_command import advise
-from edgeemu.cli.calibrate_command import calibrate, observe
-from edgeemu.cli.catalog_commands import devices, engines
-from edgeemu.cli.catalog_commands import links as link_types
-from edgeemu.cli.compare_command import compare
 from edgeemu.cli.exit import call
-from edgeemu.cli.host_commands import clean, doctor
-from edgeemu.cli.inspect_commands import models, plan, policies, schema, validate
-from edgeemu.cli.profile_commands import host, kernels, links
-from edgeemu.cli.report_command import report
-from edgeemu.cli.run_commands import run, simulate
-from edgeemu.cli.sweep_command import sweep
 
-app = typer.Typer(
-    name="edgeemu",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    epilog="""\b
+COMMANDS = {  # the module of each, where a function has its name
+    "run": "run_commands",
+    "simulate": "run_commands",
+    "compare": "compare_command",
+    "sweep": "sweep_command",
+    "report": "report_command",
+    "validate": "inspect_commands",
+    "plan": "inspect_commands",
+    "advise": "advise_command",
+    "calibrate": "calibrate_command",
+    "observe": "calibrate_command",
+    "devices": "catalog_commands",
+    "links": "catalog_commands",
+    "models": "inspect_commands",
+    "engines": "catalog_commands",
+    "policies": "inspect_commands",
+    "doctor": "host_commands",
+    "clean": "host_commands",
+    "schema": "inspect_commands",
+}
+PROFILE = "profile"  # the command whose commands are these, all of one module
+PROFILES = ("kernels", "host", "links")
+
+EPILOG = """\b
 Exit status:
   0    done
   2    invalid request: the scenario or an option
@@ -41,8 +49,7 @@ Exit status:
 Environment:
   EDGEEMU_DEBUG=1  show the traceback of an error
   NO_COLOR=1       no colors on a terminal
-""",
-)
+"""
 
 
 def _version(asked: bool) -> None:
@@ -53,7 +60,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
@@ -70,19 +76,25 @@ def _options(
     del version
 
 
-profiles = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-for command in (kernels, host, links):
-    profiles.command()(command)
-
-commands: list[Callable[..., None]] = [
-    *(run, simulate, compare, sweep, report, validate, plan, advise, calibrate, observe),
-    *(devices, link_types, models, engines, policies, doctor, clean, schema),
-]
-for command in commands:
-    app.command()(command)
-app.add_typer(profiles, name="profile", help="Measure kernels, this host, or links.")
+def app_of(asked: str | None = None) -> typer.Typer:
+    """Make the application. Where a command is asked for, it alone is there: all of them take as long as Python."""
+    app = typer.Typer(
+        name="edgeemu", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG
+    )
+    app.callback()(_options)
+    known = asked in COMMANDS or asked == PROFILE
+    for name, module in COMMANDS.items():
+        if name == asked or not known:
+            app.command()(getattr(import_module(f"edgeemu.cli.{module}"), name))
+    if asked == PROFILE or not known:
+        profiles = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+        for name in PROFILES:
+            profiles.command()(getattr(import_module("edgeemu.cli.profile_commands"), name))
+        app.add_typer(profiles, name=PROFILE, help="Measure kernels, this host, or links.")
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the `edgeemu` command and leave with its exit status."""
-    call(app, list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    call(app_of(given[0]), given)

@@ -154,7 +154,7 @@ def test_every_command_has_examples_that_it_accepts(edgeemu: Edgeemu, name: str)
     examples = re.findall(rf"^ +edgeemu ({name}.*)$", out, re.MULTILINE)
     assert examples, out
     options = {word for example in examples for word in example.split() if word.startswith("--")}
-    command: Any = typer.main.get_command(app.app)
+    command: Any = typer.main.get_command(app.app_of())
     for word in name.split():
         command = command.commands[word]
     assert options <= {option for parameter in command.params for option in parameter.opts}
