@@ -177,7 +177,7 @@ class Quantity:
             why = f": {self.why_below}" if self.why_below and result == self.below else ""
             raise UnitError(f"{_shown(value)} must be {bound}{meant or why}")
 
-    @property
+    @cached_property
     def base(self) -> str:
         """Unit whose factor is 1."""
         return next(unit for unit, factor in self.units.items() if factor == 1)

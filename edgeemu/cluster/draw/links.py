@@ -91,16 +91,18 @@ class LinkDraws:
             values |= {field: KeyedValue(given, key) for field, given in _given(self._overrides[n]).items()}
         return values
 
-    def drawn_default(self, a: End, b: End) -> dict[str, float]:
-        """The random fields of the default, as `link` samples them where nothing else is given."""
-        first, second = sorted((self.name(a), self.name(b)))
-        seed = self._scenario.seed
-        return {
-            field: draw_value(given, seed, "link", first, second, field) for field, given in self.random_default.items()
-        }
+    def drawn_defaults(self) -> dict[str, FloatArray]:
+        """The random fields of the default, as `link` samples them where nothing else is given: [n_ends, n_ends] each.
+
+        The access point is the last end.
+        """
+        ends = np.arange(len(self._names))
+        return {field: self._drawn(given, ends, ends, field) for field, given in self.random_default.items()}
 
     def has_default(self, a: End, b: End) -> bool:
         """Whether nothing but the default is given for the links between two ends."""
+        if not self._overrides:
+            return True
         i, j = self._index(a), self._index(b)
         return not self._applying(i, j) and not self._applying(j, i)
 

@@ -25,12 +25,14 @@ def written_links(scenario: Scenario, draws: LinkDraws, topology: Topology) -> I
     def whole(a: End, b: End) -> dict[str, Any]:
         return _written_link(scenario.seed, topology.link(a, b), draws.values(a, b), text)
 
-    patterned, pattern = _by_pattern(draws), dict[str, Any]()
+    patterned, pattern, drawn = _by_pattern(draws), dict[str, Any](), dict[str, list[list[float]]]()
     for a, b in _pairs(scenario, draws, topology):
         if patterned and draws.has_default(a, b):
-            pattern = pattern or whole(a, b)
+            if not pattern:
+                pattern, drawn = whole(a, b), {field: found.tolist() for field, found in draws.drawn_defaults().items()}
+            i, j = (-1 if end is None else end for end in (a, b))
             ends = {"between": [draws.name(a), draws.name(b)]}
-            yield ends | pattern | _written_fields(draws.drawn_default(a, b), text)
+            yield ends | pattern | _written_fields({field: found[i][j] for field, found in drawn.items()}, _text)
             continue
         there = back = whole(a, b)
         if not draws.alike(a, b):
