@@ -12,6 +12,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.report.damage import checked
 from edgeemu.report.disk import RecordsError, append_all, writing
@@ -121,19 +122,18 @@ class _TableFile:
 
         known = self._names.get(field.name)
         if known is None:
-            return pa.array(values, field.type, from_pandas=isinstance(values, np.ndarray))  # NaN of columns: null
-        indices: Any
+            return _numbers(values, field.type) if isinstance(values, np.ndarray) else pa.array(values, field.type)
         if isinstance(values, Coded):
             codes = np.flatnonzero(np.bincount(values.codes, minlength=len(values.names)))  # that occur
             here = np.zeros(len(values.names), np.int32)
             here[codes] = [known.setdefault(values.names[code], len(known)) for code in codes.tolist()]
             indices = here[values.codes]
         else:
-            indices = [known.setdefault(value, len(known)) for value in values]
+            indices = np.array([known.setdefault(value, len(known)) for value in values], np.int32)
         dictionary = self._dictionaries.get(field.name)
         if dictionary is None or len(dictionary) < len(known):
             dictionary = self._dictionaries[field.name] = pa.array(list(known), pa.string())
-        return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), dictionary)
+        return pa.DictionaryArray.from_arrays(_numbers(indices, pa.int32()), dictionary)
 
     def close(self) -> None:
         if self._file.closed:
@@ -148,6 +148,26 @@ class _TableFile:
         except RecordsError:
             partial.unlink(missing_ok=True)
             raise
+
+
+def _numbers(values: NDArray[Any], kind: "pa.DataType") -> "pa.Array":
+    """Make an array of a column's numbers, in which NaN is null.
+
+    Arrow would do so, too, but looks for masked arrays first, and loads the module that they are from.
+    """
+    import pyarrow as pa
+
+    validity = None
+    if pa.types.is_boolean(kind):
+        held = np.packbits(values, bitorder="little")
+    else:
+        held = np.ascontiguousarray(values, kind.to_pandas_dtype())
+        if pa.types.is_floating(kind):
+            known = ~np.isnan(held)
+            validity = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
+        elif held.dtype != values.dtype and not np.array_equal(held, values):
+            raise OverflowError(f"a column of {kind} cannot hold all of its numbers")
+    return pa.Array.from_buffers(kind, len(values), [validity, pa.py_buffer(held)])
 
 
 def _to_parquet(path: Path, name: TableName, partial: Path, wanted: "pa.Schema") -> None:

@@ -31,7 +31,7 @@ class WorkKinds:
         """Kinds of the operations at some places: [m] -> [m]."""
         found: IntArray = self._which[at]
         if found.min(initial=0) < 0:
-            self._tell_apart(np.unique(at[found < 0]))
+            self._tell_apart(_occurring(at[found < 0]))
             found = self._which[at]
         return found
 
@@ -62,6 +62,11 @@ class WorkKinds:
         of_layer = formats[about.layer] if layers else 0  # [n_ops]
         codes: IntArray = (about.kind * (1 + about.groups.max(initial=0)) + about.groups) * len(formats) + of_layer
         return codes
+
+
+def _occurring(codes: IntArray) -> IntArray:
+    """Return the codes that occur, which ascend; `np.unique` sorts all of them."""
+    return np.flatnonzero(np.bincount(codes))
 
 
 def _plain(about: OpColumns) -> NDArray[np.bool_]:
@@ -101,12 +106,15 @@ class OperationSizes:
         sent = (last >= 0) & (about.device[last] != about.device[place])  # [n] from device to device
         for number, step in enumerate(executed.steps):
             size, mine = (step.rows, step.past), executed.which_step == number
-            kinds, which = np.unique(self._works.which(place[mine]), return_inverse=True)
-            found = np.array([self._work_of(kind, *size) for kind in kinds.tolist()], np.float64).reshape(-1, 2)
-            works[:, mine] = found[which].T
+            which = self._works.which(place[mine])
+            kinds, work = _occurring(which), np.empty((len(self._works.kinds), 2))
+            work[kinds] = np.array([self._work_of(kind, *size) for kind in kinds.tolist()]).reshape(-1, 2)
+            works[:, mine] = work[which].T
             mine &= sent
-            kinds, which = np.unique(self._messages.which[last[mine]], return_inverse=True)
-            sent_bytes[mine] = np.array([self._bytes_of(kind, *size) for kind in kinds.tolist()], np.int64)[which]
+            which = self._messages.which[last[mine]]
+            kinds, size_bytes = _occurring(which), np.empty(len(self._messages.kinds), np.int64)
+            size_bytes[kinds] = [self._bytes_of(kind, *size) for kind in kinds.tolist()]
+            sent_bytes[mine] = size_bytes[which]
         return SizeColumns(np.where(last < 0, -1, about.index[last]), sent_bytes, *works)
 
     def work(self, place: int, rows: int, past: int) -> Work:

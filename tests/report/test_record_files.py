@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from support.facts import some_facts, token_row
@@ -22,6 +23,7 @@ from edgeemu.report.facts import decode_facts
 from edgeemu.report.record_files import RecordWriter, read_table
 from edgeemu.report.rows import MigrationRow, OperationRow, TokenRow, schema
 from edgeemu.report.run_directory import RunDirectory
+from edgeemu.timeline.columns import Coded, Column, Columns
 
 WHEN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
@@ -68,6 +70,30 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert table.to_pylist() == [row._asdict() for row in rows]  # type: ignore[attr-defined]
     assert pq.read_schema(tmp_path / "tokens.parquet").names == list(TokenRow._fields)
     assert pq.read_schema(tmp_path / "ops.parquet").names == list(OperationRow._fields)
+
+
+def as_columns(rows: list[OperationRow]) -> Columns[OperationRow]:
+    """Operations by column: names are coded, and None is NaN."""
+    columns: list[Column] = []
+    for values in zip(*rows, strict=True):
+        if isinstance(values[0], str):
+            names = sorted(set(values))
+            columns.append(Coded(np.array([names.index(each) for each in values]), names))
+        else:
+            pairs = np.array([values, values], np.float64 if None in values else None)
+            columns.append(pairs.T[:, 0])  # as a column of a table is: its numbers do not lie side by side
+    return Columns(OperationRow, columns)
+
+
+def test_columns_come_back_as_their_rows(tmp_path: Path) -> None:
+    ops = [op(f"pi{step % 3}", step)._replace(cpu_s=None if step % 4 == 1 else 0.5) for step in range(21)]  # type: ignore[arg-type]
+    too_large = [row._replace(layer=1 << 15) for row in ops]
+    with RecordWriter(tmp_path) as writer:
+        writer.append("ops", as_columns(ops[:20]))
+        with pytest.raises(OverflowError, match="int16"):
+            writer.append("ops", as_columns(too_large))
+        writer.append("ops", as_columns(ops[20:]))
+    assert read_table(tmp_path, "ops").to_pylist() == [row._asdict() for row in ops]
 
 
 def test_a_run_without_a_token_leaves_empty_tables(tmp_path: Path) -> None:
