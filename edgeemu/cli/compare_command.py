@@ -28,6 +28,7 @@ from edgeemu.cli.report_files import FiguresDirectory, HtmlFile, ReportFiles, wr
 from edgeemu.cli.sweep_runs import LOCAL, On
 from edgeemu.cli.without_pandas import without_pandas
 from edgeemu.errors import RequestError
+from edgeemu.host.limits import check_threads
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
 
@@ -129,6 +130,7 @@ def _compare_once(
     share: bool,
 ) -> None:
     """Compare policies on one draw of a scenario, one run after the other."""
+    check_threads()
     from edgeemu.cli.observers import watch_one_of
     from edgeemu.report.comparison import JUDGED, comparison
     from edgeemu.run.compare import compare_scenario, left_out, named_policies, optional

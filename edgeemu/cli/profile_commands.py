@@ -13,6 +13,7 @@ import typer
 from edgeemu.cli.answers import Form, answer, in_forms
 from edgeemu.cli.options import PolicyName, ScenarioFile, Settings, Trust, check_file, check_writable, load
 from edgeemu.errors import RequestError
+from edgeemu.host.limits import check_threads
 from edgeemu.host.until_signal import until_signal
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def links(
       edgeemu profile links scenarios/quickstart.yaml
       edgeemu profile links scenarios/quickstart.yaml --set network.backend=hybrid --json
     """
+    check_threads()
     from edgeemu.cli.observers import watch
     from edgeemu.report.link_certificate import profile_table
     from edgeemu.run.profile_links import profile_links

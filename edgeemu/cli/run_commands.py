@@ -24,6 +24,7 @@ from edgeemu.cli.options import (
 )
 from edgeemu.cli.without_pandas import without_pandas
 from edgeemu.errors import RequestError
+from edgeemu.host.limits import check_threads
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
 
@@ -129,6 +130,7 @@ def _run(
     trust: bool,
     share: bool,
 ) -> None:
+    check_threads()
     from edgeemu.cli.observers import watch
     from edgeemu.report.summary_tables import summary_lines, summary_tables
     from edgeemu.run.run_scenario import run_scenario

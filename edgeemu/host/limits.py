@@ -100,6 +100,9 @@ def too_few(kind: int, needed: int, hard: int) -> str:
 def check_threads(count: int = COMMAND_THREADS) -> None:
     """Start so many threads in a process of their own, which then ends: that is the only way to know.
 
+    Libraries that every run needs would abort where they cannot start theirs. A process that has not loaded them yet is
+    forked in half the time.
+
     Raises:
         RunError: it cannot be started, or not so many threads.
     """

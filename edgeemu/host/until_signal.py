@@ -5,7 +5,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from edgeemu.errors import Interrupted
-from edgeemu.host.limits import check_threads
 from edgeemu.host.signals import handled_by
 
 ResultT = TypeVar("ResultT")
@@ -15,9 +14,6 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run a coroutine to its end or to a signal, which cancels it; the coroutine then cleans up after itself.
 
     A second signal leaves at once. Nothing is left running then either: the fork server ends with this process.
-
-    Raises:
-        RunError: the libraries that every run needs cannot start their threads, and would abort.
     """
     import asyncio
 
@@ -39,7 +35,6 @@ def until_signal(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
             return await task
 
     try:
-        check_threads()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
     except BaseException as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError
+from edgeemu.host.limits import check_threads
 from edgeemu.host.until_signal import until_signal
 from edgeemu.run.few_collections import few_collections
 from edgeemu.run.observer import Silent
@@ -49,16 +50,17 @@ def carry_out(job: Job, base: Path) -> Ran:
     """
     shutil.rmtree(base, ignore_errors=True)  # of an attempt that was lost
     base.mkdir(parents=True)
-    running = run_scenario(
-        job.scenario,
-        policy=job.policy,
-        out=base,
-        observer=Silent(),
-        simulate=job.simulate,
-        trust=job.trust,
-        share=job.share,
-    )
     try:
+        check_threads()
+        running = run_scenario(
+            job.scenario,
+            policy=job.policy,
+            out=base,
+            observer=Silent(),
+            simulate=job.simulate,
+            trust=job.trust,
+            share=job.share,
+        )
         with few_collections() if job.simulate else nullcontext():
             return Ran(until_signal(running).directory)
     except EdgeemuError as error:
