@@ -21,9 +21,9 @@ from measure import SCENARIOS, Figure, command_s, report
 HUNDRED = ("--set", "devices[0].count=100", "--set", "model.shape.n_layers=8")
 ROUNDS = 3
 CASES = {  # arguments, and at most so many seconds
-    "1,000 devices, 80 layers, lookahead": (("--policy", "lookahead"), 10.0),
-    "1,000 devices, 80 layers, resource-aware": (("--policy", "resource-aware"), 10.0),
-    "100 devices, 8 layers, lookahead": (("--policy", "lookahead", *HUNDRED), 1.5),
+    "1,000 devices, 80 layers, lookahead": (("--policy", "lookahead"), 6.0),
+    "1,000 devices, 80 layers, resource-aware": (("--policy", "resource-aware"), 9.0),
+    "100 devices, 8 layers, lookahead": (("--policy", "lookahead", *HUNDRED), 1.0),
 }
 
 
