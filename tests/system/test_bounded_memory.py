@@ -43,6 +43,7 @@ def peaks_bytes(tokens: int, out: Path) -> tuple[int, int, int]:
         pa.set_memory_pool(before)
 
 
+@pytest.mark.long
 def test_a_long_run_needs_no_more_memory_than_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_files, "BATCH_ROWS", 512)
     monkeypatch.setattr(record_files, "BATCH_PIECES", 64)

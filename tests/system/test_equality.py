@@ -132,9 +132,7 @@ def test_the_answer_of_equal_shares_is_the_references(expected: Expected, collec
 
 
 @pytest.mark.timeout(400)
-def test_the_answer_of_thirty_random_placements_is_the_references(
-    plan: Plan, packed: Plan, expected: Expected
-) -> None:
+def test_the_answer_of_thirty_random_placements_is_the_references(plan: Plan, packed: Plan, expected: Expected) -> None:
     """Heads of one layer scattered over all devices; of one placement more, they move while it answers.
 
     Every sixth has its weights in float32; others have them as the file does, which is the same numbers.

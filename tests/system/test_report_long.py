@@ -32,6 +32,7 @@ events: [{at_token: 9000, device: pi-1, speed: 0.4}]
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_page_of_20000_tokens(tmp_path: Path) -> None:
     scenario = parse_scenario(SCENARIO)

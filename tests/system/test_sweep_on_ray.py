@@ -29,6 +29,7 @@ def cluster() -> Iterator[RayCluster]:
         yield started
 
 
+@pytest.mark.long
 def test_a_sweep_on_three_nodes_loses_nothing_when_one_is_killed(cluster: RayCluster, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SCENARIO)
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}

@@ -6,6 +6,7 @@ import pytest
 from recipes import BLOCK, PAGE, with_outputs
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_recipes_print_what_is_shown(tmp_path: Path) -> None:
     page = PAGE.read_text()

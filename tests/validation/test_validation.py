@@ -13,6 +13,7 @@ from edgeemu.scenario.catalog.profile_files import read_profile
 from edgeemu.scenario.document import read
 from edgeemu.units import FRACTION
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 VALIDATED = ROOT / "edgeemu" / "scenario" / "catalog" / "validated.yaml"
 RECORDED = read(VALIDATED.read_text("utf-8"), VALIDATED.name).data

@@ -140,6 +140,7 @@ def test_a_run_that_has_lost_all_devices_says_so() -> None:
         ran("faults=[{at_token: 8, device: b-2, fault: leave}, {at: 0.2 s, device: [a, b], fault: crash, for: 1 s}]")
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_fails_every_token_comes(data: st.DataObject) -> None:
