@@ -12,8 +12,9 @@ model of one layer is placed exactly but for memory (`search.one_layer`), one of
 steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
 *Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new
-one or one with other shares (`search.share_changes`): they shift, and layers become divided or whole, for the objective
-of energy too. With several sequences undivided placements change to another pipeline (`search.pipeline_moves`).
+one (`search.undivided_moves`) or one with other shares (`search.share_changes`): they shift, and layers become divided
+or whole, for the objective of energy too. With several sequences undivided placements change to another pipeline
+(`search.pipeline_moves`). What devices have no room for at once is begun with half of it (`search.halfway`).
 `search.change_rule` says when a change pays. Where nothing has changed since a placement was kept, it is kept again. On
 large clusters the heads of layers have turns, from decision to decision.
 
@@ -26,49 +27,42 @@ large clusters the heads of layers have turns, from decision to decision.
 * What lost devices had goes to others by itself, with what pays beside that, or all is placed anew: what costs least.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import islice
 from math import inf
 
-import numpy as np
-
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
-from edgeemu.placement.blocks import Kind, head
+from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.compiled.share_code import functions, pays
-from edgeemu.policies.resource_aware import first, relieved
+from edgeemu.policies.resource_aware import first
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
-from edgeemu.policies.search.change_rule import HORIZON, WORTH, Prices, Prospect, prospects
+from edgeemu.policies.search.change_rule import HORIZON, Prices, Prospect, prospects
 from edgeemu.policies.search.expected_gain import expected_gain
-from edgeemu.policies.search.going_back import earlier_layouts, from_now
+from edgeemu.policies.search.going_back import earlier_layouts
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
-from edgeemu.policies.search.local_moves import improve, move_ends, turns_of_layers
+from edgeemu.policies.search.local_moves import improve, turns_of_layers
 from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
 from edgeemu.policies.search.repair import repaired
 from edgeemu.policies.search.share_changes import Known, better_shares, is_slower
 from edgeemu.policies.search.share_proposals import ShareProposer
+from edgeemu.policies.search.undivided_moves import Layouts, better_blocks
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
-from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_memory import refusing_devices
-from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.step_time import StepTimes
 
 SEARCHED = 2000  # devices x layers up to which shares are looked for
 SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
-SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
-AT_ONCE = 4  # moves that links and storages can carry out side by side: each takes so much less beside the others
 SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
@@ -79,8 +73,6 @@ PROPOSERS = (
     best_pipelines,
     single_devices,
 )
-
-_Layouts = Callable[[], list[PlacementArrays]]
 
 
 def prepare(view: ClusterView) -> None:
@@ -138,7 +130,7 @@ def _without_lost(view: ClusterView, current: Placement) -> Placement:
 
 
 def _better(
-    view: ClusterView, prospect: Prospect, current: Placement, known: Known | None, left: _Layouts, *, divided: bool
+    view: ClusterView, prospect: Prospect, current: Placement, known: Known | None, left: Layouts, *, divided: bool
 ) -> Placement:
     """The current placement, or one whose gain in the steps ahead exceeds its migration.
 
@@ -154,7 +146,7 @@ def _better(
         return kept(_first, view, current)
     if view.sequences > 1:
         return better_pipeline(view, prospect, StepTimes(prospect.ahead, view.past + prospect.steps // 2), current)
-    return _moved(view, prospect, current, left)
+    return better_blocks(view, prospect, current, left)
 
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement, known: Known | None) -> bool:
@@ -211,67 +203,6 @@ def _own(view: ClusterView) -> Placement:
     return _search(view, times).layout(None).placement(view.costs.shape)
 
 
-def _moved(view: ClusterView, prospect: Prospect, current: Placement, left: _Layouts) -> Placement:
-    """The current placement of undivided blocks improved by moves, or a new one, if that pays."""
-    times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
-    shape, costs = view.costs.shape, MoveCosts(view)
-    prices = Prices(costs, prospect.tokens)
-    old = PlacementArrays.of(current, shape)
-    draft = relieved(view, times, old)
-    base = draft.layout(old)  # without the moves that only shorten the step
-    layers_s = draft.layers_s()
-    before_s = draft.ends_s() + sum(layers_s)
-    best, best_s, others = base, before_s, []
-    if improve(draft, prices, layers_s):
-        best, best_s = draft.layout(old), draft.step_s()
-    if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
-        if improve(draft, Prices(costs, AT_ONCE * prices.tokens)):
-            others.append(draft.layout(old))
-        other = relieved(view, times, old)  # the order of moves decides who gets memory
-        if move_ends(other, prices):  # else all goes as before
-            improve(other, prices)
-            then = _followed(view, times, other.layout(old), prices)
-            if other.step_s() < best_s or _catches_up(prices, costs, (old, best, best_s), (other, then)):
-                best, best_s = other.layout(old), other.step_s()
-    proposals = [*((layout, False) for layout in others), *((layout, True) for layout in left())]
-    if times.n_devices * shape.n_layers * times.n_groups <= SMALL:
-        new = _new_below(view, times, best_s * (1 - WORTH), old, prices)
-        proposals += [] if new is None else [(new, False)]
-    for layout, earlier in proposals:
-        gain_s = best_s - times.step_s(layout)
-        if gain_s <= 0:  # most: its moves and its memory are counted in vain
-            continue
-        proposed = from_now(view, old, layout) if earlier else layout
-        if proposed is None:
-            continue
-        moved_s = costs.migration_s(old, proposed) - costs.migration_s(old, best)
-        if prices.pays(gain_s, moved_s) and union_fits(view, old, proposed):
-            best, best_s = proposed, best_s - gain_s
-    if before_s - best_s < WORTH * before_s / turns_of_layers(view):
-        best = base
-    return current if best.same(old) else best.placement(shape)
-
-
-def _followed(view: ClusterView, times: StepTimes, old: PlacementArrays, prices: Prices) -> PartialPlacement:
-    """A placement improved once more, as at the next decision: then senders have freed their memory."""
-    draft = relieved(view, times, old)
-    improve(draft, prices)
-    return draft
-
-
-def _catches_up(
-    prices: Prices,
-    costs: MoveCosts,
-    near: tuple[PlacementArrays, PlacementArrays, float],
-    far: tuple[PartialPlacement, PartialPlacement],
-) -> bool:
-    """Whether two changes, of which the second needs memory that the first frees, pay more than the best single one."""
-    (old, best, best_s), (first, second) = near, far
-    middle, end = first.layout(old), second.layout(first.layout(old))
-    more_s = costs.migration_s(old, middle) + costs.migration_s(middle, end) - costs.migration_s(old, best)
-    return prices.pays(best_s - second.step_s(), more_s + first.step_s() - best_s)
-
-
 def _search(view: ClusterView, times: StepTimes) -> PartialPlacement:
     """Our own search from nothing: the best of a ring or chain and of the head-level paper's algorithm.
 
@@ -292,35 +223,3 @@ def _search(view: ClusterView, times: StepTimes) -> PartialPlacement:
     for draft in drafts:
         improve(draft, Prices(None, 1.0))
     return min(drafts, key=PartialPlacement.step_s)
-
-
-def _new_below(
-    view: ClusterView, times: StepTimes, below_s: float, old: PlacementArrays, prices: Prices
-) -> PlacementArrays | None:
-    """A placement from nothing with a step below `below_s`; as many groups as possible stay. None: there is none."""
-    if view.costs.shape.n_layers == 1:
-        draft = best_ring(view, times, below_s, _moves_s(times, old, prices))
-    else:
-        draft = best_chain(view, times, below_s)
-    return None if draft is None or draft.step_s() >= below_s else draft.layout(old)
-
-
-def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kind, FloatArray] | None:
-    """The migration time of each single block of a layer to each device, per step of the horizon: [n_devices]."""
-    costs = prices.costs
-    if costs is None:
-        return None
-    found = {}
-    for kind, at, other in (
-        (Kind.EMBED, old.embed, old.lm_head),
-        (Kind.PROJ, int(old.proj[0]), None),
-        (Kind.FFN, int(old.ffn[0]), None),
-        (Kind.LM_HEAD, old.lm_head, old.embed),
-    ):
-        bits = costs.link_bits[kind]
-        sent_s = costs.prices.links.row(at, bits) if bits else np.zeros(times.n_devices)
-        found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
-        if other is not None:
-            found[kind][other] = costs.total_s([(kind, at, other)], [kind]) / prices.tokens
-        found[kind][at] = 0.0
-    return found

@@ -4,6 +4,7 @@ With C sequences in flight all of them get a token in the time that the busiest 
 in less than one sequence alone takes: a round takes max(C x busiest, step).
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from edgeemu.errors import InfeasibleError
@@ -67,16 +68,12 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
     if fits:
         changes = [change for change in changes if prices.pays(*change[1:]) and change.gain_s > WORTH * before_s]
     changes.sort(key=lambda change: change.moves_s - prices.tokens * change.gain_s)
-    for layout, gain_s, _ in changes:
+    for layout, _, _ in changes:
         if union_fits(view, old, layout):
             return layout.placement(shape)
-        middle = halfway(view, current, layout.placement(shape))
+        middle = half_that_pays(view, times, prices if fits else None, current, layout)
         if middle is not None:
-            between = PlacementArrays.of(middle, shape)
-            slower_s = view.interval_tokens * (round_s(times, between, view.sequences) - before_s)
-            ways_s = costs.migration_s(old, between) + costs.migration_s(between, layout)
-            if not fits or prices.pays(gain_s, ways_s + max(0.0, slower_s)):
-                return middle
+            return middle
     return current if fits else changes[0].layout.placement(shape)
 
 
@@ -86,3 +83,21 @@ class _PipelineChange(NamedTuple):
     layout: PlacementArrays
     gain_s: float
     moves_s: float
+
+
+def half_that_pays(
+    view: ClusterView, times: StepTimes, prices: Prices | None, current: Placement, target: PlacementArrays
+) -> Placement | None:
+    """The first half of a change of undivided blocks, if both halves gain more than they and the time between take.
+
+    `prices`: those of moves; None: the current placement has to be left, whatever that takes. None: there is no half.
+    """
+    shape = view.costs.shape
+    middle = halfway(view, current, target.placement(shape))
+    if middle is None or prices is None or prices.costs is None:
+        return middle
+    layouts = PlacementArrays.of(current, shape), PlacementArrays.of(middle, shape), target
+    before_s, between_s, after_s = (round_s(times, layout, view.sequences) for layout in layouts)
+    ways_s = sum(prices.costs.migration_s(*pair) for pair in pairwise(layouts))
+    pays = prices.pays(before_s - after_s, ways_s + view.interval_tokens * max(0.0, between_s - before_s))
+    return middle if pays else None
