@@ -16,6 +16,7 @@ from edgeemu.placement.placement import Placement, PlacementError
 from edgeemu_kernels.shape import ModelShape
 
 IntArray = NDArray[np.int64]
+FEW = 3  # layers up to which it is quicker to assign the groups of one after the other
 
 
 @lru_cache(maxsize=16)
@@ -100,6 +101,8 @@ def moved_blocks(old: PlacementArrays, new: PlacementArrays) -> list[MovedBlocks
 def assign_all_groups(counts: IntArray, old: IntArray) -> IntArray:
     """`assign_groups` of several layers at once: [k, n_devices], [k, n_groups] -> [k, n_groups]."""
     n_layers, n_groups = old.shape
+    if n_layers <= FEW:
+        return np.array([assign_groups(*layer) for layer in zip(counts, old, strict=True)], np.int64)
     row = np.arange(n_layers)[:, None]
     order = old.argsort(axis=1, kind="stable")  # [k, n_groups] groups by device, ascending
     by_device, place = old[row, order], np.arange(n_groups)  # [k, n_groups], [n_groups]

@@ -12,10 +12,13 @@ from support.drawn_shares import EVERYONE, N, some_shares
 
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import PhysicalCosts
-from edgeemu.policies.compiled.share_code import NearCode, NeedsCode, StepCode
+from edgeemu.policies.compiled.near_code import DescentCode, NearCode
+from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
+from edgeemu.policies.compiled.share_descent import NONE
 from edgeemu.policies.search.share_bounds import StepBounds
-from edgeemu.policies.search.share_moves import ShareChanges, neighbours
+from edgeemu.policies.search.share_moves import ShareChanges, all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
@@ -27,10 +30,18 @@ from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
+MAKERS = NearCode, ShareChanges
+
 
 def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
     mesh = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
     return replace(oracle_view(mesh, PhysicalCosts(shape), None, 7, 30), star=data.draw(st.booleans()))
+
+
+def seen_with_memory(data: st.DataObject, shape: ModelShape) -> ClusterView:
+    view = replace(seen(data, shape), weights_on_flash=data.draw(st.booleans()))
+    devices = tuple(replace(each, memory_bytes=data.draw(st.integers(0, 2_000_000))) for each in view.devices)
+    return replace(view, devices=devices)
 
 
 def batch(data: st.DataObject, shape: ModelShape) -> ShareArrays:
@@ -66,9 +77,7 @@ def test_a_step_that_cannot_be_below_the_limit_is_only_bounded(data: st.DataObje
 @given(st.data())
 def test_memory_and_migrations_are_the_same(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=8))
-    view = replace(seen(data, shape), weights_on_flash=data.draw(st.booleans()))
-    devices = tuple(replace(each, memory_bytes=data.draw(st.integers(0, 2_000_000))) for each in view.devices)
-    view, near = replace(view, devices=devices), Folded.of(batch(data, shape))
+    view, near = seen_with_memory(data, shape), Folded.of(batch(data, shape))
     arguments = ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, near.unfolded([0]))
     found, known = (each(*arguments).of(near) for each in (NeedsCode, ShareNeeds))
     assert found.missing_bytes.tolist() == known.missing_bytes.tolist()
@@ -85,3 +94,54 @@ def test_neighbours_are_the_same_in_the_same_order(data: st.DataObject, divide: 
     for one, other in zip_longest(found, known):
         for part in ("embed", "lm_head", "heads", "proj", "units"):
             assert getattr(one.shares, part).tolist() == getattr(other.shares, part).tolist()
+
+
+@QUICK
+@given(st.data())
+def test_the_vicinity_is_the_same_in_the_same_order(data: st.DataObject) -> None:
+    shape = data.draw(shapes(max_layers=8))
+    around, others = next(all_around(data.draw(some_shares(shape)))), batch(data, shape)
+    others, sizes = around.runs.folded(others), (shape.n_groups, n_shards(shape, Kind.FFN))
+    (found, beside), (known, number) = (each(*sizes, divide=True).vicinity(around, others) for each in MAKERS)
+    assert found.keys() == known.keys()
+    assert beside == number
+
+
+@QUICK
+@given(st.data(), st.floats(0.0, 2.0), st.floats(0.0, 1.0))
+def test_the_best_is_found_where_all_costs_are_known(data: st.DataObject, price: float, share: float) -> None:
+    shape = data.draw(shapes(max_layers=8))
+    view, near = seen_with_memory(data, shape), Folded.of(batch(data, shape))
+    steps, base = StepCode(ShareTimes(view, EVERYONE, 7), shape.n_layers), near.unfolded([0])
+    needs = NeedsCode(ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, base))
+    changes = NearCode(shape.n_groups, n_shards(shape, Kind.FFN), divide=True)
+    code = DescentCode(steps, needs, changes, price, 1e6)
+    costs = steps.costs(near, needs.of(near), price, np.inf, 1e6)
+    assert code.costs(near, np.inf).tolist() == costs.tolist()
+    limit = float(np.quantile(costs, share))
+    best = [at for at in costs.argsort(kind="stable").tolist() if costs[at] < limit]
+    begun = [*[at for at in best if at < 2], *[at for at in best if at >= 2][:1]]
+    assert code.best_near(near, 2, limit) == [(at, costs[at]) for at in begun]
+    for around in all_around(base):
+        near = Folded(changes.near(around), around.runs)
+        known = needs.of(near)
+        costs = steps.costs(near, known, price, np.inf, 1e6)
+        found = code.best_change(around, np.inf)
+        assert found.near.shares.keys() == near.shares.keys()
+        assert (found.at, found.cost) == (costs.argmin(), costs.min())
+        assert found.fitting == (known.missing_bytes == 0).sum()
+        assert code.best_change(around, float(costs.min())).at == NONE
+
+
+@QUICK
+@given(st.data())
+def test_what_surely_has_room_is_not_refused(data: st.DataObject) -> None:
+    shape = data.draw(shapes(max_layers=8))
+    view, old, new = seen_with_memory(data, shape), data.draw(some_shares(shape)), data.draw(some_shares(shape))
+    view = replace(view, workload=replace(view.workload, length=data.draw(st.integers(7, 30))))
+    arguments = ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, old)
+    found, known = (each(*arguments).has_room(new) for each in (NeedsCode, ShareNeeds))
+    assert found == known
+    before = old.placement(0, shape, EVERYONE)
+    if found:
+        assert not refusing_devices(view, before, new.placement(0, shape, EVERYONE, before))

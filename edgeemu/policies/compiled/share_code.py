@@ -3,22 +3,19 @@
 LLVM makes the code in memory, in a third of a second, when it is first asked for.
 """
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.compiled import share_costs, share_needs, share_neighbours, share_step
-from edgeemu.policies.compiled.share_neighbours import Base
+from edgeemu.policies.compiled import share_costs, share_descent, share_needs, share_neighbours, share_step
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
-from edgeemu.policies.view.share_runs import Folded
+from edgeemu.policies.view.share_runs import Folded, Runs
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
@@ -28,15 +25,20 @@ DECISIONS = 128  # of a run, from which on machine code takes less time than it 
 
 
 class _Functions(NamedTuple):
-    """Functions as machine code, and what owns it."""
+    """What owns machine code, and its functions."""
 
+    owner: object
     steps: Any
     costs: Any
     missing: Any
     migrations: Any
+    have_room: Any
     ends: Any
     changes: Any
-    owner: object
+    elsewhere: Any
+    near_costs: Any
+    best_near: Any
+    best_change: Any
 
 
 @cache
@@ -44,10 +46,13 @@ def functions() -> _Functions:
     """The machine code, made at the first call."""
     from edgeemu_kernels.scalar_functions import MachineCode  # brings LLVM
 
-    steps, costs, missing = share_step.steps, share_costs.costs, share_needs.missing
-    migrations, ends, changes = share_needs.migrations, share_neighbours.ends, share_neighbours.changes
-    made = MachineCode(steps, costs, missing, migrations, ends, changes)
-    return _Functions(made[steps], made[costs], made[missing], made[migrations], made[ends], made[changes], made)
+    needs, near, descent = share_needs, share_neighbours, share_descent
+    every = (
+        *(share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
+        *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
+    )
+    made = MachineCode(*every)
+    return _Functions(made, *(made[each] for each in every))
 
 
 def pays(view: ClusterView) -> bool:
@@ -65,11 +70,11 @@ def _scratch(n: int, n_layers: int) -> Packed:
     return packed(Scratch, run, needs, need, ring, has, *times)
 
 
-def _batch(shares: ShareArrays, lengths: IntArray) -> Packed:
-    """Placements with one layer for each run of so many alike."""
-    k, n_runs, n = shares.heads.shape
+def batch_of(near: Folded) -> Packed:
+    """Placements as machine code reads them."""
+    shares, (_, lengths) = near
     parts = (shares.embed, shares.lm_head, shares.heads, shares.proj, shares.units, lengths)
-    return packed(Batch, k, n_runs, n, *map(np.ascontiguousarray, parts))
+    return packed(Batch, *shares.heads.shape, *map(np.ascontiguousarray, parts))
 
 
 class StepCode:
@@ -83,20 +88,20 @@ class StepCode:
         bits, links = (t.hidden_bits, t.partial_bits, t.token_bits), (t.s_per_bit, t.delay_s)
         blocks = t.embed_s, t.proj_s, t.ffn_s, t.lm_head_s, t.heads_s, t.columns_s, t.units_s, t.sums_s
         bounds = t.hop_s, t.quickest_s, t.least_sums_s
-        self._tables = packed(StepTables, *sizes, *bits, *links, *blocks, t.attention_bits, *bounds)
-        self._scratch = _scratch(t.n, n_layers)
+        self.tables = packed(StepTables, *sizes, *bits, *links, *blocks, t.attention_bits, *bounds)
+        self.scratch = _scratch(t.n, n_layers)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""
-        found, batch = np.empty(len(near)), _batch(near.shares, near.runs.lengths)
-        self._functions.steps(self._tables.at, batch.at, self._scratch.at, address_of(found))
+        found, batch = np.empty(len(near)), batch_of(near)
+        self._functions.steps(self.tables.at, batch.at, self.scratch.at, address_of(found))
         return found
 
     def costs(self, near: Folded, known: Requirements, price: float, below: float, missing: float) -> FloatArray:
         """Step and migration of each placement, as `share_costs.costs` says: [k]."""
-        found, batch = np.empty(len(near)), _batch(near.shares, near.runs.lengths)
+        found, batch = np.empty(len(near)), batch_of(near)
         needs = address_of(known.missing_bytes), address_of(known.moves_s)
-        tables = self._tables.at, batch.at, self._scratch.at
+        tables = self.tables.at, batch.at, self.scratch.at
         self._functions.costs(*tables, *needs, price, below, missing, address_of(found))
         return found
 
@@ -107,49 +112,32 @@ class NeedsCode:
     def __init__(self, memory: ShareMemory, moving: ShareMigrations) -> None:
         m, s, y = memory, memory.sizes, moving
         self._functions, self._moving = functions(), moving
-        sizes = len(m.capacity), len(s.head_workspace), s.group, s.norm, m.embed, m.lm_head, s.shared, m.proj, m.ffn
+        counts = len(m.capacity), len(s.head_workspace), len(m.units_workspace) - 1, m.ample
+        sizes = *counts, s.group, s.norm, m.embed, m.lm_head, s.shared, m.proj, m.ffn
         shards = m.column, m.columns_bias, m.unit, m.units_bias
         tables = s.head_workspace, m.columns_workspace, m.units_workspace, m.collective, m.capacity
-        self._memory = packed(MemoryTables, *sizes, *shards, *s.workspace.values(), s.proj_messages, m.once, *tables)
-        self._scratch = _scratch(len(m.capacity), 1)
+        self.memory = packed(MemoryTables, *sizes, *shards, *s.workspace.values(), s.proj_messages, m.once, *tables)
+        self._copied, self.scratch = m.copied_bytes, _scratch(len(m.capacity), 1)
         self._sizes = y.head, y.column, y.unit, y.embed, y.lm_head, y.table, y.cache, y.flash_bytes_per_s
 
     def of(self, near: Folded) -> Requirements:
         """Compute what placements need."""
-        shares, (first, lengths) = near
-        y, k, batch = self._moving, len(shares), _batch(shares, lengths)
-        old = y.begin
-        begin = (old.heads[0, first], old.proj[0, first], old.units[0, first])
-        sizes = shares.heads.shape[2], y.n_groups, y.on_flash, *self._sizes, int(old.embed[0]), int(old.lm_head[0])
-        ways = packed(WayTables, *sizes, *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit)
+        k, batch, ways = len(near), batch_of(near), self.ways(near.runs)
         found = Requirements(np.empty(k, np.int64), np.empty(k))
-        self._functions.missing(self._memory.at, batch.at, address_of(found.missing_bytes))
-        self._functions.migrations(ways.at, batch.at, self._scratch.at, address_of(found.moves_s))
+        self._functions.missing(self.memory.at, batch.at, address_of(found.missing_bytes))
+        self._functions.migrations(ways.at, batch.at, self.scratch.at, address_of(found.moves_s))
         return found
 
+    def has_room(self, shares: ShareArrays) -> bool:
+        """Whether devices have room for all that a migration to a placement brings, beside all that they hold."""
+        both = Folded.of(ShareArrays.joined([self._moving.begin, shares]))
+        batch, ways = batch_of(both), self.ways(both.runs)
+        found = self._functions.have_room(self.memory.at, ways.at, batch.at, self.scratch.at, self._copied)
+        return bool(found)
 
-class NearCode:
-    """Small changes of placements, in the order of `search.share_moves`."""
-
-    def __init__(self, n_groups: int, n_units: int, *, divide: bool) -> None:
-        self._functions, self._n_groups, self._n_units, self._divide = functions(), n_groups, n_units, divide
-        self._shifts = n_units.bit_length() + 1 + 2 * (n_groups.bit_length() + 1)  # at most, between two devices
-
-    def near(self, base: ShareArrays, ranges: Sequence[tuple[int, int]], *, ends: bool) -> ShareArrays:
-        """Changes of each of some ranges of a placement's layers, after those of its ends."""
-        n_runs, n = base.heads.shape[1:]
-        room = (3 * n if ends else 0) + len(ranges) * (n * (n - 1) * self._shifts + 5 * n + 1)
-        like = base.embed, base.lm_head, base.heads, base.proj, base.units
-        parts = [np.empty((room, *part.shape[1:]), np.int64) for part in like]
-        each = max(1, self._n_units // self._n_groups)
-        sizes = n, n_runs, self._n_groups, self._n_units, each, self._divide
-        begin = (
-            int(base.embed[0]),
-            int(base.lm_head[0]),
-            *map(np.ascontiguousarray, (base.heads, base.proj, base.units)),
-        )
-        source, batch = packed(Base, *sizes, *begin), packed(Batch, room, n_runs, n, *parts, np.empty(0, np.int64))
-        count = self._functions.ends(source.at, batch.at, 0) if ends else 0
-        for first, after in ranges:
-            count = self._functions.changes(source.at, batch.at, count, first, after)
-        return ShareArrays(*(part[:count] for part in parts))
+    def ways(self, runs: Runs) -> Packed:
+        """The placement where moves begin, with one layer of each run, and the prices of moves."""
+        y, old, first = self._moving, self._moving.begin, runs.first
+        begin = (old.heads[0, first], old.proj[0, first], old.units[0, first])
+        sizes = old.heads.shape[2], y.n_groups, y.on_flash, *self._sizes, int(old.embed[0]), int(old.lm_head[0])
+        return packed(WayTables, *sizes, *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit)

@@ -7,11 +7,24 @@ from edgeemu_kernels.arrays import Floats, Ints
 def missing_bytes(m: MemoryTables, b: Batch, which: int) -> int:
     """Bytes by which devices would hold more than they have."""
     n, members, over = m.n, 0, 0
+    if m.ample:
+        return 0
     for run in range(b.n_runs):
-        members = max(members, _members(b, which * b.n_runs + run))
+        members = max(members, _members(m, b, which * b.n_runs + run))
     for device in range(n):
         over += max(_held(m, b, which, device, members) - m.capacity[device], 0)
     return over
+
+
+def _members(m: MemoryTables, b: Batch, at: int) -> int:
+    """Devices that share the divided parts of a layer."""
+    n, members = b.n, 0
+    heads, units, split_proj = b.heads[at * n :], b.units[at * n :], b.proj[at] < 0
+    for a in range(n):
+        if units[a] == m.n_units:  # the feed-forward block is whole
+            return _holders(heads, n) if split_proj else 0
+        members += units[a] > 0 or (split_proj and heads[a] > 0)
+    return members
 
 
 def _holders(counts: Ints, n: int) -> int:
@@ -19,16 +32,6 @@ def _holders(counts: Ints, n: int) -> int:
     for a in range(n):
         holders += counts[a] > 0
     return holders
-
-
-def _members(b: Batch, at: int) -> int:
-    """Devices that share the divided parts of a layer."""
-    n, members = b.n, 0
-    heads, units = b.heads[at * n :], b.units[at * n :]
-    split_proj, split_ffn = b.proj[at] < 0, _holders(units, n) != 1
-    for a in range(n):
-        members += (split_proj and heads[a] > 0) or (split_ffn and units[a] > 0)
-    return members
 
 
 def _held(m: MemoryTables, b: Batch, which: int, device: int, members: int) -> int:
@@ -50,7 +53,7 @@ def _held(m: MemoryTables, b: Batch, which: int, device: int, members: int) -> i
             workspace = max(workspace, m.proj_workspace)
             gathers = True
         if units > 0:
-            if _holders(b.units[at * m.n :], m.n) == 1:
+            if units == m.n_units:
                 held += layers * m.ffn
                 workspace = max(workspace, m.ffn_workspace)
             else:
@@ -134,3 +137,19 @@ def migrations(y: WayTables, b: Batch, w: Scratch, found_s: Floats) -> None:
     """Compute the migrations to all placements of a batch: [k]."""
     for which in range(b.k):
         found_s[which] = migration_s(y, b, w, which)
+
+
+def have_room(m: MemoryTables, y: WayTables, b: Batch, w: Scratch, copied: int) -> int:
+    """Whether devices have room for what comes to the second of two placements, beside what the first one takes.
+
+    `copied`: bytes that each needs besides.
+    """
+    members = 0
+    for run in range(b.n_runs):
+        members = max(members, _members(m, b, run))
+    migration_s(y, b, w, 1)
+    for device in range(m.n):
+        arriving = w.weights[device] + w.caches[device] + copied
+        if _held(m, b, 0, device, members) + arriving > m.capacity[device]:
+            return 0
+    return 1

@@ -59,6 +59,41 @@ def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
     return count
 
 
+def elsewhere(s: Base, b: Batch, count: int) -> int:
+    """Write placements in which a device leaves all to another, then those in which two change places; the number."""
+    for swapped in range(2):
+        for source in range(s.n):
+            for target in range(s.n):
+                if source < target or (source != target and swapped == 0):
+                    _rename(s, b, count, source, target, swapped == 1)
+                    _write_normally(s, b, count)
+                    count += 1
+    return count
+
+
+def _rename(s: Base, b: Batch, count: int, source: int, target: int, swapped: bool) -> None:
+    """Write what a device has to another one, or what these two have to each other."""
+    b.embed[count] = _renamed(s.embed, source, target, swapped)
+    b.lm_head[count] = _renamed(s.lm_head, source, target, swapped)
+    for run in range(s.n_runs):
+        here = count * s.n_runs + run
+        b.proj[here] = _renamed(s.proj[run], source, target, swapped)
+        for a in range(s.n):
+            b.heads[here * s.n + a] = 0
+            b.units[here * s.n + a] = 0
+        for a in range(s.n):
+            there = here * s.n + _renamed(a, source, target, swapped)
+            b.heads[there] += s.heads[run * s.n + a]
+            b.units[there] += s.units[run * s.n + a]
+
+
+def _renamed(device: int, source: int, target: int, swapped: bool) -> int:
+    """Where what a device has is then."""
+    if device == source:
+        return target
+    return source if swapped and device == target else device
+
+
 def _gather(s: Base, b: Batch, at: int, what: int, device: int) -> None:
     """Put parts of a layer on one device."""
     if what != FFN:
@@ -120,6 +155,13 @@ def _copy(s: Base, b: Batch, count: int) -> None:
 
 def _kept(s: Base, b: Batch, count: int) -> int:
     """Write a placement normally; the number of placements with it, or without where it may not be divided."""
+    divided = _write_normally(s, b, count)
+    return count if divided and not s.divide else count + 1
+
+
+def _write_normally(s: Base, b: Batch, count: int) -> bool:
+    """Write a projection that is divided with heads of one device as whole there; whether anything is divided."""
+    divided = False
     for run in range(s.n_runs):
         at = count * s.n_runs + run
         holders, last, parts = 0, 0, 0
@@ -130,6 +172,5 @@ def _kept(s: Base, b: Batch, count: int) -> int:
             parts += b.units[at * s.n + a] > 0
         if b.proj[at] < 0 and holders == 1:
             b.proj[at] = last
-        if not s.divide and (b.proj[at] < 0 or parts != 1):
-            return count
-    return count + 1
+        divided = divided or b.proj[at] < 0 or parts != 1
+    return divided

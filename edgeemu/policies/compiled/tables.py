@@ -37,6 +37,8 @@ class MemoryTables(NamedTuple):
 
     n: int
     row: int
+    n_units: int  # of a feed-forward block
+    ample: bool  # every device has memory for everything
     group: int
     norm: int
     embed: int

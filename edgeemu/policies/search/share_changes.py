@@ -21,7 +21,6 @@ from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.halfway import halfway
-from edgeemu.policies.search.share_moves import other_devices
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, Vicinity
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -61,7 +60,7 @@ class Known(NamedTuple):
         base = ShareArrays.of(current, shape, devices)
         if base is None:
             return None
-        others = ShareArrays.joined([other_devices(base), simple_seeds(view, devices), *earlier_shares(view, devices)])
+        others = ShareArrays.joined([simple_seeds(view, devices), *earlier_shares(view, devices)])
         costs = MoveCosts(view)
         needs = (NeedsCode if pays(view) else ShareNeeds)(
             ShareMemory(view, devices), ShareMigrations(costs, devices, base)
@@ -69,7 +68,7 @@ class Known(NamedTuple):
         itself = needs.of(Folded.of(base))
         # The arrays count the bias of shards on too many devices.
         fits = not itself.missing_bytes.any() or view.holds(current)
-        return cls(devices, costs, base, needs, itself, fits, Vicinity.of(view, base, others, needs))
+        return cls(devices, costs, base, needs, itself, fits, Vicinity(view, base, others, needs))
 
 
 def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
@@ -124,8 +123,9 @@ class _BestChange:
         new = shares.placement(0, view.costs.shape, known.devices, self._current)
         net = tokens * gain - known.costs.moves_s(moves(self._current, new)) * second
         pays = net > self._net and (not known.fits or gain > WORTH * self._before)
-        if pays and self._is_accepted(new):
+        if pays and self._is_accepted(new, shares):
             self.best, self._net = new, net
+            view.fitting.append(new)
         elif pays:
             self._refused.append((net, shares))
 
@@ -164,13 +164,23 @@ class _BestChange:
         for at in less[missing_bytes[less].argsort(kind="stable")][:BESIDE].tolist():
             shares = placements.unfolded([at])
             new = shares.placement(0, self._view.costs.shape, known.devices, self._current)
-            if not overfull(self._view, new, self._current) and self._is_accepted(new):
+            if not overfull(self._view, new, self._current) and self._is_accepted(new, shares):
                 return new
         return None
 
-    def _is_accepted(self, new: Placement) -> bool:
+    def _is_accepted(self, new: Placement, shares: ShareArrays) -> bool:
         view = self._view
-        return not (view.has_refused(new) or refusing_devices(view, self._current, new, self._held))
+        if view.has_refused(new):
+            return False
+        if _counts_exactly(view) and self._known.needs.has_room(shares):
+            return True
+        return not refusing_devices(view, self._current, new, self._held)
+
+
+def _counts_exactly(view: ClusterView) -> bool:
+    """Whether what is counted in arrays of a migration is no less than what devices reserve."""
+    alike = view.by_layer is None and view.costs.at_step(1, 0) is view.costs
+    return alike and view.sequences == 1 and not (view.gather or view.precopy or view.lost)
 
 
 def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:

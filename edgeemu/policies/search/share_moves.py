@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.share_runs import Folded, Runs
+from edgeemu.policies.view.share_runs import Around, Folded, Runs
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 
 FEW_LAYERS = 4  # up to which each layer is changed alone; else halves and quarters of the model
@@ -20,8 +20,12 @@ FEW_LAYERS = 4  # up to which each layer is changed alone; else halves and quart
 class MakesChanges(Protocol):
     """Small changes of placements, by NumPy or by machine code, in one order."""
 
-    def near(self, base: ShareArrays, ranges: Sequence[tuple[int, int]], *, ends: bool) -> ShareArrays:
+    def near(self, around: Around) -> ShareArrays:
         """Changes of each of some ranges of a placement's layers, after those of its ends."""
+        ...
+
+    def vicinity(self, around: Around, others: ShareArrays) -> tuple[ShareArrays, int]:
+        """These changes, and how many they are; then the placement on other devices, and others, one layer of a run."""
         ...
 
 
@@ -34,7 +38,7 @@ def scopes(n_layers: int) -> list[tuple[int, int]]:
     return [(0, n_layers), *((int(each[0]), int(each[-1]) + 1) for each in split)]
 
 
-def neighbours(changes: MakesChanges, base: ShareArrays, others: ShareArrays | None = None) -> Iterator[Folded]:
+def all_around(base: ShareArrays, others: ShareArrays | None = None) -> Iterator[Around]:
     """Small changes of one placement, in batches: its ends and all layers, then, of many layers, parts of them.
 
     Some are equal to it. The runs of the first batch are also those of `others`.
@@ -42,15 +46,20 @@ def neighbours(changes: MakesChanges, base: ShareArrays, others: ShareArrays | N
     n_layers = base.proj.shape[1]
     ranges = scopes(n_layers)
     if n_layers <= FEW_LAYERS:
-        yield Folded(changes.near(base, ranges, ends=True), Runs(np.arange(n_layers), np.ones(n_layers, np.int64)))
+        yield Around(base, Runs(np.arange(n_layers), np.ones(n_layers, np.int64)), ranges, ends=True)
         return
     runs = Runs.of(base if others is None else ShareArrays.joined([base, others]))
-    yield Folded(changes.near(runs.folded(base), [(0, len(runs.first))], ends=True), runs)
+    yield Around(runs.folded(base), runs, [(0, len(runs.first))], ends=True)
     runs = Runs.of(base, np.array([begin for begin, _ in ranges]))
     folded = runs.folded(base)
     for begin, end in ranges[1:]:
         first, after = np.searchsorted(runs.first, (begin, end)).tolist()
-        yield Folded(changes.near(folded, [(first, after)], ends=False), runs)
+        yield Around(folded, runs, [(first, after)], ends=False)
+
+
+def neighbours(changes: MakesChanges, base: ShareArrays) -> Iterator[Folded]:
+    """The placements that small changes of one make, in batches."""
+    return (Folded(changes.near(around), around.runs) for around in all_around(base))
 
 
 def other_devices(base: ShareArrays) -> ShareArrays:
@@ -92,13 +101,18 @@ class ShareChanges:
     def __init__(self, n_groups: int, n_units: int, *, divide: bool) -> None:
         self._n_groups, self._n_units, self._divide = n_groups, n_units, divide
 
-    def near(self, base: ShareArrays, ranges: Sequence[tuple[int, int]], *, ends: bool) -> ShareArrays:
+    def near(self, around: Around) -> ShareArrays:
         """Changes of each of some ranges of a placement's layers, after those of its ends."""
-        parts = list(_ends(base)) if ends else []
-        for begin, end in ranges:
-            parts += _of_layers(base, np.arange(begin, end), self._n_groups, self._n_units)
+        parts = list(_ends(around.base)) if around.ends else []
+        for begin, end in around.ranges:
+            parts += _of_layers(around.base, np.arange(begin, end), self._n_groups, self._n_units)
         near = ShareArrays.joined(parts).normal()
         return near if self._divide else near.taken(np.all(near.whole_proj & near.whole_ffn, axis=1))
+
+    def vicinity(self, around: Around, others: ShareArrays) -> tuple[ShareArrays, int]:
+        """These changes, and how many they are; then the placement on other devices, and others, one layer of a run."""
+        near = self.near(around)
+        return ShareArrays.joined([near, other_devices(around.base), others]), len(near)
 
 
 def _of_layers(base: ShareArrays, layers: IntArray, n_groups: int, n_units: int) -> Iterator[ShareArrays]:

@@ -7,15 +7,15 @@ bounded by the placements that it judges, weighed by their size.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.compiled.share_code import NearCode, StepCode, pays
+from edgeemu.policies.compiled.near_code import DescentCode, NearCode
+from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
 from edgeemu.policies.search.share_bounds import StepBounds
-from edgeemu.policies.search.share_moves import MakesChanges, ShareChanges, neighbours
+from edgeemu.policies.search.share_moves import ShareChanges, all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
@@ -23,7 +23,7 @@ from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds
 from edgeemu.policies.view.share_passage import ShareStep
 from edgeemu.policies.view.share_prompts import prompt_of
-from edgeemu.policies.view.share_runs import Folded
+from edgeemu.policies.view.share_runs import Around, Folded
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -50,7 +50,7 @@ class ShareJudge:
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
         self._tokens = max(1, view.total_tokens - view.prompt_tokens)
         alone = view.sequences == 1 and self.decode.messages is None
-        self._code = StepCode(self.decode, view.costs.shape.n_layers) if alone and pays(view) else None
+        self._steps = StepCode(self.decode, view.costs.shape.n_layers) if alone and pays(view) else None
 
     @cached_property
     def memory(self) -> ShareMemory:
@@ -64,6 +64,11 @@ class ShareJudge:
     def by_decode_steps(self) -> bool:
         """Whether nothing costs less than its decode step takes."""
         return self._energy is None and self._prompt is None
+
+    @property
+    def code(self) -> StepCode | None:
+        """Machine code for costs; None where they have more than a decode step."""
+        return self._steps if self.by_decode_steps else None
 
     @property
     def second(self) -> float:
@@ -89,8 +94,8 @@ class ShareJudge:
 
     def round_s(self, shares: ShareArrays) -> FloatArray:
         """Time until every sequence in flight has its next token: [k]."""
-        if self._code is not None:
-            return self._code.steps(Folded.of(shares))
+        if self._steps is not None:
+            return self._steps.steps(Folded.of(shares))
         return self._round_s(step_of(self.decode, shares), self.decode)
 
     def _round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
@@ -111,8 +116,8 @@ class ShareJudge:
 
         Each is computed only if it can be below the limit; else it is any above that.
         """
-        if self._code is not None and self.by_decode_steps:
-            return self._code.costs(near, needs, price, below, MISSING)
+        if self.code is not None:
+            return self.code.costs(near, needs, price, below, MISSING)
         moves, fits = needs.moves_s * price, np.flatnonzero(needs.missing_bytes == 0)
         costs: FloatArray = MISSING + needs.missing_bytes.astype(np.float64)
         if below < np.inf and self.by_decode_steps:
@@ -123,7 +128,7 @@ class ShareJudge:
         return costs + moves
 
 
-def changes_of(view: ClusterView) -> MakesChanges:
+def changes_of(view: ClusterView) -> NearCode | ShareChanges:
     """Maker of small changes of placements for a view."""
     shape = view.costs.shape
     return (NearCode if pays(view) else ShareChanges)(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
@@ -134,7 +139,7 @@ def weight(count: float, n_devices: int, shape: ModelShape) -> float:
     return count * shape.n_layers * (n_devices * n_devices + 16.0)
 
 
-@dataclass(slots=True)
+@dataclass
 class ShareSearch:
     """Descents from several placements. `work` is left for further judgements."""
 
@@ -143,12 +148,34 @@ class ShareSearch:
     needs: FindsNeeds  # with the way to each placement, which adds to its cost …
     price: float = 0.0  # … so much for each second; 0: there is none
 
+    @cached_property
+    def _code(self) -> DescentCode | None:
+        """Machine code for costs; None where there is none for all that they have."""
+        changes, steps = changes_of(self.judge.view), self.judge.code
+        if steps is None or not (isinstance(self.needs, NeedsCode) and isinstance(changes, NearCode)):
+            return None
+        return DescentCode(steps, self.needs, changes, self.price, MISSING)
+
     def costs(self, near: Folded, below: float = np.inf) -> FloatArray:
         """Costs of a batch, [k]; those that are not below a limit can be any above."""
         needs = self.needs.of(near)
-        count = float(np.count_nonzero(needs.missing_bytes == 0)) + NO_ROOM * len(near)
-        self.work -= weight(count, len(self.judge.devices), self.judge.view.costs.shape)
+        self._count(len(near), int(np.count_nonzero(needs.missing_bytes == 0)))
         return self.judge.costs_of(near, needs, self.price, below)
+
+    def _count(self, judged: int, fitting: int) -> None:
+        """Count the work of judging so many placements, of which so many fit."""
+        self.work -= weight(fitting + NO_ROOM * judged, len(self.judge.devices), self.judge.view.costs.shape)
+
+    def _best(self, around: Around, below: float) -> tuple[Folded, int, float]:
+        """Small changes of a placement, the first that costs least, and its cost, which is right if below a limit."""
+        if self._code is not None:
+            found = self._code.best_change(around, below)
+            self._count(len(found.near), found.fitting)
+            return found.near, found.at, found.cost
+        near = Folded(changes_of(self.judge.view).near(around), around.runs)
+        costs = self.costs(near, below)
+        at = int(costs.argmin())
+        return near, at, float(costs[at])
 
     def around(self, base: ShareArrays) -> Iterator[Folded]:
         """The neighbours of one placement, in batches."""
@@ -157,11 +184,10 @@ class ShareSearch:
     def descend(self, base: ShareArrays, base_cost: float, enough: float = 0.0) -> tuple[ShareArrays, float]:
         """Go to the best neighbour until there is none that is better, no work left, or a cost below `enough`."""
         while self.work > 0 and base_cost >= enough:
-            for near in self.around(base):
-                costs = self.costs(near, base_cost)
-                at = int(costs.argmin())
-                if costs[at] < base_cost * (1 - LEAST_GAIN):
-                    base, base_cost = near.unfolded([at]), float(costs[at])
+            for around in all_around(base):
+                near, at, cost = self._best(around, base_cost)
+                if cost < base_cost * (1 - LEAST_GAIN):
+                    base, base_cost = near.unfolded([at]), cost
                     break
                 if self.price and self.work <= 0:
                     return base, base_cost
@@ -191,18 +217,22 @@ class ShareSearch:
 
         Nothing, and little work, where bounds show that none of those near is below it.
         """
-        which, costs = self._below(limit, near)
-        if not len(which):
-            return []
-        ends, order = _Ends(), which[costs.argsort(kind="stable")]
-        beside = order < near.beside
-        least = [*order[beside][:MOST_BEGUN].tolist(), *order[~beside][:1].tolist()]
-        by_place = dict(zip(which.tolist(), costs.tolist(), strict=True))
-        for at in least:
+        ends = _Ends()
+        for at, cost in self._best_near(limit, near):
             first = near.placements.unfolded([at])
-            ends.add(first, by_place[at])
-            ends.add(*self.descend(first, by_place[at]))
+            ends.add(first, cost)
+            ends.add(*self.descend(first, cost))
         return [pair for pair in ends.sorted() if pair[0] < limit]
+
+    def _best_near(self, limit: float, near: "Vicinity") -> list[tuple[int, float]]:
+        """Placements from which a search goes on, and their costs: the best neighbours, then the best of the others."""
+        if self._code is not None:
+            return self._code.best_near(near.placements, near.beside, limit)
+        which, costs = self._below(limit, near)
+        order = costs.argsort(kind="stable")
+        beside = which[order] < near.beside
+        begun = [*order[beside][:MOST_BEGUN].tolist(), *order[~beside][:1].tolist()]
+        return [(int(which[at]), float(costs[at])) for at in begun]
 
     def all_below(self, limit: float, near: "Vicinity") -> Iterator[tuple[float, ShareArrays]]:
         """All placements that are near and have costs below a limit, each once: the best first."""
@@ -217,25 +247,30 @@ class ShareSearch:
 
     def _below(self, limit: float, near: "Vicinity") -> tuple[IntArray, FloatArray]:
         """Which of those near cost less than a limit, and what: [m] each. What bounds reject is not computed."""
-        costs = self.judge.costs_of(near.placements, near.needs, self.price, limit)
+        if self._code is not None:
+            costs = self._code.costs(near.placements, limit)
+        else:
+            costs = self.judge.costs_of(near.placements, near.needs, self.price, limit)
         below = np.flatnonzero(costs < limit)
         return below, costs[below]
 
 
-class Vicinity(NamedTuple):
-    """Placements near another one, and what they need."""
+class Vicinity:
+    """Placements near another one."""
 
-    placements: Folded  # [k]
-    beside: int  # the first so many are neighbours
-    needs: Requirements
+    def __init__(self, view: ClusterView, base: ShareArrays, others: ShareArrays, needs: FindsNeeds) -> None:
+        """Its neighbours that change its ends or all layers alike, of few layers also single ones; then farther ones.
 
-    @classmethod
-    def of(cls, view: ClusterView, base: ShareArrays, others: ShareArrays, needs: FindsNeeds) -> Self:
-        """The neighbours of one placement that change its ends or all layers alike, of few layers also single ones."""
-        beside = next(neighbours(changes_of(view), base, others))
-        runs = beside.runs
-        placements = Folded(ShareArrays.joined([beside.shares, runs.folded(others)]), runs)
-        return cls(placements, len(beside), needs.of(placements))
+        These are the same on other devices, and `others`.
+        """
+        around = next(all_around(base, others))
+        placements, self.beside = changes_of(view).vicinity(around, around.runs.folded(others))  # so many neighbours
+        self.placements, self._needs = Folded(placements, around.runs), needs  # [k]
+
+    @cached_property
+    def needs(self) -> Requirements:
+        """What the placements need."""
+        return self._needs.of(self.placements)
 
 
 class _Ends:

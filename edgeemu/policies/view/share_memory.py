@@ -56,6 +56,23 @@ class ShareMemory:
         self.units_workspace = _workspaces(costs, Kind.FFN, rows)  # [ffn_units + 1]
         self.once = 1 + len(workload.concurrent)  # as often as messages are held
         self.collective = _messages(costs, rows, len(devices), star=view.star)  # [n + 1, n_groups + 1]
+        self._layers = costs.shape.n_layers
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes that shards put together take twice at most, and the biases of first shards, on a device."""
+        return max(self.proj, self.ffn) + self._layers * (self.columns_bias + self.units_bias)
+
+    @property
+    def ample(self) -> bool:
+        """Whether every device has memory for more than any placement can need."""
+        s, tables = self.sizes, (self.columns_workspace, self.units_workspace)
+        heads = (len(self.columns_workspace) - 1) * (s.group + self.column) + s.norm + self.columns_bias
+        units = (len(self.units_workspace) - 1) * self.unit + s.norm + self.units_bias
+        blocks = self.embed + self.lm_head + self._layers * (heads + units + self.proj + self.ffn)
+        workspace = max(*s.workspace.values(), *(int(table.max()) for table in (s.head_workspace, *tables)))
+        messages = int(self.collective.max()) * self.once + s.proj_messages
+        return bool(blocks + workspace + messages <= self.capacity.min())
 
     def need_bytes(self, shares: ShareArrays, lengths: IntArray | None = None) -> IntArray:
         """Bytes that every device holds at its fullest: [k, n].
@@ -109,6 +126,8 @@ class ShareMemory:
 
 def all_fits(view: ClusterView, placement: Placement) -> bool:
     """Whether every device has memory for a placement, as `ClusterView.holds` says, in a fraction of its time."""
+    if any(placement is known for known in view.fitting):
+        return True
     shape = view.costs.shape
     if not is_divided(placement, shape.n_layers):
         return MemoryHeadroom.of(view, PlacementArrays.of(placement, shape)).fits()

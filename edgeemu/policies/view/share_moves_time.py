@@ -28,6 +28,12 @@ class ShareMigrations:
         at_now = view.costs.at_step(1, view.past)
         self.column, self.unit = (float(weight_bytes(block, at_now)) for block in (proj(0, 1), ffn(0, 1)))
 
+    def arriving_bytes(self, shares: ShareArrays) -> FloatArray:
+        """Bytes that each device receives, without the bias of a first shard: [k, n]."""
+        weights, caches, _ = self._flows(shares, self.begin, 1)
+        arriving: FloatArray = weights + caches
+        return arriving
+
     def seconds(
         self, shares: ShareArrays, first: IntArray | None = None, lengths: IntArray | None = None
     ) -> FloatArray:
@@ -35,9 +41,27 @@ class ShareMigrations:
 
         With only one layer of each of several runs alike: `first` and `lengths` say which and of how many, [n_runs].
         """
-        old, k, each = self.begin, np.arange(len(shares)), 1 if lengths is None else lengths[:, None]
+        old, each = self.begin, 1 if lengths is None else lengths[:, None]
         if first is not None:
             old = ShareArrays(old.embed, old.lm_head, old.heads[:, first], old.proj[:, first], old.units[:, first])
+        weights, caches, lost = self._flows(shares, old, each)
+        giver = lost.argmin(1)  # [k]
+        at_once = caches + (0.0 if self.on_flash else weights)
+        linked_s = 8.0 * at_once * self.s_per_bit[giver]  # [k, n]
+        handled_s = 8.0 * at_once.sum(1) * self.handled_s_per_bit[giver]  # [k] all that the giver sends
+        if self.on_flash:
+            linked_s = np.maximum(linked_s, weights / self.flash_bytes_per_s)
+        found: FloatArray = np.maximum(linked_s.max(1), handled_s)
+        return found
+
+    def _flows(
+        self, shares: ShareArrays, old: ShareArrays, each: IntArray | int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Bytes of weights and of caches that come to each device, and of all that come less those that go: [k, n].
+
+        `each`: how many layers each of those of `old` stands for.
+        """
+        k = np.arange(len(shares))
         more = (shares.heads - old.heads) * each  # [k, n_layers, n]
         heads = more.sum(1), np.maximum(more, 0).sum(1)  # [k, n] each
         columns = (self._columns(shares) - self._columns(old)) * each  # [k, n_layers, n]
@@ -54,14 +78,7 @@ class ShareMigrations:
             moved = np.where(after != before, size - self.table * meets, 0.0)  # [k]
             weights[k, after] += moved
             lost[:, before[0]] -= moved
-        giver = lost.argmin(1)  # [k]
-        at_once = caches + (0.0 if self.on_flash else weights)
-        linked_s = 8.0 * at_once * self.s_per_bit[giver]  # [k, n]
-        handled_s = 8.0 * at_once.sum(1) * self.handled_s_per_bit[giver]  # [k] all that the giver sends
-        if self.on_flash:
-            linked_s = np.maximum(linked_s, weights / self.flash_bytes_per_s)
-        found: FloatArray = np.maximum(linked_s.max(1), handled_s)
-        return found
+        return weights, caches, lost
 
     def _columns(self, shares: ShareArrays) -> IntArray:
         """Columns of projections on each device: [k, n_layers, n]."""

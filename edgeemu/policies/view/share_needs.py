@@ -9,6 +9,7 @@ from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_runs import Folded
+from edgeemu.policies.view.shares import ShareArrays
 
 
 class Requirements(NamedTuple):
@@ -23,6 +24,13 @@ class FindsNeeds(Protocol):
 
     def of(self, near: Folded) -> Requirements: ...
 
+    def has_room(self, shares: ShareArrays) -> bool:
+        """Whether devices have room for all that a migration to a placement brings, beside all that they hold.
+
+        That is sure if it is so: the larger part of a divided block, which is put together there, is counted too.
+        """
+        ...
+
 
 class ShareNeeds:
     """Memory of placements, and migrations from one placement, or none, to them: by NumPy."""
@@ -36,3 +44,9 @@ class ShareNeeds:
         over = self._memory.need_bytes(shares, runs.lengths) - self._memory.capacity  # [k, n]
         moves_s = np.zeros(len(shares)) if self._moving is None else self._moving.seconds(shares, *runs)
         return Requirements(np.maximum(over, 0).sum(1), moves_s)
+
+    def has_room(self, shares: ShareArrays) -> bool:
+        """Whether devices have room for all that a migration to a placement brings, beside all that they hold."""
+        assert self._moving is not None, "it is not known where moves begin"
+        held, arriving = self._memory.need_bytes(self._moving.begin), self._moving.arriving_bytes(shares)  # [1, n] each
+        return bool(np.all(held + arriving + self._memory.copied_bytes <= self._memory.capacity))

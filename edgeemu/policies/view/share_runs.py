@@ -57,3 +57,12 @@ class Folded(NamedTuple):
     def unfolded(self, chosen: IntArray | list[int]) -> ShareArrays:
         """Some of the placements with all layers."""
         return self.runs.unfolded(self.shares.taken(chosen))
+
+
+class Around(NamedTuple):
+    """Small changes of one placement, which are to be made: of its ends, and of ranges of its layers."""
+
+    base: ShareArrays  # one layer of each run
+    runs: Runs
+    ranges: list[tuple[int, int]]  # of runs
+    ends: bool
