@@ -29,6 +29,13 @@ def _undivided(shape: ModelShape) -> frozenset[Block]:
     return frozenset(all_blocks(shape))
 
 
+@lru_cache(maxsize=16)
+def _divided(shape: ModelShape, firsts: frozenset[Block]) -> frozenset[Block]:
+    """All blocks of a model, of which those are divided that have these first shards."""
+    parts = (shards(shape, first.kind, first.layer) for first in firsts)
+    return (_undivided(shape) - {first.whole for first in firsts}).union(*parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Owner of every block, as a device's index in the cluster.
@@ -54,6 +61,9 @@ class Placement:
                 raise PlacementError(f"{block} is on device {device}, but there are {n_devices} devices")
 
     def _check_blocks(self, shape: ModelShape) -> None:
+        firsts = frozenset(self.owner.keys() & _first_shards(shape.n_layers))
+        if self.owner.keys() == _divided(shape, firsts):
+            return
         blocks = set(_undivided(shape))
         for kind, layer in {(block.kind, block.layer) for block in self.owner if block.is_shard}:
             blocks.discard(Block(kind, layer))

@@ -155,7 +155,7 @@ def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Pl
         return False
     shape = view.costs.shape
     if is_divided(current, shape.n_layers) or is_divided(better, shape.n_layers):
-        return is_slower(view, better, current)
+        return known is None and is_slower(view, better, current)  # else `better_shares` has compared them
     times = StepTimes(view)
     before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
     return after_s > before_s * (1 + 1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import accumulate
 from struct import Struct
 from typing import Any, NamedTuple, get_type_hints
 
@@ -27,6 +28,18 @@ def packed(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
     fields = [address_of(value) if array else value for value, array in zip(values, is_array, strict=True)]
     slots = np.frombuffer(form.pack(*fields), np.uint8)
     return Packed(address_of(slots), slots, values)
+
+
+def blank(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
+    """Write the numbers of a named tuple into memory, with room for its arrays in one piece: of each, its length."""
+    form, is_array = _layout(kind)
+    ends = list(accumulate(value if array else 0 for value, array in zip(values, is_array, strict=True)))
+    room = np.empty(ends[-1])  # of numbers, each of eight bytes
+    begin = address_of(room)
+    each = zip(values, is_array, ends, strict=True)
+    fields = [begin + 8 * (end - value) if array else value for value, array, end in each]
+    slots = np.frombuffer(form.pack(*fields), np.uint8)
+    return Packed(address_of(slots), slots, (room,))
 
 
 @cache

@@ -52,18 +52,18 @@ def batch(data: st.DataObject, shape: ModelShape) -> ShareArrays:
 @given(st.data())
 def test_steps_take_as_long(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=8))
-    times, shares = ShareTimes(seen(data, shape), EVERYONE, 7), batch(data, shape)
-    found_s = StepCode(times, shape.n_layers).steps(Folded.of(shares))
-    assert found_s == pytest.approx(step_of(times, shares).step_s, rel=1e-12)
+    view, shares = seen(data, shape), batch(data, shape)
+    found_s = StepCode(view, EVERYONE, 7).steps(Folded.of(shares))
+    assert found_s == pytest.approx(step_of(ShareTimes(view, EVERYONE, 7), shares).step_s, rel=1e-12)
 
 
 @QUICK
 @given(st.data())
 def test_a_step_that_cannot_be_below_the_limit_is_only_bounded(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=8))
-    times, near = ShareTimes(seen(data, shape), EVERYONE, 7), Folded.of(batch(data, shape))
-    code, needs = StepCode(times, shape.n_layers), Requirements(np.array([0, 0, 5]), np.array([1.0, 2.0, 3.0]))
-    bounds_s = StepBounds(times).least_s(near.shares, near.runs.lengths)
+    view, near = seen(data, shape), Folded.of(batch(data, shape))
+    code, needs = StepCode(view, EVERYONE, 7), Requirements(np.array([0, 0, 5]), np.array([1.0, 2.0, 3.0]))
+    bounds_s = StepBounds(ShareTimes(view, EVERYONE, 7)).least_s(near.shares, near.runs.lengths)
     none = code.costs(near, needs, 0.5, -1.0, 100.0)
     assert none.tolist() == [bounds_s[0] + 0.5, bounds_s[1] + 1.0, 100.0 + 5 + 1.5]
     limit = float(bounds_s[0]) + 0.6
@@ -112,7 +112,7 @@ def test_the_vicinity_is_the_same_in_the_same_order(data: st.DataObject) -> None
 def test_the_best_is_found_where_all_costs_are_known(data: st.DataObject, price: float, share: float) -> None:
     shape = data.draw(shapes(max_layers=8))
     view, near = seen_with_memory(data, shape), Folded.of(batch(data, shape))
-    steps, base = StepCode(ShareTimes(view, EVERYONE, 7), shape.n_layers), near.unfolded([0])
+    steps, base = StepCode(view, EVERYONE, 7), near.unfolded([0])
     needs = NeedsCode(ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, base))
     changes = NearCode(shape.n_groups, n_shards(shape, Kind.FFN), divide=True)
     code = DescentCode(steps, needs, changes, price, 1e6)

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeemu.policies.compiled import share_costs, share_descent, share_needs, share_neighbours, share_step
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind, n_shards
+from edgeemu.policies.compiled import share_costs, share_descent, share_fill, share_needs, share_neighbours, share_step
+from edgeemu.policies.compiled.share_fill import Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -16,10 +19,10 @@ from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
 from edgeemu.policies.view.share_runs import Folded, Runs
-from edgeemu.policies.view.share_times import ShareTimes
+from edgeemu.policies.view.share_times import works_of
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
-from edgeemu_kernels.packed_tuples import Packed, packed
+from edgeemu_kernels.packed_tuples import Packed, blank, packed
 
 DECISIONS = 128  # of a run, from which on machine code takes less time than it saves
 
@@ -28,6 +31,7 @@ class _Functions(NamedTuple):
     """What owns machine code, and its functions."""
 
     owner: object
+    fill: Any
     steps: Any
     costs: Any
     missing: Any
@@ -48,7 +52,7 @@ def functions() -> _Functions:
 
     needs, near, descent = share_needs, share_neighbours, share_descent
     every = (
-        *(share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
+        *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
     )
     made = MachineCode(*every)
@@ -62,12 +66,8 @@ def pays(view: ClusterView) -> bool:
 
 def _scratch(n: int, n_layers: int) -> Packed:
     """Places to write in, for placements on n devices."""
-    run, needs = np.empty(n_layers, np.int64), np.empty(4 * n_layers * n, np.bool_)
-    need, ring, has, had = np.empty((4, n), np.bool_)
-    x_s, done_s, joined_s, before_x_s, weights, caches, lost = np.empty((7, n))
-    free_s, before_free_s = np.empty((2, n * n))
-    times = x_s, free_s, done_s, joined_s, had, before_x_s, before_free_s, weights, caches, lost
-    return packed(Scratch, run, needs, need, ring, has, *times)
+    flags = 4 * n_layers * n, n, n, n
+    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, n, n, n)
 
 
 def batch_of(near: Folded) -> Packed:
@@ -80,16 +80,25 @@ def batch_of(near: Folded) -> Packed:
 class StepCode:
     """Decode steps of one sequence alone, where messages keep no processor busy."""
 
-    def __init__(self, times: ShareTimes, n_layers: int) -> None:
-        assert times.messages is None, "messages keep processors busy"
-        t = times
-        self._functions = functions()
-        sizes = t.n, n_layers, t.heads_s.shape[1], t.units_s.shape[1], t.star
-        bits, links = (t.hidden_bits, t.partial_bits, t.token_bits), (t.s_per_bit, t.delay_s)
-        blocks = t.embed_s, t.proj_s, t.ffn_s, t.lm_head_s, t.heads_s, t.columns_s, t.units_s, t.sums_s
-        bounds = t.hop_s, t.quickest_s, t.least_sums_s
-        self.tables = packed(StepTables, *sizes, *bits, *links, *blocks, t.attention_bits, *bounds)
-        self.scratch = _scratch(t.n, n_layers)
+    def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
+        """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
+        self._functions, costs, shape = functions(), view.costs.at_step(1, past), view.costs.shape
+        n, row, units_row = len(devices), shape.n_groups + 1, n_shards(shape, Kind.FFN) + 1
+        bits = (8.0 * size for size in (costs.activation_bytes(1), costs.chunk_bytes(1, 1), costs.token_bytes()))
+        sizes = n, shape.n_layers, row, units_row, view.star, *bits
+        lengths = n * n, n * n, n, n, n, n, n * row, n * row, n * units_row, n * (n + 2), row, n * n, n, n + 2
+        self.tables = blank(StepTables, *sizes, *lengths)
+        self.scratch = _scratch(n, shape.n_layers)
+        matrices = view.links.s_per_bit, view.links.delay_s
+        between = (np.ascontiguousarray(matrix.block(devices, devices)) for matrix in matrices)
+        speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, *between)
+        works = works_of(costs, n, 1, 0 if view.costs is costs else past)
+        heads = [costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2)]
+        flops, read = [work.flops for work in heads], [work.bytes_read for work in heads]
+        sent = [8.0 * costs.attention_bytes(groups, 1) for groups in (1, 2)]
+        affine = (number for one, two in (flops, read, sent) for number in (one, two - one))
+        parts = packed(StepWorks, works.flops, works.bytes_read, *affine)
+        self._functions.fill(self.tables.at, speeds.at, parts.at)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""

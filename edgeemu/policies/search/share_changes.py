@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.memory import Usage
-from edgeemu.placement.placement import Placement, moves
+from edgeemu.placement.placement import Placement, is_divided, moves
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
@@ -89,11 +89,10 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
             change.add(cost, shares)
             if change.best is not current:
                 break
-    if change.best is current and known.fits:
-        return change.by_halves()
-    if change.best is current:
+    if change.best is current and not known.fits:
         return change.nearest_to_fitting()
-    return change.best
+    found = change.by_halves() if change.best is current else change.best
+    return current if change.loses(found) else found
 
 
 class _BestChange:
@@ -105,7 +104,7 @@ class _BestChange:
         """`before`: the cost of the current placement."""
         self._view, self._prospect, self._current, self._known = view, prospect, current, known
         self._judge, self._before = judge, before
-        self.best, self._net = current, 0.0 if known.fits else -np.inf
+        self.best, self._net, self._shares = current, 0.0 if known.fits else -np.inf, known.base
         self._refused: list[tuple[float, ShareArrays]] = []  # what is gained in all, and the placement
 
     @cached_property
@@ -124,7 +123,7 @@ class _BestChange:
         net = tokens * gain - known.costs.moves_s(moves(self._current, new)) * second
         pays = net > self._net and (not known.fits or gain > WORTH * self._before)
         if pays and self._is_accepted(new, shares):
-            self.best, self._net = new, net
+            self.best, self._net, self._shares = new, net, shares
             view.fitting.append(new)
         elif pays:
             self._refused.append((net, shares))
@@ -155,6 +154,19 @@ class _BestChange:
         for at in costs.argsort(kind="stable").tolist():
             if costs[at] < self._before * (1 - WORTH):
                 yield others.taken([at])
+
+    def loses(self, found: Placement) -> bool:
+        """Whether a placement, with divided layers, would lose until the change comes for which it is good.
+
+        What no longer fits has to be left.
+        """
+        if not self._prospect.early or not self._known.fits or found is self._current:
+            return False
+        shape, devices = self._view.costs.shape, self._known.devices
+        if not (is_divided(found, shape.n_layers) or is_divided(self._current, shape.n_layers)):
+            return False
+        shares = self._shares if found is self.best else ShareArrays.of(found, shape, devices)
+        return shares is not None and _is_slower(self._view, devices, shares, self._known.base)
 
     def nearest_to_fitting(self) -> Placement | None:
         """A placement near by that comes closest to fitting, where none that fits is to be had in one step."""
@@ -189,11 +201,12 @@ def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:
     Both fit.
     """
     devices = np.array(sorted({*new.owner.values(), *old.owner.values()}))
-    judge = ShareJudge(view, devices, 1)
-    both = [ShareArrays.of(placement, view.costs.shape, devices) for placement in (new, old)]
-    known = [shares for shares in both if shares is not None]
-    if len(known) < len(both):
-        return False
-    after, before = judge.promised(ShareArrays.joined(known)).tolist()
+    after, before = (ShareArrays.of(placement, view.costs.shape, devices) for placement in (new, old))
+    return after is not None and before is not None and _is_slower(view, devices, after, before)
+
+
+def _is_slower(view: ClusterView, devices: IntArray, new: ShareArrays, old: ShareArrays) -> bool:
+    """Whether the next step of a placement takes longer than that of another, both on some devices."""
+    after, before = ShareJudge(view, devices, 1).promised(ShareArrays.joined([new, old])).tolist()
     slower: bool = after > before * (1 + 1e-9)
     return slower

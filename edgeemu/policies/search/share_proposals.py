@@ -93,15 +93,11 @@ def any_that_fits(view: ClusterView) -> Placement | None:
 def simple_seeds(view: ClusterView, devices: IntArray) -> ShareArrays:
     """Everything on one device, and, where layers are divided, shares by speed and by memory."""
     shape, n = view.costs.shape, len(devices)
-    units, found = n_shards(shape, Kind.FFN), [_on_one(shape, n)]
-    if view.divide:
-        speeds = (1.0 / view.layer_times_s[devices]).tolist()
-        for weights in (speeds, (view.memory_bytes[devices] + 1.0).tolist()):
-            groups, parts = (
-                np.array(largest_remainders(weights, number, [number] * n)) for number in (shape.n_groups, units)
-            )
-            found.append(_alike(shape.n_layers, groups, parts, WITH_HEADS, int(np.argmax(weights))))
-    return ShareArrays.joined(found).normal()
+    if not view.divide:
+        return _on_one(shape, n)
+    speeds, room = 1.0 / view.layer_times_s[devices], view.memory_bytes[devices] + 1.0  # [n] each
+    shared = (_in_proportion(shape, tuple(weights.tolist())) for weights in (speeds, room))
+    return ShareArrays.joined([_on_one(shape, n), *shared])
 
 
 @lru_cache(maxsize=4)
@@ -113,11 +109,15 @@ def _on_one(shape: ModelShape, n: int) -> ShareArrays:
     return ShareArrays(everyone, everyone, heads, np.repeat(everyone[:, None], shape.n_layers, 1), parts)
 
 
-def _alike(n_layers: int, groups: IntArray, units: IntArray, at_proj: int, ends: int) -> ShareArrays:
-    """A placement of which all layers are divided alike: groups and units [n]."""
-    one = np.array([ends])
-    heads, parts = (np.tile(counts, (1, n_layers, 1)) for counts in (groups, units))
-    return ShareArrays(one, one.copy(), heads, np.full((1, n_layers), at_proj), parts)
+@lru_cache(maxsize=16)
+def _in_proportion(shape: ModelShape, weights: tuple[float, ...]) -> ShareArrays:
+    """A placement of which all layers are divided alike, by weights of devices."""
+    n, ends, units = len(weights), np.array([weights.index(max(weights))]), n_shards(shape, Kind.FFN)
+    heads, parts = (
+        np.array([[largest_remainders(list(weights), number, [number] * n)] * shape.n_layers])
+        for number in (shape.n_groups, units)
+    )
+    return ShareArrays(ends, ends, heads, np.full((1, shape.n_layers), WITH_HEADS), parts).normal()
 
 
 @lru_cache(maxsize=16)

@@ -18,6 +18,7 @@ from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_moves import ShareChanges, all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.message_times import MessageTimes
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds
@@ -43,14 +44,18 @@ class ShareJudge:
 
     def __init__(self, view: ClusterView, devices: IntArray, horizon: int) -> None:
         """`horizon`: decode steps to come that count."""
-        self.view, self.devices = view, devices
-        self.decode = ShareTimes(view, devices, view.past + horizon // 2)
+        self.view, self.devices, self._past = view, devices, view.past + horizon // 2
         self._energy = ShareEnergy(view, devices) if view.objective == "energy" else None
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
         self._tokens = max(1, view.total_tokens - view.prompt_tokens)
-        alone = view.sequences == 1 and self.decode.messages is None
-        self._steps = StepCode(self.decode, view.costs.shape.n_layers) if alone and pays(view) else None
+        alone = view.sequences == 1 and MessageTimes.of(view, devices) is None
+        self._steps = StepCode(view, devices, self._past) if alone and pays(view) else None
+
+    @cached_property
+    def decode(self) -> ShareTimes:
+        """Times of the parts of a decode step in the middle of those to come."""
+        return ShareTimes(self.view, self.devices, self._past)
 
     @cached_property
     def memory(self) -> ShareMemory:

@@ -107,7 +107,7 @@ class DenseMatrix(PairMatrix):
         return row
 
     def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
-        block: FloatArray = self._values[np.ix_(sources, targets)]
+        block: FloatArray = self._values[sources[:, None], targets]
         return block
 
     def _make_column(self, target: int) -> FloatArray:

@@ -17,7 +17,7 @@ from edgeemu.policies.view.message_times import MessageTimes
 from edgeemu.policies.view.share_ring import RingTimes
 
 
-class _Works(NamedTuple):
+class Works(NamedTuple):
     """Works of parts of a step that do not depend on what is cached, as operations and bytes: [m] each.
 
     They are those of the embedding, a projection, a feed-forward block, the output matrix; of 1, 2, 3 … shards of a
@@ -38,7 +38,7 @@ def _affine(work: Callable[[int], Work], most: int) -> tuple[FloatArray, FloatAr
 
 
 @lru_cache(maxsize=16)
-def _works(costs: Costs, n: int, rows: int, past: int) -> _Works:
+def works_of(costs: Costs, n: int, rows: int, past: int) -> Works:
     """The works of a step of `rows` positions on n devices; `past` changes none of them."""
     shape = costs.shape
     blocks = [costs.work(kind, 1, rows, past) for kind in (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)]
@@ -49,7 +49,7 @@ def _works(costs: Costs, n: int, rows: int, past: int) -> _Works:
         _affine(lambda terms: costs.rows_work(terms + 1, rows, terms - 1), n + 1),
     ]
     flops, bytes_read = (np.concatenate(each).astype(np.float64) for each in zip(*parts, strict=True))
-    return _Works(flops, bytes_read, tuple(np.cumsum([len(each) for each, _ in parts]).tolist()))
+    return Works(flops, bytes_read, tuple(np.cumsum([len(each) for each, _ in parts]).tolist()))
 
 
 class ShareTimes:
@@ -79,7 +79,7 @@ class ShareTimes:
             """Times of 0, 1, 2 … shares: [n, most + 1]."""
             return after_none(times_s(*_affine(work, most)))
 
-        works = _works(costs, self.n, rows, 0 if view.costs is costs else past)
+        works = works_of(costs, self.n, rows, 0 if view.costs is costs else past)
         all_s = times_s(works.flops, works.bytes_read)  # [n, m]
         self.embed_s, self.proj_s, self.ffn_s, self.lm_head_s = all_s[:, :4].T.copy()
         self.columns_s, self.units_s, self.sums_s = (

@@ -72,13 +72,10 @@ class StepTimes:
         self.links = view.links
         self.past = view.past if past is None else past
         costs, shape = view.costs.at_step(1, self.past), view.costs.shape
+        self._costs = costs
         self.n_devices = len(view.devices)
         self.n_groups = shape.n_groups
         self._flops, self._mem, self._overhead = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
-        self.embed_s = self._alone_s(costs.work(Kind.EMBED, 1, 1, self.past))
-        self.proj_s = self._alone_s(costs.work(Kind.PROJ, 1, 1, self.past))
-        self.ffn_s = self._alone_s(costs.work(Kind.FFN, 1, 1, self.past))
-        self.lm_head_s = self._alone_s(costs.work(Kind.LM_HEAD, 1, 1, self.past))
         # The heads of one layer on one device are one execution. Both roofs are affine in their number:
         one, two = costs.work(Kind.HEAD, 1, 1, self.past), costs.work(Kind.HEAD, 2, 1, self.past)
         self.head_flops = two.flops - one.flops
@@ -95,11 +92,27 @@ class StepTimes:
         self.attention_fixed_bits = 8.0 * first - self.attention_slope_bits
 
     @cached_property
+    def embed_s(self) -> FloatArray:
+        return self._alone_s(Kind.EMBED)
+
+    @cached_property
+    def proj_s(self) -> FloatArray:
+        return self._alone_s(Kind.PROJ)
+
+    @cached_property
+    def ffn_s(self) -> FloatArray:
+        return self._alone_s(Kind.FFN)
+
+    @cached_property
+    def lm_head_s(self) -> FloatArray:
+        return self._alone_s(Kind.LM_HEAD)
+
+    @cached_property
     def whole_layer_s(self) -> FloatArray:
         """Time of a complete layer on each device alone: [n_devices]."""
-        everyone = np.arange(self.n_devices)
-        heads_s = self.heads_s(everyone, np.full(self.n_devices, self.n_groups))
-        layer_s: FloatArray = heads_s + self.proj_s + self.ffn_s
+        computed_s = self.compute_fixed_s + self.n_groups * self.compute_slope_s
+        read_s = self.memory_fixed_s + self.n_groups * self.memory_slope_s
+        layer_s: FloatArray = np.maximum(computed_s, read_s) + self.proj_s + self.ffn_s
         return layer_s
 
     @cached_property
@@ -107,7 +120,9 @@ class StepTimes:
         """Time of a complete layer on the device that is fastest at layers."""
         return float(self.whole_layer_s.min())
 
-    def _alone_s(self, work: Work) -> FloatArray:
+    def _alone_s(self, kind: Kind) -> FloatArray:
+        """Time of a block on each device alone: [n_devices]."""
+        work = self._costs.work(kind, 1, 1, self.past)
         return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
 
     def heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
