@@ -12,7 +12,8 @@ from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.memory import MemoryPage, Usage
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import Policy, policy
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, Refusal, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement, Refusal, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import migration_s

@@ -9,9 +9,9 @@ from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
-from edgeemu.policies.view.cluster_view import ClusterView, Refusal, changed_by_more
+from edgeemu.policies.view.cluster_view import ClusterView, Refusal
 from edgeemu.policies.view.migration_memory import refusing_devices
-from edgeemu.policies.view.still import is_still
+from edgeemu.policies.view.still import changed_by_more, is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.ask_policy import Answer, first_decision, next_decision
 from edgeemu.run.backend import Measurements

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from edgeemu.cluster.links import Change
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
+from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import slowed, view_at
 from edgeemu.policies.view.outlook import Outlook, Pair
@@ -52,8 +54,7 @@ class Watcher:
         for index, state in enumerate(await self._devices.states(at_s)):
             self._estimate.observe_state(index, state.availability, state.memory_bytes)
         known = self._estimate.view(view, workload, costs)
-        slowdowns = [self._estimate.slowdown(index) for index in range(len(known.devices))]
-        return self._with_outlook(known, slowdowns, self._estimate.newest_links())
+        return self._with_outlook(known, self._estimate.slowdowns(), self._estimate.newest_links())
 
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
         """Note that a device stood still for a while, as it knows when that is over: operations of then say nothing."""
@@ -87,20 +88,20 @@ class Watcher:
 
     def doubtful(self, outlook: Outlook) -> dict[Pair, int]:
         """Return decisions since a link was measured, of those that were slow then, or are expected to become slow."""
-        return self._estimate.doubtful(TURN, [pair for pair, known in outlook.links.items() if known.mean >= TURN])
+        return self._estimate.doubtful(TURN, outlook.slower_links(TURN))
 
     def _oracle(self, base: ClusterView, at_s: float) -> ClusterView:
         """Return the view of the cluster as it is at an instant."""
         cluster = self._devices.cluster
-        slowdowns = [device.slowdown_at(at_s) for device in cluster.devices]
+        slowdowns = np.array([device.slowdown_at(at_s) for device in cluster.devices])
         devices = tuple(
             DeviceView.of(device, slowed(compute, slowdown), device.memory_at(at_s))
-            for device, compute, slowdown in zip(cluster.devices, self._plan.computes, slowdowns, strict=True)
+            for device, compute, slowdown in zip(cluster.devices, self._plan.computes, slowdowns.tolist(), strict=True)
         )
         known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
         return self._with_outlook(known, slowdowns, link_factors_at(self._plan.links, cluster, at_s))
 
-    def _with_outlook(self, known: ClusterView, slowdowns: Sequence[float], factors: Factors) -> ClusterView:
+    def _with_outlook(self, known: ClusterView, slowdowns: FloatArray, factors: Factors) -> ClusterView:
         """Return the view with what is expected of devices and links; of links, by the time that a vector x takes."""
         nominal, bits = self._plan.links, 8.0 * self._plan.costs.activation_bytes(1)
         known_links = LinkFactors.of(factors)
@@ -109,5 +110,5 @@ class Watcher:
         total_s = delay_s + bits_s
         now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
         slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
-        outlook = self._history.outlook(self._tokens, np.array(slowdowns), known_links, slow)
+        outlook = self._history.outlook(self._tokens, slowdowns, known_links, slow)
         return known.noted(outlook=outlook) if outlook else known

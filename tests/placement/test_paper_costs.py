@@ -11,7 +11,8 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import exact, lookahead, resource_aware
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_time import migration_s
 from edgeemu.policies.view.step_time import StepTimes, step_s

@@ -14,7 +14,8 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.costs import Costs, PhysicalCosts
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies import exact
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
 from edgeemu.policies.view.migration_time import MoveCosts

@@ -22,8 +22,9 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import lookahead, mdi
 from edgeemu.policies.search import pipeline_moves
-from edgeemu.policies.view.cluster_view import ClusterView, changed_by_more
+from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.still import changed_by_more
 from edgeemu.run.make_plan import make_plan, make_rehearsal
 from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend

@@ -18,7 +18,8 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import mdi, policy
 from edgeemu.policies.search import pipeline_programs
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.step_time import step_s
 from edgeemu_kernels.shape import ModelShape

@@ -14,7 +14,8 @@ from edgeemu.placement.blocks import Kind, all_blocks, layer_blocks
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies import dynamic_layers, greedy, lookahead, resource_aware, static
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import migration_s

@@ -15,7 +15,8 @@ from edgeemu.errors import RequestError
 from edgeemu.placement.blocks import EMBED, Kind, all_blocks, ffn
 from edgeemu.placement.model_bytes import model_bytes
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.run.ask_policy import fault, first_decision
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan

@@ -15,7 +15,8 @@ from edgeemu.cluster.topology import Line, Mesh, Star, Topology
 from edgeemu.placement.blocks import Block, Kind, all_blocks, shards
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu_kernels.precision import LayerFormats, fitting
 from edgeemu_kernels.shape import ModelShape

@@ -28,7 +28,8 @@ from edgeemu.placement.shipments import weight_bytes
 from edgeemu.policies import lookahead
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.search.share_search import ShareJudge
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, NoBetterPlacement
+from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.oracle import slowed, view_at

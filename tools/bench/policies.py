@@ -36,7 +36,8 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import policy
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.memory_arrays import cached_sizes
 from edgeemu.run.backend import DeviceState

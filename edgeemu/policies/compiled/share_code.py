@@ -28,7 +28,7 @@ DECISIONS = 128  # of a run, from which on machine code takes less time than it 
 
 
 class _Functions(NamedTuple):
-    """What owns machine code, and its functions."""
+    """Owner of machine code, and its functions."""
 
     owner: object
     fill: Any

@@ -17,15 +17,14 @@ All moves together must gain `WORTH` of a step, or its part where layers have tu
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.partial_placement import Moved
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.oracle import slowed
-from edgeemu.policies.view.outlook import Outlook
+from edgeemu.policies.view.outlook import STAYS
 
 # Of 64-256 steps and margins of 1.5-3, these lost least in runs of 200 tokens under load that changes at each token,
 # and won as much as any under load that changes every 50 tokens.
@@ -80,9 +79,6 @@ def prospects(view: ClusterView) -> Iterator[Prospect]:
 
 def expected(view: ClusterView, tokens: float) -> ClusterView:
     """The view with devices and links as they are expected in the mean over the next steps."""
-    devices = list(view.devices)
-    for index, forecast in view.outlook.devices.items():
-        if (factor := forecast.factor(tokens)) != 1.0:
-            devices[index] = devices[index].computing(slowed(devices[index].compute, factor))
+    slowdowns = view.outlook.slowdowns(tokens, len(view.memory_bytes))
     links = view.links.scaled(view.outlook.link_factors(tokens))
-    return replace(view, devices=tuple(devices), links=links, outlook=Outlook())
+    return view.slowed(slowdowns, view.memory_bytes, links=links, outlook=STAYS)

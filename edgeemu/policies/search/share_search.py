@@ -274,7 +274,7 @@ class Vicinity:
 
     @cached_property
     def needs(self) -> Requirements:
-        """What the placements need."""
+        """Requirements of the placements."""
         return self._needs.of(self.placements)
 
 

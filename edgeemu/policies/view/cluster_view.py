@@ -1,25 +1,25 @@
 """The view of a cluster that a policy gets: plain numbers, from measurements or from the true cluster."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from math import expm1, inf
-from typing import Any, Literal, NamedTuple, Self
+from math import inf
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.cluster.devices import Compute, Device
 from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, proj
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage, usages
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work, roofline_s
-from edgeemu.policies.view.link_factors import Factors, largest_log_change
+from edgeemu.policies.view.device_view import DeviceView
+from edgeemu.policies.view.link_factors import Factors
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.message_prices import priced
-from edgeemu.policies.view.outlook import Outlook
+from edgeemu.policies.view.outlook import STAYS, Outlook
 from edgeemu.units import SIZE
 
 MANY = 25  # devices that an error lists
@@ -36,34 +36,6 @@ class Rehearsed(NamedTuple):
 
     latency_s: float
     throughput_tok_s: float  # of all sequences together
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceView:
-    """A device: `compute` is its current speed under load, `memory_bytes` what our blocks may hold there in all.
-
-    `idle_w` is its power when it waits, `busy_w` when it computes for us; None: not known. `installed_bytes` are all of
-    its memory for programs, with what other work takes, 0: not known; `reserved_bytes` are kept by its system besides.
-    """
-
-    name: str
-    compute: Compute
-    memory_bytes: int
-    idle_w: float | None = None
-    busy_w: float | None = None
-    installed_bytes: int = 0
-    reserved_bytes: int = 0
-
-    @classmethod
-    def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
-        """A device of the cluster with this compute and memory."""
-        installed_bytes, reserved_bytes = device.memory_bytes, device.memory_reserved_bytes
-        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, installed_bytes, reserved_bytes)
-
-    def computing(self, compute: Compute) -> "DeviceView":
-        """The device with another speed."""
-        memory = self.memory_bytes, self.idle_w, self.busy_w, self.installed_bytes, self.reserved_bytes
-        return DeviceView(self.name, compute, *memory)
 
 
 def _not_kept(_placement: Placement) -> None:
@@ -119,7 +91,7 @@ class ClusterView:
     refused: Refusal | None = None  # of the decisions since the memory of devices has changed, the last that was
     earlier: tuple[Placement, ...] = ()  # placements that the run has left: the first, and the last few
     observed: Factors = field(default_factory=dict)  # of the links that were measured
-    outlook: Outlook = field(default_factory=Outlook)  # how long what was seen to come and go is expected to stay
+    outlook: Outlook = STAYS  # how long what was seen to come and go is expected to stay
     objective: Objective = "latency"
     energy_budget_j: float | None = None  # for a token, of all devices; `view.step_energy` estimates what one needs
     still: int = 0  # decisions in a row that kept this placement; nothing has changed by over 1 % since the first
@@ -146,6 +118,33 @@ class ClusterView:
     def has_refused(self, placement: Placement) -> bool:
         """Whether devices have just refused a placement."""
         return self.refused is not None and self.refused.placement.owner == placement.owner
+
+    def slowed(self, slowdowns: FloatArray, memory_bytes: NDArray[np.int64], **others: Any) -> Self:
+        """The view of devices on which all takes as many times as long, with other memory: [n_devices] each.
+
+        `others`: other fields. Devices as objects are made when somebody asks for them.
+        """
+        view, speeds = object.__new__(type(self)), (self.flops_per_s / slowdowns, self.mem_bytes_per_s / slowdowns)
+        arrays = *speeds, self.overhead_s * slowdowns, memory_bytes
+        view.__dict__.update({name: self.__dict__[name] for name in _KEPT}, fitting=[], **others)
+        view.__dict__.update(zip(_ARRAYS, arrays, strict=True), _made_of=(self, slowdowns))
+        if self.links is not self.links.wire:  # messages keep devices busy
+            view.__dict__["links"] = priced(view.links, [device.compute for device in view.devices])
+        return view
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the devices of a view that another one was `slowed` to."""
+            if name != "devices" or "_made_of" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__} has no {name}")
+            (other, slowdowns), memory_bytes = self.__dict__["_made_of"], self.memory_bytes
+            made = map(DeviceView.slowed, other.devices, slowdowns.tolist(), memory_bytes.tolist())
+            self.__dict__["devices"] = tuple(made)
+            return self.__dict__["devices"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"devices": self.devices} | {name: self.__dict__[name] for name in self.__dict__ if name != "_made_of"}
 
     @property
     def exact(self) -> Costs:
@@ -319,13 +318,5 @@ class ClusterView:
         )
 
 
-def changed_by_more(before: ClusterView, after: ClusterView, share: float) -> bool:
-    """Whether any device's speed or memory, or an observed link's delay or rate, has changed by more than a share."""
-    pairs = (
-        (before.flops_per_s, after.flops_per_s),
-        (before.mem_bytes_per_s, after.mem_bytes_per_s),
-        (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
-    )
-    if any(expm1(float(np.abs(np.log(new / old)).max())) > share for old, new in pairs):
-        return True
-    return expm1(largest_log_change(before.observed, after.observed)) > share
+_KEPT = [each.name for each in fields(ClusterView) if each.name not in {"devices", "fitting"}]
+_ARRAYS = "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes"  # of devices

@@ -9,15 +9,17 @@ newest observation; the first counts in full.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
-from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
-from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 
@@ -50,14 +52,14 @@ class Estimator:
         `at_start`: links that are known to begin otherwise than nominally.
         """
         self._cluster = cluster
-        self._nominal = nominal
+        each = zip(cluster.devices, nominal, strict=True)
+        self._nominal = tuple(DeviceView.of(device, compute, device.memory_bytes) for device, compute in each)
         self._times = OperationTimes(nominal, costs)
         self._smoothing = smoothing
         self._devices = [_DeviceEstimate() for _ in cluster.devices]
         self._sheet = sheet or LinkMatrix.of(cluster)
         self._links = LinkEstimates(self._sheet, smoothing, at_start or {})
-        # The last view of each device, with its slowdown and memory.
-        self._last_shown: list[tuple[float, int, DeviceView] | None] = [None] * len(cluster.devices)
+        self._unloaded: tuple[ClusterView, ClusterView] | None = None  # a view, and the same without load
 
     # -- measurements ------------------------------------------------------------------------------------------
 
@@ -96,6 +98,10 @@ class Estimator:
         """By how many times operations on a device take longer than nominally."""
         return self._devices[device].slowdown or 1.0
 
+    def slowdowns(self) -> FloatArray:
+        """By how many times operations on each device take longer than nominally: [n_devices]."""
+        return np.array([device.slowdown or 1.0 for device in self._devices])
+
     def queueing_s(self, device: int) -> float:
         """Mean time that a ready operation waits for the device."""
         return self._devices[device].queueing_s
@@ -115,26 +121,16 @@ class Estimator:
 
     def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
         """`base` with the estimated devices and links, and with another workload and costs where they are given."""
-        devices = self._shown()
         self._links.next_turn()
         factors = self._links.factors()
-        return replace(
-            base,
+        if self._unloaded is None or self._unloaded[0] is not base:
+            self._unloaded = base, replace(base, devices=self._nominal)
+        memory_bytes = np.array([self.memory_bytes(index) for index in range(len(self._devices))], np.int64)
+        return self._unloaded[1].slowed(
+            self.slowdowns(),
+            memory_bytes,
             workload=workload or base.workload,
             costs=costs or base.costs,
-            devices=devices,
             links=self._sheet.scaled(factors),
             observed=factors,
         )
-
-    def _shown(self) -> tuple[DeviceView, ...]:
-        """Return the views of devices; the last one of each, where nothing has changed."""
-        found = self._last_shown
-        for index, (known, last) in enumerate(zip(self._devices, found, strict=True)):
-            device = self._cluster.devices[index]
-            slowdown = known.slowdown or 1.0
-            memory_bytes = device.memory_bytes if known.memory_bytes is None else known.memory_bytes
-            if last is None or last[0] != slowdown or last[1] != memory_bytes:
-                view = DeviceView.of(device, slowed(self._nominal[index], slowdown), memory_bytes)
-                found[index] = slowdown, memory_bytes, view
-        return tuple(each[2] for each in found if each is not None)

@@ -18,95 +18,108 @@ What is not measured, such as a link that nothing uses, has no turns that are se
 its last measurement.
 """
 
-from dataclasses import dataclass
-from itertools import repeat
-
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.outlook import Forecast, Outlook
+from edgeemu.policies.view.outlook import Forecasts, Outlook
 
 TURN = 1.25  # a time that has changed by this factor from the extreme before
 KEPT = 4  # durations between turns from which the next is expected
 MOST_DEVICES = 2**31  # so that a pair of them is one number
 
 
-@dataclass(slots=True)
-class Course:
-    """Course of one time, from turn to turn."""
-
-    seen_at: int  # the token of the last observation
-    value: float  # since then
-    extreme: float  # in the present direction; at first, the value that it started from
-    rising: bool | None = None  # None: it has never changed
-    turned_at: int = 0
-    lasted: tuple[int, ...] = ()  # tokens between turns, the newest last
-    tokens: int = 0  # since it first changed
-    total: float = 0.0  # of the values of those tokens
-    parts: tuple[float, ...] = ()  # that the value is made of, and their totals
-    part_totals: tuple[float, ...] = ()
-
-    def add(self, token: int, value: float, parts: tuple[float, ...] = ()) -> None:
-        """Add an observation before a token; tokens do not go down."""
-        if self.rising is not None:
-            since = token - self.seen_at
-            self.tokens += since
-            self.total += self.value * since
-            if parts:
-                totals = zip(self.part_totals or (0.0,) * len(parts), self.parts, strict=True)
-                self.part_totals = tuple(total + part * since for total, part in totals)
-        up, down = value > TURN * self.extreme, TURN * value < self.extreme
-        if (up and self.rising is not True) or (down and self.rising is not False):
-            if self.rising is not None:
-                self.lasted = (*self.lasted, token - self.turned_at)[-KEPT:]
-            self.rising, self.extreme, self.turned_at = up, value, token
-        elif self.rising is not None:
-            self.extreme = max(self.extreme, value) if self.rising else min(self.extreme, value)
-        self.seen_at, self.value, self.parts = token, value, parts
-
-    def forecast(self, token: int) -> Forecast | None:
-        """How long the present state lasts from a token on; None: for ever, as far as is known.
-
-        That it lasts is known up to the last observation.
-        """
-        if not self.lasted or not self.tokens:
-            return None
-        age, expected = self.seen_at - self.turned_at, min(self.lasted)
-        whole = expected if age < expected else 2 * age
-        mean, lasts = self.total / self.tokens / self.value, float(max(1, self.turned_at + whole - token))
-        if not self.parts:
-            return Forecast(lasts, mean, float(whole))
-        parts = tuple(total / self.tokens / part for total, part in zip(self.part_totals, self.parts, strict=True))
-        return Forecast(lasts, mean, float(whole), parts)
+# Rows of what is known of a course
+_SEEN_AT = 0  # the token of the last observation
+_VALUE = 1  # since then
+_EXTREME = 2  # in the present direction; at first, the value that it started from
+_RISING = 3  # 1, or -1 where it falls; 0: it has never changed
+_TURNED_AT = 4
+_TOKENS = 5  # since it first changed
+_TOTAL = 6  # of the values of those tokens
+_LASTED = slice(7, 7 + KEPT)  # tokens between turns, the newest last; infinite: none yet
+_PARTS = 7 + KEPT  # that the value is made of, and then their totals
 
 
 class _Courses:
-    """The courses of many times, by device or by link. A time that has never turned costs a comparison of arrays."""
+    """The courses of many times, by device or by link, from turn to turn.
 
-    def __init__(self, first: FloatArray | float | None = None) -> None:
-        """`first`: the values before any observation; None: the first observation, which then has every key."""
+    A time that has never turned costs a comparison of arrays.
+    """
+
+    def __init__(self, first: FloatArray | float | None = None, n_parts: int = 0) -> None:
+        """`first`: the values before any observation; None: the first observation, which then has every key.
+
+        `n_parts`: of how many parts a value is made.
+        """
         self._first = first
-        self._courses: dict[int, Course] = {}
+        self._parts, self._totals = (slice(_PARTS + k * n_parts, _PARTS + (k + 1) * n_parts) for k in (0, 1))
+        self._keys = np.empty(0, np.int64)  # of those that have ever turned, ascending
+        self._known = np.empty((_PARTS + 2 * n_parts, 0))  # of each of these, by row
 
-    def add(self, token: int, keys: IntArray, values: FloatArray, *parts: FloatArray) -> None:
-        """Add a value of each key, [n], [n], and each of the parts that it is made of, [n]."""
+    def add(self, token: int, keys: IntArray, values: FloatArray, parts: FloatArray) -> None:
+        """Add what was observed before a token: a value of each key, [n], and its parts, [n_parts, n].
+
+        Tokens do not go down.
+        """
         if self._first is None:
             self._first = values
-        told = (values > TURN * self._first) | (TURN * values < self._first)  # [n] the first turn
-        if self._courses:
-            told |= np.isin(keys, list(self._courses), assume_unique=True)
-        if not told.any():
+        if not len(keys):
             return
-        first = np.broadcast_to(self._first, values.shape)[told].tolist()
-        made_of = zip(*(part[told].tolist() for part in parts), strict=True) if parts else repeat(())
-        for key, value, before, of in zip(keys[told].tolist(), values[told].tolist(), first, made_of, strict=False):
-            self._courses.setdefault(key, Course(token, before, before)).add(token, value, of)
+        known = np.append(self._keys, -1)[np.searchsorted(self._keys, keys)] == keys  # [n] whether it has ever turned
+        new = ((values > TURN * self._first) | (TURN * values < self._first)) & ~known  # [n] the first turn
+        if new.any():
+            self._begin(token, keys[new], np.broadcast_to(self._first, values.shape)[new])
+            known |= new
+        if known.any():
+            at = np.searchsorted(self._keys, keys[known])  # [m] of those that have ever turned
+            self._observe(token, at, values[known], parts[:, known])
 
-    def forecasts(self, token: int) -> dict[int, Forecast]:
-        found = ((key, course.forecast(token)) for key, course in self._courses.items())
-        return {key: forecast for key, forecast in found if forecast is not None}
+    def _begin(self, token: int, keys: IntArray, values: FloatArray) -> None:
+        """Begin courses, which have not changed yet."""
+        order = keys.argsort()
+        at = np.searchsorted(self._keys, keys[order])
+        begun = np.zeros((len(self._known), len(keys)))
+        begun[_SEEN_AT], begun[_VALUE], begun[_EXTREME], begun[_LASTED] = token, values[order], values[order], np.inf
+        self._keys = np.insert(self._keys, at, keys[order])
+        self._known = np.insert(self._known, at, begun, axis=1)
+
+    def _observe(self, token: int, at: IntArray, values: FloatArray, parts: FloatArray) -> None:
+        """Add an observation of some courses: [m], [m], [n_parts, m]."""
+        known = self._known[:, at]
+        rising, extreme, turned_at = known[_RISING].copy(), known[_EXTREME], known[_TURNED_AT]
+        changed = rising != 0.0
+        since = np.where(changed, token - known[_SEEN_AT], 0.0)
+        known[_TOKENS] += since
+        known[_TOTAL] += known[_VALUE] * since
+        known[self._totals] += known[self._parts] * since
+        up, down = values > TURN * extreme, TURN * values < extreme
+        turns = (up & (rising != 1.0)) | (down & (rising != -1.0))
+        farther = np.where(rising > 0.0, np.maximum(extreme, values), np.minimum(extreme, values))
+        known[_EXTREME] = np.where(turns, values, np.where(changed, farther, extreme))
+        if turns.any():
+            again = turns & changed
+            known[_LASTED, again] = np.concatenate([known[_LASTED, again][1:], [token - turned_at[again]]])
+            known[_RISING] = np.where(turns, np.where(up, 1.0, -1.0), rising)
+            known[_TURNED_AT] = np.where(turns, token, turned_at)
+        known[_SEEN_AT], known[_VALUE], known[self._parts] = token, values, parts
+        self._known[:, at] = known
+
+    def forecasts(self, token: int) -> tuple[IntArray, Forecasts]:
+        """Keys of which is known how long their present states last from a token on, and that.
+
+        That a state lasts is known up to the last observation.
+        """
+        if not len(self._keys):
+            return self._keys, Forecasts()
+        some = np.isfinite(self._known[_LASTED]).any(0) & (self._known[_TOKENS] > 0)
+        known = self._known[:, some]
+        least, turned_at, tokens = known[_LASTED].min(0), known[_TURNED_AT], known[_TOKENS]
+        age = known[_SEEN_AT] - turned_at
+        whole = np.where(age < least, least, 2 * age)
+        mean, parts = known[_TOTAL] / tokens / known[_VALUE], known[self._totals] / tokens / known[self._parts]
+        return self._keys[some], Forecasts(np.maximum(1.0, turned_at + whole - token), mean, whole, parts)
 
 
 class History:
@@ -114,7 +127,7 @@ class History:
 
     def __init__(self) -> None:
         self._devices = _Courses()
-        self._links = _Courses(1.0)
+        self._links = _Courses(1.0, n_parts=2)  # its delay, and its time per bit
 
     def outlook(self, token: int, slowdowns: FloatArray, links: LinkFactors, slow: FloatArray) -> Outlook:
         """Add what was measured before a token, and return what to expect.
@@ -122,7 +135,8 @@ class History:
         `slowdowns` [n_devices], the factors of `links`, and how `slow` these are for a vector x [n_pairs]: multiples of
         nominal times.
         """
-        self._devices.add(token, np.arange(len(slowdowns)), slowdowns)
-        self._links.add(token, links.sources * MOST_DEVICES + links.targets, slow, links.delay, links.per_bit)
-        known = {divmod(code, MOST_DEVICES): forecast for code, forecast in self._links.forecasts(token).items()}
-        return Outlook(self._devices.forecasts(token), known)
+        self._devices.add(token, np.arange(len(slowdowns)), slowdowns, np.empty((0, len(slowdowns))))
+        codes = links.sources * MOST_DEVICES + links.targets
+        self._links.add(token, codes, slow, np.stack([links.delay, links.per_bit]))
+        (devices, of_devices), (known, of_links) = self._devices.forecasts(token), self._links.forecasts(token)
+        return Outlook(devices, of_devices, *np.divmod(known, MOST_DEVICES), of_links)

@@ -5,7 +5,8 @@ from dataclasses import replace
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
-from edgeemu.policies.view.cluster_view import ClusterView, DeviceView, WorkloadView
+from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
+from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.links_at import links_at
 

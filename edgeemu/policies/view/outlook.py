@@ -5,68 +5,91 @@ that has gone up and down, `view.history` learns how long its states lasted and 
 brings it, and `expected` makes of it the cluster as it is in the mean over some steps to come.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.view.link_factors import LinkFactors
 
 Pair = tuple[int, int]  # source, target
+_Floats = NDArray[np.float64]
+_NO_INDEXES, _NO_NUMBERS = np.empty(0, np.int64), np.empty(0)
 
 
-class Forecast(NamedTuple):
-    """One time, of a device's operations or of a link's messages: how long it stays, and its mean after that.
+class Forecasts(NamedTuple):
+    """Forecasts of times, of devices' operations or of links' messages: how long they stay, and their means after that.
 
-    `mean` is a multiple of the present time, and `whole_tokens` how long the present state lasts in all. A link has in
-    `parts` the means of its delay and of its time per bit, which need not change alike.
+    `mean` is a multiple of the present time, and `whole_tokens` how long the present state lasts in all. Links have in
+    `parts` the means of their delay and of their time per bit, which need not change alike.
     """
 
-    lasts_tokens: float
-    mean: float
-    whole_tokens: float
-    parts: tuple[float, ...] = ()
+    lasts_tokens: _Floats = _NO_NUMBERS  # [n]
+    mean: _Floats = _NO_NUMBERS  # [n]
+    whole_tokens: _Floats = _NO_NUMBERS  # [n]
+    parts: _Floats = _NO_NUMBERS.reshape(2, 0)  # [n_parts, n]
 
-    def comes_back_within(self, tokens: float) -> bool:
-        """Whether there is time for a change and back, so that the mean of all states says something."""
-        return 2.0 * self.whole_tokens <= tokens
+    def come_back_within(self, tokens: float) -> NDArray[np.bool_]:
+        """Whether there is time for a change and back, so that the mean of all states says something: [n]."""
+        within: NDArray[np.bool_] = 2.0 * self.whole_tokens <= tokens
+        return within
 
-    def factor(self, tokens: float) -> float:
-        """By how many times the mean over the next steps is the present; 1 if a change has time for its own answer."""
+    def factors(self, tokens: float) -> _Floats:
+        """Means over the next steps as multiples of the present; 1 if a change has time for its own answer: [n]."""
         return self._over(tokens, self.mean)
 
-    def part_factors(self, tokens: float) -> tuple[float, float]:
-        """The factors of a link's delay and of its time per bit."""
-        delay, per_bit = self.parts
-        return self._over(tokens, delay), self._over(tokens, per_bit)
+    def part_factors(self, tokens: float) -> _Floats:
+        """The factors of links' delays and of their times per bit: [2, n]."""
+        return self._over(tokens, self.parts)
 
-    def _over(self, tokens: float, mean: float) -> float:
-        if not self.comes_back_within(tokens):
-            return 1.0
-        present = min(1.0, self.lasts_tokens / tokens)
-        return present + (1.0 - present) * mean
+    def _over(self, tokens: float, means: _Floats) -> _Floats:
+        present = np.minimum(1.0, self.lasts_tokens / tokens)
+        return np.where(self.come_back_within(tokens), present + (1.0 - present) * means, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(NamedTuple):
     """Forecasts of the devices and links that have been seen to change back; all others stay as they are."""
 
-    devices: Mapping[int, Forecast] = field(default_factory=dict)
-    links: Mapping[Pair, Forecast] = field(default_factory=dict)
+    devices: IntArray = _NO_INDEXES  # [n]
+    of_devices: Forecasts = Forecasts()
+    sources: IntArray = _NO_INDEXES  # [n_pairs] of links
+    targets: IntArray = _NO_INDEXES  # [n_pairs]
+    of_links: Forecasts = Forecasts()
 
     def __bool__(self) -> bool:
-        return bool(self.devices or self.links)
+        return bool(len(self.devices) or len(self.sources))
 
     def lasts_tokens(self) -> set[float]:
         """How long the present states last: each length once."""
-        return {forecast.lasts_tokens for forecast in (*self.devices.values(), *self.links.values())}
+        return {*self.of_devices.lasts_tokens.tolist(), *self.of_links.lasts_tokens.tolist()}
 
     def comes_back_within(self, tokens: float) -> bool:
         """Whether any state ends, and the next one too, within some steps."""
-        every = (*self.devices.values(), *self.links.values())
-        return any(forecast.comes_back_within(tokens) for forecast in every)
+        return any(bool(each.come_back_within(tokens).any()) for each in (self.of_devices, self.of_links))
 
-    def link_factors(self, tokens: float) -> dict[Pair, tuple[float, float]]:
+    def slowdowns(self, tokens: float, n_devices: int) -> _Floats:
+        """By how many times each device takes longer in the mean over the next steps than now: [n_devices]."""
+        slowdowns = np.ones(n_devices)
+        slowdowns[self.devices] = self.of_devices.factors(tokens)
+        return slowdowns
+
+    def link_factors(self, tokens: float) -> LinkFactors:
         """Mean delay, and mean time per bit, over the next steps: multiples of the present ones."""
-        return {pair: forecast.part_factors(tokens) for pair, forecast in self.links.items()}
+        return LinkFactors(self.sources, self.targets, *self.of_links.part_factors(tokens))
 
-    def without(self, pairs: Collection[Pair]) -> "Outlook":
+    def slower_links(self, worse: float) -> list[Pair]:
+        """The links that are expected to take at least so many times as long."""
+        slower = self.of_links.mean >= worse
+        return list(zip(self.sources[slower].tolist(), self.targets[slower].tolist(), strict=True))
+
+    def without(self, pairs: Collection[Pair]) -> Self:
         """Return the outlook without what is known of some links."""
-        return Outlook(self.devices, {pair: known for pair, known in self.links.items() if pair not in pairs})
+        ends = zip(self.sources.tolist(), self.targets.tolist(), strict=True)
+        left = np.array([pair not in pairs for pair in ends], np.bool_)  # [n_pairs]
+        of_links = Forecasts(*(each[..., left] for each in self.of_links))
+        return self._replace(sources=self.sources[left], targets=self.targets[left], of_links=of_links)
+
+
+STAYS = Outlook()  # nothing has been seen to change back

@@ -4,10 +4,13 @@ Times of steps are sums and maxima of times of operations and messages. So where
 a share e, no placement's step has, and a change that did not pay gains about 2 e of a step at most.
 """
 
+from math import expm1
+
 import numpy as np
 
 from edgeemu.placement.blocks import Kind
-from edgeemu.policies.view.cluster_view import ClusterView, changed_by_more
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_factors import largest_log_change
 
 STILL = 0.01  # as much as a change must gain at least (`search.change_rule.WORTH`)
 
@@ -31,3 +34,15 @@ def _layer_work(view: ClusterView) -> tuple[float, float]:
     costs, n_groups = view.costs.at_step(1, view.past), view.costs.shape.n_groups
     works = [costs.work(kind, n, 1, view.past) for kind, n in ((Kind.HEAD, n_groups), (Kind.PROJ, 1), (Kind.FFN, 1))]
     return sum(work.flops for work in works), sum(work.bytes_read for work in works)
+
+
+def changed_by_more(before: ClusterView, after: ClusterView, share: float) -> bool:
+    """Whether any device's speed or memory, or an observed link's delay or rate, has changed by more than a share."""
+    pairs = (
+        (before.flops_per_s, after.flops_per_s),
+        (before.mem_bytes_per_s, after.mem_bytes_per_s),
+        (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
+    )
+    if any(expm1(float(np.abs(np.log(new / old)).max())) > share for old, new in pairs):
+        return True
+    return expm1(largest_log_change(before.observed, after.observed)) > share

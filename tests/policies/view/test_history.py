@@ -1,6 +1,7 @@
 """How long states last is learned from turns, and acting on it loses little, whatever the states do."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from support.builders import LLAMA, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.policies.search.change_rule import WAYS, prospects
-from edgeemu.policies.view.history import History
+from edgeemu.policies.view.history import KEPT, TURN, History
 from edgeemu.policies.view.link_factors import LinkFactors
-from edgeemu.policies.view.outlook import Forecast, Outlook
+from edgeemu.policies.view.outlook import Forecasts, Outlook
 
 LOSS_S, MOVE_S = 1.0, 4.0  # of a step in the wrong place, and of a move
 
@@ -22,11 +23,29 @@ def outlook(history: History, token: int, slowdown: float, links: dict[tuple[int
     return history.outlook(token, np.array([slowdown]), factors, factors.per_bit)
 
 
+class Forecast(NamedTuple):
+    lasts_tokens: float
+    mean: float
+    whole_tokens: float
+    parts: tuple[float, ...] = ()
+
+
+def of_devices(found: Outlook) -> dict[int, Forecast]:
+    lasts, means, wholes, _ = (each.tolist() for each in found.of_devices)
+    return dict(zip(found.devices.tolist(), map(Forecast, lasts, means, wholes), strict=True))
+
+
+def of_links(found: Outlook) -> dict[tuple[int, int], Forecast]:
+    pairs = zip(found.sources.tolist(), found.targets.tolist(), strict=True)
+    lasts, means, wholes, parts = (each.tolist() for each in found.of_links)
+    return dict(zip(pairs, map(Forecast, lasts, means, wholes, zip(*parts, strict=True)), strict=True))
+
+
 def outlook_after(values: list[float]) -> dict[int, Forecast]:
     history = History()
     for token, value in enumerate(values):
         found = outlook(history, token, value, {})
-    return dict(found.devices)
+    return of_devices(found)
 
 
 def test_a_first_change_is_expected_to_stay() -> None:
@@ -46,7 +65,7 @@ def test_what_has_turned_is_expected_to_turn_after_as_long() -> None:
 def test_links_begin_as_the_scenario_has_them() -> None:
     history = History()
     outlook(history, 0, 1.0, {(0, 1): 50.0})
-    assert outlook(history, 9, 1.0, {(2, 0): 1.0, (0, 1): 1.0}).links[0, 1].lasts_tokens == 9
+    assert of_links(outlook(history, 9, 1.0, {(2, 0): 1.0, (0, 1): 1.0}))[0, 1].lasts_tokens == 9
 
 
 def test_a_link_that_loses_its_rate_is_not_expected_to_delay_small_messages() -> None:
@@ -64,7 +83,7 @@ def regret(lengths: list[int]) -> tuple[float, float]:
     for number, length in enumerate(lengths):
         good = number % 2
         for _ in range(length):
-            devices = outlook(history, token, (1.0, 3.0)[good], {}).devices
+            devices = of_devices(outlook(history, token, (1.0, 3.0)[good], {}))
             lasts, ways = (devices[0].lasts_tokens, WAYS) if devices else (64.0, 1)
             if at != good and lasts * LOSS_S > ways * MOVE_S:
                 at, lost_s = good, lost_s + MOVE_S
@@ -89,15 +108,83 @@ def test_that_a_state_lasts_is_known_only_while_it_is_seen() -> None:
     history, link = History(), (0, 1)
     for token, value in enumerate([3.0] * 5 + [1.0] * 5 + [3.0] * 6):
         outlook(history, token, 1.0, {link: value})
-    lasts = [outlook(history, token, 1.0, {}).links[link].lasts_tokens for token in range(16, 26)]
+    lasts = [of_links(outlook(history, token, 1.0, {}))[link].lasts_tokens for token in range(16, 26)]
     assert lasts == [4, 3, 2, 1, 1, 1, 1, 1, 1, 1], "twice as long as it was seen to last, and not for ever"
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(5, [5, 64]), (32, [32, 64]), (33, [33]), (50, [50]), (64, [64])])
 def test_a_change_that_is_far_away_is_not_acted_upon_early(tokens: int, expected: list[int]) -> None:
     seen = with_workload(view(LLAMA, [2**40] * 2, [Compute(1e9, 1e9, 1e-5)] * 2, 8, 200), length=12)
-    known = Outlook({0: Forecast(tokens, 3.0, tokens)})
+    one = np.array([float(tokens)])
+    known = Outlook(np.array([0]), Forecasts(one, np.array([3.0]), one))
     found = list(prospects(replace(seen, outlook=known)))
     assert [prospect.steps for prospect in found] == expected
     assert [prospect.early for prospect in found] == [False, True][: len(expected)]
     assert found[0].ahead.flops_per_s[0] == seen.flops_per_s[0]
+
+
+@dataclass(slots=True)
+class Course:
+    """Course of one time, from turn to turn: what `view.history` computes for many."""
+
+    seen_at: int  # the token of the last observation
+    value: float  # since then
+    extreme: float  # in the present direction; at first, the value that it started from
+    rising: bool | None = None  # None: it has never changed
+    turned_at: int = 0
+    lasted: tuple[int, ...] = ()  # tokens between turns, the newest last
+    tokens: int = 0  # since it first changed
+    total: float = 0.0  # of the values of those tokens
+    parts: tuple[float, ...] = ()  # that the value is made of, and their totals
+    part_totals: tuple[float, ...] = ()
+
+    def add(self, token: int, value: float, parts: tuple[float, ...] = ()) -> None:
+        """Add an observation before a token; tokens do not go down."""
+        if self.rising is not None:
+            since = token - self.seen_at
+            self.tokens += since
+            self.total += self.value * since
+            if parts:
+                totals = zip(self.part_totals or (0.0,) * len(parts), self.parts, strict=True)
+                self.part_totals = tuple(total + part * since for total, part in totals)
+        up, down = value > TURN * self.extreme, TURN * value < self.extreme
+        if (up and self.rising is not True) or (down and self.rising is not False):
+            if self.rising is not None:
+                self.lasted = (*self.lasted, token - self.turned_at)[-KEPT:]
+            self.rising, self.extreme, self.turned_at = up, value, token
+        elif self.rising is not None:
+            self.extreme = max(self.extreme, value) if self.rising else min(self.extreme, value)
+        self.seen_at, self.value, self.parts = token, value, parts
+
+    def forecast(self, token: int) -> Forecast | None:
+        """How long the present state lasts from a token on; None: for ever, as far as is known.
+
+        That it lasts is known up to the last observation.
+        """
+        if not self.lasted or not self.tokens:
+            return None
+        age, expected = self.seen_at - self.turned_at, min(self.lasted)
+        whole = expected if age < expected else 2 * age
+        mean, lasts = self.total / self.tokens / self.value, float(max(1, self.turned_at + whole - token))
+        if not self.parts:
+            return Forecast(lasts, mean, float(whole))
+        parts = tuple(total / self.tokens / part for total, part in zip(self.part_totals, self.parts, strict=True))
+        return Forecast(lasts, mean, float(whole), parts)
+
+
+@given(st.lists(st.lists(st.sampled_from([1.0, 1.2, 2.0, 3.0, 50.0]), min_size=3, max_size=3), max_size=40), st.data())
+def test_many_courses_are_those_of_each(values: list[list[float]], data: st.DataObject) -> None:
+    history, pairs = History(), [(2, 0), (0, 1), (1, 2)]
+    alone: dict[tuple[int, int], Course] = {}
+    for token, row in enumerate(values):
+        seen = [number for number in range(3) if data.draw(st.booleans())]
+        delays = [1.0 + number for number in seen]
+        slow = np.array([row[number] for number in seen])
+        ends = np.array([pairs[number] for number in seen], np.int64).reshape(-1, 2)
+        found = history.outlook(token, np.ones(1), LinkFactors(*ends.T, np.array(delays), slow), slow)
+        for number, delay in zip(seen, delays, strict=True):
+            value, pair = row[number], pairs[number]
+            if pair in alone or value > TURN or TURN * value < 1.0:
+                alone.setdefault(pair, Course(token, 1.0, 1.0)).add(token, value, (delay, value))
+        known = {pair: forecast for pair, course in alone.items() if (forecast := course.forecast(token)) is not None}
+        assert of_links(found) == known

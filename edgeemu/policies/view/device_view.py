@@ -1,0 +1,34 @@
+"""The view of a device that a policy gets."""
+
+from dataclasses import dataclass
+
+from edgeemu.cluster.devices import Compute, Device
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device: `compute` is its current speed under load, `memory_bytes` what our blocks may hold there in all.
+
+    `idle_w` is its power when it waits, `busy_w` when it computes for us; None: not known. `installed_bytes` are all of
+    its memory for programs, with what other work takes, 0: not known; `reserved_bytes` are kept by its system besides.
+    """
+
+    name: str
+    compute: Compute
+    memory_bytes: int
+    idle_w: float | None = None
+    busy_w: float | None = None
+    installed_bytes: int = 0
+    reserved_bytes: int = 0
+
+    @classmethod
+    def of(cls, device: Device, compute: Compute, memory_bytes: int) -> "DeviceView":
+        """A device of the cluster with this compute and memory."""
+        installed_bytes, reserved_bytes = device.memory_bytes, device.memory_reserved_bytes
+        return cls(device.name, compute, memory_bytes, device.idle_w, device.busy_w, installed_bytes, reserved_bytes)
+
+    def slowed(self, slowdown: float, memory_bytes: int) -> "DeviceView":
+        """The device when everything takes `slowdown` times as long, with other memory."""
+        compute = self.compute if slowdown == 1.0 else self.compute.slowed(slowdown)
+        power = self.idle_w, self.busy_w
+        return DeviceView(self.name, compute, memory_bytes, *power, self.installed_bytes, self.reserved_bytes)
