@@ -77,7 +77,7 @@ PROPOSERS = (
 
 def prepare(view: ClusterView) -> None:
     """Make the machine code for searches over shares, if such a run has any."""
-    if 1 < len(view.devices) <= SEARCHED // view.costs.shape.n_layers and pays(view):
+    if 1 < view.n_devices <= SEARCHED // view.costs.shape.n_layers and pays(view):
         functions()
 
 
@@ -95,7 +95,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     if view.still >= turns_of_layers(view):
         return current
     n_layers = view.costs.shape.n_layers
-    small = n_layers * len(view.devices) <= SMALL_TO_DIVIDE
+    small = n_layers * view.n_devices <= SMALL_TO_DIVIDE
     divided = is_divided(current, n_layers)
     known = None
     if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
@@ -175,7 +175,7 @@ def _first(view: ClusterView) -> Placement:
                 contest.add(placement)
         _add_shares(view, contest)
     if contest.best is None:
-        raise problem or view.infeasible(head(0, 0), [0] * len(view.devices))
+        raise problem or view.infeasible(head(0, 0), [0] * view.n_devices)
     return contest.best
 
 

@@ -153,7 +153,7 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
         return problem
     assert isinstance(placement, Placement)
     try:
-        placement.check(view.costs.shape, len(view.devices))
+        placement.check(view.costs.shape, view.n_devices)
     except EdgeemuError as error:
         return str(error)
     if view.by_layer is None and all_fits(view, placement):

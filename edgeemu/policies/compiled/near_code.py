@@ -5,13 +5,13 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, batch_of, functions
-from edgeemu.policies.compiled.share_descent import NONE, Best, Prices
+from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms
 from edgeemu.policies.compiled.share_neighbours import Base
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_runs import Around, Folded
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
-from edgeemu_kernels.packed_tuples import Packed, packed
+from edgeemu_kernels.packed_tuples import Packed, blank, packed
 
 
 class _Room(NamedTuple):
@@ -56,8 +56,8 @@ class NearCode:
         base, n_ranges = around.base, len(around.ranges)
         n_runs, n = base.heads.shape[1:]
         k = more + (3 * n if around.ends else 0) + n_ranges * (n * (n - 1) * self._shifts + 5 * n + 1)
-        counts = k, n_runs, n
-        changes = ShareArrays(*(np.empty(counts[:axes], np.int64) for axes in (1, 1, 3, 2, 3)))
+        shapes = (k,), (k,), (k, n_runs, n), (k, n_runs), (k, n_runs, n)
+        changes = ShareArrays(*(np.empty(shape, np.int64) for shape in shapes))
         sizes = n, n_runs, self._n_groups, self._n_units, max(1, self._n_units // self._n_groups), self._divide
         parts = map(np.ascontiguousarray, (base.heads, base.proj, base.units))
         begin = packed(Base, *sizes, int(base.embed[0]), int(base.lm_head[0]), *parts)
@@ -71,7 +71,7 @@ class NearCode:
         return count
 
 
-class BestChange(NamedTuple):
+class _BestOf(NamedTuple):
     """The first of the small changes of a placement that costs least, and less than a limit."""
 
     near: Folded
@@ -86,7 +86,7 @@ class DescentCode:
     def __init__(self, steps: StepCode, needs: NeedsCode, changes: NearCode, second: float, missing: float) -> None:
         """`second`: price of one of a migration. `missing`: what a placement costs more that does not fit."""
         self._functions, self._steps, self._needs, self._changes = functions(), steps, needs, changes
-        self._prices = packed(Prices, second, missing)
+        self._prices = packed(CostTerms, second, missing)
 
     def costs(self, near: Folded, below: float) -> FloatArray:
         """Cost of each placement; any that is not below a limit can be any above: [k]."""
@@ -100,21 +100,25 @@ class DescentCode:
         batch, ways, best = batch_of(near), self._needs.ways(near.runs), _best(len(near))
         tables = self._steps.tables.at, self._needs.memory.at, ways.at, batch.at, self._steps.scratch.at
         self._functions.best_near(*tables, self._prices.at, best.at, below, beside)
-        at, costs, _ = best.values
-        return [pair for pair in zip(at.tolist(), costs.tolist(), strict=True) if pair[0] != NONE]
+        return [pair for pair in _found(best) if pair[0] != NONE]
 
-    def best_change(self, around: Around, below: float) -> BestChange:
+    def best_change(self, around: Around, below: float) -> _BestOf:
         """The best of the small changes of a placement."""
         room, ways = self._changes.room(around), self._needs.ways(around.runs)
         best, numbers, ranges = _best(len(room.changes)), np.empty(2, np.int64), np.array(around.ranges, np.int64)
         tables = self._steps.tables.at, self._needs.memory.at, ways.at, room.base.at, room.batch.at
         asked = below, address_of(ranges), len(ranges), int(around.ends), address_of(numbers)
         self._functions.best_change(*tables, self._steps.scratch.at, self._prices.at, best.at, *asked)
-        at, costs, _ = best.values
         count, fitting = numbers.tolist()
-        return BestChange(Folded(room.first(count), around.runs), int(at[0]), float(costs[0]), fitting)
+        return _BestOf(Folded(room.first(count), around.runs), *_found(best)[0], fitting)
 
 
 def _best(k: int) -> Packed:
     """Room for the best of so many placements."""
-    return packed(Best, np.empty(3, np.int64), np.empty(3), np.empty(k))
+    return blank(Best, 3, 3, k)
+
+
+def _found(best: Packed) -> list[tuple[int, float]]:
+    """The best placements, with their costs; NONE where there is none."""
+    (room,) = best.values
+    return list(zip(room[:3].view(np.int64).tolist(), room[3:6].tolist(), strict=True))

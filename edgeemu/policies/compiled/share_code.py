@@ -120,7 +120,7 @@ class NeedsCode:
 
     def __init__(self, memory: ShareMemory, moving: ShareMigrations) -> None:
         m, s, y = memory, memory.sizes, moving
-        self._functions, self._moving = functions(), moving
+        self._functions, self._moving, self._ways = functions(), moving, dict[bytes, Packed]()  # by the runs' layers
         counts = len(m.capacity), len(s.head_workspace), len(m.units_workspace) - 1, m.ample
         sizes = *counts, s.group, s.norm, m.embed, m.lm_head, s.shared, m.proj, m.ffn
         shards = m.column, m.columns_bias, m.unit, m.units_bias
@@ -146,6 +146,12 @@ class NeedsCode:
 
     def ways(self, runs: Runs) -> Packed:
         """The placement where moves begin, with one layer of each run, and the prices of moves."""
+        key = runs.first.tobytes()
+        if key not in self._ways:
+            self._ways[key] = self._packed_ways(runs)
+        return self._ways[key]
+
+    def _packed_ways(self, runs: Runs) -> Packed:
         y, old, first = self._moving, self._moving.begin, runs.first
         begin = (old.heads[0, first], old.proj[0, first], old.units[0, first])
         sizes = old.heads.shape[2], y.n_groups, y.on_flash, *self._sizes, int(old.embed[0]), int(old.lm_head[0])

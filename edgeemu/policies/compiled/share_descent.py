@@ -13,8 +13,8 @@ from edgeemu_kernels.arrays import Floats, Ints
 NONE = -1  # in place of a placement that is below a limit
 
 
-class Prices(NamedTuple):
-    """What counts in costs besides the step."""
+class CostTerms(NamedTuple):
+    """Terms of costs besides the step."""
 
     second: float  # of the migration
     missing: float  # added to the missing bytes of a placement that does not fit
@@ -29,7 +29,7 @@ class Best(NamedTuple):
 
 
 def _cost(
-    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: Prices, r: Best, which: int, below: float
+    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: CostTerms, r: Best, which: int, below: float
 ) -> float:
     """Cost of one placement, its step and its migration; if it is not below a limit, any above."""
     bound_s = r.bounds_s[which]
@@ -50,7 +50,15 @@ def _find_bounds(t: StepTables, b: Batch, w: Scratch, r: Best, count: int) -> No
 
 
 def near_costs(
-    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: Prices, r: Best, below: float, found: Floats
+    t: StepTables,
+    m: MemoryTables,
+    y: WayTables,
+    b: Batch,
+    w: Scratch,
+    p: CostTerms,
+    r: Best,
+    below: float,
+    found: Floats,
 ) -> None:
     """Compute the costs of all placements of a batch, of which any that is not below a limit can be any above: [k]."""
     _find_bounds(t, b, w, r, b.k)
@@ -59,7 +67,7 @@ def near_costs(
 
 
 def best_near(
-    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: Prices, r: Best, below: float, beside: int
+    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: CostTerms, r: Best, below: float, beside: int
 ) -> None:
     """Find the two placements that cost least of the first so many, and the one of the others, if below a limit."""
     _find_bounds(t, b, w, r, b.k)
@@ -75,7 +83,7 @@ def _find_two(
     y: WayTables,
     b: Batch,
     w: Scratch,
-    p: Prices,
+    p: CostTerms,
     r: Best,
     below: float,
     begin: int,
@@ -104,7 +112,7 @@ def best_change(
     s: Base,
     b: Batch,
     w: Scratch,
-    p: Prices,
+    p: CostTerms,
     r: Best,
     below: float,
     ranges: Ints,

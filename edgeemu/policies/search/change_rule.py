@@ -79,6 +79,6 @@ def prospects(view: ClusterView) -> Iterator[Prospect]:
 
 def expected(view: ClusterView, tokens: float) -> ClusterView:
     """The view with devices and links as they are expected in the mean over the next steps."""
-    slowdowns = view.outlook.slowdowns(tokens, len(view.memory_bytes))
+    slowdowns = view.outlook.slowdowns(tokens, view.n_devices)
     links = view.links.scaled(view.outlook.link_factors(tokens))
     return view.slowed(slowdowns, view.memory_bytes, links=links, outlook=STAYS)

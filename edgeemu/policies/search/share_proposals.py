@@ -133,7 +133,7 @@ def promising(
     view: ClusterView, others: Sequence[Placement], most_work: float, most_devices: int = MOST_DEVICES
 ) -> IntArray:
     """The devices to search on, ascending: those that proposals use, and the fastest; not too many to search."""
-    n = len(view.devices)
+    n = view.n_devices
     size = _most(view.costs.shape, min(n, most_devices), most_work)
     if n == size:
         return np.arange(n)

@@ -147,6 +147,10 @@ class ClusterView:
         return {"devices": self.devices} | {name: self.__dict__[name] for name in self.__dict__ if name != "_made_of"}
 
     @property
+    def n_devices(self) -> int:
+        return len(self.memory_bytes)
+
+    @property
     def exact(self) -> Costs:
         """Costs of each layer, by which memory is checked and time passes."""
         return self.by_layer or self.costs

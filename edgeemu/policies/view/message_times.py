@@ -46,7 +46,10 @@ class MessageTimes(NamedTuple):
     @classmethod
     def of(cls, view: ClusterView, devices: IntArray) -> Self | None:
         """Make those of some devices; None where messages keep none of them busy."""
-        wire, computes = view.links.wire, [view.devices[d].compute for d in devices.tolist()]
+        wire = view.links.wire
+        if view.links is wire:  # none of all devices
+            return None
+        computes = [view.devices[d].compute for d in devices.tolist()]
         if not any(compute.messages_cost for compute in computes):
             return None
         matrices = ([matrix.row(d)[devices] for d in devices.tolist()] for matrix in (wire.s_per_bit, wire.delay_s))

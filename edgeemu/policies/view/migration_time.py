@@ -120,7 +120,7 @@ class MoveCosts:
             )  # [n_moved]
             for of, table in ((self.link_bits, self.table_bits), (self.flash_s, self.table_flash_s))
         )
-        n = len(self.view.devices)
+        n = self.view.n_devices
         at_once_s = float(np.bincount(targets, flash_s).max())
         pairs, which = np.unique(sources * n + targets, return_inverse=True)
         sent = np.bincount(which, bits)  # [n_pairs]

@@ -73,7 +73,7 @@ class StepTimes:
         self.past = view.past if past is None else past
         costs, shape = view.costs.at_step(1, self.past), view.costs.shape
         self._costs = costs
-        self.n_devices = len(view.devices)
+        self.n_devices = view.n_devices
         self.n_groups = shape.n_groups
         self._flops, self._mem, self._overhead = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
         # The heads of one layer on one device are one execution. Both roofs are affine in their number:

@@ -30,7 +30,7 @@ class TransferPrices(NamedTuple):
         """Price the transfers of a view, in chunks of so many bytes; where they cost nothing, the links are its own."""
         wire = view.links.wire
         if view.links is wire:
-            none = np.zeros(len(view.devices))
+            none = np.zeros(view.n_devices)
             return cls(wire, wire, none, none, none, chunks_cost=False)
         message_s, byte_s = np.array([(each.compute.message_s, each.compute.byte_s) for each in view.devices]).T
         per_bit_s = (message_s / chunk_bytes + byte_s) / 8.0
