@@ -95,6 +95,9 @@ class ModelShape:
         if self.positions != "learned" and self.head_dim % 2:
             raise ValueError(f"RoPE needs an even head_dim, not {self.head_dim}")
 
+    def __hash__(self) -> int:  # shapes are keys of caches: to hash all fields takes longer than to look one up
+        return hash((self.name, self.n_layers, self.d_model, self.d_ff))
+
     @property
     def n_groups(self) -> int:
         """Number of KV groups per layer: the unit that a placement moves."""

@@ -12,7 +12,6 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import op_work
 from edgeemu.placement.program import Collective, Op
-from edgeemu.placement.work import Work
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
@@ -49,8 +48,8 @@ class _Programs:
         self.ops = about.ops  # kept: no other object has the identity of one of them
         self.devices = about.device  # [n_ops]
         self._work = WorkKinds(about, costs)
-        self._works: dict[tuple[int, int], Work] = {}  # of kinds that do not attend, by kind and rows
-        self.computes, self.starts_kernel = np.empty(0, np.bool_), np.empty(0, np.bool_)  # [n_kinds] each
+        self._works: dict[int, FloatArray] = {}  # by rows: [n_kinds, 2], of kinds that have not been executed NaN
+        self.computes, self.starts_kernel, self._attends = np.empty((3, 0), np.bool_)  # [n_kinds] each
 
     @property
     def kinds(self) -> list[Op]:
@@ -63,17 +62,21 @@ class _Programs:
         if len(self.kinds) > len(self.computes):
             self.computes = np.array([op.computes for op in self.kinds], np.bool_)
             self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)
+            self._attends = np.array([op.kind in ATTENDING for op in self.kinds], np.bool_)
+            self._works.clear()
         return which
 
-    def work_of(self, kind: int, step: Step, costs: Costs) -> Work:
-        """Work of one of the kinds in a step. Only what attends depends on what is cached, where costs do not."""
-        op = self.kinds[kind]
-        key = kind, step.rows
-        if op.kind in ATTENDING or costs.at_step(step.rows, step.past) is not costs:
-            return op_work(op, step.rows, step.past, costs)
-        if key not in self._works:
-            self._works[key] = op_work(op, step.rows, step.past, costs)
-        return self._works[key]
+    def works(self, used: IntArray, step: Step, costs: Costs) -> FloatArray:
+        """Operations and bytes of some kinds in a step: [n_kinds, 2]; of others anything."""
+        found = self._works.get(step.rows)
+        if found is None:
+            found = self._works[step.rows] = np.full((len(self.kinds), 2), np.nan)
+        changes = self._attends[used]  # with what is cached
+        if costs.at_step(step.rows, step.past) is not costs:
+            changes = np.ones_like(changes)
+        for kind in used[changes | np.isnan(found[used, 0])].tolist():
+            found[kind] = op_work(self.kinds[kind], step.rows, step.past, costs)
+        return found.copy()
 
     @cached_property
     def _index(self) -> dict[int, int]:
@@ -134,11 +137,8 @@ class OperationTimes:
     def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray) -> FloatArray:
         """Duration of each operation on its device, by the roofline: [m]."""
         known = self._known
-        used = np.flatnonzero(np.bincount(which, minlength=len(known.kinds))).tolist()  # others may need more rows
-        works = np.zeros((len(steps), len(known.kinds), 2))
-        for at, step in enumerate(steps):
-            for kind in used:
-                works[at, kind] = known.work_of(kind, step, self._costs)
+        used = np.flatnonzero(np.bincount(which, minlength=len(known.kinds)))  # others may need more rows
+        works = np.stack([known.works(used, step, self._costs) for step in steps])  # [n_steps, n_kinds, 2]
         flops, bytes_read = works[which_step, which].T  # [m] each
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(
