@@ -32,9 +32,9 @@ demo: .venv/installed
 test: .venv/installed
 	@$(call run_tests,$(BIN)/python)
 
-# Two at a time, since many wait for processes that pace real time; then those that need the machine to themselves.
+# Four at a time, for two processors, since many wait for processes; then those that need the machine to themselves.
 define run_tests
-$(1) -m pytest --no-header -n 2 --dist worksteal -m 'not (netem or alone)'; first=$$?; \
+$(1) -m pytest --no-header -n 4 --dist worksteal -m 'not (netem or alone)'; first=$$?; \
 	$(1) -m pytest --no-header -m 'alone and not netem' $$(grep -rl --include='test_*.py' 'mark\.alone' tests) && exit $$first
 endef
 
