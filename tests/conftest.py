@@ -1,6 +1,7 @@
 """Surroundings of every test: one BLAS thread, its own run directory, and no difference by where pytest was started;
 and a check that nothing is left behind."""
 
+import ctypes
 import gc
 import os
 import shutil
@@ -131,6 +132,13 @@ def policies_start_warm(monkeypatch: pytest.MonkeyPatch) -> None:
 def figures_are_svg(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are written as SVG alone: for tests of what is drawn. PDF and PNG of the same take four times as long."""
     monkeypatch.setattr("edgeemu.report.drawn.sheet.SUFFIXES", (".svg",))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_is_given_back() -> Iterator[None]:
+    """Give memory that a module's tests have left back to the system: a fork copies the page tables of all there is."""
+    yield
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,8 @@
-"""SmolLM2's weights, loaded once for all kernel tests."""
+"""Fixtures of kernel tests: files with models."""
 
 from pathlib import Path
 
 import pytest
-from support.loaded import Loaded
 
 from edgeemu_kernels.weights.open_model import Model, open_gguf
 
@@ -18,9 +17,3 @@ def fixtures() -> Path:
 @pytest.fixture(scope="session")
 def smollm2(smollm2_gguf: Path) -> Model:
     return open_gguf(smollm2_gguf)
-
-
-@pytest.fixture(scope="session")
-def smollm2_weights(smollm2: Model) -> Loaded:
-    """All blocks, half a gigabyte: never copy them."""
-    return Loaded(smollm2.open_source())

@@ -18,6 +18,12 @@ LIMIT = 1e-3  # of any logit at any position
 
 
 @pytest.fixture(scope="module")
+def smollm2_weights(smollm2: Model) -> Loaded:
+    """All blocks, half a gigabyte: never copy them. Not for longer, since processes that fork would copy its pages."""
+    return Loaded(smollm2.open_source())
+
+
+@pytest.fixture(scope="module")
 def golden(fixtures: Path) -> dict[str, np.ndarray]:
     with np.load(fixtures / "golden_smollm2.npz") as file:
         return dict(file)
