@@ -40,4 +40,4 @@ def test_moves_that_pay_only_beside_others_are_made_with_them() -> None:
     for slowdown in (2.5, 4.0):
         moved = moves(plan.placement, decided(plan.view, plan.placement, slowdown))
         layers = Counter(move.target for move in moved if move.block.kind is Kind.FFN)
-        assert layers == {NANO: 8, PHONE: 6}
+        assert layers == {NANO: 9, PHONE: 5}

@@ -4,7 +4,8 @@ A change pays if migration + steps are less than the steps without it. What the 
 has how long states were seen to last, and their means:
 
 * While nothing has come and gone, the present state is expected to stay: what pays within `HORIZON` steps is done at
-  once. Measurements are never quite right, so a move must gain `MARGIN` times its migration time.
+  once, and what gains a `LARGE` share of a step and pays within `FAR` steps. What is smaller could come and go unseen.
+  Measurements are never quite right, so a move must gain `MARGIN` times its migration time.
 * Where a state is expected to end, what is done for it will have to be undone: a move must gain `WAYS` times its
   migration time while the state lasts. So no move for a state that lasts as expected loses anything; and for a state
   that outlasts what was expected, of which `view.history` expects as long again, a move is made when staying has lost
@@ -17,7 +18,8 @@ All moves together must gain `WORTH` of a step, or its part where layers have tu
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import NamedTuple
 
 from edgeemu.placement.blocks import Kind
@@ -28,7 +30,9 @@ from edgeemu.policies.view.outlook import STAYS
 
 # Of 64-256 steps and margins of 1.5-3, these lost least in runs of 200 tokens under load that changes at each token,
 # and won as much as any under load that changes every 50 tokens.
-HORIZON = 128  # steps
+HORIZON = 64  # steps
+FAR = 128  # steps, for gains that no small change which comes and goes unseen explains
+LARGE = 0.1  # share of a step, of such a gain
 MARGIN = 1.5
 WORTH = 0.01
 WAYS = 2  # there and back
@@ -41,9 +45,24 @@ class Prices:
 
     costs: MoveCosts | None
     tokens: float
+    far_tokens: float = 0.0  # for gains of at least `large_s`
+    large_s: float = inf
+
+    @classmethod
+    def of(cls, costs: MoveCosts, prospect: "Prospect", step_s: float) -> "Prices":
+        """Prices for a step that takes so long now."""
+        return cls(costs, prospect.tokens, prospect.far_tokens, LARGE * step_s)
+
+    def at_once(self, moves: int) -> "Prices":
+        """Prices where so many moves are carried out side by side."""
+        return replace(self, tokens=moves * self.tokens, far_tokens=moves * self.far_tokens)
+
+    def gained_s(self, gain_s: float) -> float:
+        """Time that a gain of each step saves until its move must have paid back."""
+        return (self.far_tokens if gain_s >= self.large_s else self.tokens) * gain_s
 
     def pays(self, gain_s: float, move_s: float) -> bool:
-        return self.tokens * gain_s > move_s and gain_s > LEAST_GAIN_S
+        return self.gained_s(gain_s) > move_s and gain_s > LEAST_GAIN_S
 
     def move_s(self, moved: Iterable[Moved], device: int, meeting: Collection[Kind] = ()) -> float:
         """Migration time of moves to one device. `meeting`: ends that bring no table."""
@@ -55,13 +74,19 @@ class Prices:
 class Prospect(NamedTuple):
     """The cluster as it is expected to be in the mean over some steps, and the steps in which a move must pay back.
 
+    `far_tokens`: the steps for a large gain.
     `early`: a move can be for what is expected to come. Then it must lose nothing in the present state.
     """
 
     ahead: ClusterView
     steps: int
     tokens: float
+    far_tokens: float
     early: bool = False
+
+    def gained(self, gain: float, step: float) -> float:
+        """Time, or energy, that a gain of each step saves until its move must have paid back; `step`: without the gain."""
+        return (self.far_tokens if gain >= LARGE * step else self.tokens) * gain
 
 
 def prospects(view: ClusterView) -> Iterator[Prospect]:
@@ -69,12 +94,13 @@ def prospects(view: ClusterView) -> Iterator[Prospect]:
     horizon = min(view.remaining_tokens, HORIZON)
     ending = [tokens for tokens in view.outlook.lasts_tokens() if tokens < horizon]
     if not ending:
-        yield Prospect(view, horizon, horizon / MARGIN)
+        far = min(view.remaining_tokens, FAR, *view.outlook.lasts_tokens())
+        yield Prospect(view, horizon, horizon / MARGIN, far / MARGIN)
         return
     lasts = max(ending)
-    yield Prospect(expected(view, lasts), int(lasts), lasts / WAYS, early=len(ending) > 1)
+    yield Prospect(expected(view, lasts), int(lasts), lasts / WAYS, lasts / WAYS, early=len(ending) > 1)
     if view.outlook.comes_back_within(horizon):
-        yield Prospect(expected(view, horizon), horizon, horizon / MARGIN, early=True)
+        yield Prospect(expected(view, horizon), horizon, horizon / MARGIN, horizon / MARGIN, early=True)
 
 
 def expected(view: ClusterView, tokens: float) -> ClusterView:

@@ -104,7 +104,7 @@ def try_move(
     `touched` computes the time of all stages that the move changes. `at_most_s`: more than a step can gain.
     """
     move_s = prices.move_s(moved, device, draft.meeting(moved, device))
-    if prices.tokens * at_most_s <= move_s:
+    if prices.gained_s(at_most_s) <= move_s:
         return False
     before_s = touched()
     draft.move(moved, device)
@@ -137,7 +137,7 @@ def _best_part(
     if prices.costs is not None:
         # No layer gains more elsewhere, and hops are gained once: if that does not pay for one, more do not either.
         at_most_s = inner_s - share * times.least_layer_s + times.hop_s(source, here) + times.hop_s(here, after)
-        if prices.tokens * at_most_s <= _quickest_layer_move_s(draft, prices.costs, here):
+        if prices.gained_s(at_most_s) <= _quickest_layer_move_s(draft, prices.costs, here):
             return None
     room = np.minimum(whole_layers_room(draft), length)  # [n_devices]
     room[here] = 0
@@ -157,7 +157,7 @@ def _best_part(
             np.where(part > 0, part * each_s + out_gain_s - out_s, -np.inf),
         ]
     )  # [3, n_devices]: all, first part, last part
-    net_s = prices.tokens * gains_s
+    net_s = np.where(gains_s >= prices.large_s, prices.far_tokens, prices.tokens) * gains_s
     if prices.costs is not None:
         net_s -= np.stack([room, part, part]) * _layer_move_s(draft, prices.costs, here)
     which, device = divmod(int(net_s.argmax()), times.n_devices)
@@ -204,7 +204,7 @@ def move_ends(draft: PartialPlacement, prices: Prices) -> bool:
     if costs is not None:
         at_most_s = draft.ends_s() + times.hop_s(draft.embed, int(draft.proj[0]))
         at_most_s -= float((times.lm_head_s + times.embed_s).min())
-        if prices.tokens * at_most_s <= quickest_end_s(draft, costs):
+        if prices.gained_s(at_most_s) <= quickest_end_s(draft, costs):
             return False
     for kinds in (ENDS, (Kind.LM_HEAD,), (Kind.EMBED,)):
         cost_s = np.zeros(times.n_devices)
@@ -241,6 +241,6 @@ def _join_layers(draft: PartialPlacement, prices: Prices) -> bool:
             (Kind.FFN, at_ffn, at_proj, times.ffn_s),
         ):
             promise_s = hops_s + float(alone_s[here] - alone_s[there])
-            if prices.costs is None or prices.tokens * promise_s > prices.costs.quickest_s(kind, here):
+            if prices.costs is None or prices.gained_s(promise_s) > prices.costs.quickest_s(kind, here):
                 changed |= _try_singles(draft, prices, layer, (kind,), there)
     return changed

@@ -60,14 +60,15 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
         if fits:
             return current
         raise NoBetterPlacement("a device has lost memory, and no pipeline of complete layers fits the others")
-    before_s, prices = round_s(times, old, view.sequences), Prices(costs, prospect.tokens)
+    before_s = round_s(times, old, view.sequences)
+    prices = Prices.of(costs, prospect, before_s)
     changes = [
         _PipelineChange(layout, before_s - round_s(times, layout, view.sequences), costs.migration_s(old, layout))
         for layout in found
     ]
     if fits:
         changes = [change for change in changes if prices.pays(*change[1:]) and change.gain_s > WORTH * before_s]
-    changes.sort(key=lambda change: change.moves_s - prices.tokens * change.gain_s)
+    changes.sort(key=lambda change: change.moves_s - prices.gained_s(change.gain_s))
     for layout, _, _ in changes:
         if union_fits(view, old, layout):
             return layout.placement(shape)

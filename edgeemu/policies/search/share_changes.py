@@ -113,14 +113,15 @@ class _BestChange:
 
     def add(self, cost: float, shares: ShareArrays) -> None:
         """Take a placement that gains more than the best so far, if no device refuses it."""
-        view, known, tokens, second = self._view, self._known, self._prospect.tokens, self._judge.second
+        view, known, second = self._view, self._known, self._judge.second
         if cost >= MISSING:
             return
         gain = self._before - float(self._judge.promised(shares)[0])
-        if tokens * gain <= self._net:  # its migration makes it no better
+        gained = self._prospect.gained(gain, self._before)
+        if gained <= self._net:  # its migration makes it no better
             return
         new = shares.placement(0, view.costs.shape, known.devices, self._current)
-        net = tokens * gain - known.costs.moves_s(moves(self._current, new)) * second
+        net = gained - known.costs.moves_s(moves(self._current, new)) * second
         pays = net > self._net and (not known.fits or gain > WORTH * self._before)
         if pays and self._is_accepted(new, shares):
             self.best, self._net, self._shares = new, net, shares
@@ -130,7 +131,7 @@ class _BestChange:
 
     def by_halves(self) -> Placement:
         """The current placement, or the half way to a refused one, if both halves gain more than they take."""
-        view, known, tokens, second = self._view, self._known, self._prospect.tokens, self._judge.second
+        view, known, second = self._view, self._known, self._judge.second
         best = sorted(self._refused, key=lambda refused: -refused[0])[:HALVED]
         for target in (other for _, shares in best for other in self._with_other_ends(shares)):
             new = target.placement(0, view.costs.shape, known.devices, self._current)
@@ -141,7 +142,7 @@ class _BestChange:
             after, between = self._judge.promised(ShareArrays.joined([target, half])).tolist()
             ways_s = known.costs.moves_s(moves(self._current, middle)) + known.costs.moves_s(moves(middle, new))
             takes = ways_s * second + view.interval_tokens * max(0.0, between - self._before)
-            if tokens * (self._before - after) > takes:
+            if self._prospect.gained(self._before - after, self._before) > takes:
                 return middle
         return self._current
 

@@ -40,17 +40,17 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
     """
     times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
     shape, costs = view.costs.shape, MoveCosts(view)
-    prices = Prices(costs, prospect.tokens)
     old = PlacementArrays.of(current, shape)
     draft = relieved(view, times, old)
     base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
+    prices = Prices.of(costs, prospect, before_s)
     best, best_s, others = base, before_s, []
     if improve(draft, prices, layers_s):
         best, best_s = draft.layout(old), draft.step_s()
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
-        if improve(draft, Prices(costs, AT_ONCE * prices.tokens)):
+        if improve(draft, prices.at_once(AT_ONCE)):
             others.append(draft.layout(old))
         other = relieved(view, times, old)  # the order of moves decides who gets memory
         if move_ends(other, prices):  # else all goes as before
