@@ -85,7 +85,7 @@ class Prospect(NamedTuple):
     early: bool = False
 
     def gained(self, gain: float, step: float) -> float:
-        """Time, or energy, that a gain of each step saves until its move must have paid back; `step`: without the gain."""
+        """Time, or energy, that a gain of each step saves until its move must have paid. `step`: what it takes now."""
         return (self.far_tokens if gain >= LARGE * step else self.tokens) * gain
 
 
