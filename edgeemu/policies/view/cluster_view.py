@@ -98,9 +98,8 @@ class ClusterView:
     given: Placement | None = None  # what the scenario writes as its placement
     j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known
     by_layer: Costs | None = None  # where layers have different formats: the costs of each
-    fitting: list[Placement] = field(
-        default_factory=list, init=False, compare=False
-    )  # as was found: who does adds them
+    # Placements that a search has found to fit: nobody counts their memory again.
+    fitting: list[Placement] = field(default_factory=list, init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "links", priced(self.links, [device.compute for device in self.devices]))

@@ -138,7 +138,9 @@ class OperationTimes:
         """Duration of each operation on its device, by the roofline: [m]."""
         known = self._known
         used = np.flatnonzero(np.bincount(which, minlength=len(known.kinds)))  # others may need more rows
-        works = np.stack([known.works(used, step, self._costs) for step in steps])  # [n_steps, n_kinds, 2]
+        works = np.empty((len(steps), len(known.kinds), 2))
+        for at, step in enumerate(steps):
+            works[at] = known.works(used, step, self._costs)
         flops, bytes_read = works[which_step, which].T  # [m] each
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(

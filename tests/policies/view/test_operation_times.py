@@ -3,12 +3,14 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.builders import QUICK, divided_placements, shapes
+from support.builders import LLAMA, QUICK, divided_placements, shapes
 
 from edgeemu.cluster.devices import Compute
+from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.operation_costs import op_s
+from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
@@ -58,3 +60,11 @@ def test_operations_of_a_program_can_be_executed_in_any_parts(data: st.DataObjec
         totals = known.totals(executed)
         assert totals.number.tolist() == sums[:, 0].tolist()
         np.testing.assert_allclose(totals.nominal_s, sums[:, 1], rtol=1e-12)
+
+
+def test_a_step_of_which_nothing_has_arrived_yet_says_nothing() -> None:
+    """Devices report on their own: a decision can come before any report of the last step."""
+    program = compile_routes(Placement(dict.fromkeys(all_blocks(LLAMA), 0)), LLAMA, "ring")
+    for executions in ([], ExecutedOps.of_step(OpColumns(program.ops), Step(0, 1, 1, 5), [])):
+        totals = OperationTimes(SPEEDS, PhysicalCosts(LLAMA)).totals(executions)
+        assert np.array(totals).tolist() == np.zeros((4, N)).tolist()
