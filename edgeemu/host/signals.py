@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import NoReturn
 
 from edgeemu.errors import Interrupted
@@ -29,10 +29,27 @@ def handled_by(handler: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, earlier or signal.SIG_DFL)
 
 
-def _interrupt(number: int) -> NoReturn:
-    raise Interrupted(number)
+@contextmanager
+def interrupted_at_once() -> Iterator[None]:
+    """Raise Interrupted in a block as soon as a signal arrives that ends a command; at its end at the latest.
 
+    Python drops an exception that a handler raises in a destructor, or in what other modules have it call when a
+    process forks.
+    """
+    arrived = list[int]()
 
-def interrupted_at_once() -> AbstractContextManager[None]:
-    """Raise Interrupted in a block as soon as a signal arrives that ends a command."""
-    return handled_by(_interrupt)
+    def interrupt(number: int) -> NoReturn:
+        arrived.append(number)
+        raise Interrupted(number)
+
+    try:
+        with handled_by(interrupt):
+            yield
+    except Interrupted:
+        raise
+    except BaseException as error:
+        if arrived:
+            raise Interrupted(arrived[0]) from error
+        raise
+    if arrived:
+        raise Interrupted(arrived[0])

@@ -41,8 +41,7 @@ class Unspeakable(Exception):
     def __str__(self):
         raise ValueError
 
-def unspeakable(view, current):
-    raise Unspeakable
+def unspeakable(view, current): raise Unspeakable
 
 class Evil(int):
     def __eq__(self, other):
@@ -274,6 +273,7 @@ def test_a_killed_controller_takes_its_policy_with_it(directory: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it can come while a process forks
 def test_a_signal_ends_the_command_while_a_policy_is_in_c(asked: SeparatePolicy, plan: Plan, directory: Path) -> None:
     (directory / "now").write_text("hangs_in_c")
     asked.load()
