@@ -22,6 +22,8 @@ class Compute:
 
     def slowed(self, slowdown: float) -> "Compute":
         """The speed at which everything takes `slowdown` times as long."""
+        if slowdown == 1.0:
+            return self
         return Compute(
             self.flops_per_s / slowdown,
             self.mem_bytes_per_s / slowdown,

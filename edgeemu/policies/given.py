@@ -16,7 +16,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     if current is not None:
         return current
     if view.given is None:
-        raise InfeasibleError("no placement is given: the scenario has no placement:")
+        raise InfeasibleError("no placement is given: the scenario writes none")
     over = [
         f"  {device.name} would need {need_bytes:,} B ({SIZE.format_human(need_bytes)}), "
         f"and has {device.memory_bytes:,} B ({SIZE.format_human(device.memory_bytes)})"

@@ -61,7 +61,7 @@ def choose_policy(scenario: Scenario, policy_name: str | None, *, trust: bool) -
             )
         if name == "given" and scenario.placement is None:
             raise RequestError(
-                "given keeps the placement that a scenario writes, and this one has no placement:; "
+                "given keeps the placement that a scenario writes, and this one writes none; "
                 "edgeemu plan SCENARIO --policy NAME --yaml prints one"
             )
         return open_policy(name, IMPORT_LIMIT_S)

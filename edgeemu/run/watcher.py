@@ -13,7 +13,7 @@ from edgeemu.policies.view.history import TURN, History
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.links_at import link_factors_at
-from edgeemu.policies.view.oracle import slowed, view_at
+from edgeemu.policies.view.oracle import view_at
 from edgeemu.policies.view.outlook import Outlook, Pair
 from edgeemu.run.backend import Measurements, StepMeasurement
 from edgeemu.run.plan import Plan
@@ -95,7 +95,7 @@ class Watcher:
         cluster = self._devices.cluster
         slowdowns = np.array([device.slowdown_at(at_s) for device in cluster.devices])
         devices = tuple(
-            DeviceView.of(device, slowed(compute, slowdown), device.memory_at(at_s))
+            DeviceView.of(device, compute.slowed(slowdown), device.memory_at(at_s))
             for device, compute, slowdown in zip(cluster.devices, self._plan.computes, slowdowns.tolist(), strict=True)
         )
         known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)

@@ -8,7 +8,6 @@ from edgeemu.placement.blocks import LM_HEAD, Kind
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.lookahead import place
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.oracle import slowed
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import load_scenario
 
@@ -20,7 +19,7 @@ SETTINGS = ("sharding.divide=false", "workload.prompts=[{tokens: 44}]", "workloa
 def decided(view: ClusterView, current: Placement, *slowdowns: float) -> Placement:
     """The placement after decisions, each with the laptop so many times as slow as nominally."""
     for slowdown in slowdowns:
-        laptop = replace(view.devices[LAPTOP], compute=slowed(view.devices[LAPTOP].compute, slowdown))
+        laptop = replace(view.devices[LAPTOP], compute=view.devices[LAPTOP].compute.slowed(slowdown))
         devices = tuple(laptop if i == LAPTOP else device for i, device in enumerate(view.devices))
         current = place(replace(view, devices=devices), current)
     return current

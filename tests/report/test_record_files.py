@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,10 +21,11 @@ from edgeemu.errors import RequestError
 from edgeemu.report.disk import RecordsError
 from edgeemu.report.facts import decode_facts
 from edgeemu.report.record_files import RecordWriter, read_table
-from edgeemu.report.rows import MigrationRow, OperationRow, TokenRow, schema
+from edgeemu.report.rows import DeviceRow, MigrationRow, OperationRow, Row, TokenRow, schema
 from edgeemu.report.run_directory import RunDirectory
 from edgeemu.timeline.columns import Coded, Column, Columns
 
+AnyRow = TypeVar("AnyRow", bound=Row)
 WHEN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
 
@@ -72,8 +73,8 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert pq.read_schema(tmp_path / "ops.parquet").names == list(OperationRow._fields)
 
 
-def as_columns(rows: list[OperationRow]) -> Columns[OperationRow]:
-    """Operations by column: names are coded, and None is NaN."""
+def as_columns(kind: type[AnyRow], rows: Sequence[AnyRow]) -> Columns[AnyRow]:
+    """Rows by column: names are coded, and None is NaN."""
     columns: list[Column] = []
     for values in zip(*rows, strict=True):
         if isinstance(values[0], str):
@@ -82,18 +83,24 @@ def as_columns(rows: list[OperationRow]) -> Columns[OperationRow]:
         else:
             pairs = np.array([values, values], np.float64 if None in values else None)
             columns.append(pairs.T[:, 0])  # as a column of a table is: its numbers do not lie side by side
-    return Columns(OperationRow, columns)
+    return Columns(kind, columns)
 
 
 def test_columns_come_back_as_their_rows(tmp_path: Path) -> None:
-    ops = [op(f"pi{step % 3}", step)._replace(cpu_s=None if step % 4 == 1 else 0.5) for step in range(21)]  # type: ignore[arg-type]
+    ops = [op(f"pi{step % 3}", step) for step in range(21)]
     too_large = [row._replace(layer=1 << 15) for row in ops]
+    held = [
+        DeviceRow("pi", 0, step, 1, 1, 1, 1, 1, 9, 0, 0.0, 0.5, 0.0, None if step % 4 == 1 else 0.5)
+        for step in range(21)
+    ]
     with RecordWriter(tmp_path) as writer:
-        writer.append("ops", as_columns(ops[:20]))
+        writer.append("ops", as_columns(OperationRow, ops[:20]))
         with pytest.raises(OverflowError, match="int16"):
-            writer.append("ops", as_columns(too_large))
-        writer.append("ops", as_columns(ops[20:]))
+            writer.append("ops", as_columns(OperationRow, too_large))
+        writer.append("ops", as_columns(OperationRow, ops[20:]))
+        writer.append("devices", as_columns(DeviceRow, held))
     assert read_table(tmp_path, "ops").to_pylist() == [row._asdict() for row in ops]
+    assert read_table(tmp_path, "devices").to_pylist() == [row._asdict() for row in held]
 
 
 def test_a_run_without_a_token_leaves_empty_tables(tmp_path: Path) -> None:

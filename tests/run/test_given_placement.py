@@ -301,7 +301,7 @@ def test_a_placement_that_does_not_fit_is_refused_with_the_bytes_of_each_device(
 
 
 def test_given_without_a_placement_says_how_to_get_one() -> None:
-    with pytest.raises(RequestError, match=r"^--policy: given keeps the placement .* no placement:; edgeemu plan"):
+    with pytest.raises(RequestError, match=r"^--policy: given keeps the placement .* one writes none; edgeemu plan"):
         make_plan(parse_scenario(SCENARIO), "given")
     with pytest.raises(RequestError, match=r"^scenario.yaml:8: policy: given keeps the placement"):
         make_plan(parse_scenario(SCENARIO + "policy: given\n"))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, NoReturn
 
 _NO_PROGRAM = "forked from the tests"  # `subprocess` is never asked to start it
@@ -55,8 +56,7 @@ def let_go(keep: Collection[int]) -> None:
     None is closed: Arrow ends a process that forks when a pipe of its own is closed already.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # numbers, not paths
-        number = int(name)
+    for number in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
         if number > 2 and number not in keep and number != nothing:
             with contextlib.suppress(OSError):  # that by which they were listed
                 os.fstat(number)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import edgeemu
 from edgeemu import __main__ as program
 from edgeemu.host.fleet import Fleet
@@ -44,7 +46,7 @@ def start_edgeemu(
         os.environ.update(environment)
         sys.argv = [str(Path(program.__file__)), *arguments]
         sys.modules["__main__"] = program
-        Fleet._spawn = fork_server_here if warm_server else COLD  # type: ignore[method-assign,assignment]  # a process of its own
+        pytest.MonkeyPatch().setattr(Fleet, "_spawn", fork_server_here if warm_server else COLD)  # never undone
         program.main()
 
     return fork_program(be_command, **options)

@@ -1,6 +1,6 @@
 """Steps that run alone, computed in arrays: every token is sampled at the simulator's instant, bit by bit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, devices, divided_placements, even_cluster, mixed_shapes, placements, shapes
 from support.one_sequence import predict
+from support.simulated_steps import compute_narrow_steps, note_simulated
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -22,10 +23,8 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import MessageKind, Op, Program, Slot
-from edgeemu.timeline import known_levels
 from edgeemu.timeline.prediction import predict_workload
 from edgeemu.timeline.scheduler import Scheduler
-from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Duration, Step, roofline_durations
 
 SHAPE = replace(LLAMA, n_heads=4, n_kv_heads=4)
@@ -43,21 +42,13 @@ class Asked(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def of_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_levels, "LEAST_WIDTH", 0)
+    compute_narrow_steps(monkeypatch)
 
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the steps that are simulated, and not computed in arrays."""
-    numbers: list[int] = []
-    start: Callable[..., None] = Simulator.start
-
-    def noted(simulator: Simulator, step: Step, program: Program, at_s: float) -> None:
-        numbers.append(step.step)
-        start(simulator, step, program, at_s)
-
-    monkeypatch.setattr(Simulator, "start", noted)
-    return numbers
+    return note_simulated(monkeypatch)
 
 
 def sampled(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, devices, divided_placements, even_cluster, placements, scattered
+from support.simulated_steps import compute_narrow_steps, note_simulated
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
@@ -17,8 +18,6 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.program import MessageKind, Op, Program, Slot
 from edgeemu.placement.shipments import Shipment
-from edgeemu.timeline import known_levels
-from edgeemu.timeline.simulator import Simulator
 from edgeemu.timeline.steps import Duration, Step, roofline_durations
 from edgeemu.timeline.virtual import VirtualTimeline
 
@@ -33,21 +32,13 @@ Happens = Callable[[VirtualTimeline, float], object]
 
 @pytest.fixture(autouse=True)
 def of_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_levels, "LEAST_WIDTH", 0)
+    compute_narrow_steps(monkeypatch)
 
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the steps that are simulated, and not computed in arrays."""
-    numbers: list[int] = []
-    start: Callable[..., None] = Simulator.start
-
-    def noted(simulator: Simulator, step: Step, program: Program, at_s: float) -> None:
-        numbers.append(step.step)
-        start(simulator, step, program, at_s)
-
-    monkeypatch.setattr(Simulator, "start", noted)
-    return numbers
+    return note_simulated(monkeypatch)
 
 
 def uneven(speeds: list[float], rates: list[float]) -> Cluster:

@@ -32,7 +32,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
 from edgeemu.policies.view.migration_memory import refusing_devices
-from edgeemu.policies.view.oracle import slowed, view_at
+from edgeemu.policies.view.oracle import view_at
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.run.plan import Plan
 
@@ -61,7 +61,7 @@ class Future:
         base, past = plan.view, plan.view.prompt_tokens + token - 1
         workload = replace(base.workload, length=past, cached=past * base.sequences)
         devices = tuple(
-            DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
+            DeviceView.of(device, compute.slowed(device.slowdown_at(at_s)), device.memory_at(at_s))
             for device, compute in zip(cluster.devices, plan.computes, strict=True)
         )
         view = replace(base, devices=devices, workload=workload, costs=base.costs.at_step(1, past))
@@ -82,7 +82,7 @@ class Future:
         first = views[0]
         devices = tuple(
             replace(
-                device, compute=slowed(nominal, float(np.mean([nominal.flops_per_s / v.flops_per_s[i] for v in views])))
+                device, compute=nominal.slowed(float(np.mean([nominal.flops_per_s / v.flops_per_s[i] for v in views])))
             )
             for i, (device, nominal) in enumerate(zip(first.devices, self.plan.computes, strict=True))
         )

@@ -17,14 +17,17 @@ has how long states were seen to last, and their means:
 All moves together must gain `WORTH` of a step, or its part where layers have turns; else nothing is moved.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
+import numpy as np
+
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.partial_placement import Moved
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.outlook import STAYS
 
@@ -50,12 +53,16 @@ class Prices:
 
     @classmethod
     def of(cls, costs: MoveCosts, prospect: "Prospect", step_s: float) -> "Prices":
-        """Prices for a step that takes so long now."""
+        """Prices for a step that takes so long now; for the objective of energy all are joules instead of seconds."""
         return cls(costs, prospect.tokens, prospect.far_tokens, LARGE * step_s)
 
     def at_once(self, moves: int) -> "Prices":
         """Prices where so many moves are carried out side by side."""
         return replace(self, tokens=moves * self.tokens, far_tokens=moves * self.far_tokens)
+
+    def steps(self, gains_s: FloatArray) -> FloatArray:
+        """Steps in which moves must pay back, by what each gains of a step."""
+        return np.where(gains_s >= self.large_s, self.far_tokens, self.tokens)
 
     def gained_s(self, gain_s: float) -> float:
         """Time that a gain of each step saves until its move must have paid back."""
@@ -63,6 +70,11 @@ class Prices:
 
     def pays(self, gain_s: float, move_s: float) -> bool:
         return self.gained_s(gain_s) > move_s and gain_s > LEAST_GAIN_S
+
+    def pays_by_halves(self, steps_s: Sequence[float], ways_s: float, interval_tokens: int) -> bool:
+        """Whether a change in two halves pays: with steps before, between and after, and what both migrations take."""
+        before_s, between_s, after_s = steps_s
+        return self.pays(before_s - after_s, ways_s + interval_tokens * max(0.0, between_s - before_s))
 
     def move_s(self, moved: Iterable[Moved], device: int, meeting: Collection[Kind] = ()) -> float:
         """Migration time of moves to one device. `meeting`: ends that bring no table."""
@@ -83,10 +95,6 @@ class Prospect(NamedTuple):
     tokens: float
     far_tokens: float
     early: bool = False
-
-    def gained(self, gain: float, step: float) -> float:
-        """Time, or energy, that a gain of each step saves until its move must have paid. `step`: what it takes now."""
-        return (self.far_tokens if gain >= LARGE * step else self.tokens) * gain
 
 
 def prospects(view: ClusterView) -> Iterator[Prospect]:

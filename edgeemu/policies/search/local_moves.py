@@ -157,7 +157,7 @@ def _best_part(
             np.where(part > 0, part * each_s + out_gain_s - out_s, -np.inf),
         ]
     )  # [3, n_devices]: all, first part, last part
-    net_s = np.where(gains_s >= prices.large_s, prices.far_tokens, prices.tokens) * gains_s
+    net_s = prices.steps(gains_s) * gains_s
     if prices.costs is not None:
         net_s -= np.stack([room, part, part]) * _layer_move_s(draft, prices.costs, here)
     which, device = divmod(int(net_s.argmax()), times.n_devices)

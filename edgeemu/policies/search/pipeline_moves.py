@@ -98,7 +98,6 @@ def half_that_pays(
     if middle is None or prices is None or prices.costs is None:
         return middle
     layouts = PlacementArrays.of(current, shape), PlacementArrays.of(middle, shape), target
-    before_s, between_s, after_s = (round_s(times, layout, view.sequences) for layout in layouts)
+    steps_s = [round_s(times, layout, view.sequences) for layout in layouts]
     ways_s = sum(prices.costs.migration_s(*pair) for pair in pairwise(layouts))
-    pays = prices.pays(before_s - after_s, ways_s + view.interval_tokens * max(0.0, between_s - before_s))
-    return middle if pays else None
+    return middle if prices.pays_by_halves(steps_s, ways_s, view.interval_tokens) else None

@@ -18,7 +18,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, is_divided, moves
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
-from edgeemu.policies.search.change_rule import WORTH, Prospect
+from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
@@ -103,7 +103,7 @@ class _BestChange:
     ) -> None:
         """`before`: the cost of the current placement."""
         self._view, self._prospect, self._current, self._known = view, prospect, current, known
-        self._judge, self._before = judge, before
+        self._judge, self._before, self._prices = judge, before, Prices.of(known.costs, prospect, before)
         self.best, self._net, self._shares = current, 0.0 if known.fits else -np.inf, known.base
         self._refused: list[tuple[float, ShareArrays]] = []  # what is gained in all, and the placement
 
@@ -117,7 +117,7 @@ class _BestChange:
         if cost >= MISSING:
             return
         gain = self._before - float(self._judge.promised(shares)[0])
-        gained = self._prospect.gained(gain, self._before)
+        gained = self._prices.gained_s(gain)
         if gained <= self._net:  # its migration makes it no better
             return
         new = shares.placement(0, view.costs.shape, known.devices, self._current)
@@ -131,7 +131,7 @@ class _BestChange:
 
     def by_halves(self) -> Placement:
         """The current placement, or the half way to a refused one, if both halves gain more than they take."""
-        view, known, second = self._view, self._known, self._judge.second
+        view, known = self._view, self._known
         best = sorted(self._refused, key=lambda refused: -refused[0])[:HALVED]
         for target in (other for _, shares in best for other in self._with_other_ends(shares)):
             new = target.placement(0, view.costs.shape, known.devices, self._current)
@@ -141,8 +141,8 @@ class _BestChange:
                 continue
             after, between = self._judge.promised(ShareArrays.joined([target, half])).tolist()
             ways_s = known.costs.moves_s(moves(self._current, middle)) + known.costs.moves_s(moves(middle, new))
-            takes = ways_s * second + view.interval_tokens * max(0.0, between - self._before)
-            if self._prospect.gained(self._before - after, self._before) > takes:
+            steps = self._before, between, after
+            if self._prices.pays_by_halves(steps, ways_s * self._judge.second, view.interval_tokens):
                 return middle
         return self._current
 

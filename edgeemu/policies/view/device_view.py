@@ -29,6 +29,5 @@ class DeviceView:
 
     def slowed(self, slowdown: float, memory_bytes: int) -> "DeviceView":
         """The device when everything takes `slowdown` times as long, with other memory."""
-        compute = self.compute if slowdown == 1.0 else self.compute.slowed(slowdown)
-        power = self.idle_w, self.busy_w
-        return DeviceView(self.name, compute, memory_bytes, *power, self.installed_bytes, self.reserved_bytes)
+        known = self.idle_w, self.busy_w, self.installed_bytes, self.reserved_bytes
+        return DeviceView(self.name, self.compute.slowed(slowdown), memory_bytes, *known)

@@ -44,7 +44,7 @@ def oracle_view(
     `links`: the nominal links of the cluster, if they were made already.
     """
     devices = tuple(
-        DeviceView.of(device, slowed(compute, device.slowdown_at(at_s)), device.memory_at(at_s))
+        DeviceView.of(device, compute.slowed(device.slowdown_at(at_s)), device.memory_at(at_s))
         for device, compute in zip(cluster.devices, nominal_computes(cluster, host), strict=True)
     )
     nominal = links or LinkMatrix.of(cluster)
@@ -56,10 +56,3 @@ def oracle_view(
 def view_at(view: ClusterView, cluster: Cluster, links: LinkMatrix, at_s: float) -> ClusterView:
     """The view with the links of the cluster at an instant; `links` are the nominal ones."""
     return replace(view, links=links_at(links, cluster, at_s) if cluster.links_vary else links)
-
-
-def slowed(compute: Compute, slowdown: float) -> Compute:
-    """The speed of a device on which everything takes `slowdown` times as long."""
-    if slowdown == 1.0:
-        return compute
-    return compute.slowed(slowdown)

@@ -21,7 +21,6 @@ from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.link_matrix import LinkMatrix
-from edgeemu.policies.view.oracle import slowed
 from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.network import Transit, Transits, serialise
 from edgeemu.timeline.simulator import Simulator
@@ -123,7 +122,7 @@ def test_the_view_has_rows_of_what_is_known() -> None:
                 assert view.links.delay_s.column(b)[a] == pytest.approx(0.02 if seen else 0.005, rel=0.01)
                 assert view.links.s_per_bit.pair(a, b) == 1 / view.bandwidth_bps(a, b) == 1 / view.bandwidth_from(a)[b]
     assert np.isinf(view.bandwidth_from(1)[1])
-    assert view.devices[2] == DeviceView("d2", slowed(SHEET, 2.0), 1000, installed_bytes=1 << 40)
+    assert view.devices[2] == DeviceView("d2", SHEET.slowed(2.0), 1000, installed_bytes=1 << 40)
     assert (view.prompt_tokens, view.total_tokens) == (5, 9)
 
 
