@@ -10,7 +10,9 @@ from edgeemu.device.handed_on import Received, rounded_kinds
 from edgeemu.device.held_blocks import HeldBlocks
 from edgeemu.device.put_together import (
     added,
+    added_on_grid,
     columns_joined,
+    columns_joined_on_grid,
     gather_some,
     last_or_all,
     normed,
@@ -25,7 +27,7 @@ from edgeemu.placement.operation_costs import is_last, op_workspace_bytes
 from edgeemu.placement.program import Collective, MessageKind, Op, held_parts
 from edgeemu.placement.slice_costs import SliceCosts
 from edgeemu_kernels.attention import Attention, Heads
-from edgeemu_kernels.dense import LmHead
+from edgeemu_kernels.dense import LmHead, Proj
 from edgeemu_kernels.linear import Array
 from edgeemu_kernels.norms import standardised
 from edgeemu_kernels.packed import Stored, encode_rows
@@ -121,6 +123,7 @@ class Executor:
     def _prepare(self, op: Op) -> Execution:
         """Make the call that executes an operation on the blocks that are held now."""
         shape, last = self.costs.shape, is_last(op.emits, self.costs.shape.n_layers)
+        sums_exactly = shape.precision.order_free and not op.forwards
         match op.kind:
             case Kind.EMBED:
                 embed = _present(self._held.embed, op)
@@ -132,28 +135,32 @@ class Executor:
                 attend, put = self._prepare_attend(op, attention), attention.merged if op.parts else one_after_another
                 return lambda inputs, sequence, _, position: attend(put(op.parts, inputs), sequence, position)
             case Collective.JOIN:
-                return lambda inputs, *_: columns_joined(op, inputs, last=last)  # -> [t, d_model], or columns
+                join = columns_joined_on_grid if sums_exactly else columns_joined
+                return lambda inputs, *_: join(op, inputs, last=last)  # -> [t, d_model], or columns
             case Kind.PROJ if op.columns:
-                proj = _present(self._held.projs.get(op.layer), op)
-                return lambda inputs, *_: proj.partial(inputs[0])  # -> [t, columns]
+                proj = self._proj(op)
+                project = proj.partial if self._messages is None else proj.product
+                return lambda inputs, *_: project(inputs[0])  # -> [t, columns]
             case Kind.PROJ if op.groups:
-                proj = _present(self._held.projs.get(op.layer), op)  # -> [t, d_model], or of a chunk
+                proj = self._proj(op)  # -> [t, d_model], or of a chunk
                 return lambda inputs, *_: last_or_all(proj.partial(gather_some(op, inputs)), last=last)
             case Kind.PROJ:
-                proj = _present(self._held.projs.get(op.layer), op)
+                proj = self._proj(op)
                 n_groups = shape.n_groups  # -> [t, d_model]
                 return lambda inputs, *_: proj.forward(side_by_side(op, inputs[1:], n_groups), inputs[0])
             case Kind.FFN:
-                ffn = _present(self._held.ffns.get(op.layer), op)
-                if op.columns:
-                    return lambda inputs, *_: ffn.outer(side_by_side(op, inputs, shape.ffn_units))  # [t, columns]
+                ffn = _present(self._held.ffns.get(op.layer), op).at(shape)
+                if op.columns:  # -> [t, columns]
+                    multiply = ffn.outer_partial if self._messages is None else ffn.outer
+                    return lambda inputs, *_: multiply(side_by_side(op, inputs, shape.ffn_units))
                 if op.emits.kind is MessageKind.INNER:
                     return lambda inputs, *_: ffn.inner(ffn.norm.forward(inputs[0]))  # -> [t, inner columns]
                 if op.groups:  # -> [t, d_model], or of a chunk
                     return lambda inputs, *_: last_or_all(ffn.partial(normed(op, inputs, ffn.norm)), last=last)
                 return lambda inputs, *_: last_or_all(ffn.forward(inputs[0]), last=last)  # -> [t, d_model]
             case Collective.SUM:
-                return lambda inputs, *_: added(op, inputs, last=last)  # -> [t, d_model], or of a chunk
+                add = added_on_grid if sums_exactly else added
+                return lambda inputs, *_: add(op, inputs, last=last)  # -> [t, d_model], or of a chunk
             case Collective.NORM:
                 return lambda inputs, *_: standardised(inputs[0], shape.norm, shape.norm_eps)  # [chunk, d_model]
             case Collective.SEND | Collective.RECEIVE:
@@ -162,6 +169,9 @@ class Executor:
                 return lambda inputs, *_: np.concatenate(inputs)  # chunks -> [t, d_model]
             case Kind.LM_HEAD:
                 return self._prepare_sampling(_present(self._held.lm_head, op))
+
+    def _proj(self, op: Op) -> Proj:
+        return _present(self._held.projs.get(op.layer), op).at(self.costs.shape)
 
     def _prepare_heads(self, op: Op, heads: Heads) -> Execution:
         if op.emits.kind in _PROJECTED:  # -> [chunk, groups * (group_size + 2) * head_dim]

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.program import MessageKind, Op
-from edgeemu_kernels.linear import Array
+from edgeemu.placement.program import PARTIAL_KINDS, MessageKind, Op
+from edgeemu_kernels.arrays import Array, Crossing, Floats
 from edgeemu_kernels.norms import Norm
+from edgeemu_kernels.on_demand import order_free_sums
 
 _NORMED = MessageKind.NORMED
 
@@ -56,13 +57,22 @@ def normed(op: Op, inputs: Sequence[Array], norm: Norm) -> Array:
 
 def added(op: Op, inputs: Sequence[Array], *, last: bool) -> Array:
     """Sum of the inputs' rows, one after the other: each is decoded when its turn comes. One alone is passed on."""
-    first = last_or_all(rows_of(op, 0, inputs), last=last)
+    first: Array = last_or_all(rows_of(op, 0, inputs), last=last)
     if len(inputs) == 1:
         return first
-    total = first + last_or_all(rows_of(op, 1, inputs), last=last)
+    total: Array = first + last_or_all(rows_of(op, 1, inputs), last=last)
     for index in range(2, len(inputs)):
         total += last_or_all(rows_of(op, index, inputs), last=last)
     return total
+
+
+def added_on_grid(op: Op, inputs: Sequence[Crossing], *, last: bool) -> Crossing:
+    """Sum of the inputs' rows that does not depend on their order; a partial one is as it crosses."""
+    rows = (last_or_all(rows_of(op, index, inputs), last=last) for index in range(len(inputs)))
+    sums = order_free_sums()
+    total: Floats = sums.added(rows)
+    result: Crossing = sums.crossing(total) if op.emits.kind in PARTIAL_KINDS else sums.values(total)
+    return result
 
 
 def one_after_another(_parts: object, inputs: Sequence[Array]) -> Array:
@@ -83,12 +93,24 @@ def columns_joined(op: Op, inputs: Sequence[NDArray[Any]], *, last: bool) -> NDA
     return total
 
 
-def last_or_all(y: Array, *, last: bool) -> Array:
+def columns_joined_on_grid(_op: Op, inputs: Sequence[NDArray[Any]], *, last: bool) -> Array:
+    """Add columns that follow to x, the first input, so that the sum does not depend on where they were computed."""
+    x, at, sums = last_or_all(inputs[0], last=last), 0, order_free_sums()
+    total: Floats = np.empty(x.shape)
+    for index in range(1, len(inputs)):
+        columns = sums.added([last_or_all(inputs[index], last=last)])
+        total[:, at : at + columns.shape[1]] = columns
+        at += columns.shape[1]
+    joined: Array = sums.with_residual(total, x)
+    return joined
+
+
+def last_or_all(y: NDArray[Any], *, last: bool) -> NDArray[Any]:
     """The last row alone, where no other is needed."""
     return y[-1:] if last else y
 
 
-def rows_of(op: Op, index: int, inputs: Sequence[Array]) -> Array:
+def rows_of(op: Op, index: int, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Rows of an input that the operation needs; the input may have all of the step's."""
     whole = inputs[index]
     if op.chunk.of == 1 or op.needs[index].is_chunk:

@@ -19,7 +19,8 @@ _HEADER = Struct(
     "<4sBBhIIiIIddIIHd2x"
 )  # magic, kind, dtype, layer, source, sequence, step, epoch, rows, times, position, rows of the step, part, sent
 _MAGIC = b"emu1"
-_DTYPES = (np.dtype("<f4"), np.dtype("<i8"), np.dtype("u1"))
+_DTYPES = (np.dtype("<f4"), np.dtype("<i8"), np.dtype("u1"), np.dtype("<i4"))
+_IDS = np.dtype("<i8")
 _KINDS = {int(kind): kind for kind in MessageKind}
 assert _HEADER.size == MESSAGE_HEADER_BYTES
 
@@ -48,7 +49,7 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     position: int
     departure_s: float
     arrival_s: float
-    payload: NDArray[np.generic]  # [rows, width] float32, or [rows, row_bytes] in another format, or [rows] int64
+    payload: NDArray[np.generic]  # [rows, width] float32 or int32, [rows, row_bytes] in another format, or ids [rows]
     step_rows: int = 0  # of the step, of which the payload may have some
     part: int = 0
     sent_s: float = 0.0
@@ -110,9 +111,9 @@ def decode_data(frames: list[bytes] | list[memoryview]) -> Data:
         raise WireError(f"not a data message of this version: header starts with {bytes(frames[0][:8])!r}")
     size_bytes, dtype = len(frames[1]), _DTYPES[dtype_number]
     width, rest = divmod(size_bytes, max(1, rows) * dtype.itemsize)
-    if rows < 1 or width < 1 or rest or (dtype.kind == "i" and width != 1):
+    if rows < 1 or width < 1 or rest or (dtype == _IDS and width != 1):
         raise WireError(f"a payload of {size_bytes} bytes does not fill {rows} rows")
-    payload: NDArray[np.generic] = np.ndarray((rows,) if dtype.kind == "i" else (rows, width), dtype, frames[1])
+    payload: NDArray[np.generic] = np.ndarray((rows,) if dtype == _IDS else (rows, width), dtype, frames[1])
     return Data(
         kind,
         layer,

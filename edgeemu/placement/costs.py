@@ -216,6 +216,7 @@ class PhysicalCosts(Costs):
         """Float32 copies of inputs in another format, and the pieces of matrices and of a cache that are decoded."""
         s, precision = self.shape, self.shape.precision
         sent = 2 * s.d_model + s.n_heads * s.head_dim if precision.messages != "f32" else 0
+        sent += s.d_model if precision.order_free else 0  # sums of 8 bytes each
         decoded = int(precision.packs_weights) + 2 * int(cache and precision.cache != "f32")  # 2: keys and values
         return rows * sent * self.value_bytes + decoded * WORKSPACE_BYTES
 

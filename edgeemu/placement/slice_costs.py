@@ -129,5 +129,7 @@ class SliceCosts:
 
     def _rounding_bytes(self, width: int, rows: int) -> int:
         """Where rows cross in another format, float32 copies of x, and what encoding a result of that width needs."""
-        rounded = self.shape.precision.messages != "f32"
-        return rows * (2 * self.shape.d_model + width) * _VALUE_BYTES if rounded else 0
+        precision, d_model = self.shape.precision, self.shape.d_model
+        values = 2 * d_model + width if precision.messages != "f32" else 0
+        values += 2 * d_model if precision.order_free else 0  # sums of 8 bytes each
+        return rows * values * _VALUE_BYTES

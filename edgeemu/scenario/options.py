@@ -11,8 +11,7 @@ from edgeemu.units import DURATION, Bytes, BytesPerSecond, Fraction, PositiveFra
 
 Collectives: TypeAlias = Literal["ring", "star", "gather", "relay"]
 Partials: TypeAlias = Literal["float32", "messages"]
-MatrixFormat: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"]
-RowFormat: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]  # of caches and messages
+NumberFormatName: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"]
 
 
 class ShardingSpec(Strict):
@@ -157,12 +156,14 @@ class PrecisionSpec(Strict):
     format's blocks, or whose parts are not when it is divided, is held in the next finer one.
     """
 
-    weights: Literal[MatrixFormat, "file"] = Field(
+    weights: Literal[NumberFormatName, "file"] = Field(
         default="f32",
         description="Format of all matrices; `file`: each as the GGUF file has it. Norms and biases stay float32.",
     )
-    cache: RowFormat = Field(default="f32", description="Format of the rows of keys and values.")
-    messages: RowFormat = Field(default="f32", description="Format of the rows of activations that blocks hand on.")
+    cache: NumberFormatName = Field(default="f32", description="Format of the rows of keys and values.")
+    messages: NumberFormatName = Field(
+        default="f32", description="Format of the rows of activations that blocks hand on."
+    )
     hold: Literal["packed", "expanded"] = Field(
         default="packed",
         description="`expanded`: matrices are also kept in float32, in memory of this host that devices do not count, "

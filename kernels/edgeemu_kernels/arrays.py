@@ -14,6 +14,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Turns = NDArray[np.complex64]
+Crossing = (
+    NDArray[np.float32] | NDArray[np.int32]
+)  # partial sums: float32, or whole numbers of 4 bytes, see `order_free`
 
 
 def address(array: Array | Raw) -> int:

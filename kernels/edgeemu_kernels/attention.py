@@ -23,7 +23,7 @@ from edgeemu_kernels.compiled_sizes import COMPILED_LANES, compiles_attention
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
-from edgeemu_kernels.on_demand import compiled_kernels
+from edgeemu_kernels.on_demand import compiled_kernels, order_free_sums
 from edgeemu_kernels.packed import Stored, empty_matrix, matrix_of, raw_of, rows_of
 from edgeemu_kernels.packed_attention import attend_packed
 from edgeemu_kernels.precision import FORMATS, NumberFormat
@@ -124,7 +124,8 @@ class Attention:
     def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
         """One position: [n, S, hd] -> out [n, S, hd]"""
         if cache.is_packed:
-            out[...] = attend_packed(queries, cache, cache.length)
+            for group, (q, mixed) in enumerate(zip(queries, out, strict=True)):
+                mixed[...] = attend_packed(q, cache, group, cache.length)
         else:
             out[...] = _attend(queries, cache.keys(), cache.values())
 
@@ -139,14 +140,12 @@ class Attention:
         for start in range(0, t, QUERY_ROWS):
             stop = min(start + QUERY_ROWS, t)
             rows, seen = stop - start, position + stop
-            if cache.is_packed:  # all groups at once: each piece of it is decoded for all of them
-                turned = queries[start:stop].transpose(1, 2, 0, 3)  # [n, S, rows, hd]
-                blocks = attend_packed(turned.reshape(n, s * rows, hd), cache, seen, _later(rows))  # [n, S*rows, hd]
-                mixed[start:stop] = blocks.reshape(n, s, rows, hd).transpose(2, 0, 1, 3)
-                continue
             for g in range(n):
                 q = queries[start:stop, g].swapaxes(0, 1).reshape(s * rows, hd)
-                block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
+                if cache.is_packed:
+                    block = attend_packed(q, cache, g, seen, _later(rows))  # [S*rows, hd]
+                else:
+                    block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
                 mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
 
 
@@ -232,9 +231,11 @@ class Heads(Attention):
 
     def project(self, normed: Array) -> Array:
         """Queries, keys and values of normed rows, not yet rotated: [t, D] -> [t, n*(S+2)*hd]."""
+        product = order_free_sums().product if self.shape.precision.order_free else linear
         if len(self.weights) == 1:
-            return linear(normed, self.weights[0], self.bias)
-        qkv: Array = np.concatenate([linear(normed, weight) for weight in self.weights], axis=1)
+            qkv: Array = product(normed, self.weights[0], self.bias)
+            return qkv
+        qkv = np.concatenate([product(normed, weight) for weight in self.weights], axis=1)
         if self.bias is not None:
             qkv += self.bias
         return qkv

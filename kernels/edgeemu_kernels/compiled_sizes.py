@@ -22,7 +22,8 @@ def compiled_modules(shape: ModelShape) -> tuple[str, ...]:
         shape.vocab_size, shape.d_ff * (2 if shape.activation == "swiglu" else 1), shape.n_heads * shape.head_dim
     )
     large = 4 * widest * shape.d_model > COMPILED_BYTES or compiles_attention(shape)
-    return ("edgeemu_kernels.compiled",) if large else ()
+    compiled = ("edgeemu_kernels.compiled",) if large else ()
+    return (*compiled, "edgeemu_kernels.order_free") if shape.precision.order_free else compiled
 
 
 def attention_scratch(group_size: int, head_dim: int) -> int:

@@ -17,7 +17,8 @@ class Decoder:
         self.shape = shape
         self._embed = source.embed()
         self._layers = [
-            (source.heads(layer, every), source.proj(layer), source.ffn(layer)) for layer in range(shape.n_layers)
+            (source.heads(layer, every), source.proj(layer).at(shape), source.ffn(layer).at(shape))
+            for layer in range(shape.n_layers)
         ]
         self._lm_head = source.lm_head(self._embed)
         self._capacity = capacity

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, COMPILED_LANES
-from edgeemu_kernels.linear import Array, Matrix, linear
+from edgeemu_kernels.linear import Array, Crossing, Matrix, linear, linear_in_parts, partial_sum, with_residual
 from edgeemu_kernels.norms import Norm
-from edgeemu_kernels.on_demand import compiled_kernels
+from edgeemu_kernels.on_demand import compiled_kernels, order_free_sums
 from edgeemu_kernels.packed import PackedMatrix, Stored, columns_of, matrix_of, raw_of
 from edgeemu_kernels.precision import NumberFormat
+from edgeemu_kernels.shape import ModelShape
 
 GELU_SCALE = np.float32((2 / np.pi) ** 0.5)  # Hendrycks & Gimpel 2016, the tanh form that GPT-2 uses
 GELU_CUBIC = np.float32(0.044715)
@@ -96,6 +97,7 @@ class Proj:
     weight: Matrix  # [D, n*group_dim] of n groups, all of them or those of `groups`; or some rows of the whole
     bias: Array | None = None  # [D], or of these rows
     groups: tuple[int, ...] | None = None  # None: the whole
+    part: int | None = None  # columns of a group where sums must not depend on the division, see `order_free`
 
     @property
     def weight_bytes(self) -> int:
@@ -103,16 +105,22 @@ class Proj:
 
     def forward(self, attn: Array, x: Array) -> Array:
         """Project all groups' outputs in order [t, n_heads*hd] and add the residual x [t, D] -> [t, D]."""
-        y = self.partial(attn)  # [t, D]
-        y += x
-        return y
+        return with_residual(attn, self.weight, self.bias, self.part, x)
 
-    def partial(self, attn: Array) -> Array:
-        """Project outputs of the held groups [t, n*group_dim] -> their partial sum, without the residual [t, D].
+    def product(self, attn: Array) -> Array:
+        """Project outputs of the held groups [t, n*group_dim] -> [t, D], without the residual.
 
         With some rows of the whole: outputs of all groups -> these columns of the result.
         """
-        return linear(attn, self.weight, self.bias)
+        return linear_in_parts(attn, self.weight, self.bias, self.part)
+
+    def partial(self, attn: Array) -> Crossing:
+        """Project outputs of the held groups [t, n*group_dim] -> their partial sum, as it crosses [t, D]."""
+        return partial_sum(attn, self.weight, self.bias, self.part)
+
+    def at(self, shape: ModelShape) -> Proj:
+        """Return the projection as the model's precision wants it computed, with its arrays."""
+        return replace(self, part=shape.group_dim) if shape.precision.order_free else self
 
     def group_weights(self, group: int) -> tuple[Stored, ...]:
         """Views of what holds one group's weight [D, group_dim] and, for group 0, of the bias [D]."""
@@ -155,6 +163,7 @@ class Ffn:
     up_bias: Array | None = None  # [2*F] or [F]
     down_bias: Array | None = None  # [D], or of these rows
     units: tuple[int, ...] | None = None  # None: the whole
+    part: int | None = None  # columns of a unit where sums must not depend on the division, see `order_free`
 
     @property
     def weight_bytes(self) -> int:
@@ -162,26 +171,35 @@ class Ffn:
 
     def forward(self, x: Array) -> Array:
         """Feed-forward with the residual added: [t, D] -> [t, D]."""
-        y = self.partial(self.norm.forward(x))  # [t, D]
-        y += x
-        return y
+        return with_residual(self.inner(self.norm.forward(x)), self.down, self.down_bias, self.part, x)
 
-    def partial(self, normed: Array) -> Array:
-        """Feed-forward of normed rows [t, D] -> the held columns' partial sum, without the residual [t, D]."""
-        return self.outer(self.inner(normed))
+    def partial(self, normed: Array) -> Crossing:
+        """Feed-forward of normed rows [t, D] -> the held columns' partial sum, as it crosses [t, D]."""
+        return self.outer_partial(self.inner(normed))
+
+    def at(self, shape: ModelShape) -> Ffn:
+        """Return the feed-forward as the model's precision wants it computed, with its arrays."""
+        return replace(self, part=shape.ffn_unit_dim) if shape.precision.order_free else self
 
     def inner(self, normed: Array) -> Array:
         """First product and activation: normed rows [t, D] -> the held inner columns [t, F]."""
-        hidden = linear(normed, self.up, self.up_bias)  # [t, 2*F] or [t, F]
-        if self.gated:
-            hidden = swiglu_inplace(hidden, compiled=self.up.nbytes > COMPILED_BYTES)  # [t, F]
+        if self.part is None:
+            hidden, compiled = linear(normed, self.up, self.up_bias), self.up.nbytes > COMPILED_BYTES
+        else:
+            hidden, compiled = order_free_sums().product(normed, self.up, self.up_bias), not self.part % COMPILED_LANES
+        if self.gated:  # [t, 2*F] -> [t, F]
+            hidden = swiglu_inplace(hidden, compiled=compiled)
         else:
             gelu_inplace(hidden)
         return hidden
 
     def outer(self, hidden: Array) -> Array:
         """Second product: [t, F] -> [t, D]. With some rows of the whole matrix: all columns -> these of the result."""
-        return linear(hidden, self.down, self.down_bias)
+        return linear_in_parts(hidden, self.down, self.down_bias, self.part)
+
+    def outer_partial(self, hidden: Array) -> Crossing:
+        """Second product as it crosses to a device that adds it: [t, F] -> [t, D], or columns as of `outer`."""
+        return partial_sum(hidden, self.down, self.down_bias, self.part)
 
     def unit_weights(self, unit: int) -> tuple[Stored, ...]:
         """Views of what holds one unit of a shard: up, down, then the biases (the second is unit 0's)."""

@@ -79,15 +79,15 @@ class KVCache:
         """Keys and values as stored with their unwritten rows, [n_groups, capacity, …] each, contiguous."""
         return self._keys, self._values
 
-    def pieces(self, stop: int) -> Iterator[tuple[int, Array, Array]]:
-        """Rows before `stop`, piece by piece: first row, keys and values [n_groups, rows, head_dim].
+    def pieces(self, index: int, stop: int) -> Iterator[tuple[int, Array, Array]]:
+        """One group's rows before `stop`, piece by piece: first row, keys and values [rows, head_dim].
 
         A piece has at most `packed.PIECE_BYTES` of float32 keys, and as many values, or one row.
         """
-        step = rows_of_a_piece(self.n_groups * self.head_dim)
+        step, one = rows_of_a_piece(self.head_dim), slice(index, index + 1)
         for start in range(0, stop, step):
             rows = slice(start, min(start + step, stop))
-            yield start, self._decoded(self._keys[:, rows]), self._decoded(self._values[:, rows])
+            yield start, self._decoded(self._keys[one, rows])[0], self._decoded(self._values[one, rows])[0]
 
     def stored(self, index: int, stop: int) -> tuple[Stored, Stored]:
         """Views of one group's rows before `stop` as stored, k and v [rows, head_dim or row_bytes]."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.arrays import Array, Crossing
 from edgeemu_kernels.codecs.machine_code import product
 from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, FEW_ROWS
-from edgeemu_kernels.on_demand import compiled_kernels
+from edgeemu_kernels.on_demand import compiled_kernels, order_free_sums
 from edgeemu_kernels.packed import Matrix, PackedMatrix
 
-__all__ = ["FEW_ROWS", "Array", "Matrix", "linear"]
+__all__ = ["FEW_ROWS", "Array", "Crossing", "Matrix", "linear", "linear_in_parts", "partial_sum", "with_residual"]
 
 
 def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
@@ -32,6 +32,35 @@ def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
     if bias is not None:
         y += bias
     return y
+
+
+def linear_in_parts(x: Array, weight: Matrix, bias: Array | None, part: int | None) -> Array:
+    """Linear layer, [t, in] -> [t, out]; with sums in parts of so many columns that do not depend on their order."""
+    if part is None:
+        return linear(x, weight, bias)
+    sums = order_free_sums()
+    y: Array = sums.values(sums.totals(x, weight, bias, part))
+    return y
+
+
+def with_residual(x: Array, weight: Matrix, bias: Array | None, part: int | None, residual: Array) -> Array:
+    """Linear layer, [t, in] -> [t, out], with rows [t, out] added; `part` as in `linear_in_parts`."""
+    if part is None:
+        plain = linear(x, weight, bias)
+        plain += residual
+        return plain
+    sums = order_free_sums()
+    y: Array = sums.with_residual(sums.totals(x, weight, bias, part), residual)
+    return y
+
+
+def partial_sum(x: Array, weight: Matrix, bias: Array | None, part: int | None) -> Crossing:
+    """Linear layer of some of all columns, as it crosses to a device that adds it: [t, in] -> [t, out]."""
+    if part is None:
+        return linear(x, weight, bias)
+    sums = order_free_sums()
+    crossing: Crossing = sums.crossing(sums.totals(x, weight, bias, part))
+    return crossing
 
 
 def _packed(x: Array, weight: PackedMatrix) -> Array:

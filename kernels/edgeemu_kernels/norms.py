@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,16 +43,17 @@ class Norm:
 def standardised(x: Array, kind: NormKind, eps: float) -> Array:
     """Standardize rows without weights: to a root mean square of 1, for LayerNorm also to a mean of 0.
 
-    [t, D] -> [t, D], a new array. Devices that share the rows of a sequence do this each for its own rows.
+    [t, D] -> [t, D], a new array. Devices that share the rows of a sequence do this each for its own rows: no number
+    depends on other rows.
     """
     if kind == "layer":
         x = x - x.mean(axis=-1, keepdims=True)  # [t, D]
     width = x.shape[-1]
     out: Array
-    if len(x) == 1:
+    if len(x) == 1:  # the same numbers as below, in a third of the time
         row = x[0]  # [D]
-        out = x * np.float32(1.0 / (float(row.dot(row)) / width + eps) ** 0.5)  # [1, D]
+        out = x * np.float32(1.0 / math.sqrt(float(row.dot(row)) / width + eps))  # [1, D]
     else:
-        mean_square = np.einsum("td,td->t", x, x) / np.float32(width)  # [t]
-        out = x / np.sqrt(mean_square + np.float32(eps))[:, None]  # [t, D]
+        mean_square = np.vecdot(x, x).astype(np.float64) / width  # [t]
+        out = x * (1.0 / np.sqrt(mean_square + eps)).astype(np.float32)[:, None]  # [t, D]
     return out

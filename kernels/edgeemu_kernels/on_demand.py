@@ -12,3 +12,11 @@ def compiled_kernels() -> ModuleType:
     from edgeemu_kernels import compiled
 
     return compiled
+
+
+@cache
+def order_free_sums() -> ModuleType:
+    """Return `edgeemu_kernels.order_free`, whose import compiles."""
+    from edgeemu_kernels import order_free
+
+    return order_free

@@ -114,6 +114,14 @@ class Precision:
         return self.messages if self.rounds_partials else "f32"
 
     @property
+    def order_free(self) -> bool:
+        """Whether sums must be the same however a layer is divided.
+
+        Where caches or messages are rounded, the last bit of a sum can become a step of their format.
+        """
+        return (self.cache, self.messages) != ("f32", "f32") and not self.rounds_partials
+
+    @property
     def down_block_size(self) -> int:
         """Numbers of which a part of `down`'s rows is a multiple, in every layer."""
         return max(FORMATS[name].block_size for name in {self.down, *(layer.down for layer in self.layers)})

@@ -92,6 +92,12 @@ class Code:
         builder.branch(head)
         builder.position_at_end(after)
 
+    @contextmanager
+    def when(self, condition: Value) -> Iterator[None]:
+        """Do what is written inside only where the condition holds."""
+        with self.builder.if_then(condition):
+            yield
+
     def finish(self) -> Value:
         """The function, which is complete."""
         self.builder.ret_void()
@@ -104,6 +110,17 @@ class Code:
 
     def load(self, pointer: Value, *places: Value, kind: Any = VECTOR) -> Value:
         return self.builder.load(self.at(pointer, *places), typ=kind, align=4)
+
+    def first_lanes(self, count: Value) -> Value:
+        """Mask of so many lanes from the first on."""
+        lanes = ir.Constant(INTS, list(range(LANES)))
+        return self.builder.icmp_signed("<", lanes, self.splat(self.builder.trunc(count, INT32), INTS))
+
+    def load_some(self, mask: Value, pointer: Value, *places: Value) -> Value:
+        """Load the lanes of a mask, zeros elsewhere: nothing is read there."""
+        kind = ir.FunctionType(VECTOR, [POINTER, INT32, mask.type, VECTOR])
+        declared = self._declared(f"llvm.masked.load.v{LANES}f32.p0", kind)
+        return self.builder.call(declared, [self.at(pointer, *places), INT32(4), mask, self.constant(0.0)])
 
     def store(self, value: Value, pointer: Value, *places: Value) -> None:
         self.builder.store(value, self.at(pointer, *places), align=4)
@@ -119,8 +136,8 @@ class Code:
     def constant(self, value: float) -> Value:
         return ir.Constant(VECTOR, [value] * LANES)
 
-    def splat(self, scalar: Value) -> Value:
-        undefined = ir.Constant(VECTOR, ir.Undefined)
+    def splat(self, scalar: Value, kind: Any = VECTOR) -> Value:
+        undefined = ir.Constant(kind, ir.Undefined)
         return self._shuffled(self.builder.insert_element(undefined, scalar, INT32(0)), undefined, [0] * LANES)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
@@ -146,6 +163,11 @@ class Code:
 
     def sum(self, lanes: Value) -> Value:
         return self._folded(lanes, self.builder.fadd)
+
+    def any_order_sum(self, lanes: Value) -> Value:
+        """Sum of the lanes, in the order that this processor is best at."""
+        declared = self._declared(f"llvm.vector.reduce.fadd.v{LANES}f32", ir.FunctionType(FLOAT, [FLOAT, VECTOR]))
+        return self.builder.call(declared, [FLOAT(0.0), lanes], fastmath=("reassoc",))
 
     def largest(self, lanes: Value) -> Value:
         return self._folded(lanes, self.larger)

@@ -15,8 +15,8 @@ def attention_values(shape: ModelShape, n_groups: int, rows: int, past: int) -> 
     """
     together, seen = min(rows, QUERY_ROWS), past + rows  # rows whose scores exist at the same time
     mask = 3 * together**2
-    if shape.precision.cache != "f32":  # all groups at once
-        return together * n_groups * shape.group_size * (4 * shape.head_dim + seen) + mask
+    if shape.precision.cache != "f32":  # one group at a time
+        return together * shape.group_size * (4 * shape.head_dim + seen) + mask
     block = shape.group_size * together * (2 * shape.head_dim + seen)  # of one group
     if compiles_attention(shape):
         one_row = attention_scratch(shape.group_size, shape.head_dim)

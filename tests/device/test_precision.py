@@ -16,11 +16,17 @@ from edgeemu.placement.ledger import CACHE, WEIGHTS
 from edgeemu.placement.operation_costs import message_bytes
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import MessageKind
+from edgeemu_kernels.decoder import Decoder
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
 from edgeemu_kernels.weights.seeded import SeededSource
 
 N_DEVICES = 3
+
+
+def rounding_shapes() -> st.SearchStrategy[ModelShape]:
+    """Shapes whose caches or messages are rounded, with matrices in any formats."""
+    return (precise_shapes() | mixed_shapes()).filter(lambda shape: shape.precision.order_free)
 
 
 def prompt(shape: ModelShape, tokens: int, seed: int) -> list[int]:
@@ -51,6 +57,19 @@ def test_any_placement_computes_what_the_undivided_model_computes(
     costs = PhysicalCosts(shape)
     for sent in cluster.sent:
         assert sent.size_bytes == message_bytes(sent.op, sent.rows, costs)
+
+
+@SLOW
+@given(st.data(), rounding_shapes(), st.sampled_from(["star", "ring", "relay"]), st.integers(1, 20), st.integers(0, 99))
+def test_where_rows_are_rounded_any_placement_computes_the_undivided_decoders_logits_to_the_bit(
+    data: st.DataObject, shape: ModelShape, way: CollectiveAlgorithm, prompt_tokens: int, seed: int
+) -> None:
+    source, ids = SeededSource(shape, seed), prompt(shape, prompt_tokens, seed)
+    placement = data.draw(divided_placements(shape, N_DEVICES))
+    cluster = MemoryCluster(source, placement, N_DEVICES, prompt_tokens, prompt_tokens + 3, collective=way)
+    made, decoder = cluster.generate(ids, 3, order=seed), Decoder(source)
+    theirs = [decoder.prefill(ids), *map(decoder.step, made.tokens[:-1])]
+    np.testing.assert_array_equal(np.array(made.logits), np.array(theirs))
 
 
 @SLOW

@@ -198,4 +198,5 @@ def test_attention_over_a_packed_cache(name: str, rows: int, compiled: bool, mon
         scores.reshape(3, 2, rows, 20)[..., 20 - rows :] += later
     weights = np.exp(scores - scores.max(axis=2, keepdims=True))
     expected = weights / weights.sum(axis=2, keepdims=True) @ cache.values()
-    np.testing.assert_allclose(attend_packed(q, cache, 20, later), expected, atol=1e-5)
+    for group in range(3):
+        np.testing.assert_allclose(attend_packed(q[group], cache, group, 20, later), expected[group], atol=1e-5)

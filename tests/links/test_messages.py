@@ -284,7 +284,7 @@ IDS = encoded(some_data(np.array([7, 8], np.int64)))
         ([WHOLE[0][:-1], WHOLE[1]], "a header of 64 bytes and a payload"),
         ([b"emu0" + WHOLE[0][4:], WHOLE[1]], "not a data message of this version"),
         ([WHOLE[0][:4] + b"\xff" + WHOLE[0][5:], WHOLE[1]], "not a data message of this version"),  # no such kind
-        ([WHOLE[0][:5] + b"\x03" + WHOLE[0][6:], WHOLE[1]], "not a data message of this version"),  # no such type
+        ([WHOLE[0][:5] + b"\x04" + WHOLE[0][6:], WHOLE[1]], "not a data message of this version"),  # no such type
         ([WHOLE[0], WHOLE[1][:-4]], "44 bytes does not fill 3 rows"),
         ([WHOLE[0], b""], "0 bytes does not fill 3 rows"),
         ([IDS[0], IDS[1] + IDS[1]], "32 bytes does not fill 2 rows"),  # ids are one a row

@@ -81,7 +81,7 @@ def shapes(draw: st.DrawFn, max_layers: int = 3) -> ModelShape:
 def precise_shapes(draw: st.DrawFn) -> ModelShape:
     """A tiny decoder with matrices, caches and messages in any formats; rows are whole blocks of most."""
     weights = st.sampled_from(("f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"))
-    rows = st.sampled_from(("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"))
+    rows = st.sampled_from(("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k"))
     n_kv_heads = draw(st.integers(1, 3))
     shape = replace(
         draw(shapes(max_layers=2)),

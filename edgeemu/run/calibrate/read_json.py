@@ -18,7 +18,7 @@ from edgeemu.run.calibrate.measurement import (
 from edgeemu.run.calibrate.read_csv import Defaults
 from edgeemu.scenario.catalog import model_entry
 from edgeemu.scenario.files import read_text
-from edgeemu.scenario.options import RowFormat
+from edgeemu.scenario.options import NumberFormatName
 
 BENCHED = "llama.cpp"  # engine that llama-bench measures
 
@@ -121,8 +121,8 @@ def _cache(entry: Mapping[str, Any], where: str) -> str | None:
     keys, values = (entry.get(key) for key in ("type_k", "type_v"))
     if keys != values:
         raise RequestError(f"keys are in {keys} and values in {values}: edgeemu has one format for both", file=where)
-    if keys is not None and keys not in get_args(RowFormat):
-        raise RequestError(f"edgeemu has no caches in {keys} ({', '.join(get_args(RowFormat))})", file=where)
+    if keys is not None and keys not in get_args(NumberFormatName):
+        raise RequestError(f"edgeemu has no caches in {keys} ({', '.join(get_args(NumberFormatName))})", file=where)
     return keys
 
 

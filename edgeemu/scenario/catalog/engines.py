@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import Field
 
 from edgeemu.scenario.catalog import Sourced, find, read_entries
-from edgeemu.scenario.options import Collectives, MatrixFormat, Partials, RowFormat
+from edgeemu.scenario.options import Collectives, NumberFormatName, Partials
 from edgeemu.scenario.validation import Strict
 from edgeemu.units import PositiveFraction, Seconds
 
@@ -30,9 +30,9 @@ class Choice(Strict, Generic[ValueT]):
 class EnginePrecision(Strict):
     """Number formats that an engine uses where a scenario gives none."""
 
-    weights: MatrixFormat
-    cache: RowFormat
-    messages: RowFormat
+    weights: NumberFormatName
+    cache: NumberFormatName
+    messages: NumberFormatName
 
 
 class EngineSharding(Strict):

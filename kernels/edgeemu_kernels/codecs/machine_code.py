@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Array, Raw, address
+from edgeemu_kernels.arrays import Array, Floats, Raw, address, data_of
 from edgeemu_kernels.codecs import decode as numpys
-from edgeemu_kernels.codecs.assembly import assembly, block_of
+from edgeemu_kernels.codecs.assembly import assembly
+from edgeemu_kernels.codecs.block_assembly import block_of
 from edgeemu_kernels.precision import NumberFormat
 
 
@@ -24,6 +25,7 @@ class Compiled(NamedTuple):
     """Machine code of one format; see `assembly.assembly` for the arguments."""
 
     product: Any
+    totals: Any
     mix: Any
     decode: Any
     engine: Any  # owns the code
@@ -40,11 +42,13 @@ def compiled(form: NumberFormat) -> Compiled | None:
         return None  # LLVM would call a function of a library that is not there
     engine = compile_module(assembly(form))
     pointer, count = ctypes.c_void_p, ctypes.c_int64
-    product = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer, count)
+    of_products = pointer, count, count, pointer, count, pointer, count
+    product = ctypes.CFUNCTYPE(None, *of_products)
+    totals = ctypes.CFUNCTYPE(None, *of_products, count, ctypes.c_double)
     mix = ctypes.CFUNCTYPE(None, pointer, count, count, pointer, count, pointer)
     decode_ = ctypes.CFUNCTYPE(None, pointer, count, pointer)
     at = engine.get_function_address
-    return Compiled(product(at("product")), mix(at("mix")), decode_(at("decode")), engine)
+    return Compiled(product(at("product")), totals(at("totals")), mix(at("mix")), decode_(at("decode")), engine)
 
 
 def prepare(forms: Iterable[NumberFormat]) -> None:
@@ -66,6 +70,20 @@ def product(raw: Raw, x: Array, form: NumberFormat) -> Array | None:
     y: Array = np.empty((len(x), len(raw)), np.float32)
     code.product(address(raw), len(raw), blocks, address(x), len(x), address(y), len(raw))
     return y
+
+
+def add_totals(raw: Raw, x: Array, form: NumberFormat, totals: Floats, part: int, steps: float) -> bool:
+    """Add the products of every `part` columns, in whole steps, to totals [t, rows]. False: that is not compiled.
+
+    [rows, row_bytes], [t, in]; `steps` make 1.
+    """
+    usable, (size, _) = _usable(raw, x.shape[1], form), block_of(form)
+    if usable is None or part % size or not x.size:
+        return False
+    code, blocks = usable
+    x = np.ascontiguousarray(x)
+    code.totals(address(raw), len(raw), blocks, address(x), len(x), data_of(totals), len(raw), part // size, steps)
+    return True
 
 
 def mix(raw: Raw, p: Array, out: Array, form: NumberFormat) -> bool:

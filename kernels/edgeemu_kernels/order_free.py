@@ -1,0 +1,127 @@
+"""Products and sums that do not depend on how a layer is divided, nor on the rows beside a row. Knows no model.
+
+Where caches or messages are rounded, the last bit of a sum can become a whole step of their format. So these sums are
+made of parts: the columns of a KV group, or of a unit of the feed-forward, which no placement divides. The sum of a
+part has one order, and is rounded to a grid. Sums of such numbers are exact, whoever adds them: fixed-point summation
+(Demmel & Nguyen 2015, "Parallel Reproducible Summation", has it with grids that follow the data).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from edgeemu_kernels.arrays import Array, Crossing, Floats, address, data_of
+from edgeemu_kernels.codecs import machine_code
+from edgeemu_kernels.compiled_sizes import FEW_ROWS
+from edgeemu_kernels.order_free_code import order_free_kernels
+from edgeemu_kernels.packed import Matrix, PackedMatrix
+from edgeemu_kernels.vector_code import compile_module
+
+GRID_BITS = 20  # a step is 2**-20: 1e-6, where rounded numbers of a residual stream are 1e-5 apart and more
+STEPS = 2.0**GRID_BITS  # in 1
+MOST_STEPS = 2**30  # of a sum that crosses as a whole number of steps: 1,024; a larger one crosses as float32
+_NUMBERS_TOGETHER = 2**16  # of x that are multiplied at a time, so that they stay in the processor's cache
+
+
+_ENGINE = compile_module(order_free_kernels(GRID_BITS), loops=False)  # owns the machine code
+
+
+def _function(name: str) -> Any:
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 5)
+    return kind(_ENGINE.get_function_address(name))
+
+
+_PRODUCT, _TOTALS = _function("product"), _function("totals")
+
+
+def product(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
+    """Linear layer `x @ weight.T + bias`: [t, in], [out, in], [out] -> [t, out].
+
+    Each number depends on its rows of x and of the matrix only.
+    """
+    weight, y = _expanded(weight), None
+    if isinstance(weight, PackedMatrix) and len(x) <= FEW_ROWS:
+        y = machine_code.product(weight.raw, x, weight.format)
+    if y is None:
+        y = np.empty((len(x), weight.shape[0]), np.float32)
+        _run(_PRODUCT, x, weight, y, x.shape[1])
+    if bias is not None:
+        y += bias
+    return y
+
+
+def totals(x: Array, weight: Matrix, bias: Array | None, part: int) -> Floats:
+    """Linear layer in steps of the grid: [t, in], [out, in], [out] -> [t, out] whole numbers.
+
+    The sums of every `part` columns are rounded, each by itself, and so is the bias.
+    """
+    y: Floats = np.zeros((len(x), weight.shape[0]))
+    if bias is not None:
+        y += _steps(bias)
+    weight = _expanded(weight)
+    done = False
+    if isinstance(weight, PackedMatrix) and len(x) <= FEW_ROWS:
+        done = machine_code.add_totals(weight.raw, x, weight.format, y, part, STEPS)
+    if not done:
+        _run(_TOTALS, x, weight, y, part)
+    return y
+
+
+def _expanded(weight: Matrix) -> Matrix:
+    """The matrix in float32, where that is kept beside a packed one."""
+    return weight.expanded if isinstance(weight, PackedMatrix) and weight.expanded is not None else weight
+
+
+def _run(run: Any, x: Array, weight: Matrix, y: Array | Floats, part: int) -> None:
+    x = np.ascontiguousarray(x)
+    pieces = weight.pieces() if isinstance(weight, PackedMatrix) else [(slice(0, len(weight)), weight)]
+    together = max(1, _NUMBERS_TOGETHER // x.shape[1])
+    for rows, piece in pieces:
+        for start in range(0, len(x), together):
+            some, to = x[start : start + together], y[start:, rows.start :]
+            run(address(some), address(piece), data_of(to), *some.shape, len(piece), part, y.shape[1])
+
+
+def with_residual(whole: Floats, x: Array) -> Array:
+    """Numbers of totals, which are overwritten, with the residual: [t, D] each -> [t, D].
+
+    The residual is rounded to the grid, as one more part.
+    """
+    whole += _steps(x)
+    return values(whole)
+
+
+def crossing(whole: Floats) -> Crossing:
+    """Totals as they cross to another device, [t, D]: 32-bit whole numbers of steps, or float32 where one is too large.
+
+    Both have four bytes. Sums of the latter depend on their order again, in the last bit.
+    """
+    within = whole.max() <= MOST_STEPS and whole.min() >= -MOST_STEPS  # neither for what is no number
+    return whole.astype(np.int32) if within else values(whole)
+
+
+def added(crossed: Iterable[Crossing]) -> Floats:
+    """Sum of totals that have crossed, and of the residual, [t, D] each -> [t, D], in steps of the grid."""
+    first, *others = crossed
+    whole = _steps(first).astype(np.float64)
+    for each in others:
+        whole += _steps(each)
+    return whole
+
+
+def values(whole: Floats) -> Array:
+    """Numbers of totals, which are overwritten: [t, D]."""
+    whole /= STEPS
+    return whole.astype(np.float32)
+
+
+def _steps(crossed: Crossing) -> Crossing:
+    """Totals that have crossed, or float32 numbers, in whole steps of the grid: [t, D]."""
+    if crossed.dtype == np.int32:
+        return crossed
+    steps: Array = crossed * np.float32(STEPS)
+    return np.rint(steps, out=steps)
