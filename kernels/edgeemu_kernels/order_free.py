@@ -30,12 +30,12 @@ _NUMBERS_TOGETHER = 2**16  # of x that are multiplied at a time, so that they st
 _ENGINE = compile_module(order_free_kernels(GRID_BITS), loops=False)  # owns the machine code
 
 
-def _function(name: str) -> Any:
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 5)
+def _function(name: str, counts: int) -> Any:
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * counts)
     return kind(_ENGINE.get_function_address(name))
 
 
-_PRODUCT, _TOTALS = _function("product"), _function("totals")
+_PRODUCT, _TOTALS = _function("product", 4), _function("totals", 5)
 
 
 def product(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
@@ -48,7 +48,7 @@ def product(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
         y = machine_code.product(weight.raw, x, weight.format)
     if y is None:
         y = np.empty((len(x), weight.shape[0]), np.float32)
-        _run(_PRODUCT, x, weight, y, x.shape[1])
+        _run(_PRODUCT, x, weight, y)
     if bias is not None:
         y += bias
     return y
@@ -76,14 +76,14 @@ def _expanded(weight: Matrix) -> Matrix:
     return weight.expanded if isinstance(weight, PackedMatrix) and weight.expanded is not None else weight
 
 
-def _run(run: Any, x: Array, weight: Matrix, y: Array | Floats, part: int) -> None:
+def _run(run: Any, x: Array, weight: Matrix, y: Array | Floats, *part: int) -> None:
     x = np.ascontiguousarray(x)
     pieces = weight.pieces() if isinstance(weight, PackedMatrix) else [(slice(0, len(weight)), weight)]
     together = max(1, _NUMBERS_TOGETHER // x.shape[1])
     for rows, piece in pieces:
         for start in range(0, len(x), together):
             some, to = x[start : start + together], y[start:, rows.start :]
-            run(address(some), address(piece), data_of(to), *some.shape, len(piece), part, y.shape[1])
+            run(address(some), address(piece), data_of(to), *some.shape, len(piece), y.shape[1], *part)
 
 
 def with_residual(whole: Floats, x: Array) -> Array:

@@ -1,4 +1,9 @@
-"""Code of the products whose numbers do not depend on how a matrix is divided. Knows arrays as pointers and counts."""
+"""Code of the products whose numbers do not depend on how a matrix is divided. Knows arrays as pointers and counts.
+
+Each number is made of a row of x and one of the matrix alone, in the same order wherever it is computed: vectors go to
+two sums of lanes in turn, and their lanes are added. Machine code of packed matrices has this order, too
+(`codecs.assembly`).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,8 @@ from edgeemu_kernels.compiled_sizes import COMPILED_LANES as LANES
 from edgeemu_kernels.vector_code import COUNT, VECTOR, Code, Value, Variable
 
 DOUBLE = ir.DoubleType()
-TILE_ROWS, TILE_XS = 4, 2  # rows of the matrix and of x: found by measuring
-Store = Callable[[Value, Value, Value], None]  # of a sum, for a row of x, and one of the matrix
+TILE_ROWS, TILE_XS = 4, 2  # rows of the matrix and of x: found by measuring, as the next is
+AHEAD = 512  # values that are asked for before they are needed, of each row of a tile
 
 
 def order_free_kernels(grid_bits: int) -> Any:
@@ -25,72 +30,82 @@ def order_free_kernels(grid_bits: int) -> Any:
 
 
 def _product(module: Any) -> None:
-    """product(x, weight, y, t, in, out, part, stride): x [t, in] @ weight [out, in].T -> y [t, out], of float32.
+    """product(x, weight, y, t, in, out, stride): x [t, in] @ weight [out, in].T -> y [t, out], of float32.
 
-    Rows of y are `stride` numbers apart; part: in.
+    Rows of y are `stride` numbers apart.
     """
-    code = Code(module, "product", 3, 5)
-    y, stride = code.arguments[2], code.arguments[-1]
-    _tiles(code, lambda total, k, row: code.store(total, y, code.times(k, stride), row))
+    code = Code(module, "product", 3, 4)
+    _, _, y, _, width, _, stride = code.arguments
+
+    def tile(ks: list[Value], rows: list[Value]) -> None:
+        for k, line in zip(ks, _sums(code, ks, rows, code.count(0), width), strict=True):
+            for row, lanes in zip(rows, line, strict=True):
+                code.store(code.any_order_sum(lanes), y, code.times(k, stride), row)
+
+    _tiles(code, tile)
     code.finish()
 
 
 def _totals(module: Any, grid_bits: int) -> None:
-    """totals(x, weight, y, t, in, out, part, stride): adds x [t, in] @ weight [out, in].T to y [t, out], of float64.
+    """totals(x, weight, y, t, in, out, stride, part): adds x [t, in] @ weight [out, in].T to y [t, out], of float64.
 
     Of each part of so many columns the sum is rounded to a whole number of the grid's steps, then added.
     """
     code = Code(module, "totals", 3, 5)
-    builder, y, stride = code.builder, code.arguments[2], code.arguments[-1]
-    rint = ir.Function(module, ir.FunctionType(DOUBLE, [DOUBLE]), "llvm.rint.f64")
+    builder = code.builder
+    _, _, y, _, width, _, stride, part = code.arguments
 
-    def add(total: Value, k: Value, row: Value) -> None:
-        place = builder.gep(y, [code.add(code.times(k, stride), row)], source_etype=DOUBLE)
-        steps = builder.call(rint, [builder.fmul(builder.fpext(total, DOUBLE), DOUBLE(2.0**grid_bits))])
-        builder.store(builder.fadd(builder.load(place, typ=DOUBLE, align=8), steps), place, align=8)
+    def tile(ks: list[Value], rows: list[Value]) -> None:
+        kind = ir.VectorType(DOUBLE, len(rows))
+        totals = [Variable(code, kind, ir.Constant(kind, [0.0] * len(rows))) for _ in ks]
+        with code.loop(code.count(0), builder.sdiv(width, part)) as index:
+            for total, line in zip(totals, _sums(code, ks, rows, code.times(index, part), part), strict=True):
+                wide = builder.fpext(code.sums(*line), kind)
+                steps = code.rint(builder.fmul(wide, ir.Constant(kind, [2.0**grid_bits] * len(rows))))
+                total.set(builder.fadd(total.get(), steps))
+        for k, total in zip(ks, totals, strict=True):
+            for lane, row in enumerate(rows):
+                place = builder.gep(y, [code.add(code.times(k, stride), row)], source_etype=DOUBLE)
+                more = builder.extract_element(total.get(), COUNT(lane))
+                builder.store(builder.fadd(builder.load(place, typ=DOUBLE, align=8), more), place, align=8)
 
-    _tiles(code, add)
+    _tiles(code, tile)
     code.finish()
 
 
-def _tiles(code: Code, store: Store) -> None:
-    """Sums of each part, for all rows of x and of the matrix: tiles of both are read once for all their sums."""
-    _, _, _, t, _, out, *_ = code.arguments
-    whole_out, whole_t = code.whole(out, TILE_ROWS), code.whole(t, TILE_XS)
-    for first_row, last_row, rows in ((code.count(0), whole_out, TILE_ROWS), (whole_out, out, 1)):
-        with code.loop(first_row, last_row, rows) as row:
-            for first, last, n in ((code.count(0), whole_t, TILE_XS), (whole_t, t, 1)):
-                with code.loop(first, last, n) as k:
-                    _tile(code, (k, n), (row, rows), store)
+def _tiles(code: Code, tile: Callable[[list[Value], list[Value]], None]) -> None:
+    """Write tiles for all rows of x and of the matrix, whose numbers they are given. Both are read once for all sums.
 
-
-def _tile(code: Code, xs: tuple[Value, int], rows: tuple[Value, int], store: Store) -> None:
-    """Sums of each part of `n` rows of x with so many rows of the matrix.
-
-    Each sum is made of its two rows alone, in the same order in every tile: vectors go to two sums of lanes in turn.
-    Machine code of packed matrices has this order, too (`codecs.assembly`).
+    The matrix is read in four quarters at the same time: more of the memory's bandwidth than one stream gets.
     """
-    _, _, _, _, width, _, part, _ = code.arguments
-    builder = code.builder
-    ks, js = ([code.add(first, code.count(i)) for i in range(n)] for first, n in (xs, rows))
-    starts = [[code.times(each, width) for each in numbers] for numbers in (ks, js)]
+    _, _, _, t, _, out, *_ = code.arguments
+    quarter, whole_t = code.builder.sdiv(out, code.count(TILE_ROWS)), code.whole(t, TILE_XS)
+    for first, last, rows in ((code.count(0), quarter, TILE_ROWS), (code.whole(out, TILE_ROWS), out, 1)):
+        with code.loop(first, last) as row:
+            numbers = [code.add(row, code.times(quarter, code.count(i))) for i in range(rows)]
+            for begin, end, n in ((code.count(0), whole_t, TILE_XS), (whole_t, t, 1)):
+                with code.loop(begin, end, n) as k:
+                    tile([code.add(k, code.count(i)) for i in range(n)], numbers)
+
+
+def _sums(code: Code, ks: list[Value], rows: list[Value], at: Value, part: Value) -> list[list[Value]]:
+    """Lanes whose sum is that of `part` columns from `at` on, of each of these rows of x with each of the matrix."""
+    builder, width = code.builder, code.arguments[4]
+    starts = [[code.times(each, width) for each in numbers] for numbers in (ks, rows)]
     whole = code.whole(part, 2 * LANES)
-    first = Variable(code, COUNT, code.count(0))
-    with code.loop(code.count(0), builder.sdiv(width, part)):
-        at = first.get()
-        sums = [[[Variable(code, VECTOR, code.constant(0.0)) for _ in js] for _ in ks] for _ in range(2)]
-        with code.loop(code.count(0), whole, 2 * LANES) as i:
-            for turn, some in enumerate(sums):
-                _multiply(code, starts, code.add(at, i, code.count(turn * LANES)), code.load, some)
+    sums = [[[Variable(code, VECTOR, code.constant(0.0)) for _ in rows] for _ in ks] for _ in range(2)]
+    with code.loop(code.count(0), whole, 2 * LANES) as i:
         for turn, some in enumerate(sums):
-            rest = code.add(whole, code.count(turn * LANES))
-            with code.when(builder.icmp_signed("<", rest, part)):
-                mask = code.first_lanes(builder.sub(part, rest))
-                _multiply(code, starts, code.add(at, rest), partial(code.load_some, mask), some)
-        for i, k in enumerate(ks):
-            for j, row in enumerate(js):
-                store(code.any_order_sum(builder.fadd(sums[0][i][j].get(), sums[1][i][j].get())), k, row)
-        first.set(code.add(at, part))
+            _multiply(code, starts, code.add(at, i, code.count(turn * LANES)), code.load, some)
+    for turn, some in enumerate(sums):
+        rest = code.add(whole, code.count(turn * LANES))
+        with code.when(builder.icmp_signed("<", rest, part)):
+            mask = code.first_lanes(builder.sub(part, rest))
+            _multiply(code, starts, code.add(at, rest), partial(code.load_some, mask), some)
+    return [
+        [builder.fadd(even.get(), odd.get()) for even, odd in zip(*lines, strict=True)]
+        for lines in zip(*sums, strict=True)
+    ]
 
 
 def _multiply(
@@ -100,6 +115,7 @@ def _multiply(
     x, weight, *_ = code.arguments
     vectors = [load(x, start, place) for start in starts[0]]
     for j, start in enumerate(starts[1]):
+        code.prefetch(weight, start, place, code.count(AHEAD))
         values = load(weight, start, place)
         for vector, line in zip(vectors, sums, strict=True):
             line[j].set(code.fma(values, vector, line[j].get()))

@@ -172,8 +172,13 @@ class Code:
     def largest(self, lanes: Value) -> Value:
         return self._folded(lanes, self.larger)
 
-    def sums(self, a: Value, b: Value, c: Value, d: Value) -> Value:
-        """Sums of four vectors' lanes, as a vector of four: less work than four sums."""
+    def sums(self, *vectors: Value) -> Value:
+        """Sums of four vectors' lanes, as a vector of four: less work than four sums. Or of one, as a vector of one."""
+        if len(vectors) == 1:
+            return self.builder.insert_element(
+                ir.Constant(ir.VectorType(FLOAT, 1), ir.Undefined), self.sum(*vectors), INT32(0)
+            )
+        a, b, c, d = vectors
         quarters = self._halved(self._halved(a, b, 16), self._halved(c, d, 16), 8)  # 4 lanes of each
         for step in (2, 1):
             turned = self._shuffled(quarters, quarters, [lane ^ step for lane in range(LANES)])
@@ -196,6 +201,13 @@ class Code:
 
     def _shuffled(self, a: Value, b: Value, lanes: list[int]) -> Value:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
+
+    def rint(self, doubles: Value) -> Value:
+        """Round each float64 of a vector to the nearest whole number, halves to even."""
+        kind = doubles.type
+        return self.builder.call(
+            self._declared(f"llvm.rint.v{kind.count}f64", ir.FunctionType(kind, [kind])), [doubles]
+        )
 
     def _math(self, name: str, *arguments: Value) -> Value:
         kind = ir.FunctionType(VECTOR, [VECTOR] * len(arguments))

@@ -6,7 +6,7 @@ Products may fuse a multiplication with an addition; decoding may not, so that i
 
 from __future__ import annotations
 
-from edgeemu_kernels.codecs.block_assembly import BLOCKS, Text, block_of
+from edgeemu_kernels.codecs.block_assembly import BLOCKS, LANES, Text, block_of
 from edgeemu_kernels.precision import NumberFormat
 
 _ACCUMULATORS = 2
@@ -30,18 +30,19 @@ declare float @llvm.vector.reduce.fadd.v16f32(float, <16 x float>)
 
 
 def _product(form: NumberFormat) -> str:
-    store = """
+    add = """%dot = call reassoc float @llvm.vector.reduce.fadd.v16f32(float 0.0, <16 x float> %both)
   %to = getelementptr float, ptr %y, i64 %y_at
   store float %dot, ptr %to, align 1"""
-    return _products(form, "product", "", store, part=("0", "%blocks"), after="br label %column_end")
+    return _products(form, "product", "", add, part=("0", "%blocks"), after="br label %column_end")
 
 
 def _totals(form: NumberFormat) -> str:
-    store = """
-  %to = getelementptr double, ptr %y, i64 %y_at
-  %wide = fpext float %dot to double
-  %in_steps = fmul double %wide, %steps
+    add = f"""{_folded("%both")}
+  %wide = fpext <1 x float> %folded1 to <1 x double>
+  %dot = extractelement <1 x double> %wide, i32 0
+  %in_steps = fmul double %dot, %steps
   %whole = call double @llvm.rint.f64(double %in_steps)
+  %to = getelementptr double, ptr %y, i64 %y_at
   %before = load double, ptr %to, align 1
   %after = fadd double %before, %whole
   store double %after, ptr %to, align 1"""
@@ -49,7 +50,7 @@ def _totals(form: NumberFormat) -> str:
         form,
         "totals",
         ", i64 %in_part, double %steps",
-        store,
+        add,
         part=("%first", "%end"),
         before="""%first = phi i64 [0, %column], [%end, %part_end]
   %end = add i64 %first, %in_part""",
@@ -58,10 +59,31 @@ def _totals(form: NumberFormat) -> str:
     )
 
 
+def _folded(lanes: str) -> str:
+    """Instructions that add the upper half of 16 lanes to the lower one, four times, to `%folded1`.
+
+    In `product` this order, which LLVM chooses there by itself, makes it miss how to compile the rest.
+    """
+    text = Text(fused=False, prefix="%f")
+    width = LANES
+    while width > 1:
+        width //= 2
+        low, high = (
+            text.put(
+                f"shufflevector <{2 * width} x float> {lanes}, <{2 * width} x float> poison, "
+                f"<{width} x i32> <{', '.join(f'i32 {lane}' for lane in range(first, first + width))}>"
+            )
+            for first in (0, width)
+        )
+        text.lines.append(f"  %folded{width} = fadd <{width} x float> {low}, {high}")
+        lanes = f"%folded{width}"
+    return "\n".join(text.lines).strip()
+
+
 def _products(
-    form: NumberFormat, name: str, arguments: str, store: str, *, part: tuple[str, str], before: str = "", after: str
+    form: NumberFormat, name: str, arguments: str, add: str, *, part: tuple[str, str], before: str = "", after: str
 ) -> str:
-    """Function with the sums of a part's blocks, or of all, `%dot`, which is stored at `%y_at`.
+    """Function whose lanes `%both` have the sum of a part's blocks, or of all: `add` takes them to y's place `%y_at`.
 
     `before` and `after` are the loop over the parts, if there is one.
     """
@@ -103,7 +125,7 @@ each:
   br i1 %more_blocks, label %each, label %part_end
 part_end:
   %both = fadd <16 x float> {sums[0]}, {sums[1]}
-  %dot = call reassoc float @llvm.vector.reduce.fadd.v16f32(float 0.0, <16 x float> %both){store}
+  {add}
   {after}
 column_end:
   %k_next = add i64 %k, 1
