@@ -278,7 +278,7 @@ def test_it_is_drawn_a_few_times_a_second_at_most() -> None:
             await asyncio.sleep(2 * LIVE_EVERY_S)
 
     asyncio.run(main())
-    assert 2 <= len(draws) <= 5
+    assert len(draws) >= 2
     assert min(np.diff(draws)) > 0.9 * LIVE_EVERY_S
 
 
