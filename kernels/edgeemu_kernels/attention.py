@@ -25,7 +25,6 @@ from edgeemu_kernels.linear import Array, Matrix, linear
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.on_demand import compiled_kernels, order_free_sums
 from edgeemu_kernels.packed import Stored, empty_matrix, matrix_of, raw_of, rows_of
-from edgeemu_kernels.packed_attention import attend_packed
 from edgeemu_kernels.precision import FORMATS, NumberFormat
 from edgeemu_kernels.rope import Rope
 from edgeemu_kernels.shape import ModelShape
@@ -66,6 +65,7 @@ class Attention:
         self.n_groups = n_groups
         self._rope = rope
         self._compiled = compiles_attention(shape)
+        self._order_free = shape.precision.order_free
         self._scale = np.float32(shape.head_dim**-0.5)
         self._n_queries = n_groups * shape.group_size
         self._q_rows = self._n_queries * shape.head_dim
@@ -94,7 +94,7 @@ class Attention:
         if position != cache.length:
             raise ValueError(f"position {position}, but the cache holds {cache.length} rows")
         t, hd, n = len(qkv), self.shape.head_dim, self.n_groups
-        if t == 1 and self._compiled and not cache.is_packed:
+        if t == 1 and self._compiled and not (cache.is_packed or self._order_free):
             return self._attend_next(qkv, cache)
         rows = qkv.reshape(t, -1, hd)  # [t, n*S + n + n, hd]
         if self._rope is not None:
@@ -123,9 +123,9 @@ class Attention:
 
     def _decode(self, queries: Array, cache: KVCache, out: Array) -> None:
         """One position: [n, S, hd] -> out [n, S, hd]"""
-        if cache.is_packed:
+        if cache.is_packed or self._order_free:
             for group, (q, mixed) in enumerate(zip(queries, out, strict=True)):
-                mixed[...] = attend_packed(q, cache, group, cache.length)
+                mixed[...] = order_free_sums().attend(q, *cache.stored(group, cache.length), cache.format)
         else:
             out[...] = _attend(queries, cache.keys(), cache.values())
 
@@ -142,10 +142,11 @@ class Attention:
             rows, seen = stop - start, position + stop
             for g in range(n):
                 q = queries[start:stop, g].swapaxes(0, 1).reshape(s * rows, hd)
-                if cache.is_packed:
-                    block = attend_packed(q, cache, g, seen, _later(rows))  # [S*rows, hd]
+                if cache.is_packed or self._order_free:
+                    block = order_free_sums().attend(q, *cache.stored(g, seen), cache.format, _later(rows))
                 else:
-                    block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)  # [S*rows, hd]
+                    block = attend(q, cache.keys()[g, :seen], cache.values()[g, :seen], rows)
+                # [S*rows, hd] -> [rows, S, hd]
                 mixed[start:stop, g] = block.reshape(s, rows, hd).swapaxes(0, 1)
 
 
@@ -231,7 +232,7 @@ class Heads(Attention):
 
     def project(self, normed: Array) -> Array:
         """Queries, keys and values of normed rows, not yet rotated: [t, D] -> [t, n*(S+2)*hd]."""
-        product = order_free_sums().product if self.shape.precision.order_free else linear
+        product = order_free_sums().product if self._order_free else linear
         if len(self.weights) == 1:
             qkv: Array = product(normed, self.weights[0], self.bias)
             return qkv

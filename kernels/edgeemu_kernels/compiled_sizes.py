@@ -26,6 +26,12 @@ def compiled_modules(shape: ModelShape) -> tuple[str, ...]:
     return (*compiled, "edgeemu_kernels.order_free") if shape.precision.order_free else compiled
 
 
+def compiled_formats(shape: ModelShape) -> list[str]:
+    """Names of the number formats for which machine code may be made while kernels of this shape compute."""
+    precision = shape.precision
+    return sorted({*precision.packed, precision.cache}) if precision.order_free else precision.packed
+
+
 def attention_scratch(group_size: int, head_dim: int) -> int:
     """Values that the compiled attention of one position needs beside its input and result, for one group at a time."""
     pairs = group_size + group_size % 2  # queries go by two

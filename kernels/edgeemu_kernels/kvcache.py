@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from edgeemu_kernels.arrays import Array
 from edgeemu_kernels.codecs import machine_code
-from edgeemu_kernels.packed import Stored, encode_rows, rows_of_a_piece, stored_row
+from edgeemu_kernels.packed import Stored, encode_rows, stored_row
 from edgeemu_kernels.precision import FORMATS, NumberFormat
 
 _F32 = FORMATS["f32"]
@@ -78,16 +76,6 @@ class KVCache:
     def storage(self) -> tuple[Stored, Stored]:
         """Keys and values as stored with their unwritten rows, [n_groups, capacity, …] each, contiguous."""
         return self._keys, self._values
-
-    def pieces(self, index: int, stop: int) -> Iterator[tuple[int, Array, Array]]:
-        """One group's rows before `stop`, piece by piece: first row, keys and values [rows, head_dim].
-
-        A piece has at most `packed.PIECE_BYTES` of float32 keys, and as many values, or one row.
-        """
-        step, one = rows_of_a_piece(self.head_dim), slice(index, index + 1)
-        for start in range(0, stop, step):
-            rows = slice(start, min(start + step, stop))
-            yield start, self._decoded(self._keys[one, rows])[0], self._decoded(self._values[one, rows])[0]
 
     def stored(self, index: int, stop: int) -> tuple[Stored, Stored]:
         """Views of one group's rows before `stop` as stored, k and v [rows, head_dim or row_bytes]."""

@@ -18,12 +18,14 @@ from edgeemu_kernels.arrays import Array, Crossing, Floats, address, data_of
 from edgeemu_kernels.codecs import machine_code
 from edgeemu_kernels.compiled_sizes import FEW_ROWS
 from edgeemu_kernels.order_free_code import order_free_kernels
-from edgeemu_kernels.packed import Matrix, PackedMatrix
+from edgeemu_kernels.packed import Matrix, PackedMatrix, Stored, matrix_of, unpack
+from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.vector_code import compile_module
 
 GRID_BITS = 20  # a step is 2**-20: 1e-6, where rounded numbers of a residual stream are 1e-5 apart and more
 STEPS = 2.0**GRID_BITS  # in 1
 MOST_STEPS = 2**30  # of a sum that crosses as a whole number of steps: 1,024; a larger one crosses as float32
+_MIXED_TOGETHER = 8  # queries for which values are added at a time, so that their sums stay in the first cache
 _NUMBERS_TOGETHER = 2**16  # of x that are multiplied at a time, so that they stay in the processor's cache
 
 
@@ -84,6 +86,32 @@ def _run(run: Any, x: Array, weight: Matrix, y: Array | Floats, *part: int) -> N
         for start in range(0, len(x), together):
             some, to = x[start : start + together], y[start:, rows.start :]
             run(address(some), address(piece), data_of(to), *some.shape, len(piece), y.shape[1], *part)
+
+
+def attend(queries: Array, keys: Stored, values: Stored, form: NumberFormat, later: Array | None = None) -> Array:
+    """softmax(queries @ keysᵀ + mask) @ values of one group, from rows as a cache stores them: [m, hd] -> [m, hd].
+
+    `later` [rows, rows] is added where the last `rows` keys meet the queries, of which there are m / rows sets. A
+    query's numbers do not depend on other queries, nor on rows that it does not see: they are zeros behind others.
+    """
+    scores = product(queries, matrix_of(keys, form))  # [m, seen]
+    if later is not None:
+        scores.reshape(-1, len(later), len(keys))[..., len(keys) - len(later) :] += later
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    mixed = _mixed(scores, values, form, queries.shape[1])  # [m, hd]
+    mixed /= product(scores, np.ones((1, len(keys)), np.float32))
+    return mixed
+
+
+def _mixed(weights: Array, values: Stored, form: NumberFormat, width: int) -> Array:
+    """weights @ values: [m, seen], [seen, …] as stored -> [m, width]. Rows are added in their order."""
+    raw, mixed = values.view(np.uint8), np.zeros((len(weights), width), np.float32)
+    for start in range(0, len(weights), _MIXED_TOGETHER):
+        some = slice(start, start + _MIXED_TOGETHER)
+        if not machine_code.mix(raw, weights[some], mixed[some], form):
+            return product(weights, np.ascontiguousarray(unpack(matrix_of(values, form)).T))
+    return mixed
 
 
 def with_residual(whole: Floats, x: Array) -> Array:

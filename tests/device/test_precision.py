@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -70,6 +71,22 @@ def test_where_rows_are_rounded_any_placement_computes_the_undivided_decoders_lo
     made, decoder = cluster.generate(ids, 3, order=seed), Decoder(source)
     theirs = [decoder.prefill(ids), *map(decoder.step, made.tokens[:-1])]
     np.testing.assert_array_equal(np.array(made.logits), np.array(theirs))
+
+
+@SLOW
+@given(st.data(), rounding_shapes(), st.integers(0, 99))
+def test_where_rows_are_rounded_the_steps_of_a_text_do_not_matter(
+    data: st.DataObject, shape: ModelShape, seed: int
+) -> None:
+    """A cache that is filled again, in steps of other sizes, is to the bit what it was."""
+    ids, decoder = prompt(shape, 24, seed), Decoder(SeededSource(shape, seed))
+    expected = decoder.prefill(ids)
+    for _ in range(2):
+        cuts = sorted(data.draw(st.sets(st.integers(1, 23))))
+        decoder.reset()
+        for first, end in pairwise([0, *cuts, 24]):
+            logits = decoder.prefill(ids[first:end])
+        np.testing.assert_array_equal(logits, expected)
 
 
 @SLOW

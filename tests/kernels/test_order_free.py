@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from edgeemu_kernels import order_free
 from edgeemu_kernels.arrays import Array
+from edgeemu_kernels.codecs import machine_code
+from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.order_free import MOST_STEPS, STEPS
 from edgeemu_kernels.packed import Matrix, columns_of, pack, rows_of, unpack
 from edgeemu_kernels.precision import FORMATS
@@ -60,6 +62,33 @@ def test_sums_of_parts_are_exact_whoever_adds_them(data: st.DataObject, name: st
         assert crossed[-1].dtype == np.int32
     np.testing.assert_array_equal(order_free.values(order_free.added(crossed)), expected)
     np.testing.assert_array_equal(order_free.values(order_free.added(crossed[::-1])), expected)
+
+
+@pytest.mark.parametrize("width", [8, 64])
+@pytest.mark.parametrize(("rows", "compiled"), [(1, True), (1, False), (7, True), (7, False)])
+@pytest.mark.parametrize("name", ["f32", "f16", "q4_0"])
+def test_attention_is_softmax_over_the_decoded_rows_and_each_query_has_its_own_numbers(
+    name: str, rows: int, compiled: bool, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in however many pieces rows are decoded, and where a query is computed without later rows and queries."""
+    width = 64 if name == "q4_0" else width
+    monkeypatch.setattr("edgeemu_kernels.packed.rows_of_a_piece", lambda _: 3)
+    if not compiled:
+        monkeypatch.setattr(machine_code, "compiled", lambda _: None)
+    form, cache, q = FORMATS[name], KVCache(1, width, 0, FORMATS[name]), numbers(2 * rows, width, 1)  # two heads
+    cache.append(numbers(20, width, 2)[None], numbers(20, width, 3)[None])
+    later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1) if rows > 1 else None
+    scores = q @ cache.keys()[0].T  # [2*rows, 20]
+    if later is not None:
+        scores.reshape(2, rows, 20)[..., 20 - rows :] += later
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    expected = weights / weights.sum(axis=1, keepdims=True) @ cache.values()[0]
+    mixed = order_free.attend(q, *cache.stored(0, 20), form, later)
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+    for row in range(rows):
+        of_row = q[row::rows]  # of both heads
+        alone = order_free.attend(of_row, *cache.stored(0, 20 - rows + row + 1), form)
+        np.testing.assert_array_equal(alone, mixed[row::rows])
 
 
 @pytest.mark.parametrize("value", [2000.0, -2000.0, 3e30])

@@ -16,7 +16,6 @@ from edgeemu_kernels.errors import ModelFileError
 from edgeemu_kernels.kvcache import KVCache
 from edgeemu_kernels.linear import FEW_ROWS, Array, linear
 from edgeemu_kernels.packed import PIECE_BYTES, PackedMatrix, pack, raw_of, unpack
-from edgeemu_kernels.packed_attention import attend_packed
 from edgeemu_kernels.precision import FORMATS, LayerFormats, Precision
 from edgeemu_kernels.reference import Reference
 from edgeemu_kernels.shape import ModelShape
@@ -181,22 +180,3 @@ def test_a_cache_gives_what_it_stores(name: str, steps: list[int]) -> None:
     k, v = cache.take(1)
     other.append_stored(k[None], v[None])
     np.testing.assert_array_equal(other.values()[0], cache.values()[1])
-
-
-@pytest.mark.parametrize(("rows", "compiled"), [(1, True), (1, False), (7, True)])
-@pytest.mark.parametrize("name", ["f16", "q4_0"])
-def test_attention_over_a_packed_cache(name: str, rows: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is softmax over the decoded rows, in however many pieces."""
-    monkeypatch.setattr("edgeemu_kernels.kvcache.rows_of_a_piece", lambda _: 3)
-    if not compiled:
-        monkeypatch.setattr(machine_code, "compiled", lambda _: None)
-    cache, q = KVCache(3, 64, 0, FORMATS[name]), normal(3, 2 * rows, 64, seed=1)  # two heads of each group
-    cache.append(*normal(2, 3, 20, 64))
-    later = np.triu(np.full((rows, rows), -np.inf, np.float32), k=1) if rows > 1 else None
-    scores = q @ cache.keys().swapaxes(1, 2)  # [3, 2*rows, 20]
-    if later is not None:
-        scores.reshape(3, 2, rows, 20)[..., 20 - rows :] += later
-    weights = np.exp(scores - scores.max(axis=2, keepdims=True))
-    expected = weights / weights.sum(axis=2, keepdims=True) @ cache.values()
-    for group in range(3):
-        np.testing.assert_allclose(attend_packed(q[group], cache, group, 20, later), expected[group], atol=1e-5)

@@ -70,6 +70,7 @@ def case_of(seed: int) -> Case:
         "faults:",
         *_faults(draw, n_devices),
         *_more_faults(random.Random(f"{seed}: more"), n_devices),
+        *_precision(random.Random(f"{seed}: precision")),
     ]
     return Case(seed, "\n".join(lines) + "\n", draw.choice(POLICIES))
 
@@ -120,6 +121,14 @@ def _more_faults(draw: random.Random, n_devices: int) -> Iterator[str]:
         ends = f", {ends}" if kind in ("reboot", "down") or draw.random() < 0.8 else ""
         a, b = draw.sample(range(n_devices), 2)
         yield f"  - {{{rate}, {f'link: [d{a}, d{b}]' if kind == 'down' else f'device: d{a}'}, fault: {kind}{ends}}}"
+
+
+def _precision(draw: random.Random) -> Iterator[str]:
+    """Formats that round rows in a third of the cases: then a last bit that differs anywhere soon is another token."""
+    if draw.random() < 0.35:
+        cache, messages = draw.choice([("f16", "f32"), ("f32", "bf16"), ("bf16", "bf16"), ("f16", "f16")])
+        weights = draw.choice(["f32", "q8_0", "q4_0"])
+        yield f"precision: {{weights: {weights}, cache: {cache}, messages: {messages}}}"
 
 
 class Anywhere:

@@ -26,7 +26,7 @@ from edgeemu.run.choose_links import LinkChoice
 from edgeemu.run.processes.link_setup import LinkSetup
 from edgeemu.run.processes.presence import Presence
 from edgeemu.run.processes.session import Session, Unasked
-from edgeemu_kernels.compiled_sizes import compiled_modules
+from edgeemu_kernels.compiled_sizes import compiled_formats, compiled_modules
 from edgeemu_kernels.precision import Precision
 from edgeemu_kernels.shape import ModelShape
 
@@ -228,7 +228,7 @@ async def launch_devices(
     try:
         on_progress(0, len(cluster.devices))
         modules = [*compiled_modules(shape), *([] if reads else ["numpy.random"])]  # that draws weights of no file
-        prepare = (PREPARE_ENTRY, json.dumps([modules, shape.precision.packed]))
+        prepare = (PREPARE_ENTRY, json.dumps([modules, compiled_formats(shape)]))
         async with Fleet(settings.entry, (pipes_fd,), user_namespace=choice.rootless, prepare=prepare) as fleet:
             caps = MemoryCaps(fleet.directory, os.getpid(), settings.cap_means)
             explain = partial(_explain, fleet, caps)

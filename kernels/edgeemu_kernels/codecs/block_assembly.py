@@ -63,6 +63,11 @@ def same(kind: str, value: int) -> str:
 Vectors = Iterator[tuple[int, str]]  # first number's place in the block, and the vector of 16 from there
 
 
+def _f32(text: Text) -> Vectors:
+    for place in range(0, PLAIN_BLOCK, LANES):
+        yield place, text.load("<16 x float>", 4 * place)
+
+
 def _f16(text: Text) -> Vectors:
     for place in range(0, PLAIN_BLOCK, LANES):
         yield place, text.put(f"fpext <16 x half> {text.load('<16 x half>', 2 * place)} to <16 x float>")
@@ -136,6 +141,7 @@ def _q6_k(text: Text) -> Vectors:
 
 
 BLOCKS: dict[str, Callable[[Text], Vectors]] = {
+    "f32": _f32,
     "f16": _f16,
     "bf16": _bf16,
     "q8_0": _q8_0,

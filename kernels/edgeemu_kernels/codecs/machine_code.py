@@ -33,9 +33,7 @@ class Compiled(NamedTuple):
 
 @cache
 def compiled(form: NumberFormat) -> Compiled | None:
-    """Machine code for a format; None if this processor cannot run it, and for float32, which needs none."""
-    if form.name == "f32":
-        return None
+    """Machine code for a format; None if this processor cannot run it."""
     from edgeemu_kernels.vector_code import can_convert_halves, compile_module
 
     if not can_convert_halves():
@@ -100,7 +98,7 @@ def mix(raw: Raw, p: Array, out: Array, form: NumberFormat) -> bool:
 
 def decode(raw: Raw, out: Array, form: NumberFormat) -> None:
     """Decode raw [rows, row_bytes] into out [rows, width], C-contiguous: the same bits as `codecs.decode`."""
-    usable = _usable(raw, out.shape[1], form)
+    usable = None if form.name == "f32" else _usable(raw, out.shape[1], form)  # numbers of float32 are only copied
     if usable is None or len(out) != len(raw):  # NumPy refuses the latter
         numpys.decode(raw, out, form)
         return
