@@ -22,7 +22,7 @@ from edgeemu_kernels.packed import Matrix, PackedMatrix, Stored, matrix_of, unpa
 from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.vector_code import compile_module
 
-GRID_BITS = 20  # a step is 2**-20: 1e-6, where rounded numbers of a residual stream are 1e-5 apart and more
+GRID_BITS = 20  # a step is 2**-20, 1e-6; the finest format that rounds, f16, has steps of 1e-3 below 2
 STEPS = 2.0**GRID_BITS  # in 1
 MOST_STEPS = 2**30  # of a sum that crosses as a whole number of steps: 1,024; a larger one crosses as float32
 _MIXED_TOGETHER = 8  # queries for which values are added at a time, so that their sums stay in the first cache

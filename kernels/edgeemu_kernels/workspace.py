@@ -15,7 +15,7 @@ def attention_values(shape: ModelShape, n_groups: int, rows: int, past: int) -> 
     """
     together, seen = min(rows, QUERY_ROWS), past + rows  # rows whose scores exist at the same time
     mask = 3 * together**2
-    if shape.precision.cache != "f32":  # one group at a time
+    if shape.precision.cache != "f32" or shape.precision.order_free:  # one group at a time, from rows as stored
         return together * shape.group_size * (4 * shape.head_dim + seen) + mask
     block = shape.group_size * together * (2 * shape.head_dim + seen)  # of one group
     if compiles_attention(shape):

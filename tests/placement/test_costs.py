@@ -34,7 +34,14 @@ GPT2_WIDE = replace(
     GPT2, d_model=256, n_heads=8, n_kv_heads=8, head_dim=32, d_ff=1024, vocab_size=4096, max_context=2048
 )
 LONG_ROWS = replace(LLAMA_WIDE, positions="rope-interleaved", d_model=1024)  # for compiled attention, too
-WIDE = (LLAMA_WIDE, LONG_ROWS, GPT2_WIDE, GPT2_WIDE.at_precision("q8_0", "f16"), LONG_ROWS.at_precision("q4_k", "q4_0"))
+WIDE = (
+    LLAMA_WIDE,
+    LONG_ROWS,
+    GPT2_WIDE,
+    GPT2_WIDE.at_precision("q8_0", "f16"),
+    LONG_ROWS.at_precision("q4_k", "q4_0"),
+    LLAMA_WIDE.at_precision("f32", "f32", "f16"),
+)
 
 
 PARTS = ((Kind.HEAD, 0), (Kind.PROJ, -1), (Kind.FFN, -1))
@@ -204,7 +211,7 @@ def test_heads_allocate_no_more_than_planned(shape: ModelShape, rows: int, past:
 @pytest.mark.parametrize("shape", WIDE, ids=lambda shape: f"{shape.name}-{shape.d_model}-{shape.precision.up}")
 def test_dense_blocks_allocate_no_more_than_planned(shape: ModelShape, rows: int) -> None:
     source, costs = SeededSource(shape, 0), PhysicalCosts(shape)
-    embed, proj_, ffn_ = source.embed(), source.proj(0), source.ffn(0)
+    embed, proj_, ffn_ = source.embed(), source.proj(0).at(shape), source.ffn(0).at(shape)
     x = np.ones((rows, shape.d_model), np.float32)  # [rows, d_model]
     attention = np.ones((rows, shape.n_heads * shape.head_dim), np.float32)  # [rows, n_heads * head_dim]
     runs: dict[Kind, tuple[int, Callable[[], object]]] = {
