@@ -133,7 +133,7 @@ class Executor:
             case Collective.ATTEND:
                 attention = self._held.attention(op)
                 attend, put = self._prepare_attend(op, attention), attention.merged if op.parts else one_after_another
-                return lambda inputs, sequence, _, position: attend(put(op.parts, inputs), sequence, position)
+                return lambda inputs, *where: attend(put(op.parts, inputs), *where)
             case Collective.JOIN:
                 join = columns_joined_on_grid if sums_exactly else columns_joined
                 return lambda inputs, *_: join(op, inputs, last=last)  # -> [t, d_model], or columns
@@ -179,20 +179,20 @@ class Executor:
         attend = self._prepare_attend(op, heads)
         if op.chunk.of == 1 and op.needs[0].kind is not _NORMED:  # all rows of x: the usual case
             norm, project = heads.norm.forward, heads.project
-            return lambda inputs, sequence, _, position: attend(project(norm(inputs[0])), sequence, position)
+            return lambda inputs, *where: attend(project(norm(inputs[0])), *where)
 
-        def execute(inputs: Sequence[Array], sequence: int, _: int, position: int) -> Array:
-            return attend(heads.project(normed(op, inputs, heads.norm)), sequence, position)
+        def execute(inputs: Sequence[Array], sequence: int, step: int, position: int) -> Array:
+            return attend(heads.project(normed(op, inputs, heads.norm)), sequence, step, position)
 
         return execute
 
-    def _prepare_attend(self, op: Op, attention: Attention) -> Callable[[Array, int, int], Array]:
-        """[t, groups * (group_size + 2) * head_dim] -> [t, groups * group_dim]"""
+    def _prepare_attend(self, op: Op, attention: Attention) -> Callable[[Array, int, int, int], Array]:
+        """[t, groups * (group_size + 2) * head_dim], sequence, step, position -> [t, groups * group_dim]"""
         row_bytes = len(op.groups) * self.costs.kv_bytes(1)
 
-        def attend(qkv: Array, sequence: int, position: int) -> Array:
+        def attend(qkv: Array, sequence: int, step: int, position: int) -> Array:
             cache = self._sequences[sequence].caches[op.layer]
-            self.ledger.charge(CACHE, len(qkv) * row_bytes)
+            self.ledger.charge_step((sequence, step), CACHE, len(qkv) * row_bytes)
             return attention.attend(qkv, position, cache)
 
         return attend

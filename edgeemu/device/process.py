@@ -110,7 +110,7 @@ class DeviceProcess:
         try:
             while self._running:
                 goes_on = self.device.has_ready
-                if self.clock is not None or not goes_on:  # else no other step waits
+                if self.clock is not None or not goes_on:  # else it goes on with what it has: nothing is late
                     self._receive(goes_on=goes_on)
                 if self._running:
                     self._handle(Tick(self._now_s()))

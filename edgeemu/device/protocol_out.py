@@ -61,6 +61,9 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     traffic: list[PathTraffic] = []  # messages of this step that it has received, where devices are paced
     held: dict[str, int] = {}  # the ledger's page
     replica_traffic: list[PathTraffic] = []  # chunks for replicas that it has received since the last such message
+    # Where devices are not paced: `peak_bytes` is without steps, of which others may be under way. Of this step:
+    step_peak_bytes: int = 0  # most that it held at once
+    grown_bytes: int = 0  # of that, of caches, which stay
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, tag=True):

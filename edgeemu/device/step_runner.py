@@ -70,12 +70,14 @@ class StepRunner:
         self._running: _Running | _RunningTransfer | None = None
         self._handled: list[HandledTransfer] = []
         self._executed: dict[StepKey, list[ExecutedOperation]] = {}
+        ledger.steps_apart = not pacer.paced
 
     def begin(self) -> None:
         """A new timeline: nothing has been sent or has arrived on it."""
         self.transits = Transits()
         self.sent_bytes.clear()
         self._handled.clear()
+        self._ledger.steps_apart = not self._pacer.paced
 
     def halt(self, epoch: int, taken_bytes: int) -> list[Instruction]:
         """Gives up all steps, none of whose operations is running; and `taken_bytes` that were taken, not delivered.
@@ -86,7 +88,7 @@ class StepRunner:
         self.ready.drop_steps()
         begun = sorted({*self._executed, *(StepKey(*step) for step in self._traffic.steps)})
         told: list[Instruction] = [Tell(self._report(key, given_up=True)) for key in begun]
-        self._ledger.release(MESSAGES, taken_bytes + self._dataflow.halt(epoch))
+        self._ledger.give_up_steps(taken_bytes + self._dataflow.halt(epoch))
         return told
 
     # -- inputs ---------------------------------------------------------------------------------------------------
@@ -97,7 +99,7 @@ class StepRunner:
         Raises:
             OutOfMemoryError: its payload does not fit.
         """
-        self._ledger.charge(MESSAGES, message.payload.nbytes)
+        self._ledger.charge_step((message.sequence, message.step), MESSAGES, message.payload.nbytes)
         if self._pacer.paced:
             size_bytes = data_bytes(message.payload)
             instants = message.departure_s, message.arrival_s
@@ -128,7 +130,7 @@ class StepRunner:
         key = StepKey(request.sequence, request.step)
         ids = np.asarray(request.ids, dtype=np.int64)  # [t]
         if request.step <= 0:
-            self._ledger.charge(MESSAGES, ids.nbytes)
+            self._ledger.charge_step(key, MESSAGES, ids.nbytes)
             prompt = Input(request.at_s, request.position, ids, rows=len(ids))
             self._deliver(request.epoch, key, Slot(MessageKind.PROMPT, 0, -1), prompt)
             return []
@@ -189,7 +191,7 @@ class StepRunner:
         self._executed.setdefault(key, []).append(executed)
         freed, step_done = self._dataflow.finish(ready)
         if freed:
-            self._ledger.release(MESSAGES, sum([each.payload.nbytes for each in freed]))
+            self._ledger.release_step(key, sum([each.payload.nbytes for each in freed]))
         if op.kind is _LM_HEAD:
             instructions: list[Instruction] = [Tell(self._token(key, int(result[0]), time.end_s, event.wall_s))]
         else:
@@ -216,7 +218,7 @@ class StepRunner:
         """One result to all that need it. Their messages leave in the order of `op.to`, through one interface."""
         slot, epoch, targets = op.emits, self._dataflow.epoch, op.to
         if self._index in targets:
-            self._ledger.charge(MESSAGES, payload.nbytes)
+            self._ledger.charge_step(key, MESSAGES, payload.nbytes)
             self._deliver(epoch, key, slot, Input(departure_s, position, payload, 0, rows))
             targets = tuple([target for target in targets if target != self._index])
         if not targets:
@@ -235,6 +237,7 @@ class StepRunner:
 
     def _report(self, key: StepKey, *, given_up: bool = False) -> Report:
         """Report on a step. Times of messages for one that is given up are in the next report."""
+        account = self._ledger.take_step(key)
         return Report(
             self._name,
             *key,
@@ -246,4 +249,6 @@ class StepRunner:
             held=self._ledger.page(),
             traffic=self._traffic.take((key.sequence, key.step)),
             replica_traffic=self.take_replica_traffic(),
+            step_peak_bytes=account.peak_bytes,
+            grown_bytes=account.grown_bytes,
         )

@@ -70,32 +70,32 @@ class VirtualTimeline:
             self._computed = self._repeated.record(*self._released, until_s)
         if self._computed is not None:
             self._released, self._measured = None, self._computed.messages
-            del self._flying[self._computed.step[:2]]
             return TokenTime(self._computed.step, self._computed.sampled_s)
         self._simulate_released()
         while (outcome := self._simulator.advance(until_s)) is not None:
             if isinstance(outcome, TokenTime):
-                del self._flying[outcome.step[:2]]
                 return outcome
             self._note(outcome)
         if by_s is None:
             raise RunError(f"the timeline came to an end with {len(self._flying)} steps under way")
         return None
 
-    def halt(self, counts_for: Callable[[Step], StepKey]) -> list[GivenUpTraffic]:
+    def halt(self, counts_for: Callable[[Step], StepKey | None]) -> list[GivenUpTraffic]:
         """Give up all steps in flight, at an instant up to which all tokens have been taken.
 
-        What they have executed is in `given_up`, as of the step that it `counts_for`. Return what they have sent.
+        What they have executed is in `given_up`, as of the step that it `counts_for`; None: it is forgotten. Return
+        what they have sent.
         """
         self._stop_repeating()
         self._simulator.halt()
         self._sort_executed()
         traffic = []
         for step in self._flying.values():
-            executed, key = self._executed[step.sequence], counts_for(step)
-            self.given_up.add(key, [each for each in executed if each[0].step == step])
+            executed, sent, key = self._executed[step.sequence], self.traffic(step), counts_for(step)
             self._executed[step.sequence] = [each for each in executed if each[0].step != step]
-            traffic.append(GivenUpTraffic(key, self.traffic(step)))
+            if key is not None:
+                self.given_up.add(key, [each for each in executed if each[0].step == step])
+                traffic.append(GivenUpTraffic(key, sent))
         self._flying.clear()
         return traffic
 
@@ -123,7 +123,8 @@ class VirtualTimeline:
             self._repeated.give_up()
 
     def executions(self, step: Step) -> ExecutedOps:
-        """Take the records of the operations for the step of a sequence that was sampled last."""
+        """Take the records of the operations for the step of a sequence that was sampled last: it is over."""
+        self._flying.pop(step[:2], None)
         if self._computed is not None:
             return self._computed.executed
         self._sort_executed()

@@ -64,13 +64,12 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         self._kernel_times = KernelTimes()
         self._opened: dict[int, protocol_in.Open] = {}  # by open sequence: the request to open it
         self._opening: dict[int, set[int]] = {}  # by open sequence: devices that have not opened it yet
+        self._time: EmulatedTime  # from the assignment of blocks on
         # From the launch on:
         self.installed: InstalledProgram
         self._devices: LaunchedDevices
         self._reports: StepReports
         self._began_with: CpuTimes | None = None  # when a paced timeline began
-        # From the beginning of the timeline on:
-        self._time: EmulatedTime
 
     @property
     def mode(self) -> str:
@@ -118,6 +117,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
             for at in self._devices.session.presence.answering()
         }
         await self._devices.session.ask(requests, on_progress)
+        self._keep_time(self._virtual_time(one_by_one=True))  # until the timeline begins
         self.measured.loaded_in_s = time.monotonic() - began_s
 
     async def begin(self, at_s: float = 0.0) -> Instant:
@@ -184,7 +184,6 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
     async def _warm_up(self) -> list[WarmUpSpeed]:
         """Run a few tokens without pacing: they touch all memory, and show how fast this host can go."""
         await self._devices.session.ask_all(protocol_in.Begin(0.0, 1.0, paced=False))
-        self._keep_time(self._virtual_time())
         longest, cores = self._longest, len(os.sched_getaffinity(0))
         return await warm_up(self, longest, len(self.plan.requests), cores, self._on_phase)
 
@@ -216,9 +215,10 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         await self._devices.session.ask_all(protocol_in.Begin(clock.start_s, self.dilation, paced=True))
         return clock
 
-    def _virtual_time(self) -> VirtualTime:
+    def _virtual_time(self, *, one_by_one: bool = False) -> VirtualTime:
         """Return the time of devices that do not wait; what it learns of kernels is kept."""
-        return VirtualTime(self.plan, time.monotonic, self._devices.session, self._reports, self._kernel_times)
+        given = self._devices.session, self._reports, self._kernel_times, self.measured.peak_bytes
+        return VirtualTime(self.plan, time.monotonic, *given, one_by_one=one_by_one)
 
     def _keep_time(self, emulated: EmulatedTime, *, for_the_run: bool = False) -> None:
         devices, installed = self._devices, self.installed
@@ -257,6 +257,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
             seed=request.seed,
             keep_logits=self._keep_logits,
         )
+        await self._time.complete()
         self._opening[sequence] = set(self._devices.session.presence.answering())
         await self._devices.session.send_all(opened)
 
@@ -271,6 +272,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         await self._time.start(step, program, at_s)
 
     async def close(self, sequence: int) -> None:
+        await self._time.complete()
         self._opening.pop(sequence, None)
         self._opened.pop(sequence, None)
         await self._devices.session.send_all(protocol_in.Close(sequence))
@@ -324,4 +326,5 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
             case protocol_out.Report():
                 self._time.reported(self._reports.add(message), message)
                 self.measured.reordered[message.name] = message.reordered
-                self.measured.peak_bytes[message.name] = message.peak_bytes
+                if self._time.clock is not None:
+                    self.measured.peak_bytes[message.name] = message.peak_bytes

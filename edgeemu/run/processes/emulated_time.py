@@ -41,6 +41,14 @@ class EmulatedTime(Protocol):
         """Note a step that a device was told to start at an instant."""
         ...
 
+    async def complete(self) -> None:
+        """Wait until devices that do not wait for the clock have run all steps that were started.
+
+        What changes the memory of devices, or ends them, comes after that: what is held for a step follows from the
+        scenario then.
+        """
+        ...
+
     async def next_token(self, by_s: float | None) -> SampledToken | None:
         """Return the next token; None if there is none by an instant, or a device was lost."""
         ...

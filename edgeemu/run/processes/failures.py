@@ -51,6 +51,7 @@ class ProcessFailures:
         )
 
     async def end_device(self, device: int, at_s: float) -> None:
+        await self._time.complete()
         await self._time.reach(at_s)
         await self._devices.end(self._device(device))
         self._forget(device, at_s)
@@ -102,6 +103,7 @@ class ProcessFailures:
         return losses.take() if losses is not None else []
 
     async def halt(self, at_s: float) -> list[SampledToken]:
+        await self._time.complete()
         epoch = self._installed.next_epoch()
         await self._session.ask_all(protocol_in.Halt(epoch))
         self._installed.install(self._installed.program, epoch)
@@ -111,6 +113,7 @@ class ProcessFailures:
 
     async def rewind(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> None:
         await self._session.ask_all(protocol_in.Rewind(dict(rows), layers, dict(kept)))
+        self._reports.rewound(kept)
 
     async def follow(self, program: Program, rows: int = 0, past: int = 0) -> None:
         epoch, installed = self._installed.next_epoch(), self._installed

@@ -83,5 +83,6 @@ class ProcessMigration:
         self._installed.install(program, migration.epoch)
 
     async def abort(self, migration: MigrationProtocol) -> None:
+        await self._time.complete()
         self._time.cancel()
         await self._session.ask_all(protocol_in.Abort(migration.epoch))

@@ -55,6 +55,8 @@ class PacedTime:
 
     async def start(self, step: Step, program: Program, at_s: float) -> None: ...
 
+    async def complete(self) -> None: ...
+
     def now_s(self) -> float:
         return self.clock.emulated_s(self._wall_s())
 

@@ -33,6 +33,7 @@ class ProcessReplicas:
         return message.epoch in self._epochs
 
     async def hold(self, epoch: int, replicas: frozenset[Replica], *, load: bool) -> None:
+        await self._timed.complete()
         self._held, self._epoch = replicas, epoch
         self._epochs.add(epoch)
         self.forget_rounds()

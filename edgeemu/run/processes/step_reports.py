@@ -1,7 +1,7 @@
 """Steps on device processes between their start and the last device's report."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -11,6 +11,7 @@ from edgeemu.device import protocol_out
 from edgeemu.placement.program import Program
 from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
 from edgeemu.run.processes.session import Session
+from edgeemu.run.processes.step_memory import StepMemory
 from edgeemu.run.resume.continuation import Continuation
 from edgeemu.timeline.clock import Occupation, WallClock
 from edgeemu.timeline.steps import OperationRecord, Step
@@ -31,10 +32,12 @@ class StepInFlight:
     step: Step
     program: Program
     owed: set[int]  # devices whose reports are still to come
+    cached_rows: int  # in caches of all open sequences after this step, and after all that were started before
     broken: bool = False  # a device that owed a report is gone
     reports: list[protocol_out.Report] = field(default_factory=list)
     executions: list[OperationRecord] = field(default_factory=list)  # in the reports, where devices are paced
     cpu_s: dict[int, float] = field(default_factory=dict)  # by operation
+    memory: StepMemory | None = None  # when devices have run it, where they are not paced
     outcome: StepOutcome = StepOutcome.OPEN
     # Reports with their operations, of which no rows are made before the outcome is known, where devices are paced.
     unrecorded: list[tuple[protocol_out.Report, list[OperationRecord]]] = field(default_factory=list)
@@ -75,6 +78,7 @@ class StepReports:
         self._session, self._presence = session, session.presence
         self._in_flight: dict[tuple[int, int], StepInFlight] = {}  # by sequence and step
         self._latest: dict[int, StepInFlight] = {}  # by open sequence
+        self._cached: dict[int, int] = {}  # by open sequence: rows in its caches, after the steps that were started
         # By open sequence: the last step that has a token.
         self._waiting = {due.step.sequence: due.step for due in resumed.waiting} if resumed else {}
 
@@ -85,7 +89,9 @@ class StepReports:
         else:
             devices = {op.device for op in program.ops}
             self._waiting[step.sequence] = step
-        started = StepInFlight(step, program, devices, not devices.isdisjoint(self._presence.gone))
+        self._cached[step.sequence] = step.past + step.rows
+        cached_rows = sum(self._cached.values())
+        started = StepInFlight(step, program, devices, cached_rows, not devices.isdisjoint(self._presence.gone))
         self._in_flight[step[:2]] = self._latest[step.sequence] = started
         return started
 
@@ -111,13 +117,13 @@ class StepReports:
         self.tokens.clear()
         self.filled.clear()
 
-    def take_token(self, step: Step) -> protocol_out.Token | None:
-        """Take the token of a step, if it has arrived."""
-        for token in self.tokens:
-            if (token.sequence, token.step) == step[:2]:
-                self.tokens.remove(token)
-                return token
-        return None
+    def rewound(self, kept: Mapping[int, int]) -> None:
+        """Note that caches have these rows, by sequence, or are filled up to them."""
+        self._cached.update(kept)
+
+    def token_of(self, step: Step) -> protocol_out.Token | None:
+        """Return the token of a step, if it has arrived."""
+        return next((token for token in self.tokens if (token.sequence, token.step) == step[:2]), None)
 
     @property
     def any_fills(self) -> bool:
@@ -140,6 +146,7 @@ class StepReports:
         """Forget a sequence that has ended."""
         del self._latest[sequence]
         self._waiting.pop(sequence, None)
+        self._cached.pop(sequence, None)
 
     async def complete(self, steps: Iterable[StepInFlight]) -> None:
         """Wait for the reports about these steps of all devices that do not stand still, and not for others."""
@@ -148,13 +155,15 @@ class StepReports:
             protocol_out.Report, lambda: not any(any(map(moves, step.owed)) for step in steps)
         )
 
-    async def settle(self) -> None:
-        """Wait for all reports about all steps, but for those that cannot go on."""
+    async def settle(self, alone: StepInFlight | None = None) -> None:
+        """Wait for all reports about all steps, or about one alone, but for those that cannot go on."""
         answers, steps = self._presence.answers, self._in_flight
-        await self._session.handle_until(
-            protocol_out.Report,
-            lambda: not any(any(map(answers, step.owed)) for step in steps.values() if not step.broken),
-        )
+
+        def settled() -> bool:
+            awaited = steps.values() if alone is None else (alone,)
+            return not any(any(map(answers, step.owed)) for step in awaited if not step.broken)
+
+        await self._session.handle_until(protocol_out.Report, settled)
 
     def _settle_debt(self, step: StepInFlight, device: int) -> None:
         step.owed.discard(device)

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -10,25 +11,30 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.link_probe import probe_bytes
-from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.program import Op, Program
-from edgeemu.report.usage_rows import ACCOUNTS, OF_NO_STEP, StepRows
+from edgeemu.report.usage_rows import OF_NO_STEP, StepRows
 from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.run.processes.emulated_time import SentBytes, kept_steps
 from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
+from edgeemu.run.processes.step_memory import DeviceMemory
 from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.operation_sizes import ProgramSizes
-from edgeemu.timeline.steps import Step, roofline_durations
+from edgeemu.timeline.steps import Step, TokenTime, roofline_durations
 from edgeemu.timeline.traffic import PathTraffic
 from edgeemu.timeline.transfers import HandledTransfer
 from edgeemu.timeline.virtual import VirtualTimeline
 
 
 class VirtualTime:
-    """Time of devices that do not wait: they run one step after the other, and the simulator gives the instants."""
+    """Time of devices that do not wait: the simulator gives the instants of what they do.
+
+    They begin a step when the timeline does, and their results are awaited when the timeline has its token. So what
+    they have to do at the same time is what the timeline has at the same time, and nothing that it gives depends on
+    how fast they are.
+    """
 
     def __init__(
         self,
@@ -37,7 +43,15 @@ class VirtualTime:
         session: Session,
         reports: StepReports,
         kernel_times: KernelTimes,
+        peak_bytes: dict[str, int],
+        *,
+        one_by_one: bool = False,
     ) -> None:
+        """`peak_bytes` gets the most memory that devices have held, by name.
+
+        `one_by_one`: devices run one step after the other, so that they can be measured. It is so where they are
+        relative to the host: what kernels have taken gives the timeline.
+        """
         self._plan = plan
         self._cluster = plan.cluster
         self._kernel_times = kernel_times
@@ -52,7 +66,9 @@ class VirtualTime:
         self._roofline = roofline_durations(computes, plan.costs)
         relative = any(device.compute is None for device in plan.cluster.devices)
         self._timeline = VirtualTimeline(plan.cluster, plan.costs, self._duration_s if relative else self._roofline)
-        self._tokens: dict[int, protocol_out.Token] = {}  # by sequence, of its step in flight on the timeline
+        self._one_by_one = one_by_one or relative
+        self._started: deque[StepInFlight] = deque()  # whose results were not awaited yet, in the order of their start
+        self._memory, self._peak_bytes = DeviceMemory(len(plan.cluster.devices)), peak_bytes
         self._rows = StepRows()
         self._sizes = ProgramSizes(plan.costs)
         self._observed: deque[StepMeasurement] = deque(maxlen=kept_steps(plan))
@@ -77,51 +93,82 @@ class VirtualTime:
         self._latest_s = max(self._latest_s, at_s)
 
     async def start(self, step: Step, program: Program, at_s: float) -> None:
-        """Wait until the devices have run the step, and put it on the timeline; not if one of them is lost in it."""
-        reports, started = self._reports, self._reports.latest(step.sequence)
-        token: protocol_out.Token | None = None
-
-        def has_token() -> bool:
-            nonlocal token
-            token = token or reports.take_token(step)
-            return token is not None or step.step < 0 or started.broken
-
-        await self._session.handle_until(protocol_out.Token, has_token)
-        await reports.settle()
+        """Put a step on the timeline; not if a device that runs it is lost. Those that fill caches run alone."""
+        started = self._reports.latest(step.sequence)
+        self._started.append(started)
+        if self._one_by_one or step.step < 0:
+            await self._run_until(started)
         self._latest_s = max(self._latest_s, at_s)
         if not started.broken:
-            if token is not None:
-                self._tokens[step.sequence] = token
             self._timeline.start(step, program, at_s)
-        reports.filled.clear()
+        self._reports.filled.clear()
+
+    async def complete(self) -> None:
+        if self._started:
+            await self._run_until(self._started[-1])
+
+    async def _run_until(self, last: StepInFlight) -> None:
+        """Wait until devices have run all steps up to this one, in the order of their start, or cannot go on."""
+        while last.memory is None:
+            started = self._started.popleft()
+            await self._session.handle_until(protocol_out.Token, partial(self._has_token, started))
+            await self._reports.settle(started)
+            self._count(started)
+
+    def _has_token(self, started: StepInFlight) -> bool:
+        step = started.step
+        return started.broken or step.step < 0 or self._reports.token_of(step) is not None
+
+    def _count(self, started: StepInFlight) -> None:
+        """Count what devices held for a step."""
+        ops, step = started.program.ops, started.step
+        reports = [(ops[report.operations[0].place].device, report) for report in started.reports]
+        alone = self._one_by_one or step.step < 0
+        started.memory = self._memory.after(reports, step.rows, None if alone else started.cached_rows)
+        self._peak_bytes |= {report.name: int(started.memory.peak_bytes[device]) for device, report in reports}
 
     async def next_token(self, by_s: float | None) -> SampledToken | None:
-        return None if self._session.losses else self._next(by_s)
+        while not self._session.losses:
+            timed = self._timeline.sampled(by_s)
+            if timed is None:
+                break
+            self._latest_s = max(self._latest_s, timed.sampled_s)
+            started = self._reports.latest(timed.step.sequence)
+            await self._run_until(started)
+            if not started.broken:
+                return self._sampled(timed)
+        return None
 
-    def _next(self, by_s: float | None) -> SampledToken | None:
-        timed = self._timeline.sampled(by_s)
-        if timed is None:
-            return None
+    def _sampled(self, timed: TokenTime) -> SampledToken:
         step, sampled_s = timed
-        self._latest_s = max(self._latest_s, sampled_s)
         self._record(step, sampled_s)
         if step.step < 0:
             return SampledToken(step, NO_TOKEN, self.instant(sampled_s))
-        return sampled_token(step, self._tokens.pop(step.sequence), sampled_s)
+        token = self._reports.token_of(step)
+        assert token is not None, "devices have run the step"
+        self._reports.tokens.remove(token)
+        return sampled_token(step, token, sampled_s)
 
     def halt(self, at_s: float) -> list[SampledToken]:
-        tokens = list(iter(lambda: self._next(at_s), None))
-        for step, traffic in self._timeline.halt(self._reports.counts_for):
+        tokens, latest = [], self._reports.latest
+        while (timed := self._timeline.sampled(at_s)) is not None:
+            if not latest(timed.step.sequence).broken:
+                tokens.append(self._sampled(timed))
+        for step, traffic in self._timeline.halt(self._counts_for):
             self._rows.add_traffic(self._cluster, step, traffic, at_s)
-            self._given_up[step] = self._reports.latest(step[0])
+            self._given_up[step] = latest(step[0])
         self._record_given_up(at_s)
-        self._tokens.clear()
         return tokens
+
+    def _counts_for(self, step: Step) -> tuple[int, int] | None:
+        """Return the step for which a step counts that is given up; None: a device was lost that had not run it."""
+        return None if self._reports.latest(step.sequence).broken else self._reports.counts_for(step)
 
     def end_device(self, device: int, at_s: float) -> None:
         self._timeline.end_device(device, at_s)
 
     def restart_device(self, device: int, at_s: float) -> None:
+        self._memory.restarted(device)
         self._timeline.restart_device(device, at_s)
 
     def reported(self, step: StepInFlight, report: protocol_out.Report) -> None: ...
@@ -151,11 +198,12 @@ class VirtualTime:
         latest = self._reports.latest(step.sequence)
         operations = [each for report in latest.reports for each in report.operations]
         indices, cpu_s = np.array([(each.place, each.cpu_s) for each in operations]).T
-        held = self._held_bytes(latest)
+        assert latest.memory is not None, "devices have run it"
+        held, peak_bytes = latest.memory
         timed = executed.in_order_of(step, indices.astype(np.int64))
         sizes, counts_for = self._sizes.of(timed.about), self._reports.counts_for(step)
         waiting = counts_for if step.step < 0 else None
-        self._rows.add_executed(self._cluster, timed, sizes, held[:-1], held[-1], cpu_s, waiting)
+        self._rows.add_executed(self._cluster, timed, sizes, held, peak_bytes, cpu_s, waiting)
         self._rows.add_transfers(self._cluster, self._timeline.transfers())
         self._rows.add_traffic(self._cluster, counts_for, self._timeline.traffic(step), sampled_s)
         self._rows.add_traffic(self._cluster, OF_NO_STEP, self._timeline.replica_traffic(), sampled_s)
@@ -166,17 +214,10 @@ class VirtualTime:
         """Record operations of steps that were given up, as far as they had ended by an instant; `cut`: all of them."""
         for step, executed, done in self._timeline.given_up.take(by_s, cut=cut):
             attempt, sizes = self._given_up[step], self._sizes.of(executed.about)
-            held, places = self._held_bytes(attempt), executed.about.index[executed.place]
+            assert attempt.memory is not None, "devices have run it"
+            (held, peak_bytes), places = attempt.memory, executed.about.index[executed.place]
             cpu_s = np.array([attempt.cpu_s.get(place, 0.0) for place in places.tolist()])
-            self._rows.add_executed(self._cluster, executed, sizes, held[:-1], held[-1], cpu_s, step, done)
-
-    def _held_bytes(self, step: StepInFlight) -> IntArray:
-        """Memory of devices at their reports of a step, by account, and their peaks: [n_accounts + 1, n_devices]."""
-        held = np.zeros((len(ACCOUNTS) + 1, len(self._cluster.devices)), np.int64)
-        for report in step.reports:
-            device = step.program.ops[report.operations[0].place].device
-            held[:, device] = [*(report.held.get(account, 0) for account in ACCOUNTS), report.peak_bytes]
-        return held
+            self._rows.add_executed(self._cluster, executed, sizes, held, peak_bytes, cpu_s, step, done)
 
     async def observe(self) -> list[StepMeasurement]:
         observed = list(self._observed)
