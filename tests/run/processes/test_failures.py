@@ -260,10 +260,10 @@ def test_a_device_that_nobody_asked_to_end_is_a_loss_and_ends_the_wait_for_a_tok
         pid = devices.process_ids["b-1"]
         os.kill(pid, number)
         while not (losses := devices.take_losses()):
-            if time == "virtual":  # what is in flight there has been computed, so that only a new step waits
-                await generation.start(await generation.take()) if devices.process_ids.get("b-1") else None
-            elif (token := await devices.next_token()) is not None:
+            if (token := await devices.next_token()) is not None:
                 generation.note(token.step, token.token, token.at.emulated_s)
+                if time == "virtual":  # all that was in flight may have been computed
+                    await generation.start(token.step.sequence)
         ((device, at_s, why),) = losses
         assert device == 1
         assert at_s >= generation.now_s
