@@ -10,8 +10,8 @@ import numpy as np
 from edgeemu.device import protocol_out
 from edgeemu.placement.program import Program
 from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
+from edgeemu.run.processes.device_memory import StepMemory
 from edgeemu.run.processes.session import Session
-from edgeemu.run.processes.step_memory import StepMemory
 from edgeemu.run.resume.continuation import Continuation
 from edgeemu.timeline.clock import Occupation, WallClock
 from edgeemu.timeline.steps import OperationRecord, Step

@@ -15,10 +15,10 @@ from edgeemu.placement.program import Op, Program
 from edgeemu.report.usage_rows import OF_NO_STEP, StepRows
 from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
+from edgeemu.run.processes.device_memory import DeviceMemory
 from edgeemu.run.processes.emulated_time import SentBytes, kept_steps
 from edgeemu.run.processes.migration_round import MigrationRound
 from edgeemu.run.processes.session import Session
-from edgeemu.run.processes.step_memory import DeviceMemory
 from edgeemu.run.processes.step_reports import StepInFlight, StepReports, sampled_token
 from edgeemu.timeline.kernel_times import KernelTimes, relative_s
 from edgeemu.timeline.operation_sizes import ProgramSizes
