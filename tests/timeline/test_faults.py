@@ -57,6 +57,21 @@ def test_a_step_that_is_given_up_takes_as_long_again(placement: Placement, share
     assert made.sampled(2 * LATE_S) is None
 
 
+def test_a_step_is_in_flight_until_its_operations_are_taken() -> None:
+    """Its results may never come, though it has its token here; then it can count for nothing."""
+    program = compile_routes(Placement(dict.fromkeys(all_blocks(LLAMA), 0)), LLAMA)
+    for counts_for, kept in ((own, len(program.ops)), (lambda _: None, 0)):
+        made = timeline()
+        made.start(PROMPT, program, 0.0)
+        assert made.sampled() is not None
+        assert len(made.halt(counts_for)) == bool(kept)
+        assert sum(len(step.executed) for step in made.given_up.take(LATE_S)) == kept
+        made.start(PROMPT, program, LATE_S)
+        assert made.sampled() is not None
+        assert len(made.executions(PROMPT)) == len(program.ops)
+        assert made.halt(own) == []
+
+
 def test_an_operation_that_runs_when_its_step_is_given_up_keeps_its_device_busy() -> None:
     program = compile_routes(Placement(dict.fromkeys(all_blocks(LLAMA), 0)), LLAMA)
     made, simulator = timeline(), Simulator(CLUSTER, COSTS, DURATIONS)
