@@ -128,16 +128,19 @@ class VirtualTime:
         self._peak_bytes |= {report.name: int(started.memory.peak_bytes[device]) for device, report in reports}
 
     async def next_token(self, by_s: float | None) -> SampledToken | None:
-        while not self._session.losses:
-            timed = self._timeline.sampled(by_s)
-            if timed is None:
-                break
-            self._latest_s = max(self._latest_s, timed.sampled_s)
+        while not self._session.losses and (timed := self._next(by_s)) is not None:
             started = self._reports.latest(timed.step.sequence)
             await self._run_until(started)
             if not started.broken:
                 return self._sampled(timed)
         return None
+
+    def _next(self, by_s: float | None) -> TokenTime | None:
+        """Return the next token of the timeline, where devices may be behind."""
+        timed = self._timeline.sampled(by_s)
+        if timed is not None:
+            self._latest_s = max(self._latest_s, timed.sampled_s)
+        return timed
 
     def _sampled(self, timed: TokenTime) -> SampledToken:
         step, sampled_s = timed
@@ -151,7 +154,7 @@ class VirtualTime:
 
     def halt(self, at_s: float) -> list[SampledToken]:
         tokens, latest = [], self._reports.latest
-        while (timed := self._timeline.sampled(at_s)) is not None:
+        while (timed := self._next(at_s)) is not None:
             if not latest(timed.step.sequence).broken:
                 tokens.append(self._sampled(timed))
         for step, traffic in self._timeline.halt(self._counts_for):
@@ -161,7 +164,7 @@ class VirtualTime:
         return tokens
 
     def _counts_for(self, step: Step) -> tuple[int, int] | None:
-        """Return the step for which a step counts that is given up; None: a device was lost that had not run it."""
+        """Return the step for which a step counts that is given up; None: a device is lost that had not run it."""
         return None if self._reports.latest(step.sequence).broken else self._reports.counts_for(step)
 
     def end_device(self, device: int, at_s: float) -> None:
