@@ -49,10 +49,10 @@ def hold(shape: ModelShape, cases: Sequence[Case], layers: int) -> Held:
             return _HeldCaches(shape, first.past, most, layers, random)
         case "proj":
             x = random.array(most, shape.d_model)  # [t, D]
-            projs = [partial(_project, source.proj(layer), x) for layer in range(layers)]
+            projs = [partial(_project, source.proj(layer).at(shape), x) for layer in range(layers)]
             return _HeldWeights(projs, shape.n_heads * shape.head_dim, random)
         case "ffn":
-            return _HeldWeights([source.ffn(layer).forward for layer in range(layers)], shape.d_model, random)
+            return _HeldWeights([source.ffn(layer).at(shape).forward for layer in range(layers)], shape.d_model, random)
         case "norm":
             return _HeldWeights([random.norm(shape).forward], shape.d_model, random)
         case "lm_head":
