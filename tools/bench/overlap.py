@@ -2,6 +2,7 @@
 
     python tools/bench/overlap.py            # a minute; two processors that nothing else keeps busy
     python tools/bench/overlap.py --json
+    python tools/bench/overlap.py --set model=smollm2-135m-instruct --set precision.weights=f32
 
 Eight layers as wide as TinyLlama's are on four boards, two on each, with weights in `q4_0`: kernels are nine tenths
 of the time, and two processors do not wait for one memory, as they do for float32. Runs take turns: as they are, and
@@ -16,6 +17,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # OpenBLAS looks when NumPy is importe
 import argparse
 import asyncio
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -65,13 +67,13 @@ class Rounds(NamedTuple):
     processor_s: float
 
 
-def measure(sequences: int) -> Rounds:
-    """Run so many sequences at once."""
+def measure(sequences: int, settings: Sequence[str] = ()) -> Rounds:
+    """Run so many sequences at once; `settings` change the scenario."""
     prompts = f"[{{tokens: 8, repeat: {sequences}}}]"
     workload = f"workload={{prompts: {prompts}, max_tokens: {TOKENS}, concurrency: {sequences}}}"
     meter, skipped = Meter(), SKIPPED * sequences
     with tempfile.TemporaryDirectory() as out, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        scenario = parse_scenario(SCENARIO, "overlap", (workload,))
+        scenario = parse_scenario(SCENARIO, "overlap", (workload, *settings))
         made = runner.run(run_scenario(scenario, policy=None, out=Path(out), observer=meter))
         tokens = pq.read_table(made.directory / "tokens.parquet", columns=["wall_s"])
     ended_s = np.sort(tokens["wall_s"].to_numpy())
@@ -79,14 +81,14 @@ def measure(sequences: int) -> Rounds:
     return Rounds((ended_s[sequences:] - ended_s[:-sequences])[skipped:], processor_s)
 
 
-def figures() -> list[Figure]:
+def figures(settings: Sequence[str]) -> list[Figure]:
     found = []
     for sequences, limit in LIMITS.items():
         together, apart = [], []
         for _ in range(RUNS):
-            together.append(measure(sequences))
+            together.append(measure(sequences, settings))
             with patch.object(backend, "VirtualTime", OneByOne):
-                apart.append(measure(sequences))
+                apart.append(measure(sequences, settings))
         round_ms, apart_ms = (
             1e3 * float(np.quantile(np.concatenate([each.wall_s for each in runs]), 0.25)) for runs in (together, apart)
         )
@@ -101,7 +103,9 @@ def figures() -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    raise SystemExit(report(figures(), parser.parse_args().json))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the scenario")
+    asked = parser.parse_args()
+    raise SystemExit(report(figures(asked.set), asked.json))
 
 
 if __name__ == "__main__":
