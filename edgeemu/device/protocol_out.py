@@ -54,16 +54,14 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     epoch: int
     operations: list[ExecutedOperation]
     used_bytes: int
-    peak_bytes: int
+    peak_bytes: int  # where devices are not paced: without steps, of which others may be under way
     reordered: int = 0  # messages that met a pipe out of the order of departure
     stalled_s: float = 0.0  # of the wall clock, that the process stood still since its last report
     transits: list[Transit] = []
     traffic: list[PathTraffic] = []  # messages of this step that it has received, where devices are paced
     held: dict[str, int] = {}  # the ledger's page
     replica_traffic: list[PathTraffic] = []  # chunks for replicas that it has received since the last such message
-    # Where devices are not paced: `peak_bytes` is without steps, of which others may be under way. Of this step:
-    step_peak_bytes: int = 0  # most that it held at once
-    grown_bytes: int = 0  # of that, of caches, which stay
+    grown_bytes: int = 0  # of caches, by this step's rows
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, tag=True):

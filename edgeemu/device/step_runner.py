@@ -191,7 +191,7 @@ class StepRunner:
         self._executed.setdefault(key, []).append(executed)
         freed, step_done = self._dataflow.finish(ready)
         if freed:
-            self._ledger.release_step(key, sum([each.payload.nbytes for each in freed]))
+            self._ledger.release(MESSAGES, sum([each.payload.nbytes for each in freed]))
         if op.kind is _LM_HEAD:
             instructions: list[Instruction] = [Tell(self._token(key, int(result[0]), time.end_s, event.wall_s))]
         else:
@@ -237,7 +237,6 @@ class StepRunner:
 
     def _report(self, key: StepKey, *, given_up: bool = False) -> Report:
         """Report on a step. Times of messages for one that is given up are in the next report."""
-        account = self._ledger.take_step(key)
         return Report(
             self._name,
             *key,
@@ -249,6 +248,5 @@ class StepRunner:
             held=self._ledger.page(),
             traffic=self._traffic.take((key.sequence, key.step)),
             replica_traffic=self.take_replica_traffic(),
-            step_peak_bytes=account.peak_bytes,
-            grown_bytes=account.grown_bytes,
+            grown_bytes=self._ledger.take_growth(key),
         )

@@ -17,20 +17,11 @@ class OutOfMemoryError(EdgeemuError):
 
 
 @dataclass(slots=True)
-class StepAccount:
-    """Account of one step on a device: its messages, and the rows that it adds to caches."""
-
-    held_bytes: int = 0
-    peak_bytes: int = 0
-    grown_bytes: int = 0  # of caches: they stay when the step is over
-
-
-@dataclass(slots=True)
 class Ledger:
     """Memory budget of a device: every reservation has a name, and one that does not fit is refused.
 
-    With `steps_apart`, each step has an account beside it, and `peak_bytes` is of what is held between steps: then it
-    does not depend on which steps happen to be under way at the same time.
+    With `steps_apart`, `peak_bytes` is of what is held between steps: then it does not depend on which steps, and which
+    of their messages, happen to be here at the same time.
     """
 
     device: str
@@ -39,7 +30,7 @@ class Ledger:
     used_bytes: int = 0
     steps_apart: bool = False
     _held: Counter[str] = field(default_factory=Counter)
-    _steps: dict[tuple[int, int], StepAccount] = field(default_factory=dict)  # by sequence and step
+    _grown: Counter[tuple[int, int]] = field(default_factory=Counter)  # rows of caches, by sequence and step
 
     def charge(self, name: str, size_bytes: int, left_bytes: int | None = None, growth_bytes: int = 0) -> None:
         """Add to the reservation `name`. `left_bytes`: part of the cap that other work leaves now; None: all.
@@ -71,32 +62,19 @@ class Ledger:
         """
         peak_bytes = self.peak_bytes
         self.charge(name, size_bytes)
-        if not self.steps_apart:
-            return
-        self.peak_bytes = peak_bytes
-        account = self._steps.get(step)
-        if account is None:
-            account = self._steps[step] = StepAccount()
-        account.held_bytes = held_bytes = account.held_bytes + size_bytes
-        if held_bytes > account.peak_bytes:
-            account.peak_bytes = held_bytes
-        if name == CACHE:
-            account.grown_bytes += size_bytes
-
-    def release_step(self, step: tuple[int, int], size_bytes: int) -> None:
-        """Release messages of a step."""
-        self.release(MESSAGES, size_bytes)
         if self.steps_apart:
-            self._steps[step].held_bytes -= size_bytes
+            self.peak_bytes = peak_bytes
+        if name == CACHE:
+            self._grown[step] += size_bytes
 
     def give_up_steps(self, size_bytes: int) -> None:
-        """Release all messages that steps hold, so many bytes, and close their accounts."""
+        """Release all messages that steps hold, so many bytes, and forget what caches have grown by."""
         self.release(MESSAGES, size_bytes)
-        self._steps.clear()
+        self._grown.clear()
 
-    def take_step(self, step: tuple[int, int]) -> StepAccount:
-        """Return the account of a step that is over, which is closed."""
-        return self._steps.pop(step, None) or StepAccount()
+    def take_growth(self, step: tuple[int, int]) -> int:
+        """Return the bytes by which a step, which is over, has had caches grow."""
+        return self._grown.pop(step, 0)
 
     def release(self, name: str, size_bytes: int | None = None) -> None:
         """Release part of a reservation, or all of it."""

@@ -25,6 +25,7 @@ from edgeemu.run.processes.backend import ProcessBackend
 
 THREE = "workload.concurrency=3"
 OFTEN = "decisions.interval=1"
+TWO = "devices=[{name: a, count: 2, gflops: 1 GFLOPS, mem_bandwidth: 100 MB/s, memory: 8 MiB}]"
 HOST_TIMES = {"ops": {"cpu_s": 0.0}, "tokens": {"wall_s": 0.0, "wall_latency_s": 0.0}, "decisions": {"took_s": 0.0}}
 CRASH = FaultEvent(Fault(FaultKind.CRASH, (1,)), at_s=0.05)
 
@@ -42,6 +43,9 @@ def crashing(caches: str) -> Plan:
 CASES: dict[str, Callable[[], Plan]] = {
     "layers": lambda: make(THREE, "policy=layers", SAMPLED),
     "scattered": lambda: make("workload.concurrency=8"),
+    "divided in a ring": lambda: make(THREE, "policy=galaxy"),
+    "divided round a star": lambda: make(THREE, "policy=galaxy", "sharding.collectives=star"),
+    "gathered": lambda: make(THREE, "policy=distributed-llama", TWO),
     "bubbles": lambda: make(THREE, "policy=layers", "workload.pipeline=bubbles"),
     "arrivals": lambda: make(THREE, "policy=layers", "workload.arrivals={poisson: {rate: 60 /s}}"),
     "migrations": moving,

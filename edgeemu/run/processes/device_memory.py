@@ -30,10 +30,13 @@ class DeviceMemory:
     def __init__(self, n_devices: int) -> None:
         self._peak_bytes = np.zeros(n_devices, np.int64)
 
-    def after(self, reports: Sequence[tuple[int, Report]], rows: int, cached_rows: int | None) -> StepMemory:
+    def after(
+        self, reports: Sequence[tuple[int, Report]], rows: int, own_bytes: IntArray, cached_rows: int | None
+    ) -> StepMemory:
         """Take the next step, which has `rows` rows: the reports of devices, each with the device's number.
 
-        `cached_rows` are in the caches of all sequences after it; None: no other step was under way.
+        `own_bytes` are the most of its own that it holds on each device, [n_devices] (`StepPeaks`). `cached_rows` are
+        in the caches of all sequences after it; None: no other step was under way.
         """
         held = np.zeros((len(ACCOUNTS), len(self._peak_bytes)), np.int64)
         for device, report in reports:
@@ -42,7 +45,7 @@ class DeviceMemory:
             if cached_rows is not None:
                 page[_CACHE] = report.grown_bytes // rows * cached_rows
             before_bytes = sum(page) - report.grown_bytes
-            peaks = self._peak_bytes[device], report.peak_bytes, before_bytes + report.step_peak_bytes
+            peaks = self._peak_bytes[device], report.peak_bytes, before_bytes + own_bytes[device]
             self._peak_bytes[device] = max(peaks)
             held[:, device] = page
         return StepMemory(held, self._peak_bytes.copy())

@@ -12,6 +12,7 @@ from edgeemu.cluster.links import Change
 from edgeemu.device import protocol_in, protocol_out
 from edgeemu.device.link_probe import probe_bytes
 from edgeemu.placement.program import Op, Program
+from edgeemu.placement.step_memory import StepPeaks
 from edgeemu.report.usage_rows import OF_NO_STEP, StepRows
 from edgeemu.run.backend import NO_TOKEN, Instant, SampledToken, StepMeasurement
 from edgeemu.run.plan import Plan
@@ -69,6 +70,7 @@ class VirtualTime:
         self._one_by_one = one_by_one or relative
         self._started: deque[StepInFlight] = deque()  # whose results were not awaited yet, in the order of their start
         self._memory, self._peak_bytes = DeviceMemory(len(plan.cluster.devices)), peak_bytes
+        self._step_peaks = StepPeaks(plan.costs, len(plan.cluster.devices))
         self._rows = StepRows()
         self._sizes = ProgramSizes(plan.costs)
         self._observed: deque[StepMeasurement] = deque(maxlen=kept_steps(plan))
@@ -122,9 +124,10 @@ class VirtualTime:
     def _count(self, started: StepInFlight) -> None:
         """Count what devices held for a step."""
         ops, step = started.program.ops, started.step
+        own_bytes = self._step_peaks.of(started.program, step.step, step.rows)
         reports = [(ops[report.operations[0].place].device, report) for report in started.reports]
         alone = self._one_by_one or step.step < 0
-        started.memory = self._memory.after(reports, step.rows, None if alone else started.cached_rows)
+        started.memory = self._memory.after(reports, step.rows, own_bytes, None if alone else started.cached_rows)
         self._peak_bytes |= {report.name: int(started.memory.peak_bytes[device]) for device, report in reports}
 
     async def next_token(self, by_s: float | None) -> SampledToken | None:

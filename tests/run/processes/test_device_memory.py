@@ -1,13 +1,15 @@
 """Memory that is recorded is that of one step after the other, in whatever order devices run them."""
 
 import random
+from collections.abc import Sequence
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK
 
 from edgeemu.device.protocol_out import Report
-from edgeemu.placement.ledger import CACHE, MESSAGES, WEIGHTS, WORKSPACE, Ledger, StepAccount
+from edgeemu.placement.ledger import CACHE, MESSAGES, WEIGHTS, WORKSPACE, Ledger
 from edgeemu.report.usage_rows import ACCOUNTS
 from edgeemu.run.processes.device_memory import DeviceMemory, StepMemory
 
@@ -32,16 +34,23 @@ class RunSteps:
         self.ledger.charge_step(step, MESSAGES, message_bytes)
         if attends:
             self.ledger.charge_step(step, CACHE, ROW_BYTES * self._rows[sequence])
-        self.ledger.release_step(step, message_bytes)
+        self.ledger.release(MESSAGES, message_bytes)
         if self._left[sequence]:
             return None
-        own, page = self.ledger.take_step(step), self.ledger.page()
-        peaks = {"step_peak_bytes": own.peak_bytes, "grown_bytes": own.grown_bytes}
-        return Report("pi", *step, 0, [], sum(page.values()), self.ledger.peak_bytes, held=page, **peaks)
+        grown_bytes, page = self.ledger.take_growth(step), self.ledger.page()
+        held = {"held": page, "grown_bytes": grown_bytes}
+        return Report("pi", *step, 0, [], sum(page.values()), self.ledger.peak_bytes, **held)
 
 
-def counted(report: Report, memory: DeviceMemory, rows: list[int]) -> StepMemory:
-    return memory.after([(0, report)], rows[report.sequence], sum(rows[: report.sequence + 1]))
+def counted(
+    report: Report, memory: DeviceMemory, rows: list[int], operations: Sequence[Sequence[Operation]]
+) -> StepMemory:
+    """Count a step's memory, whose own most is known from its operations."""
+    sequence, cached_bytes, most_bytes = report.sequence, 0, 0
+    for size_bytes, attends in operations[sequence]:
+        cached_bytes += ROW_BYTES * rows[sequence] if attends else 0
+        most_bytes = max(most_bytes, cached_bytes + size_bytes)
+    return memory.after([(0, report)], rows[sequence], np.array([most_bytes]), sum(rows[: sequence + 1]))
 
 
 steps = st.lists(
@@ -67,7 +76,7 @@ def test_steps_at_the_same_time_are_recorded_as_one_after_the_other(
     draw.shuffle(order)
     mixed, memory = RunSteps(rows, operations, apart=True), DeviceMemory(1)
     reports = sorted(filter(None, map(mixed.run_next, order)), key=lambda report: report.sequence)
-    found = [counted(report, memory, rows) for report in reports]
+    found = [counted(report, memory, rows, operations) for report in reports]
     assert [(each.held_bytes[:, 0].tolist(), int(each.peak_bytes[0])) for each in found] == expected
     assert mixed.ledger.page() == serial.ledger.page()
     assert mixed.ledger.peak_bytes == 107
@@ -76,16 +85,18 @@ def test_steps_at_the_same_time_are_recorded_as_one_after_the_other(
 def test_another_process_begins_with_a_peak_of_its_own() -> None:
     memory = DeviceMemory(1)
     high, low = (Report("pi", 0, n, 0, [], 0, 0, held={WEIGHTS: size}) for n, size in ((0, 50), (1, 20)))
-    assert [int(memory.after([(0, each)], 1, None).peak_bytes[0]) for each in (high, low)] == [50, 50]
+    nothing = np.zeros(1, np.int64)
+    assert [int(memory.after([(0, each)], 1, nothing, None).peak_bytes[0]) for each in (high, low)] == [50, 50]
     memory.restarted(0)
-    assert memory.after([(0, low)], 1, None).peak_bytes.tolist() == [20]
+    assert memory.after([(0, low)], 1, nothing, None).peak_bytes.tolist() == [20]
 
 
 def test_steps_that_are_given_up_leave_nothing_behind() -> None:
     ledger = Ledger("pi", PLENTY_BYTES, steps_apart=True)
     ledger.charge_step((0, 3), MESSAGES, 5)
     ledger.charge_step((1, 2), MESSAGES, 6)
-    assert (ledger.used_bytes, ledger.peak_bytes) == (11, 0)
+    ledger.charge_step((1, 2), CACHE, 6)
+    assert (ledger.used_bytes, ledger.peak_bytes) == (17, 0)
     ledger.give_up_steps(11)
-    assert ledger.page() == {}
-    assert ledger.take_step((0, 3)) == ledger.take_step((1, 2)) == StepAccount()
+    assert ledger.page() == {CACHE: 6}
+    assert ledger.take_growth((0, 3)) == ledger.take_growth((1, 2)) == 0
