@@ -51,8 +51,7 @@ class Watcher:
         for observed in await self._devices.observe():
             self._estimate.observe_executions(self._without_standstills(observed.executions))
             self._estimate.observe_transits(self._without_links_down(observed))
-        for index, state in enumerate(await self._devices.states(at_s)):
-            self._estimate.observe_state(index, state.availability, state.memory_bytes)
+        self._estimate.observe_states(*zip(*await self._devices.states(at_s), strict=True))
         known = self._estimate.view(view, workload, costs)
         return self._with_outlook(known, self._estimate.slowdowns(), self._estimate.newest_links())
 

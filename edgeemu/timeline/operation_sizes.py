@@ -1,5 +1,6 @@
 """Work of a program's operations and bytes of their results in a step, computed once for all that are alike. Pure."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,18 +15,50 @@ from edgeemu.placement.work import Work
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
 
 
+class KnownKinds:
+    """Kinds of operations: those of one kind have the same work in any step, whatever their program."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []  # one operation of each kind
+        self._numbers: dict[object, int] = {}
+
+    def number(self, key: object, op: Op) -> int:
+        """Number of the kind with a key; where there is none yet, an operation is its first."""
+        number = self._numbers.setdefault(key, len(self.ops))
+        if number == len(self.ops):
+            self.ops.append(op)
+        return number
+
+
+@lru_cache(maxsize=2)
+def known_kinds(costs: Costs) -> KnownKinds:
+    """The kinds that programs of a model have had so far: most of a program's are those of the one before."""
+    del costs  # with which the keys of kinds are made
+    return KnownKinds()
+
+
+@lru_cache(maxsize=4)
+def work_kinds(about: OpColumns, costs: Costs) -> "WorkKinds":
+    """The kinds of a program's operations, made once for all who ask: `about` is known by its identity."""
+    return WorkKinds(about, costs)
+
+
 class WorkKinds:
-    """Operations of a program that were executed, in kinds: those of one kind have the same work in any step.
+    """Operations of a program that were executed, in kinds.
 
     Most operations of a divided placement are for prompts, and are not looked at before they are executed.
     """
 
     def __init__(self, about: OpColumns, costs: Costs) -> None:
-        self.kinds: list[Op] = []  # one operation of each kind
+        self._known = known_kinds(costs)
         self._ops, self._costs = about.ops, costs
         self._plain, self._codes = _plain(about), self._plain_codes(about)  # [n_ops] each
         self._which: IntArray = np.full(len(self._ops), -1)  # [n_ops] each operation's kind; -1: not executed yet
-        self._numbers: dict[object, int] = {}  # of kinds
+
+    @property
+    def kinds(self) -> list[Op]:
+        """One operation of each kind, of any program."""
+        return self._known.ops
 
     def which(self, at: IntArray) -> IntArray:
         """Kinds of the operations at some places: [m] -> [m]."""
@@ -43,20 +76,21 @@ class WorkKinds:
     def _tell_apart(self, new: IntArray) -> None:
         """Find the kinds of operations that were not executed before: [n_new]."""
         plain, others = new[self._plain[new]], new[~self._plain[new]]
-        codes, first, of_plain = np.unique(self._codes[plain], return_index=True, return_inverse=True)
-        kinds = [self._number(code, at) for code, at in zip(codes.tolist(), plain[first].tolist(), strict=True)]
+        _, first, of_plain = np.unique(self._codes[plain], return_index=True, return_inverse=True)
+        kinds = [self._number(self._plain_key(self._ops[at]), at) for at in plain[first].tolist()]
         self._which[plain] = np.array(kinds, np.int64)[of_plain]
         self._which[others] = [self._number(work_key(self._ops[at], self._costs), at) for at in others.tolist()]
 
     def _number(self, key: object, at: int) -> int:
-        """Number of the kind with a key; where there is none yet, the operation at a place is its first."""
-        number = self._numbers.setdefault(key, len(self.kinds))
-        if number == len(self.kinds):
-            self.kinds.append(self._ops[at])
-        return number
+        return self._known.number(key, self._ops[at])
+
+    def _plain_key(self, op: Op) -> tuple[object, ...]:
+        """Key of an operation that is an undivided block."""
+        layers = self._costs.shape.precision.layers
+        return "whole", op.kind, len(op.groups), layers and layers[op.layer]
 
     def _plain_codes(self, about: OpColumns) -> IntArray:
-        """Keys of operations that are undivided blocks: [n_ops]."""
+        """Codes of operations that are undivided blocks, equal for those with one key: [n_ops]."""
         layers, number = self._costs.shape.precision.layers, dict[object, int]()  # of formats
         formats = np.array([number.setdefault(each, len(number)) for each in layers or (None,)])  # by layer
         of_layer = formats[about.layer] if layers else 0  # [n_ops]
@@ -93,7 +127,7 @@ class OperationSizes:
     def __init__(self, about: OpColumns, costs: Costs) -> None:
         self.about = about
         self._costs = costs
-        self._works, self._messages = WorkKinds(about, costs), about.messages
+        self._works, self._messages = work_kinds(about, costs), about.messages
         self._size = (-1, -1)  # rows and past of the step for which the next two are
         self._work: dict[int, Work] = {}  # by kind
         self._bytes: dict[int, int] = {}  # by kind

@@ -47,7 +47,7 @@ def improve(draft: PartialPlacement, prices: Prices, layers_s: list[float] | Non
 
 def turns_of_layers(view: ClusterView) -> int:
     """Decisions in which the heads of every layer have their turn."""
-    return ceil(view.costs.shape.n_layers * len(view.devices) / AT_ONCE)
+    return ceil(view.costs.shape.n_layers * view.n_devices / AT_ONCE)
 
 
 def resplit_heads(draft: PartialPlacement, prices: Prices) -> bool:

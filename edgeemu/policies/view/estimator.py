@@ -7,7 +7,7 @@ newest observation; the first counts in full.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,17 +22,6 @@ from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
-
-
-@dataclass(slots=True)
-class _DeviceEstimate:
-    slowdown: float | None = None  # duration of operations, relative to the unloaded device; None: not measured yet
-    unloaded: float = (
-        1.0  # the same with nothing else on the device: other than 1 only where it is relative to the host
-    )
-    queueing_s: float = 0.0  # from ready to start, mean of an operation
-    memory_bytes: int | None = None
-    worked: bool = False  # since its state was last observed
 
 
 class Estimator:
@@ -56,7 +45,13 @@ class Estimator:
         self._nominal = tuple(DeviceView.of(device, compute, device.memory_bytes) for device, compute in each)
         self._times = OperationTimes(nominal, costs)
         self._smoothing = smoothing
-        self._devices = [_DeviceEstimate() for _ in cluster.devices]
+        n = len(cluster.devices)
+        self._slowdown = np.full(n, np.nan)  # [n] of operations, by the unloaded device; NaN: not measured yet
+        self._idle = np.ones(n)  # [n] the same with nothing else there: other than 1 only where the host says it
+        self._queueing_s = np.zeros(n)  # [n] from ready to start, mean of an operation
+        self._memory_bytes = np.array([device.memory_bytes for device in cluster.devices], np.int64)  # [n]
+        self._worked = np.zeros(n, np.bool_)  # [n] since states were last observed
+        self._by_host = np.array([device.compute is None for device in cluster.devices], np.bool_)  # [n]
         self._sheet = sheet or LinkMatrix.of(cluster)
         self._links = LinkEstimates(self._sheet, smoothing, at_start or {})
         self._unloaded: tuple[ClusterView, ClusterView] | None = None  # a view, and the same without load
@@ -66,50 +61,40 @@ class Estimator:
     def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
         """Add operations of one step or of several, with their times on the timeline."""
         totals = self._times.totals(executions)
-        worked = totals.number.nonzero()[0]
-        sums = (each[worked].tolist() for each in totals)
-        for index, number, nominal_s, busy_s, waited_s in zip(worked.tolist(), *sums, strict=True):
-            device = self._devices[index]
-            first = device.slowdown is None
-            device.queueing_s = self._smoothed(None if first else device.queueing_s, waited_s / number)
-            device.slowdown = self._smoothed(device.slowdown, busy_s / nominal_s)
-            device.worked = True
+        worked = totals.number.nonzero()[0]  # [m]
+        number, nominal_s, busy_s, waited_s = (each[worked] for each in totals)
+        before = self._slowdown[worked]
+        queueing_s = np.where(np.isnan(before), np.nan, self._queueing_s[worked])
+        self._queueing_s[worked] = self._smoothed(queueing_s, waited_s / number)
+        self._slowdown[worked] = self._smoothed(before, busy_s / nominal_s)
+        self._worked[worked] = True
 
     def observe_transits(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, without the time in queues."""
         self._links.observe(transits)
 
-    def observe_state(self, index: int, availability: float, memory_bytes: int) -> None:
-        """Add a device's own readings at an instant. Availability counts if nothing was executed since the last."""
-        device = self._devices[index]
-        device.memory_bytes = memory_bytes
-        if not device.worked:
-            device.slowdown = self._smoothed(device.slowdown, device.unloaded / availability)
-        elif self._cluster.devices[index].compute is None and device.slowdown is not None:
-            device.unloaded = device.slowdown * availability
-        device.worked = False
+    def observe_states(self, availability: Sequence[float], memory_bytes: Sequence[int]) -> None:
+        """Add the readings of all devices at an instant. Availability counts if nothing was executed since the last."""
+        self._memory_bytes = np.array(memory_bytes, np.int64)
+        shares, rested = np.array(availability), ~self._worked
+        known = self._worked & self._by_host
+        if known.any():
+            self._idle = np.where(known, self._slowdown * shares, self._idle)
+        self._slowdown = np.where(rested, self._smoothed(self._slowdown, self._idle / shares), self._slowdown)
+        self._worked[:] = False
 
-    def _smoothed(self, before: float | None, newest: float) -> float:
-        return newest if before is None else before + self._smoothing * (newest - before)
+    def _smoothed(self, before: FloatArray, newest: FloatArray) -> FloatArray:
+        return np.where(np.isnan(before), newest, before + self._smoothing * (newest - before))
 
     # -- estimates ------------------------------------------------------------------------------------------
 
-    def slowdown(self, device: int) -> float:
-        """By how many times operations on a device take longer than nominally."""
-        return self._devices[device].slowdown or 1.0
-
     def slowdowns(self) -> FloatArray:
         """By how many times operations on each device take longer than nominally: [n_devices]."""
-        return np.array([device.slowdown or 1.0 for device in self._devices])
+        return np.where(np.isnan(self._slowdown), 1.0, self._slowdown)
 
     def queueing_s(self, device: int) -> float:
         """Mean time that a ready operation waits for the device."""
-        return self._devices[device].queueing_s
-
-    def memory_bytes(self, device: int) -> int:
-        """Bytes that our blocks may hold on a device in all."""
-        known = self._devices[device].memory_bytes
-        return self._cluster.devices[device].memory_bytes if known is None else known
+        return float(self._queueing_s[device])
 
     def newest_links(self) -> LinkFactors:
         """Measured delay, and measured time per bit, of the links that were measured since the decision before."""
@@ -125,10 +110,9 @@ class Estimator:
         factors = self._links.factors()
         if self._unloaded is None or self._unloaded[0] is not base:
             self._unloaded = base, replace(base, devices=self._nominal)
-        memory_bytes = np.array([self.memory_bytes(index) for index in range(len(self._devices))], np.int64)
         return self._unloaded[1].slowed(
             self.slowdowns(),
-            memory_bytes,
+            self._memory_bytes,
             workload=workload or base.workload,
             costs=costs or base.costs,
             links=self._sheet.scaled(factors),

@@ -15,7 +15,7 @@ from edgeemu.placement.program import Collective, Op
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
-from edgeemu.timeline.operation_sizes import WorkKinds
+from edgeemu.timeline.operation_sizes import work_kinds
 from edgeemu.timeline.steps import OperationRecord, Step
 
 ATTENDING = (Kind.HEAD, Collective.ATTEND)
@@ -41,42 +41,58 @@ class _Found(NamedTuple):
     end_s: FloatArray  # [m]
 
 
-class _Programs:
+class _Works:
+    """Works of kinds of operations in steps of some rows, which are affine in what is cached, and what else they are."""
+
+    def __init__(self) -> None:
+        self.computes, self.starts_kernel = np.empty((2, 0), np.bool_)  # [n_kinds] each
+        self._kinds: list[Op] = []
+        self._by_rows: dict[int, FloatArray] = {}  # [2, n_kinds, 2] with nothing cached, and what a position adds
+
+    def know(self, kinds: Sequence[Op]) -> None:
+        """Add the kinds that are new: they come after those that are known."""
+        new = kinds[len(self._kinds) :]
+        if new:
+            self._kinds += new
+            self.computes = np.append(self.computes, [op.computes for op in new])
+            self.starts_kernel = np.append(self.starts_kernel, [op.starts_kernel for op in new])
+            none = np.full((2, len(new), 2), np.nan)
+            self._by_rows = {rows: np.concatenate([table, none], axis=1) for rows, table in self._by_rows.items()}
+
+    def of(self, which: IntArray, step: Step, costs: Costs) -> FloatArray:
+        """Operations and bytes of kinds in a step: [m] -> [m, 2]."""
+        rows, past = step.rows, step.past
+        if costs.at_step(rows, past) is not costs:
+            works = {kind: op_work(self._kinds[kind], rows, past, costs) for kind in set(which.tolist())}
+            return np.array([works[kind] for kind in which.tolist()], np.float64).reshape(-1, 2)
+        table = self._by_rows.get(rows)
+        if table is None:
+            table = self._by_rows[rows] = np.full((2, len(self._kinds), 2), np.nan)
+        first, more = table[:, which]  # [m, 2] each
+        if np.isnan(first[:, 0]).any():  # others may need more rows
+            for kind in set(which[np.isnan(first[:, 0])].tolist()):
+                table[:, kind] = self._affine(self._kinds[kind], rows, costs)
+            first, more = table[:, which]
+        works: FloatArray = first + past * more
+        return works
+
+    @staticmethod
+    def _affine(op: Op, rows: int, costs: Costs) -> tuple[Sequence[float], Sequence[float]]:
+        """Work of an operation with nothing cached, and what each position adds: all are whole numbers."""
+        none = op_work(op, rows, 0, costs)
+        if op.kind not in ATTENDING:
+            return none, (0.0, 0.0)
+        one = op_work(op, rows, 1, costs)
+        return none, (one.flops - none.flops, one.bytes_read - none.bytes_read)
+
+
+class _Operations:
     """Operations of the last steps, by identity: the simulator has the same objects in every step of a program."""
 
     def __init__(self, about: OpColumns, costs: Costs) -> None:
         self.ops = about.ops  # kept: no other object has the identity of one of them
         self.devices = about.device  # [n_ops]
-        self._work = WorkKinds(about, costs)
-        self._works: dict[int, FloatArray] = {}  # by rows: [n_kinds, 2], of kinds that have not been executed NaN
-        self.computes, self.starts_kernel, self._attends = np.empty((3, 0), np.bool_)  # [n_kinds] each
-
-    @property
-    def kinds(self) -> list[Op]:
-        """One of those operations that have the same work."""
-        return self._work.kinds
-
-    def which(self, at: IntArray) -> IntArray:
-        """Indexes of `kinds` of operations that were executed: [m] -> [m]."""
-        which = self._work.which(at)
-        if len(self.kinds) > len(self.computes):
-            self.computes = np.array([op.computes for op in self.kinds], np.bool_)
-            self.starts_kernel = np.array([op.starts_kernel for op in self.kinds], np.bool_)
-            self._attends = np.array([op.kind in ATTENDING for op in self.kinds], np.bool_)
-            self._works.clear()
-        return which
-
-    def works(self, used: IntArray, step: Step, costs: Costs) -> FloatArray:
-        """Operations and bytes of some kinds in a step: [n_kinds, 2]; of others anything."""
-        found = self._works.get(step.rows)
-        if found is None:
-            found = self._works[step.rows] = np.full((len(self.kinds), 2), np.nan)
-        changes = self._attends[used]  # with what is cached
-        if costs.at_step(step.rows, step.past) is not costs:
-            changes = np.ones_like(changes)
-        for kind in used[changes | np.isnan(found[used, 0])].tolist():
-            found[kind] = op_work(self.kinds[kind], step.rows, step.past, costs)
-        return found.copy()
+        self.kinds = work_kinds(about, costs)
 
     @cached_property
     def _index(self) -> dict[int, int]:
@@ -99,12 +115,12 @@ class OperationTimes:
         self._flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
         self._mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
         self._overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
-        self._known = _Programs(OpColumns([]), costs)
+        self._known, self._works = _Operations(OpColumns([]), costs), _Works()
 
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
         at, steps, which_step, ready_s, start_s, end_s = self._found(executions)
-        devices, which = self._known.devices[at], self._known.which(at)  # [m] each
+        devices, which = self._known.devices[at], self._known.kinds.which(at)  # [m] each
         nominal_s = self._nominal_s(devices, which, steps, which_step)  # [m]
         busy_s, waited_s = end_s - start_s, start_s - ready_s  # [m] each
         tells = nominal_s != 0  # an operation that takes no time has no information
@@ -121,13 +137,13 @@ class OperationTimes:
         """Find the operations of records, and their instants."""
         if isinstance(executions, ExecutedOps):
             if executions.about.ops is not self._known.ops:
-                self._known = _Programs(executions.about, self._costs)
+                self._known = _Operations(executions.about, self._costs)
             times = executions.ready_s, executions.start_s, executions.end_s
             return _Found(executions.place, executions.steps, executions.which_step, *times)
         ops = [record[0] for record in executions]
         at = self._known.find(ops)  # [m]
         if at is None:
-            self._known = _Programs(OpColumns(ops), self._costs)
+            self._known = _Operations(OpColumns(ops), self._costs)
             at = np.arange(len(ops))
         steps = [record[1] for record in executions]
         places = {step: place for place, step in enumerate(dict.fromkeys(steps))}
@@ -136,18 +152,21 @@ class OperationTimes:
 
     def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray) -> FloatArray:
         """Duration of each operation on its device, by the roofline: [m]."""
-        known = self._known
-        used = np.flatnonzero(np.bincount(which, minlength=len(known.kinds)))  # others may need more rows
-        works = np.empty((len(steps), len(known.kinds), 2))
-        for at, step in enumerate(steps):
-            works[at] = known.works(used, step, self._costs)
-        flops, bytes_read = works[which_step, which].T  # [m] each
+        works = self._works
+        works.know(self._known.kinds.kinds)
+        if len(steps) == 1:
+            flops, bytes_read = works.of(which, steps[0], self._costs).T  # [m] each
+        else:
+            flops, bytes_read = np.empty((2, len(which)))
+            for at, step in enumerate(steps):
+                mine = which_step == at
+                flops[mine], bytes_read[mine] = works.of(which[mine], step, self._costs).T
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(
             flops / self._flops_per_s[devices], bytes_read / self._mem_bytes_per_s[devices]
         )
         taken_s += overhead_s
-        if known.starts_kernel.all():
+        if works.starts_kernel[which].all():
             return taken_s
-        taken_s = np.where(known.starts_kernel[which], taken_s, taken_s - overhead_s)
-        return np.where(known.computes[which], taken_s, 0.0)
+        taken_s = np.where(works.starts_kernel[which], taken_s, taken_s - overhead_s)
+        return np.where(works.computes[which], taken_s, 0.0)

@@ -112,7 +112,7 @@ def test_links_that_nobody_saw_are_as_their_data_sheet() -> None:
 def test_the_view_has_rows_of_what_is_known() -> None:
     known = estimate()
     known.observe_transits([transit(200, 2e6, 0.02), transit(50_000, 2e6, 0.02)])
-    known.observe_state(2, 0.5, 1000)
+    known.observe_states([1.0, 1.0, 0.5], [1 << 40, 1 << 40, 1000])
     view = known.view(base_view())
     for a in range(3):
         for b in range(3):
@@ -184,11 +184,11 @@ def test_a_slow_device_is_known_by_what_its_operations_took(smoothing: float) ->
     usual, _ = executed(1.0)
     known = Estimator(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), smoothing)
     known.observe_executions(usual.executions)
-    assert [known.slowdown(n) for n in range(3)] == pytest.approx([1, 1, 1])
+    assert known.slowdowns() == pytest.approx([1, 1, 1])
     for n in range(1, 4):
         known.observe_executions(slow.executions)
-        assert known.slowdown(1) == pytest.approx(4 - 3 * (1 - smoothing) ** n)
-    assert known.slowdown(0) == pytest.approx(1)
+        assert known.slowdowns()[1] == pytest.approx(4 - 3 * (1 - smoothing) ** n)
+    assert known.slowdowns()[0] == pytest.approx(1)
     assert known.queueing_s(2) == 0.0
 
 
@@ -196,19 +196,18 @@ def test_the_first_observation_counts_in_full() -> None:
     slow, cluster = executed(0.25)
     known = Estimator(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.1)
     known.observe_executions(slow.executions)
-    assert known.slowdown(1) == pytest.approx(4)
+    assert known.slowdowns()[1] == pytest.approx(4)
 
 
 def test_a_load_is_taken_from_meters_only_where_nothing_was_executed() -> None:
     slow, cluster = executed(0.25)
     known = Estimator(cluster, [SHEET] * 3, PhysicalCosts(LLAMA), 0.5)
     known.observe_executions(slow.executions)
-    for index in range(3):
-        known.observe_state(index, 0.5, 2**20)
-    assert [known.slowdown(n) for n in range(3)] == pytest.approx([1, 4, 2])
-    known.observe_state(1, 0.5, 2**19)
-    assert known.slowdown(1) == pytest.approx(3)
-    assert known.memory_bytes(1) == 2**19
+    known.observe_states([0.5] * 3, [2**20] * 3)
+    assert known.slowdowns() == pytest.approx([1, 4, 2])
+    known.observe_states([0.5] * 3, [2**20, 2**19, 2**20])
+    assert known.slowdowns() == pytest.approx([1.5, 3, 2])
+    assert known.view(base_view()).memory_bytes.tolist() == [2**20, 2**19, 2**20]
 
 
 # -- the timeline ---------------------------------------------------------------------------------------------
