@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from struct import Struct
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from edgeemu_kernels.arrays import Raw, address_of
+from edgeemu_kernels.arrays import Ints, address_of
 
 
 class Packed(NamedTuple):
-    """Fields in memory, where they are, and the arrays that they point to."""
+    """Fields in memory, which machine code takes as they are, and the arrays that they point to."""
 
-    at: int
-    slots: Raw
+    at: bytes
     values: tuple[Any, ...]
 
 
@@ -26,20 +25,24 @@ def packed(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
     if len(values) != len(is_array):
         raise ValueError(f"{kind.__name__} has {len(is_array)} fields, not {len(values)}")
     fields = [address_of(value) if array else value for value, array in zip(values, is_array, strict=True)]
-    slots = np.frombuffer(form.pack(*fields), np.uint8)
-    return Packed(address_of(slots), slots, values)
+    return Packed(form.pack(*fields), values)
 
 
 def blank(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
     """Write the numbers of a named tuple into memory, with room for its arrays in one piece: of each, its length."""
+    fields, is_array, length = _room(kind, values)
+    room = np.empty(length)  # of numbers, each of eight bytes
+    return Packed((fields + address_of(room) * is_array).tobytes(), (room,))
+
+
+@lru_cache(maxsize=64)
+def _room(kind: type[tuple[Any, ...]], values: tuple[Any, ...]) -> tuple[Ints, Ints, int]:
+    """Fields with the arrays' places in one piece in bytes, which fields are arrays, and the length of all arrays."""
     form, is_array = _layout(kind)
     ends = list(accumulate(value if array else 0 for value, array in zip(values, is_array, strict=True)))
-    room = np.empty(ends[-1])  # of numbers, each of eight bytes
-    begin = address_of(room)
     each = zip(values, is_array, ends, strict=True)
-    fields = [begin + 8 * (end - value) if array else value for value, array, end in each]
-    slots = np.frombuffer(form.pack(*fields), np.uint8)
-    return Packed(address_of(slots), slots, (room,))
+    fields = [8 * (end - value) if array else value for value, array, end in each]
+    return np.frombuffer(form.pack(*fields), np.int64), np.array(is_array, np.int64), ends[-1]
 
 
 @cache

@@ -3,23 +3,24 @@
 LLVM makes the code in memory, in a third of a second, when it is first asked for.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
+from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled import share_costs, share_descent, share_fill, share_needs, share_neighbours, share_step
 from edgeemu.policies.compiled.share_fill import Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_memory import ShareBytes, ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
 from edgeemu.policies.view.share_runs import Folded, Runs
-from edgeemu.policies.view.share_times import works_of
+from edgeemu.policies.view.share_times import Works, works_of
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
@@ -64,8 +65,9 @@ def pays(view: ClusterView) -> bool:
     return view.total_tokens - view.prompt_tokens >= DECISIONS * view.interval_tokens
 
 
-def _scratch(n: int, n_layers: int) -> Packed:
-    """Places to write in, for placements on n devices."""
+@lru_cache(maxsize=16)
+def scratch_for(n: int, n_layers: int) -> Packed:
+    """Places to write in, for one placement after the other on n devices; nothing in them is kept."""
     flags = 4 * n_layers * n, n, n, n
     return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, n, n, n)
 
@@ -77,27 +79,49 @@ def batch_of(near: Folded) -> Packed:
     return packed(Batch, *shares.heads.shape, *map(np.ascontiguousarray, parts))
 
 
+class _StepSizes(NamedTuple):
+    """Fields of the tables of steps on n devices, and the works of their parts: those of heads are affine in `past`."""
+
+    fields: tuple[float, ...]
+    works: Works
+    of_heads: FloatArray  # [6] of the first group, and of each besides: operations, bytes, bits that are sent
+    more: FloatArray  # [6] for each position that is cached
+
+
+@lru_cache(maxsize=16)
+def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
+    """Sizes of steps with `past` positions cached."""
+    shape, row, units_row = costs.shape, costs.shape.n_groups + 1, n_shards(costs.shape, Kind.FFN) + 1
+    bits = (8.0 * size for size in (costs.activation_bytes(1), costs.chunk_bytes(1, 1), costs.token_bytes()))
+    lengths = n * n, n * n, n, n, n, n, n * row, n * row, n * units_row, n * (n + 2), row, n * n, n, n + 2
+
+    def of_heads(past: int) -> FloatArray:
+        works = [costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2)]
+        sent = [8.0 * costs.attention_bytes(groups, 1) for groups in (1, 2)]
+        pairs = [work.flops for work in works], [work.bytes_read for work in works], sent
+        return np.array([number for one, two in pairs for number in (one, two - one)], np.float64)
+
+    fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
+    here = of_heads(past)
+    return _StepSizes(fields, works_of(costs, n, 1, past), here, of_heads(past + 1) - here)
+
+
 class StepCode:
     """Decode steps of one sequence alone, where messages keep no processor busy."""
 
     def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
-        self._functions, costs, shape = functions(), view.costs.at_step(1, past), view.costs.shape
-        n, row, units_row = len(devices), shape.n_groups + 1, n_shards(shape, Kind.FFN) + 1
-        bits = (8.0 * size for size in (costs.activation_bytes(1), costs.chunk_bytes(1, 1), costs.token_bytes()))
-        sizes = n, shape.n_layers, row, units_row, view.star, *bits
-        lengths = n * n, n * n, n, n, n, n, n * row, n * row, n * units_row, n * (n + 2), row, n * n, n, n + 2
-        self.tables = blank(StepTables, *sizes, *lengths)
-        self.scratch = _scratch(n, shape.n_layers)
-        matrices = view.links.s_per_bit, view.links.delay_s
-        between = (np.ascontiguousarray(matrix.block(devices, devices)) for matrix in matrices)
-        speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, *between)
-        works = works_of(costs, n, 1, 0 if view.costs is costs else past)
-        heads = [costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2)]
-        flops, read = [work.flops for work in heads], [work.bytes_read for work in heads]
-        sent = [8.0 * costs.attention_bytes(groups, 1) for groups in (1, 2)]
-        affine = (number for one, two in (flops, read, sent) for number in (one, two - one))
-        parts = packed(StepWorks, works.flops, works.bytes_read, *affine)
+        self._functions, costs, n = functions(), view.costs.at_step(1, past), len(devices)
+        begin = 0 if view.costs is costs else past  # at which sizes are known
+        fields, works, of_heads, more = _step_sizes(costs, n, begin, star=view.star)
+        self.tables, self.scratch = blank(StepTables, *fields), scratch_for(n, costs.shape.n_layers)
+        between = (matrix.block(devices, devices) for matrix in (view.links.s_per_bit, view.links.delay_s))
+        speeds = packed(
+            *(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s),
+            *map(np.ascontiguousarray, between),
+        )
+        heads = (of_heads + (past - begin) * more).tolist()
+        parts = packed(StepWorks, works.flops, works.bytes_read, *heads)
         self._functions.fill(self.tables.at, speeds.at, parts.at)
 
     def steps(self, near: Folded) -> FloatArray:
@@ -115,25 +139,30 @@ class StepCode:
         return found
 
 
+@lru_cache(maxsize=16)
+def _memory_tables(known: ShareBytes) -> Packed:
+    """Bytes as machine code reads them: `known` by its identity."""
+    m, s = known, known.sizes
+    sizes = len(m.collective) - 1, len(s.head_workspace), len(m.units_workspace) - 1, s.group, s.norm, m.embed, m.lm_head
+    shards = s.shared, m.proj, m.ffn, m.column, m.columns_bias, m.unit, m.units_bias
+    tables = s.head_workspace, m.columns_workspace, m.units_workspace, m.collective
+    return packed(MemoryTables, *sizes, *shards, *s.workspace.values(), s.proj_messages, m.once, *tables)
+
+
 class NeedsCode:
     """Memory of placements, and migrations from one placement to them."""
 
     def __init__(self, memory: ShareMemory, moving: ShareMigrations) -> None:
-        m, s, y = memory, memory.sizes, moving
+        n = len(memory.capacity)
         self._functions, self._moving, self._ways = functions(), moving, dict[bytes, Packed]()  # by the runs' layers
-        counts = len(m.capacity), len(s.head_workspace), len(m.units_workspace) - 1, m.ample
-        sizes = *counts, s.group, s.norm, m.embed, m.lm_head, s.shared, m.proj, m.ffn
-        shards = m.column, m.columns_bias, m.unit, m.units_bias
-        tables = s.head_workspace, m.columns_workspace, m.units_workspace, m.collective, m.capacity
-        self.memory = packed(MemoryTables, *sizes, *shards, *s.workspace.values(), s.proj_messages, m.once, *tables)
-        self._copied, self.scratch = m.copied_bytes, _scratch(len(m.capacity), 1)
-        self._sizes = y.head, y.column, y.unit, y.embed, y.lm_head, y.table, y.cache, y.flash_bytes_per_s
+        self.memory, self._copied, self.scratch = _memory_tables(memory.bytes), memory.bytes.copied, scratch_for(n, 1)
+        self._room = memory.ample, memory.capacity
 
     def of(self, near: Folded) -> Requirements:
         """Compute what placements need."""
         k, batch, ways = len(near), batch_of(near), self.ways(near.runs)
         found = Requirements(np.empty(k, np.int64), np.empty(k))
-        self._functions.missing(self.memory.at, batch.at, address_of(found.missing_bytes))
+        self._functions.missing(self.memory.at, ways.at, batch.at, address_of(found.missing_bytes))
         self._functions.migrations(ways.at, batch.at, self.scratch.at, address_of(found.moves_s))
         return found
 
@@ -154,5 +183,7 @@ class NeedsCode:
     def _packed_ways(self, runs: Runs) -> Packed:
         y, old, first = self._moving, self._moving.begin, runs.first
         begin = (old.heads[0, first], old.proj[0, first], old.units[0, first])
-        sizes = old.heads.shape[2], y.n_groups, y.on_flash, *self._sizes, int(old.embed[0]), int(old.lm_head[0])
-        return packed(WayTables, *sizes, *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit)
+        sizes = y.head, y.column, y.unit, y.embed, y.lm_head, y.table, y.cache, y.flash_bytes_per_s
+        ends = int(old.embed[0]), int(old.lm_head[0])
+        tables = *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit
+        return packed(WayTables, old.heads.shape[2], y.n_groups, y.on_flash, *sizes, *ends, *tables, *self._room)

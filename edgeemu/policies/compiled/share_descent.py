@@ -38,7 +38,7 @@ def _cost(
     moving = migration_s(y, b, w, which) * p.second
     if bound_s >= (below - moving) * (1.0 + ROUNDING):
         return bound_s + moving
-    over = missing_bytes(m, b, which)
+    over = missing_bytes(m, y, b, which)
     return (p.missing + over if over > 0 else step_s(t, b, w, which)) + moving
 
 
@@ -128,7 +128,7 @@ def best_change(
     for at in range(n_ranges):
         count = changes(s, b, count, ranges[2 * at], ranges[2 * at + 1])
     for which in range(count):
-        fitting += missing_bytes(m, b, which) == 0
+        fitting += missing_bytes(m, y, b, which) == 0
     numbers[0] = count
     numbers[1] = fitting
     _find_bounds(t, b, w, r, count)

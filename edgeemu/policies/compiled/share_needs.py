@@ -4,15 +4,15 @@ from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, WayTa
 from edgeemu_kernels.arrays import Floats, Ints
 
 
-def missing_bytes(m: MemoryTables, b: Batch, which: int) -> int:
+def missing_bytes(m: MemoryTables, y: WayTables, b: Batch, which: int) -> int:
     """Bytes by which devices would hold more than they have."""
     n, members, over = m.n, 0, 0
-    if m.ample:
+    if y.ample:
         return 0
     for run in range(b.n_runs):
         members = max(members, _members(m, b, which * b.n_runs + run))
     for device in range(n):
-        over += max(_held(m, b, which, device, members) - m.capacity[device], 0)
+        over += max(_held(m, b, which, device, members) - y.capacity[device], 0)
     return over
 
 
@@ -127,10 +127,10 @@ def _add_end(w: Scratch, size: float, before: int, after: int) -> None:
         w.lost[before] -= size
 
 
-def missing(m: MemoryTables, b: Batch, found: Ints) -> None:
+def missing(m: MemoryTables, y: WayTables, b: Batch, found: Ints) -> None:
     """Compute the bytes that devices lack for each placement of a batch: [k]."""
     for which in range(b.k):
-        found[which] = missing_bytes(m, b, which)
+        found[which] = missing_bytes(m, y, b, which)
 
 
 def migrations(y: WayTables, b: Batch, w: Scratch, found_s: Floats) -> None:
@@ -150,6 +150,6 @@ def have_room(m: MemoryTables, y: WayTables, b: Batch, w: Scratch, copied: int) 
     migration_s(y, b, w, 1)
     for device in range(m.n):
         arriving = w.weights[device] + w.caches[device] + copied
-        if _held(m, b, 0, device, members) + arriving > m.capacity[device]:
+        if _held(m, b, 0, device, members) + arriving > y.capacity[device]:
             return 0
     return 1

@@ -33,12 +33,11 @@ class StepTables(NamedTuple):
 
 
 class MemoryTables(NamedTuple):
-    """Bytes, as `view.share_memory` has them, of n devices."""
+    """Bytes, as `view.share_memory` has them, on any n devices."""
 
     n: int
     row: int
     n_units: int  # of a feed-forward block
-    ample: bool  # every device has memory for everything
     group: int
     norm: int
     embed: int
@@ -60,11 +59,10 @@ class MemoryTables(NamedTuple):
     columns_workspace: Ints  # [row]
     units_workspace: Ints  # [units_row]
     collective: Ints  # [n + 1, row]
-    capacity: Ints  # [n]
 
 
 class WayTables(NamedTuple):
-    """Prices of moves, as `view.share_moves_time` has them, and the placement where they begin."""
+    """Prices of moves, as `view.share_moves_time` has them, the placement where they begin, and the room that there is."""
 
     n: int
     n_groups: int
@@ -84,6 +82,8 @@ class WayTables(NamedTuple):
     old_units: Ints  # [n_runs, n]
     s_per_bit: Floats  # [n, n]
     handled_s_per_bit: Floats  # [n]
+    ample: bool  # every device has memory for everything
+    capacity: Ints  # [n] bytes
 
 
 class Batch(NamedTuple):

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from math import inf
 
 import numpy as np
 
@@ -37,21 +38,39 @@ class MoveCosts:
         self.view = view
         self._costs, self._shards = costs, dict[Block, float]()  # bytes of shards that were asked for
         self.weight_bytes = _weights(costs)
-        self.cache_bytes = {
-            kind: float(costs.kv_bytes(view.workload.cached or view.length)) if kind is Kind.HEAD else 0.0
-            for kind in Kind
-        }
+        self.group_cache_bytes = float(costs.kv_bytes(view.workload.cached or view.length))
         self.table_bytes = float(costs.table_bytes()) if costs.shape.tied_embeddings else 0.0
-        sent = {kind: self.cache_bytes[kind] + self.weight_bytes[kind] for kind in Kind}
-        self.link_bits = {kind: 8.0 * (self.cache_bytes if view.weights_on_flash else sent)[kind] for kind in Kind}
-        self.flash_s = {
-            kind: self.weight_bytes[kind] / view.flash_bytes_per_s if view.weights_on_flash else 0.0 for kind in Kind
-        }
 
-        layers = [self.link_bits[kind] for kind in (Kind.HEAD, Kind.PROJ, Kind.FFN) if self.link_bits[kind]]
-        self.prices = TransferPrices.of(view, min([float(view.chunk_bytes), *(bits / 8.0 for bits in layers)]))
-        self.table_bits = 0.0 if view.weights_on_flash else 8.0 * self.table_bytes
-        self.table_flash_s = self.table_bytes / view.flash_bytes_per_s if view.weights_on_flash else 0.0
+    @cached_property
+    def link_bits(self) -> Mapping[Kind, float]:
+        """Bits that a block of each kind sends."""
+        on_flash = self.view.weights_on_flash
+        sizes = {kind: 0.0 if on_flash else size for kind, size in self.weight_bytes.items()}
+        return {kind: 8.0 * (self.cache_bytes(kind) + size) for kind, size in sizes.items()}
+
+    @cached_property
+    def flash_s(self) -> Mapping[Kind, float]:
+        """Seconds that the receiver's storage takes for a block of each kind."""
+        bytes_per_s = self.view.flash_bytes_per_s if self.view.weights_on_flash else inf
+        return {kind: size / bytes_per_s for kind, size in self.weight_bytes.items()}
+
+    @cached_property
+    def table_bits(self) -> float:
+        """Bits of the table that an end does not send to where the other is."""
+        return 0.0 if self.view.weights_on_flash else 8.0 * self.table_bytes
+
+    @cached_property
+    def table_flash_s(self) -> float:
+        return self.table_bytes / self.view.flash_bytes_per_s if self.view.weights_on_flash else 0.0
+
+    @cached_property
+    def prices(self) -> TransferPrices:
+        sent = [self.link_bits[kind] / 8.0 for kind in (Kind.HEAD, Kind.PROJ, Kind.FFN) if self.link_bits[kind]]
+        return TransferPrices.of(self.view, min([float(self.view.chunk_bytes), *sent]))
+
+    def cache_bytes(self, kind: Kind) -> float:
+        """Bytes of caches that a block of a kind brings."""
+        return self.group_cache_bytes if kind is Kind.HEAD else 0.0
 
     def layer(self, n_groups: int) -> tuple[float, float]:
         """Bits on the link, and seconds of the receiver's storage, of a complete layer."""
@@ -156,7 +175,7 @@ class MoveCosts:
                 flash_s[target] += size / self.view.flash_bytes_per_s
                 continue
             on_flash = self.view.weights_on_flash
-            sent_bits = 8.0 * (self.cache_bytes[block.kind] + (0.0 if on_flash else size))
+            sent_bits = 8.0 * (self.cache_bytes(block.kind) + (0.0 if on_flash else size))
             bits[source, target] += sent_bits
             chunks[source, target] += self._chunks(sent_bits)
             flash_s[target] += size / self.view.flash_bytes_per_s if on_flash else 0.0

@@ -14,7 +14,7 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
+from edgeemu.policies.view.memory_arrays import MemoryHeadroom, cached_sizes
 from edgeemu.policies.view.shares import BoolArray, ShareArrays
 
 MOST_DEVICES = 64  # whose shares are counted at once
@@ -37,42 +37,54 @@ def _messages(costs: Costs, rows: int, n: int, *, star: bool) -> IntArray:
     return np.array([alone, *shared], np.int64)
 
 
-class ShareMemory:
-    """Sizes of shares on chosen devices [n], and what placements need."""
+class ShareBytes:
+    """Bytes of shares on any n devices, for the sequences of a run."""
 
-    def __init__(self, view: ClusterView, devices: IntArray) -> None:
-        workload = view.workload
-        costs = view.costs.at_step(1, workload.total_tokens - 1)
-        rows = workload.prompt_tokens
-        self.sizes = sizes_of(view)
-        self.capacity = view.memory_bytes[devices]  # [n]
+    def __init__(
+        self, costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool
+    ) -> None:
+        """`rows`: of the prompt. `total`: positions at the end of the sequence, and of those that run `concurrent`."""
+        self.sizes = s = cached_sizes(costs, rows, total, concurrent)
         self.embed, self.lm_head = costs.weight_bytes(EMBED), costs.weight_bytes(LM_HEAD)
         self.proj, self.ffn = costs.weight_bytes(proj(0)), costs.weight_bytes(ffn(0))
         self.column, self.unit = costs.weight_bytes(proj(0, 1)), costs.weight_bytes(ffn(0, 1))
         self.columns_bias = costs.weight_bytes(proj(0, 0)) - self.column
         self.units_bias = costs.weight_bytes(ffn(0, 0)) - self.unit
-
         self.columns_workspace = _workspaces(costs, Kind.PROJ, rows)  # [n_groups + 1]
         self.units_workspace = _workspaces(costs, Kind.FFN, rows)  # [ffn_units + 1]
-        self.once = 1 + len(workload.concurrent)  # as often as messages are held
-        self.collective = _messages(costs, rows, len(devices), star=view.star)  # [n + 1, n_groups + 1]
-        self._layers = costs.shape.n_layers
+        self.once = 1 + len(concurrent)  # as often as messages are held
+        self.collective = _messages(costs, rows, n, star=star)  # [n + 1, n_groups + 1]
+        # That shards put together take twice at most, and the biases of first shards, on a device:
+        self.copied = max(self.proj, self.ffn) + costs.shape.n_layers * (self.columns_bias + self.units_bias)
+        tables = self.columns_workspace, self.units_workspace
+        heads = (len(tables[0]) - 1) * (s.group + self.column) + s.norm + self.columns_bias
+        units = (len(tables[1]) - 1) * self.unit + s.norm + self.units_bias
+        blocks = self.embed + self.lm_head + costs.shape.n_layers * (heads + units + self.proj + self.ffn)
+        workspace = max(*s.workspace.values(), *(int(table.max()) for table in (s.head_workspace, *tables)))
+        self.most = blocks + workspace + int(self.collective.max()) * self.once + s.proj_messages  # of any placement
 
-    @property
-    def copied_bytes(self) -> int:
-        """Bytes that shards put together take twice at most, and the biases of first shards, on a device."""
-        return max(self.proj, self.ffn) + self._layers * (self.columns_bias + self.units_bias)
+
+@lru_cache(maxsize=16)
+def _share_bytes(
+    costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool
+) -> ShareBytes:
+    """Bytes of shares, made once for all decisions of a run."""
+    return ShareBytes(costs, rows, total, concurrent, n, star=star)
+
+
+class ShareMemory:
+    """Sizes of shares on chosen devices [n], and what placements need."""
+
+    def __init__(self, view: ClusterView, devices: IntArray) -> None:
+        workload = view.workload
+        costs, sequence = view.costs.at_step(1, workload.total_tokens - 1), (workload.prompt_tokens, workload.total_tokens)
+        self.bytes = _share_bytes(costs, *sequence, workload.concurrent, len(devices), star=view.star)
+        self.capacity = view.memory_bytes[devices]  # [n]
 
     @property
     def ample(self) -> bool:
         """Whether every device has memory for more than any placement can need."""
-        s, tables = self.sizes, (self.columns_workspace, self.units_workspace)
-        heads = (len(self.columns_workspace) - 1) * (s.group + self.column) + s.norm + self.columns_bias
-        units = (len(self.units_workspace) - 1) * self.unit + s.norm + self.units_bias
-        blocks = self.embed + self.lm_head + self._layers * (heads + units + self.proj + self.ffn)
-        workspace = max(*s.workspace.values(), *(int(table.max()) for table in (s.head_workspace, *tables)))
-        messages = int(self.collective.max()) * self.once + s.proj_messages
-        return bool(blocks + workspace + messages <= self.capacity.min())
+        return bool(self.bytes.most <= self.capacity.min())
 
     def need_bytes(self, shares: ShareArrays, lengths: IntArray | None = None) -> IntArray:
         """Bytes that every device holds at its fullest: [k, n].
@@ -85,7 +97,7 @@ class ShareMemory:
             total: IntArray = (numbers if lengths is None else numbers * lengths[:, None]).sum(1)
             return total
 
-        s, k, everyone = self.sizes, np.arange(len(shares)), np.arange(len(self.capacity))[:, None, None]
+        z, s, k, everyone = self.bytes, self.bytes.sizes, np.arange(len(shares)), np.arange(len(self.capacity))[:, None, None]
         # Placements last: NumPy adds up long rows ten times as fast as short ones. Counts are small.
         heads, units = (each.T.astype(np.int32, order="C") for each in (shares.heads, shares.units))  # [n, n_layers, k]
         proj = np.ascontiguousarray(shares.proj.T)  # [n_layers, k]
@@ -95,15 +107,15 @@ class ShareMemory:
         columns, has_columns = heads * with_heads, has_heads & with_heads  # [n, n_layers, k]
         split, has_split = units * ~whole_ffn, has_units & ~whole_ffn  # [n, n_layers, k]
         held = over_layers(heads) * s.group + over_layers(has_heads) * s.norm  # [n, k]
-        held = held + over_layers(at_proj) * self.proj + over_layers(at_ffn) * self.ffn
-        held += over_layers(columns) * self.column + over_layers(has_columns) * self.columns_bias
-        held += over_layers(split) * self.unit + over_layers(has_split) * (s.norm + self.units_bias)
-        held[shares.embed, k] += self.embed
-        held[shares.lm_head, k] += self.lm_head
+        held = held + over_layers(at_proj) * z.proj + over_layers(at_ffn) * z.ffn
+        held += over_layers(columns) * z.column + over_layers(has_columns) * z.columns_bias
+        held += over_layers(split) * z.unit + over_layers(has_split) * (s.norm + z.units_bias)
+        held[shares.embed, k] += z.embed
+        held[shares.lm_head, k] += z.lm_head
         held[shares.embed, k] -= np.where(shares.embed == shares.lm_head, s.shared, 0)
         widest = heads.max(1)  # [n, k]
-        workspace = np.maximum(s.head_workspace[widest], self.columns_workspace[columns.max(1)])
-        workspace = np.maximum(workspace, self.units_workspace[split.max(1)])
+        workspace = np.maximum(s.head_workspace[widest], z.columns_workspace[columns.max(1)])
+        workspace = np.maximum(workspace, z.units_workspace[split.max(1)])
         ends = np.zeros_like(held)
         ends[shares.embed, k] = s.workspace[Kind.EMBED]
         ends[shares.lm_head, k] = np.maximum(ends[shares.lm_head, k], s.workspace[Kind.LM_HEAD])
@@ -113,7 +125,7 @@ class ShareMemory:
         used = has_heads.any(1) | has_units.any(1) | at_proj.any(1)  # [n, k]
         used[shares.embed, k] = used[shares.lm_head, k] = True
         members = (has_columns | has_split).sum(0).max(0)  # [k] of the largest ring
-        messages = np.where(used, self.collective[members, widest] * self.once, 0)  # [n, k]
+        messages = np.where(used, z.collective[members, widest] * z.once, 0)  # [n, k]
         messages += np.where((at_proj | has_columns).any(1), s.proj_messages, 0)
         needed: IntArray = (held + workspace + messages).T
         return needed

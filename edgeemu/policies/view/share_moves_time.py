@@ -24,7 +24,7 @@ class ShareMigrations:
         self.s_per_bit = links.s_per_bit.block(devices, devices)  # [n, n]
         sizes = costs.weight_bytes
         self.embed, self.lm_head, self.head = sizes[Kind.EMBED], sizes[Kind.LM_HEAD], sizes[Kind.HEAD]
-        self.cache, self.table = costs.cache_bytes[Kind.HEAD], costs.table_bytes
+        self.cache, self.table = costs.group_cache_bytes, costs.table_bytes
         at_now = view.costs.at_step(1, view.past)
         self.column, self.unit = (float(weight_bytes(block, at_now)) for block in (proj(0, 1), ffn(0, 1)))
 

@@ -49,4 +49,4 @@ class ShareNeeds:
         """Whether devices have room for all that a migration to a placement brings, beside all that they hold."""
         assert self._moving is not None, "it is not known where moves begin"
         held, arriving = self._memory.need_bytes(self._moving.begin), self._moving.arriving_bytes(shares)  # [1, n] each
-        return bool(np.all(held + arriving + self._memory.copied_bytes <= self._memory.capacity))
+        return bool(np.all(held + arriving + self._memory.bytes.copied <= self._memory.capacity))
