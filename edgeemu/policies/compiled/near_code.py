@@ -28,12 +28,17 @@ class _Room(NamedTuple):
         return ShareArrays(*(part[:count] for part in parts))
 
 
+def most_changes(n: int, n_ranges: int, n_groups: int, n_units: int) -> int:
+    """Small changes of a placement on n devices, at most."""
+    shifts = n_units.bit_length() + 1 + 2 * (n_groups.bit_length() + 1)  # between two devices
+    return 3 * n + n_ranges * (n * (n - 1) * shifts + 5 * n + 1)
+
+
 class NearCode:
     """Small changes of placements, in the order of `search.share_moves`."""
 
     def __init__(self, n_groups: int, n_units: int, *, divide: bool) -> None:
-        self._functions, self._n_groups, self._n_units, self._divide = functions(), n_groups, n_units, divide
-        self._shifts = n_units.bit_length() + 1 + 2 * (n_groups.bit_length() + 1)  # at most, between two devices
+        self._functions, self.n_groups, self.n_units, self.divide = functions(), n_groups, n_units, divide
 
     def near(self, around: Around) -> ShareArrays:
         """Changes of each of some ranges of a placement's layers, after those of its ends."""
@@ -55,12 +60,12 @@ class NearCode:
         """Room for small changes of a placement, and for `more` others."""
         base, n_ranges = around.base, len(around.ranges)
         n_runs, n = base.heads.shape[1:]
-        k = more + (3 * n if around.ends else 0) + n_ranges * (n * (n - 1) * self._shifts + 5 * n + 1)
+        k = more + most_changes(n, n_ranges, self.n_groups, self.n_units)
         shapes = (k,), (k,), (k, n_runs, n), (k, n_runs), (k, n_runs, n)
         changes = ShareArrays(*(np.empty(shape, np.int64) for shape in shapes))
-        sizes = n, n_runs, self._n_groups, self._n_units, max(1, self._n_units // self._n_groups), self._divide
+        sizes = n, n_runs, self.n_groups, self.n_units, max(1, self.n_units // self.n_groups), self.divide
         parts = map(np.ascontiguousarray, (base.heads, base.proj, base.units))
-        begin = packed(Base, *sizes, int(base.embed[0]), int(base.lm_head[0]), *parts)
+        begin = packed(Base, *sizes, np.concatenate([base.embed, base.lm_head]), *parts)
         return _Room(begin, batch_of(Folded(changes, around.runs)), changes)
 
     def _write(self, around: Around, room: _Room) -> int:

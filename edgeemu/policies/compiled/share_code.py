@@ -11,7 +11,16 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import Costs
-from edgeemu.policies.compiled import share_costs, share_descent, share_fill, share_needs, share_neighbours, share_step
+from edgeemu.policies.compiled import (
+    share_assigned,
+    share_costs,
+    share_descent,
+    share_ends,
+    share_fill,
+    share_needs,
+    share_neighbours,
+    share_step,
+)
 from edgeemu.policies.compiled.share_fill import Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -44,6 +53,8 @@ class _Functions(NamedTuple):
     near_costs: Any
     best_near: Any
     best_change: Any
+    find_ends: Any
+    moving_s: Any
 
 
 @cache
@@ -55,6 +66,7 @@ def functions() -> _Functions:
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
+        *(share_ends.find_ends, share_assigned.moving_s),
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))

@@ -19,8 +19,7 @@ class Base(NamedTuple):
     n_units: int
     each: int  # units that go with a group
     divide: bool
-    embed: int
-    lm_head: int
+    ends: Ints  # [2] embedding, output matrix
     heads: Ints  # [n_runs, n]
     proj: Ints  # [n_runs]
     units: Ints  # [n_runs, n]
@@ -73,8 +72,8 @@ def elsewhere(s: Base, b: Batch, count: int) -> int:
 
 def _rename(s: Base, b: Batch, count: int, source: int, target: int, swapped: bool) -> None:
     """Write what a device has to another one, or what these two have to each other."""
-    b.embed[count] = _renamed(s.embed, source, target, swapped)
-    b.lm_head[count] = _renamed(s.lm_head, source, target, swapped)
+    b.embed[count] = _renamed(s.ends[0], source, target, swapped)
+    b.lm_head[count] = _renamed(s.ends[1], source, target, swapped)
     for run in range(s.n_runs):
         here = count * s.n_runs + run
         b.proj[here] = _renamed(s.proj[run], source, target, swapped)
@@ -144,8 +143,8 @@ def _shift(counts: Ints, source: int, target: int, number: int) -> None:
 
 
 def _copy(s: Base, b: Batch, count: int) -> None:
-    b.embed[count] = s.embed
-    b.lm_head[count] = s.lm_head
+    b.embed[count] = s.ends[0]
+    b.lm_head[count] = s.ends[1]
     for run in range(s.n_runs):
         b.proj[count * s.n_runs + run] = s.proj[run]
     for at in range(s.n_runs * s.n):

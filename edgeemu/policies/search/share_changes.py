@@ -7,22 +7,24 @@ best is reached over half of the change.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, is_divided, moves
+from edgeemu.policies.compiled.ends_code import BlocksCode
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
 from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising, simple_seeds
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, Vicinity
+from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import overfull, refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
@@ -39,12 +41,14 @@ BESIDE = 24  # neighbours, the best, of which one is looked for that is not refu
 HALVED = 2  # refused placements, the best, to which a way over another placement is looked for
 
 
-class Known(NamedTuple):
+@dataclass(frozen=True)
+class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
     devices: IntArray  # [n] that take part
     costs: MoveCosts
-    base: ShareArrays  # the current placement
+    owners: BlockOwners  # of the current placement
+    base: ShareArrays  # the same
     needs: FindsNeeds
     itself: Requirements  # of the current placement
     fits: bool  # whether devices have memory for it
@@ -57,9 +61,10 @@ class Known(NamedTuple):
         devices = promising(view, [current], WORK_TO_CHOOSE)
         if not set(devices.tolist()).issuperset(current.owner.values()):
             return None
-        base = ShareArrays.of(current, shape, devices)
-        if base is None:
+        owners = BlockOwners.of(current, shape, devices)
+        if owners is None:
             return None
+        base = ShareArrays.owned(owners, len(devices))
         others = ShareArrays.joined([simple_seeds(view, devices), *earlier_shares(view, devices)])
         costs = MoveCosts(view)
         needs = (NeedsCode if pays(view) else ShareNeeds)(
@@ -68,7 +73,21 @@ class Known(NamedTuple):
         itself = needs.of(Folded.of(base))
         # The arrays count the bias of shards on too many devices.
         fits = not itself.missing_bytes.any() or view.holds(current)
-        return cls(devices, costs, base, needs, itself, fits, Vicinity(view, base, others, needs))
+        return cls(devices, costs, owners, base, needs, itself, fits, Vicinity(view, base, others, needs))
+
+    @cached_property
+    def _blocks(self) -> BlocksCode | None:
+        """Machine code for moves; None where chunks keep processors busy."""
+        code = isinstance(self.needs, NeedsCode) and not self.costs.prices.chunks_cost
+        return BlocksCode(self.costs, self.devices, self.owners) if code else None
+
+    def moved(self, shares: ShareArrays, current: Placement) -> tuple[float, BlockOwners]:
+        """Seconds that a sequence waits for the migration to a placement, and the owners of its blocks."""
+        if self._blocks is not None:
+            return self._blocks.moved(shares)
+        owners = shares.owners(0, self.owners)
+        new = owners.placement(self.costs.view.costs.shape, self.devices)
+        return self.costs.moves_s(moves(current, new)), owners
 
 
 def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
@@ -78,15 +97,14 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
     """
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
     search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
-    before = float(judge.costs_of(Folded.of(known.base), known.itself, 0.0)[0])
-    limit = before * (1 - WORTH) if known.fits else before
-    ends = search.better_than(limit, known.near)
+    (before, *_), *ends = search.ends_near(known.base, known.itself, known.near, fits=known.fits)
     change = _BestChange(view, prospect, current, known, judge, before)
-    for cost, shares in ends[:EXACT]:
-        change.add(cost, shares)
+    for end in ends[:EXACT]:
+        change.add(*end)
     if ends and change.best is current:  # there is no room on the way to what is best in the end: the best small change
+        limit = before * (1 - WORTH) if known.fits else before
         for cost, shares in islice(search.all_below(limit, known.near), BESIDE):
-            change.add(cost, shares)
+            change.add(cost, None, shares)
             if change.best is not current:
                 break
     if change.best is current and not known.fits:
@@ -111,22 +129,24 @@ class _BestChange:
     def _held(self) -> list[Usage]:
         return self._view.usages(self._current)
 
-    def add(self, cost: float, shares: ShareArrays) -> None:
+    def add(self, cost: float, promised: float | None, shares: ShareArrays) -> None:
         """Take a placement that gains more than the best so far, if no device refuses it."""
         view, known, second = self._view, self._known, self._judge.second
         if cost >= MISSING:
             return
-        gain = self._before - float(self._judge.promised(shares)[0])
+        gain = self._before - (float(self._judge.promised(shares)[0]) if promised is None else promised)
         gained = self._prices.gained_s(gain)
         if gained <= self._net:  # its migration makes it no better
             return
-        new = shares.placement(0, view.costs.shape, known.devices, self._current)
-        net = gained - known.costs.moves_s(moves(self._current, new)) * second
-        pays = net > self._net and (not known.fits or gain > WORTH * self._before)
-        if pays and self._is_accepted(new, shares):
+        move_s, owners = known.moved(shares, self._current)
+        net = gained - move_s * second
+        if net <= self._net or (known.fits and gain <= WORTH * self._before):
+            return
+        new = owners.placement(view.costs.shape, known.devices)
+        if self._is_accepted(new, shares):
             self.best, self._net, self._shares = new, net, shares
             view.fitting.append(new)
-        elif pays:
+        else:
             self._refused.append((net, shares))
 
     def by_halves(self) -> Placement:

@@ -7,15 +7,18 @@ bounded by the placements that it judges, weighed by their size.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
+from edgeemu.policies.compiled.ends_code import EndsCode, Rules
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
 from edgeemu.policies.search.share_bounds import StepBounds
-from edgeemu.policies.search.share_moves import ShareChanges, all_around, neighbours
+from edgeemu.policies.search.change_rule import WORTH
+from edgeemu.policies.search.share_moves import FEW_LAYERS, ShareChanges, all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import MessageTimes
@@ -217,6 +220,18 @@ class ShareSearch:
                 return end
         return None
 
+    def ends_near(self, base: ShareArrays, itself: Requirements, near: "Vicinity", *, fits: bool) -> list["End"]:
+        """A placement, and then placements downhill from the best near it that gain enough, the best first.
+
+        `fits`: whether devices have memory for it; else anything that costs less is enough.
+        """
+        if near.code is not None and self.judge.code is not None:
+            rules = Rules(self.work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
+            return [End(*each) for each in near.code.found(self.judge.code, self.price, rules)]
+        before = float(self.judge.costs_of(Folded.of(base), itself, 0.0)[0])
+        limit = before * (1 - WORTH) if fits else before
+        return [End(before, None, base), *(End(cost, None, shares) for cost, shares in self.better_than(limit, near))]
+
     def better_than(self, limit: float, near: "Vicinity") -> list[tuple[float, ShareArrays]]:
         """Placements downhill from the best that are near, with costs below a limit: the best first.
 
@@ -260,6 +275,14 @@ class ShareSearch:
         return below, costs[below]
 
 
+class End(NamedTuple):
+    """Placement that a search has found, its cost, and what it promises without its migration, if that is known."""
+
+    cost: float
+    promised: float | None
+    shares: ShareArrays
+
+
 class Vicinity:
     """Placements near another one."""
 
@@ -268,9 +291,11 @@ class Vicinity:
 
         These are the same on other devices, and `others`.
         """
-        around = next(all_around(base, others))
-        placements, self.beside = changes_of(view).vicinity(around, around.runs.folded(others))  # so many neighbours
+        around, changes = next(all_around(base, others)), changes_of(view)
+        placements, self.beside = changes.vicinity(around, around.runs.folded(others))  # so many neighbours
         self.placements, self._needs = Folded(placements, around.runs), needs  # [k]
+        few = isinstance(needs, NeedsCode) and isinstance(changes, NearCode) and base.proj.shape[1] <= FEW_LAYERS
+        self.code = EndsCode(needs, changes, around, self.placements, self.beside) if few else None
 
     @cached_property
     def needs(self) -> Requirements:

@@ -169,7 +169,7 @@ class MoveCosts:
         for block, before, target, ends_meet in moved:
             source = before if before >= 0 else ~before  # it was lost there
             alike = Block(block.kind, 0, min(block.group, 1)) if block.is_shard else None  # the first has the bias
-            size = self.weight_bytes[block.kind] if alike is None else self._shard_bytes(alike)
+            size = self.weight_bytes[block.kind] if alike is None else self.shard_bytes(alike)
             size -= self.table_bytes if ends_meet else 0.0
             if source == target:
                 flash_s[target] += size / self.view.flash_bytes_per_s
@@ -181,7 +181,8 @@ class MoveCosts:
             flash_s[target] += size / self.view.flash_bytes_per_s if on_flash else 0.0
         return self._slowest_s(bits, chunks, flash_s)
 
-    def _shard_bytes(self, shard: Block) -> float:
+    def shard_bytes(self, shard: Block) -> float:
+        """Bytes of weights that a shard brings."""
         if shard not in self._shards:
             self._shards[shard] = float(weight_bytes(shard, self._costs))
         return self._shards[shard]

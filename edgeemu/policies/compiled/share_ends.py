@@ -1,0 +1,145 @@
+"""Ends of descents from placements near the one in force: `search.share_search`, in the same order.
+
+Of models of few layers, whose small changes are all in one batch.
+"""
+
+from typing import NamedTuple
+
+from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, best_change, best_near
+from edgeemu.policies.compiled.share_needs import missing_bytes
+from edgeemu.policies.compiled.share_neighbours import Base
+from edgeemu.policies.compiled.share_step import fill_runs, step_s
+from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
+from edgeemu_kernels.arrays import Floats, Ints
+
+BEGUN = 3  # placements from which a search goes on, at most: each has an end of its own, or is one
+
+
+MOST = 1 + 2 * BEGUN  # placements: the one in force, and ends
+
+
+class Terms(NamedTuple):
+    """Terms of a search."""
+
+    beside: int  # placements near that are neighbours of the one in force
+    work: float  # for which changes are judged
+    no_room: float  # share of the work of judging a placement that is memory
+    worth: float  # share of its cost that a change must gain
+    least_gain: float  # relative, of one step of a descent
+    n_ranges: int
+    ranges: Ints  # [n_ranges, 2] of layers that are changed alike
+
+
+class Found(NamedTuple):
+    """Places to write in: of the placement in force and of the ends, and of those where descents begin."""
+
+    costs: Floats  # [MOST]
+    steps_s: Floats  # [MOST]
+    begun: Ints  # [BEGUN]
+    begun_costs: Floats  # [BEGUN]
+    numbers: Ints  # [2]
+
+
+def find_ends(
+    t: StepTables,
+    m: MemoryTables,
+    y: WayTables,
+    w: Scratch,
+    p: CostTerms,
+    near: Batch,
+    s: Base,
+    b: Batch,
+    r: Best,
+    e: Batch,
+    f: Found,
+    g: Terms,
+) -> int:
+    """Write the placement in force into `e`, and after it where descents from the best near it end, each once.
+
+    How many placements these are. `b`: room for small changes, `s`: for what they are made of.
+    """
+    _begin_search(y, near, s, b, e)
+    _write_end(e, s, 0)
+    over = missing_bytes(m, y, e, 0)
+    fill_runs(e, w)
+    before = p.missing + over if over > 0 else step_s(t, e, w, 0)
+    best_near(t, m, y, near, w, p, r, before * (1.0 - g.worth), g.beside)
+    f.costs[0] = before
+    for turn in range(BEGUN):
+        f.begun[turn] = r.at[turn]
+        f.begun_costs[turn] = r.costs[turn]
+    count, work = 1, g.work
+    for turn in range(BEGUN):
+        if f.begun[turn] != NONE:
+            cost = f.begun_costs[turn]
+            _go_on_from(s, near, f.begun[turn])
+            count = _note_end(e, f, s, count, cost)
+            while work > 0.0:
+                best_change(t, m, y, s, b, w, p, r, cost, g.ranges, g.n_ranges, 1, f.numbers)
+                work -= (f.numbers[1] + g.no_room * f.numbers[0]) * t.n_layers * (t.n * t.n + 16.0)
+                if r.at[0] == NONE or r.costs[0] >= cost * (1.0 - g.least_gain):
+                    break
+                cost = r.costs[0]
+                _go_on_from(s, b, r.at[0])
+            count = _note_end(e, f, s, count, cost)
+    for which in range(count):
+        f.steps_s[which] = step_s(t, e, w, which)
+    return count
+
+
+def _go_on_from(s: Base, b: Batch, which: int) -> None:
+    """Go on from one placement of a batch."""
+    s.ends[0] = b.embed[which]
+    s.ends[1] = b.lm_head[which]
+    for run in range(s.n_runs):
+        s.proj[run] = b.proj[which * s.n_runs + run]
+    for at in range(s.n_runs * s.n):
+        s.heads[at] = b.heads[which * s.n_runs * s.n + at]
+        s.units[at] = b.units[which * s.n_runs * s.n + at]
+
+
+def _note_end(e: Batch, f: Found, s: Base, count: int, cost: float) -> int:
+    """Write an end if it is not among those that were found; the number of placements then."""
+    for which in range(1, count):
+        if _is_found(e, s, which):
+            return count
+    _write_end(e, s, count)
+    f.costs[count] = cost
+    return count + 1
+
+
+def _begin_search(y: WayTables, near: Batch, s: Base, b: Batch, e: Batch) -> None:
+    """Begin with the placement in force, and the layers of each run."""
+    s.ends[0] = y.old_embed
+    s.ends[1] = y.old_lm_head
+    for run in range(s.n_runs):
+        s.proj[run] = y.old_proj[run]
+        b.lengths[run] = near.lengths[run]
+        e.lengths[run] = near.lengths[run]
+    for at in range(s.n_runs * s.n):
+        s.heads[at] = y.old_heads[at]
+        s.units[at] = y.old_units[at]
+
+
+def _write_end(e: Batch, s: Base, which: int) -> None:
+    e.embed[which] = s.ends[0]
+    e.lm_head[which] = s.ends[1]
+    for run in range(s.n_runs):
+        e.proj[which * s.n_runs + run] = s.proj[run]
+    for at in range(s.n_runs * s.n):
+        e.heads[which * s.n_runs * s.n + at] = s.heads[at]
+        e.units[which * s.n_runs * s.n + at] = s.units[at]
+
+
+def _is_found(e: Batch, s: Base, which: int) -> bool:
+    """Whether a placement is one of those that were found."""
+    if e.embed[which] != s.ends[0] or e.lm_head[which] != s.ends[1]:
+        return False
+    for run in range(s.n_runs):
+        if e.proj[which * s.n_runs + run] != s.proj[run]:
+            return False
+    for at in range(s.n_runs * s.n):
+        there = which * s.n_runs * s.n + at
+        if e.heads[there] != s.heads[at] or e.units[there] != s.units[at]:
+            return False
+    return True
