@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from math import prod
 from operator import itemgetter
 from typing import NamedTuple
@@ -10,18 +11,25 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, ffn, proj
+from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.near_code import NearCode, most_changes
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, batch_of, functions
 from edgeemu.policies.compiled.share_descent import Best, CostTerms
 from edgeemu.policies.compiled.share_ends import BEGUN, MOST, Found, Terms
 from edgeemu.policies.compiled.share_neighbours import Base
+from edgeemu.policies.compiled.share_seeds import Cluster, LayerWorks, Seeds
 from edgeemu.policies.compiled.tables import Batch
 from edgeemu.policies.view.block_owners import IN_SHARDS, BlockOwners
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.share_runs import Around, Folded
+from edgeemu.policies.view.share_runs import Folded, Runs
 from edgeemu.policies.view.shares import ShareArrays
+from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
+
+MOST_EARLIER = 8  # placements that the run has left
 
 
 class Rules(NamedTuple):
@@ -38,36 +46,97 @@ class _Room(NamedTuple):
     """Places to write in, for searches on some devices with some layers: nothing in them is kept."""
 
     base: Packed
+    near: Packed
     changes: Packed
     best: Packed
     ends: Packed
     found: Packed
+    numbers: FloatArray  # [2 n + 2] for what is not in a piece of its own
+    near_count: int  # placements for which there is room near one
 
 
 @lru_cache(maxsize=8)
-def _room(n: int, n_layers: int, n_ranges: int, n_groups: int, n_units: int, k: int, *, divide: bool) -> _Room:
-    """Room for searches near at most k placements, and for the small changes of any of them."""
+def _room(n: int, n_layers: int, n_ranges: int, n_groups: int, n_units: int, *, divide: bool) -> _Room:
+    """Room for searches near a placement, and for the small changes of any other."""
     parts, most = n_layers * n, most_changes(n, n_ranges, n_groups, n_units)
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
-    changes, ends = (
+    k = most + n * (n - 1) // 2 * 3 + n + 2 + MOST_EARLIER + 1
+    near, changes, ends = (
         blank(Batch, count, n_layers, n, count, count, count * parts, count * n_layers, count * parts, n_layers)
-        for count in (most, MOST)
+        for count in (k, most, MOST)
     )
-    base, best = blank(Base, *sizes, 2, parts, n_layers, parts), blank(Best, 3, 3, max(k, most))
-    return _Room(base, changes, best, ends, blank(Found, MOST, MOST, BEGUN, BEGUN, 2))
+    base, best, found = (
+        blank(Base, *sizes, 2, parts, n_layers, parts),
+        blank(Best, 3, 3, k),
+        (MOST, MOST, BEGUN, BEGUN, 2),
+    )
+    return _Room(base, near, changes, best, ends, blank(Found, *found), np.empty(2 * n + 2), k)
+
+
+@lru_cache(maxsize=16)
+def _layer_works(costs: Costs, past: int) -> tuple[FloatArray, FloatArray]:
+    """Works of a layer with so many positions cached, as `LayerWorks` has them, and what each more adds: [8] each."""
+
+    def works(past: int) -> FloatArray:
+        one, two = (costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2))
+        each = two.flops - one.flops, two.bytes_read - one.bytes_read
+        heads = one.flops - each[0], each[0], one.bytes_read - each[1], each[1]
+        rest = (costs.work(kind, 1, 1, past) for kind in (Kind.PROJ, Kind.FFN))
+        return np.array([*heads, *chain.from_iterable(rest)], np.float64)
+
+    here = works(past)
+    return here, works(past + 1) - here
+
+
+def _works_at(view: ClusterView, costs: Costs, past: int) -> Packed:
+    """Works of a layer with so many positions cached."""
+    begin = 0 if view.costs.at_step(1, past) is view.costs else past  # at which they are known
+    here, more = _layer_works(costs, begin)
+    return packed(LayerWorks, costs.shape.n_groups, *(here + (past - begin) * more).tolist())
+
+
+def _cluster(view: ClusterView) -> Packed:
+    """All devices as they are now."""
+    return packed(Cluster, view.n_devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+
+
+def fastest(view: ClusterView, size: int) -> list[int]:
+    """The devices on which a complete layer takes least, the first where they are alike."""
+    chosen, layers_s, works = (
+        np.empty(size, np.int64),
+        np.empty(view.n_devices),
+        _works_at(view, view.costs.at_step(1, view.past), view.past),
+    )
+    functions().fastest(_cluster(view).at, works.at, address_of(layers_s), size, address_of(chosen))
+    found: list[int] = chosen.tolist()
+    return found
 
 
 class EndsCode:
     """Ends of descents from placements near the one in force, of models of few layers: all changes are in one batch."""
 
-    def __init__(self, needs: NeedsCode, changes: NearCode, around: Around, near: Folded, beside: int) -> None:
-        """`around`: the one in force. `beside`: how many of those near are its small changes."""
-        self._functions, self._needs, self._beside, self._batch = functions(), needs, beside, batch_of(near)
-        self._ways, self._ranges = needs.ways(near.runs), np.array(around.ranges, np.int64)  # [n_ranges, 2]
-        k = -(-len(near) // 256) * 256  # of any decision
-        self._n_layers, self._n = near.shares.heads.shape[1:]
-        sizes = len(self._ranges), changes.n_groups, changes.n_units, k
-        self._room = _room(self._n, self._n_layers, *sizes, divide=changes.divide)
+    def __init__(
+        self,
+        view: ClusterView,
+        devices: IntArray,
+        needs: NeedsCode,
+        changes: NearCode,
+        runs: Runs,
+        ranges: IntArray,
+        earlier: ShareArrays,
+    ) -> None:
+        """`runs`: each layer alone. `ranges`: of layers that are changed alike. `earlier`: left by the run."""
+        self._functions, self._needs, self._ranges, self.runs = functions(), needs, ranges, runs
+        self._ways, self._n, self._n_layers = needs.ways(runs), len(devices), len(runs.first)
+        sizes = self._n_layers, len(ranges), changes.n_groups, changes.n_units
+        self._room = room = _room(self._n, *sizes, divide=changes.divide)
+        weights, keys = room.numbers[: self._n], room.numbers[self._n : 2 * self._n]
+        found = room.numbers[2 * self._n :].view(np.int64)
+        seeds = packed(Seeds, len(ranges), ranges, devices, weights, keys, found)
+        works, others = _works_at(view, view.costs, view.total_tokens - 1), batch_of(Folded(earlier, runs))
+        tables = needs.memory.at, self._ways.at, _cluster(view).at, works.at
+        self.count: int = self._functions.surround(*tables, room.base.at, room.near.at, others.at, seeds.at)
+        self.beside, self.missing_bytes = found.tolist()
 
     def found(self, steps: StepCode, price: float, rules: Rules) -> list[tuple[float, float, ShareArrays]]:
         """Costs, steps and placements: of the one in force, then of the ends, the best first.
@@ -75,25 +144,35 @@ class EndsCode:
         `price`: of a second of a migration.
         """
         room = self._room
-        numbers = self._beside, rules.work, rules.no_room, rules.worth, rules.least_gain, len(self._ranges)
+        numbers = self.beside, self.count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(self._ranges)
         terms, prices = packed(Terms, *numbers, self._ranges), packed(CostTerms, price, rules.missing)
-        tables = steps.tables.at, self._needs.memory.at, self._ways.at, steps.scratch.at, prices.at, self._batch.at
+        tables = steps.tables.at, self._needs.memory.at, self._ways.at, steps.scratch.at, prices.at, room.near.at
         places = room.base.at, room.changes.at, room.best.at, room.ends.at, room.found.at
         count = self._functions.find_ends(*tables, *places, terms.at)
         costs, steps_s = room.found.values[0][: 2 * MOST].reshape(2, MOST)[:, :count].tolist()
         known = list(zip(costs, steps_s, self._placements(count), strict=True))
         return [known[0], *sorted(known[1:], key=itemgetter(0))]
 
+    def placements(self) -> Folded:
+        """All placements near, as they are in memory until the next decision."""
+        parts = self._parts(self._room.near, self._room.near_count)
+        return Folded(ShareArrays(*(part[: self.count] for part in parts)), self.runs)
+
     def _placements(self, count: int) -> Iterator[ShareArrays]:
         """The first placements that were written, one by one."""
+        parts = self._parts(self._room.ends, MOST)
+        for at in range(count):
+            yield ShareArrays(*(part[at : at + 1] for part in parts))
+
+    def _parts(self, batch: Packed, k: int) -> list[IntArray]:
+        """A copy of a batch with room for k placements, by their parts."""
         n, n_layers, begin, parts = self._n, self._n_layers, 0, []
-        numbers = self._room.ends.values[0].view(np.int64).copy()
-        for shape in ((MOST,), (MOST,), (MOST, n_layers, n), (MOST, n_layers), (MOST, n_layers, n)):
+        numbers = batch.values[0].view(np.int64).copy()
+        for shape in ((k,), (k,), (k, n_layers, n), (k, n_layers), (k, n_layers, n)):
             size = prod(shape)
             parts.append(numbers[begin : begin + size].reshape(shape))
             begin += size
-        for at in range(count):
-            yield ShareArrays(*(part[at : at + 1] for part in parts))
+        return parts
 
 
 class BlocksCode:

@@ -104,7 +104,7 @@ class DescentCode:
         """The two placements that cost least of the first so many, then the one of the others, if below a limit."""
         batch, ways, best = batch_of(near), self._needs.ways(near.runs), _best(len(near))
         tables = self._steps.tables.at, self._needs.memory.at, ways.at, batch.at, self._steps.scratch.at
-        self._functions.best_near(*tables, self._prices.at, best.at, below, beside)
+        self._functions.best_near(*tables, self._prices.at, best.at, below, beside, len(near))
         return [pair for pair in _found(best) if pair[0] != NONE]
 
     def best_change(self, around: Around, below: float) -> _BestOf:

@@ -19,6 +19,7 @@ from edgeemu.policies.compiled import (
     share_fill,
     share_needs,
     share_neighbours,
+    share_seeds,
     share_step,
 )
 from edgeemu.policies.compiled.share_fill import Speeds, StepWorks
@@ -53,6 +54,8 @@ class _Functions(NamedTuple):
     near_costs: Any
     best_near: Any
     best_change: Any
+    fastest: Any
+    surround: Any
     find_ends: Any
     moving_s: Any
 
@@ -66,7 +69,7 @@ def functions() -> _Functions:
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
-        *(share_ends.find_ends, share_assigned.moving_s),
+        *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))
@@ -155,7 +158,15 @@ class StepCode:
 def _memory_tables(known: ShareBytes) -> Packed:
     """Bytes as machine code reads them: `known` by its identity."""
     m, s = known, known.sizes
-    sizes = len(m.collective) - 1, len(s.head_workspace), len(m.units_workspace) - 1, s.group, s.norm, m.embed, m.lm_head
+    sizes = (
+        len(m.collective) - 1,
+        len(s.head_workspace),
+        len(m.units_workspace) - 1,
+        s.group,
+        s.norm,
+        m.embed,
+        m.lm_head,
+    )
     shards = s.shared, m.proj, m.ffn, m.column, m.columns_bias, m.unit, m.units_bias
     tables = s.head_workspace, m.columns_workspace, m.units_workspace, m.collective
     return packed(MemoryTables, *sizes, *shards, *s.workspace.values(), s.proj_messages, m.once, *tables)
@@ -194,7 +205,9 @@ class NeedsCode:
 
     def _packed_ways(self, runs: Runs) -> Packed:
         y, old, first = self._moving, self._moving.begin, runs.first
-        begin = (old.heads[0, first], old.proj[0, first], old.units[0, first])
+        begin = old.heads[0], old.proj[0], old.units[0]
+        if len(first) < len(old.proj[0]):
+            begin = begin[0][first], begin[1][first], begin[2][first]
         sizes = y.head, y.column, y.unit, y.embed, y.lm_head, y.table, y.cache, y.flash_bytes_per_s
         ends = int(old.embed[0]), int(old.lm_head[0])
         tables = *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit

@@ -67,11 +67,23 @@ def near_costs(
 
 
 def best_near(
-    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: CostTerms, r: Best, below: float, beside: int
+    t: StepTables,
+    m: MemoryTables,
+    y: WayTables,
+    b: Batch,
+    w: Scratch,
+    p: CostTerms,
+    r: Best,
+    below: float,
+    beside: int,
+    count: int,
 ) -> None:
-    """Find the two placements that cost least of the first so many, and the one of the others, if below a limit."""
-    _find_bounds(t, b, w, r, b.k)
-    _find_two(t, m, y, b, w, p, r, below, beside, b.k)
+    """Find the two placements that cost least of the first so many, and the one of the others, if below a limit.
+
+    `count`: how many placements there are in all.
+    """
+    _find_bounds(t, b, w, r, count)
+    _find_two(t, m, y, b, w, p, r, below, beside, count)
     r.at[2] = r.at[0]
     r.costs[2] = r.costs[0]
     _find_two(t, m, y, b, w, p, r, below, 0, beside)

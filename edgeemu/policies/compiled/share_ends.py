@@ -8,6 +8,7 @@ from typing import NamedTuple
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, best_change, best_near
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base
+from edgeemu.policies.compiled.share_seeds import begin_search, write_base
 from edgeemu.policies.compiled.share_step import fill_runs, step_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
@@ -21,7 +22,8 @@ MOST = 1 + 2 * BEGUN  # placements: the one in force, and ends
 class Terms(NamedTuple):
     """Terms of a search."""
 
-    beside: int  # placements near that are neighbours of the one in force
+    beside: int  # placements near that are small changes of the one in force
+    count: int  # placements near
     work: float  # for which changes are judged
     no_room: float  # share of the work of judging a placement that is memory
     worth: float  # share of its cost that a change must gain
@@ -58,12 +60,13 @@ def find_ends(
 
     How many placements these are. `b`: room for small changes, `s`: for what they are made of.
     """
-    _begin_search(y, near, s, b, e)
-    _write_end(e, s, 0)
+    begin_search(y, s, b)
+    begin_search(y, s, e)
+    write_base(s, e, 0)
     over = missing_bytes(m, y, e, 0)
     fill_runs(e, w)
     before = p.missing + over if over > 0 else step_s(t, e, w, 0)
-    best_near(t, m, y, near, w, p, r, before * (1.0 - g.worth), g.beside)
+    best_near(t, m, y, near, w, p, r, before * (1.0 - g.worth), g.beside, g.count)
     f.costs[0] = before
     for turn in range(BEGUN):
         f.begun[turn] = r.at[turn]
@@ -103,32 +106,9 @@ def _note_end(e: Batch, f: Found, s: Base, count: int, cost: float) -> int:
     for which in range(1, count):
         if _is_found(e, s, which):
             return count
-    _write_end(e, s, count)
+    write_base(s, e, count)
     f.costs[count] = cost
     return count + 1
-
-
-def _begin_search(y: WayTables, near: Batch, s: Base, b: Batch, e: Batch) -> None:
-    """Begin with the placement in force, and the layers of each run."""
-    s.ends[0] = y.old_embed
-    s.ends[1] = y.old_lm_head
-    for run in range(s.n_runs):
-        s.proj[run] = y.old_proj[run]
-        b.lengths[run] = near.lengths[run]
-        e.lengths[run] = near.lengths[run]
-    for at in range(s.n_runs * s.n):
-        s.heads[at] = y.old_heads[at]
-        s.units[at] = y.old_units[at]
-
-
-def _write_end(e: Batch, s: Base, which: int) -> None:
-    e.embed[which] = s.ends[0]
-    e.lm_head[which] = s.ends[1]
-    for run in range(s.n_runs):
-        e.proj[which * s.n_runs + run] = s.proj[run]
-    for at in range(s.n_runs * s.n):
-        e.heads[which * s.n_runs * s.n + at] = s.heads[at]
-        e.units[which * s.n_runs * s.n + at] = s.units[at]
 
 
 def _is_found(e: Batch, s: Base, which: int) -> bool:

@@ -65,7 +65,7 @@ def elsewhere(s: Base, b: Batch, count: int) -> int:
             for target in range(s.n):
                 if source < target or (source != target and swapped == 0):
                     _rename(s, b, count, source, target, swapped == 1)
-                    _write_normally(s, b, count)
+                    write_normally(s, b, count)
                     count += 1
     return count
 
@@ -154,11 +154,11 @@ def _copy(s: Base, b: Batch, count: int) -> None:
 
 def _kept(s: Base, b: Batch, count: int) -> int:
     """Write a placement normally; the number of placements with it, or without where it may not be divided."""
-    divided = _write_normally(s, b, count)
+    divided = write_normally(s, b, count)
     return count if divided and not s.divide else count + 1
 
 
-def _write_normally(s: Base, b: Batch, count: int) -> bool:
+def write_normally(s: Base, b: Batch, count: int) -> bool:
     """Write a projection that is divided with heads of one device as whole there; whether anything is divided."""
     divided = False
     for run in range(s.n_runs):

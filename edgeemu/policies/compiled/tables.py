@@ -62,7 +62,7 @@ class MemoryTables(NamedTuple):
 
 
 class WayTables(NamedTuple):
-    """Prices of moves, as `view.share_moves_time` has them, the placement where they begin, and the room that there is."""
+    """Prices of moves, as `view.share_moves_time` has them, where they begin, and the room that there is."""
 
     n: int
     n_groups: int

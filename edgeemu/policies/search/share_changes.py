@@ -20,18 +20,17 @@ from edgeemu.placement.placement import Placement, is_divided, moves
 from edgeemu.policies.compiled.ends_code import BlocksCode
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
-from edgeemu.policies.search.going_back import earlier_shares
 from edgeemu.policies.search.halfway import halfway
-from edgeemu.policies.search.share_proposals import promising, simple_seeds
-from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, Vicinity
+from edgeemu.policies.search.share_proposals import promising
+from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
+from edgeemu.policies.search.vicinity import Vicinity
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import overfull, refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
-from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds
-from edgeemu.policies.view.share_runs import Folded
+from edgeemu.policies.view.share_needs import FindsNeeds, ShareNeeds
 from edgeemu.policies.view.shares import ShareArrays
 
 WORK = 1.2e5  # of the search, some milliseconds
@@ -50,7 +49,6 @@ class Known:
     owners: BlockOwners  # of the current placement
     base: ShareArrays  # the same
     needs: FindsNeeds
-    itself: Requirements  # of the current placement
     fits: bool  # whether devices have memory for it
     near: Vicinity
 
@@ -65,15 +63,14 @@ class Known:
         if owners is None:
             return None
         base = ShareArrays.owned(owners, len(devices))
-        others = ShareArrays.joined([simple_seeds(view, devices), *earlier_shares(view, devices)])
         costs = MoveCosts(view)
         needs = (NeedsCode if pays(view) else ShareNeeds)(
             ShareMemory(view, devices), ShareMigrations(costs, devices, base)
         )
-        itself = needs.of(Folded.of(base))
+        near = Vicinity(view, devices, base, needs)
         # The arrays count the bias of shards on too many devices.
-        fits = not itself.missing_bytes.any() or view.holds(current)
-        return cls(devices, costs, owners, base, needs, itself, fits, Vicinity(view, base, others, needs))
+        fits = not near.missing_bytes or view.holds(current)
+        return cls(devices, costs, owners, base, needs, fits, near)
 
     @cached_property
     def _blocks(self) -> BlocksCode | None:
@@ -97,7 +94,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
     """
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
     search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
-    (before, *_), *ends = search.ends_near(known.base, known.itself, known.near, fits=known.fits)
+    (before, *_), *ends = search.ends_near(known.base, known.near, fits=known.fits)
     change = _BestChange(view, prospect, current, known, judge, before)
     for end in ends[:EXACT]:
         change.add(*end)
@@ -193,7 +190,7 @@ class _BestChange:
         """A placement near by that comes closest to fitting, where none that fits is to be had in one step."""
         known, placements = self._known, self._known.near.placements
         missing_bytes = known.near.needs.missing_bytes  # [k]
-        less = np.flatnonzero(missing_bytes < known.itself.missing_bytes[0])
+        less = np.flatnonzero(missing_bytes < known.near.missing_bytes)
         for at in less[missing_bytes[less].argsort(kind="stable")][:BESIDE].tolist():
             shares = placements.unfolded([at])
             new = shares.placement(0, self._view.costs.shape, known.devices, self._current)

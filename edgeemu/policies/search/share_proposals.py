@@ -12,6 +12,8 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
+from edgeemu.policies.compiled.ends_code import fastest
+from edgeemu.policies.compiled.share_code import pays
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_moves import n_neighbours
@@ -129,6 +131,14 @@ def _most(shape: ModelShape, devices: int, most_work: float) -> int:
     return size
 
 
+def _fastest(view: ClusterView, size: int) -> list[int]:
+    """The devices on which a complete layer takes least, the first where they are alike."""
+    if pays(view):
+        return fastest(view, size)
+    order: list[int] = StepTimes(view).whole_layer_s.argsort(kind="stable")[:size].tolist()
+    return order
+
+
 def promising(
     view: ClusterView, others: Sequence[Placement], most_work: float, most_devices: int = MOST_DEVICES
 ) -> IntArray:
@@ -142,5 +152,6 @@ def promising(
         used = placement.devices()
         if len(chosen.keys() | set(used)) <= size:
             chosen |= dict.fromkeys(used)
-    chosen |= dict.fromkeys(StepTimes(view).whole_layer_s.argsort(kind="stable")[:size].tolist())
+    if len(chosen) < size:
+        chosen |= dict.fromkeys(_fastest(view, size))
     return np.array(sorted(list(chosen)[:size]))

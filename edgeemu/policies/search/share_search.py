@@ -7,18 +7,18 @@ bounded by the placements that it judges, weighed by their size.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.compiled.ends_code import EndsCode, Rules
+from edgeemu.policies.compiled.ends_code import Rules
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
-from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.change_rule import WORTH
-from edgeemu.policies.search.share_moves import FEW_LAYERS, ShareChanges, all_around, neighbours
+from edgeemu.policies.search.share_bounds import StepBounds
+from edgeemu.policies.search.share_moves import ShareChanges, all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import MessageTimes
@@ -32,6 +32,9 @@ from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
+
+if TYPE_CHECKING:
+    from edgeemu.policies.search.vicinity import Vicinity
 
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
@@ -220,7 +223,7 @@ class ShareSearch:
                 return end
         return None
 
-    def ends_near(self, base: ShareArrays, itself: Requirements, near: "Vicinity", *, fits: bool) -> list["End"]:
+    def ends_near(self, base: ShareArrays, near: "Vicinity", *, fits: bool) -> list["End"]:
         """A placement, and then placements downhill from the best near it that gain enough, the best first.
 
         `fits`: whether devices have memory for it; else anything that costs less is enough.
@@ -228,6 +231,7 @@ class ShareSearch:
         if near.code is not None and self.judge.code is not None:
             rules = Rules(self.work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
             return [End(*each) for each in near.code.found(self.judge.code, self.price, rules)]
+        itself = Requirements(np.array([near.missing_bytes]), np.zeros(1))
         before = float(self.judge.costs_of(Folded.of(base), itself, 0.0)[0])
         limit = before * (1 - WORTH) if fits else before
         return [End(before, None, base), *(End(cost, None, shares) for cost, shares in self.better_than(limit, near))]
@@ -281,26 +285,6 @@ class End(NamedTuple):
     cost: float
     promised: float | None
     shares: ShareArrays
-
-
-class Vicinity:
-    """Placements near another one."""
-
-    def __init__(self, view: ClusterView, base: ShareArrays, others: ShareArrays, needs: FindsNeeds) -> None:
-        """Its neighbours that change its ends or all layers alike, of few layers also single ones; then farther ones.
-
-        These are the same on other devices, and `others`.
-        """
-        around, changes = next(all_around(base, others)), changes_of(view)
-        placements, self.beside = changes.vicinity(around, around.runs.folded(others))  # so many neighbours
-        self.placements, self._needs = Folded(placements, around.runs), needs  # [k]
-        few = isinstance(needs, NeedsCode) and isinstance(changes, NearCode) and base.proj.shape[1] <= FEW_LAYERS
-        self.code = EndsCode(needs, changes, around, self.placements, self.beside) if few else None
-
-    @cached_property
-    def needs(self) -> Requirements:
-        """Requirements of the placements."""
-        return self._needs.of(self.placements)
 
 
 class _Ends:

@@ -42,7 +42,7 @@ class _Found(NamedTuple):
 
 
 class _Works:
-    """Works of kinds of operations in steps of some rows, which are affine in what is cached, and what else they are."""
+    """Works of kinds of operations in steps of some rows, affine in what is cached, and what else they are."""
 
     def __init__(self) -> None:
         self.computes, self.starts_kernel = np.empty((2, 0), np.bool_)  # [n_kinds] each

@@ -40,9 +40,7 @@ def _messages(costs: Costs, rows: int, n: int, *, star: bool) -> IntArray:
 class ShareBytes:
     """Bytes of shares on any n devices, for the sequences of a run."""
 
-    def __init__(
-        self, costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool
-    ) -> None:
+    def __init__(self, costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool) -> None:
         """`rows`: of the prompt. `total`: positions at the end of the sequence, and of those that run `concurrent`."""
         self.sizes = s = cached_sizes(costs, rows, total, concurrent)
         self.embed, self.lm_head = costs.weight_bytes(EMBED), costs.weight_bytes(LM_HEAD)
@@ -65,9 +63,7 @@ class ShareBytes:
 
 
 @lru_cache(maxsize=16)
-def _share_bytes(
-    costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool
-) -> ShareBytes:
+def _share_bytes(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool) -> ShareBytes:
     """Bytes of shares, made once for all decisions of a run."""
     return ShareBytes(costs, rows, total, concurrent, n, star=star)
 
@@ -77,7 +73,10 @@ class ShareMemory:
 
     def __init__(self, view: ClusterView, devices: IntArray) -> None:
         workload = view.workload
-        costs, sequence = view.costs.at_step(1, workload.total_tokens - 1), (workload.prompt_tokens, workload.total_tokens)
+        costs, sequence = (
+            view.costs.at_step(1, workload.total_tokens - 1),
+            (workload.prompt_tokens, workload.total_tokens),
+        )
         self.bytes = _share_bytes(costs, *sequence, workload.concurrent, len(devices), star=view.star)
         self.capacity = view.memory_bytes[devices]  # [n]
 
@@ -97,7 +96,12 @@ class ShareMemory:
             total: IntArray = (numbers if lengths is None else numbers * lengths[:, None]).sum(1)
             return total
 
-        z, s, k, everyone = self.bytes, self.bytes.sizes, np.arange(len(shares)), np.arange(len(self.capacity))[:, None, None]
+        z, s, k, everyone = (
+            self.bytes,
+            self.bytes.sizes,
+            np.arange(len(shares)),
+            np.arange(len(self.capacity))[:, None, None],
+        )
         # Placements last: NumPy adds up long rows ten times as fast as short ones. Counts are small.
         heads, units = (each.T.astype(np.int32, order="C") for each in (shares.heads, shares.units))  # [n, n_layers, k]
         proj = np.ascontiguousarray(shares.proj.T)  # [n_layers, k]

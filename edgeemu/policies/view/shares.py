@@ -118,7 +118,9 @@ class ShareArrays:
         ends = np.array([self.embed[number], self.lm_head[number]])
         before = (None, None) if old is None else (old.heads, old.units)
         assigned = _assigned(heads, before[0]), _assigned(units, before[1])
-        return BlockOwners(ends, assigned[0], self.proj[number], np.where(whole, units.argmax(1), IN_SHARDS), assigned[1])
+        return BlockOwners(
+            ends, assigned[0], self.proj[number], np.where(whole, units.argmax(1), IN_SHARDS), assigned[1]
+        )
 
 
 def _counted(at: IntArray, n: int) -> IntArray:

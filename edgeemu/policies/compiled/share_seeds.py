@@ -1,0 +1,182 @@
+"""Placements that a search looks at near the one in force, in one batch: `search.share_search.Vicinity`, in its order.
+
+Of models of few layers: each is a run. Also the fastest devices, of which placements are made.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.policies.compiled.share_needs import missing_bytes
+from edgeemu.policies.compiled.share_neighbours import WITH_HEADS, Base, changes, elsewhere, ends, write_normally
+from edgeemu.policies.compiled.tables import Batch, MemoryTables, WayTables
+from edgeemu_kernels.arrays import Floats, Ints
+
+
+class Cluster(NamedTuple):
+    """All devices as they are now."""
+
+    n: int
+    flops_per_s: Floats  # [n]
+    mem_bytes_per_s: Floats  # [n]
+    overhead_s: Floats  # [n]
+
+
+class LayerWorks(NamedTuple):
+    """Works of the heads of a layer, as they are affine in their number; of its projection and feed-forward block."""
+
+    n_groups: int
+    first_flops: float  # of all but the groups
+    group_flops: float
+    first_bytes: float
+    group_bytes: float
+    proj_flops: float
+    proj_bytes: float
+    ffn_flops: float
+    ffn_bytes: float
+
+
+class Seeds(NamedTuple):
+    """Terms of the placements that are looked at, and places to write in."""
+
+    n_ranges: int
+    ranges: Ints  # [n_ranges, 2] of layers that are changed alike
+    devices: Ints  # [n] chosen ones
+    weights: Floats  # [n]
+    keys: Floats  # [n]
+    found: Ints  # [2] how many are small changes, and the bytes that the placement in force lacks
+
+
+def fastest(v: Cluster, p: LayerWorks, layers_s: Floats, size: int, chosen: Ints) -> None:
+    """Find the devices on which a complete layer takes least, the first where they are alike: [size]."""
+    for a in range(v.n):
+        computed_s = p.first_flops / v.flops_per_s[a] + v.overhead_s[a]
+        computed_s = computed_s + p.n_groups * (p.group_flops / v.flops_per_s[a])
+        read_s = p.first_bytes / v.mem_bytes_per_s[a] + v.overhead_s[a]
+        read_s = read_s + p.n_groups * (p.group_bytes / v.mem_bytes_per_s[a])
+        layers_s[a] = max(computed_s, read_s) + _block_s(v, a, p.proj_flops, p.proj_bytes)
+        layers_s[a] = layers_s[a] + _block_s(v, a, p.ffn_flops, p.ffn_bytes)
+    for which in range(size):
+        best = 0
+        for a in range(v.n):
+            best = a if layers_s[a] < layers_s[best] else best
+        chosen[which] = best
+        layers_s[best] = np.inf
+
+
+def _block_s(v: Cluster, a: int, flops: float, bytes_read: float) -> float:
+    return max(flops / v.flops_per_s[a], bytes_read / v.mem_bytes_per_s[a]) + v.overhead_s[a]
+
+
+def surround(m: MemoryTables, y: WayTables, v: Cluster, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds) -> int:
+    """Write all placements near the one in force; how many they are. `o`: those that the run has left."""
+    begin_search(y, s, b)
+    count = ends(s, b, 0)
+    for at in range(g.n_ranges):
+        count = changes(s, b, count, g.ranges[2 * at], g.ranges[2 * at + 1])
+    g.found[0] = count
+    count = elsewhere(s, b, count)
+    for device in range(s.n):
+        _write_alone(s, b, count, device)
+        count += 1
+    if s.divide:
+        for a in range(s.n):
+            device = g.devices[a]
+            heads_s = _block_s(v, device, p.first_flops + p.n_groups * p.group_flops, _heads_bytes(p))
+            layer_s = heads_s + _block_s(v, device, p.proj_flops, p.proj_bytes)
+            g.weights[a] = 1.0 / (layer_s + _block_s(v, device, p.ffn_flops, p.ffn_bytes))
+        _write_in_proportion(s, b, count, g)
+        for a in range(s.n):
+            g.weights[a] = y.capacity[a] + 1.0
+        _write_in_proportion(s, b, count + 1, g)
+        count += 2
+    for which in range(o.k):
+        _copy_other(s, b, count, o, which)
+        count += 1
+    write_base(s, b, count)
+    g.found[1] = missing_bytes(m, y, b, count)
+    return count
+
+
+def _heads_bytes(p: LayerWorks) -> float:
+    return p.first_bytes + p.n_groups * p.group_bytes
+
+
+def begin_search(y: WayTables, s: Base, b: Batch) -> None:
+    """Begin with the placement in force, of which each layer is a run."""
+    s.ends[0] = y.old_embed
+    s.ends[1] = y.old_lm_head
+    for run in range(s.n_runs):
+        s.proj[run] = y.old_proj[run]
+        b.lengths[run] = 1
+    for at in range(s.n_runs * s.n):
+        s.heads[at] = y.old_heads[at]
+        s.units[at] = y.old_units[at]
+
+
+def write_base(s: Base, b: Batch, which: int) -> None:
+    """Write the placement of which changes are made into a batch."""
+    b.embed[which] = s.ends[0]
+    b.lm_head[which] = s.ends[1]
+    for run in range(s.n_runs):
+        b.proj[which * s.n_runs + run] = s.proj[run]
+    for at in range(s.n_runs * s.n):
+        b.heads[which * s.n_runs * s.n + at] = s.heads[at]
+        b.units[which * s.n_runs * s.n + at] = s.units[at]
+
+
+def _copy_other(s: Base, b: Batch, count: int, o: Batch, which: int) -> None:
+    b.embed[count] = o.embed[which]
+    b.lm_head[count] = o.lm_head[which]
+    for run in range(s.n_runs):
+        b.proj[count * s.n_runs + run] = o.proj[which * s.n_runs + run]
+    for at in range(s.n_runs * s.n):
+        b.heads[count * s.n_runs * s.n + at] = o.heads[which * s.n_runs * s.n + at]
+        b.units[count * s.n_runs * s.n + at] = o.units[which * s.n_runs * s.n + at]
+
+
+def _write_alone(s: Base, b: Batch, count: int, device: int) -> None:
+    """Write everything on one device."""
+    b.embed[count] = device
+    b.lm_head[count] = device
+    for run in range(s.n_runs):
+        here = count * s.n_runs + run
+        b.proj[here] = device
+        for a in range(s.n):
+            b.heads[here * s.n + a] = s.n_groups if a == device else 0
+            b.units[here * s.n + a] = s.n_units if a == device else 0
+
+
+def _write_in_proportion(s: Base, b: Batch, count: int, g: Seeds) -> None:
+    """Write a placement of which all layers are divided alike, by weights of devices."""
+    most = 0
+    for a in range(s.n):
+        most = a if g.weights[a] > g.weights[most] else most
+    b.embed[count] = most
+    b.lm_head[count] = most
+    for run in range(s.n_runs):
+        here = count * s.n_runs + run
+        b.proj[here] = WITH_HEADS
+        _share_out(g, b.heads[here * s.n :], s.n, s.n_groups)
+        _share_out(g, b.units[here * s.n :], s.n, s.n_units)
+    write_normally(s, b, count)
+
+
+def _share_out(g: Seeds, parts: Ints, n: int, total: int) -> None:
+    """Divide a number by weights, by the largest remainders: `search.apportion`, where everyone has room for all."""
+    weight, rest = 0.0, total
+    for a in range(n):
+        weight += g.weights[a]
+    for a in range(n):
+        exact, part = total * g.weights[a] / weight, 0
+        while part + 1 <= exact:
+            part += 1
+        parts[a] = part
+        g.keys[a] = part - exact
+        rest -= part
+    for _ in range(rest):
+        first = 0
+        for a in range(n):
+            first = a if g.keys[a] < g.keys[first] else first
+        parts[first] += 1
+        g.keys[first] = np.inf

@@ -1,0 +1,72 @@
+"""Placements near the one in force, from which a search goes on: what it looks at first. Pure."""
+
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.compiled.ends_code import EndsCode
+from edgeemu.policies.compiled.near_code import NearCode
+from edgeemu.policies.compiled.share_code import NeedsCode
+from edgeemu.policies.search.going_back import earlier_shares
+from edgeemu.policies.search.share_moves import FEW_LAYERS, all_around, scopes
+from edgeemu.policies.search.share_proposals import simple_seeds
+from edgeemu.policies.search.share_search import changes_of
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.share_needs import FindsNeeds, Requirements
+from edgeemu.policies.view.share_runs import Folded, Runs
+from edgeemu.policies.view.shares import ShareArrays
+
+
+class Vicinity:
+    """Its neighbours that change its ends or all layers alike, of few layers also single ones; then farther ones.
+
+    These are the same on other devices, simple placements, and those that the run has left.
+    """
+
+    def __init__(self, view: ClusterView, devices: IntArray, base: ShareArrays, needs: FindsNeeds) -> None:
+        self._view, self._devices, self._base, self._needs, n_layers = view, devices, base, needs, base.proj.shape[1]
+        changes, self.code = changes_of(view), None
+        if isinstance(needs, NeedsCode) and isinstance(changes, NearCode) and n_layers <= FEW_LAYERS:
+            earlier = ShareArrays.joined([base.taken(np.empty(0, np.int64)), *earlier_shares(view, devices)])
+            self.code = EndsCode(view, devices, needs, changes, *_each_layer(n_layers), earlier)
+
+    @cached_property
+    def _made(self) -> tuple[Folded, int]:
+        """The placements, and how many are neighbours."""
+        if self.code is not None:
+            return self.code.placements(), self.code.beside
+        others = ShareArrays.joined(
+            [simple_seeds(self._view, self._devices), *earlier_shares(self._view, self._devices)]
+        )
+        around = next(all_around(self._base, others))
+        placements, beside = changes_of(self._view).vicinity(around, around.runs.folded(others))
+        return Folded(placements, around.runs), beside
+
+    @property
+    def placements(self) -> Folded:
+        """All of them: [k]."""
+        return self._made[0]
+
+    @property
+    def beside(self) -> int:
+        """How many are neighbours."""
+        return self._made[1]
+
+    @cached_property
+    def missing_bytes(self) -> int:
+        """Bytes that devices lack for the placement in force."""
+        if self.code is not None:
+            return self.code.missing_bytes
+        return int(self._needs.of(Folded.of(self._base)).missing_bytes[0])
+
+    @cached_property
+    def needs(self) -> Requirements:
+        """Requirements of the placements."""
+        return self._needs.of(self.placements)
+
+
+@lru_cache(maxsize=4)
+def _each_layer(n_layers: int) -> tuple[Runs, IntArray]:
+    """Each layer as a run, and the ranges of layers that are changed alike."""
+    return Runs(np.arange(n_layers), np.ones(n_layers, np.int64)), np.array(scopes(n_layers), np.int64)
